@@ -1,0 +1,327 @@
+"""Bytes <-> values: strict JSON for any content, ids, hashes, and the upgrade of old record versions. Knows no files.
+
+Content is hostile: anything can be handed to `encode`, and it always answers. What JSON can't hold becomes an object
+with the key `$odograph` that says what it was; everything that JSON can hold comes back value-equal.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import msgspec
+import orjson
+
+from .errors import InvalidInput, NewerStore
+from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+_DEPTH = 200  # deeper nesting than any real content; orjson and msgspec stop a little above it
+_REPR_LIMIT = 100_000
+
+
+# --- encoding -------------------------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> bytes:
+    """JSON bytes of any Python value; never raises for content.
+
+    orjson does the common case in one pass: unlike msgspec it hands bytes, sets, dates and decimals to our hook instead
+    of turning them into strings. It writes NaN as `null`, so only when a null stands in the result the value is
+    searched for one.
+    """
+    try:
+        data = orjson.dumps(value, _plain, _OPTIONS)
+        if b"null" in data and not _is_finite(value):
+            data = msgspec.json.encode(clean(value))
+    except (TypeError, ValueError, RecursionError):
+        data = msgspec.json.encode(clean(value))
+    return data
+
+
+def _is_finite(value: Any) -> bool:
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    if kind is dict:
+        return all(map(_is_finite, value.values()))
+    if kind is list or kind is tuple:
+        return all(map(_is_finite, value))
+    return kind is str or kind is int or value is None or kind is bool  # other types: let `clean` look
+
+
+def tagged(kind: str, value: Any, **more: Any) -> dict[str, Any]:
+    """The stored form of what JSON can't hold."""
+    return {TAG: kind, **more, "value": value}
+
+
+def is_tagged(value: Any) -> bool:
+    return isinstance(value, dict) and TAG in value
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    """A JSON-ready form (one level) of a value that is no plain JSON type."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, dict):
+        return dict(cast("dict[Any, Any]", value))
+    if isinstance(value, (list, tuple)):
+        return list(cast("Iterable[Any]", value))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return tagged("bytes", base64.b64encode(value).decode())
+    try:
+        if isinstance(value, msgspec.Struct):
+            return {f: getattr(value, f) for f in value.__struct_fields__}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        dump = getattr(value, "model_dump", None)
+        if dump is not None and not isinstance(value, type):
+            # the SDKs' own models: what crossed the wire is what was set
+            sdk = type(value).__module__.split(".")[0] in ("openai", "anthropic")
+            return dump(mode="json", exclude_unset=sdk)
+        if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, torch
+            return value.tolist()
+    except Exception:  # content never raises: its repr is kept instead
+        pass
+    return _repr(value)
+
+
+def _repr(value: Any) -> dict[str, Any]:
+    try:
+        iso = getattr(value, "isoformat", None)
+        text = iso() if callable(iso) and not isinstance(value, type) else repr(value)
+        text = str(text)
+    except Exception as error:  # a repr that raises, or that nests too deep
+        text = f"<no repr: {type(error).__name__}>"
+    if len(text) > _REPR_LIMIT:
+        text = text[:_REPR_LIMIT] + f"... ({len(text)} characters)"
+    return tagged("repr", text.encode("utf-8", "backslashreplace").decode(), type=_type_name(value))
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """The same value made of plain JSON types only: what JSON can't hold is tagged. Cycles end at a fixed depth."""
+    kind = type(value)
+    if value is None or kind is bool or kind is int:
+        return value
+    if kind is str:
+        try:
+            value.encode()
+            return value
+        except UnicodeEncodeError:
+            return tagged("text", base64.b64encode(value.encode("utf-8", "surrogatepass")).decode())
+    if kind is float:
+        return value if math.isfinite(value) else tagged("float", str(value))
+    if depth >= _DEPTH:
+        return _repr(value)
+    if kind is dict:
+        if all(type(k) is str and _is_text(k) for k in value):
+            return {k: clean(v, depth + 1) for k, v in value.items()}
+        return tagged("mapping", [[clean(k, depth + 2), clean(v, depth + 2)] for k, v in value.items()])
+    if kind is list or kind is tuple:
+        return [clean(v, depth + 1) for v in value]
+    return clean(_plain(value), depth + 1)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- decoding -------------------------------------------------------------------------------------------------------
+
+
+def loads(data: bytes | str) -> Any:
+    """JSON, leniently: NaN, lone surrogates and numbers of any size too. Raises InvalidInput where it is no JSON."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"not JSON: {error}") from None
+
+
+def loads_or_raw(data: bytes) -> Any:
+    """What crossed a wire: JSON where it is JSON, else the tagged raw text or bytes."""
+    try:
+        return loads(data)
+    except InvalidInput:
+        try:
+            return tagged("raw", data.decode())
+        except UnicodeDecodeError:
+            return tagged("bytes", base64.b64encode(data).decode())
+
+
+#: From the version it upgrades to the next: a function of the raw record (a dict), returning the next version's.
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+_decode_record = msgspec.json.Decoder(AnyRecord).decode
+
+
+def check_version(version: int, where: str) -> None:
+    if version > SCHEMA_VERSION:
+        raise NewerStore(
+            f"{where} has schema version {version}; this odograph reads up to {SCHEMA_VERSION}: install a newer one"
+        )
+
+
+def decode_record(line: bytes, version: int = SCHEMA_VERSION) -> AnyRecord:
+    """One record from its JSON, upgraded where it is older. Raises msgspec.DecodeError or ValidationError."""
+    if version == SCHEMA_VERSION:
+        return _decode_record(line)
+    return record_from_dict(msgspec.json.decode(line), version)
+
+
+def record_from_dict(raw: dict[str, Any], version: int = SCHEMA_VERSION) -> AnyRecord:
+    """One record from a dict. Fields that no record has are kept in `extra`. Raises InvalidInput."""
+    raw = dict(raw)
+    for old in range(version, SCHEMA_VERSION):
+        raw = UPGRADES[old](raw)
+    kind = raw.get("kind")
+    record = KINDS.get(kind) if isinstance(kind, str) else None
+    if record is None:
+        raise InvalidInput(f"no record kind {kind!r}; there are: {', '.join(KINDS)}")
+    unknown = {k: raw.pop(k) for k in list(raw) if k != "kind" and k not in record.__struct_fields__}
+    if unknown:
+        raw["extra"] = {**(raw.get("extra") or {}), **unknown}
+    try:
+        return cast(AnyRecord, msgspec.convert(raw, record))
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"a {kind} record: {error}") from None
+
+
+def record_to_dict(record: AnyRecord) -> dict[str, Any]:
+    """A record as JSON-ready values, `kind` first; fields that hold their default are left out."""
+    return cast("dict[str, Any]", msgspec.to_builtins(record))
+
+
+# --- hashes and ids -------------------------------------------------------------------------------------------------
+
+
+def content_hash(value: Any) -> str:
+    """128 bits of SHA-256 over the JSON of a value, in hex."""
+    return hashlib.sha256(encode(value)).hexdigest()[:32]
+
+
+class IdMaker:
+    """UUIDv7 (RFC 9562, method 2): milliseconds, then random bits that count up, so ids of one maker sort by age."""
+
+    __slots__ = ("_count", "_ms", "_prefix", "_top")
+
+    def __init__(self) -> None:
+        chance = random.SystemRandom()
+        self._count = chance.getrandbits(47)
+        self._top = f"{0x8000 | chance.getrandbits(14):04x}-"
+        self._ms = -1
+        self._prefix = ""
+
+    def __call__(self, now: int) -> str:
+        ms = now // 1_000_000
+        if ms != self._ms:
+            self._ms = ms
+            h = f"{ms:012x}"
+            self._prefix = f"{h[:8]}-{h[8:12]}-7{random.getrandbits(12):03x}-{self._top}"
+        self._count = (self._count + 1) & 0xFFFFFFFFFFFF
+        return f"{self._prefix}{self._count:012x}"
+
+
+def _uuid7(ms: int, bits: bytes) -> str:
+    h = bits.hex()
+    variant = f"{(int(h[3], 16) & 3) | 8:x}"
+    m = f"{ms & 0xFFFFFFFFFFFF:012x}"
+    return f"{m[:8]}-{m[8:]}-7{h[:3]}-{variant}{h[4:7]}-{h[7:19]}"
+
+
+def new_id() -> str:
+    """A random UUIDv7, for trajectories: their suffixes tell them apart."""
+    return _uuid7(time.time_ns() // 1_000_000, os.urandom(16))
+
+
+def derived_id(when: int | None, *parts: Any) -> str:
+    """The UUIDv7 that the same parts always give. `when`: nanoseconds, or None where no time is known."""
+    return _uuid7((when or 0) // 1_000_000, hashlib.sha256(encode(parts)).digest()[:16])
+
+
+# --- streamed events ------------------------------------------------------------------------------------------------
+
+
+def fold_events(events: list[Any]) -> Any:
+    """The events of a stream, delta-coded: chunks repeat everything but a few characters. Lossless."""
+    paths: dict[tuple[str | int, ...], int] = {}
+    rows: list[list[Any]] = []
+    previous: Any = None
+    for event in events:
+        changes: list[tuple[tuple[str | int, ...], Any]] = []
+        _diff(previous, event, (), changes)
+        row: list[Any] = []
+        for path, value in changes:
+            row += [paths.setdefault(path, len(paths)), value]
+        rows.append(row)
+        previous = event
+    return {"paths": [list(p) for p in paths], "rows": rows}
+
+
+def _diff(a: Any, b: Any, path: tuple[str | int, ...], out: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    if type(a) is type(b):
+        if isinstance(a, dict) and list(a) == list(b):
+            for key in a:
+                _diff(a[key], b[key], (*path, key), out)
+            return
+        if isinstance(a, list) and len(a) == len(b):
+            for index, item in enumerate(a):
+                _diff(item, b[index], (*path, index), out)
+            return
+        if a == b and not isinstance(a, (dict, list)):
+            return
+    out.append((path, b))
+
+
+def unfold_events(folded: Any) -> list[Any]:
+    """The events that `fold_events` was given."""
+    if not folded:
+        return []
+    paths = [tuple(p) for p in folded["paths"]]
+    events: list[Any] = []
+    current: Any = None
+    for row in folded["rows"]:
+        for index in range(0, len(row), 2):
+            current = put(current, paths[row[index]], row[index + 1])
+        events.append(current)
+    return events
+
+
+def put(value: Any, path: tuple[str | int, ...] | list[str | int], new: Any) -> Any:
+    """`value` with `new` at `path`; what is on the way is copied, so the original stays as it was."""
+    if not path:
+        return new
+    key, rest = path[0], path[1:]
+    if isinstance(key, int):
+        items = list(value)
+        items[key] = put(items[key], rest, new)
+        return items
+    fields = dict(value) if isinstance(value, dict) else {}
+    fields[key] = put(fields.get(key), rest, new)
+    return fields

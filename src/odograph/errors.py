@@ -1,0 +1,47 @@
+"""The errors that Odograph raises. Each is one sentence: what was found, what was expected, what exists.
+
+    OdographError
+      NotFound (KeyError)          no trajectory, format or file of that name
+      InvalidInput (ValueError)    content or an argument that can't be used
+      StoreError (OSError)         the store can't be read or written
+        NewerStore                 it was written by a later version
+      MissingExtra (ImportError)   a package that an optional part needs
+"""
+
+from __future__ import annotations
+
+
+class OdographError(Exception):
+    """Any error of Odograph's own."""
+
+    def __str__(self) -> str:  # KeyError would print the repr
+        return str(self.args[0]) if self.args else ""
+
+
+class NotFound(OdographError, KeyError):
+    """A trajectory, a format or a file that does not exist."""
+
+    __str__ = OdographError.__str__
+
+
+class InvalidInput(OdographError, ValueError):
+    """Content or an argument that can't be used."""
+
+
+class StoreError(OdographError, OSError):
+    """The store can't be read or written."""
+
+    __str__ = OdographError.__str__
+
+
+class NewerStore(StoreError):
+    """The store was written by a later version of Odograph."""
+
+
+class MissingExtra(OdographError, ImportError):
+    """An optional part needs a package that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra '{extra}': pip install 'odograph[{extra}]'")
+
+    __str__ = OdographError.__str__

@@ -1,0 +1,341 @@
+"""What an agent resends at every call is stored once: parts of calls <-> streams of messages and of token ids.
+
+A trajectory's calls, per journal file and agent, share one stream of messages and one of token ids. A call's list is kept
+as ranges of its stream. An agent that resends its growing history needs one range per list, whatever the length of the
+history, and no call depends on another call's line: a damaged line costs what was in that line. (The contract proposed
+lists as deltas against the previous call with a keyframe every 32; ranges are smaller, need no chain to be walked, and
+survive damage better.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from .codec import encode, put, tagged
+from .types import LLMCall, Packed
+
+#: Parts of a request that agents resend, in all dialects: lists of messages, and values.
+LISTS = ("messages", "input", "contents")
+VALUES = ("tools", "system", "instructions", "system_instruction", "response_format", "text")
+_SMALL = 256  # bytes; a value below it is cheaper where it is
+_MOST_RANGES = 64  # a list more broken than that is written anew
+
+
+class MessageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="message", tag_field="kind"):
+    """One stored message: item `n` of a stream. `same` refers to an earlier item that is equal."""
+
+    trajectory: str
+    stream: int
+    n: int
+    hash: str = ""
+    same: int | None = None
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+class IdsLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ids", tag_field="kind"):
+    """Token ids that a stream is continued with; `start` is the stream's length before them."""
+
+    trajectory: str
+    stream: int
+    start: int
+    ids: list[int]
+
+
+Ranges = list[tuple[int, int]]
+
+
+def _append(ranges: Ranges, start: int, stop: int) -> None:
+    if stop <= start:
+        return
+    if ranges and ranges[-1][1] == start:
+        ranges[-1] = (ranges[-1][0], stop)
+    else:
+        ranges.append((start, stop))
+
+
+def _clip(ranges: Ranges, length: int) -> Ranges:
+    out: Ranges = []
+    for start, stop in ranges:
+        if length <= 0:
+            break
+        _append(out, start, min(stop, start + length))
+        length -= stop - start
+    return out
+
+
+def _shared(a: list[Any], b: list[Any]) -> int:
+    """Length of the longest common prefix; compares slices, so equal parts cost what C needs for them."""
+    most = min(len(a), len(b))
+    if a[:most] == b[:most]:
+        return most
+    low, high = 0, most  # a[:low] equal, a[:high] not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+class _Stream:
+    """The writer's side of one stream: what it holds, and the last list that was sent, which the next usually extends."""
+
+    __slots__ = ("hashes", "ids", "ids_length", "ids_ranges", "known", "last", "last_objects", "ranges")
+
+    def __init__(self) -> None:
+        self.hashes: list[str] = []
+        self.known: dict[str, int] = {}
+        self.last: list[bytes] = []
+        self.last_objects: list[Any] = []
+        self.ranges: Ranges = []
+        self.ids: list[int] = []
+        self.ids_ranges: Ranges = []
+        self.ids_length = 0
+
+
+class Packer:
+    """Packs the calls of one trajectory in one journal file. `pack` returns the lines that must be written before the call's own.
+
+    `immutable=True` promises that message objects are never changed after they were handed over: then the same object is
+    the same message, and a long history costs nothing to compare.
+    """
+
+    def __init__(self, trajectory: str, new_stream: Callable[[], int], *, immutable: bool = False) -> None:
+        self._trajectory = trajectory
+        self._new_stream = new_stream
+        self._streams: dict[Any, tuple[int, _Stream]] = {}
+        self._immutable = immutable
+
+    def pack(self, key: Any, call: dict[str, Any], lines: list[bytes]) -> dict[str, Any]:
+        """`call` (fields of an llm_call) with what is stored apart taken out and `packed` put in; appends to `lines`."""
+        number, stream = self._streams.get(key) or self._streams.setdefault(key, (self._new_stream(), _Stream()))
+        packed: list[dict[str, Any]] = []
+        request = call.get("request")
+        if type(request) is dict:
+            rest = dict(request)
+            for name in LISTS:
+                part = rest.get(name)
+                if type(part) is list and part:
+                    ranges = self._messages(number, stream, part, lines)
+                    packed.append({"at": ["request", name], "of": "list", "stream": number, "ranges": ranges})
+                    del rest[name]
+            for name in VALUES:
+                part = rest.get(name)
+                if part and type(part) in (dict, list, str):
+                    data = encode(part)
+                    if len(data) >= _SMALL:
+                        n = self._item(number, stream, data, lines, -1)
+                        packed.append({"at": ["request", name], "of": "value", "stream": number, "ranges": [(n, n + 1)]})
+                        del rest[name]
+            call = {**call, "request": rest}
+        call = self._token_ids(number, stream, call, packed, lines)
+        if packed:
+            call["packed"] = packed
+        return call
+
+    def _messages(self, number: int, stream: _Stream, messages: list[Any], lines: list[bytes]) -> Ranges:
+        objects = stream.last_objects
+        start = 0
+        if self._immutable:
+            for a, b in zip(objects, messages, strict=False):
+                if a is not b:
+                    break
+                start += 1
+        data = stream.last[:start]
+        data += [encode(m) for m in messages[start:]] if start else [encode(m) for m in messages]
+        start += _shared(stream.last[start:], data[start:])
+        ranges = _clip(stream.ranges, start)
+        previous = ranges[-1][1] - 1 if ranges else -1
+        for item in data[start:]:
+            previous = self._item(number, stream, item, lines, previous)
+            _append(ranges, previous, previous + 1)
+        stream.last, stream.ranges = data, ranges
+        if self._immutable:
+            stream.last_objects = list(messages)
+        return ranges
+
+    def _item(self, number: int, stream: _Stream, data: bytes, lines: list[bytes], previous: int) -> int:
+        """Number of the item with these bytes; the one after `previous` if it is equal, so that ranges stay whole."""
+        digest = hashlib.sha256(data).hexdigest()[:32]
+        end = len(stream.hashes)
+        known = stream.known.get(digest)
+        if known is not None:
+            after = previous + 1
+            if after < end and stream.hashes[after] == digest:
+                return after
+            if after != end:
+                return known
+            same = b'"same":%d}\n' % known
+        else:
+            same = b'"body":' + data + b"}\n"
+            stream.known[digest] = end
+        lines.append(
+            b'{"kind":"message","trajectory":"%b","stream":%d,"n":%d,"hash":"%b",'
+            % (self._trajectory.encode(), number, end, digest.encode())
+            + same
+        )
+        stream.hashes.append(digest)
+        return end
+
+    def _token_ids(
+        self, number: int, stream: _Stream, call: dict[str, Any], packed: list[dict[str, Any]], lines: list[bytes]
+    ) -> dict[str, Any]:
+        """Takes out the prompt's ids and the first choice's: the next prompt usually extends both."""
+        prompt = _id_path(call, _PROMPT_PATHS)
+        if prompt:
+            ids: list[int] = list(_get(call, prompt))
+            share = _shared(stream.ids, ids)
+            ranges = _clip(stream.ids_ranges, share)
+            if len(ranges) > _MOST_RANGES:
+                ranges, share = [], 0
+            if not self._more_ids(number, stream, ids[share:], ranges, lines):
+                return call
+            stream.ids, stream.ids_ranges = ids, ranges
+            packed.append({"at": prompt, "of": "ids", "stream": number, "ranges": list(ranges)})
+            call = _without(call, prompt)
+        answer = _id_path(call, _CHOICE_PATHS)
+        if answer:
+            ids = _get(call, answer)
+            ranges = []
+            if self._more_ids(number, stream, ids, ranges, lines):
+                packed.append({"at": answer, "of": "ids", "stream": number, "ranges": ranges})
+                call = _without(call, answer)
+                stream.ids = stream.ids + ids if prompt else []
+                stream.ids_ranges = _joined(stream.ids_ranges, ranges) if prompt else []
+        return call
+
+    def _more_ids(self, number: int, stream: _Stream, ids: list[int], ranges: Ranges, lines: list[bytes]) -> bool:
+        """Adds ids to the stream; False, and nothing done, where they are not all whole numbers >= 0."""
+        if not ids:
+            return True
+        data = encode(ids)
+        if data.translate(None, b"0123456789,") != b"[]":
+            return False
+        lines.append(
+            b'{"kind":"ids","trajectory":"%b","stream":%d,"start":%d,"ids":%b}\n'
+            % (self._trajectory.encode(), number, stream.ids_length, data)
+        )
+        _append(ranges, stream.ids_length, stream.ids_length + len(ids))
+        stream.ids_length += len(ids)
+        return True
+
+
+def _get(value: Any, path: Iterable[str | int]) -> Any:
+    for key in path:
+        if isinstance(key, int):
+            if not isinstance(value, list) or key >= len(value):
+                return None
+            value = value[key]
+        else:
+            if not isinstance(value, Mapping):
+                return None
+            value = value.get(key)
+    return value
+
+
+Path = tuple[str | int, ...]
+_PROMPT_PATHS: tuple[Path, ...] = (("prompt_token_ids",), ("response", "prompt_token_ids"))
+_CHOICE_PATHS: tuple[Path, ...] = (("tokens", 0, "token_ids"), ("response", "choices", 0, "token_ids"))
+
+
+def _id_path(call: dict[str, Any], paths: tuple[Path, ...]) -> Path | None:
+    for path in paths:
+        ids = _get(call, path)
+        if type(ids) is list and ids:
+            return path
+    return None
+
+
+def _without(value: Any, path: Path) -> Any:
+    """`value` without the field at `path`; what is on the way is copied."""
+    key, rest = path[0], path[1:]
+    copy = list(value) if isinstance(value, list) else dict(value)
+    if rest:
+        copy[key] = _without(copy[key], rest)
+    else:
+        del copy[key]
+    return copy
+
+
+def _joined(a: Ranges, b: Ranges) -> Ranges:
+    out = list(a)
+    for start, stop in b:
+        _append(out, start, stop)
+    return out
+
+
+class _Same(int):
+    """The number of an earlier item that is equal."""
+
+
+class Streams:
+    """The reader's side: what the message and id lines of a trajectory said, and calls made whole again."""
+
+    def __init__(self) -> None:
+        self._items: dict[tuple[str, int, int], Any] = {}
+        self._ids: dict[tuple[str, int], list[int | None]] = {}
+        #: What a call refers to and no line holds: (writer, stream, position).
+        self.missing: list[tuple[str, int, int]] = []
+
+    def add(self, writer: str, line: MessageLine | IdsLine) -> None:
+        if isinstance(line, MessageLine):
+            key = (writer, line.stream, line.n)
+            if line.same is None:
+                self._items[key] = line.body
+            elif line.same < line.n:  # a damaged number could point to itself
+                self._items[key] = _Same(line.same)
+            return
+        ids = self._ids.setdefault((writer, line.stream), [])
+        if len(ids) < line.start:  # a line in between is damaged
+            ids.extend([None] * (line.start - len(ids)))
+        ids[line.start : line.start + len(line.ids)] = line.ids
+
+    def _item(self, writer: str, stream: int, n: int) -> Any:
+        key = (writer, stream, n)
+        item = self._items.get(key, self)
+        if type(item) is _Same:
+            item = self._item(writer, stream, int(item))
+        elif type(item) is msgspec.Raw:
+            item = msgspec.json.decode(item)
+            self._items[key] = item
+        elif item is self:
+            self.missing.append(key)
+            return tagged("missing", f"message {n} of stream {stream} in journal {writer}")
+        return item
+
+    def fill(self, call: LLMCall) -> LLMCall:
+        """The call with every packed part back in its place. Messages are shared objects: read them, don't change them."""
+        if not call.packed:
+            return call
+        changes: dict[str, Any] = {"packed": []}
+        for part in call.packed:
+            value = self._part(call.writer, part)
+            name = str(part.at[0])
+            whole = changes.get(name, getattr(call, name))
+            if name == "tokens":
+                tokens = list(whole)
+                index = int(part.at[1])
+                tokens[index] = msgspec.structs.replace(tokens[index], token_ids=value)
+                changes[name] = tokens
+            else:
+                changes[name] = put(whole, part.at[1:], value)
+        return msgspec.structs.replace(call, **changes)
+
+    def _part(self, writer: str, part: Packed) -> Any:
+        if part.of == "ids":
+            held = self._ids.get((writer, part.stream), [])
+            ids: list[int | None] = []
+            for start, stop in part.ranges:
+                piece = held[start:stop]
+                if len(piece) < stop - start or None in piece:
+                    self.missing.append((writer, part.stream, start))
+                    return None
+                ids += piece
+            return ids
+        items = [self._item(writer, part.stream, n) for start, stop in part.ranges for n in range(start, stop)]
+        return items if part.of == "list" else items[0]

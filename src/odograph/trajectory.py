@@ -1,0 +1,542 @@
+"""Views of one trajectory: its records as steps, calls and rewards. Values in memory; knows no files.
+
+A view never changes a record. Superseded records are in `records` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal as OneOf, cast, overload
+
+import msgspec
+
+from . import dialects
+from .codec import record_from_dict, record_to_dict, unfold_events
+from .dialects import Choice
+from .errors import InvalidInput
+from .packing import Streams
+from .types import (
+    SCHEMA_VERSION,
+    Action,
+    AnyRecord,
+    Context,
+    Edit,
+    End,
+    Label,
+    LLMCall,
+    Note,
+    Record,
+    Reward,
+    Start,
+    StepStart,
+)
+
+State = OneOf["completed", "failed", "timeout", "cancelled", "truncated", "running", "unterminated"]
+
+
+def reward_total(rewards: Iterable[Reward]) -> float | None:
+    """The weighted sum of named rewards: the latest of each (name, source, author), repeats of a name averaged.
+
+    Null and non-finite values are skipped; where nothing is left, None. Weight 0 only monitors.
+    """
+    latest: dict[tuple[str, str, str | None], Reward] = {}
+    for r in rewards:
+        latest[(r.name, r.source, r.author)] = r
+    named: dict[str, list[Reward]] = {}
+    for r in latest.values():
+        if type(r.value) in (float, int) and r.weight:
+            named.setdefault(r.name, []).append(r)
+    if not named:
+        return None
+    return sum(sum(cast(float, r.value) * r.weight for r in same) / len(same) for same in named.values())
+
+
+def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
+    """A trajectory's reward: of the rewards on it as a whole; where there are none, the sum of its steps' rewards."""
+    whole: list[Reward] = []
+    steps: dict[tuple[str | None, int], list[Reward]] = {}
+    for r in rewards:
+        if r.target is not None or r.span is not None:
+            continue
+        if r.step is None:
+            whole.append(r)
+        else:
+            steps.setdefault((r.agent, r.step), []).append(r)
+    if any(r.weight for r in whole):
+        return reward_total(whole)
+    totals = [total for rs in steps.values() if (total := reward_total(rs)) is not None]
+    return sum(totals) if totals else None
+
+
+class Rewards(list[Reward]):
+    """Reward records in order; `rewards["name"]` is the value that counts under that name, `in` asks for a name."""
+
+    @overload
+    def __getitem__(self, key: str) -> float | None: ...
+    @overload
+    def __getitem__(self, key: int) -> Reward: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __getitem__(self, key: slice) -> list[Reward]: ...
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            named = [r for r in self if r.name == key]
+            if not named:
+                raise KeyError(f"no reward named {key!r}; there are: {', '.join(self.names) or 'none'}")
+            return reward_total(msgspec.structs.replace(r, weight=1.0) for r in named)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        return any(r.name == key for r in self) if isinstance(key, str) else super().__contains__(key)
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(r.name for r in self))
+
+
+class Call:
+    """One call of a model. `record` holds it as it was stored; the rest is read from it when asked for."""
+
+    def __init__(self, record: LLMCall, streams: Streams | None = None) -> None:
+        self._stored = record
+        self._streams = streams
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id[-8:]} {self.model or ''} {self.purpose}>"
+
+    @property
+    def id(self) -> str:
+        return self._stored.id
+
+    @cached_property
+    def record(self) -> LLMCall:
+        """The whole record, with nothing packed."""
+        return self._streams.fill(self._stored) if self._streams else self._stored
+
+    def __getattr__(self, name: str) -> Any:  # the record's plain fields: purpose, usage, error, started, ...
+        if name.startswith("_") or name not in LLMCall.__struct_fields__:
+            raise AttributeError(f"a call has no {name!r}")
+        return getattr(self._stored, name)
+
+    @property
+    def request(self) -> Any:
+        return self.record.request
+
+    @property
+    def response(self) -> Any:
+        return self.record.response
+
+    @property
+    def model(self) -> str | None:
+        return self._stored.model
+
+    @cached_property
+    def messages(self) -> list[dict[str, Any]]:
+        """What the model was sent, chat-shaped, the system prompt first."""
+        return dialects.get(self._stored.dialect).messages(self.record.request)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return dialects.get(self._stored.dialect).params(self.record.request)
+
+    @property
+    def tools(self) -> list[Any]:
+        return dialects.get(self._stored.dialect).tools(self.record.request)
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """The usage object as the backend, or the caller, gave it."""
+        if self._stored.usage is not None:
+            return self._stored.usage
+        found = self._stored.response.get("usage") if isinstance(self._stored.response, dict) else None
+        return found if isinstance(found, dict) else None
+
+    @property
+    def events(self) -> list[Any]:
+        """The events of a streamed response, as they came; empty where it was not streamed."""
+        return unfold_events(self._stored.events)
+
+    @property
+    def prompt_token_ids(self) -> list[int] | None:
+        record = self.record
+        if record.prompt_token_ids is not None:
+            return record.prompt_token_ids
+        found = record.response.get("prompt_token_ids") if isinstance(record.response, dict) else None
+        return found if isinstance(found, list) else None
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """All answers; with the token ids and logprobs that the response holds or that were given beside it."""
+        record = self.record
+        found = dialects.of_response(record.response, record.dialect).choices(record.response)
+        while len(found) < len(record.tokens):  # ids of answers whose text was not given
+            found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))
+        for index, given in enumerate(record.tokens):
+            new: dict[str, Any] = {k: v for k, v in (("token_ids", given.token_ids), ("logprobs", given.logprobs)) if v is not None}
+            found[index] = msgspec.structs.replace(found[index], **new)
+        if len(found) == 1:
+            more = {k: v for k in ("reasoning", "finish_reason") if (v := getattr(record, k)) is not None}
+            found[0] = msgspec.structs.replace(found[0], **more)
+        return found
+
+    @property
+    def text(self) -> str:
+        """The text of the first answer."""
+        return self.choices[0].text if self.choices else ""
+
+    @property
+    def reasoning(self) -> str | None:
+        return self._stored.reasoning or (self.choices[0].reasoning if self.choices else None)
+
+    thinking = reasoning
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._stored.finish_reason or (self.choices[0].finish_reason if self.choices else None)
+
+
+class _Part:
+    """The records of a step, or of a trajectory, by kind."""
+
+    def __init__(self) -> None:
+        self.contexts: list[Context] = []
+        self.llm_calls: list[Call] = []
+        self.actions: list[Action] = []
+        self.rewards = Rewards()
+        self.edits: list[Edit] = []
+        self.labels: list[Label] = []
+        self.notes: list[Note] = []
+
+    def _add(self, record: AnyRecord, call: Call | None) -> None:
+        match record:
+            case LLMCall():
+                self.llm_calls.append(cast(Call, call))
+            case Context():
+                self.contexts.append(record)
+            case Action():
+                self.actions.append(record)
+            case Reward():
+                self.rewards.append(record)
+            case Edit():
+                self.edits.append(record)
+            case Label():
+                self.labels.append(record)
+            case Note():
+                self.notes.append(record)
+            case _:
+                pass
+
+    def _by_kind(self) -> dict[str, Any]:
+        return {
+            "contexts": [record_to_dict(r) for r in self.contexts],
+            "llm_calls": [record_to_dict(c.record) for c in self.llm_calls],
+            "actions": [record_to_dict(r) for r in self.actions],
+            "rewards": [record_to_dict(r) for r in self.rewards],
+            "edits": [record_to_dict(r) for r in self.edits],
+            "labels": [record_to_dict(r) for r in self.labels],
+            "notes": [record_to_dict(r) for r in self.notes],
+        }
+
+
+class Step(_Part):
+    """One step of one agent: what was observed, read, asked, done and earned."""
+
+    def __init__(self, index: int, agent: str | None) -> None:
+        super().__init__()
+        self.index = index
+        self.agent = agent
+        self.record: StepStart | None = None
+
+    def __repr__(self) -> str:
+        return f"<Step {self.index} {self.agent or ''}: {len(self.llm_calls)} calls, {len(self.actions)} actions>"
+
+    @property
+    def id(self) -> str | None:
+        return self.record.id if self.record else None
+
+    @property
+    def observation(self) -> Any:
+        return self.record.observation if self.record else None
+
+    @property
+    def reward(self) -> float | None:
+        """The step's own reward."""
+        return reward_total(r for r in self.rewards if r.target is None and r.span is None)
+
+
+class Trajectory(_Part):
+    """One trajectory. `llm_calls`, `actions` and `contexts` are all of them, in order; `rewards`, `edits`, `labels` and
+    `notes` are those on the trajectory as a whole: a step has its own."""
+
+    def __init__(self, id: str, records: Iterable[AnyRecord], streams: Streams | None = None, *, live: bool = False) -> None:
+        super().__init__()
+        self.id = id
+        self._streams = streams
+        self._live = live
+        #: Every record, in order, as stored (calls may be packed: see `llm_calls[i].record`).
+        self.records: list[AnyRecord] = sorted(records, key=lambda r: (r.time, r.writer, r.seq))
+        self.start: Start | None = None
+        self.end: End | None = None
+        self.steps: list[Step] = []
+        replaced = {r.supersedes for r in self.records if r.supersedes}
+        steps: dict[tuple[str | None, int], Step] = {}
+        calls = {r.id: Call(r, streams) for r in self.records if isinstance(r, LLMCall)}
+        self._superseded = [r for r in self.records if r.id in replaced]
+        self._outside: list[AnyRecord] = []
+        active = [r for r in self.records if r.id not in replaced] if replaced else self.records
+        self.start = next((r for r in active if isinstance(r, Start)), None)
+        agent = self.start.agent if self.start else None
+        for record in active:
+            if isinstance(record, Start):
+                continue
+            if isinstance(record, End):
+                self.end = record
+                continue
+            call = calls.get(record.id)
+            if record.step is None:
+                self._add(record, call)
+                self._outside.append(record)
+                continue
+            key = (record.agent or agent, record.step)
+            step = steps.get(key)
+            if step is None:
+                step = steps[key] = Step(record.step, key[0])
+                self.steps.append(step)
+            if isinstance(record, StepStart):
+                step.record = record
+            else:
+                step._add(record, call)  # pyright: ignore[reportPrivateUsage]
+                if isinstance(record, (LLMCall, Action, Context)):
+                    self._add(record, call)
+
+    def __repr__(self) -> str:
+        return f"<Trajectory {self.id[-8:]} {self.status}: {len(self.steps)} steps, reward {self.reward}>"
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    @property
+    def task(self) -> Any:
+        return self.start.task if self.start else None
+
+    @property
+    def agent(self) -> str | None:
+        return self.start.agent if self.start else None
+
+    @property
+    def model(self) -> str | None:
+        """The declared model, else the first call's."""
+        stated = self.start.model if self.start else None
+        return stated or next((c.model for c in self.llm_calls if c.model), None)
+
+    @property
+    def group(self) -> str | None:
+        return self.start.group if self.start else None
+
+    @property
+    def tags(self) -> list[str]:
+        return self.start.tags if self.start else []
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.start.metadata if self.start else {}
+
+    @property
+    def status(self) -> State:
+        """How it ended; `running` while its writer lives, `unterminated` where the writer is gone without an end."""
+        return self.end.status if self.end else "running" if self._live else "unterminated"
+
+    @property
+    def answer(self) -> Any:
+        return self.end.answer if self.end else None
+
+    @cached_property
+    def all_rewards(self) -> Rewards:
+        """Every reward that counts, of the trajectory and of its steps."""
+        found = Rewards(self.rewards)
+        for step in self.steps:
+            found.extend(step.rewards)
+        return found
+
+    @property
+    def reward(self) -> float | None:
+        return trajectory_reward(self.all_rewards)
+
+    @property
+    def result(self) -> Any:
+        """The last action's result."""
+        return self.actions[-1].result if self.actions else None
+
+    @property
+    def llm_call(self) -> Call | None:
+        """The last call of a model."""
+        return self.llm_calls[-1] if self.llm_calls else None
+
+    @property
+    def all_edits(self) -> list[Edit]:
+        return [*self.edits, *(e for s in self.steps for e in s.edits)]
+
+    @property
+    def missing(self) -> list[tuple[str, int, int]]:
+        """Messages and ids that calls refer to and that damage took away: (writer, stream, position)."""
+        for call in self.llm_calls:
+            _ = call.record
+        return self._streams.missing if self._streams else []
+
+    @property
+    def started(self) -> int | None:
+        """Nanoseconds: an import's own time (None where its source has none), else when recording began."""
+        if self.start is None:
+            return self.records[0].time if self.records else None
+        if self.start.source_time is not None:
+            return self.start.source_time
+        return None if "source" in self.metadata else self.start.time
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the start to the end record, by the source's own clock for imports; None where not known."""
+        if self.started is None or self.end is None or self.start is None:
+            return None
+        stop = self.end.source_time if self.start.source_time is not None else self.end.time
+        return None if stop is None else (stop - self.started) / 1e9
+
+    def complete_records(self) -> Iterator[AnyRecord]:
+        """Every record in order, calls with nothing packed."""
+        for record in self.records:
+            yield self._streams.fill(record) if self._streams and isinstance(record, LLMCall) else record
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready and lossless: every record once, arranged as steps; `from_dict` and `store.add` take it back."""
+        whole: dict[str, Any] = {
+            "id": self.id,
+            "schema_version": self.start.schema_version if self.start else SCHEMA_VERSION,
+            "task": self.task,
+            "agent": self.agent,
+            "model": self.model,
+            "group": self.group,
+            "tags": self.tags,
+            "status": self.status,
+            "reward": self.reward,
+            "answer": self.answer,
+            "started": iso_time(self.started),
+            "duration": self.duration,
+            "start": record_to_dict(self.start) if self.start else None,
+            "steps": [
+                {
+                    "index": s.index,
+                    "agent": s.agent,
+                    "observation": s.observation,
+                    "reward": s.reward,
+                    "record": record_to_dict(s.record) if s.record else None,
+                    **s._by_kind(),  # pyright: ignore[reportPrivateUsage]
+                }
+                for s in self.steps
+            ],
+        }
+        outside = _Part()
+        for record in self._outside:
+            outside._add(record, Call(record, self._streams) if isinstance(record, LLMCall) else None)  # pyright: ignore[reportPrivateUsage]
+        whole.update(outside._by_kind())  # pyright: ignore[reportPrivateUsage]
+        whole["end"] = record_to_dict(self.end) if self.end else None
+        listed = set(map(id, [r for r in self.records if isinstance(r, End) and r is not self.end]))
+        older = [r for r in self.records if id(r) in listed] + self._superseded
+        if older:
+            whole["superseded"] = [
+                record_to_dict(self._streams.fill(r) if self._streams and isinstance(r, LLMCall) else r) for r in older
+            ]
+        return whole
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Trajectory:
+        """The trajectory that `to_dict` gave, or one that was built by hand in that shape (see `records_from_dict`)."""
+        records = records_from_dict(data)
+        return cls(records[0].trajectory, records)
+
+
+_LISTS: dict[str, type[Record]] = {
+    "contexts": Context,
+    "llm_calls": LLMCall,
+    "actions": Action,
+    "rewards": Reward,
+    "edits": Edit,
+    "labels": Label,
+    "notes": Note,
+}
+_STEP_KEYS = {"index", "agent", "observation", "reward", "record", *_LISTS}
+_START_FIELDS = set(Start.__struct_fields__) - set(Record.__struct_fields__) | {"agent"}
+
+
+def iso_time(ns: int | None) -> str | None:
+    """Nanoseconds since 1970 as ISO 8601 with microseconds, UTC."""
+    if ns is None:
+        return None
+    seconds, rest = divmod(ns, 1_000_000_000)
+    try:
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):  # a source's clock can say anything
+        return None
+
+
+def records_from_dict(data: Any) -> list[AnyRecord]:
+    """The records of a trajectory given as a dict: the shape of `to_dict`, of which a hand-made one may leave out all
+    that it does not know (ids, times, `record`s): `{"task", "steps": [{"observation", "llm_calls", ...}], "rewards", ...}`.
+
+    Raises InvalidInput with the path of what can't be read.
+    """
+    if not isinstance(data, dict):
+        raise InvalidInput(f"a trajectory is an object, not {type(data).__name__}")
+    version = data.get("schema_version", SCHEMA_VERSION)
+    if type(version) is not int or version < 1:
+        raise InvalidInput(f"schema_version is a whole number from 1, not {version!r}")
+    out: list[AnyRecord] = []
+
+    def add(kind: str, raw: Any, where: str, **defaults: Any) -> None:
+        if not isinstance(raw, dict):
+            raise InvalidInput(f"{where}: an object was expected, found {type(raw).__name__}")
+        fields = {**defaults, **raw, "kind": kind}
+        try:
+            out.append(record_from_dict(fields, version))
+        except InvalidInput as error:
+            raise InvalidInput(f"{where}: {error}") from None
+
+    def add_lists(part: dict[str, Any], where: str, **defaults: Any) -> None:
+        for name, kind in _LISTS.items():
+            found = part.get(name) or []
+            if not isinstance(found, list):
+                raise InvalidInput(f"{where}{name}: a list was expected, found {type(found).__name__}")
+            for index, raw in enumerate(found):
+                add(str(kind.__struct_config__.tag), raw, f"{where}{name}[{index}]", **defaults)
+
+    start = data.get("start")
+    if start is None and data.get("id") is None or start is None and any(k in data for k in _START_FIELDS):
+        stated = {k: v for k, v in data.items() if k in _START_FIELDS and v is not None}
+        start = {k: v for k, v in stated.items() if k != "schema_version"}
+    if start is not None:
+        add("start", start, "start")
+    steps = data.get("steps") or []
+    if not isinstance(steps, list):
+        raise InvalidInput(f"steps: a list was expected, found {type(steps).__name__}")
+    for position, step in enumerate(steps):
+        where = f"steps[{position}]"
+        if not isinstance(step, dict):
+            raise InvalidInput(f"{where}: an object was expected, found {type(step).__name__}")
+        index = step.get("index", position)
+        agent = {} if step.get("agent") in (None, data.get("agent")) else {"agent": step["agent"]}
+        if step.get("record") is not None:
+            add("step", step["record"], f"{where}.record")
+        elif "record" not in step:
+            unknown = {k: v for k, v in step.items() if k not in _STEP_KEYS}
+            add("step", {"observation": step.get("observation"), **unknown}, where, step=index, **agent)
+        add_lists(step, f"{where}.", step=index, **agent)
+    add_lists(data, "")
+    for index, raw in enumerate(data.get("superseded") or []):
+        add(str(raw.get("kind")) if isinstance(raw, dict) else "", raw, f"superseded[{index}]")
+    end = data.get("end")
+    if end is None and start is not None and "end" not in data and data.get("status") not in ("running", "unterminated"):
+        end = {k: v for k in ("status", "answer") if (v := data.get(k)) is not None}
+    if end is not None:
+        add("end", end, "end")
+    if not out:
+        raise InvalidInput("a trajectory has a start, steps or records; this object has none")
+    return out
