@@ -1,3 +1,44 @@
 """Odograph: the system of record for the trajectories of LLM agents."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .api import ImportReport, Store, open
+from .capture.decorators import action, context, log_context, log_llm_call, wrap_action
+from .capture.recorder import CallRef, Run, Scope, Step
+from .capture.scope import bind, current
+from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, StoreError
+from .trajectory import Call, Trajectory
+from .types import Fork, Kept, Literal, Span
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Call",
+    "CallRef",
+    "Fork",
+    "ImportReport",
+    "InvalidInput",
+    "Kept",
+    "Literal",
+    "MissingExtra",
+    "NewerStore",
+    "NotFound",
+    "OdographError",
+    "Run",
+    "Scope",
+    "Span",
+    "Step",
+    "Store",
+    "StoreError",
+    "Trajectory",
+    "action",
+    "bind",
+    "context",
+    "current",
+    "log_context",
+    "log_llm_call",
+    "open",
+    "wrap_action",
+]

@@ -15,13 +15,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, cast
 
 import msgspec
 import orjson
 
 from .errors import InvalidInput, NewerStore
-from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord
+from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _DEPTH = 200  # deeper nesting than any real content; orjson and msgspec stop a little above it
@@ -47,6 +48,16 @@ def encode(value: Any) -> bytes:
     return data
 
 
+def snapshot(value: Any) -> Any:
+    """The value as it is now: put it into a record in its place, and later changes of the original change nothing."""
+    return orjson.Fragment(encode(value))
+
+
+def plain(value: Any) -> Any:
+    """An object as the plain JSON types it stands for (SDK models, dataclasses, arrays); plain types as they are."""
+    return value if type(value) in (str, dict, list, int, float, bool, type(None)) else _plain(value)
+
+
 def _is_finite(value: Any) -> bool:
     kind = type(value)
     if kind is float:
@@ -55,7 +66,8 @@ def _is_finite(value: Any) -> bool:
         return all(map(_is_finite, value.values()))
     if kind is list or kind is tuple:
         return all(map(_is_finite, value))
-    return kind is str or kind is int or value is None or kind is bool  # other types: let `clean` look
+    # a fragment went through `encode` already; other types: let `clean` look
+    return kind is str or kind is int or value is None or kind is bool or kind is orjson.Fragment
 
 
 def tagged(kind: str, value: Any, **more: Any) -> dict[str, Any]:
@@ -138,6 +150,8 @@ def clean(value: Any, depth: int = 0) -> Any:
         return tagged("mapping", [[clean(k, depth + 2), clean(v, depth + 2)] for k, v in value.items()])
     if kind is list or kind is tuple:
         return [clean(v, depth + 1) for v in value]
+    if kind is orjson.Fragment:
+        return msgspec.json.decode(value.contents)
     return clean(_plain(value), depth + 1)
 
 
@@ -191,8 +205,42 @@ def check_version(version: int, where: str) -> None:
 def decode_record(line: bytes, version: int = SCHEMA_VERSION) -> AnyRecord:
     """One record from its JSON, upgraded where it is older. Raises msgspec.DecodeError or ValidationError."""
     if version == SCHEMA_VERSION:
-        return _decode_record(line)
-    return record_from_dict(msgspec.json.decode(line), version)
+        try:
+            return _decode_record(line)
+        except msgspec.ValidationError:
+            pass
+    raw = msgspec.json.decode(line)
+    if not isinstance(raw, dict):
+        raise msgspec.ValidationError(f"a record is an object, not {type(raw).__name__}")
+    try:
+        return record_from_dict(_valid_part(raw), version)
+    except InvalidInput as error:
+        raise msgspec.ValidationError(str(error)) from None
+
+
+def _valid_part(raw: dict[str, Any]) -> dict[str, Any]:
+    """The same record with fields of a wrong type moved into `extra.invalid`: they must not cost the others."""
+    record = KINDS.get(cast(str, raw.get("kind"))) if isinstance(raw.get("kind"), str) else None
+    if record is None:
+        return raw
+    good: dict[str, Any] = {"kind": raw["kind"]}
+    bad: dict[str, Any] = {}
+    for field in msgspec.structs.fields(record):
+        if field.name not in raw:
+            continue
+        try:
+            msgspec.convert(raw[field.name], field.type)
+            good[field.name] = raw[field.name]
+        except msgspec.ValidationError:
+            bad[field.name] = raw[field.name]
+    for name in ("id", "trajectory"):
+        if name in bad:
+            raise msgspec.ValidationError(f"{name} is a string, not {type(bad[name]).__name__}")
+    more = {k: v for k, v in raw.items() if k != "kind" and k not in good and k not in bad}
+    extra = good.get("extra") or {}
+    if bad:
+        good["extra"] = {**extra, "invalid": bad}
+    return {**more, **good}
 
 
 def record_from_dict(raw: dict[str, Any], version: int = SCHEMA_VERSION) -> AnyRecord:
@@ -214,8 +262,27 @@ def record_from_dict(raw: dict[str, Any], version: int = SCHEMA_VERSION) -> AnyR
 
 
 def record_to_dict(record: AnyRecord) -> dict[str, Any]:
-    """A record as JSON-ready values, `kind` first; fields that hold their default are left out."""
-    return cast("dict[str, Any]", msgspec.to_builtins(record))
+    """A record as JSON-ready values, `kind` first; fields that hold their default are left out. Content is shared, not copied."""
+    out: dict[str, Any] = {"kind": record.__struct_config__.tag}
+    for name, default, nested in _fields(type(record)):
+        value = getattr(record, name)
+        if value is None or (type(value) is type(default) and value == default):
+            continue
+        out[name] = msgspec.to_builtins(value) if nested else value
+    return out
+
+
+@cache
+def _fields(record: type[AnyRecord]) -> list[tuple[str, Any, bool]]:
+    """(name, default, whether it holds structs) of a record's fields."""
+    found: list[tuple[str, Any, bool]] = []
+    for field in msgspec.structs.fields(record):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        found.append((field.name, default, field.name in _NESTED and not (field.name == "result" and record is not Edit)))
+    return found
+
+
+_NESTED = ("fork", "span", "tokens", "packed", "result")
 
 
 # --- hashes and ids -------------------------------------------------------------------------------------------------

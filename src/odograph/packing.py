@@ -312,9 +312,9 @@ class Streams:
         """The call with every packed part back in its place. Messages are shared objects: read them, don't change them."""
         if not call.packed:
             return call
-        changes: dict[str, Any] = {"packed": []}
+        changes: dict[str, Any] = {"packed": [], "packed_by": ""}
         for part in call.packed:
-            value = self._part(call.writer, part)
+            value = self._part(call.packed_by, part)
             name = str(part.at[0])
             whole = changes.get(name, getattr(call, name))
             if name == "tokens":

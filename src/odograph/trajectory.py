@@ -6,13 +6,13 @@ A view never changes a record. Superseded records are in `records` and nowhere e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal as OneOf, cast, overload
 
 import msgspec
 
 from . import dialects
+from .clock import iso_time
 from .codec import record_from_dict, record_to_dict, unfold_events
 from .dialects import Choice
 from .errors import InvalidInput
@@ -465,17 +465,6 @@ _LISTS: dict[str, type[Record]] = {
 }
 _STEP_KEYS = {"index", "agent", "observation", "reward", "record", *_LISTS}
 _START_FIELDS = set(Start.__struct_fields__) - set(Record.__struct_fields__) | {"agent"}
-
-
-def iso_time(ns: int | None) -> str | None:
-    """Nanoseconds since 1970 as ISO 8601 with microseconds, UTC."""
-    if ns is None:
-        return None
-    seconds, rest = divmod(ns, 1_000_000_000)
-    try:
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):  # a source's clock can say anything
-        return None
 
 
 def records_from_dict(data: Any) -> list[AnyRecord]:

@@ -29,7 +29,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     seq: int = 0
     #: When it was recorded.
     time: int = 0
-    #: The journal that holds it. Not stored in the line: its file says it.
+    #: The writer that recorded it. Stored in the line only where that is not the file's own: its header says it.
     writer: str = ""
     #: The record it happened inside; None only for `start`.
     parent: str | None = None
@@ -91,7 +91,8 @@ class Tokens(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Token ids of one choice, and the logprob of each (None where there is none), given beside a response."""
 
     token_ids: list[int] | None = None
-    logprobs: list[float | None] | None = None
+    #: Floats, None, or what a backend gave instead (a tagged NaN): checks look at them, reading does not.
+    logprobs: list[Any] | None = None
 
 
 class Packed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -139,6 +140,8 @@ class LLMCall(Record, frozen=True, kw_only=True, tag="llm_call"):
     #: Per choice, where ids were given beside the response; else they are in the response, or nowhere.
     tokens: list[Tokens] = []
     packed: list[Packed] = []
+    #: The writer whose streams hold the packed parts. Not stored: set where the line is read.
+    packed_by: str = ""
 
 
 class Action(Record, frozen=True, kw_only=True, tag="action"):

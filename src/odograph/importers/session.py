@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from ..clock import parse_time
 from ..codec import derived_id, loads
 from ..errors import InvalidInput
 from ..types import AnyRecord, Record, Start, StepStart
+
+__all__ = ["Importer", "Lines", "Session", "parse_time"]
 
 _R = TypeVar("_R", bound=Record)
 
@@ -131,24 +133,3 @@ def _split_glued(text: bytes) -> tuple[list[Any], bool]:
         while position < len(string) and string[position] in " \t\r\n,\x00":
             position += 1
     return values, True
-
-
-def parse_time(value: Any) -> int | None:
-    """Nanoseconds since 1970 of an ISO 8601 string (no zone: UTC) or of a number of seconds or milliseconds; else None."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, (int, float)):
-        if value != value or value in (float("inf"), float("-inf")) or value <= 0:
-            return None
-        scale = 1 if value > 1e17 else 1_000 if value > 1e14 else 1_000_000 if value > 1e11 else 1_000_000_000
-        return int(value * scale)
-    if not isinstance(value, str):
-        return None
-    try:
-        when = datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    whole = int(when.replace(microsecond=0).timestamp())
-    return whole * 1_000_000_000 + when.microsecond * 1000

@@ -1,0 +1,375 @@
+"""The `Store` that users hold: records, reads, imports, validates and exports, each by the floor that knows how."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from . import importers
+from .capture import scope
+from .capture.recorder import Recorder, Run, start
+from .codec import content_hash, derived_id, encode, new_id, record_to_dict
+from .errors import InvalidInput, NotFound, OdographError, StoreError
+from .packing import LISTS, Packer
+from .store.catalog import Hit, Summary
+from .store.journal import Durability, Journal
+from .store.lines import Damage
+from .store.reader import FILTERS, Reader
+from .trajectory import Trajectory, records_from_dict
+from .types import AnyRecord, Fork, LLMCall, Start, StepStart
+
+
+class Store:
+    """A store of trajectories: a folder, or `memory:`. Use `odograph.open`."""
+
+    def __init__(self, root: Path, durability: Durability, *, temporary: bool = False) -> None:
+        self.root = root
+        self._temporary = temporary
+        self._journal = Journal(root / "journal", durability)
+        self._reader = Reader(root)
+
+    def __repr__(self) -> str:
+        return f"<odograph store {'memory:' if self._temporary else self.root}>"
+
+    # --- recording ----------------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        task: Any = None,
+        *,
+        agent: str | None = None,
+        agent_version: str | None = None,
+        model: str | None = None,
+        group: str | None = None,
+        policy_version: str | int | None = None,
+        seed: int | None = None,
+        tags: list[str] | tuple[str, ...] = (),
+        metadata: dict[str, Any] | None = None,
+        fork: Fork | None = None,
+    ) -> Run:
+        """Begins a trajectory: `with store.record(task=...) as run: with run.step(observation) as step: ...`."""
+        return start(
+            self._journal,
+            task,
+            agent=agent,
+            agent_version=agent_version,
+            model=model,
+            group=group,
+            policy_version=policy_version,
+            seed=seed,
+            tags=tags,
+            metadata=metadata,
+            fork=fork,
+        )
+
+    def append(self, id: str) -> Run:
+        """A trajectory again, whatever its state, for late rewards, labels, edits and notes. Raises NotFound."""
+        trajectory = self.trajectory(id)
+        recorder = Recorder(self._journal, trajectory.id)
+        for step in trajectory.steps:
+            agent = None if step.agent == trajectory.agent else step.agent
+            recorder.steps[agent] = max(recorder.steps.get(agent, 0), step.index + 1)
+        root = trajectory.start.id if trajectory.start else trajectory.records[0].id
+        return Run(recorder, root, ends=False)
+
+    def _record_lone_call(self, fields: dict[str, Any]) -> None:
+        """A call made outside of any run: a trajectory of its own."""
+        with self.record(model=fields.get("model"), tags=["call"]) as run:
+            run.step().record_call(fields)
+
+    def add(self, what: dict[str, Any] | Trajectory | Iterable[AnyRecord]) -> str:
+        """A whole trajectory that was made elsewhere: a dict (the shape of `t.to_dict()`, of which a hand-made one may leave
+        out what it does not know), a `Trajectory`, or records. Returns its id.
+
+        Records that the store has are not added again; one that says something else under a known id is added as its
+        correction. Raises InvalidInput with the path of what can't be read.
+        """
+        if isinstance(what, dict):
+            records: Iterable[AnyRecord] = records_from_dict(what)
+        elif isinstance(what, Trajectory):
+            records = what.complete_records()
+        else:
+            records = what
+        return self._add(list(records))[0]
+
+    def _add(self, records: list[AnyRecord]) -> tuple[str, int]:
+        """The id, and how many records were new."""
+        placed = _placed(records)
+        id = placed[0].trajectory
+        try:
+            new = _changes(self.trajectory(id), placed)
+        except NotFound:
+            new = placed
+        if new:
+            self._write(id, new)
+        return id, len(new)
+
+    def _write(self, id: str, records: list[AnyRecord]) -> None:
+        journal = self._journal
+        packer = Packer(id, journal.new_stream, immutable=True)
+        with journal.lock:
+            for number, record in enumerate(records, 1):
+                fields = record_to_dict(record)
+                lines: list[bytes] = []
+                if isinstance(record, LLMCall):
+                    fields = packer.pack((record.agent, record.purpose), fields, lines)
+                if not record.time:  # made elsewhere: it is recorded now, by this writer, in this order
+                    fields |= {"time": journal.now(), "seq": number}
+                    fields.pop("writer", None)
+                lines.append(encode(fields) + b"\n")
+                journal.append(b"".join(lines))
+            if journal.failure is not None:
+                raise StoreError(f"{self} can't be written: {journal.failure.strerror or journal.failure}")
+
+    def import_sessions(
+        self,
+        *paths: str | Path,
+        format: str = "auto",
+        progress: Callable[[Path, int, int], None] | None = None,
+    ) -> ImportReport:
+        """Sessions that other tools recorded: files, or folders with files, recognised by their content.
+
+        Importing again adds nothing; a session that has grown is continued. A file that can't be read is named in the
+        report and costs no other. `progress(path, done, total)` is called before each file. Raises NotFound.
+        """
+        importer = None if format == "auto" else importers.find(format)
+        report = ImportReport()
+        found: list[tuple[Path, bool]] = []
+        for path in map(Path, paths):
+            if not path.exists():
+                raise NotFound(f"no file or folder {str(path)!r}")
+            found += [(p, p == path) for p in importers.sessions_in(path)]
+        for done, (path, named) in enumerate(found):
+            if progress is not None:
+                progress(path, done, len(found))
+            self._import_file(path, importer, named, report)
+        if progress is not None and found:
+            progress(found[-1][0], len(found), len(found))
+        return report
+
+    def _import_file(self, path: Path, importer: importers.Importer | None, named: bool, report: ImportReport) -> None:
+        try:
+            one = importer or importers.recognise(path)
+            if one is None:
+                if named:
+                    known = ", ".join(importers.names())
+                    report.failed.append({"path": str(path), "error": f"no session of a known format; there are: {known}"})
+                else:
+                    report.unrecognised.append(str(path))
+                return
+            for session in one.read(path):
+                if session.warnings:
+                    report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
+                id, new = self._add(session.records)
+                if new:
+                    report.imported += 1
+                    report.trajectories.append({"id": id, "source": str(path), "format": session.format})
+                else:
+                    report.skipped += 1
+        except StoreError:
+            raise
+        except (OdographError, OSError) as error:
+            report.failed.append({"path": str(path), "error": str(error)})
+        except Exception as error:  # a format that nobody foresaw costs its own file alone
+            report.failed.append({"path": str(path), "error": f"the {type(error).__name__} {error} while reading it"})
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def trajectory(self, id: str) -> Trajectory:
+        """The trajectory with this id, or with this unique prefix or suffix. Raises NotFound."""
+        return self._reader.trajectory(id)
+
+    def trajectories(self, **filters: Any) -> Iterator[Trajectory]:
+        """Trajectories, one at a time, oldest first. Filters, all of which must hold:
+
+        `ids` (prefixes or suffixes), `group`, `agent`, `model`, `tag` (one or a list: all of them), `status` (one or a
+        list: any of them), `policy_version`, `min_reward`, `max_reward`, `time_range` ("7d", or a pair of times), `text`
+        (full-text search), `limit`. Raises InvalidInput, NotFound.
+        """
+        return self._reader.trajectories(**_known(filters))
+
+    def summaries(self, **filters: Any) -> Iterator[Summary]:
+        """What lists show of each trajectory, without reading it; filters as for `trajectories`."""
+        return self._reader.summaries(**_known(filters))
+
+    def search(self, query: str, limit: int = 100) -> list[Hit]:
+        """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
+        return self._reader.search(query, limit)
+
+    def damages(self) -> list[Damage]:
+        """Lines of the journal that can't be read; each cost itself alone."""
+        return self._reader.damages()
+
+    def __len__(self) -> int:
+        return self._reader.count()
+
+    def health(self) -> dict[str, Any]:
+        """How capture fares in this process: records written, waiting for a disk that failed, lost, and other faults."""
+        journal = self._journal
+        return {
+            "written": journal.written,
+            "waiting": journal.waiting,
+            "lost": journal.lost,
+            "failure": str(journal.failure) if journal.failure else None,
+            "faults": scope.faults.count,
+            "last_fault": repr(scope.faults.last) if scope.faults.last else None,
+        }
+
+    # --- living -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Everything on disk, files closed. A closed store can be used again: it opens what it needs."""
+        self._journal.close()
+        self._reader.close()
+        if self._temporary:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class ImportReport(msgspec.Struct):
+    """What an import did: counts of trajectories, the files that failed, and what was new."""
+
+    imported: int = 0
+    skipped: int = 0
+    failed: list[dict[str, str]] = []
+    trajectories: list[dict[str, str]] = []
+    warnings: list[dict[str, Any]] = []
+    unrecognised: list[str] = []
+
+
+def open(where: str | Path | None = None, *, durability: Durability = "group") -> Store:
+    """The store in a folder: the one given, else $ODOGRAPH_STORE, else ./odograph. It is made when something is recorded.
+
+    `memory:` is a store that is gone when it is closed. `durability="sync"` waits for the disk at every record; "group"
+    syncs every 50 ms. Either way a record is with the operating system when its call returns.
+    """
+    if durability not in ("group", "sync"):
+        raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
+    place = where if where is not None else os.environ.get("ODOGRAPH_STORE") or "odograph"
+    if isinstance(place, str) and place == "memory:":
+        fast = Path("/dev/shm")
+        folder = tempfile.mkdtemp(prefix="odograph-", dir=fast if os.access(fast, os.W_OK) else None)
+        return Store(Path(folder), durability, temporary=True)
+    if isinstance(place, str) and "://" in place:
+        raise InvalidInput(f"{place!r} can't be opened; a store is a folder, or memory:")
+    root = Path(place)
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{str(root)!r} is a file; a store is a folder")
+    return Store(root, durability)
+
+
+_default: Store | None = None
+
+
+def default_store() -> Store:
+    """The store that `open()` names, opened once: where calls go that are made outside of any run."""
+    global _default
+    if _default is None:
+        _default = open()
+    return _default
+
+
+def _outside(fields: dict[str, Any]) -> None:
+    default_store()._record_lone_call(fields)  # pyright: ignore[reportPrivateUsage]
+
+
+scope.outside = _outside
+
+
+def _known(filters: dict[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in filters if name not in FILTERS]
+    if unknown:
+        raise TypeError(f"no filter {unknown[0]!r}; there are: {', '.join(FILTERS)}")
+    return filters
+
+
+def _placed(records: list[AnyRecord]) -> list[AnyRecord]:
+    """The records with the ids, the trajectory and the parents that hand-made ones leave out."""
+    if not records:
+        raise InvalidInput("a trajectory has at least one record")
+    trajectory = next((r.trajectory for r in records if r.trajectory), "") or new_id()
+    root: str | None = None
+    steps: dict[tuple[str | None, int | None], str] = {}
+    placed: list[AnyRecord] = []
+    for record in records:
+        if record.trajectory not in ("", trajectory):
+            raise InvalidInput(f"records of two trajectories: {trajectory} and {record.trajectory}")
+        changes: dict[str, Any] = {}
+        if not record.id:
+            changes["id"] = new_id()
+        if not record.trajectory:
+            changes["trajectory"] = trajectory
+        if record.parent is None and not isinstance(record, Start):
+            parent = root if isinstance(record, StepStart) else steps.get((record.agent, record.step), root)
+            if parent is not None:
+                changes["parent"] = parent
+        if changes:
+            record = msgspec.structs.replace(record, **changes)
+        if isinstance(record, Start):
+            root = record.id
+        elif isinstance(record, StepStart):
+            steps[(record.agent, record.step)] = record.id
+        placed.append(record)
+    return placed
+
+
+class _Contents:
+    """What records say, without where and when they were recorded; a shared message is looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Any, str]] = {}
+
+    def _hash(self, message: Any) -> str:
+        found = self._seen.get(id(message))
+        if found is None:
+            found = self._seen[id(message)] = (message, content_hash(message))  # held, so that its address stays its own
+        return found[1]
+
+    def of(self, record: AnyRecord) -> Any:
+        fields = record_to_dict(record)
+        for name in ("id", "seq", "time", "writer", "supersedes"):
+            fields.pop(name, None)
+        if isinstance(record, LLMCall) and isinstance(record.request, dict):
+            request = dict(record.request)
+            for name in LISTS:
+                part = request.get(name)
+                if isinstance(part, list):
+                    request[name] = [self._hash(m) for m in part]
+            fields["request"] = request
+        return msgspec.json.decode(encode(fields))
+
+
+def _changes(existing: Trajectory, placed: list[AnyRecord]) -> list[AnyRecord]:
+    """Of records of a known trajectory: the new ones, and corrections of those that now say something else."""
+    contents = _Contents()
+    known: dict[str, AnyRecord] = {}
+    corrected: dict[str, AnyRecord] = {}
+    for record in existing.complete_records():
+        known[record.id] = record
+        if record.supersedes:
+            corrected[record.supersedes] = record
+    new: list[AnyRecord] = []
+    for record in placed:
+        latest = known.get(record.id)
+        if latest is None:
+            new.append(record)
+            continue
+        while latest.id in corrected:
+            latest = corrected[latest.id]
+        content = contents.of(record)
+        if contents.of(latest) != content:
+            id = derived_id(record.source_time, record.id, latest.id, content_hash(content))
+            new.append(msgspec.structs.replace(record, id=id, supersedes=latest.id, time=0, writer=""))
+    return new

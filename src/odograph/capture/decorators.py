@@ -1,0 +1,220 @@
+"""`@action` and `@context`: what a function was called with, gave back or raised becomes a record; the function itself is untouched.
+
+Outside of a run the functions just run. Generators are recorded when they end, with the list of what they yielded.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from ..codec import snapshot
+from . import scope
+from .recorder import Acting, CallRef, Scope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def action(fn: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def action(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def action(fn: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
+    """Each call of the function, inside a run, is an action: arguments, result or exception, and duration."""
+    if fn is None:
+        return functools.partial(action, name=name, description=description)
+    about = {} if description is None else {"metadata": {"description": description}}
+    return _wrapped(fn, lambda within, arguments: within.acting(name or _name(fn), arguments, **about))
+
+
+@overload
+def context(fn: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def context(*, provider: str | None = None, purpose: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | None = None) -> Any:
+    """Each call of the function, inside a run, is a read before deciding: the arguments are the query, the result the data."""
+    if fn is None:
+        return functools.partial(context, provider=provider, purpose=purpose)
+    why = purpose if purpose is not None else (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None
+    return _wrapped(fn, lambda within, arguments: _Reading(within, provider or _name(fn), arguments, why))
+
+
+def wrap_action(fn: Callable[P, R], name: str | None = None, description: str | None = None) -> Callable[P, R]:
+    """`fn`, recorded as an action: `action` as a function, for handlers that are not yours to decorate."""
+    return cast("Callable[P, R]", action(name=name, description=description)(fn))
+
+
+def log_context(provider: str, data: Any = None, *, query: Any = None, purpose: str | None = None) -> str | None:
+    """What was read, recorded in the current scope. Returns the record's id; None outside of a run."""
+    within = scope.current()
+    return within.context(provider, data, query=query, purpose=purpose) if within else None
+
+
+def log_llm_call(**call: Any) -> CallRef | None:
+    """A call of a model, recorded in the current scope; arguments as in `step.llm_call`. None outside of a run."""
+    within = scope.current()
+    return within.llm_call(**call) if within else None
+
+
+class _Reading(Scope):
+    """A read that is being done; its record is written at the end."""
+
+    def __init__(self, parent: Scope, provider: str, query: Any, purpose: str | None) -> None:
+        super().__init__(parent._recorder, parent._id, parent._agent, parent._step)
+        self._about: dict[str, Any] = {"query": snapshot(query), "purpose": purpose, "started": time.time_ns()}
+        self._provider = provider
+        self._clock = time.perf_counter_ns()
+        self.result: Any = None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
+        self.context(self._provider, self.result, error=error, duration=time.perf_counter_ns() - self._clock, **self._about)
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__name__", None) or type(fn).__name__
+
+
+def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
+    import inspect  # slow to import, and only decorating needs it
+
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        signature = None
+    names = list(signature.parameters) if signature else []
+    skip = names[0] if names and names[0] in ("self", "cls") else None
+
+    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Acting | _Reading | None:
+        within = scope.current()
+        if within is None:
+            return None
+        try:
+            return begin(within, _arguments(signature, skip, args, kwargs))
+        except Exception as error:
+            scope.fault(error)
+            return None
+
+    wrapper: Any
+    if inspect.isasyncgenfunction(fn):
+
+        @functools.wraps(fn)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            part = opened(args, kwargs)
+            return fn(*args, **kwargs) if part is None else _drive_async(fn(*args, **kwargs), part)
+
+    elif inspect.isgeneratorfunction(fn):
+
+        @functools.wraps(fn)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            part = opened(args, kwargs)
+            return fn(*args, **kwargs) if part is None else _drive(fn(*args, **kwargs), part)
+
+    elif inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):
+
+        @functools.wraps(fn)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            part = opened(args, kwargs)
+            if part is None:
+                return await fn(*args, **kwargs)
+            with part:
+                result = part.result = await fn(*args, **kwargs)
+            return result
+
+    else:
+
+        @functools.wraps(fn)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            part = opened(args, kwargs)
+            if part is None:
+                return fn(*args, **kwargs)
+            with part:
+                result = part.result = fn(*args, **kwargs)
+            return result
+
+    return wrapper
+
+
+def _arguments(signature: Any, skip: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if signature is not None:
+        try:
+            bound = dict(signature.bind(*args, **kwargs).arguments)
+            if skip is not None:
+                bound.pop(skip, None)
+            for parameter in signature.parameters.values():
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    bound.update(bound.pop(parameter.name, {}))
+            return bound
+        except TypeError:  # the call itself will fail, and say why
+            pass
+    return {"args": list(args), **kwargs}
+
+
+def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generator[Any, Any, Any]:
+    """Runs a generator inside of `part`, which is the current scope only while the generator itself runs."""
+    items: list[Any] = []
+    part.result = items
+    failure: BaseException | None = None
+    sent: Any = None
+    thrown: BaseException | None = None
+    try:
+        while True:
+            token = scope.enter(part)
+            try:
+                item = inner.send(sent) if thrown is None else inner.throw(thrown)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                scope.leave(token)
+            items.append(item)
+            sent = thrown = None
+            try:
+                sent = yield item
+            except GeneratorExit:
+                inner.close()
+                raise
+            except BaseException as error:
+                thrown = error
+    except GeneratorExit:  # the consumer had enough: that is no failure
+        raise
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        part.__exit__(type(failure) if failure else None, failure, None)
+
+
+async def _drive_async(inner: AsyncGenerator[Any, Any], part: Acting | _Reading) -> AsyncGenerator[Any, Any]:
+    items: list[Any] = []
+    part.result = items
+    failure: BaseException | None = None
+    sent: Any = None
+    thrown: BaseException | None = None
+    try:
+        while True:
+            token = scope.enter(part)
+            try:
+                item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
+            except StopAsyncIteration:
+                return
+            finally:
+                scope.leave(token)
+            items.append(item)
+            sent = thrown = None
+            try:
+                sent = yield item
+            except GeneratorExit:
+                await inner.aclose()
+                raise
+            except BaseException as error:
+                thrown = error
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        part.__exit__(type(failure) if failure else None, failure, None)

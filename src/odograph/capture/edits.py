@@ -1,0 +1,120 @@
+"""The words for edits (delete, insert, replace, move, truncate, rewrite) -> an edit's result as runs. Writes nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..codec import content_hash, decode_record
+from ..packing import IdsLine, MessageLine, Streams
+from ..trajectory import Call
+from ..types import Kept, Literal, LLMCall
+
+Runs = list[Kept | Literal]
+_line = msgspec.json.Decoder(MessageLine | IdsLine)
+
+
+def call_of_lines(data: bytes) -> Call:
+    """The call that a write held: its own lines, then the record. What earlier lines hold stays unresolved."""
+    *before, last = data.rstrip(b"\n").split(b"\n")
+    streams = Streams()
+    for line in before:
+        streams.add("", _line.decode(line))
+    record = decode_record(last)
+    assert isinstance(record, LLMCall)
+    return Call(record, streams)
+
+
+class Base:
+    """What an edit starts from: the ids of one choice where they are known, else the text of a channel."""
+
+    def __init__(self, call: Call, choice: int, channel: str) -> None:
+        found = next((c for c in call.choices if c.index == choice), None)
+        self.units: list[int] | str | None = None
+        if found is not None:
+            text = found.reasoning if channel == "reasoning" else found.text
+            self.units = found.token_ids if found.token_ids is not None else text
+        self.unit = "token" if isinstance(self.units, list) else "char"
+
+    @property
+    def length(self) -> int:
+        return len(self.units) if self.units is not None else 0
+
+    @property
+    def hash(self) -> str | None:
+        return None if self.units is None else content_hash(self.units)
+
+
+def normalised(runs: Runs) -> Runs:
+    """The same result with neighbours joined and empty runs left out."""
+    out: Runs = []
+    for run in runs:
+        if isinstance(run, Kept):
+            last = out[-1] if out else None
+            if run.stop <= run.start:
+                continue
+            if isinstance(last, Kept) and last.stop == run.start and (last.call, last.choice) == (run.call, run.choice):
+                out[-1] = Kept(last.start, run.stop, run.call, run.choice)
+                continue
+        elif not run.ids and not run.text:
+            continue
+        out.append(run)
+    return out
+
+
+def outside(runs: Runs, length: int) -> str | None:
+    """Why runs can't be of a base of this length, or None."""
+    for run in runs:
+        if isinstance(run, Kept) and run.call is None and run.choice is None and not 0 <= run.start <= run.stop <= length:
+            return f"keeps [{run.start}, {run.stop}) of a base of {length}"
+    return None
+
+
+def _literal(new: str | list[int] | Literal) -> Literal:
+    if isinstance(new, Literal):
+        return new
+    if isinstance(new, str):
+        return Literal(text=new)
+    if isinstance(new, list):
+        return Literal(ids=list(new))
+    raise TypeError(f"an edit puts in text (str), token ids (list of int) or a Literal, not {type(new).__name__}")
+
+
+class Editor:
+    """Records one edit of a call's output. Positions count tokens where the call has token ids, else characters.
+
+    Every method writes one edit record and returns its id; `reason=`, `author=` and `preferred=` go with each.
+    """
+
+    def __init__(self, length: int, write: Callable[..., str]) -> None:
+        self._length = length
+        self._write = write
+
+    def delete(self, start: int, stop: int, **why: Any) -> str:
+        return self._write([Kept(0, start), Kept(stop, self._length)], (start, stop), **why)
+
+    def insert(self, at: int, new: str | list[int] | Literal, **why: Any) -> str:
+        return self._write([Kept(0, at), _literal(new), Kept(at, self._length)], (at, at), **why)
+
+    def replace(self, start: int, stop: int, new: str | list[int] | Literal, **why: Any) -> str:
+        return self._write([Kept(0, start), _literal(new), Kept(stop, self._length)], (start, stop), **why)
+
+    def move(self, start: int, stop: int, to: int, **why: Any) -> str:
+        """Moves [start, stop) to before what stands at `to`."""
+        if start < to < stop:
+            to = start
+        if to <= start:
+            runs: Runs = [Kept(0, to), Kept(start, stop), Kept(to, start), Kept(stop, self._length)]
+        else:
+            runs = [Kept(0, start), Kept(stop, to), Kept(start, stop), Kept(to, self._length)]
+        return self._write(runs, (start, stop, to), **why)
+
+    def truncate(self, at: int, **why: Any) -> str:
+        """Keeps what is before `at`."""
+        return self._write([Kept(0, at)], (at,), **why)
+
+    def rewrite(self, new: str | list[int] | Literal, **why: Any) -> str:
+        """Puts something else in place of all of it."""
+        return self._write([_literal(new)], (), **why)

@@ -1,0 +1,648 @@
+"""Recording by hand: runs, steps and what happens in them. Turns calls into journal lines, in the caller's thread.
+
+Nothing here raises for content or for a fault of the disk; wrong use (a reward that is no number, a name that is no
+string) raises TypeError.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextvars import Token
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from .. import dialects
+from ..codec import encode, new_id, plain, snapshot, tagged
+from ..packing import Packer
+from ..store.journal import Journal
+from ..trajectory import Call
+from ..types import SCHEMA_VERSION, STATUSES, Fork, Kept, Literal, Span
+from . import scope
+from .edits import Base, Editor, Runs, call_of_lines, normalised, outside
+
+_SOURCES = ("environment", "function", "judge", "human")
+
+
+class Recorder:
+    """Writes the records of one trajectory from this process."""
+
+    __slots__ = ("_generation", "_packer", "_seq", "id", "journal", "steps")
+
+    def __init__(self, journal: Journal, trajectory: str) -> None:
+        self.journal = journal
+        self.id = trajectory
+        #: The next step's index, per agent.
+        self.steps: dict[str | None, int] = {}
+        self._seq = 0
+        self._packer: Packer | None = None
+        self._generation = -1
+
+    def write(
+        self, kind: str, fields: dict[str, Any], parent: str | None, agent: str | None, step: int | None, id: str | None = None
+    ) -> tuple[str, bytes]:
+        """One record, with the operating system when this returns: its id and the lines that were written."""
+        journal = self.journal
+        try:
+            with journal.lock:
+                now = journal.now()
+                id = id or journal.new_id(now)
+                self._seq += 1
+                record: dict[str, Any] = {"kind": kind, "id": id, "trajectory": self.id, "seq": self._seq, "time": now}
+                if parent is not None:
+                    record["parent"] = parent
+                if agent is not None:
+                    record["agent"] = agent
+                if step is not None:
+                    record["step"] = step
+                if kind == "llm_call":
+                    data = self._call(record, fields)
+                else:
+                    record.update(fields)
+                    data = encode(record) + b"\n"
+                    journal.append(data)
+            if journal.failure is not None:
+                scope.fault(journal.failure)
+            return id, data
+        except Exception as error:
+            scope.fault(error)
+            return id or new_id(), b""
+
+    def _call(self, record: dict[str, Any], fields: dict[str, Any]) -> bytes:
+        journal = self.journal
+        packer = self._packer
+        if packer is None or self._generation != journal.generation:
+            packer = Packer(self.id, journal.new_stream)
+            self._generation = journal.generation
+        self._packer = None  # until the lines are with the operating system, what they hold is not known to be there
+        lines: list[bytes] = []
+        record.update(packer.pack((record.get("agent"), fields.get("purpose")), fields, lines))
+        lines.append(encode(record) + b"\n")
+        data = b"".join(lines)
+        journal.append(data)
+        self._packer = packer
+        return data
+
+
+class CallRef:
+    """A call that was just recorded: what actions, edits and rewards refer to."""
+
+    __slots__ = ("_data", "id")
+
+    def __init__(self, id: str, data: bytes) -> None:
+        self.id = id
+        self._data = data
+
+    def __repr__(self) -> str:
+        return f"<call {self.id}>"
+
+    @property
+    def call(self) -> Call | None:
+        """The call as it was recorded, whatever became of the agent's own objects; None where recording failed."""
+        return call_of_lines(self._data) if self._data else None
+
+
+AnyCall = CallRef | Call | str
+
+
+def _id_of(thing: Any, what: str) -> str:
+    found = thing if isinstance(thing, str) else getattr(thing, "id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"{what} is a record, what a recording method returned, or an id; not {type(thing).__name__}")
+    return found
+
+
+def _name(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a string, not {type(value).__name__}")
+    return value
+
+
+def number(value: Any, what: str) -> float | dict[str, Any] | None:
+    """A float, None, or the tagged form of a non-finite float. Raises TypeError for what is no number."""
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)):
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+            raise TypeError(f"{what} is a number or None, not {type(value).__name__}")
+    try:
+        result = float(value)
+    except (OverflowError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{what} is a number or None: {error}") from None
+    return result if math.isfinite(result) else tagged("float", str(result))
+
+
+def error_of(error: BaseException | Any) -> Any:
+    """What is kept of an exception: its type and message; anything else as it is."""
+    if not isinstance(error, BaseException):
+        return error
+    kind = type(error)
+    try:
+        message = str(error)
+    except Exception:  # an exception class of the agent's own
+        message = ""
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return {"type": name, "message": message}
+
+
+def status_of(error: BaseException) -> str:
+    """The end status that an exception means."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__name__ == "CancelledError":
+        return "cancelled"
+    return "failed"
+
+
+class Scope:
+    """Something that records happen inside of: a run, a step, an action, an agent. Enter it with `with` or `async with`."""
+
+    def __init__(self, recorder: Recorder, id: str | None, agent: str | None, step: int | None) -> None:
+        self._recorder = recorder
+        self._id = id
+        self._agent = agent
+        self._step = step
+        self._tokens: list[Token[Scope | None]] = []
+
+    @property
+    def trajectory(self) -> str:
+        """The trajectory's id."""
+        return self._recorder.id
+
+    def _write(self, kind: str, fields: dict[str, Any], id: str | None = None) -> str:
+        return self._recorder.write(kind, fields, self._id, self._agent, self._step, id)[0]
+
+    # --- what happened ------------------------------------------------------------------------------------------------
+
+    def context(
+        self,
+        provider: str,
+        data: Any = None,
+        *,
+        query: Any = None,
+        purpose: str | None = None,
+        error: Any = None,
+        started: int | None = None,
+        duration: int | None = None,
+    ) -> str:
+        """What was read before deciding: from whom, what was asked, what came back, and why. Returns the record's id."""
+        fields: dict[str, Any] = {"provider": _name(provider, "provider"), "data": data}
+        if query is not None:
+            fields["query"] = query
+        if purpose is not None:
+            fields["purpose"] = purpose
+        if error is not None:
+            fields["error"] = error_of(error)
+        if started is not None:
+            fields["started"] = started
+        if duration is not None:
+            fields["duration"] = duration
+        return self._write("context", fields)
+
+    def llm_call(
+        self,
+        *,
+        model: str | None = None,
+        messages: list[Any] | None = None,
+        response: Any = None,
+        request: dict[str, Any] | None = None,
+        tools: list[Any] | None = None,
+        params: dict[str, Any] | None = None,
+        system_prompt: str | None = None,
+        user_prompt: str | None = None,
+        prompt_token_ids: Any = None,
+        token_ids: Any = None,
+        logprobs: Any = None,
+        thinking: str | None = None,
+        reasoning: str | None = None,
+        usage: Any = None,
+        finish_reason: str | None = None,
+        purpose: str = "act",
+        dialect: str | None = None,
+        policy_version: str | int | None = None,
+        cost: float | None = None,
+        error: Any = None,
+        started: int | None = None,
+        duration: int | None = None,
+        first_token: int | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> CallRef:
+        """One call of a model.
+
+        Give the request as `messages` (or `system_prompt` and `user_prompt`) with `tools` and `params`, or whole as
+        `request=`; the response as text, as a message, or as the whole body. `token_ids` and `logprobs`: of the one
+        answer, or a list of lists, one per choice. Times are nanoseconds.
+        """
+        if request is None:
+            request = {}
+            if model is not None:
+                request["model"] = model
+            if messages is None and (system_prompt is not None or user_prompt is not None):
+                given = (("system", system_prompt), ("user", user_prompt))
+                messages = [{"role": role, "content": text} for role, text in given if text is not None]
+            if messages is not None:
+                request["messages"] = list(messages) if type(messages) is tuple else messages
+            if tools is not None:
+                request["tools"] = tools
+            if params:
+                request.update(params)
+        elif messages is not None or tools is not None or params is not None or system_prompt is not None:
+            raise TypeError("give the request whole (request=) or in parts (messages=, tools=, params=), not both")
+        response = plain(response)
+        fields: dict[str, Any] = {"request": request, "response": response, "purpose": _name(purpose, "purpose")}
+        if model is None:
+            found = request.get("model")
+            model = found if isinstance(found, str) else None
+        if model is not None:
+            fields["model"] = _name(model, "model")
+        stated = usage = plain(usage)
+        if stated is None and type(response) is dict:
+            stated = response.get("usage")
+        if type(stated) is dict:
+            counts = dialects.get(dialect).usage(stated)
+            if counts.prompt is not None:
+                fields["prompt_tokens"] = counts.prompt
+            if counts.completion is not None:
+                fields["completion_tokens"] = counts.completion
+        reasoning = reasoning if reasoning is not None else thinking
+        if prompt_token_ids is not None:
+            fields["prompt_token_ids"] = _list(prompt_token_ids)
+        if token_ids is not None or logprobs is not None:
+            fields["tokens"] = _tokens(_list(token_ids), _list(logprobs))
+        if error is not None:
+            fields["error"] = error_of(error)
+        for name, value in (
+            ("reasoning", reasoning),
+            ("usage", usage),
+            ("finish_reason", finish_reason),
+            ("dialect", dialect),
+            ("policy_version", policy_version),
+            ("cost", cost),
+            ("started", started),
+            ("duration", duration),
+            ("first_token", first_token),
+            ("extra", metadata),
+        ):
+            if value is not None:
+                fields[name] = value
+        return CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+
+    def record_call(self, fields: dict[str, Any]) -> CallRef:
+        """An llm_call given as fields of its record: the door of `wrap`."""
+        return CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+
+    def action(
+        self,
+        name: str,
+        arguments: Any = None,
+        result: Any = None,
+        *,
+        ok: bool | None = None,
+        error: Any = None,
+        llm_call: AnyCall | None = None,
+        tool_call_id: str | None = None,
+        started: int | None = None,
+        duration: int | None = None,
+        metadata: dict[str, Any] | None = None,
+        id: str | None = None,
+    ) -> str:
+        """What was done, with which arguments, and what came of it. An `error` means not ok. Returns the record's id."""
+        fields: dict[str, Any] = {"name": _name(name, "name"), "arguments": arguments, "result": result}
+        if error is not None:
+            fields["error"] = error_of(error)
+            ok = False if ok is None else ok
+        if ok is not None:
+            fields["ok"] = bool(ok)
+        if llm_call is not None:
+            fields["llm_call"] = _id_of(llm_call, "llm_call")
+        if tool_call_id is not None:
+            fields["tool_call_id"] = tool_call_id
+        if started is not None:
+            fields["started"] = started
+        if duration is not None:
+            fields["duration"] = duration
+        if metadata is not None:
+            fields["extra"] = metadata
+        return self._write("action", fields, id)
+
+    def reward(
+        self,
+        value: float | None,
+        name: str = "reward",
+        *,
+        weight: float = 1.0,
+        source: str = "environment",
+        author: str | None = None,
+        rationale: str | None = None,
+        version: str | None = None,
+        target: Any = None,
+        span: Span | tuple[int, int] | None = None,
+        supersedes: str | None = None,
+    ) -> str:
+        """What was earned here, or by the record `target` (with `span`: by those tokens of a call). None: not known.
+
+        `source`: environment, function, judge or human. Returns the record's id.
+        """
+        if source not in _SOURCES:
+            raise TypeError(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
+        fields: dict[str, Any] = {"name": _name(name, "name"), "value": number(value, "a reward"), "source": source}
+        if fields["value"] is None:
+            del fields["value"]
+        if weight != 1.0:
+            checked = number(weight, "weight")
+            if not isinstance(checked, float):
+                raise TypeError(f"weight is a finite number, not {weight!r}")
+            fields["weight"] = checked
+        if span is not None:
+            if target is None:
+                raise TypeError("a span needs target=, the call whose tokens it counts")
+            fields["span"] = {"start": span[0], "stop": span[1]} if isinstance(span, tuple) else msgspec.to_builtins(span)
+        for key, given in (
+            ("target", None if target is None else _id_of(target, "target")),
+            ("author", author),
+            ("rationale", rationale),
+            ("version", version),
+            ("supersedes", supersedes),
+        ):
+            if given is not None:
+                fields[key] = given
+        return self._write("reward", fields)
+
+    def edit(
+        self,
+        call: CallRef | Call,
+        result: Runs | None = None,
+        *,
+        choice: int = 0,
+        channel: str = "content",
+        base_hash: str | None = None,
+        reason: str | None = None,
+        author: str | None = None,
+        preferred: bool = False,
+    ) -> Any:
+        """A change to what a call generated that the model's API never saw.
+
+        With `result` (a list of `Kept` and `Literal` runs) it is recorded at once and its record's id comes back; without,
+        an `Editor` comes back, whose words (`delete`, `insert`, `replace`, `move`, `truncate`, `rewrite`) record it.
+        An edit of another base than the call's (`base_hash`), or of a range outside of it, is kept as rejected.
+        """
+        if not isinstance(call, (CallRef, Call)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
+        whole = call.call if isinstance(call, CallRef) else call
+        base = Base(whole, choice, channel) if whole is not None else None
+        about = {"choice": choice, "channel": channel, "base_hash": base_hash}
+        if result is not None:
+            if not all(isinstance(run, (Kept, Literal)) for run in result):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError("result is a list of Kept and Literal runs")
+            why = {"reason": reason, "author": author, "preferred": preferred}
+            return self._edit(call.id, base, about, result, (), **why)
+
+        def write(runs: Runs, asked: tuple[int, ...], **why: Any) -> str:
+            merged = {"reason": reason, "author": author, "preferred": preferred, **why}
+            return self._edit(call.id, base, about, runs, asked, **merged)
+
+        return Editor(base.length if base else 0, write)
+
+    def _edit(
+        self,
+        call: str,
+        base: Base | None,
+        about: dict[str, Any],
+        runs: Runs,
+        asked: tuple[int, ...],
+        *,
+        reason: str | None,
+        author: str | None,
+        preferred: bool,
+    ) -> str:
+        rejected: str | None = None
+        fields: dict[str, Any] = {"base": call, "result": msgspec.to_builtins(normalised(runs))}
+        if about["choice"]:
+            fields["choice"] = about["choice"]
+        if about["channel"] != "content":
+            fields["channel"] = about["channel"]
+        if base is None or base.units is None:
+            rejected = f"the call has no choice {about['choice']} to edit"
+        else:
+            fields["base_hash"] = base.hash
+            fields["unit"] = base.unit
+            bad = [i for i in asked if not 0 <= i <= base.length]
+            if about["base_hash"] not in (None, base.hash):
+                fields["base_hash"] = about["base_hash"]
+                rejected = f"base hash {about['base_hash']} was expected to be {base.hash}"
+            elif bad or (len(asked) > 1 and asked[0] > asked[1]):
+                rejected = f"range {list(asked)} of a base of {base.length} {base.unit}s"
+            else:
+                rejected = outside(runs, base.length)
+        for name, value in (("reason", reason), ("author", author), ("rejected", rejected)):
+            if value is not None:
+                fields[name] = value
+        if preferred:
+            fields["preferred"] = True
+        return self._write("edit", fields)
+
+    def label(
+        self,
+        technique: str,
+        value: Any = None,
+        *,
+        score: float | None = None,
+        description: str | None = None,
+        rationale: str | None = None,
+        author: str | None = None,
+        rubric_hash: str | None = None,
+        target: Any = None,
+        supersedes: str | None = None,
+    ) -> str:
+        """A judgement, by a human or a judge model. Returns the record's id."""
+        fields: dict[str, Any] = {"technique": _name(technique, "technique")}
+        for name, given in (
+            ("value", value),
+            ("score", number(score, "score")),
+            ("description", description),
+            ("rationale", rationale),
+            ("author", author),
+            ("rubric_hash", rubric_hash),
+            ("target", None if target is None else _id_of(target, "target")),
+            ("supersedes", supersedes),
+        ):
+            if given is not None:
+                fields[name] = given
+        return self._write("label", fields)
+
+    def note(self, data: Any = None, *, name: str | None = None) -> str:
+        """Anything else worth keeping. Returns the record's id."""
+        return self._write("note", {"data": data} if name is None else {"data": data, "name": _name(name, "name")})
+
+    # --- what is inside ----------------------------------------------------------------------------------------------
+
+    def step(self, observation: Any = None) -> Step:
+        """Begins the agent's next step."""
+        with self._recorder.journal.lock:
+            index = self._recorder.steps.get(self._agent, 0)
+            self._recorder.steps[self._agent] = index + 1
+        parent = self._id
+        id, _ = self._recorder.write("step", {"observation": observation}, parent, self._agent, index)
+        return Step(self._recorder, id, self._agent, index)
+
+    def sub_agent(self, name: str) -> Scope:
+        """Another agent at work inside of this: its records carry its name, and its steps count from 0."""
+        return Scope(self._recorder, self._id, _name(name, "name"), None)
+
+    def acting(self, name: str, arguments: Any = None, **about: Any) -> Acting:
+        """An action around the code that does it: `with step.acting("search", args) as action: action.result = ...`."""
+        return Acting(self, _name(name, "name"), arguments, about)
+
+    # --- being the current scope -------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._tokens.append(scope.enter(self))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._tokens:
+            scope.leave(self._tokens.pop())
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+class Step(Scope):
+    """One step: one observation, the decision on it, the action and its outcome."""
+
+    @property
+    def id(self) -> str:
+        """The step record's id."""
+        assert self._id is not None
+        return self._id
+
+    @property
+    def index(self) -> int:
+        assert self._step is not None
+        return self._step
+
+
+class Acting(Scope):
+    """An action that is being done: what is recorded meanwhile happens inside of it. Its record is written at the end."""
+
+    def __init__(self, parent: Scope, name: str, arguments: Any, about: dict[str, Any]) -> None:
+        id = parent._recorder.journal.new_id(time.time_ns())
+        super().__init__(parent._recorder, id, parent._agent, parent._step)
+        self._parent = parent
+        self._name = name
+        self._arguments = snapshot(arguments)
+        self._about = about
+        self._started = time.time_ns()
+        self._clock = time.perf_counter_ns()
+        self.result: Any = None
+        self.ok: bool | None = None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        ok = self.ok if self.ok is not None else error is None
+        timing = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
+        self._parent.action(self._name, self._arguments, self.result, ok=ok, error=error, id=self._id, **timing, **self._about)
+
+
+class Run(Scope):
+    """One trajectory being recorded. Leaving it ends it: completed, or failed with the exception, which is raised on."""
+
+    def __init__(self, recorder: Recorder, id: str, *, ends: bool = True) -> None:
+        super().__init__(recorder, id, None, None)
+        self._ends = ends
+
+    @property
+    def id(self) -> str:
+        """The trajectory's id."""
+        return self._recorder.id
+
+    def finish(
+        self, answer: Any = None, *, status: str = "completed", error: Any = None, metrics: dict[str, Any] | None = None
+    ) -> None:
+        """Ends the trajectory. `status`: completed, failed, timeout, cancelled or truncated."""
+        if status not in STATUSES:
+            raise TypeError(f"status is one of {', '.join(STATUSES)}, not {status!r}")
+        fields: dict[str, Any] = {"status": status, "answer": answer}
+        if error is not None:
+            fields["error"] = error_of(error)
+        if metrics:
+            fields["metrics"] = metrics
+        self._ends = False
+        self._write("end", fields)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        if self._ends and not self._tokens:
+            if error is None:
+                self.finish()
+            else:
+                self.finish(status=status_of(error), error=error)
+
+
+def start(
+    journal: Journal,
+    task: Any,
+    *,
+    agent: str | None = None,
+    agent_version: str | None = None,
+    model: str | None = None,
+    group: str | None = None,
+    policy_version: str | int | None = None,
+    seed: int | None = None,
+    tags: list[str] | tuple[str, ...] = (),
+    metadata: dict[str, Any] | None = None,
+    fork: Fork | None = None,
+) -> Run:
+    """Begins a trajectory in a journal."""
+    recorder = Recorder(journal, new_id())
+    if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError("tags are a list of strings")
+    if metadata is not None and not isinstance(metadata, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
+    fields: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": task}
+    for name, value, kind in (
+        ("agent", agent, str),
+        ("agent_version", agent_version, str),
+        ("model", model, str),
+        ("group", group, str),
+        ("policy_version", policy_version, (str, int)),
+        ("seed", seed, int),
+    ):
+        if value is not None:
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} is a {kind.__name__ if isinstance(kind, type) else 'str or int'}, not {type(value).__name__}")
+            fields[name] = value
+    if tags:
+        fields["tags"] = list(tags)
+    if metadata:
+        fields["metadata"] = metadata
+    if fork is not None:
+        fields["fork"] = msgspec.to_builtins(fork)
+    return Run(recorder, recorder.write("start", fields, None, None, None)[0])
+
+
+def _list(values: Any) -> Any:
+    """Ids or logprobs as lists of their own: the agent may go on changing the ones that it gave."""
+    if values is None:
+        return None
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    return list(values)
+
+
+def _tokens(ids: list[Any] | None, logprobs: list[Any] | None) -> list[dict[str, Any]]:
+    nested = any(isinstance(x[0], (list, tuple)) for x in (ids, logprobs) if x)
+    pairs = [(ids, logprobs)]
+    if nested:
+        count = max(len(x) for x in (ids, logprobs) if x is not None)
+        pairs = [(ids[i] if ids and i < len(ids) else None, logprobs[i] if logprobs and i < len(logprobs) else None) for i in range(count)]
+    return [
+        {k: v if type(v) is list else list(v) for k, v in (("token_ids", i), ("logprobs", p)) if v is not None} for i, p in pairs
+    ]

@@ -1,0 +1,281 @@
+"""The hot tier: one append-only file of JSON lines per writing process. Knows bytes and files, nothing of what lines say.
+
+Laws:
+- What `append` was given is with the operating system when it returns: a killed process loses nothing.
+- One writer per file: it holds an exclusive `flock` on it. A free lock means a dead writer.
+- A write that fails leaves no half line: the file is cut back, and the data is kept and written first next time.
+- After `os.fork` the child opens a file of its own; the parent's is never touched.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import random
+import socket
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Literal
+
+from ..codec import IdMaker, encode
+from ..types import SCHEMA_VERSION
+
+Durability = Literal["group", "sync"]
+_ROTATE = 64 << 20
+_BACKLOG = 64 << 20
+_GROUP_SECONDS = 0.05
+
+
+class Journal:
+    """The file that this process writes. Hold `lock` around `now`, `new_id`, `new_stream` and `append`."""
+
+    def __init__(self, folder: Path, durability: Durability = "group") -> None:
+        self.folder = folder
+        self.durability: Durability = durability
+        #: Why writing fails at present, and what became of it; see `Store.health`.
+        self.failure: OSError | None = None
+        self.lost = 0
+        self.written = 0
+        #: Changes with the file, and whenever messages must be written anew.
+        self.generation = 0
+        self._reset()
+        _journals.add(self)
+
+    def _reset(self) -> None:
+        # reentrant: a signal handler or a finalizer may record while this thread is writing
+        self.lock = threading.RLock()
+        self.new_id = IdMaker()
+        self.writer = f"{time.time_ns() // 1_000_000:011x}{random.SystemRandom().getrandbits(32):08x}"
+        self.generation += 1
+        self._part = 0
+        self._fd = -1
+        self._size = 0
+        self._torn = False
+        self._stream = 0
+        self._last = 0
+        self._backlog: list[bytes] = []
+        self._backlog_size = 0
+        self._dirty = False
+        self._wake = threading.Event()
+        self._flusher: threading.Thread | None = None
+
+    def now(self) -> int:
+        """Nanoseconds since 1970, never the same twice and never backwards in one writer."""
+        now = time.time_ns()
+        if now <= self._last:
+            now = self._last + 1
+        self._last = now
+        return now
+
+    def new_stream(self) -> int:
+        self._stream += 1
+        return self._stream
+
+    def append(self, data: bytes) -> None:
+        """Whole lines, given to the operating system before it returns. Never raises OSError: see `failure`."""
+        if self._backlog:
+            self._keep(data)
+            self._retry()
+            return
+        try:
+            if self._fd < 0 or self._size > _ROTATE:
+                self._open()
+            self._write(data)
+        except OSError as error:
+            self._keep(data)
+            self._failed(error)
+            return
+        self.written += 1
+        if not self._dirty or self.durability == "sync":
+            self._dirty = True
+            self._sync_soon()
+
+    def _write(self, data: bytes) -> None:
+        fd = self._fd
+        if self._torn:
+            data = b"\n" + data
+        done = os.write(fd, data)
+        if done != len(data):
+            rest = memoryview(data)[done:]
+            try:
+                while rest:
+                    wrote = os.write(fd, rest)
+                    done += wrote
+                    rest = rest[wrote:]
+            except OSError:
+                try:  # nobody else writes this file: its end is ours to cut
+                    os.ftruncate(fd, os.fstat(fd).st_size - done)
+                except OSError:
+                    self._torn = True
+                raise
+        self._torn = False
+        self._size += done
+
+    def _keep(self, data: bytes) -> None:
+        self._backlog.append(data)
+        self._backlog_size += len(data)
+
+    def _failed(self, error: OSError) -> None:
+        self.failure = error
+        while self._backlog_size > _BACKLOG:
+            self._backlog_size -= len(self._backlog.pop(0))
+            self.lost += 1
+            self.generation += 1  # what was dropped may hold messages that later calls refer to
+
+    def _retry(self) -> None:
+        try:
+            if self._fd < 0:
+                self._open()
+            while self._backlog:
+                self._write(self._backlog[0])
+                self._backlog_size -= len(self._backlog.pop(0))
+                self.written += 1
+        except OSError as error:
+            self._failed(error)
+            return
+        self.failure = None
+        self._dirty = True
+        self._sync_soon()
+
+    @property
+    def waiting(self) -> int:
+        """Writes that failed and are kept in memory for the next try."""
+        return len(self._backlog)
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._fd >= 0:
+            os.fdatasync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            self._part += 1
+            self.generation += 1
+        name = f"{self.writer}.{self._part}.jsonl" if self._part else f"{self.writer}.jsonl"
+        fd = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        header = {
+            "kind": "journal",
+            "schema_version": SCHEMA_VERSION,
+            "writer": self.writer,
+            "part": self._part,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "time": time.time_ns(),
+        }
+        self._fd = fd
+        self._size = 0
+        try:
+            self._write(encode(header) + b"\n")
+        except OSError:  # a file without its header is of no use: try again with the next part
+            os.close(fd)
+            self._fd = -1
+            self._part += 1
+            raise
+
+    # --- durability ---------------------------------------------------------------------------------------------------
+
+    def _sync_soon(self) -> None:
+        if self.durability == "sync":
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                self.failure = error
+            return
+        if self._flusher is None:
+            self._flusher = threading.Thread(
+                target=_flush, args=(weakref.ref(self), self._wake), name="odograph-sync", daemon=True
+            )
+            self._flusher.start()
+        self._wake.set()
+
+    def _sync(self) -> None:
+        """fdatasync without holding the lock; a failure shows in `failure`."""
+        with self.lock:
+            self._dirty = False
+            fd = os.dup(self._fd) if self._fd >= 0 else -1
+        if fd >= 0:
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                self.failure = error
+            finally:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Everything on disk; the next `append` begins a new file."""
+        with self.lock:
+            if self._backlog:
+                self._retry()
+                self.lost += len(self._backlog)
+                self._backlog.clear()
+            if self._fd >= 0:
+                try:
+                    os.fdatasync(self._fd)
+                except OSError as error:
+                    self.failure = error
+                os.close(self._fd)
+                self._fd = -1
+                self._part += 1
+                self.generation += 1
+                self._size = 0
+
+    def __del__(self) -> None:
+        fd = getattr(self, "_fd", -1)
+        if fd >= 0:
+            self._fd = -1
+            os.close(fd)
+        if hasattr(self, "_wake"):
+            self._wake.set()
+
+
+def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:
+    """The group commit: one fdatasync for all that was written in the last 50 ms. Ends with its journal."""
+    while True:
+        wake.wait()
+        if journal() is None:
+            return
+        time.sleep(_GROUP_SECONDS)
+        wake.clear()
+        alive = journal()
+        if alive is None:
+            return
+        alive._sync()  # pyright: ignore[reportPrivateUsage]
+        del alive
+
+
+_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for journal in list(_journals):
+        if journal._fd >= 0:  # pyright: ignore[reportPrivateUsage]
+            os.close(journal._fd)  # pyright: ignore[reportPrivateUsage]
+        journal._reset()  # pyright: ignore[reportPrivateUsage]
+        journal.failure, journal.lost, journal.written = None, 0, 0
+
+
+def _at_exit() -> None:
+    for journal in list(_journals):
+        journal.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
+
+
+def is_alive(path: Path) -> bool:
+    """Whether the writer of a journal file still holds it."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

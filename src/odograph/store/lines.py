@@ -1,0 +1,108 @@
+"""Journal files as lines: what each says, where it stands, and what is damaged. Reads only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ..codec import check_version, decode_record
+from ..errors import StoreError
+from ..packing import IdsLine, MessageLine
+from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
+
+_CHUNK = 8 << 20
+_NAME = re.compile(r"([0-9a-z]+)(?:\.(\d+))?\.jsonl")
+
+
+class Header(msgspec.Struct, frozen=True, tag="journal", tag_field="kind"):
+    """The first line of a journal file."""
+
+    schema_version: int
+    writer: str
+    part: int = 0
+    pid: int = 0
+    host: str = ""
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """A line that can't be read: it costs itself alone. `torn`: the end of a file whose writer was killed."""
+
+    file: str
+    offset: int
+    reason: str
+    torn: bool = False
+
+
+_apart = msgspec.json.Decoder(MessageLine | IdsLine)
+_header = msgspec.json.Decoder(Header)
+
+
+class File(msgspec.Struct, frozen=True):
+    """A journal file: its path, and what its header says."""
+
+    path: Path
+    writer: str
+    version: int
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def open_file(path: Path) -> File:
+    """A journal file's header; a damaged header costs itself alone, its name says the writer. Raises NewerStore."""
+    with path.open("rb") as file:
+        line = file.readline(1 << 16)
+    try:
+        header = _header.decode(line)
+    except msgspec.DecodeError:
+        match = _NAME.fullmatch(path.name)
+        return File(path, match[1] if match else path.stem, SCHEMA_VERSION)
+    check_version(header.schema_version, f"journal {path.name}")
+    return File(path, header.writer, header.schema_version)
+
+
+def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, line without its newline) of every complete line from `start` on. An unfinished last line is left out."""
+    with path.open("rb") as file:
+        file.seek(start)
+        offset, rest = start, b""
+        while chunk := file.read(_CHUNK):
+            lines = (rest + chunk).split(b"\n") if rest else chunk.split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                yield offset, line
+                offset += len(line) + 1
+
+
+def unfinished(path: Path, start: int) -> bytes:
+    """What stands after the last newline, from `start` on."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read()
+
+
+def decode(line: bytes, writer: str, version: int = SCHEMA_VERSION) -> AnyRecord | MessageLine | IdsLine | None:
+    """What a line holds; None for a header. Raises msgspec.DecodeError where it is damaged."""
+    if line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
+        return _apart.decode(line)
+    if line.startswith(b'{"kind":"journal"'):
+        return None
+    record = decode_record(line, version)
+    if not record.writer:
+        msgspec.structs.force_setattr(record, "writer", writer)
+    if isinstance(record, LLMCall) and record.packed:
+        msgspec.structs.force_setattr(record, "packed_by", writer)
+    return record
+
+
+def read_range(path: Path, start: int, stop: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+    except OSError as error:
+        raise StoreError(f"journal {path.name} can't be read: {error.strerror}") from error

@@ -1,0 +1,199 @@
+"""Trajectories out of a store: finds their lines through the catalog, decodes them, and makes calls whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..clock import parse_span, parse_time
+from ..codec import encode
+from ..errors import InvalidInput, NotFound
+from ..packing import IdsLine, MessageLine, Streams
+from ..trajectory import Trajectory
+from ..types import STATUSES, AnyRecord
+from .catalog import Catalog, Hit, Summary
+from .lines import Damage, decode, read_range
+
+_STATES = (*STATUSES, "running", "unterminated")
+
+
+class Where(NamedTuple):
+    """Filters as SQL: the clauses, their values, and the states that only liveness tells apart."""
+
+    clauses: list[str]
+    values: list[Any]
+    states: set[str] | None
+    limit: int | None
+
+
+class Reader:
+    """Reads one store folder. Every question first catches up with what was written since the last."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._journal = root / "journal"
+        self._opened: Catalog | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog, caught up. Raises NewerStore where a later version of Odograph wrote."""
+        if self._opened is None:
+            self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
+        self._opened.catch_up()
+        return self._opened
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def trajectory(self, id: str) -> Trajectory:
+        """The trajectory with this id, or this unique prefix or suffix of one. Raises NotFound."""
+        catalog = self.catalog
+        return self._load(catalog, catalog.find(id))
+
+    def _load(self, catalog: Catalog, id: str) -> Trajectory:
+        records: list[AnyRecord] = []
+        streams = Streams()
+        seen: set[str] = set()
+        for file, start, stop in catalog.places(id):
+            for line in read_range(file.path, start, stop).split(b"\n"):
+                if not line:
+                    continue
+                try:
+                    found = decode(line, file.writer, file.version)
+                except msgspec.DecodeError:  # the catalog has it among the damaged lines
+                    continue
+                if isinstance(found, (MessageLine, IdsLine)):
+                    streams.add(file.writer, found)
+                elif found is not None and found.id not in seen:
+                    seen.add(found.id)
+                    records.append(found)
+        if not records:
+            raise NotFound(f"trajectory {id!r} has no readable record")
+        trajectory = Trajectory(id, records, streams)
+        if trajectory.end is None and "source" not in trajectory.metadata:
+            alive = catalog.alive_writers()
+            if any(r.writer in alive for r in trajectory.records):
+                trajectory = Trajectory(id, records, streams, live=True)
+        return trajectory
+
+    def trajectories(self, **filters: Any) -> Iterator[Trajectory]:
+        """Trajectories one at a time, oldest first; filters as in `summaries`."""
+        for summary in self.summaries(**filters):
+            yield self._load(self.catalog if self._opened is None else self._opened, summary.id)
+
+    def summaries(self, **filters: Any) -> Iterator[Summary]:
+        """Summaries, oldest first, read from the catalog alone."""
+        catalog = self.catalog
+        where = self._where(catalog, **filters)
+        clause = f"where {' and '.join(where.clauses)} " if where.clauses else ""
+        count = 0
+        for summary in catalog.summaries(f"{clause}order by first, id", where.values):
+            if where.states is not None and summary.status not in where.states:
+                continue
+            if where.limit is not None and count >= where.limit:
+                return
+            count += 1
+            yield summary
+
+    def _where(
+        self,
+        catalog: Catalog,
+        *,
+        ids: list[str] | tuple[str, ...] | None = None,
+        group: str | None = None,
+        agent: str | None = None,
+        model: str | None = None,
+        tag: str | list[str] | None = None,
+        status: str | list[str] | None = None,
+        policy_version: str | int | None = None,
+        min_reward: float | None = None,
+        max_reward: float | None = None,
+        time_range: str | tuple[Any, Any] | None = None,
+        text: str | None = None,
+        limit: int | None = None,
+    ) -> Where:
+        clauses: list[str] = []
+        values: list[Any] = []
+
+        def add(clause: str, *given: Any) -> None:
+            clauses.append(clause)
+            values.extend(given)
+
+        if ids is not None:
+            found = [catalog.find(i) for i in ids]
+            add(f"id in ({','.join('?' * len(found))})", *found)
+        if group is not None:
+            add("grp=?", group)
+        if agent is not None:
+            add("agent=?", agent)
+        if model is not None:
+            add("coalesce(model, first_model)=?", model)
+        if policy_version is not None:
+            add("policy_version=?", encode(policy_version).decode())
+        for one in [tag] if isinstance(tag, str) else tag or []:
+            add("exists (select 1 from json_each(tags) where json_each.value=?)", one)
+        if min_reward is not None:
+            add("reward>=?", min_reward)
+        if max_reward is not None:
+            add("reward<=?", max_reward)
+        if time_range is not None:
+            low, high = _range(time_range)
+            if low is not None:
+                add("coalesce(started, first)>=?", low)
+            if high is not None:
+                add("coalesce(started, first)<?", high)
+        if text is not None:
+            catalog.index_text()
+            add(
+                "id in (select trajectory from hits where rowid in (select rowid from search where search match ?))",
+                catalog.matching(text),
+            )
+        states: set[str] | None = None
+        if status is not None:
+            states = {status} if isinstance(status, str) else set(status)
+            wrong = states - set(_STATES)
+            if wrong:
+                raise InvalidInput(f"no status {sorted(wrong)[0]!r}; there are: {', '.join(_STATES)}")
+        if limit is not None and limit < 0:
+            raise InvalidInput(f"a limit is 0 or more, not {limit}")
+        return Where(clauses, values, states, limit)
+
+    def search(self, query: str, limit: int = 100) -> list[Hit]:
+        """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
+        catalog = self.catalog
+        catalog.index_text()
+        return list(catalog.search(query, limit))
+
+    def damages(self) -> list[Damage]:
+        """Damaged and torn lines of the journal."""
+        return self.catalog.damages()
+
+    def count(self) -> int:
+        return len(self.catalog.ids("", ()))
+
+
+#: The names of the filters.
+FILTERS: tuple[str, ...] = tuple(n for n in Reader._where.__annotations__ if n not in ("catalog", "return"))  # pyright: ignore[reportPrivateUsage]
+
+
+def _range(given: str | tuple[Any, Any]) -> tuple[int | None, int | None]:
+    """A time range as nanoseconds: "7d" (the last seven days), or (from, to) as ISO times, numbers or None."""
+    if isinstance(given, str):
+        return time.time_ns() - parse_span(given), None
+    try:
+        low, high = given
+    except (TypeError, ValueError):
+        raise InvalidInput(f"a time range is a length such as '7d' or a pair (from, to), not {given!r}") from None
+    ends: list[int | None] = []
+    for end in (low, high):
+        parsed = parse_time(end)
+        if end is not None and parsed is None:
+            raise InvalidInput(f"{end!r} is no time; write it as 2026-01-31 or 2026-01-31T12:00:00Z")
+        ends.append(parsed)
+    return ends[0], ends[1]
