@@ -170,7 +170,7 @@ def loads(data: bytes | str) -> Any:
     """JSON, leniently: NaN, lone surrogates and numbers of any size too. Raises InvalidInput where it is no JSON."""
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DAMAGE:
         pass
     try:
         return json.loads(data)
@@ -192,6 +192,9 @@ def loads_or_raw(data: bytes) -> Any:
 #: From the version it upgrades to the next: a function of the raw record (a dict), returning the next version's.
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
+#: What decoding a damaged line can raise.
+DAMAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _decode_record = msgspec.json.Decoder(AnyRecord).decode
 
 
@@ -203,7 +206,7 @@ def check_version(version: int, where: str) -> None:
 
 
 def decode_record(line: bytes, version: int = SCHEMA_VERSION) -> AnyRecord:
-    """One record from its JSON, upgraded where it is older. Raises msgspec.DecodeError or ValidationError."""
+    """One record from its JSON, upgraded where it is older. Raises one of DAMAGE."""
     if version == SCHEMA_VERSION:
         try:
             return _decode_record(line)

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from ..codec import encode
+from ..codec import DAMAGE, encode
 from ..errors import InvalidInput, NotFound
 from ..trajectory import trajectory_reward
-from ..types import Reward, Span
+from ..types import KINDS, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
@@ -411,7 +411,7 @@ class _Batch:
         if line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
             try:
                 head = _head(line)
-            except msgspec.DecodeError as error:
+            except DAMAGE as error:
                 self._damages.append((self._file.name, start, str(error)))
                 return
             self._place(head.trajectory, start, stop)  # type: ignore[attr-defined]
@@ -420,7 +420,7 @@ class _Batch:
             return
         try:
             scan = scan_line(line)
-        except msgspec.DecodeError as error:
+        except DAMAGE as error:
             self._damages.append((self._file.name, start, str(error)))
             return
         self._place(scan.trajectory, start, stop)
@@ -552,14 +552,14 @@ class _Batch:
                 if line and not line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
                     try:
                         scans.append(scan_line(line))
-                    except msgspec.DecodeError:
+                    except DAMAGE:
                         continue
         replaced = {s.supersedes for s in scans}
         return sorted((s for s in scans if s.id not in replaced), key=lambda s: (s.time, s.seq))
 
 
 def scan_line(line: bytes) -> _Scan:
-    """A record's line, as far as summaries need it. Raises msgspec.DecodeError where it is no record."""
+    """A record's line, as far as summaries need it. Raises one of DAMAGE where it is no record."""
     try:
         scan = _scan(line)
     except msgspec.ValidationError:
@@ -572,6 +572,8 @@ def scan_line(line: bytes) -> _Scan:
                 setattr(scan, field.name, msgspec.convert(raw[field.name], field.type))
             except (KeyError, msgspec.ValidationError):
                 continue
+    if scan.kind not in KINDS:
+        raise msgspec.ValidationError(f"no record kind {scan.kind!r}")
     if not scan.trajectory:
         raise msgspec.ValidationError("a record without a trajectory")
     return scan
@@ -589,7 +591,7 @@ def _searchable(line: bytes) -> tuple[str, str, int | None, str] | None:
     """(kind, trajectory, step, text) of a line that has text, else None."""
     try:
         raw = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except DAMAGE:
         return None
     if not isinstance(raw, dict) or raw.get("kind") in ("ids", "journal") or type(raw.get("trajectory")) is not str:
         return None

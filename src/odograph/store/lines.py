@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..codec import check_version, decode_record
+from ..codec import DAMAGE, check_version, decode_record
 from ..errors import StoreError
 from ..packing import IdsLine, MessageLine
 from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
@@ -58,7 +58,7 @@ def open_file(path: Path) -> File:
         line = file.readline(1 << 16)
     try:
         header = _header.decode(line)
-    except msgspec.DecodeError:
+    except DAMAGE:
         match = _NAME.fullmatch(path.name)
         return File(path, match[1] if match else path.stem, SCHEMA_VERSION)
     check_version(header.schema_version, f"journal {path.name}")
@@ -86,7 +86,7 @@ def unfinished(path: Path, start: int) -> bytes:
 
 
 def decode(line: bytes, writer: str, version: int = SCHEMA_VERSION) -> AnyRecord | MessageLine | IdsLine | None:
-    """What a line holds; None for a header. Raises msgspec.DecodeError where it is damaged."""
+    """What a line holds; None for a header. Raises one of DAMAGE where it is damaged."""
     if line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
         return _apart.decode(line)
     if line.startswith(b'{"kind":"journal"'):

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from ..clock import parse_span, parse_time
-from ..codec import encode
+from ..codec import DAMAGE, encode
 from ..errors import InvalidInput, NotFound
 from ..packing import IdsLine, MessageLine, Streams
 from ..trajectory import Trajectory
@@ -66,7 +64,7 @@ class Reader:
                     continue
                 try:
                     found = decode(line, file.writer, file.version)
-                except msgspec.DecodeError:  # the catalog has it among the damaged lines
+                except DAMAGE:  # the catalog has it among the damaged lines
                     continue
                 if isinstance(found, (MessageLine, IdsLine)):
                     streams.add(file.writer, found)

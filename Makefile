@@ -1,0 +1,49 @@
+# Everything sets up what it needs; a fresh machine needs Python 3.11+ (with venv) and make.
+PYTHON ?= python3
+VENV := .venv
+OLD := .venv-old
+BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a key or network
+	$(BIN)/odograph demo
+
+test: $(VENV)/.dev $(OLD)/.done ## the tests
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test-all: $(VENV)/.dev $(OLD)/.done ## the tests, slow ones too
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(VENV)/.dev ## format, style, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) $(OLD) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache odograph-demo bench-data
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Odograph needs Python 3.11 or later; found $$($(PYTHON) --version 2>&1). Set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# SDKs of before httpx2, which `wrap` has to know too
+$(OLD)/.done: constraints-old.txt pyproject.toml
+	$(PYTHON) -m venv $(OLD)
+	$(OLD)/bin/python $(PIP) -r constraints-old.txt
+	@touch $@

@@ -1,0 +1,27 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import odograph
+
+os.environ.setdefault("ODOGRAPH_STRICT", "1")  # a fault in capture is an error here
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with odograph.open(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def samples() -> Path:
+    """Real sessions beside the checkout; tests that want them skip where they are not."""
+    folder = Path(os.environ.get("ODOGRAPH_SAMPLES") or Path(__file__).parent.parent.parent / "shared" / "samples")
+    if not folder.is_dir():
+        pytest.skip("no samples beside this checkout")
+    return folder

@@ -1,0 +1,194 @@
+"""Finding and filtering: the catalog catches up, can be deleted, and never shows less than the journal holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import odograph
+
+
+def fill(store: odograph.Store, count: int = 3) -> list[str]:
+    ids = []
+    for i in range(count):
+        with store.record(task=f"task {i}", agent=f"agent-{i % 2}", model="m", group=f"g{i % 2}", tags=["all", f"t{i}"]) as run:
+            with run.step(observation="o") as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": f"where is the needle{i}?"}], response="in the haystack", usage={"prompt_tokens": 10, "completion_tokens": 5})
+                step.action("search", {"q": i}, "found", ok=True)
+            run.reward(float(i), name="final")
+        ids.append(run.id)
+    return ids
+
+
+def test_summaries_hold_what_lists_show(store: odograph.Store) -> None:
+    """A list shows task, agent, model, counts, tokens, reward, times, group and tags without reading trajectories."""
+    ids = fill(store)
+    found = list(store.summaries())
+    assert [s.id for s in found] == ids
+    s = found[2]
+    assert (s.task, s.agent, s.model, s.status, s.group, s.tags) == ("task 2", "agent-0", "m", "completed", "g0", ["all", "t2"])
+    assert (s.steps, s.llm_calls, s.actions, s.prompt_tokens, s.completion_tokens, s.reward) == (1, 1, 1, 10, 5, 2.0)
+    assert s.started is not None
+    assert s.duration is not None
+    assert 0 < s.duration < 60
+
+
+def test_filters(store: odograph.Store) -> None:
+    """Every filter of the design narrows as it says, alone and together."""
+    ids = fill(store, 6)
+
+    def found(**filters: object) -> list[int]:
+        return [ids.index(s.id) for s in store.summaries(**filters)]
+
+    assert found(group="g1") == [1, 3, 5]
+    assert found(agent="agent-0", min_reward=2) == [2, 4]
+    assert found(max_reward=1) == [0, 1]
+    assert found(tag="t3") == [3]
+    assert found(tag=["all", "t2"]) == [2]
+    assert found(tag=["t1", "t2"]) == []
+    assert found(model="m", limit=2) == [0, 1]
+    assert found(status="completed", text="needle4") == [4]
+    assert found(status=["failed", "running"]) == []
+    assert found(time_range="1h") == [0, 1, 2, 3, 4, 5]
+    assert found(time_range=(None, "2020-01-01")) == []
+    assert found(time_range=("2020-01-01T00:00:00Z", None)) == [0, 1, 2, 3, 4, 5]
+    assert found(ids=[ids[4], ids[1][-8:]]) == [1, 4]
+    assert [t.id for t in store.trajectories(group="g1")] == [ids[1], ids[3], ids[5]]
+    with pytest.raises(TypeError, match="no filter 'grup'; there are: ids, group"):
+        store.summaries(grup="x")
+    with pytest.raises(odograph.InvalidInput, match="no status 'done'"):
+        list(store.summaries(status="done"))
+    with pytest.raises(odograph.InvalidInput, match="'7 fortnights' is no length of time"):
+        list(store.summaries(time_range="7 fortnights"))
+
+
+def test_ids_by_unique_prefix_or_suffix(store: odograph.Store) -> None:
+    """A unique prefix or suffix finds a trajectory; an ambiguous or unknown one is answered with what there is."""
+    ids = fill(store)
+    assert store.trajectory(ids[0]).id == ids[0]
+    assert store.trajectory(ids[1][-8:]).id == ids[1]
+    assert store.trajectory(ids[1][-8:].upper()).id == ids[1]
+    with pytest.raises(odograph.NotFound, match="is not one trajectory but several"):
+        store.trajectory(ids[0][:6])
+    with pytest.raises(odograph.NotFound, match="no trajectory 'xyz' among the 3 of this store"):
+        store.trajectory("xyz")
+    with pytest.raises(odograph.NotFound):
+        store.trajectory("")
+
+
+def test_search_finds_messages_answers_and_results(store: odograph.Store) -> None:
+    """Full text covers tasks, prompts, answers, tool results; words are and-ed, quotes make phrases, syntax is harmless."""
+    ids = fill(store)
+    assert [h.trajectory for h in store.search("needle1")] == [ids[1]]
+    assert {h.trajectory for h in store.search("haystack")} == set(ids)
+    assert {h.trajectory for h in store.search('"in the haystack"')} == set(ids)
+    assert store.search('"haystack the in"') == []
+    for query in ('"', "AND", "needle* OR (", "a:b", "-x", "NEAR(", "\x00", "'; drop table trajectories; --"):
+        try:
+            store.search(query)
+        except odograph.InvalidInput as error:
+            assert "at least one word" in str(error)
+    with store.record(task="later") as run:
+        run.note("the needle again")
+    assert [h.trajectory for h in store.search("needle again")] == [run.id]
+
+
+def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> None:
+    """It is only a cache: without it, with rubbish in its place, or while another process holds it, reads are the same."""
+    fill(store)
+    before = [(s.id, s.reward) for s in store.summaries()]
+    store.close()
+    catalog = store.root / "catalog.sqlite"
+    catalog.unlink()
+    with odograph.open(store.root) as again:
+        assert [(s.id, s.reward) for s in again.summaries()] == before
+    catalog.write_bytes(b"this is no database" * 100)
+    with odograph.open(store.root) as again:
+        assert [(s.id, s.reward) for s in again.summaries()] == before
+
+
+def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store) -> None:
+    """What a user deleted is gone from lists, too: the catalog is rebuilt, not believed."""
+    ids = fill(store)
+    assert len(store) == 3
+    store.close()
+    for file in (store.root / "journal").iterdir():
+        file.unlink()
+    with odograph.open(store.root) as again:
+        assert len(again) == 0
+        with again.record(task="new"):
+            pass
+        assert len(again) == 1
+        with pytest.raises(odograph.NotFound):
+            again.trajectory(ids[0])
+
+
+def test_it_catches_up_incrementally(store: odograph.Store) -> None:
+    """A reader that has seen everything reads only what was written since."""
+    with store.record(task="x") as run:
+        for i in range(5):
+            with run.step() as step:
+                step.reward(1.0)
+            summary = next(store.summaries())
+            assert (summary.steps, summary.reward, summary.status) == (i + 1, i + 1.0, "running")
+            assert len(store.trajectory(run.id).steps) == i + 1
+    assert next(store.summaries()).status == "completed"
+
+
+def test_readers_and_writers_of_several_processes(tmp_path: Path) -> None:
+    """Four writing processes and three that read all the while: each sees a whole picture, and in the end all of it."""
+    writer = """
+        import sys, odograph
+        with odograph.open(sys.argv[1]) as store:
+            for i in range(60):
+                with store.record(task=i, group=sys.argv[2]) as run:
+                    with run.step() as step:
+                        step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a", usage={"prompt_tokens": 1})
+                    run.reward(1.0)
+    """
+    reader = """
+        import sys, odograph
+        seen = 0
+        while seen < 240:
+            with odograph.open(sys.argv[1]) as store:
+                found = list(store.summaries())
+                assert len(found) >= seen
+                assert len({s.id for s in found}) == len(found)
+                assert all(s.steps == 1 and s.prompt_tokens == 1 for s in found if s.status == "completed"), found
+                seen = sum(s.status == "completed" for s in found)
+    """
+
+    def run(code: str, *args: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path), *args])
+
+    processes = [run(writer, f"g{i}") for i in range(4)] + [run(reader) for _ in range(3)]
+    assert [p.wait(timeout=120) for p in processes] == [0] * 7
+    with odograph.open(tmp_path) as store:
+        assert len(store) == 240
+        assert sum(1 for _ in store.trajectories(group="g2")) == 60
+
+
+def test_rewards_in_lists_agree_with_the_view(store: odograph.Store) -> None:
+    """The reward in a list is the one that the trajectory itself states, late corrections included."""
+    with store.record(task="x") as run:
+        with run.step() as step:
+            step.reward(0.5, name="a")
+            step.reward(0.25, name="a")
+        with run.step() as step:
+            step.reward(None)
+            step.reward(float("nan"))
+    assert next(store.summaries()).reward == store.trajectory(run.id).reward == 0.25
+    first = store.append(run.id).reward(1.0, name="judge", source="judge", author="j1")
+    assert next(store.summaries()).reward == store.trajectory(run.id).reward == 1.0
+    with store.append(run.id) as late:
+        late.reward(0.0, name="judge", source="judge", author="j2")
+        late.reward(5.0, name="watch", weight=0)
+    assert next(store.summaries()).reward == store.trajectory(run.id).reward == 0.5
+    store.append(run.id).reward(0.4, name="judge", source="judge", author="j1", supersedes=first)
+    assert next(store.summaries()).reward == store.trajectory(run.id).reward == 0.2
+    assert store.trajectory(run.id).rewards["judge"] == 0.2
+    assert len(store.trajectory(run.id).records) == 12

@@ -1,0 +1,352 @@
+"""What was recorded stays recorded: killed processes, forks, threads, full disks, torn and damaged files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import odograph
+from odograph.store.journal import is_alive
+
+WRITER = """
+    import sys, odograph
+    store = odograph.open(sys.argv[1])
+    history = [{"role": "system", "content": "s" * 100}]
+    number = 0
+    while True:
+        with store.record(task=number, agent="a") as run:
+            for i in range(5):
+                history.append({"role": "user", "content": f"{number} {i}"})
+                with run.step(observation=i) as step:
+                    call = step.llm_call(model="m", messages=history[-7:], response="r" * 50, prompt_token_ids=list(range(number % 50 + i)), token_ids=[1, 2])
+                    sys.stdout.write(f"{run.id} {call.id}\\n")
+                    sys.stdout.write(f"{run.id} {step.reward(0.5)}\\n")
+                    sys.stdout.flush()
+        number += 1
+"""
+
+
+def run_writer(store: Path, lines: int, rng: random.Random) -> list[tuple[str, str]]:
+    """Runs a recording process and kills it at a random moment; what it was told was recorded."""
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITER), str(store)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    acknowledged = [process.stdout.readline() for _ in range(lines)]
+    threading.Event().wait(rng.random() * 0.004)
+    process.send_signal(signal.SIGKILL)
+    acknowledged += process.stdout.readlines()
+    process.wait()
+    process.stdout.close()
+    return [(a, b) for a, _, b in (line.strip().partition(" ") for line in acknowledged if line.endswith("\n"))]
+
+
+def test_sigkill_at_50_random_moments_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """A process killed with SIGKILL has lost nothing that it was told was recorded, 50 times out of 50."""
+    rng = random.Random(7)
+    for number in range(50):
+        place = tmp_path / str(number % 5)  # several dead writers in one store, too
+        acknowledged = run_writer(place, rng.randrange(1, 60), rng)
+        with odograph.open(place) as store:
+            wanted: dict[str, set[str]] = {}
+            for trajectory, record in acknowledged:
+                wanted.setdefault(trajectory, set()).add(record)
+            for trajectory, records in wanted.items():
+                found = store.trajectory(trajectory)
+                assert records <= {r.id for r in found.records}
+                assert not found.missing
+                assert found.status in ("completed", "unterminated")
+            assert all(d.torn for d in store.damages())
+
+
+def test_a_live_writers_trajectory_is_running_and_a_dead_ones_unterminated(tmp_path: Path) -> None:
+    """Readers tell an agent that is still at work from one that was killed, by the lock on its file."""
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    id = process.stdout.readline().split()[0]
+    process.send_signal(signal.SIGSTOP)
+    with odograph.open(tmp_path) as store:
+        statuses = {s.status for s in store.summaries()}
+        assert statuses <= {"completed", "running"}
+        running = next(store.summaries(status="running"), None)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if running is not None:
+            assert store.trajectory(running.id).status == "unterminated"
+            assert next(store.summaries(status="unterminated")).id == running.id
+        assert store.trajectory(id).task == 0
+
+
+def test_a_forked_child_writes_a_file_of_its_own(store: odograph.Store) -> None:
+    """After os.fork parent and child go on recording the same run, each in its own file, and nothing is lost or mixed."""
+    with store.record(task="fork") as run:
+        run.step(observation="before").llm_call(model="m", messages=[{"role": "user", "content": "hello"}], response="x")
+        pid = os.fork()
+        if pid == 0:
+            with run.sub_agent("child").step(observation="child") as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": "hello"}], response="y")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        with run.step(observation="parent") as step:
+            step.llm_call(model="m", messages=[{"role": "user", "content": "hello"}], response="z")
+    files = list((store.root / "journal").glob("*.jsonl"))
+    assert len(files) == 2
+    t = store.trajectory(run.id)
+    assert [s.observation for s in t.steps] == ["before", "child", "parent"]
+    assert [c.messages[0]["content"] for c in t.llm_calls] == ["hello"] * 3
+    assert len({r.writer for r in t.records}) == 2
+
+
+def test_threads_record_into_one_store(store: odograph.Store) -> None:
+    """Eight threads, a trajectory each and one that they share: every record is there, in the order of each thread."""
+    with store.record(task="shared") as shared:
+
+        def work(number: int) -> str:
+            with store.record(task=number) as run:
+                for i in range(50):
+                    with run.step(observation=i) as step:
+                        step.llm_call(model="m", messages=[{"role": "user", "content": f"{number} {i}"}], response=str(i))
+                    shared.note({"thread": number, "i": i})
+            return run.id
+
+        with ThreadPoolExecutor(8) as pool:
+            ids = list(pool.map(work, range(8)))
+    for number, id in enumerate(ids):
+        t = store.trajectory(id)
+        assert [s.observation for s in t.steps] == list(range(50))
+        assert [c.messages[0]["content"] for c in t.llm_calls] == [f"{number} {i}" for i in range(50)]
+    notes = [n.data for n in store.trajectory(shared.id).notes]
+    assert len(notes) == 400
+    for number in range(8):
+        assert [n["i"] for n in notes if n["thread"] == number] == list(range(50))
+
+
+def test_the_scope_follows_tasks_and_threads(store: odograph.Store) -> None:
+    """Two agents at work in one event loop, with tools in threads: what each records stays its own."""
+
+    @odograph.action
+    async def tool(x: int) -> int:
+        await asyncio.sleep(0.001 * (x % 3))
+        await asyncio.to_thread(odograph.log_context, "db", x, purpose="look")
+        return x
+
+    async def agent(number: int) -> str:
+        async with store.record(task=number) as run:
+            for i in range(10):
+                async with run.step():
+                    await asyncio.gather(tool(number * 100 + i), tool(number * 100 + i + 50))
+        return run.id
+
+    async def both() -> list[str]:
+        return list(await asyncio.gather(*(agent(n) for n in range(4))))
+
+    for number, id in enumerate(asyncio.run(both())):
+        t = store.trajectory(id)
+        assert len(t.steps) == 10
+        assert sorted(a.result for a in t.actions) == sorted([number * 100 + i + d for i in range(10) for d in (0, 50)])
+        actions = {a.id: a for a in t.actions}
+        assert all(actions[c.parent or ""].result == c.data for c in t.contexts)
+
+    with store.record(task="bound") as run, run.step():
+        thread = threading.Thread(target=odograph.bind(lambda: odograph.log_context("db", 1)))
+        thread.start()
+        thread.join()
+    assert store.trajectory(run.id).contexts[0].data == 1
+
+
+FULL = """
+    import resource, signal, sys, warnings, odograph
+    warnings.simplefilter("ignore")
+    limit = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    store = odograph.open(sys.argv[1])
+    acknowledged = []
+    with store.record(task="full") as run:
+        for i in range(40):
+            if i == 30:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            with run.step(observation=i) as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": f"{i} " * 200}], response="r")
+            if i == 29:
+                assert store.health()["waiting"] > 0 and store.health()["failure"], store.health()
+    health = store.health()
+    assert health["waiting"] == 0 and health["lost"] == 0 and health["failure"] is None, health
+    print(run.id)
+    store.close()
+"""
+
+
+@pytest.mark.parametrize("limit", [1, 2_000, 7_777, 9_000])
+def test_a_full_disk_breaks_nothing_and_loses_nothing_that_fits_later(tmp_path: Path, limit: int) -> None:
+    """While the disk is full the agent goes on; when there is room again all that waited is written, in order."""
+    env = {**os.environ, "ODOGRAPH_STRICT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), str(limit)], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with odograph.open(tmp_path) as store:
+        t = store.trajectory(done.stdout.strip())
+        assert [s.observation for s in t.steps] == list(range(40))
+        assert [c.messages[0]["content"].split()[0] for c in t.llm_calls] == [str(i) for i in range(40)]
+        assert not t.missing
+        assert store.damages() == []
+
+
+UNPRIVILEGED = """
+    import os, sys, warnings
+    import odograph
+    with odograph.open("memory:") as first:  # what is imported late is imported now: the interpreter may be out of reach then
+        first.record(task=1).finish()
+        first.trajectory(next(first.summaries()).id)
+    os.setgid(65534); os.setuid(65534)
+    warnings.simplefilter("ignore")
+    store = odograph.open(sys.argv[1])
+    print(len(store), store.trajectory(sys.argv[2]).task)
+    with store.record(task="refused") as run:
+        run.note("x")
+        print("agent goes on")
+    print(store.health()["failure"] is not None)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_read_only_folder_can_be_read_and_does_not_break_the_agent(store: odograph.Store, tmp_path: Path) -> None:
+    """Somebody who may not write a store can read it; recording into it is noted as a fault, and the agent goes on."""
+    with store.record(task="mine") as run:
+        run.note("x")
+    store.close()
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(UNPRIVILEGED), str(store.root), run.id],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ODOGRAPH_STRICT": "0"},
+        check=False,
+    )
+    assert done.stdout.split("\n")[:3] == ["1 mine", "agent goes on", "True"], done.stderr
+
+
+def small_store(folder: Path) -> tuple[bytes, str]:
+    with odograph.open(folder) as store:
+        with store.record(task="first") as run, run.step() as step:
+            step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a", prompt_token_ids=[1], token_ids=[2])
+            step.reward(1.0)
+        with store.record(task="second") as other:
+            other.note("n")
+    (file,) = (folder / "journal").glob("*.jsonl")
+    return file.read_bytes(), file.name
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_journal_cut_at_any_byte_costs_the_last_line_alone(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever byte a file ends at, all records before it are read, and the torn end is reported and not an error."""
+    folder = tmp_path_factory.mktemp("cut")
+    whole, name = small_store(folder / "whole")
+    cut = data.draw(st.integers(0, len(whole)))
+    (folder / "cut" / "journal").mkdir(parents=True)
+    (folder / "cut" / "journal" / name).write_bytes(whole[:cut])
+    complete = [line for line in whole[:cut].split(b"\n")[:-1] if b'"kind":"message"' not in line and b'"kind":"ids"' not in line]
+    with odograph.open(folder / "cut") as store:
+        records = sum(len(t.records) for t in store.trajectories())
+        assert records == max(0, len(complete) - 1)
+        torn = [d for d in store.damages() if d.torn]
+        assert len(torn) == (0 if not cut or whole[:cut].endswith(b"\n") else 1)
+        with store.record(task="after") as run:
+            run.note("goes on")
+        assert store.trajectory(run.id).status == "completed"
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_damaged_line_costs_itself_alone(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Overwriting bytes inside one line loses that line, reported with file and offset; every other record is there."""
+    folder = tmp_path_factory.mktemp("damage")
+    whole, name = small_store(folder / "store")
+    lines = whole.split(b"\n")[:-1]
+    number = data.draw(st.integers(1, len(lines) - 1))
+    start = data.draw(st.integers(0, len(lines[number]) - 4))
+    junk = data.draw(st.binary(min_size=3, max_size=3).filter(lambda b: b"\n" not in b))
+    lines[number] = lines[number][:start] + junk + lines[number][start + 3 :]
+    (folder / "store" / "journal" / name).write_bytes(b"\n".join(lines) + b"\n")
+    with odograph.open(folder / "store") as store:
+        for trajectory in store.trajectories():
+            trajectory.to_dict()
+        found = {r.id for t in store.trajectories() for r in t.records}
+        for index, line in enumerate(lines[1:], 1):
+            if index != number and b'"kind":"message"' not in line and b'"kind":"ids"' not in line:
+                assert line.split(b'"id":"')[1].split(b'"')[0].decode() in found
+        offset = sum(len(line) + 1 for line in lines[:number])
+        assert all(d.offset == offset and d.file == name for d in store.damages())
+
+
+def test_a_store_of_a_newer_version_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """A file of a later schema version is not misread: the error says which version was found and what this one reads."""
+    _, name = small_store(tmp_path)
+    file = tmp_path / "journal" / name
+    file.write_bytes(file.read_bytes().replace(b'"schema_version":1', b'"schema_version":99', 1))
+    with odograph.open(tmp_path) as store, pytest.raises(odograph.NewerStore, match="has schema version 99; this odograph reads up to 1"):
+        list(store.trajectories())
+
+
+def test_files_rotate(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has grown large is followed by another; a trajectory that spans both is one."""
+    monkeypatch.setattr("odograph.store.journal._ROTATE", 10_000)
+    with store.record(task="long") as run:
+        history = []
+        for i in range(50):
+            history.append({"role": "user", "content": f"{i} " * 100})
+            with run.step(observation=i) as step:
+                step.llm_call(model="m", messages=history, response="r")
+    files = sorted((store.root / "journal").glob("*.jsonl"))
+    assert len(files) > 2
+    assert sum(map(is_alive, files)) == 1
+    t = store.trajectory(run.id)
+    assert [c.messages for c in t.llm_calls] == [history[: i + 1] for i in range(50)]
+
+
+def test_a_signal_handler_may_record(store: odograph.Store) -> None:
+    """A handler that records while the same thread is recording neither deadlocks nor harms what was under way."""
+    with store.record(task="signal") as run:
+        signal.signal(signal.SIGALRM, lambda *_: run.note("from the handler"))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        try:
+            for i in range(2000):
+                run.step(observation=i).llm_call(model="m", messages=[{"role": "user", "content": str(i)}], response="r")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    t = store.trajectory(run.id)
+    assert [c.messages[0]["content"] for c in t.llm_calls] == [str(i) for i in range(2000)]
+    assert t.notes
+    assert store.damages() == []
+
+
+def test_sync_durability_and_memory_stores(tmp_path: Path) -> None:
+    """`durability="sync"` and `memory:` record and read like any other; a memory store leaves nothing behind."""
+    with odograph.open(tmp_path / "s", durability="sync") as store:
+        with store.record(task=1) as run:
+            run.reward(1.0)
+        assert store.trajectory(run.id).reward == 1.0
+    with odograph.open("memory:") as store:
+        with store.record(task=1) as run:
+            run.reward(1.0)
+        assert store.trajectory(run.id).reward == 1.0
+        root = store.root
+    assert not root.exists()
+    with pytest.raises(odograph.InvalidInput, match="durability is 'group' or 'sync', not 'never'"):
+        odograph.open(tmp_path, durability="never")  # type: ignore[arg-type]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(odograph.StoreError, match="is a file; a store is a folder"):
+        odograph.open(tmp_path / "file")

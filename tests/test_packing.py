@@ -1,0 +1,127 @@
+"""A call's messages and token ids are stored once, whatever the agent resends, and come back exactly."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import odograph
+from odograph.codec import encode
+from odograph.packing import Packer, Streams
+from odograph.store.lines import decode
+
+MESSAGE = st.sampled_from([{"role": r, "content": c} for r in ("user", "assistant", "tool") for c in ("", "ok", "é\n", "x" * 50)]) | st.integers(0, 3)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Calls of agents that extend, cut, edit and replace their histories, as agents do."""
+    calls: list[dict[str, Any]] = []
+    messages: list[Any] = []
+    ids: list[int] = []
+    for _ in range(draw(st.integers(1, 8))):
+        what = draw(st.sampled_from(["extend", "cut", "replace", "window", "same"]))
+        if what == "cut":
+            messages, ids = messages[: draw(st.integers(0, len(messages)))], ids[: draw(st.integers(0, len(ids)))]
+        elif what == "replace" and messages:
+            messages = list(messages)
+            messages[draw(st.integers(0, len(messages) - 1))] = draw(MESSAGE)
+        elif what == "window":
+            messages, ids = messages[-2:], ids[-3:]
+        if what != "same":
+            messages = messages + draw(st.lists(MESSAGE, max_size=3))
+            ids = ids + draw(st.lists(st.integers(0, 300_000), max_size=4))
+        answer = draw(st.lists(st.integers(0, 9), max_size=3))
+        call: dict[str, Any] = {"request": {"messages": messages, "temperature": 0.0, "tools": [{"n": "t" * 300}]}, "purpose": draw(st.sampled_from(["act", "judge"]))}
+        if draw(st.booleans()):
+            call["prompt_token_ids"] = ids
+            call["tokens"] = [{"token_ids": answer, "logprobs": [-0.5] * len(answer)}]
+        else:
+            call["response"] = {"prompt_token_ids": ids, "choices": [{"token_ids": answer, "text": "x"}], "odd": draw(MESSAGE)}
+        calls.append(call)
+        ids = ids + answer
+    return calls
+
+
+@settings(max_examples=300)
+@given(histories(), st.booleans())
+def test_every_call_comes_back_whole(calls: list[dict[str, Any]], immutable: bool) -> None:
+    """Whatever agents do to their history between calls, each call is read back as it was made."""
+    counter = itertools.count(1)
+    packer = Packer("t", lambda: next(counter), immutable=immutable)
+    lines: list[bytes] = []
+    for number, call in enumerate(calls):
+        before: list[bytes] = []
+        packed = packer.pack(("a", call["purpose"]), call, before)
+        lines += before
+        lines.append(encode({"kind": "llm_call", "id": str(number), "trajectory": "t", **packed}))
+    streams = Streams()
+    found = []
+    for line in lines:
+        item = decode(line.rstrip(b"\n"), "w")
+        if isinstance(item, odograph.types.LLMCall):
+            found.append(item)
+        else:
+            streams.add("w", item)
+    for record, call in zip(found, calls, strict=True):
+        whole = streams.fill(record)
+        assert whole.request == call["request"]
+        assert whole.response == call.get("response")
+        assert (whole.prompt_token_ids or []) == call.get("prompt_token_ids", [])
+        if call.get("tokens"):
+            assert (whole.tokens[0].token_ids or []) == call["tokens"][0]["token_ids"]
+    assert not streams.missing
+
+
+def test_a_growing_history_is_stored_once(store: odograph.Store) -> None:
+    """An agent that resends all of its history at each step stores each message once: size is linear in steps."""
+
+    def size(steps: int) -> int:
+        before = sum(f.stat().st_size for f in (store.root / "journal").glob("*")) if (store.root / "journal").exists() else 0
+        with store.record(task="x") as run:
+            messages: list[dict[str, str]] = [{"role": "system", "content": "s" * 500}]
+            for index in range(steps):
+                messages.append({"role": "user", "content": f"{index} " * 100})
+                with run.step() as step:
+                    step.llm_call(model="m", messages=messages, response=f"answer {index}", tools=[{"type": "function", "x": "t" * 400}])
+                messages.append({"role": "assistant", "content": f"answer {index}"})
+        return sum(f.stat().st_size for f in (store.root / "journal").glob("*")) - before
+
+    assert size(200) < 4.5 * size(50)
+
+
+def test_later_changes_of_the_agents_objects_change_nothing(store: odograph.Store) -> None:
+    """The request is what it was at the call: the agent may go on changing its own lists and dicts."""
+    messages = [{"role": "user", "content": "first"}]
+    ids = [1, 2, 3]
+    with store.record(task="x") as run, run.step() as step:
+        call = step.llm_call(model="m", messages=messages, response="a", prompt_token_ids=ids, token_ids=ids, logprobs=[-1.0, -1.0, -1.0])
+        kept = copy.deepcopy(messages)
+        messages[0]["content"] = "changed"
+        messages.append({"role": "user", "content": "second"})
+        ids[0] = 99
+        step.edit(call).delete(0, 1)
+        step.llm_call(model="m", messages=messages, response="b")
+    t = store.trajectory(run.id)
+    assert t.llm_calls[0].messages == kept
+    assert t.llm_calls[1].messages == messages
+    assert t.llm_calls[0].prompt_token_ids == [1, 2, 3]
+    assert t.llm_calls[0].choices[0].token_ids == [1, 2, 3]
+    edit = t.steps[0].edits[0]
+    assert edit.base_hash == odograph.codec.content_hash([1, 2, 3])
+
+
+@pytest.mark.parametrize("ids", [[1.5, 2], ["a"], [-1, 2], [True, 2], [None], [[1]], [2**40, 1]])
+def test_ids_that_are_no_ids_are_kept_as_they_are(store: odograph.Store, ids: list[Any]) -> None:
+    """Token ids of a wrong type are recorded as given, not repaired and not lost."""
+    with store.record(task="x") as run, run.step() as step:
+        step.record_call({"request": {}, "response": {"prompt_token_ids": ids, "choices": [{"token_ids": ids}]}})
+        step.llm_call(response="x", prompt_token_ids=ids, token_ids=ids)
+    wire, hand = store.trajectory(run.id).llm_calls
+    assert wire.response == {"prompt_token_ids": ids, "choices": [{"token_ids": ids}]}
+    kept = hand.record.extra["invalid"] if hand.record.extra else {}
+    assert kept.get("prompt_token_ids", hand.prompt_token_ids) == ids
