@@ -1,0 +1,114 @@
+"""`@action` and `@context`: the function's own value or exception goes through untouched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import odograph
+
+
+@odograph.action
+def add(a: int, b: int = 2, *rest: int, **more: Any) -> int:
+    """Adds."""
+    odograph.log_context("table", [a, b], purpose="to add")
+    odograph.log_llm_call(model="m", system_prompt="s", user_prompt="u", response="r", thinking="high confidence")
+    return a + b
+
+
+@odograph.action(name="fails", description="always")
+async def fail(x: int) -> int:
+    raise LookupError(f"no {x}")
+
+
+@odograph.context(purpose="why")
+def read(key: str) -> dict[str, str]:
+    return {"key": key}
+
+
+@odograph.action
+def count(n: int) -> Iterator[int]:
+    for i in range(n):
+        got = yield i
+        if got == "stop":
+            return
+        odograph.log_context("inside", i)
+
+
+@odograph.action
+async def acount(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        yield i
+
+
+class Tools:
+    @odograph.action
+    def method(self, x: int) -> list[int]:
+        return [x]
+
+
+def test_outside_of_a_run_functions_just_run() -> None:
+    """Without a run nothing is recorded and nothing changes."""
+    assert add(1) == 3
+    assert list(count(2)) == [0, 1]
+    assert add.__name__ == "add"
+    assert add.__doc__ == "Adds."
+
+
+def test_functions(store: odograph.Store) -> None:
+    """Arguments by name, result, exception and duration are recorded; what happens inside is inside; the caller gets what it would."""
+    argument = [1]
+    tools = Tools()
+    with store.record(task="x") as run, run.step():
+        assert add(1, 5, 6, z=7) == 6
+        with pytest.raises(LookupError, match="no 3"):
+            asyncio.run(fail(3))
+        assert read("k") == {"key": "k"}
+        result = tools.method(1)
+        result.append(99)
+        wrapped = odograph.wrap_action(lambda items: items.append(2) or items, name="mutates", description="d")
+        assert wrapped(argument) is argument
+        with pytest.raises(TypeError):
+            add()  # type: ignore[call-arg]
+    t = store.trajectory(run.id)
+    a, failed, method, mutates, wrong = t.actions
+    assert (a.name, a.arguments, a.result, a.ok) == ("add", {"a": 1, "b": 5, "rest": [6], "z": 7}, 6, True)
+    assert a.duration is not None
+    assert (failed.name, failed.arguments, failed.ok) == ("fails", {"x": 3}, False)
+    assert failed.error == {"type": "LookupError", "message": "no 3"}
+    assert failed.extra == {"description": "always"}
+    assert (method.arguments, method.result) == ({"x": 1}, [1])
+    assert (mutates.arguments, mutates.result) == ({"items": [1]}, [1, 2])
+    assert wrong.ok is False
+    inside, reading = t.contexts
+    assert (inside.parent, inside.data, inside.purpose) == (a.id, [1, 5], "to add")
+    assert (reading.provider, reading.query, reading.data, reading.purpose) == ("read", {"key": "k"}, {"key": "k"}, "why")
+    (call,) = t.llm_calls
+    assert call.record.parent == a.id
+    assert call.messages == [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    assert call.thinking == "high confidence"
+
+
+def test_generators(store: odograph.Store) -> None:
+    """Generators are recorded when they end, or are left: with what they yielded; the scope never leaks to the consumer."""
+    with store.record(task="x") as run, run.step() as step:
+        assert list(count(3)) == [0, 1, 2]
+        stopped = count(5)
+        assert next(stopped) == 0
+        assert odograph.current() is step
+        with pytest.raises(StopIteration):
+            stopped.send("stop")  # type: ignore[attr-defined]
+        left = count(9)
+        assert next(left) == 0
+        left.close()  # type: ignore[attr-defined]
+
+        async def consume() -> list[int]:
+            return [i async for i in acount(3)]
+
+        assert asyncio.run(consume()) == [0, 1, 2]
+    t = store.trajectory(run.id)
+    assert [(a.result, a.ok) for a in t.actions] == [([0, 1, 2], True), ([0], True), ([0], True), ([0, 1, 2], True)]
+    assert [c.parent for c in t.contexts] == [t.actions[0].id] * 3

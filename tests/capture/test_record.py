@@ -1,0 +1,295 @@
+"""Recording by hand: what is said in the API page, in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import odograph
+from odograph import Kept, Literal
+from odograph.types import KINDS
+
+
+def test_the_api_page(store: odograph.Store) -> None:
+    """The snippet of the contract runs, and what it recorded is read back as it says."""
+    with store.record(task="2+2?", agent="solver", model="m", group="g1", tags=["demo"], metadata={"k": 0}) as run:
+        with run.step(observation={"text": "..."}) as step:
+            step.context("kb", {"doc": 1}, query="k", purpose="why it was read")
+            call = step.llm_call(
+                model="m",
+                messages=[{"role": "user", "content": "2+2?"}],
+                response="text",
+                usage={"prompt_tokens": 3, "completion_tokens": 4, "odd": {"x": None}},
+                params={"temperature": 0.0},
+                tools=[{"type": "function", "function": {"name": "search"}}],
+                prompt_token_ids=[1, 2, 3],
+                token_ids=[10, 11, 12, 13],
+                logprobs=[-0.1, 0.0, None, -2.5],
+            )
+            step.edit(call).replace(1, 2, "other text", reason="why")
+            step.edit(call, result=[Kept(0, 1), Kept(3, 4), Literal([99])], reason="reordered")
+            step.action("search", {"q": 1}, {"hits": 0}, ok=True, llm_call=call, tool_call_id="c1")
+            step.reward(0.5, name="env")
+        run.reward(1.0, name="final")
+        run.label("quality", "good", score=0.0, author="me")
+        run.note({"anything": True}, name="n")
+        run.finish("4", metrics={"turns": 1})
+
+    t = store.trajectory(run.id)
+    assert (t.task, t.agent, t.model, t.group, t.tags, t.metadata) == ("2+2?", "solver", "m", "g1", ["demo"], {"k": 0})
+    assert (t.status, t.answer, t.reward, t.end and t.end.metrics) == ("completed", "4", 1.0, {"turns": 1})
+    (s,) = t.steps
+    assert (s.index, s.observation, s.reward) == (0, {"text": "..."}, 0.5)
+    assert (s.contexts[0].provider, s.contexts[0].data, s.contexts[0].query, s.contexts[0].purpose) == ("kb", {"doc": 1}, "k", "why it was read")
+    (c,) = s.llm_calls
+    assert c.request == {"model": "m", "messages": [{"role": "user", "content": "2+2?"}], "tools": [{"type": "function", "function": {"name": "search"}}], "temperature": 0.0}
+    assert (c.response, c.text, c.params, c.usage) == ("text", "text", {"temperature": 0.0}, {"prompt_tokens": 3, "completion_tokens": 4, "odd": {"x": None}})
+    assert (c.prompt_tokens, c.completion_tokens, c.purpose, c.prompt_token_ids) == (3, 4, "act", [1, 2, 3])
+    assert (c.choices[0].token_ids, c.choices[0].logprobs) == ([10, 11, 12, 13], [-0.1, 0.0, None, -2.5])
+    first, second = s.edits
+    assert (first.result, first.reason, first.unit, first.rejected) == ([Kept(0, 1), Literal(text="other text"), Kept(2, 4)], "why", "token", None)
+    assert second.result == [Kept(0, 1), Kept(3, 4), Literal([99])]
+    assert (s.actions[0].llm_call, s.actions[0].tool_call_id, s.actions[0].ok) == (c.id, "c1", True)
+    assert (t.rewards["final"], s.rewards["env"], "env" in s.rewards, "env" in t.rewards) == (1.0, 0.5, True, False)
+    assert (t.labels[0].value, t.labels[0].score, t.notes[0].data) == ("good", 0.0, {"anything": True})
+    assert t.result == {"hits": 0}
+    assert t.llm_call is not None
+    assert t.llm_call.id == c.id
+    assert {r.__struct_config__.tag for r in t.records} == set(KINDS)
+    assert json.loads(json.dumps(t.to_dict()))["steps"][0]["llm_calls"][0]["request"]["temperature"] == 0.0
+
+
+def test_everything_is_one_tree(store: odograph.Store) -> None:
+    """Each record's parent is what it happened inside: step, action, sub-agent; steps count per agent."""
+    with store.record(task="t", agent="boss") as run:
+        with run.step() as step:
+            with step.acting("delegate", {"to": "helper"}) as action:
+                with action.sub_agent("helper") as helper:
+                    for i in range(2):
+                        with helper.step(observation=i) as inner:
+                            inner.llm_call(model="m", messages=[], response="x")
+                action.result = "done"
+        with run.step() as step:
+            step.note("second")
+    t = store.trajectory(run.id)
+    assert [(s.agent, s.index) for s in t.steps] == [("boss", 0), ("helper", 0), ("helper", 1), ("boss", 1)]
+    (act,) = t.actions
+    assert (act.name, act.arguments, act.result, act.ok) == ("delegate", {"to": "helper"}, "done", True)
+    assert act.duration is not None
+    ids = {r.id: r for r in t.records}
+    for record in t.records:
+        assert record.parent in ids or record is t.start
+    assert t.steps[1].record is not None
+    assert t.steps[1].record.parent == act.id
+    assert ids[act.parent or ""] is t.steps[0].record
+
+
+def test_an_exception_ends_the_run_and_goes_on(store: odograph.Store) -> None:
+    """The agent's exception is its own: recorded as a failure with type and message, and raised on."""
+    for error, status in ((ValueError("bad"), "failed"), (TimeoutError("late"), "timeout"), (KeyboardInterrupt(), "cancelled")):
+        with pytest.raises(type(error)):
+            with store.record(task="x") as run, run.step():
+                raise error
+        t = store.trajectory(run.id)
+        assert t.status == status
+        assert t.end is not None
+        assert t.end.error == {"type": type(error).__name__, "message": str(error)}
+
+    async def cancelled() -> str:
+        async with store.record(task="y") as run, run.step():
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
+            ids.append(run.id)
+            await asyncio.sleep(5)
+        return run.id
+
+    ids: list[str] = []
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+    assert store.trajectory(ids[0]).status == "cancelled"
+
+
+def test_late_records_from_anywhere(store: odograph.Store) -> None:
+    """Rewards, labels, edits and steps may come after the end, from another opening of the store."""
+    with store.record(task="x", agent="a") as run, run.step() as step:
+        step.llm_call(model="m", messages=[], response="hello world")
+    store.close()
+    with odograph.open(store.root) as other:
+        with other.append(run.id[-8:]) as late:
+            late.reward(0.25, name="outcome")
+            call = other.trajectory(run.id).llm_calls[0]
+            late.edit(call).rewrite("hello there", author="me")
+            with late.step(observation="more"):
+                pass
+        t = other.trajectory(run.id)
+        assert (t.reward, t.status, [s.index for s in t.steps]) == (0.25, "completed", [0, 1])
+        assert t.edits[0].unit == "char"
+        with pytest.raises(odograph.NotFound):
+            other.append("nothing")
+
+
+def test_edits_that_do_not_fit_are_kept_as_rejected(store: odograph.Store) -> None:
+    """A wrong base hash or a range outside of the base is no exception and no edit: it is kept, with the reason."""
+    with store.record(task="x") as run, run.step() as step:
+        call = step.llm_call(model="m", messages=[], response="abc", token_ids=[1, 2, 3])
+        step.edit(call, base_hash="0" * 32).delete(0, 1)
+        step.edit(call).delete(2, 9)
+        step.edit(call).delete(-1, 2)
+        step.edit(call, result=[Kept(0, 50)])
+        step.edit(call, choice=4).delete(0, 1)
+        step.edit(call).insert(3, [7])
+        step.edit(call).move(0, 1, 3)
+        step.edit(call).truncate(1)
+        with pytest.raises(TypeError, match="an edit puts in text"):
+            step.edit(call).insert(0, 5.0)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="an edit is of a call"):
+            step.edit("abc")  # type: ignore[arg-type]
+    edits = store.trajectory(run.id).steps[0].edits
+    assert ["base hash" in (edits[0].rejected or ""), *(e.rejected for e in edits[1:])] == [
+        True,
+        "range [2, 9] of a base of 3 tokens",
+        "range [-1, 2] of a base of 3 tokens",
+        "keeps [0, 50) of a base of 3",
+        "the call has no choice 4 to edit",
+        None,
+        None,
+        None,
+    ]
+    assert [e.result for e in edits[5:]] == [[Kept(0, 3), Literal([7])], [Kept(1, 3), Kept(0, 1)], [Kept(0, 1)]]
+
+
+def test_misuse_raises_and_content_does_not(store: odograph.Store) -> None:
+    """Wrong use of the API is a TypeError that says what was expected; no content ever raises."""
+    with store.record(task={1, 2}, metadata={"x": object()}) as run:
+        with run.step(observation=b"\xff") as step:
+            step.context("p", lambda: 1)
+            step.llm_call(messages=[{"role": "user", "content": {"\ud800": math.nan}}], response=object(), usage="odd")
+            step.llm_call(request={"messages": "no list", "tools": 5}, response={"choices": [None, 5, {"message": 7}]})
+            step.action("a", {1: 2}, math.inf, error=ValueError("x"))
+            for wrong in ("1", b"1", [1], {}):
+                with pytest.raises(TypeError, match="a reward is a number or None"):
+                    step.reward(wrong)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="source is one of environment"):
+                step.reward(1, source="god")
+            with pytest.raises(TypeError, match="not both"):
+                step.llm_call(request={}, messages=[])
+        with pytest.raises(TypeError, match="status is one of"):
+            run.finish(status="done")
+    for bad in ({"tags": "abc"}, {"agent": 5}, {"metadata": 5}):
+        with pytest.raises(TypeError):
+            store.record(**bad)  # type: ignore[arg-type]
+    t = store.trajectory(run.id)
+    assert t.task["type"] == "builtins.set"
+    assert t.actions[0].ok is False
+    for call in t.llm_calls:
+        assert isinstance(call.choices, list)
+    json.dumps(t.to_dict())
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), JUNK, JUNK), max_size=8))
+def test_any_content_is_recorded_and_read_and_comes_back_through_a_dict(what: list[tuple[int, Any, Any]]) -> None:
+    """Whatever agents hand over, each record is there, the dict is JSON, and adding it elsewhere gives an equal trajectory."""
+    with odograph.open("memory:") as store, odograph.open("memory:") as other:
+        with store.record(task=what) as run, run.step(observation=what) as step:
+            for kind, a, b in what:
+                match kind:
+                    case 0:
+                        step.context("p", a, query=b)
+                    case 1:
+                        step.llm_call(messages=[a, b], response=a, usage=b)
+                    case 2:
+                        step.llm_call(request={"messages": a, "x": b}, response={"choices": a, "usage": b})
+                    case 3:
+                        step.action("a", a, b, error=a)
+                    case 4:
+                        step.note(a)
+                    case 5:
+                        step.label("l", a)
+                    case _:
+                        run.note(b)
+        t = store.trajectory(run.id)
+        assert len(t.records) == 3 + len(what)
+        whole = json.loads(json.dumps(t.to_dict()))
+        other.add(whole)
+        assert json.loads(json.dumps(other.trajectory(run.id).to_dict())) == whole
+        other.add(whole)
+        assert len(other.trajectory(run.id).records) == len(t.records)
+        for call in t.llm_calls:
+            assert isinstance(call.messages, list)
+            assert isinstance(call.choices, list)
+
+
+def test_a_hand_made_dict_goes_in(store: odograph.Store) -> None:
+    """The black box: a whole trajectory that the agent built itself, with its own ids and logprobs, goes in through one call."""
+    id = store.add(
+        {
+            "task": "2+2?",
+            "agent": "mine",
+            "group": "g",
+            "steps": [
+                {
+                    "observation": "start",
+                    "llm_calls": [
+                        {
+                            "id": "c1",
+                            "request": {"messages": [{"role": "user", "content": "2+2?"}]},
+                            "response": "4",
+                            "prompt_token_ids": [1, 2],
+                            "tokens": [{"token_ids": [3], "logprobs": [-0.5]}],
+                        }
+                    ],
+                    "actions": [{"name": "answer", "llm_call": "c1", "odd_field": 1}],
+                    "rewards": [{"value": 1.0}],
+                }
+            ],
+            "rewards": [{"name": "final", "value": 0.5}],
+        }
+    )
+    t = store.trajectory(id)
+    assert (t.task, t.agent, t.group, t.status, t.reward) == ("2+2?", "mine", "g", "completed", 0.5)
+    (call,) = t.llm_calls
+    assert (call.prompt_token_ids, call.choices[0].token_ids, call.choices[0].logprobs, call.text) == ([1, 2], [3], [-0.5], "4")
+    assert t.actions[0].extra == {"odd_field": 1}
+    assert t.steps[0].record is not None
+    assert call.record.parent == t.steps[0].record.id
+    for wrong, says in (
+        ({"steps": 5}, "steps: a list was expected, found int"),
+        ({"steps": [{"llm_calls": [3]}]}, r"steps\[0\]\.llm_calls\[0\]: an object was expected, found int"),
+        ({"rewards": [{"value": "x"}]}, r"rewards\[0\]: a reward record: .*value"),
+        ([], "a trajectory is an object, not list"),
+    ):
+        with pytest.raises(odograph.InvalidInput, match=says):
+            odograph.Trajectory.from_dict(wrong)  # type: ignore[arg-type]
+
+
+def test_reward_rules() -> None:
+    """Latest of each (name, source, author), repeats averaged, weights, nulls skipped, steps summed only where nothing is on the whole."""
+    from odograph.trajectory import trajectory_reward
+    from odograph.types import Reward, Span
+
+    def total(*rewards: Reward) -> float | None:
+        return trajectory_reward(rewards)
+
+    assert total() is None
+    assert total(Reward(value=0.0)) == 0.0
+    assert total(Reward(value=None)) is None
+    assert total(Reward(value=None), Reward(value=1.0, step=0)) is None
+    assert total(Reward(value=5.0, weight=0), Reward(value=1.0, step=0)) == 1.0
+    assert total(Reward(value=1.0), Reward(value=2.0)) == 2.0
+    assert total(Reward(name="a", value=1.0, weight=0.5), Reward(name="b", value=2.0)) == 2.5
+    assert total(Reward(value=1.0, source="judge", author="x"), Reward(value=0.0, source="judge", author="y")) == 0.5
+    assert total(Reward(value=1.0, step=0), Reward(value=2.0, step=1), Reward(value=3.0, step=1)) == 4.0
+    assert total(Reward(value=1.0, step=0, agent="a"), Reward(value=2.0, step=0, agent="b")) == 3.0
+    assert total(Reward(value=1.0, target="r"), Reward(value=1.0, target="r", span=Span(0, 1))) is None
