@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
-from .codec import encode, put, tagged
+from .codec import encode, encode_message, put, tagged
 from .types import LLMCall, Packed
 
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.
 LISTS = ("messages", "input", "contents")
 VALUES = ("tools", "system", "instructions", "system_instruction", "response_format", "text")
+_RESENT = frozenset(LISTS + VALUES)
 _SMALL = 256  # bytes; a value below it is cheaper where it is
 _MOST_RANGES = 64  # a list more broken than that is written anew
 
@@ -67,12 +68,14 @@ def _clip(ranges: Ranges, length: int) -> Ranges:
     return out
 
 
-def _shared(a: list[Any], b: list[Any]) -> int:
-    """Length of the longest common prefix; compares slices, so equal parts cost what C needs for them."""
+def _shared(a: list[Any], b: list[Any], low: int = 0) -> int:
+    """Length of the longest common prefix, at least `low`; compares slices, so equal parts cost what C needs for them."""
     most = min(len(a), len(b))
-    if a[:most] == b[:most]:
+    if low < most and a[low] != b[low]:
+        return low
+    if a[low:most] == b[low:most]:
         return most
-    low, high = 0, most  # a[:low] equal, a[:high] not
+    high = most  # a[:low] is equal, a[:high] is not
     while high - low > 1:
         middle = (low + high) // 2
         if a[low:middle] == b[low:middle]:
@@ -113,27 +116,32 @@ class Packer:
 
     def pack(self, key: Any, call: dict[str, Any], lines: list[bytes]) -> dict[str, Any]:
         """`call` (fields of an llm_call) with what is stored apart taken out and `packed` put in; appends to `lines`."""
-        number, stream = self._streams.get(key) or self._streams.setdefault(key, (self._new_stream(), _Stream()))
+        found = self._streams.get(key)
+        if found is None:
+            found = self._streams[key] = (self._new_stream(), _Stream())
+        number, stream = found
         packed: list[dict[str, Any]] = []
         request = call.get("request")
         if type(request) is dict:
-            rest = dict(request)
-            for name in LISTS:
-                part = rest.get(name)
-                if type(part) is list and part:
-                    ranges = self._messages(number, stream, part, lines)
-                    packed.append({"at": ["request", name], "of": "list", "stream": number, "ranges": ranges})
-                    del rest[name]
-            for name in VALUES:
-                part = rest.get(name)
-                if part and type(part) in (dict, list, str):
-                    data = encode(part)
-                    if len(data) >= _SMALL:
-                        n = self._item(number, stream, data, lines, -1)
-                        packed.append({"at": ["request", name], "of": "value", "stream": number, "ranges": [(n, n + 1)]})
-                        del rest[name]
+            rest: dict[str, Any] = {}
+            for name, part in request.items():
+                if part and name in _RESENT:
+                    kind = type(part)
+                    if name in LISTS:
+                        if kind is list:
+                            ranges = self._messages(number, stream, part, lines)
+                            packed.append({"at": ["request", name], "of": "list", "stream": number, "ranges": ranges})
+                            continue
+                    elif kind is list or kind is dict or kind is str:
+                        data = encode(part)
+                        if len(data) >= _SMALL:
+                            n = self._item(number, stream, data, lines, -1)
+                            packed.append({"at": ["request", name], "of": "value", "stream": number, "ranges": [(n, n + 1)]})
+                            continue
+                rest[name] = part
             call = {**call, "request": rest}
-        call = self._token_ids(number, stream, call, packed, lines)
+        if "prompt_token_ids" in call or "tokens" in call or type(call.get("response")) is dict:
+            call = self._token_ids(number, stream, call, packed, lines)
         if packed:
             call["packed"] = packed
         return call
@@ -146,9 +154,11 @@ class Packer:
                 if a is not b:
                     break
                 start += 1
-        data = stream.last[:start]
-        data += [encode(m) for m in messages[start:]] if start else [encode(m) for m in messages]
-        start += _shared(stream.last[start:], data[start:])
+        if start:
+            data = stream.last[:start] + [encode_message(m) for m in messages[start:]]
+        else:
+            data = [encode_message(m) for m in messages]
+        start = _shared(stream.last, data, start)
         ranges = _clip(stream.ranges, start)
         previous = ranges[-1][1] - 1 if ranges else -1
         for item in data[start:]:

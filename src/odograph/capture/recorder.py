@@ -60,7 +60,7 @@ class Recorder:
                 if kind == "llm_call":
                     data = self._call(record, fields)
                 else:
-                    record.update(fields)
+                    record |= fields
                     data = encode(record) + b"\n"
                     journal.append(data)
             if journal.failure is not None:
@@ -78,7 +78,7 @@ class Recorder:
             self._generation = journal.generation
         self._packer = None  # until the lines are with the operating system, what they hold is not known to be there
         lines: list[bytes] = []
-        record.update(packer.pack((record.get("agent"), fields.get("purpose")), fields, lines))
+        record |= packer.pack((record.get("agent"), fields.get("purpose")), fields, lines)
         lines.append(encode(record) + b"\n")
         data = b"".join(lines)
         journal.append(data)
@@ -115,13 +115,15 @@ def _id_of(thing: Any, what: str) -> str:
 
 
 def _name(value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{what} is a string, not {type(value).__name__}")
-    return value
+    if type(value) is str or isinstance(value, str):
+        return value
+    raise TypeError(f"{what} is a string, not {type(value).__name__}")
 
 
 def number(value: Any, what: str) -> float | dict[str, Any] | None:
     """A float, None, or the tagged form of a non-finite float. Raises TypeError for what is no number."""
+    if type(value) is float and math.isfinite(value):
+        return value
     if value is None:
         return None
     if not isinstance(value, (int, float)):
@@ -188,7 +190,9 @@ class Scope:
         duration: int | None = None,
     ) -> str:
         """What was read before deciding: from whom, what was asked, what came back, and why. Returns the record's id."""
-        fields: dict[str, Any] = {"provider": _name(provider, "provider"), "data": data}
+        fields: dict[str, Any] = {"provider": _name(provider, "provider")}
+        if data is not None:
+            fields["data"] = data
         if query is not None:
             fields["query"] = query
         if purpose is not None:
@@ -251,7 +255,11 @@ class Scope:
         elif messages is not None or tools is not None or params is not None or system_prompt is not None:
             raise TypeError("give the request whole (request=) or in parts (messages=, tools=, params=), not both")
         response = plain(response)
-        fields: dict[str, Any] = {"request": request, "response": response, "purpose": _name(purpose, "purpose")}
+        fields: dict[str, Any] = {"request": request}
+        if response is not None:
+            fields["response"] = response
+        if purpose != "act":
+            fields["purpose"] = _name(purpose, "purpose")
         if model is None:
             found = request.get("model")
             model = found if isinstance(found, str) else None
@@ -273,20 +281,26 @@ class Scope:
             fields["tokens"] = _tokens(_list(token_ids), _list(logprobs))
         if error is not None:
             fields["error"] = error_of(error)
-        for name, value in (
-            ("reasoning", reasoning),
-            ("usage", usage),
-            ("finish_reason", finish_reason),
-            ("dialect", dialect),
-            ("policy_version", policy_version),
-            ("cost", cost),
-            ("started", started),
-            ("duration", duration),
-            ("first_token", first_token),
-            ("extra", metadata),
-        ):
-            if value is not None:
-                fields[name] = value
+        if usage is not None:
+            fields["usage"] = usage
+        if reasoning is not None:
+            fields["reasoning"] = reasoning
+        if finish_reason is not None:
+            fields["finish_reason"] = finish_reason
+        if dialect is not None:
+            fields["dialect"] = dialect
+        if policy_version is not None:
+            fields["policy_version"] = policy_version
+        if cost is not None:
+            fields["cost"] = cost
+        if started is not None:
+            fields["started"] = started
+        if duration is not None:
+            fields["duration"] = duration
+        if first_token is not None:
+            fields["first_token"] = first_token
+        if metadata is not None:
+            fields["extra"] = metadata
         return CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
 
     def record_call(self, fields: dict[str, Any]) -> CallRef:
@@ -309,7 +323,11 @@ class Scope:
         id: str | None = None,
     ) -> str:
         """What was done, with which arguments, and what came of it. An `error` means not ok. Returns the record's id."""
-        fields: dict[str, Any] = {"name": _name(name, "name"), "arguments": arguments, "result": result}
+        fields: dict[str, Any] = {"name": _name(name, "name")}
+        if arguments is not None:
+            fields["arguments"] = arguments
+        if result is not None:
+            fields["result"] = result
         if error is not None:
             fields["error"] = error_of(error)
             ok = False if ok is None else ok
@@ -347,9 +365,12 @@ class Scope:
         """
         if source not in _SOURCES:
             raise TypeError(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
-        fields: dict[str, Any] = {"name": _name(name, "name"), "value": number(value, "a reward"), "source": source}
-        if fields["value"] is None:
-            del fields["value"]
+        fields: dict[str, Any] = {"name": _name(name, "name")}
+        counted = number(value, "a reward")
+        if counted is not None:
+            fields["value"] = counted
+        if source != "environment":
+            fields["source"] = source
         if weight != 1.0:
             checked = number(weight, "weight")
             if not isinstance(checked, float):
@@ -359,15 +380,16 @@ class Scope:
             if target is None:
                 raise TypeError("a span needs target=, the call whose tokens it counts")
             fields["span"] = {"start": span[0], "stop": span[1]} if isinstance(span, tuple) else msgspec.to_builtins(span)
-        for key, given in (
-            ("target", None if target is None else _id_of(target, "target")),
-            ("author", author),
-            ("rationale", rationale),
-            ("version", version),
-            ("supersedes", supersedes),
-        ):
-            if given is not None:
-                fields[key] = given
+        if target is not None:
+            fields["target"] = _id_of(target, "target")
+        if author is not None:
+            fields["author"] = author
+        if rationale is not None:
+            fields["rationale"] = rationale
+        if version is not None:
+            fields["version"] = version
+        if supersedes is not None:
+            fields["supersedes"] = supersedes
         return self._write("reward", fields)
 
     def edit(
@@ -483,8 +505,8 @@ class Scope:
         with self._recorder.journal.lock:
             index = self._recorder.steps.get(self._agent, 0)
             self._recorder.steps[self._agent] = index + 1
-        parent = self._id
-        id, _ = self._recorder.write("step", {"observation": observation}, parent, self._agent, index)
+        fields = {} if observation is None else {"observation": observation}
+        id, _ = self._recorder.write("step", fields, self._id, self._agent, index)
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:

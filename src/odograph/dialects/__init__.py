@@ -6,6 +6,7 @@ The common shape is OpenAI's chat message, because trainers and exports speak it
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -79,6 +80,7 @@ class Dialect(Protocol):
 NAMES = ("openai.chat", "openai.responses", "anthropic.messages")
 
 
+@cache
 def get(name: str | None) -> Dialect:
     """The dialect of a name; one that is not known reads as OpenAI chat, the shape that others imitate."""
     module: ModuleType

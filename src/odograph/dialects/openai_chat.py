@@ -107,11 +107,15 @@ def usage(usage: Any) -> Usage:
     """`prompt_tokens` and `completion_tokens`; other dialects' names too, as callers by hand mix them."""
     if not isinstance(usage, dict):
         return Usage()
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if prompt is None:
+        parts = [_count(usage, n) for n in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")]
+        prompt = sum(p for p in parts if p) if parts[0] is not None else None
+    if completion is None:
+        completion = _count(usage, "output_tokens")
+    return Usage(prompt=prompt, completion=completion)
 
-    def count(*names: str) -> int | None:
-        return next((v for n in names if type(v := usage.get(n)) is int), None)
 
-    prompt = count("prompt_tokens")
-    if prompt is None and (prompt := count("input_tokens")) is not None:
-        prompt += (count("cache_read_input_tokens") or 0) + (count("cache_creation_input_tokens") or 0)
-    return Usage(prompt=prompt, completion=count("completion_tokens", "output_tokens"))
+def _count(usage: dict[str, Any], name: str) -> int | None:
+    found = usage.get(name)
+    return found if type(found) is int else None

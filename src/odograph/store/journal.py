@@ -3,7 +3,7 @@
 Laws:
 - What `append` was given is with the operating system when it returns: a killed process loses nothing.
 - One writer per file: it holds an exclusive `flock` on it. A free lock means a dead writer.
-- A write that fails leaves no half line: the file is cut back, and the data is kept and written first next time.
+- A write that fails leaves no half line: the file is cut back, and the data is kept and written first the next time.
 - After `os.fork` the child opens a file of its own; the parent's is never touched.
 """
 
@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from time import time_ns
 from typing import Literal
 
 from ..codec import IdMaker, encode
@@ -27,6 +28,7 @@ Durability = Literal["group", "sync"]
 _ROTATE = 64 << 20
 _BACKLOG = 64 << 20
 _GROUP_SECONDS = 0.05
+_FULL = 1 << 62  # no file is open, or none that can be gone on with
 
 
 class Journal:
@@ -48,12 +50,11 @@ class Journal:
         # reentrant: a signal handler or a finalizer may record while this thread is writing
         self.lock = threading.RLock()
         self.new_id = IdMaker()
-        self.writer = f"{time.time_ns() // 1_000_000:011x}{random.SystemRandom().getrandbits(32):08x}"
+        self.writer = f"{time_ns() // 1_000_000:011x}{random.SystemRandom().getrandbits(32):08x}"
         self.generation += 1
         self._part = 0
         self._fd = -1
-        self._size = 0
-        self._torn = False
+        self._size = _FULL
         self._stream = 0
         self._last = 0
         self._backlog: list[bytes] = []
@@ -64,7 +65,7 @@ class Journal:
 
     def now(self) -> int:
         """Nanoseconds since 1970, never the same twice and never backwards in one writer."""
-        now = time.time_ns()
+        now = time_ns()
         if now <= self._last:
             now = self._last + 1
         self._last = now
@@ -81,9 +82,12 @@ class Journal:
             self._retry()
             return
         try:
-            if self._fd < 0 or self._size > _ROTATE:
+            if self._size > _ROTATE:
                 self._open()
-            self._write(data)
+            done = os.write(self._fd, data)
+            if done != len(data):
+                self._finish(data, done)
+            self._size += done
         except OSError as error:
             self._keep(data)
             self._failed(error)
@@ -93,26 +97,20 @@ class Journal:
             self._dirty = True
             self._sync_soon()
 
-    def _write(self, data: bytes) -> None:
-        fd = self._fd
-        if self._torn:
-            data = b"\n" + data
-        done = os.write(fd, data)
-        if done != len(data):
-            rest = memoryview(data)[done:]
-            try:
-                while rest:
-                    wrote = os.write(fd, rest)
-                    done += wrote
-                    rest = rest[wrote:]
-            except OSError:
-                try:  # nobody else writes this file: its end is ours to cut
-                    os.ftruncate(fd, os.fstat(fd).st_size - done)
-                except OSError:
-                    self._torn = True
-                raise
-        self._torn = False
-        self._size += done
+    def _finish(self, data: bytes, done: int) -> None:
+        """Writes the rest of a write that was cut short; where that fails, leaves the file as it was before."""
+        rest = memoryview(data)[done:]
+        try:
+            while rest:
+                wrote = os.write(self._fd, rest)
+                done += wrote
+                rest = rest[wrote:]
+        except OSError:
+            try:  # nobody else writes this file: its end is ours to cut
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - done)
+            except OSError:  # a torn line at the end of a file costs nothing: go on in another
+                self._size = _FULL
+            raise
 
     def _keep(self, data: bytes) -> None:
         self._backlog.append(data)
@@ -127,10 +125,14 @@ class Journal:
 
     def _retry(self) -> None:
         try:
-            if self._fd < 0:
-                self._open()
             while self._backlog:
-                self._write(self._backlog[0])
+                if self._size > _ROTATE:
+                    self._open()
+                data = self._backlog[0]
+                done = os.write(self._fd, data)
+                if done != len(data):
+                    self._finish(data, done)
+                self._size += len(data)
                 self._backlog_size -= len(self._backlog.pop(0))
                 self.written += 1
         except OSError as error:
@@ -146,16 +148,10 @@ class Journal:
         return len(self._backlog)
 
     def _open(self) -> None:
+        """The next file of this writer. Streams go on in it: a trajectory's lines are read from all files together."""
+        self._shut()
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._fd >= 0:
-            os.fdatasync(self._fd)
-            os.close(self._fd)
-            self._fd = -1
-            self._part += 1
-            self.generation += 1
         name = f"{self.writer}.{self._part}.jsonl" if self._part else f"{self.writer}.jsonl"
-        fd = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-        fcntl.flock(fd, fcntl.LOCK_EX)
         header = {
             "kind": "journal",
             "schema_version": SCHEMA_VERSION,
@@ -163,17 +159,27 @@ class Journal:
             "part": self._part,
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "time": time.time_ns(),
+            "time": time_ns(),
         }
-        self._fd = fd
-        self._size = 0
-        try:
-            self._write(encode(header) + b"\n")
-        except OSError:  # a file without its header is of no use: try again with the next part
+        self._part += 1  # a file whose header can't be written is left behind
+        self._fd = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        data = encode(header) + b"\n"
+        done = os.write(self._fd, data)
+        if done != len(data):
+            self._finish(data, done)
+        self._size = len(data)
+
+    def _shut(self) -> None:
+        """Closes the file, all of it on disk."""
+        self._size = _FULL
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                self.failure = error
             os.close(fd)
-            self._fd = -1
-            self._part += 1
-            raise
 
     # --- durability ---------------------------------------------------------------------------------------------------
 
@@ -211,16 +217,7 @@ class Journal:
                 self._retry()
                 self.lost += len(self._backlog)
                 self._backlog.clear()
-            if self._fd >= 0:
-                try:
-                    os.fdatasync(self._fd)
-                except OSError as error:
-                    self.failure = error
-                os.close(self._fd)
-                self._fd = -1
-                self._part += 1
-                self.generation += 1
-                self._size = 0
+            self._shut()
 
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)
