@@ -1,0 +1,112 @@
+"""OpenAI chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too.
+
+Each assistant message is one step and one call, with the messages before it as its request. `weight` (0: not trained) is
+kept on the call; everything else of a line is kept in the start's metadata.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..codec import content_hash, loads
+from ..errors import InvalidInput
+from ..types import End, Start
+from .session import Lines, Session
+from .shape import content_text, dicts, items, obj, text, without
+from .transcript import Transcript
+
+NAME = "openai-chat"
+_ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
+
+
+def recognise(path: Path, head: bytes) -> bool:
+    """The first line, or the first object of a JSON list, has `messages` with roles."""
+    start = head.lstrip()
+    if not start.startswith((b"{", b"[")) or b'"messages"' not in start or b'"role"' not in start:
+        return False
+    try:
+        first = loads(start.split(b"\n", 1)[0])
+    except InvalidInput:
+        if len(head) < 65536:
+            try:
+                first = loads(head)
+            except InvalidInput:
+                return False
+        else:  # one long line, or an indented file
+            return start.replace(b" ", b"").replace(b"\n", b"").startswith((b'{"messages":[{"role"', b'[{"messages":[{"role"'))
+    if isinstance(first, list):
+        first = first[0] if first else None
+    return _is_chat(first)
+
+
+def _is_chat(value: Any) -> bool:
+    messages = obj(value).get("messages")
+    return isinstance(messages, list) and bool(messages) and all(obj(m).get("role") in _ROLES for m in messages[:5])
+
+
+def read(path: Path) -> Iterator[Session]:
+    """A session per line, or per object of a list. Raises InvalidInput where there is none."""
+    seen: Counter[str] = Counter()
+    bad = 0
+    lines = Lines(path)
+    for value in _values(path, lines):
+        if not _is_chat(value):
+            bad += 1
+            continue
+        key = content_hash(value)
+        seen[key] += 1
+        session = _session(path, value, key, seen[key])
+        if bad:
+            session.warn("lines without chat messages before this one", bad)
+            bad = 0
+        for problem in lines.problems:
+            session.warn(problem)
+        lines.problems.clear()
+        yield session
+    if not seen:
+        raise InvalidInput(f"no line with chat messages; {bad} without, {len(lines.problems)} damaged")
+
+
+def _values(path: Path, lines: Lines) -> Iterator[Any]:
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        whole = loads(first)
+    except InvalidInput:
+        try:
+            whole = loads(path.read_bytes())  # an indented file
+        except InvalidInput:
+            whole = None
+        if whole is not None:
+            yield from whole if isinstance(whole, list) else [whole]
+            return
+    if isinstance(whole, list):
+        yield from whole
+        return
+    for _, value in lines:
+        yield value
+
+
+def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:
+    messages: list[Any] = value["messages"]
+    session = Session(NAME, key, count)
+    about = without(value, "messages", "tools")
+    task = next((content_text(m.get("content")) for m in dicts(messages) if m.get("role") == "user"), None)
+    source = {"format": NAME, "path": path.name, **about}
+    session.add(Start(task=task, model=text(value.get("model")), metadata={"source": source}))
+    tools = items(value.get("tools")) or items(value.get("functions"))
+    transcript = Transcript(session, model=text(value.get("model")), tools=tools)
+    for message in messages:
+        m = obj(message)
+        if m.get("role") == "assistant":
+            weight = m.get("weight")
+            transcript.replied(message, extra=None if weight is None else {"weight": weight})
+            continue
+        transcript.saw(message)
+        if m.get("role") == "tool" and not transcript.result(text(m.get("tool_call_id")), result=m.get("content")):
+            session.warn("tool messages that answer no call")
+    session.add(End())
+    return session

@@ -1,0 +1,76 @@
+"""Reading what may be anything: the value where it has the expected type, else an empty one. Used by all importers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..codec import loads
+from ..errors import InvalidInput
+
+
+def obj(value: Any) -> dict[str, Any]:
+    """A dict as it is; anything else as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """A list as it is; anything else as an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list."""
+    return [v for v in items(value) if isinstance(v, dict)]
+
+
+def text(value: Any) -> str | None:
+    """A string that is not empty, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def integer(value: Any) -> int | None:
+    """A whole number, else None; True is no number."""
+    if type(value) is float and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if type(value) is int else None
+
+
+def number(value: Any) -> float | None:
+    """A finite number as a float, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if value == value and abs(value) != float("inf") else None
+    except OverflowError:
+        return None
+
+
+def arguments(value: Any) -> Any:
+    """A tool call's arguments: the object that its JSON string holds, else what stands there."""
+    if isinstance(value, str):
+        try:
+            parsed = loads(value)
+        except InvalidInput:
+            return value
+        return parsed if isinstance(parsed, dict) else value
+    return value
+
+
+def content_text(content: Any) -> str | None:
+    """The text of a content that is a string or a list of parts; None where it has none."""
+    if isinstance(content, str):
+        return content or None
+    parts = [p.get("text") for p in dicts(content) if p.get("type") in (None, "text", "input_text", "output_text")]
+    found = [p for p in parts if isinstance(p, str)]
+    return "\n".join(found) or None
+
+
+def without(value: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A copy without some fields: what is left is what no record field holds."""
+    return {k: v for k, v in value.items() if k not in names}
+
+
+def added(*counts: int | None) -> int | None:
+    """The sum of the counts that are known; None where none is."""
+    known = [c for c in counts if c is not None]
+    return sum(known) if known else None

@@ -1,0 +1,97 @@
+"""A conversation in OpenAI's chat shape, message by message -> steps, calls and actions of a session.
+
+What importers of chat-shaped sessions share. The request of each call is the conversation before it; message objects are
+shared between calls, which keeps long sessions linear.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..types import Action, LLMCall, StepStart
+from .session import Session
+from .shape import arguments, dicts, obj, text
+
+
+class Transcript:
+    """Give it every message in order: `saw` for what the model was sent, `replied` for what it answered, `result` for tools."""
+
+    def __init__(self, session: Session, *, model: str | None = None, tools: list[Any] | None = None) -> None:
+        self.session = session
+        self.model = model
+        self.tools = tools
+        self.history: list[Any] = []
+        self.step = -1
+        self._observed: list[Any] = []
+        self._actions: dict[str, Action] = {}
+
+    def saw(self, message: Any, *, observed: bool | None = None) -> None:
+        """A message that the model is sent next; a user's is what the next step observes."""
+        self.history.append(message)
+        if observed if observed is not None else obj(message).get("role") == "user":
+            self._observed.append(obj(message).get("content"))
+
+    def begin(self, when: int | None = None, extra: dict[str, Any] | None = None) -> int:
+        """Begins the next step; its observation is what was seen since the last."""
+        self.step += 1
+        seen, self._observed = self._observed, []
+        observation = seen[0] if len(seen) == 1 else seen or None
+        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=extra))
+        return self.step
+
+    def replied(
+        self, message: Any, *, response: Any = None, when: int | None = None, begin: bool = True, request: Any = None, **fields: Any
+    ) -> LLMCall:
+        """An answer of the model: a step with its call, and an action for each tool call in it."""
+        if begin:
+            self.begin(when)
+        if request is None:
+            request = {"messages": list(self.history)}
+            if self.tools:
+                request["tools"] = self.tools
+        fields.setdefault("model", self.model)
+        call = self.session.add(
+            LLMCall(
+                step=self.step,
+                source_time=when,
+                origin="transcript",
+                dialect="openai.chat",
+                request=request,
+                response=message if response is None else response,
+                **fields,
+            )
+        )
+        self.history.append(message)
+        for asked in dicts(obj(message).get("tool_calls")):
+            function = obj(asked.get("function"))
+            self.acted(
+                str(function.get("name") or ""), arguments(function.get("arguments")), id=text(asked.get("id")), call=call, when=when
+            )
+        return call
+
+    def acted(
+        self, name: str, given: Any, *, id: str | None = None, call: LLMCall | None = None, when: int | None = None, **fields: Any
+    ) -> Action:
+        """An action of the current step; its result may come later."""
+        action = self.session.add(
+            Action(
+                step=self.step if self.step >= 0 else None,
+                source_time=when,
+                name=name,
+                arguments=given,
+                llm_call=call.id if call else None,
+                tool_call_id=id,
+                **fields,
+            )
+        )
+        if id:
+            self._actions[id] = action
+        return action
+
+    def result(self, id: str | None, **changes: Any) -> bool:
+        """What came of a tool call. False where no call has that id."""
+        action = self._actions.get(id or "")
+        if action is None:
+            return False
+        self.session.replace(action, **changes)
+        return True
