@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .shape import content_text, dicts, integer, items, number, obj, text, witho
 from .transcript import Transcript
 
 NAME = "mini-swe-agent"
+_MARK = re.compile(rb'"trajectory_format"\s*:\s*"mini-swe-agent|"mini_version"\s*:')
 _LIMITS = ("LimitsExceeded", "StepLimit", "CostLimit")
 
 
@@ -24,7 +26,7 @@ def recognise(path: Path, head: bytes) -> bool:
         return path.name.endswith(".traj.json") and b'"role"' in head
     if not start.startswith(b"{"):
         return False
-    return b'"mini-swe-agent' in head or b'"mini_version"' in head or (path.name.endswith(".traj.json") and b'"messages"' in head)
+    return _MARK.search(head) is not None or (path.name.endswith(".traj.json") and b'"messages"' in head)
 
 
 def read(path: Path) -> Iterator[Session]:
