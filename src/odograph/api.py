@@ -14,7 +14,7 @@ import msgspec
 
 from . import importers
 from .capture import scope
-from .capture.recorder import Recorder, Run, start
+from .capture.recorder import LoneCall, Recorder, Run, Scope, start
 from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
@@ -78,11 +78,6 @@ class Store:
             recorder.steps[agent] = max(recorder.steps.get(agent, 0), step.index + 1)
         root = trajectory.start.id if trajectory.start else trajectory.records[0].id
         return Run(recorder, root, ends=False)
-
-    def _record_lone_call(self, fields: dict[str, Any]) -> None:
-        """A call made outside of any run: a trajectory of its own."""
-        with self.record(model=fields.get("model"), tags=["call"]) as run:
-            run.step().record_call(fields)
 
     def add(self, what: dict[str, Any] | Trajectory | Iterable[AnyRecord]) -> str:
         """A whole trajectory that was made elsewhere: a dict (the shape of `t.to_dict()`, of which a hand-made one may leave
@@ -281,8 +276,8 @@ def default_store() -> Store:
     return _default
 
 
-def _outside(fields: dict[str, Any]) -> None:
-    default_store()._record_lone_call(fields)  # pyright: ignore[reportPrivateUsage]
+def _outside(fields: dict[str, Any]) -> Scope:
+    return LoneCall(default_store().record(model=fields.get("model"), tags=["call"]))
 
 
 scope.outside = _outside

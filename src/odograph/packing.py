@@ -249,7 +249,11 @@ def _get(value: Any, path: Iterable[str | int]) -> Any:
 
 
 Path = tuple[str | int, ...]
-_PROMPT_PATHS: tuple[Path, ...] = (("prompt_token_ids",), ("response", "prompt_token_ids"))
+_PROMPT_PATHS: tuple[Path, ...] = (
+    ("prompt_token_ids",),
+    ("response", "prompt_token_ids"),
+    ("response", "choices", 0, "prompt_token_ids"),
+)
 _CHOICE_PATHS: tuple[Path, ...] = (("tokens", 0, "token_ids"), ("response", "choices", 0, "token_ids"))
 
 

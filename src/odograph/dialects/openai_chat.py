@@ -81,7 +81,11 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choi
     if isinstance(old, dict):
         calls.append(ToolCall(None, str(old.get("name") or ""), old.get("arguments")))
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    ids = choice.get("token_ids")
+    ids, logprobs = choice.get("token_ids"), _logprobs(choice.get("logprobs"))
+    about = choice.get("meta_info")
+    pairs = about.get("output_token_logprobs") if isinstance(about, dict) else None  # SGLang: [logprob, id, text] each
+    if not isinstance(ids, list) and isinstance(pairs, list) and all(isinstance(p, list) and len(p) > 1 for p in pairs):
+        ids, logprobs = [p[1] for p in pairs], [p[0] for p in pairs]
     finish = choice.get("finish_reason")
     return Choice(
         index=index,
@@ -91,7 +95,7 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choi
         tool_calls=calls,
         finish_reason=finish if isinstance(finish, str) else None,
         token_ids=ids if isinstance(ids, list) else None,
-        logprobs=_logprobs(choice.get("logprobs")),
+        logprobs=logprobs,
     )
 
 
