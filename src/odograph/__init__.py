@@ -11,9 +11,9 @@ from .capture.scope import bind, current
 from .capture.wrap import wrap
 from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, StoreError
 from .trajectory import Call, Trajectory
-from .types import Fork, Kept, Literal, Span
+from .types import VERSION, Fork, Kept, Literal, Span
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Call",

@@ -18,10 +18,12 @@ from .capture.recorder import LoneCall, Recorder, Run, Scope, start
 from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
+from .quality import Report, damage_findings, validate_all
 from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader
+from .training.export import export
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Start, StepStart
 
@@ -216,6 +218,36 @@ class Store:
             "faults": scope.faults.count,
             "last_fault": repr(scope.faults.last) if scope.faults.last else None,
         }
+
+    # --- handing on ---------------------------------------------------------------------------------------------------
+
+    def export(
+        self,
+        out: str | Path,
+        to: str = "hf",
+        *,
+        format: str | None = None,
+        splits: dict[str, float] | None = None,
+        seed: int = 0,
+        options: dict[str, Any] | None = None,
+        progress: Callable[[int], None] | None = None,
+        **filters: Any,
+    ) -> dict[str, Any]:
+        """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...);
+        the filters are those of `trajectories`. Returns the manifest, which is in the folder too.
+
+        Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
+        """
+        asked = {k: v for k, v in filters.items() if v is not None}
+        found = self.trajectories(**filters)
+        more = options or {}
+        return export(found, out, to, format=format, splits=splits, seed=seed, asked=asked, progress=progress, **more)
+
+    def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), **filters: Any) -> Report:
+        """The data-quality checks over the store's trajectories and damaged lines; the filters are those of `trajectories`."""
+        report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore)
+        report.add(damage_findings(self.damages()), ignore)
+        return report
 
     # --- living -------------------------------------------------------------------------------------------------------
 

@@ -17,24 +17,24 @@ NAME = "odograph"
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """A `jsonl` export's header line; a folder with the `lines` Parquet files of a `parquet` export."""
-    if path.is_dir():
-        return (path / "manifest.json").is_file() and bool(_parquet(path))
-    return head.startswith((b'{"kind":"odograph"', b'{"kind":"journal"')) or (
-        head.startswith(b"PAR1") and path.parent.joinpath("manifest.json").is_file() and path.name.startswith("lines-")
-    )
+    """A `jsonl` export's header line; the folder of a `parquet` export."""
+    return bool(_parquet(path)) if path.is_dir() else head.startswith((b'{"kind":"odograph"', b'{"kind":"journal"'))
 
 
 def _parquet(path: Path) -> list[Path]:
-    return sorted(path.glob("lines-*.parquet"))
+    """The files of a `parquet` export, where a folder is one."""
+    try:
+        manifest = loads((path / "manifest.json").read_bytes())
+    except (OSError, InvalidInput):
+        return []
+    if not isinstance(manifest, dict) or manifest.get("to") != "parquet":
+        return []
+    return sorted((path / "data").glob("*.parquet"))
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per trajectory. Raises InvalidInput where a file is damaged or newer than this version."""
-    if path.is_dir() or path.suffix == ".parquet":
-        lines = _from_parquet(_parquet(path) if path.is_dir() else [path])
-    else:
-        lines = _from_jsonl(path)
+    lines = _from_parquet(_parquet(path)) if path.is_dir() else _from_jsonl(path)
     current: str | None = None
     held: list[Any] = []
     version = SCHEMA_VERSION
