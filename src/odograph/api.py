@@ -22,7 +22,7 @@ from .quality import Report, damage_findings, validate_all
 from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
 from .store.lines import Damage
-from .store.reader import FILTERS, Reader
+from .store.reader import FILTERS, Reader, Tail
 from .training.export import export
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Start, StepStart
@@ -199,6 +199,14 @@ class Store:
     def search(self, query: str, limit: int = 100) -> list[Hit]:
         """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
         return self._reader.search(query, limit)
+
+    def tail(self, count: int = 20, trajectory: str | None = None) -> Tail:
+        """The newest records, of one trajectory if its id is given; iterate again for what was written since."""
+        return self._reader.tail(count, trajectory)
+
+    def examine(self) -> dict[str, Any]:
+        """Facts for `odograph doctor`: files, sizes, writers, damage."""
+        return self._reader.examine()
 
     def damages(self) -> list[Damage]:
         """Lines of the journal that can't be read; each cost itself alone."""
