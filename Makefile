@@ -20,7 +20,6 @@ lint: $(VENV)/.dev ## format, style, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios

@@ -80,10 +80,16 @@ class LLMServer:
         answer = self._script(request) if callable(self._script) else self._script[min(number, len(self._script) - 1)]
         time.sleep(answer.delay)
         if answer.status >= 400:
-            data = answer.raw if answer.raw is not None else json.dumps({"error": {"message": answer.text, "type": "scripted"}}).encode()
+            data = (
+                answer.raw
+                if answer.raw is not None
+                else json.dumps({"error": {"message": answer.text, "type": "scripted"}}).encode()
+            )
             self._send(handler, answer, data, "application/json")
             return
-        kind = "messages" if handler.path.endswith("/messages") else "responses" if handler.path.endswith("/responses") else "chat"
+        kind = (
+            "messages" if handler.path.endswith("/messages") else "responses" if handler.path.endswith("/responses") else "chat"
+        )
         whole = {"chat": chat, "responses": responses, "messages": messages}[kind](answer, request)
         if request.get("stream"):
             events = {"chat": chat_events, "responses": response_events, "messages": message_events}[kind](answer, whole, request)
@@ -143,9 +149,18 @@ def chat(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
         message["reasoning_content"] = answer.reasoning
     if answer.tool_calls:
         message["tool_calls"] = answer.tool_calls
-    choice: dict[str, Any] = {"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls" if answer.tool_calls else "stop"}
+    choice: dict[str, Any] = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": "tool_calls" if answer.tool_calls else "stop",
+    }
     if answer.logprobs is not None:
-        choice["logprobs"] = {"content": [{"token": f"t{i}", "logprob": p, "bytes": None, "top_logprobs": []} for i, p in enumerate(answer.logprobs)]}
+        choice["logprobs"] = {
+            "content": [
+                {"token": f"t{i}", "logprob": p, "bytes": None, "top_logprobs": []} for i, p in enumerate(answer.logprobs)
+            ]
+        }
     if answer.token_ids is not None:
         choice["token_ids"] = answer.token_ids
     body: dict[str, Any] = {
@@ -191,9 +206,32 @@ def chat_events(answer: Answer, whole: dict[str, Any], request: dict[str, Any]) 
                 events.append((None, chunk({"content": answer.text[start : start + 2]})))
         for n, call in enumerate(answer.tool_calls):
             function = call["function"]
-            events.append((None, chunk({"tool_calls": [{"index": n, "id": call["id"], "type": "function", "function": {"name": function["name"], "arguments": ""}}]})))
+            events.append(
+                (
+                    None,
+                    chunk(
+                        {
+                            "tool_calls": [
+                                {
+                                    "index": n,
+                                    "id": call["id"],
+                                    "type": "function",
+                                    "function": {"name": function["name"], "arguments": ""},
+                                }
+                            ]
+                        }
+                    ),
+                )
+            )
             for start in range(0, len(function["arguments"]), 4):
-                events.append((None, chunk({"tool_calls": [{"index": n, "function": {"arguments": function["arguments"][start : start + 4]}}]})))
+                events.append(
+                    (
+                        None,
+                        chunk(
+                            {"tool_calls": [{"index": n, "function": {"arguments": function["arguments"][start : start + 4]}}]}
+                        ),
+                    )
+                )
         events.append((None, chunk({}, choice["finish_reason"])))
     if (request.get("stream_options") or {}).get("include_usage"):
         events.append((None, {**base, "choices": [], "usage": whole["usage"]}))
@@ -227,7 +265,13 @@ def responses(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
         "metadata": {},
         "temperature": 1.0,
         "top_p": 1.0,
-        "usage": {"input_tokens": 7, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 10},
+        "usage": {
+            "input_tokens": 7,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 10,
+        },
         **answer.extra,
     }
 
@@ -236,13 +280,36 @@ def response_events(answer: Answer, whole: dict[str, Any], request: dict[str, An
     """The same as events."""
     events: list[dict[str, Any]] = [{"type": "response.created", "response": {**whole, "status": "in_progress", "output": []}}]
     for index, item in enumerate(whole["output"]):
-        events.append({"type": "response.output_item.added", "output_index": index, "item": {**item, "content": []} if item["type"] == "message" else item})
+        events.append(
+            {
+                "type": "response.output_item.added",
+                "output_index": index,
+                "item": {**item, "content": []} if item["type"] == "message" else item,
+            }
+        )
         if item["type"] == "message":
             part = {"type": "output_text", "text": "", "annotations": []}
-            events.append({"type": "response.content_part.added", "item_id": "msg_1", "output_index": index, "content_index": 0, "part": part})
+            events.append(
+                {
+                    "type": "response.content_part.added",
+                    "item_id": "msg_1",
+                    "output_index": index,
+                    "content_index": 0,
+                    "part": part,
+                }
+            )
             for start in range(0, len(answer.text), 2):
                 piece = answer.text[start : start + 2]
-                events.append({"type": "response.output_text.delta", "item_id": "msg_1", "output_index": index, "content_index": 0, "delta": piece, "logprobs": []})
+                events.append(
+                    {
+                        "type": "response.output_text.delta",
+                        "item_id": "msg_1",
+                        "output_index": index,
+                        "content_index": 0,
+                        "delta": piece,
+                        "logprobs": [],
+                    }
+                )
         events.append({"type": "response.output_item.done", "output_index": index, "item": item})
     events.append({"type": "response.completed", "response": whole})
     return [(e["type"], {**e, "sequence_number": n}) for n, e in enumerate(events)]
@@ -256,7 +323,14 @@ def messages(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
     if answer.text:
         content.append({"type": "text", "text": answer.text})
     for call in answer.tool_calls:
-        content.append({"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": json.loads(call["function"]["arguments"])})
+        content.append(
+            {
+                "type": "tool_use",
+                "id": call["id"],
+                "name": call["function"]["name"],
+                "input": json.loads(call["function"]["arguments"]),
+            }
+        )
     return {
         "id": "msg_1",
         "type": "message",
@@ -279,12 +353,28 @@ def message_events(answer: Answer, whole: dict[str, Any], request: dict[str, Any
         empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}, "tool_use": {"input": {}}}[kind]
         events.append({"type": "content_block_start", "index": index, "content_block": {**block, **empty}})
         text = json.dumps(block["input"]) if kind == "tool_use" else block[kind]
-        name, field_ = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking"), "tool_use": ("input_json_delta", "partial_json")}[kind]
+        name, field_ = {
+            "text": ("text_delta", "text"),
+            "thinking": ("thinking_delta", "thinking"),
+            "tool_use": ("input_json_delta", "partial_json"),
+        }[kind]
         for n in range(0, len(text), 3):
             events.append({"type": "content_block_delta", "index": index, "delta": {"type": name, field_: text[n : n + 3]}})
         if kind == "thinking":
-            events.append({"type": "content_block_delta", "index": index, "delta": {"type": "signature_delta", "signature": block["signature"]}})
+            events.append(
+                {
+                    "type": "content_block_delta",
+                    "index": index,
+                    "delta": {"type": "signature_delta", "signature": block["signature"]},
+                }
+            )
         events.append({"type": "content_block_stop", "index": index})
-    events.append({"type": "message_delta", "delta": {"stop_reason": whole["stop_reason"], "stop_sequence": None}, "usage": {"output_tokens": 3}})
+    events.append(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": whole["stop_reason"], "stop_sequence": None},
+            "usage": {"output_tokens": 3},
+        }
+    )
     events.append({"type": "message_stop"})
     return [(e["type"], e) for e in events]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from odograph import codec
 from odograph.errors import InvalidInput
@@ -54,9 +55,11 @@ ANYTHING = st.recursive(
     | st.datetimes()
     | st.complex_numbers()
     | st.sets(st.integers()),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.one_of(st.text(), st.integers(), st.none(), st.tuples(st.integers())), inner, max_size=4)
-    | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.one_of(st.text(), st.integers(), st.none(), st.tuples(st.integers())), inner, max_size=4)
+        | st.tuples(inner, inner)
+    ),
     max_leaves=20,
 )
 
@@ -148,7 +151,13 @@ def test_streamed_events_fold_losslessly(events: list[object]) -> None:
 def test_folding_makes_streams_small() -> None:
     """A stream of 500 chunks costs a fraction of its bytes."""
     events = [
-        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {"content": f"w{i} "}}]}
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "m",
+            "choices": [{"index": 0, "delta": {"content": f"w{i} "}}],
+        }
         for i in range(500)
     ]
     assert len(codec.encode(codec.fold_events(events))) < len(codec.encode(events)) / 5

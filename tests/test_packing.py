@@ -7,14 +7,17 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import odograph
 from odograph.codec import encode
 from odograph.packing import Packer, Streams
 from odograph.store.lines import decode
 
-MESSAGE = st.sampled_from([{"role": r, "content": c} for r in ("user", "assistant", "tool") for c in ("", "ok", "é\n", "x" * 50)]) | st.integers(0, 3)
+MESSAGE = st.sampled_from(
+    [{"role": r, "content": c} for r in ("user", "assistant", "tool") for c in ("", "ok", "é\n", "x" * 50)]
+) | st.integers(0, 3)
 
 
 @st.composite
@@ -36,7 +39,10 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
             messages = messages + draw(st.lists(MESSAGE, max_size=3))
             ids = ids + draw(st.lists(st.integers(0, 300_000), max_size=4))
         answer = draw(st.lists(st.integers(0, 9), max_size=3))
-        call: dict[str, Any] = {"request": {"messages": messages, "temperature": 0.0, "tools": [{"n": "t" * 300}]}, "purpose": draw(st.sampled_from(["act", "judge"]))}
+        call: dict[str, Any] = {
+            "request": {"messages": messages, "temperature": 0.0, "tools": [{"n": "t" * 300}]},
+            "purpose": draw(st.sampled_from(["act", "judge"])),
+        }
         if draw(st.booleans()):
             call["prompt_token_ids"] = ids
             call["tokens"] = [{"token_ids": answer, "logprobs": [-0.5] * len(answer)}]
@@ -87,7 +93,9 @@ def test_a_growing_history_is_stored_once(store: odograph.Store) -> None:
             for index in range(steps):
                 messages.append({"role": "user", "content": f"{index} " * 100})
                 with run.step() as step:
-                    step.llm_call(model="m", messages=messages, response=f"answer {index}", tools=[{"type": "function", "x": "t" * 400}])
+                    step.llm_call(
+                        model="m", messages=messages, response=f"answer {index}", tools=[{"type": "function", "x": "t" * 400}]
+                    )
                 messages.append({"role": "assistant", "content": f"answer {index}"})
         return sum(f.stat().st_size for f in (store.root / "journal").glob("*")) - before
 
@@ -99,7 +107,9 @@ def test_later_changes_of_the_agents_objects_change_nothing(store: odograph.Stor
     messages = [{"role": "user", "content": "first"}]
     ids = [1, 2, 3]
     with store.record(task="x") as run, run.step() as step:
-        call = step.llm_call(model="m", messages=messages, response="a", prompt_token_ids=ids, token_ids=ids, logprobs=[-1.0, -1.0, -1.0])
+        call = step.llm_call(
+            model="m", messages=messages, response="a", prompt_token_ids=ids, token_ids=ids, logprobs=[-1.0, -1.0, -1.0]
+        )
         kept = copy.deepcopy(messages)
         messages[0]["content"] = "changed"
         messages.append({"role": "user", "content": "second"})

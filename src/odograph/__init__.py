@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .api import ImportReport, Store, open
 from .capture.decorators import action, context, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef, Run, Scope, Step

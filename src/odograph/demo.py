@@ -26,7 +26,13 @@ from .capture.wrap import wrap
 from .errors import MissingExtra
 
 PRICES = {"apple": 3, "pear": 4, "plum": 2, "melon": 9, "cherry": 1, "mango": 7}
-TASKS = [("apple", 3, "pear", 2), ("plum", 5, "melon", 1), ("cherry", 12, "apple", 4), ("mango", 2, "plum", 6), ("melon", 2, "cherry", 9)]
+TASKS = [
+    ("apple", 3, "pear", 2),
+    ("plum", 5, "melon", 1),
+    ("cherry", 12, "apple", 4),
+    ("mango", 2, "plum", 6),
+    ("melon", 2, "cherry", 9),
+]
 ATTEMPTS = 4
 SYSTEM = "You are a shop assistant. Look prices up with lookup, compute with calculate, and answer with the number alone."
 TOOLS = [
@@ -35,7 +41,12 @@ TOOLS = [
         "function": {
             "name": name,
             "description": about,
-            "parameters": {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False},
+            "parameters": {
+                "type": "object",
+                "properties": {key: {"type": "string"}},
+                "required": [key],
+                "additionalProperties": False,
+            },
         },
     }
     for name, about, key in (
@@ -78,7 +89,9 @@ def solve(client: Any, model: str, task: tuple[str, int, str, int], seed: int, a
     observed: Any = {"question": question(task)}
     for _ in range(6):
         with run.step(observation=observed) as step:
-            step.context("shop", {"fruits": sorted(PRICES)}, query="what is sold", purpose="to know which prices can be asked for")
+            step.context(
+                "shop", {"fruits": sorted(PRICES)}, query="what is sold", purpose="to know which prices can be asked for"
+            )
             answer = client.chat.completions.create(model=model, messages=messages, tools=TOOLS, seed=seed, temperature=1.0)
             message = answer.choices[0].message
             messages.append(message.model_dump(exclude_unset=True))
@@ -97,7 +110,8 @@ def solve(client: Any, model: str, task: tuple[str, int, str, int], seed: int, a
 def use(step: Step, name: str, arguments: str) -> str:
     """Calls a tool; what goes wrong is an observation."""
     try:
-        return {"lookup": lookup, "calculate": calculate}[name](**json.loads(arguments))
+        tool: Any = {"lookup": lookup, "calculate": calculate}[name]
+        return str(tool(**json.loads(arguments)))
     except Exception as error:
         return f"error: {type(error).__name__}: {error}"
 
@@ -152,7 +166,11 @@ class _Model(BaseHTTPRequestHandler):
         message: dict[str, Any] = {"role": "assistant", "content": text, "reasoning_content": reasoning}
         if calls:
             asked = [
-                {"id": f"call_{len(request['messages'])}_{i}", "type": "function", "function": {"name": n, "arguments": json.dumps(a)}}
+                {
+                    "id": f"call_{len(request['messages'])}_{i}",
+                    "type": "function",
+                    "function": {"name": n, "arguments": json.dumps(a)},
+                }
                 for i, (n, a) in enumerate(calls)
             ]
             message["tool_calls"] = asked
@@ -160,7 +178,14 @@ class _Model(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": sent, "completion_tokens": 12, "total_tokens": sent + 12}
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop", "logprobs": None}
         body = json.dumps(
-            {"id": "chatcmpl-demo", "object": "chat.completion", "created": int(time.time()), "model": request["model"], "choices": [choice], "usage": usage}
+            {
+                "id": "chatcmpl-demo",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": request["model"],
+                "choices": [choice],
+                "usage": usage,
+            }
         ).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -210,7 +235,11 @@ def main(out: str, model: str | None = None) -> int:
     status |= _run("export", "--to", "jsonl", "-o", str(folder / "jsonl"), store=store)
     status |= _run("import", str(folder / "jsonl" / "data"), store=folder / "copy")
     status |= _load(folder, store)
-    print(f"\nAll of it is in {folder}; look around with: odograph --store {shlex.quote(str(store))} ls" if not status else "\nThe demo FAILED.")
+    print(
+        f"\nAll of it is in {folder}; look around with: odograph --store {shlex.quote(str(store))} ls"
+        if not status
+        else "\nThe demo FAILED."
+    )
     return status
 
 
@@ -232,7 +261,7 @@ def _record(store: Path, url: str, model: str) -> list[tuple[str, str]]:
 
     half = len(TASKS) // 2
     first, second = worker(list(range(half))), worker(list(range(half, len(TASKS))))
-    assert first.stdout and second.stdout
+    assert second.stdout
     lines = [second.stdout.readline() for _ in range(11)]
     second.send_signal(signal.SIGKILL)
     print("One of the two was killed with SIGKILL in the middle of an attempt; another goes on.")
@@ -265,7 +294,8 @@ def _load(folder: Path, store: Path) -> int:
         raise MissingExtra("loading the export with datasets", "demo") from None
     with open(store) as a, open(folder / "copy") as b:
         same = [t.to_dict() for t in a.trajectories()] == [t.to_dict() for t in b.trajectories()]
-    print(f"datasets loads {rows} rows, the manifest says {manifest['rows']}; the copy is {'equal' if same else 'NOT equal'} to the store.")
+    equal = "equal" if same else "NOT equal"
+    print(f"datasets loads {rows} rows, the manifest says {manifest['rows']}; the copy is {equal} to the store.")
     return 0 if same and rows == manifest["rows"] else 1
 
 

@@ -1,11 +1,11 @@
 """The errors that Odograph raises. Each is one sentence: what was found, what was expected, what exists.
 
-    OdographError
-      NotFound (KeyError)          no trajectory, format or file of that name
-      InvalidInput (ValueError)    content or an argument that can't be used
-      StoreError (OSError)         the store can't be read or written
-        NewerStore                 it was written by a later version
-      MissingExtra (ImportError)   a package that an optional part needs
+OdographError
+  NotFound (KeyError)          no trajectory, format or file of that name
+  InvalidInput (ValueError)    content or an argument that can't be used
+  StoreError (OSError)         the store can't be read or written
+    NewerStore                 it was written by a later version
+  MissingExtra (ImportError)   a package that an optional part needs
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, Literal as OneOf, cast, overload
+from typing import Any, cast, overload
+from typing import Literal as OneOf
 
 import msgspec
 
@@ -73,10 +74,10 @@ def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
 class Rewards(list[Reward]):
     """Reward records in order; `rewards["name"]` is the value that counts under that name, `in` asks for a name."""
 
-    @overload
+    @overload  # type: ignore[override]
     def __getitem__(self, key: str) -> float | None: ...
     @overload
-    def __getitem__(self, key: int) -> Reward: ...  # pyright: ignore[reportOverlappingOverload]
+    def __getitem__(self, key: int) -> Reward: ...
     @overload
     def __getitem__(self, key: slice) -> list[Reward]: ...
     def __getitem__(self, key: Any) -> Any:
@@ -178,7 +179,9 @@ class Call:
         while len(found) < len(record.tokens):  # ids of answers whose text was not given
             found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))
         for index, given in enumerate(record.tokens):
-            new: dict[str, Any] = {k: v for k, v in (("token_ids", given.token_ids), ("logprobs", given.logprobs)) if v is not None}
+            new: dict[str, Any] = {
+                k: v for k, v in (("token_ids", given.token_ids), ("logprobs", given.logprobs)) if v is not None
+            }
             found[index] = msgspec.structs.replace(found[index], **new)
         if len(found) == 1:
             more = {k: v for k in ("reasoning", "finish_reason") if (v := getattr(record, k)) is not None}
@@ -311,7 +314,7 @@ class Trajectory(_Part):
             if isinstance(record, StepStart):
                 step.record = record
             else:
-                step._add(record, call)  # pyright: ignore[reportPrivateUsage]
+                step._add(record, call)
                 if isinstance(record, (LLMCall, Action, Context)):
                     self._add(record, call)
 
@@ -434,15 +437,15 @@ class Trajectory(_Part):
                     "observation": s.observation,
                     "reward": s.reward,
                     "record": record_to_dict(s.record) if s.record else None,
-                    **s._by_kind(),  # pyright: ignore[reportPrivateUsage]
+                    **s._by_kind(),
                 }
                 for s in self.steps
             ],
         }
         outside = _Part()
         for record in self._outside:
-            outside._add(record, Call(record, self._streams) if isinstance(record, LLMCall) else None)  # pyright: ignore[reportPrivateUsage]
-        whole.update(outside._by_kind())  # pyright: ignore[reportPrivateUsage]
+            outside._add(record, Call(record, self._streams) if isinstance(record, LLMCall) else None)
+        whole.update(outside._by_kind())
         whole["end"] = record_to_dict(self.end) if self.end else None
         listed = set(map(id, [r for r in self.records if isinstance(r, End) and r is not self.end]))
         older = [r for r in self.records if id(r) in listed] + self._superseded
@@ -503,7 +506,7 @@ def records_from_dict(data: Any) -> list[AnyRecord]:
                 add(str(kind.__struct_config__.tag), raw, f"{where}{name}[{index}]", **defaults)
 
     start = data.get("start")
-    if start is None and data.get("id") is None or start is None and any(k in data for k in _START_FIELDS):
+    if (start is None and data.get("id") is None) or (start is None and any(k in data for k in _START_FIELDS)):
         stated = {k: v for k, v in data.items() if k in _START_FIELDS and v is not None}
         start = {k: v for k, v in stated.items() if k != "schema_version"}
     if start is not None:

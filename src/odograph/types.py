@@ -7,7 +7,8 @@ adding a field with a default never needs a new schema version.
 
 from __future__ import annotations
 
-from typing import Any, Literal as OneOf, Union
+from typing import Any
+from typing import Literal as OneOf
 
 import msgspec
 
@@ -171,7 +172,7 @@ class Span(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Reward(Record, frozen=True, kw_only=True, tag="reward"):
-    """What was earned. It targets the record `target` (with `span`: tokens of that call), else the step `step`, else the trajectory.
+    """What was earned: by the record `target` (with `span`: by those tokens of it), else by the step, else by the trajectory.
 
     `value` None is "not known" and never 0. A non-finite value is kept tagged and never counts.
     """
@@ -253,7 +254,7 @@ class End(Record, frozen=True, kw_only=True, tag="end"):
     metrics: dict[str, Any] = {}
 
 
-AnyRecord = Union[Start, StepStart, Context, LLMCall, Action, Reward, Edit, Label, Note, End]
+AnyRecord = Start | StepStart | Context | LLMCall | Action | Reward | Edit | Label | Note | End
 RECORDS: tuple[type[Record], ...] = (Start, StepStart, Context, LLMCall, Action, Reward, Edit, Label, Note, End)
 KINDS: dict[str, type[Record]] = {str(r.__struct_config__.tag): r for r in RECORDS}
 STATUSES: tuple[str, ...] = ("completed", "failed", "timeout", "cancelled", "truncated")

@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import odograph
 from odograph import Kept, Literal
@@ -45,14 +46,34 @@ def test_the_api_page(store: odograph.Store) -> None:
     assert (t.status, t.answer, t.reward, t.end and t.end.metrics) == ("completed", "4", 1.0, {"turns": 1})
     (s,) = t.steps
     assert (s.index, s.observation, s.reward) == (0, {"text": "..."}, 0.5)
-    assert (s.contexts[0].provider, s.contexts[0].data, s.contexts[0].query, s.contexts[0].purpose) == ("kb", {"doc": 1}, "k", "why it was read")
+    assert (s.contexts[0].provider, s.contexts[0].data, s.contexts[0].query, s.contexts[0].purpose) == (
+        "kb",
+        {"doc": 1},
+        "k",
+        "why it was read",
+    )
     (c,) = s.llm_calls
-    assert c.request == {"model": "m", "messages": [{"role": "user", "content": "2+2?"}], "tools": [{"type": "function", "function": {"name": "search"}}], "temperature": 0.0}
-    assert (c.response, c.text, c.params, c.usage) == ("text", "text", {"temperature": 0.0}, {"prompt_tokens": 3, "completion_tokens": 4, "odd": {"x": None}})
+    assert c.request == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "2+2?"}],
+        "tools": [{"type": "function", "function": {"name": "search"}}],
+        "temperature": 0.0,
+    }
+    assert (c.response, c.text, c.params, c.usage) == (
+        "text",
+        "text",
+        {"temperature": 0.0},
+        {"prompt_tokens": 3, "completion_tokens": 4, "odd": {"x": None}},
+    )
     assert (c.prompt_tokens, c.completion_tokens, c.purpose, c.prompt_token_ids) == (3, 4, "act", [1, 2, 3])
     assert (c.choices[0].token_ids, c.choices[0].logprobs) == ([10, 11, 12, 13], [-0.1, 0.0, None, -2.5])
     first, second = s.edits
-    assert (first.result, first.reason, first.unit, first.rejected) == ([Kept(0, 1), Literal(text="other text"), Kept(2, 4)], "why", "token", None)
+    assert (first.result, first.reason, first.unit, first.rejected) == (
+        [Kept(0, 1), Literal(text="other text"), Kept(2, 4)],
+        "why",
+        "token",
+        None,
+    )
     assert second.result == [Kept(0, 1), Kept(3, 4), Literal([99])]
     assert (s.actions[0].llm_call, s.actions[0].tool_call_id, s.actions[0].ok) == (c.id, "c1", True)
     assert (t.rewards["final"], s.rewards["env"], "env" in s.rewards, "env" in t.rewards) == (1.0, 0.5, True, False)

@@ -17,7 +17,9 @@ import odograph
 from tests.llm_server import Answer, LLMServer
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "search", "arguments": '{"q": "x"}'}}
-FULL = Answer(text="Hello there, world", tool_calls=[CALL], reasoning="Let me think.", extra={"unknown": {"deep": [1, None, 0.0]}})
+FULL = Answer(
+    text="Hello there, world", tool_calls=[CALL], reasoning="Let me think.", extra={"unknown": {"deep": [1, None, 0.0]}}
+)
 
 
 def chat_client(server: LLMServer, **more: Any) -> openai.OpenAI:
@@ -43,7 +45,10 @@ def test_chat(store: odograph.Store) -> None:
         client = odograph.wrap(chat_client(server))
         with store.record(task="x") as run, run.step():
             answer = client.chat.completions.create(
-                model="m", temperature=0.0, messages=[{"role": "user", "content": "hi"}], tools=[{"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}]
+                model="m",
+                temperature=0.0,
+                messages=[{"role": "user", "content": "hi"}],
+                tools=[{"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}],
             )
     call = only_call(store, run.id)
     assert call.request == server.requests[0][1]
@@ -63,7 +68,9 @@ def test_chat_stream(store: odograph.Store) -> None:
         client = odograph.wrap(chat_client(server))
         with store.record(task="x") as run, run.step():
             chunks = list(
-                client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True, stream_options={"include_usage": True})
+                client.chat.completions.create(
+                    model="m", messages=[{"role": "user", "content": "hi"}], stream=True, stream_options={"include_usage": True}
+                )
             )
     call = only_call(store, run.id)
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "Hello there, world"
@@ -106,7 +113,9 @@ def test_responses_and_messages(store: odograph.Store) -> None:
                 for _ in stream:
                     pass
             anthropic_client.messages.create(model="c", max_tokens=10, system="s", messages=[{"role": "user", "content": "hi"}])
-            with anthropic_client.messages.stream(model="c", max_tokens=10, messages=[{"role": "user", "content": "hi"}]) as messages:
+            with anthropic_client.messages.stream(
+                model="c", max_tokens=10, messages=[{"role": "user", "content": "hi"}]
+            ) as messages:
                 final = messages.get_final_message()
     calls = store.trajectory(run.id).llm_calls
     assert [c.record.dialect for c in calls] == ["openai.responses"] * 2 + ["anthropic.messages"] * 2
@@ -116,7 +125,10 @@ def test_responses_and_messages(store: odograph.Store) -> None:
         assert (call.prompt_tokens, call.completion_tokens) == (7, 3)
         assert call.choices[0].tool_calls[0].name == "search"
     assert calls[0].response == json.loads(server.responses[0])
-    assert calls[1].response == json.loads(server.responses[1].decode().split("event: response.completed\ndata: ")[1].split("\n\n")[0])["response"]
+    assert (
+        calls[1].response
+        == json.loads(server.responses[1].decode().split("event: response.completed\ndata: ")[1].split("\n\n")[0])["response"]
+    )
     assert calls[2].response == json.loads(server.responses[2])
     assert calls[3].response == calls[2].response
     assert final.content[-1].input == {"q": "x"}
@@ -131,7 +143,9 @@ def test_async_and_parallel(store: odograph.Store) -> None:
         async with store.record(task=number) as run:
             async with run.step():
                 await client.chat.completions.create(model="m", messages=[{"role": "user", "content": f"a{number}"}])
-                stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": f"b{number}"}], stream=True)
+                stream = await client.chat.completions.create(
+                    model="m", messages=[{"role": "user", "content": f"b{number}"}], stream=True
+                )
                 async for _ in stream:
                     await asyncio.sleep(0)
         return run.id
@@ -170,7 +184,12 @@ def test_an_abandoned_stream(store: odograph.Store) -> None:
 
 def test_errors_are_recorded_and_raised_on(store: odograph.Store) -> None:
     """HTTP errors, cut connections and refused ones are the agent's to handle: recorded, and raised as ever."""
-    script = [Answer(status=400, text="bad"), Answer(status=500, raw=b"<html>oops"), Answer(text="y" * 5000, drop_after=300), Answer(text="z" * 900, drop_after=2000)]
+    script = [
+        Answer(status=400, text="bad"),
+        Answer(status=500, raw=b"<html>oops"),
+        Answer(text="y" * 5000, drop_after=300),
+        Answer(text="z" * 900, drop_after=2000),
+    ]
     with LLMServer(script) as server:
         client = odograph.wrap(chat_client(server))
         with store.record(task="x") as run, run.step():
@@ -241,7 +260,10 @@ def test_outside_of_a_run_each_call_is_its_own_trajectory(tmp_path: Path, monkey
         for _ in range(2):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
     with odograph.open() as default:
-        assert [(t.status, [c.text for c in t.llm_calls]) for t in default.trajectories()] == [("completed", ["one"]), ("completed", ["two"])]
+        assert [(t.status, [c.text for c in t.llm_calls]) for t in default.trajectories()] == [
+            ("completed", ["one"]),
+            ("completed", ["two"]),
+        ]
         assert [s.status for s in default.summaries()] == ["completed", "completed"]
 
 

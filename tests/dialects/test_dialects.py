@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from odograph import dialects
 from odograph.dialects.sse import SSE
@@ -25,12 +26,39 @@ CALLS = st.lists(
 ANSWERS = st.builds(Answer, text=TEXT, tool_calls=CALLS, reasoning=st.none() | TEXT.filter(bool))
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["choices", "message", "delta", "tool_calls", "function", "content", "text", "type", "index", "output", "logprobs", "usage", "role", "input", "messages", "item", "output_index", "content_block", "id", "arguments", "system", "thinking"])
-        | TEXT,
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "message",
+                    "delta",
+                    "tool_calls",
+                    "function",
+                    "content",
+                    "text",
+                    "type",
+                    "index",
+                    "output",
+                    "logprobs",
+                    "usage",
+                    "role",
+                    "input",
+                    "messages",
+                    "item",
+                    "output_index",
+                    "content_block",
+                    "id",
+                    "arguments",
+                    "system",
+                    "thinking",
+                ]
+            )
+            | TEXT,
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=20,
 )
@@ -54,7 +82,11 @@ def test_a_stream_amounts_to_the_answer_it_is(answer: Answer) -> None:
         assert a.text == answer.text
 
 
-@given(st.lists(st.dictionaries(TEXT, TEXT, max_size=2), max_size=5), st.lists(st.integers(0, 400), max_size=8), st.sampled_from(["\n", "\r\n", "\r"]))
+@given(
+    st.lists(st.dictionaries(TEXT, TEXT, max_size=2), max_size=5),
+    st.lists(st.integers(0, 400), max_size=8),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
 def test_event_streams_may_be_cut_anywhere(events: list[dict[str, str]], cuts: list[int], newline: str) -> None:
     """Chunks of the network say nothing of events: cut at any byte, with any line end, the same events come out."""
     text = ": comment\n\n" + "".join(f"event: x\ndata: {json.dumps(e)}\n\n" for e in events) + "data: [DONE]\n\n"
@@ -92,7 +124,9 @@ def test_several_choices_logprobs_and_ids() -> None:
     body = chat.assemble([e for _, e in llm_server.chat_events(answer, whole, {}) if not isinstance(e, str)])
     assert body["prompt_token_ids"] == [9]
     for choices in (chat.choices(whole), chat.choices(body)):
-        assert [(c.index, c.text, c.token_ids, c.logprobs) for c in choices] == [(i, "abc", [1, 2, 3], [-1.0, 0.0, -3.0]) for i in range(3)]
+        assert [(c.index, c.text, c.token_ids, c.logprobs) for c in choices] == [
+            (i, "abc", [1, 2, 3], [-1.0, 0.0, -3.0]) for i in range(3)
+        ]
     pairs = {"choices": [{"message": {"content": "x"}, "meta_info": {"output_token_logprobs": [[-0.5, 7, "x"]]}}]}
     assert (chat.choices(pairs)[0].token_ids, chat.choices(pairs)[0].logprobs) == ([7], [-0.5])
 

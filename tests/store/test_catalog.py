@@ -17,7 +17,12 @@ def fill(store: odograph.Store, count: int = 3) -> list[str]:
     for i in range(count):
         with store.record(task=f"task {i}", agent=f"agent-{i % 2}", model="m", group=f"g{i % 2}", tags=["all", f"t{i}"]) as run:
             with run.step(observation="o") as step:
-                step.llm_call(model="m", messages=[{"role": "user", "content": f"where is the needle{i}?"}], response="in the haystack", usage={"prompt_tokens": 10, "completion_tokens": 5})
+                step.llm_call(
+                    model="m",
+                    messages=[{"role": "user", "content": f"where is the needle{i}?"}],
+                    response="in the haystack",
+                    usage={"prompt_tokens": 10, "completion_tokens": 5},
+                )
                 step.action("search", {"q": i}, "found", ok=True)
             run.reward(float(i), name="final")
         ids.append(run.id)

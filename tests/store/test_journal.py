@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import odograph
 from odograph.store.journal import is_alive
@@ -191,7 +192,11 @@ def test_a_full_disk_breaks_nothing_and_loses_nothing_that_fits_later(tmp_path: 
     """While the disk is full the agent goes on; when there is room again all that waited is written, in order."""
     env = {**os.environ, "ODOGRAPH_STRICT": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), str(limit)], capture_output=True, text=True, env=env, check=False
+        [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), str(limit)],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     with odograph.open(tmp_path) as store:
@@ -241,7 +246,9 @@ def test_a_read_only_folder_can_be_read_and_does_not_break_the_agent(store: odog
 def small_store(folder: Path) -> tuple[bytes, str]:
     with odograph.open(folder) as store:
         with store.record(task="first") as run, run.step() as step:
-            step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a", prompt_token_ids=[1], token_ids=[2])
+            step.llm_call(
+                model="m", messages=[{"role": "user", "content": "q"}], response="a", prompt_token_ids=[1], token_ids=[2]
+            )
             step.reward(1.0)
         with store.record(task="second") as other:
             other.note("n")
@@ -251,7 +258,9 @@ def small_store(folder: Path) -> tuple[bytes, str]:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_journal_cut_at_any_byte_costs_the_last_line_alone(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_journal_cut_at_any_byte_costs_the_last_line_alone(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     """Whatever byte a file ends at, all records before it are read, and the torn end is reported and not an error."""
     folder = tmp_path_factory.mktemp("cut")
     whole, name = small_store(folder / "whole")
@@ -297,7 +306,10 @@ def test_a_store_of_a_newer_version_is_refused_with_a_sentence(tmp_path: Path) -
     _, name = small_store(tmp_path)
     file = tmp_path / "journal" / name
     file.write_bytes(file.read_bytes().replace(b'"schema_version":1', b'"schema_version":99', 1))
-    with odograph.open(tmp_path) as store, pytest.raises(odograph.NewerStore, match="has schema version 99; this odograph reads up to 1"):
+    with (
+        odograph.open(tmp_path) as store,
+        pytest.raises(odograph.NewerStore, match="has schema version 99; this odograph reads up to 1"),
+    ):
         list(store.trajectories())
 
 

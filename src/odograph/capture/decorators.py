@@ -1,4 +1,4 @@
-"""`@action` and `@context`: what a function was called with, gave back or raised becomes a record; the function itself is untouched.
+"""`@action` and `@context`: what a function was called with, gave back or raised becomes a record; it itself is untouched.
 
 Outside of a run the functions just run. Generators are recorded when they end, with the list of what they yielded.
 """
@@ -113,7 +113,7 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
             part = opened(args, kwargs)
             return fn(*args, **kwargs) if part is None else _drive(fn(*args, **kwargs), part)
 
-    elif inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):
+    elif inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
 
         @functools.wraps(fn)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from .. import dialects
-from ..codec import encode, new_id, plain, snapshot, tagged
+from ..codec import encode_record, new_id, plain, snapshot, tagged
 from ..packing import Packer
 from ..store.journal import Journal
 from ..trajectory import Call
@@ -61,7 +61,7 @@ class Recorder:
                     data = self._call(record, fields)
                 else:
                     record |= fields
-                    data = encode(record) + b"\n"
+                    data = encode_record(record)
                     journal.append(data)
             if journal.failure is not None:
                 scope.fault(journal.failure)
@@ -79,8 +79,8 @@ class Recorder:
         self._packer = None  # until the lines are with the operating system, what they hold is not known to be there
         lines: list[bytes] = []
         record |= packer.pack((record.get("agent"), fields.get("purpose")), fields, lines)
-        lines.append(encode(record) + b"\n")
-        data = b"".join(lines)
+        lines.append(encode_record(record))
+        data = b"".join(lines) if len(lines) > 1 else lines[0]
         journal.append(data)
         self._packer = packer
         return data
@@ -247,7 +247,7 @@ class Scope:
                 given = (("system", system_prompt), ("user", user_prompt))
                 messages = [{"role": role, "content": text} for role, text in given if text is not None]
             if messages is not None:
-                request["messages"] = list(messages) if type(messages) is tuple else messages
+                request["messages"] = messages if type(messages) is list else list(messages)
             if tools is not None:
                 request["tools"] = tools
             if params:
@@ -410,19 +410,19 @@ class Scope:
         an `Editor` comes back, whose words (`delete`, `insert`, `replace`, `move`, `truncate`, `rewrite`) record it.
         An edit of another base than the call's (`base_hash`), or of a range outside of it, is kept as rejected.
         """
-        if not isinstance(call, (CallRef, Call)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(call, (CallRef, Call)):
             raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
         whole = call.call if isinstance(call, CallRef) else call
         base = Base(whole, choice, channel) if whole is not None else None
         about = {"choice": choice, "channel": channel, "base_hash": base_hash}
         if result is not None:
-            if not all(isinstance(run, (Kept, Literal)) for run in result):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not all(isinstance(run, (Kept, Literal)) for run in result):
                 raise TypeError("result is a list of Kept and Literal runs")
-            why = {"reason": reason, "author": author, "preferred": preferred}
+            why: dict[str, Any] = {"reason": reason, "author": author, "preferred": preferred}
             return self._edit(call.id, base, about, result, (), **why)
 
         def write(runs: Runs, asked: tuple[int, ...], **why: Any) -> str:
-            merged = {"reason": reason, "author": author, "preferred": preferred, **why}
+            merged: dict[str, Any] = {"reason": reason, "author": author, "preferred": preferred, **why}
             return self._edit(call.id, base, about, runs, asked, **merged)
 
         return Editor(base.length if base else 0, write)
@@ -502,11 +502,12 @@ class Scope:
 
     def step(self, observation: Any = None) -> Step:
         """Begins the agent's next step."""
-        with self._recorder.journal.lock:
-            index = self._recorder.steps.get(self._agent, 0)
-            self._recorder.steps[self._agent] = index + 1
+        recorder = self._recorder
+        with recorder.journal.lock:
+            index = recorder.steps.get(self._agent, 0)
+            recorder.steps[self._agent] = index + 1
         fields = {} if observation is None else {"observation": observation}
-        id, _ = self._recorder.write("step", fields, self._id, self._agent, index)
+        id, _ = recorder.write("step", fields, self._id, self._agent, index)
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:
@@ -530,9 +531,7 @@ class Scope:
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.__exit__(kind, error, trace)
 
 
@@ -583,7 +582,7 @@ class Acting(Scope):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         ok = self.ok if self.ok is not None else error is None
-        timing = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
+        timing: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
         self._parent.action(self._name, self._arguments, self.result, ok=ok, error=error, id=self._id, **timing, **self._about)
 
 
@@ -638,9 +637,9 @@ def start(
 ) -> Run:
     """Begins a trajectory in a journal."""
     recorder = Recorder(journal, new_id())
-    if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
         raise TypeError("tags are a list of strings")
-    if metadata is not None and not isinstance(metadata, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
     fields: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": task}
     for name, value, kind in (
@@ -653,7 +652,9 @@ def start(
     ):
         if value is not None:
             if not isinstance(value, kind):
-                raise TypeError(f"{name} is a {kind.__name__ if isinstance(kind, type) else 'str or int'}, not {type(value).__name__}")
+                raise TypeError(
+                    f"{name} is a {kind.__name__ if isinstance(kind, type) else 'str or int'}, not {type(value).__name__}"
+                )
             fields[name] = value
     if tags:
         fields["tags"] = list(tags)
@@ -665,20 +666,25 @@ def start(
 
 
 def _list(values: Any) -> Any:
-    """Ids or logprobs as lists of their own: the agent may go on changing the ones that it gave."""
-    if values is None:
-        return None
+    """Ids or logprobs as a list."""
+    if values is None or type(values) is list:
+        return values
     if hasattr(values, "tolist"):
         return values.tolist()
     return list(values)
 
 
 def _tokens(ids: list[Any] | None, logprobs: list[Any] | None) -> list[dict[str, Any]]:
+    if ids and logprobs and type(ids[0]) is int and type(logprobs[0]) is float:
+        return [{"token_ids": ids, "logprobs": logprobs}]
     nested = any(isinstance(x[0], (list, tuple)) for x in (ids, logprobs) if x)
     pairs = [(ids, logprobs)]
     if nested:
         count = max(len(x) for x in (ids, logprobs) if x is not None)
-        pairs = [(ids[i] if ids and i < len(ids) else None, logprobs[i] if logprobs and i < len(logprobs) else None) for i in range(count)]
+        pairs = [
+            (ids[i] if ids and i < len(ids) else None, logprobs[i] if logprobs and i < len(logprobs) else None)
+            for i in range(count)
+        ]
     return [
         {k: v if type(v) is list else list(v) for k, v in (("token_ids", i), ("logprobs", p)) if v is not None} for i, p in pairs
     ]

@@ -44,9 +44,9 @@ def enter(scope: Scope) -> Token[Scope | None]:
 
 
 def leave(token: Token[Scope | None]) -> None:
-    try:
+    try:  # noqa: SIM105 - on the hot path
         _current.reset(token)
-    except ValueError:  # closed in another context, as an abandoned generator is: there is nothing to restore there
+    except ValueError:
         pass
 
 

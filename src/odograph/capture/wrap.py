@@ -39,7 +39,9 @@ def wrap(client: C, tokens: bool = False) -> C:
     inner = getattr(client, "_client", None)
     library = _library(inner)
     if inner is None or library is None:
-        raise TypeError(f"wrap() takes a client of the openai or anthropic SDK, not {type(client).__module__}.{type(client).__name__}")
+        raise TypeError(
+            f"wrap() takes a client of the openai or anthropic SDK, not {type(client).__module__}.{type(client).__name__}"
+        )
     is_async = any(c.__name__ == "AsyncClient" for c in type(inner).__mro__)
     recording = _classes(library)[is_async]
     if not isinstance(inner._transport, recording):
@@ -144,7 +146,7 @@ class _Exchange:
             fields["extra"] = {"retries": retries}
         placed = scope.record_call(fields, self.within)
         if placed is not None and "error" in fields:
-            attempt = {k: fields[k] for k in ("status_code", "error", "started", "duration") if k in fields}
+            attempt: dict[str, Any] = {k: fields[k] for k in ("status_code", "error", "started", "duration") if k in fields}
             _failed[key] = (placed[0], placed[1].id, [*(failed[2] if failed else []), attempt])
             while len(_failed) > 1000:
                 _failed.popitem(last=False)

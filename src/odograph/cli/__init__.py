@@ -34,7 +34,9 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         if only is None or name == only:
             found = module(name)
             sub = commands.add_parser(name, help=found.HELP, description=found.HELP)
-            sub.add_argument("--store", metavar="DIR", default=argparse.SUPPRESS, help="the store; else $ODOGRAPH_STORE, else ./odograph")
+            sub.add_argument(
+                "--store", metavar="DIR", default=argparse.SUPPRESS, help="the store; else $ODOGRAPH_STORE, else ./odograph"
+            )
             found.add_arguments(sub)
         else:
             commands.add_parser(name)

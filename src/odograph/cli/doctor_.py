@@ -39,10 +39,12 @@ def run(args: argparse.Namespace) -> int:
         return 1 if damaged else 0
     print(f"odograph {VERSION} (schema {SCHEMA_VERSION}), Python {facts['python']}, SQLite {facts['sqlite']}")
     print("packages: " + ", ".join(f"{n} {v or '(not installed)'}" for n, v in facts["packages"].items()))
-    print(f"store: {line(str(facts['store']))}, {facts['trajectories']:,} trajectories, {size(facts['journal_bytes'])} in {len(facts['files'])} journal files")
+    journal = f"{size(facts['journal_bytes'])} in {len(facts['files'])} journal files"
+    print(f"store: {line(str(facts['store']))}, {facts['trajectories']:,} trajectories, {journal}")
     writers = sum(f["alive"] for f in facts["files"])
     print(f"writers: {writers} at work; {facts['unterminated']:,} trajectories without an end whose writer is gone")
-    print(f"catalog: {'in memory (its file can not be used)' if facts['catalog_in_memory'] else 'fine'}; disk: {size(facts['disk_free'])} free")
+    catalog = "in memory (its file can not be used)" if facts["catalog_in_memory"] else "fine"
+    print(f"catalog: {catalog}; disk: {size(facts['disk_free'])} free")
     for damage in facts["damages"]:
         colour, what = ("yellow", "torn") if damage["torn"] else ("red", "damaged")
         print(paint(f"{what}: {line(damage['file'])} at byte {damage['offset']}: {line(damage['reason'])}", colour))

@@ -19,7 +19,9 @@ HELP = "import sessions that other tools recorded: files, or folders of them"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files or folders")
-    parser.add_argument("--format", default="auto", metavar="NAME", help=f"the format, where it is known: {', '.join(importers.NAMES)}")
+    parser.add_argument(
+        "--format", default="auto", metavar="NAME", help=f"the format, where it is known: {', '.join(importers.NAMES)}"
+    )
     add_json(parser)
 
 
@@ -38,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         for name, count in Counter(t["format"] for t in report.trajectories).most_common():
             print(f"{count:6,} {name}")
-        print(f"{report.imported:,} imported, {report.skipped:,} there already, {len(report.failed):,} files failed, {len(report.unrecognised):,} files of no known format")
+        counts = f"{report.imported:,} imported, {report.skipped:,} there already, {len(report.failed):,} files failed"
+        print(f"{counts}, {len(report.unrecognised):,} files of no known format")
         for failed in report.failed:
             print(f"failed: {line(failed['path'])}: {line(failed['error'])}", file=sys.stderr)
         for path in report.unrecognised:

@@ -73,7 +73,9 @@ def lines(page: list[Summary]) -> list[str]:
     ids = short_ids(s.id for s in page)
     rows = []
     for s in page:
-        tokens = "-" if s.prompt_tokens is None and s.completion_tokens is None else f"{_k(s.prompt_tokens)}/{_k(s.completion_tokens)}"
+        tokens = (
+            "-" if s.prompt_tokens is None and s.completion_tokens is None else f"{_k(s.prompt_tokens)}/{_k(s.completion_tokens)}"
+        )
         task = s.task if isinstance(s.task, str) else "" if s.task is None else encode(s.task).decode()
         rows.append(
             [

@@ -13,7 +13,7 @@ from ..codec import encode
 from ..dialects.openai_chat import text_of
 from ..quality.look import Look
 from ..trajectory import Call, Step, Trajectory
-from ..types import AnyRecord, Action, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
+from ..types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
 from .common import add_json, existing_store
 from .terminal import cells, line, number, paint, safe, seconds, width
 
@@ -123,7 +123,12 @@ def _record(
         case Context():
             why = f" ({line(record.purpose)})" if record.purpose else ""
             asked = f" {line(_text(record.query))[:200]}" if record.query is not None else ""
-            yield from _block(f"read {line(record.provider)}{asked}{why}", record.error if record.error is not None else record.data, "blue", full)
+            yield from _block(
+                f"read {line(record.provider)}{asked}{why}",
+                record.error if record.error is not None else record.data,
+                "blue",
+                full,
+            )
         case LLMCall():
             yield from _call(calls[record.id], new.get(record.id, ([], ""))[0], full)
         case Action():
@@ -134,7 +139,10 @@ def _record(
             why = f": {line(record.rationale)[:300]}" if record.rationale else ""
             yield paint(f"reward {line(record.name)} {value}", "yellow") + f"{where} ({record.source}){why}"
         case Edit():
-            runs = " + ".join(f"kept {r.start}..{r.stop}" if isinstance(r, Kept) else repr(r.text if r.text is not None else r.ids) for r in record.result)
+            runs = " + ".join(
+                f"kept {r.start}..{r.stop}" if isinstance(r, Kept) else repr(r.text if r.text is not None else r.ids)
+                for r in record.result
+            )
             why = f" ({line(record.reason)})" if record.reason else ""
             state = f" REJECTED: {line(record.rejected)}" if record.rejected else ""
             yield paint("edit", "magenta") + f" {line(runs)[:400]}{why}{state}"
@@ -220,7 +228,9 @@ def _block(name: str, value: Any, colour: str, full: bool) -> Iterator[str]:
         return
     yield f"{head}:"
     for one in lines:
-        wrapped = textwrap.wrap(one, max(20, width() - 4), replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False)
+        wrapped = textwrap.wrap(
+            one, max(20, width() - 4), replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
+        )
         for part in wrapped or [""]:
             yield f"    {part}"
     if more:

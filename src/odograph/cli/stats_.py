@@ -37,7 +37,21 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row("all", whole)]
     if args.by:
         rows = [_row(line(k) if k is not None else "-", v) for k, v in figures.items()] + rows
-    head = [args.by or "", "traj.", "steps", "calls", "actions", "in", "out", "reward", "min", "median", "max", "rewarded", "statuses"]
+    head = [
+        args.by or "",
+        "traj.",
+        "steps",
+        "calls",
+        "actions",
+        "in",
+        "out",
+        "reward",
+        "min",
+        "median",
+        "max",
+        "rewarded",
+        "statuses",
+    ]
     print("\n".join(table(head, rows, right=set(range(1, 12)))))
     return 0
 

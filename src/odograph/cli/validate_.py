@@ -13,7 +13,9 @@ HELP = "check trajectories for what makes them unfit to train on or to trust; ex
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID", help="these trajectories only")
-    parser.add_argument("--profile", default="all", choices=PROFILES, help="which checks: all, or those that structure, SFT or RL need")
+    parser.add_argument(
+        "--profile", default="all", choices=PROFILES, help="which checks: all, or those that structure, SFT or RL need"
+    )
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="leave this check out; may be repeated")
     add_filters(parser)
     add_json(parser)
@@ -43,7 +45,10 @@ def _print(report: Report) -> None:
         if f.code not in first:
             where = f"{f.trajectory[-8:]} {f.path}" if f.trajectory else f.path
             first[f.code] = [f.severity, f"{where}: {line(f.message)}"]
-    rows = [[code, first[code][0], str(count), first[code][1]] for code, count in sorted(counts.items(), key=lambda c: (first[c[0]][0], -c[1]))]
+    rows = [
+        [code, first[code][0], str(count), first[code][1]]
+        for code, count in sorted(counts.items(), key=lambda c: (first[c[0]][0], -c[1]))
+    ]
     if rows:
         print("\n".join(table(["check", "severity", "found", "for example"], rows, right={2})))
     errors, warnings = len(report.errors), len(report.warnings)

@@ -44,7 +44,11 @@ def _shaped(message: dict[str, Any]) -> list[dict[str, Any]]:
         for b in blocks
         if b.get("type") == "tool_result"
     ]
-    rest = [b for b in content if not (isinstance(b, dict) and b.get("type") in ("tool_result", "tool_use", "thinking", "redacted_thinking"))]
+    rest = [
+        b
+        for b in content
+        if not (isinstance(b, dict) and b.get("type") in ("tool_result", "tool_use", "thinking", "redacted_thinking"))
+    ]
     calls = [_tool_call(b) for b in blocks if b.get("type") == "tool_use"]
     thoughts = [b["thinking"] for b in blocks if b.get("type") == "thinking" and isinstance(b.get("thinking"), str)]
     if not (rest or calls or thoughts):
@@ -75,8 +79,11 @@ def tools(request: Any) -> list[Any]:
 
 def is_response(response: Any) -> bool:
     """A body of type `message` with content blocks."""
-    return isinstance(response, dict) and response.get("role") == "assistant" and isinstance(response.get("content"), list) and (
-        response.get("type") == "message" or "stop_reason" in response
+    return (
+        isinstance(response, dict)
+        and response.get("role") == "assistant"
+        and isinstance(response.get("content"), list)
+        and (response.get("type") == "message" or "stop_reason" in response)
     )
 
 

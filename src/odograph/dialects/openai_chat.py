@@ -193,7 +193,9 @@ def _merge_call(calls: list[Any], part: dict[str, Any], position: int) -> None:
         if name == "function" and isinstance(value, dict):
             function = call.setdefault("function", {})
             for key, text in value.items():
-                function[key] = _joined(function.get(key), text) if key == "arguments" else (text if text is not None else function.get(key))
+                function[key] = (
+                    _joined(function.get(key), text) if key == "arguments" else (text if text is not None else function.get(key))
+                )
         elif value is not None or name not in call:
             call[name] = value
 

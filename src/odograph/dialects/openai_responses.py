@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Choice, ToolCall, Usage
+from . import Choice, ToolCall
 from .openai_chat import text_of, usage
 
 __all__ = ["NAME", "PATHS", "assemble", "choices", "is_response", "messages", "params", "tools", "usage"]

@@ -1,4 +1,4 @@
-"""ATIF trajectories (v1.0 to v1.8): a JSON object with `schema_version`, `agent` and `steps`. One of our own comes back losslessly.
+"""ATIF trajectories (v1.0 to v1.8): an object with `schema_version`, `agent` and `steps`. One of our own comes back losslessly.
 
 Every ATIF step is a step; agent steps hold a call (unless they say that none was made, or are copied context) and their
 tool calls. Embedded sub-agents are agents of the same trajectory.
@@ -75,7 +75,13 @@ def read(path: Path) -> Iterator[Session]:
         name = text(inner.get("name")) or "subagent"
         known = text(sub.get("trajectory_id")) or str(number_)
         session.add(Note(name="subagent", data=without(sub, "steps"), agent=f"{name}-{known}"))
-        _steps(session, dicts(sub.get("steps")), items(inner.get("tool_definitions")), text(inner.get("model_name")), f"{name}-{known}")
+        _steps(
+            session,
+            dicts(sub.get("steps")),
+            items(inner.get("tool_definitions")),
+            text(inner.get("model_name")),
+            f"{name}-{known}",
+        )
     final = obj(value.get("final_metrics"))
     metrics: dict[str, Any] = dict(final)
     if not counted:
@@ -97,7 +103,9 @@ def _steps(session: Session, steps: list[dict[str, Any]], tools: list[Any], mode
         if source != "agent":
             extra = without(step, "step_id", "source", "message", "timestamp", "observation") or None
             session.add(
-                StepStart(step=index, agent=agent, source_time=when, observation=message, extra={"source": source, **(extra or {})})
+                StepStart(
+                    step=index, agent=agent, source_time=when, observation=message, extra={"source": source, **(extra or {})}
+                )
             )
             history.append({"role": "system" if source == "system" else "user", "content": message})
             _results(session, step, {}, index, agent, when, history)
@@ -109,7 +117,11 @@ def _steps(session: Session, steps: list[dict[str, Any]], tools: list[Any], mode
         asked = dicts(step.get("tool_calls"))
         if asked:
             answer["tool_calls"] = [
-                {"id": c.get("tool_call_id"), "type": "function", "function": {"name": c.get("function_name"), "arguments": c.get("arguments")}}
+                {
+                    "id": c.get("tool_call_id"),
+                    "type": "function",
+                    "function": {"name": c.get("function_name"), "arguments": c.get("arguments")},
+                }
                 for c in asked
             ]
         history.append(answer)
@@ -156,7 +168,11 @@ def _call(
     calls = dicts(step.get("tool_calls"))
     if calls:
         response["tool_calls"] = [
-            {"id": c.get("tool_call_id"), "type": "function", "function": {"name": c.get("function_name"), "arguments": c.get("arguments")}}
+            {
+                "id": c.get("tool_call_id"),
+                "type": "function",
+                "function": {"name": c.get("function_name"), "arguments": c.get("arguments")},
+            }
             for c in calls
         ]
     ids = metrics.get("completion_token_ids")

@@ -32,7 +32,9 @@ def _items(path: Path) -> Iterator[Any]:
     data = path.read_bytes()
     try:
         value = loads(data)
-        yield from value if isinstance(value, list) else value.values() if isinstance(value, dict) and "meta" not in value else [value]
+        yield from (
+            value if isinstance(value, list) else value.values() if isinstance(value, dict) and "meta" not in value else [value]
+        )
         return
     except InvalidInput:
         pass
@@ -108,7 +110,11 @@ def _item(session: Session, item: dict[str, Any], agent: str | None, index: int,
         if known is not None:
             success = result.get("success")
             session.replace(known, result=result.get("content"), ok=success if isinstance(success, bool) else None)
-    extra = {"id": item.get("id"), **without(about, "agent_id", "execute_time"), **without(item, "id", "meta", "state", "action", "reward")}
+    extra = {
+        "id": item.get("id"),
+        **without(about, "agent_id", "execute_time"),
+        **without(item, "id", "meta", "state", "action", "reward"),
+    }
     session.add(StepStart(step=index, agent=agent, observation=given or None, source_time=when, extra=extra))
     calls = dicts(action.get("tool_calls"))
     answer: dict[str, Any] = {"role": "assistant", "content": action.get("content")}

@@ -167,7 +167,9 @@ def _add(session: Session, chain: _Chain, event: dict[str, Any], actions: dict[s
         if kind == "system" and event.get("subtype") == "compact_boundary":
             chain.history = []
         name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
-        session.add(Note(name=name, data=without(event, "_uuids", "_last", "type", "timestamp"), agent=chain.agent, source_time=when))
+        session.add(
+            Note(name=name, data=without(event, "_uuids", "_last", "type", "timestamp"), agent=chain.agent, source_time=when)
+        )
 
 
 def _call(

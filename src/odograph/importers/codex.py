@@ -178,7 +178,6 @@ class _Reader:
         self.reply = []
         self.when = None
 
-
     def _price(self, call: LLMCall, usage: dict[str, Any]) -> None:
         counts = {"prompt_tokens": integer(usage.get("input_tokens")), "completion_tokens": integer(usage.get("output_tokens"))}
         self.session.replace(call, usage=usage, **counts)
@@ -245,7 +244,9 @@ def read(path: Path) -> Iterator[Session]:
         reader.reply = []
     reader.close()
     known = {
-        n: c for n, k in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")) if (c := integer(totals.get(k))) is not None
+        n: c
+        for n, k in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+        if (c := integer(totals.get(k))) is not None
     }
     if known:
         session.replace(start, metadata={"source": {**start.metadata["source"], "totals": known}})

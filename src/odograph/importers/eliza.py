@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads, tagged
+from ..codec import loads, tagged
 from ..errors import InvalidInput
 from ..types import Action, Context, End, LLMCall, Reward, Start, StepStart
 from .session import Lines, Session, parse_time
@@ -101,7 +101,13 @@ def _value(value: Any) -> Any:
 def _step(session: Session, index: int, step: dict[str, Any]) -> None:
     when = parse_time(step.get("timestamp"))
     state, seen = step.get("environmentState"), step.get("observation")
-    observation = {"environmentState": state, "observation": seen} if state is not None and seen is not None else state if seen is None else seen
+    observation = (
+        {"environmentState": state, "observation": seen}
+        if state is not None and seen is not None
+        else state
+        if seen is None
+        else seen
+    )
     known = ("environmentState", "observation", "llmCalls", "providerAccesses", "action", "reward", "timestamp")
     session.add(StepStart(step=index, observation=observation, source_time=when, extra=without(step, *known) or None))
     for access in dicts(step.get("providerAccesses")):
@@ -124,7 +130,17 @@ def _step(session: Session, index: int, step: dict[str, Any]) -> None:
     if action:
         success = action.get("success")
         asked = calls.get(str(action.get("llmCallId")))
-        known = ("actionName", "actionType", "parameters", "result", "success", "error", "timestamp", "llmCallId", "immediateReward")
+        fields = (
+            "actionName",
+            "actionType",
+            "parameters",
+            "result",
+            "success",
+            "error",
+            "timestamp",
+            "llmCallId",
+            "immediateReward",
+        )
         name = action.get("actionName") or action.get("actionType") or ""
         session.add(
             Action(
@@ -136,7 +152,7 @@ def _step(session: Session, index: int, step: dict[str, Any]) -> None:
                 ok=success if isinstance(success, bool) else None,
                 error=action.get("error"),
                 llm_call=asked.id if asked else None,
-                extra=without(action, *known) or None,
+                extra=without(action, *fields) or None,
             )
         )
         if action.get("immediateReward") is not None:

@@ -142,7 +142,11 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
     events = dicts(sample.get("events")) or dicts(obj(sample.get("transcript")).get("events"))
     started = next((t for e in events if (t := parse_time(e.get("timestamp"))) is not None), None)
     given = whole.whole(sample.get("input"))
-    task = given if isinstance(given, str) else next((content_text(m.get("content")) for m in dicts(given) if m.get("role") == "user"), None)
+    task = (
+        given
+        if isinstance(given, str)
+        else next((content_text(m.get("content")) for m in dicts(given) if m.get("role") == "user"), None)
+    )
     model = text(about.get("model"))
     identity = (about.get("run_id"), about.get("task_id"), sample.get("id"), sample.get("epoch"), sample.get("uuid"))
     session = Session(NAME, *identity, content_hash(given), started=started)
@@ -181,7 +185,7 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
 
 def _chat(message: dict[str, Any]) -> dict[str, Any]:
     """An Inspect message in chat shape: its tool calls are flat there."""
-    out = {k: message[k] for k in ("role", "content", "tool_call_id") if k in message}
+    out: dict[str, Any] = {k: message[k] for k in ("role", "content", "tool_call_id") if k in message}
     calls = [
         {"id": c.get("id"), "type": "function", "function": {"name": c.get("function"), "arguments": c.get("arguments")}}
         for c in dicts(message.get("tool_calls"))
@@ -254,7 +258,13 @@ def _events(
 
 
 def _call(
-    session: Session, transcript: Transcript, whole: _Sample, event: dict[str, Any], when: int | None, purpose: str, step: int | None
+    session: Session,
+    transcript: Transcript,
+    whole: _Sample,
+    event: dict[str, Any],
+    when: int | None,
+    purpose: str,
+    step: int | None,
 ) -> LLMCall:
     raw = obj(event.get("call"))
     request, response = obj(raw.get("request")), raw.get("response")
@@ -273,11 +283,20 @@ def _call(
     else:
         origin = "transcript"
         given = items(event.get("input")) or whole.referred(event.get("input_refs"), whole.pool)
-        sent = {"model": event.get("model"), "messages": [_chat(m) for m in dicts(whole.whole(given))], **obj(event.get("config"))}
+        sent = {
+            "model": event.get("model"),
+            "messages": [_chat(m) for m in dicts(whole.whole(given))],
+            **obj(event.get("config")),
+        }
         if items(event.get("tools")):
             sent["tools"] = event["tools"]
         choices = [
-            {"index": i, "message": _chat(obj(whole.whole(c.get("message")))), "finish_reason": c.get("stop_reason"), "logprobs": c.get("logprobs")}
+            {
+                "index": i,
+                "message": _chat(obj(whole.whole(c.get("message")))),
+                "finish_reason": c.get("stop_reason"),
+                "logprobs": c.get("logprobs"),
+            }
             for i, c in enumerate(dicts(output.get("choices")))
         ]
         answer = {"choices": choices, "model": output.get("model"), "usage": output.get("usage")} if output else None

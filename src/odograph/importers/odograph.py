@@ -38,7 +38,7 @@ def read(path: Path) -> Iterator[Session]:
     current: str | None = None
     held: list[Any] = []
     version = SCHEMA_VERSION
-    for trajectory, line, version in lines:  # noqa: B007 - the last one counts for the rest
+    for trajectory, line, version in lines:
         if current is not None and trajectory != current:
             yield _session(held, version)
             held = []
@@ -65,7 +65,9 @@ def _from_jsonl(path: Path) -> Iterator[tuple[str, bytes, int]]:
             version = header.get("schema_version", SCHEMA_VERSION) if isinstance(header, dict) else SCHEMA_VERSION
             check_version(version, path.name)
             if isinstance(header, dict) and header.get("kind") == str(Header.__struct_config__.tag):
-                raise InvalidInput("a journal file of a store: import what `odograph export --to jsonl` writes, or copy the store")
+                raise InvalidInput(
+                    "a journal file of a store: import what `odograph export --to jsonl` writes, or copy the store"
+                )
             continue
         if not line:
             continue

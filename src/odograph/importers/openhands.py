@@ -1,4 +1,4 @@
-"""OpenHands sessions: V0 event lists and `output.jsonl`, V1 event folders and `output.jsonl`. What a file is, and one reader each.
+"""OpenHands sessions: V0 event lists, V1 event folders, and the `output.jsonl` of either. What a file is, and one reader each.
 
 V0: a JSON list of events `id, source, action or observation, tool_call_metadata`; in an `output.jsonl` a line per task with
 `history`, events or, in 2024, pairs of action and observation. V1: events with a `kind`, one file each below

@@ -144,7 +144,12 @@ class _Reader:
         if cost is not None:
             metrics["cost"] = cost
         finish = self.finish or {}
-        answer = finish.get("final_thought") or finish.get("thought") or obj(finish.get("outputs")).get("content") or finish.get("message")
+        answer = (
+            finish.get("final_thought")
+            or finish.get("thought")
+            or obj(finish.get("outputs")).get("content")
+            or finish.get("message")
+        )
         status: Any = "completed" if self.finish is not None else "failed" if error else "truncated"
         self.session.add(End(status=status, answer=answer, error=error, metrics=metrics))
 

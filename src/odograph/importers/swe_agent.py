@@ -36,7 +36,7 @@ def read(path: Path) -> Iterator[Session]:
     value = loads(path.read_bytes())
     if not isinstance(value, dict) or not (items(value.get("trajectory")) or items(value.get("history"))):
         raise InvalidInput("a SWE-agent file without a trajectory or history")
-    history = [m for m in dicts(value.get("history"))]
+    history = dicts(value.get("history"))
     steps = dicts(value.get("trajectory"))
     task = next((content_text(m.get("content")) for m in history if m.get("role") == "user" and not m.get("is_demo")), None)
     info = obj(value.get("info"))
@@ -110,7 +110,10 @@ def _from_steps(
             extra={k: item[k] for k in ("state", "extra_info") if item.get(k) is not None} or None,
         )
         took = number(item.get("execution_time"))
-        outcome = {"result": item.get("observation"), "duration": round(took * 1e9) if took is not None and took >= 0 else None}
+        outcome: dict[str, Any] = {
+            "result": item.get("observation"),
+            "duration": round(took * 1e9) if took is not None and took >= 0 else None,
+        }
         if asked:
             transcript.result(text(asked[0].get("id")), **outcome, extra={"action": action} if action else None)
         elif isinstance(action, str) and action.strip():

@@ -144,5 +144,7 @@ def _outcome(session: Session, simulation: dict[str, Any]) -> None:
         session.add(Reward(value=value, extra=without(about, "reward") or None))
     why = text(simulation.get("termination_reason"))
     status: Any = "completed" if why in ("user_stop", "agent_stop", None) else "truncated" if why == "max_steps" else "failed"
-    metrics = {k: simulation[k] for k in ("termination_reason", "agent_cost", "user_cost", "duration") if simulation.get(k) is not None}
+    metrics = {
+        k: simulation[k] for k in ("termination_reason", "agent_cost", "user_cost", "duration") if simulation.get(k) is not None
+    }
     session.add(End(status=status, metrics=metrics, source_time=parse_time(simulation.get("end_time"))))

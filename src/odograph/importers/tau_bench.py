@@ -18,7 +18,13 @@ NAME = "tau-bench"
 def recognise(path: Path, head: bytes) -> bool:
     """A JSON list whose first object has `task_id`, `reward` and `traj` or `info`."""
     start = head.lstrip()[:1] == b"["
-    return start and b'"task_id"' in head and b'"reward"' in head and (b'"traj"' in head or b'"user_cost"' in head or b'"reward_info"' in head) and b'"simulations"' not in head
+    return (
+        start
+        and b'"task_id"' in head
+        and b'"reward"' in head
+        and (b'"traj"' in head or b'"user_cost"' in head or b'"reward_info"' in head)
+        and b'"simulations"' not in head
+    )
 
 
 def read(path: Path) -> Iterator[Session]:
@@ -35,7 +41,13 @@ def read(path: Path) -> Iterator[Session]:
         if number_ == 0 and len(episodes) < len(items(value)):
             session.warn("items that are no episode", len(items(value)) - len(episodes))
         first = next((content_text(m.get("content")) for m in dicts(messages) if m.get("role") == "user"), None)
-        about = {"format": NAME, "path": path.name, "session": episode.get("task_id"), "trial": episode.get("trial"), "task": task}
+        about = {
+            "format": NAME,
+            "path": path.name,
+            "session": episode.get("task_id"),
+            "trial": episode.get("trial"),
+            "task": task,
+        }
         session.add(
             Start(
                 task=first,

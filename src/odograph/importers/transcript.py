@@ -40,7 +40,14 @@ class Transcript:
         return self.step
 
     def replied(
-        self, message: Any, *, response: Any = None, when: int | None = None, begin: bool = True, request: Any = None, **fields: Any
+        self,
+        message: Any,
+        *,
+        response: Any = None,
+        when: int | None = None,
+        begin: bool = True,
+        request: Any = None,
+        **fields: Any,
     ) -> LLMCall:
         """An answer of the model: a step with its call, and an action for each tool call in it."""
         if begin:
@@ -65,7 +72,11 @@ class Transcript:
         for asked in dicts(obj(message).get("tool_calls")):
             function = obj(asked.get("function"))
             self.acted(
-                str(function.get("name") or ""), arguments(function.get("arguments")), id=text(asked.get("id")), call=call, when=when
+                str(function.get("name") or ""),
+                arguments(function.get("arguments")),
+                id=text(asked.get("id")),
+                call=call,
+                when=when,
             )
         return call
 

@@ -122,7 +122,9 @@ def validate_all(
     unknown = sorted(skip - set(CHECKS))
     if unknown:
         raise InvalidInput(f"no check {unknown[0]!r}; there are: {', '.join(CHECKS)}")
-    wanted = [c for c in CHECKS.values() if c.run is not None and c.code not in skip and (profile == "all" or profile in c.profiles)]
+    wanted = [
+        c for c in CHECKS.values() if c.run is not None and c.code not in skip and (profile == "all" or profile in c.profiles)
+    ]
     report = Report()
     for trajectory in trajectories:
         report.checked += 1
@@ -151,10 +153,14 @@ def damage_findings(damages: Iterable[Damaged]) -> Iterator[Finding]:
         if damage.torn:
             yield Finding("torn_line", "warning", where, f"{damage.reason}: its writer was killed while writing it", None)
         else:
-            yield Finding("malformed_json", "error", where, f"a line of {damage.file} at byte {damage.offset}: {damage.reason}", None)
+            yield Finding(
+                "malformed_json", "error", where, f"a line of {damage.file} at byte {damage.offset}: {damage.reason}", None
+            )
 
 
 CHECKS["malformed_json"] = Check("malformed_json", "error", _BASIC, (), "a journal line that does not parse", None)
-CHECKS["torn_line"] = Check("torn_line", "warning", _BASIC, (), "a last line cut short by a kill; it was never acknowledged", None)
+CHECKS["torn_line"] = Check(
+    "torn_line", "warning", _BASIC, (), "a last line cut short by a kill; it was never acknowledged", None
+)
 
 from . import conversation, rewards, structure  # noqa: E402, F401 - they register their checks

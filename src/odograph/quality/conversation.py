@@ -47,7 +47,11 @@ def result_without_call(look: Look) -> Found:
     for path, _, new, _ in look.new_messages:
         for m in new:
             calls = m.get("tool_calls")
-            asked |= {c["id"] for c in calls if isinstance(c, dict) and isinstance(c.get("id"), str)} if isinstance(calls, list) else set()
+            asked |= (
+                {c["id"] for c in calls if isinstance(c, dict) and isinstance(c.get("id"), str)}
+                if isinstance(calls, list)
+                else set()
+            )
             if m.get("role") == "tool" and isinstance(m.get("tool_call_id"), str):
                 results.append((f"{path}.request.messages", m["tool_call_id"]))
     results += [(f"{p}.tool_call_id", r.tool_call_id) for p, r in look.placed if isinstance(r, Action) and r.tool_call_id]
@@ -88,7 +92,8 @@ def tool_arguments(look: Look) -> Found:
 
 def _schema(tool: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(tool, dict):
-        inner = tool.get("function") if isinstance(tool.get("function"), dict) else tool
+        found = tool.get("function")
+        inner: dict[str, Any] = found if isinstance(found, dict) else tool
         name = inner.get("name")
         if isinstance(name, str):
             yield name, inner.get("parameters", inner.get("input_schema"))
@@ -113,7 +118,7 @@ def _misfit(value: Any, schema: Any, path: str, depth: int) -> str | None:
     wanted = [k for k in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(k, str)]
     if wanted and all(k in _TYPES for k in wanted):
         right = any(
-            isinstance(value, _TYPES[k]) and (k == "boolean" or not isinstance(value, bool))
+            (isinstance(value, _TYPES[k]) and (k == "boolean" or not isinstance(value, bool)))
             or (k == "integer" and isinstance(value, float) and value.is_integer())
             for k in wanted
         )
@@ -123,7 +128,8 @@ def _misfit(value: Any, schema: Any, path: str, depth: int) -> str | None:
     if isinstance(choices, list) and value not in choices:
         return f"{path} is none of {', '.join(map(repr, choices[:8]))}"
     if isinstance(value, dict):
-        properties = schema.get("properties") if isinstance(schema.get("properties"), dict) else {}
+        given = schema.get("properties")
+        properties: dict[str, Any] = given if isinstance(given, dict) else {}
         for name in schema["required"] if isinstance(schema.get("required"), list) else []:
             if name not in value:
                 return f"{path} has no {name!r}"

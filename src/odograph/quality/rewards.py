@@ -31,7 +31,12 @@ def reward_sum(look: Look) -> Found:
     t = look.t
     for name in _TOTALS:
         stated = t.end.metrics.get(name) if t.end else None
-        if isinstance(stated, (int, float)) and not isinstance(stated, bool) and t.reward is not None and abs(stated - t.reward) > 1e-6:
+        if (
+            isinstance(stated, (int, float))
+            and not isinstance(stated, bool)
+            and t.reward is not None
+            and abs(stated - t.reward) > 1e-6
+        ):
             yield f"end.metrics.{name}", f"{stated} is stated; the rewards come to {t.reward}"
     total = next((r.value for r in t.rewards if r.name == "total" and isinstance(r.value, float)), None)
     steps = [s.reward for s in t.steps if s.reward is not None]

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..clock import iso_time
-from ..codec import TAG
-from ..types import Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
+from ..types import TAG, Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
 from . import check
 from .look import Look
 
@@ -50,7 +49,10 @@ def empty(look: Look) -> Found:
     claimed = {k: v for k in ("steps", "llm_calls", "actions") if (v := stated.get(k))}
     if look.imported and not claimed:
         return
-    yield "steps", f"no step and no call of a model, where the source states {claimed}" if claimed else "no step and no call of a model"
+    yield (
+        "steps",
+        f"no step and no call of a model, where the source states {claimed}" if claimed else "no step and no call of a model",
+    )
 
 
 @check("unterminated", "warning", "no end record, or a step without outcome")

@@ -136,7 +136,9 @@ class Catalog:
     def _open(self) -> sqlite3.Connection:
         for attempt in range(2):
             try:
-                return self._prepared(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
+                return self._prepared(
+                    sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+                )
             except sqlite3.OperationalError:  # read-only, busy, or no folder
                 break
             except sqlite3.DatabaseError:  # no database: it is only a cache
@@ -257,7 +259,7 @@ class Catalog:
         """The whole id of a unique prefix or suffix. Raises NotFound."""
         row = self._db.execute("select id from trajectories where id=?", (id,)).fetchone()
         if row:
-            return row[0]
+            return str(row[0])
         wanted = id.lower()
         found: list[str] = []
         if wanted:
@@ -372,7 +374,7 @@ class Catalog:
                     db.execute("insert into hits values(?,?,?,?,?,?,?)", (number, trajectory, kind, step, file.name, offset, end))
             db.execute("update files set searched=? where name=?", (end, file.name))
             db.execute("commit")
-            return end < indexed
+            return bool(end < indexed)
         except BaseException:
             db.execute("rollback")
             raise
@@ -492,8 +494,10 @@ class _Batch:
                 value = float(s.value) if type(s.value) in (int, float) else None
                 targeted = s.target is not None or s.span is not None
                 rewards.append(
-                    (s.id, id, s.time, s.writer or self._file.writer, s.seq, s.supersedes, s.agent, s.step)
-                    + (s.name, s.source, s.author, value, s.weight, targeted)
+                    (
+                        *(s.id, id, s.time, s.writer or self._file.writer, s.seq, s.supersedes, s.agent, s.step),
+                        *(s.name, s.source, s.author, value, s.weight, targeted),
+                    )
                 )
         first, last = min(s.time for s in scans), max(s.time for s in scans)
         db.execute(

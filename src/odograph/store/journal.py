@@ -239,7 +239,7 @@ def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:
         alive = journal()
         if alive is None:
             return
-        alive._sync()  # pyright: ignore[reportPrivateUsage]
+        alive._sync()
         del alive
 
 
@@ -248,9 +248,9 @@ _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for journal in list(_journals):
-        if journal._fd >= 0:  # pyright: ignore[reportPrivateUsage]
-            os.close(journal._fd)  # pyright: ignore[reportPrivateUsage]
-        journal._reset()  # pyright: ignore[reportPrivateUsage]
+        if journal._fd >= 0:
+            os.close(journal._fd)
+        journal._reset()
         journal.failure, journal.lost, journal.written = None, 0, 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -88,7 +89,7 @@ def unfinished(path: Path, start: int) -> bytes:
 def decode(line: bytes, writer: str, version: int = SCHEMA_VERSION) -> AnyRecord | MessageLine | IdsLine | None:
     """What a line holds; None for a header. Raises one of DAMAGE where it is damaged."""
     if line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
-        return _apart.decode(line)
+        return cast(MessageLine | IdsLine, _apart.decode(line))
     if line.startswith(b'{"kind":"journal"'):
         return None
     record = decode_record(line, version)

@@ -256,7 +256,7 @@ def _line_start(path: Path, offset: int) -> int:
 
 
 #: The names of the filters.
-FILTERS: tuple[str, ...] = tuple(n for n in Reader._where.__annotations__ if n not in ("catalog", "return"))  # pyright: ignore[reportPrivateUsage]
+FILTERS: tuple[str, ...] = tuple(n for n in Reader._where.__annotations__ if n not in ("catalog", "return"))
 
 
 def _range(given: str | tuple[Any, Any]) -> tuple[int | None, int | None]:

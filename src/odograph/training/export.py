@@ -61,7 +61,15 @@ def export(
     try:
         draft.chmod(0o755)
         manifest = _write(trajectories, draft, exporter, kind, shares, seed, progress, options)
-        manifest = {"to": to, "format": kind, "asked": asked or {}, "options": options, "splits": splits, "seed": seed, **manifest}
+        manifest = {
+            "to": to,
+            "format": kind,
+            "asked": asked or {},
+            "options": options,
+            "splits": splits,
+            "seed": seed,
+            **manifest,
+        }
         if hasattr(exporter, "card"):
             (draft / "README.md").write_text(exporter.card(manifest), encoding="utf-8")
         (draft / MANIFEST).write_bytes(encode(manifest))
@@ -90,7 +98,13 @@ def _shares(splits: dict[str, float] | None) -> list[tuple[str, float]]:
 
 def split_of(trajectory: Trajectory, shares: list[tuple[str, float]], seed: int) -> str:
     """The split of a trajectory: that of its group, or of its task where it has none."""
-    key = trajectory.group if trajectory.group is not None else content_hash(trajectory.task) if trajectory.task is not None else trajectory.id
+    key = (
+        trajectory.group
+        if trajectory.group is not None
+        else content_hash(trajectory.task)
+        if trajectory.task is not None
+        else trajectory.id
+    )
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     return next(name for name, end in shares if position < end)

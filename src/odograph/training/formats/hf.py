@@ -100,7 +100,9 @@ def _about(trajectory: Trajectory, call: Call, step: Step | None) -> dict[str, A
         "step": step.index if step is not None else None,
         "status": trajectory.status,
         "time": iso_time(call.source_time if call.source_time is not None else call.record.time),
-        "source": trajectory.metadata.get("source", {}).get("format") if isinstance(trajectory.metadata.get("source"), dict) else None,
+        "source": trajectory.metadata.get("source", {}).get("format")
+        if isinstance(trajectory.metadata.get("source"), dict)
+        else None,
     }
 
 
@@ -108,7 +110,9 @@ def card(manifest: dict[str, Any]) -> str:
     """The dataset card: what is in it, where it came from, and how `datasets` finds the files."""
     splits = manifest["rows_by_split"]
     suffix = "parquet" if manifest["format"] == "parquet" else "jsonl"
-    files = "".join(f"  - split: {name}\n    path: data/{name}{'-*' if suffix == 'parquet' else ''}.{suffix}\n" for name in splits)
+    files = "".join(
+        f"  - split: {name}\n    path: data/{name}{'-*' if suffix == 'parquet' else ''}.{suffix}\n" for name in splits
+    )
     counts = "".join(f"| {name} | {rows} |\n" for name, rows in splits.items())
     left = "".join(f"- {count} x {reason}\n" for reason, count in manifest["left_out"].items()) or "- nothing\n"
     return f"""---

@@ -85,7 +85,10 @@ def _row(conversation: _Conversation, trained: set[bytes], left_out: LeftOut) ->
     if not learns:
         left_out("a conversation in which nothing was generated")
         return
-    tools = [t if isinstance(t, dict) and "function" in t else {"type": "function", "function": _function(t)} for t in conversation.tools]
+    tools = [
+        t if isinstance(t, dict) and "function" in t else {"type": "function", "function": _function(t)}
+        for t in conversation.tools
+    ]
     yield {"messages": messages, **({"tools": tools} if tools else {})}
 
 
@@ -98,7 +101,9 @@ def _function(tool: Any) -> dict[str, Any]:
 
 def _key(message: dict[str, Any]) -> bytes:
     calls = message.get("tool_calls") or []
-    return encode([message["role"], message.get("content") or "", [(c["function"]["name"], c["function"]["arguments"]) for c in calls]])
+    return encode(
+        [message["role"], message.get("content") or "", [(c["function"]["name"], c["function"]["arguments"]) for c in calls]]
+    )
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +130,8 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 def _call(call: Any, index: int) -> dict[str, Any]:
     c = call if isinstance(call, dict) else {}
-    function = c.get("function") if isinstance(c.get("function"), dict) else {}
+    found = c.get("function")
+    function: dict[str, Any] = found if isinstance(found, dict) else {}
     arguments = function.get("arguments")
     given = arguments if isinstance(arguments, str) else encode(arguments if arguments is not None else {}).decode()
     return {

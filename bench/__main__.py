@@ -1,0 +1,301 @@
+"""`python -m bench`: runs the benchmark and prints its ratios against the budgets. `--json` for scripts, `--quick` for a look."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .workload import STEPS, new_bytes, steps
+from .writers import WRITERS, now, readable, size
+
+
+@dataclass
+class Result:
+    """One figure: a value, what it is compared with in the same run, the ratio, and whether the budget holds."""
+
+    name: str
+    value: float
+    unit: str
+    against: str
+    ratio: float
+    budget: str
+    holds: bool | None
+
+
+class Bench:
+    def __init__(self, quick: bool) -> None:
+        self.quick = quick
+        self.results: list[Result] = []
+        self.root = Path(tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("BENCH_DIR")))
+
+    def folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self.root))
+
+    def add(self, name: str, value: float, unit: str, against: str, ratio: float, budget: str, holds: bool | None) -> None:
+        self.results.append(Result(name, round(value, 4), unit, against, round(ratio, 3), budget, holds))
+        print(".", end="", file=sys.stderr, flush=True)
+
+    # --- the hot path ---------------------------------------------------------------------------------------------------
+
+    def _write(self, name: str, trajectories: list[list[Any]]) -> tuple[list[float], float, int]:
+        """(microseconds of the agent's thread per step, seconds until all is on disk, bytes)."""
+        folder = self.folder()
+        writer = WRITERS[name](folder)
+        context = writer.begin(0)
+        for step in list(steps(10_000, 5)):  # warm
+            writer.step(context, step)
+        writer.end(context)
+        spent: list[float] = []
+        gc.collect()
+        began = time.perf_counter()
+        for number, trajectory in enumerate(trajectories):
+            context = writer.begin(number)
+            for step in trajectory:
+                start = now()
+                writer.step(context, step)
+                spent.append((now() - start) / 1000)
+            writer.end(context)
+        writer.close()
+        total = time.perf_counter() - began
+        used = size(folder)
+        shutil.rmtree(folder)
+        return spent, total, used
+
+    def hot_path(self) -> None:
+        rounds, count = (3, 10) if self.quick else (7, 40)
+        for tokens in (False, True):
+            data = [list(steps(i, tokens=tokens)) for i in range(count)]
+            medians: dict[str, list[float]] = {n: [] for n in WRITERS}
+            durable: dict[str, list[float]] = {n: [] for n in WRITERS}
+            p99: list[float] = []
+            for _ in range(rounds):  # in turn, so that a noisy minute hits all alike
+                for name in WRITERS:
+                    spent, total, _ = self._write(name, data)
+                    medians[name].append(statistics.median(spent))
+                    durable[name].append(count * STEPS / total)
+                    if name == "odograph":
+                        p99.append(sorted(spent)[int(len(spent) * 0.99)])
+            kind = "with tokens" if tokens else "text"
+            mine = statistics.median(medians["odograph"])
+            otel = statistics.median(a / b for a, b in zip(medians["odograph"], medians["otel"], strict=True))
+            bare = statistics.median(a / b for a, b in zip(medians["odograph"], medians["bare"], strict=True))
+            limit = 1 / 12 if tokens else 1 / 5
+            self.add(
+                f"hot path, {kind}", mine, "us/step", "OpenTelemetry SDK, batch", otel, f"<= 1/{round(1 / limit)}", otel <= limit
+            )
+            self.add(f"hot path, {kind}", mine, "us/step", "bare orjson append", bare, "<= 5", bare <= 5)
+            self.add(
+                f"hot path, {kind}, p99",
+                statistics.median(p99),
+                "us/step",
+                "its own median",
+                statistics.median(p99) / mine,
+                "-",
+                None,
+            )
+            speed = statistics.median(durable["odograph"])
+            over = statistics.median(a / b for a, b in zip(durable["odograph"], durable["otel"], strict=True))
+            part = statistics.median(a / b for a, b in zip(durable["odograph"], durable["bare"], strict=True))
+            if not tokens:
+                self.add("durable throughput", speed, "steps/s", "OpenTelemetry SDK, batch", over, ">= 8", over >= 8)
+                self.add("durable throughput", speed, "steps/s", "bare append, group commit", part, ">= 0.5", part >= 0.5)
+
+    # --- what else has a budget -----------------------------------------------------------------------------------------
+
+    def flatness(self) -> None:
+        """Step 1,000 of one trajectory against step 10, with requests of one size, and with growing ones per byte."""
+        import odograph
+
+        rounds = 3 if self.quick else 7
+        ratios: list[float] = []
+        for number in range(rounds):
+            data = list(steps(number, 1050))
+            writer = WRITERS["odograph"](self.folder())
+            context = writer.begin(number)
+            spent: list[float] = []
+            for step in data:
+                start = now()
+                writer.step(context, step)
+                spent.append((now() - start) / 1000)
+            writer.close()
+            ratios.append(statistics.median(spent[-100:]) / statistics.median(spent[5:55]))
+        ratio = statistics.median(ratios)
+        self.add("step 1,000 against step 10", ratio, "ratio", "step 10", ratio, "< 1.3", ratio < 1.3)
+        count = 150 if self.quick else 400
+        per_byte: list[float] = []
+        for number in range(rounds):
+            data = list(steps(number, count, grow=True))
+            sizes = [len(json.dumps(s.messages)) for s in data]
+            store = odograph.open(self.folder())
+            with store.record(task="grow") as run:
+                spent = []
+                for step in data:
+                    start = now()
+                    run.step().llm_call(model="m", messages=step.messages, response=step.answer)
+                    spent.append((now() - start) / 1000)
+            store.close()
+            last, first = slice(-50, None), slice(20, 70)
+            late = statistics.median(t / b for t, b in zip(spent[last], sizes[last], strict=True))
+            early = statistics.median(t / b for t, b in zip(spent[first], sizes[first], strict=True))
+            per_byte.append(late / early)
+        ratio = statistics.median(per_byte)
+        self.add(
+            f"growing history, time per byte at step {count}", ratio, "ratio", "step 20 to 70", ratio, "flat (< 1.3)", ratio < 1.3
+        )
+
+    def bytes_per_step(self) -> None:
+        count = 10 if self.quick else 30
+        used: dict[str, int] = {}
+        for label, tokens, grow in (("text", False, False), ("grow", False, True), ("tokens", True, False)):
+            data = [list(steps(i, tokens=tokens, grow=grow)) for i in range(count)]
+            used[label] = self._write("odograph", data)[2] // (count * STEPS)
+            if label == "grow":
+                fresh = sum(new_bytes(s) for t in data for s in t) // (count * STEPS)
+                ratio = used["grow"] / fresh
+                self.add(
+                    "journal, whole history resent", used["grow"], "B/step", "new content", ratio, "linear (< 1.5)", ratio < 1.5
+                )
+            else:
+                otel = self._write("otel", data)[2] // (count * STEPS)
+                self.add(f"journal, {label}", used[label], "B/step", "OpenTelemetry, JSON lines", used[label] / otel, "-", None)
+        shorter, longer = (self._write("odograph", [list(steps(1, n, grow=True))])[2] / n for n in (20, 100))
+        self.add(
+            "journal, growing history, 100 steps against 20",
+            longer / shorter,
+            "ratio",
+            "bytes per step at 20",
+            longer / shorter,
+            "linear (< 1.1)",
+            longer / shorter < 1.1,
+        )
+
+    def crash(self) -> None:
+        """kill -9 in the middle: acknowledged against readable."""
+        for name in ("odograph", "otel"):
+            folder = self.folder()
+            child = subprocess.Popen([sys.executable, "-m", "bench.crash", name, str(folder)], stdout=subprocess.PIPE)
+            assert child.stdout
+            acknowledged = 0
+            while acknowledged < (200 if self.quick else 700):
+                acknowledged = int(child.stdout.readline())
+            child.send_signal(signal.SIGKILL)
+            for line in child.stdout.read().split(b"\n")[:-1]:
+                acknowledged = max(acknowledged, int(line))
+            child.wait()
+            child.stdout.close()
+            lost = max(0, acknowledged - readable(name, folder))
+            what = "none" if name == "odograph" else "-"
+            self.add(
+                f"lost at kill -9, {name}",
+                lost,
+                "steps",
+                f"{acknowledged} acknowledged",
+                lost / acknowledged,
+                what,
+                lost == 0 if name == "odograph" else None,
+            )
+
+    def imports(self) -> None:
+        rounds = 5 if self.quick else 15
+
+        def spent(code: str) -> float:
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            return time.perf_counter() - start
+
+        spent("import odograph")
+        both = [(spent("import odograph"), spent("pass")) for _ in range(rounds)]
+        whole = statistics.median(a for a, _ in both)
+        ratio = statistics.median(a / b for a, b in both)
+        self.add("import odograph, whole process", whole, "s", "bare python", ratio, "<= 0.15 s", whole <= 0.15)
+        import msgspec
+        import orjson
+        import tqdm
+
+        import odograph
+
+        total = sum(_package_size(Path(str(p.__file__)).parent) for p in (msgspec, orjson, tqdm, odograph)) / 1e6
+        self.add("base install", total, "MB", "15 MB", total / 15, "<= 15 MB", total <= 15)
+
+    def reads(self) -> None:
+        """One trajectory by id among many, catching up, listing: in the journal, without segments yet."""
+        import odograph
+
+        count = 2000 if self.quick else 20_000
+        folder = self.folder()
+        ids: list[str] = []
+        with odograph.open(folder) as store:
+            for number in range(count):
+                with store.record(task=f"task {number}", agent="a", group=f"g{number % 50}") as run:
+                    run.step(observation="o").llm_call(
+                        model="m", messages=[{"role": "user", "content": str(number)}], response="r"
+                    )
+                    run.reward(1.0)
+                ids.append(run.id)
+        with odograph.open(folder) as store:
+            start = time.perf_counter()
+            assert len(store) == count
+            rate = count / (time.perf_counter() - start)
+            self.add("catalog catches up", rate, "trajectories/s", f"{count} trajectories", 1.0, "-", None)
+            spent: list[float] = []
+            for number in range(200):
+                start = time.perf_counter()
+                store.trajectory(ids[(number * 7919) % count])
+                spent.append((time.perf_counter() - start) * 1000)
+            middle = statistics.median(spent)
+            self.add(f"one trajectory of {count} by id", middle, "ms", "5 ms", middle / 5, "<= 5 ms", middle <= 5)
+            start = time.perf_counter()
+            assert sum(1 for _ in store.summaries(group="g7")) == count // 50
+            self.add("list a group", (time.perf_counter() - start) * 1000, "ms", f"{count // 50} of {count}", 1.0, "-", None)
+
+
+def _package_size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def main() -> int:
+    """Runs what was asked for."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a measurement")
+    parser.add_argument("--only", choices=("hot_path", "flatness", "bytes_per_step", "crash", "imports", "reads"))
+    args = parser.parse_args()
+    bench = Bench(args.quick)
+    parts: dict[str, Callable[[], None]] = {
+        n: getattr(bench, n) for n in ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "reads")
+    }
+    try:
+        for name, run in parts.items():
+            if args.only in (None, name):
+                run()
+    finally:
+        shutil.rmtree(bench.root, ignore_errors=True)
+    print(file=sys.stderr)
+    if args.json:
+        about = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+        print(json.dumps({"about": about, "results": [asdict(r) for r in bench.results]}))
+        return 0
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores\n")
+    print(f"{'what':<52} {'value':>12} {'unit':<15} {'ratio':>8}  {'against':<28} {'budget':<16} holds")
+    for r in bench.results:
+        holds = {True: "yes", False: "NO", None: ""}[r.holds]
+        print(f"{r.name:<52} {r.value:>12,.2f} {r.unit:<15} {r.ratio:>8.3f}  {r.against:<28} {r.budget:<16} {holds}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
