@@ -29,7 +29,12 @@ def calls_file(steps: int = 2, **info: Any) -> dict[str, Any]:
             "choices": [{"index": 0, "finish_reason": "tool_calls", "message": reply}],
             "usage": {"prompt_tokens": 10, "completion_tokens": 2},
         }
-        extra = {"actions": [{"command": f"ls {n}", "tool_call_id": f"c{n}"}], "response": body, "cost": 0.5, "timestamp": 1.7e9 + n}
+        extra = {
+            "actions": [{"command": f"ls {n}", "tool_call_id": f"c{n}"}],
+            "response": body,
+            "cost": 0.5,
+            "timestamp": 1.7e9 + n,
+        }
         messages.append({**reply, "extra": extra})
         outcome = {"raw_output": f"file {n}", "returncode": n % 2, "timestamp": 1.7e9 + n, "exception_info": ""}
         messages.append({"role": "tool", "content": f"<output>file {n}</output>", "tool_call_id": f"c{n}", "extra": outcome})
@@ -74,7 +79,11 @@ def responses_file() -> dict[str, Any]:
             "extra": {"actions": [{"command": "ls", "tool_call_id": "c0"}], "cost": 0.1, "timestamp": 1.7e9},
         },
         {"type": "function_call_output", "call_id": "c0", "output": "seen", "extra": {"raw_output": "a", "returncode": 0}},
-        {"object": "response", "output": [{"type": "message", "content": [{"type": "output_text", "text": "Done."}]}], "extra": {}},
+        {
+            "object": "response",
+            "output": [{"type": "message", "content": [{"type": "output_text", "text": "Done."}]}],
+            "extra": {},
+        },
     ]
     return whole
 
@@ -113,7 +122,13 @@ def test_responses_api(tmp_path: Path):
     calls = of(LLMCall, session)
     assert [c.dialect for c in calls] == ["openai.responses"] * 2
     assert (calls[0].prompt_tokens, calls[0].completion_tokens, calls[0].model) == (7, 3, "m-2")
-    assert [m.get("type") for m in calls[1].request["input"]] == [None, None, "reasoning", "function_call", "function_call_output"]
+    assert [m.get("type") for m in calls[1].request["input"]] == [
+        None,
+        None,
+        "reasoning",
+        "function_call",
+        "function_call_output",
+    ]
     assert [(a.name, a.arguments, a.result) for a in of(Action, session)] == [("bash", {"command": "ls"}, "a")]
 
 
@@ -131,7 +146,11 @@ def test_a_failed_call_is_a_call(tmp_path: Path):
 
 def test_bare_list(tmp_path: Path):
     """The oldest files: a conversation. What it says of commands is text, and nothing says how it ended."""
-    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "Fix."}, {"role": "assistant", "content": "```bash\nls\n```"}]
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "Fix."},
+        {"role": "assistant", "content": "```bash\nls\n```"},
+    ]
     session = one(NAME, write(tmp_path / "e.traj.json", messages))
     check([session])
     assert len(of(LLMCall, session)) == 1
@@ -141,7 +160,13 @@ def test_bare_list(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("outcome", "status"),
-    [("Submitted", "completed"), ("LimitsExceeded", "truncated"), ("Timeout", "timeout"), ("UserInterruption", "cancelled"), (None, "truncated")],
+    [
+        ("Submitted", "completed"),
+        ("LimitsExceeded", "truncated"),
+        ("Timeout", "timeout"),
+        ("UserInterruption", "cancelled"),
+        (None, "truncated"),
+    ],
 )
 def test_outcomes(tmp_path: Path, outcome: str | None, status: str):
     value = calls_file(1, exit_status=outcome)

@@ -47,16 +47,37 @@ def new() -> dict[str, Any]:
 
     system = {"role": "system", "content": "You are.", "agent": "main", "message_type": "system_prompt"}
     user = {"role": "user", "content": [{"type": "text", "text": "Fix it."}], "agent": "main", "message_type": "observation"}
-    first = {"role": "assistant", "content": "I look.", "thought": "I look.", "action": "ls 0", "agent": "main", "tool_calls": [call(0)]}
+    first = {
+        "role": "assistant",
+        "content": "I look.",
+        "thought": "I look.",
+        "action": "ls 0",
+        "agent": "main",
+        "tool_calls": [call(0)],
+    }
     seen = {"role": "tool", "content": "OBS: a", "agent": "main", "tool_call_ids": ["c0"], "message_type": "observation"}
-    last = {"role": "assistant", "content": "Done.", "thought": "Done.", "action": "submit", "agent": "main", "tool_calls": [call(1)]}
+    last = {
+        "role": "assistant",
+        "content": "Done.",
+        "thought": "Done.",
+        "action": "submit",
+        "agent": "main",
+        "tool_calls": [call(1)],
+    }
     step = {"execution_time": 0.25, "state": {"working_dir": "/r"}, "extra_info": {}}
     bad = {"role": "assistant", "content": "no call", "agent": "main", "message_type": "assistant"}
     complaint = {"role": "user", "content": "Use a tool.", "agent": "main", "message_type": "user"}
     return {
         "trajectory": [
             {"action": "ls 0", "observation": "a", "response": "I look.", "thought": "I look.", **step, "query": [system, user]},
-            {"action": "", "observation": "", "response": "no call", "thought": "no call", **step, "query": [system, user, first, seen]},
+            {
+                "action": "",
+                "observation": "",
+                "response": "no call",
+                "thought": "no call",
+                **step,
+                "query": [system, user, first, seen],
+            },
             {
                 "action": "submit",
                 "observation": "diff",

@@ -80,7 +80,13 @@ def test_simulations(tmp_path: Path):
     check(sessions)
     first = sessions[0]
     start, end = of(Start, first)[0], of(End, first)[0]
-    assert (start.task, start.agent, start.model, start.group, start.seed) == ("Change my flight.", "llm_agent", "agent-llm", "airline-13", 7)
+    assert (start.task, start.agent, start.model, start.group, start.seed) == (
+        "Change my flight.",
+        "llm_agent",
+        "agent-llm",
+        "airline-13",
+        7,
+    )
     assert start.metadata["source"]["task"]["description"] == {"purpose": "p"}
     assert len(of(StepStart, first)) == 3
     act = [c for c in of(LLMCall, first) if c.purpose == "act"]
@@ -92,7 +98,12 @@ def test_simulations(tmp_path: Path):
     (action,) = of(Action, first)
     assert (action.name, action.arguments, action.result, action.ok) == ("get_user", {"user": 0}, "{}", True)
     assert [n.name for n in of(Note, first)] == ["scripted_message", "user_action", "user_action_result"]
-    assert (end.status, end.metrics["prompt_tokens"], end.metrics["completion_tokens"], end.metrics["cost"]) == ("completed", 20, 2, 0.5)
+    assert (end.status, end.metrics["prompt_tokens"], end.metrics["completion_tokens"], end.metrics["cost"]) == (
+        "completed",
+        20,
+        2,
+        0.5,
+    )
     assert of(Reward, first)[0].value == 1.0
     assert totals(sessions)["prompt_tokens"] == 40
 
@@ -120,7 +131,13 @@ def test_voice_is_kept_and_has_no_steps(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("reason", "status"),
-    [("agent_stop", "completed"), ("max_steps", "truncated"), ("timeout", "timeout"), ("too_many_errors", "failed"), ("agent_error", "failed")],
+    [
+        ("agent_stop", "completed"),
+        ("max_steps", "truncated"),
+        ("timeout", "timeout"),
+        ("too_many_errors", "failed"),
+        ("agent_error", "failed"),
+    ],
 )
 def test_outcomes(tmp_path: Path, reason: str, status: str):
     assert of(End, one(NAME, write(tmp_path / "o.json", simulation("s") | {"termination_reason": reason})))[0].status == status

@@ -296,7 +296,7 @@ class _Reader:
         metrics = {k: v for k, v in metrics.items() if v is not None}
         if status is not None:
             self.session.add(End(status=status, answer=self.answer, error=error, metrics=metrics))
-        elif metrics:
+        elif used:  # it may go on: totals so far
             self.session.add(Note(name="metrics", data=metrics))
 
 
