@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from odograph.errors import InvalidInput
 from odograph.types import Action, Context, End, LLMCall, Note, Reward, Start, StepStart
@@ -462,8 +463,8 @@ def test_hostile_content(tmp_path: Path, value: Any):
 def test_hostile_folders(tmp_path: Path, events: Any, state: Any):
     events = events if isinstance(events, list) else [events]
     for n in range(12):
-        write(tmp_path / "events" / f"event-{n:05}-x.json", events[n] if n < len(events) else None)
-    write(tmp_path / "base_state.json", state)
+        write(tmp_path / "events" / f"event-{n:05}-x.json", json.dumps(events[n] if n < len(events) else None))
+    write(tmp_path / "base_state.json", json.dumps(state))
     survives(NAME, tmp_path)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from odograph.errors import InvalidInput
 from odograph.types import Action, End, LLMCall, Note, Reward, Start, StepStart
@@ -131,7 +132,7 @@ def test_new_file(tmp_path: Path):
     assert [len(c.request["messages"]) for c in calls] == [2, 4, 6]
     assert calls[2].request["messages"][3] == {"role": "tool", "content": "OBS: a", "tool_call_id": "c0"}
     assert calls[2].request["messages"][2] is calls[0].response
-    assert [(a.name, a.arguments, a.tool_call_id) for a in actions][0] == ("bash", {"command": "ls 0"}, "c0")
+    assert (actions[0].name, actions[0].arguments, actions[0].tool_call_id) == ("bash", {"command": "ls 0"}, "c0")
     assert actions[0].duration == 250_000_000
     assert actions[1].step == 2
     assert [(r.name, r.value, r.source) for r in of(Reward, session)] == [("review_accept", 1.0, "judge")]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from odograph.errors import InvalidInput
 from odograph.types import Action, End, LLMCall, Note, Reward, Start, StepStart
