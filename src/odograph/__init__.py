@@ -8,11 +8,12 @@ from .api import ImportReport, Store, open
 from .capture.decorators import action, context, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
+from .capture.wrap import wrap
 from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, StoreError
 from .trajectory import Call, Trajectory
-from .types import Fork, Kept, Literal, Span
+from .types import VERSION, Fork, Kept, Literal, Span
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Call",
@@ -40,5 +41,6 @@ __all__ = [
     "log_context",
     "log_llm_call",
     "open",
+    "wrap",
     "wrap_action",
 ]

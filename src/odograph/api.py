@@ -14,14 +14,16 @@ import msgspec
 
 from . import importers
 from .capture import scope
-from .capture.recorder import Recorder, Run, start
+from .capture.recorder import LoneCall, Recorder, Run, Scope, start
 from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
+from .quality import Report, damage_findings, validate_all
 from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
 from .store.lines import Damage
-from .store.reader import FILTERS, Reader
+from .store.reader import FILTERS, Reader, Tail
+from .training.export import export
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Start, StepStart
 
@@ -78,11 +80,6 @@ class Store:
             recorder.steps[agent] = max(recorder.steps.get(agent, 0), step.index + 1)
         root = trajectory.start.id if trajectory.start else trajectory.records[0].id
         return Run(recorder, root, ends=False)
-
-    def _record_lone_call(self, fields: dict[str, Any]) -> None:
-        """A call made outside of any run: a trajectory of its own."""
-        with self.record(model=fields.get("model"), tags=["call"]) as run:
-            run.step().record_call(fields)
 
     def add(self, what: dict[str, Any] | Trajectory | Iterable[AnyRecord]) -> str:
         """A whole trajectory that was made elsewhere: a dict (the shape of `t.to_dict()`, of which a hand-made one may leave
@@ -203,6 +200,14 @@ class Store:
         """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
         return self._reader.search(query, limit)
 
+    def tail(self, count: int = 20, trajectory: str | None = None) -> Tail:
+        """The newest records, of one trajectory if its id is given; iterate again for what was written since."""
+        return self._reader.tail(count, trajectory)
+
+    def examine(self) -> dict[str, Any]:
+        """Facts for `odograph doctor`: files, sizes, writers, damage."""
+        return self._reader.examine()
+
     def damages(self) -> list[Damage]:
         """Lines of the journal that can't be read; each cost itself alone."""
         return self._reader.damages()
@@ -221,6 +226,36 @@ class Store:
             "faults": scope.faults.count,
             "last_fault": repr(scope.faults.last) if scope.faults.last else None,
         }
+
+    # --- handing on ---------------------------------------------------------------------------------------------------
+
+    def export(
+        self,
+        out: str | Path,
+        to: str = "hf",
+        *,
+        format: str | None = None,
+        splits: dict[str, float] | None = None,
+        seed: int = 0,
+        options: dict[str, Any] | None = None,
+        progress: Callable[[int], None] | None = None,
+        **filters: Any,
+    ) -> dict[str, Any]:
+        """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...);
+        the filters are those of `trajectories`. Returns the manifest, which is in the folder too.
+
+        Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
+        """
+        asked = {k: v for k, v in filters.items() if v is not None}
+        found = self.trajectories(**filters)
+        more = options or {}
+        return export(found, out, to, format=format, splits=splits, seed=seed, asked=asked, progress=progress, **more)
+
+    def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), **filters: Any) -> Report:
+        """The data-quality checks over the store's trajectories and damaged lines; the filters are those of `trajectories`."""
+        report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore)
+        report.add(damage_findings(self.damages()), ignore)
+        return report
 
     # --- living -------------------------------------------------------------------------------------------------------
 
@@ -281,8 +316,8 @@ def default_store() -> Store:
     return _default
 
 
-def _outside(fields: dict[str, Any]) -> None:
-    default_store()._record_lone_call(fields)  # pyright: ignore[reportPrivateUsage]
+def _outside(fields: dict[str, Any]) -> Scope:
+    return LoneCall(default_store().record(model=fields.get("model"), tags=["call"]))
 
 
 scope.outside = _outside

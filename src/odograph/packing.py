@@ -10,13 +10,13 @@ survive damage better.)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from .codec import encode, encode_message, put, tagged
-from .types import LLMCall, Packed
+from .codec import encode, encode_message, put, record_to_dict, tagged
+from .types import AnyRecord, LLMCall, Packed
 
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.
 LISTS = ("messages", "input", "contents")
@@ -249,7 +249,11 @@ def _get(value: Any, path: Iterable[str | int]) -> Any:
 
 
 Path = tuple[str | int, ...]
-_PROMPT_PATHS: tuple[Path, ...] = (("prompt_token_ids",), ("response", "prompt_token_ids"))
+_PROMPT_PATHS: tuple[Path, ...] = (
+    ("prompt_token_ids",),
+    ("response", "prompt_token_ids"),
+    ("response", "choices", 0, "prompt_token_ids"),
+)
 _CHOICE_PATHS: tuple[Path, ...] = (("tokens", 0, "token_ids"), ("response", "choices", 0, "token_ids"))
 
 
@@ -349,3 +353,20 @@ class Streams:
             return ids
         items = [self._item(writer, part.stream, n) for start, stop in part.ranges for n in range(start, stop)]
         return items if part.of == "list" else items[0]
+
+
+def lines_of(trajectory: str, records: Iterable[AnyRecord]) -> Iterator[tuple[AnyRecord | None, bytes]]:
+    """A trajectory's complete records as lines that stand on their own, messages stored once: what exports write.
+
+    With each line the record that it is; None for messages and token ids, which come before the call that needs them.
+    """
+    numbers = iter(range(1, 1 << 62))
+    packer = Packer(trajectory, lambda: next(numbers), immutable=True)
+    for record in records:
+        fields = record_to_dict(record)
+        before: list[bytes] = []
+        if isinstance(record, LLMCall):
+            fields = packer.pack((record.agent, record.purpose), fields, before)
+        for line in before:
+            yield None, line
+        yield record, encode(fields) + b"\n"

@@ -162,7 +162,12 @@ class Call:
         record = self.record
         if record.prompt_token_ids is not None:
             return record.prompt_token_ids
-        found = record.response.get("prompt_token_ids") if isinstance(record.response, dict) else None
+        body = record.response if isinstance(record.response, dict) else {}
+        found = body.get("prompt_token_ids")  # vLLM
+        if not isinstance(found, list):
+            choices = body.get("choices")
+            first = choices[0] if isinstance(choices, list) and choices else None
+            found = first.get("prompt_token_ids") if isinstance(first, dict) else None  # SGLang
         return found if isinstance(found, list) else None
 
     @cached_property

@@ -11,6 +11,9 @@ from typing import Any, Literal as OneOf, Union
 
 import msgspec
 
+#: Of the package.
+VERSION = "0.1.0"
+#: Of the records.
 SCHEMA_VERSION = 1
 
 #: What JSON can't hold is stored as an object with this key: its kind (`float`, `text`, `bytes` or `repr`).

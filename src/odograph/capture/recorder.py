@@ -551,6 +551,20 @@ class Step(Scope):
         return self._step
 
 
+class LoneCall(Scope):
+    """The step of a trajectory that one call outside of any run is; a retry of the call ends it again."""
+
+    def __init__(self, run: Run) -> None:
+        step = run.step()
+        super().__init__(step._recorder, step._id, None, step._step)
+        self._run = run
+
+    def record_call(self, fields: dict[str, Any]) -> CallRef:
+        made = super().record_call(fields)
+        self._run.finish(status="failed" if "error" in fields else "completed", error=fields.get("error"))
+        return made
+
+
 class Acting(Scope):
     """An action that is being done: what is recorded meanwhile happens inside of it. Its record is written at the end."""
 

@@ -13,15 +13,15 @@ from contextvars import ContextVar, Token, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from .recorder import Scope
+    from .recorder import CallRef, Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _current: ContextVar[Scope | None] = ContextVar("odograph_scope", default=None)
 
-#: What records a call that was made outside of any run; the store's facade sets it.
-outside: Callable[[dict[str, Any]], None] | None = None
+#: Opens a trajectory for a call that was made outside of any run; the store's facade sets it.
+outside: Callable[[dict[str, Any]], Scope] | None = None
 
 
 class _Faults:
@@ -61,16 +61,21 @@ def bind(fn: Callable[P, R]) -> Callable[P, R]:
     return bound
 
 
-def record_call(fields: dict[str, Any], within: Scope | None = None) -> None:
-    """Writes an llm_call into a scope (the current one if none is given); outside of any, as its own trajectory."""
-    scope = within or current()
+def record_call(fields: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
+    """Writes an llm_call into a scope (the current one if none is given); outside of any, as its own trajectory.
+
+    Where it went, and the call; None where it could not be recorded. Never raises into the agent.
+    """
+    place = within or current()
     try:
-        if scope is not None:
-            scope.record_call(fields)
-        elif outside is not None:
-            outside(fields)
+        if place is not None:
+            return place, place.record_call(fields)
+        if outside is not None:
+            place = outside(fields)
+            return place, place.record_call(fields)
     except Exception as error:
         fault(error)
+    return None
 
 
 def fault(error: BaseException) -> None:

@@ -1,117 +1,155 @@
-"""OpenAI chat completions, as OpenAI, vLLM, SGLang, llama.cpp and others speak it.
+"""Anthropic's Messages API.
 
-Source: https://platform.openai.com/docs/api-reference/chat; vLLM adds `prompt_token_ids` and `choices[].token_ids`.
-A response that a caller gave by hand may also be plain text or one message.
+Source: https://docs.anthropic.com/en/api/messages.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from . import Choice, ToolCall, Usage
+from .openai_chat import text_of
+from .openai_chat import usage as _usage
 
-NAME = "openai.chat"
-PATHS = ("/chat/completions",)
-_NOT_PARAMS = ("model", "messages", "tools", "functions")
+NAME = "anthropic.messages"
+PATHS = ("/messages",)
+_NOT_PARAMS = ("model", "messages", "system", "tools")
 
 
 def messages(request: Any) -> list[dict[str, Any]]:
-    """The messages as they were sent."""
-    found = request.get("messages") if isinstance(request, dict) else None
-    return [m if isinstance(m, dict) else {"role": "user", "content": m} for m in found] if isinstance(found, list) else []
+    """System prompt and messages, chat-shaped: tool uses as tool calls, tool results as tool messages."""
+    if not isinstance(request, dict):
+        return []
+    out: list[dict[str, Any]] = []
+    system = request.get("system")
+    if system:
+        out.append({"role": "system", "content": text_of(system) if isinstance(system, (str, list)) else system})
+    found = request.get("messages")
+    for message in found if isinstance(found, list) else []:
+        if isinstance(message, dict):
+            out += _shaped(message)
+        else:
+            out.append({"role": "user", "content": message})
+    return out
+
+
+def _shaped(message: dict[str, Any]) -> list[dict[str, Any]]:
+    role, content = message.get("role") or "user", message.get("content")
+    if not isinstance(content, list):
+        return [{"role": role, "content": content}]
+    blocks = [b for b in content if isinstance(b, dict)]
+    results = [
+        {"role": "tool", "tool_call_id": b.get("tool_use_id"), "content": b.get("content")}
+        for b in blocks
+        if b.get("type") == "tool_result"
+    ]
+    rest = [b for b in content if not (isinstance(b, dict) and b.get("type") in ("tool_result", "tool_use", "thinking", "redacted_thinking"))]
+    calls = [_tool_call(b) for b in blocks if b.get("type") == "tool_use"]
+    thoughts = [b["thinking"] for b in blocks if b.get("type") == "thinking" and isinstance(b.get("thinking"), str)]
+    if not (rest or calls or thoughts):
+        return results
+    only_text = all(isinstance(b, dict) and b.get("type") == "text" for b in rest)
+    shaped: dict[str, Any] = {"role": role, "content": text_of(rest) if only_text and rest else rest or None}
+    if thoughts:
+        shaped["reasoning_content"] = "\n".join(thoughts)
+    if calls:
+        shaped["tool_calls"] = calls
+    return [*results, shaped]
+
+
+def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
+    return {"id": block.get("id"), "type": "function", "function": {"name": block.get("name"), "arguments": block.get("input")}}
 
 
 def params(request: Any) -> dict[str, Any]:
-    """Everything but model, messages and tools."""
+    """Everything but model, messages, system prompt and tools."""
     return {k: v for k, v in request.items() if k not in _NOT_PARAMS} if isinstance(request, dict) else {}
 
 
 def tools(request: Any) -> list[Any]:
-    """The tool schemas as they were sent (`functions` in old requests)."""
-    found = (request.get("tools") or request.get("functions")) if isinstance(request, dict) else None
+    """The tool schemas as they were sent."""
+    found = request.get("tools") if isinstance(request, dict) else None
     return found if isinstance(found, list) else []
 
 
 def is_response(response: Any) -> bool:
-    """A body with `choices`."""
-    return isinstance(response, dict) and isinstance(response.get("choices"), list)
-
-
-def choices(response: Any) -> list[Choice]:
-    """All choices of a body; of a text or a single message given by hand, the one."""
-    if response is None:
-        return []
-    if isinstance(response, str):
-        return [_choice({"role": "assistant", "content": response}, {}, 0)]
-    if not isinstance(response, dict):
-        return []
-    found = response.get("choices")
-    if not isinstance(found, list):
-        return [_choice(response, {}, 0)] if "role" in response or "content" in response or "tool_calls" in response else []
-    out: list[Choice] = []
-    for position, choice in enumerate(found):
-        if not isinstance(choice, dict):
-            continue
-        message = choice.get("message")
-        if not isinstance(message, dict):
-            message = {"role": "assistant", "content": choice.get("text")}
-        index = choice.get("index")
-        out.append(_choice(message, choice, index if isinstance(index, int) else position))
-    return out
-
-
-def text_of(content: Any) -> str:
-    """The text of a content that is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = (p if isinstance(p, str) else p.get("text") if isinstance(p, dict) else None for p in content)
-        return "".join(p for p in parts if isinstance(p, str))
-    return ""
-
-
-def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choice:
-    calls: list[ToolCall] = []
-    found = message.get("tool_calls")
-    for call in found if isinstance(found, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            calls.append(ToolCall(call.get("id"), str(function.get("name") or ""), function.get("arguments")))
-    old = message.get("function_call")
-    if isinstance(old, dict):
-        calls.append(ToolCall(None, str(old.get("name") or ""), old.get("arguments")))
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    ids = choice.get("token_ids")
-    finish = choice.get("finish_reason")
-    return Choice(
-        index=index,
-        message=message,
-        text=text_of(message.get("content")),
-        reasoning=reasoning if isinstance(reasoning, str) else None,
-        tool_calls=calls,
-        finish_reason=finish if isinstance(finish, str) else None,
-        token_ids=ids if isinstance(ids, list) else None,
-        logprobs=_logprobs(choice.get("logprobs")),
+    """A body of type `message` with content blocks."""
+    return isinstance(response, dict) and response.get("role") == "assistant" and isinstance(response.get("content"), list) and (
+        response.get("type") == "message" or "stop_reason" in response
     )
 
 
-def _logprobs(found: Any) -> list[float | None] | None:
-    content = found.get("content") if isinstance(found, dict) else None
-    if isinstance(content, list):
-        return [c.get("logprob") if isinstance(c, dict) else None for c in content]
-    plain = found.get("token_logprobs") if isinstance(found, dict) else None
-    return plain if isinstance(plain, list) else None
+def choices(response: Any) -> list[Choice]:
+    """The one answer."""
+    if not isinstance(response, dict) or "content" not in response:
+        return []
+    content = response["content"]
+    blocks = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    shaped = next((m for m in _shaped({"role": "assistant", "content": content}) if m["role"] == "assistant"), None)
+    thoughts = [b["thinking"] for b in blocks if b.get("type") == "thinking" and isinstance(b.get("thinking"), str)]
+    reason = response.get("stop_reason")
+    return [
+        Choice(
+            message=shaped or {"role": "assistant", "content": None},
+            text=text_of(content),
+            reasoning="\n".join(thoughts) or None,
+            tool_calls=[
+                ToolCall(b.get("id"), str(b.get("name") or ""), b.get("input")) for b in blocks if b.get("type") == "tool_use"
+            ],
+            finish_reason="length" if reason == "max_tokens" else reason if isinstance(reason, str) else None,
+        )
+    ]
 
 
 def usage(usage: Any) -> Usage:
-    """`prompt_tokens` and `completion_tokens`; other dialects' names too, as callers by hand mix them."""
-    if not isinstance(usage, dict):
-        return Usage()
+    """`input_tokens` with what was read from and written to the cache, and `output_tokens`."""
+    return _usage(usage)
 
-    def count(*names: str) -> int | None:
-        return next((v for n in names if type(v := usage.get(n)) is int), None)
 
-    prompt = count("prompt_tokens")
-    if prompt is None and (prompt := count("input_tokens")) is not None:
-        prompt += (count("cache_read_input_tokens") or 0) + (count("cache_creation_input_tokens") or 0)
-    return Usage(prompt=prompt, completion=count("completion_tokens", "output_tokens"))
+def assemble(events: list[Any]) -> Any:
+    """The message that `message_start` began, with all blocks and the last usage."""
+    body: dict[str, Any] | None = None
+    blocks: dict[int, dict[str, Any]] = {}
+    partial: dict[int, str] = {}
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        kind, index = event.get("type"), event.get("index")
+        if kind == "message_start" and isinstance(event.get("message"), dict):
+            body = dict(event["message"])
+        elif kind == "content_block_start" and type(index) is int and isinstance(event.get("content_block"), dict):
+            blocks[index] = dict(event["content_block"])
+        elif kind == "content_block_delta" and type(index) is int and isinstance(event.get("delta"), dict):
+            _merge(blocks.setdefault(index, {}), event["delta"], partial, index)
+        elif kind == "message_delta":
+            body = body if body is not None else {}
+            delta = event.get("delta")
+            body.update(delta if isinstance(delta, dict) else {})
+            if isinstance(event.get("usage"), dict):
+                old = body.get("usage")
+                known = {k: v for k, v in event["usage"].items() if v is not None}
+                body["usage"] = {**(old if isinstance(old, dict) else {}), **known}
+    for index, text in partial.items():
+        try:
+            blocks[index]["input"] = json.loads(text) if text.strip() else {}
+        except ValueError:  # cut short: what came is kept as it came
+            blocks[index]["input"] = text
+    if body is None and not blocks:
+        return None
+    return {**(body or {}), "content": [blocks[i] for i in sorted(blocks)]}
+
+
+def _merge(block: dict[str, Any], delta: dict[str, Any], partial: dict[int, str], index: int) -> None:
+    kind = delta.get("type")
+    if kind == "input_json_delta":
+        partial[index] = partial.get(index, "") + str(delta.get("partial_json") or "")
+        return
+    if kind == "citations_delta":
+        block["citations"] = [*(block.get("citations") or []), delta.get("citation")]
+        return
+    for name, value in delta.items():
+        if name == "type":
+            continue
+        old = block.get(name)
+        block[name] = old + value if isinstance(old, str) and isinstance(value, str) and name != "signature" else value

@@ -81,7 +81,11 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choi
     if isinstance(old, dict):
         calls.append(ToolCall(None, str(old.get("name") or ""), old.get("arguments")))
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    ids = choice.get("token_ids")
+    ids, logprobs = choice.get("token_ids"), _logprobs(choice.get("logprobs"))
+    about = choice.get("meta_info")
+    pairs = about.get("output_token_logprobs") if isinstance(about, dict) else None  # SGLang: [logprob, id, text] each
+    if not isinstance(ids, list) and isinstance(pairs, list) and all(isinstance(p, list) and len(p) > 1 for p in pairs):
+        ids, logprobs = [p[1] for p in pairs], [p[0] for p in pairs]
     finish = choice.get("finish_reason")
     return Choice(
         index=index,
@@ -91,7 +95,7 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choi
         tool_calls=calls,
         finish_reason=finish if isinstance(finish, str) else None,
         token_ids=ids if isinstance(ids, list) else None,
-        logprobs=_logprobs(choice.get("logprobs")),
+        logprobs=logprobs,
     )
 
 
@@ -119,3 +123,89 @@ def usage(usage: Any) -> Usage:
 def _count(usage: dict[str, Any], name: str) -> int | None:
     found = usage.get(name)
     return found if type(found) is int else None
+
+
+def assemble(events: list[Any]) -> Any:
+    """The body of the same call without streaming: text, tool calls, logprobs and ids put together, unknown fields kept."""
+    body: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        for name, value in event.items():
+            if name == "choices":
+                continue
+            if value is not None or name not in body:
+                body[name] = value
+        found = event.get("choices")
+        for position, choice in enumerate(found if isinstance(found, list) else []):
+            if isinstance(choice, dict):
+                index = choice.get("index")
+                index = index if type(index) is int else position
+                _merge_choice(choices.setdefault(index, {"index": index}), choice)
+    if not body and not choices:
+        return None
+    if body.get("object") == "chat.completion.chunk":
+        body["object"] = "chat.completion"
+    body["choices"] = [choices[i] for i in sorted(choices)]
+    return body
+
+
+def _merge_choice(into: dict[str, Any], choice: dict[str, Any]) -> None:
+    for name, value in choice.items():
+        if name == "delta":
+            message = into.setdefault("message", {})
+            if isinstance(value, dict):
+                _merge_delta(message, value)
+        elif name in ("token_ids", "logprobs", "text"):
+            into[name] = _joined(into.get(name), value)
+        elif value is not None or name not in into:
+            into[name] = value
+
+
+def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        if name == "tool_calls" and isinstance(value, list):
+            calls = message.setdefault("tool_calls", [])
+            for position, part in enumerate(value):
+                if isinstance(part, dict):
+                    _merge_call(calls, part, position)
+        elif name == "function_call" and isinstance(value, dict):
+            call = message.setdefault("function_call", {})
+            for key, text in value.items():
+                call[key] = _joined(call.get(key), text) if key == "arguments" else text
+        elif name == "role":
+            if value is not None or name not in message:
+                message[name] = value
+        else:
+            message[name] = _joined(message.get(name), value)
+
+
+def _merge_call(calls: list[Any], part: dict[str, Any], position: int) -> None:
+    index = part.get("index")
+    index = index if type(index) is int and 0 <= index < 1000 else position
+    while len(calls) <= index:
+        calls.append({})
+    call = calls[index]
+    for name, value in part.items():
+        if name == "index":
+            continue
+        if name == "function" and isinstance(value, dict):
+            function = call.setdefault("function", {})
+            for key, text in value.items():
+                function[key] = _joined(function.get(key), text) if key == "arguments" else (text if text is not None else function.get(key))
+        elif value is not None or name not in call:
+            call[name] = value
+
+
+def _joined(old: Any, new: Any) -> Any:
+    """Deltas put together: text and lists are appended, objects merged field by field; else the newer value counts."""
+    if new is None:
+        return old
+    if isinstance(old, str) and isinstance(new, str):
+        return old + new
+    if isinstance(old, list) and isinstance(new, list):
+        return old + new
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{k: _joined(old.get(k), v) for k, v in new.items()}}
+    return new

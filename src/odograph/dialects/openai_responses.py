@@ -1,7 +1,6 @@
-"""OpenAI chat completions, as OpenAI, vLLM, SGLang, llama.cpp and others speak it.
+"""OpenAI's Responses API.
 
-Source: https://platform.openai.com/docs/api-reference/chat; vLLM adds `prompt_token_ids` and `choices[].token_ids`.
-A response that a caller gave by hand may also be plain text or one message.
+Source: https://platform.openai.com/docs/api-reference/responses.
 """
 
 from __future__ import annotations
@@ -9,109 +8,162 @@ from __future__ import annotations
 from typing import Any
 
 from . import Choice, ToolCall, Usage
+from .openai_chat import text_of, usage
 
-NAME = "openai.chat"
-PATHS = ("/chat/completions",)
-_NOT_PARAMS = ("model", "messages", "tools", "functions")
+__all__ = ["NAME", "PATHS", "assemble", "choices", "is_response", "messages", "params", "tools", "usage"]
+
+NAME = "openai.responses"
+PATHS = ("/responses",)
+_NOT_PARAMS = ("model", "input", "instructions", "tools")
+_CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.done")
 
 
 def messages(request: Any) -> list[dict[str, Any]]:
-    """The messages as they were sent."""
-    found = request.get("messages") if isinstance(request, dict) else None
-    return [m if isinstance(m, dict) else {"role": "user", "content": m} for m in found] if isinstance(found, list) else []
+    """Instructions and input items, chat-shaped. Tool calls become assistant messages, their outputs tool messages."""
+    if not isinstance(request, dict):
+        return []
+    out: list[dict[str, Any]] = []
+    if isinstance(request.get("instructions"), str):
+        out.append({"role": "system", "content": request["instructions"]})
+    given = request.get("input")
+    if isinstance(given, str):
+        return [*out, {"role": "user", "content": given}]
+    for item in given if isinstance(given, list) else []:
+        if isinstance(item, dict):
+            _append(out, item)
+        else:
+            out.append({"role": "user", "content": item})
+    return out
+
+
+def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
+    kind = item.get("type", "message")
+    if kind == "message":
+        content = item.get("content")
+        plain = isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content)
+        out.append({"role": item.get("role") or "user", "content": text_of(content) if plain else content})
+    elif kind in _CALLS:
+        arguments = item.get("arguments", item.get("input", item.get("action")))
+        call = {
+            "id": item.get("call_id") or item.get("id"),
+            "type": "function",
+            "function": {"name": item.get("name") or str(kind).removesuffix("_call"), "arguments": arguments},
+        }
+        if out and out[-1]["role"] == "assistant":
+            out[-1] = {**out[-1], "tool_calls": [*out[-1].get("tool_calls", []), call]}
+        else:
+            out.append({"role": "assistant", "content": None, "tool_calls": [call]})
+    elif str(kind).endswith("_output"):
+        out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
+    elif kind == "reasoning":
+        text = _summary(item)
+        if text:
+            out.append({"role": "assistant", "content": None, "reasoning_content": text})
+    else:
+        out.append({"role": "user", "content": [item]})
+
+
+def _summary(item: dict[str, Any]) -> str | None:
+    for name in ("content", "summary"):
+        parts = item.get(name)
+        texts = [p.get("text") for p in parts if isinstance(p, dict)] if isinstance(parts, list) else []
+        found = [t for t in texts if isinstance(t, str)]
+        if found:
+            return "\n".join(found)
+    return None
 
 
 def params(request: Any) -> dict[str, Any]:
-    """Everything but model, messages and tools."""
+    """Everything but model, input, instructions and tools."""
     return {k: v for k, v in request.items() if k not in _NOT_PARAMS} if isinstance(request, dict) else {}
 
 
 def tools(request: Any) -> list[Any]:
-    """The tool schemas as they were sent (`functions` in old requests)."""
-    found = (request.get("tools") or request.get("functions")) if isinstance(request, dict) else None
+    """The tool schemas as they were sent."""
+    found = request.get("tools") if isinstance(request, dict) else None
     return found if isinstance(found, list) else []
 
 
 def is_response(response: Any) -> bool:
-    """A body with `choices`."""
-    return isinstance(response, dict) and isinstance(response.get("choices"), list)
+    """A body with `output` items."""
+    return isinstance(response, dict) and isinstance(response.get("output"), list)
 
 
 def choices(response: Any) -> list[Choice]:
-    """All choices of a body; of a text or a single message given by hand, the one."""
-    if response is None:
+    """The one answer: its output items put together."""
+    if not is_response(response):
         return []
-    if isinstance(response, str):
-        return [_choice({"role": "assistant", "content": response}, {}, 0)]
-    if not isinstance(response, dict):
-        return []
-    found = response.get("choices")
-    if not isinstance(found, list):
-        return [_choice(response, {}, 0)] if "role" in response or "content" in response or "tool_calls" in response else []
-    out: list[Choice] = []
-    for position, choice in enumerate(found):
-        if not isinstance(choice, dict):
-            continue
-        message = choice.get("message")
-        if not isinstance(message, dict):
-            message = {"role": "assistant", "content": choice.get("text")}
-        index = choice.get("index")
-        out.append(_choice(message, choice, index if isinstance(index, int) else position))
-    return out
-
-
-def text_of(content: Any) -> str:
-    """The text of a content that is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = (p if isinstance(p, str) else p.get("text") if isinstance(p, dict) else None for p in content)
-        return "".join(p for p in parts if isinstance(p, str))
-    return ""
-
-
-def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choice:
+    shaped: list[dict[str, Any]] = []
+    reasoning: list[str] = []
+    logprobs: list[float | None] = []
+    texts: list[str] = []
     calls: list[ToolCall] = []
-    found = message.get("tool_calls")
-    for call in found if isinstance(found, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            calls.append(ToolCall(call.get("id"), str(function.get("name") or ""), function.get("arguments")))
-    old = message.get("function_call")
-    if isinstance(old, dict):
-        calls.append(ToolCall(None, str(old.get("name") or ""), old.get("arguments")))
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    ids = choice.get("token_ids")
-    finish = choice.get("finish_reason")
-    return Choice(
-        index=index,
-        message=message,
-        text=text_of(message.get("content")),
-        reasoning=reasoning if isinstance(reasoning, str) else None,
-        tool_calls=calls,
-        finish_reason=finish if isinstance(finish, str) else None,
-        token_ids=ids if isinstance(ids, list) else None,
-        logprobs=_logprobs(choice.get("logprobs")),
-    )
+    for item in response["output"]:
+        if not isinstance(item, dict):
+            continue
+        if item.get("type") == "reasoning":
+            text = _summary(item)
+            if text:
+                reasoning.append(text)
+            continue
+        if item.get("type") == "message":
+            texts.append(text_of(item.get("content")))
+            for part in item["content"] if isinstance(item.get("content"), list) else []:
+                found = part.get("logprobs") if isinstance(part, dict) else None
+                logprobs += [p.get("logprob") if isinstance(p, dict) else None for p in found] if isinstance(found, list) else []
+        elif item.get("type") in _CALLS:
+            arguments = item.get("arguments", item.get("input", item.get("action")))
+            name = item.get("name") or str(item["type"]).removesuffix("_call")
+            calls.append(ToolCall(item.get("call_id") or item.get("id"), str(name), arguments))
+        _append(shaped, {**item, "role": item.get("role") or "assistant"})
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}
+    if calls:
+        message["tool_calls"] = [
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in calls
+        ]
+    details = response.get("incomplete_details")
+    cut = isinstance(details, dict) and details.get("reason") == "max_output_tokens"
+    status = response.get("status")
+    return [
+        Choice(
+            message=message,
+            text="".join(texts),
+            reasoning="\n".join(reasoning) or None,
+            tool_calls=calls,
+            finish_reason="length" if cut else status if isinstance(status, str) else None,
+            logprobs=logprobs or None,
+        )
+    ]
 
 
-def _logprobs(found: Any) -> list[float | None] | None:
-    content = found.get("content") if isinstance(found, dict) else None
-    if isinstance(content, list):
-        return [c.get("logprob") if isinstance(c, dict) else None for c in content]
-    plain = found.get("token_logprobs") if isinstance(found, dict) else None
-    return plain if isinstance(plain, list) else None
-
-
-def usage(usage: Any) -> Usage:
-    """`prompt_tokens` and `completion_tokens`; other dialects' names too, as callers by hand mix them."""
-    if not isinstance(usage, dict):
-        return Usage()
-
-    def count(*names: str) -> int | None:
-        return next((v for n in names if type(v := usage.get(n)) is int), None)
-
-    prompt = count("prompt_tokens")
-    if prompt is None and (prompt := count("input_tokens")) is not None:
-        prompt += (count("cache_read_input_tokens") or 0) + (count("cache_creation_input_tokens") or 0)
-    return Usage(prompt=prompt, completion=count("completion_tokens", "output_tokens"))
+def assemble(events: list[Any]) -> Any:
+    """The response that the last event carries; of a stream that was cut short, what its items said so far."""
+    response: dict[str, Any] | None = None
+    output: dict[int, dict[str, Any]] = {}
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        kind = event.get("type")
+        if isinstance(event.get("response"), dict):
+            response = event["response"]
+            if kind in _ENDS:
+                return response
+        index = event.get("output_index")
+        if type(index) is not int:
+            continue
+        if kind in ("response.output_item.added", "response.output_item.done") and isinstance(event.get("item"), dict):
+            output[index] = event["item"]
+        elif kind == "response.output_text.delta" and isinstance(event.get("delta"), str):
+            item = dict(output.get(index) or {"type": "message", "role": "assistant"})
+            parts = item.get("content")
+            before = text_of(parts)
+            item["content"] = [{"type": "output_text", "text": before + event["delta"]}]
+            output[index] = item
+        elif kind == "response.function_call_arguments.delta" and isinstance(event.get("delta"), str):
+            item = dict(output.get(index) or {"type": "function_call"})
+            item["arguments"] = str(item.get("arguments") or "") + event["delta"]
+            output[index] = item
+    if response is None and not output:
+        return None
+    return {**(response or {}), "output": [output[i] for i in sorted(output)]}

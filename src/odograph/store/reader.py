@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ..clock import parse_span, parse_time
 from ..codec import DAMAGE, encode
 from ..errors import InvalidInput, NotFound
@@ -14,7 +16,8 @@ from ..packing import IdsLine, MessageLine, Streams
 from ..trajectory import Trajectory
 from ..types import STATUSES, AnyRecord
 from .catalog import Catalog, Hit, Summary
-from .lines import Damage, decode, read_range
+from .journal import is_alive
+from .lines import Damage, complete_lines, decode, open_file, read_range
 
 _STATES = (*STATUSES, "running", "unterminated")
 
@@ -172,8 +175,84 @@ class Reader:
         """Damaged and torn lines of the journal."""
         return self.catalog.damages()
 
+    def tail(self, count: int, trajectory: str | None) -> Tail:
+        """The newest records, then, each time it is iterated, those written since."""
+        return Tail(self._journal, count, trajectory)
+
+    def examine(self) -> dict[str, Any]:
+        """The journal's files with their writers, damage, and the state of the catalog."""
+        catalog = self.catalog
+        files = [
+            {"file": f.name, "bytes": f.path.stat().st_size, "writer": f.writer, "alive": is_alive(f.path), "version": f.version}
+            for f in catalog.files()
+        ]
+        return {
+            "store": str(self._root),
+            "trajectories": self.count(),
+            "unterminated": sum(1 for _ in self.summaries(status="unterminated")),
+            "files": files,
+            "journal_bytes": sum(int(str(f["bytes"])) for f in files),
+            "damages": [msgspec.structs.asdict(d) for d in catalog.damages()],
+            "catalog_in_memory": catalog.in_memory,
+        }
+
     def count(self) -> int:
         return len(self.catalog.ids("", ()))
+
+
+class Tail:
+    """Follows the journal: iterating gives the newest records, and each time after that those written since."""
+
+    def __init__(self, journal: Path, count: int, trajectory: str | None) -> None:
+        self._journal = journal
+        self._count: int | None = count
+        self._trajectory = trajectory
+        self._read: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[AnyRecord]:
+        first, self._count = self._count, None
+        newest: list[AnyRecord] = []
+        for path in sorted(self._journal.glob("*.jsonl")):
+            try:
+                newest += self._new(path, first)
+            except OSError:  # gone since
+                continue
+        newest.sort(key=lambda r: (r.time, r.writer, r.seq))
+        yield from newest if first is None else newest[max(0, len(newest) - first) :]
+
+    def _new(self, path: Path, first: int | None) -> list[AnyRecord]:
+        start = self._read.get(path.name, 0)
+        size = path.stat().st_size
+        if first is not None and start == 0 and size > _TAIL_BYTES:  # the last records are in the last bytes
+            start = _line_start(path, size - max(_TAIL_BYTES, first * 20_000))
+        if size <= start:
+            return []
+        file = open_file(path)
+        found: list[AnyRecord] = []
+        for offset, line in complete_lines(path, start):
+            self._read[path.name] = offset + len(line) + 1
+            if not line:
+                continue
+            try:
+                record = decode(line, file.writer, file.version)
+            except DAMAGE:
+                continue
+            if record is None or isinstance(record, (MessageLine, IdsLine)):
+                continue
+            if self._trajectory is None or record.trajectory == self._trajectory:
+                found.append(record)
+        return found
+
+
+_TAIL_BYTES = 4 << 20
+
+
+def _line_start(path: Path, offset: int) -> int:
+    if offset <= 0:
+        return 0
+    with path.open("rb") as file:
+        file.seek(offset)
+        return offset + len(file.readline())
 
 
 #: The names of the filters.

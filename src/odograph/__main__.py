@@ -1,0 +1,7 @@
+"""`python -m odograph`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""The program `odograph`: one command a file. Data goes to stdout, everything else to stderr; a user's mistake is one sentence.
+
+A command is a module with `HELP`, `add_arguments(parser)` and `run(args) -> exit status`: 0 fine, 1 findings or a failed
+operation, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from ..errors import OdographError
+from ..types import VERSION
+
+#: The commands, in the order of the help.
+COMMANDS: tuple[str, ...] = ("demo", "import", "ls", "show", "search", "tail", "validate", "export", "stats", "doctor")
+
+
+def module(command: str) -> Any:
+    """The module of a command."""
+    return import_module(f".{command}_", __name__)
+
+
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the program; of one command's arguments alone where `only` names it, which is quicker."""
+    top = argparse.ArgumentParser(prog="odograph", description="The system of record for the trajectories of LLM agents.")
+    top.add_argument("--version", action="version", version=f"odograph {VERSION}")
+    top.add_argument("--store", metavar="DIR", help="the store; else $ODOGRAPH_STORE, else ./odograph")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    for name in COMMANDS:
+        if only is None or name == only:
+            found = module(name)
+            sub = commands.add_parser(name, help=found.HELP, description=found.HELP)
+            sub.add_argument("--store", metavar="DIR", default=argparse.SUPPRESS, help="the store; else $ODOGRAPH_STORE, else ./odograph")
+            found.add_arguments(sub)
+        else:
+            commands.add_parser(name)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the program; returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = next((a for a in arguments if a in COMMANDS), None)
+    try:
+        wants_help = not arguments or arguments[0] in ("-h", "--help")
+        parsed = parser(None if wants_help or command is None else command).parse_args(arguments or ["--help"])
+        if parsed.command is None:
+            parser().print_usage(sys.stderr)
+            return 2
+        return int(module(parsed.command).run(parsed))
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except OdographError as error:
+        print(f"odograph: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader had enough: say nothing at exit either
+        return 0
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except OSError as error:
+        where = f" {error.filename!r}" if error.filename else ""
+        print(f"odograph: {error.strerror or error}{where}", file=sys.stderr)
+        return 1

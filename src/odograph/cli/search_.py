@@ -1,0 +1,42 @@
+"""`odograph search`: words in everything that agents read, said and did."""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import add_json, existing_store, print_json
+from .ls_ import short_ids
+from .terminal import line, paint, width
+
+HELP = 'find records and messages that hold all the words ("quoted" for a phrase), newest first'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", metavar="WORDS", nargs="+", help="the words")
+    parser.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="at most N hits (50)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    query = " ".join(args.query)
+    with existing_store(args) as store:
+        hits = store.search(query, args.limit)
+    ids = short_ids({h.trajectory for h in hits})
+    for hit in hits:
+        found = snippet(hit.text, query)
+        if args.json:
+            print_json({"trajectory": hit.trajectory, "kind": hit.kind, "step": hit.step, "snippet": found})
+        else:
+            step = "" if hit.step is None else f" step {hit.step}"
+            print(f"{paint(ids[hit.trajectory], 'bold')}{step} {paint(hit.kind, 'dim')}  {line(found)}")
+    return 0
+
+
+def snippet(text: str, query: str, size: int | None = None) -> str:
+    """The part of a text around the first of the words."""
+    size = size or max(60, width() - 30)
+    low = text.lower()
+    places = [p for w in query.replace('"', " ").lower().split() if (p := low.find(w)) >= 0]
+    start = max(0, (min(places) if places else 0) - size // 3)
+    part = text[start : start + size]
+    return ("…" if start else "") + part + ("…" if start + size < len(text) else "")

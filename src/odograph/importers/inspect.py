@@ -1,0 +1,354 @@
+"""Inspect logs: `.eval` (a zip of `header.json` and `samples/*.json`) and `.json`; one trajectory per sample.
+
+Newer zips are compressed with zstd (method 93), newer samples refer to pools of messages and to attachments. Where a log
+has model events, each is a call, with the request that crossed the wire where it was logged; else the sample's messages
+are what is known. Letter grades count as Inspect's own `value_to_float` counts them; the grade itself is kept.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..codec import content_hash, loads
+from ..errors import InvalidInput, MissingExtra
+from ..types import End, LLMCall, Note, Reward, Start
+from .session import Session, parse_time
+from .shape import arguments, content_text, dicts, integer, items, number, obj, text, without
+from .transcript import Transcript
+
+NAME = "inspect"
+_ZSTD = 93
+_GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+_SKIPPED = ("model", "span_begin", "span_end", "step", "state", "store", "tool", "sample_init")
+
+
+def recognise(path: Path, head: bytes) -> bool:
+    """A zip with `header.json` or a journal; or JSON with `version`, `status`, `eval`."""
+    if head.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as log:
+                names = set(log.namelist())
+        except (zipfile.BadZipFile, OSError):
+            return path.suffix == ".eval"
+        return "header.json" in names or "_journal/start.json" in names
+    start = head.lstrip()
+    return start.startswith(b"{") and b'"eval"' in start[:4096] and b'"status"' in start[:4096] and b'"run_id"' in start[:8192]
+
+
+def read(path: Path) -> Iterator[Session]:
+    """A session per sample. Raises InvalidInput, or MissingExtra for a zstd log without `zstandard`."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    if not zipped:
+        log = obj(loads(path.read_bytes()))
+        samples = dicts(log.get("samples"))
+        if not samples:
+            raise InvalidInput(f"an Inspect log without samples; its status is {log.get('status')!r}")
+        for sample in samples:
+            yield _session(path, log, sample)
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield from _from_zip(path, archive)
+    except zipfile.BadZipFile as error:
+        raise InvalidInput(f"a damaged zip: {error}") from None
+
+
+def _from_zip(path: Path, archive: zipfile.ZipFile) -> Iterator[Session]:
+    names = {i.filename: i for i in archive.infolist()}
+    header: dict[str, Any] = {}
+    for name in ("header.json", "_journal/start.json"):
+        if name in names and not header:
+            header = obj(loads(_member(path, archive, names[name])))
+    samples = sorted(n for n in names if n.startswith("samples/") and n.endswith(".json"))
+    if not samples:
+        raise InvalidInput("an Inspect log without samples")
+    broken: list[str] = []
+    for name in samples:
+        try:
+            sample = obj(loads(_member(path, archive, names[name])))
+        except (InvalidInput, zipfile.BadZipFile, OSError, ValueError) as error:
+            broken.append(f"{name}: {error}")
+            continue
+        session = _session(path, header, sample)
+        for problem in broken:
+            session.warn(f"damaged sample {problem}")
+        broken.clear()
+        yield session
+    if broken:
+        raise InvalidInput(f"damaged samples: {'; '.join(broken)}")
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.compress_type != _ZSTD:
+        return archive.read(info)
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingExtra("an Inspect log compressed with zstd", "zstd") from None
+    with path.open("rb") as file:  # Python's zipfile knows zstd from 3.14 on
+        file.seek(info.header_offset)
+        header = file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise InvalidInput(f"{info.filename} is not where the zip says")
+        name, extra = struct.unpack("<HH", header[26:30])
+        file.seek(name + extra, 1)
+        data = file.read(info.compress_size)
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except zstandard.ZstdError as error:
+        raise InvalidInput(str(error)) from None
+
+
+class _Sample:
+    """One sample, with what it refers to put back in place."""
+
+    def __init__(self, sample: dict[str, Any]) -> None:
+        self.attachments = obj(sample.get("attachments"))
+        data = obj(sample.get("events_data"))
+        self.pool = items(sample.get("message_pool")) or items(data.get("messages"))
+        self.calls = items(sample.get("call_pool")) or items(data.get("calls"))
+
+    def whole(self, value: Any, depth: int = 0) -> Any:
+        if isinstance(value, str):
+            return self.attachments.get(value[13:], value) if value.startswith("attachment://") else value
+        if depth > 50:
+            return value
+        if isinstance(value, list):
+            return [self.whole(v, depth + 1) for v in value]
+        if isinstance(value, dict):
+            return {k: self.whole(v, depth + 1) for k, v in value.items()}
+        return value
+
+    def referred(self, refs: Any, pool: list[Any]) -> list[Any]:
+        out: list[Any] = []
+        for ref in items(refs):
+            pair = items(ref)
+            if len(pair) == 2 and all(type(x) is int for x in pair):
+                out += pool[pair[0] : pair[1]]
+            elif type(ref) is int and 0 <= ref < len(pool):
+                out.append(pool[ref])
+        return out
+
+
+def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session:
+    about = obj(log.get("eval"))
+    whole = _Sample(sample)
+    messages = dicts(whole.whole(items(sample.get("messages"))))
+    events = dicts(sample.get("events")) or dicts(obj(sample.get("transcript")).get("events"))
+    started = next((t for e in events if (t := parse_time(e.get("timestamp"))) is not None), None)
+    given = whole.whole(sample.get("input"))
+    task = given if isinstance(given, str) else next((content_text(m.get("content")) for m in dicts(given) if m.get("role") == "user"), None)
+    model = text(about.get("model"))
+    identity = (about.get("run_id"), about.get("task_id"), sample.get("id"), sample.get("epoch"), sample.get("uuid"))
+    session = Session(NAME, *identity, content_hash(given), started=started)
+    source: dict[str, Any] = {
+        "format": NAME,
+        "path": path.name,
+        "session": sample.get("uuid") or sample.get("id"),
+        "sample": sample.get("id"),
+        "epoch": sample.get("epoch"),
+        "target": sample.get("target"),
+        "eval": without(about, "model"),
+        "sample_metadata": sample.get("metadata") or None,
+        "choices": sample.get("choices"),
+        "store": sample.get("store") or None,
+    }
+    session.add(
+        Start(
+            task=task,
+            agent=text(obj(log.get("plan")).get("name")) or "inspect",
+            model=model,
+            group=f"{about.get('task')}:{sample.get('id')}",
+            tags=[t for t in items(about.get("tags")) if isinstance(t, str)],
+            metadata={"source": {k: v for k, v in source.items() if v is not None}},
+            source_time=started,
+        )
+    )
+    transcript = Transcript(session, model=model)
+    calls = [e for e in events if e.get("event") == "model"]
+    if calls:
+        _events(session, transcript, whole, messages, events)
+    else:
+        _messages(session, transcript, messages)
+    _outcome(session, sample, whole, log, events)
+    return session
+
+
+def _chat(message: dict[str, Any]) -> dict[str, Any]:
+    """An Inspect message in chat shape: its tool calls are flat there."""
+    out = {k: message[k] for k in ("role", "content", "tool_call_id") if k in message}
+    calls = [
+        {"id": c.get("id"), "type": "function", "function": {"name": c.get("function"), "arguments": c.get("arguments")}}
+        for c in dicts(message.get("tool_calls"))
+    ]
+    if calls:
+        out["tool_calls"] = calls
+    return out
+
+
+def _tool(transcript: Transcript, message: dict[str, Any]) -> None:
+    if message.get("role") == "tool":
+        error = message.get("error")
+        transcript.result(text(message.get("tool_call_id")), result=message.get("content"), ok=error is None, error=error)
+
+
+def _messages(session: Session, transcript: Transcript, messages: list[dict[str, Any]]) -> None:
+    for message in messages:
+        if message.get("role") == "assistant":
+            transcript.replied(_chat(message), extra=without(message, "role", "content", "tool_calls") or None)
+        else:
+            transcript.saw(_chat(message))
+            _tool(transcript, message)
+
+
+def _events(
+    session: Session, transcript: Transcript, whole: _Sample, messages: list[dict[str, Any]], events: list[dict[str, Any]]
+) -> None:
+    waiting = [m for m in messages if m.get("role") == "assistant"]
+    scoring = 0
+    spans: list[bool] = []
+    observed = [m.get("content") for m in messages if m.get("role") == "user"][:1]
+    for event in events:
+        kind = event.get("event")
+        when = parse_time(event.get("timestamp"))
+        if kind in ("span_begin", "step"):
+            begins = kind == "span_begin" or event.get("action") == "begin"
+            if begins:
+                spans.append(event.get("type") in ("scorer", "scorers"))
+                scoring += spans[-1]
+            elif spans:
+                scoring -= spans.pop()
+        elif kind == "span_end" and spans:
+            scoring -= spans.pop()
+        elif kind == "model":
+            answer = next((obj(c.get("message")) for c in dicts(obj(event.get("output")).get("choices"))), {})
+            mine = None
+            if waiting and not scoring and not event.get("error"):
+                same = waiting[0].get("id") is not None and waiting[0].get("id") == answer.get("id")
+                if same or whole.whole(answer.get("content")) == waiting[0].get("content"):
+                    mine = waiting.pop(0)
+            if mine is not None:
+                for content in observed:
+                    transcript.saw({"role": "user", "content": content})
+                observed = []
+                transcript.begin(when)
+            purpose = "judge" if scoring else "act" if mine is not None or event.get("error") else "other"
+            call = _call(session, transcript, whole, event, when, purpose, transcript.step if mine is not None else None)
+            for asked in dicts(mine.get("tool_calls")) if mine is not None else []:
+                name = str(asked.get("function") or "")
+                transcript.acted(name, arguments(asked.get("arguments")), id=text(asked.get("id")), call=call, when=when)
+        elif kind not in _SKIPPED:
+            data = whole.whole(without(event, "event", "timestamp", "uuid", "span_id"))
+            session.add(Note(name=str(kind), data=data, source_time=when))
+    for message in waiting:  # answers that no event tells of
+        transcript.begin()
+        call = transcript.replied(_chat(message), begin=False, request={}, extra={"from": "messages"})
+        assert call.step == transcript.step
+    for message in messages:
+        _tool(transcript, message)
+
+
+def _call(
+    session: Session, transcript: Transcript, whole: _Sample, event: dict[str, Any], when: int | None, purpose: str, step: int | None
+) -> LLMCall:
+    raw = obj(event.get("call"))
+    request, response = obj(raw.get("request")), raw.get("response")
+    if raw.get("call_refs") is not None:
+        key = text(raw.get("call_key")) or "messages"
+        request = {**request, key: whole.referred(raw.get("call_refs"), whole.calls)}
+    output = obj(event.get("output"))
+    dialect = "openai.chat"
+    if request and isinstance(response, dict):
+        origin: Any = "wire"
+        sent, answer = whole.whole(request), whole.whole(response)
+        if response.get("object") == "response" or "input" in request:
+            dialect = "openai.responses"
+        elif response.get("type") == "message":
+            dialect = "anthropic.messages"
+    else:
+        origin = "transcript"
+        given = items(event.get("input")) or whole.referred(event.get("input_refs"), whole.pool)
+        sent = {"model": event.get("model"), "messages": [_chat(m) for m in dicts(whole.whole(given))], **obj(event.get("config"))}
+        if items(event.get("tools")):
+            sent["tools"] = event["tools"]
+        choices = [
+            {"index": i, "message": _chat(obj(whole.whole(c.get("message")))), "finish_reason": c.get("stop_reason"), "logprobs": c.get("logprobs")}
+            for i, c in enumerate(dicts(output.get("choices")))
+        ]
+        answer = {"choices": choices, "model": output.get("model"), "usage": output.get("usage")} if output else None
+    usage = obj(output.get("usage"))
+    seconds = number(output.get("time")) or number(event.get("working_time"))
+    return session.add(
+        LLMCall(
+            step=step,
+            source_time=when,
+            origin=origin,
+            dialect=dialect,
+            model=text(output.get("model")) or text(event.get("model")) or transcript.model,
+            request=sent,
+            response=answer,
+            purpose=purpose,
+            usage=usage or None,
+            prompt_tokens=integer(usage.get("input_tokens")),
+            completion_tokens=integer(usage.get("output_tokens")),
+            error=event.get("error") or output.get("error"),
+            duration=round(seconds * 1e9) if seconds is not None and seconds >= 0 else None,
+            extra={k: event[k] for k in ("cache", "retries", "role", "uuid") if event.get(k) is not None} or None,
+        )
+    )
+
+
+def _outcome(session: Session, sample: dict[str, Any], whole: _Sample, log: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    scores = obj(sample.get("scores")) or ({"score": sample["score"]} if isinstance(sample.get("score"), dict) else {})
+    for name, score in scores.items():
+        s = obj(whole.whole(score))
+        values = s.get("value")
+        for key, value in values.items() if isinstance(values, dict) else [(None, values)]:
+            session.add(
+                Reward(
+                    name=str(name) if key is None else f"{name}.{key}",
+                    value=_graded(value),
+                    source="function",
+                    rationale=text(s.get("explanation")),
+                    extra={"value": value, **{k: s[k] for k in ("answer", "metadata") if s.get(k)}},
+                )
+            )
+    used = [obj(u) for u in obj(sample.get("model_usage")).values()]
+    metrics: dict[str, Any] = {"model_usage": sample.get("model_usage"), "total_time": sample.get("total_time")}
+    for name, key in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
+        if used:
+            metrics[name] = sum(integer(u.get(key)) or 0 for u in used)
+    limit, error = sample.get("limit"), sample.get("error")
+    status: Any = "failed" if error else "completed"
+    if not error and limit:
+        status = "timeout" if obj(limit).get("type") in ("time", "working") else "truncated"
+    stopped = next((t for e in reversed(events) if (t := parse_time(e.get("timestamp"))) is not None), None)
+    if log.get("status") == "started" and not scores and not sample.get("output"):
+        return
+    session.add(
+        End(
+            status=status,
+            answer=obj(whole.whole(sample.get("output"))).get("completion"),
+            error=error or limit,
+            metrics={k: v for k, v in metrics.items() if v is not None},
+            source_time=stopped,
+        )
+    )
+
+
+def _graded(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        if value in _GRADES or value.lower() in _GRADES:
+            return _GRADES.get(value, _GRADES.get(value.lower()))
+        try:
+            return number(float(value))
+        except ValueError:
+            return None
+    return number(value)

@@ -1,0 +1,1 @@
+"""Trajectories -> what trainers and other tools load."""

@@ -1,0 +1,114 @@
+"""Wire formats: streams put together, event streams cut anywhere, and no content that raises."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from odograph import dialects
+from odograph.dialects.sse import SSE
+from tests import llm_server
+from tests.llm_server import Answer
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+CALLS = st.lists(
+    st.builds(
+        lambda n, a: {"id": f"call_{n}", "type": "function", "function": {"name": f"f{n}", "arguments": json.dumps(a)}},
+        st.integers(0, 9),
+        st.dictionaries(TEXT, st.integers(), max_size=2),
+    ),
+    max_size=3,
+)
+ANSWERS = st.builds(Answer, text=TEXT, tool_calls=CALLS, reasoning=st.none() | TEXT.filter(bool))
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["choices", "message", "delta", "tool_calls", "function", "content", "text", "type", "index", "output", "logprobs", "usage", "role", "input", "messages", "item", "output_index", "content_block", "id", "arguments", "system", "thinking"])
+        | TEXT,
+        inner,
+        max_size=4,
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200)
+@given(ANSWERS)
+def test_a_stream_amounts_to_the_answer_it_is(answer: Answer) -> None:
+    """What a stream's events are put together to says the same as the answer without streaming, in every dialect."""
+    for name, make, events_of in (
+        ("openai.chat", llm_server.chat, llm_server.chat_events),
+        ("openai.responses", llm_server.responses, llm_server.response_events),
+        ("anthropic.messages", llm_server.messages, llm_server.message_events),
+    ):
+        dialect = dialects.get(name)
+        whole = make(answer, {"model": "m"})
+        events = [e for _, e in events_of(answer, whole, {"stream_options": {"include_usage": True}}) if not isinstance(e, str)]
+        (a,), (b,) = dialect.choices(dialect.assemble(events)), dialect.choices(whole)
+        assert (a.text, a.reasoning, a.tool_calls, a.finish_reason) == (b.text, b.reasoning, b.tool_calls, b.finish_reason)
+        assert dialect.usage(dialect.assemble(events)["usage"]) == dialect.usage(whole["usage"])
+        assert a.text == answer.text
+
+
+@given(st.lists(st.dictionaries(TEXT, TEXT, max_size=2), max_size=5), st.lists(st.integers(0, 400), max_size=8), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_event_streams_may_be_cut_anywhere(events: list[dict[str, str]], cuts: list[int], newline: str) -> None:
+    """Chunks of the network say nothing of events: cut at any byte, with any line end, the same events come out."""
+    text = ": comment\n\n" + "".join(f"event: x\ndata: {json.dumps(e)}\n\n" for e in events) + "data: [DONE]\n\n"
+    data = text.replace("\n", newline).encode()
+    sse = SSE()
+    last = 0
+    for cut in sorted(c % (len(data) + 1) for c in cuts):
+        sse.feed(data[last:cut])
+        last = cut
+    sse.feed(data[last:])
+    sse.close()
+    assert sse.events == events
+
+
+@settings(max_examples=300)
+@given(JUNK, st.lists(JUNK, max_size=4))
+def test_no_content_raises(value: Any, events: list[Any]) -> None:
+    """Whatever a backend answers and an agent asks, the views of it do not raise."""
+    for name in dialects.NAMES:
+        dialect = dialects.get(name)
+        dialect.choices(value)
+        dialect.messages(value)
+        dialect.params(value)
+        dialect.tools(value)
+        dialect.usage(value)
+        dialect.choices(dialect.assemble(events))
+    dialects.of_response(value, None).choices(value)
+
+
+def test_several_choices_logprobs_and_ids() -> None:
+    """All choices are there, not only the first; logprobs and ids of chunks are joined; SGLang's pairs are read."""
+    answer = Answer(text="abc", choices=3, token_ids=[1, 2, 3], logprobs=[-1.0, 0.0, -3.0], prompt_token_ids=[9])
+    chat = dialects.get("openai.chat")
+    whole = llm_server.chat(answer, {})
+    body = chat.assemble([e for _, e in llm_server.chat_events(answer, whole, {}) if not isinstance(e, str)])
+    assert body["prompt_token_ids"] == [9]
+    for choices in (chat.choices(whole), chat.choices(body)):
+        assert [(c.index, c.text, c.token_ids, c.logprobs) for c in choices] == [(i, "abc", [1, 2, 3], [-1.0, 0.0, -3.0]) for i in range(3)]
+    pairs = {"choices": [{"message": {"content": "x"}, "meta_info": {"output_token_logprobs": [[-0.5, 7, "x"]]}}]}
+    assert (chat.choices(pairs)[0].token_ids, chat.choices(pairs)[0].logprobs) == ([7], [-0.5])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "openai.chat"),
+        ("/openai/deployments/x/chat/completions", "openai.chat"),
+        ("/v1/responses", "openai.responses"),
+        ("/v1/messages", "anthropic.messages"),
+        ("/v1/messages/count_tokens", None),
+        ("/v1/embeddings", None),
+        ("/v1/models", None),
+    ],
+)
+def test_paths(path: str, name: str | None) -> None:
+    """Only the paths of chat completions, responses and messages are calls of a model."""
+    assert dialects.of_path(path) == name
