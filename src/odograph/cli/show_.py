@@ -207,7 +207,8 @@ def _text(value: Any) -> str:
 
 def _block(name: str, value: Any, colour: str, full: bool) -> Iterator[str]:
     """A named text, wrapped and indented; shortened where it is long."""
-    text = safe(text_of(value) or _text(value)).strip("\n")
+    parts = isinstance(value, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in value)
+    text = safe(text_of(value) if parts and value else _text(value)).strip("\n")
     more = ""
     if not full and len(text) > _SHORT:
         more = paint(f"… ({len(text):,} characters; --full shows all)", "dim")

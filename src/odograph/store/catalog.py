@@ -21,7 +21,7 @@ from ..types import KINDS, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
-_VERSION = 1
+_VERSION = 2
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 
@@ -30,7 +30,7 @@ create table files(name text primary key, writer text, version integer, indexed 
 create table trajectories(
     id text primary key, reversed text not null, task text, agent text, model text, first_model text, status text,
     steps integer not null default 0, llm_calls integer not null default 0, actions integer not null default 0,
-    prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer,
+    prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer, stated_calls integer,
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
     first integer not null, last integer not null, writer text not null
@@ -298,7 +298,7 @@ class Catalog:
         """Summaries, oldest first."""
         alive: set[str] | None = None
         cursor = self._db.execute(
-            "select id, task, agent, coalesce(model, first_model), status, steps, llm_calls, actions,"
+            "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
             " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
             " started, start_time, end_time, end_source, grp, tags, source, error, last, writer"
             f" from trajectories {where}",
@@ -478,16 +478,15 @@ class _Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
+                    **_stated(s.metadata),
                 }
             elif s.kind == "end":
-                stated = {n: v for n in ("prompt_tokens", "completion_tokens") if type(v := s.metrics.get(n)) is int}
                 new |= {
                     "status": s.status or "completed",
                     "end_time": s.time,
                     "end_source": s.source_time,
                     "error": _json(s.error),
-                    "stated_prompt": stated.get("prompt_tokens"),
-                    "stated_completion": stated.get("completion_tokens"),
+                    **_stated({"source": {"totals": s.metrics}}),
                 }
             elif s.kind == "reward":
                 value = float(s.value) if type(s.value) in (int, float) else None
@@ -577,6 +576,16 @@ def scan_line(line: bytes) -> _Scan:
     if not scan.trajectory:
         raise msgspec.ValidationError("a record without a trajectory")
     return scan
+
+
+def _stated(metadata: dict[str, Any]) -> dict[str, int]:
+    """Totals that a source states, in an end record or, where a session has none, with its start."""
+    source = metadata.get("source")
+    totals = source.get("totals") if isinstance(source, dict) else None
+    names = {"stated_prompt": "prompt_tokens", "stated_completion": "completion_tokens", "stated_calls": "llm_calls"}
+    if not isinstance(totals, dict):
+        return {}
+    return {column: value for column, name in names.items() if type(value := totals.get(name)) is int}
 
 
 def _json(value: Any) -> str | None:
