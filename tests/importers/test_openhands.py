@@ -346,6 +346,14 @@ def test_v1_totals_and_end(tmp_path: Path):
     assert (end.status, end.answer, end.metrics["cost"]) == ("completed", "All fixed.", 0.5)
 
 
+def test_v1_totals_of_a_conversation_that_may_go_on(tmp_path: Path):
+    """It has no end yet, and its totals are listed all the same."""
+    stats = {"usage_to_metrics": {"agent": {"accumulated_token_usage": {"prompt_tokens": 50}}}}
+    session = one(NAME, v1_folder(tmp_path / "c", v1(), stats=stats))
+    assert not of(End, session)
+    assert of(Start, session)[0].metadata["source"]["totals"]["prompt_tokens"] == 50
+
+
 def test_v1_other_events(tmp_path: Path):
     """Errors, rejections, condensations and token ids each find their place."""
     events = v1(3)

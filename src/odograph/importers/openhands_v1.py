@@ -296,8 +296,10 @@ class _Reader:
         metrics = {k: v for k, v in metrics.items() if v is not None}
         if status is not None:
             self.session.add(End(status=status, answer=self.answer, error=error, metrics=metrics))
-        elif used:  # it may go on: totals so far
-            self.session.add(Note(name="metrics", data=metrics))
+        elif used:  # it may go on: its totals so far stand at its start
+            start = self.session.records[0]
+            assert isinstance(start, Start)
+            start.metadata["source"]["totals"] = metrics
 
 
 def _are_ids(value: Any) -> bool:
