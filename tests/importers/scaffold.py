@@ -57,7 +57,8 @@ def totals(sessions: Iterable[Session]) -> dict[str, Any]:
     for name in ("prompt_tokens", "completion_tokens"):
         known: list[int] = []
         for session in sessions:
-            stated = [e.metrics[name] for e in of(End, session) if name in e.metrics]
+            at_start = of(Start, session)[0].metadata["source"].get("totals", {})
+            stated = [said[name] for said in (at_start, *(e.metrics for e in of(End, session))) if name in said]
             known += stated[-1:] or [v for c in of(LLMCall, session) if (v := getattr(c, name)) is not None]
         found[name] = sum(known) if known else None
     task = of(Start, sessions[0])[0].task

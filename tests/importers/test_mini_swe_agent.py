@@ -166,13 +166,21 @@ def test_bare_list(tmp_path: Path):
         ("LimitsExceeded", "truncated"),
         ("Timeout", "timeout"),
         ("UserInterruption", "cancelled"),
-        (None, "truncated"),
     ],
 )
-def test_outcomes(tmp_path: Path, outcome: str | None, status: str):
+def test_outcomes(tmp_path: Path, outcome: str, status: str):
     value = calls_file(1, exit_status=outcome)
     del value["messages"][-1]
     assert of(End, one(NAME, write(tmp_path / "o.traj.json", value)))[0].status == status
+
+
+def test_a_run_that_has_not_ended(tmp_path: Path):
+    """A file that was written during the run has totals so far and no end."""
+    value = calls_file(1, exit_status=None)
+    del value["messages"][-1]
+    session = one(NAME, write(tmp_path / "r.traj.json", value))
+    assert not of(End, session)
+    assert of(Start, session)[0].metadata["source"]["totals"]["cost"] == 1.0
 
 
 def test_grown_file_keeps_its_ids(tmp_path: Path):

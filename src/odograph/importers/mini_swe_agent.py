@@ -75,13 +75,11 @@ def read(path: Path) -> Iterator[Session]:
     reader = _Reader(Transcript(session, model=model))
     for message in messages:
         reader.message(message)
-    reader.end(info, task_done=not isinstance(value, list))
+    reader.end(info)
     yield session
 
 
-def _status(outcome: str | None) -> Status:
-    if outcome is None:  # the file was written before the run had ended
-        return "truncated"
+def _status(outcome: str) -> Status:
     word = outcome.lower()
     if word == "submitted":
         return "completed"
@@ -188,9 +186,7 @@ class _Reader:
     def _step(self) -> int | None:
         return self.transcript.step if self.transcript.step >= 0 else None
 
-    def end(self, info: dict[str, Any], *, task_done: bool) -> None:
-        if not task_done and not self.leave:  # a bare list of messages says nothing about its end
-            return
+    def end(self, info: dict[str, Any]) -> None:
         stats = obj(info.get("model_stats"))
         stated = integer(stats.get("api_calls"))
         failure = text(info.get("exception_str")) or text(self.leave.get("exception_str"))
@@ -207,11 +203,12 @@ class _Reader:
             "llm_calls": stated,
             "cost": number(stats.get("instance_cost")),
         }
-        self.session.add(
-            End(
-                status=_status(outcome),
-                answer=info.get("submission") or self.leave.get("submission") or None,
-                error=failure,
-                metrics={k: v for k, v in metrics.items() if v is not None},
-            )
-        )
+        metrics = {k: v for k, v in metrics.items() if v is not None}
+        if outcome is None:  # the file was written before the run had ended, or is of a version that did not say it
+            start = self.session.records[0]
+            assert isinstance(start, Start)
+            if metrics:
+                start.metadata["source"]["totals"] = metrics
+            return
+        answer = info.get("submission") or self.leave.get("submission") or None
+        self.session.add(End(status=_status(outcome), answer=answer, error=failure, metrics=metrics))

@@ -117,13 +117,16 @@ def _finish(session: Session, info: dict[str, Any]) -> None:
         "cost": number(stats.get("instance_cost")),
     }
     metrics = {**without(info, "submission", "review"), **{k: v for k, v in stated.items() if v is not None}}
+    if outcome is None:  # the file was written before the run had ended
+        start = session.records[0]
+        assert isinstance(start, Start)
+        start.metadata["source"]["totals"] = metrics
+        return
     session.add(End(status=_status(outcome), answer=info.get("submission"), metrics=metrics))
 
 
-def _status(outcome: str | None) -> Status:
+def _status(outcome: str) -> Status:
     """`submitted (exit_cost)` says that the work so far was submitted when a limit was hit: that is no completion."""
-    if outcome is None:  # the file was written before the run had ended
-        return "truncated"
     if outcome in ("submitted", "exit_command"):
         return "completed"
     if any(word in outcome for word in _TRUNCATED):
