@@ -220,7 +220,7 @@ def loads_or_raw(data: bytes) -> Any:
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 #: What decoding a damaged line can raise.
-DAMAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+DAMAGE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 _decode_record = msgspec.json.Decoder(AnyRecord).decode
 

@@ -1,36 +1,57 @@
-"""OpenHands sessions: V0 event lists, V1 event folders, and the `output.jsonl` of either. What a file is, and one reader each.
+"""OpenHands sessions: V0 event lists and `output.jsonl`, V1 event folders and `output.jsonl`. What a file is; a reader each.
 
 V0: a JSON list of events `id, source, action or observation, tool_call_metadata`; in an `output.jsonl` a line per task with
 `history`, events or, in 2024, pairs of action and observation. V1: events with a `kind`, one file each below
 `event_service/events`, or as `history` of an `output.jsonl`.
+
+Source: https://docs.openhands.dev and OpenHands' `openhands/events` (V0) and `openhands-sdk` (V1).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..codec import content_hash, loads
 from ..errors import InvalidInput
-from ..types import Note, Reward
-from . import openhands_v0, openhands_v1
+from ..types import End, Note, Reward, Start
+from . import openhands_v0, openhands_v1, peek
 from .session import Lines, Session
-from .shape import dicts, items, number, obj, without
+from .shape import dicts, items, obj, score, without
 
 NAME = "openhands"
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """Events with `source` and `action` or `observation`, or with a V1 `kind`; a folder with V1 events."""
-    if path.is_dir():
-        return _events_folder(path) is not None
-    start = head.lstrip()
-    if not start.startswith((b"[", b"{")):
+    """Events with a source and an action, observation or V1 kind, alone or as a `history`; a folder with V1 events."""
+    if not head:
+        return path.is_dir() and _events_folder(path) is not None
+    root, keys = peek.keys(head)
+    if root == "[":
+        return _are_events(keys, "")
+    if root != "{":
         return False
-    if b'"history"' in start and (b'"instruction"' in start or b'"instance_id"' in start or b'"git_patch"' in start):
-        return b'"action"' in start or b'"ActionEvent"' in start or b'"metrics"' in start or b'"test_result"' in start
-    return start.startswith(b"[") and b'"source"' in start and b'"action"' in start and b'"args"' in start
+    if _are_events(keys, "trajectory."):
+        return "trajectory.response" not in keys
+    line = len(keys & {"instruction", "test_result", "metadata", "metrics", "git_patch", "instance", "error"}) >= 2
+    if "history" in keys:
+        events = not keys.isdisjoint({"history.action", "history.observation", "history.kind"}) and "history.role" not in keys
+        empty = not any(key.startswith("history.") for key in keys)
+        return line and (events or empty)
+    # what stands before `history` may be longer than the head
+    return line and not keys.isdisjoint(
+        {"metadata.agent_class", "metadata.llm_config", "metadata.llm", "metadata.eval_output_dir"}
+    )
+
+
+def _are_events(keys: frozenset[str], where: str) -> bool:
+    inside = {key.removeprefix(where) for key in keys if key.startswith(where)}
+    if "source" not in inside:
+        return False
+    v0 = not inside.isdisjoint({"action", "observation"}) and not inside.isdisjoint({"args", "extras", "tool_call_metadata"})
+    return v0 or inside >= {"kind", "timestamp"}
 
 
 def _events_folder(path: Path) -> Path | None:
@@ -48,55 +69,88 @@ def read(path: Path) -> Iterator[Session]:
         folder = _events_folder(path)
         if folder is None:
             raise InvalidInput("a folder without OpenHands events")
-        yield openhands_v1.from_folder(path, folder)
+        yield openhands_v1.from_folder(NAME, path, folder)
         return
-    try:
-        whole = loads(path.read_bytes())
-    except InvalidInput:
-        whole = None
-    if isinstance(whole, list):
-        if not dicts(whole):
-            raise InvalidInput("an OpenHands file without an event")
-        yield openhands_v0.from_events(NAME, whole, {"format": NAME, "path": path.name})
+    with path.open("rb") as file:
+        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not start.startswith(b"["):
+        seen: Counter[str] = Counter()
+        lines = Lines(path)
+        for _, line in lines:
+            if isinstance(line, dict) and ("history" in line or "instruction" in line):
+                yield _warned(_from_line(path, line, seen), lines)
+        if seen:
+            return
+    # a list, or one object over many lines
+    value = loads(path.read_bytes())
+    if isinstance(value, dict) and "history" in value:
+        yield _from_line(path, value, Counter())
         return
-    lines = Lines(path)
-    count = 0
-    for _, line in [(0, whole)] if isinstance(whole, dict) else lines:
-        if not isinstance(line, dict) or not ("history" in line or "instruction" in line):
-            continue
-        count += 1
-        session = _from_line(path, line, count)
-        for problem in lines.problems:
-            session.warn(problem)
-        lines.problems.clear()
-        yield session
-    if not count:
-        raise InvalidInput("an OpenHands output file without a line that has a history")
-
-
-def _from_line(path: Path, line: dict[str, Any], count: int) -> Session:
-    history = items(line.get("history"))
-    about = {"format": NAME, "path": path.name, **without(line, "history", "test_result")}
-    source = {k: v for k, v in about.items() if v is not None}
-    if any(isinstance(e, dict) and "kind" in e for e in history[:3]):
-        session = openhands_v1.from_events(NAME, history, source, instruction=line.get("instruction"))
+    events = items(obj(value).get("trajectory")) or items(value)
+    if not dicts(events):
+        raise InvalidInput("an OpenHands file without an event, or a line that has a history")
+    source = {**without(obj(value), "trajectory"), "format": NAME, "path": path.name}
+    if _are_v1(events):
+        yield openhands_v1.from_events(NAME, events, source)
     else:
-        events = [e for pair in history for e in (pair if isinstance(pair, list) else [pair])]
-        key = [line.get("instance_id", line.get("id")), content_hash(line.get("instruction")), count]
-        session = openhands_v0.from_events(NAME, events, source, key=key, instruction=line.get("instruction"))
-    result = line.get("test_result")
-    end = session.records.pop() if session.records and session.records[-1].__struct_config__.tag == "end" else None
-    if result is not None:
-        session.add(Note(name="test_result", data=result))
-    for name, value in (
-        ("final_score", obj(obj(result).get("final_score")).get("result")),
-        ("result", obj(result).get("result")),
-        ("success", line.get("success")),
-        ("correct", line.get("correct")),
-    ):
-        score = float(value) if isinstance(value, bool) else number(value)
-        if score is not None:
-            session.add(Reward(name=name, value=score))
+        yield openhands_v0.from_events(NAME, events, source)
+
+
+def _warned(session: Session, lines: Lines) -> Session:
+    for problem in lines.problems:
+        session.warn(problem)
+    lines.problems.clear()
+    return session
+
+
+def _are_v1(events: list[Any]) -> bool:
+    return any("kind" in event for event in dicts(events[:5]))
+
+
+def _from_line(path: Path, line: dict[str, Any], seen: Counter[str]) -> Session:
+    """The session of a line: its events, then what the evaluation says of it."""
+    history = items(line.get("history"))
+    source = {**without(line, "history", "test_result", "report"), "format": NAME, "path": path.name}
+    source["session"] = line.get("instance_id", line.get("id"))
+    source = {k: v for k, v in source.items() if v is not None}
+    # several lines may be of one task; not the line's number: lines are written as tasks end, and sorted later
+    key = content_hash([source.get("session"), line.get("attempt"), line.get("instruction"), history[:2]])
+    seen[key] += 1
+    if _are_v1(history):
+        session = openhands_v1.from_events(NAME, history, source, key=[key, seen[key]])
+    else:
+        session = openhands_v0.from_events(NAME, history, source, key=[key, seen[key]])
+    end = session.records.pop() if isinstance(session.records[-1], End) else None
+    for name in ("test_result", "report"):
+        if line.get(name) is not None:
+            session.add(Note(name=name, data=line[name]))
+    for reward in _rewards(line):
+        session.add(reward)
     if end is not None:
         session.add(end)
+    assert isinstance(session.records[0], Start)
     return session
+
+
+def _rewards(line: dict[str, Any]) -> Iterator[Reward]:
+    result, report = obj(line.get("test_result")), obj(line.get("report"))
+    final = result.get("final_score")
+    found: dict[str, tuple[Any, str]] = {
+        "final_score": (obj(final).get("result") if isinstance(final, dict) else final, "environment"),
+        "result": (result.get("result"), "environment"),
+        "resolved": (line.get("resolved", report.get("resolved", obj(result.get("report")).get("resolved"))), "environment"),
+        "correct": (line.get("correct"), "environment"),
+        # the issue resolver asks a model whether it has succeeded
+        "success": (line.get("success"), "judge"),
+    }
+    for name, (value, source) in found.items():
+        if isinstance(value, (bool, int, float)):
+            extra = final if name == "final_score" and isinstance(final, dict) else None
+            rationale = line.get("result_explanation") if name == "success" else None
+            yield Reward(
+                name=name,
+                value=score(value),
+                source=source,
+                rationale=rationale if isinstance(rationale, str) else None,
+                extra=extra,
+            )

@@ -1,48 +1,54 @@
-"""OpenHands V0 events -> a session. A step is an event of the agent's; a call is a distinct `model_response`."""
+"""OpenHands V0 events -> a session. A step is an event of the agent's; a call is a distinct `model_response`.
+
+An action that came of a native tool call has the model's whole response beside it. Where tools were written as text, and in
+2024, it has not: then the action and its thought are known and the model's own words are not, so later prompts are not rebuilt.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..codec import content_hash
-from ..types import End, LLMCall, Note, Start
+from ..types import Action, Context, End, LLMCall, Note, Start, Status, StepStart
 from .session import Session, parse_time
-from .shape import added, arguments, dicts, integer, items, number, obj, text, without
-from .transcript import Transcript
+from .shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
 
-_NO_STEP = ("system", "change_agent_state", "recall", "null")
+_NO_STEP = ("system", "change_agent_state", "recall")
+_ENDED: dict[str, Status] = {
+    "finished": "completed",
+    "error": "failed",
+    "rejected": "failed",
+    "stopped": "cancelled",
+    "rate_limited": "failed",
+}
+_FIELDS = ("id", "timestamp", "source", "message", "action", "observation", "cause", "args", "tool_call_metadata", "llm_metrics")
 
 
-def from_events(
-    format: str, events: list[Any], source: dict[str, Any], *, key: list[Any] | None = None, instruction: Any = None
-) -> Session:
-    """A session from V0 events, in order; missing sources (2024) are told from the kind of event."""
+def from_events(format: str, history: list[Any], source: dict[str, Any], *, key: list[Any] | None = None) -> Session:
+    """A session from V0 events in order, or from pairs of action and observation. `key`: what tells it from others."""
+    paired = any(isinstance(entry, list) for entry in history)
+    events = [e for entry in history for e in (entry if isinstance(entry, list) else [entry])]
     found = dicts(events)
-    task = next((_said(e) for e in found if e.get("action") == "message" and e.get("source") in ("user", None)), None)
-    task = task if task is not None else instruction
-    system = next((e for e in found if e.get("action") == "system"), {})
+    first = next((e for e in found if e.get("action") == "message" and _source(e, False) == "user"), None)
+    system = obj(next((e for e in found if e.get("action") == "system"), {}).get("args"))
     started = next((t for e in found if (t := parse_time(e.get("timestamp"))) is not None), None)
-    session = Session(format, *(key or []), content_hash(found[:2]), started=started)
-    if len(found) < len([e for e in events if e is not None]):
-        session.warn("events that are no object", len(events) - len(found))
-    args = obj(system.get("args"))
     config = obj(obj(source.get("metadata")).get("llm_config"))
-    model = text(config.get("model"))
+    session = Session(format, *(key or [content_hash(found[:2])]), started=started)
+    if len(found) < len(events):
+        session.warn("events that are no object", len(events) - len(found))
     session.add(
         Start(
-            task=task,
+            task=_said(first) if first else source.get("instruction"),
             agent="openhands",
-            agent_version=text(args.get("openhands_version")),
-            model=model,
+            agent_version=text(system.get("openhands_version")),
+            model=text(config.get("model")) or text(obj(source.get("metadata")).get("model_name")),
             metadata={"source": source},
             source_time=started,
         )
     )
-    reader = _Reader(session, Transcript(session, model=model, tools=items(args.get("tools")) or None))
-    if text(args.get("content")):
-        reader.transcript.saw({"role": "system", "content": args["content"]})
-    for position, event in enumerate(found):
-        reader.event(event, first_message=position == 0)
+    reader = _Reader(session, items(system.get("tools")), obj(source.get("metrics")), paired)
+    for event in found:
+        reader.event(event)
     reader.end(source)
     return session
 
@@ -51,123 +57,245 @@ def _said(event: dict[str, Any]) -> Any:
     return obj(event.get("args")).get("content", event.get("content"))
 
 
+def _source(event: dict[str, Any], user_was_heard: bool) -> Any:
+    """Who acted. Events of the 2024 resolver do not say it: there the first message is the user's."""
+    if event.get("source") is not None or "source" in event:
+        return event.get("source")
+    return "user" if event.get("action") == "message" and not user_was_heard else "agent"
+
+
 class _Reader:
-    def __init__(self, session: Session, transcript: Transcript) -> None:
+    def __init__(self, session: Session, tools: list[Any], stated: dict[str, Any], paired: bool) -> None:
         self.session = session
-        self.transcript = transcript
-        self.calls: dict[str, Any] = {}
-        self.seen_user = False
-        self.last_action: str | None = None
+        self.tools = tools
+        self.paired = paired
+        self.model = next((r.model for r in session.records if isinstance(r, Start)), None)
+        self.usages = _by_response(stated.get("token_usages"))
+        self.latencies = _by_response(stated.get("response_latencies"))
+        self.metrics = stated
+        self.step = -1
+        #: The conversation, each message with the event that it came of.
+        self.history: list[tuple[Any, dict[str, Any]]] = []
+        #: Whether the conversation holds all that the model said so far.
+        self.whole = True
+        self.user_was_heard = False
+        self.heard: list[Any] = []
+        self.calls: dict[str, LLMCall] = {}
+        self.actions: dict[str, Action] = {}
+        self.last: Action | None = None
         self.finish: dict[str, Any] | None = None
-        self.metrics: dict[str, Any] = {}
+        self.state: str | None = None
 
-    def event(self, event: dict[str, Any], first_message: bool) -> None:
+    def event(self, event: dict[str, Any]) -> None:
         when = parse_time(event.get("timestamp"))
-        action = event.get("action")
-        metrics = obj(event.get("llm_metrics"))
-        self.metrics = metrics or self.metrics
-        source = event.get("source")
-        if source is None and isinstance(action, str):  # events of 2024 that do not say who acted
-            source = "user" if action == "message" and not self.seen_user else "agent"
-        if isinstance(action, str) and source == "agent" and action not in _NO_STEP:
-            self._action(event, action, when)
-        elif action == "message" and source == "user":
-            self.seen_user = True
-            self.transcript.saw({"role": "user", "content": _said(event)})
-        elif isinstance(event.get("observation"), str) and event["observation"] != "recall":
-            self._observation(event, when)
-        elif action != "system" and not (event.get("observation") == "null" or action == "null"):
-            name = f"{'action' if action else 'observation'}:{action or event.get('observation')}"
-            self.session.add(Note(name=name, data=without(event, "timestamp"), source_time=when))
+        action, observation = event.get("action"), event.get("observation")
+        source = _source(event, self.user_was_heard)
+        self.metrics = obj(event.get("llm_metrics")) or self.metrics
+        if isinstance(action, str):
+            if source == "agent" and action not in _NO_STEP:
+                self._decision(event, action, when)
+            elif action == "message":
+                self.user_was_heard = True
+                self._user(event, when)
+            elif action == "system":
+                if text(_said(event)):
+                    self.history.append((event.get("id"), {"role": "system", "content": _said(event)}))
+            elif action != "recall":  # its observation has the query's outcome
+                self._note(event, f"action:{action}", when)
+        elif observation == "recall":
+            self._recall(event, when)
+        elif isinstance(observation, str) and observation != "null":
+            self._observation(event, observation, when)
+        elif observation is None:
+            self._note(event, "event", when)
 
-    def _action(self, event: dict[str, Any], action: str, when: int | None) -> None:
-        transcript = self.transcript
+    def _note(self, event: dict[str, Any], name: str, when: int | None) -> None:
+        step = self.step if self.step >= 0 else None
+        self.session.add(Note(name=name, step=step, data=without(event, "timestamp"), source_time=when))
+
+    def _user(self, event: dict[str, Any], when: int | None) -> None:
+        self.heard.append(_said(event))
+        self.history.append((event.get("id"), {"role": "user", "content": _said(event)}))
+        if self.paired:  # a pair is a step of that time's own count, whoever acted
+            self._begin(when)
+
+    def _begin(self, when: int | None) -> None:
+        self.step += 1
+        heard, self.heard = self.heard, []
+        self.session.add(StepStart(step=self.step, observation=heard[0] if len(heard) == 1 else heard or None, source_time=when))
+
+    def _recall(self, event: dict[str, Any], when: int | None) -> None:
+        extras = obj(event.get("extras"))
+        self.session.add(
+            Context(
+                provider="recall",
+                data=extras or event.get("content"),
+                purpose=text(extras.get("recall_type")),
+                step=self.step if self.step >= 0 else None,
+                source_time=when,
+            )
+        )
+
+    def _decision(self, event: dict[str, Any], action: str, when: int | None) -> None:
+        self._begin(when)
         about = obj(event.get("tool_call_metadata"))
         body = obj(about.get("model_response"))
-        step = transcript.begin(when)
-        call = self.calls.get(str(body.get("id"))) if body.get("id") is not None else None
-        message = next((obj(c.get("message")) for c in dicts(body.get("choices"))), {})
-        if body and call is None:
-            usage = obj(body.get("usage"))
-            call = self.session.add(_call_record(transcript, step, body, usage, when))
-            self.calls[str(body.get("id"))] = call
-            transcript.history.append(message)
-        elif not body and action == "message":
-            call = transcript.replied({"role": "assistant", "content": _said(event)}, begin=False, when=when)
-        given = obj(event.get("args")) or without(
-            event, "id", "timestamp", "source", "message", "action", "tool_call_metadata", "llm_metrics", "cause"
-        )
+        given = obj(event.get("args")) or without(event, *_FIELDS)
         if action == "finish":
-            self.finish = {**given, "message": event.get("message")}
+            self.finish = {"message": event.get("message"), **given}
+        call: LLMCall | None = None
+        if body:
+            call = self.calls.get(str(body.get("id"))) if body.get("id") is not None else None
+            if call is None:
+                call = self._call(event, body, when)
+        elif action == "message":
+            call = self._call(event, None, when)
+        elif action in ("condensation", "condensation_request"):
+            self._condense(given, event.get("id"))
+        else:
+            self.whole = False
+        if action in ("condensation", "condensation_request", "null"):
+            self._note(event, f"action:{action}", when)
+            return
         if action == "message" and not about:
             return
-        name = text(about.get("function_name")) or action
-        asked = next((c for c in dicts(message.get("tool_calls")) if c.get("id") == about.get("tool_call_id")), None)
-        wanted = arguments(obj(obj(asked).get("function")).get("arguments")) if asked else given
-        id = text(about.get("tool_call_id")) or f"event-{event.get('id')}"
-        extra = {"action": action, "args": given} if asked else None
-        record = transcript.acted(name, wanted, id=id, call=call, when=when, extra=extra)
-        if not about:
-            self.session.replace(record, tool_call_id=None)
-        self.last_action = id
+        asked: dict[str, Any] = {}
+        for choice in dicts(body.get("choices")):
+            calls = dicts(obj(choice.get("message")).get("tool_calls"))
+            asked = next((c for c in calls if c.get("id") == about.get("tool_call_id")), asked)
+        function = obj(asked.get("function"))
+        extra: dict[str, Any] | None = None
+        if function:
+            extra = {"action": action, "args": given}
+        self.last = self.session.add(
+            Action(
+                step=self.step,
+                name=text(about.get("function_name")) or action,
+                arguments=arguments(function.get("arguments")) if function else given,
+                llm_call=call.id if call else None,
+                tool_call_id=text(about.get("tool_call_id")),
+                extra=extra,
+                source_time=when,
+            )
+        )
+        for key in (about.get("tool_call_id"), event.get("id")):
+            if isinstance(key, (str, int)):
+                self.actions[f"{type(key).__name__}:{key}"] = self.last
 
-    def _observation(self, event: dict[str, Any], when: int | None) -> None:
+    def _call(self, event: dict[str, Any], body: dict[str, Any] | None, when: int | None) -> LLMCall:
+        """A reply of the model: its whole body, or the text of a message, whose body OpenHands does not keep."""
+        choices = dicts(obj(body).get("choices"))
+        message = next((obj(c.get("message")) for c in choices), {}) if body else {"role": "assistant", "content": _said(event)}
+        id = text(obj(body).get("id"))
+        usage = obj(obj(body).get("usage")) or self.usages.get(id or "") or {}
+        request: dict[str, Any] | None = None
+        if self.whole:
+            request = {"messages": [m for _, m in self.history]}
+            if self.tools:
+                request["tools"] = self.tools
+        call = self.session.add(
+            LLMCall(
+                step=self.step,
+                source_time=when,
+                origin="transcript",
+                dialect="openai.chat",
+                model=text(obj(body).get("model")) or self.model,
+                request=request,
+                response=body or message,
+                usage=usage or None,
+                prompt_tokens=integer(usage.get("prompt_tokens")),
+                completion_tokens=integer(usage.get("completion_tokens")),
+                finish_reason=next((text(c.get("finish_reason")) for c in choices), None),
+                duration=nanoseconds(self.latencies.get(id or "", {}).get("latency")),
+            )
+        )
+        if id is not None:
+            self.calls[id] = call
+        if message:
+            self.history.append((event.get("id"), message))
+        return call
+
+    def _condense(self, given: dict[str, Any], id: Any) -> None:
+        """The condenser forgot events, and put a summary of them into the conversation."""
+        forgotten = {i for i in items(given.get("forgotten_event_ids")) if isinstance(i, int)}
+        first, last = integer(given.get("forgotten_events_start_id")), integer(given.get("forgotten_events_end_id"))
+        at = integer(given.get("summary_offset"))
+
+        def gone(event: Any) -> bool:
+            inside = first is not None and last is not None and isinstance(event, int) and first <= event <= last
+            return inside or (isinstance(event, int) and event in forgotten)
+
+        self.history = [(i, m) for i, m in self.history if not gone(i)]
+        if text(given.get("summary")):
+            place = len(self.history) if at is None or at < 0 else min(at, len(self.history))
+            self.history.insert(place, (id, {"role": "user", "content": given["summary"]}))
+
+    def _observation(self, event: dict[str, Any], kind: str, when: int | None) -> None:
+        extras = obj(event.get("extras")) or without(event, *_FIELDS, "content", "success", "extras")
+        if kind == "agent_state_changed":
+            self.state = text(extras.get("agent_state")) or self.state
         about = obj(event.get("tool_call_metadata"))
-        extras = obj(event.get("extras"))
+        id, cause = about.get("tool_call_id"), event.get("cause")
+        keys = [f"{type(k).__name__}:{k}" for k in (id, cause) if isinstance(k, (str, int))]
+        action = next((self.actions[k] for k in keys if k in self.actions), None)
+        if action is None and not keys and "id" not in event:  # neither did the resolver of 2024 say what answers what
+            action = self.last
+        content = event.get("content")
+        if action is None:
+            self._note(event, f"observation:{kind}", when)
+            return
         code = integer(extras.get("exit_code", obj(extras.get("metadata")).get("exit_code")))
-        ok = False if event["observation"] == "error" else None if code is None or code == -1 else code == 0
-        result = event.get("content")
-        id = text(about.get("tool_call_id"))
-        cause = event.get("cause")
-        keys = [id, f"event-{cause}" if cause is not None else None, self.last_action if cause is None else None]
-        changes = {"result": result, "ok": ok, "extra": None}
-        if extras:
-            changes["extra"] = {"observation": event["observation"], **extras}
-        else:
-            del changes["extra"]
-        if not any(k and self.transcript.result(k, **changes) for k in keys):
-            self.session.add(Note(name=f"observation:{event['observation']}", data=without(event, "timestamp"), source_time=when))
-        if id:
-            self.transcript.saw({"role": "tool", "tool_call_id": id, "content": result})
-        elif result is not None:
-            self.transcript.saw({"role": "user", "content": result}, observed=False)
+        ok = None if code is None or code == -1 else code == 0
+        success = event.get("success")
+        if isinstance(success, bool):
+            ok = success
+        took = when - action.source_time if when is not None and action.source_time is not None else -1
+        self.session.replace(
+            action,
+            result=content,
+            ok=False if kind == "error" else ok,
+            error=content if kind == "error" else None,
+            duration=took if took >= 0 else None,
+            extra={**(action.extra or {}), "observation": {"observation": kind, **extras}},
+        )
+        sent = (
+            {"role": "tool", "tool_call_id": id, "content": content} if id is not None else {"role": "user", "content": content}
+        )
+        self.history.append((event.get("id"), sent))
 
     def end(self, source: dict[str, Any]) -> None:
-        error = source.get("error")
-        if self.finish is None and not error and "instruction" not in source:
+        error = source.get("error") or None
+        status = _ENDED.get(self.state or "")
+        if self.finish is not None:
+            status = "completed"
+        elif error or (status is None and "instruction" in source):  # a line of results is a finished artefact
+            status = "failed" if error else "truncated"
+        if status is None:
             return
-        metrics: dict[str, Any] = {}
         used = obj(self.metrics.get("accumulated_token_usage"))
-        if used:
-            metrics["accumulated_token_usage"] = used
-        cost = number(self.metrics.get("accumulated_cost")) or number(obj(source.get("metrics")).get("accumulated_cost"))
-        if cost is not None:
-            metrics["cost"] = cost
+        metrics: dict[str, Any] = {
+            "accumulated_token_usage": used or None,
+            "cost": number(self.metrics.get("accumulated_cost")),
+            "agent_state": self.state,
+        }
+        if not any(r.prompt_tokens is not None for r in self.session.records if isinstance(r, LLMCall)):
+            metrics |= {name: integer(used.get(name)) for name in ("prompt_tokens", "completion_tokens")}
         finish = self.finish or {}
-        answer = (
-            finish.get("final_thought")
-            or finish.get("thought")
-            or obj(finish.get("outputs")).get("content")
-            or finish.get("message")
+        answers = (
+            finish.get("final_thought"),
+            finish.get("thought"),
+            obj(finish.get("outputs")).get("content"),
+            finish.get("message"),
         )
-        status: Any = "completed" if self.finish is not None else "failed" if error else "truncated"
-        self.session.add(End(status=status, answer=answer, error=error, metrics=metrics))
+        self.session.add(
+            End(
+                status=status,
+                answer=next((a for a in answers if a), None),
+                error=error,
+                metrics={k: v for k, v in metrics.items() if v is not None},
+            )
+        )
 
 
-def _call_record(transcript: Transcript, step: int, body: dict[str, Any], usage: dict[str, Any], when: int | None) -> LLMCall:
-    request: dict[str, Any] = {"messages": list(transcript.history)}
-    if transcript.tools:
-        request["tools"] = transcript.tools
-    return LLMCall(
-        step=step,
-        source_time=when,
-        origin="transcript",
-        dialect="openai.chat",
-        model=text(body.get("model")) or transcript.model,
-        request=request,
-        response=body,
-        usage=usage or None,
-        prompt_tokens=added(integer(usage.get("prompt_tokens"))),
-        completion_tokens=integer(usage.get("completion_tokens")),
-        finish_reason=next((text(c.get("finish_reason")) for c in dicts(body.get("choices"))), None),
-    )
+def _by_response(entries: Any) -> dict[str, dict[str, Any]]:
+    return {e["response_id"]: e for e in dicts(entries) if text(e.get("response_id"))}

@@ -1,142 +1,167 @@
-"""OpenHands V1 events -> a session. A step is an `ActionEvent`; a call is a distinct `llm_response_id`."""
+"""OpenHands V1 events -> a session. A step is an `ActionEvent`; a call is a distinct `llm_response_id`.
+
+A reply with several tool calls is several events with one response id: they are one message again here. Usage is known where
+the metrics list it per response; else only the totals are.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ..codec import content_hash, loads
 from ..errors import InvalidInput
-from ..types import Action, End, LLMCall, Note, Start, StepStart
+from ..types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart, Tokens
 from .session import Session, parse_time
-from .shape import arguments, content_text, dicts, integer, items, number, obj, text, without
+from .shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 
-_ENDED: dict[str, Any] = {"finished": "completed", "error": "failed", "stuck": "failed"}
+_ENDED: dict[str, Status] = {"finished": "completed", "error": "failed", "stuck": "failed", "deleting": "cancelled"}
+_SWITCHES = ("cache_enabled", "vision_enabled", "function_calling_enabled", "force_string_serializer")
+_THINKING = ("reasoning_content", "thinking_blocks", "responses_reasoning_item", "reasoning_details")
+_EVENT = ("kind", "id", "timestamp", "source", "thought", "action", "tool_name", "tool_call_id", "tool_call", "llm_response_id")
 
 
-def from_folder(path: Path, folder: Path) -> Session:
+def from_folder(format: str, path: Path, folder: Path) -> Session:
     """A session from a folder with `events/` and, where it is there, `base_state.json`."""
     events: list[Any] = []
     bad: list[str] = []
-    for file in sorted((folder / "events").glob("*.json")):
+    for file in sorted((folder / "events").glob("*.json"), key=_number):
         try:
             events.append(loads(file.read_bytes()))
         except InvalidInput:
             bad.append(file.name)
     state: dict[str, Any] = {}
-    for name in ("base_state.json", "meta.json"):
+    for name in ("meta.json", "base_state.json"):
         if (folder / name).is_file():
             try:
-                state = {**obj(loads((folder / name).read_bytes())), **state}
+                state |= obj(loads((folder / name).read_bytes()))
             except InvalidInput:
                 bad.append(name)
     if not dicts(events):
         raise InvalidInput("an OpenHands folder without a readable event")
-    source = {"format": "openhands", "path": path.name, "session": state.get("id")}
-    session = from_events("openhands", events, source, state=state)
+    source = {**without(state, "stats", "id"), "format": format, "path": path.name, "session": state.get("id")}
+    session = from_events(format, events, source, stats=obj(state.get("stats")))
     for name in bad:
         session.warn(f"damaged file {name}")
     return session
 
 
+def _number(file: Path) -> tuple[int, str]:
+    """Events are numbered; past 99,999 the names no longer sort by it."""
+    found = re.search(r"\d+", file.name)
+    return (int(found[0]) if found and len(found[0]) < 19 else 0, file.name)
+
+
 def from_events(
-    format: str, events: list[Any], source: dict[str, Any], *, state: dict[str, Any] | None = None, instruction: Any = None
+    format: str, history: list[Any], source: dict[str, Any], *, key: list[Any] | None = None, stats: dict[str, Any] | None = None
 ) -> Session:
-    """A session from V1 events, in order."""
-    state = state or {}
-    found = dicts(events)
+    """A session from V1 events in order. `key`: what tells it from others; `stats`: the conversation's metrics."""
+    found = dicts(history)
     started = next((t for e in found if (t := parse_time(e.get("timestamp"))) is not None), None)
     first = next((e for e in found if e.get("kind") == "MessageEvent" and e.get("source") == "user"), {})
+    instruction = source.get("instruction")
     task = content_text(obj(first.get("llm_message")).get("content")) or instruction
-    session = Session(format, source.get("session"), source.get("instance_id"), content_hash([task, found[:1]]), started=started)
-    if len(found) < len(events):
-        session.warn("events that are no object", len(events) - len(found))
-    llm = obj(obj(state.get("agent")).get("llm")) or obj(obj(source.get("metadata")).get("llm"))
-    reader = _Reader(session, text(llm.get("model")))
-    about = {k: v for k, v in {**source, **without(state, "id", "agent", "stats")}.items() if v is not None}
-    metadata = {"source": about}
-    session.add(Start(task=task, agent="openhands", model=reader.model, metadata=metadata, source_time=started))
-    if not first and isinstance(instruction, str):
+    session = Session(format, *(key or [source.get("session"), content_hash(found[:1])]), started=started)
+    if len(found) < len(history):
+        session.warn("events that are no object", len(history) - len(found))
+    llm = obj(obj(source.get("agent")).get("llm")) or obj(obj(source.get("metadata")).get("llm"))
+    metadata = {"source": {k: v for k, v in source.items() if v is not None}}
+    model = text(llm.get("model"))
+    session.add(Start(task=task, agent="openhands", model=model, metadata=metadata, source_time=started))
+    reader = _Reader(session, model, found, _metrics(source, stats or {}))
+    if not first and isinstance(instruction, str):  # an evaluation's output leaves the task's own message out
         reader.history.append((None, {"role": "user", "content": instruction}))
+        reader.observed.append(instruction)
     for event in found:
         reader.event(event)
-    _finish(session, reader, state, source)
+    reader.end(source)
     return session
 
 
-def _finish(session: Session, reader: _Reader, state: dict[str, Any], source: dict[str, Any]) -> None:
-    stats = obj(state.get("stats"))
+def _metrics(source: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
+    """The agent's own metrics: those of the condenser and other services are apart."""
     services = obj(stats.get("service_to_metrics")) or obj(stats.get("usage_to_metrics"))
-    default = obj(services.get("default")) or obj(services.get("agent"))
-    used = obj(default.get("accumulated_token_usage")) or obj(obj(source.get("metrics")).get("accumulated_token_usage"))
-    metrics: dict[str, Any] = {
-        "prompt_tokens": integer(used.get("prompt_tokens")),
-        "completion_tokens": integer(used.get("completion_tokens")),
-        "cost": number(default.get("accumulated_cost")),
-        "agent_status": state.get("agent_status") or state.get("execution_status"),
-    }
-    metrics = {k: v for k, v in metrics.items() if v is not None}
-    status = _ENDED.get(str(metrics.get("agent_status")))
-    if status is None and reader.answer is not None:
-        status = "completed"
-    if status is None and (source.get("error") or "instruction" in source):
-        status = "failed" if source.get("error") else "truncated"
-    if status is not None:
-        session.add(End(status=status, answer=reader.answer, error=source.get("error"), metrics=metrics))
-    elif metrics:
-        session.add(Note(name="metrics", data=metrics))
+    return obj(services.get("default")) or obj(services.get("agent")) or obj(source.get("metrics"))
 
 
 class _Reader:
-    def __init__(self, session: Session, model: str | None) -> None:
+    def __init__(self, session: Session, model: str | None, events: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
         self.session = session
         self.model = model
+        self.metrics = metrics
+        self.usages = {e["response_id"]: e for e in dicts(metrics.get("token_usages")) if text(e.get("response_id"))}
+        self.latencies = {e["response_id"]: e for e in dicts(metrics.get("response_latencies")) if text(e.get("response_id"))}
+        self.replies = _replies(events)
+        #: The conversation, each message with the event that it came of.
         self.history: list[tuple[str | None, Any]] = []
         self.tools: list[Any] = []
         self.calls: dict[str, LLMCall] = {}
-        self.messages: dict[str, dict[str, Any]] = {}
+        self.last_call: LLMCall | None = None
         self.actions: dict[str, Action] = {}
         self.observed: list[Any] = []
         self.step = -1
         self.answer: Any = None
+        self.finished = False
+        self.failure: Any = None
+        self.state: str | None = None
 
     def event(self, event: dict[str, Any]) -> None:
         kind = event.get("kind")
         when = parse_time(event.get("timestamp"))
         if kind == "SystemPromptEvent":
             self.tools = items(event.get("tools"))
-            self.history.append((text(event.get("id")), {"role": "system", "content": [event.get("system_prompt")]}))
+            prompt = event.get("system_prompt")
+            said = content_text([prompt]) if isinstance(prompt, dict) else prompt
+            self.history.append((text(event.get("id")), {"role": "system", "content": said}))
+            dynamic = event.get("dynamic_context")
+            if dynamic:
+                said = content_text([dynamic]) if isinstance(dynamic, dict) else dynamic
+                self.history.append((text(event.get("id")), {"role": "user", "content": said}))
         elif kind == "MessageEvent":
-            message = without(obj(event.get("llm_message")), *_SWITCHES)
-            if event.get("source") == "agent":
-                self._call(event, message, when, None)
-            else:
-                self.observed.append(content_text(message.get("content")))
-                self.history.append((text(event.get("id")), message))
+            self._message(event, when)
         elif kind == "ActionEvent":
             self._action(event, when)
+        elif kind == "TokenEvent":
+            self._tokens(event, when)
         elif "action_id" in event or "tool_call_id" in event:
             self._observation(event, when)
         else:
             if kind == "Condensation":
-                gone = set(map(str, items(event.get("forgotten_event_ids"))))
-                self.history = [(i, m) for i, m in self.history if i not in gone]
-                if text(event.get("summary")):
-                    self.history.append((text(event.get("id")), {"role": "user", "content": event["summary"]}))
-            self.session.add(Note(name=str(kind), data=without(event, "timestamp", "kind"), source_time=when))
+                self._condense(event)
+            elif kind == "ConversationErrorEvent":
+                self.failure = event.get("detail") or event.get("code")
+            elif kind == "ConversationStateUpdateEvent" and event.get("key") in ("agent_status", "execution_status"):
+                self.state = text(event.get("value")) or self.state
+            self._note(str(kind), event, when)
 
-    def _call(self, event: dict[str, Any], message: dict[str, Any], when: int | None, step: int | None) -> LLMCall | None:
+    def _note(self, name: str, event: dict[str, Any], when: int | None) -> None:
+        step = self.step if self.step >= 0 else None
+        self.session.add(Note(name=name, step=step, data=without(event, "timestamp", "kind"), source_time=when))
+
+    def _message(self, event: dict[str, Any], when: int | None) -> None:
+        message = without(obj(event.get("llm_message")), *_SWITCHES)
+        added = items(event.get("extended_content"))
+        if added and isinstance(message.get("content"), list):
+            message["content"] = [*message["content"], *added]
+        if event.get("source") == "agent":
+            # no action: no step of its own, as the agent only speaks
+            call = self._call(event, message, when, None)
+            self.answer = content_text(message.get("content")) if call is not None else self.answer
+            self._critic(event, None)
+        else:
+            self.observed.append(content_text(message.get("content")))
+            self.history.append((text(event.get("id")), message))
+
+    def _call(self, event: dict[str, Any], message: dict[str, Any], when: int | None, step: int | None) -> LLMCall:
         id = text(event.get("llm_response_id"))
         if id is not None and id in self.calls:
-            asked = message.get("tool_calls") or []
-            held = self.messages[id]
-            held["tool_calls"] = [*(held.get("tool_calls") or []), *asked]
             return self.calls[id]
+        usage = self.usages.get(id or "") or {}
         request: dict[str, Any] = {"messages": [m for _, m in self.history]}
         if self.tools:
             request["tools"] = self.tools
-        reasoning = text(event.get("reasoning_content")) or text(message.get("reasoning_content"))
-        call = self.session.add(
+        self.last_call = call = self.session.add(
             LLMCall(
                 step=step,
                 source_time=when,
@@ -145,67 +170,163 @@ class _Reader:
                 model=self.model,
                 request=request,
                 response=message,
-                reasoning=reasoning,
+                reasoning=text(message.get("reasoning_content")),
+                usage=usage or None,
+                prompt_tokens=integer(usage.get("prompt_tokens")),
+                completion_tokens=integer(usage.get("completion_tokens")),
+                duration=nanoseconds(self.latencies.get(id or "", {}).get("latency")),
                 extra={"llm_response_id": id} if id else None,
             )
         )
-        # not the object of the response: more tool calls of the same reply may follow, and only then is it sent
-        self.history.append((text(event.get("id")), dict(message)))
+        self.history.append((text(event.get("id")), message))
         if id is not None:
             self.calls[id] = call
-            self.messages[id] = message
         return call
 
     def _action(self, event: dict[str, Any], when: int | None) -> None:
         self.step += 1
         seen, self.observed = self.observed, []
         self.session.add(StepStart(step=self.step, observation=seen[0] if len(seen) == 1 else seen or None, source_time=when))
-        asked = obj(event.get("tool_call"))
-        if "function" not in asked and asked:  # newer versions write it flat
-            asked = {"id": asked.get("id"), "type": "function", "function": without(asked, "id", "origin")}
-        message: dict[str, Any] = {"role": "assistant", "content": items(event.get("thought")), "tool_calls": [asked]}
-        known = text(event.get("llm_response_id")) in self.calls
-        call = self._call(event, message, when, self.step)
-        if known and self.history:  # a parallel call of the same reply: one message with all of them
-            position = max(i for i, (_, m) in enumerate(self.history) if m.get("role") == "assistant")
-            event_id, last = self.history[position]
-            self.history[position] = (event_id, {**last, "tool_calls": [*items(last.get("tool_calls")), asked]})
+        reply = self.replies.get(text(event.get("llm_response_id")) or "") or _reply([event])
+        call = self._call(event, reply, when, self.step)
+        asked = _tool_call(event)
         function = obj(asked.get("function"))
-        given = arguments(function.get("arguments")) if function else event.get("action")
-        action = self.session.add(
+        action = obj(event.get("action"))
+        given = arguments(function.get("arguments")) if function else without(action, "kind")
+        # `action` says the same as the call's arguments, parsed
+        parsed = {k: v for k, v in action.items() if v is not None and (k == "kind" or obj(given).get(k) != v)}
+        extra = {**({"action": parsed} if parsed else {}), **without(event, *_EVENT, *_THINKING)}
+        record = self.session.add(
             Action(
                 step=self.step,
-                source_time=when,
                 name=text(event.get("tool_name")) or str(function.get("name") or ""),
                 arguments=given,
-                llm_call=call.id if call else None,
+                llm_call=call.id,
                 tool_call_id=text(event.get("tool_call_id")),
-                extra={"action": event.get("action"), "security_risk": event.get("security_risk")},
+                extra={k: v for k, v in extra.items() if v is not None} or None,
+                source_time=when,
             )
         )
         for key in (text(event.get("id")), text(event.get("tool_call_id"))):
             if key:
-                self.actions[key] = action
-        if action.name == "finish":
-            self.answer = obj(event.get("action")).get("message") or obj(given).get("message")
+                self.actions[key] = record
+        if record.name == "finish" or action.get("kind") == "FinishAction":
+            self.finished = True
+            self.answer = action.get("message") or obj(given).get("message")
+        self._critic(event, self.step)
+
+    def _critic(self, event: dict[str, Any], step: int | None) -> None:
+        judged = obj(event.get("critic_result"))
+        if judged.get("score") is not None:
+            rationale = text(judged.get("message"))
+            self.session.add(
+                Reward(name="critic", value=score(judged["score"]), source="judge", step=step, weight=0, rationale=rationale)
+            )
 
     def _observation(self, event: dict[str, Any], when: int | None) -> None:
-        observation = event.get("observation", event.get("error"))
-        o = obj(observation)
-        content = o.get("content", o.get("output", observation))
-        code = integer(o.get("exit_code"))
-        failed = event.get("kind") == "AgentErrorEvent" or o.get("is_error") is True or o.get("error") not in (None, False, "")
-        ok = False if failed else code == 0 if code is not None and code != -1 else None
+        o = obj(event.get("observation"))
+        failure = event.get("error", event.get("rejection_reason"))
+        said = o.get("content", o.get("output", o.get("message", failure)))
+        code = integer(o.get("exit_code", None))
+        if code is None:
+            code = integer(obj(o.get("metadata")).get("exit_code"))
+        wrong = o.get("is_error") is True or o.get("error") not in (None, False, "")
+        ok: bool | None = None if code is None or code == -1 else code == 0
+        if failure is not None or wrong:
+            ok = False
         keys = (text(event.get("action_id")), text(event.get("tool_call_id")))
         action = next((self.actions[k] for k in keys if k in self.actions), None)
-        if action is not None:
-            took = when - action.source_time if when is not None and action.source_time is not None else -1
-            duration = took if took >= 0 else None
-            self.session.replace(action, result=observation, ok=ok, duration=duration)
+        if action is None:
+            self._note("result_without_call", event, when)
         else:
-            self.session.add(Note(name="result_without_call", data=without(event, "timestamp"), source_time=when))
-        id = text(event.get("tool_call_id"))
-        self.history.append((text(event.get("id")), {"role": "tool", "tool_call_id": id, "content": content}))
+            took = when - action.source_time if when is not None and action.source_time is not None else -1
+            known = o.get("error") if wrong and isinstance(o.get("error"), str) else None
+            rest = {k: v for k, v in o.items() if v is not None and v is not said}
+            self.session.replace(
+                action,
+                result=content_text(said) or (said if said is not None else event.get("observation")),
+                ok=ok,
+                error=failure if failure is not None else known,
+                duration=took if took >= 0 else None,
+                extra={**(action.extra or {}), "observation": rest} if rest else action.extra,
+            )
+        content = said if isinstance(said, (str, list)) else None
+        self.history.append(
+            (text(event.get("id")), {"role": "tool", "tool_call_id": text(event.get("tool_call_id")), "content": content})
+        )
+
+    def _condense(self, event: dict[str, Any]) -> None:
+        """The condenser forgot events, and put a summary of them into the conversation."""
+        gone = {i for i in items(event.get("forgotten_event_ids")) if isinstance(i, str)}
+        self.history = [(i, m) for i, m in self.history if i not in gone]
+        if text(event.get("summary")):
+            at = integer(event.get("summary_offset"))
+            place = len(self.history) if at is None or at < 0 else min(at, len(self.history))
+            self.history.insert(place, (text(event.get("id")), {"role": "user", "content": event["summary"]}))
+
+    def _tokens(self, event: dict[str, Any], when: int | None) -> None:
+        """The ids that the backend gave for the call before it."""
+        prompt, answer = event.get("prompt_token_ids"), event.get("response_token_ids")
+        call = self.last_call
+        if call is None or not _are_ids(prompt) or not _are_ids(answer):
+            self._note("TokenEvent", event, when)
+            return
+        self.session.replace(call, prompt_token_ids=prompt, tokens=[Tokens(token_ids=answer)])
+        self.last_call = None
+
+    def end(self, source: dict[str, Any]) -> None:
+        error = source.get("error") or self.failure
+        state = text(source.get("agent_status")) or text(source.get("execution_status")) or self.state
+        status = _ENDED.get(state or "")
+        if status is None:
+            if self.finished:
+                status = "completed"
+            elif source.get("error"):
+                status = "failed"
+            elif "instruction" in source:  # a line of results is a finished artefact
+                status = "truncated"
+        used = obj(self.metrics.get("accumulated_token_usage"))
+        metrics = {
+            "prompt_tokens": integer(used.get("prompt_tokens")),
+            "completion_tokens": integer(used.get("completion_tokens")),
+            "cost": number(self.metrics.get("accumulated_cost")),
+            "accumulated_token_usage": used or None,
+            "agent_status": state,
+        }
+        metrics = {k: v for k, v in metrics.items() if v is not None}
+        if status is not None:
+            self.session.add(End(status=status, answer=self.answer, error=error, metrics=metrics))
+        elif used:  # it may go on: its totals so far stand at its start
+            start = self.session.records[0]
+            assert isinstance(start, Start)
+            start.metadata["source"]["totals"] = metrics
 
 
-_SWITCHES = ("cache_enabled", "vision_enabled", "function_calling_enabled", "force_string_serializer")
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(i) is int and 0 <= i < 2**31 for i in value)
+
+
+def _tool_call(event: dict[str, Any]) -> dict[str, Any]:
+    """The tool call in OpenAI's shape; newer versions write it flat."""
+    asked = obj(event.get("tool_call"))
+    if asked and "function" not in asked:
+        return {"id": asked.get("id"), "type": "function", "function": without(asked, "id", "origin", "type")}
+    return without(asked, "index")
+
+
+def _reply(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The model's message that these action events came of: thought and thinking stand in the first."""
+    first = events[0]
+    thought = next((t for e in events if (t := items(e.get("thought")))), [])
+    message: dict[str, Any] = {"role": "assistant", "content": thought, "tool_calls": [_tool_call(e) for e in events]}
+    return message | {k: first[k] for k in _THINKING if first.get(k)}
+
+
+def _replies(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The message of each response id."""
+    together: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        id = text(event.get("llm_response_id"))
+        if event.get("kind") == "ActionEvent" and id is not None:
+            together.setdefault(id, []).append(event)
+    return {id: _reply(found) for id, found in together.items()}

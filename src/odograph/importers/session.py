@@ -76,11 +76,9 @@ class Session:
 
     def replace(self, record: AnyRecord, **changes: Any) -> None:
         """Changes a record that was added: what a later line says of it."""
-        for index in range(len(self.records) - 1, -1, -1):
-            if self.records[index].id == record.id:
-                self.records[index] = msgspec.structs.replace(self.records[index], **changes)
-                return
-        raise KeyError(record.id)
+        if record.seq >= len(self.records) or self.records[record.seq].id != record.id:
+            raise KeyError(record.id)
+        self.records[record.seq] = msgspec.structs.replace(self.records[record.seq], **changes)
 
     def warn(self, what: str, count: int = 1) -> None:
         """Counts something of the source that is not in the records, or was damaged."""

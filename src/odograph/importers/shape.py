@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec import loads
+from ..codec import loads, tagged
 from ..errors import InvalidInput
 
 
@@ -29,10 +29,10 @@ def text(value: Any) -> str | None:
 
 
 def integer(value: Any) -> int | None:
-    """A whole number, else None; True is no number."""
+    """A whole number of at most 64 bits, else None; True is no number."""
     if type(value) is float and value.is_integer() and abs(value) < 2**53:
         return int(value)
-    return value if type(value) is int else None
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def number(value: Any) -> float | None:
@@ -43,6 +43,21 @@ def number(value: Any) -> float | None:
         return float(value) if value == value and abs(value) != float("inf") else None
     except OverflowError:
         return None
+
+
+def nanoseconds(seconds: Any) -> int | None:
+    """A duration given in seconds; None where it is none, or longer than a century."""
+    found = number(seconds)
+    return round(found * 1e9) if found is not None and 0 <= found < 4e9 else None
+
+
+def score(value: Any) -> Any:
+    """A reward's value: a float (True is 1.0), NaN and infinities tagged; None where it is no number."""
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) and number(value) is None:
+        return tagged("float", str(value))
+    return number(value)
 
 
 def arguments(value: Any) -> Any:

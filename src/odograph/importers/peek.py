@@ -1,0 +1,47 @@
+"""What keys a JSON file begins with, told from its first bytes alone: how importers recognise a format without parsing a file."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_TOKEN = re.compile(rb'[^"{}\[\],:]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\],:]))', re.DOTALL)
+
+
+@lru_cache(maxsize=8)
+def keys(head: bytes) -> tuple[str, frozenset[str]]:
+    """The root's bracket (`{`, `[` or nothing) and the keys of its first object, two levels deep as `key` and `key.inner`.
+
+    Lists are looked through: `messages.role` says that an object in the list `messages` has a `role`. Of a list at the root,
+    and of JSON lines, the first object counts.
+    """
+    found: set[str] = set()
+    root = ""
+    open_brackets: list[bytes] = []
+    path: list[str] = []  # the key that each open object is at
+    last = b""
+    position = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    while match := _TOKEN.match(head, position):
+        position = match.end()
+        string, mark = match.groups()
+        if string is not None:
+            last = string
+            continue
+        if mark == b":" and path and len(path) <= 2 and open_brackets[-1] == b"{":
+            path[-1] = last[1:-1].decode("utf-8", "replace")
+            found.add(".".join(path))
+        elif mark in b"{[":
+            root = root or mark.decode()
+            open_brackets.append(mark)
+            if mark == b"{":
+                path.append("")
+        elif mark in b"}]":
+            if not open_brackets:
+                break
+            if open_brackets.pop() == b"{":
+                path.pop()
+                if not path:  # the first object ends here
+                    break
+            if not open_brackets:
+                break
+    return root, frozenset(found)
