@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from .codec import encode, encode_message, put, record_to_dict, tagged
+from .codec import DAMAGE, encode, encode_message, put, record_to_dict, tagged
 from .types import AnyRecord, LLMCall, Packed
 
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.
@@ -321,9 +321,12 @@ class Streams:
         if type(item) is _Same:
             item = self._item(writer, stream, int(item))
         elif type(item) is msgspec.Raw:
-            item = msgspec.json.decode(item)
+            try:
+                item = msgspec.json.decode(item)
+            except DAMAGE:
+                item = self
             self._items[key] = item
-        elif item is self:
+        if item is self:
             self.missing.append(key)
             return tagged("missing", f"message {n} of stream {stream} in journal {writer}")
         return item

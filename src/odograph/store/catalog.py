@@ -410,6 +410,12 @@ class _Batch:
         self._damages: list[tuple[str, int, str]] = []
 
     def add(self, start: int, stop: int, line: bytes) -> None:
+        if not line.isascii():  # the decoder looks into no field that it skips
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                self._damages.append((self._file.name, start, str(error)))
+                return
         if line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
             try:
                 head = _head(line)
