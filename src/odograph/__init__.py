@@ -8,6 +8,7 @@ from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
 from .capture.wrap import wrap
 from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, StoreError
+from .quality import Finding, Report, validate
 from .trajectory import Call, Trajectory
 from .types import VERSION, Fork, Kept, Literal, Span
 
@@ -16,6 +17,7 @@ __version__ = VERSION
 __all__ = [
     "Call",
     "CallRef",
+    "Finding",
     "Fork",
     "ImportReport",
     "InvalidInput",
@@ -25,6 +27,7 @@ __all__ = [
     "NewerStore",
     "NotFound",
     "OdographError",
+    "Report",
     "Run",
     "Scope",
     "Span",
@@ -39,6 +42,7 @@ __all__ = [
     "log_context",
     "log_llm_call",
     "open",
+    "validate",
     "wrap",
     "wrap_action",
 ]

@@ -10,13 +10,20 @@ import argparse
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import OdographError
 from ..types import VERSION
 
 #: The commands, in the order of the help.
 COMMANDS: tuple[str, ...] = ("demo", "import", "ls", "show", "search", "tail", "validate", "export", "stats", "doctor")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong call is answered in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def module(command: str) -> Any:
@@ -26,7 +33,7 @@ def module(command: str) -> Any:
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser of the program; of one command's arguments alone where `only` names it, which is quicker."""
-    top = argparse.ArgumentParser(prog="odograph", description="The system of record for the trajectories of LLM agents.")
+    top = _Parser(prog="odograph", description="The system of record for the trajectories of LLM agents.")
     top.add_argument("--version", action="version", version=f"odograph {VERSION}")
     top.add_argument("--store", metavar="DIR", help="the store; else $ODOGRAPH_STORE, else ./odograph")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
@@ -51,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         wants_help = not arguments or arguments[0] in ("-h", "--help")
         parsed = parser(None if wants_help or command is None else command).parse_args(arguments or ["--help"])
         if parsed.command is None:
-            parser().print_usage(sys.stderr)
+            print(f"odograph: a command was expected; there are: {', '.join(COMMANDS)}", file=sys.stderr)
             return 2
         return int(module(parsed.command).run(parsed))
     except SystemExit as stop:

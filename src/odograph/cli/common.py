@@ -42,12 +42,22 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--since", metavar="TIME", help="started at or after an ISO time, or within a length such as 7d")
     group.add_argument("--until", metavar="TIME", help="started before an ISO time")
     group.add_argument("--text", metavar="WORDS", help="in which all the words occur")
+    group.add_argument("--where", action="append", default=[], metavar="FILTER=VALUE", help="any of these filters, for scripts")
     group.add_argument("-n", "--limit", type=int, metavar="N", help="the first N only")
 
 
 def filters_of(args: argparse.Namespace) -> dict[str, Any]:
     """The filters that were given."""
     found = {name: value for name in _FILTERS if (value := getattr(args, name, None)) is not None}
+    for given in args.where:
+        name, _, value = given.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in (*_FILTERS, "time_range"):
+            raise InvalidInput(f"no filter {name!r}; there are: {', '.join((*_FILTERS, 'time_range'))}")
+        try:
+            found[name] = int(value) if name == "limit" else float(value) if name.endswith("_reward") else value
+        except ValueError:
+            raise InvalidInput(f"{name} is a number, not {value!r}") from None
     since, until = args.since, args.until
     if since is not None and since[:1].isdigit() and since[-1:].isalpha() and "T" not in since and "-" not in since:
         if until is not None:

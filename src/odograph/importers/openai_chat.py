@@ -19,7 +19,7 @@ from .shape import content_text, dicts, items, obj, text, without
 from .transcript import Transcript
 
 NAME = "openai-chat"
-_ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 def recognise(path: Path, head: bytes) -> bool:

@@ -1,0 +1,305 @@
+"""The program, run as users and scripts run it: in processes, pipes and a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.cli import COMMANDS, parser
+
+ROOT = Path(__file__).parent.parent.parent
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x9b\u202egnp.exe\x00\r日本語テキスト" * 3
+
+
+def run(*args: str, store: Path | None = None, check: int | None = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "odograph", *(["--store", str(store)] if store else []), *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
+    assert "Traceback" not in done.stderr, done.stderr
+    if check is not None:
+        assert done.returncode == check, (done.returncode, done.stderr, done.stdout)
+    return done
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A store with three sessions, the last of them hostile."""
+    with odograph.open(tmp_path / "store") as store:
+        for n in range(3):
+            text = HOSTILE if n == 2 else f"question {n}"
+            with (
+                store.record(task=text, agent=f"agent-{n}", model="m", group="g", tags=[f"t{n}"]) as record,
+                record.step(text) as step,
+            ):
+                step.context("kb", text, purpose="why")
+                call = step.llm_call(
+                    model="m",
+                    messages=[{"role": "user", "content": text}],
+                    response=text,
+                    usage={"prompt_tokens": 5, "completion_tokens": 2},
+                    reasoning=text,
+                )
+                step.action(text, {"a": text}, text, ok=True, llm_call=call)
+                step.edit(call).rewrite(text, reason=text)
+                step.reward(n / 2, rationale=text)
+    return tmp_path / "store"
+
+
+def test_ls_and_the_contract_of_its_json(filled: Path) -> None:
+    """`ls --json` prints an object a line with the keys that scripts rely on; the table shows the same; filters narrow both."""
+    rows = [json.loads(line) for line in run("ls", "--json", store=filled).stdout.splitlines()]
+    keys = ["id", "task", "agent", "model", "status", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens", "reward", "started", "duration", "group", "tags"]
+    assert [list(r) for r in rows] == [keys] * 3
+    assert (rows[1]["agent"], rows[1]["reward"], rows[1]["prompt_tokens"], rows[1]["status"], rows[1]["tags"]) == (
+        "agent-1",
+        0.5,
+        5,
+        "completed",
+        ["t1"],
+    )
+    assert re.match(r"\d{4}-\d\d-\d\dT", rows[0]["started"])
+    assert rows[0]["id"][-8:] in run("ls", store=filled).stdout
+    assert len(run("ls", "--agent", "agent-1", "--json", store=filled).stdout.splitlines()) == 1
+    assert len(run("ls", "--min-reward", "0.5", "--since", "1h", "--json", store=filled).stdout.splitlines()) == 2
+    assert (
+        len(run("ls", "--where", "agent=agent-1", "--where", "min-reward=0.5", "--json", store=filled).stdout.splitlines()) == 1
+    )
+    assert run("ls", "--until", "2020-01-01", "--json", store=filled).stdout == ""
+
+
+def test_show_reads_like_a_session_and_json_is_lossless(filled: Path) -> None:
+    """`show` names what was observed, read, asked, answered, done and earned; `--json` gives the whole back."""
+    first = json.loads(run("ls", "--json", store=filled).stdout.splitlines()[0])
+    text = run("show", first["id"][-8:], store=filled).stdout
+    for part in (
+        "question 0",
+        "step 0",
+        "observed",
+        "read kb",
+        "(why)",
+        "user",
+        "thinking",
+        "assistant",
+        "do question 0",
+        "result",
+        "reward reward 0",
+        "edit",
+        "completed",
+    ):
+        assert part in text
+    whole = json.loads(run("show", first["id"], "--json", store=filled).stdout)
+    with odograph.open(filled) as store:
+        assert whole == json.loads(json.dumps(store.trajectory(first["id"]).to_dict()))
+
+
+def test_what_agents_wrote_cannot_drive_the_terminal(filled: Path) -> None:
+    """No escape sequence, control character or direction override of content reaches stdout of any command for people."""
+    ids = [json.loads(line)["id"] for line in run("ls", "--json", store=filled).stdout.splitlines()]
+    for args in (
+        ["ls"],
+        ["show", ids[2]],
+        ["show", "--full", ids[2]],
+        ["search", "red"],
+        ["tail"],
+        ["validate"],
+        ["stats", "--by", "agent"],
+        ["doctor"],
+    ):
+        out = run(*args, store=filled, check=None).stdout
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", out), args
+
+
+def test_search_tail_stats_doctor(filled: Path) -> None:
+    """The other reading commands, for people and as JSON."""
+    hits = [json.loads(line) for line in run("search", "question", "1", "--json", store=filled).stdout.splitlines()]
+    assert hits
+    assert all(set(h) == {"trajectory", "kind", "step", "snippet"} and "question 1" in h["snippet"] for h in hits)
+    last = [json.loads(line) for line in run("tail", "-n", "3", "--json", store=filled).stdout.splitlines()]
+    assert [r["kind"] for r in last] == ["edit", "reward", "end"]
+    stats = json.loads(run("stats", "--by", "agent", "--json", store=filled).stdout)
+    assert (stats["trajectories"], stats["reward_mean"], stats["reward_max"], len(stats["parts"])) == (3, 0.5, 1.0, 3)
+    doctor = json.loads(run("doctor", "--json", store=filled).stdout)
+    assert (doctor["trajectories"], doctor["damages"], doctor["unterminated"]) == (3, [], 0)
+    (file,) = (filled / "journal").glob("*")
+    with file.open("ab") as out:
+        out.write(b"garbage\n")
+    assert "garbage" not in run("doctor", store=filled, check=1).stdout
+    assert "damaged: " in run("doctor", store=filled, check=1).stdout
+
+
+def test_validate_and_its_exit_status(filled: Path, tmp_path: Path) -> None:
+    """Exit 0 where there are warnings only, 1 on errors; the JSON has the contract's shape; a code can be left out."""
+    report = json.loads(run("validate", "--json", store=filled).stdout)
+    assert report["valid"] is True
+    with odograph.open(filled) as store:
+        bad = store.add({"task": "x", "steps": [{"index": 3, "rewards": [{"value": 1}]}]})
+    report = json.loads(run("validate", "--json", store=filled, check=1).stdout)
+    (finding,) = [f for f in report["findings"] if f["code"] == "step_order"]
+    assert finding == {
+        "code": "step_order",
+        "severity": "error",
+        "path": "steps[0].record",
+        "message": finding["message"],
+        "trajectory": bad,
+    }
+    run("validate", "--ignore", "step_order", store=filled)
+    assert "step_order" in run("validate", bad[-8:], store=filled, check=1).stdout
+    assert "no check 'xyz'; there are: " in run("validate", "--ignore", "xyz", store=filled, check=1).stderr
+
+
+def test_import_and_export(filled: Path, tmp_path: Path) -> None:
+    """What `export` writes `import` reads; the reports have the contract's shape; files that are no session are named."""
+    manifest = json.loads(run("export", "--to", "jsonl", "-o", str(tmp_path / "out"), "--json", store=filled).stdout)
+    assert manifest["trajectories"] == {"in": 3, "out": 3}
+    (tmp_path / "out" / "notes.txt").write_text("hello")
+    done = run("import", str(tmp_path / "out"), "--json", store=tmp_path / "new")
+    report = json.loads(done.stdout)
+    assert (report["imported"], report["skipped"], report["failed"]) == (3, 0, [])
+    assert all(set(t) == {"id", "source", "format"} for t in report["trajectories"])
+    assert any(u.endswith("notes.txt") for u in report["unrecognised"])
+    again = run("import", str(tmp_path / "out"), store=tmp_path / "new")
+    assert "0 imported, 3 there already" in again.stdout
+    assert "notes.txt: no session of a known format" in again.stderr
+    failed = json.loads(run("import", str(tmp_path / "out" / "notes.txt"), "--json", store=tmp_path / "new", check=1).stdout)
+    assert failed["failed"][0]["error"].startswith("no session of a known format; there are: odograph, claude-code")
+    assert (
+        "3 rows" in run("export", "--to", "hf", "-o", str(tmp_path / "hf"), "--split", "train=0.5,test=0.5", store=filled).stdout
+    )
+
+
+def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
+    """Whatever a user gets wrong: one sentence on stderr that says what exists, exit status 1 or 2, and nothing is made."""
+    missing = tmp_path / "missing"
+    for args, status, says in (
+        (["ls"], 1, "no store at"),
+        (["show", "x"], 1, "no store at"),
+    ):
+        assert says in run(*args, store=missing, check=status).stderr
+    assert not missing.exists()
+    for args, status, says in (
+        (["show", "zzz"], 1, "no trajectory 'zzz' among the 3 of this store"),
+        (["ls", "--status", "done"], 1, "no status 'done'; there are: completed"),
+        (["ls", "--since", "yesterday"], 1, "'yesterday' is no time"),
+        (["export", "--to", "xyz", "-o", "o"], 1, "no exporter named 'xyz'; there are: hf"),
+        (["export", "--to", "hf", "-o", "o", "--split", "a"], 1, "--split is written train=0.9,test=0.1; found 'a'"),
+        (["import", str(tmp_path / "nowhere")], 1, "no file or folder"),
+        (["import", str(filled), "--format", "xyz"], 1, "no importer named 'xyz'; there are: odograph"),
+        (["search", '""'], 1, "a search needs at least one word"),
+        (["ls", "--where", "colour=red"], 1, "no filter 'colour'; there are: group"),
+        (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
+        (["ls", "--limit", "many"], 2, "invalid int value"),
+        ([], 2, "a command was expected; there are: demo, import, ls"),
+    ):
+        done = run(*args, store=filled, check=status, cwd=tmp_path)
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) <= 1
+    (tmp_path / "file").write_text("x")
+    assert "no store at" in run("ls", store=tmp_path / "file", check=1).stderr
+    assert "is a file; a store is a folder" in run("import", str(filled), store=tmp_path / "file", check=1).stderr
+
+
+def test_a_store_of_a_newer_version(filled: Path) -> None:
+    """A store that a later Odograph wrote is refused with a sentence that says which version it has."""
+    (file,) = (filled / "journal").glob("*")
+    file.write_bytes(file.read_bytes().replace(b'"schema_version":1', b'"schema_version":7', 1))
+    assert "has schema version 7; this odograph reads up to 1: install a newer one" in run("ls", store=filled, check=1).stderr
+
+
+def test_pipes_that_close_are_silent(filled: Path) -> None:
+    """`odograph ... | head -1` prints a line and no complaint."""
+    with odograph.open(filled) as store:
+        with store.record(task="big") as record:
+            for _ in range(200):
+                record.step("x" * 2000).note("y" * 2000)
+    command = f"{sys.executable} -m odograph --store {filled} show {record.id} --json | head -c 100"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith('{"id"')
+    assert done.stderr == ""
+
+
+def test_tail_follows_another_process(filled: Path) -> None:
+    """`tail -f` shows what another process records, as it records it, and ends quietly with Ctrl-C."""
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "odograph", "--store", str(filled), "tail", "-f", "-n", "1", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert tail.stdout
+    assert tail.stderr
+    assert json.loads(tail.stdout.readline())["kind"] == "end"
+    with odograph.open(filled) as store, store.record(task="live") as record:
+        record.note("now")
+        assert json.loads(tail.stdout.readline())["task"] == "live"
+        assert json.loads(tail.stdout.readline())["data"] == "now"
+    tail.send_signal(signal.SIGINT)
+    assert tail.wait(timeout=10) == 0
+    assert tail.stderr.read() == ""
+    tail.stdout.close()
+    tail.stderr.close()
+
+
+def on_a_terminal(args: list[str], **env: str) -> str:
+    """What a command prints to a terminal of 60 columns."""
+    import fcntl
+    import struct
+    import termios
+
+    pid, fd = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+        os.execvpe(sys.executable, [sys.executable, "-m", "odograph", *args], {**os.environ, "TERM": "xterm", **env})
+    out = b""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if select.select([fd], [], [], 0.2)[0]:
+            try:
+                data = os.read(fd, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            out += data
+    os.waitpid(pid, 0)
+    os.close(fd)
+    return out.decode()
+
+
+def test_colour_and_width_on_a_terminal(filled: Path) -> None:
+    """On a terminal there is colour, lines keep to its width, wide characters counted; NO_COLOR is obeyed."""
+    id = json.loads(run("ls", "--json", store=filled).stdout.splitlines()[2])["id"]
+    coloured = on_a_terminal(["--store", str(filled), "show", id], NO_COLOR="")
+    assert "\x1b[1m" in coloured
+    plain = on_a_terminal(["--store", str(filled), "show", id], NO_COLOR="1")
+    assert "\x1b[" not in plain
+
+
+def test_every_command_and_flag_is_documented() -> None:
+    """docs/cli.md names each command and each of its flags."""
+    text = (ROOT / "docs" / "cli.md").read_text()
+    top = parser()
+    commands = next(a for a in top._actions if a.dest == "command").choices
+    assert set(commands) == set(COMMANDS)  # type: ignore[arg-type]
+    for name, sub in commands.items():  # type: ignore[union-attr]
+        assert f"## {name}" in text, name
+        for action in sub._actions:
+            for flag in action.option_strings:
+                if flag.startswith("--") and flag not in ("--help",):
+                    assert f"`{flag}" in text, (name, flag)
+
+
+def test_it_starts_quickly_without_heavy_packages() -> None:
+    """`import odograph` loads no Arrow, DuckDB, Daft, SDK or web server, and no asyncio."""
+    code = "import sys, odograph; print([m for m in ('pyarrow', 'duckdb', 'daft', 'openai', 'anthropic', 'httpx', 'httpx2', 'asyncio', 'datasets', 'pandas', 'numpy', 'tqdm') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

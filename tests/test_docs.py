@@ -1,0 +1,67 @@
+"""The documentation is true: its snippets run, public names are named, links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import odograph
+from odograph.importers import NAMES as IMPORTERS
+from odograph.training.formats import NAMES as EXPORTERS
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+SNIPPETS = [
+    pytest.param(code, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+    if "for t in store.trajectories(group" not in code
+]
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_snippets_run(code: str, tmp_path: Path) -> None:
+    """Every Python snippet of the documentation runs as it stands."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ODOGRAPH_STORE": str(tmp_path / "s")},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the documentation has a file."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_public_names_are_complete_sorted_and_documented() -> None:
+    """`odograph.__all__` is what can be imported, in order, and the documentation speaks of each function in it."""
+    assert odograph.__all__ == sorted(odograph.__all__)
+    text = "".join(page.read_text() for page in PAGES)
+    for name in odograph.__all__:
+        assert getattr(odograph, name).__doc__, name
+        if name[0].islower():
+            assert f"{name}(" in text or f"odograph.{name}" in text, name
+
+
+def test_formats_are_documented() -> None:
+    """Each importer and exporter has its line."""
+    importing, exports = (ROOT / "docs/importing.md").read_text(), (ROOT / "docs/exports.md").read_text()
+    assert all(f"`{name}`" in importing for name in IMPORTERS)
+    assert all(f"`{name}`" in exports for name in EXPORTERS)
+
+
+def test_the_agents_page_is_short() -> None:
+    """AGENTS.md stays under 400 words."""
+    assert len((ROOT / "AGENTS.md").read_text().split()) < 400
