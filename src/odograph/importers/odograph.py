@@ -90,6 +90,7 @@ def _from_parquet(files: list[Path]) -> Iterator[tuple[str, bytes, int]]:
         meta = source.schema_arrow.metadata or {}
         version = int(meta.get(b"odograph_schema_version", SCHEMA_VERSION))
         check_version(version, file.name)
-        for batch in source.iter_batches(columns=["trajectory", "line"]):
+        batches: Any = source.iter_batches(columns=["trajectory", "line"])
+        for batch in batches:
             for trajectory, line in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                 yield trajectory, line.encode(), version
