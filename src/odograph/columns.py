@@ -1,13 +1,36 @@
-"""Arrow schemas, derived from the record types. Arrow is imported when one is asked for."""
+"""Tables of our own records: Arrow schemas, derived from types, and lines <-> rows. Arrow is imported when one is asked for.
+
+A record's row has what all records have as columns, the logprobs that were given beside an answer, and in `body` the JSON of
+all the rest: also of a field whose column can't hold it exactly (a number beyond 64 bits, a tagged text). So a row says
+what its line says, whatever was in it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from .errors import MissingExtra
-from .types import SCHEMA_VERSION, Record
+from .types import SCHEMA_VERSION, Record, Start
+
+_FIRST = ("trajectory", "seq", "time", "writer")  # the order of a trajectory
+_TEXT, _NUMBER = (str, str | None), (int, int | None)
+
+
+def _plain(of: type[Record], but: type[Record] | None = None) -> dict[str, type[str] | type[int]]:
+    """The fields of a record that are text or whole numbers; without those of `but`."""
+    known = but.__struct_fields__ if but else ()
+    found = {f.name: f.type for f in msgspec.structs.fields(of) if f.name not in known}
+    return {n: str if t in _TEXT else int for n, t in found.items() if t in _TEXT or t in _NUMBER}
+
+
+_BASE = _plain(Record)
+_BASE = {n: _BASE[n] for n in (*_FIRST, *_BASE)}
+_START = _plain(Start, Record)
+_BIG = 1 << 63
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def arrow() -> Any:
@@ -19,17 +42,118 @@ def arrow() -> Any:
     return pyarrow
 
 
-def lines_schema() -> Any:
-    """Our own lines: every plain field that all records have as a column, and the whole line as JSON."""
+def schema_of(columns: Mapping[str, Any]) -> Any:
+    """The Arrow schema of named columns: `str`, `int`, `float`, or an Arrow type where it is another."""
     pa = arrow()
-    kinds: dict[Any, Any] = {str: pa.string(), int: pa.int64(), str | None: pa.string(), int | None: pa.int64()}
-    fields = [pa.field("kind", pa.string())]
-    fields += [pa.field(f.name, kinds[f.type]) for f in msgspec.structs.fields(Record) if f.type in kinds]
-    fields.append(pa.field("line", pa.large_string()))
-    return pa.schema(fields, metadata={b"odograph_schema_version": str(SCHEMA_VERSION).encode()})
+    kinds: dict[Any, Any] = {str: pa.large_string(), int: pa.int64(), float: pa.float64()}
+    version = {b"odograph_schema_version": str(SCHEMA_VERSION).encode()}
+    return pa.schema([(n, kinds.get(t, t)) for n, t in columns.items()], metadata=version)
 
 
-def text_schema(*names: str, numbers: tuple[str, ...] = ()) -> Any:
-    """Columns of text, and then of numbers."""
-    pa = arrow()
-    return pa.schema([(n, pa.float64() if n in numbers else pa.large_string()) for n in (*names, *numbers)])
+def record_schema() -> Any:
+    """A row per record, in order."""
+    return schema_of({"kind": str, **_BASE, "logprobs": arrow().list_(arrow().float64()), "body": str})
+
+
+def message_schema() -> Any:
+    """A row per message that calls refer to (`n`: its number in the stream) or run of token ids (`n`: where it starts)."""
+    return schema_of(
+        {
+            "kind": str,
+            "trajectory": str,
+            "stream": int,
+            "n": int,
+            "hash": str,
+            "same": int,
+            "ids": arrow().list_(arrow().int32()),
+            "body": str,
+        }
+    )
+
+
+def trajectory_schema() -> Any:
+    """A row per trajectory, for lists and filters; the records hold all of it and more. Times: see `types`."""
+    about = {"id": str, "task": str, "agent": str, **_START, "tags": arrow().list_(arrow().large_string()), "metadata": str}
+    outcome = {"status": str, "reward": float, "answer": str, "started": int, "duration": float}
+    return schema_of({**about, **outcome, "steps": int, "llm_calls": int, "actions": int})
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a column of text or of whole numbers holds a value exactly."""
+    if type(value) is not kind:
+        return False
+    if isinstance(value, int):
+        return -_BIG <= value < _BIG
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def record_row(line: bytes) -> dict[str, Any]:
+    """The row of a record's line."""
+    rest = _raw(line)
+    row: dict[str, Any] = {"kind": msgspec.json.decode(rest.pop("kind")), "logprobs": None}
+    for name, kind in _BASE.items():
+        raw = rest.get(name)
+        value = None if raw is None else msgspec.json.decode(raw)
+        if raw is not None and fits(value, kind):
+            del rest[name]
+            row[name] = value
+        else:
+            row[name] = None
+    if row["kind"] == "llm_call" and "tokens" in rest:
+        tokens = msgspec.json.decode(rest["tokens"])
+        given = tokens[0].get("logprobs") if tokens else None
+        if given and all(p is None or type(p) is float for p in given):
+            row["logprobs"] = tokens[0].pop("logprobs")
+            rest["tokens"] = msgspec.Raw(msgspec.json.encode(tokens))
+    row["body"] = _joined(rest).decode()
+    return row
+
+
+def _joined(fields: Mapping[str, Any]) -> bytes:
+    return b"{" + b",".join([msgspec.json.encode(k) + b":" + bytes(raw) for k, raw in fields.items()]) + b"}"
+
+
+def record_line(row: Mapping[str, Any]) -> bytes:
+    """The line that a record's row was made of. Raises msgspec.DecodeError where its body is damaged."""
+    rest = _raw(row["body"])
+    if row["logprobs"] is not None:
+        tokens = msgspec.json.decode(rest["tokens"])
+        tokens[0]["logprobs"] = row["logprobs"]
+        rest["tokens"] = msgspec.Raw(msgspec.json.encode(tokens))
+    held = {n: msgspec.json.encode(row[n]) for n in ("kind", *_BASE) if row[n] is not None}
+    return _joined({**held, **rest})
+
+
+_ID_MOST = (1 << 31) - 1
+
+
+def message_row(line: bytes) -> dict[str, Any]:
+    """The row of a message's or token ids' line."""
+    raw = _raw(line)
+    row: dict[str, Any] = {"kind": None, "hash": None, "same": None, "ids": None, "body": None}
+    for name, value in raw.items():
+        if name == "body":
+            row["body"] = bytes(value).decode()
+        else:
+            row["n" if name == "start" else name] = msgspec.json.decode(value)
+    if row["ids"] is not None and max(row["ids"]) > _ID_MOST:
+        row["ids"], row["body"] = None, bytes(raw["ids"]).decode()
+    return row
+
+
+def message_line(row: Mapping[str, Any]) -> bytes:
+    """The line that a message's or token ids' row was made of."""
+    names = ("kind", "trajectory", "stream", "n", "hash", "same", "ids")
+    fields: dict[str, Any] = {n: msgspec.json.encode(row[n]) for n in names if row[n] is not None}
+    body = None if row["body"] is None else row["body"].encode()
+    if row["kind"] == "ids":
+        fields["start"] = fields.pop("n")
+        if body is not None:
+            fields["ids"] = body
+    elif body is not None:
+        fields["body"] = body
+    return _joined(fields)

@@ -1,96 +1,163 @@
-"""Our own exports, `jsonl` and `parquet`, back into records: with their ids, times and order, losslessly."""
+"""Our own exports, `jsonl` and `parquet`, back into records: with their ids, times, writers and order, losslessly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from ..codec import DAMAGE, check_version, loads
-from ..errors import InvalidInput, MissingExtra
-from ..store.lines import Header, complete_lines
-from ..types import SCHEMA_VERSION
-from .own import records_of_lines
+from ..columns import message_line, record_line
+from ..errors import InvalidInput, MissingExtra, NewerStore
+from ..packing import IdsLine, MessageLine, Streams
+from ..store.lines import decode
+from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 from .session import Session
 
 NAME = "odograph"
+_HEADER = b'{"kind":"odograph"'
+_JOURNAL = b'{"kind":"journal"'
+
+
+class _Line(NamedTuple):
+    """A line of a trajectory; `where` it stood, for what is said of it if it is damaged."""
+
+    trajectory: str
+    data: bytes
+    version: int
+    where: str
+
+
+class _Owner(msgspec.Struct):
+    trajectory: str
+
+
+_owner = msgspec.json.Decoder(_Owner).decode
 
 
 def recognise(path: Path, head: bytes) -> bool:
     """A `jsonl` export's header line; the folder of a `parquet` export."""
-    return bool(_parquet(path)) if path.is_dir() else head.startswith((b'{"kind":"odograph"', b'{"kind":"journal"'))
+    return bool(_files(path, "records")) if path.is_dir() else head.startswith((_HEADER, _JOURNAL))
 
 
-def _parquet(path: Path) -> list[Path]:
-    """The files of a `parquet` export, where a folder is one."""
+def _files(path: Path, table: str) -> list[Path]:
+    """The files of one table of a `parquet` export, where a folder is one."""
     try:
         manifest = loads((path / "manifest.json").read_bytes())
     except (OSError, InvalidInput):
         return []
-    if not isinstance(manifest, dict) or manifest.get("to") != "parquet":
+    if not isinstance(manifest, dict) or "odograph" not in manifest or manifest.get("to") != "parquet":
         return []
-    return sorted((path / "data").glob("*.parquet"))
+    return sorted((path / table).glob("*.parquet"))
 
 
 def read(path: Path) -> Iterator[Session]:
-    """A session per trajectory. Raises InvalidInput where a file is damaged or newer than this version."""
-    lines = _from_parquet(_parquet(path)) if path.is_dir() else _from_jsonl(path)
-    current: str | None = None
-    held: list[Any] = []
-    version = SCHEMA_VERSION
-    for trajectory, line, version in lines:
-        if current is not None and trajectory != current:
-            yield _session(held, version)
-            held = []
-        current = trajectory
-        held.append(line)
-    if held:
-        yield _session(held, version)
+    """A session per trajectory; a damaged line costs itself and is warned of. Raises InvalidInput where nothing can be used."""
+    bare = 0
+    for _, lines in groupby(_from_parquet(path) if path.is_dir() else _from_jsonl(path), key=lambda line: line.trajectory):
+        session = _session(lines)
+        if session.records:
+            yield session
+        else:
+            bare += 1
+    if bare:
+        raise InvalidInput(f"{bare} trajectories in {path.name} have no readable record")
 
 
-def _session(lines: list[bytes], version: int) -> Session:
+def _session(lines: Iterable[_Line]) -> Session:
     session = Session(NAME)
-    session.records = list(records_of_lines(lines, version))
-    if not session.records:
-        raise InvalidInput("a trajectory without a record")
-    session.id = session.records[0].trajectory
+    streams = Streams()
+    records: list[AnyRecord] = []
+    for line in lines:
+        try:
+            found = decode(line.data, "", line.version)
+        except (InvalidInput, *DAMAGE):
+            session.warn(f"a damaged line at {line.where}")
+            continue
+        if isinstance(found, (MessageLine, IdsLine)):
+            streams.add("", found)
+        elif found is not None:
+            records.append(found)
+    # only now: a call may stand before what it refers to, if the file was sorted
+    session.records = [streams.fill(r) if isinstance(r, LLMCall) else r for r in records]
+    if streams.missing:
+        session.warn("a message that a call refers to is missing", len(streams.missing))
+    if records:
+        session.id = records[0].trajectory
     return session
 
 
-def _from_jsonl(path: Path) -> Iterator[tuple[str, bytes, int]]:
+def _version(value: Any, where: str) -> int:
+    if type(value) is not int or value < 1:
+        raise InvalidInput(f"{where} has schema version {value!r}; a whole number from 1 was expected")
+    try:
+        check_version(value, where)
+    except NewerStore as error:  # this file alone can't be read; the store can
+        raise InvalidInput(str(error)) from None
+    return value
+
+
+def _from_jsonl(path: Path) -> Iterator[_Line]:
     version = SCHEMA_VERSION
-    for offset, line in complete_lines(path, 0):
-        if offset == 0:
-            header = loads(line)
-            version = header.get("schema_version", SCHEMA_VERSION) if isinstance(header, dict) else SCHEMA_VERSION
-            check_version(version, path.name)
-            if isinstance(header, dict) and header.get("kind") == str(Header.__struct_config__.tag):
+    owner, offset = "", 0
+    with path.open("rb") as file:
+        for line in file:
+            where, offset = f"byte {offset}", offset + len(line)
+            line = line.strip()
+            if line.startswith(_JOURNAL):
                 raise InvalidInput(
                     "a journal file of a store: import what `odograph export --to jsonl` writes, or copy the store"
                 )
-            continue
-        if not line:
-            continue
+            if line.startswith(_HEADER):  # the first line; or a later one, where files were put together
+                header = loads(line)
+                version = _version(header.get("schema_version") if isinstance(header, dict) else None, path.name)
+                continue
+            if not line:
+                continue
+            with suppress(*DAMAGE):  # then it is most likely of its neighbours' trajectory, which is told of the damage
+                owner = _owner(line).trajectory
+            yield _Line(owner, line, version, where)
+
+
+def _from_parquet(path: Path) -> Iterator[_Line]:
+    """Each trajectory's messages, then its records: both tables have the trajectories in the same order."""
+    messages = groupby(_rows(_files(path, "messages")), key=lambda row: row[0]["trajectory"])
+    waiting = next(messages, None)
+    for owner, records in groupby(_rows(_files(path, "records")), key=lambda row: row[0]["trajectory"]):
+        if waiting is not None and waiting[0] == owner:
+            yield from _lines(owner, waiting[1], message_line)
+            waiting = next(messages, None)
+        yield from _lines(owner, records, record_line)
+
+
+def _lines(owner: Any, rows: Iterable[tuple[dict[str, Any], int, str]], line_of: Any) -> Iterator[_Line]:
+    for row, version, where in rows:
         try:
-            value = loads(line)
-        except (InvalidInput, *DAMAGE):
-            raise InvalidInput(f"a damaged line at byte {offset} of {path.name}") from None
-        if not isinstance(value, dict) or not isinstance(value.get("trajectory"), str):
-            raise InvalidInput(f"a line without a trajectory at byte {offset} of {path.name}")
-        yield value["trajectory"], line, version
+            data = line_of(row)
+        except (*DAMAGE, LookupError, TypeError, AttributeError):
+            data = b""
+        yield _Line(str(owner), data, version, where)
 
 
-def _from_parquet(files: list[Path]) -> Iterator[tuple[str, bytes, int]]:
+def _rows(files: list[Path]) -> Iterator[tuple[dict[str, Any], int, str]]:
     try:
+        import pyarrow
         import pyarrow.parquet as parquet
     except ImportError:
         raise MissingExtra("reading Parquet", "lake") from None
     for file in files:
-        source = parquet.ParquetFile(file)
-        meta = source.schema_arrow.metadata or {}
-        version = int(meta.get(b"odograph_schema_version", SCHEMA_VERSION))
-        check_version(version, file.name)
-        batches: Any = source.iter_batches(columns=["trajectory", "line"])
-        for batch in batches:
-            for trajectory, line in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
-                yield trajectory, line.encode(), version
+        number = 0
+        try:
+            with parquet.ParquetFile(file) as source:
+                stated = (source.schema_arrow.metadata or {}).get(b"odograph_schema_version", b"")
+                version = _version(int(stated) if stated.isdigit() else None, file.name)
+                for batch in source.iter_batches(batch_size=1024):
+                    for row in batch.to_pylist():
+                        yield row, version, f"row {number} of {file.name}"
+                        number += 1
+        except pyarrow.ArrowException as error:
+            raise InvalidInput(f"{file.name} is damaged: {error}") from None

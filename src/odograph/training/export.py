@@ -1,4 +1,4 @@
-"""Trajectories -> files of a format, with a manifest. Streams: memory does not grow with what is exported.
+"""Trajectories -> a folder of files in a format, with a manifest. Streams: memory does not grow with what is exported.
 
 A folder is written beside its place and moved there when it is whole. Splits are by group, by a hash of the group's name and
 the seed: a trajectory stays in its split when others are added, and a task is never in two.
@@ -7,25 +7,34 @@ the seed: a trajectory stays in its split when others are added, and a task is n
 from __future__ import annotations
 
 import hashlib
+import inspect
+import math
+import re
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..clock import iso_time
-from ..codec import content_hash, encode
-from ..columns import arrow
-from ..errors import InvalidInput, StoreError
+from ..codec import content_hash, encode, loads
+from ..errors import InvalidInput, MissingExtra, OdographError, StoreError
 from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
-from .formats import Exporter, find
+from .files import Chunk, Documents, Lines, Tables
+from .formats import Exporter, WithSchema, find
+from .views import LeftOut
 
-_BATCH = 1000
-_SHARD_ROWS = 100_000
 MANIFEST = "manifest.json"
+_CARD = "README.md"
+_HOLD = 64 << 20  # bytes of one trajectory's rows that are kept until the last of them is seen to be sound
+_REASON, _REASONS, _EXAMPLES = 200, 1000, 100  # characters of a reason, different reasons, failures that are named
+_SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*", re.ASCII)  # what `datasets` takes as the name of a split
+
+Shares = list[tuple[str, float]]
+Files = Lines | Documents | Tables
 
 
 def export(
@@ -43,202 +52,231 @@ def export(
     """Writes `trajectories` to the folder `out` in the format named `to`; returns the manifest, which is written too.
 
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
-    says was asked for. `progress(n)` after each trajectory. Raises NotFound, InvalidInput, MissingExtra, StoreError.
+    says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own. An earlier export in `out` is
+    replaced; a folder with anything else in it is refused. Raises NotFound, InvalidInput, MissingExtra, StoreError.
     """
     exporter = find(to)
     kind = format or exporter.FILES[0]
     if kind not in exporter.FILES:
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
+    _check_options(exporter, to, options)
     shares = _shares(splits)
-    place = Path(out)
-    if place.exists() and not (place.is_dir() and (not any(place.iterdir()) or (place / MANIFEST).is_file())):
-        raise InvalidInput(f"{str(place)!r} is there already and is no export; name a folder that is new or empty")
+    place = Path(out).resolve()
+    _check_free(place, out)
+    schema = cast(WithSchema, exporter).schema(**options) if kind == "parquet" else None  # it may lack an extra
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    except OSError as error:
-        raise StoreError(f"{str(place)!r} can't be written: {error.strerror}") from error
-    try:
-        draft.chmod(0o755)
-        manifest = _write(trajectories, draft, exporter, kind, shares, seed, progress, options)
-        manifest = {
-            "to": to,
-            "format": kind,
-            "asked": asked or {},
-            "options": options,
-            "splits": splits,
-            "seed": seed,
-            **manifest,
-        }
-        if hasattr(exporter, "card"):
-            (draft / "README.md").write_text(exporter.card(manifest), encoding="utf-8")
-        (draft / MANIFEST).write_bytes(encode(manifest))
-        if place.exists():
-            shutil.rmtree(place)
-        draft.rename(place)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            draft.chmod(0o755)
+            made = _Export(draft, exporter, kind, schema, shares, seed, options)
+            for number, trajectory in enumerate(trajectories, 1):
+                made.take(trajectory)
+                if progress is not None:
+                    progress(number)
+            manifest = {
+                "to": to,
+                "format": kind,
+                "asked": asked or {},
+                "options": options,
+                "splits": splits,
+                "seed": seed,
+                **made.finish(),
+            }
+            card: Callable[[dict[str, Any]], str] | None = getattr(exporter, "card", None)
+            if card is not None:
+                (draft / _CARD).write_text(card(manifest), encoding="utf-8")
+            (draft / MANIFEST).write_bytes(encode(manifest) + b"\n")
+            _move(draft, place)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    except OdographError:
         raise
+    except OSError as error:
+        raise StoreError(f"{str(out)!r} can't be written: {error.strerror or error}") from error
     return manifest
 
 
-def _shares(splits: dict[str, float] | None) -> list[tuple[str, float]]:
-    """(name, upper end) of each split in [0, 1]."""
-    given = splits or {"train": 1.0}
-    if any(not isinstance(v, (int, float)) or v <= 0 for v in given.values()) or abs(sum(given.values()) - 1) > 1e-6:
-        raise InvalidInput(f"splits are shares above 0 that sum to 1, not {given}")
-    ends: list[tuple[str, float]] = []
-    for name, share in given.items():
-        if not name.replace("_", "").replace("-", "").isalnum():
-            raise InvalidInput(f"a split's name is letters, digits, - and _, not {name!r}")
-        ends.append((name, (ends[-1][1] if ends else 0.0) + share))
-    ends[-1] = (ends[-1][0], 2.0)
-    return ends
+class _Export:
+    """One export on its way: takes trajectories, and counts."""
 
+    def __init__(
+        self, folder: Path, exporter: Exporter, kind: str, schema: Any, shares: Shares, seed: int, options: dict[str, Any]
+    ) -> None:
+        (folder / "data").mkdir()
+        header = getattr(exporter, "HEADER", None)
+        self._folder = folder
+        self._exporter = exporter
+        self._shares = shares
+        self._seed = seed
+        self._options = options
+        self._files: dict[str, Files] = {
+            split: Tables(folder, split, schema)
+            if kind == "parquet"
+            else Documents(folder, split)
+            if kind == "json"
+            else Lines(folder, split, header)
+            for split, _ in shares
+        }
+        self._in = 0
+        self._out = dict.fromkeys(self._files, 0)
+        self._rows = dict.fromkeys(self._files, 0)
+        self._tables: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._failed: list[dict[str, str]] = []
 
-def split_of(trajectory: Trajectory, shares: list[tuple[str, float]], seed: int) -> str:
-    """The split of a trajectory: that of its group, or of its task where it has none."""
-    key = (
-        trajectory.group
-        if trajectory.group is not None
-        else content_hash(trajectory.task)
-        if trajectory.task is not None
-        else trajectory.id
-    )
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
-    return next(name for name, end in shares if position < end)
-
-
-def _write(
-    trajectories: Iterable[Trajectory],
-    folder: Path,
-    exporter: Exporter,
-    kind: str,
-    shares: list[tuple[str, float]],
-    seed: int,
-    progress: Callable[[int], None] | None,
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    (folder / "data").mkdir()
-    writers: dict[str, _Files] = {}
-    left_out: Counter[str] = Counter()
-    seen = used = rows = 0
-    for trajectory in trajectories:
-        seen += 1
-        split = split_of(trajectory, shares, seed)
-        writer = writers.get(split)
-        if writer is None:
-            writer = writers[split] = _Files(folder / "data", split, exporter, kind)
-        count = 0
+    def take(self, trajectory: Trajectory) -> None:
+        """Writes the rows of one trajectory: all of them, or none and the reason."""
+        self._in += 1
+        split = split_of(trajectory, self._shares, self._seed)
+        files = self._files[split]
         reasons: Counter[str] = Counter()
 
-        def leave(reason: str, reasons: Counter[str] = reasons) -> None:
-            reasons[reason] += 1
+        def leave(reason: str) -> None:
+            reasons[" ".join(str(reason)[:_REASON].split())] += 1
 
+        held: list[Chunk] = []
+        size = rows = 0
         try:
-            for row in exporter.rows(trajectory, leave, **options):
-                writer.add(row, trajectory.id)
-                count += 1
-        except (OSError, TypeError, MemoryError):
+            for chunk in self._chunks(files, trajectory, leave):
+                rows += chunk.rows
+                size += chunk.size
+                held.append(chunk)
+                if size > _HOLD:
+                    held.clear()
+        except (MissingExtra, MemoryError):
             raise
         except Exception as error:  # one trajectory's content must not cost the others
-            reasons[f"an error: {type(error).__name__}: {error}"] += 1
-        left_out += reasons
-        used += count > 0
-        rows += count
-        if progress is not None:
-            progress(seen)
-    if not writers:
-        writers[shares[0][0]] = _Files(folder / "data", shares[0][0], exporter, kind)
-    names = [name for w in writers.values() for name in w.close()]
-    files = [_described(folder, p) for p in sorted(names)]
-    return {
-        "odograph": VERSION,
-        "schema_version": SCHEMA_VERSION,
-        "created": iso_time(time.time_ns()),
-        "trajectories": {"in": seen, "out": used},
-        "rows": rows,
-        "rows_by_split": {name: w.rows for name, w in writers.items()},
-        "left_out": dict(left_out.most_common()),
-        "files": files,
-    }
+            reasons.clear()
+            leave(f"an error: {type(error).__name__}: {error}")
+            if len(self._failed) < _EXAMPLES:
+                self._failed.append({"trajectory": trajectory.id, "error": next(iter(reasons))})
+            rows = 0
+        else:
+            again = self._chunks(files, trajectory, lambda reason: None) if size > _HOLD else held
+            for chunk in again:
+                files.write(chunk)
+                self._tables[chunk.table] += chunk.rows
+            if not rows and not reasons:
+                leave("nothing to export")
+        self._out[split] += rows > 0
+        self._rows[split] += rows
+        for reason, count in reasons.items():
+            known = reason in self._left_out or len(self._left_out) < _REASONS
+            self._left_out[reason if known else "other reasons"] += count
+
+    def _chunks(self, files: Files, trajectory: Trajectory, leave: LeftOut) -> Iterable[Chunk]:
+        return files.chunks(self._exporter.rows(trajectory, leave, **self._options), trajectory.id)
+
+    def finish(self) -> dict[str, Any]:
+        """The files, closed, and what the manifest says of them."""
+        empty = not any(self._rows.values())
+        paths = [p for number, f in enumerate(self._files.values()) for p in f.close(needed=empty and not number)]
+        if not any((self._folder / "data").iterdir()):
+            (self._folder / "data").rmdir()
+        files = [_described(self._folder, path) for path in sorted(paths)]
+        return {
+            "odograph": VERSION,
+            "schema_version": SCHEMA_VERSION,
+            "created": iso_time(time.time_ns()),
+            "trajectories": {"in": self._in, "out": sum(self._out.values())},
+            "trajectories_by_split": self._out,
+            "rows": sum(self._rows.values()),
+            "rows_by_split": self._rows,
+            **({"rows_by_table": dict(self._tables)} if "" not in self._tables and self._tables else {}),
+            "left_out": dict(self._left_out.most_common()),
+            "failed": self._failed,
+            "content_hash": content_hash([(f["path"], f["sha256"]) for f in files]),
+            "files": files,
+        }
 
 
 def _described(folder: Path, path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return {"path": str(path.relative_to(folder)), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
 
 
-class _Files:
-    """The files of one split, written as rows come."""
+def _check_options(exporter: Exporter, name: str, options: dict[str, Any]) -> None:
+    parameters = list(inspect.signature(exporter.rows).parameters.values())[2:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters]
+    for option in options:
+        if option not in known:
+            raise InvalidInput(f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}")
 
-    def __init__(self, folder: Path, split: str, exporter: Exporter, kind: str) -> None:
-        self._folder = folder
-        self._split = split
-        self._kind = kind
-        self._paths: list[Path] = []
-        self._rows: list[dict[str, Any]] = []
-        self._in_shard = 0
-        self._writer: Any = None
-        self._file: Any = None
-        self.rows = 0
-        if kind == "parquet":
-            self._schema = exporter.schema()
-        elif kind == "jsonl":
-            path = folder / f"{split}.jsonl"
-            self._paths.append(path)
-            self._file = path.open("wb")
-            header = getattr(exporter, "HEADER", None)
-            if header is not None:
-                self._file.write(encode(header) + b"\n")
 
-    def add(self, row: Any, trajectory: str) -> None:
-        if self._kind == "json":
-            path = self._folder / f"{self._split}-{trajectory}.json"
-            self._paths.append(path)
-            path.write_bytes(encode(row))
-            self.rows += 1
-            return
-        if self._kind == "jsonl":
-            self._file.write(row if isinstance(row, bytes) else encode(row) + b"\n")
-            self.rows += 1
-            return
-        self._rows.append(row)
-        self.rows += 1
-        if len(self._rows) >= _BATCH:
-            self._flush()
+# --- splits ---------------------------------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
-        pa = arrow()
-        import pyarrow.parquet as parquet
 
-        if self._writer is None:
-            if self._rows and set(self._rows[0]) != set(self._schema.names):
-                self._schema = pa.schema([f for f in self._schema if f.name in self._rows[0]], metadata=self._schema.metadata)
-            path = self._folder / f"{self._split}-{len(self._paths):05d}.parquet"
-            self._paths.append(path)
-            self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-        self._in_shard += len(self._rows)
-        self._rows = []
-        if self._in_shard >= _SHARD_ROWS:
-            self._writer.close()
-            self._writer = None
-            self._in_shard = 0
+def _shares(splits: dict[str, float] | None) -> Shares:
+    """(name, upper end) of each split in [0, 1]."""
+    given = splits or {"train": 1.0}
+    sound = all(isinstance(v, (int, float)) and math.isfinite(v) and v > 0 for v in given.values())
+    if not sound or abs(sum(given.values()) - 1) > 1e-6:
+        raise InvalidInput(f"splits are shares above 0 that sum to 1, not {given}")
+    ends: Shares = []
+    for name, share in given.items():
+        if not _SPLIT.fullmatch(name):
+            raise InvalidInput(f"a split's name is letters, digits and _, not {name!r}")
+        ends.append((name, (ends[-1][1] if ends else 0.0) + share))
+    ends[-1] = (ends[-1][0], 2.0)  # whatever the sum was rounded to
+    return ends
 
-    def close(self) -> list[Path]:
-        """The files, under the names that `datasets` expects: split-00000-of-00001."""
-        if self._file is not None:
-            self._file.close()
-        if self._kind == "parquet":
-            if self._rows or not self._paths:
-                self._flush()
-            if self._writer is not None:
-                self._writer.close()
-            total = len(self._paths)
-            self._paths = [p.rename(p.with_name(f"{p.stem}-of-{total:05d}.parquet")) for p in self._paths]
-        return self._paths
+
+def split_of(trajectory: Trajectory, shares: Shares, seed: int) -> str:
+    """The split of a trajectory: that of its group, else of its task, else its own."""
+    if trajectory.group is not None:
+        key: tuple[str, Any] = ("group", trajectory.group)
+    elif trajectory.task is not None:
+        key = ("task", trajectory.task)
+    else:
+        key = ("id", trajectory.id)
+    position = int(content_hash([seed, *key])[:16], 16) / 2**64
+    return next(name for name, end in shares if position < end)
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+def _check_free(place: Path, out: str | Path) -> None:
+    """Refuses a place where something is that an export would replace, but an earlier export and nothing else."""
+    if not place.exists():
+        return
+    foreign = f"{str(out)!r} is there already and is no export; name a folder that is new or empty"
+    if not place.is_dir():
+        raise InvalidInput(foreign)
+    if not any(place.iterdir()):
+        return
+    try:
+        manifest = loads((place / MANIFEST).read_bytes())
+    except (OSError, InvalidInput):
+        raise InvalidInput(foreign) from None
+    listed = manifest.get("files") if isinstance(manifest, dict) and "odograph" in manifest else None
+    if not isinstance(listed, list):
+        raise InvalidInput(foreign)
+    ours = {MANIFEST, _CARD, *(f.get("path") for f in listed if isinstance(f, dict))}
+    for path in place.rglob("*"):
+        name = path.relative_to(place).as_posix()
+        if not path.is_dir() and name not in ours:
+            raise InvalidInput(
+                f"{str(out)!r} is an export with something else in it: {name!r}; name a folder that is new or empty"
+            )
+
+
+def _move(draft: Path, place: Path) -> None:
+    """The finished folder to its place; what was there is gone only when the new one stands there."""
+    if not place.exists():
+        draft.rename(place)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    place.rename(old / "old")
+    try:
+        draft.rename(place)
+    except BaseException:
+        (old / "old").rename(place)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -6,52 +6,66 @@ model was sent. `context` and `metadata` are JSON strings, so that every row has
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ...clock import iso_time
 from ...codec import encode
-from ...columns import text_schema
+from ...columns import schema_of
 from ...dialects.openai_chat import text_of
+from ...errors import InvalidInput
 from ...trajectory import Call, Step, Trajectory
 from ...types import Context
+from ..views import policy_calls
 from . import LeftOut
 
 NAME = "hf"
 FILES = ("parquet", "jsonl")
+_COLUMNS = {
+    "prompt": (str, "what the model was sent"),
+    "response": (str, "what it answered"),
+    "reward": (float, "the trajectory's reward, or null"),
+    "context": (str, "JSON: what the agent had read in that step"),
+    "metadata": (str, "JSON: ids, agent, model, group, tags, step, status, times"),
+}
 
 
-def rows(trajectory: Trajectory, left_out: LeftOut, *, include_metadata: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
-    """A row for each call with purpose `act` that has an answer."""
+def rows(
+    trajectory: Trajectory, left_out: LeftOut, *, include_metadata: bool = True, license: str = "unknown"
+) -> Iterator[dict[str, Any]]:
+    """A row for each call with purpose `act` that has a prompt and an answer. `license` is for the dataset card."""
     steps: dict[str, Step] = {c.id: s for s in trajectory.steps for c in s.llm_calls}
-    count = 0
-    for call in trajectory.llm_calls:
-        if call.purpose != "act":
-            left_out(f"a call for {call.purpose}")
+    reward, shared = trajectory.reward, _about(trajectory)
+    for call in policy_calls(trajectory, left_out):
+        prompt = _prompt(call)
+        if not prompt:
+            left_out("a call whose prompt is not known")
             continue
-        if not call.choices:
-            left_out("a call without an answer" if call.error is None else "a call that failed")
-            continue
-        count += 1
+        for _ in call.choices[1:]:
+            left_out("a further answer to one prompt")
         step = steps.get(call.id)
-        read = step.contexts if step is not None else []
         row = {
-            "prompt": prompt_text(call.messages),
+            "prompt": prompt,
             "response": answer_text(call),
-            "context": encode([_context(c) for c in read]).decode(),
-            "metadata": encode(_about(trajectory, call, step)).decode() if include_metadata else None,
-            "reward": trajectory.reward,
+            "reward": reward,
+            "context": encode([_context(c) for c in step.contexts] if step else []).decode(),
         }
-        if not include_metadata:
-            del row["metadata"]
+        if include_metadata:
+            row["metadata"] = encode({**shared, **_about_call(trajectory, call, step)}).decode()
         yield row
-    if not count and not trajectory.llm_calls:
-        left_out("no call of a model")
 
 
-def schema() -> Any:
-    """The columns; `metadata` is left out where it was not asked for."""
-    return text_schema("prompt", "response", "context", "metadata", numbers=("reward",))
+def schema(*, include_metadata: bool = True, license: str = "unknown") -> Any:
+    """The columns."""
+    return schema_of({n: kind for n, (kind, _) in _COLUMNS.items() if include_metadata or n != "metadata"})
+
+
+def _prompt(call: Call) -> str:
+    if call.messages:
+        return prompt_text(call.messages)
+    given = call.request.get("prompt") if isinstance(call.request, dict) else None  # completions, not chat
+    return given if isinstance(given, str) else ""
 
 
 def prompt_text(messages: list[dict[str, Any]]) -> str:
@@ -89,56 +103,72 @@ def _context(context: Context) -> dict[str, Any]:
     return {"provider": context.provider, "query": context.query, "data": context.data, "purpose": context.purpose}
 
 
-def _about(trajectory: Trajectory, call: Call, step: Step | None) -> dict[str, Any]:
+def _about(trajectory: Trajectory) -> dict[str, Any]:
+    source = trajectory.metadata.get("source")
     return {
         "trajectory": trajectory.id,
-        "call": call.id,
-        "agent": call.agent or trajectory.agent,
-        "model": call.model,
         "group": trajectory.group,
         "tags": trajectory.tags,
-        "step": step.index if step is not None else None,
         "status": trajectory.status,
-        "time": iso_time(call.source_time if call.source_time is not None else call.record.time),
-        "source": trajectory.metadata.get("source", {}).get("format")
-        if isinstance(trajectory.metadata.get("source"), dict)
-        else None,
+        "started": iso_time(trajectory.started),
+        "source": source.get("format") if isinstance(source, dict) else None,
     }
+
+
+def _about_call(trajectory: Trajectory, call: Call, step: Step | None) -> dict[str, Any]:
+    return {
+        "call": call.id,
+        "agent": call.agent or trajectory.agent,
+        "model": call.model or trajectory.model,
+        "step": step.index if step else None,
+        "time": iso_time(call.source_time if call.source_time is not None else call.time),
+    }
+
+
+_LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
 def card(manifest: dict[str, Any]) -> str:
     """The dataset card: what is in it, where it came from, and how `datasets` finds the files."""
-    splits = manifest["rows_by_split"]
-    suffix = "parquet" if manifest["format"] == "parquet" else "jsonl"
-    files = "".join(
-        f"  - split: {name}\n    path: data/{name}{'-*' if suffix == 'parquet' else ''}.{suffix}\n" for name in splits
-    )
-    counts = "".join(f"| {name} | {rows} |\n" for name, rows in splits.items())
+    options: dict[str, Any] = manifest["options"]
+    license = options.get("license", "unknown")
+    if not isinstance(license, str) or not _LICENSE.fullmatch(license):
+        raise InvalidInput(f"a license is an identifier such as 'mit' or 'cc-by-4.0', not {license!r}")
+    parquet = manifest["format"] == "parquet"
+    columns = {n: c for n, c in _COLUMNS.items() if options.get("include_metadata", True) or n != "metadata"}
+    splits = {name: rows for name, rows in manifest["rows_by_split"].items() if rows or parquet}
+    text = "large_string" if parquet else "string"
+    features = "".join(f"  - name: {n}\n    dtype: {text if k is str else 'float64'}\n" for n, (k, _) in columns.items())
+    counted = "".join(f"  - name: {name}\n    num_examples: {rows}\n" for name, rows in splits.items())
+    files = "".join(f"  - split: {n}\n    path: data/{n}{'-*.parquet' if parquet else '.jsonl'}\n" for n in splits)
+    found = "".join(f"| {name} | {rows} |\n" for name, rows in manifest["rows_by_split"].items())
+    said = "".join(f"| {name} | {what} |\n" for name, (_, what) in columns.items())
     left = "".join(f"- {count} x {reason}\n" for reason, count in manifest["left_out"].items()) or "- nothing\n"
     return f"""---
-license: unknown
-configs:
+license: {license}
+dataset_info:
+  features:
+{features}  splits:
+{counted}configs:
 - config_name: default
   data_files:
 {files}---
 
 # Agent trajectories
 
-One row per call of the policy, exported by Odograph {manifest["odograph"]} on {manifest["created"]} from
-{manifest["trajectories"]["in"]} trajectories, of which {manifest["trajectories"]["out"]} gave rows.
+One row per call of the policy, exported by Odograph {manifest["odograph"]} (schema version {manifest["schema_version"]}) on
+{manifest["created"]} from {manifest["trajectories"]["in"]} trajectories, of which {manifest["trajectories"]["out"]} gave rows.
+`manifest.json` says what was asked for, and the hash of each file.
 
 | split | rows |
 |---|---|
-{counts}
+{found}
 | column | |
 |---|---|
-| prompt | what the model was sent |
-| response | what it answered |
-| context | JSON: what the agent had read in that step |
-| metadata | JSON: ids, agent, model, group, tags, step, status, time |
-| reward | the trajectory's reward, or null |
+{said}
+A prompt of a system and a user message is their texts with an empty line between; in a longer conversation a line with the
+`[role]` stands before each message. A tool call is a line `[tool call] name(arguments)`.
 
 Left out:
 
-{left}
-"""
+{left}"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ...packing import lines_of
 from ...trajectory import Trajectory
@@ -15,12 +14,10 @@ FILES = ("jsonl",)
 HEADER = {"kind": "odograph", "schema_version": SCHEMA_VERSION}
 
 
-def rows(trajectory: Trajectory, left_out: LeftOut, **options: Any) -> Iterator[bytes]:
+def rows(trajectory: Trajectory, left_out: LeftOut) -> Iterator[bytes]:
     """The trajectory's lines: messages and token ids before the call that needs them."""
+    if not trajectory.id:
+        left_out("a trajectory without an id: add it to a store first")
+        return
     for _, line in lines_of(trajectory.id, trajectory.complete_records()):
         yield line
-
-
-def schema() -> Any:
-    """There is none: lines are no table."""
-    raise TypeError("jsonl has no Arrow schema; export to parquet")

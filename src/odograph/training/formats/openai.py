@@ -1,146 +1,314 @@
 """OpenAI's fine-tuning rows: `messages` and `tools`, a row per conversation; `weight` 0 on what is not to be trained.
 
-Source: https://platform.openai.com/docs/guides/supervised-fine-tuning. A conversation is the last call whose prompt extends
-the ones before, with its answer; a call whose prompt does not extend them begins another row. An assistant message is
-trained in one row only, and only if the model generated it here.
+Source: https://platform.openai.com/docs/guides/supervised-fine-tuning and the API reference's `FineTuneChatRequestInput`.
+A call whose prompt is the conversation so far, its answer and something more continues that conversation; any other call
+begins a row. Each answer is trained in the row of its own call and in no other; an assistant message that came with a
+prompt has weight 0. The format has no place for reasoning.
 """
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from ...codec import encode
+from ... import dialects
+from ...codec import encode, loads
+from ...dialects import Choice
+from ...dialects.openai_chat import text_of
+from ...errors import InvalidInput
+from ...packing import LISTS
 from ...trajectory import Call, Trajectory
+from ..views import policy_calls
 from . import LeftOut
 
 NAME = "openai"
 FILES = ("jsonl",)
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+_Message = dict[str, Any]
+_SYSTEM = ("system", "instructions")  # where dialects other than chat have their system prompt
+_FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_EMPTY = "an answer without text or tool call"
+_NOT_TAKEN = "a choice that was not continued"
+
+
+def rows(trajectory: Trajectory, left_out: LeftOut) -> Iterator[dict[str, Any]]:
+    """The trajectory's conversations, each agent's own."""
+    current: dict[str | None, _Conversation] = {}
+    for call in policy_calls(trajectory, left_out):
+        agent = call.agent or trajectory.agent
+        conversation = current.get(agent)
+        if conversation is not None and conversation.goes_on(call):
+            continue
+        if _continues(call) is not None or not any(_parts(call)[1]):
+            left_out("a call whose prompt is not known")
+            continue
+        if conversation is not None:
+            yield from conversation.row(left_out)
+        current[agent] = _Conversation(call)
+    for conversation in current.values():
+        yield from conversation.row(left_out)
 
 
 class _Conversation:
-    def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
-        self.answers: list[bytes] = []
+    """The calls of which each prompt extends the one before and its answer. Costs per call what is new in it."""
+
+    def __init__(self, call: Call) -> None:
+        #: In the format's own shape.
+        self.messages = _shaped(call.messages)
+        #: Positions of the answers in `messages`.
+        self.trained: list[int] = []
+        self.dropped: list[str] = []
         self.tools: list[Any] = []
+        self._answered(call)
 
+    def _answered(self, call: Call) -> None:
+        self._head, self._sent = _parts(call)
+        self._dialect = call.dialect
+        self._id = call.response.get("id") if isinstance(call.response, dict) else None
+        self._choices: list[Choice] = call.choices
+        self._end = len(self.messages)
+        self.tools = call.tools or self.tools
+        self._choose(0)
 
-def rows(trajectory: Trajectory, left_out: LeftOut, **options: Any) -> Iterator[dict[str, Any]]:
-    """The trajectory's conversations, each agent's own."""
-    trained: set[bytes] = set()
-    agents: dict[str | None, list[Call]] = {}
-    for call in trajectory.llm_calls:
-        if call.purpose != "act":
-            left_out(f"a call for {call.purpose}")
-        elif not call.choices:
-            left_out("a call without an answer" if call.error is None else "a call that failed")
-        elif not call.messages:
-            left_out("a call whose prompt is not known")
-        else:
-            agents.setdefault(call.agent, []).append(call)
-    for calls in agents.values():
-        current: _Conversation | None = None
-        for call in calls:
-            messages = call.messages
-            answer = _message(call.choices[0].message)
-            if current is not None and not _extends(messages, current.sent):
-                yield from _row(current, trained, left_out)
-                current = None
-            if current is None:
-                current = _Conversation()
-            current.sent = [*messages, call.choices[0].message]
-            current.tools = call.tools or current.tools
-            current.answers.append(_key(answer))
-        if current is not None:
-            yield from _row(current, trained, left_out)
-    if not trajectory.llm_calls:
-        left_out("no call of a model")
+    def _choose(self, index: int) -> None:
+        """Puts an answer at the end of the conversation: the first, until the next prompt says that another was taken."""
+        del self.messages[self._end :]
+        answer = _shaped([{**self._choices[index].message, "role": "assistant"}])
+        if self.trained and self.trained[-1] == self._end:
+            self.trained.pop()
+        if answer:
+            self.trained.append(self._end)
+            self.messages += answer[-1:]
 
+    def goes_on(self, call: Call) -> bool:
+        """Takes the call in, if its prompt is this conversation and more."""
+        head, sent = _parts(call)
+        before = _continues(call)
+        if before is not None:
+            if before != self._id:
+                return False
+            self._go_on(call, 0, sent, 0)
+            return True
+        if call.dialect != self._dialect or head != self._head or not self._begins(sent, call):
+            return False
+        new = sent[len(self._sent) :]
+        shaped = _shaped(dialects.get(call.dialect).messages(_request(call, new)))
+        length, index = max((_answer_length(shaped, choice), -index) for index, choice in enumerate(self._choices))
+        if length >= 0:
+            self._go_on(call, -index, new, length)
+        return length >= 0
 
-def _extends(messages: list[dict[str, Any]], before: list[dict[str, Any]]) -> bool:
-    """Whether a prompt begins with an earlier prompt and its answer, which agents may send back in fewer words."""
-    size = len(before)
-    if len(messages) < size:
-        return False
-    return messages[: size - 1] == before[: size - 1] and _key(_message(messages[size - 1])) == _key(_message(before[size - 1]))
+    def _go_on(self, call: Call, choice: int, new: list[Any], length: int) -> None:
+        """The answer that was taken, then what is new after the `length` messages that repeat it, then the next answer."""
+        if choice:
+            self._choose(choice)
+        self.dropped += [_NOT_TAKEN] * (len(self._choices) - 1)
+        self.messages += _shaped(dialects.get(call.dialect).messages(_request(call, new)))[length:]
+        self._answered(call)
 
+    def _begins(self, sent: list[Any], call: Call) -> bool:
+        """Whether a prompt begins with the last one; parts that say the same may differ in what the format does not hold."""
+        before = self._sent
+        if len(sent) < len(before):
+            return False
+        if sent[: len(before)] == before:
+            return True
+        shape = dialects.get(call.dialect).messages
+        for position, same in enumerate(map(operator.is_, before, sent)):
+            if same or before[position] == sent[position]:
+                continue
+            was, now = (_shaped(shape(_request(call, [items[position]]))) for items in (before, sent))
+            if was != now:
+                return False
+        return True
 
-def _row(conversation: _Conversation, trained: set[bytes], left_out: LeftOut) -> Iterator[dict[str, Any]]:
-    generated = set(conversation.answers)
-    messages: list[dict[str, Any]] = []
-    learns = False
-    for position, message in enumerate(conversation.sent):
-        shaped = _message(message)
-        if shaped["role"] == "assistant":
-            if shaped["content"] is None and "tool_calls" not in shaped:
-                shaped["content"] = ""
-            place = encode([conversation.sent[:position], _key(shaped).decode()])
-            if _key(shaped) in generated and place not in trained:
-                trained.add(place)
-                learns = True
+    def row(self, left_out: LeftOut) -> Iterator[dict[str, Any]]:
+        """The row; what the format can't hold is cut off its end."""
+        for reason in self.dropped + [_NOT_TAKEN] * (len(self._choices) - 1):
+            left_out(reason)
+        stop, why = _sound(self.messages)
+        trained = {p for p in self.trained if p < stop}
+        for _ in range(len(self.trained) - len(trained)):
+            left_out(why)
+        if not trained:
+            if not self.trained:
+                left_out(_EMPTY)
+            return
+        messages = self.messages[: max(trained) + 1]
+        for position, message in enumerate(messages):
+            if message["role"] == "assistant" and position not in trained:
+                message["weight"] = 0
+        tools: list[_Message] = []
+        for tool in self.tools:
+            found = _tool(tool)
+            if found is None:
+                left_out("a tool that is no function of an allowed name")
             else:
-                shaped["weight"] = 0
-        messages.append(shaped)
-    if not learns:
-        left_out("a conversation in which nothing was generated")
-        return
-    tools = [
-        t if isinstance(t, dict) and "function" in t else {"type": "function", "function": _function(t)}
-        for t in conversation.tools
-    ]
-    yield {"messages": messages, **({"tools": tools} if tools else {})}
+                tools.append(found)
+        yield {"messages": messages, **({"tools": tools} if tools else {})}
 
 
-def _function(tool: Any) -> dict[str, Any]:
-    """The schema of a tool in another dialect's shape."""
-    t = tool if isinstance(tool, dict) else {"name": str(tool)}
-    parameters = t.get("parameters", t.get("input_schema")) or {"type": "object", "properties": {}}
-    return {"name": str(t.get("name")), "description": str(t.get("description") or ""), "parameters": parameters}
+def _parts(call: Call) -> tuple[Any, list[Any]]:
+    """What a request says before its messages, and the messages as they were sent."""
+    request = call.request if isinstance(call.request, dict) else {}
+    name = _list_name(request)
+    sent = request.get(name)
+    return [request.get(n) for n in _SYSTEM], sent if isinstance(sent, list) else [sent] if sent else []
 
 
-def _key(message: dict[str, Any]) -> bytes:
-    calls = message.get("tool_calls") or []
-    return encode(
-        [message["role"], message.get("content") or "", [(c["function"]["name"], c["function"]["arguments"]) for c in calls]]
-    )
+def _continues(call: Call) -> Any:
+    """The id of the response that a request continues without saying it again (the Responses API), or None."""
+    return call.request.get("previous_response_id") if isinstance(call.request, dict) else None
 
 
-def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message with the fields that the format has, and no other."""
-    role = message.get("role")
-    role = role if role in _ROLES else "user"
-    content = message.get("content")
-    if role == "tool" and not isinstance(content, str):
-        content = "" if content is None else encode(content).decode()
-    elif content is not None and not isinstance(content, (str, list)):
-        content = encode(content).decode()
-    elif content is None and role != "assistant":
-        content = ""
-    out: dict[str, Any] = {"role": role, "content": content}
-    calls = message.get("tool_calls")
-    if role == "assistant" and isinstance(calls, list) and calls:
-        out["tool_calls"] = [_call(c, i) for i, c in enumerate(calls)]
-    if role == "tool":
-        out["tool_call_id"] = str(message.get("tool_call_id") or "")
-    if isinstance(message.get("name"), str):
-        out["name"] = message["name"]
+def _list_name(request: dict[str, Any]) -> str:
+    return next((name for name in LISTS if name in request), LISTS[0])
+
+
+def _request(call: Call, messages: list[Any]) -> dict[str, Any]:
+    """A request that says nothing but these messages."""
+    return {_list_name(call.request): messages}
+
+
+def _answer_length(new: list[_Message], choice: Choice) -> int:
+    """How many of the messages are the answer that was sent back, which may come in several parts; -1: they are not."""
+    answer = _shaped([{**choice.message, "role": "assistant"}])
+    if not answer:
+        return 0
+    wanted = _said(answer[-1:])
+    for length, message in enumerate(new, 1):
+        if message["role"] != "assistant":
+            break
+        if _said(new[:length]) == wanted:
+            return length
+    return -1
+
+
+def _said(messages: list[_Message]) -> Any:
+    """What assistant messages say together; arguments as values, as agents may write their JSON anew."""
+    calls = [c["function"] for m in messages for c in m.get("tool_calls", ())]
+    return "".join(m.get("content") or "" for m in messages), [(c["name"], _value(c["arguments"])) for c in calls]
+
+
+def _value(arguments: str) -> Any:
+    try:
+        return loads(arguments)
+    except InvalidInput:
+        return arguments
+
+
+def _sound(messages: list[_Message]) -> tuple[int, str]:
+    """How many of the messages the format takes, and what is wrong with the next. Results have the ids of their calls."""
+    waiting: list[str] = []
+    asked = 0
+    for position, message in enumerate(messages):
+        if message["role"] == "tool":
+            id = message["tool_call_id"]
+            if not id and waiting:
+                id = message["tool_call_id"] = waiting[0]
+            if id not in waiting:
+                return position, "an answer after a tool's result that no call asked for"
+            waiting.remove(id)
+            continue
+        if waiting:
+            return asked + 1, "an answer after a tool call without a result"
+        calls = message.get("tool_calls", ())
+        if any(not _FUNCTION.fullmatch(c["function"]["name"]) for c in calls):
+            return position, "an answer with a function name that the format forbids"
+        waiting, asked = [c["id"] for c in calls], position
+    return (asked + 1 if waiting else len(messages)), "an answer after a tool call without a result"
+
+
+# --- shapes ---------------------------------------------------------------------------------------------------------
+
+
+def _shaped(messages: list[_Message]) -> list[_Message]:
+    """Messages with the fields and parts that the format has, and no other; those that say nothing in it are left out."""
+    out: list[_Message] = []
+    for message in messages:
+        role, content = message.get("role"), message.get("content")
+        if role == "assistant":
+            shaped = _assistant(message)
+            if shaped is None:
+                continue
+        elif role in ("tool", "function"):
+            id = message.get("tool_call_id")
+            shaped = {"role": "tool", "tool_call_id": id if isinstance(id, str) else "", "content": _text(content)}
+        elif role in ("system", "developer"):
+            shaped = {"role": "system", "content": _text(content)}
+        else:
+            parts = [_part(p) for p in content] if isinstance(content, list) else []
+            only_text = all(p["type"] == "text" for p in parts)
+            shaped = {"role": "user", "content": _text(content) if only_text else parts}
+        out.append(shaped)
     return out
 
 
-def _call(call: Any, index: int) -> dict[str, Any]:
-    c = call if isinstance(call, dict) else {}
+def _assistant(message: _Message) -> _Message | None:
+    content, calls = message.get("content"), message.get("tool_calls")
+    found = calls if isinstance(calls, list) else []
+    if not found and isinstance(message.get("function_call"), dict):
+        found = [{"function": message["function_call"]}]
+    if content is None and isinstance(message.get("refusal"), str):
+        content = message["refusal"]
+    if found:
+        shaped = [_call(c, i) for i, c in enumerate(found)]
+        return {"role": "assistant", "content": _text(content) or None, "tool_calls": shaped}
+    return None if content is None else {"role": "assistant", "content": _text(content)}
+
+
+def _text(content: Any) -> str:
+    """A content as text: that of its parts; what is no text, as JSON."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(p["text"] if p["type"] == "text" else encode(p).decode() for p in map(_part, content))
+    return "" if content is None else encode(content).decode()
+
+
+def _part(part: Any) -> _Message:
+    """A part of a content: text or an image, whatever dialect it was in; anything else as the text of its JSON."""
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if isinstance(part, dict):
+        if isinstance(part.get("text"), str):
+            return {"type": "text", "text": text_of([part])}
+        source, url = part.get("source"), part.get("image_url")
+        if isinstance(source, dict) and part.get("type") == "image":  # Anthropic
+            url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
+        if isinstance(url, dict):
+            url = url.get("url")
+        if isinstance(url, str):
+            return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "text", "text": encode(part).decode()}
+
+
+def _call(call: Any, index: int) -> _Message:
+    c: dict[str, Any] = call if isinstance(call, dict) else {}
     found = c.get("function")
     function: dict[str, Any] = found if isinstance(found, dict) else {}
-    arguments = function.get("arguments")
-    given = arguments if isinstance(arguments, str) else encode(arguments if arguments is not None else {}).decode()
+    arguments, id = function.get("arguments"), c.get("id")
+    given = arguments if isinstance(arguments, str) else encode({} if arguments is None else arguments).decode()
     return {
-        "id": str(c.get("id") or f"call_{index}"),
+        "id": id if isinstance(id, str) and id else f"call_{index}",
         "type": "function",
         "function": {"name": str(function.get("name") or ""), "arguments": given},
     }
 
 
-def schema() -> Any:
-    """There is none: the format is JSON lines."""
-    raise TypeError("openai has no Arrow schema; it is written as jsonl")
+def _tool(tool: Any) -> _Message | None:
+    """The schema of a function, from any dialect's; None where it is no function, such as a search that the API itself does."""
+    inner = tool.get("function") if isinstance(tool, dict) else None
+    t = inner if isinstance(inner, dict) else tool
+    if not isinstance(t, dict) or not isinstance(t.get("name"), str) or not _FUNCTION.fullmatch(t["name"]):
+        return None
+    function: dict[str, Any] = {"name": t["name"]}
+    if isinstance(t.get("description"), str):
+        function["description"] = t["description"]
+    parameters = t.get("parameters", t.get("input_schema"))
+    function["parameters"] = parameters if isinstance(parameters, dict) else {"type": "object", "properties": {}}
+    if isinstance(t.get("strict"), bool):
+        function["strict"] = t["strict"]
+    return {"type": "function", "function": function}

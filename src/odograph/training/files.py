@@ -1,0 +1,160 @@
+"""Rows -> the files of one split. Knows kinds of files; nothing of trajectories.
+
+Writing has two halves, so that a row that can't be written is found before anything of its trajectory is: `chunks` makes
+what will be written, `write` writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..codec import content_hash, encode
+from ..columns import arrow
+
+_ROWS = 64  # rows that become one Arrow batch: few, as one row may hold a long prompt
+_GROUP_BYTES, _GROUP_ROWS = 32 << 20, 50_000  # a row group in a Parquet file
+_SHARD_BYTES = 512 << 20  # of a Parquet file before compression
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+class Chunk(NamedTuple):
+    """Some rows as they will be written: their table where there are several, their bytes or batch, and their size in bytes."""
+
+    table: str
+    rows: int
+    data: Any
+    size: int
+
+
+class Lines:
+    """JSON lines: `data/<split>.jsonl`."""
+
+    def __init__(self, folder: Path, split: str, header: Any = None) -> None:
+        self._path = folder / "data" / f"{split}.jsonl"
+        self._header = None if header is None else encode(header) + b"\n"
+        self._file: Any = None
+
+    def chunks(self, rows: Iterable[Any], name: str) -> Iterator[Chunk]:
+        for row in rows:
+            data = row if isinstance(row, bytes) else encode(row) + b"\n"
+            yield Chunk("", 1, data, len(data))
+
+    def write(self, chunk: Chunk) -> None:
+        if self._file is None:
+            self._file = self._path.open("wb")
+            self._file.write(self._header or b"")
+        self._file.write(chunk.data)
+
+    def close(self, needed: bool) -> list[Path]:
+        """The files. Without rows there is none (readers of JSON lines refuse an empty file), unless it is `needed`."""
+        if self._file is None and (needed or self._header):
+            self.write(Chunk("", 0, b"", 0))
+        if self._file is None:
+            return []
+        self._file.close()
+        return [self._path]
+
+
+class Documents:
+    """One JSON file a row: `data/<split>-<trajectory>.json`."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder = folder / "data"
+        self._split = split
+        self._paths: list[Path] = []
+
+    def chunks(self, rows: Iterable[Any], name: str) -> Iterator[Chunk]:
+        name = name if _NAME.fullmatch(name) else content_hash(name)  # an id is content: it must not lead out of the folder
+        for number, row in enumerate(rows):
+            data = row if isinstance(row, bytes) else encode(row)
+            file = f"{self._split}-{name}{f'-{number}' if number else ''}.json"
+            yield Chunk("", 1, (file, data), len(data))
+
+    def write(self, chunk: Chunk) -> None:
+        name, data = chunk.data
+        path = self._folder / name
+        path.write_bytes(data)
+        self._paths.append(path)
+
+    def close(self, needed: bool) -> list[Path]:
+        return self._paths
+
+
+class Tables:
+    """Parquet: `data/<split>-00000-of-00001.parquet`; of an exporter with several tables, `<table>/<split>-...`."""
+
+    def __init__(self, folder: Path, split: str, schema: Any) -> None:
+        tables: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {"": schema}
+        self._several = isinstance(schema, Mapping)
+        self._schemas = tables
+        self._tables = {name: _Table(folder / (name or "data"), split, one) for name, one in tables.items()}
+
+    def chunks(self, rows: Iterable[Any], name: str) -> Iterator[Chunk]:
+        held: dict[str, list[Any]] = {table: [] for table in self._schemas}
+        for row in rows:
+            table, fields = row if self._several else ("", row)
+            held[table].append(fields)
+            if len(held[table]) >= _ROWS:
+                yield self._chunk(table, held[table])
+                held[table] = []
+        for table, rest in held.items():
+            if rest:
+                yield self._chunk(table, rest)
+
+    def _chunk(self, table: str, rows: list[Any]) -> Chunk:
+        batch = arrow().RecordBatch.from_pylist(rows, schema=self._schemas[table])
+        return Chunk(table, len(rows), batch, batch.nbytes)
+
+    def write(self, chunk: Chunk) -> None:
+        self._tables[chunk.table].add(chunk)
+
+    def close(self, needed: bool) -> list[Path]:
+        """The files; a table without rows has an empty one, which says its columns."""
+        return [path for table in self._tables.values() for path in table.close()]
+
+
+class _Table:
+    """One table of one split, as shards."""
+
+    def __init__(self, folder: Path, split: str, schema: Any) -> None:
+        self._folder = folder
+        self._split = split
+        self._schema = schema
+        self._paths: list[Path] = []
+        self._writer: Any = None
+        self._held: list[Any] = []
+        self._rows = self._bytes = self._shard = 0
+
+    def add(self, chunk: Chunk) -> None:
+        self._held.append(chunk.data)
+        self._rows += chunk.rows
+        self._bytes += chunk.size
+        if self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow.parquet as parquet
+
+        if self._writer is None:
+            self._folder.mkdir(exist_ok=True)
+            path = self._folder / f"{self._split}-{len(self._paths):05d}.parquet"
+            self._paths.append(path)
+            self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer.write_table(arrow().Table.from_batches(self._held, schema=self._schema).combine_chunks())
+        self._shard += self._bytes
+        self._held, self._rows, self._bytes = [], 0, 0
+        if self._shard >= _SHARD_BYTES:
+            self._writer.close()
+            self._writer, self._shard = None, 0
+
+    def close(self) -> list[Path]:
+        """The files, under the names that `datasets` expects: split-00000-of-00001."""
+        if self._held or not self._paths:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        total = len(self._paths)
+        return [p.rename(p.with_name(f"{p.stem}-of-{total:05d}.parquet")) for p in self._paths]
