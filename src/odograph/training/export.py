@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import pickle
 import re
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from ..clock import iso_time
 from ..codec import content_hash, encode, loads
@@ -25,11 +27,10 @@ from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
 from .files import Chunk, Documents, Lines, Tables
 from .formats import Exporter, WithSchema, find
-from .views import LeftOut
 
 MANIFEST = "manifest.json"
 _CARD = "README.md"
-_HOLD = 64 << 20  # bytes of one trajectory's rows that are kept until the last of them is seen to be sound
+_HOLD = 64 << 20  # bytes of one trajectory's rows that are held in memory
 _REASON, _REASONS, _EXAMPLES = 200, 1000, 100  # characters of a reason, different reasons, failures that are named
 _SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*", re.ASCII)  # what `datasets` takes as the name of a split
 
@@ -136,38 +137,31 @@ class _Export:
         def leave(reason: str) -> None:
             reasons[" ".join(str(reason)[:_REASON].split())] += 1
 
-        held: list[Chunk] = []
-        size = rows = 0
-        try:
-            for chunk in self._chunks(files, trajectory, leave):
-                rows += chunk.rows
-                size += chunk.size
-                held.append(chunk)
-                if size > _HOLD:
-                    held.clear()
-        except (MissingExtra, MemoryError):
-            raise
-        except Exception as error:  # one trajectory's content must not cost the others
-            reasons.clear()
-            leave(f"an error: {type(error).__name__}: {error}")
-            if len(self._failed) < _EXAMPLES:
-                self._failed.append({"trajectory": trajectory.id, "error": next(iter(reasons))})
-            rows = 0
-        else:
-            again = self._chunks(files, trajectory, lambda reason: None) if size > _HOLD else held
-            for chunk in again:
-                files.write(chunk)
-                self._tables[chunk.table] += chunk.rows
-            if not rows and not reasons:
-                leave("nothing to export")
+        rows = 0
+        with _Held(self._folder) as held:
+            try:
+                for chunk in files.chunks(self._exporter.rows(trajectory, leave, **self._options), trajectory.id):
+                    rows += chunk.rows
+                    held.add(chunk)
+            except (MissingExtra, MemoryError, _NoSpace):
+                raise
+            except Exception as error:  # one trajectory's content must not cost the others
+                rows = 0
+                reasons.clear()
+                leave(f"an error: {type(error).__name__}: {error}")
+                if len(self._failed) < _EXAMPLES:
+                    self._failed.append({"trajectory": trajectory.id, "error": next(iter(reasons))})
+            else:
+                for chunk in held:
+                    files.write(chunk)
+                    self._tables[chunk.table] += chunk.rows
+                if not rows and not reasons:
+                    leave("nothing to export")
         self._out[split] += rows > 0
         self._rows[split] += rows
         for reason, count in reasons.items():
             known = reason in self._left_out or len(self._left_out) < _REASONS
             self._left_out[reason if known else "other reasons"] += count
-
-    def _chunks(self, files: Files, trajectory: Trajectory, leave: LeftOut) -> Iterable[Chunk]:
-        return files.chunks(self._exporter.rows(trajectory, leave, **self._options), trajectory.id)
 
     def finish(self) -> dict[str, Any]:
         """The files, closed, and what the manifest says of them."""
@@ -190,6 +184,48 @@ class _Export:
             "content_hash": content_hash([(f["path"], f["sha256"]) for f in files]),
             "files": files,
         }
+
+
+class _NoSpace(StoreError):
+    """The rows of a large trajectory can't be put aside."""
+
+
+class _Held:
+    """One trajectory's rows until the last of them is seen to be sound: in memory, and on disk where they are large."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._chunks: list[Chunk] = []
+        self._size = 0
+        self._aside: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._aside is not None:
+            self._aside.close()
+
+    def add(self, chunk: Chunk) -> None:
+        self._chunks.append(chunk)
+        self._size += chunk.size
+        if self._size > _HOLD:
+            try:
+                if self._aside is None:
+                    self._aside = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  # closed with this
+                for held in self._chunks:
+                    pickle.dump(held, self._aside, pickle.HIGHEST_PROTOCOL)
+            except OSError as error:
+                raise _NoSpace(f"rows can't be put aside: {error.strerror or error}") from error
+            self._chunks, self._size = [], 0
+
+    def __iter__(self) -> Iterator[Chunk]:
+        if self._aside is not None:
+            self._aside.seek(0)
+            with suppress(EOFError):
+                while True:
+                    yield pickle.load(self._aside)
+        yield from self._chunks
 
 
 def _described(folder: Path, path: Path) -> dict[str, Any]:

@@ -143,6 +143,10 @@ class _Table:
             path = self._folder / f"{self._split}-{len(self._paths):05d}.parquet"
             self._paths.append(path)
             self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
+        if self._held:  # readers refuse a row group without rows
+            self._write()
+
+    def _write(self) -> None:
         self._writer.write_table(arrow().Table.from_batches(self._held, schema=self._schema).combine_chunks())
         self._shard += self._bytes
         self._held, self._rows, self._bytes = [], 0, 0

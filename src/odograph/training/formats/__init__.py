@@ -30,8 +30,7 @@ class Exporter(Protocol):
     def rows(self, trajectory: Trajectory, left_out: LeftOut, **options: Any) -> Iterator[Any]:
         """The rows of one trajectory, and `left_out(reason)` for what gives none. Options are its own keyword arguments.
 
-        A row is a dict, or for JSON lines also a whole line as bytes. It may be asked for the same trajectory twice: large
-        rows are looked at once before they are written.
+        A row is a dict, or for JSON lines also a whole line as bytes. What it raises leaves this trajectory out, whole.
         """
         ...
 

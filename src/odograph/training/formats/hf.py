@@ -35,7 +35,7 @@ def rows(
     trajectory: Trajectory, left_out: LeftOut, *, include_metadata: bool = True, license: str = "unknown"
 ) -> Iterator[dict[str, Any]]:
     """A row for each call with purpose `act` that has a prompt and an answer. `license` is for the dataset card."""
-    steps: dict[str, Step] = {c.id: s for s in trajectory.steps for c in s.llm_calls}
+    steps: dict[tuple[str | None, int | None], Step] = {(s.agent, s.index): s for s in trajectory.steps}
     reward, shared = trajectory.reward, _about(trajectory)
     for call in policy_calls(trajectory, left_out):
         prompt = _prompt(call)
@@ -44,7 +44,7 @@ def rows(
             continue
         for _ in call.choices[1:]:
             left_out("a further answer to one prompt")
-        step = steps.get(call.id)
+        step = steps.get((call.agent or trajectory.agent, call.record.step))
         row = {
             "prompt": prompt,
             "response": answer_text(call),
@@ -136,20 +136,19 @@ def card(manifest: dict[str, Any]) -> str:
         raise InvalidInput(f"a license is an identifier such as 'mit' or 'cc-by-4.0', not {license!r}")
     parquet = manifest["format"] == "parquet"
     columns = {n: c for n, c in _COLUMNS.items() if options.get("include_metadata", True) or n != "metadata"}
-    splits = {name: rows for name, rows in manifest["rows_by_split"].items() if rows or parquet}
+    found = manifest["rows_by_split"]
+    splits = [name for name, rows in found.items() if rows] or list(found)[:1]  # `datasets` loads no split without rows
     text = "large_string" if parquet else "string"
     features = "".join(f"  - name: {n}\n    dtype: {text if k is str else 'float64'}\n" for n, (k, _) in columns.items())
-    counted = "".join(f"  - name: {name}\n    num_examples: {rows}\n" for name, rows in splits.items())
     files = "".join(f"  - split: {n}\n    path: data/{n}{'-*.parquet' if parquet else '.jsonl'}\n" for n in splits)
-    found = "".join(f"| {name} | {rows} |\n" for name, rows in manifest["rows_by_split"].items())
+    counts = "".join(f"| {name} | {rows} |\n" for name, rows in found.items())
     said = "".join(f"| {name} | {what} |\n" for name, (_, what) in columns.items())
     left = "".join(f"- {count} x {reason}\n" for reason, count in manifest["left_out"].items()) or "- nothing\n"
     return f"""---
 license: {license}
 dataset_info:
   features:
-{features}  splits:
-{counted}configs:
+{features}configs:
 - config_name: default
   data_files:
 {files}---
@@ -162,7 +161,7 @@ One row per call of the policy, exported by Odograph {manifest["odograph"]} (sch
 
 | split | rows |
 |---|---|
-{found}
+{counts}
 | column | |
 |---|---|
 {said}

@@ -65,9 +65,10 @@ def _json(value: Any) -> str | None:
 
 def card(manifest: dict[str, Any]) -> str:
     """The README: what each table is, for people and for `datasets.load_dataset(folder, "records")`."""
+    splits = [split for split, rows in manifest["rows_by_split"].items() if rows]
     configs = "".join(
         f"- config_name: {table}\n{'  default: true' + chr(10) if table == 'trajectories' else ''}  data_files:\n"
-        + "".join(f"  - split: {split}\n    path: {table}/{split}-*.parquet\n" for split in manifest["rows_by_split"])
+        + "".join(f"  - split: {split}\n    path: {table}/{split}-*.parquet\n" for split in splits)
         for table in ("trajectories", "records", "messages")
     )
     return f"""---
