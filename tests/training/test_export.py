@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
-from odograph.trajectory import Trajectory
 from odograph.training import export as export_module
 from odograph.training import files
 from odograph.training.export import export, split_of
 from odograph.training.formats import NAMES, find, names
+from odograph.trajectory import Trajectory
 
 from .made import asked, call, chat, lines, made
 
@@ -28,7 +28,7 @@ def test_every_exporter_says_what_it_is() -> None:
     """Built-ins come through the door that third parties use, and begin with a sentence about what they write."""
     for name in NAMES:
         exporter = find(name)
-        assert exporter.NAME == name
+        assert name == exporter.NAME
         assert (exporter.__doc__ or "").strip()
     assert names()[: len(NAMES)] == list(NAMES)
 
@@ -296,8 +296,13 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@given(st.sampled_from([None, "openai.chat", "openai.responses", "anthropic.messages", "other"]), st.lists(st.tuples(JSON, JSON), max_size=4))
-def test_no_content_fails_an_export(tmp_path_factory: pytest.TempPathFactory, dialect: str | None, calls: list[tuple[Any, Any]]) -> None:
+@given(
+    st.sampled_from([None, "openai.chat", "openai.responses", "anthropic.messages", "other"]),
+    st.lists(st.tuples(JSON, JSON), max_size=4),
+)
+def test_no_content_fails_an_export(
+    tmp_path_factory: pytest.TempPathFactory, dialect: str | None, calls: list[tuple[Any, Any]]
+) -> None:
     """Whatever stands in requests and responses, every format takes the trajectory or says why not, in its own words."""
     step = {"llm_calls": [{"request": r, "response": a, "dialect": dialect} for r, a in calls]}
     steps = [step, {"llm_calls": [{**call(r if isinstance(r, list) else [r], a), "dialect": dialect} for r, a in calls]}]

@@ -128,6 +128,7 @@ class _Conversation:
         """The row; what the format can't hold is cut off its end."""
         for reason in self.dropped + [_NOT_TAKEN] * (len(self._choices) - 1):
             left_out(reason)
+        _results_first(self.messages)
         stop, why = _sound(self.messages)
         trained = {p for p in self.trained if p < stop}
         for _ in range(len(self.trained) - len(trained)):
@@ -197,6 +198,15 @@ def _value(arguments: str) -> Any:
         return loads(arguments)
     except InvalidInput:
         return arguments
+
+
+def _results_first(messages: list[_Message]) -> None:
+    """Puts results before what else stands between their call and the next answer: what a user wrote while a tool ran."""
+    start = 0
+    for position, message in enumerate(messages):
+        if message["role"] == "assistant":
+            messages[start:position] = sorted(messages[start:position], key=lambda m: m["role"] != "tool")
+            start = position + 1
 
 
 def _sound(messages: list[_Message]) -> tuple[int, str]:
