@@ -59,7 +59,23 @@ def filled(tmp_path: Path) -> Path:
 def test_ls_and_the_contract_of_its_json(filled: Path) -> None:
     """`ls --json` prints an object a line with the keys that scripts rely on; the table shows the same; filters narrow both."""
     rows = [json.loads(line) for line in run("ls", "--json", store=filled).stdout.splitlines()]
-    keys = ["id", "task", "agent", "model", "status", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens", "reward", "started", "duration", "group", "tags"]
+    keys = [
+        "id",
+        "task",
+        "agent",
+        "model",
+        "status",
+        "steps",
+        "llm_calls",
+        "actions",
+        "prompt_tokens",
+        "completion_tokens",
+        "reward",
+        "started",
+        "duration",
+        "group",
+        "tags",
+    ]
     assert [list(r) for r in rows] == [keys] * 3
     assert (rows[1]["agent"], rows[1]["reward"], rows[1]["prompt_tokens"], rows[1]["status"], rows[1]["tags"]) == (
         "agent-1",

@@ -197,3 +197,38 @@ def test_rewards_in_lists_agree_with_the_view(store: odograph.Store) -> None:
     assert next(store.summaries()).reward == store.trajectory(run.id).reward == 0.2
     assert store.trajectory(run.id).rewards["judge"] == 0.2
     assert len(store.trajectory(run.id).records) == 12
+
+
+def test_one_store_read_by_many_threads_while_it_is_written(store: odograph.Store) -> None:
+    """Threads that share a store list, load and search while others record: each sees whole trajectories."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def write(n: int) -> None:
+        for i in range(20):
+            with store.record(task=f"word{n} {i}") as run, run.step() as step:
+                step.reward(1.0)
+
+    def read(_: int) -> None:
+        for _ in range(20):
+            for summary in store.summaries(status="completed"):
+                assert summary.reward == 1.0
+            for hit in store.search("word1"):
+                assert store.trajectory(hit.trajectory).task.startswith("word1")
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [*(pool.submit(write, n) for n in range(3)), *(pool.submit(read, n) for n in range(3))]:
+            done.result()
+    assert len(store) == 60
+
+
+def test_numbers_of_any_size_do_not_break_lists(store: odograph.Store) -> None:
+    """A backend may state 2**80 tokens: it is kept exactly, and lists go on."""
+    with store.record(task=2**80, metadata={"source": {"totals": {"llm_calls": 2**90}}}) as run, run.step() as step:
+        step.llm_call(messages=[], response="x", usage={"prompt_tokens": 2**80, "completion_tokens": -(2**80)})
+        step.action("a", 2**80, -(2**80))
+        step.reward(1e308)
+        step.reward(1e308, name="other")
+    (summary,) = store.summaries()
+    assert (summary.task, summary.prompt_tokens) == (2**80, None)
+    t = store.trajectory(run.id)
+    assert (t.llm_calls[0].prompt_tokens, t.actions[0].arguments) == (2**80, 2**80)

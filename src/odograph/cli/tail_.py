@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 from ..clock import iso_time
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
                     if args.json:
                         print_json(record_to_dict(record))
                     else:
-                        print(cut(one_line(record), width()) if not args.json else "", flush=True)
+                        print(cut(one_line(record), width()))
+                sys.stdout.flush()
                 if not args.follow:
                     return 0
                 time.sleep(0.2)

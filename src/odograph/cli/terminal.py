@@ -66,10 +66,10 @@ def cut(text: str, columns: int) -> str:
     return "".join(out) + "…"
 
 
-def table(head: list[str], rows: list[list[str]], right: set[int] = frozenset(), last: int | None = None) -> list[str]:  # type: ignore[assignment]
-    """Lines of a table; columns in `right` are aligned right; the last column is cut to the terminal (`last`: to that)."""
+def table(head: list[str], rows: list[list[str]], right: set[int] = frozenset()) -> list[str]:  # type: ignore[assignment]
+    """Lines of a table; columns in `right` are aligned right; the last column is cut to the terminal, where there is one."""
     sizes = [max([cells(head[i]), *(cells(r[i]) for r in rows)]) for i in range(len(head))]
-    room = (width() if last is None else last) - sum(sizes[:-1]) - 2 * (len(head) - 1)
+    room = (width() if sys.stdout.isatty() else 10_000) - sum(sizes[:-1]) - 2 * (len(head) - 1)
     sizes[-1] = max(10, min(sizes[-1], room))
     lines: list[str] = []
     for number, row in enumerate([head, *rows]):

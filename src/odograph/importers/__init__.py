@@ -32,6 +32,7 @@ NAMES: tuple[str, ...] = (
     "openai-chat",
 )
 _HEAD = 64 * 1024
+_NO_SESSIONS = (".git", ".venv", "node_modules", "__pycache__")
 
 
 @cache
@@ -75,9 +76,17 @@ def sessions_in(path: Path) -> Iterator[Path]:
     if any(find(name).recognise(path, b"") for name in names()):
         yield path
         return
-    for child in sorted(path.iterdir()):
-        if not child.name.startswith(".") or child.is_dir():
-            yield from sessions_in(child)
+    try:
+        children = sorted(path.iterdir())
+    except OSError:  # not ours to read: it is named as any other that holds no session
+        yield path
+        return
+    for child in children:
+        if child.is_dir():
+            if child.name not in _NO_SESSIONS and not child.is_symlink():  # links may lead round in circles
+                yield from sessions_in(child)
+        elif not child.name.startswith("."):
+            yield child
 
 
 def read(path: Path, importer: Importer | None = None) -> Iterable[Session]:

@@ -8,6 +8,7 @@ busy too long, a catalog in memory takes its place.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,7 @@ class Catalog:
         self._path = path
         self._journal = journal
         self._files: dict[str, File] = {}
+        self._lock = threading.RLock()  # one transaction at a time on the one connection
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -201,15 +203,16 @@ class Catalog:
 
     def catch_up(self) -> None:
         """Indexes what was written since the last time."""
-        files = self.files()
-        try:
-            self._catch_up(files)
-        except sqlite3.OperationalError:
-            if self.in_memory:
-                raise
-            self._db.close()
-            self._db = self._in_memory()
-            self._catch_up(files)
+        with self._lock:
+            files = self.files()
+            try:
+                self._catch_up(files)
+            except sqlite3.OperationalError:
+                if self.in_memory:
+                    raise
+                self._db.close()
+                self._db = self._in_memory()
+                self._catch_up(files)
 
     def _catch_up(self, files: list[File]) -> None:
         db = self._db
@@ -347,9 +350,10 @@ class Catalog:
 
     def index_text(self) -> None:
         """Brings the full-text index up to what `catch_up` has seen. Only a search needs it."""
-        for file in self.files():
-            while self._index_text_batch(file):
-                pass
+        with self._lock:
+            for file in self.files():
+                while self._index_text_batch(file):
+                    pass
 
     def _index_text_batch(self, file: File) -> bool:
         db = self._db
@@ -567,6 +571,13 @@ class _Batch:
         return sorted((s for s in scans if s.id not in replaced), key=lambda s: (s.time, s.seq))
 
 
+_WHOLE = ("seq", "time", "step", "source_time", "prompt_tokens", "completion_tokens")
+
+
+def _fits(value: int) -> bool:
+    return -(1 << 53) < value < 1 << 62
+
+
 def scan_line(line: bytes) -> _Scan:
     """A record's line, as far as summaries need it. Raises one of DAMAGE where it is no record."""
     try:
@@ -581,6 +592,10 @@ def scan_line(line: bytes) -> _Scan:
                 setattr(scan, field.name, msgspec.convert(raw[field.name], field.type))
             except (KeyError, msgspec.ValidationError):
                 continue
+    for name in _WHOLE:  # SQLite has 64 bits; content has any number
+        value = getattr(scan, name)
+        if value is not None and not _fits(value):
+            setattr(scan, name, 0 if name in ("seq", "time") else None)
     if scan.kind not in KINDS:
         raise msgspec.ValidationError(f"no record kind {scan.kind!r}")
     if not scan.trajectory:
@@ -595,7 +610,7 @@ def _stated(metadata: dict[str, Any]) -> dict[str, int]:
     names = {"stated_prompt": "prompt_tokens", "stated_completion": "completion_tokens", "stated_calls": "llm_calls"}
     if not isinstance(totals, dict):
         return {}
-    return {column: value for column, name in names.items() if type(value := totals.get(name)) is int}
+    return {column: value for column, name in names.items() if type(value := totals.get(name)) is int and _fits(value)}
 
 
 def _json(value: Any) -> str | None:
@@ -628,4 +643,4 @@ def _searchable(line: bytes) -> tuple[str, str, int | None, str] | None:
     if not words:
         return None
     step = raw.get("step")
-    return str(raw["kind"]), raw["trajectory"], step if type(step) is int else None, "\n".join(words)
+    return str(raw["kind"]), raw["trajectory"], step if type(step) is int and _fits(step) else None, "\n".join(words)

@@ -205,6 +205,8 @@ class Journal:
         if fd >= 0:
             try:
                 os.fdatasync(fd)
+                if not self._backlog:
+                    self.failure = None
             except OSError as error:
                 self.failure = error
             finally:
