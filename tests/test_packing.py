@@ -135,3 +135,42 @@ def test_ids_that_are_no_ids_are_kept_as_they_are(store: odograph.Store, ids: li
     assert wire.response == {"prompt_token_ids": ids, "choices": [{"token_ids": ids}]}
     kept = hand.record.extra["invalid"] if hand.record.extra else {}
     assert kept.get("prompt_token_ids", hand.prompt_token_ids) == ids
+
+
+def test_a_mark_that_moves_on_keeps_size_linear(store: odograph.Store) -> None:
+    """Agents that mark the last message for the cache, so that each message changes once, stay linear, too."""
+
+    def size(steps: int) -> int:
+        def used() -> int:
+            return sum(f.stat().st_size for f in (store.root / "journal").glob("*"))
+
+        before = used()
+        history: list[dict[str, Any]] = []
+        with store.record(task="x") as run:
+            for n in range(steps):
+                history.append({"role": "user", "content": f"{n} " * 20})
+                marked = [*history[:-1], {**history[-1], "cache_control": {"type": "ephemeral"}}]
+                run.step().llm_call(model="m", messages=marked, response="r")
+        calls = store.trajectory(run.id).llm_calls
+        assert [m["content"] for m in calls[-1].messages] == [m["content"] for m in history]
+        assert calls[-2].messages[-1]["cache_control"]
+        assert "cache_control" not in calls[-1].messages[-2]
+        return used() - before
+
+    assert size(1200) < 4.8 * size(300)
+
+
+def test_any_string_may_be_an_id(store: odograph.Store) -> None:
+    """An id of another system, quotes and backslashes included, loses no message."""
+    id = 'a"b\\c\n'
+    store.add(
+        {
+            "id": id,
+            "task": "x",
+            "start": {"id": "s", "trajectory": id},
+            "steps": [{"llm_calls": [{"request": {"messages": [{"role": "user", "content": "q"}]}, "prompt_token_ids": [1, 2]}]}],
+        }
+    )
+    call = store.trajectory(id).llm_calls[0]
+    assert (call.messages, call.prompt_token_ids) == ([{"role": "user", "content": "q"}], [1, 2])
+    assert store.damages() == []

@@ -23,7 +23,8 @@ LISTS = ("messages", "input", "contents")
 VALUES = ("tools", "system", "instructions", "system_instruction", "response_format", "text")
 _RESENT = frozenset(LISTS + VALUES)
 _SMALL = 256  # bytes; a value below it is cheaper where it is
-_MOST_RANGES = 64  # a list more broken than that is written anew
+_MOST_RANGES = 64  # a list more broken than that is put together again
+_JOINED = 32
 
 
 class MessageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="message", tag_field="kind"):
@@ -112,7 +113,7 @@ class Packer:
     """
 
     def __init__(self, trajectory: str, new_stream: Callable[[], int], *, immutable: bool = False) -> None:
-        self._trajectory = trajectory
+        self._trajectory = encode(trajectory)  # any string can be an id
         self._new_stream = new_stream
         self._streams: dict[Any, tuple[int, _Stream]] = {}
         self._immutable = immutable
@@ -167,10 +168,30 @@ class Packer:
         for item in data[start:]:
             previous = self._item(number, stream, item, lines, previous)
             _append(ranges, previous, previous + 1)
+        if len(ranges) > _MOST_RANGES:
+            ranges = self._joined(number, stream, ranges, lines)
         stream.last, stream.ranges = data, ranges
         if self._immutable:
             stream.last_objects = list(messages)
         return ranges
+
+    def _joined(self, number: int, stream: _Stream, ranges: Ranges, lines: list[bytes]) -> Ranges:
+        """Fewer ranges: the shortest neighbours are put together by new items that refer to theirs.
+
+        A history in which every message changes once after it was sent (a cache mark that moves on) would need a range per
+        step else. Each item is referred to anew a logarithmic number of times, however long the history grows.
+        """
+        sizes = [stop - start for start, stop in ranges]
+        first = min(range(len(ranges) - _JOINED + 1), key=lambda i: sum(sizes[i : i + _JOINED]))
+        start = len(stream.hashes)
+        for low, high in ranges[first : first + _JOINED]:
+            for n in range(low, high):
+                lines.append(
+                    b'{"kind":"message","trajectory":%b,"stream":%d,"n":%d,"hash":"%b","same":%d}\n'
+                    % (self._trajectory, number, len(stream.hashes), stream.hashes[n].encode(), n)
+                )
+                stream.hashes.append(stream.hashes[n])
+        return [*ranges[:first], (start, len(stream.hashes)), *ranges[first + _JOINED :]]
 
     def _item(self, number: int, stream: _Stream, data: bytes, lines: list[bytes], previous: int) -> int:
         """Number of the item with these bytes; the one after `previous` if it is equal, so that ranges stay whole."""
@@ -188,8 +209,8 @@ class Packer:
             same = b'"body":' + data + b"}\n"
             stream.known[digest] = end
         lines.append(
-            b'{"kind":"message","trajectory":"%b","stream":%d,"n":%d,"hash":"%b",'
-            % (self._trajectory.encode(), number, end, digest.encode())
+            b'{"kind":"message","trajectory":%b,"stream":%d,"n":%d,"hash":"%b",'
+            % (self._trajectory, number, end, digest.encode())
             + same
         )
         stream.hashes.append(digest)
@@ -233,8 +254,8 @@ class Packer:
         if any(mark in data for mark in _NO_IDS) or b"[" in data[1:]:
             return False
         lines.append(
-            b'{"kind":"ids","trajectory":"%b","stream":%d,"start":%d,"ids":%b}\n'
-            % (self._trajectory.encode(), number, stream.ids_length, data)
+            b'{"kind":"ids","trajectory":%b,"stream":%d,"start":%d,"ids":%b}\n'
+            % (self._trajectory, number, stream.ids_length, data)
         )
         _append(ranges, stream.ids_length, stream.ids_length + len(ids))
         stream.ids_length += len(ids)

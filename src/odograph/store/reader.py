@@ -86,7 +86,10 @@ class Reader:
     def trajectories(self, **filters: Any) -> Iterator[Trajectory]:
         """Trajectories one at a time, oldest first; filters as in `summaries`."""
         for summary in self.summaries(**filters):
-            yield self._load(self.catalog if self._opened is None else self._opened, summary.id)
+            try:
+                yield self._load(self.catalog if self._opened is None else self._opened, summary.id)
+            except NotFound:  # damage took all of its records: `damages` tells; the others are to be had
+                continue
 
     def summaries(self, **filters: Any) -> Iterator[Summary]:
         """Summaries, oldest first, read from the catalog alone."""
