@@ -5,15 +5,17 @@ Source: https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from ..codec import loads
+from ..errors import InvalidInput
 from . import Choice, ToolCall, Usage
+from .deltas import Fields, add, built, merge, replace
 from .openai_chat import text_of
 from .openai_chat import usage as _usage
 
 NAME = "anthropic.messages"
-PATHS = ("/messages",)
+PATHS = ("/v1/messages",)  # whole: OpenAI's threads have messages, too
 _NOT_PARAMS = ("model", "messages", "system", "tools")
 
 
@@ -116,47 +118,43 @@ def usage(usage: Any) -> Usage:
 
 def assemble(events: list[Any]) -> Any:
     """The message that `message_start` began, with all blocks and the last usage."""
-    body: dict[str, Any] | None = None
-    blocks: dict[int, dict[str, Any]] = {}
-    partial: dict[int, str] = {}
+    body: dict[str, Any] = {}
+    blocks: dict[int, Fields] = {}
+    inputs: dict[int, list[str]] = {}
     for event in events:
         if not isinstance(event, dict):
             continue
-        kind, index = event.get("type"), event.get("index")
+        kind, index, delta = event.get("type"), event.get("index"), event.get("delta")
         if kind == "message_start" and isinstance(event.get("message"), dict):
-            body = dict(event["message"])
+            body.update(event["message"])
         elif kind == "content_block_start" and type(index) is int and isinstance(event.get("content_block"), dict):
-            blocks[index] = dict(event["content_block"])
-        elif kind == "content_block_delta" and type(index) is int and isinstance(event.get("delta"), dict):
-            _merge(blocks.setdefault(index, {}), event["delta"], partial, index)
+            blocks[index] = Fields(event["content_block"])
+        elif kind == "content_block_delta" and type(index) is int and isinstance(delta, dict):
+            block = blocks.setdefault(index, Fields())
+            if delta.get("type") == "input_json_delta":
+                inputs.setdefault(index, []).append(str(delta.get("partial_json") or ""))
+            elif delta.get("type") == "citations_delta":
+                add(block, "citations", [delta.get("citation")])
+            else:
+                merge(block, {name: value for name, value in delta.items() if name != "type"})
         elif kind == "message_delta":
-            body = body if body is not None else {}
-            delta = event.get("delta")
+            replace(body, event, "type", "delta", "usage")
             body.update(delta if isinstance(delta, dict) else {})
             if isinstance(event.get("usage"), dict):
-                old = body.get("usage")
-                known = {k: v for k, v in event["usage"].items() if v is not None}
-                body["usage"] = {**(old if isinstance(old, dict) else {}), **known}
-    for index, text in partial.items():
-        try:
-            blocks[index]["input"] = json.loads(text) if text.strip() else {}
-        except ValueError:  # cut short: what came is kept as it came
-            blocks[index]["input"] = text
-    if body is None and not blocks:
-        return None
-    return {**(body or {}), "content": [blocks[i] for i in sorted(blocks)]}
+                usage = dict(body["usage"]) if isinstance(body.get("usage"), dict) else {}
+                replace(usage, event["usage"])
+                body["usage"] = usage
+    for index, parts in inputs.items():
+        text = "".join(parts)
+        if text.strip():
+            blocks[index]["input"] = _loads(text)
+    if blocks:
+        body["content"] = [built(blocks[index]) for index in sorted(blocks)]
+    return body or None
 
 
-def _merge(block: dict[str, Any], delta: dict[str, Any], partial: dict[int, str], index: int) -> None:
-    kind = delta.get("type")
-    if kind == "input_json_delta":
-        partial[index] = partial.get(index, "") + str(delta.get("partial_json") or "")
-        return
-    if kind == "citations_delta":
-        block["citations"] = [*(block.get("citations") or []), delta.get("citation")]
-        return
-    for name, value in delta.items():
-        if name == "type":
-            continue
-        old = block.get(name)
-        block[name] = old + value if isinstance(old, str) and isinstance(value, str) and name != "signature" else value
+def _loads(text: str) -> Any:
+    try:
+        return loads(text)
+    except InvalidInput:  # cut short: what came is kept as it came
+        return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import Choice, ToolCall, Usage
+from .deltas import Fields, Items, add, built, merge, replace
 
 NAME = "openai.chat"
 PATHS = ("/chat/completions",)
@@ -128,86 +129,64 @@ def _count(usage: dict[str, Any], name: str) -> int | None:
 def assemble(events: list[Any]) -> Any:
     """The body of the same call without streaming: text, tool calls, logprobs and ids put together, unknown fields kept."""
     body: dict[str, Any] = {}
-    choices: dict[int, dict[str, Any]] = {}
+    choices: dict[int, Fields] = {}
     for event in events:
         if not isinstance(event, dict):
             continue
-        for name, value in event.items():
-            if name == "choices":
-                continue
-            if value is not None or name not in body:
-                body[name] = value
+        replace(body, event, "choices", "obfuscation")  # the latter is padding of streams
         found = event.get("choices")
-        for position, choice in enumerate(found if isinstance(found, list) else []):
+        if not isinstance(found, list):
+            continue
+        body["choices"] = []
+        for position, choice in enumerate(found):
             if isinstance(choice, dict):
                 index = choice.get("index")
                 index = index if type(index) is int else position
-                _merge_choice(choices.setdefault(index, {"index": index}), choice)
-    if not body and not choices:
-        return None
+                _merge_choice(choices.setdefault(index, Fields(index=index)), choice)
+    if choices:
+        body["choices"] = [built(choices[index]) for index in sorted(choices)]
     if body.get("object") == "chat.completion.chunk":
         body["object"] = "chat.completion"
-    body["choices"] = [choices[i] for i in sorted(choices)]
-    return body
+    return body or None
 
 
-def _merge_choice(into: dict[str, Any], choice: dict[str, Any]) -> None:
-    for name, value in choice.items():
-        if name == "delta":
-            message = into.setdefault("message", {})
-            if isinstance(value, dict):
-                _merge_delta(message, value)
-        elif name in ("token_ids", "logprobs", "text"):
-            into[name] = _joined(into.get(name), value)
-        elif value is not None or name not in into:
-            into[name] = value
+def _merge_choice(into: Fields, choice: dict[str, Any]) -> None:
+    replace(into, choice, "index", "delta", "token_ids", "logprobs", "text")
+    for name in ("token_ids", "logprobs", "text"):
+        if name in choice:
+            add(into, name, choice[name])
+    delta = choice.get("delta")
+    if isinstance(delta, dict):
+        message = into.get("message")
+        if not isinstance(message, Fields):
+            message = into["message"] = Fields(message if isinstance(message, dict) else {})
+        for name, value in delta.items():
+            if name == "tool_calls" and isinstance(value, list):
+                _merge_calls(message, value)
+            else:
+                add(message, name, value)
 
 
-def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
-    for name, value in delta.items():
-        if name == "tool_calls" and isinstance(value, list):
-            calls = message.setdefault("tool_calls", [])
-            for position, part in enumerate(value):
-                if isinstance(part, dict):
-                    _merge_call(calls, part, position)
-        elif name == "function_call" and isinstance(value, dict):
-            call = message.setdefault("function_call", {})
-            for key, text in value.items():
-                call[key] = _joined(call.get(key), text) if key == "arguments" else text
-        elif name == "role":
-            if value is not None or name not in message:
-                message[name] = value
-        else:
-            message[name] = _joined(message.get(name), value)
-
-
-def _merge_call(calls: list[Any], part: dict[str, Any], position: int) -> None:
-    index = part.get("index")
-    index = index if type(index) is int and 0 <= index < 1000 else position
-    while len(calls) <= index:
-        calls.append({})
-    call = calls[index]
-    for name, value in part.items():
-        if name == "index":
+def _merge_calls(message: Fields, parts: list[Any]) -> None:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, Items):
+        calls = message["tool_calls"] = _Calls(calls if isinstance(calls, list) else [])
+    places = calls.places if isinstance(calls, _Calls) else {}
+    for position, part in enumerate(parts):
+        if not isinstance(part, dict):
             continue
-        if name == "function" and isinstance(value, dict):
-            function = call.setdefault("function", {})
-            for key, text in value.items():
-                function[key] = (
-                    _joined(function.get(key), text) if key == "arguments" else (text if text is not None else function.get(key))
-                )
-        elif value is not None or name not in call:
-            call[name] = value
+        index = part.get("index")
+        index = index if type(index) is int else position
+        call, id = places.get(index), part.get("id")
+        if call is None or (id and call.get("id") and id != call["id"]):  # some backends number every call 0
+            call = places[index] = Fields()
+            calls.append(call)
+        merge(call, {name: value for name, value in part.items() if name != "index"})
 
 
-def _joined(old: Any, new: Any) -> Any:
-    """Deltas put together: text and lists are appended, objects merged field by field; else the newer value counts."""
-    if new is None:
-        return old
-    if isinstance(old, str) and isinstance(new, str):
-        return old + new
-    if isinstance(old, list) and isinstance(new, list):
-        return old + new
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{k: _joined(old.get(k), v) for k, v in new.items()}}
-    return new
+class _Calls(Items):
+    """Tool calls in the order of their beginning; `places`: by the index that deltas continue them by."""
+
+    def __init__(self, calls: list[Any]) -> None:
+        super().__init__(calls)
+        self.places: dict[int, Fields] = {}

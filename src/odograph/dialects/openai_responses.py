@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import Choice, ToolCall
+from .deltas import Fields, Indexed, add, built
 from .openai_chat import text_of, usage
 
 __all__ = ["NAME", "PATHS", "assemble", "choices", "is_response", "messages", "params", "tools", "usage"]
@@ -16,7 +17,6 @@ NAME = "openai.responses"
 PATHS = ("/responses",)
 _NOT_PARAMS = ("model", "input", "instructions", "tools")
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
-_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.done")
 
 
 def messages(request: Any) -> list[dict[str, Any]]:
@@ -137,33 +137,67 @@ def choices(response: Any) -> list[Choice]:
     ]
 
 
+#: Where the text of a delta belongs: a field of the item; or a field of one of its parts, and what says which part.
+_DELTAS: dict[str, tuple[str, str | None, str | None]] = {
+    "response.output_text.delta": ("text", "content", "output_text"),
+    "response.refusal.delta": ("refusal", "content", "refusal"),
+    "response.reasoning_text.delta": ("text", "content", "reasoning_text"),
+    "response.reasoning_summary_text.delta": ("text", "summary", "summary_text"),
+    "response.function_call_arguments.delta": ("arguments", None, "function_call"),
+    "response.custom_tool_call_input.delta": ("input", None, "custom_tool_call"),
+    "response.mcp_call_arguments.delta": ("arguments", None, "mcp_call"),
+    "response.code_interpreter_call_code.delta": ("code", None, "code_interpreter_call"),
+}
+_PARTS = {
+    "response.content_part.added": "content",
+    "response.content_part.done": "content",
+    "response.reasoning_summary_part.added": "summary",
+    "response.reasoning_summary_part.done": "summary",
+}
+
+
 def assemble(events: list[Any]) -> Any:
     """The response that the last event carries; of a stream that was cut short, what its items said so far."""
-    response: dict[str, Any] | None = None
-    output: dict[int, dict[str, Any]] = {}
+    response: dict[str, Any] = {}
+    output: dict[int, Fields] = {}
     for event in events:
         if not isinstance(event, dict):
             continue
-        kind = event.get("type")
         if isinstance(event.get("response"), dict):
             response = event["response"]
-            if kind in _ENDS:
-                return response
-        index = event.get("output_index")
-        if type(index) is not int:
+        kind, index = event.get("type"), event.get("output_index")
+        if not isinstance(kind, str) or type(index) is not int:
             continue
-        if kind in ("response.output_item.added", "response.output_item.done") and isinstance(event.get("item"), dict):
-            output[index] = event["item"]
-        elif kind == "response.output_text.delta" and isinstance(event.get("delta"), str):
-            item = dict(output.get(index) or {"type": "message", "role": "assistant"})
-            parts = item.get("content")
-            before = text_of(parts)
-            item["content"] = [{"type": "output_text", "text": before + event["delta"]}]
-            output[index] = item
-        elif kind == "response.function_call_arguments.delta" and isinstance(event.get("delta"), str):
-            item = dict(output.get(index) or {"type": "function_call"})
-            item["arguments"] = str(item.get("arguments") or "") + event["delta"]
-            output[index] = item
-    if response is None and not output:
-        return None
-    return {**(response or {}), "output": [output[i] for i in sorted(output)]}
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            if isinstance(event.get("item"), dict):
+                output[index] = Fields(event["item"])
+        elif kind in _PARTS:
+            if isinstance(event.get("part"), dict):
+                _parts(output.setdefault(index, Fields(type="message")), _PARTS[kind])[_part_index(event)] = Fields(event["part"])
+        elif kind in _DELTAS and isinstance(event.get("delta"), str):
+            field, parts, made = _DELTAS[kind]
+            if parts is None:
+                add(output.setdefault(index, Fields(type=made)), field, event["delta"])
+                continue
+            item = output.setdefault(index, Fields(type="reasoning" if "reasoning" in kind else "message"))
+            part = _parts(item, parts).setdefault(_part_index(event), Fields(type=made))
+            add(part, field, event["delta"])
+            if isinstance(event.get("logprobs"), list) and event["logprobs"]:
+                add(part, "logprobs", event["logprobs"])
+    if output and not response.get("output"):  # some backends leave it out of the last event, too
+        response = {**response, "output": [built(output[index]) for index in sorted(output)]}
+    return response or None
+
+
+def _parts(item: Fields, name: str) -> Indexed:
+    """The parts of an item that are being written."""
+    parts = item.get(name)
+    if not isinstance(parts, Indexed):
+        known = [Fields(p) for p in parts if isinstance(p, dict)] if isinstance(parts, list) else []
+        parts = item[name] = Indexed(enumerate(known))
+    return parts
+
+
+def _part_index(event: dict[str, Any]) -> int:
+    found = event.get("content_index", event.get("summary_index"))
+    return found if type(found) is int else 0
