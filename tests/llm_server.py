@@ -9,10 +9,11 @@ the socket. Answers are taken from the script in order; the last one stays.
 
 from __future__ import annotations
 
-import gzip
+import importlib
 import json
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,12 +28,13 @@ class Answer:
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     reasoning: str | None = None
     status: int = 200
-    raw: bytes | None = None
+    raw: bytes | None = None  # the whole body, or the whole event stream
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
     logprobs: list[float] | None = None
     choices: int = 1
-    gzip: bool = False
+    encoding: str | None = None  # the content-encoding: gzip, deflate or br
+    gate: threading.Event | None = None  # after the first event of a stream, the server waits for it
     drop_after: int | None = None  # bytes of the body, then the connection is cut
     delay: float = 0.0  # seconds before the answer, and between events of a stream
     extra: dict[str, Any] = field(default_factory=dict)
@@ -87,9 +89,8 @@ class LLMServer:
             )
             self._send(handler, answer, data, "application/json")
             return
-        kind = (
-            "messages" if handler.path.endswith("/messages") else "responses" if handler.path.endswith("/responses") else "chat"
-        )
+        path = handler.path.split("?")[0]
+        kind = "messages" if path.endswith("/messages") else "responses" if path.endswith("/responses") else "chat"
         whole = {"chat": chat, "responses": responses, "messages": messages}[kind](answer, request)
         if request.get("stream"):
             events = {"chat": chat_events, "responses": response_events, "messages": message_events}[kind](answer, whole, request)
@@ -100,12 +101,12 @@ class LLMServer:
     def _send(self, handler: BaseHTTPRequestHandler, answer: Answer, data: bytes, kind: str) -> None:
         with self._lock:
             self.responses.append(data)
-        body = gzip.compress(data) if answer.gzip else data
+        body = encoder(answer.encoding)(data, True)
         try:
             handler.send_response(answer.status)
             handler.send_header("content-type", kind)
-            if answer.gzip:
-                handler.send_header("content-encoding", "gzip")
+            if answer.encoding:
+                handler.send_header("content-encoding", answer.encoding)
             handler.send_header("content-length", str(len(body)))
             handler.end_headers()
             handler.wfile.write(body if answer.drop_after is None else body[: answer.drop_after])
@@ -119,16 +120,23 @@ class LLMServer:
             (f"event: {name}\n" if name else "") + f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n"
             for name, event in events
         ]
+        if answer.raw is not None:
+            lines = [answer.raw.decode()]
         with self._lock:
             self.responses.append("".join(lines).encode())
         try:
             handler.send_response(200)
             handler.send_header("content-type", "text/event-stream; charset=utf-8")
             handler.send_header("transfer-encoding", "chunked")
+            if answer.encoding:
+                handler.send_header("content-encoding", answer.encoding)
             handler.end_headers()
             sent = 0
-            for line in lines:
-                data = line.encode()
+            encode = encoder(answer.encoding)
+            for number, line in enumerate(lines):
+                if number == 1 and answer.gate is not None:
+                    answer.gate.wait(10)
+                data = encode(line.encode(), number == len(lines) - 1)
                 if answer.drop_after is not None and sent + len(data) > answer.drop_after:
                     handler.close_connection = True
                     return
@@ -140,6 +148,17 @@ class LLMServer:
             handler.wfile.write(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             handler.close_connection = True
+
+
+def encoder(encoding: str | None) -> Callable[[bytes, bool], bytes]:
+    """What compresses a body piece by piece, each of which can be read at once; True: the last."""
+    if encoding is None:
+        return lambda data, last: data
+    if encoding == "br":
+        brotli = importlib.import_module("brotli").Compressor()
+        return lambda data, last: brotli.process(data) + (brotli.finish() if last else brotli.flush())
+    engine = zlib.compressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+    return lambda data, last: engine.compress(data) + engine.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
 
 def chat(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def test_retries_belong_to_one_call(store: odograph.Store) -> None:
 
 def test_gzip_raw_copies_threads_and_wrapping_twice(store: odograph.Store) -> None:
     """Compressed answers, `with_raw_response`, `with_options` copies, threads; wrapping twice records once."""
-    with LLMServer([Answer(text="zipped", gzip=True)]) as server:
+    with LLMServer([Answer(text="zipped", encoding="gzip")]) as server:
         client = odograph.wrap(odograph.wrap(chat_client(server)))
         with store.record(task="x") as run, run.step():
             raw = client.chat.completions.with_raw_response.create(model="m", messages=[])

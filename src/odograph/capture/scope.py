@@ -84,5 +84,6 @@ def fault(error: BaseException) -> None:
     faults.last = error
     if os.environ.get("ODOGRAPH_STRICT") == "1":
         raise error
+    error.__traceback__ = None  # kept, it would keep the agent's frames alive: open streams, whole histories
     if faults.count == 1 and not sys.is_finalizing():
         warnings.warn(f"odograph could not record something: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=3)

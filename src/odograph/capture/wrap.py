@@ -7,24 +7,17 @@ What the SDK sends and reads passes through untouched; a copy of it becomes an `
 from __future__ import annotations
 
 import importlib
-import threading
-import time
-import zlib
-from collections import OrderedDict
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
 from .. import dialects
-from ..codec import content_hash, encode, fold_events, loads_or_raw
-from ..dialects.sse import SSE
+from ..codec import encode, loads_or_raw
 from . import scope
-from .recorder import error_of
+from .exchange import Exchange
 
 C = TypeVar("C")
-
-_RETRIED = "x-stainless-retry-count"
-_DONE = {"response.completed", "response.incomplete", "response.failed", "message_stop", "error"}
 
 
 def wrap(client: C, tokens: bool = False) -> C:
@@ -32,9 +25,9 @@ def wrap(client: C, tokens: bool = False) -> C:
 
     Copies made with `with_options()` share its transport and are recorded too. Recorded are the calls of chat completions,
     responses and messages, never a header. `tokens=True` asks the backend of chat completions for token ids and logprobs by
-    the fields that vLLM and SGLang know: the answer then holds them as additional fields, which agents need not know.
-    OpenAI's own API would refuse them, and SGLang gives no ids to a streamed call. Raises TypeError for what is no such
-    client.
+    the fields that vLLM and SGLang know: the answer then holds them as additional fields, which agents need not know. A
+    backend that refuses them (OpenAI's own; SGLang for a stream) is asked again without them, and no more from then on, with
+    a warning. Raises TypeError for what is no such client.
     """
     inner = getattr(client, "_client", None)
     library = _library(inner)
@@ -59,149 +52,67 @@ def _library(inner: Any) -> str | None:
     return None
 
 
-class _Exchange:
-    """One request and its response on their way through the transport."""
+class _Asking:
+    """What `tokens` adds to the requests of one transport."""
 
-    def __init__(self, request: Any, dialect: str, body: bytes) -> None:
-        self.within = scope.current()
-        self.dialect = dialect
-        self.body = body
-        self.retry = request.headers.get(_RETRIED, "0") not in ("", "0")
-        self.started = time.time_ns()
-        self._clock = time.perf_counter_ns()
-        self.first: int | None = None
-        self.status: int | None = None
-        self.encoding = ""
-        self.streams = False
-        self.chunks: list[bytes] = []
-        self.done = False
-        self._recorded = False
+    def __init__(self, tokens: bool) -> None:
+        self._tokens = tokens
+        #: Whether streams (True) or other calls (False) are still asked.
+        self._refused: set[bool] = set()
 
-    def answered(self, response: Any) -> None:
-        self.status = response.status_code
-        self.encoding = response.headers.get("content-encoding", "").strip().lower()
-        self.streams = response.headers.get("content-type", "").startswith("text/event-stream")
-
-    def chunk(self, data: bytes) -> None:
-        if self.first is None and data:
-            self.first = time.perf_counter_ns() - self._clock
-        self.chunks.append(data)
-
-    def finish(self, error: Any = None) -> None:
-        """Records the call, once. Never raises into the agent."""
-        if self._recorded:
-            return
-        self._recorded = True
+    def begin(self, library: str, request: Any) -> tuple[Any, Exchange | None]:
+        """The request to send, and the exchange to record; None for what is no call of a model."""
         try:
-            self._record(error)
-        except Exception as fault:
-            scope.fault(fault)
-
-    def _record(self, error: Any) -> None:
-        request = loads_or_raw(self.body)
-        dialect = dialects.get(self.dialect)
-        fields: dict[str, Any] = {"dialect": self.dialect, "origin": "wire", "request": request}
-        if isinstance(request, dict) and isinstance(request.get("model"), str):
-            fields["model"] = request["model"]
-        answer: Any = None
-        if self.status is not None:
-            fields["status_code"] = self.status
-            data = _decoded(b"".join(self.chunks), self.encoding)
-            if self.streams and self.status < 400:
-                sse = SSE()
-                sse.feed(data)
-                sse.close()
-                answer = dialect.assemble(sse.events)
-                fields["events"] = fold_events(sse.events)
-                fields["first_token"] = self.first
-                complete = self.done or b"[DONE]" in data[-64:]
-                ended = sse.events and isinstance(sse.events[-1], dict) and sse.events[-1].get("type") in _DONE
-                if error is None and not complete and not ended:
-                    error = "stream abandoned"
-            elif data:
-                answer = loads_or_raw(data)
-                if error is None and not self.done and not isinstance(answer, dict):
-                    error = "response abandoned"
-            if self.status >= 400 and error is None:
-                error = f"HTTP {self.status}"
-        if answer is not None:
-            fields["response"] = answer
-        usage = dialect.usage(answer.get("usage")) if isinstance(answer, dict) else None
-        if usage is not None and usage.prompt is not None:
-            fields["prompt_tokens"] = usage.prompt
-        if usage is not None and usage.completion is not None:
-            fields["completion_tokens"] = usage.completion
-        if error is not None:
-            fields["error"] = error_of(error)
-        fields["started"] = self.started
-        fields["duration"] = time.perf_counter_ns() - self._clock
-        self._place(fields)
-
-    def _place(self, fields: dict[str, Any]) -> None:
-        """Writes the record. A retry supersedes the attempt before it: together they are one call."""
-        key = (threading.get_ident(), content_hash([self.dialect, self.body]))
-        failed = _failed.pop(key, None) if self.retry else None
-        if failed is not None:
-            self.within, fields["supersedes"], retries = failed
-            fields["extra"] = {"retries": retries}
-        placed = scope.record_call(fields, self.within)
-        if placed is not None and "error" in fields:
-            attempt: dict[str, Any] = {k: fields[k] for k in ("status_code", "error", "started", "duration") if k in fields}
-            _failed[key] = (placed[0], placed[1].id, [*(failed[2] if failed else []), attempt])
-            while len(_failed) > 1000:
-                _failed.popitem(last=False)
-
-
-#: The last failed attempts, which a retry may follow: where it was recorded, under which id, and the attempts so far.
-_failed: OrderedDict[tuple[int, str], tuple[Any, str, list[dict[str, Any]]]] = OrderedDict()
-
-
-def _decoded(data: bytes, encoding: str) -> bytes:
-    """The content without its content-encoding; as it is where that can't be undone."""
-    try:
-        for name in reversed([e.strip() for e in encoding.split(",") if e.strip()]):
-            if name in ("gzip", "x-gzip", "deflate"):
-                engine = zlib.decompressobj(zlib.MAX_WBITS | 32 if name != "deflate" else zlib.MAX_WBITS)
-                try:
-                    data = engine.decompress(data)
-                except zlib.error:
-                    data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data)
-            elif name == "br":
-                data = importlib.import_module("brotli").decompress(data)
-            elif name == "zstd":
-                data = importlib.import_module("zstandard").ZstdDecompressor().decompressobj().decompress(data)
-    except Exception:  # a stream cut short, or a codec that only the SDK has
-        return data
-    return data
-
-
-def _begun(request: Any, tokens: bool) -> tuple[Any, _Exchange | None]:
-    """The request to send, and the exchange to record; None for what is no call of a model."""
-    try:
-        dialect = dialects.of_path(request.url.path) if request.method == "POST" else None
-        if dialect is None:
+            dialect = dialects.of_path(request.url.path) if request.method == "POST" else None
+            if dialect is None:
+                return request, None
+            exchange = Exchange(library, request, dialect)
+        except Exception as error:
+            scope.fault(error)
             return request, None
-        body = request.content
-        if tokens and dialect == "openai.chat":
-            request, body = _asking(request, body)
-        return request, _Exchange(request, dialect, body)
-    except Exception as error:
-        scope.fault(error)
-        return request, None
+        try:
+            if self._tokens and dialect == "openai.chat":
+                return self._asked(request, exchange), exchange
+        except Exception as error:
+            scope.fault(error)
+        return request, exchange
 
+    def _asked(self, request: Any, exchange: Exchange) -> Any:
+        value = loads_or_raw(exchange.sent)
+        if not isinstance(value, dict) or "messages" not in value:
+            return request
+        streams = bool(value.get("stream"))
+        if streams in self._refused:
+            return request
+        fields = {"return_token_ids": True, "logprobs": True}
+        if not streams:  # by SGLang's own names, which it refuses for a stream
+            fields |= {"return_prompt_token_ids": True, "return_meta_info": True}
+        more = {name: field for name, field in fields.items() if name not in value}
+        if not more:
+            return request
+        # what the SDK wrote stays as it is, byte for byte
+        body = encode(more)[:-1] + b"," + exchange.sent.lstrip()[1:]
+        headers = [(k, v) for k, v in request.headers.raw if k.lower() not in (b"content-length", b"transfer-encoding")]
+        asked = type(request)(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
+        exchange.body = body
+        return asked
 
-def _asking(request: Any, body: bytes) -> tuple[Any, bytes]:
-    """The same request that also asks for token ids and logprobs."""
-    value = loads_or_raw(body)
-    if not isinstance(value, dict) or "messages" not in value:
-        return request, body
-    asked = {"return_token_ids": True, "logprobs": True}
-    if not value.get("stream"):  # SGLang's own names; it refuses them for a stream
-        asked |= {"return_prompt_token_ids": True, "return_meta_info": True}
-    data = encode({**asked, **value})
-    headers = [(k, v) for k, v in request.headers.raw if k.lower() not in (b"content-length", b"transfer-encoding")]
-    changed = type(request)(request.method, request.url, headers=headers, content=data, extensions=request.extensions)
-    return changed, data
+    def is_refusal(self, exchange: Exchange, response: Any) -> bool:
+        return exchange.body is not exchange.sent and response.status_code in (400, 422)
+
+    def again(self, exchange: Exchange, first: Any, second: Any) -> None:
+        """A request that was refused with our fields went out without them; if that was all, it is not asked any more."""
+        if second.status_code >= 400:
+            return
+        try:
+            self._refused.add(bool(loads_or_raw(exchange.sent).get("stream")))
+            warnings.warn(
+                f"the backend refuses to give token ids (HTTP {first.status_code}: {first.text[:200]}); calls go on without",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        except Exception as error:  # a warning that is an error here is not the agent's
+            scope.fault(error)
 
 
 @cache
@@ -210,7 +121,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
     http = importlib.import_module(library)
 
     class Body(http.SyncByteStream):  # type: ignore[name-defined,misc]
-        def __init__(self, stream: Any, exchange: _Exchange) -> None:
+        def __init__(self, stream: Any, exchange: Exchange) -> None:
             self._stream = stream
             self._exchange = exchange
 
@@ -236,7 +147,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._exchange.finish()
 
     class AsyncBody(http.AsyncByteStream):  # type: ignore[name-defined,misc]
-        def __init__(self, stream: Any, exchange: _Exchange) -> None:
+        def __init__(self, stream: Any, exchange: Exchange) -> None:
             self._stream = stream
             self._exchange = exchange
 
@@ -261,23 +172,33 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
         def __del__(self) -> None:
             self._exchange.finish()
 
+    def tee(response: Any, exchange: Exchange, body: type[Any]) -> Any:
+        try:
+            exchange.answered(response)
+            response.stream = body(response.stream, exchange)
+        except Exception as error:
+            scope.fault(error)
+        return response
+
     class Recording(http.BaseTransport):  # type: ignore[name-defined,misc]
         def __init__(self, transport: Any, tokens: bool) -> None:
             self._transport = transport
-            self._tokens = tokens
+            self._asking = _Asking(tokens)
 
         def handle_request(self, request: Any) -> Any:
-            request, exchange = _begun(request, self._tokens)
+            asked, exchange = self._asking.begin(library, request)
             if exchange is None:
                 return self._transport.handle_request(request)
             try:
-                response = self._transport.handle_request(request)
+                response = self._transport.handle_request(asked)
+                if self._asking.is_refusal(exchange, response):
+                    exchange.refused(response.status_code, response.read())
+                    refusal, response = response, self._transport.handle_request(request)
+                    self._asking.again(exchange, refusal, response)
             except BaseException as error:
                 exchange.finish(error)
                 raise
-            exchange.answered(response)
-            response.stream = Body(response.stream, exchange)
-            return response
+            return tee(response, exchange, Body)
 
         def close(self) -> None:
             self._transport.close()
@@ -292,20 +213,22 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
     class AsyncRecording(http.AsyncBaseTransport):  # type: ignore[name-defined,misc]
         def __init__(self, transport: Any, tokens: bool) -> None:
             self._transport = transport
-            self._tokens = tokens
+            self._asking = _Asking(tokens)
 
         async def handle_async_request(self, request: Any) -> Any:
-            request, exchange = _begun(request, self._tokens)
+            asked, exchange = self._asking.begin(library, request)
             if exchange is None:
                 return await self._transport.handle_async_request(request)
             try:
-                response = await self._transport.handle_async_request(request)
+                response = await self._transport.handle_async_request(asked)
+                if self._asking.is_refusal(exchange, response):
+                    exchange.refused(response.status_code, await response.aread())
+                    refusal, response = response, await self._transport.handle_async_request(request)
+                    self._asking.again(exchange, refusal, response)
             except BaseException as error:
                 exchange.finish(error)
                 raise
-            exchange.answered(response)
-            response.stream = AsyncBody(response.stream, exchange)
-            return response
+            return tee(response, exchange, AsyncBody)
 
         async def aclose(self) -> None:
             await self._transport.aclose()

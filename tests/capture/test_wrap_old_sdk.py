@@ -1,0 +1,29 @@
+"""`wrap` on the SDKs of before httpx2: the same tests, run by an interpreter that has those."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("name", ["test_wrap.py", "test_wrap_wire.py"])
+def test_old_sdks(name: str) -> None:
+    """Clients of older SDKs, which stand on httpx, are recorded just as those of new ones.
+
+    The interpreter: `ODOGRAPH_OLD_SDK_PYTHON`, else `.venv-old`, which `make test` sets up.
+    """
+    python = Path(os.environ.get("ODOGRAPH_OLD_SDK_PYTHON") or ROOT / ".venv-old" / "bin" / "python")
+    if not python.exists():
+        pytest.skip(f"no interpreter with old SDKs at {python}")
+    about = "import sys, anthropic, openai; print([m for m in ('httpx', 'httpx2') if m in sys.modules])"
+    args = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(ROOT / "tests" / "capture" / name)]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    found = subprocess.run([str(python), "-c", about], capture_output=True, text=True, env=env, check=True).stdout
+    assert found.strip() == "['httpx']"
+    done = subprocess.run(args, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
