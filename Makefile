@@ -10,12 +10,10 @@ PIP := -m pip install --quiet --disable-pip-version-check
 demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a key or network
 	$(BIN)/odograph demo
 
-test: $(VENV)/.dev $(OLD)/.done ## the tests; those of `wrap` with SDKs of before httpx2, too
-	$(OLD)/bin/python -m pytest -q tests/capture/test_wrap.py
+test: $(VENV)/.dev $(OLD)/.done ## the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test-all: $(VENV)/.dev $(OLD)/.done ## the tests, slow ones too
-	$(OLD)/bin/python -m pytest -q tests/capture/test_wrap.py
 	$(BIN)/python -m pytest -q -n 2
 
 lint: $(VENV)/.dev ## format, style, types, floors
