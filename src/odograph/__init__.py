@@ -2,46 +2,122 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .api import ImportReport, Store, open
 from .capture.decorators import action, context, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
 from .capture.wrap import wrap
-from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, StoreError
+from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError
+from .log import logger
 from .quality import Finding, Report, validate
 from .trajectory import Call, Trajectory
 from .types import VERSION, Fork, Kept, Literal, Span
 
+if TYPE_CHECKING:
+    from .differences import diff
+    from .runtime import (
+        Agent,
+        AnyAgent,
+        Divergence,
+        FunctionAgent,
+        GymAgent,
+        MCPServer,
+        Outcome,
+        Replay,
+        Runners,
+        Task,
+        TaskConfig,
+        TaskResponse,
+        TaskRunMode,
+        fork,
+        replay,
+    )
+
 __version__ = VERSION
 
+#: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
+_LATER = {
+    "diff": "differences",
+    **dict.fromkeys(
+        (
+            "Agent",
+            "AnyAgent",
+            "Divergence",
+            "FunctionAgent",
+            "GymAgent",
+            "MCPServer",
+            "Outcome",
+            "Replay",
+            "Runners",
+            "Task",
+            "TaskConfig",
+            "TaskResponse",
+            "TaskRunMode",
+            "fork",
+            "replay",
+        ),
+        "runtime",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module 'odograph' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{module}", __name__), name)
+
+
 __all__ = [
+    "Agent",
+    "AnyAgent",
     "Call",
     "CallRef",
+    "Divergence",
     "Finding",
     "Fork",
+    "FunctionAgent",
+    "GymAgent",
     "ImportReport",
     "InvalidInput",
     "Kept",
     "Literal",
+    "MCPServer",
     "MissingExtra",
     "NewerStore",
     "NotFound",
     "OdographError",
+    "Outcome",
+    "Replay",
     "Report",
     "Run",
+    "RunError",
+    "Runners",
     "Scope",
     "Span",
     "Step",
     "Store",
     "StoreError",
+    "Task",
+    "TaskConfig",
+    "TaskResponse",
+    "TaskRunMode",
     "Trajectory",
     "action",
     "bind",
     "context",
     "current",
+    "diff",
+    "fork",
     "log_context",
     "log_llm_call",
+    "logger",
     "open",
+    "replay",
     "validate",
     "wrap",
     "wrap_action",

@@ -74,10 +74,11 @@ class Store:
     def append(self, id: str) -> Run:
         """A trajectory again, whatever its state, for late rewards, labels, edits and notes. Raises NotFound."""
         trajectory = self.trajectory(id)
-        recorder = Recorder(self._journal, trajectory.id)
+        recorder = Recorder(self._journal, trajectory.id, trajectory.agent)
         for step in trajectory.steps:
             agent = None if step.agent == trajectory.agent else step.agent
             recorder.steps[agent] = max(recorder.steps.get(agent, 0), step.index + 1)
+        recorder.opened = len(trajectory.steps)
         root = trajectory.start.id if trajectory.start else trajectory.records[0].id
         return Run(recorder, root, ends=False)
 
@@ -187,8 +188,8 @@ class Store:
         """Trajectories, one at a time, oldest first. Filters, all of which must hold:
 
         `ids` (prefixes or suffixes), `group`, `agent`, `model`, `tag` (one or a list: all of them), `status` (one or a
-        list: any of them), `policy_version`, `min_reward`, `max_reward`, `time_range` ("7d", or a pair of times), `text`
-        (full-text search), `limit`. Raises InvalidInput, NotFound.
+        list: any of them), `policy_version`, `min_reward`, `max_reward`, `time_range` ("7d", or a pair of times), `task_id`
+        (one or a list: any of them), `text` (full-text search), `limit`. Raises InvalidInput, NotFound.
         """
         return self._reader.trajectories(**_known(filters))
 
@@ -204,6 +205,10 @@ class Store:
         """The newest records, of one trajectory if its id is given; iterate again for what was written since."""
         return self._reader.tail(count, trajectory)
 
+    def is_written_elsewhere(self, id: str) -> bool:
+        """Whether another process, or another open store, may still write of a trajectory."""
+        return bool(self._reader.writers(id) - {self._journal.writer})
+
     def examine(self) -> dict[str, Any]:
         """Facts for `odograph doctor`: files, sizes, writers, damage."""
         return self._reader.examine()
@@ -214,6 +219,9 @@ class Store:
 
     def __len__(self) -> int:
         return self._reader.count()
+
+    def __bool__(self) -> bool:  # a store in which nothing is yet is a store
+        return True
 
     def health(self) -> dict[str, Any]:
         """How capture fares in this process: records written, waiting for a disk that failed, lost, and other faults."""

@@ -178,7 +178,7 @@ def clean(value: Any, depth: int = 0) -> Any:
     if kind is list or kind is tuple:
         return [clean(v, depth + 1) for v in value]
     if kind is orjson.Fragment:
-        return msgspec.json.decode(value.contents)
+        return msgspec.json.decode(orjson.dumps(value))
     return clean(_plain(value), depth + 1)
 
 

@@ -6,6 +6,7 @@ OdographError
   StoreError (OSError)         the store can't be read or written
     NewerStore                 it was written by a later version
   MissingExtra (ImportError)   a package that an optional part needs
+  RunError (RuntimeError)      a step of a task that could not be taken; it can be taken again
 """
 
 from __future__ import annotations
@@ -43,5 +44,11 @@ class MissingExtra(OdographError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}': pip install 'odograph[{extra}]'")
+
+    __str__ = OdographError.__str__
+
+
+class RunError(OdographError, RuntimeError):
+    """A step of a task could not be taken: the model or the environment did not answer. It can be taken again."""
 
     __str__ = OdographError.__str__

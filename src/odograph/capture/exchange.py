@@ -105,7 +105,7 @@ class Exchange:
             over = sse.done
             if len(sse.events) != self._events:
                 self._events = len(sse.events)
-                over = over or _outcome(sse)[0]
+                over = over or outcome(sse)[0]
         except Exception as error:
             scope.fault(error)
             return
@@ -170,7 +170,7 @@ class Exchange:
         fields["events"] = fold_events(sse.events)
         if self.first is not None:
             fields["first_token"] = self.first
-        over, wrong = _outcome(sse)
+        over, wrong = outcome(sse)
         return dialect.assemble(sse.events), wrong if over or self.done else "stream abandoned"
 
     def _place(self, fields: dict[str, Any], may_repeat: bool) -> None:
@@ -192,7 +192,7 @@ class Exchange:
             _failed.set(None)
 
 
-def _outcome(sse: SSE) -> tuple[bool, Any]:
+def outcome(sse: SSE) -> tuple[bool, Any]:
     """Whether the stream says that it is over, and what it says went wrong."""
     last = sse.events[-1] if sse.events else None
     if not isinstance(last, dict):

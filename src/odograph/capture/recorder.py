@@ -29,13 +29,21 @@ _SOURCES = ("environment", "function", "judge", "human")
 class Recorder:
     """Writes the records of one trajectory from this process."""
 
-    __slots__ = ("_generation", "_packer", "_seq", "id", "journal", "steps")
+    __slots__ = ("_generation", "_packer", "_seq", "agent", "id", "journal", "opened", "silent", "steps", "tap")
 
-    def __init__(self, journal: Journal, trajectory: str) -> None:
+    def __init__(self, journal: Journal, trajectory: str, agent: str | None = None) -> None:
         self.journal = journal
         self.id = trajectory
+        #: Whose records carry no name of their own.
+        self.agent = agent
+        #: Code is at work that was recorded before, up to where it stopped.
+        self.silent = False
         #: The next step's index, per agent.
         self.steps: dict[str | None, int] = {}
+        #: How many steps there are, of all agents.
+        self.opened = 0
+        #: Where the lines go, too, while somebody follows this trajectory.
+        self.tap: list[bytes] | None = None
         self._seq = 0
         self._packer: Packer | None = None
         self._generation = -1
@@ -45,6 +53,8 @@ class Recorder:
     ) -> tuple[str, bytes]:
         """One record, with the operating system when this returns: its id and the lines that were written."""
         journal = self.journal
+        if self.silent:
+            return id or new_id(), b""
         try:
             with journal.lock:
                 now = journal.now()
@@ -63,6 +73,8 @@ class Recorder:
                     record |= fields
                     data = encode_record(record)
                     journal.append(data)
+            if self.tap is not None:
+                self.tap.append(data)
             if journal.failure is not None:
                 scope.fault(journal.failure)
             return id, data
@@ -167,11 +179,20 @@ class Scope:
         self._agent = agent
         self._step = step
         self._tokens: list[Token[Scope | None]] = []
+        #: What calls that pass a wrapped client here are for, where that is not to act.
+        self.purpose: str | None = None
+        #: The last call that passed a wrapped client here.
+        self.last_call: CallRef | None = None
 
     @property
     def trajectory(self) -> str:
         """The trajectory's id."""
         return self._recorder.id
+
+    @property
+    def recorder(self) -> Recorder:
+        """What writes the trajectory's records from here."""
+        return self._recorder
 
     def _write(self, kind: str, fields: dict[str, Any], id: str | None = None) -> str:
         return self._recorder.write(kind, fields, self._id, self._agent, self._step, id)[0]
@@ -305,7 +326,10 @@ class Scope:
 
     def record_call(self, fields: dict[str, Any]) -> CallRef:
         """An llm_call given as fields of its record: the door of `wrap`."""
-        return CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+        if self.purpose is not None:
+            fields.setdefault("purpose", self.purpose)
+        self.last_call = CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+        return self.last_call
 
     def action(
         self,
@@ -506,13 +530,19 @@ class Scope:
         with recorder.journal.lock:
             index = recorder.steps.get(self._agent, 0)
             recorder.steps[self._agent] = index + 1
+            recorder.opened += 1
         fields = {} if observation is None else {"observation": observation}
         id, _ = recorder.write("step", fields, self._id, self._agent, index)
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:
         """Another agent at work inside of this: its records carry its name, and its steps count from 0."""
-        return Scope(self._recorder, self._id, _name(name, "name"), None)
+        recorder = self._recorder
+        return Scope(recorder, self._id, None if _name(name, "name") == recorder.agent else name, None)
+
+    def inside(self, id: str) -> Scope:
+        """The inside of a record of this agent, of an action say, that was recorded before."""
+        return Scope(self._recorder, id, self._agent, None)
 
     def acting(self, name: str, arguments: Any = None, **about: Any) -> Acting:
         """An action around the code that does it: `with step.acting("search", args) as action: action.result = ...`."""
@@ -578,12 +608,22 @@ class Acting(Scope):
         self._clock = time.perf_counter_ns()
         self.result: Any = None
         self.ok: bool | None = None
+        self.error: Any = None
+        self.metadata: dict[str, Any] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id that the action's record will have."""
+        assert self._id is not None
+        return self._id
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
-        ok = self.ok if self.ok is not None else error is None
+        failure = error if error is not None else self.error
+        ok = self.ok if self.ok is not None else failure is None
         timing: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
-        self._parent.action(self._name, self._arguments, self.result, ok=ok, error=error, id=self._id, **timing, **self._about)
+        about = self._about if self.metadata is None else {"metadata": self.metadata, **self._about}
+        self._parent.action(self._name, self._arguments, self.result, ok=ok, error=failure, id=self._id, **timing, **about)
 
 
 class Run(Scope):
@@ -597,6 +637,17 @@ class Run(Scope):
     def id(self) -> str:
         """The trajectory's id."""
         return self._recorder.id
+
+    @property
+    def root(self) -> str:
+        """The id of the trajectory's first record, inside of which all others are."""
+        assert self._id is not None
+        return self._id
+
+    def at(self, step: Any) -> Scope:
+        """A step that was taken before (`t.steps[i]`), to record more in it."""
+        agent = None if step.agent == self._recorder.agent else step.agent
+        return Scope(self._recorder, step.id or self._id, agent, step.index)
 
     def finish(
         self, answer: Any = None, *, status: str = "completed", error: Any = None, metrics: dict[str, Any] | None = None
@@ -636,7 +687,7 @@ def start(
     fork: Fork | None = None,
 ) -> Run:
     """Begins a trajectory in a journal."""
-    recorder = Recorder(journal, new_id())
+    recorder = Recorder(journal, new_id(), agent)
     if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
         raise TypeError("tags are a list of strings")
     if metadata is not None and not isinstance(metadata, dict):

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from .recorder import CallRef, Scope
@@ -19,6 +19,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _current: ContextVar[Scope | None] = ContextVar("odograph_scope", default=None)
+
+
+class Director(Protocol):
+    """Who may hold back, or answer, what a wrapped client asks: a runner that steps code, a replay."""
+
+    def reply(self, dialect: str, sent: bytes) -> tuple[int, str, bytes] | None:
+        """(status, content type, body) to answer with in place of the model; None: it is to be asked."""
+        ...
+
+    async def admit(self, within: Scope | None) -> None:
+        """Returns when it may be asked."""
+        ...
+
+    def admit_sync(self, within: Scope | None) -> None:
+        """The same for a client that is not async."""
+        ...
+
+
+#: Of the code that runs in this context; None: nobody directs.
+director: ContextVar[Director | None] = ContextVar("odograph_director", default=None)
 
 #: Opens a trajectory for a call that was made outside of any run; the store's facade sets it.
 outside: Callable[[dict[str, Any]], Scope] | None = None

@@ -36,12 +36,12 @@ def wrap(client: C, tokens: bool = False) -> C:
             f"wrap() takes a client of the openai or anthropic SDK, not {type(client).__module__}.{type(client).__name__}"
         )
     is_async = any(c.__name__ == "AsyncClient" for c in type(inner).__mro__)
-    recording = _classes(library)[is_async]
-    if not isinstance(inner._transport, recording):
-        inner._transport = recording(inner._transport, tokens)
+    recorded = _classes(library)[is_async]
+    if not isinstance(inner._transport, recorded):
+        inner._transport = recorded(inner._transport, tokens)
     for pattern, transport in list(inner._mounts.items()):
-        if transport is not None and not isinstance(transport, recording):
-            inner._mounts[pattern] = recording(transport, tokens)
+        if transport is not None and not isinstance(transport, recorded):
+            inner._mounts[pattern] = recorded(transport, tokens)
     return client
 
 
@@ -115,6 +115,11 @@ class _Asking:
             scope.fault(error)
 
 
+def recording(transport: Any, library: str, tokens: bool = False) -> Any:
+    """An async transport of `httpx` or `httpx2`, recorded."""
+    return _classes(library)[True](transport, tokens)
+
+
 @cache
 def _classes(library: str) -> tuple[type[Any], type[Any]]:
     """The recording transports, sync and async, on the base classes of the client's own HTTP library."""
@@ -180,6 +185,10 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             scope.fault(error)
         return response
 
+    def answer(known: tuple[int, str, bytes]) -> Any:
+        status, kind, body = known
+        return http.Response(status, headers={"content-type": kind}, stream=http.ByteStream(body))
+
     class Recording(http.BaseTransport):  # type: ignore[name-defined,misc]
         def __init__(self, transport: Any, tokens: bool) -> None:
             self._transport = transport
@@ -190,6 +199,12 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             if exchange is None:
                 return self._transport.handle_request(request)
             try:
+                directed = scope.director.get()
+                if directed is not None:
+                    known = directed.reply(exchange.dialect, exchange.sent)
+                    if known is not None:
+                        return tee(answer(known), exchange, Body)
+                    directed.admit_sync(exchange.within)
                 response = self._transport.handle_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, response.read())
@@ -220,6 +235,12 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             if exchange is None:
                 return await self._transport.handle_async_request(request)
             try:
+                directed = scope.director.get()
+                if directed is not None:
+                    known = directed.reply(exchange.dialect, exchange.sent)
+                    if known is not None:
+                        return tee(answer(known), exchange, AsyncBody)
+                    await directed.admit(exchange.within)
                 response = await self._transport.handle_async_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, await response.aread())

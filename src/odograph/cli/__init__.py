@@ -16,7 +16,21 @@ from ..errors import OdographError
 from ..types import VERSION
 
 #: The commands, in the order of the help.
-COMMANDS: tuple[str, ...] = ("demo", "import", "ls", "show", "search", "tail", "validate", "export", "stats", "doctor")
+COMMANDS: tuple[str, ...] = (
+    "demo",
+    "import",
+    "ls",
+    "show",
+    "search",
+    "tail",
+    "validate",
+    "export",
+    "stats",
+    "diff",
+    "fork",
+    "replay",
+    "doctor",
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,7 +13,7 @@ from ..api import Store, open
 from ..codec import encode
 from ..errors import InvalidInput, NotFound
 
-_FILTERS = ("group", "agent", "model", "tag", "status", "min_reward", "max_reward", "text", "limit")
+_FILTERS = ("group", "agent", "model", "tag", "status", "min_reward", "max_reward", "task_id", "text", "limit")
 
 
 def existing_store(args: argparse.Namespace) -> Store:

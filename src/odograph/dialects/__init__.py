@@ -34,6 +34,23 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: list[float | None] | None = None
 
 
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool as a model is told of it; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool gave back, as the model is told."""
+
+    tool_call_id: str | None
+    name: str
+    content: str
+    ok: bool = True
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Token counts of one call. `prompt` includes what was read from or written to a cache."""
 
@@ -74,6 +91,39 @@ class Dialect(Protocol):
 
     def is_response(self, response: Any) -> bool:
         """Whether a body is of this dialect."""
+        ...
+
+    # --- the other direction: what an agent sends. The history is a list in the dialect's own form -------------------
+
+    #: The field of a request that holds the history.
+    HISTORY: str
+
+    def history(self, messages: list[dict[str, Any]]) -> list[Any]:
+        """Chat-shaped messages as a history."""
+        ...
+
+    def request(
+        self,
+        model: str,
+        system: str | None,
+        history: list[Any],
+        tools: list[Tool],
+        params: dict[str, Any],
+        schema: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A request's body. `schema`: of the answer, as a JSON schema."""
+        ...
+
+    def said(self, response: Any) -> list[Any]:
+        """What goes into the history of the first answer."""
+        ...
+
+    def results(self, results: list[Result]) -> list[Any]:
+        """What goes into the history of the results of the tools that one answer asked for."""
+        ...
+
+    def delta(self, event: Any) -> str:
+        """The text that an event of a stream adds to the answer."""
         ...
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from ..codec import loads
 from ..errors import InvalidInput
-from . import Choice, ToolCall, Usage
+from . import Choice, Result, Tool, ToolCall, Usage
 from .deltas import Fields, add, built, merge, replace
 from .openai_chat import text_of
 from .openai_chat import usage as _usage
 
 NAME = "anthropic.messages"
 PATHS = ("/v1/messages",)  # whole: OpenAI's threads have messages, too
+HISTORY = "messages"
 _NOT_PARAMS = ("model", "messages", "system", "tools")
 
 
@@ -158,3 +159,108 @@ def _loads(text: str) -> Any:
         return loads(text)
     except InvalidInput:  # cut short: what came is kept as it came
         return text
+
+
+#: The API wants a limit; what its models can do at least.
+MAX_TOKENS = 8192
+
+
+def history(messages: list[dict[str, Any]]) -> list[Any]:
+    """Messages of content blocks; results of tools go into one message of the user."""
+    out: list[Any] = []
+    for message in messages:
+        role, content = message.get("role") or "user", message.get("content")
+        if role == "tool":
+            block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}
+            if out and out[-1]["role"] == "user" and isinstance(out[-1]["content"], list) and _is_result(out[-1]["content"][-1]):
+                out[-1] = {"role": "user", "content": [*out[-1]["content"], block]}
+            else:
+                out.append({"role": "user", "content": [block]})
+            continue
+        calls = message.get("tool_calls")
+        if isinstance(calls, list) and calls:
+            blocks: list[Any] = _blocks(content)
+            for call in calls:
+                function = call.get("function") or {}
+                arguments = function.get("arguments")
+                given = _loads(arguments) if isinstance(arguments, str) else arguments
+                given = given if isinstance(given, dict) else {}
+                blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given})
+            out.append({"role": "assistant", "content": blocks})
+        elif content:
+            out.append({"role": role if role in ("user", "assistant") else "user", "content": _content(content)})
+    return out
+
+
+def _is_result(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "tool_result"
+
+
+def _blocks(content: Any) -> list[Any]:
+    if not content:
+        return []
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(_content(content))
+
+
+def _content(content: Any) -> Any:
+    """Content of a chat message; images by URL or data URL become image blocks."""
+    if not isinstance(content, list):
+        return content
+    out: list[Any] = []
+    for part in content:
+        image = part.get("image_url") if isinstance(part, dict) else None
+        url = image.get("url") if isinstance(image, dict) else None
+        if not isinstance(url, str):
+            out.append(part)
+            continue
+        source: dict[str, Any] = {"type": "url", "url": url}
+        if url.startswith("data:"):
+            kind, _, data = url[5:].partition(";base64,")
+            source = {"type": "base64", "media_type": kind, "data": data}
+        out.append({"type": "image", "source": source})
+    return out
+
+
+def request(
+    model: str,
+    system: str | None,
+    history: list[Any],
+    tools: list[Tool],
+    params: dict[str, Any],
+    schema: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body; the schema goes as `output_config.format`."""
+    body: dict[str, Any] = {"model": model, "max_tokens": MAX_TOKENS}
+    if system is not None:
+        body["system"] = system
+    body["messages"] = history
+    if tools:
+        body["tools"] = [{"name": t.name, "description": t.description, "input_schema": t.parameters} for t in tools]
+    if schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    return body | params
+
+
+def said(response: Any) -> list[Any]:
+    """The answer's blocks as they came, thinking with its signature."""
+    content = response.get("content") if isinstance(response, dict) else None
+    return [{"role": "assistant", "content": content}] if content else []
+
+
+def results(results: list[Result]) -> list[Any]:
+    """One message of the user with a block each."""
+    if not results:
+        return []
+    blocks: list[Any] = []
+    for r in results:
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": r.tool_call_id, "content": r.content}
+        blocks.append(block if r.ok else block | {"is_error": True})
+    return [{"role": "user", "content": blocks}]
+
+
+def delta(event: Any) -> str:
+    """The text of a `text_delta`."""
+    part = event.get("delta") if isinstance(event, dict) and event.get("type") == "content_block_delta" else None
+    if isinstance(part, dict) and part.get("type") == "text_delta" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    return ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Choice, ToolCall, Usage
+from . import Choice, Result, Tool, ToolCall, Usage
 from .deltas import Fields, Items, add, built, merge, replace
 
 NAME = "openai.chat"
 PATHS = ("/chat/completions",)
+HISTORY = "messages"
 _NOT_PARAMS = ("model", "messages", "tools", "functions")
 
 
@@ -190,3 +191,53 @@ class _Calls(Items):
     def __init__(self, calls: list[Any]) -> None:
         super().__init__(calls)
         self.places: dict[int, Fields] = {}
+
+
+def history(messages: list[dict[str, Any]]) -> list[Any]:
+    """The messages as they are."""
+    return list(messages)
+
+
+def request(
+    model: str,
+    system: str | None,
+    history: list[Any],
+    tools: list[Tool],
+    params: dict[str, Any],
+    schema: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body; the system prompt is the first message, the schema a `response_format`."""
+    first = [] if system is None else [{"role": "system", "content": system}]
+    body: dict[str, Any] = {"model": model, "messages": [*first, *history]}
+    if tools:
+        body["tools"] = [
+            {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.parameters}}
+            for t in tools
+        ]
+    if schema is not None:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    return body | params
+
+
+def said(response: Any) -> list[Any]:
+    """The first choice's message; fields that are null or empty are left out, as backends refuse what others answer."""
+    found = choices(response)
+    if not found:
+        return []
+    message = found[0].message
+    return [{"role": "assistant", "content": None} | {k: v for k, v in message.items() if v not in (None, [])}]
+
+
+def results(results: list[Result]) -> list[Any]:
+    """A tool message each."""
+    return [{"role": "tool", "tool_call_id": r.tool_call_id, "content": r.content} for r in results]
+
+
+def delta(event: Any) -> str:
+    """`delta.content` of the first choice."""
+    found = event.get("choices") if isinstance(event, dict) else None
+    for choice in found if isinstance(found, list) else []:
+        part = choice.get("delta") if isinstance(choice, dict) and not choice.get("index") else None
+        if isinstance(part, dict) and isinstance(part.get("content"), str):
+            return str(part["content"])
+    return ""

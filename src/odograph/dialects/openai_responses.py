@@ -7,14 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Choice, ToolCall
+from ..codec import encode
+from . import Choice, Result, Tool, ToolCall
 from .deltas import Fields, Indexed, add, built
 from .openai_chat import text_of, usage
 
-__all__ = ["NAME", "PATHS", "assemble", "choices", "is_response", "messages", "params", "tools", "usage"]
+__all__ = [
+    "HISTORY",
+    "NAME",
+    "PATHS",
+    "assemble",
+    "choices",
+    "delta",
+    "history",
+    "is_response",
+    "messages",
+    "params",
+    "request",
+    "results",
+    "said",
+    "tools",
+    "usage",
+]
 
 NAME = "openai.responses"
 PATHS = ("/responses",)
+HISTORY = "input"
 _NOT_PARAMS = ("model", "input", "instructions", "tools")
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
 
@@ -201,3 +219,64 @@ def _parts(item: Fields, name: str) -> Indexed:
 def _part_index(event: dict[str, Any]) -> int:
     found = event.get("content_index", event.get("summary_index"))
     return found if type(found) is int else 0
+
+
+def history(messages: list[dict[str, Any]]) -> list[Any]:
+    """Input items: messages, function calls and their outputs."""
+    out: list[Any] = []
+    for message in messages:
+        role, content = message.get("role") or "user", message.get("content")
+        if role == "tool":
+            output = content if isinstance(content, str) else text_of(content)
+            out.append({"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output})
+            continue
+        if content:
+            out.append({"role": role, "content": content})
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else []:
+            function = call.get("function") or {}
+            arguments = function.get("arguments")
+            arguments = arguments if isinstance(arguments, str) else encode(arguments).decode()
+            asked = {"type": "function_call", "call_id": call.get("id"), "name": function.get("name"), "arguments": arguments}
+            out.append(asked)
+    return out
+
+
+def request(
+    model: str,
+    system: str | None,
+    history: list[Any],
+    tools: list[Tool],
+    params: dict[str, Any],
+    schema: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body; the system prompt goes as `instructions`, the schema as `text.format`."""
+    body: dict[str, Any] = {"model": model}
+    if system is not None:
+        body["instructions"] = system
+    body["input"] = history
+    if tools:
+        body["tools"] = [
+            {"type": "function", "name": t.name, "description": t.description, "parameters": t.parameters} for t in tools
+        ]
+    if schema is not None:
+        body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": schema}}
+    return body | params
+
+
+def said(response: Any) -> list[Any]:
+    """The output's items as they came: reasoning, messages, calls."""
+    output = response.get("output") if isinstance(response, dict) else None
+    return list(output) if isinstance(output, list) else []
+
+
+def results(results: list[Result]) -> list[Any]:
+    """An output item each."""
+    return [{"type": "function_call_output", "call_id": r.tool_call_id, "output": r.content} for r in results]
+
+
+def delta(event: Any) -> str:
+    """What `response.output_text.delta` brings."""
+    if isinstance(event, dict) and event.get("type") == "response.output_text.delta" and isinstance(event.get("delta"), str):
+        return str(event["delta"])
+    return ""

@@ -72,11 +72,16 @@ def unterminated(look: Look) -> Found:
 
 @check("step_order", "error", "step indexes that skip or repeat")
 def step_order(look: Look) -> Found:
-    expected: dict[str | None, int] = {}
+    fork = look.t.start.fork if look.t.start else None
+    seen: set[str | None] = set()
+    expected: dict[str | None, int] = {look.t.agent: fork.step or 0} if fork else {}  # a fork's steps go on from its parent's
     for path, record in look.placed:
         if isinstance(record, StepStart) and record.step is not None:
             agent = record.agent or look.t.agent
             wanted = expected.get(agent, 0)
+            if fork is not None and agent not in seen and record.step == 0:  # or count anew, where they were not
+                wanted = 0
+            seen.add(agent)
             if record.step != wanted:
                 yield path, f"step {record.step} of {agent or 'the agent'}, where {wanted} was expected"
             expected[agent] = record.step + 1

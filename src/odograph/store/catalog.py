@@ -22,7 +22,7 @@ from ..types import KINDS, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
-_VERSION = 2
+_VERSION = 3
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 
@@ -34,11 +34,13 @@ create table trajectories(
     prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer, stated_calls integer,
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
+    task_id text, attempt integer,
     first integer not null, last integer not null, writer text not null
 ) without rowid;
 create index by_reversed on trajectories(reversed);
 create index by_first on trajectories(first);
 create index by_group on trajectories(grp);
+create index by_task on trajectories(task_id);
 create table places(trajectory text not null, file text not null, start integer not null, stop integer not null);
 create index by_trajectory on places(trajectory);
 create table rewards(
@@ -114,6 +116,9 @@ class Summary(msgspec.Struct, frozen=True):
     source: dict[str, Any] | None
     error: Any
     last: int
+    #: Of a run of the runtime: the task's id, and which of several attempts it is.
+    task_id: str | None = None
+    attempt: int | None = None
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -305,7 +310,7 @@ class Catalog:
         cursor = self._db.execute(
             "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
             " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
-            " started, start_time, end_time, end_source, grp, tags, source, error, last, writer"
+            " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer"
             f" from trajectories {where}",
             tuple(values),
         )
@@ -314,7 +319,7 @@ class Catalog:
             if status is None:
                 if alive is None:
                     alive = self.alive_writers()
-                status = "running" if row[20] in alive and not row[17] else "unterminated"
+                status = "running" if row[22] in alive and not row[17] else "unterminated"
             started, start_time, end_time, end_source = row[11:15]
             source = msgspec.json.decode(row[17]) if row[17] else None
             if started is not None:
@@ -341,6 +346,8 @@ class Catalog:
                 source=source,
                 error=msgspec.json.decode(row[18]) if row[18] else None,
                 last=row[19],
+                task_id=row[20],
+                attempt=row[21],
             )
 
     def ids(self, where: str, values: Iterable[Any]) -> list[str]:
@@ -490,6 +497,7 @@ class _Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
+                    **_run(s.metadata),
                     **_stated(s.metadata),
                 }
             elif s.kind == "end":
@@ -601,6 +609,13 @@ def scan_line(line: bytes) -> _Scan:
     if not scan.trajectory:
         raise msgspec.ValidationError("a record without a trajectory")
     return scan
+
+
+def _run(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What the runtime says of a run."""
+    about = metadata.get("runtime")
+    id, attempt = (about.get("task_id"), about.get("attempt")) if isinstance(about, dict) else (None, None)
+    return {"task_id": id if isinstance(id, str) else None, "attempt": attempt if type(attempt) is int else None}
 
 
 def _stated(metadata: dict[str, Any]) -> dict[str, int]:

@@ -83,6 +83,11 @@ class Reader:
                 trajectory = Trajectory(id, records, streams, live=True)
         return trajectory
 
+    def writers(self, id: str) -> set[str]:
+        """Who wrote of a trajectory, and still holds the file."""
+        alive = self.catalog.alive_writers()
+        return {r.writer for r in self.trajectory(id).records if r.writer in alive}
+
     def trajectories(self, **filters: Any) -> Iterator[Trajectory]:
         """Trajectories one at a time, oldest first; filters as in `summaries`."""
         for summary in self.summaries(**filters):
@@ -119,6 +124,7 @@ class Reader:
         min_reward: float | None = None,
         max_reward: float | None = None,
         time_range: str | tuple[Any, Any] | None = None,
+        task_id: str | list[str] | None = None,
         text: str | None = None,
         limit: int | None = None,
     ) -> Where:
@@ -152,6 +158,10 @@ class Reader:
                 add("coalesce(started, first)>=?", low)
             if high is not None:
                 add("coalesce(started, first)<?", high)
+        if task_id is not None:
+            add(
+                "task_id in (select value from json_each(?))", encode([task_id] if isinstance(task_id, str) else task_id).decode()
+            )
         if text is not None:
             catalog.index_text()
             add(

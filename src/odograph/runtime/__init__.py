@@ -1,0 +1,37 @@
+"""Running agents: tasks to their end or step by step, in batches, again, and from any of their steps.
+
+`Agent` is one implementation of the two methods of `AnyAgent`; environments, coroutines and other frameworks' agents are others.
+"""
+
+from __future__ import annotations
+
+from .agent import Agent
+from .functions import FunctionAgent
+from .gym import GymAgent
+from .mcp import MCPServer
+from .protocol import AnyAgent, Outcome
+from .recorded import Divergence
+from .replaying import Replay, replay
+from .response import TaskResponse
+from .runner import Runners
+from .task import Task, TaskConfig, TaskRunMode
+
+fork = Runners.fork
+
+__all__ = [
+    "Agent",
+    "AnyAgent",
+    "Divergence",
+    "FunctionAgent",
+    "GymAgent",
+    "MCPServer",
+    "Outcome",
+    "Replay",
+    "Runners",
+    "Task",
+    "TaskConfig",
+    "TaskResponse",
+    "TaskRunMode",
+    "fork",
+    "replay",
+]

@@ -1,0 +1,441 @@
+"""`Agent`: a model that uses tools in a loop. Keeps one conversation in the model's own dialect; knows no runner and no store."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .. import dialects
+from ..capture.recorder import Acting, CallRef, Scope, Step
+from ..codec import encode
+from ..dialects import Result, Tool, ToolCall
+from ..errors import InvalidInput, RunError
+from ..trajectory import Trajectory
+from .endpoint import Endpoint
+from .mcp import Connection, MCPServer
+from .protocol import AnyAgent, Outcome, Walk
+from .tools import ToolError, UsableTool, answer_as, arguments_of, function_tool, sanitised, schema_of, seen
+
+if TYPE_CHECKING:
+    from .task import Task
+
+_SHORT = {"chat": "openai.chat", "responses": "openai.responses", "anthropic": "anthropic.messages"}
+
+
+class Agent:
+    """A model with a system prompt and tools, asked until it answers without asking for a tool.
+
+    `tools`: Python functions (sync or async; described by their type hints and docstring), `MCPServer`s, and other agents, which
+    do a task of their own and give back their answer. `handoffs`: agents that the model can hand the conversation over to.
+    `dialect`: how the endpoint is spoken to: "openai.chat", "openai.responses" or "anthropic.messages". `params` go into each
+    request (temperature, max_tokens, ...). `output_type`: a type or JSON schema that the answer must have; it is then a value of
+    that type. `tokens=True` asks vLLM and SGLang for token ids and logprobs. Times are seconds: `timeout` of one request,
+    `tool_timeout` of one call of a tool. What a tool gives back is recorded whole; the model sees at most `max_tool_output`
+    characters of it. The key is `api_key`, else $OPENAI_API_KEY or $ANTHROPIC_API_KEY; it is never recorded.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        name: str = "agent",
+        base_url: str | None = None,
+        api_key: str | None = None,
+        system_prompt: str | None = None,
+        tools: Iterable[Callable[..., Any] | MCPServer | AnyAgent] = (),
+        handoffs: Iterable[Agent] = (),
+        description: str | None = None,
+        dialect: str = "openai.chat",
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        output_type: Any = None,
+        stream: bool = False,
+        tokens: bool = False,
+        max_steps: int = 100,
+        timeout: float = 600.0,
+        max_retries: int = 4,
+        tool_timeout: float = 300.0,
+        max_tool_output: int = 200_000,
+        policy_version: str | int | None = None,
+    ) -> None:
+        dialect = _SHORT.get(dialect, dialect)
+        if dialect not in dialects.NAMES:
+            raise InvalidInput(f"no dialect {dialect!r}; there are: {', '.join(dialects.NAMES)}")
+        if not isinstance(model, str) or not model:
+            raise TypeError(f"model is a name, not {model!r}")
+        self.name = name
+        self.model = model
+        self.base_url = base_url
+        self.api_key = api_key
+        self.system_prompt = system_prompt
+        self.tools = list(tools)
+        self.handoffs = list(handoffs)
+        self.description = description
+        self.dialect = dialect
+        self.params = dict(params or {})
+        self.headers = dict(headers or {})
+        self.output_type = output_type
+        self.stream = stream
+        self.tokens = tokens
+        self.max_steps = max_steps
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self.tool_timeout = tool_timeout
+        self.max_tool_output = max_tool_output
+        self.policy_version = policy_version
+        self._functions = [function_tool(t) for t in self.tools if not isinstance(t, (MCPServer, AnyAgent))]
+        names = [t.tool.name for t in self._functions]
+        names += [sanitised(t.name) for t in self.tools if isinstance(t, AnyAgent)] + [transfer(a) for a in self.handoffs]
+        _refuse_twice(names)
+        if output_type is not None:
+            self._schema()
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name} {self.model}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_functions"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._functions = [function_tool(t) for t in self.tools if not isinstance(t, (MCPServer, AnyAgent))]
+
+    def spec(self) -> dict[str, Any]:
+        """What is recorded of it with each run: enough to rebuild it where its functions can be imported; no secrets."""
+        names = ("name", "model", "base_url", "system_prompt", "description", "dialect", "params", "stream", "tokens")
+        found = {n: v for n in names if (v := getattr(self, n))}
+        for name, default in (("max_steps", 100), ("timeout", 600.0), ("tool_timeout", 300.0), ("max_tool_output", 200_000)):
+            if getattr(self, name) != default:
+                found[name] = getattr(self, name)
+        if isinstance(self.output_type, dict):
+            found["output_type"] = self.output_type
+        tools: list[dict[str, Any]] = []
+        for tool in self.tools:
+            if isinstance(tool, MCPServer):
+                tools.append({"mcp": tool.spec()})
+            elif isinstance(tool, AnyAgent):
+                spec = getattr(tool, "spec", None)
+                tools.append({"agent": spec() if spec is not None else {"name": tool.name}})
+            else:
+                tools.append({"function": _path(tool)})
+        if tools:
+            found["tools"] = tools
+        if self.handoffs:
+            found["handoffs"] = [
+                a.spec() if isinstance(a, Agent) and self not in a.handoffs else {"name": a.name} for a in self.handoffs
+            ]
+        return found
+
+    def replace(self, **changes: Any) -> Agent:
+        """A copy with other settings: `agent.replace(model="other")`."""
+        settings = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+        unknown = [k for k in changes if k not in settings]
+        if unknown:
+            raise TypeError(f"an agent has no {unknown[0]!r}; it has: {', '.join(settings)}")
+        return Agent(**(settings | changes))
+
+    # --- the two methods --------------------------------------------------------------------------------------------------
+
+    async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> State:
+        """The conversation at its beginning, or where the past left it; tool servers connected."""
+        from .past import continued
+
+        if past is not None:
+            state = continued(self, task, past)
+        else:
+            state = State(self, task)
+            state.begin(messages_of(task.input))
+        await state.connect()
+        return state
+
+    async def step(self, state: State, step: Step) -> Outcome:
+        """Asks the model once, then uses the tools that it asked for, at once where there are several.
+
+        Where the last step was cut short between the two, only the tools that have no result yet are used.
+        """
+        agent = state.agent
+        await state.connect()
+        if not state.pending:
+            response, state.response = state.response, None
+            if response is None:
+                response = await agent._ask(state, step)
+            ended = agent._answered(state, response, step)
+            if ended is not None:
+                return ended
+        return await agent._use_all(state, step)
+
+    # --- asking -----------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, state: State, step: Step) -> Any:
+        dialect = dialects.get(self.dialect)
+        params = dict(self.params)
+        conf = state.task.conf
+        if (self.stream or conf.on_text is not None) and "stream" not in params:
+            params["stream"] = True
+            if self.dialect == "openai.chat":
+                params.setdefault("stream_options", {"include_usage": True})
+        offered = [t.tool for t in state.tools.values()]
+        body = dialect.request(self.model, state.system, state.history, offered, params, self._schema())
+        endpoint = Endpoint(
+            dialect=self.dialect,
+            base_url=self.base_url,
+            api_key=self.api_key,
+            headers=self.headers,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            tokens=self.tokens,
+        )
+        return await endpoint.ask(body, conf.on_text)
+
+    def _answered(self, state: State, response: Any, step: Step) -> Outcome | None:
+        """Takes the answer into the conversation: the outcome where it is final, None where tools are asked for."""
+        dialect = dialects.get(self.dialect)
+        choice = next(iter(dialect.choices(response)), None)
+        if choice is None or not (choice.text.strip() or choice.tool_calls):
+            why = f" (finish reason {choice.finish_reason!r})" if choice is not None and choice.finish_reason else ""
+            status = "truncated" if choice is not None and choice.finish_reason == "length" else "failed"
+            return Outcome(finished=True, status=status, error=f"the model answered nothing{why}")  # type: ignore[arg-type]
+        state.history = [*state.history, *dialect.said(response)]
+        if choice.tool_calls:
+            state.ask_for(choice.tool_calls, step.last_call)
+            return None
+        if self.output_type is None:
+            return Outcome(finished=True, answer=choice.text)
+        try:
+            return Outcome(finished=True, answer=answer_as(choice.text, self.output_type))
+        except InvalidInput as error:
+            again = f"This answer is not valid: {error}. Answer again, with nothing but JSON of the schema that was asked for."
+            state.history = [*state.history, *dialect.history([{"role": "user", "content": again}])]
+            return Outcome(observation=again)
+
+    def _schema(self) -> dict[str, Any] | None:
+        if self.output_type is None or isinstance(self.output_type, dict):
+            return self.output_type
+        schema, definitions = schema_of(self.output_type)
+        while "$ref" in schema:  # the APIs want an object at the top
+            schema = definitions[schema["$ref"].rpartition("/")[2]]
+        return schema | {"$defs": definitions} if definitions else schema
+
+    # --- using tools ------------------------------------------------------------------------------------------------------
+
+    async def _use_all(self, state: State, step: Step) -> Outcome:
+        waiting = [i for i in range(len(state.pending)) if i not in state.done]
+
+        async def use(index: int) -> None:
+            state.done[index] = await self._use(state, step, state.pending[index])
+
+        if len(waiting) == 1:
+            await use(waiting[0])
+        else:
+            await asyncio.gather(*map(use, waiting))
+        results = [state.done[i] for i in range(len(state.pending))]
+        state.history = [*state.history, *dialects.get(self.dialect).results(results)]
+        handoff = state.handoff
+        state.settle()
+        if handoff is not None:
+            state.adopt(handoff[0])
+            await state.connect()
+        return Outcome(observation=[msgspec.to_builtins(r) for r in results], handoff=handoff)
+
+    async def _use(self, state: State, step: Step, asked: ToolCall) -> Result:
+        """One call of a tool, recorded. What goes wrong in it is what the model sees."""
+        to = next((a for a in self.handoffs if transfer(a) == asked.name), None)
+        about: dict[str, Any] = {"llm_call": state.asked_by, "tool_call_id": asked.id}
+        try:
+            arguments = arguments_of(asked.arguments)
+        except InvalidInput as error:
+            step.action(asked.name, asked.arguments, error=error, **about)
+            return self._result(asked, f"error: {error}", ok=False)
+        with step.acting(asked.name, arguments, **about) as action:
+            action.purpose = "tool"
+            known = state.known(asked)
+            if to is not None and state.handoff is None:
+                state.handoff = (to, action.id)
+                action.result = text = f"{to.name} takes over."
+            elif known is not None:
+                action.result, action.ok, text = known.content, known.ok, known.content
+            else:
+                text = await self._call(state, asked, arguments, action)
+            result = self._result(asked, text, ok=action.ok is not False)
+            if action.ok is False or result.content != seen(action.result):
+                action.metadata = {"content": result.content}  # what the model sees, where that is not the result itself
+        return result
+
+    async def _call(self, state: State, asked: ToolCall, arguments: dict[str, Any], action: Acting) -> str:
+        limit = state.task.conf.tool_timeout or self.tool_timeout
+        timer = asyncio.timeout(limit)
+        action.ok = False
+        try:
+            tool = state.tools.get(asked.name)
+            if tool is None:
+                raise ToolError(f"no tool {asked.name!r}; there are: {', '.join(state.tools) or 'none'}")
+            if tool.agent is not None:
+                result, text = await self._delegate(state, tool.agent, arguments, action)
+            else:
+                async with timer:
+                    result, text = await tool.call(arguments)
+        except (ToolError, InvalidInput, RunError) as error:
+            action.error = error
+            return f"error: {error}"
+        except Exception as error:
+            if isinstance(error, TimeoutError) and timer.expired():
+                action.error = TimeoutError(f"no answer within {limit:g} s")
+                return f"error: no answer within {limit:g} s"
+            action.error = error
+            return f"error: {type(error).__name__}: {_message(error)}"
+        action.result, action.ok = result, True
+        return text
+
+    async def _delegate(self, state: State, agent: AnyAgent, arguments: dict[str, Any], action: Acting) -> tuple[Any, str]:
+        """Another agent does a task of its own, inside of the action."""
+        task = copy.copy(state.task)
+        task.input, task.agent, task._session = arguments.get("input"), agent, None
+        task.conf = msgspec.structs.replace(task.conf, on_text=None)
+        limit = getattr(agent, "max_steps", None) or 100
+        walk = Walk(agent, task, action.sub_agent(agent.name))
+        try:
+            for _ in range(limit):
+                outcome = await walk.step()
+                if outcome.finished:
+                    break
+            else:
+                raise ToolError(f"{agent.name} came to no end within {limit} steps")
+        finally:
+            await walk.close()
+        if outcome.status != "completed":
+            raise ToolError(f"{agent.name} {outcome.status}: {outcome.error}")
+        return outcome.answer, seen(outcome.answer)
+
+    def _result(self, asked: ToolCall, text: str, ok: bool = True) -> Result:
+        if len(text) > self.max_tool_output:
+            half = self.max_tool_output // 2
+            text = f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
+        return Result(tool_call_id=asked.id, name=asked.name, content=text, ok=ok)
+
+
+class State:
+    """Where a conversation is: the history in the agent's dialect, and the tools that were asked for and have no result yet."""
+
+    def __init__(self, agent: Agent, task: Task | None) -> None:
+        self.agent = agent
+        self.task: Any = task
+        self.system: str | None = agent.system_prompt
+        self.history: list[Any] = []
+        self.pending: list[ToolCall] = []
+        self.done: dict[int, Result] = {}
+        self.asked_by: CallRef | str | None = None
+        self.handoff: tuple[Agent, str] | None = None
+        self.tools: dict[str, UsableTool] = {}
+        #: An answer that was recorded and not yet looked at, where a run is continued.
+        self.response: Any = None
+        self.observation: Any = None if task is None else task.input
+        self._toolboxes: dict[int, dict[str, UsableTool]] = {}
+        self._connections: list[Connection] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self, messages: list[dict[str, Any]]) -> None:
+        """Starts the conversation with chat-shaped messages; those of the system go before all others."""
+        systems = [self.agent.system_prompt] if self.agent.system_prompt else []
+        while messages and messages[0].get("role") in ("system", "developer"):
+            systems.append(seen(messages[0].get("content")))
+            messages = messages[1:]
+        self.system = "\n\n".join(systems) if systems else None
+        self.history = dialects.get(self.agent.dialect).history(messages)
+
+    def ask_for(self, calls: list[ToolCall], call: CallRef | str | None) -> None:
+        self.pending, self.done, self.asked_by, self.handoff = calls, {}, call, None
+
+    def settle(self) -> None:
+        self.pending, self.done, self.asked_by, self.handoff = [], {}, None, None
+
+    def adopt(self, agent: Agent) -> None:
+        """Another agent goes on with the conversation."""
+        if agent.dialect != self.agent.dialect:
+            old = dialects.get(self.agent.dialect)
+            self.history = dialects.get(agent.dialect).history(old.messages({old.HISTORY: self.history}))
+        self.agent, self.system = agent, agent.system_prompt
+
+    def known(self, asked: ToolCall) -> Result | None:
+        """The recorded result of a tool that a replay does not use again. Other agents are: what they ask is replayed."""
+        tool = self.tools.get(asked.name)
+        return self.task.known(asked) if tool is None or tool.agent is None else None
+
+    async def connect(self) -> None:
+        """The tools of the agent at hand, servers connected."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # connections ended with the loop that they were made in
+            self._toolboxes, self._connections, self._loop = {}, [], loop
+        known = self._toolboxes.get(id(self.agent))
+        if known is not None:
+            self.tools = known
+            return
+        found: list[UsableTool] = list(self.agent._functions)
+        for source in self.agent.tools:
+            if isinstance(source, MCPServer):
+                connection = Connection(source)
+                self._connections.append(connection)
+                found += await connection.open()
+            elif isinstance(source, AnyAgent):
+                found.append(_agent_tool(source))
+        found += [_handoff_tool(a) for a in self.agent.handoffs]
+        _refuse_twice([t.tool.name for t in found])
+        self.tools = self._toolboxes[id(self.agent)] = {t.tool.name: t for t in found}
+
+    async def aclose(self) -> None:
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            await connection.close()
+
+
+def messages_of(given: Any) -> list[dict[str, Any]]:
+    """A task's input as chat-shaped messages."""
+    if isinstance(given, list) and given and all(isinstance(m, dict) and "role" in m for m in given):
+        return list(given)
+    if isinstance(given, list) and given and all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in given):
+        return [{"role": "user", "content": given}]  # parts: text, images
+    return [{"role": "user", "content": given if isinstance(given, str) else encode(given).decode()}]
+
+
+def _agent_tool(agent: AnyAgent) -> UsableTool:
+    about = getattr(agent, "description", None) or f"Gives a task to {agent.name}, which does it and answers."
+    given = {"type": "string", "description": "The task, with all that is needed to do it."}
+    schema = {"type": "object", "properties": {"input": given}, "required": ["input"], "additionalProperties": False}
+    tool = Tool(name=sanitised(agent.name), description=about, parameters=schema)
+    return UsableTool(tool=tool, call=_taken, agent=agent)
+
+
+def _handoff_tool(agent: Agent) -> UsableTool:
+    about = f"Hands the conversation over to {agent.name}." + (f" {agent.description}" if agent.description else "")
+    schema: dict[str, Any] = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    return UsableTool(tool=Tool(name=transfer(agent), description=about, parameters=schema), call=_taken)
+
+
+async def _taken(arguments: dict[str, Any]) -> tuple[Any, str]:
+    raise ToolError("the conversation was handed over already")
+
+
+def transfer(agent: Any) -> str:
+    return sanitised(f"transfer_to_{agent.name}")
+
+
+def _path(fn: Any) -> str | None:
+    """What a function can be imported by; None for a local one."""
+    module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
+    return f"{module}:{name}" if module and name and "<" not in name else None
+
+
+def _refuse_twice(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInput(f"two tools are named {name!r}")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception class of the tool's own
+        return ""

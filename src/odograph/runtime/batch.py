@@ -1,0 +1,174 @@
+"""Many tasks at once: bounded, each failing alone, and going on where an earlier batch stopped. Knows no agent."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from ..api import Store
+from ..errors import InvalidInput, MissingExtra, OdographError
+from .response import TaskResponse
+from .session import Session
+from .task import Task
+
+_DONE = ("completed", "truncated")
+_CUT_OFF = ("unterminated", "running", "cancelled")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a batch is run: the arguments of `Runners.run_task`."""
+
+    max_concurrency: int = 64
+    attempts: int = 1
+    resume: bool = False
+    progress: bool | Callable[[int, int], None] | None = None
+    runner: str = "local"
+
+
+class Opens(Protocol):
+    """Begins the run of a task."""
+
+    def __call__(self, task: Task, store: Store, attempt: int | None = None, group: str | None = None) -> Session: ...
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One attempt of one task; `attempt` None where there is only one."""
+
+    task: Task
+    attempt: int | None
+    group: str | None
+    #: The trajectory that it goes on with.
+    past: str | None = None
+
+
+async def run(tasks: list[Task], store: Store, plan: Plan, opens: Opens) -> dict[str, Any]:
+    """All attempts of all tasks: {task id: response}, or {task id: [responses]} with several attempts."""
+    _check(tasks, plan)
+    jobs, done = _jobs(tasks, store, plan)
+    advance, close = _progress(plan.progress, len(jobs) + len(done))
+    for _ in done:
+        advance()
+    try:
+        if plan.runner == "ray":
+            from .on_ray import run_jobs
+
+            done |= await run_jobs(jobs, store, plan.max_concurrency, advance)
+        else:
+            done |= await _run_here(jobs, store, plan.max_concurrency, opens, advance)
+    finally:
+        close()
+    if plan.attempts == 1:
+        return {t.id: done[t.id, 0] for t in tasks}
+    return {t.id: [done[t.id, n] for n in range(plan.attempts)] for t in tasks}
+
+
+def _check(tasks: list[Task], plan: Plan) -> None:
+    for name in ("max_concurrency", "attempts"):
+        value = getattr(plan, name)
+        if type(value) is not int or value < 1:
+            raise InvalidInput(f"{name} is a whole number from 1, not {value!r}")
+    if plan.runner not in ("local", "ray"):
+        raise InvalidInput(f"no runner {plan.runner!r}; there are: local, ray")
+    seen: set[str] = set()
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise InvalidInput(f"a Task was expected, found {type(task).__name__}")
+        if task.id in seen:
+            raise InvalidInput(f"two tasks have the id {task.id!r}; for several tries of one task give attempts=")
+        seen.add(task.id)
+        task.runner()
+
+
+def _jobs(tasks: list[Task], store: Store, plan: Plan) -> tuple[list[Job], dict[tuple[str, int], TaskResponse]]:
+    """What there is to do, and what was done before."""
+    held: dict[tuple[str, int], list[Any]] = {}
+    if plan.resume:
+        for summary in store.summaries(task_id=[t.id for t in tasks]):
+            held.setdefault((str(summary.task_id), summary.attempt or 0), []).append(summary)
+    jobs: list[Job] = []
+    done: dict[tuple[str, int], TaskResponse] = {}
+    for task in tasks:
+        for number in range(plan.attempts):
+            before = held.get((task.id, number), [])
+            finished = next((s for s in reversed(before) if s.status in _DONE), None)
+            if finished is not None:
+                answer = store.trajectory(finished.id).answer
+                carry = task.conf.resp_carry_context
+                done[task.id, number] = TaskResponse(
+                    store, task.id, finished.id, finished.status, answer=answer, msg=_message(finished.error), carry_context=carry
+                )
+                continue
+            cut_off = next(
+                (s.id for s in reversed(before) if s.status in _CUT_OFF and not store.is_written_elsewhere(s.id)), None
+            )
+            several = plan.attempts > 1
+            jobs.append(Job(task, number if several else None, task.id if several else None, cut_off))
+    return jobs, done
+
+
+def _message(error: Any) -> str | None:
+    return error.get("message") if isinstance(error, dict) else error
+
+
+async def _run_here(
+    jobs: list[Job], store: Store, at_once: int, opens: Opens, advance: Callable[[], None]
+) -> dict[tuple[str, int], TaskResponse]:
+    results: dict[tuple[str, int], TaskResponse] = {}
+    waiting = iter(jobs)
+
+    async def work() -> None:
+        for job in waiting:
+            results[job.task.id, job.attempt or 0] = await one(job, store, opens)
+            advance()
+
+    workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(jobs)))]
+    try:
+        await asyncio.gather(*workers)
+    except BaseException:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        raise
+    return results
+
+
+async def one(job: Job, store: Store, opens: Opens) -> TaskResponse:
+    """One attempt to its end. Whatever goes wrong is in its response; only cancelling and a missing package raise."""
+    task = job.task if job.attempt is None else copy.copy(job.task)
+    if job.attempt is not None:
+        task._session = None
+    try:
+        session = task._session
+        if session is None or session.over is not None:
+            if job.past is not None:
+                task._past, task._fork = store.trajectory(job.past), None
+            session = opens(task, store, job.attempt, job.group)
+        return await session.to_end()
+    except MissingExtra:
+        raise
+    except OdographError as error:
+        return TaskResponse(store, task.id, None, "failed", msg=str(error))
+
+
+def _progress(asked: Any, total: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What to call after each attempt, and at the end."""
+    if callable(asked):
+        count = 0
+
+        def told() -> None:
+            nonlocal count
+            count += 1
+            asked(count, total)
+
+        return told, lambda: None
+    if asked is False or (asked is None and (total < 2 or not sys.stderr.isatty())):
+        return lambda: None, lambda: None
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, desc="tasks", file=sys.stderr, dynamic_ncols=True)
+    return lambda: bar.update() and None, bar.close

@@ -1,0 +1,208 @@
+"""Asking a model over HTTP: one pooled client per event loop, retries with backoff, streams. Knows no agent.
+
+What is asked here is recorded at the transport, into the scope that is current, like any wrapped client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from .. import dialects
+from ..capture.exchange import outcome
+from ..capture.wrap import recording
+from ..codec import encode, loads_or_raw
+from ..dialects.sse import SSE
+from ..errors import MissingExtra, RunError
+
+_URLS = {"anthropic.messages": "https://api.anthropic.com"}
+_KEYS = {"anthropic.messages": "ANTHROPIC_API_KEY"}
+_RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
+_LONGEST_WAIT = 60.0
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model is asked, and with how much patience. Times are seconds."""
+
+    dialect: str = "openai.chat"
+    base_url: str | None = None
+    api_key: str | None = None
+    headers: dict[str, str] = {}
+    timeout: float = 600.0
+    max_retries: int = 4
+    #: The first wait before a retry; it doubles, and varies by half.
+    backoff: float = 0.5
+    tokens: bool = False
+
+    @property
+    def url(self) -> str:
+        """The whole URL of a call."""
+        base = self.base_url or _URLS.get(self.dialect) or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        path = dialects.get(self.dialect).PATHS[0]
+        base = base.rstrip("/")
+        return base + (path.removeprefix("/v1") if base.endswith("/v1") else path)
+
+    def _headers(self) -> dict[str, str]:
+        key = self.api_key or os.environ.get(_KEYS.get(self.dialect, "OPENAI_API_KEY")) or "none"
+        if self.dialect == "anthropic.messages":
+            return {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json", **self.headers}
+        return {"authorization": f"Bearer {key}", "content-type": "application/json", **self.headers}
+
+    async def ask(self, body: dict[str, Any], on_text: Callable[[str], Any] | None = None) -> Any:
+        """The response's body; of a stream, the body that it amounts to. Retries what may pass: 429, 5xx, a broken connection.
+
+        Raises RunError with what was answered last.
+        """
+        client = await _client(self.tokens)
+        data, headers = encode(body), self._headers()
+        for attempt in range(self.max_retries + 1):
+            one = _Attempt(self, client, data, headers | {"x-stainless-retry-count": str(attempt)}, on_text)
+            try:
+                return await (one.streamed() if body.get("stream") else one.whole())
+            except _Failed as failure:
+                if attempt == self.max_retries or not failure.may_pass or one.said:
+                    tries = "" if attempt == 0 else f", {attempt + 1} times"
+                    raise RunError(f"{self.url} did not answer{tries}: {failure}") from failure.__cause__
+                wait = failure.wait if failure.wait is not None else self.backoff * 2**attempt * random.uniform(0.5, 1.0)
+                await asyncio.sleep(min(wait, _LONGEST_WAIT))
+        raise AssertionError  # the loop returns or raises
+
+
+class _Failed(Exception):
+    def __init__(self, what: str, may_pass: bool, wait: float | None = None) -> None:
+        super().__init__(what)
+        self.may_pass = may_pass
+        self.wait = wait
+
+
+class _Attempt:
+    """One request."""
+
+    def __init__(self, endpoint: Endpoint, client: Any, data: bytes, headers: dict[str, str], on_text: Any) -> None:
+        self._endpoint = endpoint
+        self._dialect = dialects.get(endpoint.dialect)
+        self._client = client
+        self._on_text = on_text
+        self._request = {"content": data, "headers": headers, "timeout": endpoint.timeout}
+        #: Whether the caller got some of the answer: then it can't be begun anew.
+        self.said = False
+
+    async def whole(self) -> Any:
+        import httpx2
+
+        try:
+            response = await self._client.post(self._endpoint.url, **self._request)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise _Failed(_named(error), isinstance(error, httpx2.TransportError)) from error
+        return self._body(response, response.content)
+
+    def _body(self, response: Any, content: bytes) -> Any:
+        self._check(response, content)
+        body = loads_or_raw(content)
+        if not self._dialect.is_response(body):
+            raise _Failed(f"HTTP {response.status_code} with no {self._dialect.NAME} body: {response.text[:200]!r}", True)
+        return body
+
+    async def streamed(self) -> Any:
+        import httpx2
+
+        sse = SSE()
+        try:
+            async with self._client.stream("POST", self._endpoint.url, **self._request) as response:
+                if response.status_code >= 300:
+                    self._check(response, await response.aread())
+                if response.headers.get("content-type", "").startswith("application/json"):  # a backend without streams
+                    return self._body(response, await response.aread())
+                async for chunk in response.aiter_bytes():
+                    before = len(sse.events)
+                    sse.feed(chunk)
+                    await self._tell(sse.events[before:])
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise _Failed(f"the stream broke: {_named(error)}", isinstance(error, httpx2.TransportError)) from error
+        before = len(sse.events)
+        sse.close()
+        await self._tell(sse.events[before:])
+        over, wrong = outcome(sse)
+        if wrong is not None:
+            raise _Failed(f"the stream ended with an error: {encode(wrong).decode()[:300]}", True)
+        body = self._dialect.assemble(sse.events)
+        if not self._dialect.is_response(body) or not (over or _is_complete(self._dialect, body)):
+            raise _Failed("the stream ended in the middle", True)
+        return body
+
+    async def _tell(self, events: list[Any]) -> None:
+        if self._on_text is None:
+            return
+        for event in events:
+            text = self._dialect.delta(event)
+            if text:
+                self.said = True
+                made = self._on_text(text)
+                if isinstance(made, Awaitable):
+                    await made
+
+    def _check(self, response: Any, content: bytes) -> None:
+        status = response.status_code
+        if status < 300:
+            return
+        said = loads_or_raw(content)
+        wrong = said.get("error", said) if isinstance(said, dict) else said
+        message = wrong.get("message") if isinstance(wrong, dict) else None
+        text = message if isinstance(message, str) else encode(wrong).decode()
+        raise _Failed(f"HTTP {status}: {text[:300]}", status in _RETRIED, _retry_after(response.headers))
+
+
+def _is_complete(dialect: dialects.Dialect, body: Any) -> bool:
+    choices = dialect.choices(body)
+    return bool(choices) and all(c.finish_reason is not None for c in choices)
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _retry_after(headers: Any) -> float | None:
+    try:
+        return max(
+            0.0, float(headers.get("retry-after-ms")) / 1000 if headers.get("retry-after-ms") else float(headers["retry-after"])
+        )
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+_clients: dict[tuple[asyncio.AbstractEventLoop, bool], AsyncGenerator[Any, None]] = {}
+_opened: dict[tuple[asyncio.AbstractEventLoop, bool], Any] = {}
+
+
+async def _client(tokens: bool) -> Any:
+    """The client of this event loop."""
+    key = (asyncio.get_running_loop(), tokens)
+    if key not in _opened:
+        for old in [k for k in _opened if k[0].is_closed()]:  # loops that were closed without their generators
+            del _opened[old], _clients[old]
+        holder = _living(key)
+        await anext(holder)  # which does not wait for anything
+        _clients[key] = holder
+    return _opened[key]
+
+
+async def _living(key: tuple[asyncio.AbstractEventLoop, bool]) -> AsyncGenerator[Any, None]:
+    """Holds a client open until its loop shuts down its generators: nobody has to close anything, and nothing leaks."""
+    try:
+        import httpx2
+    except ImportError:
+        raise MissingExtra("asking a model", "run") from None
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256)
+    transport = recording(httpx2.AsyncHTTPTransport(limits=limits, trust_env=True), "httpx2", key[1])
+    client = _opened[key] = httpx2.AsyncClient(transport=transport)
+    try:
+        yield client
+    finally:
+        _opened.pop(key, None)
+        _clients.pop(key, None)
+        await client.aclose()

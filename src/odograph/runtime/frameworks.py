@@ -1,0 +1,157 @@
+"""Other frameworks' agents as agents here: openai-agents, pydantic-ai, LangGraph. Each is a function that runs theirs.
+
+Their model is recorded at its SDK client, call by call, which also makes them step; their tools by the framework's own hooks.
+Each framework is imported only by its own function.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..capture import scope
+from ..capture.wrap import wrap
+from ..codec import snapshot
+from ..errors import InvalidInput, MissingExtra
+from .functions import FunctionAgent
+
+
+def openai_agents(agent: Any, **options: Any) -> FunctionAgent:
+    """An agent of openai-agents. `options` go to its `Runner.run` (context, max_turns, ...). Raises MissingExtra."""
+    try:
+        from agents import RunHooks, Runner
+    except ImportError:
+        raise MissingExtra("an agent of openai-agents", "frameworks") from None
+    _wrap_client(agent.model, "openai-agents", "_client")
+
+    class Hooks(RunHooks):  # type: ignore[misc]
+        """Records what tools do."""
+
+        def __init__(self) -> None:
+            self._open: dict[Any, tuple[int, int, Any]] = {}
+
+        async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+            arguments = getattr(context, "tool_arguments", None)
+            self._open[_key(context, tool)] = (time.time_ns(), time.perf_counter_ns(), arguments)
+
+        async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+            started, clock, arguments = self._open.pop(_key(context, tool), (time.time_ns(), time.perf_counter_ns(), None))
+            _did(tool.name, _parsed(arguments), result, getattr(context, "tool_call_id", None), started, clock)
+
+    def _key(context: Any, tool: Any) -> Any:
+        return getattr(context, "tool_call_id", None) or tool.name
+
+    async def run(input: Any) -> Any:
+        result = await Runner.run(agent, input, hooks=Hooks(), **options)
+        return result.final_output
+
+    return FunctionAgent(run, name=agent.name, model=getattr(agent.model, "model", None))
+
+
+def pydantic_ai(agent: Any, **options: Any) -> FunctionAgent:
+    """An agent of pydantic-ai. `options` go to its `run` (deps, usage_limits, ...). Raises MissingExtra."""
+    try:
+        from pydantic_ai import messages
+    except ImportError:
+        raise MissingExtra("an agent of pydantic-ai", "frameworks") from None
+    _wrap_client(agent.model, "pydantic-ai", "client")
+
+    async def follow(context: Any, events: Any) -> None:
+        open_: dict[str, tuple[int, int, Any]] = {}
+        async for event in events:
+            if isinstance(event, messages.FunctionToolCallEvent):
+                open_[event.part.tool_call_id] = (time.time_ns(), time.perf_counter_ns(), event.part)
+            elif isinstance(event, messages.FunctionToolResultEvent):
+                result = getattr(event, "part", None) or event.result
+                asked = open_.pop(result.tool_call_id, None)
+                if asked is not None:
+                    ok = isinstance(result, messages.ToolReturnPart) and getattr(result, "outcome", "success") == "success"
+                    part = asked[2]
+                    _did(part.tool_name, part.args_as_dict(), result.content, part.tool_call_id, asked[0], asked[1], ok=ok)
+
+    async def run(input: Any) -> Any:
+        result = await agent.run(input, event_stream_handler=follow, **options)
+        return result.output
+
+    return FunctionAgent(run, name=agent.name or "agent", model=getattr(agent.model, "model_name", None))
+
+
+def langgraph(graph: Any, *models: Any, name: str | None = None, answer: Callable[[Any], Any] | None = None) -> FunctionAgent:
+    """A compiled LangGraph graph with the chat models that it asks (`ChatOpenAI`, `ChatAnthropic`: what has an SDK client).
+
+    A text is given to it as `{"messages": [("user", text)]}`, anything else as it is; the answer is the last message's text, or
+    what `answer` makes of the final state. Raises MissingExtra.
+    """
+    try:
+        from langchain_core.callbacks import AsyncCallbackHandler
+    except ImportError:
+        raise MissingExtra("a LangGraph graph", "frameworks") from None
+    for model in models:
+        _wrap_client(model, "LangGraph", "root_async_client", "_async_client")
+
+    class Hooks(AsyncCallbackHandler):  # type: ignore[misc]
+        """Records what tools do."""
+
+        run_inline = True
+
+        def __init__(self) -> None:
+            self._open: dict[Any, tuple[int, int, Any, Any]] = {}
+
+        async def on_tool_start(self, serialized: Any, input_str: str, *, run_id: Any, inputs: Any = None, **more: Any) -> None:
+            name = (serialized or {}).get("name") or more.get("name") or "tool"
+            self._open[run_id] = (time.time_ns(), time.perf_counter_ns(), name, inputs if inputs is not None else input_str)
+
+        async def on_tool_end(self, output: Any, *, run_id: Any, **more: Any) -> None:
+            started, clock, name, inputs = self._open.pop(run_id)
+            content, id = getattr(output, "content", output), getattr(output, "tool_call_id", None)
+            ok = getattr(output, "status", "success") != "error"
+            _did(name, inputs, content, id or more.get("tool_call_id"), started, clock, ok=ok)
+
+        async def on_tool_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
+            started, clock, name, inputs = self._open.pop(run_id)
+            _did(name, inputs, error, more.get("tool_call_id"), started, clock, ok=False)
+
+    async def run(input: Any) -> Any:
+        given = {"messages": [("user", input)]} if isinstance(input, str) else input
+        state = await graph.ainvoke(given, config={"callbacks": [Hooks()]})
+        if answer is not None:
+            return answer(state)
+        messages = state.get("messages") if isinstance(state, dict) else None
+        return messages[-1].text if messages else state
+
+    own = getattr(models[0], "model_name", None) if models else None
+    return FunctionAgent(run, name=name or getattr(graph, "name", None) or "graph", model=own)
+
+
+def _did(name: str, arguments: Any, result: Any, id: str | None, started: int, clock: int, ok: bool = True) -> None:
+    within = scope.current()
+    if within is None:
+        return
+    error = result if isinstance(result, BaseException) else None
+    took = time.perf_counter_ns() - clock
+    kept = None if error is not None else snapshot(result)
+    within.action(name, arguments, kept, ok=ok, error=error, tool_call_id=id, started=started, duration=took)
+
+
+def _parsed(arguments: Any) -> Any:
+    from ..codec import loads
+    from ..errors import InvalidInput
+
+    try:
+        return loads(arguments) if isinstance(arguments, str) else arguments
+    except InvalidInput:
+        return arguments
+
+
+def _wrap_client(model: Any, framework: str, *names: str) -> None:
+    """Wraps the SDK client that a framework's model holds."""
+    for name in names:
+        client = getattr(model, name, None)
+        if client is not None and hasattr(client, "_client"):
+            wrap(client)
+            return
+    raise InvalidInput(
+        f"the model of this {framework} agent ({type(model).__name__}) holds no client of the openai or anthropic SDK; give it a"
+        " model object with one"
+    )

@@ -1,0 +1,72 @@
+"""A batch on a Ray cluster: actors that open the same store folder, each with its own journal file. Knows no agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..api import Store, open
+from ..errors import MissingExtra
+from .response import TaskResponse
+
+
+async def run_jobs(
+    jobs: list[Any], store: Store, at_once: int, advance: Callable[[], None]
+) -> dict[tuple[str, int], TaskResponse]:
+    """The jobs, spread over as many actors as the cluster has CPUs; at most `at_once` at a time. Raises MissingExtra.
+
+    Ray is started on this machine where none runs. Tasks travel pickled; what they record is in the store, which all machines
+    have to see under the same path. An actor that dies fails the jobs that it was at.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("a batch on Ray", "ray") from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False)
+    count = max(1, min(at_once, len(jobs), int(ray.cluster_resources().get("CPU", 1))))
+    each = -(-at_once // count)
+    worker = ray.remote(num_cpus=1, max_concurrency=each, max_restarts=-1)(Worker)
+    workers = [worker.remote(str(store.root.resolve())) for _ in range(count)]
+    results: dict[tuple[str, int], TaskResponse] = {}
+    waiting = iter(enumerate(jobs))
+    allowed = asyncio.Semaphore(at_once)
+
+    async def work() -> None:
+        for number, job in waiting:
+            async with allowed:
+                try:
+                    response = await workers[number % count].run.remote(job)
+                except ray.exceptions.RayError as error:
+                    why = str(error).strip().splitlines()
+                    response = TaskResponse(
+                        store, job.task.id, None, "failed", msg=f"{type(error).__name__}: {why[0] if why else ''}"
+                    )
+            response.store, response._session = store, None
+            results[job.task.id, job.attempt or 0] = response
+            advance()
+
+    try:
+        await asyncio.gather(*(work() for _ in range(min(at_once, len(jobs)))))
+    finally:
+        await asyncio.gather(*(w.close.remote() for w in workers), return_exceptions=True)
+        for one in workers:
+            ray.kill(one)
+    return results
+
+
+class Worker:
+    """An actor: runs jobs into the store."""
+
+    def __init__(self, root: str) -> None:
+        self._store = open(root)
+
+    async def run(self, job: Any) -> TaskResponse:
+        from .batch import one
+        from .runner import _opened
+
+        return await one(job, self._store, _opened)
+
+    async def close(self) -> None:
+        self._store.close()

@@ -1,0 +1,183 @@
+"""Going on from what was recorded: an agent's conversation rebuilt, an agent rebuilt from its description, a past cut short.
+
+Reads trajectories; runs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from .. import dialects
+from ..capture.recorder import Run
+from ..dialects import Result
+from ..errors import InvalidInput, NotFound
+from ..trajectory import Call, Step, Trajectory
+from ..types import Action, AnyRecord
+from .agent import Agent, State, messages_of, transfer
+from .mcp import MCPServer
+from .response import main_steps
+from .task import Task
+from .tools import seen
+
+
+def continued(agent: Agent, task: Task, past: Trajectory) -> State:
+    """The conversation where the past left it: what the model was sent last, what it answered, and which results are there."""
+    state = State(agent, task)
+    state.begin(messages_of(past.task))
+    if task._messages is not None:
+        state.begin(task._messages)
+        return state
+    if task._request is not None:
+        _take_request(state, *task._request)
+        return state
+    steps = main_steps(past)
+    handed = {a.id: a.name for s in steps for a in s.actions if a.ok and a.name.startswith("transfer_to_")}
+    last: Call | None = None
+    for step in steps:
+        _adopt_inside(state, step, handed)
+        last = next((c for c in reversed(step.llm_calls) if c.purpose == "act" and _answered(c)), last)
+    state.observation = _observation(steps) if last is not None else task.input
+    if last is None:
+        return state
+    _take_request(state, last.record.dialect, last.request)
+    choice = next(iter(last.choices), None)
+    if choice is None or not choice.tool_calls:
+        state.response = last.response  # it was final, or is asked again
+        return state
+    response = last.response
+    if _dialect(last) != agent_dialect(state):
+        state.history += dialects.get(agent_dialect(state)).history([choice.message])
+    else:
+        state.history += dialects.get(agent_dialect(state)).said(response)
+    state.ask_for(choice.tool_calls, last.id)
+    _take_results(state, past, last.id, handed)
+    return state
+
+
+def agent_dialect(state: State) -> str:
+    return state.agent.dialect
+
+
+def _dialect(call: Call) -> str:
+    return call.record.dialect or dialects.of_response(call.response, None).NAME
+
+
+def _answered(call: Call) -> bool:
+    return call.record.error is None and bool(call.choices)
+
+
+def _adopt_inside(state: State, step: Step, handed: dict[str, str]) -> None:
+    """Follows a hand-off: the step is inside of the action that made it."""
+    inside = handed.get((step.record.parent or "") if step.record else "")
+    target = next((a for a in state.agent.handoffs if transfer(a) == inside), None)
+    if target is not None and target.name == step.agent:
+        state.adopt(target)
+
+
+def _take_request(state: State, dialect: str | None, request: Any) -> None:
+    """The history of a request, in the agent's own dialect; its system prompt is the agent's."""
+    old = dialects.get(dialect)
+    held = request.get(old.HISTORY) if isinstance(request, dict) else None
+    items = list(held) if isinstance(held, list) else [{"role": "user", "content": held}] if held else []
+    if old.NAME == "openai.chat" and state.system is not None and items and items[0].get("role") in ("system", "developer"):
+        items = items[1:]
+    if agent_dialect(state) != old.NAME:
+        items = dialects.get(agent_dialect(state)).history(old.messages({old.HISTORY: items}))
+    state.history = items
+
+
+def _take_results(state: State, past: Trajectory, call: str, handed: dict[str, str]) -> None:
+    found: dict[str | None, list[Action]] = {}
+    for action in past.actions:
+        if action.llm_call == call:
+            found.setdefault(action.tool_call_id, []).append(action)
+    for index, asked in enumerate(state.pending):
+        held = found.get(asked.id)
+        if not held:
+            continue
+        action = held.pop(0)
+        state.done[index] = result_of(action)
+        target = next((a for a in state.agent.handoffs if transfer(a) == action.name), None)
+        if action.id in handed and target is not None:
+            state.handoff = (target, action.id)
+
+
+def result_of(action: Action) -> Result:
+    """What the model was told of an action."""
+    told = (action.extra or {}).get("content")
+    text = told if isinstance(told, str) else seen(action.result) if action.result is not None else ""
+    return Result(tool_call_id=action.tool_call_id, name=action.name, content=text, ok=action.ok is not False)
+
+
+def _observation(steps: list[Step]) -> Any:
+    """The results of the last step's tools."""
+    return [
+        {"tool_call_id": r.tool_call_id, "name": r.name, "content": r.content, "ok": r.ok}
+        for r in map(result_of, steps[-1].actions)
+    ]
+
+
+def interrupted(past: Trajectory, run: Run) -> None:
+    """Closes what a killed process left open: actions that other agents were at work in and that have no record yet."""
+    known = {r.id for r in past.records}
+    open_: dict[str, Step] = {}
+    for step in past.steps:
+        if step.record is not None and step.record.parent and step.record.parent not in known:
+            open_.setdefault(step.record.parent, step)
+    for id, step in open_.items():
+        why = {"type": "interrupted", "message": "the process ended while it was under way; it is done again"}
+        run.action(step.agent or "agent", None, ok=False, error=why, id=id)
+
+
+def cut(t: Trajectory, step: int) -> Trajectory:
+    """The trajectory before its own agent's step of this number. Raises InvalidInput."""
+    steps = main_steps(t)
+    if not 0 <= step <= len(steps):
+        raise InvalidInput(f"no step {step} of trajectory {t.id[-8:]}; there are 0 to {len(steps)}")
+    if step == len(steps):
+        return t
+    first = steps[step].record
+    if first is None:
+        raise InvalidInput(f"step {step} of trajectory {t.id[-8:]} has no record of its beginning")
+    before: list[AnyRecord] = []
+    for record in t.complete_records():
+        if record.id == first.id:
+            break
+        before.append(record)
+    return Trajectory(t.id, before)
+
+
+# --- an agent from its description ----------------------------------------------------------------------------------------
+
+
+def rebuilt(spec: Any, where: str) -> Agent:
+    """The agent that was recorded with a run. Raises InvalidInput or NotFound where it can't be had again."""
+    if not isinstance(spec, dict) or "model" not in spec:
+        raise InvalidInput(f"{where} does not say enough of its agent to run it again; give agent=")
+    tools: list[Any] = []
+    for one in spec.get("tools", []):
+        if "mcp" in one:
+            tools.append(MCPServer(**one["mcp"]))
+        elif "agent" in one:
+            tools.append(rebuilt(one["agent"], where))
+        else:
+            tools.append(_function(one.get("function"), where))
+    settings = {k: v for k, v in spec.items() if k not in ("tools", "handoffs")}
+    return Agent(**settings, tools=tools, handoffs=[rebuilt(a, where) for a in spec.get("handoffs", [])])
+
+
+def _function(path: Any, where: str) -> Any:
+    module, _, name = str(path or "").partition(":")
+    try:
+        if not name:
+            raise NotFound("it has no name to import it by")
+        found: Any = sys.modules.get(module) or importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+    except (ImportError, AttributeError, NotFound) as error:
+        raise NotFound(
+            f"{where} has a tool {path or '(a local function)'!r} that can't be had here: {error}; give agent="
+        ) from None

@@ -1,0 +1,161 @@
+"""Recorded answers, given to code that asks what was asked before; the first thing that it asks differently is noted.
+
+Reads a trajectory; runs nothing and sends nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .. import dialects
+from ..codec import encode, loads_or_raw
+from ..trajectory import Call, Trajectory
+
+#: What `wrap(tokens=True)` adds to a request.
+_ADDED = ("return_token_ids", "logprobs", "return_prompt_token_ids", "return_meta_info")
+#: How an answer travels, which is not what is asked.
+_STREAMING = ("stream", "stream_options")
+
+
+class Divergence(msgspec.Struct, frozen=True):
+    """Where code that is run again first does something else than what was recorded."""
+
+    #: Number of the call, from 0.
+    call: int
+    step: int | None
+    agent: str | None
+    #: The path in the request at which the two differ first, and what is there.
+    path: str
+    asked: Any
+    recorded: Any
+
+    def __str__(self) -> str:
+        where = f"call {self.call}" + (f" (step {self.step})" if self.step is not None else "")
+        if self.asked is None and not self.path:
+            return f"{where} was recorded and is not asked"
+        if self.recorded is None and not self.path:
+            return f"{where} is asked, and nothing more was recorded: {_brief(self.asked)}"
+        return f"{where}, {self.path or 'the request'}: asked {_brief(self.asked)}, recorded {_brief(self.recorded)}"
+
+
+class Diverged(Exception):
+    """Ends code that left the recorded path; it is raised inside of its client."""
+
+
+class Replies:
+    """The answers of a trajectory's calls. A request gets the answer of the first unused call that asked the same."""
+
+    def __init__(self, t: Trajectory) -> None:
+        self.calls: list[Call] = [c for c in t.llm_calls if c.purpose != "judge"]
+        self.divergence: Divergence | None = None
+        self._used: set[int] = set()
+
+    @property
+    def used(self) -> int:
+        return len(self._used)
+
+    @property
+    def left(self) -> int:
+        return len(self.calls) - len(self._used)
+
+    def reply(self, dialect: str, sent: bytes) -> tuple[int, str, bytes]:
+        """(status, content type, body) as it was recorded. Raises Diverged."""
+        asked = loads_or_raw(sent)
+        first: int | None = None
+        for index, call in enumerate(self.calls):
+            if index in self._used:
+                continue
+            first = index if first is None else first
+            if self._difference(call, asked) is None:
+                self._used.add(index)
+                return _answer(call, dialect, asked)
+        self.divergence = self.divergence or self._diverged(first, asked)
+        raise Diverged(str(self.divergence))
+
+    def _diverged(self, index: int | None, asked: Any) -> Divergence:
+        if index is None:
+            return Divergence(len(self.calls), None, None, "", asked, None)
+        call = self.calls[index]
+        path, recorded, found = self._difference(call, asked) or ("", None, None)
+        return Divergence(index, call.step, call.agent, path, found, recorded)
+
+    @staticmethod
+    def _difference(call: Call, asked: Any) -> tuple[str, Any, Any] | None:
+        plain = {k: v for k, v in asked.items() if k not in _STREAMING} if isinstance(asked, dict) else asked
+        return difference(_comparable(call, plain), plain)
+
+    def unfinished(self) -> Divergence | None:
+        """That code ended before it asked all that was recorded."""
+        index = next((i for i in range(len(self.calls)) if i not in self._used), None)
+        if self.divergence is not None or index is None:
+            return None
+        call = self.calls[index]
+        return Divergence(index, call.step, call.agent, "", None, call.request)
+
+
+def _comparable(call: Call, asked: Any) -> Any:
+    """A recorded request as it would be asked now: without what `wrap` added; of one that crossed no wire, what is known."""
+    request = call.request
+    if not isinstance(request, dict) or not isinstance(asked, dict):
+        return request
+    if call.record.origin == "wire":
+        return {k: v for k, v in request.items() if k not in _STREAMING and (k not in _ADDED or k in asked)}
+    return asked | {k: v for k, v in request.items() if k in asked}
+
+
+def difference(a: Any, b: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """(path, value in a, value in b) of the first difference of two JSON values; None where they are equal."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in [*a, *(k for k in b if k not in a)]:
+            if key not in a or key not in b:
+                return f"{path}.{key}".lstrip("."), a.get(key), b.get(key)
+            found = difference(a[key], b[key], f"{path}.{key}")
+            if found is not None:
+                return found[0].lstrip("."), found[1], found[2]
+        return None
+    if isinstance(a, list) and isinstance(b, list):
+        for index in range(max(len(a), len(b))):
+            if index >= len(a) or index >= len(b):
+                return f"{path}[{index}]", a[index] if index < len(a) else None, b[index] if index < len(b) else None
+            found = difference(a[index], b[index], f"{path}[{index}]")
+            if found is not None:
+                return found
+        return None
+    return None if (type(a) is type(b) and a == b) or _same_number(a, b) else (path, a, b)
+
+
+def _same_number(a: Any, b: Any) -> bool:
+    return type(a) in (int, float) and type(b) in (int, float) and a == b
+
+
+def _answer(call: Call, dialect: str, asked: Any) -> tuple[int, str, bytes]:
+    if call.record.events is not None and isinstance(asked, dict) and asked.get("stream"):
+        events = call.events
+        return 200, "text/event-stream", _stream(dialect, events)
+    body = call.response
+    if isinstance(body, str) or (isinstance(body, dict) and not dialects.get(dialect).is_response(body) and "role" in body):
+        message = body if isinstance(body, dict) else {"role": "assistant", "content": body}
+        finish = "tool_calls" if message.get("tool_calls") else "stop"
+        body = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    status = call.record.status_code or (200 if call.record.error is None else 500)
+    if body is None:
+        return (status if status >= 400 else 500), "application/json", encode({"error": {"message": encode(call.error).decode()}})
+    return status, "application/json", encode(body)
+
+
+def _stream(dialect: str, events: list[Any]) -> bytes:
+    lines: list[bytes] = []
+    for event in events:
+        kind = event.get("type") if isinstance(event, dict) else None
+        name = b"event: " + kind.encode() + b"\n" if isinstance(kind, str) and dialect != "openai.chat" else b""
+        lines.append(name + b"data: " + encode(event) + b"\n\n")
+    if dialect == "openai.chat":
+        lines.append(b"data: [DONE]\n\n")
+    return b"".join(lines)
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else encode(value).decode()
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,0 +1,80 @@
+"""`replay`: an agent's code run again on recorded answers, without a model. Records nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .. import api
+from ..api import Store
+from ..capture import scope
+from ..capture.recorder import Scope
+from ..trajectory import Trajectory
+from .past import cut, result_of
+from .recorded import Divergence, Replies
+from .runner import Runners, task_of
+from .task import TaskConfig
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """What running code again on a trajectory's answers came to. `same`: it asked the same all along, and answered the same."""
+
+    same: bool
+    #: How many recorded calls were asked again, of how many.
+    calls: int
+    of: int
+    divergence: Divergence | None
+    status: str
+    answer: Any
+    recorded_answer: Any
+    msg: str | None = None
+
+
+class _Director:
+    """Answers from the record, and holds nothing back."""
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+
+    def reply(self, dialect: str, sent: bytes) -> tuple[int, str, bytes] | None:
+        return self._replies.reply(dialect, sent)
+
+    async def admit(self, within: Scope | None) -> None:
+        return None
+
+    def admit_sync(self, within: Scope | None) -> None:
+        return None
+
+
+async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recorded", store: Store | None = None) -> Replay:
+    """Runs an agent's code against the recorded answers of a trajectory, with no model: where it first asks something else.
+
+    `agent`: by default rebuilt from what was recorded. An `Agent`'s tools are not used again but answer as recorded;
+    `tools="live"` uses them. A function runs as it is. Nothing is recorded. Raises NotFound, InvalidInput.
+    """
+    if tools not in ("recorded", "live"):
+        raise TypeError(f"tools is 'recorded' or 'live', not {tools!r}")
+    t = (store or api.default_store()).trajectory(of) if isinstance(of, str) else of
+    task = task_of(t, agent, TaskConfig(), f"trajectory {t.id[-8:]}")
+    if t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
+        first = next(iter(t.llm_calls), None)
+        task._past, task._fork = cut(t, 0), t.start.fork
+        task._request = (first.record.dialect, first.request) if first is not None else None
+    if tools == "recorded":
+        task._results = {}
+        for action in t.actions:
+            task._results.setdefault(action.tool_call_id or "", []).append(result_of(action))
+    patient = getattr(task.agent, "max_retries", None)
+    if patient:
+        task.agent = task.agent.replace(max_retries=0)  # type: ignore[union-attr]
+    replies = Replies(t)
+    token = scope.director.set(_Director(replies))
+    try:
+        with api.open("memory:") as nowhere:
+            response = await Runners.finish(task, store=nowhere)
+    finally:
+        scope.director.reset(token)
+    divergence = replies.divergence or replies.unfinished()
+    same = divergence is None and (t.end is None or response.answer == t.answer)
+    return Replay(same, replies.used, len(replies.calls), divergence, response.status, response.answer, t.answer, response.msg)

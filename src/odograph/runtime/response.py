@@ -1,0 +1,124 @@
+"""What a run gives back: `TaskResponse`. Reads what was recorded; knows nothing of how it is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..api import Store
+from ..capture.recorder import Run, Scope
+from ..errors import InvalidInput
+from ..trajectory import Trajectory
+from .items import Items
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class TaskResponse:
+    """A task as far as it got: `answer`, `status` and `trajectory`, and the door for rewards.
+
+    `status` is completed, failed, timeout, cancelled, truncated, or running between steps. `msg` says why where it is not
+    completed. `trajectory_id` is what the store knows it by.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        task_id: str,
+        trajectory_id: str | None,
+        status: str,
+        *,
+        answer: Any = None,
+        msg: str | None = None,
+        time_cost: float = 0.0,
+        carry_context: bool = True,
+        steps: int | None = None,
+        step: int | None = None,
+        session: Session | None = None,
+    ) -> None:
+        self.store = store
+        self.id = task_id
+        self.trajectory_id = trajectory_id
+        self.status = status
+        self.answer = answer
+        self.msg = msg
+        #: Seconds from the start of the run.
+        self.time_cost = time_cost
+        self._carry_context = carry_context
+        self._steps = steps
+        self._step = step
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"<TaskResponse {self.id} {self.status}: {str(self.answer if self.answer is not None else self.msg)[:60]!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_session", "store")}
+
+    @property
+    def success(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def recorded(self) -> Trajectory:
+        """The trajectory as the store has it. Raises NotFound where nothing was recorded."""
+        return self.store.trajectory(self.trajectory_id or "none")
+
+    @property
+    def trajectory(self) -> list[dict[str, Any]]:
+        """JSON-ready items, one per step so far, of this agent and of those it set to work: `{"id", "meta", "state", "action",
+        "reward"}`. Built when asked for: keep it in a variable. The rewards in it are those that there are now."""
+        return self.items()
+
+    def items(self, agent: str | None = None) -> list[dict[str, Any]]:
+        """The trajectory's items, of one agent where it is named."""
+        if self.trajectory_id is None:
+            return []
+        live = self._session.items if self._session is not None else None
+        if live is None:
+            live = Items(self.id)
+            found = self.recorded
+            for record in found.complete_records():
+                live.add(record)
+        return live.items(messages=self._carry_context, limit=self._steps, agent=agent)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens of all calls, as the backends state them: prompt_tokens, completion_tokens, total_tokens."""
+        calls = self.recorded.llm_calls if self.trajectory_id else []
+        prompt = sum(c.prompt_tokens or 0 for c in calls)
+        completion = sum(c.completion_tokens or 0 for c in calls)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def reward(self, value: float | None, name: str = "reward", *, step: int | str | None = None, **about: Any) -> str:
+        """Records a reward at once, during the run or after it; returns the record's id.
+
+        `step`: the task's step of this number (from 0; -1 is the last so far), or "trajectory" for the whole. By default what
+        this response is about: the step that was just taken, where the task is stepped; else the whole trajectory. `about`:
+        `source` (environment, function, judge or human), `weight`, `author`, `rationale`, `version`, as for `step.reward`.
+        """
+        if self.trajectory_id is None:
+            raise InvalidInput(f"task {self.id!r} has no trajectory to reward: {self.msg}")
+        wanted = self._step if step is None else step
+        return self._scope(wanted).reward(value, name, **about)
+
+    def _scope(self, step: int | str | None) -> Scope:
+        session = self._session
+        run: Run = session.run if session is not None else self.store.append(str(self.trajectory_id))
+        if step is None or step == "trajectory":
+            return run
+        places: list[Scope] = list(session.walk.steps) if session is not None else []
+        if session is None or session.continued:
+            found = self.recorded
+            places = [run.at(s) for s in main_steps(found)]
+        if not isinstance(step, int) or not -len(places) <= step < len(places):
+            there = f"there are 0 to {len(places) - 1}" if places else "there are none yet"
+            raise InvalidInput(f"no step {step!r} of task {self.id!r}; {there}")
+        return places[step]
+
+
+def main_steps(t: Trajectory) -> list[Any]:
+    """The steps of a task's own agent and of those it handed over to; not of those that did tasks for it."""
+    handed = {a.id for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
+    root = t.start.id if t.start else None
+    return [s for s in t.steps if s.record is None or s.record.parent in (root, None) or s.record.parent in handed]

@@ -1,0 +1,178 @@
+"""`Runners`: runs tasks to their end, step by step, many at once; resumes and forks what was recorded."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+from ..api import Store, default_store
+from ..errors import InvalidInput
+from ..trajectory import Trajectory
+from ..types import Fork
+from . import batch
+from .past import cut, interrupted, rebuilt
+from .response import TaskResponse, main_steps
+from .session import Session, Stepped
+from .task import Task, TaskConfig
+
+#: The runs of this process that have no end yet, by store and task: one live run per task.
+_live: weakref.WeakValueDictionary[tuple[str, str], Session] = weakref.WeakValueDictionary()
+
+
+class Runners:
+    """Runs tasks. Everything is recorded in `store=` (a task's own, else `odograph.open()`'s) as it happens."""
+
+    @staticmethod
+    async def run_task(
+        task: Task | Iterable[Task],
+        *,
+        store: Store | None = None,
+        max_concurrency: int = 64,
+        attempts: int = 1,
+        resume: bool = False,
+        progress: bool | Callable[[int, int], None] | None = None,
+        runner: str = "local",
+    ) -> dict[str, Any]:
+        """Runs one task or many to their end: `{task.id: TaskResponse}`, with `attempts` above 1 `{task.id: [TaskResponse]}`.
+
+        `attempts` of a task are a group. At most `max_concurrency` run at once; one that fails fails alone, and its response
+        says why. `resume=True` skips attempts that are done (completed or truncated, by task id), goes on with those that were
+        cut off, and tries failed ones again. `progress`: a bar (by default on a terminal), or a function (done, total).
+        `runner="ray"`: on a Ray cluster whose machines share the store's folder. Raises InvalidInput before anything runs.
+        """
+        tasks = [task] if isinstance(task, Task) else list(task)
+        where = store or next((t._store for t in tasks if t._store is not None), None) or default_store()
+        return await batch.run(tasks, where, batch.Plan(max_concurrency, attempts, resume, progress, runner), _opened)
+
+    @staticmethod
+    async def step(task: Task, *, store: Store | None = None) -> Stepped:
+        """One step, which is one call of the model and the tools that it asked for: (is_finished, observation, response).
+
+        `observation`: what the tools gave back. After the end it gives the end again. Raises RunError where the model or the
+        environment did not answer: the step can be taken again.
+        """
+        return await _session(task, store).step()
+
+    @staticmethod
+    async def steps(task: Task, *, store: Store | None = None) -> AsyncIterator[Stepped]:
+        """The steps of a task as they are taken. After `break` the task can be stepped on, and resumed in another process."""
+        finished = False
+        while not finished:
+            stepped = await Runners.step(task, store=store)
+            finished = stepped[0]
+            yield stepped
+
+    @staticmethod
+    async def finish(task: Task, *, store: Store | None = None) -> TaskResponse:
+        """The task to its end, from wherever it is: what `await task` does."""
+        session = _session(task, store)
+        return session.over[2] if session.over is not None else await session.to_end()
+
+    @staticmethod
+    async def reset(task: Task) -> None:
+        """Ends the task's run (as cancelled, where it has no end yet); its next step begins another episode."""
+        session, task._session = task._session, None
+        task._past = task._fork = task._request = task._messages = None
+        if session is not None:
+            await session.cancel("reset")
+            _live.pop((str(session.store.root), task.id), None)
+
+    @staticmethod
+    def resume(store: Store, id: str, agent: Any = None, conf: TaskConfig | None = None) -> Task:
+        """The task of a trajectory that has no end, where it stopped: step it, run it, or `await` it.
+
+        `agent`: with the same tools; by default it is rebuilt from what was recorded, its functions imported. A call of the
+        model that was answered is not asked again, a tool whose result is on record not used again; what was under way is done
+        again. Raises NotFound, InvalidInput.
+        """
+        past = store.trajectory(id)
+        here = f"trajectory {past.id[-8:]}"
+        if past.end is not None and past.status != "cancelled":
+            raise InvalidInput(f"{here} is {past.status}; there is nothing to resume: fork it to go on from one of its steps")
+        if past.status == "running" and store.is_written_elsewhere(past.id):
+            raise InvalidInput(f"{here} is being run by another process")
+        task = task_of(past, agent, conf, here)
+        about = past.metadata.get("runtime")
+        task.id = about.get("task_id", task.id) if isinstance(about, dict) else task.id
+        live = _live.get((str(store.root), task.id))
+        if live is not None and live.over is None:
+            if live.run.id != past.id:
+                raise InvalidInput(f"task {task.id!r} is being run here, as trajectory {live.run.id[-8:]}")
+            live.replaced = True
+        task._past, task._store = past, store
+        return task
+
+    @staticmethod
+    def fork(
+        of: str | Trajectory,
+        at_step: int | None = None,
+        *,
+        agent: Any = None,
+        model: str | None = None,
+        messages: list[dict[str, Any]] | None = None,
+        reason: str | None = None,
+        conf: TaskConfig | None = None,
+        store: Store | None = None,
+        **changes: Any,
+    ) -> Task:
+        """A task that goes on from a step of a trajectory, as a trajectory of its own: step it, run it, or `await` it.
+
+        Step `at_step` (by default the last) is taken anew: by `agent` (by default the recorded one), with another `model` or
+        other settings of an Agent (`system_prompt=`, `params=`, ...), or on `messages`, chat-shaped, in place of those that the
+        model was sent there. Raises NotFound, InvalidInput.
+        """
+        where = store or default_store()
+        whole = where.trajectory(of) if isinstance(of, str) else of
+        here = f"trajectory {whole.id[-8:]}"
+        steps = main_steps(whole)
+        step = max(0, len(steps) - 1) if at_step is None else at_step
+        past = cut(whole, step)
+        task = task_of(whole, agent, conf, here)
+        if model is not None or changes:
+            settings = changes | ({"model": model} if model is not None else {})
+            replace = getattr(task.agent, "replace", None)
+            if replace is None:
+                raise InvalidInput(f"{task.agent!r} can't be changed by name; give a changed agent=")
+            task.agent = replace(**settings)
+        if messages is not None:
+            task._messages = list(messages)
+        elif step < len(steps):
+            calls = [c for c in steps[step].llm_calls if c.purpose == "act"]
+            task._request = (calls[0].record.dialect, calls[0].request) if calls else None
+        task._past, task._store = past, where
+        task._fork = Fork(trajectory=whole.id, step=step, reason=reason)
+        task.group = task.group if task.group is not None else whole.group
+        return task
+
+
+def task_of(past: Trajectory, agent: Any, conf: TaskConfig | None, here: str) -> Task:
+    about = past.metadata.get("runtime")
+    about = about if isinstance(about, dict) else {}
+    agent = agent if agent is not None else rebuilt(about.get("agent"), here)
+    settings = about.get("conf")
+    given = conf or TaskConfig(**settings) if isinstance(settings, dict) else conf
+    seed = past.start.seed if past.start else None
+    rest = {k: v for k, v in past.metadata.items() if k != "runtime"}
+    return Task(past.task, agent, given, name=about.get("task_name"), group=past.group, tags=past.tags, metadata=rest, seed=seed)
+
+
+def _session(task: Task, store: Store | None) -> Session:
+    """The task's run; a new one where it has none. Raises InvalidInput."""
+    session = task._session
+    if session is None:
+        session = _opened(task, store or task._store or default_store())
+    elif store is not None and store is not session.store:
+        raise InvalidInput(f"task {task.id!r} is being recorded in {session.store}; reset it to record it elsewhere")
+    return session
+
+
+def _opened(task: Task, store: Store, attempt: int | None = None, group: str | None = None) -> Session:
+    key = (str(store.root), task.id if attempt is None else f"{task.id}\0{attempt}")
+    live = _live.get(key)
+    if live is not None and live.over is None and not live.replaced:
+        raise InvalidInput(f"a task with the id {task.id!r} is being run here already; give each an id of its own, or reset it")
+    session = task._session = _live[key] = Session(task, store, attempt=attempt, group=group)
+    if session.continued and task._past is not None:
+        interrupted(task._past, session.run)
+    return session

@@ -1,0 +1,212 @@
+"""One trajectory of a task from its first step to its end: who walks, what is recorded, when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from ..api import Store
+from ..capture.recorder import Run, error_of, status_of
+from ..errors import InvalidInput, MissingExtra, RunError
+from ..types import Start
+from .items import Items
+from .protocol import AnyAgent, Outcome, Walk
+from .response import TaskResponse, main_steps
+from .task import Task
+
+#: (is_finished, observation, response), as `Runners.step` gives it.
+Stepped = tuple[bool, Any, TaskResponse]
+
+
+class Session:
+    """A task being run."""
+
+    def __init__(self, task: Task, store: Store, *, attempt: int | None = None, group: str | None = None) -> None:
+        self.task = task
+        self.store = store
+        self.agent: AnyAgent = task.runner()
+        self.over: Stepped | None = None
+        #: Whether the trajectory had steps before: they are found in the store.
+        self.continued = task._past is not None and task._fork is None
+        self._items: Items | None = Items(task.id)
+        #: Whether another Task object goes on with it.
+        self.replaced = False
+        self._stepwise = True
+        self._stepping = False
+        self._began = time.perf_counter()
+        self._before = len(main_steps(task._past)) if task._past is not None else 0
+        if task._past is not None and task._fork is None:
+            self.run = store.append(task._past.id)
+            for record in task._past.complete_records():
+                self._items.add(record)
+        else:
+            about = self._about(attempt)
+            self.run = self._recorded(about, group)
+            whole = {"id": self.run.root, "trajectory": self.run.id, "agent": self.agent.name, "metadata": {"runtime": about}}
+            self._items.add(Start(**whole))  # type: ignore[arg-type]
+            if task._fork is not None:
+                self.run.recorder.steps[None] = task._fork.step or 0
+        self.run.recorder.tap = []
+        self.walk = Walk(self.agent, task, self.run)
+
+    def _about(self, attempt: int | None) -> dict[str, Any]:
+        """What is recorded of the task beside its input: enough to resume it."""
+        task, agent, conf = self.task, self.agent, self.task.conf
+        about: dict[str, Any] = {"task_id": task.id}
+        if task.name is not None:
+            about["task_name"] = task.name
+        if attempt is not None:
+            about["attempt"] = attempt
+        spec = getattr(agent, "spec", None)
+        about["agent"] = spec() if spec is not None else {"name": agent.name, "type": type(agent).__qualname__}
+        settings = {k: getattr(conf, k) for k in ("max_steps", "timeout", "tool_timeout") if getattr(conf, k) is not None}
+        return about | {"conf": settings} if settings else about
+
+    def _recorded(self, about: dict[str, Any], group: str | None) -> Run:
+        task, agent = self.task, self.agent
+        model, version = getattr(agent, "model", None), getattr(agent, "policy_version", None)
+        return self.store.record(
+            task.input,
+            agent=agent.name,
+            model=model if isinstance(model, str) else None,
+            policy_version=version,
+            group=task.group if task.group is not None else group,
+            seed=task.seed,
+            tags=task.tags,
+            metadata={**task.metadata, "runtime": about},
+            fork=task._fork,
+        )
+
+    # --- what was recorded so far -------------------------------------------------------------------------------------------
+
+    @property
+    def items(self) -> Items | None:
+        """The items so far; None when it is over: then the store is asked."""
+        recorder = self.run.recorder
+        if self._items is not None and recorder.tap:
+            lines, recorder.tap = recorder.tap, []
+            for data in lines:
+                self._items.add_lines(data, recorder.journal.writer)
+        return self._items
+
+    def response(self, status: str, *, answer: Any = None, msg: str | None = None, step: int | None = None) -> TaskResponse:
+        return TaskResponse(
+            self.store,
+            self.task.id,
+            self.run.id,
+            status,
+            answer=answer,
+            msg=msg,
+            time_cost=time.perf_counter() - self._began,
+            carry_context=self.task.conf.resp_carry_context,
+            steps=self.run.recorder.opened,
+            step=step,
+            session=self,
+        )
+
+    # --- running ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> int:
+        own = getattr(self.agent, "max_steps", None)
+        stated = self.task.conf.max_steps
+        return stated if stated is not None else own if isinstance(own, int) else 100
+
+    async def begin(self) -> None:
+        """The agent at its place. Raises RunError."""
+        await self.walk.begin(self.task._past)
+
+    async def step(self) -> Stepped:
+        """One step; after the end, the end again. Raises RunError where it could not be taken; it can be taken again."""
+        if self.over is not None:
+            return self.over
+        if self.replaced:
+            raise InvalidInput(f"task {self.task.id!r} was resumed as another Task object; use that one")
+        if self._stepping:
+            raise InvalidInput(f"task {self.task.id!r} is in the middle of a step; wait for it before the next")
+        self._stepping = True
+        try:
+            await self.begin()
+            if self._taken >= self.limit:
+                return await self._cut()
+            outcome = await self._within_time(self.walk.step())
+        finally:
+            self._stepping = False
+        if outcome is None:
+            return self.over  # type: ignore[return-value]
+        if outcome.finished:
+            return await self.finish(outcome)
+        if self._taken >= self.limit:
+            return await self._cut(outcome.observation)
+        return False, outcome.observation, self.response("running", step=self._last)
+
+    @property
+    def _taken(self) -> int:
+        return self._before + len(self.walk.steps)
+
+    @property
+    def _last(self) -> int:
+        """The number of the step that was just taken, as `response.reward` counts."""
+        return len(self.walk.steps) - 1 + (self._before if self.continued else 0)
+
+    async def _within_time(self, step: Any) -> Outcome | None:
+        """The step's outcome; None where the time of the whole run is up, which ends it."""
+        limit = self.task.conf.timeout
+        if limit is None:
+            return await step  # type: ignore[no-any-return]
+        left = limit - (time.perf_counter() - self._began)
+        timer = asyncio.timeout(left)
+        try:
+            async with timer:
+                return await step  # type: ignore[no-any-return]
+        except TimeoutError:
+            if not timer.expired():
+                raise
+        await self.finish(Outcome(finished=True, status="timeout", error=f"the task was not done within {limit:g} s"))
+        return None
+
+    async def _cut(self, observation: Any = None) -> Stepped:
+        why = f"no end within {self.limit} steps"
+        return await self.finish(Outcome(observation=observation, finished=True, status="truncated", error=why))
+
+    async def finish(self, outcome: Outcome, *, environment: bool = False) -> Stepped:
+        """Ends the trajectory. `environment`: it failed through no fault of the agent's."""
+        if self.over is not None:
+            return self.over
+        error = error_of(outcome.error)
+        metrics = {"status": "error_environment"} if environment else None
+        self.run.finish(outcome.answer, status=outcome.status, error=error, metrics=metrics)
+        said = error.get("message") if isinstance(error, dict) else error
+        step = self._last if self.walk.steps and self._stepwise else None
+        response = self.response(outcome.status, answer=outcome.answer, msg=said, step=step)
+        self.over = True, outcome.observation, response
+        self._items = self.run.recorder.tap = None
+        await self.walk.close()
+        return self.over
+
+    async def to_end(self) -> TaskResponse:
+        """All steps. What goes wrong ends the trajectory and is in the response; being cancelled ends it and is raised on."""
+        self._stepwise = False
+        try:
+            while True:
+                finished, _, response = await self.step()
+                if finished:
+                    return response
+        except RunError as error:
+            failed = Outcome(finished=True, status="failed", error=str(error))
+            return (await self.finish(failed, environment=True))[2]
+        except MissingExtra as error:
+            await self.finish(Outcome(finished=True, status="failed", error=str(error)), environment=True)
+            raise
+        except InvalidInput:
+            raise
+        except BaseException as error:  # cancelled, Ctrl-C: what was done is on record
+            status = status_of(error)
+            await asyncio.shield(self.finish(Outcome(finished=True, status=status, error=error)))  # type: ignore[arg-type]
+            raise
+
+    async def cancel(self, why: str) -> None:
+        """Ends it, where it has no end yet."""
+        if not self.replaced:
+            await self.finish(Outcome(finished=True, status="cancelled", error=why))

@@ -1,0 +1,130 @@
+"""What is to be done, by whom and how: `Task`, `TaskConfig`, `TaskRunMode`. Knows nothing of how it is run."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..dialects import Result, ToolCall
+from ..errors import InvalidInput
+from ..trajectory import Trajectory
+from ..types import Fork
+from .protocol import AnyAgent
+
+if TYPE_CHECKING:
+    from ..api import Store
+    from .response import TaskResponse
+    from .session import Session
+
+#: Gets the pieces of an answer as they come.
+OnText = Callable[[str], Any] | Callable[[str], Awaitable[Any]]
+
+
+class TaskRunMode(enum.Enum):
+    """Whether a task runs to its end, or step by step as the caller asks."""
+
+    ONE_WAY = "one_way"
+    INTERACTIVE = "interactive"
+
+
+class TaskConfig(msgspec.Struct, kw_only=True):
+    """How a task is run. Times are seconds; None: no limit."""
+
+    run_mode: TaskRunMode = TaskRunMode.ONE_WAY
+    #: Steps until the run is cut (status `truncated`); None: the agent's own limit.
+    max_steps: int | None = None
+    #: Whether `response.trajectory` holds the messages that the model was sent. The store always does.
+    resp_carry_context: bool = True
+    #: Of the whole run; of one call of a tool (None: the agent's own limit).
+    timeout: float | None = None
+    tool_timeout: float | None = None
+    #: Called with the pieces of each answer as they come; the calls are streamed then.
+    on_text: OnText | None = None
+
+
+class Task:
+    """One task for one agent. `await task` runs it to its end and gives its response.
+
+    `input` is what the agent is asked: text, a list of chat messages, or any JSON. `agent` is an `Agent`, anything else with the
+    two methods of `AnyAgent`, or a function `input -> answer` (a coroutine too). `id` names the task in responses and to
+    `resume=True`; `group`, `tags`, `metadata` and `seed` are recorded with each of its trajectories.
+    """
+
+    def __init__(
+        self,
+        input: Any = None,
+        agent: AnyAgent | Callable[..., Any] | None = None,
+        conf: TaskConfig | dict[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        tags: list[str] | tuple[str, ...] = (),
+        metadata: dict[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if isinstance(conf, dict):
+            known = TaskConfig.__struct_fields__
+            unknown = [k for k in conf if k not in known]
+            if unknown:
+                raise TypeError(f"no setting {unknown[0]!r} of a task; there are: {', '.join(known)}")
+            conf = TaskConfig(**conf)
+        if conf is not None and not isinstance(conf, TaskConfig):
+            raise TypeError(f"conf is a TaskConfig or a dict, not {type(conf).__name__}")
+        if id is not None and not isinstance(id, str):
+            raise TypeError(f"id is a string, not {type(id).__name__}")
+        self.id = id or uuid.uuid4().hex
+        self.name = name
+        self.input = input
+        self.agent = agent
+        self.conf = conf or TaskConfig()
+        self.group = group
+        self.tags = list(tags)
+        self.metadata = metadata or {}
+        self.seed = seed
+        self._session: Session | None = None
+        #: What it continues, and for a fork: where it leaves it, with which request of which dialect, or with which messages.
+        self._past: Trajectory | None = None
+        self._fork: Fork | None = None
+        self._request: tuple[str | None, Any] | None = None
+        self._messages: list[dict[str, Any]] | None = None
+        self._store: Store | None = None
+        #: The recorded results of tools, by the id of the call: a replay uses no tool again.
+        self._results: dict[str, list[Result]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} for {getattr(self.agent, 'name', self.agent)!r}>"
+
+    def __await__(self) -> Generator[Any, None, TaskResponse]:
+        from .runner import Runners
+
+        return Runners.finish(self).__await__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {
+            "_session": None,
+            "_store": None,
+        }  # a run does not travel to another process; what is recorded does
+
+    def known(self, asked: ToolCall) -> Result | None:
+        """The recorded result of a tool, where this is a replay that uses none again."""
+        held = (self._results or {}).get(asked.id or "")
+        return held.pop(0) if held else None
+
+    def runner(self) -> AnyAgent:
+        """The agent, adapted where it is a function. Raises InvalidInput."""
+        agent = self.agent
+        if isinstance(agent, AnyAgent):
+            return agent
+        if callable(agent) and not isinstance(agent, type):
+            from .functions import FunctionAgent
+
+            return FunctionAgent(agent)
+        what = "no agent" if agent is None else f"an agent that is {type(agent).__name__}"
+        raise InvalidInput(
+            f"task {self.id!r} has {what}; an Agent, an object with begin() and step(), or a function was expected"
+        )

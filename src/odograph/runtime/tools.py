@@ -1,0 +1,242 @@
+"""Tools: Python functions, described to a model by their type hints and docstring, and called with what it asks for.
+
+Knows no dialect, no agent and no record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import re
+import threading
+import typing
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any
+
+import msgspec
+
+from ..codec import encode, loads, plain
+from ..dialects import Tool
+from ..errors import InvalidInput, MissingExtra
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class ToolError(Exception):
+    """A tool says itself that it failed; the message is what the model sees."""
+
+
+class UsableTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool with the code that does it: `call(arguments)` gives (result, what the model sees), and raises what the tool does."""
+
+    tool: Tool
+    call: Callable[[dict[str, Any]], Awaitable[tuple[Any, str]]]
+    #: The agent that does it, in steps of its own.
+    agent: Any = None
+
+
+def seen(result: Any) -> str:
+    """A result as the model sees it: text as it is, anything else as JSON."""
+    return result if isinstance(result, str) else encode(result).decode()
+
+
+def arguments_of(raw: Any) -> dict[str, Any]:
+    """The arguments of a tool call: an object, or its JSON. Raises InvalidInput."""
+    if raw is None or raw == "":
+        return {}
+    try:
+        value = loads(raw) if isinstance(raw, str) else raw
+    except InvalidInput as error:
+        raise InvalidInput(f"the arguments are not JSON ({str(error).removeprefix('not JSON: ')}): {raw[:200]}") from None
+    if not isinstance(value, dict):
+        raise InvalidInput(f"the arguments are a JSON object, not {type(value).__name__}: {str(raw)[:200]}")
+    return value
+
+
+def sanitised(name: str) -> str:
+    """A name that model APIs take for a tool."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "tool"
+
+
+def function_tool(fn: Callable[..., Any]) -> UsableTool:
+    """A function as a tool. Raises TypeError for one that can't be described."""
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    if not _NAME.fullmatch(name):
+        raise TypeError(f"a tool has a name of letters, digits, - and _; {name!r} has none: give a def in its place")
+    parts = _parts(fn, name)
+    about, described = _documented(fn)
+    properties: dict[str, Any] = {}
+    definitions: dict[str, Any] = {}
+    for part in parts:
+        schema, more = part.schema()
+        definitions |= more
+        text = described.get(part.name)
+        properties[part.name] = schema | {"description": text} if text and "description" not in schema else schema
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": [p.name for p in parts if p.required],
+        "additionalProperties": any(p.rest for p in parts),
+    }
+    if definitions:
+        schema["$defs"] = definitions
+    is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+    known = {p.name: p for p in parts if not p.rest}
+    rest = any(p.rest for p in parts)
+
+    async def call(arguments: dict[str, Any]) -> tuple[Any, str]:
+        given = _checked(arguments, known, rest)
+        result = await fn(**given) if is_async else await in_thread(lambda: fn(**given))
+        if inspect.isawaitable(result):  # a plain function that gives back a coroutine
+            result = await result
+        return result, seen(result)
+
+    tool = Tool(name=name, description=about, parameters=schema)
+    return UsableTool(tool=tool, call=call)
+
+
+def _checked(arguments: dict[str, Any], known: dict[str, _Part], rest: bool) -> dict[str, Any]:
+    unknown = [n for n in arguments if n not in known]
+    if unknown and not rest:
+        raise InvalidInput(f"no parameter {unknown[0]!r}; there are: {', '.join(known) or 'none'}")
+    missing = [p.name for p in known.values() if p.required and p.name not in arguments]
+    if missing:
+        raise InvalidInput(f"parameter {missing[0]!r} is missing")
+    return {name: known[name].convert(value) if name in known else value for name, value in arguments.items()}
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """One parameter of a function."""
+
+    name: str
+    hint: Any
+    required: bool
+    rest: bool = False
+
+    def schema(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The JSON schema of its type, and what that refers to."""
+        if self.hint is Any or self.rest:
+            return {}, {}
+        return schema_of(self.hint)
+
+    def convert(self, value: Any) -> Any:
+        if self.hint is Any:
+            return value
+        try:
+            return converted(value, self.hint)
+        except InvalidInput as error:
+            raise InvalidInput(f"parameter {self.name!r}: {error}") from None
+
+
+def _parts(fn: Callable[..., Any], name: str) -> list[_Part]:
+    try:
+        signature = inspect.signature(fn)
+        hints = typing.get_type_hints(fn if hasattr(fn, "__annotations__") else type(fn).__call__, include_extras=True)
+    except (TypeError, ValueError, NameError) as error:
+        raise TypeError(f"tool {name!r} can't be described: {error}") from None
+    parts: list[_Part] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            parts.append(_Part(parameter.name, Any, False, rest=True))
+        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            raise TypeError(f"tool {name!r}: parameter {parameter.name!r} can't be given by name")
+        else:
+            part = _Part(parameter.name, hints.get(parameter.name, Any), parameter.default is parameter.empty)
+            try:
+                part.schema()
+            except TypeError as error:
+                raise TypeError(f"tool {name!r}: parameter {parameter.name!r}: {error}") from None
+            parts.append(part)
+    return [p for p in parts if not p.rest] + [p for p in parts if p.rest]
+
+
+def schema_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON schema of a type (builtins, Literal, dataclasses, TypedDict, msgspec, pydantic), and its definitions."""
+    try:
+        (schema,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+        return schema, components
+    except TypeError as error:
+        adapter = _pydantic(kind)
+        if adapter is None:
+            raise TypeError(f"no JSON schema of {kind!r}: {error}") from None
+        made: dict[str, Any] = adapter.json_schema()
+        return made, made.pop("$defs", {})
+
+
+def converted(value: Any, kind: Any) -> Any:
+    """A JSON value as a type; numbers and booleans that came as text are read. Raises InvalidInput."""
+    try:
+        msgspec.json.schema_components([kind])
+    except TypeError:  # a type that msgspec does not know
+        try:
+            return _pydantic(kind).validate_python(value)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from None
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error)) from None
+
+
+def _pydantic(kind: Any) -> Any:
+    try:
+        import pydantic
+
+        return pydantic.TypeAdapter(kind)
+    except Exception:  # not installed, or no type of its own either
+        return None
+
+
+def _documented(fn: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """What a docstring says of a function, and of each parameter (Google, NumPy, reST and Epydoc styles)."""
+    text = inspect.getdoc(fn) or ""
+    try:
+        import docstring_parser
+    except ImportError:
+        raise MissingExtra("an agent with tools", "run") from None
+    parsed = docstring_parser.parse(text)
+    parts = [p for p in (parsed.short_description, parsed.long_description) if p]
+    return "\n\n".join(parts) or text, {p.arg_name: p.description for p in parsed.params if p.description}
+
+
+async def in_thread(fn: Callable[[], Any]) -> Any:
+    """Calls a function in a thread of its own that nobody waits for at exit: a tool that hangs must not hold the program."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if future.done():  # the caller had enough of waiting
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = context.run(fn)
+        except Exception as error:
+            failure = error
+        except BaseException as error:  # sys.exit() in a tool ends the tool
+            failure = ToolError(f"{type(error).__name__}: {error}")
+        if isinstance(failure, StopIteration):  # which a future can't hold
+            failure = ToolError("StopIteration")
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="odograph-tool", daemon=True).start()
+    return await future
+
+
+def answer_as(text: str, kind: Any) -> Any:
+    """A structured answer: JSON text as a type, or as plain values where `kind` is a schema. Raises InvalidInput."""
+    text = text.strip()
+    if text.startswith("```"):  # models without structured output wrap it
+        text = text.strip("`").removeprefix("json").strip()
+    value = loads(text)
+    return value if isinstance(kind, dict) else converted(plain(value), kind)
