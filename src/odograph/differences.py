@@ -47,9 +47,9 @@ def diff(a: Trajectory, b: Trajectory) -> Diff:
         agents = [a.agent]
     found: list[tuple[tuple[int, int], Pair]] = []
     for agent in agents:
-        left = _steps(a, agent)
-        right = _steps(b, agent if agents != [a.agent] else b.agent)
         skip_a, skip_b = _before_fork(a, b, agent), _before_fork(b, a, agent)
+        left = _steps(a, agent, _sent(b, agent, skip_a))
+        right = _steps(b, agent if agents != [a.agent] else b.agent, _sent(a, agent, skip_b))
         for i, j in _aligned([v for v in left if v.index >= skip_b], [v for v in right if v.index >= skip_a]):
             where = (min(v.order for v in (i, j) if v is not None), 0)
             found.append((where, _pair(agent, i, j)))
@@ -76,9 +76,17 @@ class _View(msgspec.Struct, frozen=True):
     key: str
 
 
-def _steps(t: Trajectory, agent: str | None) -> list[_View]:
-    views: list[_View] = []
+def _sent(parent: Trajectory, agent: str | None, step: int) -> list[Any]:
+    """What the model was sent before a fork left."""
     before: list[Any] = []
+    for one in parent.steps:
+        if one.agent == agent and one.index < step:
+            before = _values(one, before)[1]
+    return before
+
+
+def _steps(t: Trajectory, agent: str | None, before: list[Any]) -> list[_View]:
+    views: list[_View] = []
     for order, step in enumerate(t.steps):
         if step.agent == agent:
             values, before = _values(step, before)

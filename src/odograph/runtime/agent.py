@@ -333,6 +333,8 @@ class State:
         #: An answer that was recorded and not yet looked at, where a run is continued.
         self.response: Any = None
         self.observation: Any = None if task is None else task.input
+        #: Who took over before the run was continued, and inside of which action.
+        self.place: tuple[Agent, str] | None = None
         self._toolboxes: dict[int, dict[str, UsableTool]] = {}
         self._connections: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None

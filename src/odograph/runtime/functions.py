@@ -158,7 +158,9 @@ class Running:
             await self._change.wait()
 
     def changed(self) -> None:
-        """Something was recorded, perhaps in another thread."""
+        """A call was recorded, perhaps in another thread."""
+        if self._replies is not None and not self._replies.left:  # it was the last that had been recorded before
+            self._loud()
         if threading.get_ident() == self._thread:
             self._change.set()
         else:
@@ -172,10 +174,10 @@ class Running:
             return self._outer.reply(dialect, sent)
         if self._replies is None:
             return None
-        known = self._replies.reply(dialect, sent)
         if not self._replies.left:
             self._loud()
-        return known
+            return None
+        return self._replies.reply(dialect, sent)
 
     async def admit(self, within: Scope | None) -> None:
         """Waits for the step in which the model may be asked. Calls inside of an action or of another agent don't wait."""

@@ -9,6 +9,8 @@ import importlib
 import sys
 from typing import Any
 
+import msgspec
+
 from .. import dialects
 from ..capture.recorder import Run
 from ..dialects import Result
@@ -26,19 +28,20 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
     """The conversation where the past left it: what the model was sent last, what it answered, and which results are there."""
     state = State(agent, task)
     state.begin(messages_of(past.task))
+    steps = main_steps(past)
+    if steps:
+        state.observation = _observation(steps)
     if task._messages is not None:
         state.begin(task._messages)
         return state
     if task._request is not None:
         _take_request(state, *task._request)
         return state
-    steps = main_steps(past)
     handed = {a.id: a.name for s in steps for a in s.actions if a.ok and a.name.startswith("transfer_to_")}
     last: Call | None = None
     for step in steps:
         _adopt_inside(state, step, handed)
         last = next((c for c in reversed(step.llm_calls) if c.purpose == "act" and _answered(c)), last)
-    state.observation = _observation(steps) if last is not None else task.input
     if last is None:
         return state
     _take_request(state, last.record.dialect, last.request)
@@ -53,6 +56,13 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
         state.history += dialects.get(agent_dialect(state)).said(response)
     state.ask_for(choice.tool_calls, last.id)
     _take_results(state, past, last.id, handed)
+    if len(state.done) == len(state.pending):  # nothing is under way
+        results, handoff = list(state.done.values()), state.handoff
+        state.history += dialects.get(agent_dialect(state)).results(results)
+        state.settle()
+        if handoff is not None:
+            state.adopt(handoff[0])
+            state.place = handoff
     return state
 
 
@@ -74,6 +84,7 @@ def _adopt_inside(state: State, step: Step, handed: dict[str, str]) -> None:
     target = next((a for a in state.agent.handoffs if transfer(a) == inside), None)
     if target is not None and target.name == step.agent:
         state.adopt(target)
+        state.place = (target, step.record.parent or "")  # type: ignore[union-attr]
 
 
 def _take_request(state: State, dialect: str | None, request: Any) -> None:
@@ -98,7 +109,7 @@ def _take_results(state: State, past: Trajectory, call: str, handed: dict[str, s
         if not held:
             continue
         action = held.pop(0)
-        state.done[index] = result_of(action)
+        state.done[index] = msgspec.structs.replace(result_of(action), name=asked.name)
         target = next((a for a in state.agent.handoffs if transfer(a) == action.name), None)
         if action.id in handed and target is not None:
             state.handoff = (target, action.id)

@@ -34,8 +34,8 @@ class AnyAgent(Protocol):
     """An agent, an environment with its policy, another framework's agent: what can begin a task and take steps.
 
     What it records in a step (by the step's methods, or by clients and functions that are wrapped) belongs to it. It may also
-    have `model` and `max_steps`. A state may have `observation`, what the first step sees where that is not the task's input, and
-    `async def aclose()`, called when the run ends.
+    have `model` and `max_steps`. A state may have `observation`, what the first step sees where that is not the task's input,
+    `place`, a hand-off that a continued run had made before, and `async def aclose()`, called when the run ends.
     """
 
     name: str
@@ -73,6 +73,12 @@ class Walk:
                 raise RunError(f"agent {self.agent.name!r} can't begin: {_said(error)}") from error
             self._begun = True
             self.observation = getattr(self._state, "observation", self.observation)
+            self._go(getattr(self._state, "place", None))
+
+    def _go(self, place: tuple[AnyAgent, str] | None) -> None:
+        if place is not None:
+            self.agent, action = place
+            self.scope = self.scope.inside(action).sub_agent(self.agent.name)
 
     async def step(self) -> Outcome:
         """One step, recorded. Raises RunError."""
@@ -90,9 +96,7 @@ class Walk:
                 step.note({"error": _said(error)}, name="step failed")
                 raise RunError(f"agent {self.agent.name!r} failed: {_said(error)}") from error
         self.observation = outcome.observation
-        if outcome.handoff is not None:
-            self.agent, action = outcome.handoff
-            self.scope = self.scope.inside(action).sub_agent(self.agent.name)
+        self._go(outcome.handoff)
         return outcome
 
     async def close(self) -> None:

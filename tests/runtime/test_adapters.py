@@ -1,0 +1,349 @@
+"""Any agent under the same runner: a protocol of two methods, functions, Gymnasium, and other frameworks' agents."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph import FunctionAgent, GymAgent, Outcome, RunError, Runners, Task
+from tests.llm_server import Answer, LLMServer
+
+from .scaffold import asks, by_turn
+
+ROOT = Path(__file__).parents[2]
+
+
+def done(store: odograph.Store, agent: Any, input: Any = "go", **more: Any) -> Any:
+    task = Task(input=input, agent=agent, **more)
+    return asyncio.run(Runners.run_task(task, store=store))[task.id]
+
+
+class Counter:
+    """The smallest agent there is."""
+
+    name = "counter"
+
+    async def begin(self, task: Task, run: odograph.Scope, past: odograph.Trajectory | None) -> list[int]:
+        return [len(past.steps) if past else 0]
+
+    async def step(self, state: list[int], step: odograph.Step) -> Outcome:
+        state[0] += 1
+        step.action("count", {"to": state[0]}, state[0], ok=True)
+        if state[0] == 2 and self.fails:
+            self.fails = False
+            raise ValueError("two is too many")
+        return Outcome(observation=state[0], finished=state[0] >= 3, answer=state[0])
+
+    fails = False
+
+
+def test_two_methods_make_an_agent(store: odograph.Store) -> None:
+    """begin and step: run, stepped, failing and stepped again, resumed."""
+    assert done(store, Counter()).answer == 3
+    failing = Counter()
+    failing.fails = True
+    task = Task(agent=failing)
+
+    async def main() -> Any:
+        await Runners.step(task, store=store)
+        with pytest.raises(RunError, match="agent 'counter' failed: ValueError: two is too many"):
+            await Runners.step(task)
+        return await Runners.step(task)
+
+    assert asyncio.run(main())[2].answer == 3
+    task = Task(agent=Counter())
+    asyncio.run(Runners.step(task, store=store))
+    again = Runners.resume(store, task._session.run.id, agent=Counter())  # type: ignore[union-attr]
+    response = asyncio.run(Runners.finish(again))
+    assert response.answer == 3 and len(response.recorded.steps) == 3
+    failing.fails = True
+    response = done(store, failing)
+    assert response.status == "failed" and "two is too many" in response.msg and len(response.trajectory) == 2
+
+
+def test_a_coroutine_is_stepped_call_by_call(store: odograph.Store) -> None:
+    """Plain code with a wrapped client: each call of the model with what follows it is a step; between steps it waits."""
+    import openai
+
+    @odograph.action
+    def look(what: str) -> str:
+        return f"{what}!"
+
+    script = [Answer(text="a"), Answer(text="b"), Answer(text="c")]
+    with LLMServer(script) as server:
+        client = odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x"))
+
+        async def solve(question: str) -> str:
+            said = []
+            for _ in range(3):
+                answer = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
+                said.append(look(answer.choices[0].message.content or ""))
+            return "".join(said)
+
+        task = Task(input="why", agent=solve)
+
+        async def main() -> None:
+            finished, observation, response = await Runners.step(task, store=store)
+            assert not finished and [o["content"] for o in observation] == ["a!"] and len(server.requests) == 1
+            await asyncio.sleep(0.05)
+            assert len(server.requests) == 1, "it waits"
+            response.reward(0.5)
+            await Runners.step(task)
+            finished, _, response = await Runners.step(task)
+            assert finished and response.answer == "a!b!c!"
+            items = response.trajectory
+            assert [i["action"]["content"] for i in items] == ["a", "b", "c"]
+            assert [i["action"]["results"][0]["content"] for i in items] == ["a!", "b!", "c!"]
+            assert items[0]["reward"]["score"] == 0.5
+
+        asyncio.run(main())
+        t = next(store.trajectories())
+        assert (t.agent, t.status, len(t.steps)) == ("solve", "completed", 3)
+        assert asyncio.run(odograph.replay(t.id, solve, store=store)).same and len(server.requests) == 3
+
+
+@pytest.mark.parametrize("sync_client", [False, True])
+def test_functions_in_parallel_and_in_threads(store: odograph.Store, sync_client: bool) -> None:
+    """A plain function runs in a thread and is stepped too; calls at once take a step each."""
+    import openai
+
+    with LLMServer(lambda r: Answer(text=r["messages"][0]["content"], delay=0.05)) as server:
+        if sync_client:
+            client = odograph.wrap(openai.OpenAI(base_url=server.url + "/v1", api_key="x"))
+
+            def solve(input: str) -> str:
+                said = [
+                    client.chat.completions.create(model="m", messages=[{"role": "user", "content": c}])
+                    .choices[0]
+                    .message.content
+                    for c in input
+                ]
+                return "".join(str(s) for s in said)
+        else:
+            several = odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x"))
+
+            async def solve(input: str) -> str:  # type: ignore[misc]
+                calls = [several.chat.completions.create(model="m", messages=[{"role": "user", "content": c}]) for c in input]
+                return "".join(str(a.choices[0].message.content) for a in await asyncio.gather(*calls))
+
+        task = Task(input="xyz", agent=solve)
+
+        many = [Task(input=f"{n}a", agent=solve) for n in range(20)]
+
+        async def main() -> tuple[list[Any], Any]:  # in one loop: SDK clients belong to theirs
+            stepped = [s async for s in Runners.steps(task, store=store)]
+            return stepped, await Runners.run_task(many, store=store, max_concurrency=10)
+
+        steps, found = asyncio.run(main())
+        assert [s[0] for s in steps] == [False, False, True] and steps[-1][2].answer == "xyz"
+        assert len(steps[-1][2].recorded.llm_calls) == 3
+        assert [r.answer for r in found.values()] == [f"{n}a" for n in range(20)]
+
+
+def test_functions_that_fail_or_never_ask(store: odograph.Store) -> None:
+    """An exception ends the run as failed; code without a model is one step; an abandoned one is cancelled."""
+
+    async def wrong(input: Any) -> str:
+        raise KeyError("gone")
+
+    response = done(store, wrong)
+    assert (response.status, response.msg) == ("failed", "'gone'")
+    assert done(store, lambda input: len(input), "four").answer == 4
+    ended: list[str] = []
+
+    async def forever(input: Any) -> str:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("ended")
+        return ""
+
+    response = done(store, FunctionAgent(forever, name="f"), conf={"timeout": 0.2})
+    assert response.status == "timeout" and ended == ["ended"]
+
+
+FUNCTION = """
+import asyncio, os, sys, signal
+import odograph, openai
+from odograph import Runners, Task
+from tests.runtime.test_adapters import solver
+client = odograph.wrap(openai.AsyncOpenAI(base_url=sys.argv[1] + "/v1", api_key="x"))
+async def main():
+    async for _ in Runners.steps(Task(input="go", agent=solver(client)), store=odograph.open(sys.argv[2])):
+        print("step", flush=True)
+asyncio.run(main())
+"""
+
+
+def solver(client: Any) -> Any:
+    @odograph.action
+    def note(text: str) -> str:
+        return text.upper()
+
+    async def solve(question: str) -> str:
+        messages: list[Any] = [{"role": "user", "content": question}]
+        for _ in range(4):
+            answer = await client.chat.completions.create(model="m", messages=messages)
+            text = note(answer.choices[0].message.content)
+            messages += [{"role": "assistant", "content": answer.choices[0].message.content}, {"role": "user", "content": text}]
+            await asyncio.sleep(0.02)
+        return str(len(messages))
+
+    return solve
+
+
+def test_code_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """After SIGKILL the code runs again on the recorded answers up to where it stopped, and then on with the model."""
+    import openai
+
+    with LLMServer(by_turn(*(Answer(text=c, delay=0.02) for c in "abcd"))) as server:
+        command = [sys.executable, "-c", FUNCTION, server.url, str(tmp_path / "s")]
+        env = {**os.environ, "PYTHONPATH": f"src:{ROOT}"}
+        process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE)
+        assert process.stdout and process.stdout.readline() and process.stdout.readline()
+        process.kill()
+        process.communicate()
+        client = odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x"))
+        with odograph.open(tmp_path / "s") as store:
+            before = next(store.trajectories())
+            answered, asked = len(before.llm_calls), len(server.requests)
+            response = asyncio.run(Runners.finish(Runners.resume(store, before.id, agent=solver(client))))
+            assert response.answer == "9" and len(server.requests) - asked == 4 - answered
+            t = response.recorded
+            assert [c.text for c in t.llm_calls] == list("abcd") and [a.result for a in t.actions][-1] == "D"
+
+            async def other(question: str) -> str:
+                await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "else"}])
+                return ""
+
+            cut = Runners.fork(before, 2, agent=other, store=store)
+            with pytest.raises(RunError, match="does not do what it did before: call 0"):
+                asyncio.run(Runners.step(cut))
+
+
+def test_a_gymnasium_environment(store: odograph.Store) -> None:
+    """Observation, action, reward and end of each step of a real environment; stopped and resumed by the same seed."""
+    gymnasium = pytest.importorskip("gymnasium")
+
+    def policy(observation: Any) -> int:
+        return int(observation[2] > 0)
+
+    response = done(store, GymAgent("CartPole-v1", policy, max_steps=40), None, seed=3)
+    env = gymnasium.make("CartPole-v1")
+    observation, _ = env.reset(seed=3)
+    seen = []
+    for _ in range(40):
+        seen.append(observation.tolist())
+        observation, reward, terminated, truncated, _ = env.step(policy(observation))
+        if terminated or truncated:
+            break
+    t = response.recorded
+    assert [s.observation for s in t.steps] == seen and t.reward == float(len(seen)) and t.agent == "policy"
+    assert [a.arguments for a in t.actions] == [policy(o) for o in seen]
+    task = Task(agent=GymAgent(lambda: gymnasium.make("CartPole-v1"), policy, name="p", max_steps=40))
+    for _ in range(3):
+        _, observation, _ = asyncio.run(Runners.step(task, store=store))
+    id = task._session.run.id  # type: ignore[union-attr]
+    again = Runners.resume(store, id, agent=task.agent)
+    finished, after, response = asyncio.run(Runners.step(again))
+    t = store.trajectory(id)
+    assert [s.index for s in t.steps] == [0, 1, 2, 3] and t.steps[3].observation == observation.tolist()
+
+    async def asked(observation: Any) -> int:
+        return 0
+
+    truncated = done(store, GymAgent("MountainCar-v0", asked), None)
+    assert truncated.status == "truncated" and len(truncated.recorded.steps) == 200
+
+
+def test_openai_agents(store: odograph.Store) -> None:
+    """An agent of openai-agents: its model recorded at its client, its tools by its hooks, step by step."""
+    agents = pytest.importorskip("agents")
+    import openai
+
+    from odograph.runtime.frameworks import openai_agents
+
+    agents.set_tracing_disabled(True)
+
+    @agents.function_tool
+    def weather(city: str) -> str:
+        """The weather."""
+        return f"sun in {city}"
+
+    with LLMServer(by_turn(asks(("weather", {"city": "Bonn"})), Answer(text="Sunny."))) as server:
+        model = agents.OpenAIChatCompletionsModel(
+            model="m", openai_client=openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x")
+        )
+        theirs = agents.Agent(name="weatherman", instructions="Be brief.", tools=[weather], model=model)
+        check(store, openai_agents(theirs), "weatherman", {"city": "Bonn"}, "sun in Bonn")
+
+
+def test_pydantic_ai(store: odograph.Store) -> None:
+    """The same for an agent of pydantic-ai."""
+    pydantic_ai = pytest.importorskip("pydantic_ai")
+    import openai
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    from odograph.runtime import frameworks
+
+    with LLMServer(by_turn(asks(("weather", {"city": "Bonn"})), Answer(text="Sunny."))) as server:
+        client = openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x")
+        theirs = pydantic_ai.Agent(OpenAIChatModel("m", provider=OpenAIProvider(openai_client=client)), name="weatherman")
+
+        @theirs.tool_plain
+        def weather(city: str) -> str:
+            """The weather."""
+            return f"sun in {city}"
+
+        check(store, frameworks.pydantic_ai(theirs), "weatherman", {"city": "Bonn"}, "sun in Bonn")
+
+
+def test_langgraph(store: odograph.Store) -> None:
+    """The same for a LangGraph graph."""
+    pytest.importorskip("langgraph")
+    import warnings
+
+    from langchain_openai import ChatOpenAI
+
+    from odograph.runtime.frameworks import langgraph
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from langgraph.prebuilt import create_react_agent
+
+    def weather(city: str) -> str:
+        """The weather."""
+        return f"sun in {city}"
+
+    with LLMServer(by_turn(asks(("weather", {"city": "Bonn"})), Answer(text="Sunny."))) as server:
+        model = ChatOpenAI(model="m", base_url=server.url + "/v1", api_key="x", stream_usage=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = create_react_agent(model, [weather])
+        check(store, langgraph(graph, model, name="weatherman"), "weatherman", {"city": "Bonn"}, "sun in Bonn")
+
+
+def check(store: odograph.Store, agent: FunctionAgent, name: str, arguments: Any, result: str) -> None:
+    task = Task(input="How is the weather?", agent=agent)
+
+    async def main() -> list[Any]:
+        return [s async for s in Runners.steps(task, store=store)]
+
+    steps = asyncio.run(main())
+    assert [s[0] for s in steps] == [False, True] and steps[-1][2].answer == "Sunny."
+    t = steps[-1][2].recorded
+    assert t.agent == name and t.model == "m" and len(t.steps) == 2 and len(t.llm_calls) == 2
+    action = t.steps[0].actions[0]
+    assert (action.name, action.arguments, action.ok, action.tool_call_id) == ("weather", arguments, True, "call_0")
+    assert action.result == result
+    assert not [f for f in odograph.validate(t).findings if f.severity == "error"]
+    assert time.time_ns() > action.started

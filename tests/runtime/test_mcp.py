@@ -1,0 +1,158 @@
+"""Tools of real MCP servers: a process over stdio, and one over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph import Agent, InvalidInput, MCPServer, RunError, Runners, Task
+from tests.llm_server import Answer, LLMServer
+
+from .scaffold import asks, by_turn, sent
+
+pytest.importorskip("mcp")
+
+SERVER = '''
+import os, sys
+from mcp.server.mcpserver import MCPServer
+server = MCPServer("notes")
+notes = []
+
+@server.tool()
+def remember(text: str) -> str:
+    """Keeps a note."""
+    notes.append(text)
+    return f"{len(notes)} notes"
+
+@server.tool()
+def fail() -> str:
+    """Fails."""
+    raise ValueError("no paper")
+
+@server.tool()
+def facts() -> dict[str, int]:
+    """Facts."""
+    return {"pid": os.getpid()}
+
+@server.tool()
+def die() -> str:
+    """Dies."""
+    os._exit(1)
+
+if len(sys.argv) > 1:
+    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+else:
+    server.run("stdio")
+'''
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "server.py"
+    path.write_text(SERVER)
+    return str(path)
+
+
+@pytest.fixture
+def url(script: str) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, script, str(port)], stderr=subprocess.DEVNULL)
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/mcp"
+    process.terminate()
+    process.wait()
+
+
+def run(store: odograph.Store, server: LLMServer, source: MCPServer, **more: Any) -> Any:
+    agent = Agent(model="m", base_url=server.url + "/v1", tools=[source], max_retries=0, **more)
+    task = Task(input="go", agent=agent)
+    return asyncio.run(Runners.run_task(task, store=store))[task.id]
+
+
+def both(store: odograph.Store, source: MCPServer) -> Any:
+    model = by_turn(
+        asks(("remember", {"text": "a"})),
+        asks(("remember", {"text": "b"}), ("fail", {}), ("facts", {}), id="two"),
+        asks(("remember", {}), id="three"),
+        Answer(text="end"),
+    )
+    with LLMServer(model) as server:
+        response = run(store, server, source)
+        said = [m["content"] for m in sent(server)[-1] if m["role"] == "tool"]
+        offered = [t["function"]["name"] for t in server.requests[0][1]["tools"]]
+    assert response.answer == "end", response.msg
+    assert offered == ["remember", "fail", "facts", "die"]
+    assert said[:2] == ["1 notes", "2 notes"] and said[2].startswith("error") and '"pid"' in said[3] and "error" in said[4]
+    actions = {(a.name, a.ok) for a in response.recorded.actions}
+    assert actions == {("remember", True), ("fail", False), ("facts", True), ("remember", False)}
+    return next(a.result["pid"] for a in response.recorded.actions if a.name == "facts")
+
+
+def test_stdio(store: odograph.Store, script: str) -> None:
+    """Tools of a process of its own for each run, which is gone when the run ends."""
+    source = MCPServer(command=sys.executable, args=[script], env={"SECRET": "hush"})
+    first, second = both(store, source), both(store, source)
+    assert first != second
+    for pid in (first, second):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    spec = next(store.trajectories()).metadata["runtime"]["agent"]["tools"][0]["mcp"]
+    assert spec == {"command": sys.executable, "args": [script]}
+
+
+def test_http(store: odograph.Store, url: str) -> None:
+    """The same over streamable HTTP."""
+    source = MCPServer(url=url, tools=["remember", "fail", "facts", "die"])
+    both(store, source)
+
+
+def test_stepped_over_event_loops_and_rebuilt(store: odograph.Store, script: str) -> None:
+    """A run that is stepped from loop to loop connects again; one that is resumed does so from its record."""
+    model = by_turn(asks(("remember", {"text": "a"})), asks(("remember", {"text": "b"}), id="two"), Answer(text="end"))
+    with LLMServer(model) as server:
+        agent = Agent(model="m", base_url=server.url + "/v1", tools=[MCPServer(command=sys.executable, args=[script])])
+        task = Task(input="go", agent=agent)
+        asyncio.run(Runners.step(task, store=store))
+        asyncio.run(Runners.step(task))
+        again = Runners.resume(store, task._session.run.id)  # type: ignore[union-attr]
+        assert asyncio.run(Runners.finish(again)).answer == "end"
+
+
+def test_servers_that_are_not_there_or_die(store: odograph.Store, script: str) -> None:
+    """No such command, nobody at the URL, no such tool, a server that dies in the middle: a sentence, and a record."""
+    with LLMServer(by_turn(asks(("die", {})), asks(("remember", {"text": "x"}), id="b"), Answer(text="end"))) as server:
+        for source, why in (
+            (MCPServer(command="/no/such/command"), "can't be used"),
+            (MCPServer(url="http://127.0.0.1:9/mcp"), "can't be used"),
+            (MCPServer(command=sys.executable, args=[script], tools=["nope"]), "has no tool 'nope'; there are: remember, fail"),
+            (
+                MCPServer(command=sys.executable, args=["-c", "import time; time.sleep(60)"], timeout=1),
+                "did not answer within 1 s",
+            ),
+        ):
+            response = run(store, server, source)
+            assert response.status == "failed" and why in response.msg, response.msg
+            assert response.recorded.end.metrics == {"status": "error_environment"}
+        assert not server.requests
+        response = run(store, server, MCPServer(command=sys.executable, args=[script]), tool_timeout=5)
+        assert response.answer == "end" and [a.ok for a in response.recorded.actions] == [False, False]
+    with pytest.raises(InvalidInput, match="a command .* or a url"):
+        MCPServer()
+    assert issubclass(RunError, RuntimeError) and signal
