@@ -231,6 +231,73 @@ class Bench:
         total = sum(_package_size(Path(str(p.__file__)).parent) for p in (msgspec, orjson, tqdm, odograph)) / 1e6
         self.add("base install", total, "MB", "15 MB", total / 15, "<= 15 MB", total <= 15)
 
+    def runtime(self) -> None:
+        """What a step of the runtime takes beside the model and the tool: 200 steps against a model that answers at once.
+
+        The same requests by the bare HTTP client are what asking costs anyway: what is above them is the runtime's.
+        """
+        import asyncio
+
+        import httpx2
+        import orjson
+
+        import odograph
+        from odograph import Agent, Runners, Task, TaskConfig, TaskRunMode
+
+        steps, rounds = 200, 2 if self.quick else 5
+
+        def add(a: int, b: int) -> int:
+            """Adds."""
+            return a + b
+
+        async def ours(url: str, store: Any) -> list[float]:
+            agent = Agent(model="m", base_url=url, tools=[add], max_steps=steps + 1)
+            task = Task(input="count", agent=agent, conf=TaskConfig(run_mode=TaskRunMode.INTERACTIVE))
+            spent: list[float] = []
+            finished = False
+            while not finished:
+                start = now()
+                finished, _, response = await Runners.step(task, store=store)
+                spent.append((now() - start) / 1e6)
+            assert response.answer and len(spent) == steps
+            return spent
+
+        async def bare(url: str, bodies: list[Any]) -> list[float]:
+            spent: list[float] = []
+            async with httpx2.AsyncClient() as client:
+                for body in bodies:
+                    start = now()
+                    content = orjson.dumps(body)
+                    orjson.loads((await client.post(f"{url}/chat/completions", content=content)).content)
+                    spent.append((now() - start) / 1e6)
+            return spent
+
+        server = subprocess.Popen([sys.executable, "-m", "bench.model", str(steps)], stdout=subprocess.PIPE)
+        assert server.stdout
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        whole: list[float] = []
+        over: list[float] = []
+        flat: list[float] = []
+        try:
+            with odograph.open(self.folder()) as store:
+                for _ in range(rounds):
+                    mine = asyncio.run(ours(url, store))
+                    bodies = [c.request for c in list(store.trajectories())[-1].llm_calls]
+                    floor = asyncio.run(bare(url, bodies))
+                    whole.append(statistics.median(mine))
+                    extra = [a - b for a, b in zip(mine, floor, strict=True)]
+                    over.append(statistics.median(extra))
+                    flat.append(statistics.median(extra[-20:]) / statistics.median(extra[5:25]))
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
+        took, above = statistics.median(whole), statistics.median(over)
+        self.add("runtime, a step in all", took, "ms/step", "3 ms", took / 3, "< 3 ms", took < 3)
+        self.add("runtime, above its HTTP request", above, "ms/step", "the bare request", took / (took - above), "-", None)
+        ratio = statistics.median(flat)
+        self.add("runtime, above its request, step 200 against 10", ratio, "ratio", "step 10", ratio, "< 1.3", ratio < 1.3)
+
     def reads(self) -> None:
         """One trajectory by id among many, catching up, listing: in the journal, without segments yet."""
         import odograph
@@ -272,11 +339,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a measurement")
-    parser.add_argument("--only", choices=("hot_path", "flatness", "bytes_per_step", "crash", "imports", "reads"))
+    parser.add_argument("--only", choices=("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads"))
     args = parser.parse_args()
     bench = Bench(args.quick)
     parts: dict[str, Callable[[], None]] = {
-        n: getattr(bench, n) for n in ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "reads")
+        n: getattr(bench, n) for n in ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads")
     }
     try:
         for name, run in parts.items():

@@ -13,6 +13,7 @@ import pytest
 import odograph
 from odograph.importers import NAMES as IMPORTERS
 from odograph.training.formats import NAMES as EXPORTERS
+from tests.llm_server import Answer, LLMServer
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -26,15 +27,18 @@ SNIPPETS = [
 
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_snippets_run(code: str, tmp_path: Path) -> None:
-    """Every Python snippet of the documentation runs as it stands."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ODOGRAPH_STORE": str(tmp_path / "s")},
-    )
+    """Every Python snippet of the documentation runs as it stands; where it asks a model, one answers."""
+    script = tmp_path / "snippet.py"
+    script.write_text(code)
+    with LLMServer([Answer(text="4")]) as server:
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "ODOGRAPH_STORE": str(tmp_path / "s"), "OPENAI_BASE_URL": server.url + "/v1", "OPENAI_API_KEY": "x"},
+        )
     assert done.returncode == 0, done.stderr
 
 

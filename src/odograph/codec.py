@@ -48,6 +48,14 @@ def encode(value: Any) -> bytes:
     return data
 
 
+def encode_finite(value: Any) -> bytes:
+    """`encode` without the search for NaN: of values that came from JSON, or were looked at before."""
+    try:
+        return orjson.dumps(value, _plain, _OPTIONS)
+    except (TypeError, ValueError, RecursionError):
+        return encode(value)
+
+
 def snapshot(value: Any) -> Any:
     """The value as it is now: put it into a record in its place, and later changes of the original change nothing."""
     return orjson.Fragment(encode(value))

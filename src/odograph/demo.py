@@ -1,11 +1,13 @@
 """The demo: an agent with tools tries each of several tasks several times, in worker processes, one of which is killed.
 
-It is driven through the real OpenAI SDK over HTTP against a small model server that the demo starts, or against the endpoint
-of $OPENAI_BASE_URL. Everything that follows - list, show, validate, export - is what a user would type.
+It is run step by step over HTTP against a small model server that the demo starts, or against the endpoint of
+$OPENAI_BASE_URL. Everything that follows - list, show, validate, export - is what a user would type.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import json
 import os
 import re
@@ -20,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from .api import open
-from .capture.decorators import action
-from .capture.recorder import Step
-from .capture.wrap import wrap
+from .capture.decorators import log_context
 from .errors import MissingExtra
+from .runtime import Agent, Runners, Task, TaskConfig, TaskRunMode
 
 PRICES = {"apple": 3, "pear": 4, "plum": 2, "melon": 9, "cherry": 1, "mango": 7}
 TASKS = [
@@ -35,25 +36,6 @@ TASKS = [
 ]
 ATTEMPTS = 4
 SYSTEM = "You are a shop assistant. Look prices up with lookup, compute with calculate, and answer with the number alone."
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": name,
-            "description": about,
-            "parameters": {
-                "type": "object",
-                "properties": {key: {"type": "string"}},
-                "required": [key],
-                "additionalProperties": False,
-            },
-        },
-    }
-    for name, about, key in (
-        ("lookup", "The price of one piece of a fruit.", "fruit"),
-        ("calculate", "The value of a sum of products, such as 2*3+4*5.", "expression"),
-    )
-]
 
 
 def question(task: tuple[str, int, str, int]) -> str:
@@ -63,15 +45,22 @@ def question(task: tuple[str, int, str, int]) -> str:
 # --- the agent ----------------------------------------------------------------------------------------------------------
 
 
-@action
 def lookup(fruit: str) -> str:
-    """The price of one piece of a fruit."""
+    """The price of one piece of a fruit.
+
+    Args:
+        fruit: its name
+    """
+    log_context("price list", {"fruits": sorted(PRICES)}, query=fruit, purpose="to know which prices there are")
     return f"{PRICES[fruit]}"
 
 
-@action
 def calculate(expression: str) -> str:
-    """The value of a sum of products."""
+    """The value of a sum of products.
+
+    Args:
+        expression: such as 2*3+4*5
+    """
     if not re.fullmatch(r"\d+(\*\d+)?(\+\d+(\*\d+)?)*", expression.replace(" ", "")):
         raise ValueError(f"not a sum of products: {expression[:80]}")
     total = 0
@@ -83,58 +72,42 @@ def calculate(expression: str) -> str:
     return str(total)
 
 
-def solve(client: Any, model: str, task: tuple[str, int, str, int], seed: int, acknowledge: Any, run: Any) -> str:
-    """One attempt: asks the model, does what it asks for, until it answers."""
-    messages: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question(task)}]
-    observed: Any = {"question": question(task)}
-    for _ in range(6):
-        with run.step(observation=observed) as step:
-            step.context(
-                "shop", {"fruits": sorted(PRICES)}, query="what is sold", purpose="to know which prices can be asked for"
-            )
-            answer = client.chat.completions.create(model=model, messages=messages, tools=TOOLS, seed=seed, temperature=1.0)
-            message = answer.choices[0].message
-            messages.append(message.model_dump(exclude_unset=True))
-            if not message.tool_calls:
-                acknowledge(run, step)
-                return (message.content or "").strip()
-            observed = []
-            for asked in message.tool_calls:
-                result = use(step, asked.function.name, asked.function.arguments)
-                observed.append(result)
-                messages.append({"role": "tool", "tool_call_id": asked.id, "content": result})
-            acknowledge(run, step)
-    return ""
+def tasks_of(agent: Agent, number: int) -> list[Task]:
+    """All attempts of one of the tasks."""
+    return [
+        Task(
+            input=question(TASKS[number]),
+            agent=agent.replace(params={"seed": attempt, "temperature": 1.0}),
+            conf=TaskConfig(run_mode=TaskRunMode.INTERACTIVE, max_steps=6),
+            id=f"task-{number}-{attempt}",
+            group=f"task-{number}",
+            seed=attempt,
+            tags=["demo"],
+        )
+        for attempt in range(ATTEMPTS)
+    ]
 
 
-def use(step: Step, name: str, arguments: str) -> str:
-    """Calls a tool; what goes wrong is an observation."""
-    try:
-        tool: Any = {"lookup": lookup, "calculate": calculate}[name]
-        return str(tool(**json.loads(arguments)))
-    except Exception as error:
-        return f"error: {type(error).__name__}: {error}"
-
-
-def work(store_dir: str, url: str, model: str, tasks: list[int]) -> None:
-    """A worker process: all attempts of some tasks. Says on stdout which records it was told are kept."""
-    import openai
-
-    def acknowledge(run: Any, step: Any) -> None:
-        print(run.id, step.id, flush=True)
-
+async def work(store_dir: str, url: str, model: str, numbers: list[int]) -> None:
+    """A worker process: all attempts of some tasks, as far as they are not done. Says on stdout which steps are kept."""
+    agent = Agent(name="shop-assistant", model=model, base_url=url, system_prompt=SYSTEM, tools=[lookup, calculate])
     with open(store_dir) as store:
-        client = wrap(openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=1))
-        for number in tasks:
+        before = {s.task_id: s for s in store.summaries()}
+        for number in numbers:
             task = TASKS[number]
-            right = PRICES[task[0]] * task[1] + PRICES[task[2]] * task[3]
-            for attempt in range(ATTEMPTS):
-                with store.record(
-                    task=question(task), agent="shop-assistant", model=model, group=f"task-{number}", seed=attempt, tags=["demo"]
-                ) as run:
-                    said = solve(client, model, task, attempt, acknowledge, run)
-                    run.reward(1.0 if said == str(right) else 0.0, name="correct", rationale=f"{said!r}; right is {right}")
-                    run.finish(said)
+            right = str(PRICES[task[0]] * task[1] + PRICES[task[2]] * task[3])
+            for one in tasks_of(agent, number):
+                held = before.get(one.id)
+                if held is not None and held.status == "unterminated":
+                    one = Runners.resume(store, held.id, agent=one.agent)
+                elif held is not None:
+                    continue
+                async for finished, _, response in Runners.steps(one, store=store):
+                    print(response.trajectory_id, response.trajectory[-1]["id"], flush=True)
+                    if finished:
+                        said = str(response.answer).strip()
+                        why = f"{said!r}; right is {right}"
+                        response.reward(1.0 if said == right else 0.0, name="correct", step="trajectory", rationale=why)
 
 
 # --- the model server ---------------------------------------------------------------------------------------------------
@@ -199,10 +172,9 @@ class _Model(BaseHTTPRequestHandler):
 
 def main(out: str, model: str | None = None) -> int:
     """Runs the demo into the folder `out`; returns the exit status. Raises MissingExtra without the extra `demo`."""
-    try:
-        import openai  # noqa: F401
-    except ImportError:
-        raise MissingExtra("the demo", "demo") from None
+    for package in ("httpx2", "docstring_parser", "datasets"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra("the demo", "demo")
     folder = Path(out) / time.strftime("%Y%m%d-%H%M%S")
     store = folder / "store"
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +200,7 @@ def main(out: str, model: str | None = None) -> int:
     status |= _run("show", best[-8:], store=store)
     _say("Rewards by task: the groups that a trainer compares")
     status |= _run("stats", "--by", "group", store=store)
-    _say("Is it fit to train on? (the killed worker's attempt has no end, and says so)")
+    _say("Is it fit to train on? (the killed worker's attempt too: it was resumed)")
     status |= _run("validate", store=store)
     _say("Out again, as rows for Hugging Face datasets and losslessly as our own records")
     status |= _run("export", "--to", "hf", "-o", str(folder / "hf"), "--status", "completed", store=store)
@@ -264,7 +236,7 @@ def _record(store: Path, url: str, model: str) -> list[tuple[str, str]]:
     assert second.stdout
     lines = [second.stdout.readline() for _ in range(11)]
     second.send_signal(signal.SIGKILL)
-    print("One of the two was killed with SIGKILL in the middle of an attempt; another goes on.")
+    print("One of the two was killed with SIGKILL in the middle of an attempt; another process resumes it where it stopped.")
     lines += second.stdout.readlines()
     second.wait()
     third = worker(list(range(half, len(TASKS))))
@@ -300,4 +272,4 @@ def _load(folder: Path, store: Path) -> int:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], sys.argv[2], sys.argv[3], [int(n) for n in sys.argv[4].split(",")])
+    asyncio.run(work(sys.argv[1], sys.argv[2], sys.argv[3], [int(n) for n in sys.argv[4].split(",")]))

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from .codec import DAMAGE, encode, encode_message, put, record_to_dict, tagged
+from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict, tagged
 from .types import AnyRecord, LLMCall, Packed
 
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.
@@ -89,6 +89,26 @@ def _shared(a: list[Any], b: list[Any], low: int = 0) -> int:
     return low
 
 
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def of_wire(body: bytes) -> Any:
+    """A request as it crossed the wire, to be packed: its messages stay the bytes that they are, so that a long history that is
+    sent again costs neither encoding nor a search for NaN."""
+    try:
+        body.decode()
+        if b"\n" in body or b"\\ud" in body or b"\\uD" in body:  # of more than a line, or with surrogates, which may be alone
+            return loads_or_raw(body)
+        parts = _fields(body)
+        return {
+            name: _items(part) if name in LISTS and bytes(part[:1]) == b"[" else msgspec.json.decode(part)
+            for name, part in ((name, memoryview(part)) for name, part in parts.items())
+        }
+    except DAMAGE:
+        return loads_or_raw(body)
+
+
 class _Stream:
     """The writer's side of one stream: what it holds, and the last list that was sent, which the next usually extends."""
 
@@ -158,7 +178,9 @@ class Packer:
                 if a is not b:
                     break
                 start += 1
-        if start:
+        if messages and type(messages[0]) is msgspec.Raw:  # as `of_wire` gave them
+            data = list(map(bytes, messages))
+        elif start:
             data = stream.last[:start] + [encode_message(m) for m in messages[start:]]
         else:
             data = [encode_message(m) for m in messages]

@@ -242,7 +242,7 @@ def test_a_gymnasium_environment(store: odograph.Store) -> None:
     seen = []
     for _ in range(40):
         seen.append(observation.tolist())
-        observation, reward, terminated, truncated, _ = env.step(policy(observation))
+        observation, _, terminated, truncated, _ = env.step(policy(observation))
         if terminated or truncated:
             break
     t = response.recorded
@@ -253,7 +253,7 @@ def test_a_gymnasium_environment(store: odograph.Store) -> None:
         _, observation, _ = asyncio.run(Runners.step(task, store=store))
     id = task._session.run.id  # type: ignore[union-attr]
     again = Runners.resume(store, id, agent=task.agent)
-    finished, after, response = asyncio.run(Runners.step(again))
+    asyncio.run(Runners.step(again))
     t = store.trajectory(id)
     assert [s.index for s in t.steps] == [0, 1, 2, 3] and t.steps[3].observation == observation.tolist()
 

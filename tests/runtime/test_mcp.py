@@ -153,6 +153,6 @@ def test_servers_that_are_not_there_or_die(store: odograph.Store, script: str) -
         assert not server.requests
         response = run(store, server, MCPServer(command=sys.executable, args=[script]), tool_timeout=5)
         assert response.answer == "end" and [a.ok for a in response.recorded.actions] == [False, False]
-    with pytest.raises(InvalidInput, match="a command .* or a url"):
+    with pytest.raises(InvalidInput, match=r"a command .* or a url"):
         MCPServer()
     assert issubclass(RunError, RuntimeError) and signal

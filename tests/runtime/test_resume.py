@@ -204,7 +204,7 @@ def test_forks(store: odograph.Store) -> None:
         assert asyncio.run(Runners.finish(odograph.fork(parent, at_step=2, agent=changed, store=store))).answer == "3"
         path, body = server.requests[-1]
         assert path == "/v1/messages" and body["system"] == "Be someone else." and len(body["messages"]) == 7
-    with pytest.raises(InvalidInput, match="no step 9 of trajectory .* there are 0 to 4"):
+    with pytest.raises(InvalidInput, match=r"no step 9 of trajectory .* there are 0 to 4"):
         odograph.fork(parent.id, 9, store=store)
     with pytest.raises(TypeError, match="an agent has no 'colour'"):
         odograph.fork(parent.id, 1, colour="red", store=store)

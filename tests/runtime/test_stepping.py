@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_step_keeps_its_state(store: odograph.Store) -> None:
         history = sent(server)
     assert [(f, n, a) for f, _, n, a in seen] == [(False, 1, None), (False, 2, None), (True, 3, "6")]
     assert [r["content"] for r in seen[0][1]] == ["3"] and seen[2][1] is None
-    assert [len(m) for m in history] == [1, 3, 5] and all(a == b[: len(a)] for a, b in zip(history, history[1:], strict=False))
+    assert [len(m) for m in history] == [1, 3, 5] and all(a == b[: len(a)] for a, b in pairwise(history))
     assert sum(m["role"] == "user" for m in history[-1]) == 1
 
 
@@ -126,7 +127,7 @@ def test_rewards_are_seen_at_once(store: odograph.Store) -> None:
     ]
     t = store.trajectory(last.trajectory_id)
     assert t.rewards["whole"] == 1.0 and t.reward == 1.0 and t.steps[2].reward == 0.125
-    with pytest.raises(InvalidInput, match="no step 7 .* there are 0 to 2"):
+    with pytest.raises(InvalidInput, match=r"no step 7 .* there are 0 to 2"):
         last.reward(1.0, step=7)
     with pytest.raises(TypeError):
         last.reward("good")

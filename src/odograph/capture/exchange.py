@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from .. import dialects
 from ..codec import fold_events, loads_or_raw
 from ..dialects.sse import SSE
+from ..packing import of_wire
 from . import scope
 from .recorder import error_of
 
@@ -126,7 +127,7 @@ class Exchange:
             self._chunks, self._sse = [], None
 
     def _record(self, error: Any, duration: int) -> None:
-        request = loads_or_raw(self.body)
+        request = of_wire(self.body)
         dialect = dialects.get(self.dialect)
         fields: dict[str, Any] = {"dialect": self.dialect, "origin": "wire", "request": request}
         if isinstance(request, dict) and isinstance(request.get("model"), str):

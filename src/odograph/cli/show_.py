@@ -118,7 +118,10 @@ def _record(
 ) -> Iterator[str]:
     match record:
         case StepStart():
-            if record.observation is not None:
+            told = isinstance(record.observation, list) and all(
+                isinstance(o, dict) and "tool_call_id" in o for o in record.observation
+            )
+            if record.observation is not None and (full or not told):  # results of tools are shown as the messages they are
                 yield from _block("observed", record.observation, "green", full)
         case Context():
             why = f" ({line(record.purpose)})" if record.purpose else ""

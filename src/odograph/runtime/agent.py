@@ -11,7 +11,7 @@ import msgspec
 
 from .. import dialects
 from ..capture.recorder import Acting, CallRef, Scope, Step
-from ..codec import encode
+from ..codec import encode, loads
 from ..dialects import Result, Tool, ToolCall
 from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
@@ -76,7 +76,7 @@ class Agent:
         self.handoffs = list(handoffs)
         self.description = description
         self.dialect = dialect
-        self.params = dict(params or {})
+        self.params = loads(encode(params or {}))  # as it is now, and as JSON can say it
         self.headers = dict(headers or {})
         self.output_type = output_type
         self.stream = stream
@@ -346,7 +346,7 @@ class State:
             systems.append(seen(messages[0].get("content")))
             messages = messages[1:]
         self.system = "\n\n".join(systems) if systems else None
-        self.history = dialects.get(self.agent.dialect).history(messages)
+        self.history = dialects.get(self.agent.dialect).history(loads(encode(messages)))
 
     def ask_for(self, calls: list[ToolCall], call: CallRef | str | None) -> None:
         self.pending, self.done, self.asked_by, self.handoff = calls, {}, call, None

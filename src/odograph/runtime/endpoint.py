@@ -16,7 +16,7 @@ import msgspec
 from .. import dialects
 from ..capture.exchange import outcome
 from ..capture.wrap import recording
-from ..codec import encode, loads_or_raw
+from ..codec import encode, encode_finite, loads_or_raw
 from ..dialects.sse import SSE
 from ..errors import MissingExtra, RunError
 
@@ -56,10 +56,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     async def ask(self, body: dict[str, Any], on_text: Callable[[str], Any] | None = None) -> Any:
         """The response's body; of a stream, the body that it amounts to. Retries what may pass: 429, 5xx, a broken connection.
 
-        Raises RunError with what was answered last.
+        `body` holds no NaN. Raises RunError with what was answered last.
         """
         client = await _client(self.tokens)
-        data, headers = encode(body), self._headers()
+        data, headers = encode_finite(body), self._headers()
         for attempt in range(self.max_retries + 1):
             one = _Attempt(self, client, data, headers | {"x-stainless-retry-count": str(attempt)}, on_text)
             try:
