@@ -37,7 +37,12 @@ def test_snippets_run(code: str, tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "ODOGRAPH_STORE": str(tmp_path / "s"), "OPENAI_BASE_URL": server.url + "/v1", "OPENAI_API_KEY": "x"},
+            env={
+                **os.environ,
+                "ODOGRAPH_STORE": str(tmp_path / "s"),
+                "OPENAI_BASE_URL": server.url + "/v1",
+                "OPENAI_API_KEY": "x",
+            },
         )
     assert done.returncode == 0, done.stderr
 
