@@ -15,11 +15,10 @@ from .. import dialects
 from ..capture.recorder import Run
 from ..dialects import Result
 from ..errors import InvalidInput, NotFound
-from ..trajectory import Call, Step, Trajectory
-from ..types import Action, AnyRecord
+from ..trajectory import Call, Step, Trajectory, own_steps
+from ..types import Action
 from .agent import Agent, State, messages_of, transfer
 from .mcp import MCPServer
-from .response import main_steps
 from .task import Task
 from .tools import seen
 
@@ -28,7 +27,7 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
     """The conversation where the past left it: what the model was sent last, what it answered, and which results are there."""
     state = State(agent, task)
     state.begin(messages_of(past.task))
-    steps = main_steps(past)
+    steps = own_steps(past)
     if steps:
         state.observation = _observation(steps)
     if task._messages is not None:
@@ -140,24 +139,6 @@ def interrupted(past: Trajectory, run: Run) -> None:
     for id, step in open_.items():
         why = {"type": "interrupted", "message": "the process ended while it was under way; it is done again"}
         run.action(step.agent or "agent", None, ok=False, error=why, id=id)
-
-
-def cut(t: Trajectory, step: int) -> Trajectory:
-    """The trajectory before its own agent's step of this number. Raises InvalidInput."""
-    steps = main_steps(t)
-    if not 0 <= step <= len(steps):
-        raise InvalidInput(f"no step {step} of trajectory {t.id[-8:]}; there are 0 to {len(steps)}")
-    if step == len(steps):
-        return t
-    first = steps[step].record
-    if first is None:
-        raise InvalidInput(f"step {step} of trajectory {t.id[-8:]} has no record of its beginning")
-    before: list[AnyRecord] = []
-    for record in t.complete_records():
-        if record.id == first.id:
-            break
-        before.append(record)
-    return Trajectory(t.id, before)
 
 
 # --- an agent from its description ----------------------------------------------------------------------------------------

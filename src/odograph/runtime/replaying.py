@@ -10,8 +10,8 @@ from .. import api
 from ..api import Store
 from ..capture import scope
 from ..capture.recorder import Scope
-from ..trajectory import Trajectory
-from .past import cut, result_of
+from ..trajectory import Trajectory, before_step
+from .past import result_of
 from .recorded import Divergence, Replies
 from .runner import Runners, task_of
 from .task import TaskConfig
@@ -59,7 +59,7 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
     task = task_of(t, agent, TaskConfig(), f"trajectory {t.id[-8:]}")
     if t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
         first = next(iter(t.llm_calls), None)
-        task._past, task._fork = cut(t, 0), t.start.fork
+        task._past, task._fork = before_step(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
     if tools == "recorded":
         task._results = {}
