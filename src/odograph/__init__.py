@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .api import ImportReport, Store, open
-from .capture.decorators import action, context, log_context, log_llm_call, wrap_action
+from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
 from .capture.wrap import wrap
@@ -34,12 +34,16 @@ if TYPE_CHECKING:
         fork,
         replay,
     )
+    from .training.sample import Conservation, Pair, Sample
+    from .training.samples import Samples, samples
 
 __version__ = VERSION
 
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
+    **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
         (
             "Agent",
@@ -77,6 +81,7 @@ __all__ = [
     "AnyAgent",
     "Call",
     "CallRef",
+    "Conservation",
     "Divergence",
     "Finding",
     "Fork",
@@ -92,11 +97,14 @@ __all__ = [
     "NotFound",
     "OdographError",
     "Outcome",
+    "Pair",
     "Replay",
     "Report",
     "Run",
     "RunError",
     "Runners",
+    "Sample",
+    "Samples",
     "Scope",
     "Span",
     "Step",
@@ -112,12 +120,14 @@ __all__ = [
     "context",
     "current",
     "diff",
+    "edit",
     "fork",
     "log_context",
     "log_llm_call",
     "logger",
     "open",
     "replay",
+    "samples",
     "validate",
     "wrap",
     "wrap_action",

@@ -23,7 +23,7 @@ from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
-from .training.export import export
+from .training.export import export, takes_groups
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Start, StepStart
 
@@ -250,14 +250,43 @@ class Store:
         **filters: Any,
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...);
-        the filters are those of `trajectories`. Returns the manifest, which is in the folder too.
+        the filters are those of `trajectories`, `options` the format's own and for formats of samples those of
+        `odograph.samples` (edits, advantage, ...). Returns the manifest, which is in the folder too.
 
         Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
         """
         asked = {k: v for k, v in filters.items() if v is not None}
-        found = self.trajectories(**filters)
         more = options or {}
-        return export(found, out, to, format=format, splits=splits, seed=seed, asked=asked, progress=progress, **more)
+        return export(
+            self._by_group(filters) if takes_groups(to) else self.trajectories(**filters),
+            out,
+            to,
+            format=format,
+            splits=splits,
+            seed=seed,
+            asked=asked,
+            progress=progress,
+            again=lambda: self.trajectories(**filters),
+            parent=self._known,
+            **more,
+        )
+
+    def _known(self, id: str) -> Trajectory | None:
+        try:
+            return self.trajectory(id)
+        except NotFound:
+            return None
+
+    def _by_group(self, filters: dict[str, Any]) -> Iterator[Trajectory]:
+        """Trajectories, those of a group one after the other; the groups in the order of their first."""
+        groups: dict[str, list[str]] = {}
+        for summary in self.summaries(**filters):
+            groups.setdefault(summary.group if summary.group is not None else f"\0{summary.id}", []).append(summary.id)
+        for ids in groups.values():
+            for id in ids:
+                found = self._known(id)
+                if found is not None:
+                    yield found
 
     def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), **filters: Any) -> Report:
         """The data-quality checks over the store's trajectories and damaged lines; the filters are those of `trajectories`."""

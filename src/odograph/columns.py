@@ -43,9 +43,11 @@ def arrow() -> Any:
 
 
 def schema_of(columns: Mapping[str, Any]) -> Any:
-    """The Arrow schema of named columns: `str`, `int`, `float`, or an Arrow type where it is another."""
+    """The Arrow schema of named columns: `str`, `int`, `float`, `bool`, "ids" (a list of int32), "floats" (of float64,
+    exactly what was recorded), or an Arrow type where it is another."""
     pa = arrow()
-    kinds: dict[Any, Any] = {str: pa.large_string(), int: pa.int64(), float: pa.float64()}
+    kinds: dict[Any, Any] = {str: pa.large_string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    kinds |= {"ids": pa.list_(pa.int32()), "floats": pa.list_(pa.float64())}
     version = {b"odograph_schema_version": str(SCHEMA_VERSION).encode()}
     return pa.schema([(n, kinds.get(t, t)) for n, t in columns.items()], metadata=version)
 

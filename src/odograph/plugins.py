@@ -18,6 +18,14 @@ def entry_points(group: str) -> list[str]:
     return sorted(p.name for p in metadata.entry_points(group=group))
 
 
+def available(package: str) -> bool:
+    """Whether a package can be imported."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def load(name: str, group: str | None = None) -> Any:
     """The object of an entry point's name, of `package:object`, or of a Python file (the module, or `file.py:object`).
 

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from ..codec import snapshot
 from . import scope
+from .edits import difference
 from .recorder import Acting, CallRef, Scope
 
 P = ParamSpec("P")
@@ -45,6 +46,60 @@ def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | No
 def wrap_action(fn: Callable[P, R], name: str | None = None, description: str | None = None) -> Callable[P, R]:
     """`fn`, recorded as an action: `action` as a function, for handlers that are not yours to decorate."""
     return cast("Callable[P, R]", action(name=name, description=description)(fn))
+
+
+@overload
+def edit(fn: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def edit(
+    *, reason: str | None = None, author: str | None = None, preferred: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = None, preferred: bool = False) -> Any:
+    """A function from a response to the edited one, text or token ids: what it changes of the last call is an edit.
+
+    Inside a run, where the first argument is the text or the ids of the step's last call and the result is another text or
+    list, the difference is recorded as an edit of that call. The function's own result goes back untouched.
+    """
+    if fn is None:
+        return functools.partial(edit, reason=reason, author=author, preferred=preferred)
+    about: dict[str, Any] = {
+        "reason": reason or (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None,
+        "author": author or _name(fn),
+    }
+
+    def note(given: Any, result: Any) -> None:
+        within = scope.current()
+        made = within.last_call if within is not None else None
+        if within is None or made is None or type(given) is not type(result) or not isinstance(given, (str, list)):
+            return
+        try:
+            on = "text" if isinstance(given, str) else "tokens"
+            within.edit(made, difference(given, result), on=on, preferred=preferred, **about)
+        except Exception as error:
+            scope.fault(error)
+
+    import inspect
+
+    wrapper: Any
+    if inspect.iscoroutinefunction(fn):
+
+        @functools.wraps(fn)
+        async def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
+            given = list(response) if isinstance(response, list) else response
+            result = await fn(response, *args, **kwargs)
+            note(given, result)
+            return result
+
+    else:
+
+        @functools.wraps(fn)
+        def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
+            given = list(response) if isinstance(response, list) else response
+            result = fn(response, *args, **kwargs)
+            note(given, result)
+            return result
+
+    return wrapper
 
 
 def log_context(provider: str, data: Any = None, *, query: Any = None, purpose: str | None = None) -> str | None:

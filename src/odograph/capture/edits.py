@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import SequenceMatcher
 from typing import Any
 
 import msgspec
@@ -71,6 +72,18 @@ def outside(runs: Runs, length: int) -> str | None:
         if isinstance(run, Kept) and run.call is None and run.choice is None and not 0 <= run.start <= run.stop <= length:
             return f"keeps [{run.start}, {run.stop}) of a base of {length}"
     return None
+
+
+def difference(old: str | list[int], new: str | list[int]) -> Runs:
+    """What was done to a text or to ids, as runs."""
+    runs: Runs = []
+    for what, i, j, a, b in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if what == "equal":
+            runs.append(Kept(i, j))
+        elif a < b:
+            part = new[a:b]
+            runs.append(Literal(text=part) if isinstance(part, str) else Literal(ids=list(part)))
+    return runs
 
 
 def _literal(new: str | list[int] | Literal) -> Literal:

@@ -26,6 +26,7 @@ COMMANDS: tuple[str, ...] = (
     "validate",
     "export",
     "stats",
+    "lineage",
     "diff",
     "fork",
     "replay",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
+from ..codec import loads
 from ..errors import InvalidInput
 from ..training import formats
+from ..training.advantages import CONVENTIONS
+from ..training.plan import CREDITS
 from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
 from .terminal import line, size
 
@@ -18,6 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="KIND", help="the kind of file, where the format has several (parquet, jsonl)")
     parser.add_argument("--split", metavar="SHARES", help="splits by group, such as train=0.9,test=0.1")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits (0)")
+    group = parser.add_argument_group("samples (formats of tokens)")
+    group.add_argument(
+        "--edits", metavar="E", help="env, mask, reweight, imitate or pair; or by class: truncation=env,other=mask"
+    )
+    group.add_argument("--advantage", metavar="A", help=f"over groups: {', '.join(CONVENTIONS)}")
+    group.add_argument("--credit", choices=CREDITS, help="whose reward counts: the trajectory's, with its steps', or per step")
+    group.add_argument("--discount", type=float, metavar="D", help="of later rewards, with --credit per-step (1)")
+    group.add_argument("--reward", metavar="NAME", help="the reward that counts; else the trajectory's")
+    group.add_argument("--policy", metavar="AGENT", help="train the calls of this agent only")
+    group.add_argument("--max-tokens", type=int, metavar="N", help="of a row")
+    group.add_argument("--too-long", choices=("drop", "split"), help="what happens to longer ones (drop)")
+    group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
+    group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
     parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
     add_filters(parser)
     add_json(parser)
@@ -26,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     splits = _splits(args.split)
     formats.find(args.to)
-    options = {"include_metadata": False} if args.no_metadata else {}
+    options = _options(args)
     with existing_store(args) as store:
         filters = filters_of(args)
         update = progress("exporting", sum(1 for _ in store.summaries(**filters)))
@@ -40,10 +58,39 @@ def run(args: argparse.Namespace) -> int:
     print(f"{manifest['rows']:,} rows from {made['out']:,} of {made['in']:,} trajectories in {args.out}")
     for name, rows in manifest["rows_by_split"].items():
         print(f"  {name}: {rows:,} rows")
+    account = manifest.get("samples")
+    if account is not None:
+        gone = {**account["context"], **account["dropped"]}
+        what = "".join(f", {count:,} {line(reason)}" for reason, count in gone.items())
+        print(f"  {account['trained']:,} of {account['sampled']:,} sampled tokens are trained{what}")
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
     print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")
     return 0
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say of samples and of the format."""
+    names = ("advantage", "credit", "discount", "reward", "max_tokens", "too_long", "tokenizer")
+    found = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.edits is not None:
+        parts = [part.partition("=") for part in args.edits.split(",")]
+        found["edits"] = {name.strip(): word.strip() for name, _, word in parts} if "=" in args.edits else args.edits
+    if args.policy is not None:
+        found["agent"] = args.policy
+    if args.include_failed:
+        found["include_failed"] = True
+    if args.no_metadata:
+        found["include_metadata"] = False
+    for given in args.option:
+        name, mark, value = given.partition("=")
+        if not mark:
+            raise InvalidInput(f"--option is written NAME=VALUE; found {given!r}")
+        try:
+            found[name.strip()] = loads(value)
+        except InvalidInput:  # text needs no quotes
+            found[name.strip()] = value
+    return found
 
 
 def _splits(given: str | None) -> dict[str, float] | None:

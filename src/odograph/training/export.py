@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -26,7 +27,9 @@ from ..errors import InvalidInput, MissingExtra, OdographError, StoreError
 from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
 from .files import Chunk, Documents, Lines, Tables
-from .formats import Exporter, WithSchema, find
+from .formats import Exporter, Made, Refused, SampleExporter, WithSchema, find, is_of_samples
+from .plan import Plan
+from .samples import Samples
 
 MANIFEST = "manifest.json"
 _CARD = "README.md"
@@ -48,33 +51,44 @@ def export(
     seed: int = 0,
     asked: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
+    again: Callable[[], Iterable[Trajectory]] | None = None,
+    parent: Callable[[str], Trajectory | None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes `trajectories` to the folder `out` in the format named `to`; returns the manifest, which is written too.
 
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
-    says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own. An earlier export in `out` is
-    replaced; a folder with anything else in it is refused. Raises NotFound, InvalidInput, MissingExtra, StoreError.
+    says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own; for formats of samples also those
+    of `odograph.samples`; `again` gives the trajectories once more, for the statistics of groups, `parent` the trajectory
+    that a fork left. An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
+    InvalidInput, MissingExtra, StoreError.
     """
     exporter = find(to)
     kind = format or exporter.FILES[0]
     if kind not in exporter.FILES:
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
-    _check_options(exporter, to, options)
+    own, plan = _options(exporter, to, options)
     shares = _shares(splits)
     place = Path(out).resolve()
     _check_free(place, out)
-    schema = cast(WithSchema, exporter).schema(**options) if kind == "parquet" else None  # it may lack an extra
+    schema = cast(WithSchema, exporter).schema(**own) if kind == "parquet" else None  # it may lack an extra
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
         try:
             draft.chmod(0o755)
-            made = _Export(draft, exporter, kind, schema, shares, seed, options)
+            samples = None
+            if plan is not None:
+                if plan.advantage is not None and again is None:
+                    trajectories = list(trajectories)
+                    again = partial(iter, trajectories)
+                samples = Samples((), plan, again=again() if again is not None else None, parent=parent)
+            made = _Export(draft, exporter, kind, schema, shares, seed, own, samples)
             for number, trajectory in enumerate(trajectories, 1):
                 made.take(trajectory)
                 if progress is not None:
                     progress(number)
+            made.flush()
             manifest = {
                 "to": to,
                 "format": kind,
@@ -99,16 +113,32 @@ def export(
     return manifest
 
 
+def takes_groups(to: str) -> bool:
+    """Whether a format's exporter wants the trajectories of a group one after the other. Raises NotFound."""
+    return hasattr(find(to), "lines")
+
+
 class _Export:
     """One export on its way: takes trajectories, and counts."""
 
     def __init__(
-        self, folder: Path, exporter: Exporter, kind: str, schema: Any, shares: Shares, seed: int, options: dict[str, Any]
+        self,
+        folder: Path,
+        exporter: Exporter | SampleExporter,
+        kind: str,
+        schema: Any,
+        shares: Shares,
+        seed: int,
+        options: dict[str, Any],
+        samples: Samples | None,
     ) -> None:
         (folder / "data").mkdir()
         header = getattr(exporter, "HEADER", None)
         self._folder = folder
-        self._exporter = exporter
+        self._exporter: Any = exporter
+        self._samples = samples
+        #: The trajectories of the group that is being read, for exporters that take them together.
+        self._group: list[Trajectory] = []
         self._shares = shares
         self._seed = seed
         self._options = options
@@ -130,6 +160,41 @@ class _Export:
     def take(self, trajectory: Trajectory) -> None:
         """Writes the rows of one trajectory: all of them, or none and the reason."""
         self._in += 1
+        if not hasattr(self._exporter, "lines"):
+            self._write([trajectory])
+            return
+        if self._group and (trajectory.group is None or trajectory.group != self._group[0].group):
+            self.flush()
+        self._group.append(trajectory)
+
+    def flush(self) -> None:
+        """Writes what waits for the rest of its group."""
+        if self._group:
+            self._write(self._group)
+        self._group = []
+
+    def _rows_of(self, trajectories: list[Trajectory], leave: Callable[[str], None]) -> Iterator[Any]:
+        samples, exporter, options = self._samples, self._exporter, self._options
+        if samples is None:
+            yield from exporter.rows(trajectories[0], leave, **options)
+        elif hasattr(exporter, "lines"):
+            group = [Made(t, list(samples.one(t)), leave, samples.refuse) for t in trajectories]
+            try:
+                yield from exporter.lines(group, **options)
+            except Refused as why:
+                for made in group:
+                    made.refuse(str(why))
+        else:
+            for sample in samples.one(trajectories[0]):
+                try:
+                    yield exporter.row(sample, **options)
+                except Refused as why:
+                    leave(str(why))
+                    samples.refuse(sample, str(why))
+
+    def _write(self, trajectories: list[Trajectory]) -> None:
+        trajectory = trajectories[0]
+        before = self._samples.mark() if self._samples is not None else None
         split = split_of(trajectory, self._shares, self._seed)
         files = self._files[split]
         reasons: Counter[str] = Counter()
@@ -140,7 +205,7 @@ class _Export:
         rows = 0
         with _Held(self._folder) as held:
             try:
-                for chunk in files.chunks(self._exporter.rows(trajectory, leave, **self._options), trajectory.id):
+                for chunk in files.chunks(self._rows_of(trajectories, leave), trajectory.id):
                     rows += chunk.rows
                     held.add(chunk)
             except (MissingExtra, MemoryError, _NoSpace):
@@ -148,6 +213,8 @@ class _Export:
             except Exception as error:  # one trajectory's content must not cost the others
                 rows = 0
                 reasons.clear()
+                if self._samples is not None and before is not None:
+                    self._samples.undo(before, "an error")
                 leave(f"an error: {type(error).__name__}: {error}")
                 if len(self._failed) < _EXAMPLES:
                     self._failed.append({"trajectory": trajectory.id, "error": next(iter(reasons))})
@@ -155,9 +222,9 @@ class _Export:
                 for chunk in held:
                     files.write(chunk)
                     self._tables[chunk.table] += chunk.rows
-                if not rows and not reasons:
+                if not rows and not reasons and self._samples is None:
                     leave("nothing to export")
-        self._out[split] += rows > 0
+        self._out[split] += len(trajectories) if rows > 0 else 0
         self._rows[split] += rows
         for reason, count in reasons.items():
             known = reason in self._left_out or len(self._left_out) < _REASONS
@@ -180,6 +247,7 @@ class _Export:
             "rows_by_split": self._rows,
             **({"rows_by_table": dict(self._tables)} if "" not in self._tables and self._tables else {}),
             "left_out": dict(self._left_out.most_common()),
+            **({"samples": self._samples.report.to_dict()} if self._samples is not None else {}),
             "failed": self._failed,
             "content_hash": content_hash([(f["path"], f["sha256"]) for f in files]),
             "files": files,
@@ -234,14 +302,27 @@ def _described(folder: Path, path: Path) -> dict[str, Any]:
     return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
 
 
-def _check_options(exporter: Exporter, name: str, options: dict[str, Any]) -> None:
-    parameters = list(inspect.signature(exporter.rows).parameters.values())[2:]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
+def _options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], Plan | None]:
+    """The exporter's own options, and how its samples are built."""
+    takes = exporter.lines if hasattr(exporter, "lines") else exporter.row if is_of_samples(exporter) else exporter.rows
+    first = 1 if is_of_samples(exporter) else 2
+    parameters = list(inspect.signature(takes).parameters.values())[first:]
     known = [p.name for p in parameters]
-    for option in options:
-        if option not in known:
-            raise InvalidInput(f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}")
+    planned: tuple[str, ...] = Plan.__struct_fields__ if is_of_samples(exporter) else ()
+    own = {k: v for k, v in options.items() if k not in planned}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for option in own:
+            if option not in known:
+                there = [*known, *planned]
+                raise InvalidInput(f"{name} has no option {option!r}; it has: {', '.join(there) or 'none'}")
+    if not planned:
+        return own, None
+    asked = {k: v for k, v in options.items() if k in planned}
+    words = asked.get("edits", exporter.PLAN.get("edits", "env"))
+    for word in [words] if isinstance(words, str) else words.values() if isinstance(words, dict) else []:
+        if word in getattr(exporter, "REFUSES", {}):
+            raise InvalidInput(f"{name} can't be written with edits={word!r}: {exporter.REFUSES[word]}")
+    return own, Plan(**{**exporter.PLAN, **asked, **getattr(exporter, "NEEDS", {})})
 
 
 # --- splits ---------------------------------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ def generated(node: Node, choice: int | None = None) -> View:
     return view
 
 
+def _temperature(node: Node) -> float | None:
+    found = node.call.params.get("temperature")
+    return float(found) if isinstance(found, (int, float)) else None
+
+
 class Draft:
     """A row before it is known whether it can be given: the calls that are trained in it, and their last view."""
 
@@ -147,6 +152,8 @@ class Draft:
             model=self._chain.model,
             ended="truncated" if t.status == "truncated" else "terminated",
             parts=parts,
+            messages=next(iter(self._row.values())).call.messages,
+            temperature=_temperature(self._last),
             policy=self.policy,
             authored=authored,
         )

@@ -26,8 +26,8 @@ class Part(msgspec.Struct, frozen=True):
 class Sample(msgspec.Struct, kw_only=True):
     """One row. `token_ids`, `mask` (1: trained) and `logprobs` (None where there is none) are of one length.
 
-    `advantages`, `weights` and `versions` are run-length over all tokens, [(count, value), ...]: see `expanded`. `segment` numbers
-    the rows of a trajectory's agent. `ended`: "terminated", or "truncated" where the trajectory was cut.
+    `advantages`, `weights` and `versions` are run-length over all tokens, [(count, value), ...]: see `expanded`. `segment`
+    numbers the rows of a trajectory's agent. `ended`: "terminated", or "truncated" where the trajectory was cut.
     """
 
     token_ids: list[int]
@@ -46,6 +46,9 @@ class Sample(msgspec.Struct, kw_only=True):
     model: str | None = None
     ended: str = "terminated"
     parts: list[Part] = []
+    #: What the model was sent at the first call of the row; the temperature of its last.
+    messages: list[dict[str, Any]] = []
+    temperature: float | None = None
     #: What was done with edits in it.
     policy: str = "env"
     #: Trained tokens that no model sampled (`imitate`).

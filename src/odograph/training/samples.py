@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, chains, tokenizer
-from ..trajectory import Trajectory, before_step
+from ..trajectory import Trajectory, before_step, reward_total
 from ..types import Reward
 from .advantages import GroupStatistics
 from .plan import Plan
@@ -48,7 +48,7 @@ class Samples:
 
     def __iter__(self) -> Iterator[Any]:
         """`Sample`s, or with `edits="pair"` `Pair`s. Once: the report is of one pass."""
-        self.report = report = Conservation(
+        self.report = Conservation(
             groups=self.report.groups,
             groups_of_one=self.report.groups_of_one,
             groups_without_variance=self.report.groups_without_variance,
@@ -56,8 +56,38 @@ class Samples:
         )
         self._seen, self._with_forks = set(), {}
         for trajectory in self._trajectories:
-            report.trajectories += 1
-            yield from self.of(trajectory)
+            yield from self.one(trajectory)
+
+    # --- one at a time, for exports: what a format refuses is accounted for ------------------------------------------------
+
+    def one(self, t: Trajectory) -> Iterator[Any]:
+        """The samples of one trajectory."""
+        self.report.trajectories += 1
+        yield from self._of(t)
+
+    def refuse(self, sample: Any, why: str) -> None:
+        """A sample that was given and can't be used: its tokens were not trained after all."""
+        count = len(sample.rejected_ids) if isinstance(sample, Pair) else sample.trained - sample.authored
+        report = self.report
+        report.trained -= count
+        report.dropped[why] = report.dropped.get(why, 0) + count
+        if isinstance(sample, Pair):
+            report.pairs -= 1
+        else:
+            report.rows -= 1
+            report.authored -= sample.authored
+
+    def mark(self) -> Conservation:
+        """The account as it is now, for `undo`."""
+        return msgspec.convert(msgspec.to_builtins(self.report), Conservation)
+
+    def undo(self, before: Conservation, why: str) -> None:
+        """What was given since `before` was marked can't be used, none of it."""
+        sampled, trajectories = self.report.sampled - before.sampled, self.report.trajectories
+        self.report = before
+        before.trajectories = trajectories
+        before.sampled += sampled
+        before.dropped[why] = before.dropped.get(why, 0) + sampled
 
     def statistics(self, group: str | None) -> list[GroupStatistics] | None:
         """The statistics of a group; None for what is in none."""
@@ -130,8 +160,7 @@ class Samples:
 
     # --- trajectories -------------------------------------------------------------------------------------------------------
 
-    def of(self, t: Trajectory) -> Iterator[Any]:
-        """The rows of one trajectory."""
+    def _of(self, t: Trajectory) -> Iterator[Any]:
         plan = self.plan
         whole, shared = self._joined(t)
         found = chains(whole, agent=plan.agent, model=plan.model, purpose=plan.purpose, tokenizer=self._by)

@@ -1,23 +1,33 @@
 """Targets of exports, one a file. Built-ins and other packages' (entry points `odograph.exporters`) come through one door.
 
-An exporter is a module, or any object, with a `NAME`, a sentence in its docstring, the kinds of `FILES` that it can be
+An exporter of trajectories is a module, or any object, with a `NAME`, a sentence in its docstring, the kinds of `FILES`
+that it can be
 written as (the first is the default) and `rows`. It may also have `schema(**options)` (it must, where Parquet is among its
 files), `HEADER` (the first line of its JSON lines) and `card(manifest)` (the text of a README.md).
+
+An exporter of samples has in place of `rows` a `PLAN` (how its samples are built where nobody says otherwise) and `row(sample)`,
+or, where the trajectories of a group or the calls of a trajectory belong together, `lines(group)`. `NEEDS` is what its samples
+have to be like, `REFUSES` the policies for edits that the format has no place for, and why. Both raise `Refused` for a
+sample that the format can't hold; `lines` says `made.refuse(why)` of one of the group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from ...errors import InvalidInput, NotFound
 from ...plugins import entry_points, load
 from ...trajectory import Trajectory
 from ..views import LeftOut
 
-__all__ = ["NAMES", "Exporter", "LeftOut", "find", "names"]
+__all__ = ["NAMES", "Exporter", "LeftOut", "Made", "Refused", "SampleExporter", "find", "is_of_samples", "names"]
+
+
+class Refused(Exception):
+    """Why a sample can't be given in a format. It costs the sample, or with `lines` the line, and nothing else."""
 
 
 class Exporter(Protocol):
@@ -35,6 +45,38 @@ class Exporter(Protocol):
         ...
 
 
+class Made(NamedTuple):
+    """A trajectory and its samples, and whom to tell of one that can't be given."""
+
+    trajectory: Trajectory
+    samples: list[Any]
+    left_out: LeftOut
+    refused: Callable[[Any, str], None]
+
+    def refuse(self, why: str, sample: Any = None) -> None:
+        """A sample, or all of them, can't be given: it is accounted for."""
+        self.left_out(why)
+        for one in self.samples if sample is None else [sample]:
+            self.refused(one, why)
+
+
+class SampleExporter(Protocol):
+    """What an exporter of samples has: `row`, or `lines`."""
+
+    NAME: str
+    FILES: tuple[str, ...]
+    #: Arguments of `odograph.samples` where nobody says otherwise.
+    PLAN: dict[str, Any]
+
+    def row(self, sample: Any, **options: Any) -> Any:
+        """The row of one `Sample` (or with `edits="pair"` one `Pair`)."""
+        ...
+
+    def lines(self, group: list[Made], **options: Any) -> Iterator[Any]:
+        """The rows of a group's trajectories (of one that is in no group, alone)."""
+        ...
+
+
 class WithSchema(Exporter, Protocol):
     """An exporter that can be written as Parquet."""
 
@@ -43,12 +85,34 @@ class WithSchema(Exporter, Protocol):
         ...
 
 
-NAMES: tuple[str, ...] = ("hf", "openai", "atif", "jsonl", "parquet")
+NAMES: tuple[str, ...] = (
+    "hf",
+    "trl-sft",
+    "trl-dpo",
+    "trl-kto",
+    "trl-grpo",
+    "art",
+    "verifiers",
+    "tinker",
+    "verl",
+    "prime-rl",
+    "slime",
+    "agent-lightning",
+    "openai",
+    "atif",
+    "jsonl",
+    "parquet",
+)
+
+
+def is_of_samples(exporter: Any) -> bool:
+    """Whether an exporter takes samples, not trajectories."""
+    return hasattr(exporter, "PLAN")
 
 
 @cache
 def _builtin(name: str) -> Exporter:
-    return cast(Exporter, import_module(f".{name}", __name__))
+    return cast(Exporter, import_module(f".{name.replace('-', '_')}", __name__))
 
 
 def names() -> list[str]:
@@ -63,7 +127,8 @@ def find(name: str) -> Exporter:
     found = load(name, "odograph.exporters")
     if found is None:
         raise NotFound(f"no exporter named {name!r}; there are: {', '.join(names())}")
-    lacks = [part for part in ("NAME", "FILES", "rows") if not hasattr(found, part)]
+    given = "rows" if not is_of_samples(found) else "lines" if hasattr(found, "lines") else "row"
+    lacks = [part for part in ("NAME", "FILES", given) if not hasattr(found, part)]
     if not lacks and "parquet" in found.FILES and not hasattr(found, "schema"):
         lacks = ["schema"]
     if lacks:

@@ -1,0 +1,73 @@
+"""What formats of token ids share: the split of a row into prompt and completion, and fillers where nothing is trained.
+
+No exporter itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ...codec import content_hash
+from ..sample import Sample, expanded
+from . import Refused
+
+
+class Split(NamedTuple):
+    """A row as prompt and completion: the completion begins with the first token that is trained."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    mask: list[int]
+    #: Of the completion; 0.0 where nothing is trained.
+    logprobs: list[float]
+    advantages: list[float]
+
+
+def split(sample: Sample) -> Split:
+    """Raises Refused for a row that has no prompt: the first token's logprob would be under nothing."""
+    at = sample.prompt_length
+    if at == 0:
+        raise Refused("no prompt before the first trained token")
+    return Split(
+        sample.token_ids[:at],
+        sample.token_ids[at:],
+        sample.mask[at:],
+        filled(sample)[at:],
+        per_token(sample)[at:],
+    )
+
+
+def filled(sample: Sample, filler: float = 0.0) -> list[float]:
+    """Logprobs, with the format's filler where nothing is trained."""
+    return [p if m and p is not None else filler for p, m in zip(sample.logprobs, sample.mask, strict=True)]
+
+
+def per_token(sample: Sample) -> list[float]:
+    """Advantages of all tokens; 0.0 where nothing is trained."""
+    return [float(a) for a in expanded(sample.advantages)] if sample.advantages else [0.0] * len(sample.mask)
+
+
+def unweighted(sample: Sample) -> None:
+    """Raises Refused for a row with weights, where the format has no place for them."""
+    if any(weight != 1.0 for _, weight in sample.weights):
+        raise Refused("weights, for which the format has no place")
+
+
+def number(name: Any) -> int:
+    """The same number for the same name, for formats that count groups: 31 bits of its hash."""
+    return int(content_hash(name)[:8], 16) >> 1
+
+
+def about(sample: Sample) -> dict[str, Any]:
+    """Where a row comes from."""
+    return {
+        "trajectory": sample.trajectory,
+        "segment": sample.segment,
+        "group": sample.group,
+        "agent": sample.agent,
+        "ended": sample.ended,
+    }
+
+
+#: The columns of `about`.
+ABOUT: dict[str, Any] = {"trajectory": str, "segment": int, "group": str, "agent": str, "ended": str}

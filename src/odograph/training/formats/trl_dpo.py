@@ -1,0 +1,78 @@
+"""Preference pairs for DPO with TRL: `prompt`, `chosen` and `rejected` as messages.
+
+Of edits that are marked as preferred (`by="edits"`: what was generated is rejected, what it was made is chosen), or of groups
+(`by="reward"`: the trajectory with the highest reward against the one with the lowest, after the same first prompt).
+Source: https://huggingface.co/docs/trl/dpo_trainer (trl 1.16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...codec import content_hash
+from ...errors import InvalidInput
+from ...trajectory import Trajectory
+from . import Made
+
+NAME = "trl-dpo"
+FILES = ("jsonl",)
+PLAN: dict[str, Any] = {"edits": "pair"}
+REFUSES = dict.fromkeys(("env", "mask", "reweight", "imitate"), "DPO is trained on pairs")
+
+
+def lines(group: list[Made], *, by: str = "edits") -> Iterator[dict[str, Any]]:
+    """A row per pair. `by`: edits or reward."""
+    if by == "edits":
+        for made in group:
+            yield from _of_edits(made)
+    elif by == "reward":
+        for made in group:
+            for sample in made.samples:
+                made.refused(sample, "pairs are made by reward")
+        yield from _of_rewards(group)
+    else:
+        raise InvalidInput(f"pairs are made by edits or reward, not {by!r}")
+
+
+def _of_edits(made: Made) -> Iterator[dict[str, Any]]:
+    for pair in made.samples:
+        if not pair.prompt:
+            made.refuse("a pair whose prompt is not known as messages", pair)
+        elif pair.chosen is None:
+            made.refuse("a pair whose chosen text is not known: give tokenizer=", pair)
+        else:
+            yield {
+                "prompt": pair.prompt,
+                "chosen": [{"role": "assistant", "content": pair.chosen}],
+                "rejected": [{"role": "assistant", "content": pair.rejected}],
+                "trajectory": pair.trajectory,
+                "group": pair.group,
+            }
+
+
+def _of_rewards(group: list[Made]) -> Iterator[dict[str, Any]]:
+    left_out = group[0].left_out
+    alike: dict[str, list[tuple[float, Trajectory, list[Any], list[Any]]]] = {}
+    for made in group:
+        t = made.trajectory
+        calls = [c for c in t.llm_calls if c.purpose == "act" and c.choices and c.agent in (None, t.agent)]
+        if not calls or not calls[0].messages:
+            left_out("no call whose prompt is known as messages")
+        elif t.reward is None:
+            left_out("no reward")
+        else:
+            prompt = calls[0].messages
+            whole = [*calls[-1].messages, {"role": "assistant", "content": None, **calls[-1].choices[0].message}]
+            if whole[: len(prompt)] != prompt:
+                left_out("a conversation that does not go on from its first prompt")
+                continue
+            alike.setdefault(content_hash(prompt), []).append((t.reward, t, prompt, whole[len(prompt) :]))
+    for many in alike.values():
+        many.sort(key=lambda m: m[0])
+        (low, worst, prompt, rejected), (high, best, _, chosen) = many[0], many[-1]
+        if low == high:
+            left_out("a group of one reward")
+            continue
+        rewards = {"chosen_reward": high, "rejected_reward": low}
+        yield {"prompt": prompt, "chosen": chosen, "rejected": rejected, **rewards, "trajectory": best.id, "group": worst.group}

@@ -1,0 +1,41 @@
+"""Judged answers for KTO with TRL: `prompt`, `completion` and `label`, of each call of the policy.
+
+The label is whether the trajectory's reward is at least `threshold`. Source: https://huggingface.co/docs/trl/kto_trainer
+(trl 1.16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...trajectory import Trajectory
+from ..views import policy_calls
+from . import LeftOut
+
+NAME = "trl-kto"
+FILES = ("jsonl",)
+
+
+def rows(trajectory: Trajectory, left_out: LeftOut, *, threshold: float = 0.5) -> Iterator[dict[str, Any]]:
+    """A row per call with purpose `act`. `threshold`: the reward from which on an answer is good."""
+    reward = trajectory.reward
+    if reward is None:
+        left_out("no reward")
+        return
+    for call in policy_calls(trajectory, left_out):
+        if not call.messages:
+            left_out("a call whose prompt is not known as messages")
+            continue
+        message = {
+            "content": "",
+            **{k: v for k, v in call.choices[0].message.items() if v not in (None, [])},
+            "role": "assistant",
+        }
+        yield {
+            "prompt": call.messages,
+            "completion": [message],
+            "label": reward >= threshold,
+            "trajectory": trajectory.id,
+            "group": trajectory.group,
+        }

@@ -1,0 +1,135 @@
+"""Episodes of verifiers v1 (`traces.jsonl`), one per trajectory: a trace per agent, its rows as branches of nodes.
+
+A node is a message with the tokens that it added; `mask` says which were sampled, and `logprobs` has one for each of those
+and none
+for the others. Messages that came together have their tokens on the last of them. Source: verifiers 0.4, `verifiers.v1.types`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...codec import encode
+from ...dialects.openai_chat import text_of
+from ...trajectory import Call, Trajectory
+from ..sample import Sample
+from . import Made
+from .tokens import per_token, unweighted
+
+NAME = "verifiers"
+FILES = ("jsonl",)
+PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
+NEEDS = {"logprobs": True}
+REFUSES = {"reweight": "a node has no weights", "imitate": "a trace has sampled tokens", "pair": "a trace has no pairs"}
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
+    """An episode per trajectory."""
+    for made in group:
+        if not made.samples:
+            continue
+        t = made.trajectory
+        traces = [
+            _trace(t, agent, [s for s in made.samples if s.agent == agent])
+            for agent in dict.fromkeys(s.agent for s in made.samples)
+        ]
+        yield {
+            "id": t.id,
+            "env": {"id": "odograph"},
+            "task": _task(t),
+            "group": {"id": t.group} if t.group is not None else None,
+            "ok": t.status in ("completed", "truncated"),
+            "traces": traces,
+        }
+
+
+def _task(t: Trajectory) -> dict[str, Any]:
+    prompt = t.task if isinstance(t.task, str) else encode(t.task).decode()
+    return {"type": "odograph", "data": {"id": t.group or t.id, "prompt": prompt}}
+
+
+def _trace(t: Trajectory, agent: str | None, samples: list[Sample]) -> dict[str, Any]:
+    nodes: list[dict[str, Any]] = []
+    calls = {c.id: c for c in t.llm_calls}
+    for sample in samples:
+        _branch(sample, calls, nodes)
+    rewards = {name: {"score": value, "weight": 1.0} for name in t.rewards.names if (value := t.rewards[name]) is not None}
+    if not rewards and t.reward is not None:
+        rewards = {"reward": {"score": t.reward, "weight": 1.0}}
+    return {
+        "id": f"{t.id}/{agent or ''}",
+        "task": _task(t),
+        "agent": {"config": {}, "name": agent or "agent"},
+        "nodes": nodes,
+        "rewards": rewards,
+        "is_completed": True,
+        "ok": t.status in ("completed", "truncated"),
+        "stop_condition": t.status,
+        "info": {"trajectory": t.id, "group": t.group, "segments": len(samples)},
+    }
+
+
+def _branch(sample: Sample, calls: dict[str, Call], nodes: list[dict[str, Any]]) -> None:
+    """The nodes of one row, one after the other: what was new before each trained part, and the part."""
+    unweighted(sample)
+    advantages = per_token(sample)
+    parent: int | None = None
+    at = seen = 0
+
+    def add(message: dict[str, Any], ids: list[int], mask: list[int], logprobs: list[Any], gains: list[float]) -> None:
+        nonlocal parent
+        trained = [n for n, m in enumerate(mask) if m]
+        node: dict[str, Any] = {"parent": parent, "message": message, "sampled": bool(trained), "token_ids": ids}
+        node |= {"mask": [bool(m) for m in mask], "logprobs": [logprobs[n] for n in trained]}
+        if sample.advantages and trained:
+            node["advantages"] = [gains[n] for n in trained]
+        nodes.append(node)
+        parent = len(nodes) - 1
+
+    for part in sample.parts:
+        call = calls.get(part.call)
+        messages = call.messages if call is not None else []
+        fresh = [_message(m) for m in messages[seen:]] or [{"role": "user", "content": ""}]
+        for message in fresh[:-1]:
+            add(message, [], [], [], [])
+        if part.start > at or fresh[-1]["content"]:
+            between = sample.token_ids[at : part.start]
+            add(fresh[-1], between, [0] * len(between), [None] * len(between), [0.0] * len(between))
+        answer = next((c.message for c in call.choices if c.index == part.choice), {}) if call is not None else {}
+        span = slice(part.start, part.stop)
+        add(
+            _message({**answer, "role": "assistant"}),
+            sample.token_ids[span],
+            sample.mask[span],
+            sample.logprobs[span],
+            advantages[span],
+        )
+        at, seen = part.stop, len(messages) + 1
+    if at < len(sample.token_ids):
+        rest = sample.token_ids[at:]
+        add({"role": "user", "content": ""}, rest, [0] * len(rest), [None] * len(rest), [0.0] * len(rest))
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    """A message in the format's own shape: tool calls flat, arguments as text."""
+    role = message.get("role")
+    content = message.get("content")
+    text = text_of(content) if isinstance(content, (str, list)) else "" if content is None else encode(content).decode()
+    shaped: dict[str, Any] = {"role": role if role in _ROLES else "system" if role == "developer" else "user", "content": text}
+    if role == "tool":
+        shaped["tool_call_id"] = str(message.get("tool_call_id") or "")
+    if role == "assistant":
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        if isinstance(reasoning, str):
+            shaped["reasoning_content"] = reasoning
+        calls = []
+        for call in message.get("tool_calls") or []:
+            function = call.get("function") or {} if isinstance(call, dict) else {}
+            given = function.get("arguments")
+            arguments = given if isinstance(given, str) else encode(given).decode()
+            calls.append({"id": str(call.get("id") or ""), "name": str(function.get("name") or ""), "arguments": arguments})
+        if calls:
+            shaped["tool_calls"] = calls
+    return shaped
