@@ -20,7 +20,7 @@ from ..errors import RunError
 from ..trajectory import Trajectory
 from .protocol import Outcome
 from .recorded import Replies
-from .tools import in_thread
+from .tools import ToolError, in_thread
 
 if TYPE_CHECKING:
     from .task import Task
@@ -147,7 +147,10 @@ class Running:
     async def _work(self) -> Any:
         fn = self._fn
         if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
-            return await fn(self._input)
+            try:
+                return await fn(self._input)
+            except SystemExit as error:  # it ends the function, as in a thread
+                raise ToolError(f"SystemExit: {error}") from error
         result = await in_thread(lambda: fn(self._input))
         return await result if inspect.isawaitable(result) else result
 

@@ -13,15 +13,14 @@ import msgspec
 
 from .. import dialects
 from ..capture.recorder import Run
-from ..dialects import Result
 from ..errors import InvalidInput, NotFound
 from ..trajectory import Call, Step, Trajectory
-from ..types import Action, AnyRecord
+from ..types import AnyRecord
 from .agent import Agent, State, messages_of, transfer
 from .mcp import MCPServer
+from .recorded import by_call, result_of, take
 from .response import main_steps
 from .task import Task
-from .tools import seen
 
 
 def continued(agent: Agent, task: Task, past: Trajectory) -> State:
@@ -100,26 +99,15 @@ def _take_request(state: State, dialect: str | None, request: Any) -> None:
 
 
 def _take_results(state: State, past: Trajectory, call: str, handed: dict[str, str]) -> None:
-    found: dict[str | None, list[Action]] = {}
-    for action in past.actions:
-        if action.llm_call == call:
-            found.setdefault(action.tool_call_id, []).append(action)
+    found = by_call(a for a in past.actions if a.llm_call == call)
     for index, asked in enumerate(state.pending):
-        held = found.get(asked.id)
-        if not held:
+        action = take(found, asked)
+        if action is None:
             continue
-        action = held.pop(0)
         state.done[index] = msgspec.structs.replace(result_of(action), name=asked.name)
         target = next((a for a in state.agent.handoffs if transfer(a) == action.name), None)
         if action.id in handed and target is not None:
             state.handoff = (target, action.id)
-
-
-def result_of(action: Action) -> Result:
-    """What the model was told of an action."""
-    told = (action.extra or {}).get("content")
-    text = told if isinstance(told, str) else seen(action.result) if action.result is not None else ""
-    return Result(tool_call_id=action.tool_call_id, name=action.name, content=text, ok=action.ok is not False)
 
 
 def _observation(steps: list[Step]) -> Any:
@@ -163,20 +151,25 @@ def cut(t: Trajectory, step: int) -> Trajectory:
 # --- an agent from its description ----------------------------------------------------------------------------------------
 
 
-def rebuilt(spec: Any, where: str) -> Agent:
+def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Agent:
     """The agent that was recorded with a run. Raises InvalidInput or NotFound where it can't be had again."""
+    if isinstance(spec, dict) and spec.keys() == {"name"} and spec["name"] in (within or {}):
+        return (within or {})[spec["name"]]  # they can reach each other
     if not isinstance(spec, dict) or "model" not in spec:
         raise InvalidInput(f"{where} does not say enough of its agent to run it again; give agent=")
+    agent = Agent(**{k: v for k, v in spec.items() if k not in ("tools", "handoffs")})
+    within = {**(within or {}), agent.name: agent}
     tools: list[Any] = []
     for one in spec.get("tools", []):
         if "mcp" in one:
             tools.append(MCPServer(**one["mcp"]))
         elif "agent" in one:
-            tools.append(rebuilt(one["agent"], where))
+            tools.append(rebuilt(one["agent"], where, within))
         else:
             tools.append(_function(one.get("function"), where))
-    settings = {k: v for k, v in spec.items() if k not in ("tools", "handoffs")}
-    return Agent(**settings, tools=tools, handoffs=[rebuilt(a, where) for a in spec.get("handoffs", [])])
+    handoffs = [rebuilt(a, where, within) for a in spec.get("handoffs", [])]
+    agent.__setstate__({"tools": tools, "handoffs": handoffs})
+    return agent
 
 
 def _function(path: Any, where: str) -> Any:

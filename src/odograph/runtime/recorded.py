@@ -5,13 +5,19 @@ Reads a trajectory; runs nothing and sends nothing.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from .. import dialects
 from ..codec import encode, loads_or_raw
+from ..dialects import Result, ToolCall
+from ..errors import InvalidInput
 from ..trajectory import Call, Trajectory
+from ..types import Action
+from .tools import arguments_of, seen
 
 #: What `wrap(tokens=True)` adds to a request.
 _ADDED = ("return_token_ids", "logprobs", "return_prompt_token_ids", "return_meta_info")
@@ -103,6 +109,34 @@ def _comparable(call: Call, asked: Any) -> Any:
     if call.record.origin == "wire":
         return {k: v for k, v in request.items() if k not in _STREAMING and (k not in _ADDED or k in asked)}
     return asked | {k: v for k, v in request.items() if k in asked}
+
+
+def by_call(actions: Iterable[Action]) -> dict[str, list[Action]]:
+    """Actions that came to an end, by the tool call that they are of. Ids alone don't tell: some models give one id to all."""
+    found: dict[str, list[Action]] = {}
+    for action in actions:
+        if action.ok is not False or action.result is not None or "content" in (action.extra or {}):
+            found.setdefault(_key(action.tool_call_id, action.name, action.arguments), []).append(action)
+    return found
+
+
+def take(found: dict[str, list[Action]], asked: ToolCall) -> Action | None:
+    """The first action of this tool call that was not taken yet."""
+    held = found.get(_key(asked.id, asked.name, asked.arguments))
+    return held.pop(0) if held else None
+
+
+def _key(id: str | None, name: str, arguments: Any) -> str:
+    with contextlib.suppress(InvalidInput):
+        arguments = arguments_of(arguments)
+    return encode([id, name, arguments]).decode()
+
+
+def result_of(action: Action) -> Result:
+    """What the model was told of an action."""
+    told = (action.extra or {}).get("content")
+    text = told if isinstance(told, str) else seen(action.result) if action.result is not None else ""
+    return Result(tool_call_id=action.tool_call_id, name=action.name, content=text, ok=action.ok is not False)
 
 
 def difference(a: Any, b: Any, path: str = "") -> tuple[str, Any, Any] | None:

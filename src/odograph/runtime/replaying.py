@@ -11,8 +11,8 @@ from ..api import Store
 from ..capture import scope
 from ..capture.recorder import Scope
 from ..trajectory import Trajectory
-from .past import cut, result_of
-from .recorded import Divergence, Replies
+from .past import cut
+from .recorded import Divergence, Replies, by_call
 from .runner import Runners, task_of
 from .task import TaskConfig
 
@@ -62,9 +62,7 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
         task._past, task._fork = cut(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
     if tools == "recorded":
-        task._results = {}
-        for action in t.actions:
-            task._results.setdefault(action.tool_call_id or "", []).append(result_of(action))
+        task._results = by_call(t.actions)
     patient = getattr(task.agent, "max_retries", None)
     if patient:
         task.agent = task.agent.replace(max_retries=0)  # type: ignore[union-attr]

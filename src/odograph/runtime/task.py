@@ -12,8 +12,9 @@ import msgspec
 from ..dialects import Result, ToolCall
 from ..errors import InvalidInput
 from ..trajectory import Trajectory
-from ..types import Fork
+from ..types import Action, Fork
 from .protocol import AnyAgent
+from .recorded import result_of, take
 
 if TYPE_CHECKING:
     from ..api import Store
@@ -93,8 +94,8 @@ class Task:
         self._request: tuple[str | None, Any] | None = None
         self._messages: list[dict[str, Any]] | None = None
         self._store: Store | None = None
-        #: The recorded results of tools, by the id of the call: a replay uses no tool again.
-        self._results: dict[str, list[Result]] | None = None
+        #: The recorded results of tools: a replay uses no tool again.
+        self._results: dict[str, list[Action]] = {}
 
     def __repr__(self) -> str:
         return f"<Task {self.id} for {getattr(self.agent, 'name', self.agent)!r}>"
@@ -112,8 +113,8 @@ class Task:
 
     def known(self, asked: ToolCall) -> Result | None:
         """The recorded result of a tool, where this is a replay that uses none again."""
-        held = (self._results or {}).get(asked.id or "")
-        return held.pop(0) if held else None
+        action = take(self._results, asked)
+        return result_of(action) if action is not None else None
 
     def runner(self) -> AnyAgent:
         """The agent, adapted where it is a function. Raises InvalidInput."""
