@@ -148,3 +148,119 @@ def test_a_sub_agent_that_is_asked_nothing(store: odograph.Store) -> None:
     with LLMServer(by_turn(asks(("helper", {"task": "x"})), Answer(text="end"))) as server:
         run(store, agent(server, tools=[agent(server, name="helper")]))
         assert server.requests[1][1]["messages"][-1]["content"] == "error: parameter 'input' is missing"
+
+
+def ring(request: dict[str, Any]) -> Answer:
+    """boss and b hand over to each other, four times; then whoever has it answers."""
+    n = turns(request)
+    return (
+        Answer(text=who(request))
+        if n >= 4
+        else asks((f"transfer_to_{'b' if who(request) == 'boss' else 'boss'}", {}), id=f"c{n}")
+    )
+
+
+def pair(server: LLMServer) -> Agent:
+    other = agent(server, name="b", system_prompt="b")
+    boss = agent(server, handoffs=[other])
+    other.handoffs.append(boss)
+    return boss
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_agents_that_hand_over_to_each_other(store: odograph.Store, given: bool) -> None:
+    """Back and forth: recorded, rebuilt, replayed; resumed and forked at each step with the agent that has the conversation."""
+    with LLMServer(ring) as server:
+        boss = pair(server)
+        whole = run(store, boss).recorded
+        again = boss if given else None
+        names = [("boss", 0), ("b", 0), ("boss", 1), ("b", 1), ("boss", 2)]
+        assert [(s.agent, s.index) for s in whole.steps] == names and clean(whole) and whole.answer == "boss"
+        assert asyncio.run(odograph.replay(whole, again, store=store)).same
+        for taken in range(1, 5):
+            task = Task(input="go", agent=boss)
+            for _ in range(taken):
+                asyncio.run(Runners.step(task, store=store))
+            resumed = asyncio.run(Runners.finish(Runners.resume(store, task._session.run.id, agent=again))).recorded  # type: ignore[union-attr]
+            assert [(s.agent, s.index) for s in resumed.steps] == names and clean(resumed) and resumed.answer == "boss"
+            assert [c.request for c in resumed.llm_calls] == [c.request for c in whole.llm_calls]
+        for step in range(5):
+            task = odograph.fork(whole, step, agent=again, model="other", store=store)
+            forked = asyncio.run(Runners.finish(task)).recorded
+            assert forked.llm_calls[0].messages == whole.llm_calls[step].messages and clean(forked)
+            assert forked.llm_calls[0].model == "other" and forked.steps[0].agent == names[step][0]
+            assert asyncio.run(odograph.replay(forked, store=store)).same
+
+
+def test_agents_that_reach_each_other_in_a_ring(store: odograph.Store) -> None:
+    """Three of them: described, recorded and rebuilt."""
+    with LLMServer([Answer(text="end")]) as server:
+        c = agent(server, name="c")
+        b = agent(server, name="b", tools=[c, add])
+        boss = agent(server, handoffs=[b])
+        c.handoffs.append(boss)
+        response = run(store, boss)
+        rebuilt: Any = odograph.fork(response.trajectory_id, store=store).agent
+        assert rebuilt.handoffs[0].tools[0].handoffs[0] is rebuilt and rebuilt.handoffs[0].tools[1] is add
+        assert rebuilt.spec() == boss.spec() and asyncio.run(odograph.replay(response.trajectory_id, store=store)).same
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("edited", [False, True])
+def test_forks_of_forks_and_their_resumption(tmp_path: Any, status: int, edited: bool) -> None:
+    """A fork that was stopped before or after its first answer goes on with its parent's conversation, and so does its own fork."""
+    fails = [False]
+
+    def model(request: dict[str, Any]) -> Answer:
+        n = turns(request)
+        if fails[0]:
+            return Answer(status=status, text="", delay=0 if status == 500 else 5)
+        return asks(("add", {"a": n, "b": 1}), id=f"c{n}") if n < 4 else Answer(text="end")
+
+    messages = [{"role": "system", "content": "boss"}, {"role": "user", "content": "else"}] if edited else None
+    with LLMServer(model) as server, odograph.open(tmp_path / "s") as store:
+        boss = agent(server, tools=[add], timeout=0.5)
+        whole = run(store, boss).recorded
+        wanted = messages or whole.llm_calls[2].messages
+        task = odograph.fork(whole, 2, messages=messages, store=store)
+        fails[0] = True
+        with pytest.raises(odograph.RunError):
+            asyncio.run(Runners.step(task))
+        fails[0] = False
+        id = task._session.run.id  # type: ignore[union-attr]
+        resumed = asyncio.run(Runners.finish(Runners.resume(store, id, agent=boss.replace(timeout=9)))).recorded
+        assert resumed.answer == "end" and clean(resumed) and {str(c.messages) for c in resumed.llm_calls[:2]} == {str(wanted)}
+        second = asyncio.run(Runners.finish(odograph.fork(resumed, 2, store=store))).recorded
+        assert second.llm_calls[0].messages == resumed.llm_calls[2].messages and second.answer == "end" and clean(second)
+        assert asyncio.run(odograph.replay(second, store=store)).same
+
+
+def test_forks_of_functions(store: odograph.Store) -> None:
+    """A function's fork, the fork of that, and their resumption run it on what all of them recorded; replays do, too."""
+    import openai
+
+    with LLMServer(lambda request: Answer(text=f"{request['messages'][0]['content']}!")) as server:
+        client = odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0))
+
+        async def solve(question: str) -> str:
+            for _ in range(4):
+                about = {"model": "m", "messages": [{"role": "user", "content": question}]}
+                question = (await client.chat.completions.create(**about)).choices[0].message.content  # type: ignore[call-overload]
+            return question
+
+        async def main() -> None:
+            task = Task(input="q", agent=solve)
+            whole = (await Runners.run_task(task, store=store))[task.id].recorded
+            asked = len(server.requests)
+            first = odograph.fork(whole, 1, agent=solve, store=store)
+            await Runners.step(first)
+            resumed = await Runners.finish(Runners.resume(store, first._session.run.id, agent=solve))  # type: ignore[union-attr]
+            assert resumed.answer == "q!!!!" and len(server.requests) == asked + 3
+            second = await Runners.finish(odograph.fork(resumed.recorded, 1, agent=solve, store=store))
+            assert second.answer == "q!!!!" and len(server.requests) == asked + 5 and len(second.recorded.llm_calls) == 2
+            for t in (whole, resumed.recorded, second.recorded):
+                replayed = await odograph.replay(t, solve, store=store)
+                assert replayed.same, replayed
+            assert len(server.requests) == asked + 5 and clean(second.recorded)
+
+        asyncio.run(main())

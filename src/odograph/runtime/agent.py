@@ -358,9 +358,11 @@ class State:
         self._connections: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, messages: list[dict[str, Any]]) -> None:
-        """Starts the conversation with chat-shaped messages; those of the system go before all others."""
-        systems = [self.agent.system_prompt] if self.agent.system_prompt else []
+    def begin(self, messages: list[dict[str, Any]], *, sent: bool = False) -> None:
+        """Starts the conversation with chat-shaped messages; those of the system go before all others. `sent`: they are all
+        that the model is sent, the system prompt too where they have one."""
+        has_own = sent and bool(messages) and messages[0].get("role") in ("system", "developer")
+        systems = [self.agent.system_prompt] if self.agent.system_prompt and not has_own else []
         while messages and messages[0].get("role") in ("system", "developer"):
             systems.append(seen(messages[0].get("content")))
             messages = messages[1:]

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..api import Store
 from ..capture.recorder import Run
 from ..errors import InvalidInput, NotFound
 from ..trajectory import Call, Step, Trajectory
-from ..types import AnyRecord
+from ..types import AnyRecord, End
 from .agent import Agent, State, messages_of, transfer
 from .mcp import MCPServer
 from .recorded import by_call, result_of, take
@@ -30,16 +31,18 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
     steps = main_steps(past)
     if steps:
         state.observation = _observation(steps)
-    if task._messages is not None:
-        state.begin(task._messages)
+    own = task._fork is None and past is task._past  # not of a parent that this run leaves
+    if task._messages is not None and not (own and answered(past)):
+        state.begin(task._messages, sent=True)
         return state
-    if task._request is not None:
+    if task._request is not None and not (own and answered(past)):
         _take_request(state, *task._request)
         return state
     handed = {a.id: a.name for s in steps for a in s.actions if a.ok and a.name.startswith("transfer_to_")}
     last: Call | None = None
     for step in steps:
-        _adopt_inside(state, step, handed)
+        if own:
+            _adopt_inside(state, step, handed)
         last = next((c for c in reversed(step.llm_calls) if c.purpose == "act" and _answered(c)), last)
     if last is None:
         return state
@@ -61,7 +64,7 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
         state.settle()
         if handoff is not None:
             state.adopt(handoff[0])
-            state.place = handoff
+            state.place = handoff if own else None
     return state
 
 
@@ -75,6 +78,50 @@ def _dialect(call: Call) -> str:
 
 def _answered(call: Call) -> bool:
     return call.record.error is None and bool(call.choices)
+
+
+def answered(t: Trajectory) -> bool:
+    """Whether an agent's own question was answered in it."""
+    return any(c.purpose == "act" and _answered(c) for c in t.llm_calls)
+
+
+def before(store: Store, task: Task, agent: Any) -> Trajectory | None:
+    """What an agent begins with where a run is continued: of a fork, what was there before it, too."""
+    past = task._past
+    fork = past.start.fork if past is not None and past.start is not None else None
+    if past is None or fork is None:
+        return past
+    if not isinstance(agent, Agent):
+        return joined(store, past)  # their code runs again from the beginning
+    if task._fork is None and not answered(past):
+        parent = store.trajectory(fork.trajectory)
+        about = past.metadata.get("runtime")
+        task._messages = about.get("messages") if isinstance(about, dict) else None
+        task._request = request_at(parent, fork.step or 0)
+        return cut(parent, fork.step or 0)
+    return past
+
+
+def joined(store: Store, t: Trajectory) -> Trajectory:
+    """A fork with what its parents did before it."""
+    fork = t.start.fork if t.start is not None else None
+    if fork is None:
+        return t
+    parent = joined(store, cut(store.trajectory(fork.trajectory), fork.step or 0))
+    return Trajectory(t.id, [*(r for r in parent.complete_records() if not isinstance(r, End)), *t.complete_records()])
+
+
+def request_at(t: Trajectory, step: int) -> tuple[str | None, Any] | None:
+    """What the model was asked at a step, and in which dialect."""
+    calls = [c for s in main_steps(t)[step : step + 1] for c in s.llm_calls if c.purpose == "act"]
+    return (calls[0].record.dialect, calls[0].request) if calls else None
+
+
+def at_hand(agent: Any, past: Trajectory) -> Any:
+    """Who has the conversation at the end of a past: the agent, or one that it was handed over to."""
+    for action in [a for s in main_steps(past) for a in s.actions if a.ok]:
+        agent = next((a for a in getattr(agent, "handoffs", ()) if transfer(a) == action.name), agent)
+    return agent
 
 
 def _adopt_inside(state: State, step: Step, handed: dict[str, str]) -> None:

@@ -11,7 +11,8 @@ from ..api import Store
 from ..capture import scope
 from ..capture.recorder import Scope
 from ..trajectory import Trajectory
-from .past import cut
+from .agent import Agent
+from .past import cut, joined
 from .recorded import Divergence, Replies, by_call
 from .runner import Runners, task_of
 from .task import TaskConfig
@@ -56,8 +57,14 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
     if tools not in ("recorded", "live"):
         raise TypeError(f"tools is 'recorded' or 'live', not {tools!r}")
     t = (store or api.default_store()).trajectory(of) if isinstance(of, str) else of
-    task = task_of(t, agent, TaskConfig(), f"trajectory {t.id[-8:]}")
-    if t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
+    about = t.metadata.get("runtime")
+    settings = about.get("conf") if isinstance(about, dict) else None
+    conf = TaskConfig(max_steps=settings.get("max_steps") if isinstance(settings, dict) else None)
+    task = task_of(t, agent, conf, f"trajectory {t.id[-8:]}")
+    is_fork = t.start is not None and t.start.fork is not None
+    if is_fork and not isinstance(task.agent, Agent):  # code runs from its beginning
+        t = joined(store or api.default_store(), t)
+    elif t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
         first = next(iter(t.llm_calls), None)
         task._past, task._fork = cut(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None

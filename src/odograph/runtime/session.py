@@ -8,9 +8,10 @@ from typing import Any
 
 from ..api import Store
 from ..capture.recorder import Run, error_of, status_of
-from ..errors import InvalidInput, MissingExtra, RunError
+from ..errors import InvalidInput, MissingExtra, NotFound, RunError
 from ..types import Start
 from .items import Items
+from .past import before
 from .protocol import AnyAgent, Outcome, Walk
 from .response import TaskResponse, main_steps
 from .task import Task
@@ -58,6 +59,8 @@ class Session:
             about["task_name"] = task.name
         if attempt is not None:
             about["attempt"] = attempt
+        if task._messages is not None:
+            about["messages"] = task._messages
         spec = getattr(agent, "spec", None)
         about["agent"] = spec() if spec is not None else {"name": agent.name, "type": type(agent).__qualname__}
         settings = {k: getattr(conf, k) for k in ("max_steps", "timeout", "tool_timeout") if getattr(conf, k) is not None}
@@ -115,7 +118,13 @@ class Session:
 
     async def begin(self) -> None:
         """The agent at its place. Raises RunError."""
-        await self.walk.begin(self.task._past)
+        if self.walk.begun:
+            return
+        try:
+            past = before(self.store, self.task, self.agent)
+        except NotFound as error:
+            raise RunError(f"the trajectory that this is a fork of is not there: {error}") from error
+        await self.walk.begin(past)
 
     async def step(self) -> Stepped:
         """One step; after the end, the end again. Raises RunError where it could not be taken; it can be taken again."""
