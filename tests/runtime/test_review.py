@@ -264,3 +264,85 @@ def test_forks_of_functions(store: odograph.Store) -> None:
             assert len(server.requests) == asked + 5 and clean(second.recorded)
 
         asyncio.run(main())
+
+
+def test_replays_of_runs_that_went_wrong(store: odograph.Store) -> None:
+    """A step that failed and was taken again, a broken stream, a run out of time or not over: replayed as they went, no tool used."""
+    used: list[str] = []
+
+    async def slow() -> str:
+        used.append("slow")
+        await asyncio.sleep(60)
+        return ""
+
+    half = Answer(text="half an answer " * 20, drop_after=1500)
+    for bad, stream in ((Answer(status=500), False), (half, True)):
+        script = iter([asks(("add", {"a": 1, "b": 2})), bad, Answer(text="3")])
+        with LLMServer(lambda request, script=script: next(script)) as server:  # type: ignore[misc]
+            boss = agent(server, tools=[add], stream=stream)
+            task = Task(input="go", agent=boss)
+            asyncio.run(Runners.step(task, store=store))
+            with pytest.raises(odograph.RunError):
+                asyncio.run(Runners.step(task))
+            _, _, response = asyncio.run(Runners.step(task))
+        replayed = asyncio.run(odograph.replay(response.trajectory_id, boss, store=store))
+        assert replayed.same and replayed.calls == 3 and replayed.answer == "3", replayed
+    with LLMServer(by_turn(asks(("slow", {})), Answer(text="end"))) as server:
+        boss = agent(server, tools=[slow])
+        response = run(store, boss, conf={"timeout": 0.3})
+        assert response.status == "timeout"
+        assert asyncio.run(odograph.replay(response.trajectory_id, boss, store=store)).same and used == ["slow"]
+        assert run(store, boss.replace(tool_timeout=0.1)).answer == "end"
+    with LLMServer([asks(("add", {"a": 1, "b": 2}))]) as server:
+        boss = agent(server, tools=[add])
+        task = Task(input="go", agent=boss)
+        _, _, response = asyncio.run(Runners.step(task, store=store))
+        assert asyncio.run(odograph.replay(response.trajectory_id, boss, store=store)).same
+        truncated = run(store, boss, conf={"max_steps": 2})
+        assert asyncio.run(odograph.replay(truncated.trajectory_id, boss, store=store)).same
+    with LLMServer([Answer(text='{"sides": 3}')]) as server:
+        typed = run(store, agent(server, output_type=dict[str, int]))
+        assert asyncio.run(odograph.replay(typed.trajectory_id, agent(server, output_type=dict[str, int]), store=store)).same
+
+
+def test_a_function_that_asks_at_once_is_resumed(store: odograph.Store) -> None:
+    """Calls that were held back are not on record; what was answered is recorded once and not asked again."""
+    import openai
+
+    with LLMServer(lambda request: Answer(text=f"{request['messages'][0]['content']}!")) as server:
+
+        async def main() -> None:
+            client = odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0))
+
+            async def ask(text: str) -> str:
+                about = {"model": "m", "messages": [{"role": "user", "content": text}]}
+                return str((await client.chat.completions.create(**about)).choices[0].message.content)  # type: ignore[call-overload]
+
+            async def solve(question: str) -> str:
+                return await ask("".join(await asyncio.gather(*(ask(f"{question}{n}") for n in range(4)))))
+
+            for taken in range(1, 5):
+                task = Task(input="q", agent=solve)
+                for _ in range(taken):
+                    await Runners.step(task, store=store)
+                assert len(task._session.response("running").recorded.llm_calls) == taken  # type: ignore[union-attr]
+                asked = len(server.requests)
+                resumed = await Runners.finish(Runners.resume(store, task._session.run.id, agent=solve))  # type: ignore[union-attr]
+                assert resumed.answer == "q0!q1!q2!q3!!" and len(server.requests) == asked + 5 - taken
+                assert len(resumed.recorded.llm_calls) == 5 and clean(resumed.recorded)
+                await task._session.walk.close()  # type: ignore[union-attr]
+                assert len(resumed.recorded.llm_calls) == 5
+
+        asyncio.run(main())
+
+
+def test_copies_of_responses(store: odograph.Store) -> None:
+    """A response that was copied or pickled finds its trajectory."""
+    import copy
+    import pickle
+
+    with LLMServer([Answer(text="end")]) as server:
+        response = run(store, agent(server))
+    for made in (copy.copy(response), copy.deepcopy(response), pickle.loads(pickle.dumps(response))):
+        assert made.trajectory == response.trajectory and made.answer == "end"
+        made.reward(1.0)

@@ -54,7 +54,9 @@ class Replies:
     """The answers of a trajectory's calls. A request gets the answer of the first unused call that asked the same."""
 
     def __init__(self, t: Trajectory) -> None:
-        self.calls: list[Call] = [c for c in t.llm_calls if c.purpose != "judge"]
+        self.calls: list[Call] = [c for c in t.llm_calls if c.purpose != "judge" and not _abandoned(c)]
+        #: Whether it was stopped from outside: that more is asked than was recorded is no difference then.
+        self.cut_off = t.end is None or t.status in ("timeout", "cancelled")
         self.divergence: Divergence | None = None
         self._used: set[int] = set()
 
@@ -77,6 +79,8 @@ class Replies:
             if self._difference(call, asked) is None:
                 self._used.add(index)
                 return _answer(call, dialect, asked)
+        if first is None and self.cut_off:
+            raise Diverged("the recording ends here")
         self.divergence = self.divergence or self._diverged(first, asked)
         raise Diverged(str(self.divergence))
 
@@ -99,6 +103,13 @@ class Replies:
             return None
         call = self.calls[index]
         return Divergence(index, call.step, call.agent, "", None, call.request)
+
+
+def _abandoned(call: Call) -> bool:
+    """Whether nobody waited for the answer any more: what asked was stopped."""
+    error = call.record.error
+    kind = error.get("type") if isinstance(error, dict) else error
+    return isinstance(kind, str) and (kind.endswith("CancelledError") or kind == "request abandoned")
 
 
 def _comparable(call: Call, asked: Any) -> Any:
@@ -167,7 +178,7 @@ def _same_number(a: Any, b: Any) -> bool:
 def _answer(call: Call, dialect: str, asked: Any) -> tuple[int, str, bytes]:
     if call.record.events is not None and isinstance(asked, dict) and asked.get("stream"):
         events = call.events
-        return 200, "text/event-stream", _stream(dialect, events)
+        return 200, "text/event-stream", _stream(dialect, events, whole=call.record.error is None)
     body = call.response
     if isinstance(body, str) or (isinstance(body, dict) and not dialects.get(dialect).is_response(body) and "role" in body):
         message = body if isinstance(body, dict) else {"role": "assistant", "content": body}
@@ -179,13 +190,13 @@ def _answer(call: Call, dialect: str, asked: Any) -> tuple[int, str, bytes]:
     return status, "application/json", encode(body)
 
 
-def _stream(dialect: str, events: list[Any]) -> bytes:
+def _stream(dialect: str, events: list[Any], whole: bool) -> bytes:
     lines: list[bytes] = []
     for event in events:
         kind = event.get("type") if isinstance(event, dict) else None
         name = b"event: " + kind.encode() + b"\n" if isinstance(kind, str) and dialect != "openai.chat" else b""
         lines.append(name + b"data: " + encode(event) + b"\n\n")
-    if dialect == "openai.chat":
+    if dialect == "openai.chat" and whole:
         lines.append(b"data: [DONE]\n\n")
     return b"".join(lines)
 

@@ -10,12 +10,16 @@ from .. import api
 from ..api import Store
 from ..capture import scope
 from ..capture.recorder import Scope
+from ..codec import encode
+from ..errors import RunError
 from ..trajectory import Trajectory
 from .agent import Agent
 from .past import cut, joined
+from .protocol import Outcome
 from .recorded import Divergence, Replies, by_call
+from .response import TaskResponse
 from .runner import Runners, task_of
-from .task import TaskConfig
+from .task import Task, TaskConfig
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -48,6 +52,22 @@ class _Director:
         return None
 
 
+async def _to_end(task: Task, store: Store, replies: Replies) -> TaskResponse:
+    """All steps. One that fails is taken again, as it was when it was recorded."""
+    while True:
+        before = replies.used
+        try:
+            finished, _, response = await Runners.step(task, store=store)
+            if finished:
+                return response
+        except RunError as error:
+            session = task._session
+            if session is None:
+                raise
+            if replies.divergence is not None or not replies.left or replies.used == before:
+                return (await session.finish(Outcome(finished=True, status="failed", error=str(error))))[2]
+
+
 async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recorded", store: Store | None = None) -> Replay:
     """Runs an agent's code against the recorded answers of a trajectory, with no model: where it first asks something else.
 
@@ -77,9 +97,9 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
     token = scope.director.set(_Director(replies))
     try:
         with api.open("memory:") as nowhere:
-            response = await Runners.finish(task, store=nowhere)
+            response = await _to_end(task, nowhere, replies)
     finally:
         scope.director.reset(token)
     divergence = replies.divergence or replies.unfinished()
-    same = divergence is None and (t.end is None or response.answer == t.answer)
+    same = divergence is None and (replies.cut_off or encode(response.answer) == encode(t.answer))
     return Replay(same, replies.used, len(replies.calls), divergence, response.status, response.answer, t.answer, response.msg)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..dialects import Result, ToolCall
-from ..errors import InvalidInput
+from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
 from ..types import Action, Fork
 from .protocol import AnyAgent
@@ -95,7 +95,7 @@ class Task:
         self._messages: list[dict[str, Any]] | None = None
         self._store: Store | None = None
         #: The recorded results of tools: a replay uses no tool again.
-        self._results: dict[str, list[Action]] = {}
+        self._results: dict[str, list[Action]] | None = None
 
     def __repr__(self) -> str:
         return f"<Task {self.id} for {getattr(self.agent, 'name', self.agent)!r}>"
@@ -112,9 +112,13 @@ class Task:
         }  # a run does not travel to another process; what is recorded does
 
     def known(self, asked: ToolCall) -> Result | None:
-        """The recorded result of a tool, where this is a replay that uses none again."""
+        """The recorded result of a tool, where this is a replay that uses none again. Raises RunError where there is none."""
+        if self._results is None:
+            return None
         action = take(self._results, asked)
-        return result_of(action) if action is not None else None
+        if action is None:
+            raise RunError(f"no result of {asked.name!r} was recorded, and a replay does not use it")
+        return result_of(action)
 
     def runner(self) -> AnyAgent:
         """The agent, adapted where it is a function. Raises InvalidInput."""
