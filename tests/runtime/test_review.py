@@ -346,3 +346,44 @@ def test_copies_of_responses(store: odograph.Store) -> None:
     for made in (copy.copy(response), copy.deepcopy(response), pickle.loads(pickle.dumps(response))):
         assert made.trajectory == response.trajectory and made.answer == "end"
         made.reward(1.0)
+
+
+def test_replay_of_what_was_killed_two_agents_deep(store: odograph.Store) -> None:
+    """What agents had begun when the run was cancelled is not expected again: they did it anew, and that is replayed."""
+    waits = [60.0]
+
+    async def quick(n: int) -> str:
+        await asyncio.sleep(waits[0] if n else 0)
+        return f"r{n}"
+
+    def model(request: dict[str, Any]) -> Answer:
+        if turns(request):
+            return Answer(text=f"{who(request)} done")
+        below = {"boss": [("b", {"input": "1"}), ("b", {"input": "2"})], "b": [("c", {"input": "1"})]}
+        return asks(*below.get(who(request), [("quick", {"n": 1})]), ("quick", {"n": 0}))
+
+    with LLMServer(model) as server:
+        c = agent(server, name="c", system_prompt="c", tools=[quick])
+        b = agent(server, name="b", system_prompt="b", tools=[c, quick])
+        boss = agent(server, tools=[b, quick])
+
+        async def main() -> Any:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(Runners.run_task(Task(input="go", agent=boss), store=store), 1)
+            waits[0] = 0.0
+            return await Runners.finish(Runners.resume(store, next(store.trajectories()).id, agent=boss))
+
+        response = asyncio.run(main())
+        assert response.answer == "boss done" and clean(response.recorded)
+        replayed = asyncio.run(odograph.replay(response.trajectory_id, boss, store=store))
+        assert replayed.same, replayed
+
+
+def test_a_fork_has_steps_of_its_own(store: odograph.Store) -> None:
+    """`max_steps` counts a fork's own steps, whatever came before; at the end of its parent, it refers to nothing of it."""
+    with LLMServer(lambda request: asks(("add", {"a": 1, "b": turns(request)}), id=f"c{turns(request)}")) as server:
+        boss = agent(server, tools=[add], max_steps=3)
+        whole = run(store, boss)
+        for step in (2, 3):
+            forked = asyncio.run(Runners.finish(odograph.fork(whole.trajectory_id, step, agent=boss, store=store)))
+            assert (forked.status, len(forked.trajectory)) == ("truncated", 3) and clean(forked.recorded)

@@ -56,7 +56,7 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
         state.history += dialects.get(agent_dialect(state)).history([choice.message])
     else:
         state.history += dialects.get(agent_dialect(state)).said(response)
-    state.ask_for(choice.tool_calls, last.id)
+    state.ask_for(choice.tool_calls, last.id if own else None)
     _take_results(state, past, last.id, handed)
     if len(state.done) == len(state.pending):  # nothing is under way
         results, handoff = list(state.done.values()), state.handoff

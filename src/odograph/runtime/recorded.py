@@ -54,7 +54,7 @@ class Replies:
     """The answers of a trajectory's calls. A request gets the answer of the first unused call that asked the same."""
 
     def __init__(self, t: Trajectory) -> None:
-        self.calls: list[Call] = [c for c in t.llm_calls if c.purpose != "judge" and not _abandoned(c)]
+        self.calls: list[Call] = [c for c in finished(t, t.llm_calls) if c.purpose != "judge"]
         #: Whether it was stopped from outside: that more is asked than was recorded is no difference then.
         self.cut_off = t.end is None or t.status in ("timeout", "cancelled")
         self.divergence: Divergence | None = None
@@ -105,11 +105,24 @@ class Replies:
         return Divergence(index, call.step, call.agent, "", None, call.request)
 
 
-def _abandoned(call: Call) -> bool:
-    """Whether nobody waited for the answer any more: what asked was stopped."""
-    error = call.record.error
+def finished(t: Trajectory, found: Iterable[Any]) -> list[Any]:
+    """Calls or actions without those that were stopped, and without what happened inside of such: it was done again."""
+    parents = {r.id: r.parent for r in t.records}
+    stopped = {a.id for a in t.actions if _stopped(a.error) and "content" not in (a.extra or {})}
+    stopped |= {c.id for c in t.llm_calls if _stopped(c.error)}
+
+    def counts(one: Any) -> bool:
+        place: str | None = one.id
+        while place is not None and place not in stopped:
+            place = parents.get(place)
+        return place is None
+
+    return [one for one in found if counts(one)]
+
+
+def _stopped(error: Any) -> bool:
     kind = error.get("type") if isinstance(error, dict) else error
-    return isinstance(kind, str) and (kind.endswith("CancelledError") or kind == "request abandoned")
+    return isinstance(kind, str) and (kind.endswith("CancelledError") or kind in ("request abandoned", "interrupted"))
 
 
 def _comparable(call: Call, asked: Any) -> Any:

@@ -16,7 +16,7 @@ from ..trajectory import Trajectory
 from .agent import Agent
 from .past import cut, joined
 from .protocol import Outcome
-from .recorded import Divergence, Replies, by_call
+from .recorded import Divergence, Replies, by_call, finished
 from .response import TaskResponse
 from .runner import Runners, task_of
 from .task import Task, TaskConfig
@@ -89,7 +89,7 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
         task._past, task._fork = cut(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
     if tools == "recorded":
-        task._results = by_call(t.actions)
+        task._results = by_call(finished(t, t.actions))
     patient = getattr(task.agent, "max_retries", None)
     if patient:
         task.agent = task.agent.replace(max_retries=0)  # type: ignore[union-attr]

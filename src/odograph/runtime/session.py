@@ -36,7 +36,7 @@ class Session:
         self._stepwise = True
         self._stepping = False
         self._began = time.perf_counter()
-        self._before = len(main_steps(task._past)) if task._past is not None else 0
+        self._before = len(main_steps(task._past)) if self.continued and task._past is not None else 0
         if task._past is not None and task._fork is None:
             self.run = store.append(task._past.id)
             for record in task._past.complete_records():
@@ -157,7 +157,7 @@ class Session:
     @property
     def _last(self) -> int:
         """The number of the step that was just taken, as `response.reward` counts."""
-        return len(self.walk.steps) - 1 + (self._before if self.continued else 0)
+        return len(self.walk.steps) - 1 + self._before
 
     async def _within_time(self, step: Any) -> Outcome | None:
         """The step's outcome; None where the time of the whole run is up, which ends it."""
