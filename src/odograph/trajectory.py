@@ -462,6 +462,31 @@ class Trajectory(_Part):
         return cls(records[0].trajectory, records)
 
 
+def own_steps(t: Trajectory) -> list[Step]:
+    """The steps of a trajectory's own agent and of those it handed over to; not of those that did tasks for it."""
+    handed = {a.id for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
+    root = t.start.id if t.start else None
+    return [s for s in t.steps if s.record is None or s.record.parent in (root, None) or s.record.parent in handed]
+
+
+def before_step(t: Trajectory, step: int) -> Trajectory:
+    """The trajectory before its own agent's step of this number, as a fork from there has it. Raises InvalidInput."""
+    steps = own_steps(t)
+    if not 0 <= step <= len(steps):
+        raise InvalidInput(f"no step {step} of trajectory {t.id[-8:]}; there are 0 to {len(steps)}")
+    if step == len(steps):
+        return t
+    first = steps[step].record
+    if first is None:
+        raise InvalidInput(f"step {step} of trajectory {t.id[-8:]} has no record of its beginning")
+    before: list[AnyRecord] = []
+    for record in t.complete_records():
+        if record.id == first.id:
+            break
+        before.append(record)
+    return Trajectory(t.id, before)
+
+
 _LISTS: dict[str, type[Record]] = {
     "contexts": Context,
     "llm_calls": LLMCall,

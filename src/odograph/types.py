@@ -97,6 +97,8 @@ class Tokens(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     token_ids: list[int] | None = None
     #: Floats, None, or what a backend gave instead (a tagged NaN): checks look at them, reading does not.
     logprobs: list[Any] | None = None
+    #: [from this token on, the policy's version]: weights can change inside of a response.
+    versions: list[tuple[int, str | int]] = []
 
 
 class Packed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -140,6 +142,13 @@ class LLMCall(Record, frozen=True, kw_only=True, tag="llm_call"):
     duration: int | None = None
     first_token: int | None = None
     policy_version: str | int | None = None
+    #: What the logprobs describe: the distribution that was sampled (after temperature and truncation), or the raw one.
+    logprobs_of: OneOf["sampled", "raw", "unknown"] = "unknown"
+    #: Who they are: the tokenizer with its chat template, and the adapter (LoRA) that was at work.
+    tokenizer: str | None = None
+    adapter: str | None = None
+    #: Hashes of what was sent beside text (images, audio), in order.
+    inputs: list[str] = []
     prompt_token_ids: list[int] | None = None
     #: Per choice, where ids were given beside the response; else they are in the response, or nowhere.
     tokens: list[Tokens] = []

@@ -251,6 +251,7 @@ def test_tail_follows_another_process(filled: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background job ignores
     )
     assert tail.stdout
     assert tail.stderr

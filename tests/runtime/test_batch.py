@@ -98,10 +98,11 @@ def test_resume_skips_what_is_done(store: odograph.Store) -> None:
 
 
 SCRIPT = """
-import asyncio, sys
+import asyncio, signal, sys
 import odograph
 from odograph import Agent, Runners, Task
 from tests.runtime.scaffold import add
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
 url, where = sys.argv[1:]
 agent = Agent(model="m", base_url=url + "/v1", tools=[add])
 tasks = [Task(input=str(n), agent=agent, id=f"t{n}") for n in range(60)]

@@ -28,14 +28,15 @@ def call_of_lines(data: bytes) -> Call:
 
 
 class Base:
-    """What an edit starts from: the ids of one choice where they are known, else the text of a channel."""
+    """What an edit starts from: the ids of one choice where they are known, else the text of a channel; `on` says which."""
 
-    def __init__(self, call: Call, choice: int, channel: str) -> None:
+    def __init__(self, call: Call, choice: int, channel: str, on: str | None = None) -> None:
         found = next((c for c in call.choices if c.index == choice), None)
         self.units: list[int] | str | None = None
         if found is not None:
             text = found.reasoning if channel == "reasoning" else found.text
-            self.units = found.token_ids if found.token_ids is not None else text
+            ids = found.token_ids
+            self.units = ids if on == "tokens" else text if on == "text" or ids is None else ids
         self.unit = "token" if isinstance(self.units, list) else "char"
 
     @property

@@ -181,7 +181,7 @@ class Scope:
         self._tokens: list[Token[Scope | None]] = []
         #: What calls that pass a wrapped client here are for, where that is not to act.
         self.purpose: str | None = None
-        #: The last call that passed a wrapped client here.
+        #: The last call that was recorded here.
         self.last_call: CallRef | None = None
 
     @property
@@ -247,6 +247,11 @@ class Scope:
         purpose: str = "act",
         dialect: str | None = None,
         policy_version: str | int | None = None,
+        policy_versions: list[tuple[int, str | int]] | None = None,
+        logprobs_of: str | None = None,
+        tokenizer: str | None = None,
+        adapter: str | None = None,
+        inputs: list[str] | None = None,
         cost: float | None = None,
         error: Any = None,
         started: int | None = None,
@@ -258,7 +263,9 @@ class Scope:
 
         Give the request as `messages` (or `system_prompt` and `user_prompt`) with `tools` and `params`, or whole as
         `request=`; the response as text, as a message, or as the whole body. `token_ids` and `logprobs`: of the one
-        answer, or a list of lists, one per choice. Times are nanoseconds.
+        answer, or a list of lists, one per choice; `policy_versions`: [from this token on, version] where weights changed inside
+        of it; `logprobs_of`: "sampled" (after temperature and truncation) or "raw"; `tokenizer` and `adapter` name what was at
+        work, `inputs` are hashes of images and the like. Times are nanoseconds.
         """
         if request is None:
             request = {}
@@ -312,6 +319,18 @@ class Scope:
             fields["dialect"] = dialect
         if policy_version is not None:
             fields["policy_version"] = policy_version
+        if policy_versions is not None and "tokens" in fields:
+            fields["tokens"][0]["versions"] = [list(v) for v in policy_versions]
+        if logprobs_of is not None:
+            if logprobs_of not in ("sampled", "raw", "unknown"):
+                raise TypeError(f"logprobs_of is sampled, raw or unknown, not {logprobs_of!r}")
+            fields["logprobs_of"] = logprobs_of
+        if tokenizer is not None:
+            fields["tokenizer"] = tokenizer
+        if adapter is not None:
+            fields["adapter"] = adapter
+        if inputs:
+            fields["inputs"] = list(inputs)
         if cost is not None:
             fields["cost"] = cost
         if started is not None:
@@ -322,7 +341,8 @@ class Scope:
             fields["first_token"] = first_token
         if metadata is not None:
             fields["extra"] = metadata
-        return CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+        self.last_call = CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+        return self.last_call
 
     def record_call(self, fields: dict[str, Any]) -> CallRef:
         """An llm_call given as fields of its record: the door of `wrap`."""
@@ -423,12 +443,16 @@ class Scope:
         *,
         choice: int = 0,
         channel: str = "content",
+        on: str | None = None,
         base_hash: str | None = None,
         reason: str | None = None,
         author: str | None = None,
         preferred: bool = False,
     ) -> Any:
         """A change to what a call generated that the model's API never saw.
+
+        `on`: "tokens" or "text", what positions count: by default tokens where the call has their ids, else characters of the
+        channel's text ("content" or "reasoning"). `preferred`: the result is better than what was generated (for `pair`).
 
         With `result` (a list of `Kept` and `Literal` runs) it is recorded at once and its record's id comes back; without,
         an `Editor` comes back, whose words (`delete`, `insert`, `replace`, `move`, `truncate`, `rewrite`) record it.
@@ -437,7 +461,9 @@ class Scope:
         if not isinstance(call, (CallRef, Call)):
             raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
         whole = call.call if isinstance(call, CallRef) else call
-        base = Base(whole, choice, channel) if whole is not None else None
+        if on not in (None, "tokens", "text"):
+            raise TypeError(f"on is 'tokens' or 'text', not {on!r}")
+        base = Base(whole, choice, channel, on) if whole is not None else None
         about = {"choice": choice, "channel": channel, "base_hash": base_hash}
         if result is not None:
             if not all(isinstance(run, (Kept, Literal)) for run in result):

@@ -15,12 +15,11 @@ from .. import dialects
 from ..api import Store
 from ..capture.recorder import Run
 from ..errors import InvalidInput, NotFound
-from ..trajectory import Call, Step, Trajectory
-from ..types import AnyRecord, End
+from ..trajectory import Call, Step, Trajectory, before_step, own_steps
+from ..types import End
 from .agent import Agent, State, messages_of, transfer
 from .mcp import MCPServer
 from .recorded import by_call, result_of, take
-from .response import main_steps
 from .task import Task
 
 
@@ -28,7 +27,7 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
     """The conversation where the past left it: what the model was sent last, what it answered, and which results are there."""
     state = State(agent, task)
     state.begin(messages_of(past.task))
-    steps = main_steps(past)
+    steps = own_steps(past)
     if steps:
         state.observation = _observation(steps)
     own = task._fork is None and past is task._past  # not of a parent that this run leaves
@@ -98,7 +97,7 @@ def before(store: Store, task: Task, agent: Any) -> Trajectory | None:
         about = past.metadata.get("runtime")
         task._messages = about.get("messages") if isinstance(about, dict) else None
         task._request = request_at(parent, fork.step or 0)
-        return cut(parent, fork.step or 0)
+        return before_step(parent, fork.step or 0)
     return past
 
 
@@ -107,19 +106,19 @@ def joined(store: Store, t: Trajectory) -> Trajectory:
     fork = t.start.fork if t.start is not None else None
     if fork is None:
         return t
-    parent = joined(store, cut(store.trajectory(fork.trajectory), fork.step or 0))
+    parent = joined(store, before_step(store.trajectory(fork.trajectory), fork.step or 0))
     return Trajectory(t.id, [*(r for r in parent.complete_records() if not isinstance(r, End)), *t.complete_records()])
 
 
 def request_at(t: Trajectory, step: int) -> tuple[str | None, Any] | None:
     """What the model was asked at a step, and in which dialect."""
-    calls = [c for s in main_steps(t)[step : step + 1] for c in s.llm_calls if c.purpose == "act"]
+    calls = [c for s in own_steps(t)[step : step + 1] for c in s.llm_calls if c.purpose == "act"]
     return (calls[0].record.dialect, calls[0].request) if calls else None
 
 
 def at_hand(agent: Any, past: Trajectory) -> Any:
     """Who has the conversation at the end of a past: the agent, or one that it was handed over to."""
-    for action in [a for s in main_steps(past) for a in s.actions if a.ok]:
+    for action in [a for s in own_steps(past) for a in s.actions if a.ok]:
         agent = next((a for a in getattr(agent, "handoffs", ()) if transfer(a) == action.name), agent)
     return agent
 
@@ -175,24 +174,6 @@ def interrupted(past: Trajectory, run: Run) -> None:
     for id, step in open_.items():
         why = {"type": "interrupted", "message": "the process ended while it was under way; it is done again"}
         run.action(step.agent or "agent", None, ok=False, error=why, id=id)
-
-
-def cut(t: Trajectory, step: int) -> Trajectory:
-    """The trajectory before its own agent's step of this number. Raises InvalidInput."""
-    steps = main_steps(t)
-    if not 0 <= step <= len(steps):
-        raise InvalidInput(f"no step {step} of trajectory {t.id[-8:]}; there are 0 to {len(steps)}")
-    if step == len(steps):
-        return t
-    first = steps[step].record
-    if first is None:
-        raise InvalidInput(f"step {step} of trajectory {t.id[-8:]} has no record of its beginning")
-    before: list[AnyRecord] = []
-    for record in t.complete_records():
-        if record.id == first.id:
-            break
-        before.append(record)
-    return Trajectory(t.id, before)
 
 
 # --- an agent from its description ----------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from ..capture import scope
 from ..capture.recorder import Scope
 from ..codec import encode
 from ..errors import RunError
-from ..trajectory import Trajectory
+from ..trajectory import Trajectory, before_step
 from .agent import Agent
-from .past import cut, joined
+from .past import joined
 from .protocol import Outcome
 from .recorded import Divergence, Replies, by_call, finished
 from .response import TaskResponse
@@ -86,7 +86,7 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
         t = joined(store or api.default_store(), t)
     elif t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
         first = next(iter(t.llm_calls), None)
-        task._past, task._fork = cut(t, 0), t.start.fork
+        task._past, task._fork = before_step(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
     if tools == "recorded":
         task._results = by_call(finished(t, t.actions))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..api import Store, open
 from ..capture.recorder import Run, Scope
 from ..errors import InvalidInput
-from ..trajectory import Trajectory
+from ..trajectory import Trajectory, own_steps
 from .items import Items
 
 if TYPE_CHECKING:
@@ -116,15 +116,8 @@ class TaskResponse:
         places: list[Scope] = list(session.walk.steps) if session is not None else []
         if session is None or session.continued:
             found = self.recorded
-            places = [run.at(s) for s in main_steps(found)]
+            places = [run.at(s) for s in own_steps(found)]
         if not isinstance(step, int) or not -len(places) <= step < len(places):
             there = f"there are 0 to {len(places) - 1}" if places else "there are none yet"
             raise InvalidInput(f"no step {step!r} of task {self.id!r}; {there}")
         return places[step]
-
-
-def main_steps(t: Trajectory) -> list[Any]:
-    """The steps of a task's own agent and of those it handed over to; not of those that did tasks for it."""
-    handed = {a.id for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
-    root = t.start.id if t.start else None
-    return [s for s in t.steps if s.record is None or s.record.parent in (root, None) or s.record.parent in handed]

@@ -8,11 +8,11 @@ from typing import Any
 
 from ..api import Store, default_store
 from ..errors import InvalidInput
-from ..trajectory import Trajectory
+from ..trajectory import Trajectory, before_step, own_steps
 from ..types import Fork
 from . import batch
-from .past import at_hand, cut, interrupted, rebuilt, request_at
-from .response import TaskResponse, main_steps
+from .past import at_hand, interrupted, rebuilt, request_at
+from .response import TaskResponse
 from .session import Session, Stepped
 from .task import Task, TaskConfig
 
@@ -125,9 +125,9 @@ class Runners:
         where = store or default_store()
         whole = where.trajectory(of) if isinstance(of, str) else of
         here = f"trajectory {whole.id[-8:]}"
-        steps = main_steps(whole)
+        steps = own_steps(whole)
         step = max(0, len(steps) - 1) if at_step is None else at_step
-        past = cut(whole, step)
+        past = before_step(whole, step)
         task = task_of(whole, agent, conf, here)
         task.agent = at_hand(task.agent, past)
         if model is not None or changes:

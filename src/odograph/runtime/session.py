@@ -9,11 +9,12 @@ from typing import Any
 from ..api import Store
 from ..capture.recorder import Run, error_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
+from ..trajectory import own_steps
 from ..types import Start
 from .items import Items
 from .past import before
 from .protocol import AnyAgent, Outcome, Walk
-from .response import TaskResponse, main_steps
+from .response import TaskResponse
 from .task import Task
 
 #: (is_finished, observation, response), as `Runners.step` gives it.
@@ -36,7 +37,7 @@ class Session:
         self._stepwise = True
         self._stepping = False
         self._began = time.perf_counter()
-        self._before = len(main_steps(task._past)) if self.continued and task._past is not None else 0
+        self._before = len(own_steps(task._past)) if self.continued and task._past is not None else 0
         if task._past is not None and task._fork is None:
             self.run = store.append(task._past.id)
             for record in task._past.complete_records():
@@ -138,7 +139,7 @@ class Session:
         try:
             await self.begin()
             if self._taken >= self.limit:
-                return await self._cut()
+                return await self._before_step()
             outcome = await self._within_time(self.walk.step())
         finally:
             self._stepping = False
@@ -147,7 +148,7 @@ class Session:
         if outcome.finished:
             return await self.finish(outcome)
         if self._taken >= self.limit:
-            return await self._cut(outcome.observation)
+            return await self._before_step(outcome.observation)
         return False, outcome.observation, self.response("running", step=self._last)
 
     @property
@@ -175,7 +176,7 @@ class Session:
         await self.finish(Outcome(finished=True, status="timeout", error=f"the task was not done within {limit:g} s"))
         return None
 
-    async def _cut(self, observation: Any = None) -> Stepped:
+    async def _before_step(self, observation: Any = None) -> Stepped:
         why = f"no end within {self.limit} steps"
         return await self.finish(Outcome(observation=observation, finished=True, status="truncated", error=why))
 

@@ -1,0 +1,504 @@
+"""The calls of one policy in order, each prompt reconciled with what the calls and edits before it predict.
+
+Source of the idea: nobody's; the rule for `exact` and the classes of edits are in docs/edits.md. Reads a trajectory; knows no
+trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from typing import Literal as OneOf
+
+import msgspec
+
+from ..dialects import Choice
+from ..dialects.openai_chat import text_of
+from ..trajectory import Call, Trajectory
+from ..types import Edit
+from .edits import Hole, Of, Pieces, Response, applied, untouched
+from .texts import Tokenizer
+from .view import Segment, Source, Standing, View, align, extends, shared_prefix
+
+#: How a prompt stands to what was predicted. `declared`: as an edit says; `contradicted`: the edit was undone on the way.
+Kind = OneOf[
+    "start",
+    "extends",
+    "declared",
+    "contradicted",
+    "template",
+    "reasoning",
+    "retokenization",
+    "truncation",
+    "summary",
+    "rewrite",
+    "adapter",
+]
+#: The classes of edits that a policy can be given for.
+CLASSES: tuple[Kind, ...] = (
+    "declared",
+    "contradicted",
+    "template",
+    "reasoning",
+    "retokenization",
+    "truncation",
+    "summary",
+    "rewrite",
+    "adapter",
+)
+_SOURCES: dict[Kind, Source] = {
+    "template": "template",
+    "reasoning": "template",
+    "retokenization": "retokenized",
+    "summary": "summary",
+}
+
+
+class Node(msgspec.Struct):
+    """One call in its place: the view that it was sampled under, and how that came to be."""
+
+    call: Call
+    prompt: list[int]
+    #: Of each choice, by its index; those without ids are left out.
+    responses: dict[int, list[int]]
+    choices: dict[int, Choice]
+    view: View
+    kind: Kind
+    #: The choice that was continued; None: none was.
+    continued: int | None = None
+    deleted: int = 0
+    inserted: int = 0
+    #: Ids of edits that took effect before this call.
+    edits: list[str] = []
+
+    @property
+    def id(self) -> str:
+        return self.call.id
+
+    def sampled_under(self, choice: int, index: int) -> list[int]:
+        """The ids left of a token of one of its responses when it was sampled."""
+        return self.prompt + self.responses[choice][:index]
+
+
+class Chain:
+    """The lineage of one policy in a trajectory: its nodes, and the last view, with edits that no call came after."""
+
+    def __init__(self, agent: str | None, model: str | None, by: Tokenizer | None) -> None:
+        self.agent = agent
+        self.model = model
+        self.nodes: list[Node] = []
+        self.by_id: dict[str, Node] = {}
+        #: Attempts whose question was asked again, and of which nothing came.
+        self.discarded: list[Node] = []
+        #: Calls that have no place here: (call, why).
+        self.left_out: list[tuple[Call, str]] = []
+        #: Edits that could not be used: id -> why.
+        self.problems: dict[str, str] = {}
+        #: The last view as the edits after the last call leave it, and those edits.
+        self.last: View = View()
+        self.last_edits: list[str] = []
+        self._by = by
+        self._edits: dict[Of, list[Edit]] = {}
+        self._waiting: list[Edit] = []
+
+    def __repr__(self) -> str:
+        return f"<Chain {self.agent or ''} {self.model or ''}: {len(self.nodes)} calls, {len(self.last.ids)} tokens>"
+
+    def standing(self, segment: Segment, at: int, view: View, adapter: str | None, inputs: list[str]) -> Standing:
+        """Whether the tokens of a sampled segment at a position of a view are exact there."""
+        node = self.by_id.get(segment.call or "")
+        if node is None:
+            return "unknown"
+        if node.call.record.adapter != adapter or inputs[: len(node.call.record.inputs)] != node.call.record.inputs:
+            return "stale"
+        if segment.exact:
+            return "exact"
+        if at != len(node.prompt) + segment.start:
+            return "stale"
+        left = view.ids[:at]
+        own = len(node.prompt)
+        same = left[:own] == node.prompt and left[own:] == node.responses[segment.choice][: segment.start]
+        return "exact" if same else "stale"
+
+    def result(self, edit: Edit) -> list[int] | None:
+        """The ids of a response as one edit leaves it; None where they are not known."""
+        response = self._response((edit.base, edit.choice), edit.channel)
+        if response is None:
+            return None
+        made, problems = applied([edit], response, self._ids_of, self._by)
+        if problems or any(isinstance(p, Hole) for p in made):
+            return None
+        return [i for p in made if isinstance(p, Segment) for i in p.ids]
+
+    # --- building -----------------------------------------------------------------------------------------------------------
+
+    def add_edit(self, edit: Edit) -> None:
+        """An edit, in the order of the records."""
+        if edit.rejected:
+            self.problems[edit.id] = f"it was rejected: {edit.rejected}"
+        else:
+            self._waiting.append(edit)
+
+    def add_call(self, call: Call, acted: set[str]) -> None:
+        """A call, in the order of the records. `acted`: the calls of which something came: an action, a reward of its step."""
+        prompt = call.prompt_token_ids
+        choices = {c.index: c for c in call.choices}
+        responses = {i: c.token_ids for i, c in choices.items() if c.token_ids is not None}
+        if call.record.error is not None and not responses:
+            self.left_out.append((call, "a call that failed"))
+            return
+        if not prompt or not responses:
+            missing = "prompt" if responses else "response" if prompt else "prompt and response"
+            self.left_out.append((call, f"no token ids of the {missing}"))
+            return
+        node = Node(call, prompt, responses, choices, View(), "start")
+        before = self.nodes[-1] if self.nodes else None
+        if before is not None and before.prompt == prompt and before.id not in acted:
+            self.discarded.append(self.nodes.pop())
+            self._settle()
+            node.view, node.kind, node.edits = before.view, before.kind, before.edits
+            node.deleted, node.inserted = before.deleted, before.inserted
+        elif before is not None:
+            self._reconcile(node)
+        else:
+            self._settle()
+            node.view = View([Segment("prompt", list(prompt))])
+        self.nodes.append(node)
+        self.by_id[node.id] = node
+
+    def finish(self) -> None:
+        """No call comes any more: the last view, with the edits that came after the last call."""
+        if not self.nodes:
+            self._settle()
+            return
+        last = self.nodes[-1]
+        edited = next((e.choice for e in reversed(self._waiting) if e.base == last.id and e.choice in last.responses), None)
+        choice = edited if edited is not None else last.continued if last.continued is not None else min(last.responses)
+        last.continued = choice
+        pieces = self._predicted(last, choice)
+        view, used, problems = self._edited(pieces)
+        holes = [p for p in view if isinstance(p, Hole)]
+        if holes:
+            why = "it puts in text, no tokenizer says its ids, and no later prompt has them"
+            view, used, problems = pieces, [], problems | {h.edit: why for h in holes}
+        self._take(used, problems)
+        self.last = View(p for p in view if isinstance(p, Segment))
+        self.last_edits = used
+
+    def _settle(self) -> None:
+        """Edits of calls that have no place here change nothing."""
+        for edit in self._waiting:
+            self.problems[edit.id] = f"its call {edit.base} is none of this policy's with token ids, or was asked again"
+        self._waiting = []
+
+    def _predicted(self, node: Node, choice: int) -> Pieces:
+        """The view after a call, as it was generated."""
+        response = self._response((node.id, choice))
+        assert response is not None
+        segment = untouched(response)
+        segment.exact = True  # it was sampled under this very view
+        return [*node.view.segments, segment]
+
+    def _response(self, of: Of, channel: str = "content") -> Response | None:
+        node = self.by_id.get(of[0])
+        if node is None or of[1] not in node.responses:
+            return None
+        choice = node.choices[of[1]]
+        text = (choice.reasoning or "") if channel == "reasoning" else choice.text
+        return Response(of, node.responses[of[1]], text, _pieces_of(node.call, of[1]))
+
+    def _ids_of(self, call: str, choice: int) -> list[int] | None:
+        node = self.by_id.get(call)
+        return node.responses.get(choice) if node else None
+
+    def _edited(self, pieces: Pieces) -> tuple[Pieces, list[str], dict[str, str]]:
+        """A view with the edits that wait, those that took effect, and for the others why not."""
+        used: list[str] = []
+        wrong: dict[str, str] = {}
+        waiting: dict[Of, list[Edit]] = {}
+        for edit in self._waiting:
+            waiting.setdefault((edit.base, edit.choice), []).append(edit)
+        for of, edits in waiting.items():
+            channels = {e.channel for e in edits if e.unit == "char"} or {"content"}
+            response = self._response(of, channels.pop())
+            if response is None:
+                wrong |= {e.id: f"its call {e.base} has no choice {e.choice} with token ids here" for e in edits}
+                continue
+            known = self._edits.get(of, [])
+            made, problems = applied([*known, *edits], response, self._ids_of, self._by)
+            wrong |= {e.id: problems[e.id] for e in edits if e.id in problems}
+            place = [n for n, p in enumerate(pieces) if isinstance(p, Segment) and p.response == of]
+            if not place:
+                wrong |= {e.id: "the response that it changes is not in the context" for e in edits}
+                continue
+            if _same(made, pieces[place[0] : place[-1] + 1]):
+                continue
+            pieces = [*pieces[: place[0]], *_cleared(pieces, place[0], made), *_shaken(pieces[place[-1] + 1 :])]
+            used += [e.id for e in edits if e.id not in wrong]
+        return pieces, used, wrong
+
+    def _take(self, used: list[str], problems: dict[str, str]) -> None:
+        """Edits that were looked at wait no more; those that hold are known to later ones of the same response."""
+        self.problems |= problems
+        for edit in self._waiting:
+            if edit.id in used:
+                self._edits.setdefault((edit.base, edit.choice), []).append(edit)
+        self._waiting = []
+
+    def _reconcile(self, node: Node) -> None:
+        before, prompt = self.nodes[-1], node.prompt
+        best: tuple[int, int, View, list[str], dict[str, str]] | None = None
+        edited_choice = next((e.choice for e in self._waiting if e.base == before.id), None)
+        order = sorted(before.responses, key=lambda c: (c != edited_choice, c))
+        for choice in order:
+            plain = self._predicted(before, choice)
+            edited, used, wrong = self._edited(plain) if self._waiting else (plain, [], {})
+            filled = _filled(edited, prompt)
+            if filled is not None and extends(filled, prompt):
+                self._go_on(node, before, choice, filled, "declared" if used else "extends")
+                node.edits = used
+                self._take(used, wrong)
+                return
+            if used:
+                undone = View(p for p in plain if isinstance(p, Segment))
+                if extends(undone, prompt):
+                    why = "the next prompt has the response as it was generated: the edit was undone"
+                    self._go_on(node, before, choice, undone, "contradicted")
+                    self._take([], wrong | dict.fromkeys(used, why))
+                    return
+            view = View(p for p in edited if isinstance(p, Segment))
+            shared = shared_prefix(view.ids, prompt)
+            if best is None or shared > best[0]:
+                best = (shared, choice, view, used, wrong)
+        assert best is not None
+        _, choice, view, used, wrong = best
+        self._observed(node, before, choice, view, used)
+        self._take(used, wrong)
+
+    def _go_on(self, node: Node, before: Node, choice: int, view: View, kind: Kind) -> None:
+        adapter_changed = before.call.record.adapter != node.call.record.adapter
+        before.continued = choice
+        node.kind = "adapter" if adapter_changed and kind == "extends" else kind
+        node.view = view
+        node.view.add(Segment(_new_source(node.call), node.prompt[len(view.ids) :]))
+
+    def _observed(self, node: Node, before: Node, choice: int, view: View, used: list[str]) -> None:
+        """A prompt that is neither: what was changed is told from the two."""
+        new = _new_source(node.call)
+        first = align(view, node.prompt, "inserted", new)
+        if used:
+            kind: Kind = "declared"  # an edit was made, and more than the edit was changed
+        else:
+            kind = _class(before, choice, node, first.deleted, first.inserted, self._by, view)
+        found = align(view, node.prompt, _SOURCES.get(kind, "inserted"), new) if kind in _SOURCES else first
+        node.kind, node.view, node.edits = kind, found.view, used
+        node.deleted, node.inserted = found.deleted, found.inserted
+        before.continued = choice
+
+
+def _same(a: Pieces, b: Pieces) -> bool:
+    """Whether two pieces of a view are the same tokens from the same places."""
+
+    def told(pieces: Pieces) -> list[Any]:
+        out: list[Any] = []
+        for p in pieces:
+            if isinstance(p, Hole):
+                out.append(p.text)
+            elif p.source == "sampled":
+                out += [(p.call, p.choice, p.start + n) for n in range(len(p.ids))]
+            else:
+                out += p.ids
+        return out
+
+    return told(a) == told(b)
+
+
+def _cleared(pieces: Pieces, at: int, made: Pieces) -> Pieces:
+    """What an edit made of a response: what is kept at its beginning stands where it stood."""
+    held = pieces[at]
+    first = made[0] if made else None
+    if (
+        isinstance(held, Segment)
+        and isinstance(first, Segment)
+        and held.exact
+        and (first.call, first.choice, first.start) == (held.call, held.choice, held.start)
+        and first.source == "sampled"
+    ):
+        return [msgspec.structs.replace(first, exact=True, edit=None), *made[1:]]
+    return made
+
+
+def _shaken(pieces: Pieces) -> Pieces:
+    """What stands behind a change has to be looked at anew."""
+    return [msgspec.structs.replace(p, exact=None) if isinstance(p, Segment) and p.exact else p for p in pieces]
+
+
+def _filled(pieces: Pieces, prompt: list[int]) -> View | None:
+    """A predicted view whose holes the prompt fills; None where it does not fit."""
+    if not any(isinstance(p, Hole) for p in pieces):
+        return View(p for p in pieces if isinstance(p, Segment))
+    view = View()
+    for n, piece in enumerate(pieces):
+        if isinstance(piece, Segment):
+            view.add(piece)
+            continue
+        at = len(view.ids)
+        if prompt[:at] != view.ids:
+            return None
+        after = next((p for p in pieces[n + 1 :] if isinstance(p, Segment)), None)
+        if after is None or isinstance(pieces[n + 1], Hole):
+            return None  # where it ends can't be told
+        size = len(after.ids)
+        stop = next((i for i in range(at, len(prompt) - size + 1) if prompt[i : i + size] == after.ids), None)
+        if stop is None:
+            return None
+        response = after.response
+        view.add(Segment("inserted", prompt[at:stop], response=response, edit=piece.edit))
+    return view
+
+
+def _new_source(call: Call) -> Source:
+    """Where the tokens behind the last answer come from."""
+    messages = call.messages
+    return "tool" if messages and messages[-1].get("role") in ("tool", "function") else "prompt"
+
+
+def _pieces_of(call: Call, choice: int) -> list[str] | None:
+    """The text of each token, where the backend gave it with the logprobs."""
+    body = call.response
+    found = body.get("choices") if isinstance(body, dict) else None
+    for n, one in enumerate(found if isinstance(found, list) else []):
+        if isinstance(one, dict) and one.get("index", n) == choice:
+            content = (one.get("logprobs") or {}).get("content") if isinstance(one.get("logprobs"), dict) else None
+            if isinstance(content, list) and all(isinstance(c, dict) and isinstance(c.get("token"), str) for c in content):
+                return [c["token"] for c in content]
+    return None
+
+
+# --- what was changed -----------------------------------------------------------------------------------------------------
+
+
+def _class(before: Node, choice: int, node: Node, deleted: int, inserted: int, by: Tokenizer | None, view: View) -> Kind:
+    """The class of a change that nobody declared, told from the messages where there are any, else from the ids alone."""
+    sent, now = before.call.messages, node.call.messages
+    if sent and now:
+        answer = {"role": "assistant", **before.choices[choice].message}
+        old, new = [_norm(m) for m in [*sent, answer]], [_norm(m) for m in now]
+        if new[: len(old)] == old:
+            if _reasoning_gone([*sent, answer], now):
+                return "reasoning"
+            return _same_text(deleted, inserted, by, view, node.prompt)
+        return _messages_changed(old, new)
+    if by is not None and _same_text(deleted, inserted, by, view, node.prompt) == "retokenization" and inserted:
+        return "retokenization"
+    return "rewrite" if inserted else "truncation"
+
+
+def _same_text(deleted: int, inserted: int, by: Tokenizer | None, view: View, prompt: list[int]) -> Kind:
+    """The messages are the same, and yet the tokens are not: other tokens for the same text, or another template."""
+    if by is None:
+        return "retokenization" if deleted and inserted else "template"
+    shared = shared_prefix(view.ids, prompt)
+    old, new = by.decode(view.ids[shared:]), by.decode(prompt[shared:])
+    return "retokenization" if deleted and old and new.startswith(old) else "template"
+
+
+def _norm(message: dict[str, Any]) -> tuple[Any, ...]:
+    """A message as far as it counts: role, text, tool calls."""
+    calls = message.get("tool_calls")
+    asked: list[Any] = []
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            asked.append((function.get("name"), str(function.get("arguments"))))
+    content = message.get("content")
+    text = text_of(content) if isinstance(content, (str, list)) else "" if content is None else str(content)
+    return message.get("role"), text, tuple(asked), message.get("tool_call_id")
+
+
+def _reasoning_gone(old: Iterable[dict[str, Any]], new: list[dict[str, Any]]) -> bool:
+    """Whether an answer's reasoning was there and is not sent back."""
+
+    def has(message: dict[str, Any]) -> bool:
+        return bool(message.get("reasoning_content") or message.get("reasoning"))
+
+    return any(has(a) and not has(b) for a, b in zip(old, new, strict=False))
+
+
+def _messages_changed(old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) -> Kind:
+    """Messages were taken out (truncation), put in the place of others (summary), or changed (rewrite)."""
+    start = shared_prefix(old, new)  # type: ignore[arg-type]
+    rest_old, rest_new = old[start:], new[start:]
+    kept = 0  # of the old ones, how many stand at the end of what they were, in order
+    cursor = 0
+    gone: list[tuple[Any, ...]] = []
+    put: list[tuple[Any, ...]] = []
+    for message in rest_old:
+        at = next((n for n in range(cursor, len(rest_new)) if rest_new[n] == message), None)
+        if at is None:
+            gone.append(message)
+            continue
+        put += rest_new[cursor:at]
+        cursor = at + 1
+        kept += 1
+    if not kept:  # nothing of it is left to stand before: what is new begins with as many as are gone, at most
+        put = rest_new[: len(gone)] if gone else []
+    if not gone:
+        return "rewrite"
+    if not put:
+        return "truncation"
+    if len(gone) == 1 and put and put[0][0] == gone[0][0]:
+        a, b = str(gone[0][1]), str(put[0][1])
+        return "truncation" if b and b != a and (a.startswith(b) or a.endswith(b)) and put[0][2] == gone[0][2] else "rewrite"
+    pairs = list(zip(gone, put, strict=False))
+    if len(gone) == len(put) and all(a[0] == b[0] for a, b in pairs):
+        return "rewrite"
+    return "summary"
+
+
+def _acted(t: Trajectory) -> set[str]:
+    """The calls that something refers to; where a step's actions and rewards name none, the last call of the step."""
+    found: set[str] = {a.llm_call for a in t.actions if a.llm_call is not None}
+    for step in t.steps:
+        calls = [c for c in step.llm_calls if c.purpose == "act"]
+        found |= {r.target for r in step.rewards if r.target is not None}
+        named = any(a.llm_call for a in step.actions)
+        if calls and (step.rewards or step.actions) and not named:
+            found.add(calls[-1].id)
+    found |= {r.target for r in t.rewards if r.target is not None}
+    return found
+
+
+# --- trajectories -----------------------------------------------------------------------------------------------------------
+
+
+def chains(
+    t: Trajectory,
+    *,
+    agent: str | None = None,
+    model: str | None = None,
+    purpose: tuple[str, ...] = ("act",),
+    tokenizer: Tokenizer | None = None,
+) -> list[Chain]:
+    """The lineage of each policy of a trajectory: one per (agent, model). `agent` and `model` choose."""
+    found: dict[tuple[str | None, str | None], Chain] = {}
+    of_call: dict[str, Chain] = {}
+    calls = {c.id: c for c in t.llm_calls}
+    replaced = {r.supersedes for r in t.records if r.supersedes}
+    acted = _acted(t)
+    for record in t.records:
+        call = calls.get(record.id)
+        if call is not None and record.id not in replaced:
+            who = call.agent or t.agent
+            if call.purpose not in purpose or (agent is not None and who != agent) or (model is not None and call.model != model):
+                continue
+            chain = found.setdefault((who, call.model), Chain(who, call.model, tokenizer))
+            of_call[call.id] = chain
+            chain.add_call(call, acted)
+        elif isinstance(record, Edit) and record.id not in replaced:
+            known = of_call.get(record.base)
+            if known is not None:
+                known.add_edit(record)
+    for chain in found.values():
+        chain.finish()
+    return list(found.values())

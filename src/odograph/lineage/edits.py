@@ -1,0 +1,196 @@
+"""Declared edits of one response -> what stands in its place, as segments. Knows nothing of prompts and views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ..types import Edit, Kept, Literal
+from .texts import Offsets, Tokenizer, offsets_of
+from .view import Segment
+
+Of = tuple[str, int]
+#: The ids of a choice of a call; None where they are not known.
+IdsOf = Callable[[str, int], list[int] | None]
+
+
+class Hole(msgspec.Struct, frozen=True):
+    """Text that an edit put in, of which no ids are known yet: the next prompt has them."""
+
+    text: str
+    edit: str
+
+
+Pieces = list[Segment | Hole]
+
+
+class Response(msgspec.Struct, frozen=True):
+    """One response as edits find it. `text` is that of the edited channel; `pieces` the text of each token, where known."""
+
+    of: Of
+    ids: list[int]
+    text: str
+    pieces: list[str] | None = None
+
+
+class Unusable(Exception):
+    """Why an edit changes nothing."""
+
+
+def applied(edits: list[Edit], response: Response, ids_of: IdsOf, by: Tokenizer | None) -> tuple[Pieces, dict[str, str]]:
+    """What stands in place of a response after its edits, and for each edit that could not be used, why.
+
+    All edits of one response count positions of what was generated. Those that change different places go together; one that
+    overlaps an earlier one changes nothing.
+    """
+    problems: dict[str, str] = {}
+    changes: list[_Change] = []
+    whole: Pieces | None = None
+    first: str | None = None
+    for edit in edits:
+        try:
+            runs = _in_tokens(edit, response, by)
+            found = _changes(edit, runs, response, ids_of, by)
+        except Unusable as why:
+            problems[edit.id] = str(why)
+            continue
+        if found == []:  # it changes no id
+            continue
+        if found is None and (whole is not None or changes):
+            problems[edit.id] = f"it overlaps edit {first} of the same response"
+        elif found is None:
+            whole, first = _pieces(edit, runs, response, ids_of, by), edit.id
+        elif whole is not None or any(a.touches(b) for a in found for b in changes):
+            problems[edit.id] = f"it overlaps edit {first} of the same response"
+        else:
+            changes += found
+            first = first or edit.id
+    if whole is not None:
+        return whole, problems
+    out: Pieces = []
+    at = 0
+    for change in sorted(changes, key=lambda c: (c.start, c.stop)):
+        out.append(_kept(response, at, change.start))
+        out += change.pieces
+        at = change.stop
+    out.append(_kept(response, at, len(response.ids)))
+    return [p for p in out if isinstance(p, Hole) or p.ids], problems
+
+
+def untouched(response: Response) -> Segment:
+    """The response as it was generated."""
+    return _kept(response, 0, len(response.ids))
+
+
+def _kept(response: Response, start: int, stop: int) -> Segment:
+    call, choice = response.of
+    return Segment("sampled", response.ids[start:stop], call, choice, start, response.of)
+
+
+class _Change(msgspec.Struct, frozen=True):
+    """Tokens [start, stop) of a response, and what stands in their place."""
+
+    start: int
+    stop: int
+    pieces: Pieces
+
+    def touches(self, other: _Change) -> bool:
+        if self.start == self.stop or other.start == other.stop:
+            return self.start < other.stop and other.start < self.stop
+        return max(self.start, other.start) < min(self.stop, other.stop)
+
+
+def _changes(
+    edit: Edit, runs: list[Kept | Literal], response: Response, ids_of: IdsOf, by: Tokenizer | None
+) -> list[_Change] | None:
+    """An edit as changes of separate places; None where it moves or takes in what is not there in this order."""
+    out: list[_Change] = []
+    at = 0
+    new: list[Kept | Literal] = []
+    for run in [*runs, Kept(len(response.ids), len(response.ids))]:
+        own = isinstance(run, Kept) and run.call in (None, response.of[0]) and run.choice in (None, response.of[1])
+        if not isinstance(run, Kept) or not own:
+            new.append(run)
+            continue
+        if run.start < at:
+            return None
+        pieces = _pieces(edit, new, response, ids_of, by)
+        ids = [i for p in pieces for i in (p.ids if isinstance(p, Segment) else [-1])]
+        if ids != response.ids[at : run.start]:
+            out.append(_Change(at, run.start, pieces))
+        at, new = run.stop, []
+    return out
+
+
+def _pieces(edit: Edit, runs: list[Kept | Literal], response: Response, ids_of: IdsOf, by: Tokenizer | None) -> Pieces:
+    out: Pieces = []
+    for run in runs:
+        if isinstance(run, Kept):
+            call, choice = run.call or response.of[0], response.of[1] if run.choice is None else run.choice
+            ids = response.ids if (call, choice) == response.of else ids_of(call, choice)
+            if ids is None:
+                raise Unusable(f"it keeps tokens of choice {choice} of call {call}, whose ids are not recorded")
+            if not 0 <= run.start <= run.stop <= len(ids):
+                raise Unusable(f"it keeps [{run.start}, {run.stop}) of a response of {len(ids)} tokens")
+            out.append(Segment("sampled", ids[run.start : run.stop], call, choice, run.start, response.of, edit.id))
+        elif run.ids is not None:
+            out.append(Segment("inserted", list(run.ids), response=response.of, edit=edit.id))
+        elif run.text:
+            if by is not None:
+                out.append(Segment("inserted", by.encode(run.text), response=response.of, edit=edit.id))
+            else:
+                out.append(Hole(run.text, edit.id))
+    return out
+
+
+def _in_tokens(edit: Edit, response: Response, by: Tokenizer | None) -> list[Kept | Literal]:
+    """An edit's runs as runs of tokens. Of a text edit, tokens that are wholly inside of kept text stay; what is kept of others
+    is written anew, with what was put beside it."""
+    if edit.unit == "token":
+        return list(edit.result)
+    if any(isinstance(run, Kept) and (run.call is not None or run.choice is not None) for run in edit.result):
+        raise Unusable("it keeps text of another response")
+    start, offsets = _placed(response, by)
+    out: list[Kept | Literal] = [Kept(0, start)]
+    text = ""
+    for run in edit.result:
+        if isinstance(run, Literal):
+            text += run.text or (by.decode(run.ids) if by is not None and run.ids else "")
+            continue
+        inside = [
+            n for n, (a, b) in enumerate(offsets) if a >= run.start and b <= run.stop and (b > a or run.start < a < run.stop)
+        ]
+        if not inside:
+            text += response.text[run.start : run.stop]
+            continue
+        first, last = inside[0], inside[-1] + 1
+        text += response.text[run.start : offsets[first][0]]
+        if text:
+            out.append(Literal(text=text))
+        out.append(Kept(start + first, start + last))
+        text = response.text[offsets[last - 1][1] : run.stop]
+    if text:
+        out.append(Literal(text=text))
+    out.append(Kept(start + len(offsets), len(response.ids)))
+    return out
+
+
+def _placed(response: Response, by: Tokenizer | None) -> tuple[int, Offsets]:
+    """Where the text stands among the tokens (reasoning and marks may stand around it), and the offsets of those tokens in it."""
+    if response.pieces is not None and len(response.pieces) == len(response.ids):
+        whole = "".join(response.pieces)
+    elif by is not None:
+        whole = by.decode(response.ids)
+    else:
+        raise Unusable("it changes text, and no tokenizer says where its tokens stand")
+    offsets = offsets_of(response.ids, whole, by, response.pieces)
+    at = whole.find(response.text) if response.text else -1
+    if offsets is None or at < 0:
+        raise Unusable("the text that it changes is not what its tokens say")
+    end = at + len(response.text)
+    inside = [n for n, (a, b) in enumerate(offsets) if a < end and b > at]
+    if not inside:
+        raise Unusable("the text that it changes is not what its tokens say")
+    first, last = inside[0], inside[-1] + 1
+    return first, [(max(0, a - at), min(len(response.text), b - at)) for a, b in offsets[first:last]]

@@ -1,0 +1,254 @@
+"""A view: what a model's context is made of, token by token, run-length encoded; and how a prompt stands to the view before it.
+
+Knows token ids and where they came from; no trajectory, no text, no tokenizer.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from typing import Any, Literal
+
+import msgspec
+
+Source = Literal["prompt", "template", "tool", "sampled", "inserted", "retokenized", "summary"]
+#: Of a sampled token: whether what stands left of it is what it was sampled under.
+Standing = Literal["exact", "stale", "unknown"]
+
+
+class Segment(msgspec.Struct):
+    """A run of tokens of one origin. Sampled ones: tokens [start, start + len(ids)) of a choice of a call."""
+
+    source: Source
+    ids: list[int]
+    call: str | None = None
+    choice: int = 0
+    start: int = 0
+    #: The response that it stands in: what an edit put there counts too.
+    response: tuple[str, int] | None = None
+    #: The edit that put it there, or moved it.
+    edit: str | None = None
+    #: Known from how the view came to be; None: to be looked at.
+    exact: bool | None = None
+
+    def part(self, start: int, stop: int) -> Segment:
+        """Some of its tokens."""
+        if start == 0 and stop == len(self.ids):
+            return self
+        return msgspec.structs.replace(self, ids=self.ids[start:stop], start=self.start + start)
+
+
+class View:
+    """Segments, and all their ids in one list."""
+
+    __slots__ = ("ids", "segments")
+
+    def __init__(self, segments: Iterable[Segment] = ()) -> None:
+        self.segments: list[Segment] = []
+        self.ids: list[int] = []
+        for segment in segments:
+            self.add(segment)
+
+    def __repr__(self) -> str:
+        return f"<View of {len(self.ids)} tokens in {len(self.segments)} segments>"
+
+    def add(self, segment: Segment) -> None:
+        """Puts a segment at the end; neighbours of one origin become one."""
+        if not segment.ids:
+            return
+        last = self.segments[-1] if self.segments else None
+        self.ids.extend(segment.ids)
+        if last is not None and _joins(last, segment):
+            self.segments[-1] = msgspec.structs.replace(last, ids=last.ids + segment.ids)
+        else:
+            self.segments.append(segment)
+
+    def copy(self) -> View:
+        new = View()
+        new.segments, new.ids = list(self.segments), list(self.ids)
+        return new
+
+
+def _joins(a: Segment, b: Segment) -> bool:
+    if (a.source, a.response, a.edit, a.exact) != (b.source, b.response, b.edit, b.exact):
+        return False
+    if a.source == "sampled":
+        return (a.call, a.choice) == (b.call, b.choice) and b.start == a.start + len(a.ids)
+    return True
+
+
+# --- how a prompt stands to the view before it ----------------------------------------------------------------------------
+
+
+class Aligned(msgspec.Struct):
+    """A prompt as a view: what it kept of the one before, and what is new; how many tokens are gone, and put in between."""
+
+    view: View
+    #: Tokens at the beginning that both share.
+    shared: int
+    deleted: int
+    inserted: int
+
+
+def shared_prefix(a: list[int], b: list[int]) -> int:
+    """Length of the longest common prefix."""
+    most = min(len(a), len(b))
+    if a[:most] == b[:most]:
+        return most
+    low, high = 0, most
+    while high - low > 1:  # a[:low] is equal, a[:high] is not
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def extends(view: View, prompt: list[int]) -> bool:
+    """Whether a prompt begins with all of a view."""
+    size = len(view.ids)
+    return len(prompt) >= size and prompt[:size] == view.ids
+
+
+def align(view: View, prompt: list[int], source: Source, new: Source) -> Aligned:
+    """A prompt as a view that keeps, of the one before, a longest ordered part. Tokens put in between are of `source`, those
+    after the last that was kept of `new`."""
+    shared = shared_prefix(view.ids, prompt)
+    pairs = [(0, 0, shared)] if shared else []
+    pairs += [(i + shared, j + shared, n) for i, j, n in matches(view.ids[shared:], prompt[shared:])]
+    out = View()
+    cursor = kept = inserted = 0
+    pieces = _Pieces(view)
+    for i, j, count in pairs:
+        parts = list(pieces.between(i, i + count))
+        if j > cursor:
+            last = out.segments[-1].response if out.segments else None
+            within = last if last is not None and last == parts[0].response else None
+            out.add(Segment(source, prompt[cursor:j], response=within))
+            inserted += j - cursor
+        for segment in parts:
+            out.add(segment if j + count <= shared else msgspec.structs.replace(segment, exact=None))
+        kept += count
+        cursor = j + count
+    out.add(Segment(new, prompt[cursor:]))
+    return Aligned(out, shared, len(view.ids) - kept, inserted)
+
+
+class _Pieces:
+    """Parts of a view by position."""
+
+    def __init__(self, view: View) -> None:
+        self._segments = view.segments
+        self._starts: list[int] = []
+        at = 0
+        for segment in view.segments:
+            self._starts.append(at)
+            at += len(segment.ids)
+
+    def between(self, start: int, stop: int) -> Iterable[Segment]:
+        n = max(0, bisect_left(self._starts, start + 1) - 1)
+        while n < len(self._segments) and self._starts[n] < stop:
+            begin, segment = self._starts[n], self._segments[n]
+            yield segment.part(max(0, start - begin), min(len(segment.ids), stop - begin))
+            n += 1
+
+
+_GRAMS = (16, 4, 1)
+_SMALL = 1 << 18  # pairs of tokens that are compared one by one
+
+
+def matches(a: list[int], b: list[int]) -> list[tuple[int, int, int]]:
+    """(i, j, n): runs a[i:i+n] == b[j:j+n], in order in both, that cover a long common subsequence.
+
+    Patience: what occurs once in both is an anchor; between anchors again with shorter pieces. Near linear where the two are
+    mostly the same, whatever was taken out.
+    """
+    found: list[tuple[int, int, int]] = []
+    _match(a, 0, len(a), b, 0, len(b), 0, found)
+    out: list[tuple[int, int, int]] = []
+    for i, j, n in found:
+        if out and out[-1][0] + out[-1][2] == i and out[-1][1] + out[-1][2] == j:
+            out[-1] = (out[-1][0], out[-1][1], out[-1][2] + n)
+        else:
+            out.append((i, j, n))
+    return out
+
+
+def _match(a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int, level: int, out: list[tuple[int, int, int]]) -> None:
+    start = shared_prefix(a[a0:a1], b[b0:b1]) if a0 < a1 and b0 < b1 else 0
+    if start:
+        out.append((a0, b0, start))
+        a0, b0 = a0 + start, b0 + start
+    end = 0
+    if a0 < a1 and b0 < b1:
+        end = shared_prefix(a[a0:a1][::-1], b[b0:b1][::-1])
+        a1, b1 = a1 - end, b1 - end
+    if a0 < a1 and b0 < b1:
+        if (a1 - a0) * (b1 - b0) <= _SMALL:
+            for i, j, n in SequenceMatcher(None, a[a0:a1], b[b0:b1], autojunk=False).get_matching_blocks():
+                if n:
+                    out.append((a0 + i, b0 + j, n))
+        elif level < len(_GRAMS):
+            _by_anchors(a, a0, a1, b, b0, b1, level, out)
+    if end:
+        out.append((a1, b1, end))
+
+
+def _by_anchors(
+    a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int, level: int, out: list[tuple[int, int, int]]
+) -> None:
+    size = _GRAMS[level]
+    in_a, in_b = _once(a, a0, a1, size), _once(b, b0, b1, size)
+    anchors = _increasing([(i, in_b[gram]) for gram, i in in_a.items() if gram in in_b])
+    i0, j0 = a0, b0
+    for i, j in anchors:
+        if i < i0 or j < j0:  # inside of what an anchor before has grown over
+            continue
+        # an anchor grows to both sides: what is left between anchors is what differs
+        while i > i0 and j > j0 and a[i - 1] == b[j - 1]:
+            i, j = i - 1, j - 1
+        _match(a, i0, i, b, j0, j, level + 1, out)
+        n = shared_prefix(a[i:a1], b[j:b1])
+        out.append((i, j, n))
+        i0, j0 = i + n, j + n
+    _match(a, i0, a1, b, j0, b1, level + 1, out)
+
+
+def _once(ids: list[int], start: int, stop: int, size: int) -> dict[Any, int]:
+    """Pieces of `size` ids that occur once, and where."""
+    if size == 1:
+        counts = Counter(ids[start:stop])
+        return {ids[i]: i for i in range(start, stop) if counts[ids[i]] == 1}
+    raw = array("q", ids[start:stop]).tobytes()
+    width = 8 * size
+    seen: dict[Any, int] = {}
+    for i in range(stop - start - size + 1):
+        piece = raw[8 * i : 8 * i + width]
+        seen[piece] = -1 if piece in seen else start + i
+    return {piece: i for piece, i in seen.items() if i >= 0}
+
+
+def _increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """A longest subsequence that increases in both."""
+    pairs.sort()
+    tails: list[int] = []
+    ends: list[int] = []
+    before: list[int] = []
+    for n, (_, j) in enumerate(pairs):
+        at = bisect_left(tails, j)
+        before.append(ends[at - 1] if at else -1)
+        if at == len(tails):
+            tails.append(j)
+            ends.append(n)
+        else:
+            tails[at], ends[at] = j, n
+    chain: list[tuple[int, int]] = []
+    n = ends[-1] if ends else -1
+    while n >= 0:
+        chain.append(pairs[n])
+        n = before[n]
+    return chain[::-1]

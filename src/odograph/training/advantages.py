@@ -1,0 +1,94 @@
+"""Advantages of a group, by the conventions of those who use them. Numbers only; knows no trajectory.
+
+Sources: GRPO (https://arxiv.org/abs/2402.03300), Dr. GRPO (https://arxiv.org/abs/2503.20783), RLOO (https://arxiv.org/abs/2402.14740),
+GAE (https://arxiv.org/abs/1506.02438); deviations and epsilons as the trainers have them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from ..errors import InvalidInput
+
+
+class Convention(msgspec.Struct, frozen=True):
+    """How an advantage is made of a reward and its group's rewards."""
+
+    name: str
+    #: Divided by the standard deviation (with this many degrees of freedom less than rewards) plus epsilon; None: centred only.
+    ddof: int | None = None
+    epsilon: float = 0.0
+    #: Against the mean of the others, not of all.
+    leave_one_out: bool = False
+    #: A group of one: its mean counts as 0 and its deviation as 1 (else the advantage is 0).
+    alone_is_raw: bool = False
+    #: The reward itself.
+    raw: bool = False
+
+
+CONVENTIONS: dict[str, Convention] = {
+    c.name: c
+    for c in (
+        Convention("grpo", ddof=1, epsilon=1e-4),  # TRL
+        Convention("verl", ddof=1, epsilon=1e-6, alone_is_raw=True),
+        Convention("trl-async", ddof=0, epsilon=1e-8),
+        Convention("art", ddof=0, epsilon=1e-6),
+        Convention("dr_grpo"),  # tinker and prime-rl, too
+        Convention("rloo", leave_one_out=True),
+        Convention("reward", raw=True),
+    )
+}
+
+
+def convention(name: str) -> Convention:
+    """The convention of a name. Raises InvalidInput."""
+    found = CONVENTIONS.get({"tinker": "dr_grpo", "prime-rl": "dr_grpo", "trl": "grpo"}.get(name, name))
+    if found is None:
+        raise InvalidInput(f"no advantage {name!r}; there are: {', '.join(CONVENTIONS)}")
+    return found
+
+
+class GroupStatistics:
+    """The rewards of a group, one per trajectory."""
+
+    def __init__(self, rewards: Sequence[float]) -> None:
+        self.count = len(rewards)
+        self.total = math.fsum(rewards)
+        self.mean = self.total / self.count if self.count else 0.0
+        self.spread = math.fsum((r - self.mean) ** 2 for r in rewards)
+
+    @property
+    def varies(self) -> bool:
+        return self.spread > 0.0
+
+    def advantage(self, reward: float, by: Convention) -> float:
+        """The advantage of one of the group's rewards."""
+        if by.raw or (by.alone_is_raw and self.count == 1):
+            return reward if by.raw else reward / (1.0 + by.epsilon)
+        if self.count < 2:
+            return 0.0
+        if by.leave_one_out:
+            return reward - (self.total - reward) / (self.count - 1)
+        centred = reward - self.mean
+        if by.ddof is None:
+            return centred
+        return centred / (math.sqrt(self.spread / (self.count - by.ddof)) + by.epsilon)
+
+
+def gae(
+    rewards: Sequence[float], values: Sequence[float], *, discount: float = 1.0, smoothing: float = 0.95, bootstrap: float = 0.0
+) -> list[float]:
+    """Generalised advantage estimation over the trained tokens of one trajectory: `values` as long as `rewards`; `bootstrap`:
+    the value after the last, 0 where the episode ended."""
+    if len(rewards) != len(values):
+        raise InvalidInput(f"{len(rewards)} rewards and {len(values)} values; as many of both were expected")
+    out = [0.0] * len(rewards)
+    later, following = 0.0, bootstrap
+    for n in range(len(rewards) - 1, -1, -1):
+        delta = rewards[n] + discount * following - values[n]
+        later = delta + discount * smoothing * later
+        out[n], following = later, values[n]
+    return out

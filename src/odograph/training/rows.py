@@ -1,0 +1,239 @@
+"""One row: the calls that are trained in it and the view that it shows -> a sample, or the reason why there is none.
+
+What is trained is decided here, token by token; where each token went is said to the tally.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from ..codec import content_hash
+from ..errors import InvalidInput
+from ..lineage import Chain, Node, Segment, View
+from ..trajectory import Trajectory
+from ..types import Note
+from .advantages import GroupStatistics, convention
+from .plan import Plan
+from .sample import Part, Sample, Tally, compact
+
+
+class Rewards(Protocol):
+    """What a row has to know of rewards and groups."""
+
+    def total(self, t: Trajectory) -> float | None:
+        """The reward that counts."""
+        ...
+
+    def returns(self, t: Trajectory) -> list[float] | None:
+        """One return, or one from each step on."""
+        ...
+
+    def statistics(self, group: str | None) -> Sequence[GroupStatistics] | None:
+        """Of each of these returns over the group."""
+        ...
+
+
+def generated(node: Node, choice: int | None = None) -> View:
+    """The view after a call, as it was generated."""
+    chosen = choice if choice is not None else node.continued if node.continued is not None else min(node.responses)
+    view = node.view.copy()
+    view.add(Segment("sampled", node.responses[chosen], node.id, chosen, 0, (node.id, chosen), exact=True))
+    return view
+
+
+class Draft:
+    """A row before it is known whether it can be given: the calls that are trained in it, and their last view."""
+
+    def __init__(
+        self, chain: Chain, row: list[Node], view: View, words: set[str], reward: float | None, choice: int | None = None
+    ) -> None:
+        self._chain = chain
+        self._row = {node.id: node for node in row}
+        self._view = view
+        self._own_reward = reward
+        self._choice = choice
+        self._last = row[-1]
+        self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
+
+    def sample(self, by: Rewards, plan: Plan, report: Any, t: Trajectory, tally: Tally) -> Sample | None:
+        """The row; None where it can't be given, with the reason in the report."""
+        view = self._view
+        limit = plan.max_tokens
+        if limit is not None and len(view.ids) > limit:
+            self._refused(tally, "longer than max_tokens")
+            return None
+        record = self._last.call.record
+        mask = [0] * len(view.ids)
+        logprobs: list[float | None] = [None] * len(view.ids)
+        versions: list[Any] = [None] * len(view.ids)
+        weights: list[float] = []
+        parts: list[Part] = []
+        stale: list[tuple[int, Segment]] = []
+        trained: list[tuple[Segment, list[int]]] = []
+        context: list[tuple[Segment, str]] = []
+        taken: set[tuple[str, int, int]] = set()
+        authored = at = 0
+        for segment in view.segments:
+            size = len(segment.ids)
+            stop = at + size
+            node = self._row.get(segment.call or "") if segment.source == "sampled" else None
+            if node is not None and self._is_mine(segment):
+                self._put(node, segment, at, logprobs, versions)
+                standing = self._chain.standing(segment, at, view, record.adapter, record.inputs)
+                places = range(segment.start, segment.start + size)
+                indexes = [
+                    i for i in places if tally.is_open(node.id, segment.choice, i) and (node.id, segment.choice, i) not in taken
+                ]
+                take = standing == "exact" or self.policy == "imitate"
+                if self.policy == "reweight" and standing == "stale":
+                    stale.append((at, segment))
+                    take = True
+                if self.policy == "imitate":  # an edit may have kept a token twice: the second is the editor's
+                    authored += size - len(indexes)
+                if take and (len(indexes) == size or self.policy == "imitate"):
+                    taken.update((node.id, segment.choice, i) for i in indexes)
+                    mask[at:stop] = [1] * size
+                    parts.append(Part(at, stop, node.id, segment.choice, node.call.step))
+                    trained.append((segment, indexes))
+                else:
+                    context.append((segment, standing if standing != "exact" else "trained elsewhere"))
+            elif segment.response is not None and segment.response[0] in self._row and self.policy == "imitate":
+                mask[at:stop] = [1] * size
+                authored += size
+                parts.append(Part(at, stop, segment.response[0], segment.response[1], self._row[segment.response[0]].call.step))
+            at = stop
+        if not any(mask):
+            for segment, why in context:
+                tally.context(segment.call or "", segment.choice, range(segment.start, segment.start + len(segment.ids)), why)
+            self._rest(tally, "deleted")
+            tally.leave("no token to train")
+            return None
+        refusal = self._check(mask, logprobs, plan)
+        if refusal is not None:
+            self._refused(tally, refusal)
+            return None
+        if stale:
+            scores = self._scores(plan, t)
+            if scores is None:
+                self._refused(tally, "reweight without a score of the edited context")
+                return None
+            weights = [1.0] * len(mask)
+            for start, segment in stale:
+                for n in range(start, start + len(segment.ids)):
+                    recorded = logprobs[n]
+                    if recorded is None:
+                        self._refused(tally, "a trained token without a logprob")
+                        return None
+                    weights[n] = min(plan.cap, math.exp(min(50.0, scores[n] - recorded)))
+        for segment, indexes in trained:
+            tally.train(segment.call or "", segment.choice, indexes)
+        for segment, why in context:
+            tally.context(segment.call or "", segment.choice, range(segment.start, segment.start + len(segment.ids)), why)
+        self._rest(tally, "deleted")
+        report.authored += authored
+        sample = Sample(
+            token_ids=list(view.ids),
+            mask=mask,
+            logprobs=logprobs,
+            logprobs_of=record.logprobs_of,
+            versions=compact(versions),
+            reward=self._own_reward if self._own_reward is not None else by.total(t),
+            weights=compact(weights) if weights else [(len(mask), 1.0)],
+            trajectory=t.id,
+            group=t.group,
+            agent=self._chain.agent,
+            model=self._chain.model,
+            ended="truncated" if t.status == "truncated" else "terminated",
+            parts=parts,
+            policy=self.policy,
+            authored=authored,
+        )
+        if plan.advantage is not None:
+            self._advantages(sample, by, plan, t)
+            report.zero_advantage += not any(value for _, value in sample.advantages)
+        return sample
+
+    def _is_mine(self, segment: Segment) -> bool:
+        return self._choice is None or segment.choice == self._choice
+
+    def _put(self, node: Node, segment: Segment, at: int, logprobs: list[float | None], versions: list[Any]) -> None:
+        found = node.choices[segment.choice].logprobs
+        if found is not None and len(found) == len(node.responses[segment.choice]):
+            part = found[segment.start : segment.start + len(segment.ids)]
+            logprobs[at : at + len(part)] = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
+        changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == segment.choice), [])
+        for n in range(len(segment.ids)):
+            version: Any = node.call.record.policy_version
+            for start, known in changes:
+                if start <= segment.start + n:
+                    version = known
+            versions[at + n] = version
+
+    def _check(self, mask: list[int], logprobs: list[float | None], plan: Plan) -> str | None:
+        """Why the row can't be given where logprobs are needed."""
+        if not plan.logprobs:
+            return None
+        for trained, value in zip(mask, logprobs, strict=True):
+            if trained and value is None:
+                return "a trained token without a logprob"
+            if trained and (not math.isfinite(cast(float, value)) or cast(float, value) > 1e-3):
+                return "a logprob that is above 0 or no number"
+        return None
+
+    def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
+        ids = self._view.ids
+        if plan.scorer is not None:
+            scores = plan.scorer(ids)
+            if len(scores) != len(ids):
+                raise InvalidInput(f"the scorer gave {len(scores)} logprobs of {len(ids)} tokens")
+            return scores
+        wanted = content_hash(ids)
+        for record in t.records:
+            if isinstance(record, Note) and record.name == "scoring" and isinstance(record.data, dict):
+                if record.data.get("ids") == wanted:
+                    return cast(list[float], record.data.get("logprobs"))
+        return None
+
+    def _refused(self, tally: Tally, why: str) -> None:
+        tally.leave(why)
+        self._rest(tally, why)
+
+    def _rest(self, tally: Tally, why: str) -> None:
+        """What the row's calls sampled and is not in it."""
+        for node in self._row.values():
+            choice = (
+                self._choice
+                if self._choice is not None
+                else node.continued
+                if node.continued is not None
+                else min(node.responses)
+            )
+            tally.drop(node.id, choice, range(len(node.responses[choice])), why)
+
+    def _advantages(self, sample: Sample, by: Rewards, plan: Plan, t: Trajectory) -> None:
+        """One advantage for all trained tokens, or one per step. What is not trained has 0."""
+        rule = convention(cast(str, plan.advantage))
+        statistics = by.statistics(t.group)
+        returns = by.returns(t) or [0.0]
+
+        def of(value: float, n: int) -> float:
+            alone = GroupStatistics([value])
+            return (statistics[min(n, len(statistics) - 1)] if statistics else alone).advantage(value, rule)
+
+        per_token = [0.0] * len(sample.mask)
+        if plan.credit == "per-step" and self._own_reward is None:
+            number = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
+            for part in sample.parts:
+                n = number.get((sample.agent, part.step if part.step is not None else -1), len(returns) - 1)
+                per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
+        else:
+            value = of(self._own_reward if self._own_reward is not None else returns[0], 0)
+            sample.advantage = value
+            if plan.credit == "last":
+                per_token[max(i for i, m in enumerate(sample.mask) if m)] = value
+            else:
+                per_token = [value if m else 0.0 for m in sample.mask]
+        per_token = [a if m else 0.0 for a, m in zip(per_token, sample.mask, strict=True)]
+        sample.advantages = compact(per_token)

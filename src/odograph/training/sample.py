@@ -1,0 +1,181 @@
+"""What a build of samples gives: rows, pairs, and the account of every sampled token. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+
+from ..lineage import Chain
+
+#: Run-length: [(count, value), ...].
+Runs = list[tuple[int, Any]]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Tokens [start, stop) of a sample that one call generated and that are trained."""
+
+    start: int
+    stop: int
+    call: str
+    choice: int
+    step: int | None
+
+
+class Sample(msgspec.Struct, kw_only=True):
+    """One row. `token_ids`, `mask` (1: trained) and `logprobs` (None where there is none) are of one length.
+
+    `advantages`, `weights` and `versions` are run-length over all tokens, [(count, value), ...]: see `expanded`. `segment` numbers
+    the rows of a trajectory's agent. `ended`: "terminated", or "truncated" where the trajectory was cut.
+    """
+
+    token_ids: list[int]
+    mask: list[int]
+    logprobs: list[float | None]
+    logprobs_of: str = "unknown"
+    versions: Runs = []
+    reward: float | None = None
+    advantage: float | None = None
+    advantages: Runs = []
+    weights: Runs = []
+    trajectory: str = ""
+    segment: int = 0
+    group: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    ended: str = "terminated"
+    parts: list[Part] = []
+    #: What was done with edits in it.
+    policy: str = "env"
+    #: Trained tokens that no model sampled (`imitate`).
+    authored: int = 0
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens before the first that is trained."""
+        return self.mask.index(1) if 1 in self.mask else len(self.mask)
+
+    @property
+    def trained(self) -> int:
+        return sum(self.mask)
+
+
+class Pair(msgspec.Struct, kw_only=True):
+    """What was generated and what an editor preferred, after the same prompt."""
+
+    prompt_ids: list[int]
+    rejected_ids: list[int]
+    chosen_ids: list[int]
+    prompt: list[dict[str, Any]]
+    rejected: str
+    chosen: str | None
+    trajectory: str = ""
+    group: str | None = None
+    agent: str | None = None
+    call: str = ""
+
+
+def expanded(runs: Runs) -> list[Any]:
+    """A run-length list, token by token."""
+    return [value for count, value in runs for _ in range(count)]
+
+
+def compact(values: Iterable[Any]) -> Runs:
+    """A list, run-length."""
+    out: Runs = []
+    for value in values:
+        if out and out[-1][1] == value and type(out[-1][1]) is type(value):
+            out[-1] = (out[-1][0] + 1, value)
+        else:
+            out.append((1, value))
+    return out
+
+
+class Conservation(msgspec.Struct, kw_only=True):
+    """Where each sampled token went: trained once, context only, or dropped with a reason. `balanced` says that it adds up."""
+
+    trajectories: int = 0
+    rows: int = 0
+    pairs: int = 0
+    sampled: int = 0
+    trained: int = 0
+    context: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+    #: Trained tokens that no model sampled (`imitate`), apart from all others.
+    authored: int = 0
+    #: Calls that have no token ids, by what is missing: they are not in any count above.
+    calls_left_out: dict[str, int] = {}
+    #: Rows and trajectories that gave no row, by reason.
+    left_out: dict[str, int] = {}
+    #: Edits that changed nothing, and why (the first hundred).
+    edits_unused: dict[str, str] = {}
+    zero_advantage: int = 0
+    groups: int = 0
+    groups_of_one: int = 0
+    groups_without_variance: int = 0
+    groups_of_mixed_versions: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        return self.sampled == self.trained + sum(self.context.values()) + sum(self.dropped.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        return cast(dict[str, Any], msgspec.to_builtins(self)) | {"balanced": self.balanced}
+
+
+class Tally:
+    """Each sampled token of a trajectory, once: what became of it."""
+
+    def __init__(self, report: Conservation, elsewhere: dict[str, str]) -> None:
+        self._report = report
+        self._elsewhere = elsewhere
+        self._open: dict[tuple[str, int], set[int]] = {}
+
+    def take(self, chain: Chain) -> None:
+        """All that a chain's calls sampled."""
+        report = self._report
+        for node in (*chain.nodes, *chain.discarded):
+            for choice, ids in node.responses.items():
+                self._open[node.id, choice] = set(range(len(ids)))
+                report.sampled += len(ids)
+            if node.id in self._elsewhere:
+                for choice, ids in node.responses.items():
+                    self.drop(node.id, choice, range(len(ids)), self._elsewhere[node.id])
+        for _, why in chain.left_out:
+            report.calls_left_out[why] = report.calls_left_out.get(why, 0) + 1
+        for edit, why in chain.problems.items():
+            if len(report.edits_unused) < 100:
+                report.edits_unused[edit] = why
+
+    def is_open(self, call: str, choice: int, index: int) -> bool:
+        return index in self._open.get((call, choice), ())
+
+    def _close(self, call: str, choice: int, indexes: Iterable[int]) -> int:
+        left = self._open.get((call, choice), set())
+        gone = left.intersection(indexes)
+        left -= gone
+        return len(gone)
+
+    def train(self, call: str, choice: int, indexes: Iterable[int]) -> None:
+        self._report.trained += self._close(call, choice, indexes)
+
+    def context(self, call: str, choice: int, indexes: Iterable[int], why: str) -> None:
+        self._add(self._report.context, why, self._close(call, choice, indexes))
+
+    def drop(self, call: str, choice: int, indexes: Iterable[int], why: str) -> None:
+        self._add(self._report.dropped, why, self._close(call, choice, indexes))
+
+    def leave(self, why: str) -> None:
+        self._add(self._report.left_out, why, 1)
+
+    def rest(self, why: str) -> None:
+        """What nothing was said of yet."""
+        for (call, choice), left in self._open.items():
+            if left:
+                self.drop(call, choice, set(left), why)
+
+    @staticmethod
+    def _add(counts: dict[str, int], why: str, count: int) -> None:
+        if count:
+            counts[why] = counts.get(why, 0) + count

@@ -1,0 +1,311 @@
+"""Trajectories -> samples: rows of token ids with what is trained of them. Every sampled token is accounted for.
+
+Rows come from the lineage: calls whose prompts extend each other are one row; where an edit breaks that, the policy for its
+class says what happens (docs/edits.md). Knows no trainer's format.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidInput
+from ..lineage import Chain, Node, chains, tokenizer
+from ..trajectory import Trajectory, before_step
+from ..types import Reward
+from .advantages import GroupStatistics
+from .plan import Plan
+from .rows import Draft, generated
+from .sample import Conservation, Pair, Tally
+
+
+class Samples:
+    """Samples as they are asked for; `report` accounts for all tokens when they have all been."""
+
+    def __init__(
+        self,
+        trajectories: Iterable[Trajectory],
+        plan: Plan,
+        *,
+        again: Iterable[Trajectory] | None = None,
+        parent: Callable[[str], Trajectory | None] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.report = Conservation()
+        self._parent = parent
+        self._by = tokenizer(plan.tokenizer)
+        self._seen: set[str] = set()
+        self._with_forks: dict[str, dict[str, str]] = {}
+        self._groups: dict[str, list[GroupStatistics]] | None = None
+        self._trajectories = trajectories
+        if plan.advantage is not None:
+            if again is None:
+                self._trajectories = again = list(trajectories)
+            self._groups = self._look(again)
+
+    def __iter__(self) -> Iterator[Any]:
+        """`Sample`s, or with `edits="pair"` `Pair`s. Once: the report is of one pass."""
+        self.report = report = Conservation(
+            groups=self.report.groups,
+            groups_of_one=self.report.groups_of_one,
+            groups_without_variance=self.report.groups_without_variance,
+            groups_of_mixed_versions=self.report.groups_of_mixed_versions,
+        )
+        self._seen, self._with_forks = set(), {}
+        for trajectory in self._trajectories:
+            report.trajectories += 1
+            yield from self.of(trajectory)
+
+    def statistics(self, group: str | None) -> list[GroupStatistics] | None:
+        """The statistics of a group; None for what is in none."""
+        return (self._groups or {}).get(group or "")
+
+    # --- groups -------------------------------------------------------------------------------------------------------------
+
+    def _look(self, trajectories: Iterable[Trajectory]) -> dict[str, list[GroupStatistics]]:
+        """The statistics of each group: of the trajectory's reward, or with per-step credit of the returns of each step."""
+        returns: dict[str, list[list[float]]] = {}
+        versions: dict[str, set[Any]] = {}
+        for t in trajectories:
+            if t.group is None or self._unfit(t) is not None:
+                continue
+            found = self.returns(t)
+            if found is not None:
+                returns.setdefault(t.group, []).append(found)
+                versions.setdefault(t.group, set()).add(t.start.policy_version if t.start else None)
+        out: dict[str, list[GroupStatistics]] = {}
+        for group, many in returns.items():
+            longest = max(map(len, many))
+            out[group] = [GroupStatistics([r[n] for r in many if n < len(r)]) for n in range(longest)]
+            self.report.groups += 1
+            self.report.groups_of_one += len(many) == 1
+            self.report.groups_without_variance += len(many) > 1 and not any(s.varies for s in out[group])
+            self.report.groups_of_mixed_versions += len(versions[group]) > 1
+        return out
+
+    def _unfit(self, t: Trajectory) -> str | None:
+        """Why a trajectory gives no row at all."""
+        if "replay_of" in t.metadata:
+            return "a replay"
+        if not self.plan.include_failed and t.end is not None and t.end.metrics.get("status") == "error_environment":
+            return "failed through the environment"
+        return None
+
+    def total(self, t: Trajectory) -> float | None:
+        """The reward that counts: of the trajectory, with `credit` sum and last together with its steps'."""
+        name = self.plan.reward
+        if name is not None:
+            known = [r for r in t.all_rewards if r.name == name and r.target is None and r.span is None]
+            whole = [r for r in known if r.step is None] or known
+            return reward_total(msgspec.structs.replace(r, weight=1.0) for r in whole)
+        if self.plan.credit in ("trajectory", "per-step"):
+            return t.reward
+        whole_reward, steps = self._whole(t), self._steps(t)
+        if whole_reward is None and not any(r is not None for r in steps):
+            return None
+        return (whole_reward or 0.0) + math.fsum(r for r in steps if r is not None)
+
+    def _whole(self, t: Trajectory) -> float | None:
+        return reward_total(r for r in t.rewards if r.target is None and r.span is None)
+
+    def _steps(self, t: Trajectory) -> list[float | None]:
+        return [s.reward for s in t.steps]
+
+    def returns(self, t: Trajectory) -> list[float] | None:
+        """One return, or with per-step credit the discounted return from each step on; None where no reward is known."""
+        if self.plan.credit != "per-step":
+            total = self.total(t)
+            return None if total is None else [total]
+        whole, steps = self._whole(t), self._steps(t)
+        if whole is None and all(r is None for r in steps):
+            return None
+        earned = [r or 0.0 for r in steps] or [0.0]
+        earned[-1] += whole or 0.0
+        for n in range(len(earned) - 2, -1, -1):
+            earned[n] += self.plan.discount * earned[n + 1]
+        return earned
+
+    # --- trajectories -------------------------------------------------------------------------------------------------------
+
+    def of(self, t: Trajectory) -> Iterator[Any]:
+        """The rows of one trajectory."""
+        plan = self.plan
+        whole, shared = self._joined(t)
+        found = chains(whole, agent=plan.agent, model=plan.model, purpose=plan.purpose, tokenizer=self._by)
+        tally = Tally(self.report, self._with_forks.get(t.id, {}) | shared)
+        for chain in found:
+            tally.take(chain)
+        reason = self._unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
+        if not found:
+            tally.leave("no call of the policy")
+        elif not any(chain.nodes for chain in found):
+            tally.leave("no call with token ids")
+        elif reason is not None:
+            tally.leave(reason)
+            tally.rest(reason)
+        else:
+            for chain in found:
+                yield from self._rows(t, whole, chain, tally)
+        tally.rest("not in any row")
+
+    def _no_reward(self, t: Trajectory) -> str | None:
+        return "no reward" if self.returns(t) is None else None
+
+    def _joined(self, t: Trajectory) -> tuple[Trajectory, dict[str, str]]:
+        """A fork with what it shares with its parent, where the parent is not trained itself; what was trained elsewhere."""
+        self._seen.add(t.id)
+        fork = t.start.fork if t.start else None
+        if fork is None or self._parent is None or fork.trajectory in self._seen or fork.step is None:
+            return t, {}
+        parent = self._parent(fork.trajectory)
+        if parent is None:
+            return t, {}
+        try:
+            shared = before_step(parent, fork.step)
+        except InvalidInput:
+            return t, {}
+        trained = self._with_forks.setdefault(fork.trajectory, {})
+        kept = [r for r in shared.complete_records() if not isinstance(r, Reward) and r.step is not None]
+        calls = {r.id for r in kept}
+        before = {c: where for c, where in trained.items() if c in calls}
+        for call in calls:
+            trained.setdefault(call, f"trained with fork {t.id[-8:]}")
+        return Trajectory(t.id, [*kept, *t.complete_records()]), before
+
+    # --- rows ---------------------------------------------------------------------------------------------------------------
+
+    def _rows(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally) -> Iterator[Any]:
+        if self.plan.edits == "pair":
+            yield from self._pairs(t, whole, chain, tally)
+            return
+        segment = 0
+        for draft in self._drafts(whole, chain, tally):
+            sample = draft.sample(self, self.plan, self.report, t, tally)
+            if sample is not None:
+                sample.segment = segment
+                segment += 1
+                self.report.rows += 1
+                yield sample
+
+    def _drafts(self, t: Trajectory, chain: Chain, tally: Tally) -> Iterator[Draft]:
+        """The rows of a chain: which calls are trained in each, and in which view."""
+        own = _own_rewards(t)
+        words: set[str] = set()
+        row: list[Node] = []
+        for n, node in enumerate(chain.nodes):
+            before = chain.nodes[n - 1] if n else None
+            if before is not None and node.kind not in ("extends", "contradicted"):
+                word = self.plan.word(node)
+                if word == "env":
+                    yield Draft(chain, row, generated(before), words, None)
+                    row, words = [], set()
+                else:
+                    words.add(word)
+            if before is not None and row and self._over(node):
+                if self.plan.too_long == "split":
+                    yield Draft(chain, row, generated(before), words, None)
+                    row, words = [], set()
+            row.append(node)
+        if row:
+            last = chain.nodes[-1]
+            edited = bool(chain.last_edits) and self.plan.final != "env"
+            if edited:
+                words.add(self.plan.final)
+            elif self.plan.edits == "imitate":
+                words.add("imitate")
+            yield Draft(chain, row, chain.last if edited else generated(last), words, None)
+        for node in chain.discarded:
+            for choice in node.responses:
+                yield from self._apart(chain, node, choice, own, tally, "a discarded attempt")
+        for node in chain.nodes:
+            for choice in node.responses:
+                if choice != node.continued:
+                    yield from self._apart(chain, node, choice, own, tally, "a choice that was not continued")
+
+    def _over(self, node: Node) -> bool:
+        limit = self.plan.max_tokens
+        return limit is not None and len(node.prompt) + max(map(len, node.responses.values())) > limit
+
+    def _apart(
+        self, chain: Chain, node: Node, choice: int, own: dict[tuple[str, int], float], tally: Tally, why: str
+    ) -> Iterator[Draft]:
+        """A response that nothing followed: a row where it has a reward of its own, else dropped."""
+        reward = own.get((node.id, choice))
+        if reward is None:
+            tally.drop(node.id, choice, range(len(node.responses[choice])), why)
+            return
+        yield Draft(chain, [node], generated(node, choice), set(), reward, choice)
+
+    def _pairs(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally) -> Iterator[Pair]:
+        """For each response that a preferred edit changed: what was generated, and what it was made."""
+        edits = {e.base: e for e in whole.all_edits if e.preferred and e.id not in chain.problems and not e.rejected}
+        for node in chain.nodes:
+            edit = edits.get(node.id)
+            made = chain.result(edit) if edit is not None else None
+            for choice, ids in node.responses.items():
+                if edit is None or made is None or choice != edit.choice:
+                    tally.drop(node.id, choice, range(len(ids)), "not_edited")
+                    continue
+                tally.train(node.id, choice, range(len(ids)))
+                self.report.pairs += 1
+                text = node.choices[choice].text
+                chosen = self._by.decode(made) if self._by is not None else _text_result(edit, text)
+                yield Pair(
+                    prompt_ids=node.prompt,
+                    rejected_ids=ids,
+                    chosen_ids=made,
+                    prompt=node.call.messages,
+                    rejected=text,
+                    chosen=chosen,
+                    trajectory=t.id,
+                    group=t.group,
+                    agent=chain.agent,
+                    call=node.id,
+                )
+        for node in chain.discarded:
+            for choice, ids in node.responses.items():
+                tally.drop(node.id, choice, range(len(ids)), "not_edited")
+
+
+def _text_result(edit: Any, text: str) -> str | None:
+    """The edited text, where the edit says it all as text."""
+    if edit.unit != "char" or any(getattr(r, "call", None) is not None for r in edit.result):
+        return None
+    return "".join(text[r.start : r.stop] if hasattr(r, "start") else r.text or "" for r in edit.result)
+
+
+def _own_rewards(t: Trajectory) -> dict[tuple[str, int], float]:
+    """Rewards of one response alone."""
+    out: dict[tuple[str, int], float] = {}
+    for reward in t.all_rewards:
+        if reward.target is not None and isinstance(reward.value, float):
+            out[reward.target, reward.span.choice if reward.span else 0] = reward.value
+    return out
+
+
+def samples(
+    trajectories: Iterable[Trajectory],
+    *,
+    edits: str | dict[str, str] | Callable[[Node], str] = "env",
+    parent: Callable[[str], Trajectory | None] | None = None,
+    **options: Any,
+) -> Samples:
+    """Rows for training, and `.report`, which accounts for every sampled token.
+
+    `edits`: what happens where the context is not what the calls before left. "env": the edit is part of the environment, it
+    ends the row. "mask": one row in the last order, of which only what still stands exactly as it was sampled is trained.
+    "reweight": stale tokens too, weighted by `scorer=` or a stored scoring, up to `cap=`. "imitate": all responses as they stand
+    now, by cross-entropy. "pair": `Pair`s of edits that are marked as preferred. Or a mapping from classes of edits to the first
+    three, or a function of the `Node`. `advantage`: grpo, verl, trl-async, art, dr_grpo, rloo or reward, over groups. `credit`:
+    trajectory, sum, last or per-step (with `discount`). `agent`, `model` and `purpose` choose the policy. `reward` names the
+    reward that counts. `max_tokens` with `too_long` drop or split; `logprobs=True` refuses rows that lack one; `tokenizer` places
+    text edits; `include_failed=True` keeps what failed through the environment. Raises InvalidInput.
+    """
+    known = Plan.__struct_fields__
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(f"no option {unknown[0]!r}; there are: {', '.join(known)}")
+    return Samples(trajectories, Plan(edits=edits, **options), parent=parent)

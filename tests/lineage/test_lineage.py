@@ -1,0 +1,182 @@
+"""The lineage against a slow, obviously right account, on random histories; and how long it takes."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from odograph.lineage import Chain, View, chains
+from odograph.lineage.view import matches
+from odograph.training.samples import samples
+from odograph.trajectory import Trajectory
+from odograph.types import LLMCall, Start, StepStart, Tokens
+
+from .made import History, history
+
+SEEDS = st.integers(0, 1 << 40)
+
+
+def slow_standing(chain: Chain, view: View, at: int, call: str, choice: int, index: int) -> str:
+    """The rule as the design states it, token by token."""
+    node = chain.by_id[call]
+    return "exact" if view.ids[:at] == node.prompt + node.responses[choice][:index] else "stale"
+
+
+def check(chain: Chain, view: View) -> None:
+    """Every token of a view is what it says it is, and stands as the rule says."""
+    assert [i for s in view.segments for i in s.ids] == view.ids
+    at = 0
+    for segment in view.segments:
+        for n, id in enumerate(segment.ids):
+            if segment.source == "sampled":
+                assert chain.by_id[segment.call].responses[segment.choice][segment.start + n] == id
+                slow = slow_standing(chain, view, at + n, segment.call, segment.choice, segment.start + n)
+                assert chain.standing(segment, at, view, None, []) == slow
+        at += len(segment.ids)
+
+
+@given(seed=SEEDS, vocabulary=st.sampled_from([1, 2, 6, 1000]))
+@settings(max_examples=400, deadline=None)
+def test_the_rule_for_exact(seed: int, vocabulary: int) -> None:
+    """In every view of random histories a sampled token is exact if and only if the ids left of it are those that it was
+    sampled under."""
+    h = history(seed, vocabulary=vocabulary)
+    for chain in chains(h.trajectory):
+        for node in chain.nodes:
+            assert node.view.ids == node.prompt
+            check(chain, node.view)
+        check(chain, chain.last)
+
+
+@given(seed=SEEDS)
+@settings(max_examples=300, deadline=None)
+def test_declared_edits_are_followed_token_by_token(seed: int) -> None:
+    """Where every edit is declared, each token of the last view comes from where it came from by construction."""
+    h = history(seed, vocabulary=1000, undeclared=False)
+    (chain,) = chains(h.trajectory)
+    assert all(node.kind in ("start", "extends", "declared") for node in chain.nodes)
+    last = list(h.records)[-1]
+    assert last and not chain.problems
+    flat = [(s.call, s.start + n) if s.source == "sampled" else None for s in chain.last.segments for n in range(len(s.ids))]
+    wanted = [(t.call, t.index) if t.call else None for t in h.last][: len(flat)]
+    assert chain.last.ids == [t.id for t in h.last][: len(chain.last.ids)] and flat == wanted
+
+
+def account(h: History, word: str) -> None:
+    """The law of the samples: what is trained stands exactly as it was sampled, with its logprob, and once."""
+    options = {"scorer": lambda ids: [-0.5] * len(ids)} if word == "reweight" else {}
+    found = samples([h.trajectory], edits=word, **options)
+    seen: set[tuple[str, int]] = set()
+    total = 0
+    for row in found:
+        if word == "pair":
+            continue
+        assert len(row.token_ids) == len(row.mask) == len(row.logprobs) == sum(c for c, _ in row.weights)
+        for part in row.parts:
+            ids = row.token_ids[part.start : part.stop]
+            assert all(row.mask[part.start : part.stop])
+            if word == "imitate":
+                continue
+            response = h.responses[part.call]
+            starts = [n for n in range(len(response)) if [t.id for t in response[n : n + len(ids)]] == ids]
+            start = next(
+                n for n in starts if [-(k + 1) / 16 for k in range(n, n + len(ids))] == row.logprobs[part.start : part.stop]
+            )
+            for n in range(len(ids)):
+                assert (part.call, start + n) not in seen, "trained twice"
+                seen.add((part.call, start + n))
+                if word != "reweight":
+                    assert tuple(row.token_ids[: part.start + n]) == response[start + n].under, "trained off its context"
+        total += sum(row.mask) - row.authored
+    report = found.report
+    assert report.balanced and report.sampled == sum(map(len, h.responses.values()))
+    if word != "pair":
+        assert report.trained == total
+    if word == "env":
+        assert report.trained == report.sampled, (report.context, report.dropped)
+
+
+@pytest.mark.parametrize("word", ["env", "mask", "reweight", "imitate", "pair"])
+@given(seed=SEEDS, vocabulary=st.sampled_from([2, 6, 1000]))
+@settings(max_examples=150, deadline=None)
+def test_every_sampled_token_is_accounted_for(word: str, seed: int, vocabulary: int) -> None:
+    """Under each policy, over random histories: trained, context or dropped with a reason, each exactly once."""
+    account(history(seed, vocabulary=vocabulary), word)
+
+
+@given(seed=SEEDS, words=st.lists(st.sampled_from(["env", "mask"]), min_size=7, max_size=7))
+@settings(max_examples=150, deadline=None)
+def test_policies_by_class_of_edit(seed: int, words: list[str]) -> None:
+    """A mapping from classes to policies, or a function, keeps the account too."""
+    h = history(seed, vocabulary=6)
+    names = ["declared", "template", "reasoning", "retokenization", "truncation", "summary", "rewrite"]
+    for edits in (dict(zip(names, words, strict=True)), lambda node: words[len(node.prompt) % 7]):
+        found = samples([h.trajectory], edits=edits)
+        for row in found:
+            for part in row.parts:
+                under = {t.under for t in h.responses[part.call]}
+                assert all(tuple(row.token_ids[:n]) in under for n in range(part.start, part.stop))
+        assert found.report.balanced
+
+
+@given(st.lists(st.integers(0, 3), max_size=60), st.lists(st.integers(0, 3), max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_runs_that_match(a: list[int], b: list[int]) -> None:
+    """Matched runs are equal, in order in both, and never overlap."""
+    i0 = j0 = 0
+    for i, j, n in matches(a, b):
+        assert n > 0 and i >= i0 and j >= j0 and a[i : i + n] == b[j : j + n]
+        i0, j0 = i + n, j + n
+
+
+def test_long_lists_are_matched_in_near_linear_time() -> None:
+    """A context of 100,000 tokens of which the first half is gone, and some are changed: all else is found, in a second."""
+    chance = random.Random(1)
+    a = [chance.randrange(50_000) for _ in range(100_000)]
+    b = a[50_000:]
+    for n in range(0, len(b), 5000):
+        b[n] = -1
+    began = time.perf_counter()
+    kept = sum(n for _, _, n in matches(a, b))
+    assert kept == 50_000 - 10 and time.perf_counter() - began < 5
+
+
+def long(calls: int, tokens: int) -> Trajectory:
+    chance = random.Random(7)
+    records: list = [Start(id="s", trajectory="t", seq=1, time=1, agent="a", model="m")]
+    context = [chance.randrange(50_000) for _ in range(1000)]
+    each = (tokens - 1000) // calls
+    for n in range(calls):
+        answer = [chance.randrange(50_000) for _ in range(each // 2)]
+        about = {"trajectory": "t", "step": n, "parent": "s"}
+        records.append(StepStart(id=f"p{n}", seq=2 * n + 2, time=2 * n + 2, **about))
+        given_tokens = [Tokens(token_ids=answer, logprobs=[-0.5] * len(answer))]
+        records.append(
+            LLMCall(
+                id=f"c{n}",
+                seq=2 * n + 3,
+                time=2 * n + 3,
+                prompt_token_ids=list(context),
+                tokens=given_tokens,
+                response="x",
+                **about,
+            )
+        )
+        context = context + answer + [chance.randrange(50_000) for _ in range(each - len(answer))]
+    return Trajectory("t", records)
+
+
+def test_a_long_trajectory_is_assembled_in_under_a_second() -> None:
+    """200 calls with 100,000 tokens of context; the best of three, which a busy machine does not spoil."""
+    t = long(200, 100_000)
+    spent = []
+    for _ in range(3):
+        began = time.perf_counter()
+        (row,) = samples([t], edits="mask")
+        spent.append(time.perf_counter() - began)
+    assert len(row.token_ids) > 99_000 and sum(row.mask) == 200 * 247
+    assert min(spent) < 1.0, spent
