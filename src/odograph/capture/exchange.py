@@ -6,11 +6,13 @@ Nothing here changes what passes, and nothing raises into the agent.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import importlib
 import os
 import time
 import weakref
+from collections.abc import Iterator
 from contextvars import Context, ContextVar
 from typing import Any, NamedTuple
 
@@ -112,6 +114,14 @@ class Exchange:
             return
         if over:
             self.finish()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While it is held back; what is given up meanwhile was never asked, and is not recorded. The time does not count."""
+        recorded, self._recorded = self._recorded, True
+        yield
+        self._recorded = recorded
+        self.started, self._clock = time.time_ns(), time.perf_counter_ns()
 
     def finish(self, error: Any = None) -> None:
         """Records the call, once. Never raises into the agent."""

@@ -204,7 +204,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                     known = directed.reply(exchange.dialect, exchange.sent)
                     if known is not None:
                         return tee(answer(known), exchange, Body)
-                    directed.admit_sync(exchange.within)
+                    with exchange.waiting():
+                        directed.admit_sync(exchange.within)
                 response = self._transport.handle_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, response.read())
@@ -240,7 +241,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                     known = directed.reply(exchange.dialect, exchange.sent)
                     if known is not None:
                         return tee(answer(known), exchange, AsyncBody)
-                    await directed.admit(exchange.within)
+                    with exchange.waiting():
+                        await directed.admit(exchange.within)
                 response = await self._transport.handle_async_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, await response.aread())

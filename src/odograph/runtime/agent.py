@@ -104,8 +104,19 @@ class Agent:
         self.__dict__.update(state)
         self._functions = [function_tool(t) for t in self.tools if not isinstance(t, (MCPServer, AnyAgent))]
 
-    def spec(self) -> dict[str, Any]:
-        """What is recorded of it with each run: enough to rebuild it where its functions can be imported; no secrets."""
+    def spec(self, within: tuple[Agent, ...] = ()) -> dict[str, Any]:
+        """What is recorded of it with each run: enough to rebuild it where its functions can be imported; no secrets.
+
+        An agent that it is itself reached from (`within`) is there by its name.
+        """
+        within = (*within, self)
+
+        def of(agent: Any) -> dict[str, Any]:
+            if isinstance(agent, Agent):
+                return {"name": agent.name} if agent in within else agent.spec(within)
+            spec = getattr(agent, "spec", None)
+            return spec() if spec is not None else {"name": agent.name}
+
         names = ("name", "model", "base_url", "system_prompt", "description", "dialect", "params", "stream", "tokens")
         found = {n: v for n in names if (v := getattr(self, n))}
         for name, default in (("max_steps", 100), ("timeout", 600.0), ("tool_timeout", 300.0), ("max_tool_output", 200_000)):
@@ -118,16 +129,13 @@ class Agent:
             if isinstance(tool, MCPServer):
                 tools.append({"mcp": tool.spec()})
             elif isinstance(tool, AnyAgent):
-                spec = getattr(tool, "spec", None)
-                tools.append({"agent": spec() if spec is not None else {"name": tool.name}})
+                tools.append({"agent": of(tool)})
             else:
                 tools.append({"function": _path(tool)})
         if tools:
             found["tools"] = tools
         if self.handoffs:
-            found["handoffs"] = [
-                a.spec() if isinstance(a, Agent) and self not in a.handoffs else {"name": a.name} for a in self.handoffs
-            ]
+            found["handoffs"] = [of(a) for a in self.handoffs]
         return found
 
     def replace(self, **changes: Any) -> Agent:
@@ -248,8 +256,9 @@ class Agent:
         try:
             arguments = arguments_of(asked.arguments)
         except InvalidInput as error:
-            step.action(asked.name, asked.arguments, error=error, **about)
-            return self._result(asked, f"error: {error}", ok=False)
+            result = self._result(asked, f"error: {error}", ok=False)
+            step.action(asked.name, asked.arguments, error=error, metadata={"content": result.content}, **about)
+            return result
         with step.acting(asked.name, arguments, **about) as action:
             action.purpose = "tool"
             known = state.known(asked)
@@ -261,7 +270,8 @@ class Agent:
             else:
                 text = await self._call(state, asked, arguments, action)
             result = self._result(asked, text, ok=action.ok is not False)
-            if action.ok is False or result.content != seen(action.result):
+            plain = action.result if isinstance(action.result, str) else encode(action.result).decode()
+            if action.ok is False or action.result is None or result.content != plain:
                 action.metadata = {"content": result.content}  # what the model sees, where that is not the result itself
         return result
 
@@ -281,6 +291,12 @@ class Agent:
         except (ToolError, InvalidInput, RunError) as error:
             action.error = error
             return f"error: {error}"
+        except (asyncio.CancelledError, SystemExit) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            action.error = error  # it came from within the tool
+            return f"error: {type(error).__name__}: {_message(error)}"
         except Exception as error:
             if isinstance(error, TimeoutError) and timer.expired():
                 action.error = TimeoutError(f"no answer within {limit:g} s")
@@ -292,8 +308,10 @@ class Agent:
 
     async def _delegate(self, state: State, agent: AnyAgent, arguments: dict[str, Any], action: Acting) -> tuple[Any, str]:
         """Another agent does a task of its own, inside of the action."""
+        if "input" not in arguments:
+            raise ToolError("parameter 'input' is missing")
         task = copy.copy(state.task)
-        task.input, task.agent, task._session = arguments.get("input"), agent, None
+        task.input, task.agent, task._session = arguments["input"], agent, None
         task.conf = msgspec.structs.replace(task.conf, on_text=None)
         limit = getattr(agent, "max_steps", None) or 100
         walk = Walk(agent, task, action.sub_agent(agent.name))
@@ -311,6 +329,7 @@ class Agent:
         return outcome.answer, seen(outcome.answer)
 
     def _result(self, asked: ToolCall, text: str, ok: bool = True) -> Result:
+        text = seen(text)
         if len(text) > self.max_tool_output:
             half = self.max_tool_output // 2
             text = f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
@@ -339,9 +358,11 @@ class State:
         self._connections: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, messages: list[dict[str, Any]]) -> None:
-        """Starts the conversation with chat-shaped messages; those of the system go before all others."""
-        systems = [self.agent.system_prompt] if self.agent.system_prompt else []
+    def begin(self, messages: list[dict[str, Any]], *, sent: bool = False) -> None:
+        """Starts the conversation with chat-shaped messages; those of the system go before all others. `sent`: they are all
+        that the model is sent, the system prompt too where they have one."""
+        has_own = sent and bool(messages) and messages[0].get("role") in ("system", "developer")
+        systems = [self.agent.system_prompt] if self.agent.system_prompt and not has_own else []
         while messages and messages[0].get("role") in ("system", "developer"):
             systems.append(seen(messages[0].get("content")))
             messages = messages[1:]
@@ -399,7 +420,7 @@ def messages_of(given: Any) -> list[dict[str, Any]]:
         return list(given)
     if isinstance(given, list) and given and all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in given):
         return [{"role": "user", "content": given}]  # parts: text, images
-    return [{"role": "user", "content": given if isinstance(given, str) else encode(given).decode()}]
+    return [{"role": "user", "content": seen(given)}]
 
 
 def _agent_tool(agent: AnyAgent) -> UsableTool:

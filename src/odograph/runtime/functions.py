@@ -20,7 +20,7 @@ from ..errors import RunError
 from ..trajectory import Trajectory
 from .protocol import Outcome
 from .recorded import Replies
-from .tools import in_thread
+from .tools import ToolError, in_thread
 
 if TYPE_CHECKING:
     from .task import Task
@@ -92,6 +92,8 @@ class Running:
         self._change = asyncio.Event()
         self._replies: Replies | None = None
         self._outer = scope.director.get()
+        #: Recorded answers that the function was given and has not read to their end.
+        self._reading = 0
 
     # --- what a runner asks -------------------------------------------------------------------------------------------------
 
@@ -100,7 +102,7 @@ class Running:
         self._replies = replies
         self._inside.recorder.silent = True
         self._start()
-        await self._until(lambda: bool(self._held))
+        await self._until(lambda: bool(self._held) and not self._reading)
         self._loud()
         if replies.divergence is not None:
             raise RunError(f"the function does not do what it did before: {replies.divergence}")
@@ -147,7 +149,10 @@ class Running:
     async def _work(self) -> Any:
         fn = self._fn
         if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
-            return await fn(self._input)
+            try:
+                return await fn(self._input)
+            except SystemExit as error:  # it ends the function, as in a thread
+                raise ToolError(f"SystemExit: {error}") from error
         result = await in_thread(lambda: fn(self._input))
         return await result if inspect.isawaitable(result) else result
 
@@ -159,7 +164,10 @@ class Running:
 
     def changed(self) -> None:
         """A call was recorded, perhaps in another thread."""
-        if self._replies is not None and not self._replies.left:  # it was the last that had been recorded before
+        self._reading = max(0, self._reading - 1)
+        if (
+            self._replies is not None and not self._replies.left and not self._reading
+        ):  # it was the last that had been recorded before
             self._loud()
         if threading.get_ident() == self._thread:
             self._change.set()
@@ -175,9 +183,12 @@ class Running:
         if self._replies is None:
             return None
         if not self._replies.left:
-            self._loud()
+            if not self._reading:
+                self._loud()
             return None
-        return self._replies.reply(dialect, sent)
+        known = self._replies.reply(dialect, sent)
+        self._reading += scope.current() is self._inside
+        return known
 
     async def admit(self, within: Scope | None) -> None:
         """Waits for the step in which the model may be asked. Calls inside of an action or of another agent don't wait."""

@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..api import Store
 from ..capture.recorder import Run
-from ..dialects import Result
 from ..errors import InvalidInput, NotFound
-from ..trajectory import Call, Step, Trajectory, own_steps
-from ..types import Action
+from ..trajectory import Call, Step, Trajectory, before_step, own_steps
+from ..types import End
 from .agent import Agent, State, messages_of, transfer
 from .mcp import MCPServer
+from .recorded import by_call, result_of, take
 from .task import Task
-from .tools import seen
 
 
 def continued(agent: Agent, task: Task, past: Trajectory) -> State:
@@ -30,16 +30,18 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
     steps = own_steps(past)
     if steps:
         state.observation = _observation(steps)
-    if task._messages is not None:
-        state.begin(task._messages)
+    own = task._fork is None and past is task._past  # not of a parent that this run leaves
+    if task._messages is not None and not (own and answered(past)):
+        state.begin(task._messages, sent=True)
         return state
-    if task._request is not None:
+    if task._request is not None and not (own and answered(past)):
         _take_request(state, *task._request)
         return state
     handed = {a.id: a.name for s in steps for a in s.actions if a.ok and a.name.startswith("transfer_to_")}
     last: Call | None = None
     for step in steps:
-        _adopt_inside(state, step, handed)
+        if own:
+            _adopt_inside(state, step, handed)
         last = next((c for c in reversed(step.llm_calls) if c.purpose == "act" and _answered(c)), last)
     if last is None:
         return state
@@ -53,7 +55,7 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
         state.history += dialects.get(agent_dialect(state)).history([choice.message])
     else:
         state.history += dialects.get(agent_dialect(state)).said(response)
-    state.ask_for(choice.tool_calls, last.id)
+    state.ask_for(choice.tool_calls, last.id if own else None)
     _take_results(state, past, last.id, handed)
     if len(state.done) == len(state.pending):  # nothing is under way
         results, handoff = list(state.done.values()), state.handoff
@@ -61,7 +63,7 @@ def continued(agent: Agent, task: Task, past: Trajectory) -> State:
         state.settle()
         if handoff is not None:
             state.adopt(handoff[0])
-            state.place = handoff
+            state.place = handoff if own else None
     return state
 
 
@@ -75,6 +77,50 @@ def _dialect(call: Call) -> str:
 
 def _answered(call: Call) -> bool:
     return call.record.error is None and bool(call.choices)
+
+
+def answered(t: Trajectory) -> bool:
+    """Whether an agent's own question was answered in it."""
+    return any(c.purpose == "act" and _answered(c) for c in t.llm_calls)
+
+
+def before(store: Store, task: Task, agent: Any) -> Trajectory | None:
+    """What an agent begins with where a run is continued: of a fork, what was there before it, too."""
+    past = task._past
+    fork = past.start.fork if past is not None and past.start is not None else None
+    if past is None or fork is None:
+        return past
+    if not isinstance(agent, Agent):
+        return joined(store, past)  # their code runs again from the beginning
+    if task._fork is None and not answered(past):
+        parent = store.trajectory(fork.trajectory)
+        about = past.metadata.get("runtime")
+        task._messages = about.get("messages") if isinstance(about, dict) else None
+        task._request = request_at(parent, fork.step or 0)
+        return before_step(parent, fork.step or 0)
+    return past
+
+
+def joined(store: Store, t: Trajectory) -> Trajectory:
+    """A fork with what its parents did before it."""
+    fork = t.start.fork if t.start is not None else None
+    if fork is None:
+        return t
+    parent = joined(store, before_step(store.trajectory(fork.trajectory), fork.step or 0))
+    return Trajectory(t.id, [*(r for r in parent.complete_records() if not isinstance(r, End)), *t.complete_records()])
+
+
+def request_at(t: Trajectory, step: int) -> tuple[str | None, Any] | None:
+    """What the model was asked at a step, and in which dialect."""
+    calls = [c for s in own_steps(t)[step : step + 1] for c in s.llm_calls if c.purpose == "act"]
+    return (calls[0].record.dialect, calls[0].request) if calls else None
+
+
+def at_hand(agent: Any, past: Trajectory) -> Any:
+    """Who has the conversation at the end of a past: the agent, or one that it was handed over to."""
+    for action in [a for s in own_steps(past) for a in s.actions if a.ok]:
+        agent = next((a for a in getattr(agent, "handoffs", ()) if transfer(a) == action.name), agent)
+    return agent
 
 
 def _adopt_inside(state: State, step: Step, handed: dict[str, str]) -> None:
@@ -99,26 +145,15 @@ def _take_request(state: State, dialect: str | None, request: Any) -> None:
 
 
 def _take_results(state: State, past: Trajectory, call: str, handed: dict[str, str]) -> None:
-    found: dict[str | None, list[Action]] = {}
-    for action in past.actions:
-        if action.llm_call == call:
-            found.setdefault(action.tool_call_id, []).append(action)
+    found = by_call(a for a in past.actions if a.llm_call == call)
     for index, asked in enumerate(state.pending):
-        held = found.get(asked.id)
-        if not held:
+        action = take(found, asked)
+        if action is None:
             continue
-        action = held.pop(0)
         state.done[index] = msgspec.structs.replace(result_of(action), name=asked.name)
         target = next((a for a in state.agent.handoffs if transfer(a) == action.name), None)
         if action.id in handed and target is not None:
             state.handoff = (target, action.id)
-
-
-def result_of(action: Action) -> Result:
-    """What the model was told of an action."""
-    told = (action.extra or {}).get("content")
-    text = told if isinstance(told, str) else seen(action.result) if action.result is not None else ""
-    return Result(tool_call_id=action.tool_call_id, name=action.name, content=text, ok=action.ok is not False)
 
 
 def _observation(steps: list[Step]) -> Any:
@@ -144,20 +179,25 @@ def interrupted(past: Trajectory, run: Run) -> None:
 # --- an agent from its description ----------------------------------------------------------------------------------------
 
 
-def rebuilt(spec: Any, where: str) -> Agent:
+def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Agent:
     """The agent that was recorded with a run. Raises InvalidInput or NotFound where it can't be had again."""
+    if isinstance(spec, dict) and spec.keys() == {"name"} and spec["name"] in (within or {}):
+        return (within or {})[spec["name"]]  # they can reach each other
     if not isinstance(spec, dict) or "model" not in spec:
         raise InvalidInput(f"{where} does not say enough of its agent to run it again; give agent=")
+    agent = Agent(**{k: v for k, v in spec.items() if k not in ("tools", "handoffs")})
+    within = {**(within or {}), agent.name: agent}
     tools: list[Any] = []
     for one in spec.get("tools", []):
         if "mcp" in one:
             tools.append(MCPServer(**one["mcp"]))
         elif "agent" in one:
-            tools.append(rebuilt(one["agent"], where))
+            tools.append(rebuilt(one["agent"], where, within))
         else:
             tools.append(_function(one.get("function"), where))
-    settings = {k: v for k, v in spec.items() if k not in ("tools", "handoffs")}
-    return Agent(**settings, tools=tools, handoffs=[rebuilt(a, where) for a in spec.get("handoffs", [])])
+    handoffs = [rebuilt(a, where, within) for a in spec.get("handoffs", [])]
+    agent.__setstate__({"tools": tools, "handoffs": handoffs})
+    return agent
 
 
 def _function(path: Any, where: str) -> Any:

@@ -60,18 +60,18 @@ class Walk:
         #: The steps that were taken here, in order, for rewards.
         self.steps: list[Step] = []
         self._state: Any = None
-        self._begun = False
+        self.begun = False
 
     async def begin(self, past: Trajectory | None = None) -> None:
         """Raises RunError where the agent can't begin: a tool server that is not there, say."""
-        if not self._begun:
+        if not self.begun:
             try:
                 self._state = await self.agent.begin(self.task, self.scope, past)
             except (RunError, MissingExtra):
                 raise
             except Exception as error:
                 raise RunError(f"agent {self.agent.name!r} can't begin: {_said(error)}") from error
-            self._begun = True
+            self.begun = True
             self.observation = getattr(self._state, "observation", self.observation)
             self._go(getattr(self._state, "place", None))
 
@@ -101,7 +101,7 @@ class Walk:
 
     async def close(self) -> None:
         """What the state holds open is closed."""
-        state, self._state, self._begun = self._state, None, False
+        state, self._state, self.begun = self._state, None, False
         close = getattr(state, "aclose", None)
         if close is not None:
             await close()

@@ -5,13 +5,19 @@ Reads a trajectory; runs nothing and sends nothing.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from .. import dialects
 from ..codec import encode, loads_or_raw
+from ..dialects import Result, ToolCall
+from ..errors import InvalidInput
 from ..trajectory import Call, Trajectory
+from ..types import Action
+from .tools import arguments_of, seen
 
 #: What `wrap(tokens=True)` adds to a request.
 _ADDED = ("return_token_ids", "logprobs", "return_prompt_token_ids", "return_meta_info")
@@ -48,7 +54,9 @@ class Replies:
     """The answers of a trajectory's calls. A request gets the answer of the first unused call that asked the same."""
 
     def __init__(self, t: Trajectory) -> None:
-        self.calls: list[Call] = [c for c in t.llm_calls if c.purpose != "judge"]
+        self.calls: list[Call] = [c for c in finished(t, t.llm_calls) if c.purpose != "judge"]
+        #: Whether it was stopped from outside: that more is asked than was recorded is no difference then.
+        self.cut_off = t.end is None or t.status in ("timeout", "cancelled")
         self.divergence: Divergence | None = None
         self._used: set[int] = set()
 
@@ -71,6 +79,8 @@ class Replies:
             if self._difference(call, asked) is None:
                 self._used.add(index)
                 return _answer(call, dialect, asked)
+        if first is None and self.cut_off:
+            raise Diverged("the recording ends here")
         self.divergence = self.divergence or self._diverged(first, asked)
         raise Diverged(str(self.divergence))
 
@@ -95,6 +105,26 @@ class Replies:
         return Divergence(index, call.step, call.agent, "", None, call.request)
 
 
+def finished(t: Trajectory, found: Iterable[Any]) -> list[Any]:
+    """Calls or actions without those that were stopped, and without what happened inside of such: it was done again."""
+    parents = {r.id: r.parent for r in t.records}
+    stopped = {a.id for a in t.actions if _stopped(a.error) and "content" not in (a.extra or {})}
+    stopped |= {c.id for c in t.llm_calls if _stopped(c.error)}
+
+    def counts(one: Any) -> bool:
+        place: str | None = one.id
+        while place is not None and place not in stopped:
+            place = parents.get(place)
+        return place is None
+
+    return [one for one in found if counts(one)]
+
+
+def _stopped(error: Any) -> bool:
+    kind = error.get("type") if isinstance(error, dict) else error
+    return isinstance(kind, str) and (kind.endswith("CancelledError") or kind in ("request abandoned", "interrupted"))
+
+
 def _comparable(call: Call, asked: Any) -> Any:
     """A recorded request as it would be asked now: without what `wrap` added; of one that crossed no wire, what is known."""
     request = call.request
@@ -103,6 +133,34 @@ def _comparable(call: Call, asked: Any) -> Any:
     if call.record.origin == "wire":
         return {k: v for k, v in request.items() if k not in _STREAMING and (k not in _ADDED or k in asked)}
     return asked | {k: v for k, v in request.items() if k in asked}
+
+
+def by_call(actions: Iterable[Action]) -> dict[str, list[Action]]:
+    """Actions that came to an end, by the tool call that they are of. Ids alone don't tell: some models give one id to all."""
+    found: dict[str, list[Action]] = {}
+    for action in actions:
+        if action.ok is not False or action.result is not None or "content" in (action.extra or {}):
+            found.setdefault(_key(action.tool_call_id, action.name, action.arguments), []).append(action)
+    return found
+
+
+def take(found: dict[str, list[Action]], asked: ToolCall) -> Action | None:
+    """The first action of this tool call that was not taken yet."""
+    held = found.get(_key(asked.id, asked.name, asked.arguments))
+    return held.pop(0) if held else None
+
+
+def _key(id: str | None, name: str, arguments: Any) -> str:
+    with contextlib.suppress(InvalidInput):
+        arguments = arguments_of(arguments)
+    return encode([id, name, arguments]).decode()
+
+
+def result_of(action: Action) -> Result:
+    """What the model was told of an action."""
+    told = (action.extra or {}).get("content")
+    text = told if isinstance(told, str) else seen(action.result) if action.result is not None else ""
+    return Result(tool_call_id=action.tool_call_id, name=action.name, content=text, ok=action.ok is not False)
 
 
 def difference(a: Any, b: Any, path: str = "") -> tuple[str, Any, Any] | None:
@@ -133,7 +191,7 @@ def _same_number(a: Any, b: Any) -> bool:
 def _answer(call: Call, dialect: str, asked: Any) -> tuple[int, str, bytes]:
     if call.record.events is not None and isinstance(asked, dict) and asked.get("stream"):
         events = call.events
-        return 200, "text/event-stream", _stream(dialect, events)
+        return 200, "text/event-stream", _stream(dialect, events, whole=call.record.error is None)
     body = call.response
     if isinstance(body, str) or (isinstance(body, dict) and not dialects.get(dialect).is_response(body) and "role" in body):
         message = body if isinstance(body, dict) else {"role": "assistant", "content": body}
@@ -145,13 +203,13 @@ def _answer(call: Call, dialect: str, asked: Any) -> tuple[int, str, bytes]:
     return status, "application/json", encode(body)
 
 
-def _stream(dialect: str, events: list[Any]) -> bytes:
+def _stream(dialect: str, events: list[Any], whole: bool) -> bytes:
     lines: list[bytes] = []
     for event in events:
         kind = event.get("type") if isinstance(event, dict) else None
         name = b"event: " + kind.encode() + b"\n" if isinstance(kind, str) and dialect != "openai.chat" else b""
         lines.append(name + b"data: " + encode(event) + b"\n\n")
-    if dialect == "openai.chat":
+    if dialect == "openai.chat" and whole:
         lines.append(b"data: [DONE]\n\n")
     return b"".join(lines)
 

@@ -10,11 +10,16 @@ from .. import api
 from ..api import Store
 from ..capture import scope
 from ..capture.recorder import Scope
+from ..codec import encode
+from ..errors import RunError
 from ..trajectory import Trajectory, before_step
-from .past import result_of
-from .recorded import Divergence, Replies
+from .agent import Agent
+from .past import joined
+from .protocol import Outcome
+from .recorded import Divergence, Replies, by_call, finished
+from .response import TaskResponse
 from .runner import Runners, task_of
-from .task import TaskConfig
+from .task import Task, TaskConfig
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -47,6 +52,22 @@ class _Director:
         return None
 
 
+async def _to_end(task: Task, store: Store, replies: Replies) -> TaskResponse:
+    """All steps. One that fails is taken again, as it was when it was recorded."""
+    while True:
+        before = replies.used
+        try:
+            finished, _, response = await Runners.step(task, store=store)
+            if finished:
+                return response
+        except RunError as error:
+            session = task._session
+            if session is None:
+                raise
+            if replies.divergence is not None or not replies.left or replies.used == before:
+                return (await session.finish(Outcome(finished=True, status="failed", error=str(error))))[2]
+
+
 async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recorded", store: Store | None = None) -> Replay:
     """Runs an agent's code against the recorded answers of a trajectory, with no model: where it first asks something else.
 
@@ -56,15 +77,19 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
     if tools not in ("recorded", "live"):
         raise TypeError(f"tools is 'recorded' or 'live', not {tools!r}")
     t = (store or api.default_store()).trajectory(of) if isinstance(of, str) else of
-    task = task_of(t, agent, TaskConfig(), f"trajectory {t.id[-8:]}")
-    if t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
+    about = t.metadata.get("runtime")
+    settings = about.get("conf") if isinstance(about, dict) else None
+    conf = TaskConfig(max_steps=settings.get("max_steps") if isinstance(settings, dict) else None)
+    task = task_of(t, agent, conf, f"trajectory {t.id[-8:]}")
+    is_fork = t.start is not None and t.start.fork is not None
+    if is_fork and not isinstance(task.agent, Agent):  # code runs from its beginning
+        t = joined(store or api.default_store(), t)
+    elif t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
         first = next(iter(t.llm_calls), None)
         task._past, task._fork = before_step(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
     if tools == "recorded":
-        task._results = {}
-        for action in t.actions:
-            task._results.setdefault(action.tool_call_id or "", []).append(result_of(action))
+        task._results = by_call(finished(t, t.actions))
     patient = getattr(task.agent, "max_retries", None)
     if patient:
         task.agent = task.agent.replace(max_retries=0)  # type: ignore[union-attr]
@@ -72,9 +97,9 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
     token = scope.director.set(_Director(replies))
     try:
         with api.open("memory:") as nowhere:
-            response = await Runners.finish(task, store=nowhere)
+            response = await _to_end(task, nowhere, replies)
     finally:
         scope.director.reset(token)
     divergence = replies.divergence or replies.unfinished()
-    same = divergence is None and (t.end is None or response.answer == t.answer)
+    same = divergence is None and (replies.cut_off or encode(response.answer) == encode(t.answer))
     return Replay(same, replies.used, len(replies.calls), divergence, response.status, response.answer, t.answer, response.msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..api import Store
+from ..api import Store, open
 from ..capture.recorder import Run, Scope
 from ..errors import InvalidInput
 from ..trajectory import Trajectory, own_steps
@@ -53,7 +53,13 @@ class TaskResponse:
         return f"<TaskResponse {self.id} {self.status}: {str(self.answer if self.answer is not None else self.msg)[:60]!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_session", "store")}
+        return {k: v for k, v in self.__dict__.items() if k != "store"} | {"_session": None, "_root": str(self.store.root)}
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "store" or "_root" not in self.__dict__:
+            raise AttributeError(name)
+        self.store = open(self._root)  # a copy, perhaps in another process
+        return self.store
 
     @property
     def success(self) -> bool:

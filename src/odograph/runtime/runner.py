@@ -11,7 +11,7 @@ from ..errors import InvalidInput
 from ..trajectory import Trajectory, before_step, own_steps
 from ..types import Fork
 from . import batch
-from .past import interrupted, rebuilt
+from .past import at_hand, interrupted, rebuilt, request_at
 from .response import TaskResponse
 from .session import Session, Stepped
 from .task import Task, TaskConfig
@@ -120,7 +120,7 @@ class Runners:
 
         Step `at_step` (by default the last) is taken anew: by `agent` (by default the recorded one), with another `model` or
         other settings of an Agent (`system_prompt=`, `params=`, ...), or on `messages`, chat-shaped, in place of those that the
-        model was sent there. Raises NotFound, InvalidInput.
+        model was sent there. After a hand-off the agent is the one that had taken over. Raises NotFound, InvalidInput.
         """
         where = store or default_store()
         whole = where.trajectory(of) if isinstance(of, str) else of
@@ -129,6 +129,7 @@ class Runners:
         step = max(0, len(steps) - 1) if at_step is None else at_step
         past = before_step(whole, step)
         task = task_of(whole, agent, conf, here)
+        task.agent = at_hand(task.agent, past)
         if model is not None or changes:
             settings = changes | ({"model": model} if model is not None else {})
             replace = getattr(task.agent, "replace", None)
@@ -137,9 +138,8 @@ class Runners:
             task.agent = replace(**settings)
         if messages is not None:
             task._messages = list(messages)
-        elif step < len(steps):
-            calls = [c for c in steps[step].llm_calls if c.purpose == "act"]
-            task._request = (calls[0].record.dialect, calls[0].request) if calls else None
+        else:
+            task._request = request_at(whole, step)
         task._past, task._store = past, where
         task._fork = Fork(trajectory=whole.id, step=step, reason=reason)
         task.group = task.group if task.group is not None else whole.group

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..api import Store
 from ..capture.recorder import Run, error_of, status_of
-from ..errors import InvalidInput, MissingExtra, RunError
+from ..errors import InvalidInput, MissingExtra, NotFound, RunError
 from ..trajectory import own_steps
 from ..types import Start
 from .items import Items
+from .past import before
 from .protocol import AnyAgent, Outcome, Walk
 from .response import TaskResponse
 from .task import Task
@@ -36,7 +37,7 @@ class Session:
         self._stepwise = True
         self._stepping = False
         self._began = time.perf_counter()
-        self._before = len(own_steps(task._past)) if task._past is not None else 0
+        self._before = len(own_steps(task._past)) if self.continued and task._past is not None else 0
         if task._past is not None and task._fork is None:
             self.run = store.append(task._past.id)
             for record in task._past.complete_records():
@@ -59,6 +60,8 @@ class Session:
             about["task_name"] = task.name
         if attempt is not None:
             about["attempt"] = attempt
+        if task._messages is not None:
+            about["messages"] = task._messages
         spec = getattr(agent, "spec", None)
         about["agent"] = spec() if spec is not None else {"name": agent.name, "type": type(agent).__qualname__}
         settings = {k: getattr(conf, k) for k in ("max_steps", "timeout", "tool_timeout") if getattr(conf, k) is not None}
@@ -116,7 +119,13 @@ class Session:
 
     async def begin(self) -> None:
         """The agent at its place. Raises RunError."""
-        await self.walk.begin(self.task._past)
+        if self.walk.begun:
+            return
+        try:
+            past = before(self.store, self.task, self.agent)
+        except NotFound as error:
+            raise RunError(f"the trajectory that this is a fork of is not there: {error}") from error
+        await self.walk.begin(past)
 
     async def step(self) -> Stepped:
         """One step; after the end, the end again. Raises RunError where it could not be taken; it can be taken again."""
@@ -149,7 +158,7 @@ class Session:
     @property
     def _last(self) -> int:
         """The number of the step that was just taken, as `response.reward` counts."""
-        return len(self.walk.steps) - 1 + (self._before if self.continued else 0)
+        return len(self.walk.steps) - 1 + self._before
 
     async def _within_time(self, step: Any) -> Outcome | None:
         """The step's outcome; None where the time of the whole run is up, which ends it."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..dialects import Result, ToolCall
-from ..errors import InvalidInput
+from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
-from ..types import Fork
+from ..types import Action, Fork
 from .protocol import AnyAgent
+from .recorded import result_of, take
 
 if TYPE_CHECKING:
     from ..api import Store
@@ -93,8 +94,8 @@ class Task:
         self._request: tuple[str | None, Any] | None = None
         self._messages: list[dict[str, Any]] | None = None
         self._store: Store | None = None
-        #: The recorded results of tools, by the id of the call: a replay uses no tool again.
-        self._results: dict[str, list[Result]] | None = None
+        #: The recorded results of tools: a replay uses no tool again.
+        self._results: dict[str, list[Action]] | None = None
 
     def __repr__(self) -> str:
         return f"<Task {self.id} for {getattr(self.agent, 'name', self.agent)!r}>"
@@ -111,9 +112,13 @@ class Task:
         }  # a run does not travel to another process; what is recorded does
 
     def known(self, asked: ToolCall) -> Result | None:
-        """The recorded result of a tool, where this is a replay that uses none again."""
-        held = (self._results or {}).get(asked.id or "")
-        return held.pop(0) if held else None
+        """The recorded result of a tool, where this is a replay that uses none again. Raises RunError where there is none."""
+        if self._results is None:
+            return None
+        action = take(self._results, asked)
+        if action is None:
+            raise RunError(f"no result of {asked.name!r} was recorded, and a replay does not use it")
+        return result_of(action)
 
     def runner(self) -> AnyAgent:
         """The agent, adapted where it is a function. Raises InvalidInput."""

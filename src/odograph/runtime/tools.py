@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import re
 import threading
@@ -38,8 +39,8 @@ class UsableTool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def seen(result: Any) -> str:
-    """A result as the model sees it: text as it is, anything else as JSON."""
-    return result if isinstance(result, str) else encode(result).decode()
+    """A result as the model sees it: text as it is (but for what UTF-8 can't say), anything else as JSON."""
+    return result.encode(errors="replace").decode() if isinstance(result, str) else encode(result).decode()
 
 
 def arguments_of(raw: Any) -> dict[str, Any]:
@@ -48,8 +49,11 @@ def arguments_of(raw: Any) -> dict[str, Any]:
         return {}
     try:
         value = loads(raw) if isinstance(raw, str) else raw
+        value = loads(value) if isinstance(value, str) else value  # some models encode them twice
     except InvalidInput as error:
         raise InvalidInput(f"the arguments are not JSON ({str(error).removeprefix('not JSON: ')}): {raw[:200]}") from None
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise InvalidInput(f"the arguments are a JSON object, not {type(value).__name__}: {str(raw)[:200]}")
     return value
@@ -62,11 +66,14 @@ def sanitised(name: str) -> str:
 
 def function_tool(fn: Callable[..., Any]) -> UsableTool:
     """A function as a tool. Raises TypeError for one that can't be described."""
-    name = getattr(fn, "__name__", None) or type(fn).__name__
+    core = fn
+    while isinstance(core, functools.partial):
+        core = core.func
+    name = getattr(core, "__name__", None) or type(core).__name__
     if not _NAME.fullmatch(name):
         raise TypeError(f"a tool has a name of letters, digits, - and _; {name!r} has none: give a def in its place")
-    parts = _parts(fn, name)
-    about, described = _documented(fn)
+    parts = _parts(fn, core, name)
+    about, described = _documented(core)
     properties: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
     for part in parts:
@@ -88,13 +95,20 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
 
     async def call(arguments: dict[str, Any]) -> tuple[Any, str]:
         given = _checked(arguments, known, rest)
-        result = await fn(**given) if is_async else await in_thread(lambda: fn(**given))
+        result = await fn(**given) if is_async else await in_thread(lambda: _all(fn(**given)))
         if inspect.isawaitable(result):  # a plain function that gives back a coroutine
             result = await result
+        if inspect.isasyncgen(result):
+            result = [item async for item in result]
         return result, seen(result)
 
     tool = Tool(name=name, description=about, parameters=schema)
     return UsableTool(tool=tool, call=call)
+
+
+def _all(result: Any) -> Any:
+    """What a generator gives, all of it; anything else as it is."""
+    return list(result) if inspect.isgenerator(result) else result
 
 
 def _checked(arguments: dict[str, Any], known: dict[str, _Part], rest: bool) -> dict[str, Any]:
@@ -127,13 +141,16 @@ class _Part(msgspec.Struct, frozen=True):
         try:
             return converted(value, self.hint)
         except InvalidInput as error:
+            if isinstance(value, str):  # a list or an object that came as its JSON
+                with contextlib.suppress(InvalidInput):
+                    return converted(loads(value), self.hint)
             raise InvalidInput(f"parameter {self.name!r}: {error}") from None
 
 
-def _parts(fn: Callable[..., Any], name: str) -> list[_Part]:
+def _parts(fn: Callable[..., Any], core: Callable[..., Any], name: str) -> list[_Part]:
     try:
-        signature = inspect.signature(fn)
-        hints = typing.get_type_hints(fn if hasattr(fn, "__annotations__") else type(fn).__call__, include_extras=True)
+        signature = inspect.signature(fn, follow_wrapped=core is fn)  # what a partial holds is no parameter any more
+        hints = typing.get_type_hints(core if hasattr(core, "__annotations__") else type(core).__call__, include_extras=True)
     except (TypeError, ValueError, NameError) as error:
         raise TypeError(f"tool {name!r} can't be described: {error}") from None
     parts: list[_Part] = []
