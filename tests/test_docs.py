@@ -21,7 +21,7 @@ SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
-    if "for t in store.trajectories(group" not in code
+    if "for t in store.trajectories(group" not in code and "rows = odograph.samples(store" not in code
 ]
 
 

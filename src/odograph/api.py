@@ -288,9 +288,9 @@ class Store:
                 if found is not None:
                     yield found
 
-    def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), **filters: Any) -> Report:
+    def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), tokenizer: Any = None, **filters: Any) -> Report:
         """The data-quality checks over the store's trajectories and damaged lines; the filters are those of `trajectories`."""
-        report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore)
+        report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore, tokenizer=tokenizer)
         report.add(damage_findings(self.damages()), ignore)
         return report
 

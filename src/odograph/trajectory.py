@@ -500,14 +500,42 @@ _STEP_KEYS = {"index", "agent", "observation", "reward", "record", *_LISTS}
 _START_FIELDS = set(Start.__struct_fields__) - set(Record.__struct_fields__) | {"agent"}
 
 
+def _of_sequence(data: dict[str, Any]) -> dict[str, Any]:
+    """A black box as calls: each run of the mask is what one call generated, under all that stands left of it."""
+    ids, mask, logprobs = data["token_ids"], data.get("mask"), data.get("logprobs")
+    if not isinstance(ids, list) or not isinstance(mask, list) or len(mask) != len(ids):
+        raise InvalidInput("token_ids needs a mask of the same length: 1 where the policy generated")
+    if logprobs is not None and (not isinstance(logprobs, list) or len(logprobs) != len(ids)):
+        raise InvalidInput(f"logprobs: a list of {len(ids)} was expected, one per token id, with null where mask is 0")
+    if any(m not in (0, 1) for m in mask) or not mask or mask[0]:
+        raise InvalidInput("mask: 0s and 1s were expected, beginning with 0: there is a prompt before what is generated")
+    rest = {k: v for k, v in data.items() if k not in ("token_ids", "mask", "logprobs", "reward", "steps")}
+    steps: list[dict[str, Any]] = []
+    stop = 0
+    while 1 in mask[stop:]:
+        start = mask.index(1, stop)
+        stop = mask.index(0, start) if 0 in mask[start:] else len(mask)
+        tokens: dict[str, Any] = {"token_ids": ids[start:stop]}
+        if logprobs is not None:
+            tokens["logprobs"] = logprobs[start:stop]
+        call = {"model": data.get("model"), "prompt_token_ids": ids[:start], "tokens": [tokens]}
+        steps.append({"llm_calls": [{k: v for k, v in call.items() if v is not None}]})
+    if data.get("reward") is not None and not data.get("rewards"):
+        rest["rewards"] = [{"value": data["reward"]}]
+    return {**rest, "steps": steps}
+
+
 def records_from_dict(data: Any) -> list[AnyRecord]:
     """The records of a trajectory given as a dict: the shape of `to_dict`, of which a hand-made one may leave out all
     that it does not know (ids, times, `record`s): `{"task", "steps": [{"observation", "llm_calls", ...}], "rewards", ...}`.
+    A black box may give all its tokens at once: `{"task", "token_ids", "mask", "logprobs", "reward"}`.
 
     Raises InvalidInput with the path of what can't be read.
     """
     if not isinstance(data, dict):
         raise InvalidInput(f"a trajectory is an object, not {type(data).__name__}")
+    if "token_ids" in data:
+        data = _of_sequence(data)
     version = data.get("schema_version", SCHEMA_VERSION)
     if type(version) is not int or version < 1:
         raise InvalidInput(f"schema_version is a whole number from 1, not {version!r}")

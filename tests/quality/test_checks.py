@@ -151,6 +151,25 @@ def at(path: str, value: Any) -> Any:
     return change
 
 
+PROMPT = at("steps.0.llm_calls.0.prompt_token_ids", [7, 8])
+
+
+def second(**more: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(good()["steps"][1]["llm_calls"][0]), **more}
+
+
+def spelled(*pieces: str) -> dict[str, Any]:
+    """The second call, with the text of each token beside it."""
+    content = [{"token": p, "logprob": -1.0} for p in pieces]
+    choice = {"message": {"role": "assistant", "content": "done"}, "token_ids": [3, 4], "logprobs": {"content": content}}
+    return second(response={"choices": [choice]})
+
+
+def asked_with(prompt: list[int]) -> dict[str, Any]:
+    """The second call, with token ids."""
+    return second(prompt_token_ids=prompt, tokens=[{"token_ids": [5], "logprobs": [-1.0]}])
+
+
 #: code -> (changes that make the defect, changes as near as possible that don't)
 CASES: dict[str, tuple[list[Any], list[Any]]] = {
     "schema": ([at("steps.0.actions.0.name", "")], [at("steps.0.actions.0.name", "g")]),
@@ -186,6 +205,36 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "empty_response": ([at("steps.1.llm_calls.0.response", "")], [at("steps.1.llm_calls.0.response", " ")]),
     "usage_mismatch": ([at("steps.0.llm_calls.0.completion_tokens", 3)], [at("steps.0.llm_calls.0.completion_tokens", None)]),
+    "token_length": (
+        [at("steps.0.llm_calls.0.tokens.0.logprobs", [-1.0])],
+        [at("steps.0.llm_calls.0.tokens.0.logprobs", None)],
+    ),
+    "token_value": (
+        [at("steps.0.llm_calls.0.tokens.0.logprobs", [-1.0, 0.5])],
+        [at("steps.0.llm_calls.0.tokens.0.logprobs", [-1.0, 0.0])],
+    ),
+    "ids_missing": ([at("steps.0.llm_calls.0.completion_tokens", 3)], [at("steps.0.llm_calls.0.completion_tokens", 1)]),
+    "decode_mismatch": ([at("steps.1.llm_calls.0", spelled("do", "nt"))], [at("steps.1.llm_calls.0", spelled("do", "ne"))]),
+    "mask_scope": (
+        [at("steps.0.llm_calls.0.prompt_token_ids", [1, 2])],
+        [at("steps.0.llm_calls.0.prompt_token_ids", [1, 3])],
+    ),
+    "prefix_break": (
+        [at("steps.1.llm_calls.0", asked_with([7, 8, 1, 9])), at("steps.0.edits", []), PROMPT],
+        [at("steps.1.llm_calls.0", asked_with([7, 8, 1, 2, 9])), at("steps.0.edits", []), PROMPT],
+    ),
+    "stale_tokens": (
+        [
+            at("steps.0.edits.0.result", [{"run": "kept", "start": 1, "stop": 2}]),
+            at("steps.1.llm_calls.0", asked_with([7, 8, 2])),
+            PROMPT,
+        ],
+        [
+            at("steps.0.edits.0.result", [{"run": "kept", "start": 0, "stop": 1}]),
+            at("steps.1.llm_calls.0", asked_with([7, 8, 1])),
+            PROMPT,
+        ],
+    ),
     "reward_nonfinite": (
         [at("rewards.0.value", {"$odograph": "float", "value": "nan"})],
         [at("rewards.0.value", 0.0), at("end.metrics", {})],

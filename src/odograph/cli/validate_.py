@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile", default="all", choices=PROFILES, help="which checks: all, or those that structure, SFT or RL need"
     )
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="leave this check out; may be repeated")
+    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for the checks that decode token ids")
     add_filters(parser)
     add_json(parser)
 
@@ -27,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
         if args.ids:
             filters["ids"] = args.ids
         update = progress("validating", sum(1 for _ in store.summaries(**filters)))
-        report = validate_all(store.trajectories(**filters), profile=args.profile, ignore=args.ignore, progress=update)
+        report = validate_all(
+            store.trajectories(**filters), profile=args.profile, ignore=args.ignore, tokenizer=args.tokenizer, progress=update
+        )
         if not args.ids:
             report.add(damage_findings(store.damages()), args.ignore)
     if args.json:

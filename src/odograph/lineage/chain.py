@@ -205,7 +205,7 @@ class Chain:
             return None
         choice = node.choices[of[1]]
         text = (choice.reasoning or "") if channel == "reasoning" else choice.text
-        return Response(of, node.responses[of[1]], text, _pieces_of(node.call, of[1]))
+        return Response(of, node.responses[of[1]], text, pieces_of(node.call, of[1]))
 
     def _ids_of(self, call: str, choice: int) -> list[int] | None:
         node = self.by_id.get(call)
@@ -363,7 +363,7 @@ def _new_source(call: Call) -> Source:
     return "tool" if messages and messages[-1].get("role") in ("tool", "function") else "prompt"
 
 
-def _pieces_of(call: Call, choice: int) -> list[str] | None:
+def pieces_of(call: Call, choice: int) -> list[str] | None:
     """The text of each token, where the backend gave it with the logprobs."""
     body = call.response
     found = body.get("choices") if isinstance(body, dict) else None
@@ -469,6 +469,21 @@ def _acted(t: Trajectory) -> set[str]:
     return found
 
 
+def _places(t: Trajectory) -> dict[tuple[str | None, int | None], str | None]:
+    """(agent, step) -> the record that its conversation is inside of: None for the run itself. A hand-off goes on with one."""
+    root = t.start.id if t.start else None
+    steps = {s.record.id: s for s in t.steps if s.record is not None}
+    handed = {a.id: a for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
+    out: dict[tuple[str | None, int | None], str | None] = {}
+    for step in t.steps:
+        parent = step.record.parent if step.record is not None else None
+        while parent in handed:
+            before = steps.get(handed[parent].parent or "")
+            parent = before.record.parent if before is not None and before.record is not None else None
+        out[step.agent, step.index] = None if parent == root else parent
+    return out
+
+
 # --- trajectories -----------------------------------------------------------------------------------------------------------
 
 
@@ -480,8 +495,10 @@ def chains(
     purpose: tuple[str, ...] = ("act",),
     tokenizer: Tokenizer | None = None,
 ) -> list[Chain]:
-    """The lineage of each policy of a trajectory: one per (agent, model). `agent` and `model` choose."""
-    found: dict[tuple[str | None, str | None], Chain] = {}
+    """The lineage of each policy of a trajectory: one per (agent, model), and per task that it did for another agent: each of
+    those is a conversation of its own. `agent` and `model` choose."""
+    found: dict[tuple[str | None, str | None, str | None], Chain] = {}
+    places = _places(t)
     of_call: dict[str, Chain] = {}
     calls = {c.id: c for c in t.llm_calls}
     replaced = {r.supersedes for r in t.records if r.supersedes}
@@ -492,7 +509,8 @@ def chains(
             who = call.agent or t.agent
             if call.purpose not in purpose or (agent is not None and who != agent) or (model is not None and call.model != model):
                 continue
-            chain = found.setdefault((who, call.model), Chain(who, call.model, tokenizer))
+            place = places.get((who, call.step))
+            chain = found.setdefault((who, call.model, place), Chain(who, call.model, tokenizer))
             of_call[call.id] = chain
             chain.add_call(call, acted)
         elif isinstance(record, Edit) and record.id not in replaced:

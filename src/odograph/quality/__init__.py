@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..errors import InvalidInput
+from ..lineage import tokenizer as adapted
 from ..trajectory import Trajectory
 from .look import Look
 
@@ -99,13 +100,16 @@ class Report(msgspec.Struct):
         return {"valid": self.valid, "findings": [msgspec.structs.asdict(f) for f in self.findings]}
 
 
-def validate(trajectory: Trajectory | dict[str, Any], *, profile: str = "all", ignore: Iterable[str] = ()) -> Report:
+def validate(
+    trajectory: Trajectory | dict[str, Any], *, profile: str = "all", ignore: Iterable[str] = (), tokenizer: Any = None
+) -> Report:
     """Runs the checks over one trajectory, or over a dict in the shape of `t.to_dict()`.
 
-    `profile`: all, or basic (structure and time), sft (and text and tools), rl (and rewards); `ignore`: codes. Raises
-    InvalidInput for a profile or a code that does not exist.
+    `profile`: all, or basic (structure and time), sft (and text and tools), rl (and rewards and tokens); `ignore`: codes;
+    `tokenizer`: one of the package tokenizers, or the file of one, for the checks that decode. Raises InvalidInput for a profile
+    or a code that does not exist.
     """
-    return validate_all([trajectory], profile=profile, ignore=ignore)
+    return validate_all([trajectory], profile=profile, ignore=ignore, tokenizer=tokenizer)
 
 
 def validate_all(
@@ -113,6 +117,7 @@ def validate_all(
     *,
     profile: str = "all",
     ignore: Iterable[str] = (),
+    tokenizer: Any = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """`validate` over many; they are looked at one at a time."""
@@ -126,6 +131,7 @@ def validate_all(
         c for c in CHECKS.values() if c.run is not None and c.code not in skip and (profile == "all" or profile in c.profiles)
     ]
     report = Report()
+    by = adapted(tokenizer)
     for trajectory in trajectories:
         report.checked += 1
         if isinstance(trajectory, dict):
@@ -136,7 +142,7 @@ def validate_all(
                 path, _, message = str(error).partition(": ")
                 report.add([Finding("schema", "error", path, message or path, id if isinstance(id, str) else None)], skip)
                 continue
-        look = Look(trajectory)
+        look = Look(trajectory, by)
         for one in wanted:
             severity = "error" if profile in one.errors_in else one.severity
             assert one.run is not None
@@ -163,4 +169,4 @@ CHECKS["torn_line"] = Check(
     "torn_line", "warning", _BASIC, (), "a last line cut short by a kill; it was never acknowledged", None
 )
 
-from . import conversation, rewards, structure  # noqa: E402, F401 - they register their checks
+from . import conversation, rewards, structure, tokens  # noqa: E402, F401 - they register their checks

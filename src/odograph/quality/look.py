@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from .. import dialects
+from ..lineage import Chain, Tokenizer, chains
 from ..packing import LISTS
 from ..trajectory import Call, Trajectory
 from ..types import AnyRecord, End, Start, StepStart
@@ -25,8 +26,10 @@ _NAMES = {
 class Look:
     """One trajectory under examination."""
 
-    def __init__(self, trajectory: Trajectory) -> None:
+    def __init__(self, trajectory: Trajectory, tokenizer: Tokenizer | None = None) -> None:
         self.t = trajectory
+        #: What the tokens say, where it is known.
+        self.tokenizer = tokenizer
         self.imported = "source" in trajectory.metadata
 
     @cached_property
@@ -53,6 +56,16 @@ class Look:
             number = counts[place] = counts.get(place, -1) + 1
             out.append((f"{place}[{number}]", record))
         return out
+
+    @cached_property
+    def chains(self) -> list[Chain]:
+        """The token lineage; nothing where no prompt has ids, or where ids are no numbers (`token_value` says so)."""
+        if not any(call.prompt_token_ids for _, call in self.calls):
+            return []
+        try:
+            return chains(self.t, tokenizer=self.tokenizer)
+        except (TypeError, ValueError, OverflowError):
+            return []
 
     @cached_property
     def path_of(self) -> dict[str, str]:

@@ -1,0 +1,116 @@
+"""Checks of token ids: their lengths and values, what they say as text, and how each prompt stands to the calls before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os.path import commonprefix
+from typing import Any
+
+from ..codec import is_tagged
+from ..lineage.chain import pieces_of
+from ..trajectory import Call
+from ..types import Edit
+from . import check
+from .look import Look
+
+Found = Iterator[tuple[str, str]]
+_RL = ("rl",)
+
+
+def _with_ids(look: Look) -> Iterator[tuple[str, Call, int, list[Any] | None, list[Any] | None]]:
+    """(path, call, choice, ids, logprobs) of every answer that has either."""
+    for path, call in look.calls:
+        for choice in call.choices:
+            if choice.token_ids is not None or choice.logprobs is not None:
+                yield path, call, choice.index, choice.token_ids, choice.logprobs
+
+
+@check("token_length", "error", "ids and logprobs of different lengths", _RL)
+def token_length(look: Look) -> Found:
+    for path, _, choice, ids, logprobs in _with_ids(look):
+        if ids is not None and logprobs is not None and len(ids) != len(logprobs):
+            yield path, f"choice {choice} has {len(ids)} token ids and {len(logprobs)} logprobs"
+
+
+@check("token_value", "error", "a token id outside the vocabulary, a logprob above 0 or NaN", _RL)
+def token_value(look: Look) -> Found:
+    size = look.tokenizer.size if look.tokenizer is not None else None
+    for path, call, choice, ids, logprobs in _with_ids(look):
+        for what, found in ((f"choice {choice}", ids), ("the prompt", call.prompt_token_ids if choice == 0 else None)):
+            for n, id in enumerate(found or []):
+                if type(id) is not int or id < 0 or (size is not None and id >= size):
+                    limit = f" below {size}" if size is not None else ""
+                    yield path, f"token {n} of {what} is {id!r}; a whole number from 0{limit} was expected"
+                    break
+        for n, value in enumerate(logprobs or []):
+            if value is not None and (type(value) not in (int, float) or value > 1e-6):
+                told = value.get("value") if is_tagged(value) else value
+                yield path, f"logprob {n} of choice {choice} is {told!r}; a number of at most 0 was expected"
+                break
+
+
+@check("ids_missing", "warning", "fewer recorded ids than completion tokens; an error in rl", _RL, errors_in=("rl",))
+def ids_missing(look: Look) -> Found:
+    for path, call in look.calls:
+        counts = [len(c.token_ids) for c in call.choices if c.token_ids is not None]
+        if counts and call.completion_tokens is not None and sum(counts) < call.completion_tokens:
+            yield path, f"{sum(counts)} token ids of {call.completion_tokens} completion tokens"
+
+
+@check("decode_mismatch", "error", "ids that say another text than the answer", _RL)
+def decode_mismatch(look: Look) -> Found:
+    for path, call in look.calls:
+        for choice in call.choices:
+            ids = choice.token_ids
+            if ids is None or not choice.text or choice.tool_calls:
+                continue
+            pieces = pieces_of(call, choice.index)
+            if look.tokenizer is not None and all(type(i) is int for i in ids):
+                said = look.tokenizer.decode(ids)
+            elif pieces is not None and len(pieces) == len(ids):
+                said = "".join(pieces)
+            else:
+                continue
+            if choice.text.strip() not in said:  # reasoning and marks may stand around it
+                at = len(commonprefix([said, choice.text]))  # noqa: RUF071
+                there, wanted = said[at : at + 40], choice.text[at : at + 40]
+                yield path, f"choice {choice.index}: the ids say {there!r} where the answer says {wanted!r}"
+
+
+@check("mask_scope", "error", "sampled tokens that begin with the prompt, or token ids of which none was sampled", _RL)
+def mask_scope(look: Look) -> Found:
+    counts: list[int] = []
+    for path, call, choice, ids, _ in _with_ids(look):
+        prompt = call.prompt_token_ids
+        if ids is not None:
+            counts.append(len(ids))
+        if ids and prompt and ids[: len(prompt)] == prompt and len(prompt) > 1:
+            yield path, f"choice {choice} begins with the {len(prompt)} tokens of its prompt: they would be trained"
+    if counts and not any(counts):
+        yield "llm_calls", f"{len(counts)} answers with token ids and not one token to train"
+
+
+@check("prefix_break", "warning", "a prompt that does not extend the call before, and no edit says why", _RL)
+def prefix_break(look: Look) -> Found:
+    for chain in look.chains:
+        for node in chain.nodes:
+            if node.kind not in ("start", "extends", "declared"):
+                changed = f": {node.deleted} tokens gone, {node.inserted} put in" if node.deleted or node.inserted else ""
+                yield look.path_of.get(node.id, "llm_calls"), f"{node.kind}{changed}"
+
+
+@check("stale_tokens", "warning", "sampled tokens that an edit made off-policy", _RL)
+def stale_tokens(look: Look) -> Found:
+    edits = {r.id: p for p, r in look.placed if isinstance(r, Edit)}
+    for chain in look.chains:
+        last = chain.nodes[-1].call.record if chain.nodes else None
+        at = stale = 0
+        for segment in chain.last.segments:
+            if segment.source == "sampled" and last is not None:
+                if chain.standing(segment, at, chain.last, last.adapter, last.inputs) == "stale":
+                    stale += len(segment.ids)
+            at += len(segment.ids)
+        made = [e for node in chain.nodes for e in node.edits] + chain.last_edits
+        if stale and made:
+            where = ", ".join(edits.get(e, e) for e in made[:5])
+            yield edits.get(made[0], "llm_calls"), f"{stale} sampled tokens are not what they were sampled as, after {where}"
