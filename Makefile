@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 OLD := .venv-old
+TRAINERS := .venv-trainers
+# options of pip for torch, such as --index-url https://download.pytorch.org/whl/cpu
+TORCH :=
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
@@ -10,10 +13,10 @@ PIP := -m pip install --quiet --disable-pip-version-check
 demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a key or network
 	$(BIN)/odograph demo
 
-test: $(VENV)/.dev $(OLD)/.done ## the tests
+test: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done ## the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
-test-all: $(VENV)/.dev $(OLD)/.done ## the tests, slow ones too
+test-all: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done ## the tests, slow ones too
 	$(BIN)/python -m pytest -q -n 2
 
 lint: $(VENV)/.dev ## format, style, types, floors
@@ -26,7 +29,7 @@ bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(OLD) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache odograph-demo bench-data
+	rm -rf $(VENV) $(OLD) $(TRAINERS) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache odograph-demo bench-data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,4 +48,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 $(OLD)/.done: constraints-old.txt pyproject.toml
 	$(PYTHON) -m venv $(OLD)
 	$(OLD)/bin/python $(PIP) -r constraints-old.txt
+	@touch $@
+
+# what trains on the exports, 2 GB; torch first, which needs an index of its own where it is to come without CUDA
+$(TRAINERS)/.done: constraints-trainers.txt
+	$(PYTHON) -m venv $(TRAINERS)
+	$(TRAINERS)/bin/python $(PIP) $(TORCH) torch==2.13.0
+	$(TRAINERS)/bin/python $(PIP) -r constraints-trainers.txt
 	@touch $@

@@ -173,24 +173,40 @@ class _Export:
             self._write(self._group)
         self._group = []
 
-    def _rows_of(self, trajectories: list[Trajectory], leave: Callable[[str], None]) -> Iterator[Any]:
+    def _rows_of(self, trajectories: list[Trajectory], leave: Callable[[str], None], gone: set[str]) -> Iterator[Any]:
         samples, exporter, options = self._samples, self._exporter, self._options
         if samples is None:
             yield from exporter.rows(trajectories[0], leave, **options)
         elif hasattr(exporter, "lines"):
-            group = [Made(t, list(samples.one(t)), leave, samples.refuse) for t in trajectories]
+            group = [self._made(t, samples, leave, gone) for t in trajectories]
             try:
                 yield from exporter.lines(group, **options)
             except Refused as why:
                 for made in group:
                     made.refuse(str(why))
         else:
-            for sample in samples.one(trajectories[0]):
+            for sample in self._allowed(trajectories[0], samples, leave):
                 try:
                     yield exporter.row(sample, **options)
                 except Refused as why:
                     leave(str(why))
                     samples.refuse(sample, str(why))
+
+    def _made(self, t: Trajectory, samples: Samples, leave: Callable[[str], None], gone: set[str]) -> Made:
+        found = list(self._allowed(t, samples, leave))
+        return Made(t, found, leave, samples.refuse, samples.total(t), samples.unfit(t), gone)
+
+    def _allowed(self, t: Trajectory, samples: Samples, leave: Callable[[str], None]) -> Iterator[Any]:
+        """The samples of a trajectory; refused where a function chose a policy that the format has no place for."""
+        refuses = getattr(self._exporter, "REFUSES", {})
+        for sample in samples.one(t):
+            policy = getattr(sample, "policy", None)
+            if policy in refuses:
+                why = f"edits={policy!r}: {refuses[policy]}"
+                leave(why)
+                samples.refuse(sample, why)
+            else:
+                yield sample
 
     def _write(self, trajectories: list[Trajectory]) -> None:
         trajectory = trajectories[0]
@@ -198,6 +214,7 @@ class _Export:
         split = split_of(trajectory, self._shares, self._seed)
         files = self._files[split]
         reasons: Counter[str] = Counter()
+        gone: set[str] = set()
 
         def leave(reason: str) -> None:
             reasons[" ".join(str(reason)[:_REASON].split())] += 1
@@ -205,7 +222,7 @@ class _Export:
         rows = 0
         with _Held(self._folder) as held:
             try:
-                for chunk in files.chunks(self._rows_of(trajectories, leave), trajectory.id):
+                for chunk in files.chunks(self._rows_of(trajectories, leave, gone), trajectory.id):
                     rows += chunk.rows
                     held.add(chunk)
             except (MissingExtra, MemoryError, _NoSpace):
@@ -224,7 +241,7 @@ class _Export:
                     self._tables[chunk.table] += chunk.rows
                 if not rows and not reasons and self._samples is None:
                     leave("nothing to export")
-        self._out[split] += len(trajectories) if rows > 0 else 0
+        self._out[split] += len(trajectories) - len(gone) if rows > 0 else 0
         self._rows[split] += rows
         for reason, count in reasons.items():
             known = reason in self._left_out or len(self._left_out) < _REASONS

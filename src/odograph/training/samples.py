@@ -15,11 +15,12 @@ import msgspec
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, chains, tokenizer
 from ..trajectory import Trajectory, before_step, reward_total
-from ..types import Reward
+from ..types import LLMCall, Reward
 from .advantages import GroupStatistics
 from .plan import Plan
 from .rows import Draft, generated
 from .sample import Conservation, Pair, Tally
+from .views import unfit
 
 
 class Samples:
@@ -39,6 +40,7 @@ class Samples:
         self._by = tokenizer(plan.tokenizer)
         self._seen: set[str] = set()
         self._with_forks: dict[str, dict[str, str]] = {}
+        self._met: dict[str, tuple[int, set[Any]]] = {}
         self._groups: dict[str, list[GroupStatistics]] | None = None
         self._trajectories = trajectories
         if plan.advantage is not None:
@@ -55,6 +57,9 @@ class Samples:
             groups_of_mixed_versions=self.report.groups_of_mixed_versions,
         )
         self._seen, self._with_forks = set(), {}
+        if self._groups is None:
+            self.report.groups = self.report.groups_of_one = self.report.groups_of_mixed_versions = 0
+            self._met = {}
         for trajectory in self._trajectories:
             yield from self.one(trajectory)
 
@@ -63,7 +68,19 @@ class Samples:
     def one(self, t: Trajectory) -> Iterator[Any]:
         """The samples of one trajectory."""
         self.report.trajectories += 1
+        if self._groups is None and t.group is not None and self.unfit(t) is None:
+            self._count(t.group, t)
         yield from self._of(t)
+
+    def _count(self, group: str, t: Trajectory) -> None:
+        """A group that is counted as it comes, where no advantage asks for its statistics before."""
+        count, versions = self._met.get(group, (0, set()))
+        more = versions | _versions(t)
+        report = self.report
+        report.groups += count == 0
+        report.groups_of_one += 1 if count == 0 else -1 if count == 1 else 0
+        report.groups_of_mixed_versions += len(versions) < 2 <= len(more)
+        self._met[group] = count + 1, more
 
     def refuse(self, sample: Any, why: str) -> None:
         """A sample that was given and can't be used: its tokens were not trained after all."""
@@ -84,10 +101,12 @@ class Samples:
     def undo(self, before: Conservation, why: str) -> None:
         """What was given since `before` was marked can't be used, none of it."""
         sampled, trajectories = self.report.sampled - before.sampled, self.report.trajectories
-        self.report = before
         before.trajectories = trajectories
+        for name in ("groups", "groups_of_one", "groups_of_mixed_versions"):
+            setattr(before, name, getattr(self.report, name))
         before.sampled += sampled
         before.dropped[why] = before.dropped.get(why, 0) + sampled
+        self.report = before
 
     def statistics(self, group: str | None) -> list[GroupStatistics] | None:
         """The statistics of a group; None for what is in none."""
@@ -100,12 +119,12 @@ class Samples:
         returns: dict[str, list[list[float]]] = {}
         versions: dict[str, set[Any]] = {}
         for t in trajectories:
-            if t.group is None or self._unfit(t) is not None:
+            if t.group is None or self.unfit(t) is not None:
                 continue
             found = self.returns(t)
             if found is not None:
                 returns.setdefault(t.group, []).append(found)
-                versions.setdefault(t.group, set()).add(t.start.policy_version if t.start else None)
+                versions.setdefault(t.group, set()).update(_versions(t))
         out: dict[str, list[GroupStatistics]] = {}
         for group, many in returns.items():
             longest = max(map(len, many))
@@ -116,13 +135,9 @@ class Samples:
             self.report.groups_of_mixed_versions += len(versions[group]) > 1
         return out
 
-    def _unfit(self, t: Trajectory) -> str | None:
+    def unfit(self, t: Trajectory) -> str | None:
         """Why a trajectory gives no row at all."""
-        if "replay_of" in t.metadata:
-            return "a replay"
-        if not self.plan.include_failed and t.end is not None and t.end.metrics.get("status") == "error_environment":
-            return "failed through the environment"
-        return None
+        return unfit(t, self.plan.include_failed)
 
     def total(self, t: Trajectory) -> float | None:
         """The reward that counts: of the trajectory, with `credit` sum and last together with its steps'."""
@@ -167,7 +182,7 @@ class Samples:
         tally = Tally(self.report, self._with_forks.get(t.id, {}) | shared)
         for chain in found:
             tally.take(chain)
-        reason = self._unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
+        reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
         if not found:
             tally.leave("no call of the policy")
         elif not any(chain.nodes for chain in found):
@@ -313,6 +328,12 @@ def _own_rewards(t: Trajectory) -> dict[tuple[str, int], float]:
         if reward.target is not None and isinstance(reward.value, float):
             out[reward.target, reward.span.choice if reward.span else 0] = reward.value
     return out
+
+
+def _versions(t: Trajectory) -> set[Any]:
+    """The policy versions that answered in it: what its calls say, else its start."""
+    found = {r.policy_version for r in t.records if isinstance(r, LLMCall) and r.purpose == "act"} - {None}
+    return found or {t.start.policy_version if t.start else None}
 
 
 def samples(

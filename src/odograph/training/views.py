@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..codec import encode
 from ..trajectory import Call, Trajectory
 from ..types import LLMCall
 
 #: Called with the reason for each thing that gives no row.
 LeftOut = Callable[[str], None]
+
+
+def unfit(t: Trajectory, include_failed: bool = False) -> str | None:
+    """Why nothing is trained of a trajectory: it is a replay or, unless these are asked for, failed through the environment."""
+    if "replay_of" in t.metadata:
+        return "a replay"
+    if not include_failed and t.end is not None and t.end.metrics.get("status") == "error_environment":
+        return "failed through the environment"
+    return None
+
+
+def tools_of(call: Call) -> str | None:
+    """The tools of a call as JSON text, which TRL takes: as a column of structures each would get the fields of all others."""
+    return encode(call.tools).decode() if call.tools else None
 
 
 def policy_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:

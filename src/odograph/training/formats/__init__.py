@@ -52,10 +52,18 @@ class Made(NamedTuple):
     samples: list[Any]
     left_out: LeftOut
     refused: Callable[[Any, str], None]
+    #: The reward that counts, as it was asked for.
+    reward: float | None
+    #: Why nothing is trained of it: then there are no samples.
+    unfit: str | None
+    #: The ids of those of which there is nothing in any row.
+    gone: set[str]
 
     def refuse(self, why: str, sample: Any = None) -> None:
         """A sample, or all of them, can't be given: it is accounted for."""
         self.left_out(why)
+        if sample is None:
+            self.gone.add(self.trajectory.id)
         for one in self.samples if sample is None else [sample]:
             self.refused(one, why)
 

@@ -1,16 +1,19 @@
 """Triplets of agent-lightning, a rollout a line: prompt and response token ids of each call, and the reward on the last.
 
-There is no mask in a triplet: what an agent edited is only in the next prompt, so `env` is the one policy. Source:
-agentlightning 0.3,
-`Triplet`; its trainer takes one reward a rollout, the last.
+There is no mask in a triplet: what an agent edited is only in the next prompt, so `env` is the one policy. Logprobs are there
+where all are known: its trainer computes its own. Source: agentlightning 0.3, `Triplet`; its trainer takes one reward a
+rollout, the last.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
+from ..sample import Part, Sample
 from . import Made
+from .tokens import usable
 
 NAME = "agent-lightning"
 FILES = ("jsonl",)
@@ -21,17 +24,24 @@ REFUSES = dict.fromkeys(("mask", "reweight", "imitate", "pair"), "a triplet has 
 def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
     """A line per trajectory: `rollout_id`, `group`, and `triplets` with `prompt`, `response`, `reward` and `metadata` each."""
     for made in group:
-        triplets: list[dict[str, Any]] = []
-        for sample in made.samples:
-            for part in sample.parts:
-                response: dict[str, Any] = {"token_ids": sample.token_ids[part.start : part.stop]}
-                logprobs = sample.logprobs[part.start : part.stop]
-                if all(p is not None for p in logprobs):
-                    response["logprobs"] = [{"logprob": p} for p in logprobs]
-                metadata = {"call": part.call, "agent": sample.agent, "step": part.step, "trajectory": sample.trajectory}
-                prompt = {"token_ids": sample.token_ids[: part.start]}
-                triplets.append({"prompt": prompt, "response": response, "reward": None, "metadata": metadata})
-        if not triplets:
-            continue
-        triplets[-1]["reward"] = made.samples[-1].reward
-        yield {"rollout_id": made.trajectory.id, "group": made.trajectory.group, "triplets": triplets}
+        order = {call.id: n for n, call in enumerate(made.trajectory.llm_calls)}
+        parts = [(part, sample) for sample in usable(made) for part in sample.parts]
+        parts.sort(key=lambda found: order.get(found[0].call, -1))
+        triplets = [_triplet(part, sample) for part, sample in parts]
+        if triplets:
+            triplets[-1]["reward"] = made.reward
+            yield {"rollout_id": made.trajectory.id, "group": made.trajectory.group, "triplets": triplets}
+
+
+def _triplet(part: Part, sample: Sample) -> dict[str, Any]:
+    response: dict[str, Any] = {"token_ids": sample.token_ids[part.start : part.stop]}
+    logprobs = sample.logprobs[part.start : part.stop]
+    if all(p is not None and math.isfinite(p) and p <= 1e-3 for p in logprobs):
+        response["logprobs"] = [{"logprob": p} for p in logprobs]
+    metadata = {"call": part.call, "agent": sample.agent, "step": part.step, "trajectory": sample.trajectory}
+    return {
+        "prompt": {"token_ids": sample.token_ids[: part.start]},
+        "response": response,
+        "reward": None,
+        "metadata": metadata,
+    }

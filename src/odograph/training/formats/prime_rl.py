@@ -10,7 +10,7 @@ from typing import Any
 
 from ...codec import encode
 from ..sample import Sample
-from .tokens import filled, per_token, unweighted
+from .tokens import advised, filled, per_token, prompted, unweighted
 
 NAME = "prime-rl"
 FILES = ("jsonl",)
@@ -22,6 +22,8 @@ REFUSES = {"reweight": "prime-rl is given no weights here", "imitate": "it train
 def row(sample: Sample, *, env_name: str | None = None, temperature: float = 1.0) -> bytes:
     """The line. `temperature`: where the request named none."""
     unweighted(sample)
+    prompted(sample)
+    advised(sample)
     size = len(sample.token_ids)
     heat = sample.temperature if sample.temperature is not None else temperature
     fields: list[Any] = [

@@ -14,8 +14,7 @@ from ...columns import schema_of
 from ...errors import MissingExtra
 from ...plugins import available
 from ..sample import Sample, expanded
-from . import Refused
-from .tokens import ABOUT, about, filled, per_token
+from .tokens import ABOUT, about, advised, filled, per_token, prompted
 
 NAME = "tinker"
 FILES = ("parquet", "jsonl")
@@ -26,8 +25,8 @@ REFUSES = {"imitate": "tinker's importance sampling needs sampled tokens", "pair
 
 def row(sample: Sample) -> dict[str, Any]:
     """All lists are one shorter than the row. Weights, where there are any, are in the advantages."""
-    if len(sample.token_ids) < 2 or sample.mask[0]:
-        raise Refused("no prompt before the first trained token")
+    prompted(sample)
+    advised(sample)
     advantages = [a * w for a, w in zip(per_token(sample), expanded(sample.weights), strict=True)]
     return {
         "model_input": sample.token_ids[:-1],

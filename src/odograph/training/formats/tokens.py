@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ...codec import content_hash
 from ..sample import Sample, expanded
-from . import Refused
+from . import Made, Refused
 
 
 class Split(NamedTuple):
@@ -25,9 +25,8 @@ class Split(NamedTuple):
 
 def split(sample: Sample) -> Split:
     """Raises Refused for a row that has no prompt: the first token's logprob would be under nothing."""
+    prompted(sample)
     at = sample.prompt_length
-    if at == 0:
-        raise Refused("no prompt before the first trained token")
     return Split(
         sample.token_ids[:at],
         sample.token_ids[at:],
@@ -35,6 +34,36 @@ def split(sample: Sample) -> Split:
         filled(sample)[at:],
         per_token(sample)[at:],
     )
+
+
+def prompted(sample: Sample) -> None:
+    """Raises Refused for a row that begins with a trained token: no model gives a logprob of it."""
+    if sample.mask[0]:
+        raise Refused("no prompt before the first trained token")
+
+
+def advised(sample: Sample) -> None:
+    """Raises Refused for a row without advantages, where the format trains by nothing else."""
+    if not sample.advantages:
+        raise Refused("no advantages: give advantage=")
+
+
+def usable(made: Made) -> list[Sample]:
+    """The samples of a trajectory for formats that give it one reward; the others are refused, with the reason."""
+    out: list[Sample] = []
+    for sample in made.samples:
+        try:
+            prompted(sample)
+            unweighted(sample)
+            if sample.reward != made.reward:
+                raise Refused("a reward of its own, where the format has one for the trajectory")
+        except Refused as why:
+            made.refuse(str(why), sample)
+        else:
+            out.append(sample)
+    if not out:
+        made.gone.add(made.trajectory.id)
+    return out
 
 
 def filled(sample: Sample, filler: float = 0.0) -> list[float]:

@@ -1,4 +1,4 @@
-"""Preference pairs for DPO with TRL: `prompt`, `chosen` and `rejected` as messages.
+"""Preference pairs for DPO with TRL: `prompt`, `chosen` and `rejected` as messages, `tools` as JSON.
 
 Of edits that are marked as preferred (`by="edits"`: what was generated is rejected, what it was made is chosen), or of groups
 (`by="reward"`: the trajectory with the highest reward against the one with the lowest, after the same first prompt).
@@ -13,6 +13,7 @@ from typing import Any
 from ...codec import content_hash
 from ...errors import InvalidInput
 from ...trajectory import Trajectory
+from ..views import tools_of
 from . import Made
 
 NAME = "trl-dpo"
@@ -25,27 +26,42 @@ def lines(group: list[Made], *, by: str = "edits") -> Iterator[dict[str, Any]]:
     """A row per pair. `by`: edits or reward."""
     if by == "edits":
         for made in group:
-            yield from _of_edits(made)
+            found = list(_of_edits(made))
+            if not found:
+                made.gone.add(made.trajectory.id)
+            yield from found
     elif by == "reward":
         for made in group:
             for sample in made.samples:
                 made.refused(sample, "pairs are made by reward")
-        yield from _of_rewards(group)
+        found = list(_of_rewards(group))
+        used = {row[name] for row in found for name in ("trajectory", "rejected_trajectory")}
+        for made in group:
+            if made.trajectory.id not in used:
+                made.gone.add(made.trajectory.id)
+        yield from found
     else:
         raise InvalidInput(f"pairs are made by edits or reward, not {by!r}")
 
 
 def _of_edits(made: Made) -> Iterator[dict[str, Any]]:
+    calls = {call.id: call for call in made.trajectory.llm_calls}
     for pair in made.samples:
+        call = calls.get(pair.call)
         if not pair.prompt:
             made.refuse("a pair whose prompt is not known as messages", pair)
+        elif call is not None and any(choice.tool_calls for choice in call.choices):
+            made.refuse("a pair of an answer with tool calls", pair)  # as text alone it would not be what was said
         elif pair.chosen is None:
             made.refuse("a pair whose chosen text is not known: give tokenizer=", pair)
+        elif pair.chosen == pair.rejected:
+            made.refuse("an edit that changes no text", pair)
         else:
             yield {
                 "prompt": pair.prompt,
                 "chosen": [{"role": "assistant", "content": pair.chosen}],
                 "rejected": [{"role": "assistant", "content": pair.rejected}],
+                "tools": tools_of(call) if call is not None else None,
                 "trajectory": pair.trajectory,
                 "group": pair.group,
             }
@@ -53,13 +69,15 @@ def _of_edits(made: Made) -> Iterator[dict[str, Any]]:
 
 def _of_rewards(group: list[Made]) -> Iterator[dict[str, Any]]:
     left_out = group[0].left_out
-    alike: dict[str, list[tuple[float, Trajectory, list[Any], list[Any]]]] = {}
+    alike: dict[str, list[tuple[float, Trajectory, list[Any], list[Any], str | None]]] = {}
     for made in group:
         t = made.trajectory
+        if made.unfit is not None:  # said in the account of samples
+            continue
         calls = [c for c in t.llm_calls if c.purpose == "act" and c.choices and c.agent in (None, t.agent)]
         if not calls or not calls[0].messages:
             left_out("no call whose prompt is known as messages")
-        elif t.reward is None:
+        elif made.reward is None:
             left_out("no reward")
         else:
             prompt = calls[0].messages
@@ -67,12 +85,15 @@ def _of_rewards(group: list[Made]) -> Iterator[dict[str, Any]]:
             if whole[: len(prompt)] != prompt:
                 left_out("a conversation that does not go on from its first prompt")
                 continue
-            alike.setdefault(content_hash(prompt), []).append((t.reward, t, prompt, whole[len(prompt) :]))
+            alike.setdefault(content_hash(prompt), []).append((made.reward, t, prompt, whole[len(prompt) :], tools_of(calls[-1])))
     for many in alike.values():
         many.sort(key=lambda m: m[0])
-        (low, worst, prompt, rejected), (high, best, _, chosen) = many[0], many[-1]
+        (low, worst, prompt, rejected, _), (high, best, _, chosen, tools) = many[0], many[-1]
+        for _ in many[1:-1]:
+            left_out("a reward between the highest and the lowest")
         if low == high:
             left_out("a group of one reward")
             continue
         rewards = {"chosen_reward": high, "rejected_reward": low}
-        yield {"prompt": prompt, "chosen": chosen, "rejected": rejected, **rewards, "trajectory": best.id, "group": worst.group}
+        ids = {"trajectory": best.id, "rejected_trajectory": worst.id, "group": best.group}
+        yield {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": tools, **rewards, **ids}

@@ -35,7 +35,7 @@ def row(sample: Sample) -> dict[str, Any]:
         "completion_ids": parts.completion_ids,
         "logprobs": parts.logprobs,
         "env_mask": parts.mask,
-        "advantages": parts.advantages,
+        "advantages": parts.advantages if sample.advantages else None,
         "reward": sample.reward,
         **about(sample),
     }

@@ -1,4 +1,4 @@
-"""Judged answers for KTO with TRL: `prompt`, `completion` and `label`, of each call of the policy.
+"""Judged answers for KTO with TRL: `prompt`, `completion`, `label` and `tools` (as JSON), of each call of the policy.
 
 The label is whether the trajectory's reward is at least `threshold`. Source: https://huggingface.co/docs/trl/kto_trainer
 (trl 1.16).
@@ -10,15 +10,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...trajectory import Trajectory
-from ..views import policy_calls
+from ..views import policy_calls, tools_of, unfit
 from . import LeftOut
 
 NAME = "trl-kto"
 FILES = ("jsonl",)
 
 
-def rows(trajectory: Trajectory, left_out: LeftOut, *, threshold: float = 0.5) -> Iterator[dict[str, Any]]:
-    """A row per call with purpose `act`. `threshold`: the reward from which on an answer is good."""
+def rows(
+    trajectory: Trajectory, left_out: LeftOut, *, threshold: float = 0.5, include_failed: bool = False
+) -> Iterator[dict[str, Any]]:
+    """A row per call with purpose `act`. `threshold`: the reward from which on an answer is good; `include_failed`: also of
+    trajectories that failed through the environment."""
+    why = unfit(trajectory, include_failed)
+    if why is not None:
+        left_out(why)
+        return
     reward = trajectory.reward
     if reward is None:
         left_out("no reward")
@@ -36,6 +43,7 @@ def rows(trajectory: Trajectory, left_out: LeftOut, *, threshold: float = 0.5) -
             "prompt": call.messages,
             "completion": [message],
             "label": reward >= threshold,
+            "tools": tools_of(call),
             "trajectory": trajectory.id,
             "group": trajectory.group,
         }

@@ -7,6 +7,7 @@ for the others. Messages that came together have their tokens on the last of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from ...dialects.openai_chat import text_of
 from ...trajectory import Call, Trajectory
 from ..sample import Sample
 from . import Made
-from .tokens import per_token, unweighted
+from .tokens import per_token, usable
 
 NAME = "verifiers"
 FILES = ("jsonl",)
@@ -28,12 +29,15 @@ _ROLES = ("system", "user", "assistant", "tool")
 def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
     """An episode per trajectory."""
     for made in group:
-        if not made.samples:
+        if made.samples and made.reward is None:  # a trace without rewards counts as one of reward 0 there
+            made.refuse("no reward")
+            continue
+        samples = usable(made)
+        if not samples:
             continue
         t = made.trajectory
         traces = [
-            _trace(t, agent, [s for s in made.samples if s.agent == agent])
-            for agent in dict.fromkeys(s.agent for s in made.samples)
+            _trace(made, agent, [s for s in samples if s.agent == agent]) for agent in dict.fromkeys(s.agent for s in samples)
         ]
         yield {
             "id": t.id,
@@ -50,20 +54,32 @@ def _task(t: Trajectory) -> dict[str, Any]:
     return {"type": "odograph", "data": {"id": t.group or t.id, "prompt": prompt}}
 
 
-def _trace(t: Trajectory, agent: str | None, samples: list[Sample]) -> dict[str, Any]:
+def _rewards(made: Made) -> dict[str, Any]:
+    """The rewards by name, where they sum up to the one that counts as verifiers sums them; else that one."""
+    t = made.trajectory
+    named: dict[str, dict[str, float]] = {}
+    for reward in t.rewards:
+        value = t.rewards[reward.name]
+        if value is not None:
+            named[reward.name] = {"score": value, "weight": reward.weight}
+    total = math.fsum(r["score"] * r["weight"] for r in named.values())
+    if named and made.reward is not None and math.isclose(total, made.reward, abs_tol=1e-12):
+        return named
+    return {"reward": {"score": made.reward, "weight": 1.0}}
+
+
+def _trace(made: Made, agent: str | None, samples: list[Sample]) -> dict[str, Any]:
+    t = made.trajectory
     nodes: list[dict[str, Any]] = []
     calls = {c.id: c for c in t.llm_calls}
     for sample in samples:
         _branch(sample, calls, nodes)
-    rewards = {name: {"score": value, "weight": 1.0} for name in t.rewards.names if (value := t.rewards[name]) is not None}
-    if not rewards and t.reward is not None:
-        rewards = {"reward": {"score": t.reward, "weight": 1.0}}
     return {
         "id": f"{t.id}/{agent or ''}",
         "task": _task(t),
         "agent": {"config": {}, "name": agent or "agent"},
         "nodes": nodes,
-        "rewards": rewards,
+        "rewards": _rewards(made),
         "is_completed": True,
         "ok": t.status in ("completed", "truncated"),
         "stop_condition": t.status,
@@ -73,7 +89,6 @@ def _trace(t: Trajectory, agent: str | None, samples: list[Sample]) -> dict[str,
 
 def _branch(sample: Sample, calls: dict[str, Call], nodes: list[dict[str, Any]]) -> None:
     """The nodes of one row, one after the other: what was new before each trained part, and the part."""
-    unweighted(sample)
     advantages = per_token(sample)
     parent: int | None = None
     at = seen = 0
