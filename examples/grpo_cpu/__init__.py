@@ -1,0 +1,1 @@
+"""GRPO on CPU in minutes, without network: rollouts recorded by Odograph, trained by TRL. Run `python -m examples.grpo_cpu.train`."""
