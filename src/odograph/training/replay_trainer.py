@@ -107,8 +107,8 @@ def recorded_grpo_trainer() -> Any:
         `rows`: `Sample`s with logprobs and advantages, or the rows of the export `trl-grpo`, in the order in which they are
         trained, each once per epoch (for more updates on the same rows: `num_train_epochs`). `args`: a `GRPOConfig`;
         `temperature` has to be the one that was sampled at, `num_generations` means nothing here, though TRL wants 2 or more
-        that divide the batch. The rest of the arguments are `GRPOTrainer`'s. Raises InvalidInput for rows that can't be trained, and for settings that would leave rows out or
-        that need what is not recorded.
+        that divide the batch. The rest of the arguments are `GRPOTrainer`'s. Raises InvalidInput for rows that can't be trained,
+        and for settings that would leave rows out or that need what is not recorded.
 
         `gaps`: of each batch so far, the largest |recorded - the model's own| logprob over trained tokens, in nats; logged as
         `recorded_gap`. The first, before any update, is next to 0 (1e-4 in fp32) where the model is the one that sampled and
