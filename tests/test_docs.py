@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,16 @@ def test_formats_are_documented() -> None:
     importing, exports = (ROOT / "docs/importing.md").read_text(), (ROOT / "docs/exports.md").read_text()
     assert all(f"`{name}`" in importing for name in IMPORTERS)
     assert all(f"`{name}`" in exports for name in EXPORTERS)
+
+
+def test_extras_exist_and_are_documented() -> None:
+    """Each extra that an error tells to install is one of the package's, and each of the package's has its line."""
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    code = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r'MissingExtra\([^,()]+, "(\w+)"\)', code)) | set(re.findall(r"odograph\[(\w+)\]", code))
+    assert len(named) > 8 and named <= extras
+    text = (ROOT / "docs/dependencies.md").read_text()
+    assert all(f"(`{name}`)" in text for name in extras - {"all", "dev"})
 
 
 def test_the_agents_page_is_short() -> None:

@@ -4,8 +4,8 @@
     python -m examples.grpo_cpu.train --out grpo-cpu
 
 The task is "which colour", and only a tool knows. In each iteration agents ask the model behind its server; Odograph's runtime
-records every call with its token ids and logprobs, and the rewards; `odograph.samples` makes rows of that, TRL takes a GRPO step on
-these very tokens, and the server's next answers are those of the trained model.
+records every call with its token ids and logprobs, and the rewards; `odograph.samples` makes rows of that, TRL takes a GRPO step
+on these very tokens, and the server's next answers are those of the trained model.
 
 Writes `rewards.json`, `rewards.png` and the store, which `odograph --store grpo-cpu/store ls` shows.
 """
@@ -97,7 +97,7 @@ def main() -> None:
     """The loop."""
     parser = argparse.ArgumentParser(description="GRPO on CPU from recorded rollouts.")
     parser.add_argument("--iterations", type=int, default=40)
-    parser.add_argument("--attempts", type=int, default=16, help="rollouts of each of the four tasks, an iteration")
+    parser.add_argument("--attempts", type=int, default=16, help="rollouts of each of the four tasks, an iteration: 2 or more")
     parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("grpo-cpu"))
