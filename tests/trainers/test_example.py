@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import odograph
+from odograph.training.sample import expanded
 
 pytest.importorskip("trl")
 ROOT = Path(__file__).parent.parent.parent
@@ -38,8 +39,11 @@ def test_it_runs(tmp_path: Path) -> None:
     assert "no plot: it needs the extra 'plot'" in said and not (tmp_path / "rewards.png").exists()
     with odograph.open(tmp_path / "store") as store:
         found = list(store.trajectories())
-    assert len(found) == 16 and {t.llm_calls[0].policy_version for t in found} == {0, 1}
+    assert len(found) == 16 and {t.start.policy_version for t in found} == {0, 1}
     assert all(t.reward is not None and t.group is not None for t in found)
+    for row in odograph.samples(found):
+        sampled_by = {version for version, trained in zip(expanded(row.versions), row.mask, strict=True) if trained}
+        assert sampled_by == {next(t.start.policy_version for t in found if t.id == row.trajectory)}
 
 
 @pytest.mark.slow
