@@ -217,7 +217,13 @@ class Samples:
         before = {c: where for c, where in trained.items() if c in calls}
         for call in calls:
             trained.setdefault(call, f"trained with fork {t.id[-8:]}")
-        return Trajectory(t.id, [*kept, *t.complete_records()]), before
+        # as if the fork had done it: in its own conversation, before its own first step
+        own, theirs = t.start.id if t.start else None, parent.start.id if parent.start else None
+        first = 1 + max((r.step for r in kept if r.step is not None), default=0)
+        as_own = [
+            msgspec.structs.replace(r, step=(r.step or 0) - first, parent=own if r.parent == theirs else r.parent) for r in kept
+        ]
+        return Trajectory(t.id, [*as_own, *t.complete_records()]), before
 
     # --- rows ---------------------------------------------------------------------------------------------------------------
 
