@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
-    if "for t in store.trajectories(group" not in code and "rows = odograph.samples(store" not in code
+    if ("from trl" not in code or find_spec("trl"))
+    and "for t in store.trajectories(group" not in code
+    and "rows = odograph.samples(store" not in code
 ]
 
 

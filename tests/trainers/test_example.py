@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,9 @@ import odograph
 from odograph.training.sample import expanded
 
 pytest.importorskip("trl")
+from examples.grpo_cpu.policy import make_model, make_tokenizer  # noqa: E402
+from examples.grpo_cpu.server import ModelServer  # noqa: E402
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -44,6 +49,22 @@ def test_it_runs(tmp_path: Path) -> None:
     for row in odograph.samples(found):
         sampled_by = {version for version, trained in zip(expanded(row.versions), row.mask, strict=True) if trained}
         assert sampled_by == {next(t.start.policy_version for t in found if t.id == row.trajectory)}
+
+
+def test_the_page_is_true(tmp_path: Path) -> None:
+    """The snippets of docs/training.md, one after the other, as they stand: with the model in a folder `policy`, and behind a server."""
+    model, tokenizer = make_model(), make_tokenizer()
+    model.save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "policy")
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.S)
+    assert len(snippets) == 2
+    with ModelServer(model, tokenizer) as server:
+        env = os.environ | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "x", "HF_HUB_OFFLINE": "1"}
+        for code in snippets:
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
