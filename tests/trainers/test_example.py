@@ -17,8 +17,8 @@ import odograph
 from odograph.training.sample import expanded
 
 pytest.importorskip("trl")
-from examples.grpo_cpu.policy import make_model, make_tokenizer  # noqa: E402
-from examples.grpo_cpu.server import ModelServer  # noqa: E402
+from examples.grpo_cpu.policy import make_model, make_tokenizer
+from examples.grpo_cpu.server import ModelServer
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -60,6 +60,7 @@ def test_the_page_is_true(tmp_path: Path) -> None:
     assert len(snippets) == 2
     with ModelServer(model, tokenizer) as server:
         env = os.environ | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "x", "HF_HUB_OFFLINE": "1"}
+        env["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
         for code in snippets:
             done = subprocess.run(
                 [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
