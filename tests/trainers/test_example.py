@@ -23,7 +23,7 @@ from examples.grpo_cpu.server import ModelServer
 ROOT = Path(__file__).parent.parent.parent
 
 
-def run(out: Path, *arguments: str, before: str = "") -> tuple[list[dict[str, Any]], str]:
+def run(out: Path, *arguments: str, before: str = "pass") -> tuple[list[dict[str, Any]], str]:
     """What it wrote and what it said, run as a user does."""
     code = f"import runpy, sys; sys.argv = ['train', *sys.argv[1:]]; {before}; runpy.run_module('examples.grpo_cpu.train', run_name='__main__')"
     done = subprocess.run(
