@@ -85,7 +85,7 @@ class Draft:
             stop = at + size
             node = self._row.get(segment.call or "") if segment.source == "sampled" else None
             if node is not None and self._is_mine(segment):
-                self._put(node, segment, at, logprobs, versions)
+                self._put(t, node, segment, at, logprobs, versions)
                 standing = self._chain.standing(segment, at, view, record.adapter, record.inputs)
                 places = range(segment.start, segment.start + size)
                 indexes = [
@@ -165,14 +165,19 @@ class Draft:
     def _is_mine(self, segment: Segment) -> bool:
         return self._choice is None or segment.choice == self._choice
 
-    def _put(self, node: Node, segment: Segment, at: int, logprobs: list[float | None], versions: list[Any]) -> None:
+    def _put(
+        self, t: Trajectory, node: Node, segment: Segment, at: int, logprobs: list[float | None], versions: list[Any]
+    ) -> None:
         found = node.choices[segment.choice].logprobs
         if found is not None and len(found) == len(node.responses[segment.choice]):
             part = found[segment.start : segment.start + len(segment.ids)]
             logprobs[at : at + len(part)] = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
         changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == segment.choice), [])
+        stated: Any = node.call.record.policy_version
+        if stated is None and t.start is not None and node.call.record.trajectory == t.id:
+            stated = t.start.policy_version
         for n in range(len(segment.ids)):
-            version: Any = node.call.record.policy_version
+            version = stated
             for start, known in changes:
                 if start <= segment.start + n:
                     version = known
