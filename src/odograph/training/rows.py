@@ -94,7 +94,7 @@ class Draft:
             stop = at + size
             node = self._row.get(segment.call or "") if segment.source == "sampled" else None
             if node is not None and self._is_mine(segment):
-                self._put(t, node, segment, at, logprobs, versions)
+                self._put(node, segment, at, logprobs, versions, t)
                 standing = self._chain.standing(segment, at, view, record.adapter, record.inputs)
                 places = range(segment.start, segment.start + size)
                 indexes = [
@@ -175,7 +175,7 @@ class Draft:
         return self._choice is None or segment.choice == self._choice
 
     def _put(
-        self, t: Trajectory, node: Node, segment: Segment, at: int, logprobs: list[float | None], versions: list[Any]
+        self, node: Node, segment: Segment, at: int, logprobs: list[float | None], versions: list[Any], t: Trajectory
     ) -> None:
         found = node.choices[segment.choice].logprobs
         if found is not None and len(found) == len(node.responses[segment.choice]):
@@ -186,8 +186,9 @@ class Draft:
         elif found is not None:
             self._unusable = "logprobs of another number than the tokens"
         changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == segment.choice), [])
-        stated: Any = node.call.record.policy_version
-        if stated is None and t.start is not None and node.call.record.trajectory == t.id:
+        record = node.call.record
+        stated: Any = record.policy_version
+        if stated is None and t.start is not None and record.trajectory == t.id:  # not what a fork has from its parent
             stated = t.start.policy_version
         for n in range(len(segment.ids)):
             version = stated
