@@ -254,6 +254,8 @@ class _Export:
         if not any((self._folder / "data").iterdir()):
             (self._folder / "data").rmdir()
         files = [_described(self._folder, path) for path in sorted(paths)]
+        if self._samples is not None:
+            self._left_out.update(self._samples.report.left_out)
         return {
             "odograph": VERSION,
             "schema_version": SCHEMA_VERSION,

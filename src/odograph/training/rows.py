@@ -19,6 +19,10 @@ from .plan import Plan
 from .sample import Part, Sample, Tally, compact
 
 
+_NO_LOGPROB = "a logprob that is above 0 or no number"
+_IDS = 1 << 31  # what formats hold
+
+
 class Rewards(Protocol):
     """What a row has to know of rewards and groups."""
 
@@ -60,6 +64,8 @@ class Draft:
         self._own_reward = reward
         self._choice = choice
         self._last = row[-1]
+        #: Why logprobs that were recorded can't be used.
+        self._unusable: str | None = None
         self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
 
     def sample(self, by: Rewards, plan: Plan, report: Any, t: Trajectory, tally: Tally) -> Sample | None:
@@ -68,6 +74,9 @@ class Draft:
         limit = plan.max_tokens
         if limit is not None and len(view.ids) > limit:
             self._refused(tally, "longer than max_tokens")
+            return None
+        if view.ids and not 0 <= min(view.ids) <= max(view.ids) < _IDS:
+            self._refused(tally, "a token id below 0 or beyond 31 bits")
             return None
         record = self._last.call.record
         mask = [0] * len(view.ids)
@@ -172,6 +181,10 @@ class Draft:
         if found is not None and len(found) == len(node.responses[segment.choice]):
             part = found[segment.start : segment.start + len(segment.ids)]
             logprobs[at : at + len(part)] = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
+            if any(p is not None and type(p) not in (float, int) for p in part):  # NaN is kept tagged
+                self._unusable = _NO_LOGPROB
+        elif found is not None:
+            self._unusable = "logprobs of another number than the tokens"
         changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == segment.choice), [])
         record = node.call.record
         stated: Any = record.policy_version
@@ -190,9 +203,9 @@ class Draft:
             return None
         for trained, value in zip(mask, logprobs, strict=True):
             if trained and value is None:
-                return "a trained token without a logprob"
+                return self._unusable or "a trained token without a logprob"
             if trained and (not math.isfinite(cast(float, value)) or cast(float, value) > 1e-3):
-                return "a logprob that is above 0 or no number"
+                return _NO_LOGPROB
         return None
 
     def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
