@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,7 @@ class Answers:
             if self._file is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                weakref.finalize(self, os.close, self._file)
             written = 0
             while written < len(line):
                 written += os.write(self._file, line[written:])

@@ -159,6 +159,8 @@ async def ruler(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+    if progress is not None:
+        progress(total, total)
     result.cached = sum(j.cached for j in judges) - cached
     result.spent = {
         name: sum(b.spent[name] - old[name] for b, old in zip(budgets, before, strict=True))
@@ -177,6 +179,8 @@ def _rubric(given: str | Path | None) -> str:
             raise InvalidInput(f"the rubric {str(given)!r} is no text") from None
         except OSError as error:
             raise NotFound(f"no rubric at {str(given)!r}: {error.strerror}") from None
+    elif isinstance(given, str) and len(given) < 200 and "\n" not in given and Path(given).is_file():
+        raise InvalidInput(f"the rubric {given!r} is the name of a file; give Path({given!r})")
     if not isinstance(given, str) or not given.strip():
         raise InvalidInput("the rubric is empty")
     return given
@@ -248,12 +252,10 @@ async def _judge(
     keyed = [(t, s, s.key) for t, s in members]
     distinct = dict(sorted({key: s for _, s, key in keyed}.items()))
     rubric_hash = content_hash(plan.rubric)
-    compared = [] if plan.absolute else list(distinct)
-    version = content_hash(
-        [prompts.PROMPT_VERSION, plan.absolute, rubric_hash, plan.seed, plan.repeats, judge.params, compared]
-        if not plan.absolute
-        else [prompts.PROMPT_VERSION, plan.absolute, rubric_hash, plan.repeats, judge.params, list(distinct)]
-    )[:16]
+    # what the scores depend on; of a group also on the order and on who is in it
+    seed = None if plan.absolute else plan.seed
+    facts = [prompts.PROMPT_VERSION, plan.absolute, rubric_hash, seed, plan.repeats, judge.params, list(distinct)]
+    version = content_hash(facts)[:16]
     before = {t.id: _latest(t, plan.name, judge.model) for t, _, _ in keyed}
     known = {id: r for id, r in before.items() if r is not None and r.version == version and type(r.value) is float}
     if len(known) == len(keyed):
@@ -263,9 +265,9 @@ async def _judge(
             given = [float(s) for s in scores] if isinstance(scores, list) else [float(r.value)]  # type: ignore[arg-type]
             result.judgements.append(_judgement(t, judge, given, r.rationale or "", known=True))
         return
+    ask = _alone if plan.absolute else _compared
     rounds: list[_Scores] = []
-    for repeat in range(plan.repeats):
-        found = await (_alone if plan.absolute else _compared)(judge, plan, distinct, repeat)
+    for found in await asyncio.gather(*(ask(judge, plan, distinct, repeat) for repeat in range(plan.repeats))):
         if isinstance(found, Answer):
             failure = {"group": group, "trajectories": [t.id for t, _, _ in keyed], "judge": judge.model}
             result.failed.append(failure | {"status": found.status, "error": found.error})
@@ -292,7 +294,7 @@ async def _judge(
                     "scores": given,
                     "range": [0.0, 1.0],
                     "rubric_hash": rubric_hash,
-                    "seed": plan.seed,
+                    "seed": seed,
                     "compared": len(keyed) if not plan.absolute else 1,
                 },
             )
