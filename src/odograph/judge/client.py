@@ -99,7 +99,7 @@ class Judge:
     At most `max_concurrency` requests are under way at any time, whoever asks. 429, 5xx, timeouts and broken connections are
     retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again, `max_asks` times
     in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder `journal` before
-    it is read (by default `judge` in the store that it works for, else in the default store), and what stands there is not asked again.
+    it is read (by default `judge` in the store that it works for, else in the default store); what is there is not asked again.
 
     `context`: the longest prompt in tokens (estimated, a token for three bytes); longer ones are not sent. `prices`: of a
     million tokens of prompts and of answers. `timeout`: seconds for an attempt. `api_key`: else $OPENAI_API_KEY (or
