@@ -266,12 +266,12 @@ def test_a_budget_is_never_exceeded(tmp_path: Path) -> None:
         budget = Budget(tokens=1000)
         ask(judge(server, journal=tmp_path / "b", budget=budget, params={"max_tokens": 100}), [str(n) for n in range(200)])
         assert 0 < budget.spent["tokens"] <= 1000
-        dear = Budget(cost=0.01)
+        dear = Budget(cost=0.05)
         ask(
             judge(server, journal=tmp_path / "c", budget=dear, prices=(100.0, 500.0), params={"max_tokens": 3}),
             [str(n) for n in range(200)],
         )
-        assert 0 < dear.spent["cost"] <= 0.01
+        assert 0 < dear.spent["cost"] <= 0.05
         count = len(server.requests)
         free = ask(judge(server, journal=tmp_path / "a", budget=Budget(calls=0)), [str(n) for n in range(20)])
         assert sum(a.status == "ok" for a in free) == 5  # what is in the journal costs nothing
@@ -322,7 +322,7 @@ def test_misuse_is_one_sentence() -> None:
         '<think>{"score": 0.1} perhaps?</think>{"score": 0.9}',
         'maybe {"score": 0.1}</think> {"score": 0.9}',
         '{"score": 0.9} and once more {"score": 0.9}',
-        "[1] shows that {\"score\": 0.9}",
+        '[1] shows that {"score": 0.9}',
         "**SCORE:** 0.9",
         "Reason: fine\nscore = 0.9",
     ],
@@ -359,7 +359,10 @@ def test_strict_with_content(text: str) -> None:
 @given(st.text(alphabet='{}[]",:\'\\ \nab0.9<>/*', max_size=200))
 def test_reading_never_raises_for_content(text: str) -> None:
     """Whatever a judge writes is read or refused."""
-    for _ in values(text):
+    try:
+        for value in values(text):
+            json.dumps(value, allow_nan=False)
+    except InvalidInput:
         pass
     try:
         read(text, shape(SCHEMA))

@@ -20,8 +20,9 @@ _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S)
 #: A string, which stays; a comma before a closing bracket, a comment, which go.
 _LOOSE = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])|//[^\n]*|/\*.*?\*/', re.S)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|[{}\[\]]', re.S)
-#: No answer has more beginnings of JSON that don't parse; text that is made to cost time has.
+#: Beginnings of JSON that don't parse, and characters read for them: text that is made to cost time is given up.
 _TRIES = 50
+_WORK = 1_000_000
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -95,15 +96,15 @@ def _wrapped(found: Iterator[Any], schema: dict[str, Any]) -> Iterator[Any]:
 
 
 def values(text: str) -> Iterator[Any]:
-    """The objects and lists in a text, outermost only."""
-    at, tries = 0, 0
-    while tries < _TRIES:
+    """The objects and lists in a text, outermost only. Raises InvalidInput for one with a key that is given two values."""
+    at = tries = work = 0
+    while tries < _TRIES and work < _WORK:
         start = min((n for n in (text.find("{", at), text.find("[", at)) if n >= 0), default=-1)
         if start < 0:
             return
         got = _strict(text, start) or _loose(text, start)
         if got is None:
-            tries += 1
+            tries, work = tries + 1, work + len(text) - start
             at = start + 1
         else:
             value, at = got
@@ -118,7 +119,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in pairs:
         if key in made and made[key] != value:
-            raise ValueError(f"{key!r} is given twice")
+            raise InvalidInput(f"{key[:40]!r} is given twice")
         made[key] = value
     return made
 
@@ -129,6 +130,8 @@ _decoder = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_once, str
 def _strict(text: str, start: int) -> tuple[Any, int] | None:
     try:
         return _decoder.raw_decode(text, start)
+    except InvalidInput:
+        raise
     except (ValueError, RecursionError):
         return None
 
@@ -146,12 +149,20 @@ def _loose(text: str, start: int) -> tuple[Any, int] | None:
     part = _LOOSE.sub(lambda m: m[1] or "", text[start:stop])
     try:
         return _decoder.decode(part), stop
+    except InvalidInput:
+        raise
     except (ValueError, RecursionError):
         pass
     try:
-        value = ast.literal_eval(part)
+        tree = ast.parse(part.strip(), mode="eval")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Dict):
+                _once([(str(getattr(k, "value", "")), ast.dump(v)) for k, v in zip(node.keys, node.values, strict=True)])
+        value = ast.literal_eval(tree)
         json.dumps(value, allow_nan=False)  # sets, bytes and infinities are no JSON
         return value, stop
+    except InvalidInput:
+        raise
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 
@@ -163,7 +174,7 @@ def _lines(text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
     for key in schema.get("required") or ():
         if (properties.get(key) or {}).get("type") not in ("number", "integer", "string"):
             return None
-        found = re.findall(rf"^[\W_]*{re.escape(key)}[\W_]*?[:=][*_\s]*(.+?)[*_\s]*$", text, re.I | re.M)
+        found = re.findall(rf"^[\s*_#>-]*{re.escape(key)}[\s*_]*[:=][*_\s]*(.+?)[*_\s]*$", text, re.I | re.M)
         if len(found) != 1:
             return None
         value: Any = found[0]
