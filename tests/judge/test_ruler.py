@@ -120,8 +120,8 @@ def test_a_wrong_answer_is_refused_and_asked_again(wrong: Any, store: odograph.S
 
 def test_what_can_t_be_judged_has_no_reward(store: odograph.Store) -> None:
     """A judge that never gives a valid answer: the group is reported, no reward is written, and a later run asks that group only."""
-    bad, good = group(store, ["1", "2"], "bad"), group(store, ["42", "43"], "good")
-    with LLMServer(lambda r: listed([]) if '"1"' in str(r) else listed(scores(r, fair))) as server:
+    bad, good = group(store, ["tiny", "2"], "bad"), group(store, ["42", "43"], "good")
+    with LLMServer(lambda r: listed([]) if "tiny" in str(r) else listed(scores(r, fair))) as server:
         result = rule(store, judge=judge(server))
     (failure,) = result.failed
     assert (failure["group"], failure["status"], failure["judge"]) == ("bad", "parse_error", "j")
@@ -243,7 +243,7 @@ def test_absolute_scores_by_a_rubric_of_ones_own(store: odograph.Store, tmp_path
 def test_filters_and_what_is_left_out(store: odograph.Store) -> None:
     """Filters are those of `store.trajectories`; what is in no group, alone, empty or still running is counted, not judged."""
     group(store, ["42", "43"], "g1", tags=["x"])
-    group(store, ["42", "43"], "g2")
+    group(store, ["42", "44"], "g2")
     group(store, ["1"], None)
     group(store, ["1"], "lone")
     with store.record(group="g1"):
@@ -322,7 +322,10 @@ def test_sub_agents_broken_histories_and_results_are_shown(store: odograph.Store
         content = server.requests[0][1]["messages"][1]["content"]
         blocks = [json.loads(b) for b in shown(server.requests[0][1]).values()]
     assert "secret judge" not in content
-    assert json.loads(re.search(r"<context>\n(.*)\n</context>", content)[1]) == [*longer, {"role": "assistant", "content": "well"}]  # type: ignore[index]
+    assert json.loads(re.search(r"<context>\n(.*)\n</context>", content)[1]) == [
+        *longer,
+        {"role": "assistant", "content": "well"},
+    ]  # type: ignore[index]
     assert [b["messages"] for b in blocks] == [[], []]
     assert sorted(b["additional_histories"][0]["messages"][1]["content"] for b in blocks) == ["done", "gone"]
     assert all(b["additional_histories"][0]["messages"][2]["content"] == {"profit": -3} for b in blocks)
@@ -442,7 +445,7 @@ def test_a_context_that_only_the_endpoint_knows(store: odograph.Store) -> None:
 def test_budgets_hold_over_judges(store: odograph.Store) -> None:
     """One budget for two judges: together they stay below it, and what they could not judge is reported."""
     for n in range(5):
-        group(store, ["42", "43"], f"g{n}")
+        group(store, ["42", f"{n}"], f"g{n}")
     budget = Budget(calls=4)
     with judging() as server:
         result = rule(store, judge=[judge(server, "a", budget=budget), judge(server, "b", budget=budget)])

@@ -102,7 +102,8 @@ def _prices(given: str | None) -> tuple[float, float] | None:
 
 def _print(result: Judgements) -> None:
     rows = [
-        [line(one.group or ""), one.trajectory[-8:], line(one.judge), f"{one.score:.3f}", line(one.explanation)] for one in result.judgements
+        [line(one.group or ""), one.trajectory[-8:], line(one.judge), f"{one.score:.3f}", line(one.explanation)]
+        for one in result.judgements
     ]
     if rows:
         print("\n".join(table(["group", "trajectory", "judge", "score", "why"], rows, right={3})))

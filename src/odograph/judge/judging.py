@@ -321,28 +321,21 @@ async def _compared(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repea
     """The scores of a group, in one prompt where it fits, else in parts with anchors in common."""
     order = list(distinct)
     random.Random(f"{plan.seed} {repeat}").shuffle(order)
-    limit = judge.context
-    answer: Answer | None = None
-    while True:
-        parts = _parts(order, distinct, plan, limit)
-        if parts is None:
-            return answer or Answer(
-                status="over_context",
-                error=f"a trajectory with two to compare it with is longer than the judge's context of {limit} tokens",
-                model=judge.model,
-                repeat=repeat,
-            )
-        asked = await asyncio.gather(
-            *(_ask(judge, plan, [distinct[key] for key in part], repeat) for part in parts),
-        )
-        failed = [a for a in asked if a.status != "ok"]
-        if not failed:
-            return _aligned([dict(zip(part, a.value, strict=True)) for part, a in zip(parts, asked, strict=True)])
-        answer = failed[0]
-        if any(a.status not in ("over_context",) for a in failed):
-            return next(a for a in failed if a.status != "over_context")
-        # the endpoint takes less than it was thought to: half of the longest
-        limit = max(_size([distinct[k] for k in part], plan) for part in parts) // 2
+    anchors = _anchors(distinct, plan.seed)
+    waiting, done = _parts(order, anchors, distinct, plan, judge.context), []
+    while waiting:
+        asked = await asyncio.gather(*(_ask(judge, plan, [distinct[key] for key in part], repeat) for part in waiting))
+        parts, waiting = waiting, []
+        for part, answer in zip(parts, asked, strict=True):
+            others = [key for key in part if key not in anchors]
+            if answer.status == "ok":
+                done.append(dict(zip(part, answer.value, strict=True)))
+            elif answer.status == "over_context" and len(others) > 1:  # its estimate was too low, or the endpoint takes less
+                half = len(others) // 2
+                waiting += [_mixed([*anchors, *some], plan.seed) for some in (others[:half], others[half:])]
+            else:
+                return answer
+    return _aligned(done)
 
 
 async def _ask(judge: Judge, plan: _Plan, shown: list[Shown], repeat: int) -> Answer:
@@ -353,29 +346,33 @@ async def _ask(judge: Judge, plan: _Plan, shown: list[Shown], repeat: int) -> An
 
 
 def _size(shown: list[Shown], plan: _Plan) -> int:
-    # what goes around the messages in a request: the schema, parameters
+    # 500: what goes around the messages in a request, the schema and parameters
     return estimate(prompts.relative(shown, plan.rubric)) + 500
 
 
-def _parts(order: list[str], distinct: dict[str, Shown], plan: _Plan, limit: int | None) -> list[list[str]] | None:
-    """The keys of each prompt; None where the limit (in tokens) can't be kept. Several parts share their first two keys."""
-    if limit is None or _size(list(distinct.values()), plan) <= limit:
-        return [order]
+def _anchors(distinct: dict[str, Shown], seed: int) -> list[str]:
+    """Two of the shorter half: they stand in every part, and the shortest of all may be those that gave up at once."""
     sizes = {key: estimate([one.messages, [h.messages for h in one.more]]) for key, one in distinct.items()}
-    short = sorted(order, key=lambda key: sizes[key])[: max(2, len(order) // 2)]
-    anchors = random.Random(plan.seed).sample(sorted(short), min(2, len(short)))
+    short = sorted(sizes, key=lambda key: (sizes[key], key))[: max(2, len(sizes) // 2)]
+    return random.Random(seed).sample(short, min(2, len(short)))
+
+
+def _parts(order: list[str], anchors: list[str], distinct: dict[str, Shown], plan: _Plan, limit: int | None) -> list[list[str]]:
+    """The keys of each prompt, for a limit in tokens; one that exceeds it with a single trajectory is for the judge to refuse."""
+    if limit is None or len(order) < 4 or _size(list(distinct.values()), plan) <= limit:
+        return [order]
     parts: list[list[str]] = []
     for key in (k for k in order if k not in anchors):
         if parts and _size([distinct[k] for k in (*parts[-1], key)], plan) <= limit:
             parts[-1].append(key)
-            continue
-        if _size([distinct[k] for k in (*anchors, key)], plan) > limit:
-            return None
-        parts.append([*anchors, key])
-    if not parts:
-        return None
-    # anchors don't always stand first
-    return [random.Random(f"{plan.seed} {n} {len(part)}").sample(part, len(part)) for n, part in enumerate(parts)]
+        else:
+            parts.append([*anchors, key])
+    return [_mixed(part, plan.seed) for part in parts]
+
+
+def _mixed(part: list[str], seed: int) -> list[str]:
+    """In an order of its own, so that anchors don't always stand first."""
+    return random.Random(f"{seed} {part}").sample(part, len(part))
 
 
 def _aligned(parts: list[_Scores]) -> _Scores:
