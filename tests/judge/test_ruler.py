@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -302,16 +303,17 @@ def test_trajectories_that_look_the_same_are_shown_once(store: odograph.Store) -
 def test_sub_agents_broken_histories_and_results_are_shown(store: odograph.Store) -> None:
     """All conversations of a trajectory are there, each once in its longest form, with what its last actions brought; a judge's
     own calls are not."""
+    first = [{"role": "user", "content": "go"}]
+    longer = [*first, {"role": "assistant", "content": "I'll ask"}, {"role": "user", "content": "on"}]
     for reply in ("done", "gone"):
         with store.record(task="t", agent="boss", group="g") as run:
             with run.step() as step:
-                first = [{"role": "user", "content": "go"}]
                 call = step.llm_call(messages=first, response="I'll ask")
-                step.action("delegate", {"to": "helper"}, "ok", llm_call=call)
-                helper = run.agent("helper") if hasattr(run, "agent") else None
-                del helper
+                with step.acting("ask_helper", {}, llm_call=call) as action:
+                    with action.sub_agent("helper").step() as inner:
+                        inner.llm_call(messages=[{"role": "user", "content": "help"}], response="sure")
+                    action.result = "sure"
             with run.step() as step:
-                longer = [*first, {"role": "assistant", "content": "I'll ask"}, {"role": "user", "content": "on"}]
                 step.llm_call(messages=longer, response="well")
             with run.step() as step:
                 call = step.llm_call(messages=[{"role": "user", "content": "summary: fresh start"}], response=reply)
@@ -322,13 +324,14 @@ def test_sub_agents_broken_histories_and_results_are_shown(store: odograph.Store
         content = server.requests[0][1]["messages"][1]["content"]
         blocks = [json.loads(b) for b in shown(server.requests[0][1]).values()]
     assert "secret judge" not in content
-    assert json.loads(re.search(r"<context>\n(.*)\n</context>", content)[1]) == [
-        *longer,
-        {"role": "assistant", "content": "well"},
-    ]  # type: ignore[index]
+    context = json.loads(re.search(r"<context>\n(.*)\n</context>", content)[1])  # type: ignore[index]
+    assert context == [*longer, {"role": "assistant", "content": "well"}]
     assert [b["messages"] for b in blocks] == [[], []]
-    assert sorted(b["additional_histories"][0]["messages"][1]["content"] for b in blocks) == ["done", "gone"]
-    assert all(b["additional_histories"][0]["messages"][2]["content"] == {"profit": -3} for b in blocks)
+    for block in blocks:
+        helper, fresh = block["additional_histories"]
+        assert (helper["agent"], [m["content"] for m in helper["messages"]]) == ("helper", ["help", "sure"])
+        assert (fresh["agent"], fresh["messages"][2]["content"]) == ("boss", {"profit": -3})
+    assert sorted(b["additional_histories"][1]["messages"][1]["content"] for b in blocks) == ["done", "gone"]
 
 
 def test_trajectories_without_calls_are_shown_by_what_was_done(store: odograph.Store) -> None:
@@ -417,7 +420,7 @@ def test_a_group_too_long_is_split_with_anchors(store: odograph.Store) -> None:
     assert longest / 3 <= 6000
     assert len(set.intersection(*prompts_shown)) == 2
     given_scores = [result.scores[id] for id in ids]
-    steps = [b - a for a, b in zip(given_scores, given_scores[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(given_scores)]
     assert all(step == pytest.approx(0.05) for step in steps)
 
 
