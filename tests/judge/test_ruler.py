@@ -381,6 +381,19 @@ def test_any_content_comes_through_whole(texts: list[list[str]]) -> None:
     assert whole == [s.messages for s in made]
 
 
+def test_no_text_is_too_strange(store: odograph.Store) -> None:
+    """Half surrogate pairs, in what is judged, in a wrong answer and in an explanation, cost nobody anything."""
+    ids = group(store, ["42 \ud800", "\x00\u202e"])
+    entry = '{"trajectory_id": "%s", "explanation": "\\ud800 \\u0000", "score": 0.5}'
+    right = Answer(text=f'{{"scores": [{entry % 1}, {entry % 2}]}}')
+    with LLMServer([Answer(text='{"scores": "\\ud800"} \ud800'), right]) as server:
+        result = rule(store, judge=judge(server))
+        assert len(server.requests) == 2
+        assert all(isinstance(m["content"], str) for _, r in server.requests for m in r["messages"])
+    assert [result.scores[id] for id in ids] == [0.5, 0.5]
+    assert store.trajectory(ids[0]).rewards[0].rationale == "? \x00"
+
+
 def test_pictures_are_left_out(store: odograph.Store) -> None:
     """A picture's bytes are named, not sent."""
     url = "data:image/png;base64," + "A" * 5000

@@ -242,8 +242,8 @@ class Judge:
             last = self._read(body, wanted, check, {**about, "cached": cached})
             if last.status != "parse_error":
                 return last
-            said = (last.text or "").strip()[:4000] or "(nothing)"
-            again = f"This answer can't be used: {last.error}. Answer again, in the form that was asked for and nothing else."
+            said = _sendable((last.text or "").strip()[:4000]) or "(nothing)"
+            again = f"This answer can't be used: {_sendable(str(last.error))}. Answer again, in the form that was asked for and nothing else."
             now = [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": again}]
         return last
 
@@ -352,10 +352,15 @@ def _is_too_long(error: Unanswered) -> bool:
     return error.status == 413 or (error.status == 400 and _TOO_LONG.search(str(error)) is not None)
 
 
+def _sendable(text: str) -> str:
+    """Text as UTF-8 has it: half a surrogate pair, which JSON can name, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _messages(prompt: Any) -> list[dict[str, Any]]:
     if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
+        return [{"role": "user", "content": _sendable(prompt)}]
     if isinstance(prompt, list) and prompt and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in prompt):
         if all(m.get("role") in ("system", "user", "assistant") for m in prompt):
-            return prompt
+            return [{"role": m["role"], "content": _sendable(m["content"])} for m in prompt]
     raise TypeError(f"a prompt is a text or a list of messages with role and text, not {prompt!r:.80}")

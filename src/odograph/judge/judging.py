@@ -254,7 +254,7 @@ async def _judge(
     rubric_hash = content_hash(plan.rubric)
     # what the scores depend on; of a group also on the order and on who is in it
     seed = None if plan.absolute else plan.seed
-    facts = [prompts.PROMPT_VERSION, plan.absolute, rubric_hash, seed, plan.repeats, judge.params, list(distinct)]
+    facts = [prompts.PROMPT_VERSION, plan.absolute, rubric_hash, seed, plan.repeats, plan.weight, judge.params, list(distinct)]
     version = content_hash(facts)[:16]
     before = {t.id: _latest(t, plan.name, judge.model) for t, _, _ in keyed}
     known = {id: r for id, r in before.items() if r is not None and r.version == version and type(r.value) is float}
@@ -433,4 +433,5 @@ class _Check:
 
 def _explanation(entry: dict[str, Any]) -> str:
     given = entry.get("explanation")
-    return given if isinstance(given, str) else ""
+    # JSON can name half a surrogate pair, which no text can hold
+    return given.encode("utf-8", "replace").decode() if isinstance(given, str) else ""
