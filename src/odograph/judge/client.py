@@ -243,7 +243,8 @@ class Judge:
             if last.status != "parse_error":
                 return last
             said = _sendable((last.text or "").strip()[:4000]) or "(nothing)"
-            again = f"This answer can't be used: {_sendable(str(last.error))}. Answer again, in the form that was asked for and nothing else."
+            why = _sendable(str(last.error))
+            again = f"This answer can't be used: {why}. Answer again, in the form that was asked for and nothing else."
             now = [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": again}]
         return last
 
