@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,12 +31,21 @@ SNIPPETS = [
 ]
 
 
+def answer(request: dict[str, Any]) -> Answer:
+    """4; a judge's question gets its scores."""
+    if "response_format" not in request:
+        return Answer(text="4")
+    ids = re.findall(r'<trajectory id="(\d+)">', str(request["messages"][-1]["content"]))
+    scores = [{"trajectory_id": id, "explanation": "fine", "score": 0.5} for id in ids]
+    return Answer(text=json.dumps({"scores": scores} if ids else {"score": 0.5}))
+
+
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_snippets_run(code: str, tmp_path: Path) -> None:
     """Every Python snippet of the documentation runs as it stands; where it asks a model, one answers."""
     script = tmp_path / "snippet.py"
     script.write_text(code)
-    with LLMServer([Answer(text="4")]) as server:
+    with LLMServer(answer) as server:
         done = subprocess.run(
             [sys.executable, str(script)],
             cwd=tmp_path,

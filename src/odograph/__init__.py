@@ -17,6 +17,7 @@ from .types import VERSION, Fork, Kept, Literal, Span
 
 if TYPE_CHECKING:
     from .differences import diff
+    from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
     from .runtime import (
         Agent,
         AnyAgent,
@@ -42,6 +43,7 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
@@ -78,7 +80,9 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Agent",
+    "Answer",
     "AnyAgent",
+    "Budget",
     "Call",
     "CallRef",
     "Conservation",
@@ -89,6 +93,9 @@ __all__ = [
     "GymAgent",
     "ImportReport",
     "InvalidInput",
+    "Judge",
+    "Judgement",
+    "Judgements",
     "Kept",
     "Literal",
     "MCPServer",
@@ -127,6 +134,7 @@ __all__ = [
     "logger",
     "open",
     "replay",
+    "ruler",
     "samples",
     "validate",
     "wrap",

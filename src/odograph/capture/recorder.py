@@ -402,10 +402,11 @@ class Scope:
         target: Any = None,
         span: Span | tuple[int, int] | None = None,
         supersedes: str | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> str:
         """What was earned here, or by the record `target` (with `span`: by those tokens of a call). None: not known.
 
-        `source`: environment, function, judge or human. Returns the record's id.
+        `source`: environment, function, judge or human. `extra`: how it came about, as JSON. Returns the record's id.
         """
         if source not in _SOURCES:
             raise TypeError(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
@@ -434,6 +435,8 @@ class Scope:
             fields["version"] = version
         if supersedes is not None:
             fields["supersedes"] = supersedes
+        if extra is not None:
+            fields["extra"] = extra
         return self._write("reward", fields)
 
     def edit(

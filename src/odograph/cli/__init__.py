@@ -24,6 +24,7 @@ COMMANDS: tuple[str, ...] = (
     "search",
     "tail",
     "validate",
+    "judge",
     "export",
     "stats",
     "lineage",
