@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
 from .quality import Report, damage_findings, validate_all
+from .redact import History, Redact, Redactor
 from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
 from .store.lines import Damage
@@ -31,10 +33,11 @@ from .types import AnyRecord, Fork, LLMCall, Start, StepStart
 class Store:
     """A store of trajectories: a folder, or `memory:`. Use `odograph.open`."""
 
-    def __init__(self, root: Path, durability: Durability, *, temporary: bool = False) -> None:
+    def __init__(self, root: Path, durability: Durability, *, temporary: bool = False, redact: Redact | None = None) -> None:
         self.root = root
         self._temporary = temporary
         self._journal = Journal(root / "journal", durability)
+        self._journal.redactor = Redactor(redact) if redact is not None and redact is not False else None
         self._reader = Reader(root)
 
     def __repr__(self) -> str:
@@ -100,6 +103,10 @@ class Store:
     def _add(self, records: list[AnyRecord]) -> tuple[str, int]:
         """The id, and how many records were new."""
         placed = _placed(records)
+        redactor = self._journal.redactor
+        if redactor is not None:  # before it is compared with what is there
+            history = History(raw=False)
+            placed = [redactor.record(record, history) for record in placed]
         id = placed[0].trajectory
         try:
             new = _changes(self.trajectory(id), placed)
@@ -177,6 +184,9 @@ class Store:
             report.failed.append({"path": str(path), "error": str(error)})
         except Exception as error:  # a format that nobody foresaw costs its own file alone
             report.failed.append({"path": str(path), "error": f"the {type(error).__name__} {error} while reading it"})
+        if self._journal.redactor is not None:
+            for failed in report.failed:
+                failed["error"] = self._journal.redactor.text(failed["error"], Counter())
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -321,11 +331,15 @@ class ImportReport(msgspec.Struct):
     unrecognised: list[str] = []
 
 
-def open(where: str | Path | None = None, *, durability: Durability = "group") -> Store:
+def open(where: str | Path | None = None, *, durability: Durability = "group", redact: Redact | None = None) -> Store:
     """The store in a folder: the one given, else $ODOGRAPH_STORE, else ./odograph. It is made when something is recorded.
 
     `memory:` is a store that is gone when it is closed. `durability="sync"` waits for the disk at every record; "group"
     syncs every 50 ms. Either way a record is with the operating system when its call returns.
+
+    `redact` takes secrets out of everything that is recorded, added or imported here, before it is written: True (the built-in
+    rules), a list of patterns (beside these rules), or a function that is given each text and returns what is kept of it; where
+    it raises, the text is not kept. Raises InvalidInput, StoreError, TypeError.
     """
     if durability not in ("group", "sync"):
         raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
@@ -333,13 +347,13 @@ def open(where: str | Path | None = None, *, durability: Durability = "group") -
     if isinstance(place, str) and place == "memory:":
         fast = Path("/dev/shm")
         folder = tempfile.mkdtemp(prefix="odograph-", dir=fast if os.access(fast, os.W_OK) else None)
-        return Store(Path(folder), durability, temporary=True)
+        return Store(Path(folder), durability, temporary=True, redact=redact)
     if isinstance(place, str) and "://" in place:
         raise InvalidInput(f"{place!r} can't be opened; a store is a folder, or memory:")
     root = Path(place)
     if root.exists() and not root.is_dir():
         raise StoreError(f"{str(root)!r} is a file; a store is a folder")
-    return Store(root, durability)
+    return Store(root, durability, redact=redact)
 
 
 _default: Store | None = None
