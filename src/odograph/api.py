@@ -19,7 +19,7 @@ from .capture.recorder import LoneCall, Recorder, Run, Scope, start
 from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
-from .quality import Report, damage_findings, validate_all
+from .quality import Checker, Report, collect, damage_findings
 from .redact import History, Redact, Redactor
 from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
@@ -28,6 +28,9 @@ from .store.reader import FILTERS, Reader, Tail
 from .training.export import export, takes_groups
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Start, StepStart
+
+_MOST_FINDINGS = 10_000
+_FEW = 500  # trajectories that are checked sooner than processes are started
 
 
 class Store:
@@ -298,10 +301,45 @@ class Store:
                 if found is not None:
                     yield found
 
-    def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), tokenizer: Any = None, **filters: Any) -> Report:
-        """The data-quality checks over the store's trajectories and damaged lines; the filters are those of `trajectories`."""
-        report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore, tokenizer=tokenizer)
-        report.add(damage_findings(self.damages()), ignore)
+    def validate(
+        self,
+        *,
+        profile: str = "all",
+        ignore: Iterable[str] = (),
+        tokenizer: Any = None,
+        workers: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        **filters: Any,
+    ) -> Report:
+        """The data-quality checks over the store's trajectories and, where these are not chosen, damaged lines; the filters are
+        those of `trajectories`. `progress(n)` is called with the number done so far.
+
+        `workers`: processes that share the work; None: one for each core where there are many trajectories. Of one code at most
+        10,000 findings are kept, `counts` has them all. Raises InvalidInput, NotFound, StoreError.
+        """
+        checker = Checker(profile, ignore, tokenizer)
+        if workers is not None and (type(workers) is not int or workers < 1):
+            raise InvalidInput(f"workers is a whole number from 1, not {workers!r}")
+        chosen = {name: value for name, value in filters.items() if value is not None}
+        shared = {"across": True, "whole": set(chosen) <= {"group"}, "most": _MOST_FINDINGS, "progress": progress}
+        if tokenizer is None or isinstance(tokenizer, (str, Path)):
+            if workers is None:
+                workers = min(os.cpu_count() or 1, 8)
+                if sum(1 for _ in self.summaries(**{**chosen, "limit": min(chosen.get("limit", _FEW), _FEW)})) < _FEW:
+                    workers = 1
+        else:  # an object of this process
+            workers = 1
+        if workers > 1:
+            from .quality.workers import results
+
+            ids = (summary.id for summary in self.summaries(**chosen))
+            file = None if tokenizer is None else str(tokenizer)
+            found = results(self.root, ids, workers, profile=profile, ignore=sorted(checker.skip), tokenizer=file)
+            report = collect(found, checker, **shared)
+        else:
+            report = collect((checker.one(t) for t in self.trajectories(**chosen)), checker, **shared)
+        if not chosen:
+            report.add(damage_findings(self.damages()), checker.skip)
         return report
 
     # --- living -------------------------------------------------------------------------------------------------------

@@ -95,7 +95,9 @@ _NAMED = re.compile(
     r"""(?:_?id|s)?[\\"'\]]{0,4}\s{0,4}(?::=|=>|[:=])\s{0,4}(?:(\\?["'])([^\s"'\\]{8,200})|([A-Za-z0-9_+/=.~!#%^&*-]{16,200}))"""
 )
 _KEY_NAME = re.compile(rf"(?:{'|'.join(_NAMES)})s?$", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"example|placeholder|redacted|your|change.?me|dummy|x{4}|\*{3}|\.{3}|[(){}<>$\[\]]|^env|^None$", re.I)
+_PLACEHOLDER = re.compile(
+    r"example|placeholder|redacted|your|change.?me|dummy|x{4}|\*{3}|\.{3}|[(){}<>$\[\]]|^env|^none$|^pass(?:word)?$", re.I
+)
 #: What all names hold, to ask for fewer.
 _STEMS = ("pass", "secret", "token", "key", "credential", "authorization")
 

@@ -10,10 +10,9 @@ from ..codec import is_tagged
 from ..lineage.chain import pieces_of
 from ..trajectory import Call
 from ..types import Edit
-from . import check
+from . import Found, check
 from .look import Look
 
-Found = Iterator[tuple[str, str]]
 _RL = ("rl",)
 
 
