@@ -260,11 +260,13 @@ class Store:
         seed: int = 0,
         options: dict[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
+        redact: Redact | None = None,
         **filters: Any,
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...);
         the filters are those of `trajectories`, `options` the format's own and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...). Returns the manifest, which is in the folder too.
+        `odograph.samples` (edits, advantage, ...); `redact` takes secrets out, as that of `odograph.open` does. Returns the
+        manifest, which is in the folder too.
 
         Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
         """
@@ -281,6 +283,7 @@ class Store:
             progress=progress,
             again=lambda: self.trajectories(**filters),
             parent=self._known,
+            redact=redact,
             **more,
         )
 
@@ -321,7 +324,7 @@ class Store:
         if workers is not None and (type(workers) is not int or workers < 1):
             raise InvalidInput(f"workers is a whole number from 1, not {workers!r}")
         chosen = {name: value for name, value in filters.items() if value is not None}
-        shared = {"across": True, "whole": set(chosen) <= {"group"}, "most": _MOST_FINDINGS, "progress": progress}
+        shared: dict[str, Any] = {"across": True, "whole": set(chosen) <= {"group"}, "most": _MOST_FINDINGS, "progress": progress}
         if tokenizer is None or isinstance(tokenizer, (str, Path)):
             if workers is None:
                 workers = min(os.cpu_count() or 1, 8)

@@ -77,10 +77,11 @@ def _content(t: Trajectory) -> bytes | None:
                         whole: list[Any] = request[name]
                         key = (record.agent, record.purpose, name)
                         held = last.get(key, [])
-                        same = next(
-                            (i for i, (a, b) in enumerate(zip(held, whole, strict=False)) if a is not b and a != b),
-                            min(len(held), len(whole)),
-                        )
+                        same = 0
+                        for a, b in zip(held, whole, strict=False):
+                            if a is not b and a != b:
+                                break
+                            same += 1
                         last[key] = whole
                         request = {**request, name: [same, whole[same:]]}
             tokens = [tokens.token_ids for tokens in record.tokens]
@@ -141,7 +142,7 @@ class Across:
                     "contamination",
                     f.id,
                     "steps",
-                    f"{f.id} is the same trajectory as {known[0]}: all that was said and done is equal",
+                    f"{f.id} says and does exactly what {known[0]} does",
                 )
 
     def _grouped(self, f: Facts, name: str) -> None:

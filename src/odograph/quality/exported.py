@@ -43,6 +43,8 @@ def _unreadable(path: str, message: str) -> Finding:
 
 def _changed(path: Path, listed: dict[str, Any]) -> str | None:
     try:
+        if not path.is_file():
+            return "there is no such file"
         size = path.stat().st_size
         if size != listed.get("bytes"):
             return f"{size} bytes, where the manifest says {listed.get('bytes')}"

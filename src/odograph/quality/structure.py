@@ -181,5 +181,7 @@ def context_purpose(look: Look) -> Found:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    from ..redact import Redactor
+
+    text = Redactor(True).text(repr(value), Counter())  # before it is cut: a piece of a secret would not be known as one
     return text if len(text) <= 60 else text[:57] + "..."

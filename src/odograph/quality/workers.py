@@ -17,7 +17,8 @@ import msgspec
 
 from ..errors import StoreError
 from ..store.reader import Reader
-from . import Checker, Facts, Finding
+from . import Checker, Finding
+from .across import Facts
 
 _BATCH = 50  # trajectories
 _AHEAD = 4  # batches per worker that are under way or wait for their turn
