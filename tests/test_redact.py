@@ -97,7 +97,7 @@ def test_what_only_looks_random_is_none() -> None:
 
 def test_a_random_value_beside_a_name_is_likely_one() -> None:
     """`api_key: ...`, `password="..."`: found, but not for certain; a plain word there is none."""
-    for text in (f'api_key = "{chars(32)}"', f"export DB_PASSWORD='tr0ub4dor&3x'", json.dumps({"clientSecret": chars(40)})):
+    for text in (f'api_key = "{chars(32)}"', "export DB_PASSWORD='tr0ub4dor&3x'", json.dumps({"clientSecret": chars(40)})):
         assert [(s.kind, s.certain) for s in secrets_in(text)] == [("named_secret", False)], text
     for text in ('api_key = "production-environment"', "password: hunting", 'secret = "the cake is a lie"'):
         assert secrets_in(text) == []

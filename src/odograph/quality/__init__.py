@@ -1,7 +1,8 @@
 """`validate`: what is wrong with a trajectory before anybody trains on it or trusts it. The checks are in the modules beside.
 
 A check is a generator from a `Look` to (path, message), or (path, message, severity) where that is not the check's own,
-registered with its code, severity and profiles by `check`. Checks over many trajectories are in `across`, a store's processes in `workers`.
+registered with its code, severity and profiles by `check`. Checks over many trajectories are in `across`, a store's processes
+in `workers`.
 Codes are what people write in configuration: they never change.
 """
 
@@ -135,7 +136,7 @@ def validate(what: Any, *, profile: str = "all", ignore: Iterable[str] = (), tok
 
     `profile`: all, or basic (structure and time), sft (and text and tools), rl (and rewards and tokens); `ignore`: codes;
     `tokenizer`: one of the package tokenizers, or the file of one, for the checks that decode. Checks of groups and of what is
-    there twice need several. Raises InvalidInput for a profile or a code that does not exist, TypeError for what holds no trajectory.
+    there twice need several. Raises InvalidInput for a profile or code that does not exist, TypeError for what is none of these.
     """
     if isinstance(what, (Trajectory, dict)):
         return validate_all([what], profile=profile, ignore=ignore, tokenizer=tokenizer, across=False)

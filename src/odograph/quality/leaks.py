@@ -52,7 +52,7 @@ def _all_texts(look: Look) -> Iterator[tuple[str, str, str]]:
             yield from _texts(f"{path}.request.tools", call.tools)
 
 
-@check("secret", "error", "an API key, a token, a private key; a warning where only a name and randomness say so")
+@check("secret", "error", "an API key, a token, a private key; a warning where only a name and randomness say so", _TEXTS)
 def secret(look: Look) -> Found:
     from ..secrets import is_named_secret, secrets_in
 
