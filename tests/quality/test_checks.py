@@ -618,3 +618,32 @@ def test_no_json_anywhere_makes_a_check_raise(changes: list[tuple[str, Any]]) ->
             at(path, value)(data)
     report = validate([data, copy.deepcopy(data), good()])
     assert not any(SECRET[:20] in f.message + f.path for f in report.findings)
+
+
+def test_settings_in_pyproject(store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """`[tool.odograph.validate]` of the nearest pyproject.toml is the command's default; a mistake in it is one sentence."""
+    from odograph.cli import main
+
+    filled(store, 4)
+    project = tmp_path / "project" / "inner"
+    project.mkdir(parents=True)
+    settings_file = project.parent / "pyproject.toml"
+    monkeypatch.chdir(project)
+    command = ["--store", str(store.root), "validate"]
+    assert main(command) == 1
+    table = capsys.readouterr().out
+    assert "secret" in table
+    assert SECRET[:12] not in table
+    settings_file.write_text('[tool.odograph.validate]\nprofile = "sft"\nignore = ["secret", "contamination"]\n')
+    assert main(command) == 0
+    assert main([*command, "--json", "--ignore", "empty"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["checked"] == 5
+    for wrong, why in (("colour = 1", "has no 'colour'; there are: profile, ignore, tokenizer, workers"),
+                       ("ignore = 5", "ignore in [tool.odograph.validate] is a list, not 5"),
+                       ('profile = "x"', "no profile 'x'; there are: all, basic, sft, rl"),
+                       ("a = = b", "can't be read")):  # fmt: skip
+        settings_file.write_text(f"[tool.odograph.validate]\n{wrong}\n")
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert why in said
+        assert said.count("\n") == 1
