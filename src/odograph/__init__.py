@@ -11,7 +11,7 @@ from .capture.scope import bind, current
 from .capture.wrap import wrap
 from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError
 from .log import logger
-from .quality import Finding, Report, validate
+from .quality import Finding, Report, validate, validate_trajectory
 from .trajectory import Call, Trajectory
 from .types import VERSION, Fork, Kept, Literal, Span
 
@@ -137,6 +137,7 @@ __all__ = [
     "ruler",
     "samples",
     "validate",
+    "validate_trajectory",
     "wrap",
     "wrap_action",
 ]

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
     group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
+    parser.add_argument("--redact", action="store_true", help="take secrets out before anything is written")
     parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
     add_filters(parser)
     add_json(parser)
@@ -49,7 +50,15 @@ def run(args: argparse.Namespace) -> int:
         filters = filters_of(args)
         update = progress("exporting", sum(1 for _ in store.summaries(**filters)))
         manifest = store.export(
-            args.out, args.to, format=args.format, splits=splits, seed=args.seed, options=options, progress=update, **filters
+            args.out,
+            args.to,
+            format=args.format,
+            splits=splits,
+            seed=args.seed,
+            options=options,
+            progress=update,
+            redact=args.redact or None,
+            **filters,
         )
     if args.json:
         print_json(manifest)
@@ -63,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         gone = {**account["context"], **account["dropped"]}
         what = "".join(f", {count:,} {line(reason)}" for reason, count in gone.items())
         print(f"  {account['trained']:,} of {account['sampled']:,} sampled tokens are trained{what}")
+    if manifest["contamination"]:
+        print(f"  in two splits: {line(manifest['contamination'][0]['message'])} (and {len(manifest['contamination']) - 1} more)")
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
     print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")
