@@ -9,7 +9,7 @@ from .capture.decorators import action, context, edit, log_context, log_llm_call
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
 from .capture.wrap import wrap
-from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError
+from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
 from .log import logger
 from .quality import Finding, Report, validate
 from .trajectory import Call, Trajectory
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         fork,
         replay,
     )
+    from .training.hub import Dataset, export_to_huggingface
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -42,6 +43,7 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("Dataset", "export_to_huggingface"), "training.hub"),
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
@@ -82,6 +84,7 @@ __all__ = [
     "Call",
     "CallRef",
     "Conservation",
+    "Dataset",
     "Divergence",
     "Finding",
     "Fork",
@@ -115,12 +118,14 @@ __all__ = [
     "TaskResponse",
     "TaskRunMode",
     "Trajectory",
+    "UploadError",
     "action",
     "bind",
     "context",
     "current",
     "diff",
     "edit",
+    "export_to_huggingface",
     "fork",
     "log_context",
     "log_llm_call",

@@ -32,7 +32,7 @@ from .plan import Plan
 from .samples import Samples
 
 MANIFEST = "manifest.json"
-_CARD = "README.md"
+CARD = "README.md"
 _HOLD = 64 << 20  # bytes of one trajectory's rows that are held in memory
 _REASON, _REASONS, _EXAMPLES = 200, 1000, 100  # characters of a reason, different reasons, failures that are named
 _SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*", re.ASCII)  # what `datasets` takes as the name of a split
@@ -100,7 +100,7 @@ def export(
             }
             card: Callable[[dict[str, Any]], str] | None = getattr(exporter, "card", None)
             if card is not None:
-                (draft / _CARD).write_text(card(manifest), encoding="utf-8")
+                (draft / CARD).write_text(card(manifest), encoding="utf-8")
             (draft / MANIFEST).write_bytes(encode(manifest) + b"\n")
             _move(draft, place)
         except BaseException:
@@ -391,7 +391,7 @@ def _check_free(place: Path, out: str | Path) -> None:
     listed = manifest.get("files") if isinstance(manifest, dict) and "odograph" in manifest else None
     if not isinstance(listed, list):
         raise InvalidInput(foreign)
-    ours = {MANIFEST, _CARD, *(f.get("path") for f in listed if isinstance(f, dict))}
+    ours = {MANIFEST, CARD, *(f.get("path") for f in listed if isinstance(f, dict))}
     for path in place.rglob("*"):
         name = path.relative_to(place).as_posix()
         if not path.is_dir() and name not in ours:
