@@ -40,7 +40,9 @@ class Repo:
 class HubServer:
     """The server. `token` may write to `namespace`; any other known token may not; `lfs_over` bytes go through LFS."""
 
-    def __init__(self, *, token: str = "hf_good", readers: tuple[str, ...] = (), namespace: str = "org", lfs_over: int = 1000) -> None:
+    def __init__(
+        self, *, token: str = "hf_good", readers: tuple[str, ...] = (), namespace: str = "org", lfs_over: int = 1000
+    ) -> None:
         self.token, self.readers, self.namespace, self.lfs_over = token, readers, namespace, lfs_over
         self.part_size: int | None = None  # of multipart uploads; None: one PUT
         self.corrupt = False  # damages what arrives
@@ -104,7 +106,9 @@ class HubServer:
 
     # --- the protocol -------------------------------------------------------------------------------------------------
 
-    def handle(self, method: str, target: str, body: bytes, token: str, headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+    def handle(
+        self, method: str, target: str, body: bytes, token: str, headers: dict[str, str]
+    ) -> tuple[int, Any, dict[str, str]]:
         parts = urlsplit(target)
         path = [unquote(p) for p in parts.path.strip("/").split("/")]
         if path[0] == "lfs":
@@ -179,7 +183,10 @@ class HubServer:
                 if self.part_size is not None:
                     count = -(-one["size"] // self.part_size)
                     urls = {f"{n:05d}": f"{self.url}/lfs/{one['oid']}/{n}" for n in range(1, count + 1)}
-                    upload = {"href": f"{self.url}/lfs/{one['oid']}/complete", "header": {"chunk_size": str(self.part_size), **urls}}
+                    upload = {
+                        "href": f"{self.url}/lfs/{one['oid']}/complete",
+                        "header": {"chunk_size": str(self.part_size), **urls},
+                    }
                 about["actions"] = {"upload": upload, "verify": {"href": f"{self.url}/lfs/{one['oid']}/verify"}}
             objects.append(about)
         return 200, {"transfer": "multipart" if self.part_size else "basic", "objects": objects}, {}
@@ -234,7 +241,11 @@ class HubServer:
             first, _, last = wanted[6:].partition("-")
             start, stop = int(first), min(int(last) + 1 if last else len(data), len(data))
             part = data[start:stop]
-            return 206, part, {**about, "content-length": str(len(part)), "content-range": f"bytes {start}-{stop - 1}/{len(data)}"}
+            return (
+                206,
+                part,
+                {**about, "content-length": str(len(part)), "content-range": f"bytes {start}-{stop - 1}/{len(data)}"},
+            )
         return 200, data, about
 
 

@@ -247,11 +247,14 @@ class Store:
         seed: int = 0,
         options: dict[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
+        max_shard_size: int | None = None,
+        max_shard_rows: int | None = None,
         **filters: Any,
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...);
         the filters are those of `trajectories`, `options` the format's own and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...). Returns the manifest, which is in the folder too.
+        `odograph.samples` (edits, advantage, ...). `max_shard_size` (bytes before compression) and `max_shard_rows` are of one
+        Parquet file. Returns the manifest, which is in the folder too; `odograph.Dataset(out).upload(repo)` puts it on the Hub.
 
         Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
         """
@@ -268,6 +271,8 @@ class Store:
             progress=progress,
             again=lambda: self.trajectories(**filters),
             parent=self._known,
+            max_shard_size=max_shard_size,
+            max_shard_rows=max_shard_rows,
             **more,
         )
 

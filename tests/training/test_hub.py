@@ -130,7 +130,9 @@ def test_large_files_go_in_parts(trades: odograph.Store, hub: HubServer, tmp_pat
     found = odograph.export_to_huggingface(trades, tmp_path / "o")
     found.upload("org/d")
     assert sum(1 for method, path, _ in hub.log if method == "PUT" and path.startswith("/lfs/")) > 2
-    assert hub.files("org/d")["data/train-00000-of-00001.parquet"] == (found.path / "data/train-00000-of-00001.parquet").read_bytes()
+    assert (
+        hub.files("org/d")["data/train-00000-of-00001.parquet"] == (found.path / "data/train-00000-of-00001.parquet").read_bytes()
+    )
 
 
 def test_data_of_somebody_else_is_not_mixed_with_ours(trades: odograph.Store, hub: HubServer, tmp_path: Path) -> None:

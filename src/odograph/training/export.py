@@ -26,7 +26,7 @@ from ..codec import content_hash, encode, loads
 from ..errors import InvalidInput, MissingExtra, OdographError, StoreError
 from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
-from .files import Chunk, Documents, Lines, Tables
+from .files import Chunk, Documents, Lines, Shards, Tables
 from .formats import Exporter, Made, Refused, SampleExporter, WithSchema, find, is_of_samples
 from .plan import Plan
 from .samples import Samples
@@ -53,6 +53,8 @@ def export(
     progress: Callable[[int], None] | None = None,
     again: Callable[[], Iterable[Trajectory]] | None = None,
     parent: Callable[[str], Trajectory | None] | None = None,
+    max_shard_size: int | None = None,
+    max_shard_rows: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes `trajectories` to the folder `out` in the format named `to`; returns the manifest, which is written too.
@@ -60,7 +62,8 @@ def export(
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
     says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own; for formats of samples also those
     of `odograph.samples`; `again` gives the trajectories once more, for the statistics of groups, `parent` the trajectory
-    that a fork left. An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
+    that a fork left. A Parquet file has at most `max_shard_rows` rows, and little more than `max_shard_size` bytes before
+    compression (512 MB). An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
     InvalidInput, MissingExtra, StoreError.
     """
     exporter = find(to)
@@ -69,6 +72,7 @@ def export(
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
     own, plan = _options(exporter, to, options)
     shares = _shares(splits)
+    shards = _shards(kind, max_shard_size, max_shard_rows)
     place = Path(out).resolve()
     _check_free(place, out)
     schema = cast(WithSchema, exporter).schema(**own) if kind == "parquet" else None  # it may lack an extra
@@ -83,7 +87,7 @@ def export(
                     trajectories = list(trajectories)
                     again = partial(iter, trajectories)
                 samples = Samples((), plan, again=again() if again is not None else None, parent=parent)
-            made = _Export(draft, exporter, kind, schema, shares, seed, own, samples)
+            made = _Export(draft, exporter, kind, schema, shares, seed, own, samples, shards)
             for number, trajectory in enumerate(trajectories, 1):
                 made.take(trajectory)
                 if progress is not None:
@@ -131,6 +135,7 @@ class _Export:
         seed: int,
         options: dict[str, Any],
         samples: Samples | None,
+        shards: Shards | None = None,
     ) -> None:
         (folder / "data").mkdir()
         header = getattr(exporter, "HEADER", None)
@@ -143,10 +148,10 @@ class _Export:
         self._seed = seed
         self._options = options
         self._files: dict[str, Files] = {
-            split: Tables(folder, split, schema)
+            split: Tables(folder, split, schema, shards)
             if kind == "parquet"
-            else Documents(folder, split)
-            if kind == "json"
+            else Documents(folder, split, kind)
+            if kind == "json" or getattr(exporter, "FILE_EACH", False)
             else Lines(folder, split, header)
             for split, _ in shares
         }
@@ -340,6 +345,17 @@ def _options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[st
         if word in getattr(exporter, "REFUSES", {}):
             raise InvalidInput(f"{name} can't be written with edits={word!r}: {exporter.REFUSES[word]}")
     return own, Plan(**{**exporter.PLAN, **asked, **getattr(exporter, "NEEDS", {})})
+
+
+def _shards(kind: str, size: int | None, rows: int | None) -> Shards:
+    for name, given in (("max_shard_size", size), ("max_shard_rows", rows)):
+        if given is None:
+            continue
+        if kind != "parquet":
+            raise InvalidInput(f"{name} is for Parquet, not for {kind}")
+        if type(given) is not int or given < 1:
+            raise InvalidInput(f"{name} is a whole number from 1, not {given!r}")
+    return Shards(rows=rows) if size is None else Shards(size, rows)
 
 
 # --- splits ---------------------------------------------------------------------------------------------------------

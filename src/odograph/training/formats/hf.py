@@ -125,6 +125,8 @@ def _about_call(trajectory: Trajectory, call: Call, step: Step | None) -> dict[s
     }
 
 
+#: The Hub's classes of sizes end at these: 1K<n<10K is four digits.
+_SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -143,9 +145,20 @@ def card(manifest: dict[str, Any]) -> str:
     files = "".join(f"  - split: {n}\n    path: data/{n}{'-*.parquet' if parquet else '.jsonl'}\n" for n in splits)
     counts = "".join(f"| {name} | {rows} |\n" for name, rows in found.items())
     said = "".join(f"| {name} | {what} |\n" for name, (_, what) in columns.items())
+    asked = {k: v for k in ("asked", "options", "splits", "seed") if (v := manifest.get(k))}
+    rows_in_all = manifest["rows"]
+    digits = len(str(rows_in_all)) - 4
+    size = "n<1K" if digits < 0 else f"{_SIZES[digits]}<n<{_SIZES[digits + 1]}"
+    made = manifest["trajectories"]
     left = "".join(f"- {count} x {reason}\n" for reason, count in manifest["left_out"].items()) or "- nothing\n"
     return f"""---
 license: {license}
+pretty_name: Agent trajectories
+tags:
+- agent-trajectories
+- odograph
+size_categories:
+- {size}
 dataset_info:
   features:
 {features}configs:
@@ -155,9 +168,7 @@ dataset_info:
 
 # Agent trajectories
 
-One row per call of the policy, exported by Odograph {manifest["odograph"]} (schema version {manifest["schema_version"]}) on
-{manifest["created"]} from {manifest["trajectories"]["in"]} trajectories, of which {manifest["trajectories"]["out"]} gave rows.
-`manifest.json` says what was asked for, and the hash of each file.
+One row per call of the policy: {rows_in_all} rows of {made["out"]} trajectories; {made["in"]} were looked at.
 
 | split | rows |
 |---|---|
@@ -170,4 +181,20 @@ A prompt of a system and a user message is their texts with an empty line betwee
 
 Left out:
 
-{left}"""
+{left}
+## Where it comes from
+
+| | |
+|---|---|
+| exported by | Odograph {manifest["odograph"]}, schema version {manifest["schema_version"]} |
+| at | {manifest["created"]} |
+| content hash | `{manifest["content_hash"]}` |
+
+Asked for:
+
+```json
+{encode(asked).decode()}
+```
+
+`manifest.json` has all of it, and the size and SHA-256 of each file.
+"""
