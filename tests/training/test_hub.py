@@ -193,3 +193,27 @@ def test_only_what_was_exported_is_uploaded(trades: odograph.Store, hub: HubServ
     assert len(hub.log) == sent
     with pytest.raises(NotFound, match="no export in"):
         odograph.Dataset(tmp_path)
+
+
+def test_the_command_exports_and_uploads(trades: odograph.Store, hub: HubServer, tmp_path: Path) -> None:
+    """`odograph export --upload org/d`: the manifest with the URL on stdout, nothing on stderr; a mistake is one line."""
+    env = {**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "odograph", "--store", str(trades.root), "export", "-o", str(tmp_path / "o")]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], env=env, capture_output=True, text=True, check=False)
+
+    done = run("--to", "hf", "--max-shard-rows", "5", "--upload", "org/d", "--revision", "r1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["url"].startswith(f"{hub.url}/datasets/org/d/commit/")
+    assert sorted(hub.files("org/d", "r1"))[1:4] == [f"data/train-{n:05d}-of-00003.parquet" for n in range(3)]
+    traces = run("--to", "hf-traces", "--upload", "org/t", "--public")
+    assert traces.returncode == 0, traces.stderr
+    assert len([p for p in hub.files("org/t") if p.startswith("data/train-")]) == 12
+    env["HF_TOKEN"] = "hf_wrong"
+    wrong = run("--to", "hf", "--upload", "org/d")
+    assert wrong.returncode == 1
+    assert wrong.stderr.count("\n") == 1
+    assert "does not know the token" in wrong.stderr
+    assert run("--to", "hf", "--public").stderr == "odograph: --public and --revision go with --upload REPO\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any
 
 from ..codec import loads
@@ -35,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--too-long", choices=("drop", "split"), help="what happens to longer ones (drop)")
     group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
     group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
+    parser.add_argument("--max-shard-size", type=int, metavar="BYTES", help="of one Parquet file, before compression (512 MB)")
+    parser.add_argument("--max-shard-rows", type=int, metavar="N", help="of one Parquet file")
+    group = parser.add_argument_group("Hugging Face Hub (extra hub; the token is $HF_TOKEN, or that of `hf auth login`)")
+    group.add_argument("--upload", metavar="REPO", help="put it into this dataset repository, such as org/name")
+    group.add_argument("--public", action="store_true", help="a repository that is made is public (private)")
+    group.add_argument("--revision", metavar="BRANCH", help="the branch that it goes to (main); it is made")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
     parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
     add_filters(parser)
@@ -45,14 +53,26 @@ def run(args: argparse.Namespace) -> int:
     splits = _splits(args.split)
     formats.find(args.to)
     options = _options(args)
+    if args.upload is None and (args.public or args.revision is not None):
+        raise InvalidInput("--public and --revision go with --upload REPO")
     with existing_store(args) as store:
         filters = filters_of(args)
         update = progress("exporting", sum(1 for _ in store.summaries(**filters)))
         manifest = store.export(
-            args.out, args.to, format=args.format, splits=splits, seed=args.seed, options=options, progress=update, **filters
+            args.out,
+            args.to,
+            format=args.format,
+            splits=splits,
+            seed=args.seed,
+            options=options,
+            progress=update,
+            max_shard_size=args.max_shard_size,
+            max_shard_rows=args.max_shard_rows,
+            **filters,
         )
+    url = _uploaded(args) if args.upload is not None else None
     if args.json:
-        print_json(manifest)
+        print_json({**manifest, "url": url} if url else manifest)
         return 0
     made = manifest["trajectories"]
     print(f"{manifest['rows']:,} rows from {made['out']:,} of {made['in']:,} trajectories in {args.out}")
@@ -66,7 +86,17 @@ def run(args: argparse.Namespace) -> int:
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
     print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")
+    if url:
+        print(f"  uploaded: {line(url)}")
     return 0
+
+
+def _uploaded(args: argparse.Namespace) -> str:
+    from ..training.hub import Dataset
+
+    if not sys.stderr.isatty():
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    return Dataset(args.out).upload(args.upload, private=not args.public, revision=args.revision)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

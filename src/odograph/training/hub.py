@@ -171,10 +171,11 @@ def export_to_huggingface(
 
     `min_reward`: trajectories with a reward of at least this; `max_trajectories`: of those that pass, the first so many;
     `time_range`: "7d", or a pair of times; `format`: parquet or jsonl; `license`: of the dataset, an identifier such as
-    "cc-by-4.0"; `splits`, `seed` and the sizes of shards as in `store.export`; further filters are those of `store.trajectories`. Raises InvalidInput, MissingExtra (extra `lake` for Parquet).
+    "cc-by-4.0"; `splits`, `seed` and the sizes of shards as in `store.export`; further filters are those of
+    `store.trajectories`. Raises InvalidInput, MissingExtra (extra `lake` for Parquet).
     """
     options: dict[str, Any] = {"include_metadata": include_metadata, "license": license}
-    asked = {"min_reward": min_reward, "limit": max_trajectories, "time_range": time_range}
-    shards = {"max_shard_size": max_shard_size, "max_shard_rows": max_shard_rows}
+    asked: dict[str, Any] = {"min_reward": min_reward, "limit": max_trajectories, "time_range": time_range}
+    shards: dict[str, Any] = {"max_shard_size": max_shard_size, "max_shard_rows": max_shard_rows}
     store.export(out, "hf", format=format, splits=splits, seed=seed, options=options, **shards, **asked, **filters)
     return Dataset(out)
