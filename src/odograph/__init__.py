@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         fork,
         replay,
     )
+    from .statistics import Stats, stats
     from .training.hub import Dataset, export_to_huggingface
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
@@ -43,6 +44,7 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("Stats", "stats"), "statistics"),
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "training.hub"),
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
@@ -110,6 +112,7 @@ __all__ = [
     "Samples",
     "Scope",
     "Span",
+    "Stats",
     "Step",
     "Store",
     "StoreError",
@@ -133,6 +136,7 @@ __all__ = [
     "open",
     "replay",
     "samples",
+    "stats",
     "validate",
     "wrap",
     "wrap_action",

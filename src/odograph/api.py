@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -19,13 +19,16 @@ from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
 from .quality import Report, damage_findings, validate_all
-from .store.catalog import Hit, Summary
+from .store.catalog import Hit, Summary, Used
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
 from .training.export import export, takes_groups
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Start, StepStart
+
+if TYPE_CHECKING:
+    from .statistics import Stats
 
 
 class Store:
@@ -298,6 +301,16 @@ class Store:
         report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore, tokenizer=tokenizer)
         report.add(damage_findings(self.damages()), ignore)
         return report
+
+    def used(self, ids: list[str]) -> dict[str, Used]:
+        """By trajectory: names of its actions, contexts and models, and the values of its rewards, without reading it."""
+        return self._reader.used(ids)
+
+    def stats(self, by: str | None = None, *, confidence: float = 0.95, **filters: Any) -> Stats:
+        """Distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
+        from .statistics import stats
+
+        return stats(self, by, confidence=confidence, **filters)
 
     # --- living -------------------------------------------------------------------------------------------------------
 
