@@ -29,7 +29,7 @@ __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "Stats", "sta
 #: What figures can be told apart by.
 BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
 _ENDED = ("completed", "failed", "timeout", "cancelled", "truncated")
-_BATCH = 500
+_BATCH = 100
 _FEWEST = 5  # trajectories on either side of a comparison
 _SECOND = 1_000_000_000
 _SPANS = [("minute", 60), ("hour", 3600), ("day", 86_400), ("week", 604_800), ("30 days", 2_592_000), ("year", 31_536_000)]

@@ -25,7 +25,7 @@ from .lines import Damage, File, complete_lines, open_file, read_range, unfinish
 _VERSION = 4
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
-_PAGE = 1000  # summaries that are read at once
+_PAGE = 100  # summaries that are read at once
 
 _TABLES = """
 create table files(name text primary key, writer text, version integer, indexed integer not null, searched integer not null);

@@ -111,7 +111,7 @@ class Reader:
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """By trajectory: the actions, contexts and models in it, and its rewards by name; read from the catalog alone."""
-        return (self.catalog if self._opened is None else self._opened).used(ids)
+        return self.catalog.used(ids)
 
     def _where(
         self,
