@@ -29,6 +29,7 @@ from .types import AnyRecord, Fork, LLMCall, Start, StepStart
 
 if TYPE_CHECKING:
     from .statistics import Stats
+    from .training.dry_run import GroupPlan
 
 
 class Store:
@@ -278,6 +279,14 @@ class Store:
             max_shard_rows=max_shard_rows,
             **more,
         )
+
+    def dry_run(self, to: str = "art", *, options: dict[str, Any] | None = None, **filters: Any) -> Iterator[GroupPlan]:
+        """Which groups would train with a format of tokens, and why the others would not; `options` and filters as for `export`.
+        Writes nothing. Raises NotFound, InvalidInput."""
+        from .training.dry_run import dry_run
+
+        again = lambda: self.trajectories(**filters)  # noqa: E731
+        return dry_run(self._by_group(filters), to, again=again, parent=self._known, **(options or {}))
 
     def _known(self, id: str) -> Trajectory | None:
         try:

@@ -25,6 +25,7 @@ COMMANDS: tuple[str, ...] = (
     "tail",
     "validate",
     "export",
+    "train",
     "stats",
     "lineage",
     "diff",

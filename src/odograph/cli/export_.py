@@ -24,6 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="KIND", help="the kind of file, where the format has several (parquet, jsonl)")
     parser.add_argument("--split", metavar="SHARES", help="splits by group, such as train=0.9,test=0.1")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits (0)")
+    add_samples(parser)
+    parser.add_argument("--max-shard-size", type=int, metavar="BYTES", help="of one Parquet file, before compression (512 MB)")
+    parser.add_argument("--max-shard-rows", type=int, metavar="N", help="of one Parquet file")
+    group = parser.add_argument_group("Hugging Face Hub (extra hub; the token is $HF_TOKEN, or that of `hf auth login`)")
+    group.add_argument("--upload", metavar="REPO", help="put it into this dataset repository, such as org/name")
+    group.add_argument("--public", action="store_true", help="a repository that is made is public (private)")
+    group.add_argument("--revision", metavar="BRANCH", help="the branch that it goes to (main); it is made")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
+    parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
+    add_filters(parser)
+    add_json(parser)
+
+
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """How samples are built, as flags."""
     group = parser.add_argument_group("samples (formats of tokens)")
     group.add_argument(
         "--edits", metavar="E", help="env, mask, reweight, imitate or pair; or by class: truncation=env,other=mask"
@@ -37,22 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--too-long", choices=("drop", "split"), help="what happens to longer ones (drop)")
     group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
     group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
-    parser.add_argument("--max-shard-size", type=int, metavar="BYTES", help="of one Parquet file, before compression (512 MB)")
-    parser.add_argument("--max-shard-rows", type=int, metavar="N", help="of one Parquet file")
-    group = parser.add_argument_group("Hugging Face Hub (extra hub; the token is $HF_TOKEN, or that of `hf auth login`)")
-    group.add_argument("--upload", metavar="REPO", help="put it into this dataset repository, such as org/name")
-    group.add_argument("--public", action="store_true", help="a repository that is made is public (private)")
-    group.add_argument("--revision", metavar="BRANCH", help="the branch that it goes to (main); it is made")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
-    parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
-    add_filters(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     splits = _splits(args.split)
     formats.find(args.to)
-    options = _options(args)
+    options = options_of(args)
     if args.upload is None and (args.public or args.revision is not None):
         raise InvalidInput("--public and --revision go with --upload REPO")
     with existing_store(args) as store:
@@ -99,7 +104,7 @@ def _uploaded(args: argparse.Namespace) -> str:
     return Dataset(args.out).upload(args.upload, private=not args.public, revision=args.revision)
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags say of samples and of the format."""
     names = ("advantage", "credit", "discount", "reward", "max_tokens", "too_long", "tokenizer")
     found = {name: value for name in names if (value := getattr(args, name)) is not None}
@@ -110,7 +115,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         found["agent"] = args.policy
     if args.include_failed:
         found["include_failed"] = True
-    if args.no_metadata:
+    if getattr(args, "no_metadata", False):
         found["include_metadata"] = False
     for given in args.option:
         name, mark, value = given.partition("=")

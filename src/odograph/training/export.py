@@ -70,7 +70,7 @@ def export(
     kind = format or exporter.FILES[0]
     if kind not in exporter.FILES:
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
-    own, plan = _options(exporter, to, options)
+    own, plan = options_of(exporter, to, options)
     shares = _shares(splits)
     shards = _shards(kind, max_shard_size, max_shard_rows)
     place = Path(out).resolve()
@@ -324,7 +324,7 @@ def _described(folder: Path, path: Path) -> dict[str, Any]:
     return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
 
 
-def _options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], Plan | None]:
+def options_of(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], Plan | None]:
     """The exporter's own options, and how its samples are built."""
     takes = exporter.lines if hasattr(exporter, "lines") else exporter.row if is_of_samples(exporter) else exporter.rows
     first = 1 if is_of_samples(exporter) else 2
