@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         print(
-            "odograph: train trains nothing itself: --dry-run shows what would train, `odograph export --to art -o OUT` writes it, and"
-            " examples/art_train and examples/grpo_cpu train on a store with ART and with TRL",
+            "odograph: train trains nothing: --dry-run shows what would train, `odograph export --to art -o OUT` writes it,"
+            " and examples/art_train and examples/grpo_cpu train with ART and TRL",
             file=sys.stderr,
         )
         return 2
