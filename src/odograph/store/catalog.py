@@ -325,13 +325,14 @@ class Catalog:
         last = self._db.execute("select max(first) from trajectories").fetchone()[0]
         page: tuple[int, str] = (-1, "")
         alive: set[str] | None = None
+        where = " and ".join([*clauses, "(first, id)>(?, ?)", "first<=?"])
         while last is not None:
             rows = self._db.execute(
                 "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
                 " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
                 " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
                 " policy_version, first"
-                f" from trajectories where {' and '.join([*clauses, '(first, id)>(?, ?)', 'first<=?'])} order by first, id limit ?",
+                f" from trajectories where {where} order by first, id limit ?",
                 (*values, *page, last, _PAGE),
             ).fetchall()
             if not rows:
