@@ -57,8 +57,8 @@ def dry_run(
     parent: Callable[[str], Trajectory | None] | None = None,
     **options: Any,
 ) -> Iterator[GroupPlan]:
-    """The plan of each group; its trajectories have to come one after the other. `to` and `options` as for `export`; `again` gives
-    the trajectories once more, for advantages that need the statistics of groups before. Raises InvalidInput, NotFound.
+    """The plan of each group, whose trajectories have to come one after the other. `to` and `options` as for `export`; `again`
+    gives the trajectories once more, for advantages that need the statistics of groups before. Raises InvalidInput, NotFound.
     """
     exporter: Any = find(to)
     if not is_of_samples(exporter):
