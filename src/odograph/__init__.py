@@ -9,7 +9,7 @@ from .capture.decorators import action, context, edit, log_context, log_llm_call
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
 from .capture.wrap import wrap
-from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError
+from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
 from .log import logger
 from .quality import Finding, Report, validate, validate_trajectory
 from .trajectory import Call, Trajectory
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         fork,
         replay,
     )
+    from .statistics import Stats, stats
+    from .training.hub import Dataset, export_to_huggingface
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -44,6 +46,8 @@ __version__ = VERSION
 _LATER = {
     "diff": "differences",
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
+    **dict.fromkeys(("Stats", "stats"), "statistics"),
+    **dict.fromkeys(("Dataset", "export_to_huggingface"), "training.hub"),
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
@@ -86,6 +90,7 @@ __all__ = [
     "Call",
     "CallRef",
     "Conservation",
+    "Dataset",
     "Divergence",
     "Finding",
     "Fork",
@@ -114,6 +119,7 @@ __all__ = [
     "Samples",
     "Scope",
     "Span",
+    "Stats",
     "Step",
     "Store",
     "StoreError",
@@ -122,12 +128,14 @@ __all__ = [
     "TaskResponse",
     "TaskRunMode",
     "Trajectory",
+    "UploadError",
     "action",
     "bind",
     "context",
     "current",
     "diff",
     "edit",
+    "export_to_huggingface",
     "fork",
     "log_context",
     "log_llm_call",
@@ -136,6 +144,7 @@ __all__ = [
     "replay",
     "ruler",
     "samples",
+    "stats",
     "validate",
     "validate_trajectory",
     "wrap",

@@ -26,6 +26,7 @@ COMMANDS: tuple[str, ...] = (
     "validate",
     "judge",
     "export",
+    "train",
     "stats",
     "lineage",
     "diff",
