@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .api import ImportReport, Store, open
+from .api import ImportReport, Store, open, score
 from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
@@ -17,6 +17,8 @@ from .types import VERSION, Fork, Kept, Literal, Span
 
 if TYPE_CHECKING:
     from .differences import diff
+    from .rewards.functions import RewardFunction, reward, reward_function
+    from .rewards.scoring import ScoreReport
     from .runtime import (
         Agent,
         AnyAgent,
@@ -42,6 +44,8 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
+    "ScoreReport": "rewards.scoring",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
@@ -100,12 +104,14 @@ __all__ = [
     "Pair",
     "Replay",
     "Report",
+    "RewardFunction",
     "Run",
     "RunError",
     "Runners",
     "Sample",
     "Samples",
     "Scope",
+    "ScoreReport",
     "Span",
     "Step",
     "Store",
@@ -127,7 +133,10 @@ __all__ = [
     "logger",
     "open",
     "replay",
+    "reward",
+    "reward_function",
     "samples",
+    "score",
     "validate",
     "wrap",
     "wrap_action",

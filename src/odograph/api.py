@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -25,7 +25,10 @@ from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
 from .training.export import export, takes_groups
 from .trajectory import Trajectory, records_from_dict
-from .types import AnyRecord, Fork, LLMCall, Start, StepStart
+from .types import AnyRecord, Fork, LLMCall, Reward, Start, StepStart
+
+if TYPE_CHECKING:
+    from .rewards.scoring import Progress, ScoreReport
 
 
 class Store:
@@ -288,6 +291,48 @@ class Store:
                 if found is not None:
                     yield found
 
+    def score(
+        self,
+        fn: Any,
+        *,
+        version: str | None = None,
+        again: bool = False,
+        concurrency: int | None = None,
+        processes: int = 1,
+        progress: Progress = None,
+        **filters: Any,
+    ) -> ScoreReport:
+        """Appends the rewards that a function gives to the trajectories that have none by this version of it; the filters are
+        those of `trajectories`. Run again it adds nothing but what is new, or was not known before.
+
+        `fn`: what `@odograph.reward` made, a plain function, `file.py:function`, `package:function`, or a name of
+        `odograph.rewards`. A new version's rewards supersede the old one's; `version` declares it. `again`: all anew, for functions of
+        what changes elsewhere; what comes out the same is not written. Trajectories that are still being recorded are left for
+        later, unless `status` asks for them.
+
+        `concurrency`: how many at once, as tasks where the function is async (16), else as threads (1). `processes`: as many
+        processes, for functions that compute; it must be importable there. `progress`: `progress(done, total)`, or whether there is
+        a bar (on a terminal). A function that fails costs its trajectory alone: see the report. Raises InvalidInput, NotFound,
+        StoreError.
+        """
+        from .rewards.scoring import score  # it needs asyncio, which who records does not
+
+        options: dict[str, Any] = {"version": version, "again": again, "concurrency": concurrency, "processes": processes}
+        return score(self._reader, self.root, self._reward, fn, _known(filters), progress=progress, **options)
+
+    def _reward(self, id: str, rewards: list[Reward]) -> None:
+        """Rewards of one trajectory, in one write."""
+        journal = self._journal
+        with journal.lock:
+            lines = []
+            for number, record in enumerate(rewards, 1):
+                now = journal.now()
+                fields = record_to_dict(record) | {"id": journal.new_id(now), "trajectory": id, "seq": number, "time": now}
+                lines.append(encode(fields) + b"\n")
+            journal.append(b"".join(lines))
+            if journal.failure is not None:
+                raise StoreError(f"{self} can't be written: {journal.failure.strerror or journal.failure}")
+
     def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), tokenizer: Any = None, **filters: Any) -> Report:
         """The data-quality checks over the store's trajectories and damaged lines; the filters are those of `trajectories`."""
         report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore, tokenizer=tokenizer)
@@ -340,6 +385,11 @@ def open(where: str | Path | None = None, *, durability: Durability = "group") -
     if root.exists() and not root.is_dir():
         raise StoreError(f"{str(root)!r} is a file; a store is a folder")
     return Store(root, durability)
+
+
+def score(store: Store, fn: Any, **options: Any) -> ScoreReport:
+    """`store.score(fn, ...)`."""
+    return store.score(fn, **options)
 
 
 _default: Store | None = None

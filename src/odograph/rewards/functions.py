@@ -73,6 +73,8 @@ class RewardFunction:
         self.parameters = dict(parameters or {})
         self._declared = version
         self._version: str | None = None
+        #: What it was loaded from by name: where another process finds it.
+        self.loaded_from: str | None = None
         self._call = partial(compute, **self.parameters) if self.parameters else compute
         self.is_async = _is_async(compute)
         self.__name__ = named
@@ -87,6 +89,8 @@ class RewardFunction:
         return self._call(*what)
 
     def __reduce__(self) -> Any:
+        if self.loaded_from is not None:
+            return _loaded, (self.loaded_from, self._about())
         try:  # one that stands in a module under its own name is found there, its undecorated function is not
             found: Any = sys.modules[self.__module__]
             for part in self.__qualname__.split("."):
@@ -141,7 +145,7 @@ class RewardFunction:
         declared = self._declared
         if declared is not None and version is None and merged != self.parameters:
             declared = f"{declared.split('+')[0]}+{content_hash({k: _fingerprint(v, 0) for k, v in sorted(merged.items())})[:8]}"
-        return RewardFunction(
+        made = RewardFunction(
             self.compute,
             name=name if name is not None else self.name,
             version=version if version is not None else declared,
@@ -151,6 +155,8 @@ class RewardFunction:
             source=self.source,
             parameters=merged,
         )
+        made.loaded_from = self.loaded_from
+        return made
 
     def ready(self) -> Self:
         """Itself. Raises InvalidInput where a parameter that it needs was not given."""
@@ -220,6 +226,10 @@ class RewardFunction:
         return [p.name for p in found if p.kind is p.KEYWORD_ONLY or (p.default is not p.empty)]
 
 
+def _loaded(name: str, about: dict[str, Any]) -> RewardFunction:
+    return RewardFunction(as_reward_function(name).compute, **about)
+
+
 def _again(of: Any, about: dict[str, Any]) -> RewardFunction:
     return RewardFunction(of.compute if isinstance(of, RewardFunction) else of, **about)
 
@@ -284,9 +294,11 @@ def as_reward_function(what: Any) -> RewardFunction:
         found = getattr(module, functions[0])
     else:
         found = load(what)
-    if not isinstance(found, RewardFunction) and not callable(found):
+    if not callable(found):
         raise InvalidInput(f"{what} is no function but {type(found).__name__}")
-    return as_reward_function(found)
+    function = found.using() if isinstance(found, RewardFunction) else RewardFunction(found)
+    function.loaded_from = what
+    return function
 
 
 # --- what is checked ------------------------------------------------------------------------------------------------

@@ -172,8 +172,9 @@ def length(t: Trajectory, *, limit: float, unit: str = "characters", slack: floa
 
 # --- what came of it ------------------------------------------------------------------------------------------------
 
-#: Counts in the summary of pytest, jest, go (gotestsum), cargo and mocha: "3 passed", "1 failed", "2 errors", "4 passing".
-_COUNT = re.compile(r"(\d{1,9}) (passed|passing|failed|failing|failures?|errors?)\b")
+#: Counts in the summary line of pytest, jest and cargo: "3 passed", "1 failed", "2 errors".
+_COUNT = re.compile(r"(\d{1,9}) (passed|failed|errors?)\b")
+_SUMMARY = re.compile(r"\b\d{1,9} (?:passed|failed)\b|\b\d{1,9} errors? in \d")
 _UNITTEST = re.compile(r"^Ran (\d{1,9}) tests? in ", re.M)
 _UNITTEST_BAD = re.compile(r"\b(?:failures|errors)=(\d{1,9})")
 
@@ -181,7 +182,7 @@ _UNITTEST_BAD = re.compile(r"\b(?:failures|errors)=(\d{1,9})")
 @reward(version="1", range=(0, 1))
 def unit_tests(t: Trajectory, *, action: str | None = None) -> float | None:
     """The share of tests that passed, by the last action (of this name) whose result tells: counts as `{"passed", "failed",
-    "errors"}`, `{"passed": true}`, or the text of a test runner (pytest, unittest, jest, cargo, gotestsum). Nothing is run.
+    "errors"}`, `{"passed": true}`, or the text of a test runner (pytest, unittest, jest, cargo). Nothing is run.
 
     An agent can print such a summary itself: name the action that runs the tests."""
     for done in reversed(t.actions):
@@ -307,9 +308,8 @@ def _tests(result: Any) -> float | None:
         bad = sum(int(n) for n in _UNITTEST_BAD.findall(text[text.rfind("Ran ") :]))
         return max(0.0, 1.0 - bad / int(ran[-1])) if int(ran[-1]) else None
     for line in reversed(text.splitlines()):
-        found = _COUNT.findall(line)
-        if found:
-            good = sum(int(n) for n, word in found if word.startswith("pass"))
-            bad = sum(int(n) for n, word in found if not word.startswith("pass"))
-            return good / (good + bad) if good + bad else None
+        if _SUMMARY.search(line):
+            counts = _COUNT.findall(line)
+            good, whole = sum(int(n) for n, word in counts if word == "passed"), sum(int(n) for n, _ in counts)
+            return good / whole if whole else None
     return None

@@ -22,7 +22,7 @@ from ..types import KINDS, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
-_VERSION = 3
+_VERSION = 4
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 
@@ -34,7 +34,7 @@ create table trajectories(
     prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer, stated_calls integer,
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
-    task_id text, attempt integer,
+    task_id text, attempt integer, scenario text,
     first integer not null, last integer not null, writer text not null
 ) without rowid;
 create index by_reversed on trajectories(reversed);
@@ -45,15 +45,22 @@ create table places(trajectory text not null, file text not null, start integer 
 create index by_trajectory on places(trajectory);
 create table rewards(
     id text, trajectory text not null, time integer, writer text, seq integer, supersedes text, agent text, step integer,
-    name text, source text, author text, value real, weight real, targeted integer not null
+    name text, source text, author text, value real, weight real, targeted integer not null,
+    version text, components integer not null
 );
 create index rewards_of on rewards(trajectory);
+create index rewards_by on rewards(author, version) where author is not null;
+create index rewards_replaced on rewards(supersedes) where supersedes is not null;
 create table damages(file text not null, offset integer not null, reason text not null);
 create virtual table search using fts5(text, content='', tokenize='unicode61');
 create table hits(
     rowid integer primary key, trajectory text not null, kind text, step integer, file text, start integer, stop integer
 );
 """
+
+
+class _Extra(msgspec.Struct):
+    components: Any = None
 
 
 class _Scan(msgspec.Struct):
@@ -85,6 +92,8 @@ class _Scan(msgspec.Struct):
     span: Any = None
     source: str = "environment"
     author: str | None = None
+    version: str | None = None
+    extra: _Extra | None = None
     status: str | None = None
     metrics: dict[str, Any] = {}
     error: Any = None
@@ -119,6 +128,8 @@ class Summary(msgspec.Struct, frozen=True):
     #: Of a run of the runtime: the task's id, and which of several attempts it is.
     task_id: str | None = None
     attempt: int | None = None
+    #: `scenario` of the metadata.
+    scenario: str | None = None
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -310,7 +321,7 @@ class Catalog:
         cursor = self._db.execute(
             "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
             " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
-            " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer"
+            " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, scenario, writer"
             f" from trajectories {where}",
             tuple(values),
         )
@@ -319,7 +330,7 @@ class Catalog:
             if status is None:
                 if alive is None:
                     alive = self.alive_writers()
-                status = "running" if row[22] in alive and not row[17] else "unterminated"
+                status = "running" if row[23] in alive and not row[17] else "unterminated"
             started, start_time, end_time, end_source = row[11:15]
             source = msgspec.json.decode(row[17]) if row[17] else None
             if started is not None:
@@ -348,7 +359,18 @@ class Catalog:
                 last=row[19],
                 task_id=row[20],
                 attempt=row[21],
+                scenario=row[22],
             )
+
+    def scored(self, source: str, author: str, version: str) -> dict[str, int]:
+        """How many targets (the trajectory, or its steps) of each trajectory have all their rewards of this version of a function."""
+        rows = self._db.execute(
+            "select trajectory, count(*) from (select trajectory from rewards as r where author=? and version=? and source=?"
+            " and value is not null and not targeted and not exists (select 1 from rewards where supersedes=r.id)"
+            " group by trajectory, agent, step having count(distinct name)>=max(components)) group by trajectory",
+            (author, version, source),
+        )
+        return dict(rows.fetchall())
 
     def ids(self, where: str, values: Iterable[Any]) -> list[str]:
         return [r[0] for r in self._db.execute(f"select id from trajectories {where}", tuple(values))]
@@ -497,6 +519,7 @@ class _Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
+                    "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else None,
                     **_run(s.metadata),
                     **_stated(s.metadata),
                 }
@@ -514,7 +537,7 @@ class _Batch:
                 rewards.append(
                     (
                         *(s.id, id, s.time, s.writer or self._file.writer, s.seq, s.supersedes, s.agent, s.step),
-                        *(s.name, s.source, s.author, value, s.weight, targeted),
+                        *(s.name, s.source, s.author, value, s.weight, targeted, s.version, _components(s.extra)),
                     )
                 )
         first, last = min(s.time for s in scans), max(s.time for s in scans)
@@ -538,7 +561,7 @@ class _Batch:
             if value is not None:
                 db.execute(f"update trajectories set {column}=coalesce({column}, 0)+? where id=?", (value, id))
         if rewards:
-            db.executemany("insert into rewards values(?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rewards)
+            db.executemany("insert into rewards values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rewards)
             db.execute("update trajectories set reward=? where id=?", (self._reward(id), id))
 
     def _reward(self, id: str) -> float | None:
@@ -580,6 +603,12 @@ class _Batch:
 
 
 _WHOLE = ("seq", "time", "step", "source_time", "prompt_tokens", "completion_tokens")
+
+
+def _components(extra: _Extra | None) -> int:
+    """Of how many components a reward is one."""
+    stated = extra.components if extra is not None else None
+    return stated if type(stated) is int and 0 < stated < 1 << 31 else 1
 
 
 def _fits(value: int) -> bool:
