@@ -306,9 +306,9 @@ class Store:
         those of `trajectories`. Run again it adds nothing but what is new, or was not known before.
 
         `fn`: what `@odograph.reward` made, a plain function, `file.py:function`, `package:function`, or a name of
-        `odograph.rewards`. A new version's rewards supersede the old one's; `version` declares it. `again`: all anew, for functions of
-        what changes elsewhere; what comes out the same is not written. Trajectories that are still being recorded are left for
-        later, unless `status` asks for them.
+        `odograph.rewards`. A new version's rewards supersede the old one's; `version` declares it. `again`: all anew, for
+        functions of what changes elsewhere; what comes out the same is not written. Trajectories that are still being recorded
+        are left for later, unless `status` asks for them.
 
         `concurrency`: how many at once, as tasks where the function is async (16), else as threads (1). `processes`: as many
         processes, for functions that compute; it must be importable there. `progress`: `progress(done, total)`, or whether there is

@@ -84,8 +84,9 @@ def discounted(part: Part | None = None, discount: float = 1.0, **about: Any) ->
             f"discounted takes a function of steps; {of.name} is one of the trajectory: decorate it with per='step'"
         )
     name = about.pop("name", f"discounted_{of.name}" if of else "discounted")
-    compute = partial(_discounted_later if of is not None and of.is_async else _discounted, of, float(discount))
-    return RewardFunction(compute, name=name, **about)
+    if of is not None and of.is_async:
+        return RewardFunction(partial(_discounted_later, of, float(discount)), name=name, **about)
+    return RewardFunction(partial(_discounted, of, float(discount)), name=name, **about)
 
 
 def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[float]:

@@ -13,7 +13,7 @@ import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, overload
 
 from ..codec import content_hash
 from ..errors import InvalidInput, NotFound
@@ -33,8 +33,8 @@ _REASON = 300  # characters of a reason
 class RewardFunction:
     """A reward function: `compute` with a name and a version. Calling it calls `compute`.
 
-    `compute(trajectory)`, or with `per="step"` `compute(step)` or `compute(step, trajectory)`; it may be async. `version`: declared,
-    else the hash of its source, of its parameters and of what it closes over, as far as that is plain values and functions.
+    `compute(trajectory)`, or with `per="step"` `compute(step)` or `compute(step, trajectory)`; it may be async. `version`:
+    declared, else the hash of its source, of its parameters and of what it closes over, as far as that is plain values and functions.
     `weight`: of its reward in the trajectory's (0 only monitors), or of each component by name. `range`: what its values must be
     in, both ends included. `source`: what the reward is recorded as: function, judge, environment or human.
     """
@@ -180,10 +180,10 @@ class RewardFunction:
 
     def weight_of(self, component: str) -> float:
         """The weight of its reward, or of one of its components."""
-        return self.weight.get(component, 1.0) if isinstance(self.weight, dict) else self.weight
+        return self.weight if isinstance(self.weight, float) else self.weight.get(component, 1.0)
 
     def checked(self, given: Any) -> tuple[dict[str, float | None], bool]:
-        """What it gave as named values, and whether that was a mapping. Raises InvalidInput with the reason for what is refused."""
+        """What it gave as named values, and whether that was a mapping. Raises InvalidInput for what is refused."""
         if not isinstance(given, Mapping):
             return {self.name: self._number(given, "")}, False
         out: dict[str, float | None] = {}
@@ -306,7 +306,7 @@ def as_reward_function(what: Any) -> RewardFunction:
 
 def _weights(given: Any) -> float | dict[str, float]:
     if isinstance(given, Mapping):
-        return {str(k): cast(float, _weights(v)) for k, v in given.items()}
+        return {str(k): w for k, v in given.items() if isinstance(w := _weights(v), float)}
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
         raise TypeError(f"a weight is a finite number, or one for each component by name, not {given!r}")
     return float(given)

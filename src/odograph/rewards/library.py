@@ -146,7 +146,7 @@ def schema_adherence(t: Trajectory, *, schema: Any) -> float | None:
         fits = jsonschema.validators.validator_for(schema)(schema).is_valid(_json(t.answer))
     except jsonschema.SchemaError as error:
         raise InvalidInput(f"no JSON schema: {error.message}") from None
-    return float(fits)
+    return 1.0 if fits else 0.0
 
 
 @reward(version="1", range=(0, 1))
@@ -309,7 +309,7 @@ def _tests(result: Any) -> float | None:
         return max(0.0, 1.0 - bad / int(ran[-1])) if int(ran[-1]) else None
     for line in reversed(text.splitlines()):
         if _SUMMARY.search(line):
-            counts = _COUNT.findall(line)
-            good, whole = sum(int(n) for n, word in counts if word == "passed"), sum(int(n) for n, _ in counts)
-            return good / whole if whole else None
+            found = _COUNT.findall(line)
+            whole = sum(int(n) for n, _ in found)
+            return sum(int(n) for n, word in found if word == "passed") / whole if whole else None
     return None

@@ -133,9 +133,7 @@ def score(
     return report
 
 
-def _missing(
-    reader: Reader, function: RewardFunction, filters: dict[str, Any], again: bool, report: ScoreReport
-) -> list[str]:
+def _missing(reader: Reader, function: RewardFunction, filters: dict[str, Any], again: bool, report: ScoreReport) -> list[str]:
     """The trajectories that have no reward by this version of the function, or not one for each step."""
     there = {} if again else reader.catalog.scored(function.source, function.name, function.version)
     asked = filters.get("status")
@@ -293,9 +291,7 @@ def _in_threads(
         waiting: set[Future[Outcome]] = set()
         try:
             while True:
-                waiting |= {
-                    pool.submit(evaluate, function, t, again) for t in islice(trajectories, concurrency - len(waiting))
-                }
+                waiting |= {pool.submit(evaluate, function, t, again) for t in islice(trajectories, concurrency - len(waiting))}
                 if not waiting:
                     return
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)

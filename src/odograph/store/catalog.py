@@ -363,7 +363,7 @@ class Catalog:
             )
 
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
-        """How many targets (the trajectory, or its steps) of each trajectory have all their rewards of this version of a function."""
+        """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
         rows = self._db.execute(
             "select trajectory, count(*) from (select trajectory from rewards as r where author=? and version=? and source=?"
             " and value is not null and not targeted and not exists (select 1 from rewards where supersedes=r.id)"
