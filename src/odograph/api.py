@@ -311,8 +311,8 @@ class Store:
         are left for later, unless `status` asks for them.
 
         `concurrency`: how many at once, as tasks where the function is async (16), else as threads (1). `processes`: as many
-        processes, for functions that compute; it must be importable there. `progress`: `progress(done, total)`, or whether there is
-        a bar (on a terminal). A function that fails costs its trajectory alone: see the report. Raises InvalidInput, NotFound,
+        processes, for functions that compute; it must be importable there. `progress`: `progress(done, total)`, or whether
+        there is a bar (on a terminal). A function that fails costs its trajectory alone: see the report. Raises InvalidInput, NotFound,
         StoreError.
         """
         from .rewards.scoring import score  # it needs asyncio, which who records does not

@@ -34,7 +34,7 @@ class RewardFunction:
     """A reward function: `compute` with a name and a version. Calling it calls `compute`.
 
     `compute(trajectory)`, or with `per="step"` `compute(step)` or `compute(step, trajectory)`; it may be async. `version`:
-    declared, else the hash of its source, of its parameters and of what it closes over, as far as that is plain values and functions.
+    declared, else the hash of its source, its parameters and what it closes over, as far as that is plain values and functions.
     `weight`: of its reward in the trajectory's (0 only monitors), or of each component by name. `range`: what its values must be
     in, both ends included. `source`: what the reward is recorded as: function, judge, environment or human.
     """
@@ -208,7 +208,7 @@ class RewardFunction:
             raise InvalidInput(f"it returned {value}{where}; a finite number was expected, or None where it is not known")
         if self.range is not None and not self.range[0] <= value <= self.range[1]:
             raise InvalidInput(f"it returned {value}{where}, outside of its range {self.range[0]} to {self.range[1]}")
-        return value + 0.0  # a subclass of float as a plain one, and no negative zero
+        return float(value) + 0.0  # a subclass of float as a plain one, and no negative zero
 
     def total(self, given: Any) -> float | None:
         """What it gave as one number: of components the weighted sum, those not known left out. Raises InvalidInput."""
@@ -384,9 +384,11 @@ def _fingerprint(value: Any, depth: int) -> Any:
 
 def _source(of: Any, code: Any) -> str:
     try:
-        return textwrap.dedent(inspect.getsource(of)).strip()
-    except (OSError, TypeError, SyntaxError, IndentationError):
-        if code is None:
-            return ""
-        consts = [c if isinstance(c, (str, int, float, bool, type(None))) else type(c).__name__ for c in code.co_consts]
-        return f"{hashlib.sha256(code.co_code).hexdigest()} {consts} {code.co_names}"
+        text = textwrap.dedent(inspect.getsource(of)).strip()
+    except (OSError, TypeError, SyntaxError):
+        text = ""
+    if code is None or (text and code.co_name != "<lambda>"):
+        return text
+    # the source of a lambda is the lines that it stands in, and several can stand there
+    consts = [c if isinstance(c, (str, int, float, bool, type(None))) else type(c).__name__ for c in code.co_consts]
+    return f"{text} {hashlib.sha256(code.co_code).hexdigest()} {consts} {code.co_names}"

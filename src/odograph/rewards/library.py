@@ -157,6 +157,7 @@ def length(t: Trajectory, *, limit: float, unit: str = "characters", slack: floa
         raise InvalidInput(f"unit is characters, words or tokens, not {unit!r}")
     if not limit > 0 or not slack > 0:
         raise InvalidInput(f"a limit and a slack are above 0, not {limit} and {slack}")
+    size: int
     if unit == "tokens":
         used = [c.completion_tokens for c in t.llm_calls if c.purpose == "act"]
         if not used or None in used:
@@ -167,7 +168,7 @@ def length(t: Trajectory, *, limit: float, unit: str = "characters", slack: floa
             return None
         text = t.answer if isinstance(t.answer, str) else encode(t.answer).decode()
         size = len(text) if unit == "characters" else len(text.split())
-    return min(1.0, max(0.0, 1.0 - (size - limit) / (slack * limit)))
+    return float(min(1.0, max(0.0, 1.0 - (size - limit) / (slack * limit))))
 
 
 # --- what came of it ------------------------------------------------------------------------------------------------

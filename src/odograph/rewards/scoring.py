@@ -232,7 +232,7 @@ def evaluate(function: RewardFunction, t: Trajectory, again: bool = False) -> Ou
             value = function(*function.arguments(t, step))
             if isawaitable(value):  # of a plain function
                 value = _complete(_awaited(value))
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             return _failed(t, step, error)
         given.append((step, value))
     return _records(function, t, given)
