@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         fork,
         replay,
     )
+    from .training.groups import Group, Groups
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -47,6 +48,7 @@ _LATER = {
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
+    **dict.fromkeys(("Group", "Groups"), "training.groups"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
         (
@@ -90,6 +92,8 @@ __all__ = [
     "Finding",
     "Fork",
     "FunctionAgent",
+    "Group",
+    "Groups",
     "GymAgent",
     "ImportReport",
     "InvalidInput",

@@ -24,6 +24,7 @@ from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
 from .training.export import export, takes_groups
+from .training.groups import Groups
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Reward, Start, StepStart
 
@@ -249,19 +250,29 @@ class Store:
         splits: dict[str, float] | None = None,
         seed: int = 0,
         options: dict[str, Any] | None = None,
+        groups: Groups | None = None,
         progress: Callable[[int], None] | None = None,
         **filters: Any,
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...);
         the filters are those of `trajectories`, `options` the format's own and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...). Returns the manifest, which is in the folder too.
+        `odograph.samples` (edits, advantage, ...). `groups`: those of `store.groups(...)`, which took the filters, in the place of
+        the recorded groups; what is in none of them is left out, and the manifest says how much and of what groups. Returns the
+        manifest, which is in the folder too.
 
         Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
         """
         asked = {k: v for k, v in filters.items() if v is not None}
         more = options or {}
+        found: Iterator[Trajectory]
+        if groups is not None:
+            if asked:
+                raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
+            asked, found = groups.asked, groups.trajectories()
+        else:
+            found = self._by_group(filters) if takes_groups(to) else self.trajectories(**filters)
         return export(
-            self._by_group(filters) if takes_groups(to) else self.trajectories(**filters),
+            found,
             out,
             to,
             format=format,
@@ -269,10 +280,28 @@ class Store:
             seed=seed,
             asked=asked,
             progress=progress,
-            again=lambda: self.trajectories(**filters),
+            again=groups.trajectories if groups is not None else lambda: self.trajectories(**filters),
             parent=self._known,
+            groups=groups,
             **more,
         )
+
+    def groups(
+        self,
+        by: str | Callable[[Summary], str | None] = "group",
+        *,
+        window: str | None = None,
+        min_size: int = 2,
+        **filters: Any,
+    ) -> Groups:
+        """Which trajectories are compared with each other: the groups for `odograph.samples(groups, ...)` and `export(groups=)`.
+
+        `by`: the recorded `group`, the `task`, the `scenario` (of the metadata, else the group), or a function of a `Summary`.
+        `window`: only those that started in the same stretch of this length ("1h", "1d", counted from midnight UTC). `min_size`:
+        smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
+        """
+        asked = {k: v for k, v in filters.items() if v is not None}
+        return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
 
     def _known(self, id: str) -> Trajectory | None:
         try:

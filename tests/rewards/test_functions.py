@@ -25,7 +25,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=8,
 )
-NOTHING = Trajectory.from_dict({"task": "t"})
+NOTHING = Trajectory.from_dict({"task": "t", "end": None})
 
 
 def of(value: Any, name: str = "f") -> odograph.RewardFunction:

@@ -9,6 +9,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from ..training import formats
 from ..training.advantages import CONVENTIONS
+from ..training.groups import BY
 from ..training.plan import CREDITS
 from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
 from .terminal import line, size
@@ -22,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="KIND", help="the kind of file, where the format has several (parquet, jsonl)")
     parser.add_argument("--split", metavar="SHARES", help="splits by group, such as train=0.9,test=0.1")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits (0)")
+    group = parser.add_argument_group("groups (else the recorded ones)")
+    group.add_argument("--group-by", choices=BY, help="what trajectories have in common that are compared with each other")
+    group.add_argument("--window", metavar="TIME", help="and that they started in the same stretch of this length, such as 1d")
+    group.add_argument("--min-group", type=int, metavar="N", help="leave out smaller groups (2, where groups are made)")
     group = parser.add_argument_group("samples (formats of tokens)")
     group.add_argument(
         "--edits", metavar="E", help="env, mask, reweight, imitate or pair; or by class: truncation=env,other=mask"
@@ -48,9 +53,13 @@ def run(args: argparse.Namespace) -> int:
     with existing_store(args) as store:
         filters = filters_of(args)
         update = progress("exporting", sum(1 for _ in store.summaries(**filters)))
-        manifest = store.export(
-            args.out, args.to, format=args.format, splits=splits, seed=args.seed, options=options, progress=update, **filters
-        )
+        groups = None
+        if args.group_by is not None or args.window is not None or args.min_group is not None:
+            least = 2 if args.min_group is None else args.min_group
+            groups = store.groups(args.group_by or "group", window=args.window, min_size=least, **filters)
+            filters = {}
+        more: dict[str, Any] = {"format": args.format, "splits": splits, "seed": args.seed, "options": options, **filters}
+        manifest = store.export(args.out, args.to, groups=groups, progress=update, **more)
     if args.json:
         print_json(manifest)
         return 0
@@ -63,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
         gone = {**account["context"], **account["dropped"]}
         what = "".join(f", {count:,} {line(reason)}" for reason, count in gone.items())
         print(f"  {account['trained']:,} of {account['sampled']:,} sampled tokens are trained{what}")
+    chosen = manifest.get("groups")
+    if chosen is not None:
+        flat = f", {chosen['without_variance']:,} of them without variance" if chosen["without_variance"] else ""
+        print(f"  {chosen['groups']:,} groups{flat}; {chosen['too_small']:,} are too small")
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
     print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")

@@ -28,6 +28,7 @@ from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
 from .files import Chunk, Documents, Lines, Tables
 from .formats import Exporter, Made, Refused, SampleExporter, WithSchema, find, is_of_samples
+from .groups import Groups
 from .plan import Plan
 from .samples import Samples
 
@@ -53,6 +54,7 @@ def export(
     progress: Callable[[int], None] | None = None,
     again: Callable[[], Iterable[Trajectory]] | None = None,
     parent: Callable[[str], Trajectory | None] | None = None,
+    groups: Groups | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes `trajectories` to the folder `out` in the format named `to`; returns the manifest, which is written too.
@@ -60,7 +62,7 @@ def export(
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
     says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own; for formats of samples also those
     of `odograph.samples`; `again` gives the trajectories once more, for the statistics of groups, `parent` the trajectory
-    that a fork left. An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
+    that a fork left; `groups`: whose trajectories these are, for the manifest. An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
     InvalidInput, MissingExtra, StoreError.
     """
     exporter = find(to)
@@ -84,6 +86,8 @@ def export(
                     again = partial(iter, trajectories)
                 samples = Samples((), plan, again=again() if again is not None else None, parent=parent)
             made = _Export(draft, exporter, kind, schema, shares, seed, own, samples)
+            for reason, count in (groups.left_out if groups is not None else {}).items():
+                made.leave(reason, count)
             for number, trajectory in enumerate(trajectories, 1):
                 made.take(trajectory)
                 if progress is not None:
@@ -96,6 +100,7 @@ def export(
                 "options": options,
                 "splits": splits,
                 "seed": seed,
+                **({"groups": groups.report()} if groups is not None else {}),
                 **made.finish(),
             }
             card: Callable[[dict[str, Any]], str] | None = getattr(exporter, "card", None)
@@ -156,6 +161,11 @@ class _Export:
         self._tables: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._failed: list[dict[str, str]] = []
+
+    def leave(self, reason: str, count: int) -> None:
+        """Counts trajectories that were left out before."""
+        self._in += count
+        self._left_out[reason] += count
 
     def take(self, trajectory: Trajectory) -> None:
         """Writes the rows of one trajectory: all of them, or none and the reason."""
@@ -361,9 +371,9 @@ def _shares(splits: dict[str, float] | None) -> Shares:
 
 
 def split_of(trajectory: Trajectory, shares: Shares, seed: int) -> str:
-    """The split of a trajectory: that of its group, else of its task, else its own."""
-    if trajectory.group is not None:
-        key: tuple[str, Any] = ("group", trajectory.group)
+    """The split of a trajectory: that of its group (over all windows of time), else of its task, else its own."""
+    if trajectory.family is not None:
+        key: tuple[str, Any] = ("group", trajectory.family)
     elif trajectory.task is not None:
         key = ("task", trajectory.task)
     else:
