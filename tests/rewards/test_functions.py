@@ -312,7 +312,7 @@ def test_the_library_is_complete_and_documented() -> None:
     """Each name of the library is in docs/rewards.md, says what it is, and wrong parameters are refused in a sentence."""
     page = (Path(__file__).parent.parent.parent / "docs" / "rewards.md").read_text()
     for name in (*rewards.NAMES, *rewards.__all__):
-        assert f"`{name}" in page or f"rewards.{name}" in page, name
+        assert f"`{name}" in page or f".{name}" in page, name
     for name in rewards.NAMES:
         assert getattr(rewards, name).name == name
         assert getattr(rewards, name).__doc__
