@@ -143,10 +143,11 @@ def schema_adherence(t: Trajectory, *, schema: Any) -> float | None:
         except (OSError, msgspec.DecodeError) as error:
             raise InvalidInput(f"no JSON schema in {schema!r}: {error}") from None
     try:
-        fits = jsonschema.validators.validator_for(schema)(schema).is_valid(_json(t.answer))
+        kind = jsonschema.validators.validator_for(schema)
+        kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise InvalidInput(f"no JSON schema: {error.message}") from None
-    return 1.0 if fits else 0.0
+    return 1.0 if kind(schema).is_valid(_json(t.answer)) else 0.0
 
 
 @reward(version="1", range=(0, 1))
