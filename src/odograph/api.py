@@ -23,7 +23,7 @@ from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
-from .training.export import export, takes_groups
+from .training.export import export, options_of, takes_groups
 from .training.groups import Groups
 from .trajectory import Trajectory, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Reward, Start, StepStart
@@ -252,18 +252,27 @@ class Store:
         options: dict[str, Any] | None = None,
         groups: Groups | None = None,
         progress: Callable[[int], None] | None = None,
-        **filters: Any,
+        **filters_and_options: Any,
     ) -> dict[str, Any]:
-        """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...);
-        the filters are those of `trajectories`, `options` the format's own and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...). `groups`: those of `store.groups(...)`, which took the filters, in the place of
-        the recorded groups; what is in none of them is left out, and the manifest says how much and of what groups. Returns the
-        manifest, which is in the folder too.
+        """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...).
 
+        Keywords are the filters of `trajectories`, the format's own options, and for formats of samples those of
+        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model).
+        `groups`: those of `store.groups(...)`, which took the filters, in the place of the recorded groups; what is in none of
+        them is left out, and the manifest says how much and of what groups. Returns the manifest, which is in the folder too.
         Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
         """
+        filters = {k: v for k, v in filters_and_options.items() if k in FILTERS}
+        more = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
+        known = options_of(to)
+        for name in more if known is not None else ():
+            if name not in (known or ()):
+                there = ", ".join(known or ()) or "none"
+                raise TypeError(
+                    f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
+                )
+        more |= options or {}
         asked = {k: v for k, v in filters.items() if v is not None}
-        more = options or {}
         found: Iterator[Trajectory]
         if groups is not None:
             if asked:
@@ -341,8 +350,8 @@ class Store:
 
         `concurrency`: how many at once, as tasks where the function is async (16), else as threads (1). `processes`: as many
         processes, for functions that compute; it must be importable there. `progress`: `progress(done, total)`, or whether
-        there is a bar (on a terminal). A function that fails costs its trajectory alone: see the report. Raises InvalidInput, NotFound,
-        StoreError.
+        there is a bar (on a terminal). A function that fails costs its trajectory alone: see the report. Raises InvalidInput,
+        NotFound, StoreError.
         """
         from .rewards.scoring import score  # it needs asyncio, which who records does not
 

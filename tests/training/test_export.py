@@ -287,6 +287,20 @@ def test_mistakes_are_answered_with_what_exists(tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+def test_options_are_keywords_beside_filters(tmp_path: Path) -> None:
+    """`store.export(out, to=..., edits="env", group="g")` knows filters from options; what is neither is a TypeError that lists both."""
+    with odograph.open("memory:") as store:
+        store.add({"task": "t", "group": "g", "token_ids": [1, 2], "mask": [0, 1], "logprobs": [None, -0.1], "reward": 1.0})
+        store.add({"task": "t", "group": "h", "token_ids": [1, 2], "mask": [0, 1], "logprobs": [None, -0.1], "reward": 1.0})
+        manifest = store.export(tmp_path / "o", to="trl-grpo", edits="mask", advantage="reward", group="g")
+        assert manifest["rows"] == 1 and manifest["options"] == {"edits": "mask", "advantage": "reward"}
+        assert manifest["asked"] == {"group": "g"}
+        with pytest.raises(
+            TypeError, match=r"no filter or option 'grup'; the filters are .*group.*, the options of hf include_metadata"
+        ):
+            store.export(tmp_path / "p", to="hf", grup="g")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(

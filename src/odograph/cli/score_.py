@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the reward's name; else the function's")
     parser.add_argument("--version", help="the function's version; else what it declares, else the hash of its source")
     parser.add_argument("--again", action="store_true", help="also what has a reward by this version")
-    parser.add_argument("--processes", type=int, metavar="N", help="processes to compute in; else one per processor")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes to compute in; else one per processor (async: 1)")
     parser.add_argument("--concurrency", type=int, metavar="N", help="how many at once in each: tasks (16), or threads (1)")
     add_filters(parser)
     add_json(parser)
@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
         filters = filters_of(args)
         if args.ids:
             filters["ids"] = args.ids
-        processes = args.processes if args.processes is not None else os.cpu_count() or 1
+        processes = args.processes
+        if processes is None:  # an async function waits: processes would only multiply its --concurrency
+            processes = 1 if function.is_async else os.cpu_count() or 1
         report = store.score(function, again=args.again, processes=processes, concurrency=args.concurrency, **filters)
     if args.json:
         print_json(report.to_dict())

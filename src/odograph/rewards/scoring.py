@@ -125,7 +125,8 @@ def score(
 
         try:
             if processes > 1 and len(todo) > _CHUNK:
-                _in_processes(root, function, todo, again, concurrency, processes, take)
+                shares = -(-len(todo) // _CHUNK)
+                _in_processes(root, function, todo, again, concurrency, min(processes, shares), take)
             else:
                 run(function, reader.read(todo), again, concurrency, take)
         finally:

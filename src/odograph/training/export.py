@@ -62,8 +62,8 @@ def export(
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
     says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own; for formats of samples also those
     of `odograph.samples`; `again` gives the trajectories once more, for the statistics of groups, `parent` the trajectory
-    that a fork left; `groups`: whose trajectories these are, for the manifest. An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
-    InvalidInput, MissingExtra, StoreError.
+    that a fork left; `groups`: whose trajectories these are, for the manifest. An earlier export in `out` is replaced; a folder
+    with anything else in it is refused. Raises NotFound, InvalidInput, MissingExtra, StoreError.
     """
     exporter = find(to)
     kind = format or exporter.FILES[0]
@@ -329,19 +329,25 @@ def _described(folder: Path, path: Path) -> dict[str, Any]:
     return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
 
 
-def _options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], Plan | None]:
-    """The exporter's own options, and how its samples are built."""
+def options_of(to: str) -> tuple[str, ...] | None:
+    """The names of a format's options; None where it takes any. Raises NotFound."""
+    exporter: Any = find(to)
     takes = exporter.lines if hasattr(exporter, "lines") else exporter.row if is_of_samples(exporter) else exporter.rows
     first = 1 if is_of_samples(exporter) else 2
     parameters = list(inspect.signature(takes).parameters.values())[first:]
-    known = [p.name for p in parameters]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return (*(p.name for p in parameters), *(Plan.__struct_fields__ if is_of_samples(exporter) else ()))
+
+
+def _options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], Plan | None]:
+    """The exporter's own options, and how its samples are built."""
+    known = options_of(name)
+    for option in options if known is not None else ():
+        if option not in (known or ()):
+            raise InvalidInput(f"{name} has no option {option!r}; it has: {', '.join(known or ()) or 'none'}")
     planned: tuple[str, ...] = Plan.__struct_fields__ if is_of_samples(exporter) else ()
     own = {k: v for k, v in options.items() if k not in planned}
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for option in own:
-            if option not in known:
-                there = [*known, *planned]
-                raise InvalidInput(f"{name} has no option {option!r}; it has: {', '.join(there) or 'none'}")
     if not planned:
         return own, None
     asked = {k: v for k, v in options.items() if k in planned}
