@@ -6,9 +6,11 @@ import asyncio
 import json
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from decimal import Decimal
@@ -371,6 +373,44 @@ def test_cost_is_of_what_is_missing(store: odograph.Store, tmp_path: Path) -> No
     store._reader._load = counted  # type: ignore[method-assign]
     assert store.score(mine.steps).scored == 1
     assert read == [new]
+
+
+def test_all_rewards_of_a_trajectory_are_one_write(store: odograph.Store) -> None:
+    """Components, or steps, are written at once: no kill leaves a half of them; and what is written is sound."""
+    fill(store, 1, steps=3)
+    before = store.health()["written"]
+    assert store.score(odograph.reward_function("f", lambda t: {"a": 1.0, "b": 2.0})).records == 2
+    assert store.health()["written"] == before + 1
+    assert store.score(odograph.reward_function("g", lambda s: s.index, per="step")).records == 3
+    assert store.health()["written"] == before + 2
+    assert store.validate(ignore=["empty"]).errors == []
+
+
+def test_rewards_move_with_their_trajectories(store: odograph.Store, tmp_path: Path) -> None:
+    """Exported and imported elsewhere, what is scored is scored there, too; strange extras of a source change nothing."""
+    fill(store, 1)
+    both = odograph.reward_function("f", lambda t: {"a": 1.0, "b": 2.0}, version="1")
+    store.score(both)
+    for extra in ({"components": None}, {"components": "x"}, {"components": -1}, {"components": 2**70}):
+        store.add({"task": "t", "steps": [], "rewards": [{"name": "n", "value": 1.0, "author": "n", "extra": extra}]})
+    store.export(tmp_path / "out", "jsonl")
+    with odograph.open(tmp_path / "other") as other:
+        assert other.import_sessions(tmp_path / "out").imported == 5
+        assert other.score(both).unchanged == 1
+        assert other.score("completion").scored == 5
+
+
+def test_a_bar_on_a_terminal_alone(store: odograph.Store) -> None:
+    """On a terminal the command shows how far it is; into a pipe it writes nothing but the result."""
+    fill(store, 3)
+    command = [sys.executable, "-m", "odograph", "--store", str(store.root), "score"]
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (40, 100))
+    subprocess.run([*command, f"{FILE}:steps"], stdout=subprocess.PIPE, stderr=follower, check=True)
+    assert b"scoring" in os.read(leader, 10_000)
+    os.close(leader)
+    os.close(follower)
+    assert subprocess.run([*command, "success"], capture_output=True, check=True).stderr == b""
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
