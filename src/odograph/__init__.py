@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .api import ImportReport, Store, open
+from .api import ImportReport, Store, open, score
 from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
@@ -18,6 +18,8 @@ from .types import VERSION, Fork, Kept, Literal, Span
 if TYPE_CHECKING:
     from .differences import diff
     from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
+    from .rewards.functions import RewardFunction, reward, reward_function
+    from .rewards.scoring import ScoreReport
     from .runtime import (
         Agent,
         AnyAgent,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         replay,
     )
     from .statistics import Stats, stats
+    from .training.groups import Group, Groups
     from .training.hub import Dataset, export_to_huggingface
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
@@ -48,7 +51,10 @@ _LATER = {
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
     **dict.fromkeys(("Stats", "stats"), "statistics"),
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "training.hub"),
+    **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
+    "ScoreReport": "rewards.scoring",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
+    **dict.fromkeys(("Group", "Groups"), "training.groups"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
         (
@@ -95,6 +101,8 @@ __all__ = [
     "Finding",
     "Fork",
     "FunctionAgent",
+    "Group",
+    "Groups",
     "GymAgent",
     "ImportReport",
     "InvalidInput",
@@ -112,12 +120,14 @@ __all__ = [
     "Pair",
     "Replay",
     "Report",
+    "RewardFunction",
     "Run",
     "RunError",
     "Runners",
     "Sample",
     "Samples",
     "Scope",
+    "ScoreReport",
     "Span",
     "Stats",
     "Step",
@@ -142,8 +152,11 @@ __all__ = [
     "logger",
     "open",
     "replay",
+    "reward",
+    "reward_function",
     "ruler",
     "samples",
+    "score",
     "stats",
     "validate",
     "validate_trajectory",

@@ -26,8 +26,12 @@ from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
 from .training.export import export, options_of, takes_groups
+from .training.groups import Groups
 from .trajectory import Trajectory, records_from_dict
-from .types import AnyRecord, Fork, LLMCall, Start, StepStart
+from .types import AnyRecord, Fork, LLMCall, Reward, Start, StepStart
+
+if TYPE_CHECKING:
+    from .rewards.scoring import Progress, ScoreReport
 
 if TYPE_CHECKING:
     from .statistics import Stats
@@ -263,6 +267,7 @@ class Store:
         splits: dict[str, float] | None = None,
         seed: int = 0,
         options: dict[str, Any] | None = None,
+        groups: Groups | None = None,
         progress: Callable[[int], None] | None = None,
         max_shard_size: int | None = None,
         max_shard_rows: int | None = None,
@@ -272,10 +277,12 @@ class Store:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...).
 
         Keywords are the filters of `trajectories`, the format's own options, and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model). `redact`
-        takes secrets out, as that of `odograph.open` does. `max_shard_size` (bytes before compression) and `max_shard_rows` are
-        of one Parquet file. Returns the manifest, which is in the folder too; `odograph.Dataset(out).upload(repo)` puts it on
-        the Hub. Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
+        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model). `groups`:
+        those of `store.groups(...)`, which took the filters, in the place of the recorded groups; what is in none of them is left
+        out, and the manifest says how much and of what groups. `redact` takes secrets out, as that of `odograph.open` does.
+        `max_shard_size` (bytes before compression) and `max_shard_rows` are of one Parquet file. Returns the manifest, which is
+        in the folder too; `odograph.Dataset(out).upload(repo)` puts it on the Hub. Raises NotFound for a format that is not
+        there, InvalidInput, MissingExtra.
         """
         filters = {k: v for k, v in filters_and_options.items() if k in FILTERS}
         more = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
@@ -288,8 +295,15 @@ class Store:
                 )
         more |= options or {}
         asked = {k: v for k, v in filters.items() if v is not None}
+        found: Iterator[Trajectory]
+        if groups is not None:
+            if asked:
+                raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
+            asked, found = groups.asked, groups.trajectories()
+        else:
+            found = self._by_group(filters) if takes_groups(to) else self.trajectories(**filters)
         return export(
-            self._by_group(filters) if takes_groups(to) else self.trajectories(**filters),
+            found,
             out,
             to,
             format=format,
@@ -297,11 +311,12 @@ class Store:
             seed=seed,
             asked=asked,
             progress=progress,
-            again=lambda: self.trajectories(**filters),
+            again=groups.trajectories if groups is not None else lambda: self.trajectories(**filters),
             parent=self._known,
             redact=redact,
             max_shard_size=max_shard_size,
             max_shard_rows=max_shard_rows,
+            groups=groups,
             **more,
         )
 
@@ -312,6 +327,23 @@ class Store:
 
         again = lambda: self.trajectories(**filters)  # noqa: E731
         return dry_run(self._by_group(filters), to, again=again, parent=self._known, **(options or {}))
+
+    def groups(
+        self,
+        by: str | Callable[[Summary], str | None] = "group",
+        *,
+        window: str | None = None,
+        min_size: int = 2,
+        **filters: Any,
+    ) -> Groups:
+        """Which trajectories are compared with each other: the groups for `odograph.samples(groups, ...)` and `export(groups=)`.
+
+        `by`: the recorded `group`, the `task`, the `scenario` (of the metadata, else the group), or a function of a `Summary`.
+        `window`: only those that started in the same stretch of this length ("1h", "1d", counted from midnight UTC). `min_size`:
+        smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
+        """
+        asked = {k: v for k, v in filters.items() if v is not None}
+        return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
 
     def _known(self, id: str) -> Trajectory | None:
         try:
@@ -329,6 +361,48 @@ class Store:
                 found = self._known(id)
                 if found is not None:
                     yield found
+
+    def score(
+        self,
+        fn: Any,
+        *,
+        version: str | None = None,
+        again: bool = False,
+        concurrency: int | None = None,
+        processes: int = 1,
+        progress: Progress = None,
+        **filters: Any,
+    ) -> ScoreReport:
+        """Appends the rewards that a function gives to the trajectories that have none by this version of it; the filters are
+        those of `trajectories`. Run again it adds nothing but what is new, or was not known before.
+
+        `fn`: what `@odograph.reward` made, a plain function, `file.py:function`, `package:function`, or a name of
+        `odograph.rewards`. A new version's rewards supersede the old one's; `version` declares it. `again`: all anew, for
+        functions of what changes elsewhere; what comes out the same is not written. Trajectories that are still being recorded
+        are left for later, unless `status` asks for them.
+
+        `concurrency`: how many at once, as tasks where the function is async (16), else as threads (1). `processes`: as many
+        processes, for functions that compute; it must be importable there. `progress`: `progress(done, total)`, or whether
+        there is a bar (on a terminal). A function that fails costs its trajectory alone: see the report. Raises InvalidInput,
+        NotFound, StoreError.
+        """
+        from .rewards.scoring import score  # it needs asyncio, which who records does not
+
+        options: dict[str, Any] = {"version": version, "again": again, "concurrency": concurrency, "processes": processes}
+        return score(self._reader, self.root, self._reward, fn, _known(filters), progress=progress, **options)
+
+    def _reward(self, id: str, rewards: list[Reward]) -> None:
+        """Rewards of one trajectory, in one write."""
+        journal = self._journal
+        with journal.lock:
+            lines = []
+            for number, record in enumerate(rewards, 1):
+                now = journal.now()
+                fields = record_to_dict(record) | {"id": journal.new_id(now), "trajectory": id, "seq": number, "time": now}
+                lines.append(encode(fields) + b"\n")
+            journal.append(b"".join(lines))
+            if journal.failure is not None:
+                raise StoreError(f"{self} can't be written: {journal.failure.strerror or journal.failure}")
 
     def validate(
         self,
@@ -431,6 +505,11 @@ def open(where: str | Path | None = None, *, durability: Durability = "group", r
     if root.exists() and not root.is_dir():
         raise StoreError(f"{str(root)!r} is a file; a store is a folder")
     return Store(root, durability, redact=redact)
+
+
+def score(store: Store, fn: Any, **options: Any) -> ScoreReport:
+    """`store.score(fn, ...)`."""
+    return store.score(fn, **options)
 
 
 _default: Store | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, cast, overload
+from typing import Any, Self, cast, overload
 from typing import Literal as OneOf
 
 import msgspec
@@ -282,6 +282,7 @@ class Trajectory(_Part):
         self.id = id
         self._streams = streams
         self._live = live
+        self._grouped: tuple[str, str] | None = None
         #: Every record, in order, as stored (calls may be packed: see `llm_calls[i].record`).
         self.records: list[AnyRecord] = sorted(records, key=lambda r: (r.time, r.writer, r.seq))
         self.start: Start | None = None
@@ -340,7 +341,18 @@ class Trajectory(_Part):
 
     @property
     def group(self) -> str | None:
-        return self.start.group if self.start else None
+        """What it is compared with: the recorded group, or the one that it was put into (`in_group`)."""
+        return self._grouped[0] if self._grouped else self.start.group if self.start else None
+
+    @property
+    def family(self) -> str | None:
+        """What a split keeps together: its group, over all windows of time."""
+        return self._grouped[1] if self._grouped else self.group
+
+    def in_group(self, name: str, family: str | None = None) -> Self:
+        """Itself, in another group than the recorded one: in this view alone, nothing is written."""
+        self._grouped = name, name if family is None else family
+        return self
 
     @property
     def tags(self) -> list[str]:

@@ -24,6 +24,7 @@ COMMANDS: tuple[str, ...] = (
     "search",
     "tail",
     "validate",
+    "score",
     "judge",
     "export",
     "train",

@@ -11,6 +11,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from ..training import formats
 from ..training.advantages import CONVENTIONS
+from ..training.groups import BY
 from ..training.plan import CREDITS
 from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
 from .terminal import line, size
@@ -24,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="KIND", help="the kind of file, where the format has several (parquet, jsonl)")
     parser.add_argument("--split", metavar="SHARES", help="splits by group, such as train=0.9,test=0.1")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits (0)")
+    group = parser.add_argument_group("groups (else the recorded ones)")
+    group.add_argument("--group-by", choices=BY, help="what trajectories have in common that are compared with each other")
+    group.add_argument("--window", metavar="TIME", help="and that they started in the same stretch of this length, such as 1d")
+    group.add_argument("--min-group", type=int, metavar="N", help="leave out smaller groups (2, where groups are made)")
     add_samples(parser)
     parser.add_argument("--max-shard-size", type=int, metavar="BYTES", help="of one Parquet file, before compression (512 MB)")
     parser.add_argument("--max-shard-rows", type=int, metavar="N", help="of one Parquet file")
@@ -64,19 +69,21 @@ def run(args: argparse.Namespace) -> int:
     with existing_store(args) as store:
         filters = filters_of(args)
         update = progress("exporting", sum(1 for _ in store.summaries(**filters)))
-        manifest = store.export(
-            args.out,
-            args.to,
-            format=args.format,
-            splits=splits,
-            seed=args.seed,
-            options=options,
-            progress=update,
-            redact=args.redact or None,
-            max_shard_size=args.max_shard_size,
-            max_shard_rows=args.max_shard_rows,
+        groups = None
+        if args.group_by is not None or args.window is not None or args.min_group is not None:
+            least = 2 if args.min_group is None else args.min_group
+            groups = store.groups(args.group_by or "group", window=args.window, min_size=least, **filters)
+            filters = {}
+        more: dict[str, Any] = {
+            "format": args.format,
+            "splits": splits,
+            "seed": args.seed,
+            "options": options,
+            "redact": args.redact or None,
             **filters,
-        )
+        }
+        more |= {"max_shard_size": args.max_shard_size, "max_shard_rows": args.max_shard_rows}
+        manifest = store.export(args.out, args.to, groups=groups, progress=update, **more)
     url = _uploaded(args) if args.upload is not None else None
     if args.json:
         print_json({**manifest, "url": url} if url else manifest)
@@ -92,6 +99,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {account['trained']:,} of {account['sampled']:,} sampled tokens are trained{what}")
     if manifest["contamination"]:
         print(f"  in two splits: {line(manifest['contamination'][0]['message'])} (and {len(manifest['contamination']) - 1} more)")
+    chosen = manifest.get("groups")
+    if chosen is not None:
+        flat = f", {chosen['without_variance']:,} of them without variance" if chosen["without_variance"] else ""
+        print(f"  {chosen['groups']:,} groups{flat}; {chosen['too_small']:,} are too small")
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
     print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")

@@ -35,7 +35,7 @@ create table trajectories(
     prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer, stated_calls integer,
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
-    task_id text, attempt integer,
+    task_id text, attempt integer, scenario text,
     first integer not null, last integer not null, writer text not null
 ) without rowid;
 create index by_reversed on trajectories(reversed);
@@ -46,19 +46,26 @@ create table places(trajectory text not null, file text not null, start integer 
 create index by_trajectory on places(trajectory);
 create table rewards(
     id text, trajectory text not null, time integer, writer text, seq integer, supersedes text, agent text, step integer,
-    name text, source text, author text, value real, weight real, targeted integer not null
+    name text, source text, author text, value real, weight real, targeted integer not null,
+    version text, components integer not null
 );
 create index rewards_of on rewards(trajectory);
 create table uses(
     trajectory text not null, kind text not null, name text not null, count integer not null,
     primary key(trajectory, kind, name)
 ) without rowid;
+create index rewards_by on rewards(author, version) where author is not null;
+create index rewards_replaced on rewards(supersedes) where supersedes is not null;
 create table damages(file text not null, offset integer not null, reason text not null);
 create virtual table search using fts5(text, content='', tokenize='unicode61');
 create table hits(
     rowid integer primary key, trajectory text not null, kind text, step integer, file text, start integer, stop integer
 );
 """
+
+
+class _Extra(msgspec.Struct):
+    components: Any = None
 
 
 class _Scan(msgspec.Struct):
@@ -91,6 +98,8 @@ class _Scan(msgspec.Struct):
     span: Any = None
     source: str = "environment"
     author: str | None = None
+    version: str | None = None
+    extra: _Extra | None = None
     status: str | None = None
     metrics: dict[str, Any] = {}
     error: Any = None
@@ -126,6 +135,8 @@ class Summary(msgspec.Struct, frozen=True):
     task_id: str | None = None
     attempt: int | None = None
     policy_version: Any = None
+    #: `scenario` of the metadata.
+    scenario: str | None = None
 
 
 class Used(msgspec.Struct, frozen=True):
@@ -331,13 +342,13 @@ class Catalog:
                 "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
                 " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
                 " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
-                " policy_version, first"
+                " policy_version, scenario, first"
                 f" from trajectories where {where} order by first, id limit ?",
                 (*values, *page, last, _PAGE),
             ).fetchall()
             if not rows:
                 return
-            page = (rows[-1][24], rows[-1][0])
+            page = (rows[-1][25], rows[-1][0])
             if alive is None and any(row[4] is None for row in rows):
                 alive = self.alive_writers()
             yield from (_summary(row, alive or set()) for row in rows)
@@ -356,6 +367,16 @@ class Catalog:
             for name in dict.fromkeys(r.name for r in rewards):
                 components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
         return found
+
+    def scored(self, source: str, author: str, version: str) -> dict[str, int]:
+        """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
+        rows = self._db.execute(
+            "select trajectory, count(*) from (select trajectory from rewards as r where author=? and version=? and source=?"
+            " and value is not null and not targeted and not exists (select 1 from rewards where supersedes=r.id)"
+            " group by trajectory, agent, step having count(distinct name)>=max(components)) group by trajectory",
+            (author, version, source),
+        )
+        return dict(rows.fetchall())
 
     def ids(self, where: str, values: Iterable[Any]) -> list[str]:
         return [r[0] for r in self._db.execute(f"select id from trajectories {where}", tuple(values))]
@@ -450,6 +471,7 @@ def _summary(row: tuple[Any, ...], alive: set[str]) -> Summary:
         task_id=row[20],
         attempt=row[21],
         policy_version=msgspec.json.decode(row[23]) if row[23] else None,
+        scenario=row[24],
     )
 
 
@@ -574,6 +596,7 @@ class _Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
+                    "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else None,
                     **_run(s.metadata),
                     **_stated(s.metadata),
                 }
@@ -591,7 +614,7 @@ class _Batch:
                 rewards.append(
                     (
                         *(s.id, id, s.time, s.writer or self._file.writer, s.seq, s.supersedes, s.agent, s.step),
-                        *(s.name, s.source, s.author, value, s.weight, targeted),
+                        *(s.name, s.source, s.author, value, s.weight, targeted, s.version, _components(s.extra)),
                     )
                 )
         first, last = min(s.time for s in scans), max(s.time for s in scans)
@@ -620,7 +643,7 @@ class _Batch:
             if value is not None:
                 db.execute(f"update trajectories set {column}=coalesce({column}, 0)+? where id=?", (value, id))
         if rewards:
-            db.executemany("insert into rewards values(?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rewards)
+            db.executemany("insert into rewards values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rewards)
             db.execute("update trajectories set reward=? where id=?", (trajectory_reward(rewards_of(db, id)), id))
 
     def _all_scans(self, id: str) -> list[_Scan]:
@@ -639,6 +662,12 @@ class _Batch:
 
 
 _WHOLE = ("seq", "time", "step", "source_time", "prompt_tokens", "completion_tokens")
+
+
+def _components(extra: _Extra | None) -> int:
+    """Of how many components a reward is one."""
+    stated = extra.components if extra is not None else None
+    return stated if type(stated) is int and 0 < stated < 1 << 31 else 1
 
 
 def _fits(value: int) -> bool:

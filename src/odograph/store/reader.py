@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,9 +90,13 @@ class Reader:
 
     def trajectories(self, **filters: Any) -> Iterator[Trajectory]:
         """Trajectories one at a time, oldest first; filters as in `summaries`."""
-        for summary in self.summaries(**filters):
+        yield from self.read(summary.id for summary in self.summaries(**filters))
+
+    def read(self, ids: Iterable[str]) -> Iterator[Trajectory]:
+        """The trajectories with these whole ids, as of when the catalog last caught up; those that can't be read are left out."""
+        for id in ids:
             try:
-                yield self._load(self.catalog if self._opened is None else self._opened, summary.id)
+                yield self._load(self.catalog if self._opened is None else self._opened, id)
             except NotFound:  # damage took all of its records: `damages` tells; the others are to be had
                 continue
 

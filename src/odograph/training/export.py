@@ -29,6 +29,7 @@ from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
 from .files import Chunk, Documents, Lines, Shards, Tables
 from .formats import Exporter, Made, Refused, SampleExporter, WithSchema, find, is_of_samples
+from .groups import Groups
 from .plan import Plan
 from .samples import Samples
 
@@ -57,6 +58,7 @@ def export(
     redact: Redact | None = None,
     max_shard_size: int | None = None,
     max_shard_rows: int | None = None,
+    groups: Groups | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes `trajectories` to the folder `out` in the format named `to`; returns the manifest, which is written too.
@@ -64,9 +66,10 @@ def export(
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
     says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own; for formats of samples also those
     of `odograph.samples`; `again` gives the trajectories once more, for the statistics of groups, `parent` the trajectory
-    that a fork left; `redact` takes secrets out, as in `odograph.open`. A Parquet file has at most `max_shard_rows` rows, and
-    little more than `max_shard_size` bytes before compression (512 MB). An earlier export in `out` is replaced; a folder with
-    anything else in it is refused. Raises NotFound, InvalidInput, MissingExtra, StoreError.
+    that a fork left; `groups`: whose trajectories these are, for the manifest. `redact` takes secrets out, as in `odograph.open`.
+    A Parquet file has at most `max_shard_rows` rows, and little more than `max_shard_size` bytes before compression (512 MB). An
+    earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound, InvalidInput,
+    MissingExtra, StoreError.
     """
     exporter = find(to)
     kind = format or exporter.FILES[0]
@@ -93,6 +96,8 @@ def export(
                     again = partial(iter, trajectories)
                 samples = Samples((), plan, again=again() if again is not None else None, parent=parent)
             made = _Export(draft, exporter, kind, schema, shares, seed, own, samples, shards)
+            for reason, count in (groups.left_out if groups is not None else {}).items():
+                made.leave(reason, count)
             for number, trajectory in enumerate(trajectories, 1):
                 made.take(trajectory)
                 if progress is not None:
@@ -105,6 +110,7 @@ def export(
                 "options": options,
                 "splits": splits,
                 "seed": seed,
+                **({"groups": groups.report()} if groups is not None else {}),
                 **made.finish(),
             }
             if redactor is not None:
@@ -191,6 +197,11 @@ class _Export:
         #: Hash of a task -> the split and the trajectory that it was first seen in, where there are several splits.
         self._tasks: dict[str, tuple[str, str]] = {}
         self._contamination: list[dict[str, str]] = []
+
+    def leave(self, reason: str, count: int) -> None:
+        """Counts trajectories that were left out before."""
+        self._in += count
+        self._left_out[reason] += count
 
     def take(self, trajectory: Trajectory) -> None:
         """Writes the rows of one trajectory: all of them, or none and the reason."""
@@ -428,9 +439,9 @@ def _shares(splits: dict[str, float] | None) -> Shares:
 
 
 def split_of(trajectory: Trajectory, shares: Shares, seed: int) -> str:
-    """The split of a trajectory: that of its group, else of its task, else its own."""
-    if trajectory.group is not None:
-        key: tuple[str, Any] = ("group", trajectory.group)
+    """The split of a trajectory: that of its group (over all windows of time), else of its task, else its own."""
+    if trajectory.family is not None:
+        key: tuple[str, Any] = ("group", trajectory.family)
     elif trajectory.task is not None:
         key = ("task", trajectory.task)
     else:

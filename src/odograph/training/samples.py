@@ -17,6 +17,7 @@ from ..lineage import Chain, Node, chains, tokenizer
 from ..trajectory import Trajectory, before_step, reward_total
 from ..types import LLMCall, Reward
 from .advantages import GroupStatistics
+from .groups import Groups
 from .plan import Plan
 from .rows import Draft, generated
 from .sample import Conservation, Pair, Tally
@@ -342,7 +343,7 @@ def _versions(t: Trajectory) -> set[Any]:
 
 
 def samples(
-    trajectories: Iterable[Trajectory],
+    trajectories: Iterable[Trajectory] | Groups,
     *,
     edits: str | dict[str, str] | Callable[[Node], str] = "env",
     parent: Callable[[str], Trajectory | None] | None = None,
@@ -357,10 +358,14 @@ def samples(
     three, or a function of the `Node`. `advantage`: grpo, verl, trl-async, art, dr_grpo, rloo or reward, over groups. `credit`:
     trajectory, sum, last or per-step (with `discount`). `agent`, `model` and `purpose` choose the policy. `reward` names the
     reward that counts. `max_tokens` with `too_long` drop or split; `logprobs=True` refuses rows that lack one; `tokenizer` places
-    text edits; `include_failed=True` keeps what failed through the environment. Raises InvalidInput.
+    text edits; `include_failed=True` keeps what failed through the environment. `trajectories` may be the `Groups` of
+    `store.groups`. Raises InvalidInput.
     """
     known = Plan.__struct_fields__
     unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"no option {unknown[0]!r}; there are: {', '.join(known)}")
-    return Samples(trajectories, Plan(edits=edits, **options), parent=parent)
+    plan = Plan(edits=edits, **options)
+    if isinstance(trajectories, Groups):
+        return Samples(trajectories.trajectories(), plan, again=trajectories.trajectories(), parent=parent)
+    return Samples(trajectories, plan, parent=parent)

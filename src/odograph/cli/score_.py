@@ -1,0 +1,74 @@
+"""`odograph score`: appends the rewards that a function gives to the trajectories that have none by this version of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from ..codec import loads
+from ..errors import InvalidInput
+from ..rewards import NAMES, as_reward_function
+from ..rewards.scoring import ScoreReport
+from .common import add_filters, add_json, existing_store, filters_of, print_json
+from .terminal import line, table
+
+HELP = "reward trajectories by a function; exit status 1 where it failed on one"
+_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("function", metavar="FUNCTION", help=f"file.py:function, package:function, or one of: {', '.join(NAMES)}")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="these trajectories only")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the function")
+    parser.add_argument("--name", help="the reward's name; else the function's")
+    parser.add_argument("--version", help="the function's version; else what it declares, else the hash of its source")
+    parser.add_argument("--again", action="store_true", help="also what has a reward by this version")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes to compute in; else one per processor (async: 1)")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="how many at once in each: tasks (16), or threads (1)")
+    add_filters(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    function = as_reward_function(args.function).using(name=args.name, version=args.version, **_parameters(args.set))
+    with existing_store(args) as store:
+        filters = filters_of(args)
+        if args.ids:
+            filters["ids"] = args.ids
+        processes = args.processes
+        if processes is None:  # an async function waits: processes would only multiply its --concurrency
+            processes = 1 if function.is_async else os.cpu_count() or 1
+        report = store.score(function, again=args.again, processes=processes, concurrency=args.concurrency, **filters)
+    if args.json:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+    return 0 if report.ok else 1
+
+
+def _print(report: ScoreReport) -> None:
+    keys = ("trajectories", "scored", "unchanged", "waiting", "running", "failed")
+    counts = [report.trajectories, report.scored, report.unchanged, report.waiting, report.running, len(report.failed)]
+    row = [line(report.function), line(report.version), *(f"{n:,}" for n in counts), f"{report.records:,}"]
+    print("\n".join(table(["function", "version", *keys, "rewards"], [row], right=set(range(2, 9)))))
+    if report.superseded:
+        print(f"{report.superseded:,} earlier rewards of it are superseded")
+    for failed in report.failed[:_SHOWN]:
+        print(f"  failed: {failed['trajectory'][-8:]} {line(failed['error'])}")
+    if len(report.failed) > _SHOWN:
+        print(f"  and {len(report.failed) - _SHOWN:,} more; --json names them all")
+
+
+def _parameters(given: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in given:
+        name, mark, value = one.partition("=")
+        name = name.strip()
+        if not mark or not name.isidentifier() or name in ("name", "version", "weight", "range"):
+            raise InvalidInput(f"--set is written NAME=VALUE, with a parameter of the function; found {one!r}")
+        try:
+            found[name] = loads(value)
+        except InvalidInput:  # text needs no quotes
+            found[name] = value
+    return found

@@ -1,0 +1,53 @@
+"""Rewards: functions of trajectories and of steps, what combines them, a library of common ones, and scoring."""
+
+from .combine import clamp, discounted, gate, product, returns, scale, tanh, weighted_sum
+from .functions import RewardFunction, as_reward_function, reward, reward_function
+from .library import (
+    NAMES,
+    answer_match,
+    completion,
+    cost_efficiency,
+    json_format,
+    length,
+    multi_factor,
+    outcome,
+    pattern_format,
+    profit,
+    schema_adherence,
+    step_efficiency,
+    success,
+    time_efficiency,
+    token_efficiency,
+    unit_tests,
+)
+
+__all__ = [
+    "NAMES",
+    "RewardFunction",
+    "answer_match",
+    "as_reward_function",
+    "clamp",
+    "completion",
+    "cost_efficiency",
+    "discounted",
+    "gate",
+    "json_format",
+    "length",
+    "multi_factor",
+    "outcome",
+    "pattern_format",
+    "product",
+    "profit",
+    "returns",
+    "reward",
+    "reward_function",
+    "scale",
+    "schema_adherence",
+    "step_efficiency",
+    "success",
+    "tanh",
+    "time_efficiency",
+    "token_efficiency",
+    "unit_tests",
+    "weighted_sum",
+]

@@ -1,0 +1,394 @@
+"""Reward functions: a plain function of a trajectory, or of a step, with a name and a version. Knows no store.
+
+What a function gives is a number, None (not known yet), or a mapping of component names to these. Whatever else it gives, NaN
+above all, is refused with a sentence that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import sys
+import textwrap
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Literal, Self, overload
+
+from ..codec import content_hash
+from ..errors import InvalidInput, NotFound
+from ..plugins import load
+from ..trajectory import Step, Trajectory
+
+#: What a reward function may return.
+Value = float | Mapping[str, float | None] | None
+Per = Literal["trajectory", "step"]
+Compute = Callable[..., Value | Awaitable[Value]]
+Weight = float | Mapping[str, float]
+
+_SOURCES = ("function", "judge", "environment", "human")
+_REASON = 300  # characters of a reason
+
+
+class RewardFunction:
+    """A reward function: `compute` with a name and a version. Calling it calls `compute`.
+
+    `compute(trajectory)`, or with `per="step"` `compute(step)` or `compute(step, trajectory)`; it may be async. `version`:
+    declared, else the hash of its source, its parameters and what it closes over, as far as that is plain values and functions.
+    `weight`: of its reward in the trajectory's (0 only monitors), or of each component by name. `range`: what its values must be
+    in, both ends included. `source`: what the reward is recorded as: function, judge, environment or human.
+    """
+
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        per: Per = "trajectory",
+        weight: Weight = 1.0,
+        range: tuple[float, float] | None = None,
+        source: str = "function",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not callable(compute):
+            raise TypeError(f"a reward function is a function, not {type(compute).__name__}")
+        named = name if name is not None else getattr(compute, "__name__", "")
+        if not isinstance(named, str) or not named:
+            raise TypeError(f"a reward function's name is a string, not {name!r}; give it one: name=")
+        if named == "<lambda>":
+            raise TypeError("a lambda has no name of its own; give it one: name=")
+        if per not in ("trajectory", "step"):
+            raise InvalidInput(f"per is 'trajectory' or 'step', not {per!r}")
+        if source not in _SOURCES:
+            raise InvalidInput(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
+        if version is not None and (not isinstance(version, str) or not version):
+            raise TypeError(f"a version is a string, not {version!r}")
+        self.compute = compute
+        self.name = named
+        self.per: Per = per
+        self.weight = _weights(weight)
+        self.range = _range(range)
+        self.source = source
+        self.parameters = dict(parameters or {})
+        self._declared = version
+        self._version: str | None = None
+        #: What it was loaded from by name: where another process finds it.
+        self.loaded_from: str | None = None
+        self._call = partial(compute, **self.parameters) if self.parameters else compute
+        self.is_async = _is_async(compute)
+        self.__name__ = named
+        self.__doc__ = compute.__doc__ or RewardFunction.__doc__
+        self.__module__ = getattr(compute, "__module__", None) or __name__
+        self.__qualname__ = getattr(compute, "__qualname__", None) or named
+
+    def __repr__(self) -> str:
+        return f"<reward function {self.name} {self.version}>"
+
+    def __call__(self, *what: Any) -> Any:
+        return self._call(*what)
+
+    def __reduce__(self) -> Any:
+        if self.loaded_from is not None:
+            return _loaded, (self.loaded_from, self._about())
+        try:  # one that stands in a module under its own name is found there, its undecorated function is not
+            found: Any = sys.modules[self.__module__]
+            for part in self.__qualname__.split("."):
+                found = getattr(found, part)
+        except (KeyError, AttributeError):
+            found = None
+        if found is self:
+            return self.__qualname__
+        base = found.name if isinstance(found, RewardFunction) and found.compute is self.compute else None
+        return _again, ((found if base is not None else self.compute), self._about())
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "per": self.per,
+            "weight": self.weight,
+            "range": self.range,
+            "source": self.source,
+            "parameters": self.parameters,
+        }
+
+    @property
+    def version(self) -> str:
+        """The declared version (with a hash of the parameters where there are any), else the hash of the source."""
+        if self._version is None:
+            about = {k: _fingerprint(v, 0) for k, v in sorted(self.parameters.items())}
+            if self._declared is None:
+                self._version = content_hash([_fingerprint(self.compute, 0), about])[:12]
+            else:
+                self._version = self._declared
+        return self._version
+
+    def using(
+        self,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        weight: Weight | None = None,
+        range: tuple[float, float] | None = None,
+        **parameters: Any,
+    ) -> RewardFunction:
+        """The same function with other parameters (its keyword arguments), under another name, version, weight or range.
+
+        Raises InvalidInput for a parameter that it has not.
+        """
+        known = self._keywords()
+        for given in parameters:
+            if known is not None and given not in known:
+                raise InvalidInput(f"{self.name} has no parameter {given!r}; it has: {', '.join(known) or 'none'}")
+        merged = {**self.parameters, **parameters}
+        declared = self._declared
+        if declared is not None and version is None and merged != self.parameters:
+            declared = f"{declared.split('+')[0]}+{content_hash({k: _fingerprint(v, 0) for k, v in sorted(merged.items())})[:8]}"
+        made = RewardFunction(
+            self.compute,
+            name=name if name is not None else self.name,
+            version=version if version is not None else declared,
+            per=self.per,
+            weight=self.weight if weight is None else weight,
+            range=self.range if range is None else range,
+            source=self.source,
+            parameters=merged,
+        )
+        made.loaded_from = self.loaded_from
+        return made
+
+    def ready(self) -> Self:
+        """Itself. Raises InvalidInput where a parameter that it needs was not given."""
+        for parameter in _parameters(self.compute):
+            if (
+                parameter.kind is parameter.KEYWORD_ONLY
+                and parameter.default is parameter.empty
+                and parameter.name not in self.parameters
+            ):
+                raise InvalidInput(f"{self.name} needs a parameter: {self.name}.using({parameter.name}=...)")
+        return self
+
+    def arguments(self, t: Trajectory, step: Step | None) -> tuple[Any, ...]:
+        """What it is called with."""
+        if step is None:
+            return (t,)
+        found = _parameters(self.compute)
+        positional = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        wants_both = len([p for p in positional if p.default is p.empty and p.name not in self.parameters]) > 1
+        return (step, t) if wants_both or any(p.kind is p.VAR_POSITIONAL for p in found) else (step,)
+
+    def weight_of(self, component: str) -> float:
+        """The weight of its reward, or of one of its components."""
+        return self.weight if isinstance(self.weight, float) else self.weight.get(component, 1.0)
+
+    def checked(self, given: Any) -> tuple[dict[str, float | None], bool]:
+        """What it gave as named values, and whether that was a mapping. Raises InvalidInput for what is refused."""
+        if not isinstance(given, Mapping):
+            return {self.name: self._number(given, "")}, False
+        out: dict[str, float | None] = {}
+        for key, value in given.items():
+            if not isinstance(key, str) or not key:
+                raise InvalidInput(f"a component's name is a string, not {_shown(key)}")
+            out[str(key)] = self._number(value, f" as {_shown(key)}")
+        return out, True
+
+    def _number(self, value: Any, where: str) -> float | None:
+        if value is None:
+            return None
+        if type(value) is not float:
+            if isinstance(value, (str, bytes, complex)) or not hasattr(value, "__float__"):
+                kind = type(value).__name__
+                raise InvalidInput(f"it returned {kind}{where}; a number, None or a mapping of these was expected")
+            try:
+                value = float(value)
+            except Exception as error:
+                raise InvalidInput(f"it returned what is no number{where}: {_shown(error)}") from None
+        if not math.isfinite(value):
+            raise InvalidInput(f"it returned {value}{where}; a finite number was expected, or None where it is not known")
+        if self.range is not None and not self.range[0] <= value <= self.range[1]:
+            raise InvalidInput(f"it returned {value}{where}, outside of its range {self.range[0]} to {self.range[1]}")
+        return float(value) + 0.0  # a subclass of float as a plain one, and no negative zero
+
+    def total(self, given: Any) -> float | None:
+        """What it gave as one number: of components the weighted sum, those not known left out. Raises InvalidInput."""
+        values, named = self.checked(given)
+        if not named:
+            return values[self.name]
+        known = [v * self.weight_of(k) for k, v in values.items() if v is not None and self.weight_of(k)]
+        return math.fsum(known) if known else None
+
+    def _keywords(self) -> list[str] | None:
+        """The names of its parameters beside what it is called with; None where it takes any."""
+        found = _parameters(self.compute)
+        if any(p.kind is p.VAR_KEYWORD for p in found):
+            return None
+        return [p.name for p in found if p.kind is p.KEYWORD_ONLY or (p.default is not p.empty)]
+
+
+def _loaded(name: str, about: dict[str, Any]) -> RewardFunction:
+    return RewardFunction(as_reward_function(name).compute, **about)
+
+
+def _again(of: Any, about: dict[str, Any]) -> RewardFunction:
+    return RewardFunction(of.compute if isinstance(of, RewardFunction) else of, **about)
+
+
+@overload
+def reward(fn: Compute, /) -> RewardFunction: ...
+@overload
+def reward(
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    per: Per = "trajectory",
+    weight: Weight = 1.0,
+    range: tuple[float, float] | None = None,
+    source: str = "function",
+) -> Callable[[Compute], RewardFunction]: ...
+def reward(fn: Any = None, /, **about: Any) -> Any:
+    """Gives a function of a trajectory (`per="step"`: of a step) a name and a version, for `store.score`.
+
+    `@odograph.reward`, or `@odograph.reward(name=, version=, per=, weight=, range=, source=)`: see `RewardFunction`. The function
+    returns a number, None where the reward is not known yet, or a mapping of component names to these; it may be async.
+    """
+    if fn is None:
+        return partial(_decorated, about)
+    return RewardFunction(fn, **about)
+
+
+def _decorated(about: dict[str, Any], fn: Compute) -> RewardFunction:
+    return RewardFunction(fn, **about)
+
+
+def reward_function(name: str, compute: Compute, **about: Any) -> RewardFunction:
+    """`reward` as a call: `reward_function(name="pnl", compute=lambda t: t.result["pnl"] / 100)`; `about` as there."""
+    return RewardFunction(compute, name=name, **about)
+
+
+def as_reward_function(what: Any) -> RewardFunction:
+    """A reward function, a plain function, `file.py:function`, `package:function`, or the name of one of `odograph.rewards`.
+
+    Raises NotFound, InvalidInput, TypeError.
+    """
+    if isinstance(what, RewardFunction):
+        return what
+    if not isinstance(what, str):
+        return RewardFunction(what)
+    from . import library
+
+    where, _, named = what.partition(":")
+    if not named and not where.endswith(".py"):
+        found = getattr(library, what, None) if what in library.NAMES else None
+        if found is None:
+            there = ", ".join(library.NAMES)
+            raise NotFound(
+                f"no reward function {what!r}; there are: {there}, or name one as file.py:function or package:function"
+            )
+    elif not named:
+        module = load(what)
+        functions = [n for n, v in vars(module).items() if isinstance(v, RewardFunction) and not n.startswith("_")]
+        if len(functions) != 1:
+            there = f"has {', '.join(functions)}" if functions else "has none that is decorated with @odograph.reward"
+            raise InvalidInput(f"{what} {there}; name one: {what}:function")
+        found = getattr(module, functions[0])
+    else:
+        found = load(what)
+    if not callable(found):
+        raise InvalidInput(f"{what} is no function but {type(found).__name__}")
+    function = found.using() if isinstance(found, RewardFunction) else RewardFunction(found)
+    function.loaded_from = what
+    return function
+
+
+# --- what is checked ------------------------------------------------------------------------------------------------
+
+
+def _weights(given: Any) -> float | dict[str, float]:
+    if isinstance(given, Mapping):
+        return {str(k): w for k, v in given.items() if isinstance(w := _weights(v), float)}
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+        raise TypeError(f"a weight is a finite number, or one for each component by name, not {given!r}")
+    return float(given)
+
+
+def _range(given: Any) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        raise TypeError(f"a range is a pair (low, high), not {given!r}") from None
+    if not low <= high:
+        raise InvalidInput(f"a range is a pair (low, high), not ({low}, {high})")
+    return low, high
+
+
+def _shown(value: Any) -> str:
+    """Anything in a few characters of one line; an object's own methods may fail."""
+    try:
+        text = str(value) if isinstance(value, BaseException) else repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return " ".join(text[:_REASON].split())
+
+
+def reason(error: BaseException) -> str:
+    """Why a function failed, in one line."""
+    said = _shown(error)
+    return said if isinstance(error, InvalidInput) else f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _is_async(fn: Any) -> bool:
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+
+
+def _parameters(fn: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+# --- versions -------------------------------------------------------------------------------------------------------
+
+
+def _fingerprint(value: Any, depth: int) -> Any:
+    """What tells a function or a parameter from another of the same name: source, defaults, what it closes over."""
+    if depth > 8:
+        return "..."
+    if isinstance(value, RewardFunction):
+        return [value.name, value.version, value.weight]
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): _fingerprint(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_fingerprint(v, depth + 1) for v in value]
+    if isinstance(value, partial):
+        return [_fingerprint(value.func, depth + 1), _fingerprint(value.args, depth + 1), _fingerprint(value.keywords, depth + 1)]
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        cells = {}
+        for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=False):
+            try:
+                cells[name] = _fingerprint(cell.cell_contents, depth + 1)
+            except ValueError:  # not filled yet
+                cells[name] = None
+        defaults = [value.__defaults__ or (), value.__kwdefaults__ or {}]
+        return [_source(value, code), _fingerprint(defaults, depth + 1), cells]
+    kind = value if isinstance(value, type) else type(value)
+    plain = {k: v for k, v in getattr(value, "__dict__", {}).items() if isinstance(v, (str, int, float, bool))}
+    return [kind.__qualname__, _source(kind, None) if not depth else "", {} if kind is value else plain]
+
+
+def _source(of: Any, code: Any) -> str:
+    try:
+        text = textwrap.dedent(inspect.getsource(of)).strip()
+    except (OSError, TypeError, SyntaxError):
+        text = ""
+    if code is None or (text and code.co_name != "<lambda>"):
+        return text
+    # the source of a lambda is the lines that it stands in, and several can stand there
+    consts = [c if isinstance(c, (str, int, float, bool, type(None))) else type(c).__name__ for c in code.co_consts]
+    return f"{text} {hashlib.sha256(code.co_code).hexdigest()} {consts} {code.co_names}"

@@ -1,0 +1,425 @@
+"""Rewards of the trajectories of a store, by a function: what is missing is computed and appended, and nothing else is read.
+
+What is there already is asked of the catalog, so that a run costs what there is to score. A function that fails, fails its
+trajectory alone. All records of one trajectory are one write: a process killed in between leaves it scored or not scored.
+Processes that score by the same function take turns, and each finds what the one before left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pickle
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from inspect import isawaitable
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from ..codec import content_hash
+from ..errors import InvalidInput, OdographError, StoreError
+from ..log import logger
+from ..store.reader import Reader
+from ..trajectory import Rewards, Step, Trajectory
+from ..types import Reward
+from .functions import RewardFunction, as_reward_function, reason
+
+Progress = bool | Callable[[int, int], None] | None
+#: Appends records to a trajectory, all of them or none.
+Write = Callable[[str, list[Reward]], None]
+
+_CHUNK = 32  # trajectories that a process is given at once
+_AT_ONCE = 16  # async calls at once
+
+
+class ScoreReport(msgspec.Struct, kw_only=True):
+    """What `store.score` did. Counts are of trajectories, but `records` and `superseded`, which are of rewards."""
+
+    function: str
+    version: str
+    #: That the filters chose.
+    trajectories: int = 0
+    #: That got rewards now.
+    scored: int = 0
+    #: That had them by this version: they were not read (with `again`: that got the same again).
+    unchanged: int = 0
+    #: Of which the function does not know all yet.
+    waiting: int = 0
+    #: That are still being recorded; they are left for when they have ended.
+    running: int = 0
+    #: `{"trajectory", "error"}` of each that the function failed on.
+    failed: list[dict[str, str]] = []
+    #: Rewards that were written.
+    records: int = 0
+    #: Rewards of other versions that these stand in for.
+    superseded: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether no trajectory failed."""
+        return not self.failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return cast(dict[str, Any], msgspec.to_builtins(self))
+
+
+class Outcome(msgspec.Struct):
+    """What a function gave for one trajectory: records to append, or why it failed."""
+
+    trajectory: str
+    records: list[Reward] = []
+    #: Whether it knew all that was asked.
+    known: bool = True
+    error: str | None = None
+
+
+def score(
+    reader: Reader,
+    root: Path,
+    write: Write,
+    fn: Any,
+    filters: dict[str, Any],
+    *,
+    version: str | None = None,
+    again: bool = False,
+    concurrency: int | None = None,
+    processes: int = 1,
+    progress: Progress = None,
+) -> ScoreReport:
+    """Scores what is missing: see `Store.score`."""
+    function = as_reward_function(fn).ready()
+    if version is not None:
+        function = function.using(version=version)
+    if concurrency is None:
+        concurrency = _AT_ONCE if function.is_async else 1
+    for what, count in (("concurrency", concurrency), ("processes", processes)):
+        if type(count) is not int or count < 1:
+            raise InvalidInput(f"{what} is 1 or more, not {count!r}")
+    report = ScoreReport(function=function.name, version=function.version)
+    if not root.is_dir():  # nothing was ever recorded
+        return report
+    with _alone(root, function):
+        todo = _missing(reader, function, filters, again, report)
+        tell, close = _progress(progress, len(todo))
+
+        def take(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                report.failed.append({"trajectory": outcome.trajectory, "error": outcome.error})
+            else:
+                if outcome.records:
+                    write(outcome.trajectory, outcome.records)
+                    report.records += len(outcome.records)
+                    report.superseded += sum(1 for r in outcome.records if r.supersedes is not None)
+                new = any(r.value is not None for r in outcome.records)
+                report.scored += new
+                report.waiting += not outcome.known
+                report.unchanged += outcome.known and not new
+            tell()
+
+        try:
+            if processes > 1 and len(todo) > _CHUNK:
+                shares = -(-len(todo) // _CHUNK)
+                _in_processes(root, function, todo, again, concurrency, min(processes, shares), take)
+            else:
+                run(function, reader.read(todo), again, concurrency, take)
+        finally:
+            close()
+    return report
+
+
+def _missing(reader: Reader, function: RewardFunction, filters: dict[str, Any], again: bool, report: ScoreReport) -> list[str]:
+    """The trajectories that have no reward by this version of the function, or not one for each step."""
+    there = {} if again else reader.catalog.scored(function.source, function.name, function.version)
+    asked = filters.get("status")
+    todo: list[str] = []
+    for summary in reader.summaries(**filters):
+        report.trajectories += 1
+        if summary.status == "running" and asked is None:
+            report.running += 1
+        elif there.get(summary.id, 0) >= (max(1, summary.steps) if function.per == "step" else 1):
+            report.unchanged += 1
+        else:
+            todo.append(summary.id)
+    return todo
+
+
+# --- one trajectory -------------------------------------------------------------------------------------------------
+
+
+def _targets(function: RewardFunction, t: Trajectory, again: bool) -> list[Step | None]:
+    """What is to be scored of it: itself, or those of its steps that are not."""
+    if function.per == "trajectory":
+        return [None]
+    return [s for s in t.steps if again or not _has(function, s.rewards)]
+
+
+def _own(function: RewardFunction, rewards: Rewards) -> list[Reward]:
+    return [
+        r for r in rewards if r.author == function.name and r.source == function.source and r.target is None and r.span is None
+    ]
+
+
+def _has(function: RewardFunction, rewards: Rewards) -> bool:
+    own = [r for r in _own(function, rewards) if r.version == function.version and type(r.value) is float]
+    return bool(own) and len({r.name for r in own}) >= max(map(_components, own))
+
+
+def _components(r: Reward) -> int:
+    stated = (r.extra or {}).get("components")
+    return stated if type(stated) is int else 1
+
+
+def _records(function: RewardFunction, t: Trajectory, given: list[tuple[Step | None, Any]]) -> Outcome:
+    """What is to be appended so that what was given counts, and nothing of another version does."""
+    out = Outcome(t.id)
+    for step, what in given:
+        try:
+            values, named = function.checked(what)
+        except Exception as error:  # a mapping of the function's own may fail, too
+            return _failed(t, step, error)
+        out.records += _at(function, t, step, values, len(values) if named else 1)
+        out.known = out.known and None not in values.values() and bool(values)
+    if function.per == "step":
+        out.records += _at(function, t, None, {}, 1)
+    else:
+        for one in t.steps:
+            out.records += _at(function, t, one, {}, 1)
+    return out
+
+
+def _at(
+    function: RewardFunction, t: Trajectory, step: Step | None, values: dict[str, float | None], components: int
+) -> Iterator[Reward]:
+    """The records for one target: new values, and nulls in the place of what is not known by this version."""
+    there = {r.name: r for r in _own(function, t.rewards if step is None else step.rewards)}
+    about: dict[str, Any] = {"author": function.name, "source": function.source, "version": function.version}
+    about["parent"] = (step.id if step is not None else None) or (t.start.id if t.start else None)
+    if step is not None:
+        about |= {"step": step.index, "agent": step.agent if step.agent != t.agent else None}
+    for name in dict.fromkeys((*values, *there)):
+        value, old = values.get(name), there.get(name)
+        if old is None and value is None:
+            continue
+        same = old is not None and old.value == value and (value is None or _components(old) == components)
+        if same and old is not None and (value is None or old.version == function.version):
+            continue
+        yield Reward(
+            name=name,
+            value=value,
+            weight=function.weight_of(name),
+            supersedes=old.id if old is not None else None,
+            extra={"components": components} if components > 1 and value is not None else None,
+            **about,
+        )
+
+
+def _failed(t: Trajectory, step: Step | None, error: BaseException) -> Outcome:
+    where = "" if step is None else f"step {step.index}: "
+    return Outcome(t.id, error=where + reason(error))
+
+
+def evaluate(function: RewardFunction, t: Trajectory, again: bool = False) -> Outcome:
+    """What a function gives for a trajectory."""
+    given: list[tuple[Step | None, Any]] = []
+    for step in _targets(function, t, again):
+        try:
+            value = function(*function.arguments(t, step))
+            if isawaitable(value):  # of a plain function
+                value = _complete(_awaited(value))
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            return _failed(t, step, error)
+        given.append((step, value))
+    return _records(function, t, given)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+async def evaluate_async(function: RewardFunction, t: Trajectory, again: bool = False) -> Outcome:
+    """What an async function gives for a trajectory: its steps one after the other."""
+    given: list[tuple[Step | None, Any]] = []
+    for step in _targets(function, t, again):
+        try:
+            given.append((step, await function(*function.arguments(t, step))))
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            return _failed(t, step, error)
+    return _records(function, t, given)
+
+
+# --- many -----------------------------------------------------------------------------------------------------------
+
+
+def run(
+    function: RewardFunction, trajectories: Iterable[Trajectory], again: bool, concurrency: int, take: Callable[[Outcome], None]
+) -> None:
+    """Evaluates in this process: an async function as tasks, another in threads where more than one is to run at once. Reading,
+    and `take`, happen one at a time."""
+    if not function.is_async:
+        if concurrency == 1:
+            for t in trajectories:
+                take(evaluate(function, t, again))
+        else:
+            _in_threads(function, iter(trajectories), again, concurrency, take)
+        return
+    _complete(_as_tasks(function, iter(trajectories), again, concurrency, take))
+
+
+def _complete(work: Coroutine[Any, Any, Any]) -> Any:
+    """Runs async work to its end: in a thread of its own where a loop is running here, a notebook's say."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(asyncio.run, work).result()
+
+
+def _in_threads(
+    function: RewardFunction, trajectories: Iterator[Trajectory], again: bool, concurrency: int, take: Callable[[Outcome], None]
+) -> None:
+    with ThreadPoolExecutor(concurrency, "odograph-score") as pool:
+        waiting: set[Future[Outcome]] = set()
+        try:
+            while True:
+                waiting |= {pool.submit(evaluate, function, t, again) for t in islice(trajectories, concurrency - len(waiting))}
+                if not waiting:
+                    return
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    take(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+async def _as_tasks(
+    function: RewardFunction, trajectories: Iterator[Trajectory], again: bool, concurrency: int, take: Callable[[Outcome], None]
+) -> None:
+    waiting: set[asyncio.Task[Outcome]] = set()
+    try:
+        while True:
+            waiting |= {
+                asyncio.ensure_future(evaluate_async(function, t, again))
+                for t in islice(trajectories, concurrency - len(waiting))
+            }
+            if not waiting:
+                return
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                take(task.result())
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+def _in_processes(
+    root: Path,
+    function: RewardFunction,
+    todo: list[str],
+    again: bool,
+    concurrency: int,
+    processes: int,
+    take: Callable[[Outcome], None],
+) -> None:
+    """Each process reads its share itself; what comes back is the records, which this one writes."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        sent = pickle.dumps(function)
+    except Exception as error:
+        raise InvalidInput(
+            f"{function.name} can't be sent to other processes ({reason(error)}): define it at the top of a module, name it as"
+            f" file.py:function, or leave processes out"
+        ) from None
+    size = min(_CHUNK, len(todo) // processes + 1)
+    shares = (todo[n : n + size] for n in range(0, len(todo), size))
+    pool = ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(str(root), sent, again, concurrency)
+    )
+    waiting: set[Future[list[Outcome]]] = set()
+    try:
+        while True:
+            waiting |= {pool.submit(_share, share) for share in islice(shares, 2 * processes - len(waiting))}
+            if not waiting:
+                return
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                for outcome in future.result():
+                    take(outcome)
+    except BrokenProcessPool:
+        raise OdographError(
+            f"a process that scored by {function.name} died, or could not begin (a script needs if __name__ == '__main__' around"
+            " what it does); what was scored is kept: score again"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_mine: tuple[Reader, RewardFunction, bool, int] | None = None
+
+
+def _begin(root: str, sent: bytes, again: bool, concurrency: int) -> None:
+    global _mine
+    _mine = Reader(Path(root)), pickle.loads(sent), again, concurrency
+    _ = _mine[0].catalog
+
+
+def _share(ids: list[str]) -> list[Outcome]:
+    assert _mine is not None
+    reader, function, again, concurrency = _mine
+    out: list[Outcome] = []
+    run(function, reader.read(ids), again, concurrency, out.append)
+    return out
+
+
+@contextlib.contextmanager
+def _alone(root: Path, function: RewardFunction) -> Iterator[None]:
+    """Holds the function's lock: two processes that score by it would both compute, and both write. A killed one's is free."""
+    name = f"score-{content_hash([function.source, function.name])[:16]}.lock"
+    try:
+        (root / "locks").mkdir(exist_ok=True)
+        fd = os.open(root / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"rewards can't be written to {str(root)!r}: {error.strerror or error}") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process scores by %s: waiting until it is done", function.name)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _progress(asked: Progress, total: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What to call after each trajectory, and at the end."""
+    if callable(asked):
+        count = 0
+        told = asked
+
+        def tell() -> None:
+            nonlocal count
+            count += 1
+            told(count, total)
+
+        return tell, lambda: None
+    if asked is False or (asked is None and (total < 2 or not sys.stderr.isatty())):
+        return lambda: None, lambda: None
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, desc="scoring", file=sys.stderr, dynamic_ncols=True)
+    return lambda: bar.update() and None, bar.close

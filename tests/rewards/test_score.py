@@ -1,0 +1,477 @@
+"""Scoring a store: once, in parallel, superseding, resumed after a kill, and never stopped by content."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import odograph
+from odograph import InvalidInput, NotFound, rewards
+from tests.rewards import functions_of_files as mine
+
+ROOT = Path(__file__).parent.parent.parent
+FILE = Path(mine.__file__)
+
+
+def fill(store: odograph.Store, count: int, steps: int = 2, **about: Any) -> list[str]:
+    """Finished trajectories, their number as the task."""
+    ids = []
+    for n in range(count):
+        with store.record(task=n, agent="a", **about) as run:
+            for k in range(steps):
+                with run.step({"k": k}) as step:
+                    step.action("act", {"n": n}, {"k": k}, ok=True)
+        ids.append(run.id)
+    return ids
+
+
+def written(store: odograph.Store) -> int:
+    """Reward records in the journal's files."""
+    return sum(p.read_bytes().count(b'"kind":"reward"') for p in (store.root / "journal").glob("*.jsonl"))
+
+
+def rewards_of(store: odograph.Store) -> list[float | None]:
+    return [t.reward for t in store.trajectories()]
+
+
+def test_scoring_twice_writes_nothing(store: odograph.Store) -> None:
+    """A function's rewards are appended once, by its name and version; the second run reads no trajectory."""
+    fill(store, 3)
+    seen: list[str] = []
+
+    @odograph.reward
+    def count(t):
+        seen.append(t.id)
+        return len(t.steps)
+
+    first = store.score(count)
+    assert (first.trajectories, first.scored, first.records, first.ok) == (3, 3, 3, True)
+    again = store.score(count)
+    assert (again.scored, again.unchanged, again.records) == (0, 3, 0)
+    assert len(seen) == 3
+    assert written(store) == 3
+    (reward,) = next(store.trajectories()).rewards
+    assert (reward.name, reward.value, reward.source, reward.author, reward.version) == (
+        "count",
+        2.0,
+        "function",
+        "count",
+        count.version,
+    )
+    assert rewards_of(store) == [2.0] * 3
+    assert [s.reward for s in store.summaries()] == [2.0] * 3
+    fill(store, 1)
+    assert odograph.score(store, count).scored == 1
+    assert len(seen) == 4
+
+
+def test_a_new_version_supersedes_the_old(store: odograph.Store) -> None:
+    """What counts is the newest version alone: components that it has no more, and what it does not know, count no more either.
+    The history stays, and going back to the old version supersedes in turn."""
+    fill(store, 2)
+    one = odograph.reward_function("f", lambda t: {"a": 1.0, "b": 2.0}, version="1")
+    two = odograph.reward_function("f", lambda t: {"a": 5.0} if t.task == 0 else None, version="2")
+    assert store.score(one).records == 4
+    assert rewards_of(store) == [3.0, 3.0]
+    report = store.score(two)
+    assert (report.scored, report.waiting, report.superseded) == (1, 1, 4)
+    assert rewards_of(store) == [5.0, None]
+    assert [s.reward for s in store.summaries()] == [5.0, None]
+    assert store.score(two).records == 0
+    first = next(store.trajectories())
+    assert sorted(r.value for r in first.records if isinstance(r, odograph.types.Reward) and r.version == "1") == [1.0, 2.0]
+    assert {r.version for r in first.rewards} == {"2"}
+    assert store.score(one).scored == 2
+    assert rewards_of(store) == [3.0, 3.0]
+
+
+def test_the_version_is_the_source_unless_declared(store: odograph.Store) -> None:
+    """Another body, parameter or closed-over number is another version; the same text is the same one, in another process too."""
+
+    def made(k: float) -> odograph.RewardFunction:
+        @odograph.reward
+        def f(t):
+            return k
+
+        return f
+
+    assert made(1).version == made(1).version != made(2).version
+    assert rewards.length.using(limit=3).version != rewards.length.using(limit=4).version
+    assert odograph.reward_function("f", lambda t: 1.0).version != odograph.reward_function("f", lambda t: 2.0).version
+    code = "from tests.rewards import functions_of_files as f; print(f.steps.version, f.half_of_steps.version)"
+    other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert other.stdout.split() == [mine.steps.version, mine.half_of_steps.version]
+
+
+def test_what_is_not_known_yet_is_asked_for_again(store: odograph.Store) -> None:
+    """None writes nothing and is no 0; when the outcome is noted, from another process a week later, only that one is scored."""
+    ids = fill(store, 3)
+    assert store.score("outcome").waiting == 3
+    assert rewards_of(store) == [None] * 3
+    code = f"import odograph; s = odograph.open({str(store.root)!r}); s.append({ids[1]!r}).note(0.0, name='outcome'); s.close()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    report = store.score("outcome")
+    assert (report.scored, report.waiting, report.records) == (1, 2, 1)
+    assert rewards_of(store) == [None, 0.0, None]
+    assert store.score("outcome").unchanged == 1
+
+
+def test_components_are_filled_in_when_they_are_known(store: odograph.Store) -> None:
+    """Of a mapping what is known is written at once, the rest when it is; weights are by component, and 0 only monitors."""
+    fill(store, 1)
+    known: dict[str, float | None] = {"form": 1.0, "pnl": None, "seen": 9.0}
+    f = odograph.reward_function("f", lambda t: known, version="1", weight={"pnl": 0.5, "seen": 0.0})
+    assert (store.score(f).records, rewards_of(store)) == (2, [1.0])
+    assert store.score(f).records == 0
+    known["pnl"] = 4.0
+    report = store.score(f)
+    assert (report.scored, report.waiting, report.records, rewards_of(store)) == (1, 0, 1, [3.0])
+    assert store.score(f).unchanged == 1
+    assert next(store.trajectories()).rewards["seen"] == 9.0
+
+
+def test_rewards_of_steps(store: odograph.Store) -> None:
+    """`per="step"`: each step gets its own, with the trajectory at hand; steps that come later are scored, alone."""
+    (id,) = fill(store, 1)
+    asked: list[int] = []
+
+    @odograph.reward(per="step")
+    def progress(step, trajectory):
+        asked.append(step.index)
+        return None if step.index == 1 and len(trajectory.steps) < 3 else step.index / len(trajectory.steps)
+
+    report = store.score(progress)
+    assert (report.scored, report.waiting) == (1, 1)
+    with store.append(id) as more, more.step():
+        pass
+    report = store.score(progress)
+    assert (report.scored, report.waiting, report.records) == (1, 0, 2)
+    assert asked == [0, 1, 1, 2]
+    assert [s.reward for s in store.trajectory(id).steps] == [0.0, 1 / 3, 2 / 3]
+    assert store.score(progress).unchanged == 1
+    # of the trajectory from now on: the steps' rewards count no more
+    store.score(odograph.reward_function("progress", lambda t: 7.0))
+    assert [s.reward for s in store.trajectory(id).steps] == [None] * 3
+    assert store.trajectory(id).reward == 7.0
+
+
+class Hostile(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_a_failure_costs_its_trajectory_alone(store: odograph.Store) -> None:
+    """An exception, an exit, NaN, infinity, text or a wrong component: the trajectory has no reward, the report the reason."""
+    bad: list[tuple[Any, str]] = [
+        (ValueError("two\nlines"), "ValueError: two lines"),
+        (SystemExit(3), "SystemExit: 3"),
+        (Hostile(), "Hostile"),
+        (RecursionError(), "RecursionError"),
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+        ("0.5", "returned str"),
+        ({"a": 1.0, "b": math.nan}, "nan as 'b'"),
+        ({1: 1.0}, "component's name"),
+        ([1.0], "returned list"),
+        (10**400, "no number"),
+        (1 + 2j, "returned complex"),
+    ]
+    fill(store, len(bad) + 2)
+
+    def compute(t: Any) -> Any:
+        if t.task >= len(bad):
+            return [True, Decimal("0.25")][t.task - len(bad)]
+        what = bad[t.task][0]
+        if isinstance(what, BaseException):
+            raise what
+        return what
+
+    for kwargs in ({}, {"concurrency": 4}):
+        report = store.score(odograph.reward_function("f", compute, version=f"{kwargs}"), **kwargs)
+        reasons = {f["trajectory"]: f["error"] for f in report.failed}
+        found = [reasons.get(t.id) for t in store.trajectories()]
+        assert found[len(bad) :] == [None, None]
+        for reason, (_, expected) in zip(found, bad, strict=False):
+            assert reason is not None
+            assert expected in reason
+            assert "\n" not in reason
+        assert rewards_of(store) == [None] * len(bad) + [1.0, 0.25]
+        assert not report.ok
+
+
+def test_a_value_outside_of_its_range_is_refused(store: odograph.Store) -> None:
+    """`range` is a promise that is held: both ends belong to it."""
+    fill(store, 3)
+    report = store.score(odograph.reward_function("f", lambda t: t.task, range=(0, 1)))
+    assert (report.scored, [f["error"] for f in report.failed]) == (2, ["it returned 2.0, outside of its range 0.0 to 1.0"])
+
+
+def test_async_functions_run_at_once_also_inside_a_loop(store: odograph.Store) -> None:
+    """An async function runs as many tasks as `concurrency` says and no more, from a script and from a notebook's loop; one that
+    is cancelled from within fails its trajectory alone."""
+    fill(store, 12)
+    now, most = 0, 0
+
+    async def f(t: Any) -> float:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        if t.task == 5:
+            raise asyncio.CancelledError
+        return t.task
+
+    report = store.score(odograph.reward_function("f", f, version="1"), concurrency=4)
+    assert (report.scored, len(report.failed), most) == (11, 1, 4)
+
+    async def notebook() -> Any:
+        return store.score(odograph.reward_function("f", f, version="2"))
+
+    assert asyncio.run(notebook()).scored == 11
+    assert most == 12
+    assert store.score(odograph.reward_function("g", lambda t: f(t), version="1")).scored == 11
+
+
+def test_threads_run_functions_that_wait(store: odograph.Store) -> None:
+    """A plain function that waits runs as often at once as `concurrency` says."""
+    fill(store, 8)
+    meet = threading.Barrier(4, timeout=20)
+    assert store.score(odograph.reward_function("f", lambda t: meet.wait() >= 0), concurrency=4).scored == 8
+
+
+def test_processes(store: odograph.Store) -> None:
+    """Functions that compute run in processes, which write nothing themselves; one that can't be sent there says so, one that
+    kills its process is named."""
+    fill(store, 100)
+    told: list[tuple[int, int]] = []
+    report = store.score(mine.half_of_steps, processes=2, progress=lambda done, total: told.append((done, total)))
+    assert (report.scored, told[-1]) == (100, (100, 100))
+    assert store.score(f"{FILE}:later", processes=2).scored == 100
+    assert store.score(rewards.step_efficiency.using(budget=4), processes=2).scored == 100
+    assert len(list((store.root / "journal").glob("*.jsonl"))) == 1
+    with pytest.raises(InvalidInput, match=r"f can't be sent to other processes .* leave processes out"):
+        store.score(odograph.reward_function("f", lambda t: 1.0), processes=2)
+    with pytest.raises(odograph.OdographError, match="scored by dies died"):
+        store.score(mine.dies, processes=2)
+
+
+def test_what_is_still_being_recorded_is_left_for_later(store: odograph.Store) -> None:
+    """A running trajectory has no final reward yet: it is scored when it has ended, or where it is asked for."""
+    with store.record(task=1) as run:
+        assert store.score(mine.steps).running == 1
+        with run.step():
+            pass
+    assert store.score(mine.steps).scored == 1
+    assert rewards_of(store) == [1.0]
+    with store.record(task=1):
+        assert store.score(mine.steps, status="running").scored == 1
+
+
+def test_again_is_for_functions_of_what_changes_elsewhere(store: odograph.Store) -> None:
+    """`again` asks for all anew, and writes what came out otherwise."""
+    fill(store, 2)
+    price = {0: 1.0, 1: 1.0}
+    f = odograph.reward_function("f", lambda t: price[t.task], version="1")
+    store.score(f)
+    price[1] = 3.0
+    assert store.score(f).records == 0
+    report = store.score(f, again=True)
+    assert (report.scored, report.unchanged, report.superseded, rewards_of(store)) == (1, 1, 1, [1.0, 3.0])
+
+
+def test_filters_and_misuse(store: odograph.Store) -> None:
+    """The filters of `trajectories` choose; a name, a parameter or a number that can't be used is refused in a sentence."""
+    fill(store, 2, group="x")
+    fill(store, 1, group="y")
+    assert store.score(mine.steps, group="x").scored == 2
+    assert odograph.open(store.root / "nothing").score("success").trajectories == 0
+    assert not (store.root / "nothing").exists()
+    with pytest.raises(NotFound, match="no reward function 'nope'; there are: completion"):
+        store.score("nope")
+    with pytest.raises(InvalidInput, match=r"length needs a parameter: length.using\(limit=...\)"):
+        store.score("length")
+    with pytest.raises(InvalidInput, match="has no parameter 'limt'; it has: limit, unit, slack"):
+        rewards.length.using(limt=3)
+    with pytest.raises(InvalidInput, match="processes is 1 or more, not 0"):
+        store.score("success", processes=0)
+    with pytest.raises(InvalidInput, match=r"functions_of_files.py has .*steps.*; name one"):
+        store.score(str(FILE))
+    with pytest.raises(TypeError, match="no filter 'grp'"):
+        store.score("success", grp="x")
+    with pytest.raises(TypeError, match="a lambda has no name"):
+        odograph.reward(lambda t: 1.0)
+    with pytest.raises(TypeError, match="a weight is a finite number"):
+        odograph.reward_function("f", lambda t: 1.0, weight=math.nan)
+
+
+def _slowly(root: Path, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "odograph", "--store", str(root), "score", f"{FILE}:slow", "--processes", "1"]
+    return subprocess.Popen(command, env={**os.environ, "SLOW_LOG": str(log)}, stdout=subprocess.DEVNULL)
+
+
+def test_killed_in_the_middle_and_resumed(store: odograph.Store, tmp_path: Path) -> None:
+    """After SIGKILL what was scored stands, whole; scoring again does the rest, and at most the one that was on its way twice."""
+    fill(store, 60)
+    log = tmp_path / "log"
+    process = _slowly(store.root, log)
+    while not log.exists() or log.read_text().count("\n") < 20:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = [t for t in store.trajectories() if t.rewards]
+    assert 19 <= len(done) < 60
+    assert all(len(t.rewards) == 2 for t in done)
+    assert _slowly(store.root, log).wait() == 0
+    assert rewards_of(store) == [0.75] * 60
+    assert written(store) == 120
+    asked = log.read_text().split()
+    assert len(set(asked)) == 60
+    assert len(asked) <= 61
+
+
+def test_two_processes_at_once(store: odograph.Store, tmp_path: Path) -> None:
+    """Two that score by the same function take turns: each trajectory is asked of once and has each reward once."""
+    fill(store, 40)
+    log = tmp_path / "log"
+    both = [_slowly(store.root, log), _slowly(store.root, log)]
+    assert [p.wait() for p in both] == [0, 0]
+    assert len(log.read_text().split()) == 40
+    assert written(store) == 80
+    assert rewards_of(store) == [0.75] * 40
+
+
+def test_cost_is_of_what_is_missing(store: odograph.Store, tmp_path: Path) -> None:
+    """With all but one scored, no other trajectory's lines are read."""
+    fill(store, 200)
+    assert store.score(mine.steps).scored == 200
+    (new,) = fill(store, 1)
+    read: list[str] = []
+    load = store._reader._load
+
+    def counted(catalog: Any, id: str) -> Any:
+        read.append(id)
+        return load(catalog, id)
+
+    store._reader._load = counted  # type: ignore[method-assign]
+    assert store.score(mine.steps).scored == 1
+    assert read == [new]
+
+
+def test_all_rewards_of_a_trajectory_are_one_write(store: odograph.Store) -> None:
+    """Components, or steps, are written at once: no kill leaves a half of them; and what is written is sound."""
+    fill(store, 1, steps=3)
+    before = store.health()["written"]
+    assert store.score(odograph.reward_function("f", lambda t: {"a": 1.0, "b": 2.0})).records == 2
+    assert store.health()["written"] == before + 1
+    assert store.score(odograph.reward_function("g", lambda s: s.index, per="step")).records == 3
+    assert store.health()["written"] == before + 2
+    assert store.validate(ignore=["empty"]).errors == []
+
+
+def test_rewards_move_with_their_trajectories(store: odograph.Store, tmp_path: Path) -> None:
+    """Exported and imported elsewhere, what is scored is scored there, too; strange extras of a source change nothing."""
+    fill(store, 1)
+    both = odograph.reward_function("f", lambda t: {"a": 1.0, "b": 2.0}, version="1")
+    store.score(both)
+    for extra in ({"components": None}, {"components": "x"}, {"components": -1}, {"components": 2**70}):
+        store.add({"task": "t", "steps": [], "rewards": [{"name": "n", "value": 1.0, "author": "n", "extra": extra}]})
+    store.export(tmp_path / "out", "jsonl")
+    with odograph.open(tmp_path / "other") as other:
+        assert other.import_sessions(tmp_path / "out").imported == 5
+        assert other.score(both).unchanged == 1
+        assert other.score("completion").scored == 5
+
+
+def test_a_bar_on_a_terminal_alone(store: odograph.Store) -> None:
+    """On a terminal the command shows how far it is; into a pipe it writes nothing but the result."""
+    fill(store, 3)
+    command = [sys.executable, "-m", "odograph", "--store", str(store.root), "score"]
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (40, 100))
+    subprocess.run([*command, f"{FILE}:steps"], stdout=subprocess.PIPE, stderr=follower, check=True)
+    assert b"scoring" in os.read(leader, 10_000)
+    os.close(leader)
+    os.close(follower)
+    assert subprocess.run([*command, "success"], capture_output=True, check=True).stderr == b""
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from("abc"), st.none() | st.floats(-5, 5), max_size=3) | st.none() | st.floats(-5, 5),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_whatever_versions_there_were_the_last_one_counts(given_by: list[Any]) -> None:
+    """Property: after any sequence of versions the rewards are those of the last one, and it writes nothing the second time."""
+    with odograph.open("memory:") as store:
+        (id,) = fill(store, 1)
+        for number, value in enumerate(given_by):
+            function = odograph.reward_function("f", lambda t, value=value: value, version=str(number))
+            store.score(function)
+            assert store.score(function).records == 0
+        last = given_by[-1] if isinstance(given_by[-1], dict) else {"f": given_by[-1]}
+        t = store.trajectory(id)
+        known = {k: v for k, v in last.items() if v is not None}
+        assert {r.name: r.value for r in t.rewards if r.value is not None} == known
+        assert t.reward == (pytest.approx(sum(known.values())) if known else None)
+        assert next(store.summaries()).reward == t.reward
+
+
+def test_the_command(store: odograph.Store, tmp_path: Path) -> None:
+    """`odograph score file.py:fn` scores, prints a table or JSON, and exits 1 where a trajectory failed, 1 with a sentence for
+    a function that is not there."""
+    fill(store, 3, group="g")
+
+    def odo(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "odograph", "score", "--store", str(store.root), *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    done = odo(f"{FILE}:steps", "--group", "g", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {
+        "function": "steps",
+        "version": mine.steps.version,
+        "trajectories": 3,
+        "scored": 3,
+        "unchanged": 0,
+        "waiting": 0,
+        "running": 0,
+        "failed": [],
+        "records": 3,
+        "superseded": 0,
+    }
+    done = odo("length", "--set", "limit=5", "--set", "unit=words", "--name", "brief", "--version", "2")
+    assert done.stdout.split("\n")[1].split()[:3] == ["brief", "2", "3"]
+    hostile = tmp_path / "hostile.py"
+    hostile.write_text("import odograph\n@odograph.reward\ndef f(t): raise ValueError('\\x1b[2J\\n' * 999)\n")
+    done = odo(str(hostile), store.trajectories().__next__().id)
+    assert (done.returncode, "\x1b" in done.stdout, "ValueError" in done.stdout) == (1, False, True)
+    for args, said in (
+        ([f"{FILE}:nope"], "has no 'nope'"),
+        ([str(tmp_path / "none.py") + ":f"], "no file"),
+        (["length", "--set", "limit"], "--set is written NAME=VALUE"),
+    ):
+        done = odo(*args)
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
