@@ -282,7 +282,7 @@ def shown(store: odograph.Store) -> odograph.Store:
     chance = random.Random(5)
     for n in range(40):
         looked = n % 2 == 0
-        name = "look" if looked else "$x_{1$ \x1b[31m\u202e guess"
+        name = "look" if looked else "$x_{1$ \x1b[31m\u202e 猜 guess"
         step = {"actions": [{"name": name, "arguments": {}, "result": 1}], "contexts": [{"provider": "market"}] if n % 4 else []}
         rewards = [{"name": "profit", "value": chance.gauss(0.8 * looked, 0.2)}, {"name": "format", "value": 0.1}]
         at = 1_760_000_000_000_000_000 + n * 8_640 * 1_000_000_000

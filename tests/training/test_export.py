@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import odograph
@@ -311,6 +311,7 @@ JSON = st.recursive(
     st.sampled_from([None, "openai.chat", "openai.responses", "anthropic.messages", "other"]),
     st.lists(st.tuples(JSON, JSON), max_size=4),
 )
+@settings(deadline=None)
 def test_no_content_fails_an_export(
     tmp_path_factory: pytest.TempPathFactory, dialect: str | None, calls: list[tuple[Any, Any]]
 ) -> None:

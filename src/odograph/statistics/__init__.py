@@ -6,6 +6,7 @@ reward, and a few hundred per group, name or tag that is told apart.
 
 from __future__ import annotations
 
+import warnings
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -158,7 +159,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         suffix = Path(path).suffix
         if suffix not in (".png", ".svg", ".pdf"):
             raise InvalidInput(f"a picture is a .png, .svg or .pdf file, not {str(path)!r}")
-        self.figure().savefig(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # names in alphabets that the font lacks are drawn as boxes
+            self.figure().savefig(path)
 
 
 class _Values:
