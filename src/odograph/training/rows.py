@@ -18,7 +18,6 @@ from .advantages import GroupStatistics, convention
 from .plan import Plan
 from .sample import Part, Sample, Tally, compact
 
-
 _NO_LOGPROB = "a logprob that is above 0 or no number"
 _IDS = 1 << 31  # what formats hold
 
