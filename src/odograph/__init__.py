@@ -9,14 +9,15 @@ from .capture.decorators import action, context, edit, log_context, log_llm_call
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
 from .capture.wrap import wrap
-from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError
+from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
 from .log import logger
-from .quality import Finding, Report, validate
+from .quality import Finding, Report, validate, validate_trajectory
 from .trajectory import Call, Trajectory
 from .types import VERSION, Fork, Kept, Literal, Span
 
 if TYPE_CHECKING:
     from .differences import diff
+    from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
     from .runtime import (
         Agent,
         AnyAgent,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         fork,
         replay,
     )
+    from .statistics import Stats, stats
+    from .training.hub import Dataset, export_to_huggingface
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -42,6 +45,9 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
+    **dict.fromkeys(("Stats", "stats"), "statistics"),
+    **dict.fromkeys(("Dataset", "export_to_huggingface"), "training.hub"),
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
@@ -78,10 +84,13 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Agent",
+    "Answer",
     "AnyAgent",
+    "Budget",
     "Call",
     "CallRef",
     "Conservation",
+    "Dataset",
     "Divergence",
     "Finding",
     "Fork",
@@ -89,6 +98,9 @@ __all__ = [
     "GymAgent",
     "ImportReport",
     "InvalidInput",
+    "Judge",
+    "Judgement",
+    "Judgements",
     "Kept",
     "Literal",
     "MCPServer",
@@ -107,6 +119,7 @@ __all__ = [
     "Samples",
     "Scope",
     "Span",
+    "Stats",
     "Step",
     "Store",
     "StoreError",
@@ -115,20 +128,25 @@ __all__ = [
     "TaskResponse",
     "TaskRunMode",
     "Trajectory",
+    "UploadError",
     "action",
     "bind",
     "context",
     "current",
     "diff",
     "edit",
+    "export_to_huggingface",
     "fork",
     "log_context",
     "log_llm_call",
     "logger",
     "open",
     "replay",
+    "ruler",
     "samples",
+    "stats",
     "validate",
+    "validate_trajectory",
     "wrap",
     "wrap_action",
 ]

@@ -251,7 +251,8 @@ class Draft:
         if plan.credit == "per-step" and self._own_reward is None:
             number = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
             for part in sample.parts:
-                n = number.get((sample.agent, part.step if part.step is not None else -1), len(returns) - 1)
+                at = len(returns) if part.step is None else part.step
+                n = 0 if at < 0 else number.get((sample.agent, at), len(returns) - 1)  # before a fork's own: what it led to
                 per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
         else:
             value = of(self._own_reward if self._own_reward is not None else returns[0], 0)

@@ -95,7 +95,7 @@ def _choice(call: Call, part: Part, sample: Sample) -> dict[str, Any]:
 def group(line: dict[str, Any]) -> Any:
     """An `art.TrajectoryGroup` of a line. Raises MissingExtra without openpipe-art."""
     if not available("art"):
-        raise MissingExtra("making groups for ART", "train")
+        raise MissingExtra("making groups for ART", "art")
     import art
     from art.trajectories import History
     from openai.types.chat.chat_completion import Choice as TheirChoice
