@@ -66,6 +66,14 @@ class View:
         else:
             self.segments.append(segment)
 
+    @classmethod
+    def of(cls, segments: list[Segment], ids: list[int] | None = None) -> View:
+        """Of segments that are put together already; `ids`: all of theirs, where they are at hand."""
+        new = cls()
+        new.segments = list(segments)
+        new.ids = ids if ids is not None else [i for s in segments for i in s.ids]
+        return new
+
     def copy(self) -> View:
         new = View()
         new.segments, new.ids = list(self.segments), list(self.ids)
@@ -84,13 +92,31 @@ def _joins(a: Segment, b: Segment) -> bool:
 
 
 class Aligned(msgspec.Struct):
-    """A prompt as a view: what it kept of the one before, and what is new; how many tokens are gone, and put in between."""
+    """What a prompt kept of the view before it; how many tokens of that are gone, and how many were put in between."""
 
-    view: View
     #: Tokens at the beginning that both share.
     shared: int
     deleted: int
     inserted: int
+    #: (i, j, n): n tokens from i on of the view stand from j on in the prompt.
+    runs: list[tuple[int, int, int]]
+
+    def view(self, before: View, prompt: list[int], source: Source, new: Source) -> View:
+        """The prompt as a view. Tokens put in between are of `source`, those after the last that was kept of `new`."""
+        out = View()
+        cursor = 0
+        pieces = _Pieces(before)
+        for i, j, count in self.runs:
+            parts = list(pieces.between(i, i + count))
+            if j > cursor:
+                last = out.segments[-1].response if out.segments else None
+                within = last if last is not None and last == parts[0].response else None
+                out.add(Segment(source, prompt[cursor:j], response=within))
+            for segment in parts:
+                out.add(segment if j + count <= self.shared else msgspec.structs.replace(segment, exact=None))
+            cursor = j + count
+        out.add(Segment(new, prompt[cursor:]))
+        return out
 
 
 def shared_prefix(a: list[int], b: list[int]) -> int:
@@ -114,28 +140,14 @@ def extends(view: View, prompt: list[int]) -> bool:
     return len(prompt) >= size and prompt[:size] == view.ids
 
 
-def align(view: View, prompt: list[int], source: Source, new: Source) -> Aligned:
-    """A prompt as a view that keeps, of the one before, a longest ordered part. Tokens put in between are of `source`, those
-    after the last that was kept of `new`."""
+def align(view: View, prompt: list[int]) -> Aligned:
+    """A longest ordered part of a view that a prompt kept."""
     shared = shared_prefix(view.ids, prompt)
-    pairs = [(0, 0, shared)] if shared else []
-    pairs += [(i + shared, j + shared, n) for i, j, n in matches(view.ids[shared:], prompt[shared:])]
-    out = View()
-    cursor = kept = inserted = 0
-    pieces = _Pieces(view)
-    for i, j, count in pairs:
-        parts = list(pieces.between(i, i + count))
-        if j > cursor:
-            last = out.segments[-1].response if out.segments else None
-            within = last if last is not None and last == parts[0].response else None
-            out.add(Segment(source, prompt[cursor:j], response=within))
-            inserted += j - cursor
-        for segment in parts:
-            out.add(segment if j + count <= shared else msgspec.structs.replace(segment, exact=None))
-        kept += count
-        cursor = j + count
-    out.add(Segment(new, prompt[cursor:]))
-    return Aligned(out, shared, len(view.ids) - kept, inserted)
+    runs = [(0, 0, shared)] if shared else []
+    runs += [(i + shared, j + shared, n) for i, j, n in matches(view.ids[shared:], prompt[shared:])]
+    kept = sum(n for _, _, n in runs)
+    stop = runs[-1][1] + runs[-1][2] if runs else 0
+    return Aligned(shared, len(view.ids) - kept, stop - kept, runs)
 
 
 class _Pieces:
