@@ -124,12 +124,13 @@ class Chain:
         return "exact" if same else "stale"
 
     def result(self, edits: list[Edit]) -> list[int] | None:
-        """The ids of a response as edits of it leave it, the first before those that overlap it; None where they are not known."""
+        """The ids of a response as edits of it leave it: the first that can be used, and those that don't overlap it. None where
+        none can be used, or the ids are not known."""
         response = self._response((edits[0].base, edits[0].choice))
         if response is None:
             return None
         made, problems = applied(edits, response, self._ids_of, self._by)
-        if edits[0].id in problems or any(isinstance(p, Hole) for p in made):
+        if len(problems) == len(edits) or any(isinstance(p, Hole) for p in made):
             return None
         return [i for p in made if isinstance(p, Segment) for i in p.ids]
 
@@ -288,7 +289,9 @@ class Chain:
             node.kind = "contradicted"
         before.continued, node.edits = best.choice, best.used
         known = {e.id for e in waiting}
-        self._take(best.used, undone | {e: w for e, w in best.wrong.items() if e in known}, late)
+        self._take(
+            best.used, undone | {e: w for e, w in best.wrong.items() if e in known}, [e for e in late if e.id in best.used]
+        )
 
     def _best(self, node: Node, order: list[int], tries: list[list[Edit]], shown: bool) -> _Continued | None:
         """Of what could have been continued, that which the prompt begins with; where there are several, the longest."""

@@ -36,7 +36,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """Text that stands where whole tokens don't: `kept` are the [start, stop) of it that the model wrote, the rest is the editor's."""
+    """Text that stands where whole tokens don't: `kept` are the [start, stop) of it that the model wrote."""
 
     text: str
     kept: list[tuple[int, int]]
@@ -121,9 +121,7 @@ class _Change(msgspec.Struct, frozen=True):
         return max(self.start, other.start) < min(self.stop, other.stop)
 
 
-def _changes(
-    edit: Edit, runs: list[Run], response: Response, ids_of: IdsOf, by: Tokenizer | None
-) -> list[_Change] | None:
+def _changes(edit: Edit, runs: list[Run], response: Response, ids_of: IdsOf, by: Tokenizer | None) -> list[_Change] | None:
     """An edit as changes of separate places; None where it moves or takes in what is not there in this order."""
     out: list[_Change] = []
     at = 0

@@ -131,6 +131,9 @@ class Draft:
                     if recorded is None:
                         self._refused(tally, "a trained token without a logprob")
                         return None
+                    if type(scores[n]) not in (int, float) or math.isnan(scores[n]):
+                        self._refused(tally, "a score that is no number")
+                        return None
                     weights[n] = min(plan.cap, math.exp(min(50.0, scores[n] - recorded)))
         for segment, indexes in trained:
             tally.train(segment.call or "", segment.choice, indexes)
@@ -138,11 +141,12 @@ class Draft:
             tally.context(segment.call or "", segment.choice, range(segment.start, segment.start + len(segment.ids)), why)
         self._rest(tally, "deleted")
         report.authored += authored
+        described = {self._row[part.call].call.record.logprobs_of for part in parts}
         sample = Sample(
             token_ids=list(view.ids),
             mask=mask,
             logprobs=logprobs,
-            logprobs_of=record.logprobs_of,
+            logprobs_of=described.pop() if len(described) == 1 else "unknown",
             versions=compact(versions),
             reward=self._own_reward if self._own_reward is not None else by.total(t),
             weights=compact(weights) if weights else [(len(mask), 1.0)],
@@ -170,7 +174,8 @@ class Draft:
         if found is not None and len(found) == len(node.responses[segment.choice]):
             part = found[segment.start : segment.start + len(segment.ids)]
             logprobs[at : at + len(part)] = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
-        changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == segment.choice), [])
+        position = list(node.choices).index(segment.choice)
+        changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == position), [])
         for n in range(len(segment.ids)):
             version: Any = node.call.record.policy_version
             for start, known in changes:
@@ -192,15 +197,16 @@ class Draft:
     def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
         ids = self._view.ids
         if plan.scorer is not None:
-            scores = plan.scorer(ids)
+            scores = list(plan.scorer(ids))
             if len(scores) != len(ids):
                 raise InvalidInput(f"the scorer gave {len(scores)} logprobs of {len(ids)} tokens")
             return scores
         wanted = content_hash(ids)
         for record in t.records:
             if isinstance(record, Note) and record.name == "scoring" and isinstance(record.data, dict):
-                if record.data.get("ids") == wanted:
-                    return cast(list[float], record.data.get("logprobs"))
+                found = record.data.get("logprobs")
+                if record.data.get("ids") == wanted and isinstance(found, list) and len(found) == len(ids):
+                    return found
         return None
 
     def _refused(self, tally: Tally, why: str) -> None:

@@ -14,8 +14,8 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, chains, tokenizer
-from ..trajectory import Trajectory, before_step, reward_total
-from ..types import LLMCall, Reward
+from ..trajectory import Trajectory, before_step, reward_total, trajectory_reward
+from ..types import Edit, Kept, LLMCall, Reward
 from .advantages import GroupStatistics
 from .plan import Plan
 from .rows import Draft, generated
@@ -110,7 +110,7 @@ class Samples:
 
     def statistics(self, group: str | None) -> list[GroupStatistics] | None:
         """The statistics of a group; None for what is in none."""
-        return (self._groups or {}).get(group or "")
+        return None if group is None else (self._groups or {}).get(group)
 
     # --- groups -------------------------------------------------------------------------------------------------------------
 
@@ -141,23 +141,23 @@ class Samples:
 
     def total(self, t: Trajectory) -> float | None:
         """The reward that counts: of the trajectory, with `credit` sum and last together with its steps'."""
-        name = self.plan.reward
-        if name is not None:
-            known = [r for r in t.all_rewards if r.name == name and r.target is None and r.span is None]
-            whole = [r for r in known if r.step is None] or known
-            return reward_total(msgspec.structs.replace(r, weight=1.0) for r in whole)
         if self.plan.credit in ("trajectory", "per-step"):
-            return t.reward
-        whole_reward, steps = self._whole(t), self._steps(t)
-        if whole_reward is None and not any(r is not None for r in steps):
+            return _finite(trajectory_reward(self._counted(t.all_rewards)))
+        whole, steps = self._whole(t), self._steps(t)
+        if whole is None and all(r is None for r in steps):
             return None
-        return (whole_reward or 0.0) + math.fsum(r for r in steps if r is not None)
+        return _finite((whole or 0.0) + sum(r for r in steps if r is not None))
+
+    def _counted(self, rewards: Iterable[Reward]) -> list[Reward]:
+        """The rewards of the name that was asked for (with weight 1: it was chosen), else all."""
+        name = self.plan.reward
+        return [r if name is None else msgspec.structs.replace(r, weight=1.0) for r in rewards if name in (None, r.name)]
 
     def _whole(self, t: Trajectory) -> float | None:
-        return reward_total(r for r in t.rewards if r.target is None and r.span is None)
+        return reward_total(r for r in self._counted(t.rewards) if r.target is None and r.span is None)
 
     def _steps(self, t: Trajectory) -> list[float | None]:
-        return [s.reward for s in t.steps]
+        return [reward_total(r for r in self._counted(s.rewards) if r.target is None and r.span is None) for s in t.steps]
 
     def returns(self, t: Trajectory) -> list[float] | None:
         """One return, or with per-step credit the discounted return from each step on; None where no reward is known."""
@@ -171,7 +171,7 @@ class Samples:
         earned[-1] += whole or 0.0
         for n in range(len(earned) - 2, -1, -1):
             earned[n] += self.plan.discount * earned[n + 1]
-        return earned
+        return earned if all(map(math.isfinite, earned)) else None
 
     # --- trajectories -------------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Samples:
 
     def _drafts(self, t: Trajectory, chain: Chain, tally: Tally) -> Iterator[Draft]:
         """The rows of a chain: which calls are trained in each, and in which view."""
-        own = _own_rewards(t)
+        own = self._own_rewards(t)
         words: set[str] = set()
         row: list[Node] = []
         for n, node in enumerate(chain.nodes):
@@ -283,20 +283,32 @@ class Samples:
             return
         yield Draft(chain, [node], generated(node, choice), set(), reward, choice)
 
+    def _own_rewards(self, t: Trajectory) -> dict[tuple[str, int], float]:
+        """Rewards of one response alone."""
+        found: dict[tuple[str, int], list[Reward]] = {}
+        for reward in self._counted(t.all_rewards):
+            if reward.target is not None:
+                found.setdefault((reward.target, reward.span.choice if reward.span else 0), []).append(reward)
+        totals = ((of, _finite(reward_total(rewards))) for of, rewards in found.items())
+        return {of: total for of, total in totals if total is not None}
+
     def _pairs(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally) -> Iterator[Pair]:
-        """For each response that a preferred edit changed: what was generated, and what it was made."""
-        edits = {e.base: e for e in whole.all_edits if e.preferred and e.id not in chain.problems and not e.rejected}
+        """For each response that preferred edits changed: what was generated, and what it was made."""
+        preferred: dict[tuple[str, int], list[Edit]] = {}
+        for edit in sorted(whole.all_edits, key=lambda e: (e.time, e.writer, e.seq), reverse=True):
+            if edit.preferred and not edit.rejected:  # the last counts, and those before that go with it
+                preferred.setdefault((edit.base, edit.choice), []).append(edit)
         for node in chain.nodes:
-            edit = edits.get(node.id)
-            made = chain.result(edit) if edit is not None else None
             for choice, ids in node.responses.items():
-                if edit is None or made is None or choice != edit.choice:
+                edits = preferred.get((node.id, choice), [])
+                made = chain.result(edits) if edits else None
+                if made is None or made == ids:
                     tally.drop(node.id, choice, range(len(ids)), "not_edited")
                     continue
                 tally.train(node.id, choice, range(len(ids)))
                 self.report.pairs += 1
                 text = node.choices[choice].text
-                chosen = self._by.decode(made) if self._by is not None else _text_result(edit, text)
+                chosen = self._by.decode(made) if self._by is not None else _text_result(edits, text)
                 yield Pair(
                     prompt_ids=node.prompt,
                     rejected_ids=ids,
@@ -314,20 +326,16 @@ class Samples:
                 tally.drop(node.id, choice, range(len(ids)), "not_edited")
 
 
-def _text_result(edit: Any, text: str) -> str | None:
-    """The edited text, where the edit says it all as text."""
-    if edit.unit != "char" or any(getattr(r, "call", None) is not None for r in edit.result):
+def _text_result(edits: list[Edit], text: str) -> str | None:
+    """The edited text, where one edit says it all as text."""
+    (edit, *others) = edits
+    if others or edit.unit != "char" or edit.channel != "content" or any(getattr(r, "call", None) for r in edit.result):
         return None
-    return "".join(text[r.start : r.stop] if hasattr(r, "start") else r.text or "" for r in edit.result)
+    return "".join(text[r.start : r.stop] if isinstance(r, Kept) else r.text or "" for r in edit.result)
 
 
-def _own_rewards(t: Trajectory) -> dict[tuple[str, int], float]:
-    """Rewards of one response alone."""
-    out: dict[tuple[str, int], float] = {}
-    for reward in t.all_rewards:
-        if reward.target is not None and isinstance(reward.value, float):
-            out[reward.target, reward.span.choice if reward.span else 0] = reward.value
-    return out
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _versions(t: Trajectory) -> set[Any]:
