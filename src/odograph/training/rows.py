@@ -237,9 +237,11 @@ class Draft:
 
         per_token = [0.0] * len(sample.mask)
         if plan.credit == "per-step" and self._own_reward is None:
-            number = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
+            number: dict[Any, int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
             for part in sample.parts:
-                n = number.get((sample.agent, part.step if part.step is not None else -1), len(returns) - 1)
+                n = number.get((sample.agent, part.step), len(returns) - 1)
+                if part.step is not None and part.step < 0:  # shared with what it is a fork of: all that the fork earned came later
+                    n = 0
                 per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
         else:
             value = of(self._own_reward if self._own_reward is not None else returns[0], 0)

@@ -15,7 +15,7 @@ import msgspec
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, chains, tokenizer
 from ..trajectory import Trajectory, before_step, reward_total, trajectory_reward
-from ..types import Edit, Kept, LLMCall, Reward
+from ..types import AnyRecord, Edit, Kept, LLMCall, Reward
 from .advantages import GroupStatistics
 from .plan import Plan
 from .rows import Draft, generated
@@ -39,7 +39,8 @@ class Samples:
         self._parent = parent
         self._by = tokenizer(plan.tokenizer)
         self._seen: set[str] = set()
-        self._with_forks: dict[str, dict[str, str]] = {}
+        #: Calls that were trained with a fork, by the trajectory that they are of.
+        self._trained: dict[str, set[str]] = {}
         self._met: dict[str, tuple[int, set[Any]]] = {}
         self._groups: dict[str, list[GroupStatistics]] | None = None
         self._trajectories = trajectories
@@ -56,7 +57,7 @@ class Samples:
             groups_without_variance=self.report.groups_without_variance,
             groups_of_mixed_versions=self.report.groups_of_mixed_versions,
         )
-        self._seen, self._with_forks = set(), {}
+        self._seen, self._trained = set(), {}
         if self._groups is None:
             self.report.groups = self.report.groups_of_one = self.report.groups_of_mixed_versions = 0
             self._met = {}
@@ -177,12 +178,13 @@ class Samples:
 
     def _of(self, t: Trajectory) -> Iterator[Any]:
         plan = self.plan
-        whole, shared = self._joined(t)
+        self._seen.add(t.id)
+        reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
+        whole, shared = (t, {}) if reason is not None else self._joined(t)
         found = chains(whole, agent=plan.agent, model=plan.model, purpose=plan.purpose, tokenizer=self._by)
-        tally = Tally(self.report, self._with_forks.get(t.id, {}) | shared)
+        tally = Tally(self.report, self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared)))
         for chain in found:
             tally.take(chain)
-        reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
         if not found:
             tally.leave("no call of the policy")
         elif not any(chain.nodes for chain in found):
@@ -194,30 +196,42 @@ class Samples:
             for chain in found:
                 yield from self._rows(t, whole, chain, tally)
         tally.rest("not in any row")
+        for owner, calls in shared.items():
+            self._trained.setdefault(owner, set()).update(calls & tally.trained)
 
     def _no_reward(self, t: Trajectory) -> str | None:
         return "no reward" if self.returns(t) is None else None
 
-    def _joined(self, t: Trajectory) -> tuple[Trajectory, dict[str, str]]:
-        """A fork with what it shares with its parent, where the parent is not trained itself; what was trained elsewhere."""
-        self._seen.add(t.id)
-        fork = t.start.fork if t.start else None
-        if fork is None or self._parent is None or fork.trajectory in self._seen or fork.step is None:
-            return t, {}
-        parent = self._parent(fork.trajectory)
-        if parent is None:
-            return t, {}
-        try:
-            shared = before_step(parent, fork.step)
-        except InvalidInput:
-            return t, {}
-        trained = self._with_forks.setdefault(fork.trajectory, {})
-        kept = [r for r in shared.complete_records() if not isinstance(r, Reward) and r.step is not None]
-        calls = {r.id for r in kept}
-        before = {c: where for c, where in trained.items() if c in calls}
-        for call in calls:
-            trained.setdefault(call, f"trained with fork {t.id[-8:]}")
-        return Trajectory(t.id, [*kept, *t.complete_records()]), before
+    def _joined(self, t: Trajectory) -> tuple[Trajectory, dict[str, set[str]]]:
+        """A fork with what it shares with those it comes from, where they are not trained themselves, in steps below 0; and the
+        calls in that, by whose they are."""
+        before: list[AnyRecord] = []
+        shared: dict[str, set[str]] = {}
+        child, first = t, 0
+        while self._parent is not None and child.start is not None and t.start is not None:
+            fork = child.start.fork
+            if fork is None or fork.step is None or fork.trajectory in self._seen or fork.trajectory in shared:
+                break
+            parent = self._parent(fork.trajectory)
+            if parent is None or parent.start is None:
+                break
+            try:
+                kept = [r for r in before_step(parent, fork.step).complete_records() if not isinstance(r, Reward)]
+            except InvalidInput:
+                break
+            first -= 1 + max((r.step for r in kept if r.step is not None), default=-1)
+            root = {parent.start.id: t.start.id}
+            before = [
+                *(
+                    msgspec.structs.replace(r, step=first + r.step, parent=root.get(r.parent or "", r.parent))
+                    for r in kept
+                    if r.step is not None
+                ),
+                *before,
+            ]
+            shared[fork.trajectory] = {r.id for r in kept if isinstance(r, LLMCall)}
+            child = parent
+        return (Trajectory(t.id, [*before, *t.complete_records()]) if before else t), shared
 
     # --- rows ---------------------------------------------------------------------------------------------------------------
 
