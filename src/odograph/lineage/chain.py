@@ -174,7 +174,7 @@ class Chain:
             self._reconcile(node)
         else:
             self._settle()
-            node.view = View([Segment("prompt", prompt)])
+            node.view = View.of([Segment("prompt", prompt)], prompt)
         self.nodes.append(node)
         self.by_id[node.id] = node
 
@@ -322,15 +322,15 @@ class Chain:
             plain = self._predicted(self.nodes[-1], choice)
             for edits in tries:
                 pieces, used, wrong = self._edited(plain, edits) if edits else (plain, [], {})
-                view = View(p for p in pieces if isinstance(p, Segment))
-                holes = len(view.segments) and any(isinstance(p, Hole) for p in pieces)
-                found.append(_Continued(choice, view.segments, len(view.ids), used, wrong, align(view, node.prompt), bool(holes)))
+                segments = [p for p in pieces if isinstance(p, Segment)]
+                view = View(segments) if edits else View.of([p for p in segments if p.ids])
+                holes = len(segments) < len(pieces)
+                found.append(_Continued(choice, view.segments, len(view.ids), used, wrong, align(view, node.prompt), holes))
         return max(found, key=lambda c: (c.size - c.aligned.deleted, -c.aligned.deleted) if c.aligned else (0, 0))
 
     def _go_on(self, node: Node, before: Node, best: _Continued) -> None:
         """A prompt that begins with what was predicted."""
-        node.view = View.of(best.segments, node.prompt[: best.size])
-        node.view.add(Segment(_new_source(node.call), node.prompt[best.size :]))
+        node.view = View.of([*best.segments, Segment(_new_source(node.call), node.prompt[best.size :])], node.prompt)
         was, now = before.call.record, node.call.record
         if was.adapter != now.adapter:
             node.kind = "adapter"
