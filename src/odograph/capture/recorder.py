@@ -26,6 +26,7 @@ from . import scope
 from .edits import Base, Editor, Runs, call_of_lines, normalised, outside
 
 _SOURCES = ("environment", "function", "judge", "human")
+_CHANNELS = ("content", "reasoning", "tool_calls")
 
 
 class Recorder:
@@ -469,7 +470,8 @@ class Scope:
         """A change to what a call generated that the model's API never saw.
 
         `on`: "tokens" or "text", what positions count: by default tokens where the call has their ids, else characters of the
-        channel's text ("content" or "reasoning"). `preferred`: the result is better than what was generated (for `pair`).
+        channel's text ("content" or "reasoning"; of "tool_calls" tokens alone can be edited). `preferred`: the result is better
+        than what was generated (for `pair`).
 
         With `result` (a list of `Kept` and `Literal` runs) it is recorded at once and its record's id comes back; without,
         an `Editor` comes back, whose words (`delete`, `insert`, `replace`, `move`, `truncate`, `rewrite`) record it.
@@ -480,6 +482,8 @@ class Scope:
         whole = call.call if isinstance(call, CallRef) else call
         if on not in (None, "tokens", "text"):
             raise TypeError(f"on is 'tokens' or 'text', not {on!r}")
+        if channel not in _CHANNELS:
+            raise TypeError(f"channel is one of {', '.join(_CHANNELS)}, not {channel!r}")
         base = Base(whole, choice, channel, on) if whole is not None else None
         about = {"choice": choice, "channel": channel, "base_hash": base_hash}
         if result is not None:
@@ -513,7 +517,7 @@ class Scope:
         if about["channel"] != "content":
             fields["channel"] = about["channel"]
         if base is None or base.units is None:
-            rejected = f"the call has no choice {about['choice']} to edit"
+            rejected = base.nothing if base is not None else "the call was not recorded"
         else:
             fields["base_hash"] = base.hash
             fields["unit"] = base.unit

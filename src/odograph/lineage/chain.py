@@ -18,7 +18,7 @@ from ..trajectory import Call, Trajectory
 from ..types import Edit
 from .edits import Hole, Of, Pieces, Response, applied, untouched
 from .texts import Tokenizer
-from .view import Segment, Source, Standing, View, align, extends, shared_prefix
+from .view import Aligned, Segment, Source, Standing, View, align, extends, shared_prefix
 
 #: How a prompt stands to what was predicted. `declared`: as an edit says; `contradicted`: the edit was undone on the way.
 Kind = OneOf[
@@ -100,6 +100,9 @@ class Chain:
         self._by = by
         self._edits: dict[Of, list[Edit]] = {}
         self._waiting: list[Edit] = []
+        #: Edits that were recorded after the call that shows them, by their base; those of them that are settled.
+        self._late: dict[str, list[Edit]] = {}
+        self._settled: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Chain {self.agent or ''} {self.model or ''}: {len(self.nodes)} calls, {len(self.last.ids)} tokens>"
@@ -120,13 +123,14 @@ class Chain:
         same = left[:own] == node.prompt and left[own:] == node.responses[segment.choice][: segment.start]
         return "exact" if same else "stale"
 
-    def result(self, edit: Edit) -> list[int] | None:
-        """The ids of a response as one edit leaves it; None where they are not known."""
-        response = self._response((edit.base, edit.choice), edit.channel)
+    def result(self, edits: list[Edit]) -> list[int] | None:
+        """The ids of a response as edits of it leave it: the first that can be used, and those that don't overlap it. None where
+        none can be used, or the ids are not known."""
+        response = self._response((edits[0].base, edits[0].choice))
         if response is None:
             return None
-        made, problems = applied([edit], response, self._ids_of, self._by)
-        if problems or any(isinstance(p, Hole) for p in made):
+        made, problems = applied(edits, response, self._ids_of, self._by)
+        if len(problems) == len(edits) or any(isinstance(p, Hole) for p in made):
             return None
         return [i for p in made if isinstance(p, Segment) for i in p.ids]
 
@@ -136,13 +140,17 @@ class Chain:
         """An edit, in the order of the records."""
         if edit.rejected:
             self.problems[edit.id] = f"it was rejected: {edit.rejected}"
-        else:
+        elif edit.id not in self._settled:
             self._waiting.append(edit)
 
-    def add_call(self, call: Call, acted: set[str]) -> None:
-        """A call, in the order of the records. `acted`: the calls of which something came: an action, a reward of its step."""
+    def add_call(self, call: Call, acted: set[str], edits: Iterable[Edit] = ()) -> None:
+        """A call, in the order of the records. `acted`: the calls of which something came: an action, a reward of its step.
+        `edits`: all of this call; `add_edit` gets each in its time, but a prompt may show one that was recorded late."""
+        self._late[call.id] = [e for e in edits if not e.rejected]
         prompt = call.prompt_token_ids
         choices = {c.index: c for c in call.choices}
+        if len(choices) < len(call.choices):  # numbered by a backend that numbers all alike
+            choices = dict(enumerate(call.choices))
         responses = {i: c.token_ids for i, c in choices.items() if c.token_ids is not None}
         if call.record.error is not None and not responses:
             self.left_out.append((call, "a call that failed"))
@@ -151,18 +159,22 @@ class Chain:
             missing = "prompt" if responses else "response" if prompt else "prompt and response"
             self.left_out.append((call, f"no token ids of the {missing}"))
             return
+        given = [*responses.values(), *([] if call.record.prompt_token_ids is not None else [prompt])]
+        if not all(map(_are_ids, given)):
+            self.left_out.append((call, "token ids that are no whole numbers"))
+            return
         node = Node(call, prompt, responses, choices, View(), "start")
         before = self.nodes[-1] if self.nodes else None
-        if before is not None and before.prompt == prompt and before.id not in acted:
+        if before is not None and before.id not in acted and _asks_again(before, node):
             self.discarded.append(self.nodes.pop())
-            self._settle()
+            self._settle(before.id)
             node.view, node.kind, node.edits = before.view, before.kind, before.edits
             node.deleted, node.inserted = before.deleted, before.inserted
         elif before is not None:
             self._reconcile(node)
         else:
             self._settle()
-            node.view = View([Segment("prompt", list(prompt))])
+            node.view = View.of([Segment("prompt", prompt)], prompt)
         self.nodes.append(node)
         self.by_id[node.id] = node
 
@@ -176,20 +188,26 @@ class Chain:
         choice = edited if edited is not None else last.continued if last.continued is not None else min(last.responses)
         last.continued = choice
         pieces = self._predicted(last, choice)
-        view, used, problems = self._edited(pieces)
-        holes = [p for p in view if isinstance(p, Hole)]
-        if holes:
-            why = "it puts in text, no tokenizer says its ids, and no later prompt has them"
-            view, used, problems = pieces, [], problems | {h.edit: why for h in holes}
-        self._take(used, problems)
+        why = "it puts in text, no tokenizer says its ids, and no later prompt has them"
+        holes: dict[str, str] = {}
+        while True:
+            view, used, problems = self._edited(pieces, [e for e in self._waiting if e.id not in holes])
+            found = {p.edit: why for p in view if isinstance(p, Hole)}
+            if not found.keys() - holes.keys():
+                break
+            holes |= found
+        if found:  # of an edit that is known from before
+            view, used = pieces, []
+        self._take(used, problems | holes)
         self.last = View(p for p in view if isinstance(p, Segment))
         self.last_edits = used
 
-    def _settle(self) -> None:
-        """Edits of calls that have no place here change nothing."""
+    def _settle(self, base: str | None = None) -> None:
+        """Edits of calls that have no place here (of one of them, or of all) change nothing."""
         for edit in self._waiting:
-            self.problems[edit.id] = f"its call {edit.base} is none of this policy's with token ids, or was asked again"
-        self._waiting = []
+            if base in (None, edit.base):
+                self.problems[edit.id] = f"its call {edit.base} is none of this policy's with token ids, or was asked again"
+        self._waiting = [e for e in self._waiting if base not in (None, e.base)]
 
     def _predicted(self, node: Node, choice: int) -> Pieces:
         """The view after a call, as it was generated."""
@@ -199,28 +217,27 @@ class Chain:
         segment.exact = True  # it was sampled under this very view
         return [*node.view.segments, segment]
 
-    def _response(self, of: Of, channel: str = "content") -> Response | None:
+    def _response(self, of: Of) -> Response | None:
         node = self.by_id.get(of[0])
         if node is None or of[1] not in node.responses:
             return None
         choice = node.choices[of[1]]
-        text = (choice.reasoning or "") if channel == "reasoning" else choice.text
-        return Response(of, node.responses[of[1]], text, pieces_of(node.call, of[1]))
+        texts = {"content": choice.text} | ({"reasoning": choice.reasoning} if choice.reasoning else {})
+        return Response(of, node.responses[of[1]], texts, pieces_of(node.call, of[1]))
 
     def _ids_of(self, call: str, choice: int) -> list[int] | None:
         node = self.by_id.get(call)
         return node.responses.get(choice) if node else None
 
-    def _edited(self, pieces: Pieces) -> tuple[Pieces, list[str], dict[str, str]]:
-        """A view with the edits that wait, those that took effect, and for the others why not."""
+    def _edited(self, pieces: Pieces, edited: list[Edit]) -> tuple[Pieces, list[str], dict[str, str]]:
+        """A view with more edits, those that took effect, and for the others why not."""
         used: list[str] = []
         wrong: dict[str, str] = {}
         waiting: dict[Of, list[Edit]] = {}
-        for edit in self._waiting:
+        for edit in edited:
             waiting.setdefault((edit.base, edit.choice), []).append(edit)
         for of, edits in waiting.items():
-            channels = {e.channel for e in edits if e.unit == "char"} or {"content"}
-            response = self._response(of, channels.pop())
+            response = self._response(of)
             if response is None:
                 wrong |= {e.id: f"its call {e.base} has no choice {e.choice} with token ids here" for e in edits}
                 continue
@@ -237,63 +254,123 @@ class Chain:
             used += [e.id for e in edits if e.id not in wrong]
         return pieces, used, wrong
 
-    def _take(self, used: list[str], problems: dict[str, str]) -> None:
+    def _take(self, used: list[str], problems: dict[str, str], late: Iterable[Edit] = ()) -> None:
         """Edits that were looked at wait no more; those that hold are known to later ones of the same response."""
         self.problems |= problems
-        for edit in self._waiting:
+        for edit in (*self._waiting, *late):
+            self._settled.add(edit.id)
             if edit.id in used:
                 self._edits.setdefault((edit.base, edit.choice), []).append(edit)
         self._waiting = []
 
     def _reconcile(self, node: Node) -> None:
-        before, prompt = self.nodes[-1], node.prompt
-        best: tuple[int, int, View, list[str], dict[str, str]] | None = None
-        edited_choice = next((e.choice for e in self._waiting if e.base == before.id), None)
-        order = sorted(before.responses, key=lambda c: (c != edited_choice, c))
-        for choice in order:
-            plain = self._predicted(before, choice)
-            edited, used, wrong = self._edited(plain) if self._waiting else (plain, [], {})
-            filled = _filled(edited, prompt)
-            if filled is not None and extends(filled, prompt):
-                self._go_on(node, before, choice, filled, "declared" if used else "extends")
-                node.edits = used
-                self._take(used, wrong)
-                return
-            if used:
-                undone = View(p for p in plain if isinstance(p, Segment))
-                if extends(undone, prompt):
-                    why = "the next prompt has the response as it was generated: the edit was undone"
-                    self._go_on(node, before, choice, undone, "contradicted")
-                    self._take([], wrong | dict.fromkeys(used, why))
-                    return
-            view = View(p for p in edited if isinstance(p, Segment))
-            shared = shared_prefix(view.ids, prompt)
-            if best is None or shared > best[0]:
-                best = (shared, choice, view, used, wrong)
-        assert best is not None
-        _, choice, view, used, wrong = best
-        self._observed(node, before, choice, view, used)
-        self._take(used, wrong)
-
-    def _go_on(self, node: Node, before: Node, choice: int, view: View, kind: Kind) -> None:
-        adapter_changed = before.call.record.adapter != node.call.record.adapter
-        before.continued = choice
-        node.kind = "adapter" if adapter_changed and kind == "extends" else kind
-        node.view = view
-        node.view.add(Segment(_new_source(node.call), node.prompt[len(view.ids) :]))
-
-    def _observed(self, node: Node, before: Node, choice: int, view: View, used: list[str]) -> None:
-        """A prompt that is neither: what was changed is told from the two."""
-        new = _new_source(node.call)
-        first = align(view, node.prompt, "inserted", new)
-        if used:
-            kind: Kind = "declared"  # an edit was made, and more than the edit was changed
+        """What the prompt shows: the answer that was continued, as it was generated or with which of the edits."""
+        before, waiting = self.nodes[-1], self._waiting
+        edited = next((e.choice for e in waiting if e.base == before.id), None)
+        order = sorted(before.responses, key=lambda c: (c != edited, -len(before.responses[c]), c))
+        shown = node.prompt[: len(before.prompt)] == before.prompt
+        tries = [waiting, []] if waiting else [[]]
+        best = self._best(node, order, tries + [[e] for e in waiting if len(waiting) > 1], shown)
+        late = [e for e in self._late.get(before.id, ()) if e.id not in self._settled.union(w.id for w in waiting)]
+        if best is None and late:
+            singly = [[*waiting, e] for e in late if len(late) > 1]
+            best = self._best(node, order, [[*waiting, *late], *singly], shown)
+        if best is not None:
+            self._go_on(node, before, best)
         else:
-            kind = _class(before, choice, node, first.deleted, first.inserted, self._by, view)
-        found = align(view, node.prompt, _SOURCES.get(kind, "inserted"), new) if kind in _SOURCES else first
-        node.kind, node.view, node.edits = kind, found.view, used
+            best = self._nearest(node, order, tries)
+            self._observed(node, before, best)
+        effective = self._edited(self._predicted(before, best.choice), waiting)[1] if waiting else []
+        why = "the next prompt has the response as it was generated: the edit was undone"
+        if best.used:
+            why = "the next prompt has other edits of the response, and not this one"
+        undone = {e: why for e in effective if e not in best.used}
+        if undone and node.kind == "extends":
+            node.kind = "contradicted"
+        before.continued, node.edits = best.choice, best.used
+        known = {e.id for e in waiting}
+        self._take(
+            best.used, undone | {e: w for e, w in best.wrong.items() if e in known}, [e for e in late if e.id in best.used]
+        )
+
+    def _best(self, node: Node, order: list[int], tries: list[list[Edit]], shown: bool) -> _Continued | None:
+        """Of what could have been continued, that which the prompt begins with; where there are several, the longest."""
+        before, best = self.nodes[-1], None
+        for choice in order:
+            for edits in tries:
+                if edits:
+                    pieces, used, wrong = self._edited(self._predicted(before, choice), edits)
+                    view = _filled(pieces, node.prompt)
+                    if view is None or not extends(view, node.prompt):
+                        continue
+                    segments, size = view.segments, len(view.ids)
+                else:
+                    used, wrong = [], {}
+                    ids = before.responses[choice]
+                    size = len(before.prompt) + len(ids)
+                    if not shown or node.prompt[len(before.prompt) : size] != ids:
+                        continue
+                    segments = [p for p in self._predicted(before, choice) if isinstance(p, Segment) and p.ids]
+                if best is None or size > best.size:
+                    best = _Continued(choice, segments, size, used, wrong)
+        return best
+
+    def _nearest(self, node: Node, order: list[int], tries: list[list[Edit]]) -> _Continued:
+        """Of what could have been continued, that of which the prompt has most."""
+        found: list[_Continued] = []
+        for choice in order:
+            plain = self._predicted(self.nodes[-1], choice)
+            for edits in tries:
+                pieces, used, wrong = self._edited(plain, edits) if edits else (plain, [], {})
+                segments = [p for p in pieces if isinstance(p, Segment)]
+                view = View(segments) if edits else View.of([p for p in segments if p.ids])
+                holes = len(segments) < len(pieces)
+                found.append(_Continued(choice, view.segments, len(view.ids), used, wrong, align(view, node.prompt), holes))
+        return max(found, key=lambda c: (c.size - c.aligned.deleted, -c.aligned.deleted) if c.aligned else (0, 0))
+
+    def _go_on(self, node: Node, before: Node, best: _Continued) -> None:
+        """A prompt that begins with what was predicted."""
+        node.view = View.of([*best.segments, Segment(_new_source(node.call), node.prompt[best.size :])], node.prompt)
+        was, now = before.call.record, node.call.record
+        if was.adapter != now.adapter:
+            node.kind = "adapter"
+        elif best.used:
+            node.kind = "declared"
+        else:  # after another image the same ids are another context
+            node.kind = "extends" if now.inputs[: len(was.inputs)] == was.inputs else "rewrite"
+
+    def _observed(self, node: Node, before: Node, best: _Continued) -> None:
+        """A prompt that does not: what was changed is told from the two."""
+        view, found = View.of(best.segments), best.aligned
+        assert found is not None
+        kind = _class(before, best, node, found, self._by, view)
+        source = _SOURCES.get(kind, "inserted")
+        if before.call.record.adapter != node.call.record.adapter:
+            kind = "adapter"
+        node.kind, node.view = kind, found.view(view, node.prompt, source, _new_source(node.call))
         node.deleted, node.inserted = found.deleted, found.inserted
-        before.continued = choice
+
+
+class _Continued(msgspec.Struct):
+    """What a prompt may go on with: an answer of the call before, with some edits, and what stands before it."""
+
+    choice: int
+    segments: list[Segment]
+    size: int
+    used: list[str]
+    wrong: dict[str, str]
+    aligned: Aligned | None = None
+    #: Some of it is text whose ids are not known.
+    holes: bool = False
+
+
+def _are_ids(ids: list[Any]) -> bool:
+    return set(map(type, ids)) <= {int}
+
+
+def _asks_again(before: Node, node: Node) -> bool:
+    was, now = before.call.record, node.call.record
+    return before.prompt == node.prompt and (was.adapter, was.inputs) == (now.adapter, now.inputs)
 
 
 def _same(a: Pieces, b: Pieces) -> bool:
@@ -378,19 +455,25 @@ def pieces_of(call: Call, choice: int) -> list[str] | None:
 # --- what was changed -----------------------------------------------------------------------------------------------------
 
 
-def _class(before: Node, choice: int, node: Node, deleted: int, inserted: int, by: Tokenizer | None, view: View) -> Kind:
-    """The class of a change that nobody declared, told from the messages where there are any, else from the ids alone."""
+def _class(before: Node, best: _Continued, node: Node, found: Aligned, by: Tokenizer | None, view: View) -> Kind:
+    """The class of a change that nobody declared, told from the messages where there are any, else from the ids alone. Beside
+    edits that were declared it is what else was changed; `declared` where that may be no more than other tokens for them."""
     sent, now = before.call.messages, node.call.messages
+    deleted, inserted = found.deleted, found.inserted
+    if best.holes:
+        return "declared"
     if sent and now:
-        answer = {"role": "assistant", **before.choices[choice].message}
+        answer = {"role": "assistant", **before.choices[best.choice].message}
+        if best.used and len(now) > len(sent):
+            answer = now[len(sent)]
         old, new = [_norm(m) for m in [*sent, answer]], [_norm(m) for m in now]
-        if new[: len(old)] == old:
-            if _reasoning_gone([*sent, answer], now):
-                return "reasoning"
-            return _same_text(deleted, inserted, by, view, node.prompt)
-        return _messages_changed(old, new)
-    if by is not None and _same_text(deleted, inserted, by, view, node.prompt) == "retokenization" and inserted:
-        return "retokenization"
+        if new[: len(old)] != old:
+            return _messages_changed(old, new)
+        if _reasoning_gone([*sent, answer], now):
+            return "reasoning"
+        return "declared" if best.used else _same_text(deleted, inserted, by, view, node.prompt)
+    if by is not None and inserted and _same_text(deleted, inserted, by, view, node.prompt) == "retokenization":
+        return "declared" if best.used else "retokenization"
     return "rewrite" if inserted else "truncation"
 
 
@@ -504,6 +587,10 @@ def chains(
     replaced = {r.supersedes for r in t.records if r.supersedes}
     acted = _acted(t)
     strays: dict[str, str] = {}
+    edits: dict[str, list[Edit]] = {}
+    for record in t.records:
+        if isinstance(record, Edit) and record.id not in replaced:
+            edits.setdefault(record.base, []).append(record)
     for record in t.records:
         call = calls.get(record.id)
         if call is not None and record.id not in replaced:
@@ -513,7 +600,7 @@ def chains(
             place = places.get((who, call.step))
             chain = found.setdefault((who, call.model, place), Chain(who, call.model, tokenizer))
             of_call[call.id] = chain
-            chain.add_call(call, acted)
+            chain.add_call(call, acted, edits.get(call.id, ()))
         elif isinstance(record, Edit) and record.id not in replaced:
             known = of_call.get(record.base)
             if known is not None:

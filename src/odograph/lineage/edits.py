@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from ..codec import content_hash
 from ..types import Edit, Kept, Literal
 from .texts import Offsets, Tokenizer, offsets_of
 from .view import Segment
@@ -26,12 +27,22 @@ Pieces = list[Segment | Hole]
 
 
 class Response(msgspec.Struct, frozen=True):
-    """One response as edits find it. `text` is that of the edited channel; `pieces` the text of each token, where known."""
+    """One response as edits find it. `texts` are those of its channels; `pieces` the text of each token, where known."""
 
     of: Of
     ids: list[int]
-    text: str
+    texts: dict[str, str]
     pieces: list[str] | None = None
+
+
+class Written(msgspec.Struct, frozen=True):
+    """Text that stands where whole tokens don't: `kept` are the [start, stop) of it that the model wrote."""
+
+    text: str
+    kept: list[tuple[int, int]]
+
+
+Run = Kept | Literal | Written
 
 
 class Unusable(Exception):
@@ -50,6 +61,7 @@ def applied(edits: list[Edit], response: Response, ids_of: IdsOf, by: Tokenizer 
     first: str | None = None
     for edit in edits:
         try:
+            _same_base(edit, response)
             runs = _in_tokens(edit, response, by)
             found = _changes(edit, runs, response, ids_of, by)
         except Unusable as why:
@@ -78,6 +90,14 @@ def applied(edits: list[Edit], response: Response, ids_of: IdsOf, by: Tokenizer 
     return [p for p in out if isinstance(p, Hole) or p.ids], problems
 
 
+def _same_base(edit: Edit, response: Response) -> None:
+    base: list[int] | str | None = response.ids if edit.unit == "token" else response.texts.get(edit.channel)
+    if base is None:
+        raise Unusable(f"it changes text of {edit.channel!r}; the texts with tokens are: {', '.join(response.texts)}")
+    if edit.base_hash is not None and edit.base_hash != content_hash(base):
+        raise Unusable(f"its base hash {edit.base_hash} is not that of what was generated")
+
+
 def untouched(response: Response) -> Segment:
     """The response as it was generated."""
     return _kept(response, 0, len(response.ids))
@@ -101,13 +121,11 @@ class _Change(msgspec.Struct, frozen=True):
         return max(self.start, other.start) < min(self.stop, other.stop)
 
 
-def _changes(
-    edit: Edit, runs: list[Kept | Literal], response: Response, ids_of: IdsOf, by: Tokenizer | None
-) -> list[_Change] | None:
+def _changes(edit: Edit, runs: list[Run], response: Response, ids_of: IdsOf, by: Tokenizer | None) -> list[_Change] | None:
     """An edit as changes of separate places; None where it moves or takes in what is not there in this order."""
     out: list[_Change] = []
     at = 0
-    new: list[Kept | Literal] = []
+    new: list[Run] = []
     for run in [*runs, Kept(len(response.ids), len(response.ids))]:
         own = isinstance(run, Kept) and run.call in (None, response.of[0]) and run.choice in (None, response.of[1])
         if not isinstance(run, Kept) or not own:
@@ -123,7 +141,7 @@ def _changes(
     return out
 
 
-def _pieces(edit: Edit, runs: list[Kept | Literal], response: Response, ids_of: IdsOf, by: Tokenizer | None) -> Pieces:
+def _pieces(edit: Edit, runs: list[Run], response: Response, ids_of: IdsOf, by: Tokenizer | None) -> Pieces:
     out: Pieces = []
     for run in runs:
         if isinstance(run, Kept):
@@ -134,63 +152,91 @@ def _pieces(edit: Edit, runs: list[Kept | Literal], response: Response, ids_of: 
             if not 0 <= run.start <= run.stop <= len(ids):
                 raise Unusable(f"it keeps [{run.start}, {run.stop}) of a response of {len(ids)} tokens")
             out.append(Segment("sampled", ids[run.start : run.stop], call, choice, run.start, response.of, edit.id))
-        elif run.ids is not None:
+        elif isinstance(run, Literal) and run.ids is not None:
             out.append(Segment("inserted", list(run.ids), response=response.of, edit=edit.id))
         elif run.text:
             if by is not None:
-                out.append(Segment("inserted", by.encode(run.text), response=response.of, edit=edit.id))
+                out += _encoded(run if isinstance(run, Written) else Written(run.text, []), edit, response, by)
             else:
                 out.append(Hole(run.text, edit.id))
     return out
 
 
-def _in_tokens(edit: Edit, response: Response, by: Tokenizer | None) -> list[Kept | Literal]:
+def _encoded(run: Written, edit: Edit, response: Response, by: Tokenizer) -> Pieces:
+    """Text as tokens: those that hold some of what the model wrote are `retokenized`."""
+    if not run.kept:
+        return [Segment("inserted", by.encode(run.text), response=response.of, edit=edit.id)]
+    out: Pieces = []
+    for id, (start, stop) in zip(*by.offsets(run.text), strict=True):
+        ours = any(max(start, a) < min(stop, b) for a, b in run.kept)
+        out.append(Segment("retokenized" if ours else "inserted", [id], response=response.of, edit=edit.id))
+    return out
+
+
+def _in_tokens(edit: Edit, response: Response, by: Tokenizer | None) -> list[Run]:
     """An edit's runs as runs of tokens. Of a text edit, tokens that are wholly inside of kept text stay; what is kept of others
     is written anew, with what was put beside it."""
     if edit.unit == "token":
         return list(edit.result)
     if any(isinstance(run, Kept) and (run.call is not None or run.choice is not None) for run in edit.result):
         raise Unusable("it keeps text of another response")
-    start, offsets = _placed(response, by)
-    out: list[Kept | Literal] = [Kept(0, start)]
-    text = ""
+    of = response.texts[edit.channel]
+    start, offsets = _placed(response, edit.channel, by)
+    out: list[Run] = [Kept(0, start)]
+    text, kept = "", []
+
+    def write(more: str, ours: bool) -> None:
+        nonlocal text
+        if ours and more:
+            kept.append((len(text), len(text) + len(more)))
+        text += more
+
+    def flush() -> None:
+        nonlocal text, kept
+        if text:
+            out.append(Written(text, kept))
+        text, kept = "", []
+
     for run in edit.result:
         if isinstance(run, Literal):
-            text += run.text or (by.decode(run.ids) if by is not None and run.ids else "")
+            write(run.text or (by.decode(run.ids) if by is not None and run.ids else ""), False)
             continue
+        if not 0 <= run.start <= run.stop <= len(of):
+            raise Unusable(f"it keeps [{run.start}, {run.stop}) of a text of {len(of)} characters")
         inside = [
             n for n, (a, b) in enumerate(offsets) if a >= run.start and b <= run.stop and (b > a or run.start < a < run.stop)
         ]
         if not inside:
-            text += response.text[run.start : run.stop]
+            write(of[run.start : run.stop], True)
             continue
         first, last = inside[0], inside[-1] + 1
-        text += response.text[run.start : offsets[first][0]]
-        if text:
-            out.append(Literal(text=text))
+        write(of[run.start : offsets[first][0]], True)
+        flush()
         out.append(Kept(start + first, start + last))
-        text = response.text[offsets[last - 1][1] : run.stop]
-    if text:
-        out.append(Literal(text=text))
+        write(of[offsets[last - 1][1] : run.stop], True)
+    flush()
     out.append(Kept(start + len(offsets), len(response.ids)))
     return out
 
 
-def _placed(response: Response, by: Tokenizer | None) -> tuple[int, Offsets]:
-    """Where the text stands among the tokens (reasoning and marks may stand around it), and the offsets of those tokens in it."""
-    if response.pieces is not None and len(response.pieces) == len(response.ids):
-        whole = "".join(response.pieces)
-    elif by is not None:
-        whole = by.decode(response.ids)
-    else:
+def _placed(response: Response, channel: str, by: Tokenizer | None) -> tuple[int, Offsets]:
+    """Where a channel's text stands among the tokens (the other one and marks may stand around it), and the offsets of those
+    tokens in it."""
+    text, before = response.texts[channel], response.texts.get("reasoning", "")
+    pieces = response.pieces if response.pieces is not None and len(response.pieces) == len(response.ids) else None
+    whole = "".join(pieces) if pieces is not None else ""
+    if by is not None and text not in whole:  # parts of characters have no text of their own
+        pieces, whole = None, by.decode(response.ids)
+    elif pieces is None:
         raise Unusable("it changes text, and no tokenizer says where its tokens stand")
-    offsets = offsets_of(response.ids, whole, by, response.pieces)
-    at = whole.find(response.text) if response.text else -1
+    offsets = offsets_of(response.ids, whole, by, pieces)
+    after = whole.find(before) + len(before) if channel != "reasoning" and before and before in whole else 0
+    at = whole.find(text, after) if text else -1
     if offsets is None or at < 0:
         raise Unusable("the text that it changes is not what its tokens say")
-    end = at + len(response.text)
+    end = at + len(text)
     inside = [n for n, (a, b) in enumerate(offsets) if a < end and b > at]
     if not inside:
         raise Unusable("the text that it changes is not what its tokens say")
     first, last = inside[0], inside[-1] + 1
-    return first, [(max(0, a - at), min(len(response.text), b - at)) for a, b in offsets[first:last]]
+    return first, [(max(0, a - at), min(len(text), b - at)) for a, b in offsets[first:last]]

@@ -99,13 +99,17 @@ def offsets_of(ids: list[int], text: str, by: Tokenizer | None, pieces: list[str
         return offsets
     found: Offsets = []
     at = 0
+    parts = 0  # tokens before this one that hold a part of a character: each stands where the whole of it stands
     for n in range(len(ids)):
         low = max(0, n - _WINDOW)
-        piece = by.decode(ids[low : n + 1])[len(by.decode(ids[low:n])) :]
-        if "\ufffd" in piece or not text.startswith(piece, at):  # a part of a character
-            piece = ""
-        found.append((at, at + len(piece)))
-        at += len(piece)
+        before, now = by.decode(ids[low : n - parts]), by.decode(ids[low : n + 1])
+        piece = now[len(before) :]
+        if text.startswith(piece, at) and not (piece.endswith("\ufffd") and n + 1 < len(ids)):
+            found[n - parts :] = [(at, at + len(piece))] * (parts + 1)
+            parts, at = 0, at + len(piece)
+        else:
+            found.append((at, at))
+            parts = min(parts + 1, _WINDOW)
     return found if at == len(text) else None
 
 

@@ -57,14 +57,16 @@ class View:
 
     def add(self, segment: Segment) -> None:
         """Puts a segment at the end; neighbours of one origin become one."""
-        if not segment.ids:
-            return
-        last = self.segments[-1] if self.segments else None
         self.ids.extend(segment.ids)
-        if last is not None and _joins(last, segment):
-            self.segments[-1] = msgspec.structs.replace(last, ids=last.ids + segment.ids)
-        else:
-            self.segments.append(segment)
+        _append(self.segments, segment)
+
+    @classmethod
+    def of(cls, segments: list[Segment], ids: list[int] | None = None) -> View:
+        """Of segments that are put together already; `ids`: all of theirs, where they are at hand (they are not copied)."""
+        new = cls()
+        new.segments = [s for s in segments if s.ids]
+        new.ids = ids if ids is not None else [i for s in segments for i in s.ids]
+        return new
 
     def copy(self) -> View:
         new = View()
@@ -72,8 +74,17 @@ class View:
         return new
 
 
+def _append(segments: list[Segment], segment: Segment) -> None:
+    if not segment.ids:
+        return
+    if segments and _joins(segments[-1], segment):
+        segments[-1] = msgspec.structs.replace(segments[-1], ids=segments[-1].ids + segment.ids)
+    else:
+        segments.append(segment)
+
+
 def _joins(a: Segment, b: Segment) -> bool:
-    if (a.source, a.response, a.edit, a.exact) != (b.source, b.response, b.edit, b.exact):
+    if a.source != b.source or (a.response, a.edit, a.exact) != (b.response, b.edit, b.exact):
         return False
     if a.source == "sampled":
         return (a.call, a.choice) == (b.call, b.choice) and b.start == a.start + len(a.ids)
@@ -84,13 +95,32 @@ def _joins(a: Segment, b: Segment) -> bool:
 
 
 class Aligned(msgspec.Struct):
-    """A prompt as a view: what it kept of the one before, and what is new; how many tokens are gone, and put in between."""
+    """What a prompt kept of the view before it; how many tokens of that are gone, and how many were put in between."""
 
-    view: View
     #: Tokens at the beginning that both share.
     shared: int
     deleted: int
     inserted: int
+    #: (i, j, n): n tokens from i on of the view stand from j on in the prompt.
+    runs: list[tuple[int, int, int]]
+
+    def view(self, before: View, prompt: list[int], source: Source, new: Source) -> View:
+        """The prompt as a view. Tokens put in between are of `source`, those after the last that was kept of `new`."""
+        out: list[Segment] = []
+        cursor = 0
+        pieces = _Pieces(before)
+        for i, j, count in self.runs:
+            parts = list(pieces.between(i, i + count))
+            if j > cursor:
+                last = out[-1].response if out else None
+                within = last if last is not None and last == parts[0].response else None
+                _append(out, Segment(source, prompt[cursor:j], response=within))
+            for segment in parts:
+                held = segment.exact is None or j + count <= self.shared
+                _append(out, segment if held else msgspec.structs.replace(segment, exact=None))
+            cursor = j + count
+        _append(out, Segment(new, prompt[cursor:]))
+        return View.of(out, prompt)
 
 
 def shared_prefix(a: list[int], b: list[int]) -> int:
@@ -114,28 +144,14 @@ def extends(view: View, prompt: list[int]) -> bool:
     return len(prompt) >= size and prompt[:size] == view.ids
 
 
-def align(view: View, prompt: list[int], source: Source, new: Source) -> Aligned:
-    """A prompt as a view that keeps, of the one before, a longest ordered part. Tokens put in between are of `source`, those
-    after the last that was kept of `new`."""
+def align(view: View, prompt: list[int]) -> Aligned:
+    """A longest ordered part of a view that a prompt kept."""
     shared = shared_prefix(view.ids, prompt)
-    pairs = [(0, 0, shared)] if shared else []
-    pairs += [(i + shared, j + shared, n) for i, j, n in matches(view.ids[shared:], prompt[shared:])]
-    out = View()
-    cursor = kept = inserted = 0
-    pieces = _Pieces(view)
-    for i, j, count in pairs:
-        parts = list(pieces.between(i, i + count))
-        if j > cursor:
-            last = out.segments[-1].response if out.segments else None
-            within = last if last is not None and last == parts[0].response else None
-            out.add(Segment(source, prompt[cursor:j], response=within))
-            inserted += j - cursor
-        for segment in parts:
-            out.add(segment if j + count <= shared else msgspec.structs.replace(segment, exact=None))
-        kept += count
-        cursor = j + count
-    out.add(Segment(new, prompt[cursor:]))
-    return Aligned(out, shared, len(view.ids) - kept, inserted)
+    runs = [(0, 0, shared)] if shared else []
+    runs += [(i + shared, j + shared, n) for i, j, n in matches(view.ids[shared:], prompt[shared:])]
+    kept = sum(n for _, _, n in runs)
+    stop = runs[-1][1] + runs[-1][2] if runs else 0
+    return Aligned(shared, len(view.ids) - kept, stop - kept, runs)
 
 
 class _Pieces:
@@ -192,10 +208,38 @@ def _match(a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int, level
             for i, j, n in SequenceMatcher(None, a[a0:a1], b[b0:b1], autojunk=False).get_matching_blocks():
                 if n:
                     out.append((a0 + i, b0 + j, n))
+        elif (tail := _tail(a, a0, a1, b, b0, b1)) is not None:
+            i, j, n = tail
+            _match(a, a0, i, b, b0, j, level, out)
+            out.append((i, j, n))
         elif level < len(_GRAMS):
             _by_anchors(a, a0, a1, b, b0, b1, level, out)
     if end:
         out.append((a1, b1, end))
+
+
+def _tail(a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int) -> tuple[int, int, int] | None:
+    """(i, j, n) where the end of `a` stands in `b` with most of `a` before it: something was changed near the beginning, and more
+    was said, as with a window that slides."""
+    size = _GRAMS[0]
+    if a1 - a0 < size or b1 - b0 < size:
+        return None
+    raw, gram = _bytes(b, b0, b1), _bytes(a, a1 - size, a1)
+    at = raw.rfind(gram)
+    while at % 8 and at > 0:  # not at the beginning of an id
+        at = raw.rfind(gram, 0, at + len(gram) - 1)
+    if at < 0 or at % 8:
+        return None
+    stop = b0 + at // 8 + size
+    n = shared_prefix(a[a0:a1][::-1], b[b0:stop][::-1])
+    return (a1 - n, stop - n, n) if 2 * n >= a1 - a0 else None
+
+
+def _bytes(ids: list[int], start: int, stop: int) -> bytes:
+    try:
+        return array("q", ids[start:stop]).tobytes()
+    except OverflowError:  # ids that are none
+        return array("q", map(hash, ids[start:stop])).tobytes()
 
 
 def _by_anchors(
@@ -213,7 +257,8 @@ def _by_anchors(
             i, j = i - 1, j - 1
         _match(a, i0, i, b, j0, j, level + 1, out)
         n = shared_prefix(a[i:a1], b[j:b1])
-        out.append((i, j, n))
+        if n:
+            out.append((i, j, n))
         i0, j0 = i + n, j + n
     _match(a, i0, a1, b, j0, b1, level + 1, out)
 
@@ -223,7 +268,7 @@ def _once(ids: list[int], start: int, stop: int, size: int) -> dict[Any, int]:
     if size == 1:
         counts = Counter(ids[start:stop])
         return {ids[i]: i for i in range(start, stop) if counts[ids[i]] == 1}
-    raw = array("q", ids[start:stop]).tobytes()
+    raw = _bytes(ids, start, stop)
     width = 8 * size
     seen: dict[Any, int] = {}
     for i in range(stop - start - size + 1):

@@ -98,7 +98,7 @@ def mask_scope(look: Look) -> Found:
 def prefix_break(look: Look) -> Found:
     for chain in look.chains:
         for node in chain.nodes:
-            if node.kind not in ("start", "extends", "declared"):
+            if node.kind not in ("start", "extends", "declared") or (node.kind == "declared" and (node.deleted or node.inserted)):
                 changed = f": {node.deleted} tokens gone, {node.inserted} put in" if node.deleted or node.inserted else ""
                 yield look.path_of.get(node.id, "llm_calls"), f"{node.kind}{changed}"
 

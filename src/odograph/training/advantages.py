@@ -55,10 +55,18 @@ class GroupStatistics:
     """The rewards of a group, one per trajectory."""
 
     def __init__(self, rewards: Sequence[float]) -> None:
-        self.count = len(rewards)
-        self.total = math.fsum(rewards)
-        self.mean = self.total / self.count if self.count else 0.0
-        self.spread = math.fsum((r - self.mean) ** 2 for r in rewards)
+        self.count = count = len(rewards)
+        self.mean = self.spread = 0.0
+        if not rewards:
+            return
+        self.mean = rewards[0]
+        if min(rewards) == max(rewards):  # a mean that is rounded would make them vary
+            return
+        try:
+            self.mean = math.fsum(rewards) / count
+            self.spread = math.fsum((r - self.mean) * (r - self.mean) for r in rewards)
+        except OverflowError:
+            self.mean, self.spread = math.fsum(r / count for r in rewards), math.inf
 
     @property
     def varies(self) -> bool:
@@ -71,7 +79,7 @@ class GroupStatistics:
         if self.count < 2:
             return 0.0
         if by.leave_one_out:
-            return reward - (self.total - reward) / (self.count - 1)
+            return (reward - self.mean) * self.count / (self.count - 1)
         centred = reward - self.mean
         if by.ddof is None:
             return centred

@@ -139,6 +139,9 @@ class Draft:
                     if recorded is None:
                         self._refused(tally, "a trained token without a logprob")
                         return None
+                    if type(scores[n]) not in (int, float) or math.isnan(scores[n]):
+                        self._refused(tally, "a score that is no number")
+                        return None
                     weights[n] = min(plan.cap, math.exp(min(50.0, scores[n] - recorded)))
         for segment, indexes in trained:
             tally.train(segment.call or "", segment.choice, indexes)
@@ -146,11 +149,12 @@ class Draft:
             tally.context(segment.call or "", segment.choice, range(segment.start, segment.start + len(segment.ids)), why)
         self._rest(tally, "deleted")
         report.authored += authored
+        described = {self._row[part.call].call.record.logprobs_of for part in parts}
         sample = Sample(
             token_ids=list(view.ids),
             mask=mask,
             logprobs=logprobs,
-            logprobs_of=record.logprobs_of,
+            logprobs_of=described.pop() if len(described) == 1 else "unknown",
             versions=compact(versions),
             reward=self._own_reward if self._own_reward is not None else by.total(t),
             weights=compact(weights) if weights else [(len(mask), 1.0)],
@@ -184,7 +188,8 @@ class Draft:
                 self._unusable = _NO_LOGPROB
         elif found is not None:
             self._unusable = "logprobs of another number than the tokens"
-        changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == segment.choice), [])
+        position = list(node.choices).index(segment.choice)
+        changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == position), [])
         record = node.call.record
         stated: Any = record.policy_version
         if stated is None and t.start is not None and record.trajectory == t.id:  # not what a fork has from its parent
@@ -210,15 +215,16 @@ class Draft:
     def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
         ids = self._view.ids
         if plan.scorer is not None:
-            scores = plan.scorer(ids)
+            scores = list(plan.scorer(ids))
             if len(scores) != len(ids):
                 raise InvalidInput(f"the scorer gave {len(scores)} logprobs of {len(ids)} tokens")
             return scores
         wanted = content_hash(ids)
         for record in t.records:
             if isinstance(record, Note) and record.name == "scoring" and isinstance(record.data, dict):
-                if record.data.get("ids") == wanted:
-                    return cast(list[float], record.data.get("logprobs"))
+                found = record.data.get("logprobs")
+                if record.data.get("ids") == wanted and isinstance(found, list) and len(found) == len(ids):
+                    return found
         return None
 
     def _refused(self, tally: Tally, why: str) -> None:
@@ -249,10 +255,13 @@ class Draft:
 
         per_token = [0.0] * len(sample.mask)
         if plan.credit == "per-step" and self._own_reward is None:
-            number = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
+            number: dict[Any, int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
             for part in sample.parts:
-                at = len(returns) if part.step is None else part.step
-                n = 0 if at < 0 else number.get((sample.agent, at), len(returns) - 1)  # before a fork's own: what it led to
+                n = number.get((sample.agent, part.step), len(returns) - 1)
+                if (
+                    part.step is not None and part.step < 0
+                ):  # shared with what it is a fork of: all that the fork earned came later
+                    n = 0
                 per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
         else:
             value = of(self._own_reward if self._own_reward is not None else returns[0], 0)

@@ -131,21 +131,23 @@ class Conservation(msgspec.Struct, kw_only=True):
 class Tally:
     """Each sampled token of a trajectory, once: what became of it."""
 
-    def __init__(self, report: Conservation, elsewhere: dict[str, str]) -> None:
+    def __init__(self, report: Conservation, elsewhere: set[str]) -> None:
         self._report = report
+        #: Calls that are accounted for already, with a fork.
         self._elsewhere = elsewhere
+        #: Calls of which something is trained.
+        self.trained: set[str] = set()
         self._open: dict[tuple[str, int], set[int]] = {}
 
     def take(self, chain: Chain) -> None:
         """All that a chain's calls sampled."""
         report = self._report
         for node in (*chain.nodes, *chain.discarded):
+            if node.id in self._elsewhere:
+                continue
             for choice, ids in node.responses.items():
                 self._open[node.id, choice] = set(range(len(ids)))
                 report.sampled += len(ids)
-            if node.id in self._elsewhere:
-                for choice, ids in node.responses.items():
-                    self.drop(node.id, choice, range(len(ids)), self._elsewhere[node.id])
         for _, why in chain.left_out:
             report.calls_left_out[why] = report.calls_left_out.get(why, 0) + 1
         for edit, why in chain.problems.items():
@@ -162,7 +164,10 @@ class Tally:
         return len(gone)
 
     def train(self, call: str, choice: int, indexes: Iterable[int]) -> None:
-        self._report.trained += self._close(call, choice, indexes)
+        count = self._close(call, choice, indexes)
+        self._report.trained += count
+        if count:
+            self.trained.add(call)
 
     def context(self, call: str, choice: int, indexes: Iterable[int], why: str) -> None:
         self._add(self._report.context, why, self._close(call, choice, indexes))

@@ -14,8 +14,8 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, chains, tokenizer
-from ..trajectory import Trajectory, before_step, reward_total
-from ..types import LLMCall, Reward
+from ..trajectory import Trajectory, before_step, reward_total, trajectory_reward
+from ..types import AnyRecord, Edit, Kept, LLMCall, Reward
 from .advantages import GroupStatistics
 from .groups import Groups
 from .plan import Plan
@@ -40,7 +40,8 @@ class Samples:
         self._parent = parent
         self._by = tokenizer(plan.tokenizer)
         self._seen: set[str] = set()
-        self._with_forks: dict[str, dict[str, str]] = {}
+        #: Calls that were trained with a fork, by the trajectory that they are of.
+        self._trained: dict[str, set[str]] = {}
         self._met: dict[str, tuple[int, set[Any]]] = {}
         self._groups: dict[str, list[GroupStatistics]] | None = None
         self._trajectories = trajectories
@@ -57,7 +58,7 @@ class Samples:
             groups_without_variance=self.report.groups_without_variance,
             groups_of_mixed_versions=self.report.groups_of_mixed_versions,
         )
-        self._seen, self._with_forks = set(), {}
+        self._seen, self._trained = set(), {}
         if self._groups is None:
             self.report.groups = self.report.groups_of_one = self.report.groups_of_mixed_versions = 0
             self._met = {}
@@ -111,7 +112,7 @@ class Samples:
 
     def statistics(self, group: str | None) -> list[GroupStatistics] | None:
         """The statistics of a group; None for what is in none."""
-        return (self._groups or {}).get(group or "")
+        return None if group is None else (self._groups or {}).get(group)
 
     # --- groups -------------------------------------------------------------------------------------------------------------
 
@@ -142,23 +143,23 @@ class Samples:
 
     def total(self, t: Trajectory) -> float | None:
         """The reward that counts: of the trajectory, with `credit` sum and last together with its steps'."""
-        name = self.plan.reward
-        if name is not None:
-            known = [r for r in t.all_rewards if r.name == name and r.target is None and r.span is None]
-            whole = [r for r in known if r.step is None] or known
-            return reward_total(msgspec.structs.replace(r, weight=1.0) for r in whole)
         if self.plan.credit in ("trajectory", "per-step"):
-            return t.reward
-        whole_reward, steps = self._whole(t), self._steps(t)
-        if whole_reward is None and not any(r is not None for r in steps):
+            return _finite(trajectory_reward(self._counted(t.all_rewards)))
+        whole, steps = self._whole(t), self._steps(t)
+        if whole is None and all(r is None for r in steps):
             return None
-        return (whole_reward or 0.0) + math.fsum(r for r in steps if r is not None)
+        return _finite((whole or 0.0) + sum(r for r in steps if r is not None))
+
+    def _counted(self, rewards: Iterable[Reward]) -> list[Reward]:
+        """The rewards of the name that was asked for (with weight 1: it was chosen), else all."""
+        name = self.plan.reward
+        return [r if name is None else msgspec.structs.replace(r, weight=1.0) for r in rewards if name in (None, r.name)]
 
     def _whole(self, t: Trajectory) -> float | None:
-        return reward_total(r for r in t.rewards if r.target is None and r.span is None)
+        return reward_total(r for r in self._counted(t.rewards) if r.target is None and r.span is None)
 
     def _steps(self, t: Trajectory) -> list[float | None]:
-        return [s.reward for s in t.steps]
+        return [reward_total(r for r in self._counted(s.rewards) if r.target is None and r.span is None) for s in t.steps]
 
     def returns(self, t: Trajectory) -> list[float] | None:
         """One return, or with per-step credit the discounted return from each step on; None where no reward is known."""
@@ -172,18 +173,19 @@ class Samples:
         earned[-1] += whole or 0.0
         for n in range(len(earned) - 2, -1, -1):
             earned[n] += self.plan.discount * earned[n + 1]
-        return earned
+        return earned if all(map(math.isfinite, earned)) else None
 
     # --- trajectories -------------------------------------------------------------------------------------------------------
 
     def _of(self, t: Trajectory) -> Iterator[Any]:
         plan = self.plan
-        whole, shared = self._joined(t)
+        self._seen.add(t.id)
+        reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
+        whole, shared = (t, {}) if reason is not None else self._joined(t)
         found = chains(whole, agent=plan.agent, model=plan.model, purpose=plan.purpose, tokenizer=self._by)
-        tally = Tally(self.report, self._with_forks.get(t.id, {}) | shared)
+        tally = Tally(self.report, self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared)))
         for chain in found:
             tally.take(chain)
-        reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
         if not found:
             tally.leave("no call of the policy")
         elif not any(chain.nodes for chain in found):
@@ -195,36 +197,42 @@ class Samples:
             for chain in found:
                 yield from self._rows(t, whole, chain, tally)
         tally.rest("not in any row")
+        for owner, calls in shared.items():
+            self._trained.setdefault(owner, set()).update(calls & tally.trained)
 
     def _no_reward(self, t: Trajectory) -> str | None:
         return "no reward" if self.returns(t) is None else None
 
-    def _joined(self, t: Trajectory) -> tuple[Trajectory, dict[str, str]]:
-        """A fork with what it shares with its parent, where the parent is not trained itself; what was trained elsewhere."""
-        self._seen.add(t.id)
-        fork = t.start.fork if t.start else None
-        if fork is None or self._parent is None or fork.trajectory in self._seen or fork.step is None:
-            return t, {}
-        parent = self._parent(fork.trajectory)
-        if parent is None:
-            return t, {}
-        try:
-            shared = before_step(parent, fork.step)
-        except InvalidInput:
-            return t, {}
-        trained = self._with_forks.setdefault(fork.trajectory, {})
-        kept = [r for r in shared.complete_records() if not isinstance(r, Reward) and r.step is not None]
-        calls = {r.id for r in kept}
-        before = {c: where for c, where in trained.items() if c in calls}
-        for call in calls:
-            trained.setdefault(call, f"trained with fork {t.id[-8:]}")
-        # as if the fork had done it: in its own conversation, before its own first step
-        own, theirs = t.start.id if t.start else None, parent.start.id if parent.start else None
-        first = 1 + max((r.step for r in kept if r.step is not None), default=0)
-        as_own = [
-            msgspec.structs.replace(r, step=(r.step or 0) - first, parent=own if r.parent == theirs else r.parent) for r in kept
-        ]
-        return Trajectory(t.id, [*as_own, *t.complete_records()]), before
+    def _joined(self, t: Trajectory) -> tuple[Trajectory, dict[str, set[str]]]:
+        """A fork with what it shares with those it comes from, where they are not trained themselves, in steps below 0; and the
+        calls in that, by whose they are."""
+        before: list[AnyRecord] = []
+        shared: dict[str, set[str]] = {}
+        child, first = t, 0
+        while self._parent is not None and child.start is not None and t.start is not None:
+            fork = child.start.fork
+            if fork is None or fork.step is None or fork.trajectory in self._seen or fork.trajectory in shared:
+                break
+            parent = self._parent(fork.trajectory)
+            if parent is None or parent.start is None:
+                break
+            try:
+                kept = [r for r in before_step(parent, fork.step).complete_records() if not isinstance(r, Reward)]
+            except InvalidInput:
+                break
+            first -= 1 + max((r.step for r in kept if r.step is not None), default=-1)
+            root = {parent.start.id: t.start.id}
+            before = [
+                *(
+                    msgspec.structs.replace(r, step=first + r.step, parent=root.get(r.parent or "", r.parent))
+                    for r in kept
+                    if r.step is not None
+                ),
+                *before,
+            ]
+            shared[fork.trajectory] = {r.id for r in kept if isinstance(r, LLMCall)}
+            child = parent
+        return (Trajectory(t.id, [*before, *t.complete_records()]) if before else t), shared
 
     # --- rows ---------------------------------------------------------------------------------------------------------------
 
@@ -243,7 +251,7 @@ class Samples:
 
     def _drafts(self, t: Trajectory, chain: Chain, tally: Tally) -> Iterator[Draft]:
         """The rows of a chain: which calls are trained in each, and in which view."""
-        own = _own_rewards(t)
+        own = self._own_rewards(t)
         always = {"imitate"} if self.plan.edits == "imitate" else set()
         words: set[str] = set(always)
         row: list[Node] = []
@@ -289,20 +297,32 @@ class Samples:
             return
         yield Draft(chain, [node], generated(node, choice), set(), reward, choice)
 
+    def _own_rewards(self, t: Trajectory) -> dict[tuple[str, int], float]:
+        """Rewards of one response alone."""
+        found: dict[tuple[str, int], list[Reward]] = {}
+        for reward in self._counted(t.all_rewards):
+            if reward.target is not None:
+                found.setdefault((reward.target, reward.span.choice if reward.span else 0), []).append(reward)
+        totals = ((of, _finite(reward_total(rewards))) for of, rewards in found.items())
+        return {of: total for of, total in totals if total is not None}
+
     def _pairs(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally) -> Iterator[Pair]:
-        """For each response that a preferred edit changed: what was generated, and what it was made."""
-        edits = {e.base: e for e in whole.all_edits if e.preferred and e.id not in chain.problems and not e.rejected}
+        """For each response that preferred edits changed: what was generated, and what it was made."""
+        preferred: dict[tuple[str, int], list[Edit]] = {}
+        for edit in sorted(whole.all_edits, key=lambda e: (e.time, e.writer, e.seq), reverse=True):
+            if edit.preferred and not edit.rejected:  # the last counts, and those before that go with it
+                preferred.setdefault((edit.base, edit.choice), []).append(edit)
         for node in chain.nodes:
-            edit = edits.get(node.id)
-            made = chain.result(edit) if edit is not None else None
             for choice, ids in node.responses.items():
-                if edit is None or made is None or choice != edit.choice:
+                edits = preferred.get((node.id, choice), [])
+                made = chain.result(edits) if edits else None
+                if made is None or made == ids:
                     tally.drop(node.id, choice, range(len(ids)), "not_edited")
                     continue
                 tally.train(node.id, choice, range(len(ids)))
                 self.report.pairs += 1
                 text = node.choices[choice].text
-                chosen = self._by.decode(made) if self._by is not None else _text_result(edit, text)
+                chosen = self._by.decode(made) if self._by is not None else _text_result(edits, text)
                 yield Pair(
                     prompt_ids=node.prompt,
                     rejected_ids=ids,
@@ -320,20 +340,16 @@ class Samples:
                 tally.drop(node.id, choice, range(len(ids)), "not_edited")
 
 
-def _text_result(edit: Any, text: str) -> str | None:
-    """The edited text, where the edit says it all as text."""
-    if edit.unit != "char" or any(getattr(r, "call", None) is not None for r in edit.result):
+def _text_result(edits: list[Edit], text: str) -> str | None:
+    """The edited text, where one edit says it all as text."""
+    (edit, *others) = edits
+    if others or edit.unit != "char" or edit.channel != "content" or any(getattr(r, "call", None) for r in edit.result):
         return None
-    return "".join(text[r.start : r.stop] if hasattr(r, "start") else r.text or "" for r in edit.result)
+    return "".join(text[r.start : r.stop] if isinstance(r, Kept) else r.text or "" for r in edit.result)
 
 
-def _own_rewards(t: Trajectory) -> dict[tuple[str, int], float]:
-    """Rewards of one response alone."""
-    out: dict[tuple[str, int], float] = {}
-    for reward in t.all_rewards:
-        if reward.target is not None and isinstance(reward.value, float):
-            out[reward.target, reward.span.choice if reward.span else 0] = reward.value
-    return out
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _versions(t: Trajectory) -> set[Any]:
