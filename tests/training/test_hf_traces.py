@@ -21,7 +21,7 @@ def session(t: Trajectory, tmp_path: Path, **options: Any) -> tuple[dict[str, An
     """The header and the messages of the one file, each line held against the format's page."""
     manifest = export([t], tmp_path / "o", "hf-traces", **options)
     (file,) = manifest["files"]
-    head, *rest = [json.loads(line) for line in (tmp_path / "o" / file["path"]).read_text().splitlines()]
+    head, *rest = [json.loads(line) for line in (tmp_path / "o" / file["path"]).read_bytes().splitlines()]
     assert head["type"] == "session"
     assert isinstance(head["harness"], str)
     assert head["id"] == t.id
