@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +25,19 @@ SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
-    if "for t in store.trajectories(group" not in code and "rows = odograph.samples(store" not in code
+    if ("from trl" not in code or find_spec("trl"))
+    and "for t in store.trajectories(group" not in code
+    and "rows = odograph.samples(store" not in code
 ]
+
+
+def answer(request: dict[str, Any]) -> Answer:
+    """4; a judge's question gets its scores."""
+    if "response_format" not in request:
+        return Answer(text="4")
+    ids = re.findall(r'<trajectory id="(\d+)">', str(request["messages"][-1]["content"]))
+    scores = [{"trajectory_id": id, "explanation": "fine", "score": 0.5} for id in ids]
+    return Answer(text=json.dumps({"scores": scores} if ids else {"score": 0.5}))
 
 
 @pytest.mark.parametrize("code", SNIPPETS)
@@ -30,7 +45,7 @@ def test_snippets_run(code: str, tmp_path: Path) -> None:
     """Every Python snippet of the documentation runs as it stands; where it asks a model, one answers."""
     script = tmp_path / "snippet.py"
     script.write_text(code)
-    with LLMServer([Answer(text="4")]) as server:
+    with LLMServer(answer) as server:
         done = subprocess.run(
             [sys.executable, str(script)],
             cwd=tmp_path,
@@ -69,6 +84,16 @@ def test_formats_are_documented() -> None:
     importing, exports = (ROOT / "docs/importing.md").read_text(), (ROOT / "docs/exports.md").read_text()
     assert all(f"`{name}`" in importing for name in IMPORTERS)
     assert all(f"`{name}`" in exports for name in EXPORTERS)
+
+
+def test_extras_exist_and_are_documented() -> None:
+    """Each extra that an error tells to install is one of the package's, and each of the package's has its line."""
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    code = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r'MissingExtra\([^,()]+, "(\w+)"\)', code)) | set(re.findall(r"odograph\[(\w+)\]", code))
+    assert len(named) > 8 and named <= extras
+    text = (ROOT / "docs/dependencies.md").read_text()
+    assert all(f"(`{name}`)" in text for name in extras - {"all", "dev"})
 
 
 def test_the_agents_page_is_short() -> None:

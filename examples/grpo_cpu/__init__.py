@@ -1,1 +1,1 @@
-"""GRPO on CPU in minutes, without network: rollouts recorded by Odograph, trained by TRL. Run `python -m examples.grpo_cpu.train`."""
+"""GRPO on CPU in a minute, without network: rollouts recorded by Odograph, trained by TRL (docs/training.md)."""

@@ -26,8 +26,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(seed: int = 0) -> LlamaForCausalLM:
-    """A random model, 2 layers of 48, in fp32, without dropout. Its weights are large enough that it is never indifferent: a token that is
-    scored in the wrong place shows."""
+    """A random model, 2 layers of 48, in fp32, without dropout. Its weights are so large that it is never indifferent: a token
+    that is scored in the wrong place shows."""
     torch.manual_seed(seed)
     shape = {
         "hidden_size": 48,

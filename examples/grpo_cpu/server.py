@@ -1,6 +1,7 @@
 """A model server as vLLM is one, in a thread: OpenAI chat completions with the ids of the prompt and of what was sampled.
 
-Temperature 1 and nothing cut off (no top-p, no top-k): the logprobs are those of the distribution that was sampled.
+Nothing is cut off (no top-p, no top-k), and the logprobs are those of the distribution that was sampled, after the temperature:
+vLLM gives these with `--logprobs-mode processed_logprobs`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .policy import END, LOOK, WORDS, answer_of, prompt_words
 
 
 class ModelServer:
-    """Serves a model while it is entered; `url` is the base URL. The model may change between requests: it is always asked as it is."""
+    """Serves a model while it is entered; `url` is the base URL. Between requests the model may be trained."""
 
     def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int = 3, seed: int = 0) -> None:
         self._model = model
@@ -63,7 +64,8 @@ class ModelServer:
         """The answer to a request, with the fields that vLLM adds for `return_token_ids` and `logprobs`."""
         prompt = self._tokenizer.convert_tokens_to_ids(prompt_words(request["messages"]))
         with self._one_at_a_time:
-            ids, logprobs = sample(self._model, prompt, request.get("max_tokens") or self._max_tokens, self._chance)
+            count, temperature = request.get("max_tokens", self._max_tokens), request.get("temperature", 1.0)
+            ids, logprobs = sample(self._model, prompt, count, temperature, self._chance)
             self._count += 1
             number = self._count
         text, asks = answer_of([WORDS[i] for i in ids])
@@ -89,13 +91,15 @@ class ModelServer:
 
 
 @torch.no_grad()
-def sample(model: Any, prompt: list[int], count: int, chance: torch.Generator) -> tuple[list[int], list[float]]:
-    """Up to `count` tokens after a prompt, until the end token, and their logprobs in nats."""
+def sample(
+    model: Any, prompt: list[int], count: int, temperature: float, chance: torch.Generator
+) -> tuple[list[int], list[float]]:
+    """Up to `count` tokens after a prompt, until the end token, and their logprobs in nats. The temperature is above 0."""
     ids: list[int] = []
     logprobs: list[float] = []
     while len(ids) < count and (not ids or ids[-1] != model.config.eos_token_id):
         logits = model(torch.tensor([prompt + ids])).logits[0, -1].float()
-        distribution = torch.log_softmax(logits, -1)
+        distribution = torch.log_softmax(logits / temperature, -1)
         token = int(torch.multinomial(distribution.exp(), 1, generator=chance))
         ids.append(token)
         logprobs.append(float(distribution[token]))

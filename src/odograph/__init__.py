@@ -11,12 +11,13 @@ from .capture.scope import bind, current
 from .capture.wrap import wrap
 from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError
 from .log import logger
-from .quality import Finding, Report, validate
+from .quality import Finding, Report, validate, validate_trajectory
 from .trajectory import Call, Trajectory
 from .types import VERSION, Fork, Kept, Literal, Span
 
 if TYPE_CHECKING:
     from .differences import diff
+    from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
     from .rewards.functions import RewardFunction, reward, reward_function
     from .rewards.scoring import ScoreReport
     from .runtime import (
@@ -45,6 +46,7 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
@@ -84,7 +86,9 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Agent",
+    "Answer",
     "AnyAgent",
+    "Budget",
     "Call",
     "CallRef",
     "Conservation",
@@ -97,6 +101,9 @@ __all__ = [
     "GymAgent",
     "ImportReport",
     "InvalidInput",
+    "Judge",
+    "Judgement",
+    "Judgements",
     "Kept",
     "Literal",
     "MCPServer",
@@ -139,9 +146,11 @@ __all__ = [
     "replay",
     "reward",
     "reward_function",
+    "ruler",
     "samples",
     "score",
     "validate",
+    "validate_trajectory",
     "wrap",
     "wrap_action",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
@@ -18,7 +19,8 @@ from .capture.recorder import LoneCall, Recorder, Run, Scope, start
 from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
-from .quality import Report, damage_findings, validate_all
+from .quality import Checker, Report, collect, damage_findings
+from .redact import History, Redact, Redactor
 from .store.catalog import Hit, Summary
 from .store.journal import Durability, Journal
 from .store.lines import Damage
@@ -31,14 +33,18 @@ from .types import AnyRecord, Fork, LLMCall, Reward, Start, StepStart
 if TYPE_CHECKING:
     from .rewards.scoring import Progress, ScoreReport
 
+_MOST_FINDINGS = 10_000
+_FEW = 500  # trajectories that are checked sooner than processes are started
+
 
 class Store:
     """A store of trajectories: a folder, or `memory:`. Use `odograph.open`."""
 
-    def __init__(self, root: Path, durability: Durability, *, temporary: bool = False) -> None:
+    def __init__(self, root: Path, durability: Durability, *, temporary: bool = False, redact: Redact | None = None) -> None:
         self.root = root
         self._temporary = temporary
         self._journal = Journal(root / "journal", durability)
+        self._journal.redactor = Redactor(redact) if redact is not None and redact is not False else None
         self._reader = Reader(root)
 
     def __repr__(self) -> str:
@@ -104,6 +110,10 @@ class Store:
     def _add(self, records: list[AnyRecord]) -> tuple[str, int]:
         """The id, and how many records were new."""
         placed = _placed(records)
+        redactor = self._journal.redactor
+        if redactor is not None:  # before it is compared with what is there
+            history = History(raw=False)
+            placed = [redactor.record(record, history) for record in placed]
         id = placed[0].trajectory
         try:
             new = _changes(self.trajectory(id), placed)
@@ -181,6 +191,9 @@ class Store:
             report.failed.append({"path": str(path), "error": str(error)})
         except Exception as error:  # a format that nobody foresaw costs its own file alone
             report.failed.append({"path": str(path), "error": f"the {type(error).__name__} {error} while reading it"})
+        if self._journal.redactor is not None:
+            for failed in report.failed:
+                failed["error"] = self._journal.redactor.text(failed["error"], Counter())
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -252,15 +265,17 @@ class Store:
         options: dict[str, Any] | None = None,
         groups: Groups | None = None,
         progress: Callable[[int], None] | None = None,
+        redact: Redact | None = None,
         **filters_and_options: Any,
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...).
 
         Keywords are the filters of `trajectories`, the format's own options, and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model).
-        `groups`: those of `store.groups(...)`, which took the filters, in the place of the recorded groups; what is in none of
-        them is left out, and the manifest says how much and of what groups. Returns the manifest, which is in the folder too.
-        Raises NotFound for a format that is not there, InvalidInput, MissingExtra.
+        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model). `redact`
+        takes secrets out, as that of `odograph.open` does. `groups`: those of `store.groups(...)`, which took the filters, in the
+        place of the recorded groups; what is in none of them is left out, and the manifest says how much and of what groups.
+        Returns the manifest, which is in the folder too. Raises NotFound for a format that is not there, InvalidInput,
+        MissingExtra.
         """
         filters = {k: v for k, v in filters_and_options.items() if k in FILTERS}
         more = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
@@ -292,6 +307,7 @@ class Store:
             again=groups.trajectories if groups is not None else lambda: self.trajectories(**filters),
             parent=self._known,
             groups=groups,
+            redact=redact,
             **more,
         )
 
@@ -361,6 +377,8 @@ class Store:
     def _reward(self, id: str, rewards: list[Reward]) -> None:
         """Rewards of one trajectory, in one write."""
         journal = self._journal
+        if journal.redactor is not None:
+            rewards = [cast(Reward, journal.redactor.record(reward, History(raw=False))) for reward in rewards]
         with journal.lock:
             lines = []
             for number, record in enumerate(rewards, 1):
@@ -371,10 +389,45 @@ class Store:
             if journal.failure is not None:
                 raise StoreError(f"{self} can't be written: {journal.failure.strerror or journal.failure}")
 
-    def validate(self, *, profile: str = "all", ignore: Iterable[str] = (), tokenizer: Any = None, **filters: Any) -> Report:
-        """The data-quality checks over the store's trajectories and damaged lines; the filters are those of `trajectories`."""
-        report = validate_all(self.trajectories(**filters), profile=profile, ignore=ignore, tokenizer=tokenizer)
-        report.add(damage_findings(self.damages()), ignore)
+    def validate(
+        self,
+        *,
+        profile: str = "all",
+        ignore: Iterable[str] = (),
+        tokenizer: Any = None,
+        workers: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        **filters: Any,
+    ) -> Report:
+        """The data-quality checks over the store's trajectories and, where these are not chosen, damaged lines; the filters are
+        those of `trajectories`. `progress(n)` is called with the number done so far.
+
+        `workers`: processes that share the work; None: one for each core where there are many trajectories. Of one code at most
+        10,000 findings are kept, `counts` has them all. Raises InvalidInput, NotFound, StoreError.
+        """
+        checker = Checker(profile, ignore, tokenizer)
+        if workers is not None and (type(workers) is not int or workers < 1):
+            raise InvalidInput(f"workers is a whole number from 1, not {workers!r}")
+        chosen = {name: value for name, value in filters.items() if value is not None}
+        shared: dict[str, Any] = {"across": True, "whole": set(chosen) <= {"group"}, "most": _MOST_FINDINGS, "progress": progress}
+        if tokenizer is None or isinstance(tokenizer, (str, Path)):
+            if workers is None:
+                workers = min(os.cpu_count() or 1, 8)
+                if sum(1 for _ in self.summaries(**{**chosen, "limit": min(chosen.get("limit", _FEW), _FEW)})) < _FEW:
+                    workers = 1
+        else:  # an object of this process
+            workers = 1
+        if workers > 1:
+            from .quality.workers import results
+
+            ids = (summary.id for summary in self.summaries(**chosen))
+            file = None if tokenizer is None else str(tokenizer)
+            found = results(self.root, ids, workers, profile=profile, ignore=sorted(checker.skip), tokenizer=file)
+            report = collect(found, checker, **shared)
+        else:
+            report = collect((checker.one(t) for t in self.trajectories(**chosen)), checker, **shared)
+        if not chosen:
+            report.add(damage_findings(self.damages()), checker.skip)
         return report
 
     # --- living -------------------------------------------------------------------------------------------------------
@@ -404,11 +457,15 @@ class ImportReport(msgspec.Struct):
     unrecognised: list[str] = []
 
 
-def open(where: str | Path | None = None, *, durability: Durability = "group") -> Store:
+def open(where: str | Path | None = None, *, durability: Durability = "group", redact: Redact | None = None) -> Store:
     """The store in a folder: the one given, else $ODOGRAPH_STORE, else ./odograph. It is made when something is recorded.
 
     `memory:` is a store that is gone when it is closed. `durability="sync"` waits for the disk at every record; "group"
     syncs every 50 ms. Either way a record is with the operating system when its call returns.
+
+    `redact` takes secrets out of everything that is recorded, added or imported here, before it is written: True (the built-in
+    rules), a list of patterns (beside these rules), or a function that is given each text and returns what is kept of it; where
+    it raises, the text is not kept. Raises InvalidInput, StoreError, TypeError.
     """
     if durability not in ("group", "sync"):
         raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
@@ -416,13 +473,13 @@ def open(where: str | Path | None = None, *, durability: Durability = "group") -
     if isinstance(place, str) and place == "memory:":
         fast = Path("/dev/shm")
         folder = tempfile.mkdtemp(prefix="odograph-", dir=fast if os.access(fast, os.W_OK) else None)
-        return Store(Path(folder), durability, temporary=True)
+        return Store(Path(folder), durability, temporary=True, redact=redact)
     if isinstance(place, str) and "://" in place:
         raise InvalidInput(f"{place!r} can't be opened; a store is a folder, or memory:")
     root = Path(place)
     if root.exists() and not root.is_dir():
         raise StoreError(f"{str(root)!r} is a file; a store is a folder")
-    return Store(root, durability)
+    return Store(root, durability, redact=redact)
 
 
 def score(store: Store, fn: Any, **options: Any) -> ScoreReport:

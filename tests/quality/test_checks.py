@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -170,6 +171,20 @@ def asked_with(prompt: list[int]) -> dict[str, Any]:
     return second(prompt_token_ids=prompt, tokens=[{"token_ids": [5], "logprobs": [-1.0]}])
 
 
+SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5"
+
+
+def judged(score: float | None, **extra: Any) -> dict[str, Any]:
+    """A label that a judge gave."""
+    about = {"id": "l0", "trajectory": "t", "seq": 10, "time": 10_000, "parent": "s", "technique": "q", "target": "c0"}
+    return {**about, "rubric_hash": "r", "score": score, "extra": extra}
+
+
+def prompted(text: str) -> Any:
+    """The first prompt says something else."""
+    return at("steps.0.llm_calls.0.request.messages", [{"role": "user", "content": text}])
+
+
 #: code -> (changes that make the defect, changes as near as possible that don't)
 CASES: dict[str, tuple[list[Any], list[Any]]] = {
     "schema": ([at("steps.0.actions.0.name", "")], [at("steps.0.actions.0.name", "g")]),
@@ -240,6 +255,19 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
         [at("rewards.0.value", 0.0), at("end.metrics", {})],
     ),
     "reward_missing": ([at("rewards", []), at("end.metrics", {})], [at("rewards.0.value", 0), at("end.metrics", {})]),
+    "judge_range": (
+        [at("labels.0", judged(1.5))],
+        [at("labels.0", judged(1.0))],
+    ),
+    "secret": ([at("steps.0.contexts.0.data", {"v": SECRET})], [at("steps.0.contexts.0.data", {"v": SECRET[:12]})]),
+    "hindsight_leak": (
+        [at("start.metadata", {"ground_truth": "the heron in the attic"}), prompted("find the heron in the attic")],
+        [at("start.metadata", {"ground_truth": "the heron in the attic"}), prompted("find the heron in the house")],
+    ),
+    "synthetic_text": (
+        [at("steps.1.llm_calls.0.request.messages.1", {"role": "assistant", "content": "I wrote this", "weight": 1})],
+        [at("steps.1.llm_calls.0.request.messages.1", {"role": "assistant", "content": "I wrote this", "weight": 0})],
+    ),
     "reward_sum": ([at("end.metrics.reward", 2)], [at("end.metrics.reward", 1)]),
 }
 
@@ -269,9 +297,142 @@ def test_a_check_finds_its_defect_and_not_its_neighbour(code: str) -> None:
     assert validate(apply(CASES[code][0]), ignore=[code]).findings == [f for f in bad.findings if f.code != code]
 
 
+def another(id: str, *changes: Any) -> dict[str, Any]:
+    """The good trajectory under another id, one second later."""
+    data = json.loads(json.dumps(apply(list(changes))).replace('"trajectory": "t"', f'"trajectory": "{id}"'))
+    data["id"] = id
+    for part in [
+        data["start"],
+        *(r for s in data["steps"] for v in s.values() for r in (v if isinstance(v, list) else [v]) if isinstance(r, dict)),
+    ]:
+        part["time"] += 1_000_000_000
+    return data
+
+
+GROUP, OTHER = at("start.group", "g"), at("steps.1.llm_calls.0.response", "another answer")
+EARNED = [at("rewards.0.value", 0.5), at("end.metrics", {})]
+#: code -> (trajectories that have the defect together, trajectories as near as possible that don't)
+TOGETHER: dict[str, list[tuple[list[Any], list[Any]]]] = {
+    "group": [
+        ([apply([GROUP])], [apply([GROUP]), another("u", GROUP, OTHER, *EARNED)]),
+        ([apply([GROUP]), another("u", GROUP, OTHER)], [apply([GROUP]), another("u", GROUP, OTHER, *EARNED)]),
+        ([apply([GROUP]), another("u", GROUP, *EARNED, at("start.task", "y"))], [apply([GROUP]), another("u", GROUP, *EARNED)]),
+        (
+            [apply([GROUP]), another("u", GROUP, *EARNED, at("start.policy_version", 2))],
+            [apply([GROUP]), another("u", GROUP, *EARNED)],
+        ),
+    ],
+    "contamination": [
+        ([apply([]), another("u")], [apply([]), another("u", OTHER)]),
+        ([apply([GROUP]), another("u")], [apply([GROUP]), another("u", GROUP, at("steps.1.record.time", 7_500))]),
+        (
+            [apply([at("start.metadata", {"split": "train"})]), another("u", OTHER, at("start.tags", ["split:test"]))],
+            [apply([at("start.metadata", {"split": "train"})]), another("u", OTHER, at("start.tags", ["split:train"]))],
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(("code", "bad", "near"), [(code, *pair) for code, pairs in TOGETHER.items() for pair in pairs])
+def test_what_is_wrong_with_several(code: str, bad: list[Any], near: list[Any]) -> None:
+    """What no trajectory shows alone is found where they are looked at together, and only there."""
+    found = [f for f in validate(bad).findings if f.code == code]
+    assert len(found) == 1
+    assert found[0].severity == CHECKS[code].severity
+    assert [f for f in validate(near).findings if f.code == code] == []
+    assert [f for t in bad for f in validate(t).findings if f.code == code] == []
+    assert [f for f in validate(bad, ignore=[code]).findings if f.code == code] == []
+
+
+def test_a_secret_is_never_printed() -> None:
+    """Whatever check speaks of the place where a secret stands: no finding holds it, nor a piece of it."""
+    places = [
+        at("steps.0.contexts.0.data", {SECRET: {SECRET: SECRET}}),
+        at("steps.0.actions.0.tool_call_id", SECRET),
+        at("steps.0.llm_calls.0.response", asked('{"x": "' + SECRET)),
+        at("steps.0.llm_calls.0.response", asked(json.dumps({SECRET: 1, "x": 1}), id=SECRET)),
+        at("steps.0.contexts.0.provider", SECRET),
+        at(
+            "steps.1.llm_calls.0",
+            {
+                **spelled("do", "nt"),
+                "response": {
+                    "choices": [
+                        {
+                            "message": {"role": "assistant", "content": f"take {SECRET}"},
+                            "token_ids": [3],
+                            "logprobs": {"content": [{"token": SECRET[:30]}]},
+                        }
+                    ]
+                },
+            },
+        ),
+    ]
+    for place in places:
+        findings = validate(apply([place])).findings
+        assert "error" in {f.severity for f in findings if f.code == "secret"}, place
+        for finding in findings:
+            assert not any(SECRET[i : i + 6] in finding.message + finding.path for i in range(len(SECRET) - 6)), finding
+
+
+def test_what_is_only_likely_a_secret_is_a_warning() -> None:
+    """A random-looking value in a field named `password` is a warning; a hash, a uuid and a word there are nothing."""
+    likely = validate(apply([at("steps.0.contexts.0.data", {"password": "tr0ub4dor&3x"})])).findings
+    assert [(f.code, f.severity) for f in likely] == [("secret", "warning")]
+    fine = {
+        "sha": "0a4d55a8d778e5022fab701977c5d840bbc486d0",
+        "id": "01a1fd5a-9b91-76df-9c0a-76c6e5625842",
+        "password": "see vault",
+    }
+    assert validate(apply([at("steps.0.contexts.0.data", fine)])).findings == []
+
+
+def test_leaks_are_told_from_what_an_agent_may_know() -> None:
+    """A judge may know the truth, an agent may find it out, a task may name it; a reward that came later may not be in a prompt."""
+    truth, said = at("start.metadata", {"ground_truth": "the heron in the attic"}), prompted("find the heron in the attic")
+    fine = [
+        [truth, said, at("steps.0.llm_calls.0.purpose", "judge")],
+        [truth, said, at("start.task", "where is the heron in the attic?")],
+        [
+            truth,
+            at("steps.0.llm_calls.0.response", "the heron in the attic"),
+            at("steps.1.llm_calls.0.request.messages.0", {"role": "user", "content": "so the heron in the attic?"}),
+        ],
+        [at("start.metadata", {"ground_truth": "42"}), prompted("is it 42?")],
+    ]
+    for changes in fine:
+        assert [f for f in validate(apply(changes)).findings if f.code == "hindsight_leak"] == [], changes
+    late = [at("rewards.0.value", 0.83712), at("end.metrics", {}), prompted("it will earn 0.83712 in the end")]
+    assert [f.code for f in validate(apply(late)).errors] == ["hindsight_leak"]
+    assert validate(apply([*late[:2], prompted("it will earn 0.837120001 in the end")])).errors == []
+
+
+def test_judges() -> None:
+    """Missing, out of the stated range, or twice is an error; a failed row, a repeat and another judge's score are none."""
+
+    def codes(*labels: dict[str, Any]) -> list[str]:
+        found = [{**label, "id": f"l{n}"} for n, label in enumerate(labels)]
+        return [f.message for f in validate(apply([at("labels", found)])).findings]
+
+    assert codes(judged(None)) == ["no score of the judge for q"]
+    assert codes(judged(None, status="refused")) == []
+    assert codes(judged(4.0, range=[1, 5])) == []
+    assert codes(judged(0.5, range=[1, 5])) == ["0.5 for q; a score from 1 to 5 was expected"]
+    assert codes(judged(0.5), judged(0.5)) == ["a second score for q, beside labels[0], that does not supersede it"]
+    assert codes(judged(0.5), {**judged(0.5), "author": "another"}) == []
+    assert codes(judged(0.5, repeat=0), judged(0.5, repeat=1)) == []
+
+
+def test_notices_of_a_framework_are_no_answers() -> None:
+    """An answer that says of itself that no model gave it must not count as the policy's."""
+    made = at("steps.1.llm_calls.0.model", "<synthetic>")
+    assert [f.code for f in validate(apply([made])).errors] == ["synthetic_text"]
+    assert validate(apply([made, at("steps.1.llm_calls.0.purpose", "notice")])).errors == []
+
+
 def test_every_check_has_its_pair_and_is_documented() -> None:
     """A check without a test, or without a line in docs/checks.md, fails here."""
-    assert set(CHECKS) - {"malformed_json", "torn_line"} == set(CASES)
+    assert set(CHECKS) - {"malformed_json", "torn_line", "unreadable_export"} == set(CASES) | set(TOGETHER)
     text = (Path(__file__).parent.parent.parent / "docs" / "checks.md").read_text()
     for check in CHECKS.values():
         assert f"| `{check.code}` | {check.severity} |" in text, check.code
@@ -363,3 +524,126 @@ def test_a_long_history_is_looked_at_once(store: odograph.Store) -> None:
         return time.perf_counter() - start
 
     assert validated(1000) < 40 * max(validated(100), 0.002)
+
+
+def filled(store: odograph.Store, count: int) -> None:
+    """Trajectories of which every tenth lacks a reward, every twentieth holds a secret, and one is there twice."""
+    for n in range(count):
+        with store.record(task={"n": n}, group=f"g{n // 4}") as run:
+            with run.step({"n": n}) as step:
+                step.llm_call(messages=[{"role": "user", "content": f"q {n}"}], response=f"a {n} {SECRET if n % 20 == 0 else ''}")
+                step.action("go", {"n": n}, "ok", ok=True)
+            if n % 10:
+                run.reward(n % 3 / 2)
+    whole = next(iter(store.trajectories())).to_dict()
+    store.add(json.loads(json.dumps(whole).replace(whole["id"], "copy")))
+
+
+def test_processes_find_what_one_finds(store: odograph.Store) -> None:
+    """With workers the report is the same, finding by finding and in the same order; nothing of it depends on how many."""
+    filled(store, 230)
+    seen: list[int] = []
+    one = store.validate(workers=1)
+    three = store.validate(workers=3, progress=seen.append)
+    assert three.to_dict() == one.to_dict()
+    assert seen == list(range(1, 232))
+    assert one.counts["secret"] == 13
+    assert one.counts["contamination"] == 1
+    assert one.counts["group"] >= 57
+    assert store.validate(workers=2, profile="basic", ignore=["unterminated"]).valid
+    assert "group" not in store.validate(limit=3).counts or all(
+        "one trajectory" not in f.message for f in store.validate(limit=3).findings
+    )
+    with pytest.raises(odograph.InvalidInput, match="workers is a whole number from 1, not 0"):
+        store.validate(workers=0)
+
+
+def test_counts_are_whole_where_findings_are_cut() -> None:
+    """A store with a million findings is reported in bounded memory: the counts are right all the same."""
+    report = odograph.quality.validate_all([apply([at("rewards", [])])] * 20, across=False, most=3)
+    assert (len(report.findings), report.counts["reward_missing"], report.checked) == (len(report.counts) * 3, 20, 20)
+    assert report.error_count == 20 * len(validate(apply([at("rewards", [])])).errors)
+
+
+def test_what_validate_takes(store: odograph.Store) -> None:
+    """A trajectory, a dict, several, or a store; the seed's name does the same; anything else is refused in a sentence."""
+    filled(store, 4)
+    assert odograph.validate(store).counts == store.validate().counts
+    assert odograph.validate(list(store.trajectories())).counts["contamination"] == 1
+    result = odograph.validate_trajectory(next(iter(store.trajectories())))
+    assert (result.valid, [f.code for f in result.errors]) == (False, ["secret"])
+    for wrong in ("text", 5, None):
+        with pytest.raises(TypeError, match="validate\\(\\) takes a trajectory, several, a store"):
+            odograph.validate(wrong)
+
+
+def test_an_export_that_was_damaged(store: odograph.Store, tmp_path: Path) -> None:
+    """A file of an export that is gone or changed since is found, and a task that went into two splits is told."""
+    for n in range(8):
+        with store.record(task="the same", group=f"g{n}") as run:
+            run.step().llm_call(messages=[{"role": "user", "content": "q"}], response="a")
+    store.export(tmp_path / "one", "hf", format="jsonl")
+    assert odograph.validate(tmp_path / "one").valid
+    manifest = store.export(tmp_path / "two", "hf", format="jsonl", splits={"train": 0.5, "test": 0.5})
+    assert manifest["contamination"]
+    assert {f.code for f in odograph.validate(tmp_path / "two").errors} == {"contamination"}
+    (file,) = (tmp_path / "one" / "data").iterdir()
+    file.write_bytes(file.read_bytes().replace(b'"a"', b'"b"'))
+    assert [(f.code, f.message) for f in odograph.validate(tmp_path / "one").errors] == [
+        ("unreadable_export", "its content is not what was written")
+    ]
+    file.unlink()
+    assert [f.message for f in odograph.validate(tmp_path / "one").errors] == ["there is no such file"]
+    assert [f.path for f in odograph.validate(tmp_path).errors] == ["manifest.json"]
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([SECRET, "ground_truth", "0.83712"]),
+    lambda c: st.lists(c, max_size=4) | st.dictionaries(st.sampled_from(["ground_truth", "role", "content", "split", "range", "tool_calls", "x"]) | st.text(max_size=5), c, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+PLACES = ["start.task", "start.metadata", "start.tags", "start.group", "start.policy_version", "steps.0.contexts.0.data", "steps.0.actions.0.result",
+          "steps.0.llm_calls.0.request", "steps.0.llm_calls.0.request.messages", "steps.1.llm_calls.0.response", "steps.1.llm_calls.0.extra",
+          "steps.0.llm_calls.0.tokens", "steps.0.edits.0.result", "rewards.0.value", "rewards.0.extra", "labels.0", "labels.0.extra",
+          "labels.0.score", "end.metrics", "end.answer", "steps.0.record", "steps.0.llm_calls.0.model"]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), ANY), min_size=1, max_size=3))
+def test_no_json_anywhere_makes_a_check_raise(changes: list[tuple[str, Any]]) -> None:
+    """Any JSON at any place of a trajectory, alone and together with others: checks find, they don't fail."""
+    data = good()
+    for path, value in changes:
+        with contextlib.suppress(KeyError, IndexError, TypeError):  # an earlier change took the place away
+            at(path, value)(data)
+    report = validate([data, copy.deepcopy(data), good()])
+    assert not any(SECRET[:20] in f.message + f.path for f in report.findings)
+
+
+def test_settings_in_pyproject(store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """`[tool.odograph.validate]` of the nearest pyproject.toml is the command's default; a mistake in it is one sentence."""
+    from odograph.cli import main
+
+    filled(store, 4)
+    project = tmp_path / "project" / "inner"
+    project.mkdir(parents=True)
+    settings_file = project.parent / "pyproject.toml"
+    monkeypatch.chdir(project)
+    command = ["--store", str(store.root), "validate"]
+    assert main(command) == 1
+    table = capsys.readouterr().out
+    assert "secret" in table
+    assert SECRET[:12] not in table
+    settings_file.write_text('[tool.odograph.validate]\nprofile = "sft"\nignore = ["secret", "contamination"]\n')
+    assert main(command) == 0
+    assert main([*command, "--json", "--ignore", "empty"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["checked"] == 5
+    for wrong, why in (("colour = 1", "has no 'colour'; there are: profile, ignore, tokenizer, workers"),
+                       ("ignore = 5", "ignore in [tool.odograph.validate] is a list, not 5"),
+                       ('profile = "x"', "no profile 'x'; there are: all, basic, sft, rl"),
+                       ("a = = b", "can't be read")):  # fmt: skip
+        settings_file.write_text(f"[tool.odograph.validate]\n{wrong}\n")
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert why in said
+        assert said.count("\n") == 1

@@ -11,9 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.timeout(900)
-def test_trainers_take_what_is_exported() -> None:
-    """TRL, ART, verifiers and tinker load every export for them, and train on exactly the tokens that were recorded.
+def run(marker: str) -> None:
+    """The tests of tests/trainers that a marker chooses.
 
     The interpreter: `ODOGRAPH_TRAINERS_PYTHON`, else `.venv-trainers`, which `make test` sets up.
     """
@@ -26,7 +25,7 @@ def test_trainers_take_what_is_exported() -> None:
     env |= {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     args = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
-        [*args, str(ROOT / "tests" / "trainers"), "-m", "not slow"],
+        [*args, str(ROOT / "tests" / "trainers"), "-m", marker],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -34,3 +33,16 @@ def test_trainers_take_what_is_exported() -> None:
         timeout=840,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+@pytest.mark.timeout(900)
+def test_trainers_take_what_is_exported() -> None:
+    """TRL, ART, verifiers and tinker load every export for them, and train on exactly the tokens that were recorded."""
+    run("not slow")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_trainers_learn_from_it() -> None:
+    """The training example, from rollouts to a better policy."""
+    run("slow")

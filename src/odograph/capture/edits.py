@@ -38,6 +38,8 @@ class Base:
             text = found.reasoning if channel == "reasoning" else found.text
             ids = found.token_ids
             self.units = ids if on == "tokens" else text if on == "text" or ids is None else ids
+        #: Whether it is what redaction left.
+        self.redacted = "redacted" in (call.record.extra or {})
         self.unit = "token" if isinstance(self.units, list) else "char"
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from contextvars import Token
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ import msgspec
 from .. import dialects
 from ..codec import encode_record, new_id, plain, snapshot, tagged
 from ..packing import Packer
+from ..redact import History, Redactor, withheld
 from ..store.journal import Journal
 from ..trajectory import Call
 from ..types import SCHEMA_VERSION, STATUSES, Fork, Kept, Literal, Span
@@ -29,7 +31,7 @@ _SOURCES = ("environment", "function", "judge", "human")
 class Recorder:
     """Writes the records of one trajectory from this process."""
 
-    __slots__ = ("_generation", "_packer", "_seq", "agent", "id", "journal", "opened", "silent", "steps", "tap")
+    __slots__ = ("_generation", "_history", "_packer", "_seq", "agent", "id", "journal", "opened", "silent", "steps", "tap")
 
     def __init__(self, journal: Journal, trajectory: str, agent: str | None = None) -> None:
         self.journal = journal
@@ -47,6 +49,7 @@ class Recorder:
         self._seq = 0
         self._packer: Packer | None = None
         self._generation = -1
+        self._history: History | None = None
 
     def write(
         self, kind: str, fields: dict[str, Any], parent: str | None, agent: str | None, step: int | None, id: str | None = None
@@ -56,6 +59,8 @@ class Recorder:
         if self.silent:
             return id or new_id(), b""
         try:
+            if journal.redactor is not None:
+                fields, agent = self._redacted(journal.redactor, kind, fields, agent)
             with journal.lock:
                 now = journal.now()
                 id = id or journal.new_id(now)
@@ -79,8 +84,17 @@ class Recorder:
                 scope.fault(journal.failure)
             return id, data
         except Exception as error:
-            scope.fault(error)
+            scope.fault(error if journal.redactor is None or isinstance(error, OSError) else withheld(error))
             return id or new_id(), b""
+
+    def _redacted(
+        self, redactor: Redactor, kind: str, fields: dict[str, Any], agent: str | None
+    ) -> tuple[dict[str, Any], str | None]:
+        with self.journal.lock:
+            if self._history is None:
+                self._history = History()
+            fields, _ = redactor.fields(kind, fields, self._history)
+            return fields, agent if agent is None else redactor.text(agent, Counter())
 
     def _call(self, record: dict[str, Any], fields: dict[str, Any]) -> bytes:
         journal = self.journal
@@ -402,10 +416,11 @@ class Scope:
         target: Any = None,
         span: Span | tuple[int, int] | None = None,
         supersedes: str | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> str:
         """What was earned here, or by the record `target` (with `span`: by those tokens of a call). None: not known.
 
-        `source`: environment, function, judge or human. Returns the record's id.
+        `source`: environment, function, judge or human. `extra`: how it came about, as JSON. Returns the record's id.
         """
         if source not in _SOURCES:
             raise TypeError(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
@@ -434,6 +449,8 @@ class Scope:
             fields["version"] = version
         if supersedes is not None:
             fields["supersedes"] = supersedes
+        if extra is not None:
+            fields["extra"] = extra
         return self._write("reward", fields)
 
     def edit(
@@ -508,6 +525,9 @@ class Scope:
                 rejected = f"range {list(asked)} of a base of {base.length} {base.unit}s"
             else:
                 rejected = outside(runs, base.length)
+        redactor = self._recorder.journal.redactor
+        if redactor is not None and base is not None and _tells(redactor, base, runs):
+            fields["result"], rejected = [], "it is of, or makes, what is redacted"
         for name, value in (("reason", reason), ("author", author), ("rejected", rejected)):
             if value is not None:
                 fields[name] = value
@@ -740,6 +760,19 @@ def start(
     if fork is not None:
         fields["fork"] = msgspec.to_builtins(fork)
     return Run(recorder, recorder.write("start", fields, None, None, None)[0])
+
+
+def _tells(redactor: Redactor, base: Base, runs: Runs) -> bool:
+    """Whether an edit's parts may tell what is redacted: of an answer that was, or of the text that they make together."""
+    if base.redacted:
+        return True
+    if not isinstance(base.units, str):
+        made = "".join(run.text or "" for run in runs if isinstance(run, Literal))
+    else:
+        made = "".join(base.units[run.start : run.stop] if isinstance(run, Kept) else run.text or "" for run in runs)
+    found: Counter[str] = Counter()
+    redactor.text(made, found)
+    return bool(found)
 
 
 def _list(values: Any) -> Any:

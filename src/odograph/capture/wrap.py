@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
 from .. import dialects
 from ..codec import encode, loads_or_raw
+from ..redact import Redactor
 from . import scope
 from .exchange import Exchange
 
@@ -106,8 +108,9 @@ class _Asking:
             return
         try:
             self._refused.add(bool(loads_or_raw(exchange.sent).get("stream")))
+            said = Redactor(True).text(first.text[:10_000], Counter())[:200]  # servers quote keys
             warnings.warn(
-                f"the backend refuses to give token ids (HTTP {first.status_code}: {first.text[:200]}); calls go on without",
+                f"the backend refuses to give token ids (HTTP {first.status_code}: {said}); calls go on without",
                 RuntimeWarning,
                 stacklevel=2,
             )

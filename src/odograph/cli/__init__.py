@@ -24,6 +24,7 @@ COMMANDS: tuple[str, ...] = (
     "search",
     "tail",
     "validate",
+    "judge",
     "score",
     "export",
     "stats",

@@ -29,12 +29,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
 
 
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """The filters of `store.trajectories` as flags."""
+def add_filters(parser: argparse.ArgumentParser, *, model: bool = True) -> None:
+    """The filters of `store.trajectories` as flags; without `--model` where a command means another model by it."""
     group = parser.add_argument_group("filters (all must hold)")
     group.add_argument("--group", help="of this group")
     group.add_argument("--agent", help="of this agent")
-    group.add_argument("--model", help="of this model")
+    if model:
+        group.add_argument("--model", help="of this model")
     group.add_argument("--tag", action="append", help="with this tag; may be repeated")
     group.add_argument("--status", action="append", help="with this status; may be repeated")
     group.add_argument("--min-reward", type=float, metavar="X", help="with a reward of at least X")

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
     group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
+    parser.add_argument("--redact", action="store_true", help="take secrets out before anything is written")
     parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
     add_filters(parser)
     add_json(parser)
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
             groups = store.groups(args.group_by or "group", window=args.window, min_size=least, **filters)
             filters = {}
         more: dict[str, Any] = {"format": args.format, "splits": splits, "seed": args.seed, "options": options, **filters}
+        more["redact"] = args.redact or None
         manifest = store.export(args.out, args.to, groups=groups, progress=update, **more)
     if args.json:
         print_json(manifest)
@@ -76,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     if chosen is not None:
         flat = f", {chosen['without_variance']:,} of them without variance" if chosen["without_variance"] else ""
         print(f"  {chosen['groups']:,} groups{flat}; {chosen['too_small']:,} are too small")
+    if manifest["contamination"]:
+        print(f"  in two splits: {line(manifest['contamination'][0]['message'])} (and {len(manifest['contamination']) - 1} more)")
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
     print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")

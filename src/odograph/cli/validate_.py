@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
 
-from ..quality import CHECKS, PROFILES, Report, damage_findings, validate_all
+from ..errors import InvalidInput, NotFound
+from ..quality import CHECKS, PROFILES, Report, validate
 from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
 from .terminal import line, paint, table
 
 HELP = "check trajectories for what makes them unfit to train on or to trust; exit status 1 on errors"
 
 
+#: What `[tool.odograph.validate]` may say, and of which type it is.
+_SETTINGS: dict[str, type] = {"profile": str, "ignore": list, "tokenizer": str, "workers": int}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID", help="these trajectories only")
     parser.add_argument(
-        "--profile", default="all", choices=PROFILES, help="which checks: all, or those that structure, SFT or RL need"
+        "--profile", choices=PROFILES, help="which checks: all (the default), or those that structure, SFT or RL need"
     )
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="leave this check out; may be repeated")
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for the checks that decode token ids")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that share the work (one for each core)")
+    parser.add_argument("--export", metavar="DIR", help="check the files of an export in place of the store")
     add_filters(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    with existing_store(args) as store:
-        filters = filters_of(args)
-        if args.ids:
-            filters["ids"] = args.ids
-        update = progress("validating", sum(1 for _ in store.summaries(**filters)))
-        report = validate_all(
-            store.trajectories(**filters), profile=args.profile, ignore=args.ignore, tokenizer=args.tokenizer, progress=update
-        )
-        if not args.ids:
-            report.add(damage_findings(store.damages()), args.ignore)
+    settings = _settings()
+    profile = args.profile or settings.get("profile", "all")
+    ignore = [*settings.get("ignore", []), *args.ignore]
+    if args.export is not None:
+        if not Path(args.export).is_dir():
+            raise NotFound(f"no folder {args.export!r}")
+        report = validate(Path(args.export), profile=profile, ignore=ignore)
+    else:
+        with existing_store(args) as store:
+            filters = filters_of(args)
+            if args.ids:
+                filters["ids"] = args.ids
+            report = store.validate(
+                profile=profile,
+                ignore=ignore,
+                tokenizer=args.tokenizer or settings.get("tokenizer"),
+                workers=args.workers if args.workers is not None else settings.get("workers"),
+                progress=progress("validating", sum(1 for _ in store.summaries(**filters))),
+                **filters,
+            )
     if args.json:
         print_json(report.to_dict())
     else:
@@ -40,20 +60,38 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.valid else 1
 
 
+def _settings() -> dict[str, Any]:
+    """`[tool.odograph.validate]` of the nearest pyproject.toml. Raises InvalidInput."""
+    here = Path.cwd()
+    path = next((p for p in (folder / "pyproject.toml" for folder in (here, *here.parents)) if p.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file).get("tool", {}).get("odograph", {}).get("validate", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{path} can't be read: {error}") from None
+    for name, value in found.items():
+        if name not in _SETTINGS:
+            raise InvalidInput(f"{path}: [tool.odograph.validate] has no {name!r}; there are: {', '.join(_SETTINGS)}")
+        if not isinstance(value, _SETTINGS[name]):
+            raise InvalidInput(f"{path}: {name} in [tool.odograph.validate] is a {_SETTINGS[name].__name__}, not {value!r}")
+    settings: dict[str, Any] = found
+    return settings
+
+
 def _print(report: Report) -> None:
     first: dict[str, list[str]] = {}
-    counts: dict[str, int] = {}
     for f in report.findings:
-        counts[f.code] = counts.get(f.code, 0) + 1
         if f.code not in first:
             where = f"{f.trajectory[-8:]} {f.path}" if f.trajectory else f.path
             first[f.code] = [f.severity, f"{where}: {line(f.message)}"]
     rows = [
-        [code, first[code][0], str(count), first[code][1]]
-        for code, count in sorted(counts.items(), key=lambda c: (first[c[0]][0], -c[1]))
+        [code, first[code][0], f"{count:,}", first[code][1]]
+        for code, count in sorted(report.counts.items(), key=lambda c: (first[c[0]][0], -c[1]))
     ]
     if rows:
         print("\n".join(table(["check", "severity", "found", "for example"], rows, right={2})))
-    errors, warnings = len(report.errors), len(report.warnings)
+    errors, warnings = report.error_count, report.warning_count
     verdict = paint("valid", "green") if report.valid else paint("not valid", "red")
     print(f"{verdict}: {report.checked:,} trajectories, {errors:,} errors, {warnings:,} warnings, {len(CHECKS)} checks known")

@@ -503,6 +503,7 @@ def chains(
     calls = {c.id: c for c in t.llm_calls}
     replaced = {r.supersedes for r in t.records if r.supersedes}
     acted = _acted(t)
+    strays: dict[str, str] = {}
     for record in t.records:
         call = calls.get(record.id)
         if call is not None and record.id not in replaced:
@@ -517,6 +518,9 @@ def chains(
             known = of_call.get(record.base)
             if known is not None:
                 known.add_edit(record)
+            elif record.base not in calls:
+                strays[record.id] = f"its base {record.base} is no call of this trajectory"
     for chain in found.values():
         chain.finish()
+        chain.problems |= strays
     return list(found.values())

@@ -8,10 +8,9 @@ from typing import Any
 from ..codec import loads
 from ..errors import InvalidInput
 from ..types import Action
-from . import check
+from . import Found, check
 from .look import Look
 
-Found = Iterator[tuple[str, str]]
 _SFT = ("sft", "rl")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 from ..types import Label, Reward
-from . import check
+from . import Found, check
 from .look import Look
 
-Found = Iterator[tuple[str, str]]
 _TOTALS = ("reward", "total_reward", "totalReward")
 
 
@@ -42,3 +41,36 @@ def reward_sum(look: Look) -> Found:
     steps = [s.reward for s in t.steps if s.reward is not None]
     if total is not None and steps and abs(total - sum(steps)) > 1e-6:
         yield "rewards", f"the total is {total}; the steps' rewards come to {sum(steps)}"
+
+
+@check("judge_range", "error", "a judge's score outside of its range, missing, or given twice", ("rl",))
+def judge_range(look: Look) -> Found:
+    """The range is [0, 1], or what the record says in `extra.range`. A repeat says which it is in `extra.repeat`; a row that the
+    judge failed on says why in `extra.status`, and needs no score."""
+    given: dict[Any, str] = {}
+    for path, record in look.placed:
+        if isinstance(record, Reward) and record.source == "judge":
+            score, name = record.value, record.name
+        elif isinstance(record, Label) and record.rubric_hash is not None:
+            score, name = record.score, record.technique
+        else:
+            continue
+        more = record.extra or {}
+        low, high = _range(more.get("range"))
+        if score is None and more.get("status") in (None, "ok"):
+            yield path, f"no score of the judge for {name}"
+        elif isinstance(score, (int, float)) and not low <= score <= high:
+            yield path, f"{score} for {name}; a score from {low:g} to {high:g} was expected"
+        version = record.version if isinstance(record, Reward) else record.rubric_hash
+        span = (record.span.start, record.span.stop, record.span.choice) if isinstance(record, Reward) and record.span else None
+        place = (type(record), name, record.author, version, record.agent, record.step, record.target, span)
+        key = (place, repr(more.get("repeat")))
+        if key in given:
+            yield path, f"a second score for {name}, beside {given[key]}, that does not supersede it"
+        given.setdefault(key, path)
+
+
+def _range(stated: Any) -> tuple[float, float]:
+    if isinstance(stated, list) and len(stated) == 2 and all(type(end) in (int, float) for end in stated):
+        return stated[0], stated[1]
+    return 0.0, 1.0

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from ..clock import iso_time
 from ..types import TAG, Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
-from . import check
+from . import Found, check
 from .look import Look
-
-Found = Iterator[tuple[str, str]]
 
 
 @check("schema", "error", "a field of the wrong type, a required field missing")
@@ -184,5 +181,7 @@ def context_purpose(look: Look) -> Found:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    from ..redact import Redactor
+
+    text = Redactor(True).text(repr(value), Counter())  # before it is cut: a piece of a secret would not be known as one
     return text if len(text) <= 60 else text[:57] + "..."

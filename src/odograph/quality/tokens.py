@@ -10,10 +10,9 @@ from ..codec import is_tagged
 from ..lineage.chain import pieces_of
 from ..trajectory import Call
 from ..types import Edit
-from . import check
+from . import Found, check
 from .look import Look
 
-Found = Iterator[tuple[str, str]]
 _RL = ("rl",)
 
 
@@ -72,9 +71,14 @@ def decode_mismatch(look: Look) -> Found:
             else:
                 continue
             if choice.text.strip() not in said:  # reasoning and marks may stand around it
+                from ..secrets import secrets_in
+
                 at = len(commonprefix([said, choice.text]))  # noqa: RUF071
                 there, wanted = said[at : at + 40], choice.text[at : at + 40]
-                yield path, f"choice {choice.index}: the ids say {there!r} where the answer says {wanted!r}"
+                quoted = f": the ids say {there!r} where the answer says {wanted!r}"
+                if secrets_in(said) or secrets_in(choice.text):  # a piece of one would not be known as one
+                    quoted = f": the ids say something else from character {at} on"
+                yield path, f"choice {choice.index}{quoted}"
 
 
 @check("mask_scope", "error", "sampled tokens that begin with the prompt, or token ids of which none was sampled", _RL)

@@ -13,9 +13,9 @@ from .. import dialects
 from ..capture.recorder import Acting, CallRef, Scope, Step
 from ..codec import encode, loads
 from ..dialects import Result, Tool, ToolCall
+from ..endpoint import Endpoint
 from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
-from .endpoint import Endpoint
 from .mcp import Connection, MCPServer
 from .protocol import AnyAgent, Outcome, Walk
 from .tools import ToolError, UsableTool, answer_as, arguments_of, function_tool, sanitised, schema_of, seen

@@ -24,6 +24,7 @@ from .lines import Damage, File, complete_lines, open_file, read_range, unfinish
 
 _VERSION = 4
 _BATCH = 16 << 20
+_AT_ONCE = 500  # summaries that are read together
 _BUSY_SECONDS = 10.0
 
 _TABLES = """
@@ -318,14 +319,7 @@ class Catalog:
     def summaries(self, where: str = "", values: Iterable[Any] = ()) -> Iterator[Summary]:
         """Summaries, oldest first."""
         alive: set[str] | None = None
-        cursor = self._db.execute(
-            "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
-            " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
-            " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, scenario, writer"
-            f" from trajectories {where}",
-            tuple(values),
-        )
-        for row in cursor.fetchall():
+        for row in self._summary_rows(self.ids(where, values)):
             status = row[4]
             if status is None:
                 if alive is None:
@@ -361,6 +355,20 @@ class Catalog:
                 attempt=row[21],
                 scenario=row[22],
             )
+
+    def _summary_rows(self, ids: list[str]) -> Iterator[Any]:
+        """What summaries are made of, in the order of the ids, a few hundred at a time: all at once would be 1 KB each."""
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            cursor = self._db.execute(
+                "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
+                " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
+                " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, scenario, writer"
+                f" from trajectories where id in ({','.join('?' * len(part))})",
+                part,
+            )
+            found = {row[0]: row for row in cursor.fetchall()}
+            yield from (found[id] for id in part if id in found)
 
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""

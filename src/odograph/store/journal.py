@@ -19,10 +19,13 @@ import time
 import weakref
 from pathlib import Path
 from time import time_ns
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..codec import IdMaker, encode
 from ..types import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from ..redact import Redactor
 
 Durability = Literal["group", "sync"]
 _ROTATE = 64 << 20
@@ -37,6 +40,8 @@ class Journal:
     def __init__(self, folder: Path, durability: Durability = "group") -> None:
         self.folder = folder
         self.durability: Durability = durability
+        #: What takes secrets out of records; those who make lines of them apply it. None: nothing does.
+        self.redactor: Redactor | None = None
         #: Why writing fails at present, and what became of it; see `Store.health`.
         self.failure: OSError | None = None
         self.lost = 0

@@ -24,6 +24,7 @@ from typing import Any, Self, cast
 from ..clock import iso_time
 from ..codec import content_hash, encode, loads
 from ..errors import InvalidInput, MissingExtra, OdographError, StoreError
+from ..redact import History, Redact, Redactor
 from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
 from .files import Chunk, Documents, Lines, Tables
@@ -55,6 +56,7 @@ def export(
     again: Callable[[], Iterable[Trajectory]] | None = None,
     parent: Callable[[str], Trajectory | None] | None = None,
     groups: Groups | None = None,
+    redact: Redact | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes `trajectories` to the folder `out` in the format named `to`; returns the manifest, which is written too.
@@ -62,8 +64,9 @@ def export(
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
     says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own; for formats of samples also those
     of `odograph.samples`; `again` gives the trajectories once more, for the statistics of groups, `parent` the trajectory
-    that a fork left; `groups`: whose trajectories these are, for the manifest. An earlier export in `out` is replaced; a folder
-    with anything else in it is refused. Raises NotFound, InvalidInput, MissingExtra, StoreError.
+    that a fork left; `groups`: whose trajectories these are, for the manifest; `redact` takes secrets out, as in
+    `odograph.open`. An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
+    InvalidInput, MissingExtra, StoreError.
     """
     exporter = find(to)
     kind = format or exporter.FILES[0]
@@ -71,6 +74,9 @@ def export(
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
     own, plan = _options(exporter, to, options)
     shares = _shares(splits)
+    redactor = Redactor(redact) if redact is not None and redact is not False else None
+    if redactor is not None:
+        trajectories, again, parent = _redacted(redactor, trajectories, again, parent)
     place = Path(out).resolve()
     _check_free(place, out)
     schema = cast(WithSchema, exporter).schema(**own) if kind == "parquet" else None  # it may lack an extra
@@ -103,6 +109,8 @@ def export(
                 **({"groups": groups.report()} if groups is not None else {}),
                 **made.finish(),
             }
+            if redactor is not None:
+                manifest = {**redactor.value(loads(encode(manifest)), Counter()), "redact": redactor.name}
             card: Callable[[dict[str, Any]], str] | None = getattr(exporter, "card", None)
             if card is not None:
                 (draft / _CARD).write_text(card(manifest), encoding="utf-8")
@@ -121,6 +129,39 @@ def export(
 def takes_groups(to: str) -> bool:
     """Whether a format's exporter wants the trajectories of a group one after the other. Raises NotFound."""
     return hasattr(find(to), "lines")
+
+
+def _redacted(
+    redactor: Redactor,
+    trajectories: Iterable[Trajectory],
+    again: Callable[[], Iterable[Trajectory]] | None,
+    parent: Callable[[str], Trajectory | None] | None,
+) -> tuple[Iterable[Trajectory], Callable[[], Iterable[Trajectory]] | None, Callable[[str], Trajectory | None] | None]:
+    """What is exported, whichever way it comes, without secrets."""
+
+    names: dict[str, dict[str, int]] = {}
+
+    def named(name: str) -> str:
+        """A group's name, which may be a task's text; what reads the same then is told apart by a number."""
+        clean = redactor.text(name, Counter())
+        if clean == name:
+            return name
+        alike = names.setdefault(clean, {})
+        return f"{clean} #{alike.setdefault(name, len(alike) + 1)}"
+
+    def one(t: Trajectory) -> Trajectory:
+        history = History(raw=False)
+        made = Trajectory(t.id, [redactor.record(r, history) for r in t.complete_records()], live=t.status == "running")
+        if t.group is not None and t.family is not None and t.group != (t.start.group if t.start else None):
+            made.in_group(named(t.group), named(t.family))
+        return made
+
+    def parent_of(id: str) -> Trajectory | None:
+        found = parent(id) if parent is not None else None
+        return one(found) if found is not None else None
+
+    once_more = (lambda: map(one, again())) if again is not None else None
+    return map(one, trajectories), once_more, parent_of if parent is not None else None
 
 
 class _Export:
@@ -161,6 +202,9 @@ class _Export:
         self._tables: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._failed: list[dict[str, str]] = []
+        #: Hash of a task -> the split and the trajectory that it was first seen in, where there are several splits.
+        self._tasks: dict[str, tuple[str, str]] = {}
+        self._contamination: list[dict[str, str]] = []
 
     def leave(self, reason: str, count: int) -> None:
         """Counts trajectories that were left out before."""
@@ -251,11 +295,23 @@ class _Export:
                     self._tables[chunk.table] += chunk.rows
                 if not rows and not reasons and self._samples is None:
                     leave("nothing to export")
+        if len(self._shares) > 1 and rows > 0:
+            self._compare(trajectories, split)
         self._out[split] += len(trajectories) - len(gone) if rows > 0 else 0
         self._rows[split] += rows
         for reason, count in reasons.items():
             known = reason in self._left_out or len(self._left_out) < _REASONS
             self._left_out[reason if known else "other reasons"] += count
+
+    def _compare(self, trajectories: list[Trajectory], split: str) -> None:
+        """Notes tasks that are in two splits: groups are kept together, but two groups may have one task."""
+        for t in trajectories:
+            if t.task is None:
+                continue
+            known, other = self._tasks.setdefault(content_hash(t.task), (split, t.id))
+            if known != split and len(self._contamination) < _EXAMPLES:
+                message = f"the task of {t.id} in {split} is that of {other} in {known}"
+                self._contamination.append({"trajectory": t.id, "other": other, "message": message})
 
     def finish(self) -> dict[str, Any]:
         """The files, closed, and what the manifest says of them."""
@@ -264,6 +320,8 @@ class _Export:
         if not any((self._folder / "data").iterdir()):
             (self._folder / "data").rmdir()
         files = [_described(self._folder, path) for path in sorted(paths)]
+        if self._samples is not None:
+            self._left_out.update(self._samples.report.left_out)
         return {
             "odograph": VERSION,
             "schema_version": SCHEMA_VERSION,
@@ -276,6 +334,7 @@ class _Export:
             "left_out": dict(self._left_out.most_common()),
             **({"samples": self._samples.report.to_dict()} if self._samples is not None else {}),
             "failed": self._failed,
+            "contamination": self._contamination,
             "content_hash": content_hash([(f["path"], f["sha256"]) for f in files]),
             "files": files,
         }

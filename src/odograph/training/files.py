@@ -15,6 +15,7 @@ from ..codec import content_hash, encode
 from ..columns import arrow
 
 _ROWS = 64  # rows that become one Arrow batch: few, as one row may hold a long prompt
+_BATCHES = 256  # batches, of which one is made
 _GROUP_BYTES, _GROUP_ROWS = 32 << 20, 50_000  # a row group in a Parquet file
 _SHARD_BYTES = 512 << 20  # of a Parquet file before compression
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -126,10 +127,15 @@ class _Table:
         self._paths: list[Path] = []
         self._writer: Any = None
         self._held: list[Any] = []
-        self._rows = self._bytes = self._shard = 0
+        self._rows = self._bytes = self._shard = self._small = 0
 
     def add(self, chunk: Chunk) -> None:
         self._held.append(chunk.data)
+        self._small += 1
+        if self._small >= _BATCHES:  # a batch of a few rows takes many times what is in it
+            whole = arrow().Table.from_batches(self._held[-_BATCHES:], schema=self._schema)
+            self._held[-_BATCHES:] = whole.combine_chunks().to_batches()
+            self._small = 0
         self._rows += chunk.rows
         self._bytes += chunk.size
         if self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
@@ -149,7 +155,7 @@ class _Table:
     def _write(self) -> None:
         self._writer.write_table(arrow().Table.from_batches(self._held, schema=self._schema).combine_chunks())
         self._shard += self._bytes
-        self._held, self._rows, self._bytes = [], 0, 0
+        self._held, self._rows, self._bytes, self._small = [], 0, 0, 0
         if self._shard >= _SHARD_BYTES:
             self._writer.close()
             self._writer, self._shard = None, 0

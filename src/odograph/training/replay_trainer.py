@@ -1,65 +1,87 @@
 """Samples -> TRL's GRPO: a `GRPOTrainer` that trains on what was recorded, token for token. Knows no store and no trajectory.
 
-TRL generates for itself and takes its own recomputation for the old logprobs, so that it would not notice rows that are shifted by
-one. Here the recorded logprobs are the old ones, and `gaps` says how far the model's own are from them.
+TRL generates for itself and takes its own recomputation for the old logprobs: it would not notice rows that are shifted by one.
+Here the recorded logprobs are the old ones, and `gaps` says how far the model's own are from them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 from ..errors import InvalidInput, MissingExtra
-from .sample import Sample, expanded
+from .formats import Refused, trl_grpo
+from .sample import Sample
+
+#: A sample, or one of the rows that the export `trl-grpo` writes.
+Row = Sample | Mapping[str, Any]
 
 
-def completion(row: Sample) -> dict[str, list[Any]]:
+def completion(row: Row) -> dict[str, list[Any]]:
     """A row as the trainer has it: lists over tokens, split before the first that is trained.
 
     `prompt_ids` [P]; `completion_ids`, `tool_mask` (1: trained), `old_per_token_logps` (nats; 0.0 where the mask is 0, since a
-    null or a very low one there makes the loss NaN) and `advantages`, each [C]. Raises InvalidInput for a row that can't be trained.
+    null or a very low one there makes the loss NaN) and `advantages`, each [C]. Raises InvalidInput for a row that can't be
+    trained.
     """
-    why = _unfit(row)
+    exported, why = _exported(row) if isinstance(row, Sample) else (row, None)
+    why = why or _unfit(exported)
     if why is not None:
-        raise InvalidInput(f"row {row.segment} of trajectory {row.trajectory[-8:]} {why}")
-    at = row.prompt_length
-    mask = row.mask[at:]
+        about = (row.segment, row.trajectory) if isinstance(row, Sample) else (row.get("segment"), row.get("trajectory") or "")
+        raise InvalidInput(f"row {about[0]} of trajectory {str(about[1])[-8:]} {why}")
+    mask = [int(m) for m in exported["env_mask"]]
     return {
-        "prompt_ids": row.token_ids[:at],
-        "completion_ids": row.token_ids[at:],
+        "prompt_ids": list(exported["prompt_ids"]),
+        "completion_ids": list(exported["completion_ids"]),
         "tool_mask": mask,
-        "old_per_token_logps": [p if m else 0.0 for p, m in zip(row.logprobs[at:], mask, strict=True)],
-        "advantages": [a if m else 0.0 for a, m in zip(expanded(row.advantages)[at:], mask, strict=True)],
+        "old_per_token_logps": [p if m else 0.0 for p, m in zip(exported["logprobs"], mask, strict=True)],
+        "advantages": [a if m else 0.0 for a, m in zip(exported["advantages"], mask, strict=True)],
     }
 
 
-def _unfit(row: Sample) -> str | None:
-    """Why a row can't be trained by GRPO on recorded logprobs."""
-    size = len(row.token_ids)
-    advantages = expanded(row.advantages)
-    if not advantages:
-        return 'has no advantages: build samples with advantage="grpo" or another convention'
-    lengths = (size, len(row.mask), len(row.logprobs), len(advantages))
-    if len(set(lengths)) != 1:
-        return "has {} ids, {} of a mask, {} logprobs and {} advantages; as many of each were expected".format(*lengths)
-    if any(weight != 1.0 for _, weight in row.weights):
-        return (
-            'has weights other than 1 (edits="reweight"), which TRL\'s loss has no place for: build samples with another policy'
-        )
+def _exported(row: Sample) -> tuple[Mapping[str, Any], str | None]:
+    """What the export says of a sample, or why it would not."""
+    sizes = [len(row.token_ids), len(row.mask), len(row.logprobs)]
+    sizes += [sum(count for count, _ in row.advantages)] if row.advantages else []
+    if len(set(sizes)) != 1:
+        return {}, f"has {sizes} token ids, values of the mask, logprobs and advantages; as many of each were expected"
     if 1 not in row.mask:
+        return {}, "has no token to train"
+    try:
+        return trl_grpo.row(row), None
+    except Refused as why:
+        return {}, f"has {why}"
+
+
+def _unfit(row: Mapping[str, Any]) -> str | None:
+    """Why a row can't be trained by GRPO on recorded logprobs."""
+    missing = [name for name in _COLUMNS if name not in row]
+    if missing:
+        return f"has no {missing[0]}; a Sample or a row of the export trl-grpo was expected"
+    if row["advantages"] is None:
+        return 'has no advantages: build samples with advantage="grpo" or another convention'
+    sizes = [len(row[name]) for name in _COLUMNS[1:]]
+    if len(set(sizes)) != 1:
+        return f"has {sizes} completion ids, logprobs, values of the mask and advantages; as many of each were expected"
+    if not row["prompt_ids"]:
+        return "has no prompt: no model can give a logprob of its first token"
+    if not any(row["env_mask"]):
         return "has no token to train"
-    if row.mask[0]:
-        return "trains its first token, which no model can give a logprob of: nothing stands left of it"
-    for at, (trained, logprob, advantage) in enumerate(zip(row.mask, row.logprobs, advantages, strict=True)):
-        if trained and logprob is None:
-            return f"trains token {at}, which has no logprob: build samples with logprobs=True, which refuses such rows"
-        if trained and not (math.isfinite(logprob or 0.0) and (logprob or 0.0) <= 1e-3):
-            return f"trains token {at} with the logprob {logprob}; a finite one of at most 0 was expected"
-        if trained and not (isinstance(advantage, (int, float)) and math.isfinite(advantage)):
-            return f"trains token {at} with the advantage {advantage!r}; a finite number was expected"
+    for at, (trained, logprob, advantage) in enumerate(zip(row["env_mask"], row["logprobs"], row["advantages"], strict=True)):
+        if trained and not (_is_number(logprob) and logprob <= 1e-3):
+            return f"trains completion token {at} with the logprob {logprob}; a finite one of at most 0 was expected"
+        if trained and not _is_number(advantage):
+            return f"trains completion token {at} with the advantage {advantage}; a finite number was expected"
     return None
+
+
+_COLUMNS = ("prompt_ids", "completion_ids", "logprobs", "env_mask", "advantages")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @cache
@@ -82,30 +104,34 @@ def recorded_grpo_trainer() -> Any:
     class RecordedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """TRL's `GRPOTrainer` on recorded rows: nothing is generated, tokenized or scored.
 
-        `rows`: `Sample`s with logprobs and advantages, in the order in which they are trained, each once per epoch (for more
-        updates on the same rows: `num_train_epochs`). `args`: a `GRPOConfig`; `temperature` has to be the one that was sampled at,
-        `num_generations` means nothing here, though TRL wants 2 or more that divide the batch. The rest of the arguments are
-        `GRPOTrainer`'s. Raises InvalidInput for rows that can't be trained, and for settings that would leave rows out or
-        that need what is not recorded.
+        `rows`: `Sample`s with logprobs and advantages, or the rows of the export `trl-grpo`, in the order in which they are
+        trained, each once per epoch (for more updates on the same rows: `num_train_epochs`). `args`: a `GRPOConfig`;
+        `temperature` has to be the one that was sampled at, `num_generations` means nothing here, though TRL wants 2 or more
+        that divide the batch. The rest of the arguments are `GRPOTrainer`'s. Raises InvalidInput for rows that can't be trained,
+        and for settings that would leave rows out or that need what is not recorded.
 
         `gaps`: of each batch so far, the largest |recorded - the model's own| logprob over trained tokens, in nats; logged as
         `recorded_gap`. The first, before any update, is next to 0 (1e-4 in fp32) where the model is the one that sampled and
-        nothing is shifted.
+        nothing is shifted. `trained_tokens`: how many tokens were trained so far.
         """
 
-        def __init__(self, model: Any, args: Any, rows: Iterable[Sample], **rest: Any) -> None:
+        def __init__(self, model: Any, args: Any, rows: Iterable[Row], **rest: Any) -> None:
             if args.steps_per_generation * args.num_iterations != 1:
                 raise InvalidInput(
                     f"steps_per_generation={args.steps_per_generation} and num_iterations={args.num_iterations} would leave rows "
                     "out; 1 of both was expected, and num_train_epochs for more updates on the same rows"
                 )
-            for setting in ("beta", "use_vllm"):
-                if getattr(args, setting):
-                    raise InvalidInput(f"{setting}={getattr(args, setting)} needs logprobs that are not recorded; 0 was expected")
+            for setting in ("beta", "use_vllm", "use_liger_kernel"):
+                if getattr(args, setting, None):
+                    raise InvalidInput(
+                        f"{setting}={getattr(args, setting)} needs logprobs that are not recorded, or leaves none to compare; "
+                        "0 was expected"
+                    )
             self.rows = [completion(row) for row in rows]
             if not self.rows:
                 raise InvalidInput("there are no rows to train on")
             self.gaps: list[float] = []
+            self.trained_tokens = 0
             self._own_logps: Any = None
             data = Dataset.from_list([{"prompt": "", "row": n} for n in range(len(self.rows))])
             super().__init__(model=model, args=args, reward_funcs=_no_reward, train_dataset=data, **rest)
@@ -149,6 +175,7 @@ def recorded_grpo_trainer() -> Any:
             """TRL's loss; on the way, the batch's gap."""
             loss = super()._compute_loss(model, inputs)
             trained = inputs["tool_mask"].bool()
+            self.trained_tokens += int(trained.sum())
             gap = (self._own_logps - inputs["old_per_token_logps"])[trained].abs().max().item()
             self.gaps.append(gap)
             self._metrics["train" if self.model.training else "eval"]["recorded_gap"].append(gap)

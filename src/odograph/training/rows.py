@@ -18,6 +18,9 @@ from .advantages import GroupStatistics, convention
 from .plan import Plan
 from .sample import Part, Sample, Tally, compact
 
+_NO_LOGPROB = "a logprob that is above 0 or no number"
+_IDS = 1 << 31  # what formats hold
+
 
 class Rewards(Protocol):
     """What a row has to know of rewards and groups."""
@@ -60,6 +63,8 @@ class Draft:
         self._own_reward = reward
         self._choice = choice
         self._last = row[-1]
+        #: Why logprobs that were recorded can't be used.
+        self._unusable: str | None = None
         self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
 
     def sample(self, by: Rewards, plan: Plan, report: Any, t: Trajectory, tally: Tally) -> Sample | None:
@@ -68,6 +73,9 @@ class Draft:
         limit = plan.max_tokens
         if limit is not None and len(view.ids) > limit:
             self._refused(tally, "longer than max_tokens")
+            return None
+        if view.ids and not 0 <= min(view.ids) <= max(view.ids) < _IDS:
+            self._refused(tally, "a token id below 0 or beyond 31 bits")
             return None
         record = self._last.call.record
         mask = [0] * len(view.ids)
@@ -85,7 +93,7 @@ class Draft:
             stop = at + size
             node = self._row.get(segment.call or "") if segment.source == "sampled" else None
             if node is not None and self._is_mine(segment):
-                self._put(node, segment, at, logprobs, versions)
+                self._put(node, segment, at, logprobs, versions, t)
                 standing = self._chain.standing(segment, at, view, record.adapter, record.inputs)
                 places = range(segment.start, segment.start + size)
                 indexes = [
@@ -165,14 +173,24 @@ class Draft:
     def _is_mine(self, segment: Segment) -> bool:
         return self._choice is None or segment.choice == self._choice
 
-    def _put(self, node: Node, segment: Segment, at: int, logprobs: list[float | None], versions: list[Any]) -> None:
+    def _put(
+        self, node: Node, segment: Segment, at: int, logprobs: list[float | None], versions: list[Any], t: Trajectory
+    ) -> None:
         found = node.choices[segment.choice].logprobs
         if found is not None and len(found) == len(node.responses[segment.choice]):
             part = found[segment.start : segment.start + len(segment.ids)]
             logprobs[at : at + len(part)] = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
+            if any(p is not None and type(p) not in (float, int) for p in part):  # NaN is kept tagged
+                self._unusable = _NO_LOGPROB
+        elif found is not None:
+            self._unusable = "logprobs of another number than the tokens"
         changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == segment.choice), [])
+        record = node.call.record
+        stated: Any = record.policy_version
+        if stated is None and t.start is not None and record.trajectory == t.id:  # not what a fork has from its parent
+            stated = t.start.policy_version
         for n in range(len(segment.ids)):
-            version: Any = node.call.record.policy_version
+            version = stated
             for start, known in changes:
                 if start <= segment.start + n:
                     version = known
@@ -184,9 +202,9 @@ class Draft:
             return None
         for trained, value in zip(mask, logprobs, strict=True):
             if trained and value is None:
-                return "a trained token without a logprob"
+                return self._unusable or "a trained token without a logprob"
             if trained and (not math.isfinite(cast(float, value)) or cast(float, value) > 1e-3):
-                return "a logprob that is above 0 or no number"
+                return _NO_LOGPROB
         return None
 
     def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
@@ -233,7 +251,8 @@ class Draft:
         if plan.credit == "per-step" and self._own_reward is None:
             number = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
             for part in sample.parts:
-                n = number.get((sample.agent, part.step if part.step is not None else -1), len(returns) - 1)
+                at = len(returns) if part.step is None else part.step
+                n = 0 if at < 0 else number.get((sample.agent, at), len(returns) - 1)  # before a fork's own: what it led to
                 per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
         else:
             value = of(self._own_reward if self._own_reward is not None else returns[0], 0)

@@ -14,7 +14,8 @@ Runs = list[tuple[int, Any]]
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Tokens [start, stop) of a sample that one call generated and that are trained."""
+    """Tokens [start, stop) of a sample that one call generated and that are trained. A `step` below 0: what a fork shares
+    with its parent, before its own first."""
 
     start: int
     stop: int

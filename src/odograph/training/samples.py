@@ -218,7 +218,13 @@ class Samples:
         before = {c: where for c, where in trained.items() if c in calls}
         for call in calls:
             trained.setdefault(call, f"trained with fork {t.id[-8:]}")
-        return Trajectory(t.id, [*kept, *t.complete_records()]), before
+        # as if the fork had done it: in its own conversation, before its own first step
+        own, theirs = t.start.id if t.start else None, parent.start.id if parent.start else None
+        first = 1 + max((r.step for r in kept if r.step is not None), default=0)
+        as_own = [
+            msgspec.structs.replace(r, step=(r.step or 0) - first, parent=own if r.parent == theirs else r.parent) for r in kept
+        ]
+        return Trajectory(t.id, [*as_own, *t.complete_records()]), before
 
     # --- rows ---------------------------------------------------------------------------------------------------------------
 
@@ -238,7 +244,8 @@ class Samples:
     def _drafts(self, t: Trajectory, chain: Chain, tally: Tally) -> Iterator[Draft]:
         """The rows of a chain: which calls are trained in each, and in which view."""
         own = _own_rewards(t)
-        words: set[str] = set()
+        always = {"imitate"} if self.plan.edits == "imitate" else set()
+        words: set[str] = set(always)
         row: list[Node] = []
         for n, node in enumerate(chain.nodes):
             before = chain.nodes[n - 1] if n else None
@@ -246,21 +253,19 @@ class Samples:
                 word = self.plan.word(node)
                 if word == "env":
                     yield Draft(chain, row, generated(before), words, None)
-                    row, words = [], set()
+                    row, words = [], set(always)
                 else:
                     words.add(word)
             if before is not None and row and self._over(node):
                 if self.plan.too_long == "split":
                     yield Draft(chain, row, generated(before), words, None)
-                    row, words = [], set()
+                    row, words = [], set(always)
             row.append(node)
         if row:
             last = chain.nodes[-1]
             edited = bool(chain.last_edits) and self.plan.final != "env"
             if edited:
                 words.add(self.plan.final)
-            elif self.plan.edits == "imitate":
-                words.add("imitate")
             yield Draft(chain, row, chain.last if edited else generated(last), words, None)
         for node in chain.discarded:
             for choice in node.responses:

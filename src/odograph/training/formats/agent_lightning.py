@@ -24,6 +24,9 @@ REFUSES = dict.fromkeys(("mask", "reweight", "imitate", "pair"), "a triplet has 
 def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
     """A line per trajectory: `rollout_id`, `group`, and `triplets` with `prompt`, `response`, `reward` and `metadata` each."""
     for made in group:
+        if made.samples and made.reward is None:  # its trainer would fill in 0
+            made.refuse("no reward")
+            continue
         order = {call.id: n for n, call in enumerate(made.trajectory.llm_calls)}
         parts = [(part, sample) for sample in usable(made) for part in sample.parts]
         parts.sort(key=lambda found: order.get(found[0].call, -1))

@@ -62,14 +62,13 @@ def _trajectory(made: Made) -> dict[str, Any] | None:
         {"messages_and_choices": [*call.messages, _choice(call, *parts[call.id])], "tools": call.tools or None} for call in calls
     ]
     versions = [v for sample in samples for _, v in sample.versions if type(v) is int]
-    stated = t.start.policy_version if t.start and type(t.start.policy_version) is int else None
     plain = {k: v for k, v in t.metadata.items() if isinstance(v, (str, int, float, bool))}
     return {
         **histories[0],
         "additional_histories": histories[1:],
         "reward": made.reward,
-        "initial_policy_version": min(versions) if versions else stated,
-        "final_policy_version": max(versions) if versions else stated,
+        "initial_policy_version": min(versions, default=None),
+        "final_policy_version": max(versions, default=None),
         "metrics": {name: value for name in t.rewards.names if (value := t.rewards[name]) is not None},
         "metadata": plain | {"trajectory": t.id, "group": t.group or "", "agent": t.agent or "", "task": _text(t.task)},
         "logs": [],
@@ -96,7 +95,7 @@ def _choice(call: Call, part: Part, sample: Sample) -> dict[str, Any]:
 def group(line: dict[str, Any]) -> Any:
     """An `art.TrajectoryGroup` of a line. Raises MissingExtra without openpipe-art."""
     if not available("art"):
-        raise MissingExtra("making groups for ART", "train")
+        raise MissingExtra("making groups for ART", "art")
     import art
     from art.trajectories import History
     from openai.types.chat.chat_completion import Choice as TheirChoice

@@ -48,7 +48,7 @@ def schema() -> Any:
 def datum(row: dict[str, Any]) -> Any:
     """A `tinker.Datum` of a row, with its mask as tinker-cookbook has it. Raises MissingExtra without tinker."""
     if not available("tinker"):
-        raise MissingExtra("making data for tinker", "train")
+        raise MissingExtra("making data for tinker", "tinker")
     import tinker
 
     mask = tinker.TensorData(data=row["mask"], dtype="float32", shape=[len(row["mask"])])

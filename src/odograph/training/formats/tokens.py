@@ -67,7 +67,9 @@ def usable(made: Made) -> list[Sample]:
 
 
 def filled(sample: Sample, filler: float = 0.0) -> list[float]:
-    """Logprobs, with the format's filler where nothing is trained."""
+    """Logprobs, with the format's filler where nothing is trained. Raises Refused where one is trained and has none."""
+    if any(m and p is None for p, m in zip(sample.logprobs, sample.mask, strict=True)):
+        raise Refused("a trained token without a logprob")
     return [p if m and p is not None else filler for p, m in zip(sample.logprobs, sample.mask, strict=True)]
 
 

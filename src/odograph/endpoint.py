@@ -1,6 +1,7 @@
 """Asking a model over HTTP: one pooled client per event loop, retries with backoff, streams. Knows no agent.
 
-What is asked here is recorded at the transport, into the scope that is current, like any wrapped client's.
+What is asked here is recorded at the transport, into the scope that is current, like any wrapped client's; not so with
+`recorded=False`, as judges ask, which keep a journal of their own.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from .. import dialects
-from ..capture.exchange import outcome
-from ..capture.wrap import recording
-from ..codec import encode, encode_finite, loads_or_raw
-from ..dialects.sse import SSE
-from ..errors import MissingExtra, RunError
+from . import dialects
+from .capture.exchange import outcome
+from .capture.wrap import recording
+from .codec import encode, encode_finite, loads_or_raw
+from .dialects.sse import SSE
+from .errors import MissingExtra, RunError
 
 _URLS = {"anthropic.messages": "https://api.anthropic.com"}
 _KEYS = {"anthropic.messages": "ANTHROPIC_API_KEY"}
@@ -38,6 +39,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     #: The first wait before a retry; it doubles, and varies by half.
     backoff: float = 0.5
     tokens: bool = False
+    recorded: bool = True
 
     @property
     def url(self) -> str:
@@ -53,41 +55,63 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             return {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json", **self.headers}
         return {"authorization": f"Bearer {key}", "content-type": "application/json", **self.headers}
 
-    async def ask(self, body: dict[str, Any], on_text: Callable[[str], Any] | None = None) -> Any:
+    async def ask(
+        self,
+        body: dict[str, Any],
+        on_text: Callable[[str], Any] | None = None,
+        *,
+        before: Callable[[], None] | None = None,
+        on_body: Callable[[bytes], None] | None = None,
+    ) -> Any:
         """The response's body; of a stream, the body that it amounts to. Retries what may pass: 429, 5xx, a broken connection.
 
-        `body` holds no NaN. Raises RunError with what was answered last.
+        `body` holds no NaN. `before` is called ahead of each attempt and stops it by raising; `on_body` is given what was
+        answered with success, before it is read (not of a stream). Raises Unanswered with what was answered last.
         """
-        client = await _client(self.tokens)
+        client = await _client(self.tokens, self.recorded)
         data, headers = encode_finite(body), self._headers()
         for attempt in range(self.max_retries + 1):
-            one = _Attempt(self, client, data, headers | {"x-stainless-retry-count": str(attempt)}, on_text)
+            if before is not None:
+                before()
+            one = _Attempt(self, client, data, headers | {"x-stainless-retry-count": str(attempt)}, on_text, on_body)
             try:
                 return await (one.streamed() if body.get("stream") else one.whole())
             except _Failed as failure:
                 if attempt == self.max_retries or not failure.may_pass or one.said:
                     tries = "" if attempt == 0 else f", {attempt + 1} times"
-                    raise RunError(f"{self.url} did not answer{tries}: {failure}") from failure.__cause__
+                    raise Unanswered(f"{self.url} did not answer{tries}: {failure}", failure.status) from failure.__cause__
                 wait = failure.wait if failure.wait is not None else self.backoff * 2**attempt * random.uniform(0.5, 1.0)
                 await asyncio.sleep(min(wait, _LONGEST_WAIT))
         raise AssertionError  # the loop returns or raises
 
 
+class Unanswered(RunError):
+    """A model that did not answer. `status`: of the last HTTP response that was a failure, if there was one."""
+
+    def __init__(self, what: str, status: int | None = None) -> None:
+        super().__init__(what)
+        self.status = status
+
+
 class _Failed(Exception):
-    def __init__(self, what: str, may_pass: bool, wait: float | None = None) -> None:
+    def __init__(self, what: str, may_pass: bool, wait: float | None = None, status: int | None = None) -> None:
         super().__init__(what)
         self.may_pass = may_pass
         self.wait = wait
+        self.status = status
 
 
 class _Attempt:
     """One request."""
 
-    def __init__(self, endpoint: Endpoint, client: Any, data: bytes, headers: dict[str, str], on_text: Any) -> None:
+    def __init__(
+        self, endpoint: Endpoint, client: Any, data: bytes, headers: dict[str, str], on_text: Any, on_body: Any = None
+    ) -> None:
         self._endpoint = endpoint
         self._dialect = dialects.get(endpoint.dialect)
         self._client = client
         self._on_text = on_text
+        self._on_body = on_body
         self._request = {"content": data, "headers": headers, "timeout": endpoint.timeout}
         #: Whether the caller got some of the answer: then it can't be begun anew.
         self.said = False
@@ -103,6 +127,8 @@ class _Attempt:
 
     def _body(self, response: Any, content: bytes) -> Any:
         self._check(response, content)
+        if self._on_body is not None:
+            self._on_body(content)
         body = loads_or_raw(content)
         if not self._dialect.is_response(body):
             raise _Failed(f"HTTP {response.status_code} with no {self._dialect.NAME} body: {response.text[:200]!r}", True)
@@ -154,7 +180,7 @@ class _Attempt:
         wrong = said.get("error", said) if isinstance(said, dict) else said
         message = wrong.get("message") if isinstance(wrong, dict) else None
         text = message if isinstance(message, str) else encode(wrong).decode()
-        raise _Failed(f"HTTP {status}: {text[:300]}", status in _RETRIED, _retry_after(response.headers))
+        raise _Failed(f"HTTP {status}: {text[:300]}", status in _RETRIED, _retry_after(response.headers), status)
 
 
 def _is_complete(dialect: dialects.Dialect, body: Any) -> bool:
@@ -175,13 +201,15 @@ def _retry_after(headers: Any) -> float | None:
         return None
 
 
-_clients: dict[tuple[asyncio.AbstractEventLoop, bool], AsyncGenerator[Any, None]] = {}
-_opened: dict[tuple[asyncio.AbstractEventLoop, bool], Any] = {}
+#: The loop, whether token ids are asked for, whether it is recorded.
+_Key = tuple[asyncio.AbstractEventLoop, bool, bool]
+_clients: dict[_Key, AsyncGenerator[Any, None]] = {}
+_opened: dict[_Key, Any] = {}
 
 
-async def _client(tokens: bool) -> Any:
+async def _client(tokens: bool, recorded: bool) -> Any:
     """The client of this event loop."""
-    key = (asyncio.get_running_loop(), tokens)
+    key = (asyncio.get_running_loop(), tokens, recorded)
     if key not in _opened:
         for old in [k for k in _opened if k[0].is_closed()]:  # loops that were closed without their generators
             del _opened[old], _clients[old]
@@ -191,14 +219,16 @@ async def _client(tokens: bool) -> Any:
     return _opened[key]
 
 
-async def _living(key: tuple[asyncio.AbstractEventLoop, bool]) -> AsyncGenerator[Any, None]:
+async def _living(key: _Key) -> AsyncGenerator[Any, None]:
     """Holds a client open until its loop shuts down its generators: nobody has to close anything, and nothing leaks."""
     try:
         import httpx2
     except ImportError:
         raise MissingExtra("asking a model", "run") from None
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256)
-    transport = recording(httpx2.AsyncHTTPTransport(limits=limits, trust_env=True), "httpx2", key[1])
+    transport: Any = httpx2.AsyncHTTPTransport(limits=limits, trust_env=True)
+    if key[2]:
+        transport = recording(transport, "httpx2", key[1])
     client = _opened[key] = httpx2.AsyncClient(transport=transport)
     try:
         yield client

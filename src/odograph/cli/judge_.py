@@ -1,0 +1,125 @@
+"""`odograph judge`: scores of trajectories by models that judge."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from ..dialects import NAMES
+from ..errors import InvalidInput
+from ..judge import Budget, Judge, Judgements, ruler
+from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
+from .terminal import line, table
+
+HELP = "let models judge trajectories: those of a group against each other (RULER), or each by a rubric; adds rewards"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", dest="judges", action="append", required=True, metavar="M", help="the judge; may be repeated for several"
+    )
+    parser.add_argument("--base-url", metavar="U", help="of its endpoint; else $OPENAI_BASE_URL. The key: $OPENAI_API_KEY")
+    parser.add_argument("--dialect", default=NAMES[0], choices=NAMES, help=f"how the endpoint is spoken to ({NAMES[0]})")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of each request: temperature=0")
+    parser.add_argument("--rubric", metavar="FILE", help="what to judge by: a text (Markdown or any other); else a general one")
+    parser.add_argument("--absolute", action="store_true", help="each trajectory by itself, not against its group")
+    parser.add_argument("--name", metavar="NAME", help="of the reward (ruler; rubric with --absolute)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="how often each judge is asked (1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order in which trajectories are shown (0)")
+    parser.add_argument("--context", type=int, metavar="N", help="the longest prompt in tokens; longer groups are split")
+    parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at the same time, per judge (8)")
+    parser.add_argument("--budget-calls", type=int, metavar="N", help="stop before more requests")
+    parser.add_argument("--budget-tokens", type=int, metavar="N", help="stop before more tokens")
+    parser.add_argument("--budget-cost", type=float, metavar="X", help="stop before more cost; needs --prices")
+    parser.add_argument("--prices", metavar="IN,OUT", help="of a million tokens of prompts and of answers")
+    add_filters(parser, model=False)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    rubric = None if args.rubric is None else Path(args.rubric)
+    budget = Budget(calls=args.budget_calls, tokens=args.budget_tokens, cost=args.budget_cost)
+    judges = [
+        Judge(
+            model,
+            args.base_url,
+            dialect=args.dialect,
+            params=_params(args.param),
+            max_concurrency=args.concurrency,
+            context=args.context,
+            budget=budget,
+            prices=_prices(args.prices),
+        )
+        for model in args.judges
+    ]
+    with existing_store(args) as store:
+        filters = filters_of(args)
+        bar = progress("judging", sum(1 for _ in store.summaries(**filters)))
+        asking = ruler(
+            store,
+            judge=judges,
+            rubric=rubric,
+            absolute=args.absolute,
+            name=args.name,
+            repeats=args.repeats,
+            seed=args.seed,
+            progress=lambda done, total: bar(done),
+            **filters,
+        )
+        result = asyncio.run(asking)
+    if args.json:
+        print_json(result.to_dict())
+    else:
+        _print(result)
+    return 1 if result.failed else 0
+
+
+def _params(given: list[str]) -> dict[str, object]:
+    from ..codec import loads
+
+    found: dict[str, object] = {}
+    for one in given:
+        name, mark, value = one.partition("=")
+        if not mark:
+            raise InvalidInput(f"--param is written NAME=VALUE; found {one!r}")
+        try:
+            found[name.strip()] = loads(value)
+        except InvalidInput:  # text needs no quotes
+            found[name.strip()] = value
+    return found
+
+
+def _prices(given: str | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    try:
+        read, wrote = map(float, given.split(","))
+    except ValueError:
+        raise InvalidInput(f"--prices is written IN,OUT, such as 2.5,10; found {given!r}") from None
+    return read, wrote
+
+
+def _print(result: Judgements) -> None:
+    rows = [
+        [line(one.group or ""), one.trajectory[-8:], line(one.judge), f"{one.score:.3f}", line(one.explanation)]
+        for one in result.judgements
+    ]
+    if rows:
+        print("\n".join(table(["group", "trajectory", "judge", "score", "why"], rows, right={3})))
+    for failure in result.failed:
+        what = f"group {failure['group']}" if failure["group"] is not None else failure["trajectories"][0][-8:]
+        print(f"not judged: {line(what)} by {line(failure['judge'])}, {failure['status']}: {line(failure['error'] or '')}")
+    for why, count in result.skipped.items():
+        print(f"left out: {count:,} x {why}")
+    alpha, spread = result.agreement["krippendorff_alpha"], result.agreement["mean_absolute_deviation"]
+    if spread is not None:
+        stated = "not defined" if alpha is None else f"{alpha:.3f}"
+        print(f"agreement: Krippendorff's alpha {stated}, mean absolute deviation {spread:.3f}")
+    new = sum(not one.known for one in result.judgements)
+    spent = result.spent
+    cost = f", cost {spent['cost']:.4f}" if spent["cost"] else ""
+    print(
+        f"{len(result.judgements):,} scores, {new:,} new; {spent['calls']:,.0f} requests, "
+        f"{result.cached:,} answers from the journal, {spent['tokens']:,.0f} tokens{cost}"
+    )

@@ -1,0 +1,367 @@
+"""`Judge`: asks a model many questions, each answered once and for all. Knows prompts and answers, no trajectory and no store."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from typing import Literal as OneOf
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from .. import dialects
+from ..codec import content_hash, encode, loads_or_raw
+from ..dialects import Choice
+from ..endpoint import Endpoint, Unanswered
+from ..errors import InvalidInput, OdographError
+from .journal import Answers
+from .parsing import Shape, read, shape
+
+Status = OneOf["ok", "refused", "parse_error", "http_error", "over_context", "over_budget"]
+
+_TOO_LONG = re.compile(r"context.{0,20}(length|window|size|limit)|too (long|large|many tokens)|maximum.{0,30}tokens", re.I)
+#: Bytes of a prompt for a token, on the safe side: English has four, and a Chinese character has three.
+_BYTES_PER_TOKEN = 3
+
+
+class _OverBudget(OdographError):
+    pass
+
+
+class Budget:
+    """A ceiling for what judges spend together while this object lives; None: none. Answers of the journal cost nothing.
+
+    A request goes out only if what was spent, what is under way and the most that it can cost stay below: its prompt (a token
+    for three bytes) and `max_tokens`, where the judge's parameters hold it, else the longest answer so far. `cost` is in the
+    currency of the judge's `prices`.
+    """
+
+    def __init__(self, *, calls: int | None = None, tokens: int | None = None, cost: float | None = None) -> None:
+        for name, value in (("calls", calls), ("tokens", tokens), ("cost", cost)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
+                raise InvalidInput(f"{name} is a number from 0, not {value!r}")
+        self.limits = {"calls": calls, "tokens": tokens, "cost": cost}
+        #: Requests that were sent (each retry is one), tokens of prompts and answers, and what they cost.
+        self.spent: dict[str, float] = {"calls": 0, "tokens": 0, "cost": 0.0}
+        self._held: dict[str, float] = {"calls": 0, "tokens": 0, "cost": 0.0}
+
+    def __repr__(self) -> str:
+        parts = [f"{self.spent[n]:g} of {'any' if most is None else f'{most:g}'} {n}" for n, most in self.limits.items()]
+        return f"<Budget {', '.join(parts)}>"
+
+    def _take(self, **more: float) -> None:
+        for name, value in more.items():
+            most = self.limits[name]
+            total = self.spent[name] + self._held[name] + value
+            if most is not None and total > most + 1e-9:
+                raise _OverBudget(f"a budget of {most:g} {name} has {self.spent[name]:g} spent; this could take it to {total:g}")
+        for name, value in more.items():
+            self._held[name] += value
+
+    def _pay(self, held: dict[str, float], **spent: float) -> None:
+        for name, value in held.items():
+            self._held[name] -= value
+        for name, value in spent.items():
+            self.spent[name] += value
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a judge answered to one prompt. `value` is None unless `status` is `ok`."""
+
+    status: Status
+    value: Any = None
+    #: What it wrote, as it wrote it; of the last try.
+    text: str | None = None
+    #: What is wrong.
+    error: str | None = None
+    model: str
+    repeat: int = 0
+    #: Whether nothing was asked: it was in the journal.
+    cached: bool = False
+
+
+class _Here:
+    """What belongs to one event loop."""
+
+    def __init__(self, at_once: int) -> None:
+        self.slots = asyncio.Semaphore(at_once)
+        self.asking: dict[str, asyncio.Lock] = {}
+
+
+class Judge:
+    """A model behind an OpenAI-compatible endpoint (or Anthropic's, by `dialect`) that answers questions with checked values.
+
+    At most `max_concurrency` requests are under way at any time, whoever asks. 429, 5xx, timeouts and broken connections are
+    retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again, `max_asks` times
+    in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder `journal` before
+    it is read (by default `judge` in the store that it works for, else in the default store); what is there is not asked again.
+
+    `context`: the longest prompt in tokens (estimated, a token for three bytes); longer ones are not sent. `prices`: of a
+    million tokens of prompts and of answers. `timeout`: seconds for an attempt. `api_key`: else $OPENAI_API_KEY (or
+    $ANTHROPIC_API_KEY). Raises InvalidInput.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        dialect: str = "openai.chat",
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        max_concurrency: int = 8,
+        max_retries: int = 4,
+        max_asks: int = 3,
+        timeout: float = 300.0,
+        backoff: float = 0.5,
+        context: int | None = None,
+        budget: Budget | None = None,
+        prices: tuple[float, float] | None = None,
+        journal: str | Path | None = None,
+    ) -> None:
+        if not isinstance(model, str) or not model:
+            raise InvalidInput(f"a judge needs the name of its model, not {model!r}")
+        if dialect not in dialects.NAMES:
+            raise InvalidInput(f"no dialect {dialect!r}; there are: {', '.join(dialects.NAMES)}")
+        for name, value, least in (
+            ("max_concurrency", max_concurrency, 1),
+            ("max_asks", max_asks, 1),
+            ("max_retries", max_retries, 0),
+            ("context", context, 1),
+        ):
+            if value is not None and (type(value) is not int or value < least):
+                raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
+        if prices is not None and not (len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)):
+            raise InvalidInput(f"prices are two numbers, of a million tokens of prompts and of answers, not {prices!r}")
+        self.budget = budget or Budget()
+        if self.budget.limits["cost"] is not None and prices is None:
+            raise InvalidInput("a budget of cost needs prices=, of a million tokens of prompts and of answers")
+        self.model = model
+        self.params = dict(params or {})
+        self.context = context
+        self.max_concurrency = max_concurrency
+        self.max_asks = max_asks
+        self.prices = prices
+        self._dialect = dialects.get(dialect)
+        self._endpoint = Endpoint(
+            dialect=dialect,
+            base_url=base_url,
+            api_key=api_key,
+            headers=headers or {},
+            timeout=timeout,
+            max_retries=max_retries,
+            backoff=backoff,
+            recorded=False,
+        )
+        self._journal = None if journal is None else Path(journal)
+        self._answers: Answers | None = None
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = WeakKeyDictionary()
+        #: What was learned of the endpoint: whether it takes a schema, and how long answers get; shared by copies.
+        self._learned: dict[str, Any] = {"schema": True, "longest": 0, "cached": 0}
+
+    def __repr__(self) -> str:
+        return f"<Judge {self.model}>"
+
+    @property
+    def cached(self) -> int:
+        """How many questions the journal answered."""
+        return int(self._learned["cached"])
+
+    def working_for(self, folder: Path) -> Judge:
+        """This judge with its journal in a folder, unless it was given one: same budget, same bounds."""
+        if self._journal is not None:
+            return self
+        other = copy.copy(self)
+        other._journal, other._answers = folder, None
+        return other
+
+    async def ask(
+        self,
+        prompts: Iterable[str | list[dict[str, Any]]],
+        schema: Any = None,
+        *,
+        check: Callable[[Any], Any] | None = None,
+        repeat: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Answer]:
+        """The answers to prompts (texts, or chat-shaped messages of text), in their order. A prompt that fails, fails alone.
+
+        `schema`: a JSON schema of an object, or a type that msgspec knows, which values are then converted to; without one the
+        value is the text. `check` is given a value and returns the one to hand on, or raises InvalidInput: then it is asked
+        again, and told why. `repeat`: number of the repetition; each has answers of its own. `progress(done)`.
+
+        Raises MissingExtra, StoreError where the journal can't be written, TypeError.
+        """
+        wanted = None if schema is None else shape(schema)
+        todo = [(n, _messages(p)) for n, p in enumerate(prompts)]
+        found: list[Answer | None] = [None] * len(todo)
+        waiting, done = iter(todo), 0
+        if self._answers is None:
+            self._answers = Answers(self._journal or Path(os.environ.get("ODOGRAPH_STORE") or "odograph") / "judge")
+
+        async def work() -> None:
+            nonlocal done
+            for number, messages in waiting:
+                found[number] = await self._answer(messages, wanted, check, repeat)
+                done += 1
+                if progress is not None:
+                    progress(done)
+
+        workers = [asyncio.create_task(work()) for _ in range(min(self.max_concurrency, len(todo)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            await asyncio.to_thread(self._answers.sync)
+        return [a for a in found if a is not None]
+
+    # --- one prompt -------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, messages: list[dict[str, Any]], wanted: Shape | None, check: Any, repeat: int) -> Answer:
+        """Asks until an answer is valid. Those of the journal are gone through first, and don't count."""
+        asked = number = 0
+        now, last = messages, Answer(status="parse_error", model=self.model)
+        while asked < self.max_asks:
+            about: dict[str, Any] = {"model": self.model, "repeat": repeat}
+            try:
+                body, cached = await self._body(now, wanted, (repeat, number))
+            except _OverBudget as error:
+                return Answer(status="over_budget", error=str(error), **about)
+            except Unanswered as error:
+                status: Status = "over_context" if _is_too_long(error) else "http_error"
+                return Answer(status=status, error=str(error), **about)
+            asked, number = asked + (not cached), number + 1
+            last = self._read(body, wanted, check, {**about, "cached": cached})
+            if last.status != "parse_error":
+                return last
+            said = _sendable((last.text or "").strip()[:4000]) or "(nothing)"
+            why = _sendable(str(last.error))
+            again = f"This answer can't be used: {why}. Answer again, in the form that was asked for and nothing else."
+            now = [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": again}]
+        return last
+
+    def _read(self, body: Any, wanted: Shape | None, check: Any, about: dict[str, Any]) -> Answer:
+        choice = next(iter(self._dialect.choices(body)), None) or Choice(message={})
+        about |= {"text": choice.text}
+        refusal = choice.message.get("refusal")
+        if refusal or choice.finish_reason in ("content_filter", "refusal"):
+            return Answer(status="refused", error=refusal if isinstance(refusal, str) else "it declined to answer", **about)
+        try:
+            if not choice.text.strip():
+                raise InvalidInput("it is empty")
+            value = choice.text if wanted is None else read(choice.text, wanted)
+            return Answer(status="ok", value=value if check is None else check(value), **about)
+        except InvalidInput as error:
+            cut = " (it was cut off at its longest)" if choice.finish_reason in ("length", "max_tokens") else ""
+            return Answer(status="parse_error", error=f"{error}{cut}", **about)
+
+    async def _body(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> tuple[Any, bool]:
+        """The body that answers, and whether it was in the journal."""
+        answers = self._answers
+        assert answers is not None
+        schema = wanted.schema if wanted else None
+        key = content_hash([self._dialect.NAME, self.model, self.params, messages, schema, *which])
+        here = self._loops.setdefault(asyncio.get_running_loop(), _Here(self.max_concurrency))
+        lock = here.asking.setdefault(key, asyncio.Lock())
+        async with lock:  # the same question at the same time is asked once
+            try:
+                for raw in answers.of(key):
+                    body = loads_or_raw(raw)
+                    if self._dialect.is_response(body):
+                        self._learned["cached"] += 1
+                        return body, True
+                async with here.slots:
+                    return await self._asked(answers, key, messages, schema), False
+            finally:
+                here.asking.pop(key, None)
+
+    async def _asked(self, answers: Answers, key: str, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
+        """Asks the endpoint; without the schema where it does not take one, which the prompt describes in any case."""
+        first = messages[0] if messages[0]["role"] == "system" else None
+        system = first["content"] if first else None
+        history = self._dialect.history(messages[1:] if first else messages)
+
+        async def send(schema: dict[str, Any] | None) -> Any:
+            body = self._dialect.request(self.model, system, history, [], self.params, schema)
+            size = estimate(body)
+            if self.context is not None and size > self.context:
+                raise Unanswered(f"a prompt of about {size} tokens, for a context of {self.context}", 413)
+            return await self._paid(answers, key, body, size)
+
+        if schema is None or not self._learned["schema"]:
+            return await send(None)
+        try:
+            return await send(schema)
+        except Unanswered as error:
+            if error.status not in (400, 415, 422, 501) or _is_too_long(error):
+                raise
+            refusal = error
+        try:
+            found = await send(None)
+        except Unanswered:
+            raise refusal from None
+        self._learned["schema"] = False
+        return found
+
+    async def _paid(self, answers: Answers, key: str, body: dict[str, Any], size: int) -> Any:
+        budget = self.budget
+        limits = [v for n in ("max_tokens", "max_completion_tokens", "max_output_tokens") if type(v := body.get(n)) is int]
+        most = limits[0] if limits else self._learned["longest"]
+        held = {"tokens": float(size + most), "cost": self._price(size, most)}
+        budget._take(**held)
+        sent = 0
+
+        def before() -> None:
+            nonlocal sent
+            budget._take(calls=1)
+            budget._pay({"calls": 1}, calls=1)
+            sent += 1
+
+        try:
+            found = await self._endpoint.ask(body, before=before, on_body=lambda raw: answers.put(key, self.model, raw))
+        except BaseException:
+            budget._pay(held)
+            raise
+        stated = found.get("usage")
+        usage = self._dialect.usage(stated)
+        read = size if usage.prompt is None else usage.prompt
+        wrote = most if usage.completion is None else usage.completion
+        self._learned["longest"] = max(self._learned["longest"], wrote)
+        cost: Any = stated.get("cost") if isinstance(stated, dict) else None  # as some routers state it
+        price = float(cost) if type(cost) in (int, float) and cost >= 0 else self._price(read, wrote)
+        budget._pay(held, tokens=read + wrote, cost=price)
+        return found
+
+    def _price(self, read: int, wrote: int) -> float:
+        return 0.0 if self.prices is None else (read * self.prices[0] + wrote * self.prices[1]) / 1e6
+
+
+def estimate(prompt: Any) -> int:
+    """Tokens of a prompt, estimated on the safe side: a token for three bytes."""
+    return -(-len(encode(prompt)) // _BYTES_PER_TOKEN)
+
+
+def _is_too_long(error: Unanswered) -> bool:
+    return error.status == 413 or (error.status == 400 and _TOO_LONG.search(str(error)) is not None)
+
+
+def _sendable(text: str) -> str:
+    """Text as UTF-8 has it: half a surrogate pair, which JSON can name, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _messages(prompt: Any) -> list[dict[str, Any]]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": _sendable(prompt)}]
+    if isinstance(prompt, list) and prompt and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in prompt):
+        if all(m.get("role") in ("system", "user", "assistant") for m in prompt):
+            return [{"role": m["role"], "content": _sendable(m["content"])} for m in prompt]
+    raise TypeError(f"a prompt is a text or a list of messages with role and text, not {prompt!r:.80}")

@@ -1,0 +1,80 @@
+"""Raw answers on disk, by the hash of what was asked. One file per process, a line per answer; knows no model.
+
+A line is written to the operating system before the answer is read: a process that is killed has lost nothing that it paid for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from pathlib import Path
+
+import msgspec
+
+from ..codec import DAMAGE, encode, new_id
+from ..errors import StoreError
+from ..store.lines import complete_lines
+
+
+class _Line(msgspec.Struct):
+    key: str
+
+
+class _Whole(msgspec.Struct):
+    body: str
+
+
+_key = msgspec.json.Decoder(_Line)
+_whole = msgspec.json.Decoder(_Whole)
+
+
+class Answers:
+    """The answers in a folder: those of earlier processes, as they stood when it was opened, and this one's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: int | None = None
+        self._path = folder / f"{new_id()}.jsonl"
+        self._end = 0
+        #: Where the answers to a question stand: (file, offset), oldest first.
+        self._places: dict[str, list[tuple[Path, int]]] = {}
+        for path in sorted(folder.glob("*.jsonl")):
+            for offset, line in complete_lines(path, 0):
+                try:
+                    self._places.setdefault(_key.decode(line).key, []).append((path, offset))
+                except DAMAGE:  # it costs itself alone: it is asked again
+                    continue
+
+    def put(self, key: str, model: str, body: bytes) -> None:
+        """Keeps a body as it came. Raises StoreError: an answer that can't be kept is not worth paying for the next."""
+        line = encode({"key": key, "time": time.time_ns(), "model": model, "body": body.decode("utf-8", "replace")}) + b"\n"
+        try:
+            if self._file is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                weakref.finalize(self, os.close, self._file)
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            raise StoreError(f"the judge's journal {str(self._path)!r} can't be written: {error.strerror}") from error
+        self._places.setdefault(key, []).append((self._path, self._end))
+        self._end += len(line)
+
+    def of(self, key: str) -> list[bytes]:
+        """The bodies that were answered to a question, oldest first."""
+        found: list[bytes] = []
+        for path, offset in self._places.get(key, ()):
+            try:
+                with path.open("rb") as file:
+                    file.seek(offset)
+                    found.append(_whole.decode(file.readline()).body.encode())
+            except (OSError, *DAMAGE):
+                continue
+        return found
+
+    def sync(self) -> None:
+        """Waits until what was written is on the disk, against power loss."""
+        if self._file is not None:
+            os.fdatasync(self._file)

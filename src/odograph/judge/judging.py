@@ -1,0 +1,437 @@
+"""RULER: the trajectories of a group scored against each other by models that judge; and each by itself, by a rubric.
+
+Scores are appended as rewards with source `judge`; what a store has already is neither asked nor written again. Method:
+https://art.openpipe.ai/fundamentals/ruler; `odograph.judge.prompts` says what of ART's form is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..codec import content_hash
+from ..errors import InvalidInput, NotFound
+from ..trajectory import Trajectory
+from ..types import Reward
+from . import prompts
+from .agreement import krippendorff_alpha, mean_absolute_deviation
+from .client import Answer, Judge, estimate
+from .prompts import Shown
+
+if TYPE_CHECKING:
+    from ..api import Store
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What one judge thinks of one trajectory. `score`: 0 to 1, the mean of `scores`, one per repeat."""
+
+    trajectory: str
+    group: str | None
+    judge: str
+    score: float
+    explanation: str
+    scores: list[float]
+    #: Whether the store had it already.
+    known: bool = False
+
+
+class Judgements(msgspec.Struct, kw_only=True):
+    """What judging gave, and what it did not."""
+
+    judgements: list[Judgement] = []
+    #: Per group (or trajectory, with `absolute`) and judge: `{"group", "trajectories", "judge", "status", "error"}`.
+    failed: list[dict[str, Any]] = []
+    #: Trajectories that were not judged, by reason.
+    skipped: dict[str, int] = {}
+    #: What the judges' budgets were charged (see `Budget`), and how many answers came from the journal.
+    spent: dict[str, float] = {}
+    cached: int = 0
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Each trajectory's score: the mean over the judges."""
+        found: dict[str, list[float]] = {}
+        for one in self.judgements:
+            found.setdefault(one.trajectory, []).append(one.score)
+        return {id: sum(given) / len(given) for id, given in found.items()}
+
+    @property
+    def agreement(self) -> dict[str, float | None]:
+        """Over judges and repeats: `krippendorff_alpha` (interval data) and `mean_absolute_deviation`, each trajectory's from
+        its own mean, averaged. None where nothing was judged twice."""
+        given: dict[str, list[float]] = {}
+        for one in self.judgements:
+            given.setdefault(one.trajectory, []).extend(one.scores)
+        several = [scores for scores in given.values() if len(scores) > 1]
+        spread = sum(map(mean_absolute_deviation, several)) / len(several) if several else None
+        return {"krippendorff_alpha": krippendorff_alpha(several), "mean_absolute_deviation": spread}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain | {"scores": self.scores, "agreement": self.agreement}
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    rubric: str
+    name: str
+    absolute: bool
+    repeats: int
+    seed: int
+    weight: float
+
+
+async def ruler(
+    what: Store | Iterable[Trajectory],
+    *,
+    judge: Judge | Sequence[Judge],
+    rubric: str | Path | None = None,
+    absolute: bool = False,
+    name: str | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    weight: float = 1.0,
+    store: Store | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **filters: Any,
+) -> Judgements:
+    """Scores trajectories by models that judge: those of each group against each other, or with `absolute` each by itself.
+
+    Of a store: its groups, filtered as by `store.trajectories`; the scores are appended as rewards named `name` (`ruler`, or
+    `rubric` with `absolute`), one per judge, with source `judge`, the judge's model as author, the explanation as rationale. Of
+    trajectories: these are one group, and nothing is written unless `store=` says where.
+
+    `rubric`: a text, or a `Path` of a file that holds it (Markdown, or anything that a model reads). `judge`: one or several;
+    `repeats`: how often each is asked, in another order each time. `seed` decides the orders. Trajectories that look the same are
+    shown once. A group too long for a judge's `context` is judged in parts with two trajectories in common, by which their
+    scores are aligned.
+
+    Answers are matched by id; one with a score outside of 0 to 1, missing or given twice is refused and asked for again. What
+    could not be judged is in `.failed`, with no reward; run again, only that is asked. `progress(done, total)`.
+
+    Raises InvalidInput, NotFound for a rubric that is not there, MissingExtra, StoreError.
+    """
+    judges = [judge] if isinstance(judge, Judge) else list(judge)
+    if not judges or not all(isinstance(j, Judge) for j in judges):
+        raise TypeError("judge= is an odograph.Judge, or several")
+    if len({j.model for j in judges}) < len(judges):
+        raise InvalidInput(f"two judges of one model ({', '.join(j.model for j in judges)}); to ask one twice, give repeats=")
+    if type(repeats) is not int or repeats < 1:
+        raise InvalidInput(f"repeats is a whole number from 1, not {repeats!r}")
+    if type(seed) is not int:
+        raise InvalidInput(f"seed is a whole number, not {seed!r}")
+    plan = _Plan(_rubric(rubric), name or ("rubric" if absolute else "ruler"), absolute, repeats, seed, weight)
+    source: Store | None = what if hasattr(what, "summaries") else None  # type: ignore[assignment]
+    target = store or source
+    if source is None and filters:
+        raise TypeError(f"filters ({', '.join(filters)}) need a store")
+    if target is not None:
+        judges = [j.working_for(target.root / "judge") for j in judges]
+    result = Judgements()
+    groups = _Groups(source, filters, result) if source is not None else _Given(list(what), result)  # type: ignore[arg-type]
+    cached = sum(j.cached for j in judges)
+    budgets = {id(j.budget): j.budget for j in judges}.values()
+    before = [dict(b.spent) for b in budgets]
+    waiting, done = iter(groups.units(absolute)), 0
+    total = groups.total
+
+    async def work() -> None:
+        nonlocal done
+        for group, members in waiting:
+            shown = [(t, s) for t in members if (s := prompts.show(t)) is not None]
+            groups.skip("nothing to judge", len(members) - len(shown))
+            if shown:
+                await asyncio.gather(*(_judge(result, j, plan, group, shown, target) for j in judges))
+            done += len(members)
+            if progress is not None:
+                progress(done, total)
+
+    workers = [asyncio.create_task(work()) for _ in range(max(j.max_concurrency for j in judges))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    if progress is not None:
+        progress(total, total)
+    result.cached = sum(j.cached for j in judges) - cached
+    result.spent = {
+        name: sum(b.spent[name] - old[name] for b, old in zip(budgets, before, strict=True))
+        for name in ("calls", "tokens", "cost")
+    }
+    return result
+
+
+def _rubric(given: str | Path | None) -> str:
+    if given is None:
+        return prompts.DEFAULT_RUBRIC
+    if isinstance(given, Path):
+        try:
+            given = given.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidInput(f"the rubric {str(given)!r} is no text") from None
+        except OSError as error:
+            raise NotFound(f"no rubric at {str(given)!r}: {error.strerror}") from None
+    elif isinstance(given, str) and len(given) < 200 and "\n" not in given and Path(given).is_file():
+        raise InvalidInput(f"the rubric {given!r} is the name of a file; give Path({given!r})")
+    if not isinstance(given, str) or not given.strip():
+        raise InvalidInput("the rubric is empty")
+    return given
+
+
+# --- which trajectories ---------------------------------------------------------------------------------------------------------
+
+
+class _Given:
+    """Trajectories that were handed over: one group."""
+
+    def __init__(self, members: list[Trajectory], result: Judgements) -> None:
+        if not all(isinstance(t, Trajectory) for t in members):
+            raise TypeError("ruler() takes a store, or trajectories of one group")
+        self._members = members
+        self._result = result
+        self.total = len(members)
+
+    def skip(self, why: str, count: int = 1) -> None:
+        if count:
+            self._result.skipped[why] = self._result.skipped.get(why, 0) + count
+
+    def units(self, absolute: bool) -> Iterator[tuple[str | None, list[Trajectory]]]:
+        if absolute:
+            for t in self._members:
+                yield t.group, [t]
+        elif len(self._members) > 1:
+            yield self._members[0].group, self._members
+        else:
+            self.skip("alone in its group", len(self._members))
+
+
+class _Groups(_Given):
+    """The groups of a store, read one at a time."""
+
+    def __init__(self, store: Store, filters: dict[str, Any], result: Judgements) -> None:
+        super().__init__([], result)
+        self._store = store
+        self._summaries = [(s.id, s.group, s.status) for s in store.summaries(**filters)]
+        self.total = len(self._summaries)
+
+    def units(self, absolute: bool) -> Iterator[tuple[str | None, list[Trajectory]]]:
+        groups: dict[str, list[str]] = {}
+        for id, group, status in self._summaries:
+            if status == "running":
+                self.skip("still running")
+            elif absolute:
+                yield group, [self._store.trajectory(id)]
+            elif group is None:
+                self.skip("in no group")
+            else:
+                groups.setdefault(group, []).append(id)
+        for group, ids in groups.items():
+            if len(ids) < 2:
+                self.skip("alone in its group")
+            else:
+                yield group, [self._store.trajectory(id) for id in ids]
+
+
+# --- judging one group ----------------------------------------------------------------------------------------------------------
+
+_Scores = dict[str, tuple[float, str]]
+
+
+async def _judge(
+    result: Judgements, judge: Judge, plan: _Plan, group: str | None, members: list[tuple[Trajectory, Shown]], store: Store | None
+) -> None:
+    """What one judge thinks of a group: into the result, and into the store."""
+    keyed = [(t, s, s.key) for t, s in members]
+    distinct = dict(sorted({key: s for _, s, key in keyed}.items()))
+    rubric_hash = content_hash(plan.rubric)
+    # what the scores depend on; of a group also on the order and on who is in it
+    seed = None if plan.absolute else plan.seed
+    facts = [prompts.PROMPT_VERSION, plan.absolute, rubric_hash, seed, plan.repeats, plan.weight, judge.params, list(distinct)]
+    version = content_hash(facts)[:16]
+    before = {t.id: _latest(t, plan.name, judge.model) for t, _, _ in keyed}
+    known = {id: r for id, r in before.items() if r is not None and r.version == version and type(r.value) is float}
+    if len(known) == len(keyed):
+        for t, _, _ in keyed:
+            r = known[t.id]
+            scores = (r.extra or {}).get("scores")
+            given = [float(s) for s in scores] if isinstance(scores, list) else [float(r.value)]  # type: ignore[arg-type]
+            result.judgements.append(_judgement(t, judge, given, r.rationale or "", known=True))
+        return
+    ask = _alone if plan.absolute else _compared
+    rounds: list[_Scores] = []
+    for found in await asyncio.gather(*(ask(judge, plan, distinct, repeat) for repeat in range(plan.repeats))):
+        if isinstance(found, Answer):
+            failure = {"group": group, "trajectories": [t.id for t, _, _ in keyed], "judge": judge.model}
+            result.failed.append(failure | {"status": found.status, "error": found.error})
+            return
+        rounds.append(found)
+    for t, _, key in keyed:
+        given = [scores[key][0] for scores in rounds]
+        one = _judgement(t, judge, given, rounds[0][key][1], known=t.id in known)
+        result.judgements.append(one)
+        if store is None or one.known:
+            continue
+        old = before[t.id]
+        with store.append(t.id) as run:
+            run.reward(
+                one.score,
+                plan.name,
+                weight=plan.weight,
+                source="judge",
+                author=judge.model,
+                rationale=one.explanation,
+                version=version,
+                supersedes=old.id if old is not None else None,
+                extra={
+                    "scores": given,
+                    "range": [0.0, 1.0],
+                    "rubric_hash": rubric_hash,
+                    "seed": seed,
+                    "compared": len(keyed) if not plan.absolute else 1,
+                },
+            )
+
+
+def _judgement(t: Trajectory, judge: Judge, given: list[float], why: str, known: bool) -> Judgement:
+    score = sum(given) / len(given)
+    return Judgement(trajectory=t.id, group=t.group, judge=judge.model, score=score, explanation=why, scores=given, known=known)
+
+
+def _latest(t: Trajectory, name: str, author: str) -> Reward | None:
+    return next((r for r in reversed(t.rewards) if r.name == name and r.source == "judge" and r.author == author), None)
+
+
+async def _alone(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repeat: int) -> _Scores | Answer:
+    ((key, one),) = distinct.items()
+    check = _Check(1)
+    prompt = prompts.absolute(one, plan.rubric)
+    (answer,) = await judge.ask([prompt], prompts.SCORE_SCHEMA, check=check.one, repeat=repeat)
+    return {key: answer.value} if answer.status == "ok" else answer
+
+
+async def _compared(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repeat: int) -> _Scores | Answer:
+    """The scores of a group, in one prompt where it fits, else in parts with anchors in common."""
+    order = list(distinct)
+    random.Random(f"{plan.seed} {repeat}").shuffle(order)
+    anchors = _anchors(distinct, plan.seed)
+    waiting, done = _parts(order, anchors, distinct, plan, judge.context), []
+    while waiting:
+        asked = await asyncio.gather(*(_ask(judge, plan, [distinct[key] for key in part], repeat) for part in waiting))
+        parts, waiting = waiting, []
+        for part, answer in zip(parts, asked, strict=True):
+            others = [key for key in part if key not in anchors]
+            if answer.status == "ok":
+                done.append(dict(zip(part, answer.value, strict=True)))
+            elif answer.status == "over_context" and len(others) > 1:  # its estimate was too low, or the endpoint takes less
+                half = len(others) // 2
+                waiting += [_mixed([*anchors, *some], plan.seed) for some in (others[:half], others[half:])]
+            else:
+                return answer
+    return _aligned(done)
+
+
+async def _ask(judge: Judge, plan: _Plan, shown: list[Shown], repeat: int) -> Answer:
+    check = _Check(len(shown))
+    prompt = prompts.relative(shown, plan.rubric)
+    (answer,) = await judge.ask([prompt], prompts.SCORES_SCHEMA, check=check.all, repeat=repeat)
+    return answer
+
+
+def _size(shown: list[Shown], plan: _Plan) -> int:
+    # 500: what goes around the messages in a request, the schema and parameters
+    return estimate(prompts.relative(shown, plan.rubric)) + 500
+
+
+def _anchors(distinct: dict[str, Shown], seed: int) -> list[str]:
+    """Two of the shorter half: they stand in every part, and the shortest of all may be those that gave up at once."""
+    sizes = {key: estimate([one.messages, [h.messages for h in one.more]]) for key, one in distinct.items()}
+    short = sorted(sizes, key=lambda key: (sizes[key], key))[: max(2, len(sizes) // 2)]
+    return random.Random(seed).sample(short, min(2, len(short)))
+
+
+def _parts(order: list[str], anchors: list[str], distinct: dict[str, Shown], plan: _Plan, limit: int | None) -> list[list[str]]:
+    """The keys of each prompt, for a limit in tokens; one that exceeds it with a single trajectory is for the judge to refuse."""
+    if limit is None or len(order) < 4 or _size(list(distinct.values()), plan) <= limit:
+        return [order]
+    parts: list[list[str]] = []
+    for key in (k for k in order if k not in anchors):
+        if parts and _size([distinct[k] for k in (*parts[-1], key)], plan) <= limit:
+            parts[-1].append(key)
+        else:
+            parts.append([*anchors, key])
+    return [_mixed(part, plan.seed) for part in parts]
+
+
+def _mixed(part: list[str], seed: int) -> list[str]:
+    """In an order of its own, so that anchors don't always stand first."""
+    return random.Random(f"{seed} {part}").sample(part, len(part))
+
+
+def _aligned(parts: list[_Scores]) -> _Scores:
+    """One scale for all parts: each is moved by what its anchors differ from their mean over the parts, and stays in 0 to 1."""
+    if len(parts) == 1:
+        return parts[0]
+    anchors = set.intersection(*(set(p) for p in parts))
+    means = {key: sum(p[key][0] for p in parts) / len(parts) for key in anchors}
+    made: _Scores = {}
+    for part in parts:
+        move = sum(means[key] - part[key][0] for key in anchors) / len(anchors)
+        for key, (score, why) in part.items():
+            if key in anchors:
+                made.setdefault(key, (means[key], why))
+            else:
+                made[key] = (min(1.0, max(0.0, score + move)), why)
+    return made
+
+
+class _Check:
+    """What a judge's answer has to hold to be taken: a score of 0 to 1 for each of the ids "1" to `count`, once."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def one(self, value: Any) -> tuple[float, str]:
+        return self._score(value, ""), _explanation(value)
+
+    def all(self, value: Any) -> list[tuple[float, str]]:
+        entries = value.get("scores") if isinstance(value, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise InvalidInput("scores is a list of objects")
+        found: dict[str, tuple[float, str]] = {}
+        wanted = [str(n) for n in range(1, self._count + 1)]
+        for entry in entries:
+            id = entry.get("trajectory_id")
+            id = str(id).strip() if isinstance(id, (str, int)) and not isinstance(id, bool) else repr(id)
+            if id not in wanted:
+                raise InvalidInput(f"there is no trajectory_id {id[:40]!r}; there are: {', '.join(wanted)}")
+            if id in found:
+                raise InvalidInput(f"trajectory_id {id!r} has two scores")
+            found[id] = (self._score(entry, f" of trajectory_id {id!r}"), _explanation(entry))
+        missing = [id for id in wanted if id not in found]
+        if missing:
+            raise InvalidInput(f"no score of trajectory_id {', '.join(missing)}")
+        return [found[id] for id in wanted]
+
+    def _score(self, entry: dict[str, Any], of: str) -> float:
+        given = entry.get("score")
+        try:
+            score = float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
+        except ValueError:
+            score = math.nan
+        if not 0.0 <= score <= 1.0:
+            raise InvalidInput(f"the score{of} is {str(given)[:40]!r}, where a number from 0 to 1 was expected")
+        return score
+
+
+def _explanation(entry: dict[str, Any]) -> str:
+    given = entry.get("explanation")
+    # JSON can name half a surrogate pair, which no text can hold
+    return given.encode("utf-8", "replace").decode() if isinstance(given, str) else ""

@@ -1,0 +1,286 @@
+"""Taking secrets out of values: of what is recorded before it becomes a line, and of what is exported. Knows no files.
+
+What is taken out leaves `[redacted:KIND]`, and the record says in `extra.redacted` how many of each kind. Token ids and logprobs
+that spell a text from which something was taken go with it, and so do the chunks of a stream. What can't be judged is taken out.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from .codec import encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
+from .errors import InvalidInput
+from .packing import LISTS
+from .types import TAG, AnyRecord
+
+#: What `redact=` takes: True (the built-in rules), patterns (beside these rules), or a function from a text to what is kept.
+Redact = bool | Iterable[str | re.Pattern[str]] | Callable[[str], str]
+
+#: Fields that tie records together.
+_TIES = frozenset(("id", "trajectory", "parent", "supersedes", "target", "base", "llm_call", "writer", "kind", "base_hash"))
+#: Fields of which the API takes a few words only.
+_WORDS = frozenset(("status", "origin", "logprobs_of", "unit", "source", "dialect"))
+#: Fields of a response that spell its text, and those that spell the prompt, in tokens.
+_SPELLED = re.compile(r"(?:^|_)(?:ids|logprobs|logprobs_result)$|^tokens$|^meta_info$")
+_PROMPT = re.compile(r"^(?:prompt|input)_(?:token_)?(?:ids|logprobs|top_logprobs)$|^meta_info$")
+
+
+class Redactor:
+    """What to take out. One is shared by all that a store writes."""
+
+    def __init__(self, how: Redact) -> None:
+        from . import secrets  # its rules take a while to compile
+
+        self._rules = secrets
+        self._function: Callable[[str], str] | None = None
+        self._patterns: list[re.Pattern[str]] = []
+        if how is True:
+            return
+        if callable(how):
+            self._function = how
+            return
+        if isinstance(how, (str, bytes, bool)) or not isinstance(how, Iterable):
+            raise TypeError(f"redact is True, a list of patterns, or a function of a text; not {type(how).__name__}")
+        for pattern in how:
+            try:
+                self._patterns.append(re.compile(pattern))
+            except (re.error, TypeError) as error:
+                raise InvalidInput(f"a pattern of redact= is no regular expression: {error}") from None
+
+    @property
+    def name(self) -> str:
+        """What a manifest says of it; a pattern may be a secret itself."""
+        if self._function is not None:
+            return "a function"
+        return f"the built-in rules and {len(self._patterns)} patterns" if self._patterns else "the built-in rules"
+
+    def may_find(self, text: str) -> bool:
+        """Whether it may find something in the JSON of values: quick, and yes too often."""
+        return self._function is not None or bool(self._patterns) or TAG in text or self._rules.may_hold(text)
+
+    def text(self, text: str, found: Counter[str]) -> str:
+        """The text without what is to be taken out; counts it by kind. Never raises; what it can't judge it takes out."""
+        if self._function is not None:
+            try:
+                kept = self._function(text)
+                if isinstance(kept, str):
+                    if kept != text:
+                        found["function"] += 1
+                    return str(kept)
+            except Exception:  # its message may hold the text
+                pass
+            found["function_failed"] += 1
+            return "[redacted:function_failed]"
+        spans = [(s.start, s.stop, s.kind) for s in self._rules.secrets_in(text)]
+        for pattern in self._patterns:
+            spans += [(m.start(), m.end(), "pattern") for m in pattern.finditer(text) if m.end() > m.start()]
+        if not spans:
+            return text
+        spans.sort()
+        parts: list[str] = []
+        at = 0
+        for start, stop, kind in spans:
+            if start >= at:
+                parts += [text[at:start], f"[redacted:{kind}]"]
+                found[kind] += 1
+            at = max(at, stop)
+        return "".join([*parts, text[at:]])
+
+    def value(self, value: Any, found: Counter[str]) -> Any:
+        """A value of plain JSON types with all its texts redacted; the same object where nothing was found."""
+        try:
+            return self._value(value, found)
+        except RecursionError:
+            found["too_deep"] += 1
+            return "[redacted:too_deep]"
+
+    def _value(self, value: Any, found: Counter[str]) -> Any:
+        kind = type(value)
+        if kind is str:
+            return self.text(value, found)
+        if kind is list:
+            items = [self._value(v, found) for v in value]
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        if kind is not dict:
+            return value
+        if is_tagged(value) and value[TAG] in ("bytes", "text"):
+            return self._bytes(value, found)
+        fields: dict[str, Any] = {}
+        changed = False
+        for name, old in value.items():
+            if type(old) is str and self._function is None and self._rules.is_named_secret(name, old):
+                new: Any = "[redacted:named_secret]"
+                found["named_secret"] += 1
+            else:
+                new = self._value(old, found)
+            # the names of fields are no content, and a function knows nothing of them
+            key = name if len(name) < 32 and name.isidentifier() else self.text(name, found)
+            changed = changed or new is not old or key != name
+            fields[key] = new
+        return fields if changed else value
+
+    def _bytes(self, value: dict[str, Any], found: Counter[str]) -> Any:
+        """Bytes, or text with lone surrogates, which are kept as base64."""
+        inside: Counter[str] = Counter()
+        try:
+            self.text(base64.b64decode(value["value"]).decode("latin-1"), inside)
+        except (ValueError, TypeError):
+            self.text(str(value.get("value")), inside)
+        found.update(inside)
+        return f"[redacted:{next(iter(inside))}]" if inside else value
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def fields(self, kind: str, fields: dict[str, Any], history: History) -> tuple[dict[str, Any], Counter[str]]:
+        """The fields of a record that is about to be written, whatever objects they hold, as plain JSON values without
+        secrets, and how many were found of each kind."""
+        found: Counter[str] = Counter()
+        if kind == "llm_call":
+            fields = self._call(fields, found, history)
+        else:
+            fields = self._plain(fields, found)
+            if kind == "edit" and found:
+                fields["result"] = []
+                fields["rejected"] = "it put in what was redacted"
+        if found:
+            extra = fields.get("extra")
+            extra = extra if isinstance(extra, dict) else {}
+            before = extra.get("redacted")
+            fields["extra"] = {**extra, "redacted": dict(found + Counter(before if isinstance(before, dict) else {}))}
+        return fields, found
+
+    def _plain(self, fields: dict[str, Any], found: Counter[str]) -> dict[str, Any]:
+        """Fields as plain JSON values without secrets. What was looked at is what is kept: objects may change meanwhile."""
+        data = encode(fields)
+        whole = loads(data)
+        if not self.may_find(data.decode()):
+            return whole if isinstance(whole, dict) else {}
+        if is_tagged(whole) or not isinstance(whole, dict):  # a name that JSON can't hold: nothing is known of it
+            found["unreadable"] += 1
+            return {}
+        return {k: v if k in _TIES or k in _WORDS else self.value(v, found) for k, v in whole.items()}
+
+    def _call(self, fields: dict[str, Any], found: Counter[str], history: History) -> dict[str, Any]:
+        prompt: Counter[str] = Counter()
+        answer: Counter[str] = Counter()
+        rest = dict(fields)
+        request = rest.pop("request", None)
+        response = rest.pop("response", None)
+        events = rest.pop("events", None)
+        out: dict[str, Any] = {}
+        if request is not None:
+            lists: dict[str, Any] = {}
+            if isinstance(request, dict):
+                for name in LISTS:
+                    if isinstance(request.get(name), list):
+                        lists[name] = history.messages(
+                            (fields.get("agent"), fields.get("purpose"), name), request[name], self, prompt
+                        )
+                other = self._plain({"request": {k: v for k, v in request.items() if k not in lists}}, prompt)["request"]
+                out["request"] = {**other, **lists} if isinstance(other, dict) else other
+                if list(request) != list(out["request"]):  # in the order that they had
+                    out["request"] = {k: out["request"][k] for k in (*request, *out["request"]) if k in out["request"]}
+            else:
+                out |= self._plain({"request": request}, prompt)
+        if response is not None:
+            out |= self._plain({"response": response}, answer)
+        if rest.get("reasoning") is not None:
+            out |= self._plain({"reasoning": rest.pop("reasoning")}, answer)
+        tokens: dict[str, Any] = {name: rest.pop(name) for name in ("prompt_token_ids", "tokens", "packed") if name in rest}
+        others: Counter[str] = Counter()
+        out |= self._plain(rest, others)
+        if events is not None and not answer and not others and not self._in_events(events, answer):
+            out["events"] = events
+        if prompt or answer:
+            if "response" in out:
+                out["response"] = _without(loads(encode(out["response"])), _SPELLED if answer else _PROMPT)
+            tokens.pop("prompt_token_ids", None)
+            if answer:
+                tokens.pop("tokens", None)
+        out |= tokens
+        found.update(prompt + answer + others)
+        return out
+
+    def _in_events(self, events: Any, found: Counter[str]) -> bool:
+        """Whether something is to be taken out of a stream's chunks: what each place of them says one after the other counts."""
+        try:
+            said: dict[Any, list[str]] = {}
+            for event in unfold_events(events):
+                self.value(event, found)
+                for path, text in _texts(event, ()):
+                    said.setdefault(path, []).append(text)
+            for pieces in said.values():
+                self.text("".join(pieces), found)
+        except Exception:
+            found["unreadable"] += 1
+        return bool(found)
+
+    def record(self, record: AnyRecord, history: History) -> AnyRecord:
+        """A complete record, redacted; the same object where nothing was found."""
+        raw = record_to_dict(record)
+        done, found = self.fields(str(raw["kind"]), raw, history)
+        if not found:
+            return record
+        return record_from_dict({**{k: v for k, v in raw.items() if k in _TIES}, **done})
+
+
+class History:
+    """The messages of one trajectory that were looked at: agents resend them at every call, so only new ones cost anything."""
+
+    def __init__(self, raw: bool = True) -> None:
+        #: Whether messages come back as bytes, to be written, or as values.
+        self._raw = raw
+        self._last: dict[Any, list[tuple[bytes, msgspec.Raw, Counter[str]]]] = {}
+
+    def messages(self, key: Any, messages: list[Any], by: Redactor, found: Counter[str]) -> list[Any]:
+        """The messages as JSON, redacted."""
+        last = self._last.get(key, [])
+        now: list[tuple[bytes, msgspec.Raw, Counter[str]]] = []
+        for index, message in enumerate(messages):
+            raw = type(message) is msgspec.Raw
+            data = bytes(message) if raw else encode_message(message)
+            if index < len(last) and last[index][0] == data:
+                now.append(last[index])
+            else:
+                inside: Counter[str] = Counter()
+                kept = data
+                if (raw and b"\\" in data) or by.may_find(data.decode("utf-8", "replace")):
+                    value = loads_or_raw(data)
+                    clean = by.value(value, inside)
+                    if inside:
+                        kept = encode(_without(clean, _SPELLED))
+                now.append((data, msgspec.Raw(kept), inside))
+            found.update(now[-1][2])
+        self._last[key] = now
+        if self._raw:
+            return [item[1] for item in now]
+        return [loads(bytes(item[1])) if item[2] else message for item, message in zip(now, messages, strict=True)]
+
+
+def _texts(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*path, index))
+
+
+def _without(value: Any, names: re.Pattern[str]) -> Any:
+    """The value without fields of these names."""
+    if isinstance(value, dict):
+        return {k: _without(v, names) for k, v in value.items() if not (isinstance(v, (list, dict)) and names.search(k))}
+    return [_without(v, names) for v in value] if isinstance(value, list) else value
+
+
+def withheld(error: BaseException) -> Exception:
+    """An error that stands for one whose own text may hold what is redacted."""
+    return RuntimeError(f"{type(error).__name__}; its text is withheld, as redact= is on")

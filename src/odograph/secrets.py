@@ -1,0 +1,186 @@
+"""Secrets in text: API keys, tokens, private keys, passwords. Knows text; what holds it is `redact`'s matter.
+
+Two kinds: what has the shape of a provider's key is a secret for certain; a random-looking value beside a name such as `api_key`
+is one in all likelihood. A random-looking value alone is neither: agents' text is full of hashes, ids and images.
+
+Each rule begins with a literal, which C looks for at a gigabyte a second; nothing here backtracks over more than one value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from math import log2
+from typing import NamedTuple
+
+
+class Secret(NamedTuple):
+    """Where a secret stands in a text, and of which kind it is. `certain`: by its shape, not only by its name and randomness."""
+
+    start: int
+    stop: int
+    kind: str
+    certain: bool
+
+
+class _Rule(NamedTuple):
+    kind: str
+    literal: str
+    pattern: re.Pattern[str]
+    #: Whether the value must look random besides.
+    random: bool = False
+
+
+_B64 = "[A-Za-z0-9_-]"
+_ALNUM = "[A-Za-z0-9]"
+_KEY = r"(?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
+
+
+def _prefixed(kind: str, literal: str, rest: str, random: bool = False) -> _Rule:
+    """A key that begins with a literal, itself at the beginning of a word."""
+    mark = re.escape(literal)
+    return _Rule(kind, literal, re.compile(f"{mark}(?<![A-Za-z0-9_-]{mark}){rest}"), random)
+
+
+_RULES = (
+    _Rule(
+        "private_key",
+        "-----BEGIN ",
+        # to its end, or, where the text was cut, as far as it goes on like a key; a mere mention has no body
+        re.compile(rf"-----BEGIN {_KEY}(?:(?=.{{24}})(?:[^-]|-(?!----))+-----END {_KEY}|[A-Za-z0-9+/=\s\\]{{32,}})", re.S),
+    ),
+    _prefixed("anthropic_key", "sk-ant-", _B64 + "{20,}"),
+    _prefixed("api_key", "sk-", _B64 + "{20,}", random=True),  # OpenAI, OpenRouter, DeepSeek, LiteLLM, Langfuse
+    _prefixed("aws_access_key", "AKIA", "[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _prefixed("aws_access_key", "ASIA", "[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    *(_prefixed("github_token", f"gh{c}_", _ALNUM + "{36,}") for c in "pousr"),
+    _prefixed("github_token", "github_pat_", "[A-Za-z0-9_]{36,}"),
+    _prefixed("gitlab_token", "glpat-", _B64 + "{20,}"),
+    _prefixed("huggingface_token", "hf_", _ALNUM + "{30,}"),
+    _prefixed("google_key", "AIza", _B64 + "{35}"),
+    _prefixed("google_token", "ya29.", _B64 + "{20,}"),
+    _prefixed("google_secret", "GOCSPX-", _B64 + "{20,}"),
+    *(_prefixed("slack_token", f"xox{c}-", "[A-Za-z0-9-]{16,}", random=True) for c in "abeprs"),
+    _Rule("slack_webhook", "hooks.slack.com/", re.compile(r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{20,}")),
+    *(_prefixed("stripe_key", f"{c}k_{w}_", _ALNUM + "{16,}") for c in "sr" for w in ("live", "test")),
+    _prefixed("stripe_key", "whsec_", _ALNUM + "{24,}"),
+    _prefixed("groq_key", "gsk_", _ALNUM + "{40,}"),
+    _prefixed("xai_key", "xai-", _ALNUM + "{40,}"),
+    _prefixed("replicate_token", "r8_", _ALNUM + "{30,}"),
+    _prefixed("perplexity_key", "pplx-", _ALNUM + "{40,}"),
+    _prefixed("tavily_key", "tvly-", _B64 + "{20,}", random=True),
+    _prefixed("langsmith_key", "lsv2_", "(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10}"),
+    _prefixed("npm_token", "npm_", _ALNUM + "{36}"),
+    _prefixed("pypi_token", "pypi-", _B64 + "{50,}"),
+    _prefixed("sendgrid_key", "SG.", rf"{_B64}{{16,64}}\.{_B64}{{16,}}"),
+    _prefixed("databricks_token", "dapi", "[a-f0-9]{32}"),
+    _prefixed("digitalocean_token", "dop_v1_", "[a-f0-9]{64}"),
+    _prefixed("shopify_token", "shpat_", "[a-fA-F0-9]{32}"),
+    _prefixed("vault_token", "hvs.", _B64 + "{24,}"),
+    _prefixed("linear_key", "lin_api_", _ALNUM + "{32,}"),
+    _prefixed("notion_token", "ntn_", _ALNUM + "{40,}"),
+    _prefixed("sentry_token", "sntrys_", "[A-Za-z0-9+/=_-]{40,}"),
+    _prefixed("age_key", "AGE-SECRET-KEY-1", "[A-Z0-9]{50,}"),
+    _Rule("azure_key", "AccountKey=", re.compile(r"AccountKey=([A-Za-z0-9+/]{80,}={0,2})")),
+    _Rule("telegram_token", ":AA", re.compile(rf":AA(?<=[0-9]{{8}}:AA){_B64}{{33}}(?!{_B64})")),
+    _prefixed("jwt", "eyJ", rf"{_B64}{{8,}}\.eyJ{_B64}{{8,}}\.{_B64}{{16,}}"),
+    _Rule("bearer_token", "earer ", re.compile(r"earer (?<=[Bb]earer )\s{0,4}([A-Za-z0-9._~+/=-]{16,})"), random=True),
+    _Rule("url_password", "://", re.compile(r"""://[^\s/:@"'<>\\]{0,100}:([^\s/@"'<>{}$\\]{3,200})@[A-Za-z0-9\[]""")),
+)
+
+#: Names beside which a random-looking value is a secret.
+_NAMES = ("password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key", "access_key", "access-key",
+          "accesskey", "secret_key", "secret-key", "secretkey", "private_key", "credential", "authorization")  # fmt: skip
+_NAMED = re.compile(
+    r"""(?:_?id|s)?[\\"'\]]{0,4}\s{0,4}(?::=|=>|[:=])\s{0,4}(?:(\\?["'])([^\s"'\\]{8,200})|([A-Za-z0-9_+/=.~!#%^&*-]{16,200}))"""
+)
+_KEY_NAME = re.compile(rf"(?:{'|'.join(_NAMES)})s?$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"example|placeholder|redacted|your|change.?me|dummy|x{4}|\*{3}|\.{3}|[(){}<>$\[\]]|^env|^none$|^pass(?:word)?$", re.I
+)
+#: What all names hold, to ask for fewer.
+_STEMS = ("pass", "secret", "token", "key", "credential", "authorization")
+
+
+#: Rules whose literal ends in a mark of punctuation share one pass over the text; it says whether any of them is worth a look.
+_MARKED = tuple(r for r in _RULES if r.literal[-1] in "-_.")
+_OTHERS = tuple(r for r in _RULES if r not in _MARKED)
+_MARK = re.compile(rf"[-_.](?=[A-Za-z0-9_.-]{{10}})(?:{'|'.join(f'(?<={re.escape(r.literal)})' for r in _MARKED)})")
+
+
+def secrets_in(text: str) -> list[Secret]:
+    """The secrets of a text, in order and without overlaps. Never raises for a text."""
+    found: list[Secret] = []
+    for rule in (*(_MARKED if _MARK.search(text) else ()), *_OTHERS):
+        if rule.literal in text:
+            for match in rule.pattern.finditer(text):
+                group = 1 if rule.pattern.groups else 0
+                value = match[group]
+                if (rule.random and not looks_random(value)) or (rule.kind == "url_password" and _PLACEHOLDER.search(value)):
+                    continue
+                found.append(Secret(match.start(group), match.end(group), rule.kind, True))
+    lower = text.lower()
+    if len(lower) == len(text):  # else positions differ: of such letters there are three
+        for name in _named_in(lower):
+            at = lower.find(name)
+            while at >= 0:
+                at += len(name)
+                value_of = _NAMED.match(text, at)
+                if value_of is not None:
+                    group = 2 if value_of[2] is not None else 3
+                    if _is_value_of(name, value_of[group]):
+                        found.append(Secret(value_of.start(group), value_of.end(group), "named_secret", False))
+                at = lower.find(name, at)
+    if len(found) < 2:
+        return found
+    found.sort(key=lambda s: (s.start, -s.stop))
+    apart: list[Secret] = []
+    for secret in found:
+        if apart and secret.start < apart[-1].stop:
+            last = apart[-1]
+            certain = last if last.certain or not secret.certain else secret
+            apart[-1] = Secret(last.start, max(last.stop, secret.stop), certain.kind, certain.certain)
+        else:
+            apart.append(secret)
+    return apart
+
+
+def is_named_secret(name: str, value: str) -> bool:
+    """Whether the value of a field is a secret by the field's name and its own randomness."""
+    found = _KEY_NAME.search(name) if len(name) <= 100 else None
+    return found is not None and 8 <= len(value) <= 4000 and " " not in value and _is_value_of(found[0].lower(), value)
+
+
+def may_hold(text: str) -> bool:
+    """Whether a text may hold a secret: quick, and yes too often. Also of JSON, whatever its strings hold escaped."""
+    if _MARK.search(text) or any(rule.literal in text for rule in _OTHERS):
+        return True
+    lower = text.lower()
+    return any(name != "token" or _TOKEN.search(lower) is not None for name in _named_in(lower))
+
+
+def _named_in(lower: str) -> list[str]:
+    return [name for stem in _STEMS if stem in lower for name in _NAMES if stem in name and name in lower]
+
+
+#: Of a token's name and a value that is no small number: usage counts are in every answer.
+_TOKEN = re.compile(r"token(?:_?id|s)?\W{0,8}?[:=]\W{0,8}?[a-z0-9_+/=.~!#%^&*-]{16}")
+
+
+def _is_value_of(name: str, value: str) -> bool:
+    if name.startswith("pass"):
+        mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value) and len(set(value)) > 4
+        return mixed and _PLACEHOLDER.search(value) is None
+    return len(value) >= 16 and looks_random(value) and _PLACEHOLDER.search(value) is None
+
+
+def looks_random(value: str) -> bool:
+    """Whether a value looks drawn at random: letters and digits mixed, and a Shannon entropy of 3 bits a character or more."""
+    digits = sum(c.isdigit() for c in value)
+    return 2 <= digits < len(value) and entropy(value) >= 3.0
+
+
+def entropy(value: str) -> float:
+    """Shannon entropy of the characters of a text, in bits a character (C. E. Shannon, 1948)."""
+    size = len(value)
+    return -sum(n / size * log2(n / size) for n in Counter(value).values())

@@ -1,0 +1,327 @@
+"""Secrets: found where they are and not where they are not, and, with `redact=`, in no file that is written."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import string
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import odograph
+from odograph.redact import Redactor
+from odograph.secrets import may_hold, secrets_in
+from tests.llm_server import Answer, LLMServer
+
+CHANCE = random.Random(5)
+
+
+def chars(count: int, of: str = string.ascii_letters + string.digits) -> str:
+    return "".join(CHANCE.choice(of) for _ in range(count - 4)) + "a1B2"
+
+
+PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join(chars(64) for _ in range(6)) + "\n-----END RSA PRIVATE KEY-----"
+#: kind -> a secret of it; none is real.
+SECRETS = {
+    "api_key": "sk-proj-" + chars(60),
+    "anthropic_key": "sk-ant-api03-" + chars(90),
+    "aws_access_key": "AKIA" + "".join(CHANCE.choice(string.ascii_uppercase) for _ in range(16)),
+    "github_token": "ghp_" + chars(36),
+    "gitlab_token": "glpat-" + chars(20),
+    "huggingface_token": "hf_" + chars(34),
+    "google_key": "AIza" + chars(35),
+    "slack_token": "xoxb-123456789012-" + chars(24),
+    "stripe_key": "sk_live_" + chars(24),
+    "groq_key": "gsk_" + chars(52),
+    "npm_token": "npm_" + chars(36),
+    "pypi_token": "pypi-AgEIcHlwaS5vcmc" + chars(80),
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0." + chars(43),
+    "private_key": PEM,
+}
+
+
+def harmless(chance: random.Random) -> list[str]:
+    """What agents' text is full of and what is no secret."""
+    data = chance.randbytes
+    import base64
+    import hashlib
+
+    return [
+        str(uuid.UUID(int=chance.getrandbits(128))),
+        hashlib.sha256(data(8)).hexdigest(),
+        f"commit {hashlib.sha1(data(8)).hexdigest()}",
+        "data:image/png;base64," + base64.b64encode(data(3000)).decode(),
+        f"call_{chars(24)}",
+        f"chatcmpl-{chars(29)}",
+        "npm install risk-assessment-2024-quarterly-report-v12",
+        'token = tokenizer.decode(ids[0], skip_special_tokens=True)  # {"token": " hello", "logprob": -0.1}',
+        'password = os.environ["DB_PASSWORD"]; api_key = "YOUR_API_KEY_HERE_1234567890"',
+        "http://localhost:8000/v1/chat?token_count=12345 and https://user:password@example.com/",
+        "if '-----BEGIN PRIVATE KEY-----' in text: refuse()",
+        '"usage": {"prompt_tokens": 1234567, "total_tokens": 12}, "max_tokens": 4096',
+    ]
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_secret_is_found_where_it_stands(kind: str) -> None:
+    """Whole, alone, in prose, in JSON and in JSON inside of JSON; and the quick question before it never says no."""
+    secret = SECRETS[kind]
+    for text in (
+        secret,
+        f"the key is {secret}, use it",
+        f"KEY={secret}\n",
+        json.dumps({"v": [secret]}),
+        json.dumps(json.dumps(secret)),
+    ):
+        assert may_hold(text)
+        assert may_hold(json.dumps(text))
+        found = secrets_in(text)
+        assert [s.kind for s in found] == [kind], text
+        assert found[0].certain
+        if secret in text:
+            assert secret in text[found[0].start : found[0].stop]
+
+
+def test_what_only_looks_random_is_none() -> None:
+    """Hashes, uuids, images, ids of calls, code that handles keys, and placeholders are left alone."""
+    for text in harmless(random.Random(1)):
+        assert secrets_in(text) == [], text
+
+
+def test_a_random_value_beside_a_name_is_likely_one() -> None:
+    """`api_key: ...`, `password="..."`: found, but not for certain; a plain word there is none."""
+    for text in (f'api_key = "{chars(32)}"', "export DB_PASSWORD='tr0ub4dor&3x'", json.dumps({"clientSecret": chars(40)})):
+        assert [(s.kind, s.certain) for s in secrets_in(text)] == [("named_secret", False)], text
+    for text in ('api_key = "production-environment"', "password: hunting", 'secret = "the cake is a lie"'):
+        assert secrets_in(text) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(), st.sampled_from(sorted(SECRETS)), st.text())
+def test_nothing_is_left_of_it(before: str, kind: str, after: str) -> None:
+    """Whatever stands around a secret, apart from what would make it part of a longer word, none of it is left."""
+    secret = SECRETS[kind]
+    text = f"{before} {secret} {after}"
+    assert secret not in Redactor(True).text(text, Counter())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.recursive(st.none() | st.text() | st.floats() | st.integers(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)))
+def test_what_holds_none_stays_as_it_is(value: Any) -> None:
+    """No copy and no change where there is nothing to take out."""
+    found: Counter[str] = Counter()
+    after = Redactor(True).value(value, found)
+    assert after is value or found
+
+
+def grep(folder: Path, *needles: str) -> list[str]:
+    """Files of a folder in which one of the texts stands, as it is or escaped, whole or the half of it."""
+    hits = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            for needle in needles:
+                for part in (needle, needle[: len(needle) // 2], needle[len(needle) // 2 :]):
+                    if part.encode() in data or json.dumps(part)[1:-1].encode() in data:
+                        hits.append(f"{path.name}: {part[:12]}")
+    return hits
+
+
+def ids_of(text: str) -> list[int]:
+    """Token ids that spell a text."""
+    return [ord(c) for c in text]
+
+
+def fill(store: odograph.Store, secret: str) -> str:
+    class Holder:
+        def __repr__(self) -> str:
+            return f"<Holder {secret}>"
+
+    with store.record(task={"q": f"use {secret}"}, agent="a", tags=[f"t {secret}"], metadata={"k": {"deep": [secret]}}) as run:
+        history: list[Any] = [{"role": "user", "content": f"my key: {secret}"}]
+        for n in range(3):
+            with run.step({"page": secret}) as step:
+                step.context("env", {secret: 1}, query=secret, purpose="p")
+                call = step.llm_call(
+                    model="m",
+                    messages=history,
+                    response=f"I use {secret} now" if n == 1 else "fine",
+                    thinking=secret,
+                    prompt_token_ids=ids_of(f"my key: {secret}"),
+                    token_ids=ids_of(f"I use {secret} now"),
+                    logprobs=[-0.5] * len(f"I use {secret} now"),
+                    tools=[{"type": "function", "function": {"name": "f", "description": f"{secret} " * 3}}],
+                )
+                step.action("curl", {"h": f"Bearer {secret}"}, Holder(), error=ValueError(secret))
+                step.action("raw", secret.encode() + b"\xff", [b"\xfe" + secret.encode()])
+                if n == 1:
+                    step.edit(call).replace(0, 1, f"no: {secret}", reason=secret)
+                step.reward(1.0, rationale=secret)
+            history += [{"role": "assistant", "content": f"I use {secret}"}, {"role": "user", "content": f"{n}"}]
+        run.label("j", {"v": secret}, score=0.5, rationale=secret)
+        run.note(secret)
+        run.finish(secret)
+    return run.id
+
+
+@pytest.mark.parametrize("kind", ["api_key", "private_key", "jwt"])
+def test_no_file_of_the_store_holds_it(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Wherever an agent puts a secret, whatever object holds it, none of it is in the journal, the catalog, or on stderr."""
+    secret = SECRETS[kind]
+    with odograph.open(tmp_path, redact=True) as store:
+        id = fill(store, secret)
+        t = store.trajectory(id)
+        assert list(store.search("key"))
+        assert grep(tmp_path, secret) == []
+        again = json.dumps(t.to_dict())
+        assert secret[8:40] not in again
+        assert t.steps[1].llm_calls[0].text == f"I use [redacted:{kind}] now"
+        assert t.steps[0].actions[0].extra["redacted"]
+        for call in t.llm_calls:  # their prompt has it, so ids would spell it
+            assert call.prompt_token_ids is None
+        assert t.steps[0].llm_calls[0].choices[0].token_ids is None  # its reasoning had it
+        edit = t.steps[1].edits[0]  # its parts could tell what is redacted
+        assert (edit.result, edit.rejected) == ([], "it put in what was redacted")
+        assert store.validate(profile="sft", ignore=["orphan_edit"]).errors == []
+    for table in sqlite3.connect(tmp_path / "catalog.sqlite").iterdump():
+        assert secret[8:40] not in table
+    out = capfd.readouterr()
+    assert secret[8:40] not in out.out + out.err
+
+
+def test_without_redact_it_is_kept(tmp_path: Path) -> None:
+    """The store of somebody who did not ask holds what was recorded, exactly."""
+    with odograph.open(tmp_path) as store:
+        fill(store, SECRETS["api_key"])
+    assert grep(tmp_path, SECRETS["api_key"])
+
+
+def test_a_clean_call_keeps_its_tokens_and_its_stream(tmp_path: Path) -> None:
+    """Redaction costs only what it has to: ids, logprobs, numbers and structure of what holds no secret stay exact."""
+    with odograph.open(tmp_path, redact=True) as store:
+        with store.record(task="x") as run:
+            with run.step({"v": [1.5, float("nan"), None, 2**70]}) as step:
+                body = {"choices": [{"message": {"role": "assistant", "content": "4"}, "token_ids": [9], "x": 0.0}], "usage": {}}
+                step.llm_call(
+                    messages=[{"role": "user", "content": "2+2"}],
+                    response=body,
+                    prompt_token_ids=[1, 2],
+                    params={"temperature": 0},
+                )
+        t = store.trajectory(run.id)
+        call = t.llm_calls[0]
+        assert call.response == body
+        assert (call.prompt_token_ids, call.choices[0].token_ids) == ([1, 2], [9])
+        assert call.request == {"messages": [{"role": "user", "content": "2+2"}], "temperature": 0}
+        assert t.steps[0].observation["v"][3] == 2**70
+        assert "redacted" not in (call.record.extra or {})
+
+
+def test_a_secret_in_pieces_of_a_stream(tmp_path: Path) -> None:
+    """A streamed answer brings a secret in many chunks: neither the whole nor the chunks are kept; a clean stream is."""
+    import openai
+
+    secret = SECRETS["api_key"]
+    with LLMServer([Answer(text=f"take {secret} and go"), Answer(text="nothing here")]) as server:
+        client = odograph.wrap(openai.OpenAI(base_url=server.url + "/v1", api_key=secret))
+        with odograph.open(tmp_path, redact=True) as store, store.record(task="x") as run, run.step():
+            said = []
+            for content in (f"q {secret}", "q"):
+                stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": content}], stream=True)
+                said.append("".join(c.choices[0].delta.content or "" for c in stream if c.choices))
+            assert said[0] == f"take {secret} and go"  # the agent's own is untouched
+        first, second = store.trajectory(run.id).llm_calls
+        assert first.text == "take [redacted:api_key] and go"
+        assert first.events == []
+        assert second.text == "nothing here"
+        assert second.events
+    assert grep(tmp_path, secret) == []
+    for path in (tmp_path / "journal").glob("*"):
+        for start in range(0, len(secret) - 8, 4):
+            assert secret[start : start + 8] not in path.read_text()
+
+
+def test_what_comes_from_elsewhere(tmp_path: Path) -> None:
+    """Added and imported trajectories are redacted too, and adding one again adds nothing."""
+    secret = SECRETS["github_token"]
+    with odograph.open("memory:") as plain:
+        whole = plain.trajectory(fill(plain, secret)).to_dict()
+    session = tmp_path / "in" / "chat.jsonl"
+    session.parent.mkdir()
+    session.write_text(
+        json.dumps({"messages": [{"role": "user", "content": secret}, {"role": "assistant", "content": f"ok {secret}"}]}) + "\n"
+    )
+    with odograph.open(tmp_path / "s", redact=True) as store:
+        id = store.add(whole)
+        size = sum(f.stat().st_size for f in (tmp_path / "s/journal").glob("*"))
+        assert store.add(whole) == id
+        assert sum(f.stat().st_size for f in (tmp_path / "s/journal").glob("*")) == size
+        assert store.import_sessions(session).imported == 1
+        assert store.import_sessions(session).skipped == 1
+        list(store.search("ok"))
+    assert grep(tmp_path / "s", secret) == []
+
+
+def test_patterns_and_functions(tmp_path: Path) -> None:
+    """`redact=` takes patterns beside the built-in rules, or a function of a text; what is neither is refused in a sentence."""
+    with odograph.open(tmp_path / "p", redact=[r"Project [A-Z]\w+"]) as store:
+        with store.record(task=f"Project Manhattan with {SECRETS['jwt']}") as run:
+            run.note("x")
+        assert store.trajectory(run.id).task == "[redacted:pattern] with [redacted:jwt]"
+    with odograph.open(tmp_path / "f", redact=lambda text: text.replace("blue", "green")) as store:
+        with store.record(task={"colour": "deep blue"}) as run:
+            run.note("x")
+        assert store.trajectory(run.id).task == {"colour": "deep green"}
+    for wrong in ("text", 5):
+        with pytest.raises(TypeError, match="redact is True, a list of patterns, or a function"):
+            odograph.open(tmp_path, redact=wrong)  # type: ignore[arg-type]
+    with pytest.raises(odograph.InvalidInput, match="no regular expression"):
+        odograph.open(tmp_path, redact=["("])
+
+
+def test_a_function_that_fails_costs_the_text_and_not_the_record(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Where the function raises, or answers with no text, the text is not kept, the record says so, and all else is there."""
+    secret = SECRETS["api_key"]
+
+    def moody(text: str) -> Any:
+        if secret in text:
+            raise ValueError(text)
+        return 5 if text == "five" else text
+
+    with odograph.open(tmp_path, redact=moody) as store:
+        with store.record(task="t") as run:
+            with run.step("five") as step:
+                step.llm_call(messages=[{"role": "user", "content": f"key {secret}"}], response="fine", token_ids=[1])
+                step.reward(0.5)
+        t = store.trajectory(run.id)
+        assert t.steps[0].observation == "[redacted:function_failed]"
+        assert t.llm_calls[0].messages == [{"role": "user", "content": "[redacted:function_failed]"}]
+        assert t.llm_calls[0].record.extra == {"redacted": {"function_failed": 1}}
+        assert (t.llm_calls[0].text, t.llm_calls[0].choices[0].token_ids, t.reward) == ("fine", [1], 0.5)
+        assert secret not in str(store.health())
+    assert grep(tmp_path, secret) == []
+    assert secret not in "".join(str(w.message) for w in recwarn)
+
+
+@pytest.mark.parametrize("to", ["hf", "jsonl", "openai", "parquet", "atif", "verifiers"])
+def test_an_export_without_them(to: str, tmp_path: Path) -> None:
+    """A store that holds secrets is exported without: in no row, in no manifest, whatever was asked for; the store is as it was."""
+    secret = SECRETS["api_key"]
+    with odograph.open(tmp_path / "s") as store:
+        fill(store, secret)
+        store.export(tmp_path / "plain", "jsonl")
+        manifest = store.export(tmp_path / "out", to, redact=True, text=f'"{secret}"')
+        assert manifest["trajectories"]["in"] == 1
+        assert manifest["redact"] == "the built-in rules"
+        assert json.dumps(next(iter(store.trajectories())).to_dict()).count(secret) > 5
+    assert grep(tmp_path / "plain", secret)
+    assert grep(tmp_path / "out", secret) == []
+    with odograph.open(tmp_path / "s") as store, pytest.raises(TypeError, match="redact is True"):
+        store.export(tmp_path / "no", to, redact="text")  # type: ignore[arg-type]
