@@ -17,6 +17,7 @@ import pytest
 import odograph
 from odograph.importers import NAMES as IMPORTERS
 from odograph.training.formats import NAMES as EXPORTERS
+from tests.hub_server import HubServer
 from tests.llm_server import Answer, LLMServer
 
 ROOT = Path(__file__).parent.parent
@@ -42,10 +43,10 @@ def answer(request: dict[str, Any]) -> Answer:
 
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_snippets_run(code: str, tmp_path: Path) -> None:
-    """Every Python snippet of the documentation runs as it stands; where it asks a model, one answers."""
+    """Every Python snippet of the documentation runs as it stands; where it asks a model, one answers; where it uploads, a Hub takes it."""
     script = tmp_path / "snippet.py"
     script.write_text(code)
-    with LLMServer(answer) as server:
+    with LLMServer(answer) as server, HubServer() as hub:
         done = subprocess.run(
             [sys.executable, str(script)],
             cwd=tmp_path,
@@ -57,6 +58,10 @@ def test_snippets_run(code: str, tmp_path: Path) -> None:
                 "ODOGRAPH_STORE": str(tmp_path / "s"),
                 "OPENAI_BASE_URL": server.url + "/v1",
                 "OPENAI_API_KEY": "x",
+                "HF_ENDPOINT": hub.url,
+                "HF_TOKEN": hub.token,
+                "HF_HOME": str(tmp_path / "hf"),
+                "HF_HUB_DISABLE_XET": "1",
             },
         )
     assert done.returncode == 0, done.stderr

@@ -80,9 +80,7 @@ def main() -> int:
     from datasets import load_dataset
 
     rows = load_dataset(str(dataset.path), split="train")
-    print(
-        f"loaded with datasets: {rows.num_rows} rows of {', '.join(rows.column_names)}; the best reward is {max(rows['reward']):.2f}"
-    )
+    print(f"loaded with datasets: {rows.num_rows} rows of {', '.join(rows.column_names)}, rewards to {max(rows['reward']):.2f}")
     if asked.upload:
         print(dataset.upload(asked.upload))
     return max(codes)

@@ -9,7 +9,7 @@ from .capture.decorators import action, context, edit, log_context, log_llm_call
 from .capture.recorder import CallRef, Run, Scope, Step
 from .capture.scope import bind, current
 from .capture.wrap import wrap
-from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError
+from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
 from .log import logger
 from .quality import Finding, Report, validate, validate_trajectory
 from .trajectory import Call, Trajectory
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
         fork,
         replay,
     )
+    from .statistics import Stats, stats
     from .training.groups import Group, Groups
+    from .training.hub import Dataset, export_to_huggingface
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -47,6 +49,8 @@ __version__ = VERSION
 _LATER = {
     "diff": "differences",
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
+    **dict.fromkeys(("Stats", "stats"), "statistics"),
+    **dict.fromkeys(("Dataset", "export_to_huggingface"), "training.hub"),
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
@@ -92,6 +96,7 @@ __all__ = [
     "Call",
     "CallRef",
     "Conservation",
+    "Dataset",
     "Divergence",
     "Finding",
     "Fork",
@@ -124,6 +129,7 @@ __all__ = [
     "Scope",
     "ScoreReport",
     "Span",
+    "Stats",
     "Step",
     "Store",
     "StoreError",
@@ -132,12 +138,14 @@ __all__ = [
     "TaskResponse",
     "TaskRunMode",
     "Trajectory",
+    "UploadError",
     "action",
     "bind",
     "context",
     "current",
     "diff",
     "edit",
+    "export_to_huggingface",
     "fork",
     "log_context",
     "log_llm_call",
@@ -149,6 +157,7 @@ __all__ = [
     "ruler",
     "samples",
     "score",
+    "stats",
     "validate",
     "validate_trajectory",
     "wrap",

@@ -21,7 +21,7 @@ from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
 from .quality import Checker, Report, collect, damage_findings
 from .redact import History, Redact, Redactor
-from .store.catalog import Hit, Summary
+from .store.catalog import Hit, Summary, Used
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
@@ -32,6 +32,10 @@ from .types import AnyRecord, Fork, LLMCall, Reward, Start, StepStart
 
 if TYPE_CHECKING:
     from .rewards.scoring import Progress, ScoreReport
+
+if TYPE_CHECKING:
+    from .statistics import Stats
+    from .training.dry_run import GroupPlan
 
 _MOST_FINDINGS = 10_000
 _FEW = 500  # trajectories that are checked sooner than processes are started
@@ -265,17 +269,20 @@ class Store:
         options: dict[str, Any] | None = None,
         groups: Groups | None = None,
         progress: Callable[[int], None] | None = None,
+        max_shard_size: int | None = None,
+        max_shard_rows: int | None = None,
         redact: Redact | None = None,
         **filters_and_options: Any,
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...).
 
         Keywords are the filters of `trajectories`, the format's own options, and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model). `redact`
-        takes secrets out, as that of `odograph.open` does. `groups`: those of `store.groups(...)`, which took the filters, in the
-        place of the recorded groups; what is in none of them is left out, and the manifest says how much and of what groups.
-        Returns the manifest, which is in the folder too. Raises NotFound for a format that is not there, InvalidInput,
-        MissingExtra.
+        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model). `groups`:
+        those of `store.groups(...)`, which took the filters, in the place of the recorded groups; what is in none of them is left
+        out, and the manifest says how much and of what groups. `redact` takes secrets out, as that of `odograph.open` does.
+        `max_shard_size` (bytes before compression) and `max_shard_rows` are of one Parquet file. Returns the manifest, which is
+        in the folder too; `odograph.Dataset(out).upload(repo)` puts it on the Hub. Raises NotFound for a format that is not
+        there, InvalidInput, MissingExtra.
         """
         filters = {k: v for k, v in filters_and_options.items() if k in FILTERS}
         more = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
@@ -306,10 +313,20 @@ class Store:
             progress=progress,
             again=groups.trajectories if groups is not None else lambda: self.trajectories(**filters),
             parent=self._known,
-            groups=groups,
             redact=redact,
+            max_shard_size=max_shard_size,
+            max_shard_rows=max_shard_rows,
+            groups=groups,
             **more,
         )
+
+    def dry_run(self, to: str = "art", *, options: dict[str, Any] | None = None, **filters: Any) -> Iterator[GroupPlan]:
+        """Which groups would train with a format of tokens, and why the others would not; `options` and filters as for `export`.
+        Writes nothing. Raises NotFound, InvalidInput."""
+        from .training.dry_run import dry_run
+
+        again = lambda: self.trajectories(**filters)  # noqa: E731
+        return dry_run(self._by_group(filters), to, again=again, parent=self._known, **(options or {}))
 
     def groups(
         self,
@@ -429,6 +446,16 @@ class Store:
         if not chosen:
             report.add(damage_findings(self.damages()), checker.skip)
         return report
+
+    def used(self, ids: list[str]) -> dict[str, Used]:
+        """By trajectory: names of its actions, contexts and models, and the values of its rewards, without reading it."""
+        return self._reader.used(ids)
+
+    def stats(self, by: str | None = None, *, confidence: float = 0.95, **filters: Any) -> Stats:
+        """Distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
+        from .statistics import stats
+
+        return stats(self, by, confidence=confidence, **filters)
 
     # --- living -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ OdographError
   StoreError (OSError)         the store can't be read or written
     NewerStore                 it was written by a later version
   MissingExtra (ImportError)   a package that an optional part needs
+  UploadError (OSError)        the Hugging Face Hub did not take an export
   RunError (RuntimeError)      a step of a task that could not be taken; it can be taken again
 """
 
@@ -44,6 +45,12 @@ class MissingExtra(OdographError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}': pip install 'odograph[{extra}]'")
+
+    __str__ = OdographError.__str__
+
+
+class UploadError(OdographError, OSError):
+    """The Hugging Face Hub did not take an export, or was not reached."""
 
     __str__ = OdographError.__str__
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import odograph
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
 from odograph.training import export as export_module
-from odograph.training import files
 from odograph.training.export import export, split_of
 from odograph.training.formats import NAMES, find, names
 from odograph.trajectory import Trajectory
@@ -235,12 +234,10 @@ def test_an_id_leads_nowhere(tmp_path: Path) -> None:
     assert len(list((tmp_path / "o/p/data").glob("train-*.json"))) == 1
 
 
-def test_shards_have_the_names_that_datasets_expects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_have_the_names_that_datasets_expects(tmp_path: Path) -> None:
     """A large split is in several files, `train-00000-of-00003.parquet`, and loads as one."""
     datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(files, "_SHARD_BYTES", 1)
-    monkeypatch.setattr(files, "_GROUP_ROWS", 2)
-    manifest = export([asked(str(n)) for n in range(5)], tmp_path / "o", "hf")
+    manifest = export([asked(str(n)) for n in range(5)], tmp_path / "o", "hf", max_shard_rows=2)
     assert [f["path"] for f in manifest["files"]] == [f"data/train-{n:05d}-of-00003.parquet" for n in range(3)]
     assert datasets.load_dataset(str(tmp_path / "o"), cache_dir=str(tmp_path / "c"))["train"].num_rows == 5
 
@@ -314,6 +311,7 @@ JSON = st.recursive(
     st.sampled_from([None, "openai.chat", "openai.responses", "anthropic.messages", "other"]),
     st.lists(st.tuples(JSON, JSON), max_size=4),
 )
+@settings(deadline=None)
 def test_no_content_fails_an_export(
     tmp_path_factory: pytest.TempPathFactory, dialect: str | None, calls: list[tuple[Any, Any]]
 ) -> None:

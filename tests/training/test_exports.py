@@ -261,3 +261,17 @@ def test_mistakes_are_answered_with_what_exists(store: odograph.Store, tmp_path:
     store.export(tmp_path / "o", "jsonl")
     store.export(tmp_path / "o", "jsonl")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_openai_lines_come_back(store: odograph.Store, tmp_path: Path) -> None:
+    """Our own import of conversations for OpenAI has the prompts, answers and tools that were recorded; exported again they are the same."""
+    ids = [agent(store, n) for n in range(3)]
+    store.export(tmp_path / "out", "openai")
+    with odograph.open("memory:") as back:
+        assert back.import_sessions(tmp_path / "out" / "data").imported == 3
+        for t, id in zip(back.trajectories(), ids, strict=True):
+            calls = [c for c in store.trajectory(id).llm_calls if c.purpose == "act"]
+            assert [(c.messages, c.tools) for c in t.llm_calls] == [(c.messages, c.tools) for c in calls]
+            assert [c.choices[0].message["content"] for c in t.llm_calls] == [c.choices[0].message["content"] for c in calls]
+        back.export(tmp_path / "again", "openai")
+    assert (tmp_path / "again/data/train.jsonl").read_bytes() == (tmp_path / "out/data/train.jsonl").read_bytes()

@@ -119,8 +119,45 @@ def test_metadata_can_be_left_out_and_the_card_says_so(tmp_path: Path) -> None:
     card = (tmp_path / "o/README.md").read_text()
     assert card.startswith("---\nlicense: cc-by-4.0\n")
     assert "- 1 x no call of a model" in card
-    assert "metadata" not in card
+    assert "| metadata |" not in card
+    assert "name: metadata" not in card
     export([asked("x")], tmp_path / "o", "hf")
     assert "license: unknown" in (tmp_path / "o/README.md").read_text()
     with pytest.raises(InvalidInput, match="a license is an identifier"):
         export([asked("x")], tmp_path / "p", "hf", license="mit\nconfigs: evil")
+
+
+def test_shards_hold_as_many_rows_as_asked_and_load_as_one(tmp_path: Path) -> None:
+    """`max_shard_rows` and `max_shard_size`: several files, whose rows in order are those of one file."""
+    ts = [asked(str(n), float(n)) for n in range(25)]
+    export(ts, tmp_path / "one", "hf")
+    by_rows = export(ts, tmp_path / "rows", "hf", max_shard_rows=10)
+    assert [f["path"] for f in by_rows["files"]] == [f"data/train-{n:05d}-of-00003.parquet" for n in range(3)]
+    by_size = export(ts, tmp_path / "size", "hf", max_shard_size=1500)
+    assert len(by_size["files"]) > 3
+    cache = str(tmp_path / "cache")
+    whole, *others = [
+        datasets.load_dataset(str(tmp_path / o), split="train", cache_dir=cache).to_list() for o in ("one", "rows", "size")
+    ]
+    assert others == [whole, whole]
+    streamed = datasets.load_dataset(str(tmp_path / "rows"), split="train", streaming=True)
+    assert list(streamed) == whole
+    for wrong in ({"max_shard_rows": 0}, {"max_shard_size": 1.5}, {"max_shard_rows": 5, "format": "jsonl"}):
+        with pytest.raises(InvalidInput, match="max_shard_"):
+            export(ts, tmp_path / "wrong", "hf", **wrong)
+
+
+def test_the_card_says_where_it_comes_from(tmp_path: Path) -> None:
+    """Counts, schema, licence, splits, what was asked for, and the manifest's content hash; its header is YAML."""
+    yaml = pytest.importorskip("yaml")
+    manifest = export([asked("a", 1.0)], tmp_path / "o", "hf", asked={"group": "```\n---\nlicense: mit"}, license="cc-by-4.0")
+    _, header, card = (tmp_path / "o/README.md").read_text().split("---\n", 2)
+    about = yaml.safe_load(header)
+    assert about["license"] == "cc-by-4.0"
+    assert about["size_categories"] == ["n<1K"]
+    assert about["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert [f["name"] for f in about["dataset_info"]["features"]] == ["prompt", "response", "reward", "context", "metadata"]
+    assert f"| content hash | `{manifest['content_hash']}` |" in card
+    assert f"Odograph {manifest['odograph']}" in card
+    fenced = card.split("```json\n")[1].split("\n```")[0]
+    assert json.loads(fenced) == {"asked": manifest["asked"], "options": {"license": "cc-by-4.0"}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any
 
 from ..codec import loads
@@ -27,6 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--group-by", choices=BY, help="what trajectories have in common that are compared with each other")
     group.add_argument("--window", metavar="TIME", help="and that they started in the same stretch of this length, such as 1d")
     group.add_argument("--min-group", type=int, metavar="N", help="leave out smaller groups (2, where groups are made)")
+    add_samples(parser)
+    parser.add_argument("--max-shard-size", type=int, metavar="BYTES", help="of one Parquet file, before compression (512 MB)")
+    parser.add_argument("--max-shard-rows", type=int, metavar="N", help="of one Parquet file")
+    group = parser.add_argument_group("Hugging Face Hub (extra hub; the token is $HF_TOKEN, or that of `hf auth login`)")
+    group.add_argument("--upload", metavar="REPO", help="put it into this dataset repository, such as org/name")
+    group.add_argument("--public", action="store_true", help="a repository that is made is public (private)")
+    group.add_argument("--revision", metavar="BRANCH", help="the branch that it goes to (main); it is made")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
+    parser.add_argument("--redact", action="store_true", help="take secrets out before anything is written")
+    parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
+    add_filters(parser)
+    add_json(parser)
+
+
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """How samples are built, as flags."""
     group = parser.add_argument_group("samples (formats of tokens)")
     group.add_argument(
         "--edits", metavar="E", help="env, mask, reweight, imitate or pair; or by class: truncation=env,other=mask"
@@ -40,17 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--too-long", choices=("drop", "split"), help="what happens to longer ones (drop)")
     group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
     group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
-    parser.add_argument("--redact", action="store_true", help="take secrets out before anything is written")
-    parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
-    add_filters(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     splits = _splits(args.split)
     formats.find(args.to)
-    options = _options(args)
+    options = options_of(args)
+    if args.upload is None and (args.public or args.revision is not None):
+        raise InvalidInput("--public and --revision go with --upload REPO")
     with existing_store(args) as store:
         filters = filters_of(args)
         update = progress("exporting", sum(1 for _ in store.summaries(**filters)))
@@ -59,11 +74,19 @@ def run(args: argparse.Namespace) -> int:
             least = 2 if args.min_group is None else args.min_group
             groups = store.groups(args.group_by or "group", window=args.window, min_size=least, **filters)
             filters = {}
-        more: dict[str, Any] = {"format": args.format, "splits": splits, "seed": args.seed, "options": options, **filters}
-        more["redact"] = args.redact or None
+        more: dict[str, Any] = {
+            "format": args.format,
+            "splits": splits,
+            "seed": args.seed,
+            "options": options,
+            "redact": args.redact or None,
+            **filters,
+        }
+        more |= {"max_shard_size": args.max_shard_size, "max_shard_rows": args.max_shard_rows}
         manifest = store.export(args.out, args.to, groups=groups, progress=update, **more)
+    url = _uploaded(args) if args.upload is not None else None
     if args.json:
-        print_json(manifest)
+        print_json({**manifest, "url": url} if url else manifest)
         return 0
     made = manifest["trajectories"]
     print(f"{manifest['rows']:,} rows from {made['out']:,} of {made['in']:,} trajectories in {args.out}")
@@ -74,19 +97,29 @@ def run(args: argparse.Namespace) -> int:
         gone = {**account["context"], **account["dropped"]}
         what = "".join(f", {count:,} {line(reason)}" for reason, count in gone.items())
         print(f"  {account['trained']:,} of {account['sampled']:,} sampled tokens are trained{what}")
+    if manifest["contamination"]:
+        print(f"  in two splits: {line(manifest['contamination'][0]['message'])} (and {len(manifest['contamination']) - 1} more)")
     chosen = manifest.get("groups")
     if chosen is not None:
         flat = f", {chosen['without_variance']:,} of them without variance" if chosen["without_variance"] else ""
         print(f"  {chosen['groups']:,} groups{flat}; {chosen['too_small']:,} are too small")
-    if manifest["contamination"]:
-        print(f"  in two splits: {line(manifest['contamination'][0]['message'])} (and {len(manifest['contamination']) - 1} more)")
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
     print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")
+    if url:
+        print(f"  uploaded: {line(url)}")
     return 0
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
+def _uploaded(args: argparse.Namespace) -> str:
+    from ..training.hub import Dataset
+
+    if not sys.stderr.isatty():
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    return Dataset(args.out).upload(args.upload, private=not args.public, revision=args.revision)
+
+
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags say of samples and of the format."""
     names = ("advantage", "credit", "discount", "reward", "max_tokens", "too_long", "tokenizer")
     found = {name: value for name in names if (value := getattr(args, name)) is not None}
@@ -97,7 +130,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         found["agent"] = args.policy
     if args.include_failed:
         found["include_failed"] = True
-    if args.no_metadata:
+    if getattr(args, "no_metadata", False):
         found["include_metadata"] = False
     for given in args.option:
         name, mark, value = given.partition("=")

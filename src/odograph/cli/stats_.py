@@ -1,98 +1,85 @@
-"""`odograph stats`: what a store holds, in figures."""
+"""`odograph stats`: what a store holds and earned, in figures and pictures."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
-from collections import Counter
 from typing import Any
 
-from ..clock import iso_time
-from ..store.catalog import Summary
+from ..errors import InvalidInput
+from ..statistics import BY, Difference, Distribution, Part
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .terminal import line, number, table
 
-HELP = "counts, tokens and rewards, in all or by group, agent, model, status, tag or day"
-_BY = ("group", "agent", "model", "status", "tag", "day")
+HELP = "counts, tokens and rewards with intervals, in all or by group, agent, model, status, tag, hour, day or policy version"
+_MOST = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--by", choices=_BY, help="a line for each")
+    parser.add_argument("--by", choices=BY, help="a line for each")
+    parser.add_argument("--patterns", action="store_true", help="also components, and what goes with high and low reward")
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="C", help="of the intervals (0.95)")
+    parser.add_argument("--plot", metavar="FILE", help="draw it: .png, .svg or .pdf (extra plot)")
     add_filters(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if not 0.0 < args.confidence < 1.0:
+        raise InvalidInput(f"--confidence is between 0 and 1, such as 0.95, not {args.confidence}")
     with existing_store(args) as store:
-        found = list(store.summaries(**filters_of(args)))
-    parts: dict[str | None, list[Summary]] = {}
-    for summary in found:
-        for key in _keys(summary, args.by):
-            parts.setdefault(key, []).append(summary)
-    figures = {key: summarise(part) for key, part in sorted(parts.items(), key=lambda p: (p[0] is None, p[0]))}
-    whole = summarise(found)
+        found = store.stats(args.by, confidence=args.confidence, **filters_of(args))
+    if args.plot is not None:
+        found.plot(args.plot)
     if args.json:
-        print_json({**whole, "by": args.by, "parts": [{"key": k, **v} for k, v in figures.items()]} if args.by else whole)
+        print_json(found.to_dict())
         return 0
-    rows = [_row("all", whole)]
+    rows = [_row("all", found.whole)]
     if args.by:
-        rows = [_row(line(k) if k is not None else "-", v) for k, v in figures.items()] + rows
-    head = [
-        args.by or "",
-        "traj.",
-        "steps",
-        "calls",
-        "actions",
-        "in",
-        "out",
-        "reward",
-        "min",
-        "median",
-        "max",
-        "rewarded",
-        "statuses",
-    ]
-    print("\n".join(table(head, rows, right=set(range(1, 12)))))
+        rows = [_row(line(p.key) if p.key is not None else "-", p) for p in found.parts] + rows
+    sure = f"{args.confidence:.0%}"
+    head = [args.by or "", "traj.", "steps", "calls", "actions", "in", "out", "reward", sure, "std", "min", "median", "max"]
+    head += ["rewarded", "completed", sure, "statuses"]
+    print("\n".join(table(head, rows, right={*range(1, 8), 9, 10, 11, 12, 13, 14})))
+    if args.patterns:
+        _patterns(found.components, found.differences, sure)
     return 0
 
 
-def _keys(s: Summary, by: str | None) -> list[str | None]:
-    if by is None:
-        return []
-    if by == "tag":
-        return list(s.tags) or [None]
-    if by == "day":
-        return [(iso_time(s.started) or "")[:10] or None]
-    return [getattr(s, by)]
+def _row(name: str, p: Part) -> list[str]:
+    r = p.reward
+    counts = [p.trajectories, p.steps, p.llm_calls, p.actions, p.prompt_tokens, p.completion_tokens]
+    statuses = ", ".join(f"{count} {status}" for status, count in p.statuses.items())
+    rate = "-" if p.completed_rate is None else f"{p.completed_rate:.0%}"
+    return [
+        *(name, *map(number, counts), number(r.mean), _interval(r.interval), number(r.std), number(r.min), number(r.median)),
+        *(number(r.max), number(r.n), rate, _interval(p.completed_interval), statuses),
+    ]
 
 
-def summarise(found: list[Summary]) -> dict[str, Any]:
-    """Sums and the distribution of rewards; what is not known is null."""
-    rewards = [s.reward for s in found if s.reward is not None]
+def _patterns(components: dict[str, Distribution], differences: list[Difference], sure: str) -> None:
+    if components:
+        rows = [
+            [line(name), number(d.mean), _interval(d.interval), number(d.std), number(d.median), number(d.n), number(d.null)]
+            for name, d in components.items()
+        ]
+        print()
+        print("\n".join(table(["component", "mean", sure, "std", "median", "known", "null"], rows, right={1, 3, 4, 5, 6})))
+    print()
+    if not differences:
+        print("nothing is done, read, asked or tagged in some rewarded trajectories and not in others, five at least of each")
+        return
+    rows = [
+        [
+            *(d.kind, line(d.name), number(d.difference), _interval(d.interval), _interval(d.corrected)),
+            *(number(d.mean_with), number(d.n_with), number(d.mean_without), number(d.n_without), "yes" if d.stands_out else ""),
+        ]
+        for d in differences[:_MOST]
+    ]
+    head = ["what", "name", "difference", sure, "of all at once", "with", "n", "without", "n", "stands out"]
+    print("\n".join(table(head, rows, right={2, 5, 6, 7, 8})))
+    if len(differences) > _MOST:
+        print(f"and {len(differences) - _MOST} more (--json)")
 
-    def total(name: str) -> int | None:
-        known = [v for s in found if (v := getattr(s, name)) is not None]
-        return sum(known) if known else None
 
-    return {
-        "trajectories": len(found),
-        "steps": sum(s.steps for s in found),
-        "llm_calls": sum(s.llm_calls for s in found),
-        "actions": sum(s.actions for s in found),
-        "prompt_tokens": total("prompt_tokens"),
-        "completion_tokens": total("completion_tokens"),
-        "rewarded": len(rewards),
-        "reward_mean": statistics.fmean(rewards) if rewards else None,
-        "reward_min": min(rewards, default=None),
-        "reward_median": statistics.median(rewards) if rewards else None,
-        "reward_max": max(rewards, default=None),
-        "reward_std": statistics.pstdev(rewards) if rewards else None,
-        "statuses": dict(Counter(s.status for s in found).most_common()),
-    }
-
-
-def _row(name: str, f: dict[str, Any]) -> list[str]:
-    keys = ("trajectories", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens")
-    rewards = ("reward_mean", "reward_min", "reward_median", "reward_max", "rewarded")
-    statuses = ", ".join(f"{count} {status}" for status, count in f["statuses"].items())
-    return [name, *(number(f[k]) for k in keys), *(number(f[k]) for k in rewards), statuses]
+def _interval(found: Any) -> str:
+    return "-" if found is None else f"{number(found[0])} .. {number(found[1])}"

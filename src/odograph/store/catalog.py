@@ -22,10 +22,10 @@ from ..types import KINDS, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
-_VERSION = 4
+_VERSION = 5
 _BATCH = 16 << 20
-_AT_ONCE = 500  # summaries that are read together
 _BUSY_SECONDS = 10.0
+_PAGE = 100  # summaries that are read at once
 
 _TABLES = """
 create table files(name text primary key, writer text, version integer, indexed integer not null, searched integer not null);
@@ -50,6 +50,10 @@ create table rewards(
     version text, components integer not null
 );
 create index rewards_of on rewards(trajectory);
+create table uses(
+    trajectory text not null, kind text not null, name text not null, count integer not null,
+    primary key(trajectory, kind, name)
+) without rowid;
 create index rewards_by on rewards(author, version) where author is not null;
 create index rewards_replaced on rewards(supersedes) where supersedes is not null;
 create table damages(file text not null, offset integer not null, reason text not null);
@@ -87,6 +91,7 @@ class _Scan(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     name: str = "reward"
+    provider: str = ""
     value: Any = None
     weight: float = 1.0
     target: str | None = None
@@ -129,8 +134,18 @@ class Summary(msgspec.Struct, frozen=True):
     #: Of a run of the runtime: the task's id, and which of several attempts it is.
     task_id: str | None = None
     attempt: int | None = None
+    policy_version: Any = None
     #: `scenario` of the metadata.
     scenario: str | None = None
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What happened in a trajectory, by name."""
+
+    #: ("action" | "context" | "model", name): what was done, read from and asked.
+    uses: list[tuple[str, str]] = []
+    #: The value that counts under each name of a reward, before its weight; None where it is not known.
+    components: dict[str, float | None] = {}
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -316,59 +331,42 @@ class Catalog:
         """The writers that still hold their file."""
         return {f.writer for f in self.files() if is_alive(f.path)}
 
-    def summaries(self, where: str = "", values: Iterable[Any] = ()) -> Iterator[Summary]:
-        """Summaries, oldest first."""
+    def summaries(self, clauses: Iterable[str] = (), values: Iterable[Any] = ()) -> Iterator[Summary]:
+        """Summaries, oldest first, of the trajectories that there are now. A page of them is in memory at a time."""
+        last = self._db.execute("select max(first) from trajectories").fetchone()[0]
+        page: tuple[int, str] = (-1, "")
         alive: set[str] | None = None
-        for row in self._summary_rows(self.ids(where, values)):
-            status = row[4]
-            if status is None:
-                if alive is None:
-                    alive = self.alive_writers()
-                status = "running" if row[23] in alive and not row[17] else "unterminated"
-            started, start_time, end_time, end_source = row[11:15]
-            source = msgspec.json.decode(row[17]) if row[17] else None
-            if started is not None:
-                duration = (end_source - started) / 1e9 if end_source is not None else None
-            else:
-                started = None if source is not None else start_time
-                duration = (end_time - started) / 1e9 if started is not None and end_time is not None else None
-            yield Summary(
-                id=row[0],
-                task=msgspec.json.decode(row[1]) if row[1] else None,
-                agent=row[2],
-                model=row[3],
-                status=status,
-                steps=row[5],
-                llm_calls=row[6],
-                actions=row[7],
-                prompt_tokens=row[8],
-                completion_tokens=row[9],
-                reward=row[10],
-                started=started,
-                duration=duration,
-                group=row[15],
-                tags=msgspec.json.decode(row[16]) if row[16] else [],
-                source=source,
-                error=msgspec.json.decode(row[18]) if row[18] else None,
-                last=row[19],
-                task_id=row[20],
-                attempt=row[21],
-                scenario=row[22],
-            )
-
-    def _summary_rows(self, ids: list[str]) -> Iterator[Any]:
-        """What summaries are made of, in the order of the ids, a few hundred at a time: all at once would be 1 KB each."""
-        for start in range(0, len(ids), _AT_ONCE):
-            part = ids[start : start + _AT_ONCE]
-            cursor = self._db.execute(
+        where = " and ".join([*clauses, "(first, id)>(?, ?)", "first<=?"])
+        while last is not None:
+            rows = self._db.execute(
                 "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
                 " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
-                " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, scenario, writer"
-                f" from trajectories where id in ({','.join('?' * len(part))})",
-                part,
-            )
-            found = {row[0]: row for row in cursor.fetchall()}
-            yield from (found[id] for id in part if id in found)
+                " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
+                " policy_version, scenario, first"
+                f" from trajectories where {where} order by first, id limit ?",
+                (*values, *page, last, _PAGE),
+            ).fetchall()
+            if not rows:
+                return
+            page = (rows[-1][25], rows[-1][0])
+            if alive is None and any(row[4] is None for row in rows):
+                alive = self.alive_writers()
+            yield from (_summary(row, alive or set()) for row in rows)
+
+    def used(self, ids: list[str]) -> dict[str, Used]:
+        """What happened in trajectories, of those of which anything is known."""
+        given = (encode(ids).decode(),)
+        found: dict[str, Used] = {}
+        chosen = "where trajectory in (select value from json_each(?))"
+        for id, kind, name in self._db.execute(f"select trajectory, kind, name from uses {chosen}", given):
+            found.setdefault(id, Used([], {})).uses.append((kind, name))
+        rewarded = [row[0] for row in self._db.execute(f"select distinct trajectory from rewards {chosen}", given)]
+        for id in rewarded:
+            rewards = rewards_of(self._db, id)
+            components = found.setdefault(id, Used([], {})).components
+            for name in dict.fromkeys(r.name for r in rewards):
+                components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
+        return found
 
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
@@ -440,6 +438,69 @@ class Catalog:
             yield Hit(trajectory, kind, step, found[3] if found else "")
 
 
+def _summary(row: tuple[Any, ...], alive: set[str]) -> Summary:
+    status = row[4]
+    if status is None:
+        status = "running" if row[22] in alive and not row[17] else "unterminated"
+    started, start_time, end_time, end_source = row[11:15]
+    source = msgspec.json.decode(row[17]) if row[17] else None
+    if started is not None:
+        duration = (end_source - started) / 1e9 if end_source is not None else None
+    else:
+        started = None if source is not None else start_time
+        duration = (end_time - started) / 1e9 if started is not None and end_time is not None else None
+    return Summary(
+        id=row[0],
+        task=msgspec.json.decode(row[1]) if row[1] else None,
+        agent=row[2],
+        model=row[3],
+        status=status,
+        steps=row[5],
+        llm_calls=row[6],
+        actions=row[7],
+        prompt_tokens=row[8],
+        completion_tokens=row[9],
+        reward=row[10],
+        started=started,
+        duration=duration,
+        group=row[15],
+        tags=msgspec.json.decode(row[16]) if row[16] else [],
+        source=source,
+        error=msgspec.json.decode(row[18]) if row[18] else None,
+        last=row[19],
+        task_id=row[20],
+        attempt=row[21],
+        policy_version=msgspec.json.decode(row[23]) if row[23] else None,
+        scenario=row[24],
+    )
+
+
+def rewards_of(db: sqlite3.Connection, id: str) -> list[Reward]:
+    """The rewards of a trajectory that were not superseded, as far as its figures need them."""
+    rows = db.execute(
+        "select id, agent, step, name, source, author, value, weight, targeted, supersedes from rewards"
+        " where trajectory=? order by time, writer, seq",
+        (id,),
+    ).fetchall()
+    replaced = {r[9] for r in rows if r[9]}
+    found = db.execute("select agent from trajectories where id=?", (id,)).fetchone()
+    agent = found[0] if found else None
+    return [
+        Reward(
+            agent=r[1] or agent,
+            step=r[2],
+            name=r[3],
+            source=r[4],
+            author=r[5],
+            value=r[6],
+            weight=r[7],
+            span=Span(0, 0) if r[8] else None,
+        )
+        for r in rows
+        if r[0] not in replaced
+    ]
+
+
 class _Batch:
     """What one run over new lines found, folded per trajectory."""
 
@@ -500,12 +561,20 @@ class _Batch:
             scans = self._all_scans(id)
             db.execute("delete from trajectories where id=?", (id,))
             db.execute("delete from rewards where trajectory=?", (id,))
+            db.execute("delete from uses where trajectory=?", (id,))
         counts = {"step": 0, "llm_call": 0, "action": 0}
         prompt: int | None = None
         completion: int | None = None
         new: dict[str, Any] = {}
         rewards: list[tuple[Any, ...]] = []
+        uses: dict[tuple[str, str], int] = {}
         for s in scans:
+            named = (
+                s.name if s.kind == "action" else s.provider if s.kind == "context" else s.model if s.kind == "llm_call" else None
+            )
+            if named:
+                use = ("model" if s.kind == "llm_call" else s.kind, named)
+                uses[use] = uses.get(use, 0) + 1
             if s.kind in counts:
                 counts[s.kind] += 1
             if s.kind == "llm_call":
@@ -565,35 +634,17 @@ class _Batch:
                 "update trajectories set steps=steps+?, llm_calls=llm_calls+?, actions=actions+? where id=?",
                 (counts["step"], counts["llm_call"], counts["action"], id),
             )
+        if uses:
+            db.executemany(
+                "insert into uses values(?,?,?,?) on conflict do update set count=count+excluded.count",
+                [(id, *use, count) for use, count in uses.items()],
+            )
         for column, value in (("prompt_tokens", prompt), ("completion_tokens", completion)):
             if value is not None:
                 db.execute(f"update trajectories set {column}=coalesce({column}, 0)+? where id=?", (value, id))
         if rewards:
             db.executemany("insert into rewards values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rewards)
-            db.execute("update trajectories set reward=? where id=?", (self._reward(id), id))
-
-    def _reward(self, id: str) -> float | None:
-        rows = self._db.execute(
-            "select id, agent, step, name, source, author, value, weight, targeted, supersedes from rewards"
-            " where trajectory=? order by time, writer, seq",
-            (id,),
-        ).fetchall()
-        replaced = {r[9] for r in rows if r[9]}
-        agent = self._db.execute("select agent from trajectories where id=?", (id,)).fetchone()[0]
-        return trajectory_reward(
-            Reward(
-                agent=r[1] or agent,
-                step=r[2],
-                name=r[3],
-                source=r[4],
-                author=r[5],
-                value=r[6],
-                weight=r[7],
-                span=Span(0, 0) if r[8] else None,
-            )
-            for r in rows
-            if r[0] not in replaced
-        )
+            db.execute("update trajectories set reward=? where id=?", (trajectory_reward(rewards_of(db, id)), id))
 
     def _all_scans(self, id: str) -> list[_Scan]:
         """Every line of a trajectory again, without those that others supersede: a correction is rare."""

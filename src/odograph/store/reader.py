@@ -15,7 +15,7 @@ from ..errors import InvalidInput, NotFound
 from ..packing import IdsLine, MessageLine, Streams
 from ..trajectory import Trajectory
 from ..types import STATUSES, AnyRecord
-from .catalog import Catalog, Hit, Summary
+from .catalog import Catalog, Hit, Summary, Used
 from .journal import is_alive
 from .lines import Damage, complete_lines, decode, open_file, read_range
 
@@ -104,15 +104,18 @@ class Reader:
         """Summaries, oldest first, read from the catalog alone."""
         catalog = self.catalog
         where = self._where(catalog, **filters)
-        clause = f"where {' and '.join(where.clauses)} " if where.clauses else ""
         count = 0
-        for summary in catalog.summaries(f"{clause}order by first, id", where.values):
+        for summary in catalog.summaries(where.clauses, where.values):
             if where.states is not None and summary.status not in where.states:
                 continue
             if where.limit is not None and count >= where.limit:
                 return
             count += 1
             yield summary
+
+    def used(self, ids: list[str]) -> dict[str, Used]:
+        """By trajectory: the actions, contexts and models in it, and its rewards by name; read from the catalog alone."""
+        return self.catalog.used(ids)
 
     def _where(
         self,

@@ -27,14 +27,14 @@ from ..errors import InvalidInput, MissingExtra, OdographError, StoreError
 from ..redact import History, Redact, Redactor
 from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
-from .files import Chunk, Documents, Lines, Tables
+from .files import Chunk, Documents, Lines, Shards, Tables
 from .formats import Exporter, Made, Refused, SampleExporter, WithSchema, find, is_of_samples
 from .groups import Groups
 from .plan import Plan
 from .samples import Samples
 
 MANIFEST = "manifest.json"
-_CARD = "README.md"
+CARD = "README.md"
 _HOLD = 64 << 20  # bytes of one trajectory's rows that are held in memory
 _REASON, _REASONS, _EXAMPLES = 200, 1000, 100  # characters of a reason, different reasons, failures that are named
 _SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*", re.ASCII)  # what `datasets` takes as the name of a split
@@ -55,8 +55,10 @@ def export(
     progress: Callable[[int], None] | None = None,
     again: Callable[[], Iterable[Trajectory]] | None = None,
     parent: Callable[[str], Trajectory | None] | None = None,
-    groups: Groups | None = None,
     redact: Redact | None = None,
+    max_shard_size: int | None = None,
+    max_shard_rows: int | None = None,
+    groups: Groups | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes `trajectories` to the folder `out` in the format named `to`; returns the manifest, which is written too.
@@ -64,19 +66,21 @@ def export(
     `format`: the kind of file, where the exporter has several. `splits`: name -> share, by group. `asked`: what the manifest
     says was asked for. `progress(n)` after each trajectory. `options` are the exporter's own; for formats of samples also those
     of `odograph.samples`; `again` gives the trajectories once more, for the statistics of groups, `parent` the trajectory
-    that a fork left; `groups`: whose trajectories these are, for the manifest; `redact` takes secrets out, as in
-    `odograph.open`. An earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound,
-    InvalidInput, MissingExtra, StoreError.
+    that a fork left; `groups`: whose trajectories these are, for the manifest. `redact` takes secrets out, as in `odograph.open`.
+    A Parquet file has at most `max_shard_rows` rows, and little more than `max_shard_size` bytes before compression (512 MB). An
+    earlier export in `out` is replaced; a folder with anything else in it is refused. Raises NotFound, InvalidInput,
+    MissingExtra, StoreError.
     """
     exporter = find(to)
     kind = format or exporter.FILES[0]
     if kind not in exporter.FILES:
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
-    own, plan = _options(exporter, to, options)
+    own, plan = read_options(exporter, to, options)
     shares = _shares(splits)
     redactor = Redactor(redact) if redact is not None and redact is not False else None
     if redactor is not None:
         trajectories, again, parent = _redacted(redactor, trajectories, again, parent)
+    shards = _shards(kind, max_shard_size, max_shard_rows)
     place = Path(out).resolve()
     _check_free(place, out)
     schema = cast(WithSchema, exporter).schema(**own) if kind == "parquet" else None  # it may lack an extra
@@ -91,7 +95,7 @@ def export(
                     trajectories = list(trajectories)
                     again = partial(iter, trajectories)
                 samples = Samples((), plan, again=again() if again is not None else None, parent=parent)
-            made = _Export(draft, exporter, kind, schema, shares, seed, own, samples)
+            made = _Export(draft, exporter, kind, schema, shares, seed, own, samples, shards)
             for reason, count in (groups.left_out if groups is not None else {}).items():
                 made.leave(reason, count)
             for number, trajectory in enumerate(trajectories, 1):
@@ -113,7 +117,7 @@ def export(
                 manifest = {**redactor.value(loads(encode(manifest)), Counter()), "redact": redactor.name}
             card: Callable[[dict[str, Any]], str] | None = getattr(exporter, "card", None)
             if card is not None:
-                (draft / _CARD).write_text(card(manifest), encoding="utf-8")
+                (draft / CARD).write_text(card(manifest), encoding="utf-8")
             (draft / MANIFEST).write_bytes(encode(manifest) + b"\n")
             _move(draft, place)
         except BaseException:
@@ -177,6 +181,7 @@ class _Export:
         seed: int,
         options: dict[str, Any],
         samples: Samples | None,
+        shards: Shards | None = None,
     ) -> None:
         (folder / "data").mkdir()
         header = getattr(exporter, "HEADER", None)
@@ -189,10 +194,10 @@ class _Export:
         self._seed = seed
         self._options = options
         self._files: dict[str, Files] = {
-            split: Tables(folder, split, schema)
+            split: Tables(folder, split, schema, shards)
             if kind == "parquet"
-            else Documents(folder, split)
-            if kind == "json"
+            else Documents(folder, split, kind)
+            if kind == "json" or getattr(exporter, "FILE_EACH", False)
             else Lines(folder, split, header)
             for split, _ in shares
         }
@@ -399,7 +404,7 @@ def options_of(to: str) -> tuple[str, ...] | None:
     return (*(p.name for p in parameters), *(Plan.__struct_fields__ if is_of_samples(exporter) else ()))
 
 
-def _options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], Plan | None]:
+def read_options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], Plan | None]:
     """The exporter's own options, and how its samples are built."""
     known = options_of(name)
     for option in options if known is not None else ():
@@ -415,6 +420,17 @@ def _options(exporter: Any, name: str, options: dict[str, Any]) -> tuple[dict[st
         if word in getattr(exporter, "REFUSES", {}):
             raise InvalidInput(f"{name} can't be written with edits={word!r}: {exporter.REFUSES[word]}")
     return own, Plan(**{**exporter.PLAN, **asked, **getattr(exporter, "NEEDS", {})})
+
+
+def _shards(kind: str, size: int | None, rows: int | None) -> Shards:
+    for name, given in (("max_shard_size", size), ("max_shard_rows", rows)):
+        if given is None:
+            continue
+        if kind != "parquet":
+            raise InvalidInput(f"{name} is for Parquet, not for {kind}")
+        if type(given) is not int or given < 1:
+            raise InvalidInput(f"{name} is a whole number from 1, not {given!r}")
+    return Shards(rows=rows) if size is None else Shards(size, rows)
 
 
 # --- splits ---------------------------------------------------------------------------------------------------------
@@ -466,7 +482,7 @@ def _check_free(place: Path, out: str | Path) -> None:
     listed = manifest.get("files") if isinstance(manifest, dict) and "odograph" in manifest else None
     if not isinstance(listed, list):
         raise InvalidInput(foreign)
-    ours = {MANIFEST, _CARD, *(f.get("path") for f in listed if isinstance(f, dict))}
+    ours = {MANIFEST, CARD, *(f.get("path") for f in listed if isinstance(f, dict))}
     for path in place.rglob("*"):
         name = path.relative_to(place).as_posix()
         if not path.is_dir() and name not in ours:

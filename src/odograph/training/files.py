@@ -17,8 +17,14 @@ from ..columns import arrow
 _ROWS = 64  # rows that become one Arrow batch: few, as one row may hold a long prompt
 _BATCHES = 256  # batches, of which one is made
 _GROUP_BYTES, _GROUP_ROWS = 32 << 20, 50_000  # a row group in a Parquet file
-_SHARD_BYTES = 512 << 20  # of a Parquet file before compression
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+class Shards(NamedTuple):
+    """How much of a table is in one Parquet file: bytes before compression, and rows."""
+
+    bytes: int = 512 << 20
+    rows: int | None = None
 
 
 class Chunk(NamedTuple):
@@ -60,18 +66,19 @@ class Lines:
 
 
 class Documents:
-    """One JSON file a row: `data/<split>-<trajectory>.json`."""
+    """One file a row: `data/<split>-<trajectory>.json`, or of another kind."""
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, kind: str = "json") -> None:
         self._folder = folder / "data"
         self._split = split
+        self._kind = kind
         self._paths: list[Path] = []
 
     def chunks(self, rows: Iterable[Any], name: str) -> Iterator[Chunk]:
         name = name if _NAME.fullmatch(name) else content_hash(name)  # an id is content: it must not lead out of the folder
         for number, row in enumerate(rows):
             data = row if isinstance(row, bytes) else encode(row)
-            file = f"{self._split}-{name}{f'-{number}' if number else ''}.json"
+            file = f"{self._split}-{name}{f'-{number}' if number else ''}.{self._kind}"
             yield Chunk("", 1, (file, data), len(data))
 
     def write(self, chunk: Chunk) -> None:
@@ -87,11 +94,11 @@ class Documents:
 class Tables:
     """Parquet: `data/<split>-00000-of-00001.parquet`; of an exporter with several tables, `<table>/<split>-...`."""
 
-    def __init__(self, folder: Path, split: str, schema: Any) -> None:
+    def __init__(self, folder: Path, split: str, schema: Any, shards: Shards | None = None) -> None:
         tables: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {"": schema}
         self._several = isinstance(schema, Mapping)
         self._schemas = tables
-        self._tables = {name: _Table(folder / (name or "data"), split, one) for name, one in tables.items()}
+        self._tables = {name: _Table(folder / (name or "data"), split, one, shards or Shards()) for name, one in tables.items()}
 
     def chunks(self, rows: Iterable[Any], name: str) -> Iterator[Chunk]:
         held: dict[str, list[Any]] = {table: [] for table in self._schemas}
@@ -120,26 +127,32 @@ class Tables:
 class _Table:
     """One table of one split, as shards."""
 
-    def __init__(self, folder: Path, split: str, schema: Any) -> None:
+    def __init__(self, folder: Path, split: str, schema: Any, shards: Shards) -> None:
         self._folder = folder
         self._split = split
         self._schema = schema
+        self._shards = shards
         self._paths: list[Path] = []
         self._writer: Any = None
         self._held: list[Any] = []
-        self._rows = self._bytes = self._shard = self._small = 0
+        self._rows = self._bytes = self._shard = self._shard_rows = self._small = 0
 
     def add(self, chunk: Chunk) -> None:
-        self._held.append(chunk.data)
-        self._small += 1
-        if self._small >= _BATCHES:  # a batch of a few rows takes many times what is in it
-            whole = arrow().Table.from_batches(self._held[-_BATCHES:], schema=self._schema)
-            self._held[-_BATCHES:] = whole.combine_chunks().to_batches()
-            self._small = 0
-        self._rows += chunk.rows
-        self._bytes += chunk.size
-        if self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
-            self._flush()
+        data = chunk.data
+        while data.num_rows:
+            room = data.num_rows if self._shards.rows is None else self._shards.rows - self._shard_rows - self._rows
+            part, data = data.slice(0, room), data.slice(room)
+            self._held.append(part)
+            self._small += 1
+            if self._small >= _BATCHES:  # a batch of a few rows takes many times what is in it
+                whole = arrow().Table.from_batches(self._held[-_BATCHES:], schema=self._schema)
+                self._held[-_BATCHES:] = whole.combine_chunks().to_batches()
+                self._small = 0
+            self._rows += part.num_rows
+            self._bytes += chunk.size * part.num_rows // chunk.rows
+            full = self._shard_rows + self._rows == self._shards.rows or self._shard + self._bytes >= self._shards.bytes
+            if full or self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
+                self._flush()
 
     def _flush(self) -> None:
         import pyarrow.parquet as parquet
@@ -155,10 +168,11 @@ class _Table:
     def _write(self) -> None:
         self._writer.write_table(arrow().Table.from_batches(self._held, schema=self._schema).combine_chunks())
         self._shard += self._bytes
+        self._shard_rows += self._rows
         self._held, self._rows, self._bytes, self._small = [], 0, 0, 0
-        if self._shard >= _SHARD_BYTES:
+        if self._shard >= self._shards.bytes or self._shard_rows == self._shards.rows:
             self._writer.close()
-            self._writer, self._shard = None, 0
+            self._writer, self._shard, self._shard_rows = None, 0, 0
 
     def close(self) -> list[Path]:
         """The files, under the names that `datasets` expects: split-00000-of-00001."""

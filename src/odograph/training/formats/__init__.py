@@ -3,7 +3,8 @@
 An exporter of trajectories is a module, or any object, with a `NAME`, a sentence in its docstring, the kinds of `FILES`
 that it can be
 written as (the first is the default) and `rows`. It may also have `schema(**options)` (it must, where Parquet is among its
-files), `HEADER` (the first line of its JSON lines) and `card(manifest)` (the text of a README.md).
+files), `HEADER` (the first line of its JSON lines), `FILE_EACH` (each row is a file of its own) and `card(manifest)` (the text of
+a README.md).
 
 An exporter of samples has in place of `rows` a `PLAN` (how its samples are built where nobody says otherwise) and `row(sample)`,
 or, where the trajectories of a group or the calls of a trajectory belong together, `lines(group)`. `NEEDS` is what its samples
@@ -106,6 +107,7 @@ NAMES: tuple[str, ...] = (
     "prime-rl",
     "slime",
     "agent-lightning",
+    "hf-traces",
     "openai",
     "atif",
     "jsonl",

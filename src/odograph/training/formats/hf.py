@@ -125,15 +125,48 @@ def _about_call(trajectory: Trajectory, call: Call, step: Step | None) -> dict[s
     }
 
 
+#: The Hub's classes of sizes end at these: 1K<n<10K is four digits.
+_SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+
+def licensed(options: dict[str, Any]) -> str:
+    """The licence that a card names. Raises InvalidInput."""
+    license = options.get("license", "unknown")
+    if not isinstance(license, str) or not _LICENSE.fullmatch(license):
+        raise InvalidInput(f"a license is an identifier such as 'mit' or 'cc-by-4.0', not {license!r}")
+    return license
+
+
+def asked_for(manifest: dict[str, Any]) -> str:
+    """The part of a card that says what was left out, and where all of it comes from."""
+    asked = {k: v for k in ("asked", "options", "splits", "seed") if (v := manifest.get(k))}
+    left = "".join(f"- {count} x {reason}\n" for reason, count in manifest["left_out"].items()) or "- nothing\n"
+    return f"""Left out:
+
+{left}
+## Where it comes from
+
+| | |
+|---|---|
+| exported by | Odograph {manifest["odograph"]}, schema version {manifest["schema_version"]} |
+| at | {manifest["created"]} |
+| trajectories | {manifest["trajectories"]["out"]} of {manifest["trajectories"]["in"]} that were looked at |
+| content hash | `{manifest["content_hash"]}` |
+
+Asked for:
+
+```json
+{encode(asked).decode()}
+```
+
+`manifest.json` has all of it, and the size and SHA-256 of each file.
+"""
 
 
 def card(manifest: dict[str, Any]) -> str:
     """The dataset card: what is in it, where it came from, and how `datasets` finds the files."""
     options: dict[str, Any] = manifest["options"]
-    license = options.get("license", "unknown")
-    if not isinstance(license, str) or not _LICENSE.fullmatch(license):
-        raise InvalidInput(f"a license is an identifier such as 'mit' or 'cc-by-4.0', not {license!r}")
     parquet = manifest["format"] == "parquet"
     columns = {n: c for n, c in _COLUMNS.items() if options.get("include_metadata", True) or n != "metadata"}
     found = manifest["rows_by_split"]
@@ -143,9 +176,17 @@ def card(manifest: dict[str, Any]) -> str:
     files = "".join(f"  - split: {n}\n    path: data/{n}{'-*.parquet' if parquet else '.jsonl'}\n" for n in splits)
     counts = "".join(f"| {name} | {rows} |\n" for name, rows in found.items())
     said = "".join(f"| {name} | {what} |\n" for name, (_, what) in columns.items())
-    left = "".join(f"- {count} x {reason}\n" for reason, count in manifest["left_out"].items()) or "- nothing\n"
+    rows_in_all = manifest["rows"]
+    digits = len(str(rows_in_all)) - 4
+    size = "n<1K" if digits < 0 else f"{_SIZES[digits]}<n<{_SIZES[digits + 1]}"
     return f"""---
-license: {license}
+license: {licensed(options)}
+pretty_name: Agent trajectories
+tags:
+- agent-trajectories
+- odograph
+size_categories:
+- {size}
 dataset_info:
   features:
 {features}configs:
@@ -155,9 +196,7 @@ dataset_info:
 
 # Agent trajectories
 
-One row per call of the policy, exported by Odograph {manifest["odograph"]} (schema version {manifest["schema_version"]}) on
-{manifest["created"]} from {manifest["trajectories"]["in"]} trajectories, of which {manifest["trajectories"]["out"]} gave rows.
-`manifest.json` says what was asked for, and the hash of each file.
+One row per call of the policy that was answered: {rows_in_all} rows.
 
 | split | rows |
 |---|---|
@@ -168,6 +207,4 @@ One row per call of the policy, exported by Odograph {manifest["odograph"]} (sch
 A prompt of a system and a user message is their texts with an empty line between; in a longer conversation a line with the
 `[role]` stands before each message. A tool call is a line `[tool call] name(arguments)`.
 
-Left out:
-
-{left}"""
+{asked_for(manifest)}"""

@@ -1,0 +1,181 @@
+"""Exports on the Hugging Face Hub: a folder that was exported -> a repository, in one commit. Knows no format.
+
+The work over the network is `huggingface_hub`'s; what is here decides what goes, what goes away, and says what went wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..codec import loads
+from ..errors import InvalidInput, MissingExtra, NotFound, OdographError, UploadError
+from .export import CARD, MANIFEST
+
+if TYPE_CHECKING:
+    from ..api import Store
+
+_OURS = (MANIFEST, CARD, ".gitattributes")  # what an export or the Hub writes beside the data
+
+
+class Dataset:
+    """An export in a folder: `path`, its `manifest`, and `upload(repo)`. Raises NotFound where there is none."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            found = loads((self.path / MANIFEST).read_bytes())
+        except (OSError, InvalidInput):
+            found = None
+        if not isinstance(found, dict) or not isinstance(found.get("files"), list):
+            raise NotFound(f"no export in {str(path)!r}; a folder with the {MANIFEST} that an export writes was expected")
+        self.manifest: dict[str, Any] = found
+
+    def __repr__(self) -> str:
+        return f"<Dataset {str(self.path)!r}: {self.manifest.get('rows')} rows, {self.manifest.get('to')}>"
+
+    def upload(
+        self,
+        repo: str,
+        *,
+        private: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Puts the export into the dataset repository `repo` ("org/name") of the Hub, in one commit; returns its URL.
+
+        The repository is made where there is none: private, unless `private=False`; of one that exists nothing but its files
+        changes. What an earlier upload brought and this one has not goes away, so that no row is there twice; a repository with
+        data of somebody else's is refused. `token`: else $HF_TOKEN, else that of `hf auth login`. `revision`: a branch, which is
+        made too. $HF_ENDPOINT is the Hub. Raises InvalidInput, UploadError, MissingExtra (extra `hub`).
+        """
+        try:
+            import huggingface_hub
+            from huggingface_hub import constants, errors
+        except ImportError:
+            raise MissingExtra("uploading to the Hugging Face Hub", "hub") from None
+        files = self._files()
+        given = token or huggingface_hub.get_token()
+        if not given:
+            raise UploadError("no token for the Hugging Face Hub; give token=, set $HF_TOKEN, or run `hf auth login`")
+        endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+        api = huggingface_hub.HfApi(endpoint=endpoint, token=given, library_name="odograph")
+        name: dict[str, Any] = {"repo_id": repo, "repo_type": "dataset"}
+        try:
+            url = api.create_repo(**name, private=private, exist_ok=True)
+            name["repo_id"] = url.repo_id  # with the user's name, where none was given
+            if revision is not None:
+                api.create_branch(**name, branch=revision, exist_ok=True)
+            gone = self._left_behind(api, name, revision, {path for path, _ in files})
+            commit = api.create_commit(
+                **name,
+                operations=[
+                    *(huggingface_hub.CommitOperationDelete(path_in_repo=path) for path in gone),
+                    *(huggingface_hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=at) for path, at in files),
+                ],
+                commit_message=message or f"{self.manifest.get('rows')} rows by Odograph {self.manifest.get('odograph')}",
+                commit_description=f"Content hash {self.manifest.get('content_hash')}",
+                revision=revision,
+            )
+        except errors.HFValidationError as error:
+            raise InvalidInput(f"{repo!r} is no name of a repository, such as 'org/name': {_first(error)}") from None
+        except OdographError:
+            raise
+        except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:
+            chain: list[BaseException] = [error]  # what went wrong in a thread is the cause of what the library says
+            while chain[-1].__cause__ is not None:
+                chain.append(chain[-1].__cause__)
+            for one in chain:
+                if isinstance(one, errors.HfHubHTTPError):
+                    raise UploadError(_refusal(one, repo, endpoint)) from error
+            if any(isinstance(one, (errors.HTTPError, ConnectionError)) for one in chain):
+                raise UploadError(f"{endpoint} can't be reached: {_first(chain[-1])}") from error
+            raise UploadError(f"{repo!r} was not uploaded: {_first(chain[-1])}") from error
+        return str(commit.commit_url)
+
+    def _files(self) -> list[tuple[str, str]]:
+        """(path in the repository, file) of all that is uploaded. Raises InvalidInput where it is not what was exported."""
+        found = []
+        for file in self.manifest["files"]:
+            at = self.path / file["path"]
+            try:
+                with at.open("rb") as opened:
+                    digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            except OSError as error:
+                raise InvalidInput(f"{str(at)!r} of the export can't be read: {error.strerror}; export again") from None
+            if digest != file["sha256"]:
+                raise InvalidInput(f"{str(at)!r} is not as it was exported: its hash is not the manifest's; export again")
+            found.append((str(file["path"]), str(at)))
+        return found + [(name, str(self.path / name)) for name in (CARD, MANIFEST) if (self.path / name).exists()]
+
+    def _left_behind(self, api: Any, name: dict[str, Any], revision: str | None, new: set[str]) -> list[str]:
+        """The files of an earlier upload that this one has not. Raises InvalidInput where there is somebody else's data."""
+        there = set(api.list_repo_files(**name, revision=revision))
+        before: set[str] = set()
+        if MANIFEST in there:
+            url = api.hf_hub_download(**name, filename=MANIFEST, revision=revision)
+            try:
+                listed = loads(Path(url).read_bytes())["files"]
+                before = {file["path"] for file in listed}
+            except (InvalidInput, KeyError, TypeError):
+                before = set()
+        folders = {path.split("/")[0] + "/" for path in new}
+        foreign = sorted(p for p in there - before - new if p not in _OURS and p.startswith(tuple(folders)))
+        if foreign:
+            raise InvalidInput(
+                f"{name['repo_id']!r} has data that no export brought: {foreign[0]!r}"
+                f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}; name another repository or revision"
+            )
+        return sorted((before & there) - new)
+
+
+def _first(error: BaseException) -> str:
+    """The first line of what an error says: libraries add advice of their own."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _refusal(error: Any, repo: str, endpoint: str) -> str:
+    """One sentence for what the Hub answered."""
+    status = error.response.status_code
+    said = f" ({_first(Exception(error.server_message))})" if getattr(error, "server_message", None) else ""
+    if status == 401:
+        return f"{endpoint} does not know the token{said}; give another with token= or $HF_TOKEN"
+    if status == 403:
+        return f"the token may not write to {repo!r} on {endpoint}{said}; one with write access to it was expected"
+    if status == 404:
+        return f"no repository {repo!r} on {endpoint} that the token may see{said}"
+    return f"{endpoint} answered {status}{said or ': ' + _first(error)}"
+
+
+def export_to_huggingface(
+    store: Store,
+    out: str | Path = "hf-dataset",
+    *,
+    min_reward: float | None = None,
+    max_trajectories: int | None = None,
+    time_range: str | tuple[Any, Any] | None = None,
+    format: str = "parquet",
+    include_metadata: bool = True,
+    license: str = "unknown",
+    splits: dict[str, float] | None = None,
+    seed: int = 0,
+    max_shard_size: int | None = None,
+    max_shard_rows: int | None = None,
+    **filters: Any,
+) -> Dataset:
+    """Rows of prompt, response, reward, context and metadata for Hugging Face: `store.export(out, to="hf", ...)` in the words of
+    those who train, with the way to the Hub: `.upload("org/name")`.
+
+    `min_reward`: trajectories with a reward of at least this; `max_trajectories`: of those that pass, the first so many;
+    `time_range`: "7d", or a pair of times; `format`: parquet or jsonl; `license`: of the dataset, an identifier such as
+    "cc-by-4.0"; `splits`, `seed` and the sizes of shards as in `store.export`; further filters are those of
+    `store.trajectories`. Raises InvalidInput, MissingExtra (extra `lake` for Parquet).
+    """
+    options: dict[str, Any] = {"include_metadata": include_metadata, "license": license}
+    asked: dict[str, Any] = {"min_reward": min_reward, "limit": max_trajectories, "time_range": time_range}
+    shards: dict[str, Any] = {"max_shard_size": max_shard_size, "max_shard_rows": max_shard_rows}
+    store.export(out, "hf", format=format, splits=splits, seed=seed, options=options, **shards, **asked, **filters)
+    return Dataset(out)
