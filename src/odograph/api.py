@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
@@ -394,6 +394,8 @@ class Store:
     def _reward(self, id: str, rewards: list[Reward]) -> None:
         """Rewards of one trajectory, in one write."""
         journal = self._journal
+        if journal.redactor is not None:
+            rewards = [cast(Reward, journal.redactor.record(reward, History(raw=False))) for reward in rewards]
         with journal.lock:
             lines = []
             for number, record in enumerate(rewards, 1):

@@ -22,7 +22,7 @@ from ..types import KINDS, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
-_VERSION = 4
+_VERSION = 5
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once

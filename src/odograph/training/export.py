@@ -143,9 +143,22 @@ def _redacted(
 ) -> tuple[Iterable[Trajectory], Callable[[], Iterable[Trajectory]] | None, Callable[[str], Trajectory | None] | None]:
     """What is exported, whichever way it comes, without secrets."""
 
+    names: dict[str, dict[str, int]] = {}
+
+    def named(name: str) -> str:
+        """A group's name, which may be a task's text; what reads the same then is told apart by a number."""
+        clean = redactor.text(name, Counter())
+        if clean == name:
+            return name
+        alike = names.setdefault(clean, {})
+        return f"{clean} #{alike.setdefault(name, len(alike) + 1)}"
+
     def one(t: Trajectory) -> Trajectory:
         history = History(raw=False)
-        return Trajectory(t.id, [redactor.record(r, history) for r in t.complete_records()], live=t.status == "running")
+        made = Trajectory(t.id, [redactor.record(r, history) for r in t.complete_records()], live=t.status == "running")
+        if t.group is not None and t.family is not None and t.group != (t.start.group if t.start else None):
+            made.in_group(named(t.group), named(t.family))
+        return made
 
     def parent_of(id: str) -> Trajectory | None:
         found = parent(id) if parent is not None else None
