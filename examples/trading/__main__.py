@@ -18,7 +18,7 @@ from .market import RESOLVES_AFTER, Exchange
 from .model import TradingModel
 from .trader import trader
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 async def trade(store: Any, exchange: Exchange, url: str, model: str, attempts: int) -> None:
@@ -42,6 +42,7 @@ def odograph_(out: Path, *words: str) -> int:
     """A command, as a user would type it: in a process of its own."""
     print(f"\n$ odograph {shlex.join(words)}", flush=True)
     env = {**os.environ, "ODOGRAPH_STORE": str(out / "store"), "TRADING_EXCHANGE": str(out / "exchange.json")}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))  # so that `examples` is found
     return subprocess.run([sys.executable, "-m", "odograph", *words], env=env, check=False).returncode
 
 
@@ -60,14 +61,16 @@ def main() -> int:
     asked.out.mkdir(parents=True)
 
     exchange = Exchange(asked.out / "exchange.json")
+    asked.out = asked.out.resolve()
     with odograph.open(asked.out / "store") as store, nullcontext() if asked.base_url else TradingModel() as local:
         for _ in range(asked.days):
             asyncio.run(trade(store, exchange, asked.base_url or local.url, asked.model, asked.attempts))
             exchange.wait(1)
-    score = ["score", f"{HERE / 'rewards.py'}:trading_performance", f"{HERE / 'rewards.py'}:multi_factor_trading"]
-    codes = [odograph_(asked.out, *score)]  # what resolved in the meantime
-    exchange.wait(RESOLVES_AFTER)
-    codes.append(odograph_(asked.out, *score))  # the rest, a week later; what has a reward is left alone
+    codes = []
+    for _ in range(2):  # what resolved in the meantime; the rest a week later, when what has a reward is left alone
+        for name in ("trading_performance", "multi_factor_trading"):
+            codes.append(odograph_(asked.out, "score", f"examples.trading.rewards:{name}"))
+        exchange.wait(RESOLVES_AFTER)
     codes.append(odograph_(asked.out, "stats", "--by", "tag"))
     codes.append(odograph_(asked.out, "validate", "--profile", "sft"))
     codes.append(odograph_(asked.out, "train", "--dry-run"))

@@ -258,9 +258,7 @@ class Draft:
             number: dict[Any, int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
             for part in sample.parts:
                 n = number.get((sample.agent, part.step), len(returns) - 1)
-                if (
-                    part.step is not None and part.step < 0
-                ):  # shared with what it is a fork of: all that the fork earned came later
+                if part.step is not None and part.step < 0:  # shared with its parent: all that it earned came later
                     n = 0
                 per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
         else:

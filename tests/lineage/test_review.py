@@ -1,0 +1,339 @@
+"""What a review of the lineage broke: odd histories, edits that a prompt shows in part, late or not at all, text between tokens."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.codec import content_hash
+from odograph.lineage import Chain, chains
+from odograph.lineage.texts import offsets_of
+from odograph.quality import validate
+from odograph.training.samples import samples
+from odograph.trajectory import Trajectory
+from odograph.types import Action, AnyRecord, Edit, Kept, Literal, LLMCall, Start, StepStart, Tokens
+
+
+class History:
+    """A trajectory of one agent, record by record."""
+
+    def __init__(self) -> None:
+        self.records: list[AnyRecord] = []
+        self.add(Start, agent="a", model="m", group="g")
+
+    def add(self, kind: Any, **fields: Any) -> Any:
+        n = len(self.records) + 1
+        record = kind(**{"id": f"r{n}", "trajectory": "t", "seq": n, "time": n, "writer": "w", **fields})
+        self.records.append(record)
+        return record
+
+    def call(self, prompt: list[int], *answers: list[int], acted: bool = True, **fields: Any) -> LLMCall:
+        step = sum(isinstance(r, StepStart) for r in self.records)
+        self.add(StepStart, step=step, parent="r1")
+        tokens = [Tokens(token_ids=ids, logprobs=[-0.5] * len(ids)) for ids in answers]
+        fields = {"model": "m", "response": "x", **fields}
+        call: LLMCall = self.add(LLMCall, step=step, prompt_token_ids=prompt, tokens=tokens, **fields)
+        if acted:
+            self.add(Action, step=step, name="act", llm_call=call.id)
+        return call
+
+    def edit(self, call: LLMCall, result: list[Kept | Literal], **fields: Any) -> Edit:
+        edit: Edit = self.add(Edit, base=call.id, result=result, **fields)
+        return edit
+
+    @property
+    def trajectory(self) -> Trajectory:
+        return Trajectory("t", self.records)
+
+    def chain(self, by: Any = None) -> Chain:
+        (chain,) = chains(self.trajectory, tokenizer=by)
+        return chain
+
+    def rows(self, edits: str, **options: Any) -> list[tuple[list[int], str]]:
+        found = samples([self.trajectory], edits=edits, **options)
+        rows = [(r.token_ids, "".join(map(str, r.mask))) for r in found]
+        assert found.report.balanced
+        return rows
+
+
+# --- what the next prompt shows of edits --------------------------------------------------------------------------------------
+
+
+def test_an_edit_that_cut_and_was_undone_is_found_out() -> None:
+    """The prompt begins with what the edit left, too: still it has all that was generated."""
+    h = History()
+    call = h.call([1, 2], [10, 11, 12, 13])
+    edit = h.edit(call, [Kept(0, 2)])
+    h.call([1, 2, 10, 11, 12, 13, 50], [20])
+    chain = h.chain()
+    assert [n.kind for n in chain.nodes] == ["start", "contradicted"] and "was undone" in chain.problems[edit.id]
+    assert h.rows("mask") == [([1, 2, 10, 11, 12, 13, 50, 20], "00111101")]
+
+
+def test_an_edit_that_was_undone_beside_another_change_is_found_out() -> None:
+    """Something else was changed, and the answer is as it was generated: the class is that of the something else."""
+    h = History()
+    edit = h.edit(h.call([1, 2], [10, 11, 12, 13]), [Kept(0, 1), Literal([77]), Kept(2, 4)])
+    h.call([1, 3, 10, 11, 12, 13, 50], [20])
+    chain = h.chain()
+    assert chain.nodes[1].kind == "rewrite" and chain.nodes[1].edits == [] and "was undone" in chain.problems[edit.id]
+
+
+def test_of_several_edits_those_that_the_prompt_shows_are_confirmed() -> None:
+    """One of two edits was undone on the way: the other is declared, and the one is named."""
+    h = History()
+    call = h.call([1, 2], [10, 11, 12, 13])
+    kept = h.edit(call, [Kept(0, 1), Literal([77]), Kept(2, 4)])
+    lost = h.edit(call, [Kept(0, 3), Literal([88])])
+    h.call([1, 2, 10, 77, 12, 13, 50], [20])
+    chain = h.chain()
+    assert chain.nodes[1].kind == "declared" and chain.nodes[1].edits == [kept.id] and list(chain.problems) == [lost.id]
+
+
+def test_what_was_changed_beside_an_edit_is_not_swallowed() -> None:
+    """A prompt with the edit and one token less elsewhere is a truncation with that edit, and a finding."""
+    h = History()
+    edit = h.edit(h.call([1, 2], [10, 11, 12, 13]), [Kept(0, 1), Literal([77]), Kept(2, 4)])
+    h.call([2, 10, 77, 12, 13, 50], [20])
+    node = h.chain().nodes[1]
+    assert (node.kind, node.edits, node.deleted, node.inserted) == ("truncation", [edit.id], 1, 0)
+    assert "prefix_break" in {f.code for f in validate(h.trajectory, profile="rl").findings}
+
+
+def test_an_edit_that_is_recorded_late_is_what_the_prompt_shows() -> None:
+    """The edit's record comes after the call that saw it, from another process say: it is declared all the same, and used once."""
+    h = History()
+    call = h.call([1, 2], [10, 11, 12, 13])
+    h.call([1, 2, 10, 99, 12, 13, 50], [20])
+    edit = h.edit(call, [Kept(0, 1), Literal([99]), Kept(2, 4)], author="me")
+    chain = h.chain()
+    assert chain.nodes[1].kind == "declared" and chain.nodes[1].edits == [edit.id]
+    assert chain.last_edits == [] and chain.problems == {}
+    assert [s.edit for s in chain.last.segments if s.source == "inserted"] == [edit.id]
+
+
+def test_an_edit_waits_while_another_call_is_asked_again() -> None:
+    """A retry settles the edits of the attempt that is thrown away, and of no other call."""
+    h = History()
+    first = h.call([1, 2], [10, 11, 12, 13])
+    h.call([1, 2, 10, 11, 12, 13, 50], [20], acted=False)
+    edit = h.edit(first, [Kept(0, 1), Literal([77]), Kept(2, 4)])
+    h.call([1, 2, 10, 11, 12, 13, 50], [21], acted=False)
+    h.call([1, 2, 10, 77, 12, 13, 50, 21, 60], [30])
+    chain = h.chain()
+    assert [n.kind for n in chain.nodes] == ["start", "extends", "declared"] and chain.nodes[2].edits == [edit.id]
+
+
+def test_an_edit_of_another_base_changes_nothing() -> None:
+    """A record that names another base by its hash than what was generated is not used, and said so; one that names it is."""
+    for hash, used in (("nonsense", False), (content_hash([10, 11, 12]), True)):
+        h = History()
+        edit = h.edit(h.call([1, 2], [10, 11, 12]), [Kept(0, 2)], base_hash=hash)
+        h.call([1, 2, 10, 11, 50], [20])
+        chain = h.chain()
+        assert (chain.nodes[1].kind == "declared") is used and (edit.id in chain.problems) is not used
+
+
+def test_text_without_ids_costs_no_other_edit_its_effect() -> None:
+    """After the last call: an edit that puts in text whose ids nobody knows changes nothing; one of tokens does."""
+    h = History()
+    choice = {"message": {"content": "ab"}, "logprobs": {"content": [{"token": t, "logprob": -1.0} for t in "ab"]}}
+    text = h.edit(h.call([1], [97, 98], response={"choices": [choice]}), [Kept(0, 1), Literal(text="z")], unit="char")
+    cut = h.edit(h.call([1, 97, 98, 7], [8, 9]), [Kept(0, 1)])
+    chain = h.chain()
+    assert chain.last.ids == [1, 97, 98, 7, 8] and chain.last_edits == [cut.id] and list(chain.problems) == [text.id]
+
+
+# --- choices, images, adapters, retries ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [[], [10]])
+def test_the_choice_that_was_continued_is_the_longest_that_fits(first: list[int]) -> None:
+    """An empty answer, or one that another begins with, is not taken for the one that went on."""
+    h = History()
+    h.call([1, 2], first, [10, 11])
+    h.call([1, 2, 10, 11, 50], [20])
+    assert h.chain().nodes[0].continued == 1
+    assert h.rows("env") == [([1, 2, 10, 11, 50, 20], "001101")]
+
+
+def test_another_image_is_another_context() -> None:
+    """The same ids after another image: what was sampled under the first is trained in a row of its own, and is stale after."""
+    h = History()
+    h.call([1, 2], [10, 11], inputs=["one"])
+    h.call([1, 2, 10, 11, 50], [20], inputs=["other"])
+    assert h.chain().nodes[1].kind == "rewrite"
+    assert h.rows("env") == [([1, 2, 10, 11], "0011"), ([1, 2, 10, 11, 50, 20], "000001")]
+    more = History()
+    more.call([1, 2], [10, 11], inputs=["one"])
+    more.call([1, 2, 10, 11, 50], [20], inputs=["one", "two"])
+    assert more.rows("env") == [([1, 2, 10, 11, 50, 20], "001101")]
+
+
+def test_a_question_about_another_image_is_no_retry() -> None:
+    """The same ids with another image, or under another adapter, are not the same question asked again."""
+    for about in ({"inputs": ["other"]}, {"adapter": "b"}):
+        h = History()
+        h.call([1, 2], [10, 11], acted=False, inputs=["one"])
+        h.call([1, 2], [20], **{"inputs": ["one"], **about})
+        assert h.chain().discarded == [] and h.rows("env") == [([1, 2, 10, 11], "0011"), ([1, 2, 20], "001")]
+
+
+def test_an_adapter_that_changes_ends_the_row_whatever_else_changed() -> None:
+    """Beside an edit, too: nothing of what the first adapter sampled is lost as stale."""
+    h = History()
+    h.edit(h.call([1, 2], [10, 11, 12], adapter="a"), [Kept(0, 2)])
+    h.call([1, 2, 10, 11, 50], [20], adapter="b")
+    assert h.chain().nodes[1].kind == "adapter"
+    assert h.rows("mask") == [([1, 2, 10, 11, 12], "00111"), ([1, 2, 10, 11, 50, 20], "000001")]
+
+
+def test_choices_of_one_number_are_all_accounted_for() -> None:
+    """A backend that numbers all choices 0 hides none of their tokens; ids that are no numbers leave the call out."""
+    choice = {"index": 0, "message": {"content": "x"}}
+    body = {"prompt_token_ids": [1], "choices": [choice | {"token_ids": [2]}, choice | {"token_ids": [3, 4]}]}
+    h = History()
+    h.add(StepStart, step=0, parent="r1")
+    h.add(LLMCall, step=0, model="m", response=body)
+    found = samples([h.trajectory])
+    assert [r.token_ids for r in found] == [[1, 2]] and found.report.sampled == 3
+    for bad in ({"prompt_token_ids": ["a"]}, {"choices": [choice | {"token_ids": [2, None, "q"]}]}):
+        h = History()
+        h.add(StepStart, step=0, parent="r1")
+        h.add(LLMCall, step=0, model="m", response=body | bad)
+        found = samples([h.trajectory])
+        assert list(found) == [] and found.report.calls_left_out == {"token ids that are no whole numbers": 1}
+
+
+# --- text between tokens ------------------------------------------------------------------------------------------------------
+
+
+class Bytes:
+    """A tokenizer of bytes, and of some words that it prefers: a character may be four tokens, or a part of one."""
+
+    END = 999
+    size = 1000
+
+    def __init__(self) -> None:
+        self._words = [bytes([n]) for n in range(256)] + [w.encode() for w in ("hello", " world", "ab", "😀")]
+
+    def decode(self, ids: list[int]) -> str:
+        return b"".join(self._words[i] for i in ids if i != self.END).decode("utf-8", "replace")
+
+    def encode(self, text: str) -> list[int]:
+        return self.offsets(text)[0]
+
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        raw = text.encode()
+        place = [n for n, c in enumerate(text) for _ in c.encode()]
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        at = 0
+        while at < len(raw):
+            id = max((n for n, w in enumerate(self._words) if raw.startswith(w, at)), key=lambda n: len(self._words[n]))
+            ids.append(id)
+            spans.append((place[at], place[at + len(self._words[id]) - 1] + 1))
+            at += len(self._words[id])
+        return ids, spans
+
+
+def edited(text: str, ids: list[int], runs: list[Kept | Literal], **fields: Any) -> tuple[list[tuple[str, list[int]]], Chain]:
+    h = History()
+    message = {"content": text, **fields.pop("message", {})}
+    h.edit(h.call([1], ids, response={"choices": [{"index": 0, "message": message}]}), runs, unit="char", **fields)
+    chain = h.chain(Bytes())
+    return [(s.source, s.ids) for s in chain.last.segments][1:], chain
+
+
+@pytest.mark.parametrize("text", ["😀ab", "a😀b", "ab😀", "😀😀", "é😀x"])
+def test_characters_of_several_tokens_are_kept_or_gone_whole(text: str) -> None:
+    """Tokens that hold parts of one character stay together, wherever the text is cut: the ids that are left say the text that
+    is left, whether they are those that the tokenizer would have chosen or not."""
+    by = Bytes()
+    for ids in ([*text.encode(), by.END], by.encode(text)):
+        for cut in range(len(text)):
+            _, chain = edited(text, ids, [Kept(0, cut), Literal(text="!"), Kept(cut + 1, len(text))])
+            assert not chain.problems
+            assert by.decode(chain.last.ids[1:]) == text[:cut] + "!" + text[cut + 1 :]
+    assert offsets_of([*"a😀".encode()], "a😀", by) == [(0, 1), (1, 2), (1, 2), (1, 2), (1, 2)]
+
+
+def test_tokens_at_the_edge_of_kept_text_are_retokenized() -> None:
+    """What the model wrote in a token that is cut is `retokenized`; what the editor wrote is `inserted`; whole tokens stay."""
+    made, _ = edited("hello world", Bytes().encode("hello world"), [Kept(0, 4), Literal(text="ab"), Kept(5, 11)])
+    assert made == [("retokenized", [*b"hell"]), ("inserted", [258]), ("sampled", [257])]
+
+
+def test_edits_of_both_channels_of_one_answer() -> None:
+    """Reasoning and content that say the same: each edit changes its own, whichever came first."""
+    ids = [*b"4 so 4", Bytes.END]
+    for order in (1, -1):
+        h = History()
+        message = {"content": "4", "reasoning_content": "4"}
+        call = h.call([1], ids, response={"choices": [{"index": 0, "message": message}]})
+        for channel, text in (("content", "5"), ("reasoning", "9"))[::order]:
+            h.edit(call, [Literal(text=text)], unit="char", channel=channel)
+        chain = h.chain(Bytes())
+        assert chain.problems == {} and Bytes().decode(chain.last.ids[1:]) == "9 so 5"
+
+
+def test_an_edit_of_text_that_is_none_is_said(store: odograph.Store) -> None:
+    """Of tool calls tokens alone can be edited; a channel that there is none of is refused; runs outside of the text are no edit."""
+    made, chain = edited("4", [*b"4 {x}"], [Literal(text="5")], channel="tool_calls")
+    assert made == [("sampled", [*b"4 {x}"])] and "tool_calls" in next(iter(chain.problems.values()))
+    _, chain = edited("abc", [*b"abc"], [Kept(-2, 2)])
+    assert "of a text of 3 characters" in next(iter(chain.problems.values()))
+    with store.record(task="t") as run, run.step() as step:
+        call = step.llm_call(model="m", response="text")
+        with pytest.raises(TypeError, match="channel is one of content, reasoning, tool_calls, not 'colour'"):
+            step.edit(call, channel="colour")
+        step.edit(call, channel="reasoning", on="text").delete(0, 1)
+        step.edit(call, on="tokens").delete(0, 1)
+    why = [e.rejected for e in store.trajectory(run.id).all_edits]
+    assert why == ["choice 0 has no text of reasoning to edit", "choice 0 has no token ids to edit"]
+
+
+# --- time ---------------------------------------------------------------------------------------------------------------------
+
+
+def sliding(calls: int, *, window: bool) -> Trajectory:
+    """Answers of 20 tokens; with a window, the oldest 40 tokens behind the system prompt are gone at each call."""
+    chance = random.Random(calls)
+    h = History()
+    context = [chance.randrange(50_000) for _ in range(2000)]
+    for _ in range(calls):
+        answer = [chance.randrange(50_000) for _ in range(20)]
+        h.call(list(context), answer)
+        context += [*answer, *(chance.randrange(50_000) for _ in range(20))]
+        if window:
+            context = context[:100] + context[140:]
+    return h.trajectory
+
+
+def test_a_window_that_slides_costs_what_its_calls_cost() -> None:
+    """Each prompt has lost its oldest tokens: eight times the calls with a context of one size take about eight times as long."""
+
+    def seconds(calls: int) -> float:
+        t = sliding(calls, window=True)
+        spent = []
+        for _ in range(3):
+            began = time.perf_counter()
+            (chain,) = chains(t)
+            spent.append(time.perf_counter() - began)
+        assert {n.kind for n in chain.nodes} == {"start", "truncation"}
+        assert all((n.deleted, n.inserted) == (40, 0) for n in chain.nodes[1:])
+        return min(spent)
+
+    assert seconds(800) < 24 * max(seconds(100), 0.005)
+
+
+def test_2000_calls_in_one_conversation() -> None:
+    """A context that grows to 80,000 tokens over 2,000 calls is one row, in seconds."""
+    t = sliding(2000, window=False)
+    began = time.perf_counter()
+    (row,) = samples([t], edits="env")
+    assert sum(row.mask) == 40_000 and time.perf_counter() - began < 10
