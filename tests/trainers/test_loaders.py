@@ -13,8 +13,6 @@ import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", LITELLM_LOCAL_MODEL_COST_MAP="True", CUDA_VISIBLE_DEVICES="")
 
-from transformers import masking_utils
-
 import odograph
 from odograph.training.formats import art as art_format
 from odograph.training.formats import tinker as tinker_format
@@ -38,11 +36,9 @@ def deviation(values: list[float]) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
 
 
-def test_art(recorded: tuple[odograph.Store, list[Rollout]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_art(recorded: tuple[odograph.Store, list[Rollout]], tmp_path: Path) -> None:
     """ART's tokenizer gives of each call of the policy the prompt that the model saw and the ids and logprobs that it sampled,
     tool calls, an edit and unusual tokens included, and advantages of the recorded rewards."""
-    # ART puts its own in place of it, which the transformers of today can't call: TRL would not train in this process again
-    monkeypatch.setattr(masking_utils, "_preprocess_mask_arguments", masking_utils._preprocess_mask_arguments)
     import art
     from art.preprocessing.tokenize import tokenize_trajectory_groups
 
