@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import odograph
 from odograph.errors import InvalidInput
 from odograph.training.export import export
 
@@ -30,6 +31,32 @@ def test_datasets_loads_the_folder_and_the_files(tmp_path: Path) -> None:
     assert datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache).num_rows == 20
     streamed = datasets.load_dataset(str(tmp_path / "o"), streaming=True)
     assert {n: sum(1 for _ in d) for n, d in streamed.items()} == manifest["rows_by_split"]
+
+
+@pytest.mark.parametrize("to", ["hf", "parquet"])
+def test_datasets_sees_an_export_that_was_done_again(tmp_path: Path, to: str) -> None:
+    """`load_dataset` of a folder that was exported to before gives the new rows, not those that it has in its cache."""
+    for ts in ([asked("a")], [asked("b")]):  # as many rows, of the same size
+        export(ts, tmp_path / "o", to)
+        (row,) = datasets.load_dataset(str(tmp_path / "o"), split="train", cache_dir=str(tmp_path / "cache"))
+        assert ts[0].id == (json.loads(row["metadata"])["trajectory"] if to == "hf" else row["id"])
+
+
+def test_what_an_action_outside_of_a_step_read_is_its_context(tmp_path: Path) -> None:
+    """A wrapped action straight in a run: what was read in it, before its call, is the row's context."""
+
+    @odograph.action
+    def act(price: int) -> None:
+        odograph.log_context("market", {"price": price}, purpose="to decide")
+        odograph.log_llm_call(model="m", user_prompt=f"buy at {price}?", response="no")
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t"):
+            act(1)
+            act(2)
+        store.export(tmp_path / "o", to="hf", format="jsonl")
+    found = [(row["prompt"], [c["data"] for c in json.loads(row["context"])]) for row in lines(tmp_path / "o")]
+    assert found == [("buy at 1?", [{"price": 1}]), ("buy at 2?", [{"price": 2}])]
 
 
 def test_text_files_have_the_same_rows_and_types(tmp_path: Path) -> None:

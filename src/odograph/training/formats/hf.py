@@ -37,6 +37,10 @@ def rows(
     """A row for each call with purpose `act` that has a prompt and an answer. `license` is for the dataset card."""
     steps: dict[tuple[str | None, int | None], Step] = {(s.agent, s.index): s for s in trajectory.steps}
     reward, shared = trajectory.reward, _about(trajectory)
+    apart: dict[str | None, list[Context]] = {}  # read in an action that is in no step
+    for record in trajectory.records:
+        if isinstance(record, Context) and record.step is None:
+            apart.setdefault(record.parent, []).append(record)
     for call in policy_calls(trajectory, left_out):
         prompt = _prompt(call)
         if not prompt:
@@ -49,7 +53,7 @@ def rows(
             "prompt": prompt,
             "response": answer_text(call),
             "reward": reward,
-            "context": encode([_context(c) for c in step.contexts] if step else []).decode(),
+            "context": encode([_context(c) for c in (step.contexts if step else apart.get(call.record.parent, []))]).decode(),
         }
         if include_metadata:
             row["metadata"] = encode({**shared, **_about_call(trajectory, call, step)}).decode()
@@ -165,7 +169,10 @@ Asked for:
 
 
 def card(manifest: dict[str, Any]) -> str:
-    """The dataset card: what is in it, where it came from, and how `datasets` finds the files."""
+    """The dataset card: what is in it, where it came from, and how `datasets` finds the files.
+
+    The hash in the description is for `datasets`: it caches by the card, and would give the rows of an earlier export again.
+    """
     options: dict[str, Any] = manifest["options"]
     parquet = manifest["format"] == "parquet"
     columns = {n: c for n, c in _COLUMNS.items() if options.get("include_metadata", True) or n != "metadata"}
@@ -191,6 +198,7 @@ dataset_info:
   features:
 {features}configs:
 - config_name: default
+  description: {manifest["content_hash"]}
   data_files:
 {files}---
 

@@ -67,7 +67,8 @@ def card(manifest: dict[str, Any]) -> str:
     """The README: what each table is, for people and for `datasets.load_dataset(folder, "records")`."""
     splits = [split for split, rows in manifest["rows_by_split"].items() if rows]
     configs = "".join(
-        f"- config_name: {table}\n{'  default: true' + chr(10) if table == 'trajectories' else ''}  data_files:\n"
+        f"- config_name: {table}\n{'  default: true' + chr(10) if table == 'trajectories' else ''}"
+        f"  description: {manifest['content_hash']}\n  data_files:\n"
         + "".join(f"  - split: {split}\n    path: {table}/{split}-*.parquet\n" for split in splits)
         for table in ("trajectories", "records", "messages")
     )
