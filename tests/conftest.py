@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import odograph
 
 os.environ.setdefault("ODOGRAPH_STRICT", "1")  # a fault in capture is an error here
+collect_ignore = [] if find_spec("trl") else ["trainers"]  # tests/training/test_trainers.py runs them where the trainers are
 
 
 @pytest.fixture
