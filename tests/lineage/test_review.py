@@ -148,6 +148,49 @@ def test_text_without_ids_costs_no_other_edit_its_effect() -> None:
     assert chain.last.ids == [1, 97, 98, 7, 8] and chain.last_edits == [cut.id] and list(chain.problems) == [text.id]
 
 
+def test_an_edit_of_an_edit_is_said_to_change_nothing() -> None:
+    """What names no call of the trajectory as its base is in the account, with the reason."""
+    h = History()
+    first = h.edit(h.call([1], [10, 11]), [Kept(0, 1)])
+    second = h.add(Edit, base=first.id, result=[Literal([4])])
+    found = samples([h.trajectory])
+    assert len(list(found)) == 1 and "is no call" in found.report.edits_unused[second.id]
+
+
+def asked(*messages: tuple[str, str]) -> dict[str, Any]:
+    return {"request": {"model": "m", "messages": [{"role": r, "content": c} for r, c in messages]}, "response": "a"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "now", "kind"),
+    [
+        ([1, 2, 6, 10, 50], [("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "r")], "template"),
+        ([1, 2, 5, 11, 12, 50], [("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "r")], "template"),
+        ([1, 2, 5, 11, 50, 7], [("system", "s"), ("user", "q"), ("assistant", "b"), ("user", "r")], "rewrite"),
+        ([1, 5, 10, 50], [("system", "s"), ("assistant", "a"), ("user", "r")], "truncation"),
+        ([1, 70, 50], [("system", "s"), ("user", "what was said"), ("user", "r")], "summary"),
+        ([9], [("user", "all anew")], "summary"),
+        ([1, 50], None, "truncation"),
+        ([9], None, "rewrite"),
+        ([1, 2, 6, 10, 50], None, "rewrite"),
+    ],
+)
+def test_what_nobody_declared_has_a_class(prompt: list[int], now: list[tuple[str, str]] | None, kind: str) -> None:
+    """Told from the messages where there are any, else from the ids; nothing that was kept is no truncation."""
+    h = History()
+    h.call([1, 2, 5], [10], **(asked(("system", "s"), ("user", "q")) if now else {}))
+    h.call(prompt, [20], **(asked(*now) if now else {}))
+    assert h.chain().nodes[1].kind == kind
+
+
+def test_other_tokens_for_an_answer_are_a_retokenization() -> None:
+    """The same messages, other ids in the answer and the same after it."""
+    h = History()
+    h.call([1, 2, 5], [10, 11, 12], **asked(("user", "q")))
+    h.call([1, 2, 5, 13, 12, 50], [20], **asked(("user", "q"), ("assistant", "a"), ("user", "r")))
+    assert h.chain().nodes[1].kind == "retokenization"
+
+
 # --- choices, images, adapters, retries ---------------------------------------------------------------------------------------
 
 

@@ -459,7 +459,6 @@ def _class(before: Node, best: _Continued, node: Node, found: Aligned, by: Token
     """The class of a change that nobody declared, told from the messages where there are any, else from the ids alone. Beside
     edits that were declared it is what else was changed; `declared` where that may be no more than other tokens for them."""
     sent, now = before.call.messages, node.call.messages
-    deleted, inserted = found.deleted, found.inserted
     if best.holes:
         return "declared"
     if sent and now:
@@ -471,19 +470,18 @@ def _class(before: Node, best: _Continued, node: Node, found: Aligned, by: Token
             return _messages_changed(old, new)
         if _reasoning_gone([*sent, answer], now):
             return "reasoning"
-        return "declared" if best.used else _same_text(deleted, inserted, by, view, node.prompt)
-    if by is not None and inserted and _same_text(deleted, inserted, by, view, node.prompt) == "retokenization":
+        return "declared" if best.used else _same_text(found, by, view, node.prompt)
+    if by is not None and found.inserted and _same_text(found, by, view, node.prompt) == "retokenization":
         return "declared" if best.used else "retokenization"
-    return "rewrite" if inserted else "truncation"
+    return "rewrite" if found.inserted or not found.runs else "truncation"
 
 
-def _same_text(deleted: int, inserted: int, by: Tokenizer | None, view: View, prompt: list[int]) -> Kind:
+def _same_text(found: Aligned, by: Tokenizer | None, view: View, prompt: list[int]) -> Kind:
     """The messages are the same, and yet the tokens are not: other tokens for the same text, or another template."""
-    if by is None:
-        return "retokenization" if deleted and inserted else "template"
-    shared = shared_prefix(view.ids, prompt)
-    old, new = by.decode(view.ids[shared:]), by.decode(prompt[shared:])
-    return "retokenization" if deleted and old and new.startswith(old) else "template"
+    if by is None:  # what no model sampled is written by the template alone
+        return "retokenization" if found.deleted and found.inserted and view.source_at(found.shared) == "sampled" else "template"
+    old, new = by.decode(view.ids[found.shared :]), by.decode(prompt[found.shared :])
+    return "retokenization" if found.deleted and old and new.startswith(old) else "template"
 
 
 def _norm(message: dict[str, Any]) -> tuple[Any, ...]:

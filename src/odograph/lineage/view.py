@@ -68,6 +68,14 @@ class View:
         new.ids = ids if ids is not None else [i for s in segments for i in s.ids]
         return new
 
+    def source_at(self, position: int) -> Source | None:
+        """Where one of its tokens came from; None behind the last."""
+        for segment in self.segments:
+            if position < len(segment.ids):
+                return segment.source
+            position -= len(segment.ids)
+        return None
+
     def copy(self) -> View:
         new = View()
         new.segments, new.ids = list(self.segments), list(self.ids)

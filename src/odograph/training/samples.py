@@ -186,6 +186,8 @@ class Samples:
         tally = Tally(self.report, self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared)))
         for chain in found:
             tally.take(chain)
+        calls = {c.id for c in whole.llm_calls}
+        tally.unused({e.id: f"its base {e.base!r} is no call of the trajectory" for e in whole.all_edits if e.base not in calls})
         if not found:
             tally.leave("no call of the policy")
         elif not any(chain.nodes for chain in found):
