@@ -157,6 +157,14 @@ def test_an_edit_of_an_edit_is_said_to_change_nothing() -> None:
     assert len(list(found)) == 1 and "is no call" in found.report.edits_unused[second.id]
 
 
+def test_an_edit_that_moves_what_is_not_there_changes_nothing() -> None:
+    """Runs outside of what was generated, behind others that go backwards: content never raises."""
+    h = History()
+    edit = h.edit(h.call([1], [10, 11]), [Kept(1, 2), Kept(0, 4)])
+    h.call([1, 10, 11, 5], [20])
+    assert "of a response of 2 tokens" in h.chain().problems[edit.id] and h.rows("env") == [([1, 10, 11, 5, 20], "01101")]
+
+
 def asked(*messages: tuple[str, str]) -> dict[str, Any]:
     return {"request": {"model": "m", "messages": [{"role": r, "content": c} for r, c in messages]}, "response": "a"}
 

@@ -234,7 +234,10 @@ def line(store: odograph.Store) -> dict[str, Trajectory]:
     fork = record(root, 2, [1, 10, 7, 11, 7], 1, 20)
     again = record(fork, 1, [1, 10, 7, 11, 7, 20, 7], 2, 30)
     broken = record(root, 2, [1, 10, 7, 11, 7], 1, 40, broken=True)
-    return {k: store.trajectory(v) for k, v in {"root": root, "fork": fork, "again": again, "broken": broken}.items()}
+    lost = record(None, 0, [1], 2, 50, broken=True)
+    saved = record(lost, 1, [1, 50, 7], 1, 60)
+    ids = {"root": root, "fork": fork, "again": again, "broken": broken, "lost": lost, "saved": saved}
+    return {name: store.trajectory(id) for name, id in ids.items()}
 
 
 @pytest.mark.parametrize(
@@ -247,6 +250,8 @@ def line(store: odograph.Store) -> dict[str, Trajectory]:
         (["again", "root"], [[10, 11, 20, 30, 31], [12]]),
         (["broken", "root"], [[10, 11, 12]]),
         (["broken", "fork"], [[10, 11, 20]]),
+        (["lost", "saved"], [[50, 60]]),
+        (["saved", "lost"], [[50, 60]]),
     ],
 )
 def test_what_forks_share_is_trained_once(
@@ -258,7 +263,8 @@ def test_what_forks_share_is_trained_once(
     rows = [[i for i, m in zip(r.token_ids, r.mask, strict=True) if m] for r in found]
     assert rows == [r for r in trained if r]
     report = found.report
-    assert report.balanced and report.trained == sum(map(len, trained)) and report.sampled == report.trained + ("broken" in names)
+    left_out = ("broken" in names) + ("lost" in names)
+    assert report.balanced and report.trained == sum(map(len, trained)) and report.sampled == report.trained + left_out
 
 
 def test_returns_of_what_a_fork_shares(store: odograph.Store, line: dict[str, Trajectory]) -> None:

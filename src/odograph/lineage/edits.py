@@ -63,6 +63,7 @@ def applied(edits: list[Edit], response: Response, ids_of: IdsOf, by: Tokenizer 
         try:
             _same_base(edit, response)
             runs = _in_tokens(edit, response, by)
+            made = _pieces(edit, runs, response, ids_of, by)
             found = _changes(edit, runs, response, ids_of, by)
         except Unusable as why:
             problems[edit.id] = str(why)
@@ -72,7 +73,7 @@ def applied(edits: list[Edit], response: Response, ids_of: IdsOf, by: Tokenizer 
         if found is None and (whole is not None or changes):
             problems[edit.id] = f"it overlaps edit {first} of the same response"
         elif found is None:
-            whole, first = _pieces(edit, runs, response, ids_of, by), edit.id
+            whole, first = made, edit.id
         elif whole is not None or any(a.touches(b) for a in found for b in changes):
             problems[edit.id] = f"it overlaps edit {first} of the same response"
         else:

@@ -131,10 +131,11 @@ class Conservation(msgspec.Struct, kw_only=True):
 class Tally:
     """Each sampled token of a trajectory, once: what became of it."""
 
-    def __init__(self, report: Conservation, elsewhere: set[str]) -> None:
+    def __init__(self, report: Conservation, elsewhere: set[str], known: dict[str, str]) -> None:
         self._report = report
-        #: Calls that are accounted for already, with a fork.
+        #: Calls that are accounted for already, with a fork; those dropped with a trajectory that was left out, and why.
         self._elsewhere = elsewhere
+        self._known = known
         #: Calls of which something is trained.
         self.trained: set[str] = set()
         self._open: dict[tuple[str, int], set[int]] = {}
@@ -148,6 +149,10 @@ class Tally:
             for choice, ids in node.responses.items():
                 self._open[node.id, choice] = set(range(len(ids)))
                 report.sampled += len(ids)
+                before = self._known.get(node.id)
+                if before is not None:  # counted before, as dropped
+                    report.sampled -= len(ids)
+                    report.dropped[before] = report.dropped.get(before, 0) - len(ids)
         for _, why in chain.left_out:
             report.calls_left_out[why] = report.calls_left_out.get(why, 0) + 1
         self.unused(chain.problems)

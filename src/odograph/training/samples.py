@@ -42,6 +42,8 @@ class Samples:
         self._seen: set[str] = set()
         #: Calls that were trained with a fork, by the trajectory that they are of.
         self._trained: dict[str, set[str]] = {}
+        #: Trajectories that were left out, and why: a fork may be trained with what it shares with one.
+        self._left: dict[str, str] = {}
         self._met: dict[str, tuple[int, set[Any]]] = {}
         self._groups: dict[str, list[GroupStatistics]] | None = None
         self._trajectories = trajectories
@@ -58,7 +60,7 @@ class Samples:
             groups_without_variance=self.report.groups_without_variance,
             groups_of_mixed_versions=self.report.groups_of_mixed_versions,
         )
-        self._seen, self._trained = set(), {}
+        self._seen, self._trained, self._left = set(), {}, {}
         if self._groups is None:
             self.report.groups = self.report.groups_of_one = self.report.groups_of_mixed_versions = 0
             self._met = {}
@@ -179,11 +181,16 @@ class Samples:
 
     def _of(self, t: Trajectory) -> Iterator[Any]:
         plan = self.plan
-        self._seen.add(t.id)
         reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
         whole, shared = (t, {}) if reason is not None else self._joined(t)
         found = chains(whole, agent=plan.agent, model=plan.model, purpose=plan.purpose, tokenizer=self._by)
-        tally = Tally(self.report, self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared)))
+        if reason is None:
+            self._seen.add(t.id)
+        elif self._parent is not None:
+            self._left[t.id] = reason
+        known = {call: self._left[owner] for owner, calls in shared.items() if owner in self._left for call in calls}
+        trained = self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared))
+        tally = Tally(self.report, trained, known)
         for chain in found:
             tally.take(chain)
         calls = {c.id for c in whole.llm_calls}
@@ -200,7 +207,7 @@ class Samples:
                 yield from self._rows(t, whole, chain, tally)
         tally.rest("not in any row")
         for owner, calls in shared.items():
-            self._trained.setdefault(owner, set()).update(calls & tally.trained)
+            self._trained.setdefault(owner, set()).update(calls if owner in self._left else calls & tally.trained)
 
     def _no_reward(self, t: Trajectory) -> str | None:
         return "no reward" if self.returns(t) is None else None
