@@ -155,13 +155,9 @@ class Tally:
                     report.dropped[before] = report.dropped.get(before, 0) - len(ids)
         for _, why in chain.left_out:
             report.calls_left_out[why] = report.calls_left_out.get(why, 0) + 1
-        self.unused(chain.problems)
-
-    def unused(self, edits: dict[str, str]) -> None:
-        """Edits that changed nothing, and why."""
-        for edit, why in edits.items():
-            if len(self._report.edits_unused) < 100:
-                self._report.edits_unused[edit] = why
+        for edit, why in chain.problems.items():
+            if len(report.edits_unused) < 100:
+                report.edits_unused[edit] = why
 
     def is_open(self, call: str, choice: int, index: int) -> bool:
         return index in self._open.get((call, choice), ())

@@ -193,8 +193,6 @@ class Samples:
         tally = Tally(self.report, trained, known)
         for chain in found:
             tally.take(chain)
-        calls = {c.id for c in whole.llm_calls}
-        tally.unused({e.id: f"its base {e.base!r} is no call of the trajectory" for e in whole.all_edits if e.base not in calls})
         if not found:
             tally.leave("no call of the policy")
         elif not any(chain.nodes for chain in found):
