@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import odograph
+from odograph.capture.edits import difference
 from odograph.codec import content_hash
 from odograph.lineage import Chain, chains
 from odograph.lineage.texts import offsets_of
@@ -388,3 +389,17 @@ def test_2000_calls_in_one_conversation() -> None:
     began = time.perf_counter()
     (row,) = samples([t], edits="env")
     assert sum(row.mask) == 40_000 and time.perf_counter() - began < 10
+
+
+def test_a_function_that_edits_a_long_answer_does_not_hold_up_its_agent() -> None:
+    """What was changed of 40,000 characters, here and there or all of them, is found in a second, and gives the new text."""
+    chance = random.Random(3)
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "and", "then", "some", "more"]
+    old = " ".join(chance.choice(words) for _ in range(9000))
+    here = old[:20_000] + "EDIT" + old[20_007:]
+    for new in (here, old.replace("fox", "cat", 3), old[500:], "", " ".join(chance.choice(words) for _ in range(9000))):
+        began = time.perf_counter()
+        runs = difference(old, new)
+        assert time.perf_counter() - began < 3
+        assert "".join(old[r.start : r.stop] if isinstance(r, Kept) else r.text or "" for r in runs) == new
+    assert [r for r in difference(old, here) if isinstance(r, Literal)] == [Literal(text="EDIT")]
