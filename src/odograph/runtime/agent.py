@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .. import dialects
-from ..capture.recorder import Acting, Scope, Step
+from ..capture.scope import Acting, Scope, Step
 from ..codec import encode, loads
 from ..dialects import Result, ToolCall
 from ..endpoint import Endpoint

@@ -15,7 +15,9 @@ from contextvars import copy_context
 from typing import Any
 
 from ..capture import scope
-from ..capture.recorder import CallRef, Scope, Step, error_of, status_of
+from ..capture.recorder import CallRef
+from ..capture.scope import Scope, Step
+from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
 from .recorded import Replies

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ..capture.recorder import Scope, Step
+from ..capture.scope import Scope, Step
 from ..codec import encode, loads
 from ..errors import MissingExtra, RunError
 from ..trajectory import Trajectory

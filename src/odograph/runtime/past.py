@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from ..api import Store
-from ..capture.recorder import Run
+from ..capture.run import Run
 from ..errors import InvalidInput, NotFound
 from ..trajectory import Step, Trajectory, before_step, own_steps
 from ..types import End

@@ -9,7 +9,7 @@ import msgspec
 from .. import api
 from ..api import Store
 from ..capture import scope
-from ..capture.recorder import Scope
+from ..capture.scope import Scope
 from ..codec import encode
 from ..errors import RunError
 from ..trajectory import Trajectory, before_step

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ..api import Store, open
-from ..capture.recorder import Run, Scope, Step
+from ..capture.run import Run
+from ..capture.scope import Scope, Step
 from ..errors import InvalidInput
 from ..trajectory import Trajectory, own_steps
 from .items import Items

@@ -7,7 +7,9 @@ import time
 from typing import Any
 
 from ..api import Store
-from ..capture.recorder import Run, Step, error_of, status_of
+from ..capture.run import Run
+from ..capture.scope import Step
+from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
 from ..trajectory import own_steps
 from ..types import Start

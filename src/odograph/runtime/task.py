@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from ..api import Store
-from ..capture.recorder import Scope, Step
+from ..capture.scope import Scope, Step
 from ..dialects import Result, ToolCall
 from ..errors import RunError
 from ..trajectory import Trajectory

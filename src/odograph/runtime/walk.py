@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..capture.recorder import Scope, Step
+from ..capture.scope import Scope, Step
 from ..errors import MissingExtra, RunError
 from ..trajectory import Trajectory
 from .task import AnyAgent, Outcome, Task
