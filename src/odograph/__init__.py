@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from .api import ImportReport, Store, open, score
 from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
-from .capture.recorder import CallRef, Run, Scope, Step
-from .capture.scope import bind, current
+from .capture.recorder import CallRef
+from .capture.run import Run
+from .capture.scope import Scope, Step, bind, current
 from .capture.wrap import wrap
 from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
 from .log import logger

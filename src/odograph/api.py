@@ -15,7 +15,10 @@ import msgspec
 
 from . import importers
 from .capture import scope
-from .capture.recorder import LoneCall, Recorder, Run, Scope, start
+from .capture.faults import faults
+from .capture.recorder import Recorder
+from .capture.run import LoneCall, Run, start
+from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, new_id, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
@@ -252,8 +255,8 @@ class Store:
             "waiting": journal.waiting,
             "lost": journal.lost,
             "failure": str(journal.failure) if journal.failure else None,
-            "faults": scope.faults.count,
-            "last_fault": repr(scope.faults.last) if scope.faults.last else None,
+            "faults": faults.count,
+            "last_fault": repr(faults.last) if faults.last else None,
         }
 
     # --- handing on ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 
 import odograph
 from odograph.capture import scope
+from odograph.capture.faults import faults
 from tests.llm_server import Answer, LLMServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -342,14 +343,14 @@ def test_faults_in_capture_are_not_the_agents(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setenv("ODOGRAPH_STRICT", "0")
     monkeypatch.setattr(scope, "outside", broken)
-    before = scope.faults.count
+    before = faults.count
     with LLMServer([Answer(text="ok")]) as server:
         client = odograph.wrap(chat_client(server))
         answer = client.chat.completions.create(model="m", messages=HI)
         chunks = list(client.chat.completions.create(model="m", messages=HI, stream=True))
     assert answer.choices[0].message.content == "ok"
     assert len(chunks) > 2
-    assert scope.faults.count == before + 2
+    assert faults.count == before + 2
 
 
 def test_a_fork_leaves_the_call_to_its_parent(store: odograph.Store) -> None:

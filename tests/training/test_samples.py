@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import odograph
-from odograph.capture import recorder
+from odograph.capture import run as recording
 from odograph.codec import content_hash
 from odograph.training.advantages import CONVENTIONS, GroupStatistics, convention
 from odograph.training.sample import expanded
@@ -217,7 +217,7 @@ def line(store: odograph.Store) -> dict[str, Trajectory]:
 
     def record(parent: str | None, step: int, prefix: list[int], count: int, base: int, broken: bool = False) -> str:
         fork = Fork(trajectory=parent, step=step, reason="why") if parent else None
-        run = recorder.start(store._journal, "t", agent="a", model="m", group="g", fork=fork)
+        run = recording.start(store._journal, "t", agent="a", model="m", group="g", fork=fork)
         context = list(prefix)
         with run:
             for n in range(count):

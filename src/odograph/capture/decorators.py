@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from ..codec import snapshot
-from . import scope
+from . import faults, scope
 from .edits import difference
-from .recorder import Acting, CallRef, Scope
+from .recorder import CallRef
+from .scope import Acting, Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,7 +77,7 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
             on = "text" if isinstance(given, str) else "tokens"
             within.edit(made, difference(given, result), on=on, preferred=preferred, **about)
         except Exception as error:
-            scope.fault(error)
+            faults.fault(error)
 
     import inspect
 
@@ -150,7 +151,7 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
         try:
             return begin(within, _arguments(signature, skip, args, kwargs))
         except Exception as error:
-            scope.fault(error)
+            faults.fault(error)
             return None
 
     wrapper: Any

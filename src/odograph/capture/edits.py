@@ -1,7 +1,8 @@
-"""The words for edits (delete, insert, replace, move, truncate, rewrite) -> an edit's result as runs. Writes nothing itself."""
+"""The words for edits (delete, insert, replace, move, truncate, rewrite) -> what is written of one. Writes nothing itself."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from ..codec import content_hash, decode_record
 from ..packing import IdsLine, MessageLine, Streams
+from ..redact import Redactor
 from ..trajectory import Call
 from ..types import Kept, Literal, LLMCall
 
@@ -53,7 +55,7 @@ class Base:
         return None if self.units is None else content_hash(self.units)
 
 
-def normalised(runs: Runs) -> Runs:
+def _normalised(runs: Runs) -> Runs:
     """The same result with neighbours joined and empty runs left out."""
     out: Runs = []
     for run in runs:
@@ -70,12 +72,67 @@ def normalised(runs: Runs) -> Runs:
     return out
 
 
-def outside(runs: Runs, length: int) -> str | None:
+def _outside(runs: Runs, length: int) -> str | None:
     """Why runs can't be of a base of this length, or None."""
     for run in runs:
         if isinstance(run, Kept) and run.call is None and run.choice is None and not 0 <= run.start <= run.stop <= length:
             return f"keeps [{run.start}, {run.stop}) of a base of {length}"
     return None
+
+
+def edit_fields(
+    call: str,
+    base: Base | None,
+    about: dict[str, Any],
+    runs: Runs,
+    asked: tuple[int, ...],
+    redactor: Redactor | None,
+    *,
+    reason: str | None,
+    author: str | None,
+    preferred: bool,
+) -> dict[str, Any]:
+    """The fields of an edit's record. `asked`: the positions that were given; those outside of the base reject the edit."""
+    rejected: str | None = None
+    fields: dict[str, Any] = {"base": call, "result": msgspec.to_builtins(_normalised(runs))}
+    if about["choice"]:
+        fields["choice"] = about["choice"]
+    if about["channel"] != "content":
+        fields["channel"] = about["channel"]
+    if base is None or base.units is None:
+        rejected = base.nothing if base is not None else "the call was not recorded"
+    else:
+        fields["base_hash"] = base.hash
+        fields["unit"] = base.unit
+        bad = [i for i in asked if not 0 <= i <= base.length]
+        if about["base_hash"] not in (None, base.hash):
+            fields["base_hash"] = about["base_hash"]
+            rejected = f"base hash {about['base_hash']} was expected to be {base.hash}"
+        elif bad or (len(asked) > 1 and asked[0] > asked[1]):
+            rejected = f"range {list(asked)} of a base of {base.length} {base.unit}s"
+        else:
+            rejected = _outside(runs, base.length)
+    if redactor is not None and base is not None and _tells(redactor, base, runs):
+        fields["result"], rejected = [], "it is of, or makes, what is redacted"
+    for name, value in (("reason", reason), ("author", author), ("rejected", rejected)):
+        if value is not None:
+            fields[name] = value
+    if preferred:
+        fields["preferred"] = True
+    return fields
+
+
+def _tells(redactor: Redactor, base: Base, runs: Runs) -> bool:
+    """Whether an edit's parts may tell what is redacted: of an answer that was, or of the text that they make together."""
+    if base.redacted:
+        return True
+    if not isinstance(base.units, str):
+        made = "".join(run.text or "" for run in runs if isinstance(run, Literal))
+    else:
+        made = "".join(base.units[run.start : run.stop] if isinstance(run, Kept) else run.text or "" for run in runs)
+    found: Counter[str] = Counter()
+    redactor.text(made, found)
+    return bool(found)
 
 
 def difference(old: str | list[int], new: str | list[int]) -> Runs:

@@ -20,8 +20,8 @@ from .. import dialects
 from ..codec import fold_events, loads_or_raw
 from ..dialects.sse import SSE
 from ..packing import of_wire
-from . import scope
-from .recorder import error_of
+from . import faults, scope
+from .values import error_of
 
 _RETRIED = "x-stainless-retry-count"
 _LAST = ("response.completed", "response.incomplete", "response.failed", "message_stop")
@@ -110,7 +110,7 @@ class Exchange:
                 self._events = len(sse.events)
                 over = over or outcome(sse)[0]
         except Exception as error:
-            scope.fault(error)
+            faults.fault(error)
             return
         if over:
             self.finish()
@@ -132,7 +132,7 @@ class Exchange:
         try:
             self._record(error, duration)
         except Exception as fault:
-            scope.fault(fault)
+            faults.fault(fault)
         finally:  # agents may keep responses
             self._chunks, self._sse = [], None
 

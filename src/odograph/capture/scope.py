@@ -1,19 +1,31 @@
-"""Where a record belongs: the run, step or action that the current code is inside of. A context variable, and nothing else.
+"""Where a record belongs: the run, step or action that code is inside of, and what can be recorded there.
 
-It follows asyncio tasks and `asyncio.to_thread` by itself; `bind` carries it into other threads.
+The current one is a context variable: it follows asyncio tasks and `asyncio.to_thread` by itself; `bind` carries it into other
+threads. Nothing here raises for content or for a fault of the disk; wrong use (a reward that is no number, a name that is no
+string) raises TypeError.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
+import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-if TYPE_CHECKING:
-    from .recorder import CallRef, Scope
+import msgspec
+
+from .. import dialects
+from ..codec import plain, snapshot
+from ..trajectory import Call
+from ..types import Kept, Literal, Span
+from .edits import Base, Editor, Runs, edit_fields
+from .faults import fault
+from .recorder import AnyCall, CallRef, Recorder
+from .values import error_of, id_of, listed, named, number, tokens_of
+
+_SOURCES = ("environment", "function", "judge", "human")
+_CHANNELS = ("content", "reasoning", "tool_calls")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,16 +54,6 @@ director: ContextVar[Director | None] = ContextVar("odograph_director", default=
 
 #: Opens a trajectory for a call that was made outside of any run; the store's facade sets it.
 outside: Callable[[dict[str, Any]], Scope] | None = None
-
-
-class _Faults:
-    """Faults in capture of this process: counted, warned of once."""
-
-    count = 0
-    last: BaseException | None = None
-
-
-faults = _Faults()
 
 
 def current() -> Scope | None:
@@ -98,12 +100,437 @@ def record_call(fields: dict[str, Any], within: Scope | None = None) -> tuple[Sc
     return None
 
 
-def fault(error: BaseException) -> None:
-    """Notes that capture failed: never raises into the agent, unless ODOGRAPH_STRICT=1."""
-    faults.count += 1
-    faults.last = error
-    if os.environ.get("ODOGRAPH_STRICT") == "1":
-        raise error
-    error.__traceback__ = None  # kept, it would keep the agent's frames alive: open streams, whole histories
-    if faults.count == 1 and not sys.is_finalizing():
-        warnings.warn(f"odograph could not record something: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=3)
+class Scope:
+    """Something that records happen inside of: a run, a step, an action, an agent. Enter it with `with` or `async with`."""
+
+    def __init__(self, recorder: Recorder, id: str | None, agent: str | None, step: int | None) -> None:
+        self._recorder = recorder
+        self._id = id
+        self._agent = agent
+        self._step = step
+        self._tokens: list[Token[Scope | None]] = []
+        #: What calls that pass a wrapped client here are for, where that is not to act.
+        self.purpose: str | None = None
+        #: The last call that was recorded here.
+        self.last_call: CallRef | None = None
+
+    @property
+    def trajectory(self) -> str:
+        """The trajectory's id."""
+        return self._recorder.id
+
+    @property
+    def recorder(self) -> Recorder:
+        """What writes the trajectory's records from here."""
+        return self._recorder
+
+    def _write(self, kind: str, fields: dict[str, Any], id: str | None = None) -> str:
+        return self._recorder.write(kind, fields, self._id, self._agent, self._step, id)[0]
+
+    # --- what happened ------------------------------------------------------------------------------------------------
+
+    def context(
+        self,
+        provider: str,
+        data: Any = None,
+        *,
+        query: Any = None,
+        purpose: str | None = None,
+        error: Any = None,
+        started: int | None = None,
+        duration: int | None = None,
+    ) -> str:
+        """What was read before deciding: from whom, what was asked, what came back, and why. Returns the record's id."""
+        fields: dict[str, Any] = {"provider": named(provider, "provider")}
+        if data is not None:
+            fields["data"] = data
+        if query is not None:
+            fields["query"] = query
+        if purpose is not None:
+            fields["purpose"] = purpose
+        if error is not None:
+            fields["error"] = error_of(error)
+        if started is not None:
+            fields["started"] = started
+        if duration is not None:
+            fields["duration"] = duration
+        return self._write("context", fields)
+
+    def llm_call(
+        self,
+        *,
+        model: str | None = None,
+        messages: list[Any] | None = None,
+        response: Any = None,
+        request: dict[str, Any] | None = None,
+        tools: list[Any] | None = None,
+        params: dict[str, Any] | None = None,
+        system_prompt: str | None = None,
+        user_prompt: str | None = None,
+        prompt_token_ids: Any = None,
+        token_ids: Any = None,
+        logprobs: Any = None,
+        thinking: str | None = None,
+        reasoning: str | None = None,
+        usage: Any = None,
+        finish_reason: str | None = None,
+        purpose: str = "act",
+        dialect: str | None = None,
+        policy_version: str | int | None = None,
+        policy_versions: list[tuple[int, str | int]] | None = None,
+        logprobs_of: str | None = None,
+        tokenizer: str | None = None,
+        adapter: str | None = None,
+        inputs: list[str] | None = None,
+        cost: float | None = None,
+        error: Any = None,
+        started: int | None = None,
+        duration: int | None = None,
+        first_token: int | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> CallRef:
+        """One call of a model.
+
+        Give the request as `messages` (or `system_prompt` and `user_prompt`) with `tools` and `params`, or whole as
+        `request=`; the response as text, as a message, or as the whole body. `token_ids` and `logprobs`: of the one
+        answer, or a list of lists, one per choice; `policy_versions`: [from this token on, version] where weights changed inside
+        of it; `logprobs_of`: "sampled" (after temperature and truncation) or "raw"; `tokenizer` and `adapter` name what was at
+        work, `inputs` are hashes of images and the like. Times are nanoseconds.
+        """
+        if request is None:
+            request = {}
+            if model is not None:
+                request["model"] = model
+            if messages is None and (system_prompt is not None or user_prompt is not None):
+                given = (("system", system_prompt), ("user", user_prompt))
+                messages = [{"role": role, "content": text} for role, text in given if text is not None]
+            if messages is not None:
+                request["messages"] = messages if type(messages) is list else list(messages)
+            if tools is not None:
+                request["tools"] = tools
+            if params:
+                request.update(params)
+        elif messages is not None or tools is not None or params is not None or system_prompt is not None:
+            raise TypeError("give the request whole (request=) or in parts (messages=, tools=, params=), not both")
+        response = plain(response)
+        fields: dict[str, Any] = {"request": request}
+        if response is not None:
+            fields["response"] = response
+        if purpose != "act":
+            fields["purpose"] = named(purpose, "purpose")
+        if model is None:
+            found = request.get("model")
+            model = found if isinstance(found, str) else None
+        if model is not None:
+            fields["model"] = named(model, "model")
+        stated = usage = plain(usage)
+        if stated is None and type(response) is dict:
+            stated = response.get("usage")
+        if type(stated) is dict:
+            counts = dialects.get(dialect).usage(stated)
+            if counts.prompt is not None:
+                fields["prompt_tokens"] = counts.prompt
+            if counts.completion is not None:
+                fields["completion_tokens"] = counts.completion
+        reasoning = reasoning if reasoning is not None else thinking
+        if prompt_token_ids is not None:
+            fields["prompt_token_ids"] = listed(prompt_token_ids)
+        if token_ids is not None or logprobs is not None:
+            fields["tokens"] = tokens_of(listed(token_ids), listed(logprobs))
+        if error is not None:
+            fields["error"] = error_of(error)
+        if usage is not None:
+            fields["usage"] = usage
+        if reasoning is not None:
+            fields["reasoning"] = reasoning
+        if finish_reason is not None:
+            fields["finish_reason"] = finish_reason
+        if dialect is not None:
+            fields["dialect"] = dialect
+        if policy_version is not None:
+            fields["policy_version"] = policy_version
+        if policy_versions is not None and "tokens" in fields:
+            fields["tokens"][0]["versions"] = [list(v) for v in policy_versions]
+        if logprobs_of is not None:
+            if logprobs_of not in ("sampled", "raw", "unknown"):
+                raise TypeError(f"logprobs_of is sampled, raw or unknown, not {logprobs_of!r}")
+            fields["logprobs_of"] = logprobs_of
+        if tokenizer is not None:
+            fields["tokenizer"] = tokenizer
+        if adapter is not None:
+            fields["adapter"] = adapter
+        if inputs:
+            fields["inputs"] = list(inputs)
+        if cost is not None:
+            fields["cost"] = cost
+        if started is not None:
+            fields["started"] = started
+        if duration is not None:
+            fields["duration"] = duration
+        if first_token is not None:
+            fields["first_token"] = first_token
+        if metadata is not None:
+            fields["extra"] = metadata
+        self.last_call = CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+        return self.last_call
+
+    def record_call(self, fields: dict[str, Any]) -> CallRef:
+        """An llm_call given as fields of its record: the door of `wrap`."""
+        if self.purpose is not None:
+            fields.setdefault("purpose", self.purpose)
+        self.last_call = CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+        return self.last_call
+
+    def action(
+        self,
+        name: str,
+        arguments: Any = None,
+        result: Any = None,
+        *,
+        ok: bool | None = None,
+        error: Any = None,
+        llm_call: AnyCall | None = None,
+        tool_call_id: str | None = None,
+        started: int | None = None,
+        duration: int | None = None,
+        metadata: dict[str, Any] | None = None,
+        id: str | None = None,
+    ) -> str:
+        """What was done, with which arguments, and what came of it. An `error` means not ok. Returns the record's id."""
+        fields: dict[str, Any] = {"name": named(name, "name")}
+        if arguments is not None:
+            fields["arguments"] = arguments
+        if result is not None:
+            fields["result"] = result
+        if error is not None:
+            fields["error"] = error_of(error)
+            ok = False if ok is None else ok
+        if ok is not None:
+            fields["ok"] = bool(ok)
+        if llm_call is not None:
+            fields["llm_call"] = id_of(llm_call, "llm_call")
+        if tool_call_id is not None:
+            fields["tool_call_id"] = tool_call_id
+        if started is not None:
+            fields["started"] = started
+        if duration is not None:
+            fields["duration"] = duration
+        if metadata is not None:
+            fields["extra"] = metadata
+        return self._write("action", fields, id)
+
+    def reward(
+        self,
+        value: float | None,
+        name: str = "reward",
+        *,
+        weight: float = 1.0,
+        source: str = "environment",
+        author: str | None = None,
+        rationale: str | None = None,
+        version: str | None = None,
+        target: Any = None,
+        span: Span | tuple[int, int] | None = None,
+        supersedes: str | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> str:
+        """What was earned here, or by the record `target` (with `span`: by those tokens of a call). None: not known.
+
+        `source`: environment, function, judge or human. `extra`: how it came about, as JSON. Returns the record's id.
+        """
+        if source not in _SOURCES:
+            raise TypeError(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
+        fields: dict[str, Any] = {"name": named(name, "name")}
+        counted = number(value, "a reward")
+        if counted is not None:
+            fields["value"] = counted
+        if source != "environment":
+            fields["source"] = source
+        if weight != 1.0:
+            checked = number(weight, "weight")
+            if not isinstance(checked, float):
+                raise TypeError(f"weight is a finite number, not {weight!r}")
+            fields["weight"] = checked
+        if span is not None:
+            if target is None:
+                raise TypeError("a span needs target=, the call whose tokens it counts")
+            fields["span"] = {"start": span[0], "stop": span[1]} if isinstance(span, tuple) else msgspec.to_builtins(span)
+        if target is not None:
+            fields["target"] = id_of(target, "target")
+        if author is not None:
+            fields["author"] = author
+        if rationale is not None:
+            fields["rationale"] = rationale
+        if version is not None:
+            fields["version"] = version
+        if supersedes is not None:
+            fields["supersedes"] = supersedes
+        if extra is not None:
+            fields["extra"] = extra
+        return self._write("reward", fields)
+
+    def edit(
+        self,
+        call: CallRef | Call,
+        result: Runs | None = None,
+        *,
+        choice: int = 0,
+        channel: str = "content",
+        on: str | None = None,
+        base_hash: str | None = None,
+        reason: str | None = None,
+        author: str | None = None,
+        preferred: bool = False,
+    ) -> Any:
+        """A change to what a call generated that the model's API never saw.
+
+        `on`: "tokens" or "text", what positions count: by default tokens where the call has their ids, else characters of the
+        channel's text ("content" or "reasoning"; of "tool_calls" tokens alone can be edited). `preferred`: the result is better
+        than what was generated (for `pair`).
+
+        With `result` (a list of `Kept` and `Literal` runs) it is recorded at once and its record's id comes back; without,
+        an `Editor` comes back, whose words (`delete`, `insert`, `replace`, `move`, `truncate`, `rewrite`) record it.
+        An edit of another base than the call's (`base_hash`), or of a range outside of it, is kept as rejected.
+        """
+        if not isinstance(call, (CallRef, Call)):
+            raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
+        whole = call.call if isinstance(call, CallRef) else call
+        if on not in (None, "tokens", "text"):
+            raise TypeError(f"on is 'tokens' or 'text', not {on!r}")
+        if channel not in _CHANNELS:
+            raise TypeError(f"channel is one of {', '.join(_CHANNELS)}, not {channel!r}")
+        base = Base(whole, choice, channel, on) if whole is not None else None
+        about = {"choice": choice, "channel": channel, "base_hash": base_hash}
+
+        def write(runs: Runs, asked: tuple[int, ...], **why: Any) -> str:
+            merged: dict[str, Any] = {"reason": reason, "author": author, "preferred": preferred, **why}
+            redactor = self._recorder.journal.redactor
+            return self._write("edit", edit_fields(call.id, base, about, runs, asked, redactor, **merged))
+
+        if result is None:
+            return Editor(base.length if base else 0, write)
+        if not all(isinstance(run, (Kept, Literal)) for run in result):
+            raise TypeError("result is a list of Kept and Literal runs")
+        return write(result, ())
+
+    def label(
+        self,
+        technique: str,
+        value: Any = None,
+        *,
+        score: float | None = None,
+        description: str | None = None,
+        rationale: str | None = None,
+        author: str | None = None,
+        rubric_hash: str | None = None,
+        target: Any = None,
+        supersedes: str | None = None,
+    ) -> str:
+        """A judgement, by a human or a judge model. Returns the record's id."""
+        fields: dict[str, Any] = {"technique": named(technique, "technique")}
+        for name, given in (
+            ("value", value),
+            ("score", number(score, "score")),
+            ("description", description),
+            ("rationale", rationale),
+            ("author", author),
+            ("rubric_hash", rubric_hash),
+            ("target", None if target is None else id_of(target, "target")),
+            ("supersedes", supersedes),
+        ):
+            if given is not None:
+                fields[name] = given
+        return self._write("label", fields)
+
+    def note(self, data: Any = None, *, name: str | None = None) -> str:
+        """Anything else worth keeping. Returns the record's id."""
+        return self._write("note", {"data": data} if name is None else {"data": data, "name": named(name, "name")})
+
+    # --- what is inside ----------------------------------------------------------------------------------------------
+
+    def step(self, observation: Any = None) -> Step:
+        """Begins the agent's next step."""
+        recorder = self._recorder
+        with recorder.journal.lock:
+            index = recorder.steps.get(self._agent, 0)
+            recorder.steps[self._agent] = index + 1
+            recorder.opened += 1
+        fields = {} if observation is None else {"observation": observation}
+        id, _ = recorder.write("step", fields, self._id, self._agent, index)
+        return Step(self._recorder, id, self._agent, index)
+
+    def sub_agent(self, name: str) -> Scope:
+        """Another agent at work inside of this: its records carry its name, and its steps count from 0."""
+        recorder = self._recorder
+        return Scope(recorder, self._id, None if named(name, "name") == recorder.agent else name, None)
+
+    def inside(self, id: str) -> Scope:
+        """The inside of a record of this agent, of an action say, that was recorded before."""
+        return Scope(self._recorder, id, self._agent, None)
+
+    def acting(self, name: str, arguments: Any = None, **about: Any) -> Acting:
+        """An action around the code that does it: `with step.acting("search", args) as action: action.result = ...`."""
+        return Acting(self, named(name, "name"), arguments, about)
+
+    # --- being the current scope -------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._tokens.append(enter(self))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._tokens:
+            leave(self._tokens.pop())
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.__exit__(kind, error, trace)
+
+
+class Step(Scope):
+    """One step: one observation, the decision on it, the action and its outcome."""
+
+    @property
+    def id(self) -> str:
+        """The step record's id."""
+        assert self._id is not None
+        return self._id
+
+    @property
+    def index(self) -> int:
+        assert self._step is not None
+        return self._step
+
+
+class Acting(Scope):
+    """An action that is being done: what is recorded meanwhile happens inside of it. Its record is written at the end."""
+
+    def __init__(self, parent: Scope, name: str, arguments: Any, about: dict[str, Any]) -> None:
+        id = parent._recorder.journal.new_id(time.time_ns())
+        super().__init__(parent._recorder, id, parent._agent, parent._step)
+        self._parent = parent
+        self._name = name
+        self._arguments = snapshot(arguments)
+        self._about = about
+        self._started = time.time_ns()
+        self._clock = time.perf_counter_ns()
+        self.result: Any = None
+        self.ok: bool | None = None
+        self.error: Any = None
+        self.metadata: dict[str, Any] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id that the action's record will have."""
+        assert self._id is not None
+        return self._id
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        failure = error if error is not None else self.error
+        ok = self.ok if self.ok is not None else failure is None
+        timing: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
+        about = self._about if self.metadata is None else {"metadata": self.metadata, **self._about}
+        self._parent.action(self._name, self._arguments, self.result, ok=ok, error=failure, id=self._id, **timing, **about)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .. import dialects
 from ..codec import encode, loads_or_raw
 from ..redact import Redactor
-from . import scope
+from . import faults, scope
 from .exchange import Exchange
 
 C = TypeVar("C")
@@ -70,13 +70,13 @@ class _Asking:
                 return request, None
             exchange = Exchange(library, request, dialect)
         except Exception as error:
-            scope.fault(error)
+            faults.fault(error)
             return request, None
         try:
             if self._tokens and dialect == "openai.chat":
                 return self._asked(request, exchange), exchange
         except Exception as error:
-            scope.fault(error)
+            faults.fault(error)
         return request, exchange
 
     def _asked(self, request: Any, exchange: Exchange) -> Any:
@@ -115,7 +115,7 @@ class _Asking:
                 stacklevel=2,
             )
         except Exception as error:  # a warning that is an error here is not the agent's
-            scope.fault(error)
+            faults.fault(error)
 
 
 def recording(transport: Any, library: str, tokens: bool = False) -> Any:
@@ -185,7 +185,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             exchange.answered(response)
             response.stream = body(response.stream, exchange)
         except Exception as error:
-            scope.fault(error)
+            faults.fault(error)
         return response
 
     def answer(known: tuple[int, str, bytes]) -> Any:

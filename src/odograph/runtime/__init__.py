@@ -9,12 +9,11 @@ from .agent import Agent
 from .functions import FunctionAgent
 from .gym import GymAgent
 from .mcp import MCPServer
-from .protocol import AnyAgent, Outcome
 from .recorded import Divergence
 from .replaying import Replay, replay
 from .response import TaskResponse
 from .runner import Runners
-from .task import Task, TaskConfig, TaskRunMode
+from .task import AnyAgent, Outcome, Task, TaskConfig, TaskRunMode
 
 fork = Runners.fork
 

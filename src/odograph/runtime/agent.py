@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from .. import dialects
-from ..capture.recorder import Acting, CallRef, Scope, Step
+from ..capture.scope import Acting, Scope, Step
 from ..codec import encode, loads
-from ..dialects import Result, Tool, ToolCall
+from ..dialects import Result, ToolCall
 from ..endpoint import Endpoint
 from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
-from .mcp import Connection, MCPServer
-from .protocol import AnyAgent, Outcome, Walk
-from .tools import ToolError, UsableTool, answer_as, arguments_of, function_tool, sanitised, schema_of, seen
-
-if TYPE_CHECKING:
-    from .task import Task
+from .conversation import State, continued, messages_of, refuse_twice, transfer
+from .mcp import MCPServer
+from .task import AnyAgent, Outcome, Task
+from .tools import ToolError, answer_as, arguments_of, function_tool, sanitised, schema_of, seen
+from .walk import Walk
 
 _SHORT = {"chat": "openai.chat", "responses": "openai.responses", "anthropic": "anthropic.messages"}
 
@@ -90,7 +89,7 @@ class Agent:
         self._functions = [function_tool(t) for t in self.tools if not isinstance(t, (MCPServer, AnyAgent))]
         names = [t.tool.name for t in self._functions]
         names += [sanitised(t.name) for t in self.tools if isinstance(t, AnyAgent)] + [transfer(a) for a in self.handoffs]
-        _refuse_twice(names)
+        refuse_twice(names)
         if output_type is not None:
             self._schema()
 
@@ -148,10 +147,8 @@ class Agent:
 
     # --- the two methods --------------------------------------------------------------------------------------------------
 
-    async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> State:
+    async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> State[Agent]:
         """The conversation at its beginning, or where the past left it; tool servers connected."""
-        from .past import continued
-
         if past is not None:
             state = continued(self, task, past)
         else:
@@ -160,7 +157,7 @@ class Agent:
         await state.connect()
         return state
 
-    async def step(self, state: State, step: Step) -> Outcome:
+    async def step(self, state: State[Agent], step: Step) -> Outcome:
         """Asks the model once, then uses the tools that it asked for, at once where there are several.
 
         Where the last step was cut short between the two, only the tools that have no result yet are used.
@@ -178,7 +175,7 @@ class Agent:
 
     # --- asking -----------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, state: State, step: Step) -> Any:
+    async def _ask(self, state: State[Agent], step: Step) -> Any:
         dialect = dialects.get(self.dialect)
         params = dict(self.params)
         conf = state.task.conf
@@ -199,7 +196,7 @@ class Agent:
         )
         return await endpoint.ask(body, conf.on_text)
 
-    def _answered(self, state: State, response: Any, step: Step) -> Outcome | None:
+    def _answered(self, state: State[Agent], response: Any, step: Step) -> Outcome | None:
         """Takes the answer into the conversation: the outcome where it is final, None where tools are asked for."""
         dialect = dialects.get(self.dialect)
         choice = next(iter(dialect.choices(response)), None)
@@ -230,7 +227,7 @@ class Agent:
 
     # --- using tools ------------------------------------------------------------------------------------------------------
 
-    async def _use_all(self, state: State, step: Step) -> Outcome:
+    async def _use_all(self, state: State[Agent], step: Step) -> Outcome:
         waiting = [i for i in range(len(state.pending)) if i not in state.done]
 
         async def use(index: int) -> None:
@@ -249,7 +246,7 @@ class Agent:
             await state.connect()
         return Outcome(observation=[msgspec.to_builtins(r) for r in results], handoff=handoff)
 
-    async def _use(self, state: State, step: Step, asked: ToolCall) -> Result:
+    async def _use(self, state: State[Agent], step: Step, asked: ToolCall) -> Result:
         """One call of a tool, recorded. What goes wrong in it is what the model sees."""
         to = next((a for a in self.handoffs if transfer(a) == asked.name), None)
         about: dict[str, Any] = {"llm_call": state.asked_by, "tool_call_id": asked.id}
@@ -275,7 +272,7 @@ class Agent:
                 action.metadata = {"content": result.content}  # what the model sees, where that is not the result itself
         return result
 
-    async def _call(self, state: State, asked: ToolCall, arguments: dict[str, Any], action: Acting) -> str:
+    async def _call(self, state: State[Agent], asked: ToolCall, arguments: dict[str, Any], action: Acting) -> str:
         limit = state.task.conf.tool_timeout or self.tool_timeout
         timer = asyncio.timeout(limit)
         action.ok = False
@@ -306,7 +303,7 @@ class Agent:
         action.result, action.ok = result, True
         return text
 
-    async def _delegate(self, state: State, agent: AnyAgent, arguments: dict[str, Any], action: Acting) -> tuple[Any, str]:
+    async def _delegate(self, state: State[Agent], agent: AnyAgent, arguments: dict[str, Any], action: Acting) -> tuple[Any, str]:
         """Another agent does a task of its own, inside of the action."""
         if "input" not in arguments:
             raise ToolError("parameter 'input' is missing")
@@ -336,125 +333,10 @@ class Agent:
         return Result(tool_call_id=asked.id, name=asked.name, content=text, ok=ok)
 
 
-class State:
-    """Where a conversation is: the history in the agent's dialect, and the tools that were asked for and have no result yet."""
-
-    def __init__(self, agent: Agent, task: Task | None) -> None:
-        self.agent = agent
-        self.task: Any = task
-        self.system: str | None = agent.system_prompt
-        self.history: list[Any] = []
-        self.pending: list[ToolCall] = []
-        self.done: dict[int, Result] = {}
-        self.asked_by: CallRef | str | None = None
-        self.handoff: tuple[Agent, str] | None = None
-        self.tools: dict[str, UsableTool] = {}
-        #: An answer that was recorded and not yet looked at, where a run is continued.
-        self.response: Any = None
-        self.observation: Any = None if task is None else task.input
-        #: Who took over before the run was continued, and inside of which action.
-        self.place: tuple[Agent, str] | None = None
-        self._toolboxes: dict[int, dict[str, UsableTool]] = {}
-        self._connections: list[Connection] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def begin(self, messages: list[dict[str, Any]], *, sent: bool = False) -> None:
-        """Starts the conversation with chat-shaped messages; those of the system go before all others. `sent`: they are all
-        that the model is sent, the system prompt too where they have one."""
-        has_own = sent and bool(messages) and messages[0].get("role") in ("system", "developer")
-        systems = [self.agent.system_prompt] if self.agent.system_prompt and not has_own else []
-        while messages and messages[0].get("role") in ("system", "developer"):
-            systems.append(seen(messages[0].get("content")))
-            messages = messages[1:]
-        self.system = "\n\n".join(systems) if systems else None
-        self.history = dialects.get(self.agent.dialect).history(loads(encode(messages)))
-
-    def ask_for(self, calls: list[ToolCall], call: CallRef | str | None) -> None:
-        self.pending, self.done, self.asked_by, self.handoff = calls, {}, call, None
-
-    def settle(self) -> None:
-        self.pending, self.done, self.asked_by, self.handoff = [], {}, None, None
-
-    def adopt(self, agent: Agent) -> None:
-        """Another agent goes on with the conversation."""
-        if agent.dialect != self.agent.dialect:
-            old = dialects.get(self.agent.dialect)
-            self.history = dialects.get(agent.dialect).history(old.messages({old.HISTORY: self.history}))
-        self.agent, self.system = agent, agent.system_prompt
-
-    def known(self, asked: ToolCall) -> Result | None:
-        """The recorded result of a tool that a replay does not use again. Other agents are: what they ask is replayed."""
-        tool = self.tools.get(asked.name)
-        return self.task.known(asked) if tool is None or tool.agent is None else None
-
-    async def connect(self) -> None:
-        """The tools of the agent at hand, servers connected."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # connections ended with the loop that they were made in
-            self._toolboxes, self._connections, self._loop = {}, [], loop
-        known = self._toolboxes.get(id(self.agent))
-        if known is not None:
-            self.tools = known
-            return
-        found: list[UsableTool] = list(self.agent._functions)
-        for source in self.agent.tools:
-            if isinstance(source, MCPServer):
-                connection = Connection(source)
-                self._connections.append(connection)
-                found += await connection.open()
-            elif isinstance(source, AnyAgent):
-                found.append(_agent_tool(source))
-        found += [_handoff_tool(a) for a in self.agent.handoffs]
-        _refuse_twice([t.tool.name for t in found])
-        self.tools = self._toolboxes[id(self.agent)] = {t.tool.name: t for t in found}
-
-    async def aclose(self) -> None:
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            await connection.close()
-
-
-def messages_of(given: Any) -> list[dict[str, Any]]:
-    """A task's input as chat-shaped messages."""
-    if isinstance(given, list) and given and all(isinstance(m, dict) and "role" in m for m in given):
-        return list(given)
-    if isinstance(given, list) and given and all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in given):
-        return [{"role": "user", "content": given}]  # parts: text, images
-    return [{"role": "user", "content": seen(given)}]
-
-
-def _agent_tool(agent: AnyAgent) -> UsableTool:
-    about = getattr(agent, "description", None) or f"Gives a task to {agent.name}, which does it and answers."
-    given = {"type": "string", "description": "The task, with all that is needed to do it."}
-    schema = {"type": "object", "properties": {"input": given}, "required": ["input"], "additionalProperties": False}
-    tool = Tool(name=sanitised(agent.name), description=about, parameters=schema)
-    return UsableTool(tool=tool, call=_taken, agent=agent)
-
-
-def _handoff_tool(agent: Agent) -> UsableTool:
-    about = f"Hands the conversation over to {agent.name}." + (f" {agent.description}" if agent.description else "")
-    schema: dict[str, Any] = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
-    return UsableTool(tool=Tool(name=transfer(agent), description=about, parameters=schema), call=_taken)
-
-
-async def _taken(arguments: dict[str, Any]) -> tuple[Any, str]:
-    raise ToolError("the conversation was handed over already")
-
-
-def transfer(agent: Any) -> str:
-    return sanitised(f"transfer_to_{agent.name}")
-
-
 def _path(fn: Any) -> str | None:
     """What a function can be imported by; None for a local one."""
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
     return f"{module}:{name}" if module and name and "<" not in name else None
-
-
-def _refuse_twice(names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidInput(f"two tools are named {name!r}")
 
 
 def _message(error: BaseException) -> str:

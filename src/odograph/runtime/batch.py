@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from ..api import Store
-from ..errors import InvalidInput, MissingExtra, OdographError
+from ..errors import InvalidInput
+from . import on_ray
+from .functions import agent_of
+from .job import Job, one
 from .response import TaskResponse
-from .session import Session
 from .task import Task
 
 _DONE = ("completed", "truncated")
@@ -30,23 +31,7 @@ class Plan(msgspec.Struct, frozen=True):
     runner: str = "local"
 
 
-class Opens(Protocol):
-    """Begins the run of a task."""
-
-    def __call__(self, task: Task, store: Store, attempt: int | None = None, group: str | None = None) -> Session: ...
-
-
-class Job(msgspec.Struct, frozen=True):
-    """One attempt of one task; `attempt` None where there is only one."""
-
-    task: Task
-    attempt: int | None
-    group: str | None
-    #: The trajectory that it goes on with.
-    past: str | None = None
-
-
-async def run(tasks: list[Task], store: Store, plan: Plan, opens: Opens) -> dict[str, Any]:
+async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
     """All attempts of all tasks: {task id: response}, or {task id: [responses]} with several attempts."""
     _check(tasks, plan)
     jobs, done = _jobs(tasks, store, plan)
@@ -55,11 +40,9 @@ async def run(tasks: list[Task], store: Store, plan: Plan, opens: Opens) -> dict
         advance()
     try:
         if plan.runner == "ray":
-            from .on_ray import run_jobs
-
-            done |= await run_jobs(jobs, store, plan.max_concurrency, advance)
+            done |= await on_ray.run_jobs(jobs, store, plan.max_concurrency, advance)
         else:
-            done |= await _run_here(jobs, store, plan.max_concurrency, opens, advance)
+            done |= await _run_here(jobs, store, plan.max_concurrency, advance)
     finally:
         close()
     if plan.attempts == 1:
@@ -81,7 +64,7 @@ def _check(tasks: list[Task], plan: Plan) -> None:
         if task.id in seen:
             raise InvalidInput(f"two tasks have the id {task.id!r}; for several tries of one task give attempts=")
         seen.add(task.id)
-        task.runner()
+        agent_of(task)
 
 
 def _jobs(tasks: list[Task], store: Store, plan: Plan) -> tuple[list[Job], dict[tuple[str, int], TaskResponse]]:
@@ -116,14 +99,14 @@ def _message(error: Any) -> str | None:
 
 
 async def _run_here(
-    jobs: list[Job], store: Store, at_once: int, opens: Opens, advance: Callable[[], None]
+    jobs: list[Job], store: Store, at_once: int, advance: Callable[[], None]
 ) -> dict[tuple[str, int], TaskResponse]:
     results: dict[tuple[str, int], TaskResponse] = {}
     waiting = iter(jobs)
 
     async def work() -> None:
         for job in waiting:
-            results[job.task.id, job.attempt or 0] = await one(job, store, opens)
+            results[job.task.id, job.attempt or 0] = await one(job, store)
             advance()
 
     workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(jobs)))]
@@ -135,24 +118,6 @@ async def _run_here(
         await asyncio.gather(*workers, return_exceptions=True)
         raise
     return results
-
-
-async def one(job: Job, store: Store, opens: Opens) -> TaskResponse:
-    """One attempt to its end. Whatever goes wrong is in its response; only cancelling and a missing package raise."""
-    task = job.task if job.attempt is None else copy.copy(job.task)
-    if job.attempt is not None:
-        task._session = None
-    try:
-        session = task._session
-        if session is None or session.over is not None:
-            if job.past is not None:
-                task._past, task._fork = store.trajectory(job.past), None
-            session = opens(task, store, job.attempt, job.group)
-        return await session.to_end()
-    except MissingExtra:
-        raise
-    except OdographError as error:
-        return TaskResponse(store, task.id, None, "failed", msg=str(error))
 
 
 def _progress(asked: Any, total: int) -> tuple[Callable[[], None], Callable[[], None]]:

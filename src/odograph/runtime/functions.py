@@ -12,18 +12,17 @@ import inspect
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..capture import scope
-from ..capture.recorder import CallRef, Scope, Step, error_of, status_of
-from ..errors import RunError
+from ..capture.recorder import CallRef
+from ..capture.scope import Scope, Step
+from ..capture.values import error_of, status_of
+from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
-from .protocol import Outcome
 from .recorded import Replies
+from .task import AnyAgent, Outcome, Task
 from .tools import ToolError, in_thread
-
-if TYPE_CHECKING:
-    from .task import Task
 
 
 class FunctionAgent:
@@ -51,6 +50,17 @@ class FunctionAgent:
     async def step(self, state: Running, step: Step) -> Outcome:
         """Lets the function go on until it asks a model again, or is done."""
         return await state.advance(step)
+
+
+def agent_of(task: Task) -> AnyAgent:
+    """A task's agent, adapted where it is a function. Raises InvalidInput."""
+    agent = task.agent
+    if isinstance(agent, AnyAgent):
+        return agent
+    if callable(agent) and not isinstance(agent, type):
+        return FunctionAgent(agent)
+    what = "no agent" if agent is None else f"an agent that is {type(agent).__name__}"
+    raise InvalidInput(f"task {task.id!r} has {what}; an Agent, an object with begin() and step(), or a function was expected")
 
 
 class _Inside(Scope):

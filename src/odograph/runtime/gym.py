@@ -8,16 +8,13 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..capture.recorder import Scope, Step
+from ..capture.scope import Scope, Step
 from ..codec import encode, loads
 from ..errors import MissingExtra, RunError
 from ..trajectory import Trajectory
-from .protocol import Outcome
-
-if TYPE_CHECKING:
-    from .task import Task
+from .task import Outcome, Task
 
 
 class GymAgent:

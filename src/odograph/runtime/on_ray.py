@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from ..api import Store, open
 from ..errors import MissingExtra
+from .job import Job, one
 from .response import TaskResponse
 
 
 async def run_jobs(
-    jobs: list[Any], store: Store, at_once: int, advance: Callable[[], None]
+    jobs: list[Job], store: Store, at_once: int, advance: Callable[[], None]
 ) -> dict[tuple[str, int], TaskResponse]:
     """The jobs, spread over as many actors as the cluster has CPUs; at most `at_once` at a time. Raises MissingExtra.
 
@@ -51,8 +51,8 @@ async def run_jobs(
         await asyncio.gather(*(work() for _ in range(min(at_once, len(jobs)))))
     finally:
         await asyncio.gather(*(w.close.remote() for w in workers), return_exceptions=True)
-        for one in workers:
-            ray.kill(one)
+        for each_worker in workers:
+            ray.kill(each_worker)
     return results
 
 
@@ -62,11 +62,8 @@ class Worker:
     def __init__(self, root: str) -> None:
         self._store = open(root)
 
-    async def run(self, job: Any) -> TaskResponse:
-        from .batch import one
-        from .runner import _opened
-
-        return await one(job, self._store, _opened)
+    async def run(self, job: Job) -> TaskResponse:
+        return await one(job, self._store)
 
     async def close(self) -> None:
         self._store.close()

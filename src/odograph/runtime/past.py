@@ -1,4 +1,4 @@
-"""Going on from what was recorded: an agent's conversation rebuilt, an agent rebuilt from its description, a past cut short.
+"""What a run that is continued begins with: its past, whole or cut short, and the agent rebuilt from its description.
 
 Reads trajectories; runs nothing.
 """
@@ -9,79 +9,15 @@ import importlib
 import sys
 from typing import Any
 
-import msgspec
-
-from .. import dialects
 from ..api import Store
-from ..capture.recorder import Run
+from ..capture.run import Run
 from ..errors import InvalidInput, NotFound
-from ..trajectory import Call, Step, Trajectory, before_step, own_steps
+from ..trajectory import Step, Trajectory, before_step, own_steps
 from ..types import End
-from .agent import Agent, State, messages_of, transfer
+from .agent import Agent
+from .conversation import answered, transfer
 from .mcp import MCPServer
-from .recorded import by_call, result_of, take
 from .task import Task
-
-
-def continued(agent: Agent, task: Task, past: Trajectory) -> State:
-    """The conversation where the past left it: what the model was sent last, what it answered, and which results are there."""
-    state = State(agent, task)
-    state.begin(messages_of(past.task))
-    steps = own_steps(past)
-    if steps:
-        state.observation = _observation(steps)
-    own = task._fork is None and past is task._past  # not of a parent that this run leaves
-    if task._messages is not None and not (own and answered(past)):
-        state.begin(task._messages, sent=True)
-        return state
-    if task._request is not None and not (own and answered(past)):
-        _take_request(state, *task._request)
-        return state
-    handed = {a.id: a.name for s in steps for a in s.actions if a.ok and a.name.startswith("transfer_to_")}
-    last: Call | None = None
-    for step in steps:
-        if own:
-            _adopt_inside(state, step, handed)
-        last = next((c for c in reversed(step.llm_calls) if c.purpose == "act" and _answered(c)), last)
-    if last is None:
-        return state
-    _take_request(state, last.record.dialect, last.request)
-    choice = next(iter(last.choices), None)
-    if choice is None or not choice.tool_calls:
-        state.response = last.response  # it was final, or is asked again
-        return state
-    response = last.response
-    if _dialect(last) != agent_dialect(state):
-        state.history += dialects.get(agent_dialect(state)).history([choice.message])
-    else:
-        state.history += dialects.get(agent_dialect(state)).said(response)
-    state.ask_for(choice.tool_calls, last.id if own else None)
-    _take_results(state, past, last.id, handed)
-    if len(state.done) == len(state.pending):  # nothing is under way
-        results, handoff = list(state.done.values()), state.handoff
-        state.history += dialects.get(agent_dialect(state)).results(results)
-        state.settle()
-        if handoff is not None:
-            state.adopt(handoff[0])
-            state.place = handoff if own else None
-    return state
-
-
-def agent_dialect(state: State) -> str:
-    return state.agent.dialect
-
-
-def _dialect(call: Call) -> str:
-    return call.record.dialect or dialects.of_response(call.response, None).NAME
-
-
-def _answered(call: Call) -> bool:
-    return call.record.error is None and bool(call.choices)
-
-
-def answered(t: Trajectory) -> bool:
-    """Whether an agent's own question was answered in it."""
-    return any(c.purpose == "act" and _answered(c) for c in t.llm_calls)
 
 
 def before(store: Store, task: Task, agent: Any) -> Trajectory | None:
@@ -121,47 +57,6 @@ def at_hand(agent: Any, past: Trajectory) -> Any:
     for action in [a for s in own_steps(past) for a in s.actions if a.ok]:
         agent = next((a for a in getattr(agent, "handoffs", ()) if transfer(a) == action.name), agent)
     return agent
-
-
-def _adopt_inside(state: State, step: Step, handed: dict[str, str]) -> None:
-    """Follows a hand-off: the step is inside of the action that made it."""
-    inside = handed.get((step.record.parent or "") if step.record else "")
-    target = next((a for a in state.agent.handoffs if transfer(a) == inside), None)
-    if target is not None and target.name == step.agent:
-        state.adopt(target)
-        state.place = (target, step.record.parent or "")  # type: ignore[union-attr]
-
-
-def _take_request(state: State, dialect: str | None, request: Any) -> None:
-    """The history of a request, in the agent's own dialect; its system prompt is the agent's."""
-    old = dialects.get(dialect)
-    held = request.get(old.HISTORY) if isinstance(request, dict) else None
-    items = list(held) if isinstance(held, list) else [{"role": "user", "content": held}] if held else []
-    if old.NAME == "openai.chat" and state.system is not None and items and items[0].get("role") in ("system", "developer"):
-        items = items[1:]
-    if agent_dialect(state) != old.NAME:
-        items = dialects.get(agent_dialect(state)).history(old.messages({old.HISTORY: items}))
-    state.history = items
-
-
-def _take_results(state: State, past: Trajectory, call: str, handed: dict[str, str]) -> None:
-    found = by_call(a for a in past.actions if a.llm_call == call)
-    for index, asked in enumerate(state.pending):
-        action = take(found, asked)
-        if action is None:
-            continue
-        state.done[index] = msgspec.structs.replace(result_of(action), name=asked.name)
-        target = next((a for a in state.agent.handoffs if transfer(a) == action.name), None)
-        if action.id in handed and target is not None:
-            state.handoff = (target, action.id)
-
-
-def _observation(steps: list[Step]) -> Any:
-    """The results of the last step's tools."""
-    return [
-        {"tool_call_id": r.tool_call_id, "name": r.name, "content": r.content, "ok": r.ok}
-        for r in map(result_of, steps[-1].actions)
-    ]
 
 
 def interrupted(past: Trajectory, run: Run) -> None:

@@ -9,17 +9,17 @@ import msgspec
 from .. import api
 from ..api import Store
 from ..capture import scope
-from ..capture.recorder import Scope
+from ..capture.scope import Scope
 from ..codec import encode
 from ..errors import RunError
 from ..trajectory import Trajectory, before_step
 from .agent import Agent
 from .past import joined
-from .protocol import Outcome
 from .recorded import Divergence, Replies, by_call, finished
 from .response import TaskResponse
 from .runner import Runners, task_of
-from .task import Task, TaskConfig
+from .session import Session
+from .task import Outcome, Task, TaskConfig
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ async def _to_end(task: Task, store: Store, replies: Replies) -> TaskResponse:
             if finished:
                 return response
         except RunError as error:
-            session = task._session
+            session: Session | None = task._session
             if session is None:
                 raise
             if replies.divergence is not None or not replies.left or replies.used == before:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..api import Store, open
-from ..capture.recorder import Run, Scope
+from ..capture.run import Run
+from ..capture.scope import Scope, Step
 from ..errors import InvalidInput
 from ..trajectory import Trajectory, own_steps
 from .items import Items
 
-if TYPE_CHECKING:
-    from .session import Session
+
+class Live(Protocol):
+    """What a response reads of a run that is under way in this process."""
+
+    run: Run
+    #: Whether the trajectory had steps before: they are found in the store.
+    continued: bool
+
+    @property
+    def items(self) -> Items | None:
+        """The items so far; None when it is over: then the store is asked."""
+        ...
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that were taken here, in order."""
+        ...
 
 
 class TaskResponse:
@@ -34,7 +50,7 @@ class TaskResponse:
         carry_context: bool = True,
         steps: int | None = None,
         step: int | None = None,
-        session: Session | None = None,
+        session: Live | None = None,
     ) -> None:
         self.store = store
         self.id = task_id
@@ -113,7 +129,7 @@ class TaskResponse:
         run: Run = session.run if session is not None else self.store.append(str(self.trajectory_id))
         if step is None or step == "trajectory":
             return run
-        places: list[Scope] = list(session.walk.steps) if session is not None else []
+        places: list[Scope] = list(session.steps) if session is not None else []
         if session is None or session.continued:
             found = self.recorded
             places = [run.at(s) for s in own_steps(found)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -10,14 +9,12 @@ from ..api import Store, default_store
 from ..errors import InvalidInput
 from ..trajectory import Trajectory, before_step, own_steps
 from ..types import Fork
-from . import batch
-from .past import at_hand, interrupted, rebuilt, request_at
+from . import batch, live
+from . import task as tasks
+from .past import at_hand, rebuilt, request_at
 from .response import TaskResponse
-from .session import Session, Stepped
+from .session import Stepped
 from .task import Task, TaskConfig
-
-#: The runs of this process that have no end yet, by store and task: one live run per task.
-_live: weakref.WeakValueDictionary[tuple[str, str], Session] = weakref.WeakValueDictionary()
 
 
 class Runners:
@@ -43,7 +40,7 @@ class Runners:
         """
         tasks = [task] if isinstance(task, Task) else list(task)
         where = store or next((t._store for t in tasks if t._store is not None), None) or default_store()
-        return await batch.run(tasks, where, batch.Plan(max_concurrency, attempts, resume, progress, runner), _opened)
+        return await batch.run(tasks, where, batch.Plan(max_concurrency, attempts, resume, progress, runner))
 
     @staticmethod
     async def step(task: Task, *, store: Store | None = None) -> Stepped:
@@ -52,7 +49,7 @@ class Runners:
         `observation`: what the tools gave back. After the end it gives the end again. Raises RunError where the model or the
         environment did not answer: the step can be taken again.
         """
-        return await _session(task, store).step()
+        return await live.session_of(task, store).step()
 
     @staticmethod
     async def steps(task: Task, *, store: Store | None = None) -> AsyncIterator[Stepped]:
@@ -66,7 +63,7 @@ class Runners:
     @staticmethod
     async def finish(task: Task, *, store: Store | None = None) -> TaskResponse:
         """The task to its end, from wherever it is: what `await task` does."""
-        session = _session(task, store)
+        session = live.session_of(task, store)
         return session.over[2] if session.over is not None else await session.to_end()
 
     @staticmethod
@@ -76,7 +73,7 @@ class Runners:
         task._past = task._fork = task._request = task._messages = None
         if session is not None:
             await session.cancel("reset")
-            _live.pop((str(session.store.root), task.id), None)
+            live.forget(task, session.store)
 
     @staticmethod
     def resume(store: Store, id: str, agent: Any = None, conf: TaskConfig | None = None) -> Task:
@@ -95,11 +92,11 @@ class Runners:
         task = task_of(past, agent, conf, here)
         about = past.metadata.get("runtime")
         task.id = about.get("task_id", task.id) if isinstance(about, dict) else task.id
-        live = _live.get((str(store.root), task.id))
-        if live is not None and live.over is None:
-            if live.run.id != past.id:
-                raise InvalidInput(f"task {task.id!r} is being run here, as trajectory {live.run.id[-8:]}")
-            live.replaced = True
+        running = live.of(store, task.id)
+        if running is not None and running.over is None:
+            if running.run.id != past.id:
+                raise InvalidInput(f"task {task.id!r} is being run here, as trajectory {running.run.id[-8:]}")
+            running.replaced = True
         task._past, task._store = past, store
         return task
 
@@ -157,22 +154,4 @@ def task_of(past: Trajectory, agent: Any, conf: TaskConfig | None, here: str) ->
     return Task(past.task, agent, given, name=about.get("task_name"), group=past.group, tags=past.tags, metadata=rest, seed=seed)
 
 
-def _session(task: Task, store: Store | None) -> Session:
-    """The task's run; a new one where it has none. Raises InvalidInput."""
-    session = task._session
-    if session is None:
-        session = _opened(task, store or task._store or default_store())
-    elif store is not None and store is not session.store:
-        raise InvalidInput(f"task {task.id!r} is being recorded in {session.store}; reset it to record it elsewhere")
-    return session
-
-
-def _opened(task: Task, store: Store, attempt: int | None = None, group: str | None = None) -> Session:
-    key = (str(store.root), task.id if attempt is None else f"{task.id}\0{attempt}")
-    live = _live.get(key)
-    if live is not None and live.over is None and not live.replaced:
-        raise InvalidInput(f"a task with the id {task.id!r} is being run here already; give each an id of its own, or reset it")
-    session = task._session = _live[key] = Session(task, store, attempt=attempt, group=group)
-    if session.continued and task._past is not None:
-        interrupted(task._past, session.run)
-    return session
+tasks.finish = Runners.finish

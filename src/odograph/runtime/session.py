@@ -7,15 +7,18 @@ import time
 from typing import Any
 
 from ..api import Store
-from ..capture.recorder import Run, error_of, status_of
+from ..capture.run import Run
+from ..capture.scope import Step
+from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
 from ..trajectory import own_steps
 from ..types import Start
+from .functions import agent_of
 from .items import Items
 from .past import before
-from .protocol import AnyAgent, Outcome, Walk
 from .response import TaskResponse
-from .task import Task
+from .task import AnyAgent, Outcome, Task
+from .walk import Walk
 
 #: (is_finished, observation, response), as `Runners.step` gives it.
 Stepped = tuple[bool, Any, TaskResponse]
@@ -27,7 +30,7 @@ class Session:
     def __init__(self, task: Task, store: Store, *, attempt: int | None = None, group: str | None = None) -> None:
         self.task = task
         self.store = store
-        self.agent: AnyAgent = task.runner()
+        self.agent: AnyAgent = agent_of(task)
         self.over: Stepped | None = None
         #: Whether the trajectory had steps before: they are found in the store.
         self.continued = task._past is not None and task._fork is None
@@ -94,6 +97,11 @@ class Session:
                 self._items.add_lines(data, recorder.journal.writer)
         return self._items
 
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that were taken here, in order."""
+        return self.walk.steps
+
     def response(self, status: str, *, answer: Any = None, msg: str | None = None, step: int | None = None) -> TaskResponse:
         return TaskResponse(
             self.store,
@@ -153,12 +161,12 @@ class Session:
 
     @property
     def _taken(self) -> int:
-        return self._before + len(self.walk.steps)
+        return self._before + len(self.steps)
 
     @property
     def _last(self) -> int:
         """The number of the step that was just taken, as `response.reward` counts."""
-        return len(self.walk.steps) - 1 + self._before
+        return len(self.steps) - 1 + self._before
 
     async def _within_time(self, step: Any) -> Outcome | None:
         """The step's outcome; None where the time of the whole run is up, which ends it."""
@@ -188,7 +196,7 @@ class Session:
         metrics = {"status": "error_environment"} if environment else None
         self.run.finish(outcome.answer, status=outcome.status, error=error, metrics=metrics)
         said = error.get("message") if isinstance(error, dict) else error
-        step = self._last if self.walk.steps and self._stepwise else None
+        step = self._last if self.steps and self._stepwise else None
         response = self.response(outcome.status, answer=outcome.answer, msg=said, step=step)
         self.over = True, outcome.observation, response
         self._items = self.run.recorder.tap = None

@@ -1,25 +1,25 @@
-"""What is to be done, by whom and how: `Task`, `TaskConfig`, `TaskRunMode`. Knows nothing of how it is run."""
+"""What is to be done, by whom and how: `Task`, `TaskConfig`, and what any agent is, `AnyAgent` and its `Outcome`s.
+
+A task names its agent and an agent begins a task, so both are here. Nothing here knows how a task is run.
+"""
 
 from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from ..api import Store
+from ..capture.scope import Scope, Step
 from ..dialects import Result, ToolCall
-from ..errors import InvalidInput, RunError
+from ..errors import RunError
 from ..trajectory import Trajectory
-from ..types import Action, Fork
-from .protocol import AnyAgent
+from ..types import Action, Fork, Status
 from .recorded import result_of, take
-
-if TYPE_CHECKING:
-    from ..api import Store
-    from .response import TaskResponse
-    from .session import Session
+from .response import TaskResponse
 
 #: Gets the pieces of an answer as they come.
 OnText = Callable[[str], Any] | Callable[[str], Awaitable[Any]]
@@ -45,6 +45,44 @@ class TaskConfig(msgspec.Struct, kw_only=True):
     tool_timeout: float | None = None
     #: Called with the pieces of each answer as they come; the calls are streamed then.
     on_text: OnText | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one step."""
+
+    #: What the agent sees next: the results of its tools, the environment's state.
+    observation: Any = None
+    finished: bool = False
+    #: With `finished`: the answer, how it ended, and why it failed.
+    answer: Any = None
+    status: Status = "completed"
+    error: Any = None
+    #: Another agent takes over, from inside of the record with this id.
+    handoff: tuple[AnyAgent, str] | None = None
+
+
+@runtime_checkable
+class AnyAgent(Protocol):
+    """An agent, an environment with its policy, another framework's agent: what can begin a task and take steps.
+
+    What it records in a step (by the step's methods, or by clients and functions that are wrapped) belongs to it. It may also
+    have `model` and `max_steps`. A state may have `observation`, what the first step sees where that is not the task's input,
+    `place`, a hand-off that a continued run had made before, and `async def aclose()`, called when the run ends.
+    """
+
+    name: str
+
+    async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> Any:
+        """The state of a new run of a task. `past`: what was recorded of it, where it is continued."""
+        ...
+
+    async def step(self, state: Any, step: Step) -> Outcome:
+        """Takes one step. Raises RunError where it could not be taken and can be taken again."""
+        ...
+
+
+#: Runs a task to its end; the runner, which stands above, sets it.
+finish: Callable[[Task], Coroutine[Any, Any, TaskResponse]] | None = None
 
 
 class Task:
@@ -87,7 +125,8 @@ class Task:
         self.tags = list(tags)
         self.metadata = metadata or {}
         self.seed = seed
-        self._session: Session | None = None
+        #: Its run, of the runner's own kind (`Session`).
+        self._session: Any = None
         #: What it continues, and for a fork: where it leaves it, with which request of which dialect, or with which messages.
         self._past: Trajectory | None = None
         self._fork: Fork | None = None
@@ -101,9 +140,8 @@ class Task:
         return f"<Task {self.id} for {getattr(self.agent, 'name', self.agent)!r}>"
 
     def __await__(self) -> Generator[Any, None, TaskResponse]:
-        from .runner import Runners
-
-        return Runners.finish(self).__await__()
+        assert finish is not None
+        return finish(self).__await__()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {
@@ -119,17 +157,3 @@ class Task:
         if action is None:
             raise RunError(f"no result of {asked.name!r} was recorded, and a replay does not use it")
         return result_of(action)
-
-    def runner(self) -> AnyAgent:
-        """The agent, adapted where it is a function. Raises InvalidInput."""
-        agent = self.agent
-        if isinstance(agent, AnyAgent):
-            return agent
-        if callable(agent) and not isinstance(agent, type):
-            from .functions import FunctionAgent
-
-            return FunctionAgent(agent)
-        what = "no agent" if agent is None else f"an agent that is {type(agent).__name__}"
-        raise InvalidInput(
-            f"task {self.id!r} has {what}; an Agent, an object with begin() and step(), or a function was expected"
-        )

@@ -1,52 +1,13 @@
-"""What a runner can drive: anything with the two methods of `AnyAgent`. Knows no agent, no model and no store."""
+"""An agent on its way through a task. Knows no agent, no model and no store."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any
 
-import msgspec
-
-from ..capture.recorder import Scope, Step
+from ..capture.scope import Scope, Step
 from ..errors import MissingExtra, RunError
 from ..trajectory import Trajectory
-from ..types import Status
-
-if TYPE_CHECKING:
-    from .task import Task
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one step."""
-
-    #: What the agent sees next: the results of its tools, the environment's state.
-    observation: Any = None
-    finished: bool = False
-    #: With `finished`: the answer, how it ended, and why it failed.
-    answer: Any = None
-    status: Status = "completed"
-    error: Any = None
-    #: Another agent takes over, from inside of the record with this id.
-    handoff: tuple[AnyAgent, str] | None = None
-
-
-@runtime_checkable
-class AnyAgent(Protocol):
-    """An agent, an environment with its policy, another framework's agent: what can begin a task and take steps.
-
-    What it records in a step (by the step's methods, or by clients and functions that are wrapped) belongs to it. It may also
-    have `model` and `max_steps`. A state may have `observation`, what the first step sees where that is not the task's input,
-    `place`, a hand-off that a continued run had made before, and `async def aclose()`, called when the run ends.
-    """
-
-    name: str
-
-    async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> Any:
-        """The state of a new run of a task. `past`: what was recorded of it, where it is continued."""
-        ...
-
-    async def step(self, state: Any, step: Step) -> Outcome:
-        """Takes one step. Raises RunError where it could not be taken and can be taken again."""
-        ...
+from .task import AnyAgent, Outcome, Task
 
 
 class Walk:

@@ -1,0 +1,119 @@
+"""One trajectory being recorded, from its first record to its end."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from ..codec import new_id
+from ..store.journal import Journal
+from ..types import SCHEMA_VERSION, STATUSES, Fork
+from .recorder import CallRef, Recorder
+from .scope import Scope
+from .values import error_of, status_of
+
+
+class Run(Scope):
+    """One trajectory being recorded. Leaving it ends it: completed, or failed with the exception, which is raised on."""
+
+    def __init__(self, recorder: Recorder, id: str, *, ends: bool = True) -> None:
+        super().__init__(recorder, id, None, None)
+        self._ends = ends
+
+    @property
+    def id(self) -> str:
+        """The trajectory's id."""
+        return self._recorder.id
+
+    @property
+    def root(self) -> str:
+        """The id of the trajectory's first record, inside of which all others are."""
+        assert self._id is not None
+        return self._id
+
+    def at(self, step: Any) -> Scope:
+        """A step that was taken before (`t.steps[i]`), to record more in it."""
+        agent = None if step.agent == self._recorder.agent else step.agent
+        return Scope(self._recorder, step.id or self._id, agent, step.index)
+
+    def finish(
+        self, answer: Any = None, *, status: str = "completed", error: Any = None, metrics: dict[str, Any] | None = None
+    ) -> None:
+        """Ends the trajectory. `status`: completed, failed, timeout, cancelled or truncated."""
+        if status not in STATUSES:
+            raise TypeError(f"status is one of {', '.join(STATUSES)}, not {status!r}")
+        fields: dict[str, Any] = {"status": status, "answer": answer}
+        if error is not None:
+            fields["error"] = error_of(error)
+        if metrics:
+            fields["metrics"] = metrics
+        self._ends = False
+        self._write("end", fields)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        if self._ends and not self._tokens:
+            if error is None:
+                self.finish()
+            else:
+                self.finish(status=status_of(error), error=error)
+
+
+def start(
+    journal: Journal,
+    task: Any,
+    *,
+    agent: str | None = None,
+    agent_version: str | None = None,
+    model: str | None = None,
+    group: str | None = None,
+    policy_version: str | int | None = None,
+    seed: int | None = None,
+    tags: list[str] | tuple[str, ...] = (),
+    metadata: dict[str, Any] | None = None,
+    fork: Fork | None = None,
+) -> Run:
+    """Begins a trajectory in a journal."""
+    recorder = Recorder(journal, new_id(), agent)
+    if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
+        raise TypeError("tags are a list of strings")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
+    fields: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": task}
+    for name, value, kind in (
+        ("agent", agent, str),
+        ("agent_version", agent_version, str),
+        ("model", model, str),
+        ("group", group, str),
+        ("policy_version", policy_version, (str, int)),
+        ("seed", seed, int),
+    ):
+        if value is not None:
+            if not isinstance(value, kind):
+                raise TypeError(
+                    f"{name} is a {kind.__name__ if isinstance(kind, type) else 'str or int'}, not {type(value).__name__}"
+                )
+            fields[name] = value
+    if tags:
+        fields["tags"] = list(tags)
+    if metadata:
+        fields["metadata"] = metadata
+    if fork is not None:
+        fields["fork"] = msgspec.to_builtins(fork)
+    return Run(recorder, recorder.write("start", fields, None, None, None)[0])
+
+
+class LoneCall(Scope):
+    """The step of a trajectory that one call outside of any run is; a retry of the call ends it again."""
+
+    def __init__(self, run: Run) -> None:
+        step = run.step()
+        super().__init__(step._recorder, step._id, None, step._step)
+        self._run = run
+
+    def record_call(self, fields: dict[str, Any]) -> CallRef:
+        made = super().record_call(fields)
+        self._run.finish(status="failed" if "error" in fields else "completed", error=fields.get("error"))
+        return made
