@@ -29,7 +29,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
     id: str = ""
     trajectory: str = ""
-    #: Strictly increasing per (trajectory, writer). The order of a trajectory is (time, writer, seq).
+    #: Strictly increasing per (trajectory, writer), with gaps. The order of a trajectory is (time, writer, seq).
     seq: int = 0
     #: When it was recorded.
     time: int = 0
