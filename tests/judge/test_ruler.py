@@ -98,6 +98,8 @@ def test_the_order_is_shuffled_by_the_seed(store: odograph.Store) -> None:
         lambda e: e[1:],
         lambda e: [{**e[0], "score": 7.0}, *e[1:]],
         lambda e: [{**e[0], "score": -3}, *e[1:]],
+        lambda e: [{**e[0], "score": 10**400}, *e[1:]],
+        lambda e: [{**e[0], "score": "80%"}, *e[1:]],
         lambda e: [{**e[0], "score": "nan"}, *e[1:]],
         lambda e: [{**e[0], "score": None}, *e[1:]],
         lambda e: [{**e[0], "score": True}, *e[1:]],
@@ -105,7 +107,21 @@ def test_the_order_is_shuffled_by_the_seed(store: odograph.Store) -> None:
         lambda e: [{**e[0], "trajectory_id": ["1"]}, *e[1:]],
         lambda e: [],
     ],
-    ids=["twice", "twice_differing", "missing", "above", "below", "nan", "null", "bool", "unknown_id", "list_id", "none"],
+    ids=[
+        "twice",
+        "twice_differing",
+        "missing",
+        "above",
+        "below",
+        "huge",
+        "percent",
+        "nan",
+        "null",
+        "bool",
+        "unknown_id",
+        "list_id",
+        "none",
+    ],
 )
 def test_a_wrong_answer_is_refused_and_asked_again(wrong: Any, store: odograph.Store) -> None:
     """Out of range, missing, twice, of no trajectory: the whole answer is refused, the judge is told, and nothing of it is kept."""
@@ -247,13 +263,15 @@ def test_filters_and_what_is_left_out(store: odograph.Store) -> None:
     group(store, ["42", "44"], "g2")
     group(store, ["1"], None)
     group(store, ["1"], "lone")
-    with store.record(group="g1"):
-        pass
+    group(store, ["1"], "beside_an_empty_one")
+    for name in ("g1", "beside_an_empty_one"):
+        with store.record(group=name):
+            pass
     with store.record(group="g1") as run, run.step("a"):
         with judging() as server:
             result = rule(store, judge=judge(server))
             assert len(server.requests) == 2
-            assert result.skipped == {"in no group": 1, "alone in its group": 1, "nothing to judge": 1, "still running": 1}
+            assert result.skipped == {"in no group": 1, "alone in its group": 2, "nothing to judge": 2, "still running": 1}
             rule(store, judge=judge(server), tag="x", name="again", rubric="x")
             assert len(server.requests) == 3
 
@@ -453,6 +471,35 @@ def test_a_context_that_only_the_endpoint_knows(store: odograph.Store) -> None:
     with LLMServer([Answer(status=400, text="prompt is too long: 9 tokens > 8 maximum")]) as server:
         result = rule(store, judge=judge(server), name="other", rubric="x")
     assert [f["status"] for f in result.failed] == ["over_context"]
+
+
+def test_a_dry_run_says_what_it_would_cost(store: odograph.Store) -> None:
+    """Before anything is asked: as many requests as it then takes, groups in parts, repeats and judges counted, and tokens and cost
+    that are not exceeded; nothing is asked or written. What is in the journal, or scored, costs nothing."""
+    group(store, [f"quality {q} " + "x" * 3000 for q in range(20, 80, 5)], "long")
+    group(store, ["quality 1", "quality 2"], "short")
+    files = sorted(store.root.rglob("*"))
+    with LLMServer(lambda request: listed(scores(request, quality))) as server:
+
+        def judges() -> list[odograph.Judge]:
+            about: dict[str, Any] = {"context": 6000, "params": {"max_tokens": 500}, "prices": (1.0, 2.0)}
+            return [judge(server, "a", **about), judge(server, "b", **about)]
+
+        dry = rule(store, judge=judges(), repeats=2, dry_run=True)
+        assert (server.requests, dry.judgements, dry.failed, sorted(store.root.rglob("*"))) == ([], [], [], files)
+        assert dry.estimate is not None
+        wet = rule(store, judge=judges(), repeats=2)
+        assert dry.estimate["calls"] == wet.spent["calls"] == len(server.requests) > 8
+        assert dry.estimate["tokens"] > wet.spent["tokens"] > 0
+        assert dry.estimate["cost"] > wet.spent["cost"] > 0
+        again = rule(store, judge=judges(), repeats=2, dry_run=True)
+        assert (again.estimate, len(again.judgements)) == ({"calls": 0, "tokens": 0, "cost": 0}, 28)
+        journalled = rule(store, judge=judges(), repeats=2, weight=0.5, dry_run=True)
+        assert journalled.estimate == {"calls": 0, "tokens": 0, "cost": 0}
+        alone = rule(store, judge=judges(), absolute=True, dry_run=True).estimate
+        assert alone is not None
+        assert alone["calls"] == 28
+    assert wet.estimate is None
 
 
 # --- misuse -------------------------------------------------------------------------------------------------------------

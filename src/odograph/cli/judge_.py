@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget-tokens", type=int, metavar="N", help="stop before more tokens")
     parser.add_argument("--budget-cost", type=float, metavar="X", help="stop before more cost; needs --prices")
     parser.add_argument("--prices", metavar="IN,OUT", help="of a million tokens of prompts and of answers")
+    parser.add_argument("--dry-run", action="store_true", help="ask nothing, say what it would cost")
     add_filters(parser, model=False)
     add_json(parser)
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
             name=args.name,
             repeats=args.repeats,
             seed=args.seed,
+            dry_run=args.dry_run,
             progress=lambda done, total: bar(done),
             **filters,
         )
@@ -116,6 +118,11 @@ def _print(result: Judgements) -> None:
     if spread is not None:
         stated = "not defined" if alpha is None else f"{alpha:.3f}"
         print(f"agreement: Krippendorff's alpha {stated}, mean absolute deviation {spread:.3f}")
+    if result.estimate is not None:
+        about = result.estimate
+        cost = f", cost {about['cost']:.4f}" if about["cost"] else ""
+        print(f"would ask {about['calls']:,.0f} requests, about {about['tokens']:,.0f} tokens{cost}; nothing was asked")
+        return
     new = sum(not one.known for one in result.judgements)
     spent = result.spent
     cost = f", cost {spent['cost']:.4f}" if spent["cost"] else ""

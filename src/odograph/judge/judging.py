@@ -52,6 +52,8 @@ class Judgements(msgspec.Struct, kw_only=True):
     #: What the judges' budgets were charged (see `Budget`), and how many answers came from the journal.
     spent: dict[str, float] = {}
     cached: int = 0
+    #: With `dry_run`: what it would cost, `{"calls", "tokens", "cost"}`.
+    estimate: dict[str, float] | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -98,6 +100,7 @@ async def ruler(
     seed: int = 0,
     weight: float = 1.0,
     store: Store | None = None,
+    dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **filters: Any,
 ) -> Judgements:
@@ -114,6 +117,9 @@ async def ruler(
 
     Answers are matched by id; one with a score outside of 0 to 1, missing or given twice is refused and asked for again. What
     could not be judged is in `.failed`, with no reward; run again, only that is asked. `progress(done, total)`.
+
+    `dry_run`: nothing is asked and nothing written; `.estimate` says what it would cost (see `Judge.estimate`), and
+    `.judgements` are those that are there already.
 
     Raises InvalidInput, NotFound for a rubric that is not there, MissingExtra, StoreError.
     """
@@ -133,7 +139,7 @@ async def ruler(
         raise TypeError(f"filters ({', '.join(filters)}) need a store")
     if target is not None:
         judges = [j.working_for(target.root / "judge") for j in judges]
-    result = Judgements()
+    result = Judgements(estimate=dict.fromkeys(("calls", "tokens", "cost"), 0.0) if dry_run else None)
     groups = _Groups(source, filters, result) if source is not None else _Given(list(what), result)  # type: ignore[arg-type]
     cached = sum(j.cached for j in judges)
     budgets = {id(j.budget): j.budget for j in judges}.values()
@@ -146,7 +152,9 @@ async def ruler(
         for group, members in waiting:
             shown = [(t, s) for t in members if (s := prompts.show(t)) is not None]
             groups.skip("nothing to judge", len(members) - len(shown))
-            if shown:
+            if len(shown) == 1 and not absolute:  # the others of its group were nothing to compare it with
+                groups.skip("alone in its group")
+            elif shown:
                 await asyncio.gather(*(_judge(result, j, plan, group, shown, target) for j in judges))
             done += len(members)
             if progress is not None:
@@ -265,6 +273,10 @@ async def _judge(
             given = [float(s) for s in scores] if isinstance(scores, list) else [float(r.value)]  # type: ignore[arg-type]
             result.judgements.append(_judgement(t, judge, given, r.rationale or "", known=True))
         return
+    if result.estimate is not None:
+        for name, more in _estimate(judge, plan, distinct).items():
+            result.estimate[name] += more
+        return
     ask = _alone if plan.absolute else _compared
     rounds: list[_Scores] = []
     for found in await asyncio.gather(*(ask(judge, plan, distinct, repeat) for repeat in range(plan.repeats))):
@@ -319,10 +331,8 @@ async def _alone(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repeat: 
 
 async def _compared(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repeat: int) -> _Scores | Answer:
     """The scores of a group, in one prompt where it fits, else in parts with anchors in common."""
-    order = list(distinct)
-    random.Random(f"{plan.seed} {repeat}").shuffle(order)
     anchors = _anchors(distinct, plan.seed)
-    waiting, done = _parts(order, anchors, distinct, plan, judge.context), []
+    waiting, done = _parts(anchors, distinct, plan, judge.context, repeat), []
     while waiting:
         asked = await asyncio.gather(*(_ask(judge, plan, [distinct[key] for key in part], repeat) for part in waiting))
         parts, waiting = waiting, []
@@ -336,6 +346,20 @@ async def _compared(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repea
             else:
                 return answer
     return _aligned(done)
+
+
+def _estimate(judge: Judge, plan: _Plan, distinct: dict[str, Shown]) -> dict[str, float]:
+    """What judging a group would cost, if each answer is valid."""
+    total = {"calls": 0.0, "tokens": 0.0, "cost": 0.0}
+    for repeat in range(plan.repeats):
+        if plan.absolute:
+            schema, texts = prompts.SCORE_SCHEMA, [prompts.absolute(one, plan.rubric) for one in distinct.values()]
+        else:
+            parts = _parts(_anchors(distinct, plan.seed), distinct, plan, judge.context, repeat)
+            schema, texts = prompts.SCORES_SCHEMA, [prompts.relative([distinct[k] for k in part], plan.rubric) for part in parts]
+        for name, more in judge.estimate(texts, schema, repeat=repeat).items():
+            total[name] += more
+    return total
 
 
 async def _ask(judge: Judge, plan: _Plan, shown: list[Shown], repeat: int) -> Answer:
@@ -357,8 +381,10 @@ def _anchors(distinct: dict[str, Shown], seed: int) -> list[str]:
     return random.Random(seed).sample(short, min(2, len(short)))
 
 
-def _parts(order: list[str], anchors: list[str], distinct: dict[str, Shown], plan: _Plan, limit: int | None) -> list[list[str]]:
+def _parts(anchors: list[str], distinct: dict[str, Shown], plan: _Plan, limit: int | None, repeat: int) -> list[list[str]]:
     """The keys of each prompt, for a limit in tokens; one that exceeds it with a single trajectory is for the judge to refuse."""
+    order = list(distinct)
+    random.Random(f"{plan.seed} {repeat}").shuffle(order)
     if limit is None or len(order) < 4 or _size(list(distinct.values()), plan) <= limit:
         return [order]
     parts: list[list[str]] = []
@@ -424,7 +450,7 @@ class _Check:
         given = entry.get("score")
         try:
             score = float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             score = math.nan
         if not 0.0 <= score <= 1.0:
             raise InvalidInput(f"the score{of} is {str(given)[:40]!r}, where a number from 0 to 1 was expected")

@@ -22,7 +22,7 @@ from ..types import KINDS, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
-_VERSION = 5
+_VERSION = 6
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once
@@ -135,7 +135,7 @@ class Summary(msgspec.Struct, frozen=True):
     task_id: str | None = None
     attempt: int | None = None
     policy_version: Any = None
-    #: `scenario` of the metadata.
+    #: `scenario` of the metadata; what is no text as JSON.
     scenario: str | None = None
 
 
@@ -596,7 +596,7 @@ class _Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
-                    "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else None,
+                    "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else _json(found),
                     **_run(s.metadata),
                     **_stated(s.metadata),
                 }
