@@ -96,10 +96,11 @@ class _Here:
 class Judge:
     """A model behind an OpenAI-compatible endpoint (or Anthropic's, by `dialect`) that answers questions with checked values.
 
-    At most `max_concurrency` requests of an event loop are under way at any time, whoever asks. 429, 5xx, timeouts and broken connections are
-    retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again, `max_asks` times
-    in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder `journal` before
-    it is read (by default `judge` in the store that it works for, else in the default store); what is there is not asked again.
+    At most `max_concurrency` requests of an event loop are under way at any time, whoever asks. 429, 5xx, timeouts and broken
+    connections are retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again,
+    `max_asks` times in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder
+    `journal` before it is read (by default `judge` in the store that it works for, else in the default store); what is there is
+    not asked again.
 
     `context`: the longest prompt in tokens (estimated, a token for three bytes); longer ones are not sent. `prices`: of a
     million tokens of prompts and of answers. `timeout`: seconds for an attempt. `api_key`: else $OPENAI_API_KEY (or
