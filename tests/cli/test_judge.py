@@ -35,7 +35,7 @@ def test_judge_adds_rewards_and_says_what_it_did(tmp_path: Path) -> None:
         one = run(tmp_path / "s", "--model", "a", "--absolute", "--where", "model=none", *url, "--json").stdout
         assert len(server.requests) == 4
     assert set(first) == {"judgements", "failed", "skipped", "spent", "cached", "scores", "agreement", "estimate"}
-    assert set(first["judgements"][0]) == {"trajectory", "group", "judge", "score", "explanation", "scores", "known"}
+    assert set(first["judgements"][0]) == {"trajectory", "group", "judge", "score", "explanation", "scores", "criteria", "known"}
     assert first["scores"] == {ids[0]: 1.0, ids[1]: 0.0}
     assert first["agreement"] == {"krippendorff_alpha": 1.0, "mean_absolute_deviation": 0.0}
     assert json.loads(one)["judgements"] == []

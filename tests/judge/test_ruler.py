@@ -257,6 +257,44 @@ def test_absolute_scores_by_a_rubric_of_ones_own(store: odograph.Store, tmp_path
     assert [t.rewards.names for t in store.trajectories()] == [["rubric"]] * 3
 
 
+@pytest.mark.parametrize("form", ["mapping", "json", "toml"])
+def test_a_rubric_of_criteria_gives_a_reward_for_each(form: str, store: odograph.Store, tmp_path: Path) -> None:
+    """Criteria of a mapping or a file are scored in one request; each is a reward with its share of the weight, so that `t.reward`
+    is their mean; run again nothing is asked; a criterion that is dropped counts no more; an incomplete answer is asked again."""
+    (id,) = group(store, ["42"], None)
+    criteria = {"right": "the answer is 42", "brief": "it is one word"}
+    rubric: Any = criteria
+    if form != "mapping":
+        rubric = tmp_path / f"rubric.{form}"
+        rubric.write_text(json.dumps(criteria) if form == "json" else "".join(f"{k} = {v!r}\n" for k, v in criteria.items()))
+    given: dict[str, float] = {"right": 1.0, "brief": 0.5}
+
+    def by(request: dict[str, Any]) -> Answer:
+        prompt = request["messages"][0]["content"]
+        assert "- right: the answer is 42" in prompt
+        asked = request["response_format"]["json_schema"]["schema"]["properties"]["scores"]["required"]
+        incomplete = len(request["messages"]) == 2
+        scores = {"right": 1.0} if incomplete else {name: given[name] for name in asked}
+        return Answer(text=json.dumps({"explanation": "so", "scores": scores if len(asked) > 1 or not incomplete else {}}))
+
+    with LLMServer(by) as server:
+        result = rule(store, judge=judge(server), rubric=rubric, absolute=True, repeats=2)
+        assert len(server.requests) == 4  # each repeat twice
+        known = rule(store, judge=judge(server), rubric=rubric, absolute=True, repeats=2)
+        assert (len(server.requests), known.spent["calls"], known.cached) == (4, 0, 0)
+        t = store.trajectory(id)
+        assert {r.name: (r.value, r.weight) for r in t.rewards} == {"rubric.right": (1.0, 0.5), "rubric.brief": (0.5, 0.5)}
+        assert t.reward == 0.75
+        for one in (*result.judgements, *known.judgements):
+            assert (one.score, one.scores, one.criteria) == (0.75, [0.75, 0.75], {"right": 1.0, "brief": 0.5})
+        rule(store, judge=judge(server), rubric={"right": "the answer is 42"}, absolute=True)
+        assert store.trajectory(id).reward == 1.0
+    with judging(fair) as server:
+        server._script = lambda request: Answer(text='{"explanation": "", "score": 0.25}')
+        rule(store, judge=judge(server), rubric="whatever", absolute=True)
+        assert store.trajectory(id).reward == 0.25
+
+
 def test_filters_and_what_is_left_out(store: odograph.Store) -> None:
     """Filters are those of `store.trajectories`; what is in no group, alone, empty or still running is counted, not judged."""
     group(store, ["42", "43"], "g1", tags=["x"])
@@ -532,6 +570,19 @@ def test_misuse_is_one_sentence(store: odograph.Store, tmp_path: Path) -> None:
         rule(store, judge=one, rubric=tmp_path / "none.md")
     with pytest.raises(InvalidInput, match="empty"):
         rule(store, judge=one, rubric=" ")
+    for text, name, said in (
+        ("[1]", "r.json", "is list, not an object of criteria"),
+        ("{", "r.json", "can't be read"),
+        ("x", "r.toml", "can't be read"),
+        ('{"a": 1}', "r.json", "names with a text each"),
+        ('{"\\ud800": "x"}', "r.json", "names with a text each"),
+        ("{}", "r.json", "empty"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InvalidInput, match=said):
+            rule(store, judge=one, rubric=tmp_path / name, absolute=True)
+    with pytest.raises(InvalidInput, match="for absolute scores"):
+        rule(store, judge=one, rubric={"a": "x"})
     with pytest.raises(InvalidInput, match="name of a file"):
         rule(store, judge=one, rubric=str(file))
     with pytest.raises(TypeError, match="store"):

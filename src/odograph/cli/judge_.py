@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-url", metavar="U", help="of its endpoint; else $OPENAI_BASE_URL. The key: $OPENAI_API_KEY")
     parser.add_argument("--dialect", default=NAMES[0], choices=NAMES, help=f"how the endpoint is spoken to ({NAMES[0]})")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of each request: temperature=0")
-    parser.add_argument("--rubric", metavar="FILE", help="what to judge by: a text (Markdown or any other); else a general one")
+    parser.add_argument("--rubric", metavar="FILE", help="what to judge by: a text, or with --absolute criteria (.json, .toml)")
     parser.add_argument("--absolute", action="store_true", help="each trajectory by itself, not against its group")
     parser.add_argument("--name", metavar="NAME", help="of the reward (ruler; rubric with --absolute)")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="how often each judge is asked (1)")
