@@ -326,6 +326,18 @@ def test_a_group_without_a_store(store: odograph.Store) -> None:
 # --- what is shown ------------------------------------------------------------------------------------------------------
 
 
+def test_nothing_is_paid_for_what_cannot_be_written(store: odograph.Store, tmp_path: Path) -> None:
+    """Trajectories that the store has not are refused before a judge is asked; one that is given twice is judged once."""
+    group(store, ["42", "43"])
+    given = [*store.trajectories(), *store.trajectories()]
+    with judging() as server, odograph.open(tmp_path / "other") as other:
+        with pytest.raises(NotFound, match="no trajectory"):
+            rule(given, judge=judge(server), store=other)
+        assert server.requests == []
+        assert len(rule(given, judge=judge(server), store=store).judgements) == 2
+    assert [len(t.rewards) for t in store.trajectories()] == [1, 1]
+
+
 def test_what_all_begin_with_is_given_once(store: odograph.Store) -> None:
     """The messages that all share stand in one `<context>`, tools in `<available_tools>`; the blocks hold the rest, as JSON."""
     tool = {"type": "function", "function": {"name": "add"}}
@@ -581,6 +593,9 @@ def test_misuse_is_one_sentence(store: odograph.Store, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(InvalidInput, match=said):
             rule(store, judge=one, rubric=tmp_path / name, absolute=True)
+    for wrong in ({"weight": float("nan")}, {"weight": "1"}, {"name": 5}, {"name": ""}):
+        with pytest.raises(TypeError, match=r"(weight|name) is a "):
+            rule(store, judge=one, **wrong)
     with pytest.raises(InvalidInput, match="for absolute scores"):
         rule(store, judge=one, rubric={"a": "x"})
     with pytest.raises(InvalidInput, match="name of a file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -140,6 +141,12 @@ class Judge:
                 raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
         if prices is not None and not (len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)):
             raise InvalidInput(f"prices are two numbers, of a million tokens of prompts and of answers, not {prices!r}")
+        try:
+            json.dumps(params, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"params go into requests, as JSON: {error}") from None
+        if params and params.get("stream"):  # parts of an answer are not what the journal keeps
+            raise InvalidInput("a judge's answers are not streamed; leave stream out of params")
         self.budget = budget or Budget()
         if self.budget.limits["cost"] is not None and prices is None:
             raise InvalidInput("a budget of cost needs prices=, of a million tokens of prompts and of answers")

@@ -139,6 +139,10 @@ async def ruler(
         raise InvalidInput(f"repeats is a whole number from 1, not {repeats!r}")
     if type(seed) is not int:
         raise InvalidInput(f"seed is a whole number, not {seed!r}")
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
+        raise TypeError(f"weight is a finite number, not {weight!r}")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TypeError(f"name is a string, not {name!r}")
     text, criteria = _rubric(rubric)
     if criteria and not absolute:
         raise InvalidInput(f"a rubric with criteria ({', '.join(criteria)}) is for absolute scores: absolute=True")
@@ -151,6 +155,9 @@ async def ruler(
         judges = [j.working_for(target.root / "judge") for j in judges]
     result = Judgements(estimate=dict.fromkeys(("calls", "tokens", "cost"), 0.0) if dry_run else None)
     groups = _Groups(source, filters, result) if source is not None else _Given(list(what), result)  # type: ignore[arg-type]
+    if source is None and store is not None:
+        for t in groups.members:
+            store.trajectory(t.id)  # before anything is paid
     cached = sum(j.cached for j in judges)
     budgets = {id(j.budget): j.budget for j in judges}.values()
     before = [dict(b.spent) for b in budgets]
@@ -228,9 +235,9 @@ class _Given:
     def __init__(self, members: list[Trajectory], result: Judgements) -> None:
         if not all(isinstance(t, Trajectory) for t in members):
             raise TypeError("ruler() takes a store, or trajectories of one group")
-        self._members = members
+        self.members = list({t.id: t for t in members}.values())
         self._result = result
-        self.total = len(members)
+        self.total = len(self.members)
 
     def skip(self, why: str, count: int = 1) -> None:
         if count:
@@ -238,12 +245,12 @@ class _Given:
 
     def units(self, absolute: bool) -> Iterator[tuple[str | None, list[Trajectory]]]:
         if absolute:
-            for t in self._members:
+            for t in self.members:
                 yield t.group, [t]
-        elif len(self._members) > 1:
-            yield self._members[0].group, self._members
+        elif len(self.members) > 1:
+            yield self.members[0].group, self.members
         else:
-            self.skip("alone in its group", len(self._members))
+            self.skip("alone in its group", len(self.members))
 
 
 class _Groups(_Given):
