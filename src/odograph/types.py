@@ -266,4 +266,6 @@ class End(Record, frozen=True, kw_only=True, tag="end"):
 AnyRecord = Start | StepStart | Context | LLMCall | Action | Reward | Edit | Label | Note | End
 RECORDS: tuple[type[Record], ...] = (Start, StepStart, Context, LLMCall, Action, Reward, Edit, Label, Note, End)
 KINDS: dict[str, type[Record]] = {str(r.__struct_config__.tag): r for r in RECORDS}
+#: What may come after the end, from anyone: who writes these alone is not at work on a trajectory.
+LATE: tuple[type[Record], ...] = (Reward, Edit, Label, Note)
 STATUSES: tuple[str, ...] = ("completed", "failed", "timeout", "cancelled", "truncated")

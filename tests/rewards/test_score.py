@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import textwrap
 import threading
 import time
 from decimal import Decimal
@@ -503,6 +504,26 @@ def test_a_function_that_becomes_one_of_steps_leaves_nothing_on_the_whole(store:
     store.score(whole.using(version="3"))
     t = store.trajectory(id)
     assert (t.reward, [s.reward for s in t.steps], next(store.summaries()).reward) == (1.0, [None, None], 1.0)
+
+
+def test_what_was_killed_is_scored_by_one_function_after_the_other(tmp_path: Path) -> None:
+    """A reward makes a trajectory whose process was killed no running one: its state stays, and the next function scores it."""
+    code = """
+        import odograph, os, sys
+        with odograph.open(sys.argv[1]).record(task="t") as run, run.step() as step:
+            step.action("act", {}, {"pnl": 1.0, "stake": 2.0}, ok=True)
+            os._exit(9)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
+    with odograph.open(tmp_path) as store:
+        for name in ("profit", "success", "multi_factor"):
+            assert store.score(name).scored == 1
+            (summary,) = store.summaries()
+            assert (summary.status, store.trajectory(summary.id).status) == ("unterminated", "unterminated")
+        (tmp_path / "catalog.sqlite").unlink()
+    with odograph.open(tmp_path) as store:
+        store.append(summary.id).note("late")
+        assert next(store.summaries()).status == "unterminated"
 
 
 def test_again_applies_another_weight(store: odograph.Store) -> None:

@@ -18,11 +18,12 @@ import msgspec
 from ..codec import DAMAGE, encode
 from ..errors import InvalidInput, NotFound
 from ..trajectory import trajectory_reward
-from ..types import KINDS, Reward, Span
+from ..types import KINDS, LATE, Reward, Span
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 
 _VERSION = 6
+_LATE = {str(r.__struct_config__.tag) for r in LATE}
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once
@@ -618,11 +619,12 @@ class _Batch:
                     )
                 )
         first, last = min(s.time for s in scans), max(s.time for s in scans)
+        at_work = next((s.writer or self._file.writer for s in reversed(scans) if s.kind not in _LATE), "")
         db.execute(
             "insert into trajectories(id, reversed, first, last, writer) values(?,?,?,?,?) on conflict(id) do update set"
             " first=min(first, excluded.first), last=max(last, excluded.last),"
-            " writer=case when excluded.last>last then excluded.writer else writer end",
-            (id, id[::-1], first, last, scans[-1].writer or self._file.writer),
+            " writer=case when excluded.writer='' or (writer!='' and excluded.last<=last) then writer else excluded.writer end",
+            (id, id[::-1], first, last, at_work),
         )
         if "first_model" in new:
             db.execute("update trajectories set first_model=coalesce(first_model, ?) where id=?", (new.pop("first_model"), id))
