@@ -134,13 +134,13 @@ class Store:
         journal = self._journal
         packer = Packer(id, journal.new_stream, immutable=True)
         with journal.lock:
-            for number, record in enumerate(records, 1):
+            for record in records:
                 fields = record_to_dict(record)
                 lines: list[bytes] = []
                 if isinstance(record, LLMCall):
                     fields = packer.pack((record.agent, record.purpose), fields, lines)
                 if not record.time:  # made elsewhere: it is recorded now, by this writer, in this order
-                    fields |= {"time": journal.now(), "seq": number}
+                    fields |= {"time": journal.now(), "seq": journal.next_seq()}
                     fields.pop("writer", None)
                 lines.append(encode(fields) + b"\n")
                 journal.append(b"".join(lines))
@@ -401,9 +401,10 @@ class Store:
             rewards = [cast(Reward, journal.redactor.record(reward, History(raw=False))) for reward in rewards]
         with journal.lock:
             lines = []
-            for number, record in enumerate(rewards, 1):
+            for record in rewards:
                 now = journal.now()
-                fields = record_to_dict(record) | {"id": journal.new_id(now), "trajectory": id, "seq": number, "time": now}
+                placed = {"id": journal.new_id(now), "trajectory": id, "seq": journal.next_seq(), "time": now}
+                fields = record_to_dict(record) | placed
                 lines.append(encode(fields) + b"\n")
             journal.append(b"".join(lines))
             if journal.failure is not None:

@@ -49,7 +49,7 @@ def parse_time(value: Any) -> int | None:
 
 def parse_span(text: str) -> int:
     """Nanoseconds of a length of time such as "7d", "24h" or "90m". Raises InvalidInput."""
-    match = _SPAN.fullmatch(text.strip().lower())
+    match = _SPAN.fullmatch(text.strip().lower()) if isinstance(text, str) else None
     if not match:
         raise InvalidInput(f"{text!r} is no length of time; write 30s, 90m, 24h, 7d or 2w")
     return int(float(match[1]) * _SECONDS[match[2]] * 1_000_000_000)

@@ -19,7 +19,7 @@ from .capture.exchange import outcome
 from .capture.wrap import recording
 from .codec import encode, encode_finite, loads_or_raw
 from .dialects.sse import SSE
-from .errors import MissingExtra, RunError
+from .errors import InvalidInput, MissingExtra, RunError
 
 _URLS = {"anthropic.messages": "https://api.anthropic.com"}
 _KEYS = {"anthropic.messages": "ANTHROPIC_API_KEY"}
@@ -48,6 +48,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         path = dialects.get(self.dialect).PATHS[0]
         base = base.rstrip("/")
         return base + (path.removeprefix("/v1") if base.endswith("/v1") else path)
+
+    def check_key(self) -> None:
+        """Raises InvalidInput where a provider would be asked without a key; who runs an endpoint of their own may need none."""
+        name = _KEYS.get(self.dialect, "OPENAI_API_KEY")
+        provider = self.url.startswith(("https://api.openai.com/", "https://api.anthropic.com/"))
+        if provider and not (self.api_key or self.headers or os.environ.get(name)):
+            raise InvalidInput(f"no key for {self.url}: set ${name}, or name another endpoint (base_url)")
 
     def _headers(self) -> dict[str, str]:
         key = self.api_key or os.environ.get(_KEYS.get(self.dialect, "OPENAI_API_KEY")) or "none"

@@ -42,8 +42,10 @@ def load(name: str, group: str | None = None) -> Any:
     elif what:
         try:
             module = importlib.import_module(where)
-        except ImportError as error:
+        except (ImportError, TypeError) as error:  # TypeError: a name that begins with a dot
             raise NotFound(f"no module {where!r}: {error}") from None
+        except (Exception, SystemExit) as error:
+            raise InvalidInput(f"{where!r} can't be loaded: {type(error).__name__}: {error}") from error
     else:
         return None
     if not what:
@@ -65,6 +67,6 @@ def _module_of_file(path: Path) -> Any:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(f"{str(path)!r} can't be loaded: {type(error).__name__}: {error}") from error
     return module

@@ -29,7 +29,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
     id: str = ""
     trajectory: str = ""
-    #: Strictly increasing per (trajectory, writer). The order of a trajectory is (time, writer, seq).
+    #: Strictly increasing per (trajectory, writer), with gaps. The order of a trajectory is (time, writer, seq).
     seq: int = 0
     #: When it was recorded.
     time: int = 0
@@ -266,4 +266,6 @@ class End(Record, frozen=True, kw_only=True, tag="end"):
 AnyRecord = Start | StepStart | Context | LLMCall | Action | Reward | Edit | Label | Note | End
 RECORDS: tuple[type[Record], ...] = (Start, StepStart, Context, LLMCall, Action, Reward, Edit, Label, Note, End)
 KINDS: dict[str, type[Record]] = {str(r.__struct_config__.tag): r for r in RECORDS}
+#: What may come after the end, from anyone: who writes these alone is not at work on a trajectory.
+LATE: tuple[type[Record], ...] = (Reward, Edit, Label, Note)
 STATUSES: tuple[str, ...] = ("completed", "failed", "timeout", "cancelled", "truncated")

@@ -34,8 +34,8 @@ def test_judge_adds_rewards_and_says_what_it_did(tmp_path: Path) -> None:
         assert len(server.requests) == 4
         one = run(tmp_path / "s", "--model", "a", "--absolute", "--where", "model=none", *url, "--json").stdout
         assert len(server.requests) == 4
-    assert set(first) == {"judgements", "failed", "skipped", "spent", "cached", "scores", "agreement"}
-    assert set(first["judgements"][0]) == {"trajectory", "group", "judge", "score", "explanation", "scores", "known"}
+    assert set(first) == {"judgements", "failed", "skipped", "spent", "cached", "scores", "agreement", "estimate"}
+    assert set(first["judgements"][0]) == {"trajectory", "group", "judge", "score", "explanation", "scores", "criteria", "known"}
     assert first["scores"] == {ids[0]: 1.0, ids[1]: 0.0}
     assert first["agreement"] == {"krippendorff_alpha": 1.0, "mean_absolute_deviation": 0.0}
     assert json.loads(one)["judgements"] == []
@@ -79,4 +79,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         done = run(tmp_path / "s", "--model", "j", "--base-url", "http://127.0.0.1:9/v1", *wrong, check=1)
         assert done.stderr.startswith("odograph: ")
         assert done.stderr.count("\n") == 1
+    without_key = run(tmp_path / "s", "--model", "j", check=1).stderr
+    assert without_key.startswith("odograph: no key for https://api.openai.com/v1/chat/completions: set $OPENAI_API_KEY")
+    assert run(tmp_path / "s", "--model", "j", "--dry-run").stdout.startswith("would ask 1 requests, about ")
     assert "required" in run(tmp_path / "s", check=2).stderr

@@ -295,6 +295,8 @@ def test_misuse_is_one_sentence() -> None:
         {"dialect": "x"},
         {"context": -1},
         {"prices": (1, -1)},
+        {"params": {"stream": True}},
+        {"params": {"temperature": float("nan")}},
         {"budget": Budget(cost=1.0)},
     ):
         with pytest.raises(InvalidInput):

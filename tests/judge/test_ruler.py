@@ -98,6 +98,8 @@ def test_the_order_is_shuffled_by_the_seed(store: odograph.Store) -> None:
         lambda e: e[1:],
         lambda e: [{**e[0], "score": 7.0}, *e[1:]],
         lambda e: [{**e[0], "score": -3}, *e[1:]],
+        lambda e: [{**e[0], "score": 10**400}, *e[1:]],
+        lambda e: [{**e[0], "score": "80%"}, *e[1:]],
         lambda e: [{**e[0], "score": "nan"}, *e[1:]],
         lambda e: [{**e[0], "score": None}, *e[1:]],
         lambda e: [{**e[0], "score": True}, *e[1:]],
@@ -105,7 +107,21 @@ def test_the_order_is_shuffled_by_the_seed(store: odograph.Store) -> None:
         lambda e: [{**e[0], "trajectory_id": ["1"]}, *e[1:]],
         lambda e: [],
     ],
-    ids=["twice", "twice_differing", "missing", "above", "below", "nan", "null", "bool", "unknown_id", "list_id", "none"],
+    ids=[
+        "twice",
+        "twice_differing",
+        "missing",
+        "above",
+        "below",
+        "huge",
+        "percent",
+        "nan",
+        "null",
+        "bool",
+        "unknown_id",
+        "list_id",
+        "none",
+    ],
 )
 def test_a_wrong_answer_is_refused_and_asked_again(wrong: Any, store: odograph.Store) -> None:
     """Out of range, missing, twice, of no trajectory: the whole answer is refused, the judge is told, and nothing of it is kept."""
@@ -241,19 +257,59 @@ def test_absolute_scores_by_a_rubric_of_ones_own(store: odograph.Store, tmp_path
     assert [t.rewards.names for t in store.trajectories()] == [["rubric"]] * 3
 
 
+@pytest.mark.parametrize("form", ["mapping", "json", "toml"])
+def test_a_rubric_of_criteria_gives_a_reward_for_each(form: str, store: odograph.Store, tmp_path: Path) -> None:
+    """Criteria of a mapping or a file are scored in one request; each is a reward with its share of the weight, so that `t.reward`
+    is their mean; run again nothing is asked; a criterion that is dropped counts no more; an incomplete answer is asked again."""
+    (id,) = group(store, ["42"], None)
+    criteria = {"right": "the answer is 42", "brief": "it is one word"}
+    rubric: Any = criteria
+    if form != "mapping":
+        rubric = tmp_path / f"rubric.{form}"
+        rubric.write_text(json.dumps(criteria) if form == "json" else "".join(f"{k} = {v!r}\n" for k, v in criteria.items()))
+    given: dict[str, float] = {"right": 1.0, "brief": 0.5}
+
+    def by(request: dict[str, Any]) -> Answer:
+        prompt = request["messages"][0]["content"]
+        assert "- right: the answer is 42" in prompt
+        asked = request["response_format"]["json_schema"]["schema"]["properties"]["scores"]["required"]
+        incomplete = len(request["messages"]) == 2
+        scores = {"right": 1.0} if incomplete else {name: given[name] for name in asked}
+        return Answer(text=json.dumps({"explanation": "so", "scores": scores if len(asked) > 1 or not incomplete else {}}))
+
+    with LLMServer(by) as server:
+        result = rule(store, judge=judge(server), rubric=rubric, absolute=True, repeats=2)
+        assert len(server.requests) == 4  # each repeat twice
+        known = rule(store, judge=judge(server), rubric=rubric, absolute=True, repeats=2)
+        assert (len(server.requests), known.spent["calls"], known.cached) == (4, 0, 0)
+        t = store.trajectory(id)
+        assert {r.name: (r.value, r.weight) for r in t.rewards} == {"rubric.right": (1.0, 0.5), "rubric.brief": (0.5, 0.5)}
+        assert t.reward == 0.75
+        for one in (*result.judgements, *known.judgements):
+            assert (one.score, one.scores, one.criteria) == (0.75, [0.75, 0.75], {"right": 1.0, "brief": 0.5})
+        rule(store, judge=judge(server), rubric={"right": "the answer is 42"}, absolute=True)
+        assert store.trajectory(id).reward == 1.0
+    with judging(fair) as server:
+        server._script = lambda request: Answer(text='{"explanation": "", "score": 0.25}')
+        rule(store, judge=judge(server), rubric="whatever", absolute=True)
+        assert store.trajectory(id).reward == 0.25
+
+
 def test_filters_and_what_is_left_out(store: odograph.Store) -> None:
     """Filters are those of `store.trajectories`; what is in no group, alone, empty or still running is counted, not judged."""
     group(store, ["42", "43"], "g1", tags=["x"])
     group(store, ["42", "44"], "g2")
     group(store, ["1"], None)
     group(store, ["1"], "lone")
-    with store.record(group="g1"):
-        pass
+    group(store, ["1"], "beside_an_empty_one")
+    for name in ("g1", "beside_an_empty_one"):
+        with store.record(group=name):
+            pass
     with store.record(group="g1") as run, run.step("a"):
         with judging() as server:
             result = rule(store, judge=judge(server))
             assert len(server.requests) == 2
-            assert result.skipped == {"in no group": 1, "alone in its group": 1, "nothing to judge": 1, "still running": 1}
+            assert result.skipped == {"in no group": 1, "alone in its group": 2, "nothing to judge": 2, "still running": 1}
             rule(store, judge=judge(server), tag="x", name="again", rubric="x")
             assert len(server.requests) == 3
 
@@ -268,6 +324,18 @@ def test_a_group_without_a_store(store: odograph.Store) -> None:
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_paid_for_what_cannot_be_written(store: odograph.Store, tmp_path: Path) -> None:
+    """Trajectories that the store has not are refused before a judge is asked; one that is given twice is judged once."""
+    group(store, ["42", "43"])
+    given = [*store.trajectories(), *store.trajectories()]
+    with judging() as server, odograph.open(tmp_path / "other") as other:
+        with pytest.raises(NotFound, match="no trajectory"):
+            rule(given, judge=judge(server), store=other)
+        assert server.requests == []
+        assert len(rule(given, judge=judge(server), store=store).judgements) == 2
+    assert [len(t.rewards) for t in store.trajectories()] == [1, 1]
 
 
 def test_what_all_begin_with_is_given_once(store: odograph.Store) -> None:
@@ -455,6 +523,35 @@ def test_a_context_that_only_the_endpoint_knows(store: odograph.Store) -> None:
     assert [f["status"] for f in result.failed] == ["over_context"]
 
 
+def test_a_dry_run_says_what_it_would_cost(store: odograph.Store) -> None:
+    """Before anything is asked: as many requests as it then takes, groups in parts, repeats and judges counted, and tokens and cost
+    that are not exceeded; nothing is asked or written. What is in the journal, or scored, costs nothing."""
+    group(store, [f"quality {q} " + "x" * 3000 for q in range(20, 80, 5)], "long")
+    group(store, ["quality 1", "quality 2"], "short")
+    with LLMServer(lambda request: listed(scores(request, quality))) as server:
+
+        def judges() -> list[odograph.Judge]:
+            about: dict[str, Any] = {"context": 6000, "params": {"max_tokens": 500}, "prices": (1.0, 2.0)}
+            return [judge(server, "a", **about), judge(server, "b", **about)]
+
+        dry = rule(store, judge=judges(), repeats=2, dry_run=True)
+        assert (server.requests, dry.judgements, dry.failed) == ([], [], [])
+        assert not (store.root / "judge").exists()
+        assert dry.estimate is not None
+        wet = rule(store, judge=judges(), repeats=2)
+        assert dry.estimate["calls"] == wet.spent["calls"] == len(server.requests) > 8
+        assert dry.estimate["tokens"] > wet.spent["tokens"] > 0
+        assert dry.estimate["cost"] > wet.spent["cost"] > 0
+        again = rule(store, judge=judges(), repeats=2, dry_run=True)
+        assert (again.estimate, len(again.judgements)) == ({"calls": 0, "tokens": 0, "cost": 0}, 28)
+        journalled = rule(store, judge=judges(), repeats=2, weight=0.5, dry_run=True)
+        assert journalled.estimate == {"calls": 0, "tokens": 0, "cost": 0}
+        alone = rule(store, judge=judges(), absolute=True, dry_run=True).estimate
+        assert alone is not None
+        assert alone["calls"] == 28
+    assert wet.estimate is None
+
+
 # --- misuse -------------------------------------------------------------------------------------------------------------
 
 
@@ -485,6 +582,22 @@ def test_misuse_is_one_sentence(store: odograph.Store, tmp_path: Path) -> None:
         rule(store, judge=one, rubric=tmp_path / "none.md")
     with pytest.raises(InvalidInput, match="empty"):
         rule(store, judge=one, rubric=" ")
+    for text, name, said in (
+        ("[1]", "r.json", "is list, not an object of criteria"),
+        ("{", "r.json", "can't be read"),
+        ("x", "r.toml", "can't be read"),
+        ('{"a": 1}', "r.json", "names with a text each"),
+        ('{"\\ud800": "x"}', "r.json", "names with a text each"),
+        ("{}", "r.json", "empty"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InvalidInput, match=said):
+            rule(store, judge=one, rubric=tmp_path / name, absolute=True)
+    for wrong in ({"weight": float("nan")}, {"weight": "1"}, {"name": 5}, {"name": ""}):
+        with pytest.raises(TypeError, match=r"(weight|name) is a "):
+            rule(store, judge=one, **wrong)
+    with pytest.raises(InvalidInput, match="for absolute scores"):
+        rule(store, judge=one, rubric={"a": "x"})
     with pytest.raises(InvalidInput, match="name of a file"):
         rule(store, judge=one, rubric=str(file))
     with pytest.raises(TypeError, match="store"):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import textwrap
 import threading
 import time
 from decimal import Decimal
@@ -176,11 +177,18 @@ class Hostile(Exception):
         raise RuntimeError("no")
 
 
+class Panic(BaseException):
+    """What some libraries raise, that no `except Exception` sees."""
+
+
 def test_a_failure_costs_its_trajectory_alone(store: odograph.Store) -> None:
     """An exception, an exit, NaN, infinity, text or a wrong component: the trajectory has no reward, the report the reason."""
     bad: list[tuple[Any, str]] = [
         (ValueError("two\nlines"), "ValueError: two lines"),
         (SystemExit(3), "SystemExit: 3"),
+        (Panic("of Rust"), "Panic: of Rust"),
+        (GeneratorExit(), "GeneratorExit"),
+        ({"\ud800": 1.0}, "half a surrogate pair"),
         (Hostile(), "Hostile"),
         (RecursionError(), "RecursionError"),
         (math.nan, "nan"),
@@ -468,10 +476,116 @@ def test_the_command(store: odograph.Store, tmp_path: Path) -> None:
     hostile.write_text("import odograph\n@odograph.reward\ndef f(t): raise ValueError('\\x1b[2J\\n' * 999)\n")
     done = odo(str(hostile), store.trajectories().__next__().id)
     assert (done.returncode, "\x1b" in done.stdout, "ValueError" in done.stdout) == (1, False, True)
+    noisy, exits = tmp_path / "noisy.py", tmp_path / "exits.py"
+    noisy.write_text("print('loaded')\ndef f(t):\n    print('called')\n    return 1.0\ndef two(t, other): pass\n")
+    exits.write_text("import sys\nsys.exit(4)\n")
+    done = odo(f"{noisy}:f", "--json")
+    assert (json.loads(done.stdout)["scored"], done.stderr.split()) == (3, ["loaded", *["called"] * 3])
     for args, said in (
         ([f"{FILE}:nope"], "has no 'nope'"),
+        ([f"{exits}:f"], "can't be loaded: SystemExit: 4"),
+        ([".:f"], "no module '.'"),
+        (["length", "--version", ""], "--version is empty"),
+        ([f"{noisy}:two"], "two(t, other) can't be called with a trajectory alone"),
         ([str(tmp_path / "none.py") + ":f"], "no file"),
         (["length", "--set", "limit"], "--set is written NAME=VALUE"),
     ):
         done = odo(*args)
         assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+
+
+def test_a_function_that_becomes_one_of_steps_leaves_nothing_on_the_whole(store: odograph.Store) -> None:
+    """A new version of steps supersedes the old of trajectories: `t.reward` is the sum of the steps, and the other way round."""
+    (id,) = fill(store, 1)
+    whole = odograph.reward_function("q", lambda t: 1.0, version="1")
+    store.score(whole)
+    store.score(odograph.reward_function("q", lambda step: 0.25, version="2", per="step"))
+    assert (store.trajectory(id).reward, next(store.summaries()).reward) == (0.5, 0.5)
+    store.score(whole.using(version="3"))
+    t = store.trajectory(id)
+    assert (t.reward, [s.reward for s in t.steps], next(store.summaries()).reward) == (1.0, [None, None], 1.0)
+
+
+def test_what_was_killed_is_scored_by_one_function_after_the_other(tmp_path: Path) -> None:
+    """A reward makes a trajectory whose process was killed no running one: its state stays, and the next function scores it."""
+    code = """
+        import odograph, os, sys
+        with odograph.open(sys.argv[1]).record(task="t") as run, run.step() as step:
+            step.action("act", {}, {"pnl": 1.0, "stake": 2.0}, ok=True)
+            os._exit(9)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
+    with odograph.open(tmp_path) as store:
+        for name in ("profit", "success", "multi_factor"):
+            assert store.score(name).scored == 1
+            (summary,) = store.summaries()
+            assert (summary.status, store.trajectory(summary.id).status) == ("unterminated", "unterminated")
+        (tmp_path / "catalog.sqlite").unlink()
+    with odograph.open(tmp_path) as store:
+        store.append(summary.id).note("late")
+        assert next(store.summaries()).status == "unterminated"
+
+
+def test_again_applies_another_weight(store: odograph.Store) -> None:
+    """A weight is no part of the version: `again` writes the same value with the new one."""
+    (id,) = fill(store, 1)
+    function = odograph.reward_function("f", lambda t: 1.0, version="1")
+    store.score(function)
+    assert store.score(function.using(weight=0.5)).records == 0
+    assert store.score(function.using(weight=0.5), again=True).records == 1
+    assert store.score(function.using(weight=0.5), again=True).records == 0
+    assert store.trajectory(id).reward == 0.5
+
+
+def test_sets_bytes_and_paths_are_part_of_the_version() -> None:
+    """What a function closes over tells its versions apart, in every process alike."""
+
+    def closed_over(value: Any) -> str:
+        def fn(t: Any) -> float:
+            return float(t.task in value)
+
+        return odograph.reward_function("fn", fn).version
+
+    values: list[Any] = [{"a", "b"}, {"a", "c"}, frozenset({1}), b"x", b"y", Path("x"), Path("y"), Decimal(1), Decimal(2)]
+    assert len({closed_over(v) for v in values}) == len(values)
+    assert closed_over({"a", "b", "c", "d"}) == closed_over({"d", "c", "b", "a"})
+
+
+@pytest.mark.parametrize("how", [["--processes", "1"], ["--concurrency", "2", "--processes", "1"], ["--processes", "2"]])
+def test_ctrl_c_ends_it_whatever_the_function_is_at(how: list[str], store: odograph.Store, tmp_path: Path) -> None:
+    """A function that hangs holds up nobody: alone, in threads and in processes."""
+    fill(store, 40)
+    file, log = tmp_path / "hangs.py", tmp_path / "log"
+    file.write_text(f"import time\ndef f(t):\n    open({str(log)!r}, 'a').write('x')\n    time.sleep(600)\n")
+    command = [sys.executable, "-m", "odograph", "score", f"{file}:f", "--store", str(store.root), *how]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        assert child.stderr is not None
+        try:
+            while not log.exists():
+                assert child.poll() is None
+                time.sleep(0.02)
+            os.killpg(child.pid, signal.SIGINT)
+            assert child.wait(10) == 130
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+        assert "Error" not in child.stderr.read()
+
+
+def test_seq_increases_however_often_a_writer_comes_back(store: odograph.Store) -> None:
+    """Records of one process have increasing numbers in each trajectory: recorded, scored, appended, added, two at once."""
+    with store.record(task="t", agent="a") as run, run.step() as step:
+        step.action("act", {}, {"k": 1}, ok=True)
+    store.score("completion")
+    with store.append(run.id) as one, store.append(run.id) as other:
+        one.reward(1.0, "x")
+        other.reward(2.0, "y")
+        one.note("z")
+    store.score("success")
+    changed = store.trajectory(run.id).to_dict()
+    changed["labels"] = [{"technique": "q", "value": "good"}]
+    store.add(changed)
+    records = store.trajectory(run.id).records
+    assert len({r.writer for r in records}) == 1
+    assert [r.seq for r in records] == sorted({r.seq for r in records})
+    assert len(records) == 10

@@ -71,6 +71,17 @@ def test_windows_of_time(store: odograph.Store) -> None:
     assert {g.family for g in groups} == {"x"}
     with pytest.raises(InvalidInput, match="no length of time"):
         store.groups(window="often")
+    with pytest.raises(InvalidInput, match="longer than nothing"):
+        store.groups("task", window="0s")
+    with pytest.raises(InvalidInput, match="no length of time"):
+        store.groups("task", window=60)  # type: ignore[arg-type]
+
+
+def test_a_scenario_may_be_any_json(store: odograph.Store) -> None:
+    """Scenarios are often numbers: 0 is one, and no reason to fall back to the group."""
+    ids = [add(store, "x", 1.0, group="g", metadata={"scenario": n}) for n in (0, 1, 0, {"n": 2}, None)]
+    found = {g.name: g.ids for g in store.groups("scenario", min_size=1)}
+    assert found == {"0": [ids[0], ids[2]], "1": [ids[1]], '{"n":2}': [ids[3]], "g": [ids[4]]}
 
 
 def test_groups_that_tell_nothing_are_reported(store: odograph.Store) -> None:

@@ -17,7 +17,7 @@ from .faults import fault
 class Recorder:
     """Writes the records of one trajectory from this process."""
 
-    __slots__ = ("_generation", "_history", "_packer", "_seq", "agent", "id", "journal", "opened", "silent", "steps", "tap")
+    __slots__ = ("_generation", "_history", "_packer", "agent", "id", "journal", "opened", "silent", "steps", "tap")
 
     def __init__(self, journal: Journal, trajectory: str, agent: str | None = None) -> None:
         self.journal = journal
@@ -32,7 +32,6 @@ class Recorder:
         self.opened = 0
         #: Where the lines go, too, while somebody follows this trajectory.
         self.tap: list[bytes] | None = None
-        self._seq = 0
         self._packer: Packer | None = None
         self._generation = -1
         self._history: History | None = None
@@ -50,8 +49,8 @@ class Recorder:
             with journal.lock:
                 now = journal.now()
                 id = id or journal.new_id(now)
-                self._seq += 1
-                record: dict[str, Any] = {"kind": kind, "id": id, "trajectory": self.id, "seq": self._seq, "time": now}
+                seq = journal.next_seq()
+                record: dict[str, Any] = {"kind": kind, "id": id, "trajectory": self.id, "seq": seq, "time": now}
                 if parent is not None:
                     record["parent"] = parent
                 if agent is not None:

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-url", metavar="U", help="of its endpoint; else $OPENAI_BASE_URL. The key: $OPENAI_API_KEY")
     parser.add_argument("--dialect", default=NAMES[0], choices=NAMES, help=f"how the endpoint is spoken to ({NAMES[0]})")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of each request: temperature=0")
-    parser.add_argument("--rubric", metavar="FILE", help="what to judge by: a text (Markdown or any other); else a general one")
+    parser.add_argument("--rubric", metavar="FILE", help="what to judge by: a text, or with --absolute criteria (.json, .toml)")
     parser.add_argument("--absolute", action="store_true", help="each trajectory by itself, not against its group")
     parser.add_argument("--name", metavar="NAME", help="of the reward (ruler; rubric with --absolute)")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="how often each judge is asked (1)")
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget-tokens", type=int, metavar="N", help="stop before more tokens")
     parser.add_argument("--budget-cost", type=float, metavar="X", help="stop before more cost; needs --prices")
     parser.add_argument("--prices", metavar="IN,OUT", help="of a million tokens of prompts and of answers")
+    parser.add_argument("--dry-run", action="store_true", help="ask nothing, say what it would cost")
     add_filters(parser, model=False)
     add_json(parser)
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
             name=args.name,
             repeats=args.repeats,
             seed=args.seed,
+            dry_run=args.dry_run,
             progress=lambda done, total: bar(done),
             **filters,
         )
@@ -116,6 +118,11 @@ def _print(result: Judgements) -> None:
     if spread is not None:
         stated = "not defined" if alpha is None else f"{alpha:.3f}"
         print(f"agreement: Krippendorff's alpha {stated}, mean absolute deviation {spread:.3f}")
+    if result.estimate is not None:
+        about = result.estimate
+        cost = f", cost {about['cost']:.4f}" if about["cost"] else ""
+        print(f"would ask {about['calls']:,.0f} requests, about {about['tokens']:,.0f} tokens{cost}; nothing was asked")
+        return
     new = sum(not one.known for one in result.judgements)
     spent = result.spent
     cost = f", cost {spent['cost']:.4f}" if spent["cost"] else ""

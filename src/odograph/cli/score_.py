@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
 from typing import Any
 
 from ..codec import loads
@@ -31,6 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    for flag in ("name", "version"):
+        if getattr(args, flag) == "":
+            raise InvalidInput(f"--{flag} is empty")
+    with contextlib.redirect_stdout(sys.stderr):  # what the function prints
+        report = _score(args)
+    if args.json:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+    return 0 if report.ok else 1
+
+
+def _score(args: argparse.Namespace) -> ScoreReport:
     function = as_reward_function(args.function).using(name=args.name, version=args.version, **_parameters(args.set))
     with existing_store(args) as store:
         filters = filters_of(args)
@@ -39,12 +54,7 @@ def run(args: argparse.Namespace) -> int:
         processes = args.processes
         if processes is None:  # an async function waits: processes would only multiply its --concurrency
             processes = 1 if function.is_async else os.cpu_count() or 1
-        report = store.score(function, again=args.again, processes=processes, concurrency=args.concurrency, **filters)
-    if args.json:
-        print_json(report.to_dict())
-    else:
-        _print(report)
-    return 0 if report.ok else 1
+        return store.score(function, again=args.again, processes=processes, concurrency=args.concurrency, **filters)
 
 
 def _print(report: ScoreReport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -96,10 +97,11 @@ class _Here:
 class Judge:
     """A model behind an OpenAI-compatible endpoint (or Anthropic's, by `dialect`) that answers questions with checked values.
 
-    At most `max_concurrency` requests are under way at any time, whoever asks. 429, 5xx, timeouts and broken connections are
-    retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again, `max_asks` times
-    in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder `journal` before
-    it is read (by default `judge` in the store that it works for, else in the default store); what is there is not asked again.
+    At most `max_concurrency` requests of an event loop are under way at any time, whoever asks. 429, 5xx, timeouts and broken
+    connections are retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again,
+    `max_asks` times in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder
+    `journal` before it is read (by default `judge` in the store that it works for, else in the default store); what is there is
+    not asked again.
 
     `context`: the longest prompt in tokens (estimated, a token for three bytes); longer ones are not sent. `prices`: of a
     million tokens of prompts and of answers. `timeout`: seconds for an attempt. `api_key`: else $OPENAI_API_KEY (or
@@ -139,6 +141,12 @@ class Judge:
                 raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
         if prices is not None and not (len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)):
             raise InvalidInput(f"prices are two numbers, of a million tokens of prompts and of answers, not {prices!r}")
+        try:
+            json.dumps(params, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"params go into requests, as JSON: {error}") from None
+        if params and params.get("stream"):  # parts of an answer are not what the journal keeps
+            raise InvalidInput("a judge's answers are not streamed; leave stream out of params")
         self.budget = budget or Budget()
         if self.budget.limits["cost"] is not None and prices is None:
             raise InvalidInput("a budget of cost needs prices=, of a million tokens of prompts and of answers")
@@ -202,8 +210,7 @@ class Judge:
         todo = [(n, _messages(p)) for n, p in enumerate(prompts)]
         found: list[Answer | None] = [None] * len(todo)
         waiting, done = iter(todo), 0
-        if self._answers is None:
-            self._answers = Answers(self._journal or Path(os.environ.get("ODOGRAPH_STORE") or "odograph") / "judge")
+        answers = self._opened()
 
         async def work() -> None:
             nonlocal done
@@ -220,8 +227,44 @@ class Judge:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await asyncio.to_thread(self._answers.sync)
+            await asyncio.to_thread(answers.sync)
         return [a for a in found if a is not None]
+
+    def estimate(self, prompts: Iterable[str | list[dict[str, Any]]], schema: Any = None, *, repeat: int = 0) -> dict[str, float]:
+        """What asking these would cost, `{"calls", "tokens", "cost"}`, if each is asked once; those in the journal cost nothing.
+
+        Counted as a `Budget` does: prompts a token for three bytes, answers as `max_tokens`, else as the longest so far.
+        """
+        wanted = None if schema is None else shape(schema)
+        answers, total = self._opened(), {"calls": 0.0, "tokens": 0.0, "cost": 0.0}
+        for messages in map(_messages, prompts):
+            if answers.of(self._key(messages, wanted, (repeat, 0))):
+                continue
+            body = self._request(messages, wanted.schema if wanted else None)
+            read, wrote = estimate(body), self._longest(body)
+            if self.context is None or read <= self.context:
+                for name, more in (("calls", 1), ("tokens", read + wrote), ("cost", self._price(read, wrote))):
+                    total[name] += more
+        return total
+
+    def _opened(self) -> Answers:
+        if self._answers is None:
+            self._answers = Answers(self._journal or Path(os.environ.get("ODOGRAPH_STORE") or "odograph") / "judge")
+        return self._answers
+
+    def _key(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> str:
+        return content_hash([self._dialect.NAME, self.model, self.params, messages, wanted.schema if wanted else None, *which])
+
+    def _request(self, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> dict[str, Any]:
+        first = messages[0] if messages[0]["role"] == "system" else None
+        history = self._dialect.history(messages[1:] if first else messages)
+        system = first["content"] if first else None
+        return self._dialect.request(self.model, system, history, [], self.params, schema)
+
+    def _longest(self, body: dict[str, Any]) -> int:
+        """Tokens of the longest answer to this that is to be reckoned with."""
+        limits = [v for n in ("max_tokens", "max_completion_tokens", "max_output_tokens") if type(v := body.get(n)) is int]
+        return limits[0] if limits else int(self._learned["longest"])
 
     # --- one prompt -------------------------------------------------------------------------------------------------------
 
@@ -265,10 +308,9 @@ class Judge:
 
     async def _body(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> tuple[Any, bool]:
         """The body that answers, and whether it was in the journal."""
-        answers = self._answers
-        assert answers is not None
+        answers = self._opened()
         schema = wanted.schema if wanted else None
-        key = content_hash([self._dialect.NAME, self.model, self.params, messages, schema, *which])
+        key = self._key(messages, wanted, which)
         here = self._loops.setdefault(asyncio.get_running_loop(), _Here(self.max_concurrency))
         lock = here.asking.setdefault(key, asyncio.Lock())
         async with lock:  # the same question at the same time is asked once
@@ -285,12 +327,9 @@ class Judge:
 
     async def _asked(self, answers: Answers, key: str, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
         """Asks the endpoint; without the schema where it does not take one, which the prompt describes in any case."""
-        first = messages[0] if messages[0]["role"] == "system" else None
-        system = first["content"] if first else None
-        history = self._dialect.history(messages[1:] if first else messages)
 
         async def send(schema: dict[str, Any] | None) -> Any:
-            body = self._dialect.request(self.model, system, history, [], self.params, schema)
+            body = self._request(messages, schema)
             size = estimate(body)
             if self.context is not None and size > self.context:
                 raise Unanswered(f"a prompt of about {size} tokens, for a context of {self.context}", 413)
@@ -312,9 +351,8 @@ class Judge:
         return found
 
     async def _paid(self, answers: Answers, key: str, body: dict[str, Any], size: int) -> Any:
-        budget = self.budget
-        limits = [v for n in ("max_tokens", "max_completion_tokens", "max_output_tokens") if type(v := body.get(n)) is int]
-        most = limits[0] if limits else self._learned["longest"]
+        self._endpoint.check_key()
+        budget, most = self.budget, self._longest(body)
         held = {"tokens": float(size + most), "cost": self._price(size, most)}
         budget._take(**held)
         sent = 0

@@ -7,11 +7,13 @@ https://art.openpipe.ai/fundamentals/ruler; `odograph.judge.prompts` says what o
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -37,6 +39,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     explanation: str
     scores: list[float]
+    #: Of a rubric with criteria: the mean score of each, of which `score` is the mean.
+    criteria: dict[str, float] = {}
     #: Whether the store had it already.
     known: bool = False
 
@@ -52,6 +56,8 @@ class Judgements(msgspec.Struct, kw_only=True):
     #: What the judges' budgets were charged (see `Budget`), and how many answers came from the journal.
     spent: dict[str, float] = {}
     cached: int = 0
+    #: With `dry_run`: what it would cost, `{"calls", "tokens", "cost"}`.
+    estimate: dict[str, float] | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -80,6 +86,7 @@ class Judgements(msgspec.Struct, kw_only=True):
 
 class _Plan(msgspec.Struct, frozen=True):
     rubric: str
+    criteria: list[str]
     name: str
     absolute: bool
     repeats: int
@@ -91,13 +98,14 @@ async def ruler(
     what: Store | Iterable[Trajectory],
     *,
     judge: Judge | Sequence[Judge],
-    rubric: str | Path | None = None,
+    rubric: str | Path | Mapping[str, str] | None = None,
     absolute: bool = False,
     name: str | None = None,
     repeats: int = 1,
     seed: int = 0,
     weight: float = 1.0,
     store: Store | None = None,
+    dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **filters: Any,
 ) -> Judgements:
@@ -107,13 +115,18 @@ async def ruler(
     `rubric` with `absolute`), one per judge, with source `judge`, the judge's model as author, the explanation as rationale. Of
     trajectories: these are one group, and nothing is written unless `store=` says where.
 
-    `rubric`: a text, or a `Path` of a file that holds it (Markdown, or anything that a model reads). `judge`: one or several;
+    `rubric`: a text, or a `Path` of a file that holds it (Markdown, or anything that a model reads). With `absolute` also
+    criteria, a mapping of names to texts or a .json or .toml file of one: each is scored, as a reward `rubric.NAME` that has its
+    share of the weight. `judge`: one or several;
     `repeats`: how often each is asked, in another order each time. `seed` decides the orders. Trajectories that look the same are
     shown once. A group too long for a judge's `context` is judged in parts with two trajectories in common, by which their
     scores are aligned.
 
     Answers are matched by id; one with a score outside of 0 to 1, missing or given twice is refused and asked for again. What
     could not be judged is in `.failed`, with no reward; run again, only that is asked. `progress(done, total)`.
+
+    `dry_run`: nothing is asked and nothing written; `.estimate` says what it would cost (see `Judge.estimate`), and
+    `.judgements` are those that are there already.
 
     Raises InvalidInput, NotFound for a rubric that is not there, MissingExtra, StoreError.
     """
@@ -126,15 +139,25 @@ async def ruler(
         raise InvalidInput(f"repeats is a whole number from 1, not {repeats!r}")
     if type(seed) is not int:
         raise InvalidInput(f"seed is a whole number, not {seed!r}")
-    plan = _Plan(_rubric(rubric), name or ("rubric" if absolute else "ruler"), absolute, repeats, seed, weight)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
+        raise TypeError(f"weight is a finite number, not {weight!r}")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TypeError(f"name is a string, not {name!r}")
+    text, criteria = _rubric(rubric)
+    if criteria and not absolute:
+        raise InvalidInput(f"a rubric with criteria ({', '.join(criteria)}) is for absolute scores: absolute=True")
+    plan = _Plan(text, criteria, name or ("rubric" if absolute else "ruler"), absolute, repeats, seed, weight)
     source: Store | None = what if hasattr(what, "summaries") else None  # type: ignore[assignment]
     target = store or source
     if source is None and filters:
         raise TypeError(f"filters ({', '.join(filters)}) need a store")
     if target is not None:
         judges = [j.working_for(target.root / "judge") for j in judges]
-    result = Judgements()
+    result = Judgements(estimate=dict.fromkeys(("calls", "tokens", "cost"), 0.0) if dry_run else None)
     groups = _Groups(source, filters, result) if source is not None else _Given(list(what), result)  # type: ignore[arg-type]
+    if source is None and store is not None:
+        for t in groups.members:
+            store.trajectory(t.id)  # before anything is paid
     cached = sum(j.cached for j in judges)
     budgets = {id(j.budget): j.budget for j in judges}.values()
     before = [dict(b.spent) for b in budgets]
@@ -146,7 +169,9 @@ async def ruler(
         for group, members in waiting:
             shown = [(t, s) for t in members if (s := prompts.show(t)) is not None]
             groups.skip("nothing to judge", len(members) - len(shown))
-            if shown:
+            if len(shown) == 1 and not absolute:  # the others of its group were nothing to compare it with
+                groups.skip("alone in its group")
+            elif shown:
                 await asyncio.gather(*(_judge(result, j, plan, group, shown, target) for j in judges))
             done += len(members)
             if progress is not None:
@@ -169,21 +194,36 @@ async def ruler(
     return result
 
 
-def _rubric(given: str | Path | None) -> str:
+def _rubric(given: str | Path | Mapping[str, str] | None) -> tuple[str, list[str]]:
+    """Its text, and the names of its criteria."""
     if given is None:
-        return prompts.DEFAULT_RUBRIC
+        return prompts.DEFAULT_RUBRIC, []
     if isinstance(given, Path):
+        path = given
         try:
-            given = given.read_text("utf-8")
+            given = path.read_text("utf-8")
+            if path.suffix in (".json", ".toml"):
+                given = json.loads(given) if path.suffix == ".json" else tomllib.loads(given)
+                if not isinstance(given, dict):
+                    raise InvalidInput(f"the rubric {str(path)!r} is {type(given).__name__}, not an object of criteria")
         except UnicodeDecodeError:
             raise InvalidInput(f"the rubric {str(given)!r} is no text") from None
+        except ValueError as error:
+            raise InvalidInput(f"the rubric {str(path)!r} can't be read: {error}") from None
         except OSError as error:
             raise NotFound(f"no rubric at {str(given)!r}: {error.strerror}") from None
     elif isinstance(given, str) and len(given) < 200 and "\n" not in given and Path(given).is_file():
         raise InvalidInput(f"the rubric {given!r} is the name of a file; give Path({given!r})")
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            if not (isinstance(key, str) and key.strip() and key.isprintable() and isinstance(value, str) and value.strip()):
+                raise InvalidInput(f"a rubric's criteria are names with a text each, not {key!r:.40} with {value!r:.40}")
+        given, criteria = "\n".join(f"- {key}: {value.strip()}" for key, value in given.items()), list(given)
+        if criteria:
+            return given, criteria
     if not isinstance(given, str) or not given.strip():
         raise InvalidInput("the rubric is empty")
-    return given
+    return given, []
 
 
 # --- which trajectories ---------------------------------------------------------------------------------------------------------
@@ -195,9 +235,9 @@ class _Given:
     def __init__(self, members: list[Trajectory], result: Judgements) -> None:
         if not all(isinstance(t, Trajectory) for t in members):
             raise TypeError("ruler() takes a store, or trajectories of one group")
-        self._members = members
+        self.members = list({t.id: t for t in members}.values())
         self._result = result
-        self.total = len(members)
+        self.total = len(self.members)
 
     def skip(self, why: str, count: int = 1) -> None:
         if count:
@@ -205,12 +245,12 @@ class _Given:
 
     def units(self, absolute: bool) -> Iterator[tuple[str | None, list[Trajectory]]]:
         if absolute:
-            for t in self._members:
+            for t in self.members:
                 yield t.group, [t]
-        elif len(self._members) > 1:
-            yield self._members[0].group, self._members
+        elif len(self.members) > 1:
+            yield self.members[0].group, self.members
         else:
-            self.skip("alone in its group", len(self._members))
+            self.skip("alone in its group", len(self.members))
 
 
 class _Groups(_Given):
@@ -242,7 +282,9 @@ class _Groups(_Given):
 
 # --- judging one group ----------------------------------------------------------------------------------------------------------
 
-_Scores = dict[str, tuple[float, str]]
+#: A score, why, and that of each criterion.
+_Score = tuple[float, str, dict[str, float]]
+_Scores = dict[str, _Score]
 
 
 async def _judge(
@@ -255,15 +297,23 @@ async def _judge(
     # what the scores depend on; of a group also on the order and on who is in it
     seed = None if plan.absolute else plan.seed
     facts = [prompts.PROMPT_VERSION, plan.absolute, rubric_hash, seed, plan.repeats, plan.weight, judge.params, list(distinct)]
+    names = [f"{plan.name}.{one}" for one in plan.criteria] or [plan.name]
     version = content_hash(facts)[:16]
     before = {t.id: _latest(t, plan.name, judge.model) for t, _, _ in keyed}
-    known = {id: r for id, r in before.items() if r is not None and r.version == version and type(r.value) is float}
+    known = {
+        id: [there[name] for name in names]
+        for id, there in before.items()
+        if all(name in there and there[name].version == version and type(there[name].value) is float for name in names)
+    }
     if len(known) == len(keyed):
         for t, _, _ in keyed:
-            r = known[t.id]
-            scores = (r.extra or {}).get("scores")
-            given = [float(s) for s in scores] if isinstance(scores, list) else [float(r.value)]  # type: ignore[arg-type]
-            result.judgements.append(_judgement(t, judge, given, r.rationale or "", known=True))
+            given = [_mean(scores) for scores in zip(*map(_scores, known[t.id]), strict=False)]
+            parts = {one: _mean(_scores(r)) for one, r in zip(plan.criteria, known[t.id], strict=False)}
+            result.judgements.append(_judgement(t, judge, given, known[t.id][0].rationale or "", parts, known=True))
+        return
+    if result.estimate is not None:
+        for name, more in _estimate(judge, plan, distinct).items():
+            result.estimate[name] += more
         return
     ask = _alone if plan.absolute else _compared
     rounds: list[_Scores] = []
@@ -275,54 +325,70 @@ async def _judge(
         rounds.append(found)
     for t, _, key in keyed:
         given = [scores[key][0] for scores in rounds]
-        one = _judgement(t, judge, given, rounds[0][key][1], known=t.id in known)
+        by = {c: [scores[key][2][c] for scores in rounds] for c in plan.criteria}
+        why = rounds[0][key][1]
+        one = _judgement(t, judge, given, why, {c: _mean(scores) for c, scores in by.items()}, known=t.id in known)
         result.judgements.append(one)
         if store is None or one.known:
             continue
-        old = before[t.id]
         with store.append(t.id) as run:
-            run.reward(
-                one.score,
-                plan.name,
-                weight=plan.weight,
-                source="judge",
-                author=judge.model,
-                rationale=one.explanation,
-                version=version,
-                supersedes=old.id if old is not None else None,
-                extra={
-                    "scores": given,
-                    "range": [0.0, 1.0],
-                    "rubric_hash": rubric_hash,
-                    "seed": seed,
-                    "compared": len(keyed) if not plan.absolute else 1,
-                },
-            )
+            about: dict[str, Any] = {"source": "judge", "author": judge.model, "version": version}
+            compared = len(keyed) if not plan.absolute else 1
+            beside = {"range": [0.0, 1.0], "rubric_hash": rubric_hash, "seed": seed, "compared": compared}
+            for name, scores in zip(names, by.values() or [given], strict=True):
+                old = before[t.id].pop(name, None)
+                run.reward(
+                    _mean(scores),
+                    name,
+                    weight=plan.weight / len(names),
+                    rationale=why,
+                    supersedes=old.id if old is not None else None,
+                    extra={"scores": scores, **beside},
+                    **about,
+                )
+            for name, old in before[t.id].items():  # criteria that the rubric has no more
+                if old.value is not None:
+                    run.reward(None, name, weight=0.0, supersedes=old.id, **about)
 
 
-def _judgement(t: Trajectory, judge: Judge, given: list[float], why: str, known: bool) -> Judgement:
-    score = sum(given) / len(given)
-    return Judgement(trajectory=t.id, group=t.group, judge=judge.model, score=score, explanation=why, scores=given, known=known)
+def _judgement(t: Trajectory, judge: Judge, given: list[float], why: str, criteria: dict[str, float], known: bool) -> Judgement:
+    about: dict[str, Any] = {"judge": judge.model, "explanation": why, "criteria": criteria, "known": known}
+    return Judgement(trajectory=t.id, group=t.group, score=_mean(given), scores=given, **about)
 
 
-def _latest(t: Trajectory, name: str, author: str) -> Reward | None:
-    return next((r for r in reversed(t.rewards) if r.name == name and r.source == "judge" and r.author == author), None)
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _scores(r: Reward) -> list[float]:
+    given = (r.extra or {}).get("scores")
+    return [float(s) for s in given] if isinstance(given, list) and given else [cast(float, r.value)]
+
+
+def _latest(t: Trajectory, name: str, author: str) -> dict[str, Reward]:
+    """What a judge gave under this name, and under those of criteria."""
+    mine = (r for r in t.rewards if r.source == "judge" and r.author == author)
+    return {r.name: r for r in mine if r.name == name or r.name.startswith(f"{name}.")}
 
 
 async def _alone(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repeat: int) -> _Scores | Answer:
     ((key, one),) = distinct.items()
-    check = _Check(1)
-    prompt = prompts.absolute(one, plan.rubric)
-    (answer,) = await judge.ask([prompt], prompts.SCORE_SCHEMA, check=check.one, repeat=repeat)
+    check = _Check(1, plan.criteria)
+    prompt, schema = _absolute(plan, one)
+    (answer,) = await judge.ask([prompt], schema, check=check.each if plan.criteria else check.one, repeat=repeat)
     return {key: answer.value} if answer.status == "ok" else answer
+
+
+def _absolute(plan: _Plan, one: Shown) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A prompt, and the schema of its answer."""
+    schema = prompts.criteria_schema(plan.criteria) if plan.criteria else prompts.SCORE_SCHEMA
+    return prompts.absolute(one, plan.rubric, plan.criteria), schema
 
 
 async def _compared(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repeat: int) -> _Scores | Answer:
     """The scores of a group, in one prompt where it fits, else in parts with anchors in common."""
-    order = list(distinct)
-    random.Random(f"{plan.seed} {repeat}").shuffle(order)
     anchors = _anchors(distinct, plan.seed)
-    waiting, done = _parts(order, anchors, distinct, plan, judge.context), []
+    waiting, done = _parts(anchors, distinct, plan, judge.context, repeat), []
     while waiting:
         asked = await asyncio.gather(*(_ask(judge, plan, [distinct[key] for key in part], repeat) for part in waiting))
         parts, waiting = waiting, []
@@ -336,6 +402,22 @@ async def _compared(judge: Judge, plan: _Plan, distinct: dict[str, Shown], repea
             else:
                 return answer
     return _aligned(done)
+
+
+def _estimate(judge: Judge, plan: _Plan, distinct: dict[str, Shown]) -> dict[str, float]:
+    """What judging a group would cost, if each answer is valid."""
+    total = {"calls": 0.0, "tokens": 0.0, "cost": 0.0}
+    for repeat in range(plan.repeats):
+        if plan.absolute:
+            (one,) = distinct.values()
+            text, schema = _absolute(plan, one)
+            texts = [text]
+        else:
+            parts = _parts(_anchors(distinct, plan.seed), distinct, plan, judge.context, repeat)
+            schema, texts = prompts.SCORES_SCHEMA, [prompts.relative([distinct[k] for k in part], plan.rubric) for part in parts]
+        for name, more in judge.estimate(texts, schema, repeat=repeat).items():
+            total[name] += more
+    return total
 
 
 async def _ask(judge: Judge, plan: _Plan, shown: list[Shown], repeat: int) -> Answer:
@@ -357,8 +439,10 @@ def _anchors(distinct: dict[str, Shown], seed: int) -> list[str]:
     return random.Random(seed).sample(short, min(2, len(short)))
 
 
-def _parts(order: list[str], anchors: list[str], distinct: dict[str, Shown], plan: _Plan, limit: int | None) -> list[list[str]]:
+def _parts(anchors: list[str], distinct: dict[str, Shown], plan: _Plan, limit: int | None, repeat: int) -> list[list[str]]:
     """The keys of each prompt, for a limit in tokens; one that exceeds it with a single trajectory is for the judge to refuse."""
+    order = list(distinct)
+    random.Random(f"{plan.seed} {repeat}").shuffle(order)
     if limit is None or len(order) < 4 or _size(list(distinct.values()), plan) <= limit:
         return [order]
     parts: list[list[str]] = []
@@ -384,28 +468,37 @@ def _aligned(parts: list[_Scores]) -> _Scores:
     made: _Scores = {}
     for part in parts:
         move = sum(means[key] - part[key][0] for key in anchors) / len(anchors)
-        for key, (score, why) in part.items():
+        for key, (score, why, _) in part.items():
             if key in anchors:
-                made.setdefault(key, (means[key], why))
+                made.setdefault(key, (means[key], why, {}))
             else:
-                made[key] = (min(1.0, max(0.0, score + move)), why)
+                made[key] = (min(1.0, max(0.0, score + move)), why, {})
     return made
 
 
 class _Check:
     """What a judge's answer has to hold to be taken: a score of 0 to 1 for each of the ids "1" to `count`, once."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, criteria: Sequence[str] = ()) -> None:
         self._count = count
+        self._criteria = criteria
 
-    def one(self, value: Any) -> tuple[float, str]:
-        return self._score(value, ""), _explanation(value)
+    def one(self, value: Any) -> _Score:
+        return self._score(value.get("score"), ""), _explanation(value), {}
 
-    def all(self, value: Any) -> list[tuple[float, str]]:
+    def each(self, value: Any) -> _Score:
+        """A score for each criterion."""
+        given = value.get("scores")
+        if not isinstance(given, dict) or set(given) != set(self._criteria):
+            raise InvalidInput(f"scores is an object with a score for each of: {', '.join(self._criteria)}")
+        scores = {name: self._score(given[name], f" of {name}") for name in self._criteria}
+        return _mean(list(scores.values())), _explanation(value), scores
+
+    def all(self, value: Any) -> list[_Score]:
         entries = value.get("scores") if isinstance(value, dict) else None
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise InvalidInput("scores is a list of objects")
-        found: dict[str, tuple[float, str]] = {}
+        found: dict[str, _Score] = {}
         wanted = [str(n) for n in range(1, self._count + 1)]
         for entry in entries:
             id = entry.get("trajectory_id")
@@ -414,17 +507,16 @@ class _Check:
                 raise InvalidInput(f"there is no trajectory_id {id[:40]!r}; there are: {', '.join(wanted)}")
             if id in found:
                 raise InvalidInput(f"trajectory_id {id!r} has two scores")
-            found[id] = (self._score(entry, f" of trajectory_id {id!r}"), _explanation(entry))
+            found[id] = (self._score(entry.get("score"), f" of trajectory_id {id!r}"), _explanation(entry), {})
         missing = [id for id in wanted if id not in found]
         if missing:
             raise InvalidInput(f"no score of trajectory_id {', '.join(missing)}")
         return [found[id] for id in wanted]
 
-    def _score(self, entry: dict[str, Any], of: str) -> float:
-        given = entry.get("score")
+    def _score(self, given: Any, of: str) -> float:
         try:
             score = float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             score = math.nan
         if not 0.0 <= score <= 1.0:
             raise InvalidInput(f"the score{of} is {str(given)[:40]!r}, where a number from 0 to 1 was expected")

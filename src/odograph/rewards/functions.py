@@ -6,13 +6,18 @@ above all, is refused with a sentence that says why.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import math
+import re
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import date
+from decimal import Decimal
 from functools import partial
+from pathlib import PurePath
 from typing import Any, Literal, Self, overload
 
 from ..codec import content_hash
@@ -28,6 +33,7 @@ Weight = float | Mapping[str, float]
 
 _SOURCES = ("function", "judge", "environment", "human")
 _REASON = 300  # characters of a reason
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RewardFunction:
@@ -159,7 +165,7 @@ class RewardFunction:
         return made
 
     def ready(self) -> Self:
-        """Itself. Raises InvalidInput where a parameter that it needs was not given."""
+        """Itself. Raises InvalidInput where a parameter that it needs was not given, or it can't be called with what it is of."""
         for parameter in _parameters(self.compute):
             if (
                 parameter.kind is parameter.KEYWORD_ONLY
@@ -167,7 +173,16 @@ class RewardFunction:
                 and parameter.name not in self.parameters
             ):
                 raise InvalidInput(f"{self.name} needs a parameter: {self.name}.using({parameter.name}=...)")
-        return self
+        try:
+            signature = inspect.signature(self._call)
+        except (TypeError, ValueError):  # of C, some have none
+            return self
+        wanted = ("a trajectory",) if self.per == "trajectory" else ("a step", "a step and its trajectory")
+        for given in range(1, len(wanted) + 1):
+            with contextlib.suppress(TypeError):
+                signature.bind(*wanted[:given])
+                return self
+        raise InvalidInput(f"{self.name}{signature} can't be called with {' or '.join(wanted)} alone")
 
     def arguments(self, t: Trajectory, step: Step | None) -> tuple[Any, ...]:
         """What it is called with."""
@@ -190,6 +205,8 @@ class RewardFunction:
         for key, value in given.items():
             if not isinstance(key, str) or not key:
                 raise InvalidInput(f"a component's name is a string, not {_shown(key)}")
+            if _SURROGATE.search(key):  # no text can hold one: it would be kept under no name
+                raise InvalidInput(f"a component's name is text; {_shown(key)} has half a surrogate pair")
             out[str(key)] = self._number(value, f" as {_shown(key)}")
         return out, True
 
@@ -290,7 +307,7 @@ def as_reward_function(what: Any) -> RewardFunction:
         functions = [n for n, v in vars(module).items() if isinstance(v, RewardFunction) and not n.startswith("_")]
         if len(functions) != 1:
             there = f"has {', '.join(functions)}" if functions else "has none that is decorated with @odograph.reward"
-            raise InvalidInput(f"{what} {there}; name one: {what}:function")
+            raise InvalidInput(f"{what} {there}; name one: {where}:function")
         found = getattr(module, functions[0])
     else:
         found = load(what)
@@ -365,6 +382,10 @@ def _fingerprint(value: Any, depth: int) -> Any:
         return {str(k): _fingerprint(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_fingerprint(v, depth + 1) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(_fingerprint(v, depth + 1)) for v in value)
+    if isinstance(value, (bytes, PurePath, date, Decimal)):
+        return repr(value)
     if isinstance(value, partial):
         return [_fingerprint(value.func, depth + 1), _fingerprint(value.args, depth + 1), _fingerprint(value.keywords, depth + 1)]
     code = getattr(value, "__code__", None)

@@ -12,12 +12,15 @@ import contextlib
 import fcntl
 import os
 import pickle
+import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from inspect import isawaitable
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import msgspec
@@ -207,13 +210,16 @@ def _at(
         value, old = values.get(name), there.get(name)
         if old is None and value is None:
             continue
-        same = old is not None and old.value == value and (value is None or _components(old) == components)
+        weight = function.weight_of(name) if name in values else 0.0  # what it no longer gives counts no more, not even as null
+        same = (
+            old is not None and (old.value, old.weight) == (value, weight) and (value is None or _components(old) == components)
+        )
         if same and old is not None and (value is None or old.version == function.version):
             continue
         yield Reward(
             name=name,
             value=value,
-            weight=function.weight_of(name),
+            weight=weight,
             supersedes=old.id if old is not None else None,
             extra={"components": components} if components > 1 and value is not None else None,
             **about,
@@ -233,7 +239,9 @@ def evaluate(function: RewardFunction, t: Trajectory, again: bool = False) -> Ou
             value = function(*function.arguments(t, step))
             if isawaitable(value):  # of a plain function
                 value = _complete(_awaited(value))
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit(), and what libraries raise beside Exception: a panic of Rust, a test's skip
             return _failed(t, step, error)
         given.append((step, value))
     return _records(function, t, given)
@@ -249,7 +257,9 @@ async def evaluate_async(function: RewardFunction, t: Trajectory, again: bool = 
     for step in _targets(function, t, again):
         try:
             given.append((step, await function(*function.arguments(t, step))))
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
@@ -288,19 +298,35 @@ def _complete(work: Coroutine[Any, Any, Any]) -> Any:
 def _in_threads(
     function: RewardFunction, trajectories: Iterator[Trajectory], again: bool, concurrency: int, take: Callable[[Outcome], None]
 ) -> None:
-    with ThreadPoolExecutor(concurrency, "odograph-score") as pool:
-        waiting: set[Future[Outcome]] = set()
-        try:
-            while True:
-                waiting |= {pool.submit(evaluate, function, t, again) for t in islice(trajectories, concurrency - len(waiting))}
-                if not waiting:
-                    return
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    take(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    """Daemons, which an executor's threads are not: a function that hangs must not hold up Ctrl-C."""
+    asked: SimpleQueue[Trajectory | None] = SimpleQueue()
+    done: SimpleQueue[Outcome | BaseException] = SimpleQueue()
+
+    def work() -> None:
+        while (t := asked.get()) is not None:
+            try:
+                done.put(evaluate(function, t, again))
+            except BaseException as error:
+                done.put(error)
+
+    for _ in range(concurrency):
+        threading.Thread(target=work, name="odograph-score", daemon=True).start()
+    under_way = 0
+    try:
+        while True:
+            for t in islice(trajectories, concurrency - under_way):
+                asked.put(t)
+                under_way += 1
+            if not under_way:
+                return
+            outcome = done.get()
+            under_way -= 1
+            if isinstance(outcome, BaseException):
+                raise outcome
+            take(outcome)
+    finally:
+        for _ in range(concurrency):
+            asked.put(None)
 
 
 async def _as_tasks(
@@ -372,7 +398,10 @@ _mine: tuple[Reader, RewardFunction, bool, int] | None = None
 
 
 def _begin(root: str, sent: bytes, again: bool, concurrency: int) -> None:
+    """What its functions print goes to stderr, and Ctrl-C ends it at once, whatever they are at."""
     global _mine
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.stdout = sys.stderr
     _mine = Reader(Path(root)), pickle.loads(sent), again, concurrency
     _ = _mine[0].catalog
 

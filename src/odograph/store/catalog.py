@@ -52,7 +52,7 @@ class Summary(msgspec.Struct, frozen=True):
     task_id: str | None = None
     attempt: int | None = None
     policy_version: Any = None
-    #: `scenario` of the metadata.
+    #: `scenario` of the metadata; what is no text as JSON.
     scenario: str | None = None
 
 

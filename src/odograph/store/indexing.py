@@ -9,10 +9,11 @@ import msgspec
 
 from ..codec import DAMAGE, encode
 from ..trajectory import trajectory_reward
-from ..types import KINDS, Reward, Span
+from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_range
 
-VERSION = 5
+VERSION = 6
+_LATE = {str(r.__struct_config__.tag) for r in LATE}
 
 _TABLES = """
 create table files(name text primary key, writer text, version integer, indexed integer not null, searched integer not null);
@@ -204,7 +205,7 @@ class Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
-                    "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else None,
+                    "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else _json(found),
                     **_run(s.metadata),
                     **_stated(s.metadata),
                 }
@@ -226,11 +227,12 @@ class Batch:
                     )
                 )
         first, last = min(s.time for s in scans), max(s.time for s in scans)
+        at_work = next((s.writer or self._file.writer for s in reversed(scans) if s.kind not in _LATE), "")
         db.execute(
             "insert into trajectories(id, reversed, first, last, writer) values(?,?,?,?,?) on conflict(id) do update set"
             " first=min(first, excluded.first), last=max(last, excluded.last),"
-            " writer=case when excluded.last>last then excluded.writer else writer end",
-            (id, id[::-1], first, last, scans[-1].writer or self._file.writer),
+            " writer=case when excluded.writer='' or (writer!='' and excluded.last<=last) then writer else excluded.writer end",
+            (id, id[::-1], first, last, at_work),
         )
         if "first_model" in new:
             db.execute("update trajectories set first_model=coalesce(first_model, ?) where id=?", (new.pop("first_model"), id))

@@ -35,7 +35,7 @@ _FULL = 1 << 62  # no file is open, or none that can be gone on with
 
 
 class Journal:
-    """The file that this process writes. Hold `lock` around `now`, `new_id`, `new_stream` and `append`."""
+    """The file that this process writes. Hold `lock` around `now`, `next_seq`, `new_id`, `new_stream` and `append`."""
 
     def __init__(self, folder: Path, durability: Durability = "group") -> None:
         self.folder = folder
@@ -62,6 +62,7 @@ class Journal:
         self._size = _FULL
         self._stream = 0
         self._last = 0
+        self._seq = 0
         self._backlog: list[bytes] = []
         self._backlog_size = 0
         self._dirty = False
@@ -75,6 +76,11 @@ class Journal:
             now = self._last + 1
         self._last = now
         return now
+
+    def next_seq(self) -> int:
+        """One more than the last of this writer: so it increases in each trajectory, however often that is gone on with."""
+        self._seq += 1
+        return self._seq
 
     def new_stream(self) -> int:
         self._stream += 1

@@ -14,7 +14,7 @@ from ..codec import DAMAGE, encode
 from ..errors import InvalidInput, NotFound
 from ..packing import IdsLine, MessageLine, Streams
 from ..trajectory import Trajectory
-from ..types import STATUSES, AnyRecord
+from ..types import LATE, STATUSES, AnyRecord
 from .catalog import Catalog, Hit, Summary, Used
 from .journal import is_alive
 from .lines import Damage, complete_lines, decode, open_file, read_range
@@ -79,7 +79,7 @@ class Reader:
         trajectory = Trajectory(id, records, streams)
         if trajectory.end is None and "source" not in trajectory.metadata:
             alive = catalog.alive_writers()
-            if any(r.writer in alive for r in trajectory.records):
+            if any(r.writer in alive and not isinstance(r, LATE) for r in trajectory.records):
                 trajectory = Trajectory(id, records, streams, live=True)
         return trajectory
 

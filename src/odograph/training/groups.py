@@ -73,13 +73,16 @@ class Groups:
         if type(min_size) is not int or min_size < 1:
             raise InvalidInput(f"min_size is 1 or more, not {min_size!r}")
         self.by, self.window, self.min_size, self.asked = by, window, min_size, dict(asked or {})
+        span = parse_span(window) if window is not None else None
+        if span == 0:
+            raise InvalidInput(f"a window is longer than nothing, not {window!r}")
         self._read = read
         #: Groups of fewer than `min_size`.
         self.too_small: list[Group] = []
         #: Ids of trajectories that are in no group: they have no such key, or with a window no known time.
         self.ungrouped: list[str] = []
         self._groups: dict[str, Group] = {}
-        for group in self._made(summaries, parse_span(window) if window is not None else None):
+        for group in self._made(summaries, span):
             if len(group) < min_size:
                 self.too_small.append(group)
             else:
