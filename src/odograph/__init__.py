@@ -18,6 +18,7 @@ from .types import VERSION, Fork, Kept, Literal, Span
 
 if TYPE_CHECKING:
     from .differences import diff
+    from .hub import Dataset, export_to_huggingface
     from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
     from .rewards.functions import RewardFunction, reward, reward_function
     from .rewards.scoring import ScoreReport
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     )
     from .statistics import Stats, stats
     from .training.groups import Group, Groups
-    from .training.hub import Dataset, export_to_huggingface
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -51,7 +51,7 @@ _LATER = {
     "diff": "differences",
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
     **dict.fromkeys(("Stats", "stats"), "statistics"),
-    **dict.fromkeys(("Dataset", "export_to_huggingface"), "training.hub"),
+    **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),

@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _uploaded(args: argparse.Namespace) -> str:
-    from ..training.hub import Dataset
+    from ..hub import Dataset
 
     if not sys.stderr.isatty():
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

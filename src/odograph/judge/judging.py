@@ -13,10 +13,11 @@ import random
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
 
+from ..api import Store
 from ..codec import content_hash
 from ..errors import InvalidInput, NotFound
 from ..trajectory import Trajectory
@@ -25,9 +26,6 @@ from . import prompts
 from .agreement import krippendorff_alpha, mean_absolute_deviation
 from .client import Answer, Judge, estimate
 from .prompts import Shown
-
-if TYPE_CHECKING:
-    from ..api import Store
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):

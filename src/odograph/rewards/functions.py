@@ -243,6 +243,10 @@ class RewardFunction:
         return [p.name for p in found if p.kind is p.KEYWORD_ONLY or (p.default is not p.empty)]
 
 
+#: The functions of the library, by name: it puts them here.
+LIBRARY: dict[str, RewardFunction] = {}
+
+
 def _loaded(name: str, about: dict[str, Any]) -> RewardFunction:
     return RewardFunction(as_reward_function(name).compute, **about)
 
@@ -292,13 +296,11 @@ def as_reward_function(what: Any) -> RewardFunction:
         return what
     if not isinstance(what, str):
         return RewardFunction(what)
-    from . import library
-
     where, _, named = what.partition(":")
     if not named and not where.endswith(".py"):
-        found = getattr(library, what, None) if what in library.NAMES else None
+        found = LIBRARY.get(what)
         if found is None:
-            there = ", ".join(library.NAMES)
+            there = ", ".join(LIBRARY)
             raise NotFound(
                 f"no reward function {what!r}; there are: {there}, or name one as file.py:function or package:function"
             )

@@ -16,25 +16,8 @@ from ..codec import encode
 from ..errors import InvalidInput, MissingExtra
 from ..plugins import available
 from ..trajectory import Trajectory
-from .functions import reward
+from .functions import LIBRARY, reward
 
-NAMES: tuple[str, ...] = (
-    "completion",
-    "success",
-    "outcome",
-    "answer_match",
-    "step_efficiency",
-    "token_efficiency",
-    "time_efficiency",
-    "cost_efficiency",
-    "json_format",
-    "pattern_format",
-    "schema_adherence",
-    "length",
-    "unit_tests",
-    "profit",
-    "multi_factor",
-)
 _TAIL = 20_000  # characters of a result in which a summary of tests is looked for
 _PROFITS = ("pnl", "realized_pnl", "realizedPnL", "realizedPnl", "profit")
 _STAKES = ("stake", "investment", "initial_investment", "initialInvestment", "amount")
@@ -231,6 +214,29 @@ def multi_factor(t: Trajectory, *, confident: str = "high confidence", seconds: 
 
 
 # --- what agents wrote ----------------------------------------------------------------------------------------------
+
+
+LIBRARY.update(
+    (fn.name, fn)
+    for fn in (
+        completion,
+        success,
+        outcome,
+        answer_match,
+        step_efficiency,
+        token_efficiency,
+        time_efficiency,
+        cost_efficiency,
+        json_format,
+        pattern_format,
+        schema_adherence,
+        length,
+        unit_tests,
+        profit,
+        multi_factor,
+    )
+)
+NAMES: tuple[str, ...] = tuple(LIBRARY)
 
 
 def _number(value: Any, truth: bool = False) -> float | None:

@@ -9,23 +9,28 @@ from __future__ import annotations
 import warnings
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
 from ..clock import iso_time
 from ..codec import encode
 from ..errors import InvalidInput, MissingExtra
-from ..store.catalog import Summary
+from ..store.catalog import Summary, Used
 from .intervals import Interval, mean_interval, quantile, rate_interval, welch_interval
 
-if TYPE_CHECKING:
-    from ..api import Store
-
 __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "Stats", "stats"]
+
+
+class Source(Protocol):
+    """What figures are read from: a `Store`."""
+
+    def summaries(self, **filters: Any) -> Iterator[Summary]: ...
+    def used(self, ids: list[str]) -> dict[str, Used]: ...
+
 
 #: What figures can be told apart by.
 BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
@@ -247,7 +252,7 @@ class _Moments:
         return _Moments(n, mean, spread if spread > 1e-12 * self.spread else 0.0)
 
 
-def stats(store: Store, by: str | None = None, *, confidence: float = 0.95, **filters: Any) -> Stats:
+def stats(store: Source, by: str | None = None, *, confidence: float = 0.95, **filters: Any) -> Stats:
     """Figures of the trajectories that the filters of `store.trajectories` choose; what is not known is counted apart, not as 0.
 
     `by`: group, agent, model, status, tag, hour, day or policy_version: figures for each (a trajectory with two tags is in

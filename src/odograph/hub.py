@@ -8,14 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..codec import loads
-from ..errors import InvalidInput, MissingExtra, NotFound, OdographError, UploadError
-from .export import CARD, MANIFEST
-
-if TYPE_CHECKING:
-    from ..api import Store
+from .api import Store
+from .codec import loads
+from .errors import InvalidInput, MissingExtra, NotFound, OdographError, UploadError
+from .training.export import CARD, MANIFEST
 
 _OURS = (MANIFEST, CARD, ".gitattributes")  # what an export or the Hub writes beside the data
 
