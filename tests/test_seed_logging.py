@@ -7,7 +7,6 @@ did wrong.
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import signal
@@ -519,7 +518,9 @@ def test_every_name_of_the_page_exists() -> None:
 
 def test_temperature_0_stays_0(store: odograph.Store, tmp_path: Path) -> None:
     with store.record(task="t") as run, run.step() as step:
-        step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a", params={"temperature": 0, "top_p": 0.0})
+        step.llm_call(
+            model="m", messages=[{"role": "user", "content": "q"}], response="a", params={"temperature": 0, "top_p": 0.0}
+        )
     call = store.trajectory(run.id).llm_calls[0]
     assert (call.params["temperature"], call.params["top_p"]) == (0, 0.0)
     assert "temperature" not in traded(store, 1.0).llm_calls[0].params  # and what was not said is not made up
