@@ -752,3 +752,22 @@ def test_a_simulated_user_puts_one_task_in_many_words(tmp_path: Path) -> None:
         assert store.import_sessions(tmp_path, format="tau-bench").imported == 2
         assert len({t.group for t in store.trajectories()}) == 1
         assert "group" not in store.validate().counts
+
+
+def test_a_call_without_an_answer_is_found() -> None:
+    """What was asked and never answered is pointed out, unless an error says why."""
+    data = by_hand(([user("q")], None))
+    assert ("empty_response", "steps[0].llm_calls[0].response") in {(f.code, f.path) for f in validate(data).warnings}
+    data["steps"][0]["llm_calls"][0]["error"] = "the model is gone"
+    assert "empty_response" not in {f.code for f in validate(data).findings}
+
+
+def test_what_is_no_trajectory_is_said_to_be_none() -> None:
+    """Among several, too; and what is wrong with a dict as a whole is not told as a path."""
+    with pytest.raises(TypeError, match="takes trajectories; not int"):
+        validate([1])
+    for data in ({"id": "x"}, {"task": "q", "start": {"trajectory": "a"}, "steps": [{"record": {"trajectory": "b"}}]}):
+        (found,) = validate(data).findings
+        assert (found.code, found.path) == ("schema", "")
+    for action in (5, {"name": "x", "unknown": 1, "extra": True}):
+        assert [f.path for f in validate({"task": "q", "steps": [{"actions": [action]}]}).findings] == ["steps[0].actions[0]"]

@@ -173,6 +173,15 @@ def truncated_response(look: Look) -> Found:
 @check("empty_response", "warning", "no content and no tool call", _SFT)
 def empty_response(look: Look) -> Found:
     for path, call in look.calls:
+        record = call.record
+        if (
+            call.error is None
+            and record.response is None
+            and not record.tokens
+            and not record.events
+            and look.t.status != "running"
+        ):
+            yield f"{path}.response", "a call without an answer, and no error says why"
         if call.error is None and call.choices:
             choice = call.choices[0]
             content = choice.message.get("content")
