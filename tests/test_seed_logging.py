@@ -426,11 +426,11 @@ def test_log_everything_what_was_not_logged_is_not_in_the_data(store: odograph.S
 
 
 def test_capture_reasoning(store: odograph.Store) -> None:
-    """Thinking reaches a reward function as `t.llm_call.thinking`'s counterpart, `t.llm_call.reasoning`."""
+    """Thinking reaches a reward function as `t.llm_call.thinking`; where it was skipped it is None."""
     seen: list[str | None] = []
     traded(store, 1.0, "high confidence")
     traded(store, 1.0, None)
-    store.score(odograph.reward_function(name="look", compute=lambda t: seen.append(t.llm_call.reasoning)))
+    store.score(odograph.reward_function(name="look", compute=lambda t: seen.append(t.llm_call.thinking)))
     assert sorted(seen, key=str) == [None, "high confidence"]
 
 
