@@ -89,6 +89,20 @@ def test_a_secret_is_found_where_it_stands(kind: str) -> None:
             assert secret in text[found[0].start : found[0].stop]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in SECRETS if kind != "private_key"])
+def test_a_secret_at_the_beginning_of_a_line_in_json_in_a_text(kind: str) -> None:
+    """The `n` of an escaped newline is no letter of the word: a file in a tool call's arguments, line by line. The same after other
+    escapes of JSON, those of URLs, and a terminal's colours; after a letter of a word it is still none."""
+    secret = SECRETS[kind]
+    for before in ("\\n", "\\t", "\\u003d", "%3D", "\x1b[0m", "\x1b[32m", "\x1b[1;32m"):
+        text = f"keys:{before}{secret}"
+        assert may_hold(text)
+        (found,) = secrets_in(text)
+        assert (found.kind, text[found.start : found.stop]) == (kind, secret), before
+    for before in ("n", "\\nn", "3D"):
+        assert kind not in [s.kind for s in secrets_in(f"keys:{before}{secret}")]
+
+
 def test_what_only_looks_random_is_none() -> None:
     """Hashes, uuids, images, ids of calls, code that handles keys, and placeholders are left alone."""
     for text in harmless(random.Random(1)):

@@ -80,6 +80,9 @@ def main() -> int:
             store, asked.out / "dataset", min_reward=0.5, max_trajectories=1000, time_range="7d", format="parquet"
         )
     print(f"\n{dataset}")
+    if not dataset.manifest["rows"]:
+        print("nothing earned 0.5 or more: there is no row to load; more --days or --attempts may")
+        return max(codes)
     from datasets import load_dataset
 
     rows = load_dataset(str(dataset.path), split="train")

@@ -19,7 +19,7 @@ from .capture.faults import faults
 from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
-from .codec import content_hash, derived_id, encode, new_id, record_to_dict
+from .codec import content_hash, derived_id, encode, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError
 from .packing import LISTS, Packer
 from .quality import Checker, Report, collect, damage_findings
@@ -30,8 +30,8 @@ from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
 from .training.export import export, options_of, takes_groups
 from .training.groups import Groups
-from .trajectory import Trajectory, records_from_dict
-from .types import AnyRecord, Fork, LLMCall, Reward, Start, StepStart
+from .trajectory import Trajectory, placed_records, records_from_dict
+from .types import AnyRecord, Fork, LLMCall, Reward
 
 if TYPE_CHECKING:
     from .rewards.scoring import Progress, ScoreReport
@@ -116,7 +116,7 @@ class Store:
 
     def _add(self, records: list[AnyRecord]) -> tuple[str, int]:
         """The id, and how many records were new."""
-        placed = _placed(records)
+        placed = placed_records(records)
         redactor = self._journal.redactor
         if redactor is not None:  # before it is compared with what is there
             history = History(raw=False)
@@ -541,36 +541,6 @@ def _known(filters: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise TypeError(f"no filter {unknown[0]!r}; there are: {', '.join(FILTERS)}")
     return filters
-
-
-def _placed(records: list[AnyRecord]) -> list[AnyRecord]:
-    """The records with the ids, the trajectory and the parents that hand-made ones leave out."""
-    if not records:
-        raise InvalidInput("a trajectory has at least one record")
-    trajectory = next((r.trajectory for r in records if r.trajectory), "") or new_id()
-    root: str | None = None
-    steps: dict[tuple[str | None, int | None], str] = {}
-    placed: list[AnyRecord] = []
-    for record in records:
-        if record.trajectory not in ("", trajectory):
-            raise InvalidInput(f"records of two trajectories: {trajectory} and {record.trajectory}")
-        changes: dict[str, Any] = {}
-        if not record.id:
-            changes["id"] = new_id()
-        if not record.trajectory:
-            changes["trajectory"] = trajectory
-        if record.parent is None and not isinstance(record, Start):
-            parent = root if isinstance(record, StepStart) else steps.get((record.agent, record.step), root)
-            if parent is not None:
-                changes["parent"] = parent
-        if changes:
-            record = msgspec.structs.replace(record, **changes)
-        if isinstance(record, Start):
-            root = record.id
-        elif isinstance(record, StepStart):
-            steps[(record.agent, record.step)] = record.id
-        placed.append(record)
-    return placed
 
 
 class _Contents:

@@ -289,7 +289,7 @@ def record_from_dict(raw: dict[str, Any], version: int = SCHEMA_VERSION) -> AnyR
     if record is None:
         raise InvalidInput(f"no record kind {kind!r}; there are: {', '.join(KINDS)}")
     unknown = {k: raw.pop(k) for k in list(raw) if k != "kind" and k not in record.__struct_fields__}
-    if unknown:
+    if unknown and isinstance(raw.get("extra") or {}, dict):  # else what `extra` is says the error
         raw["extra"] = {**(raw.get("extra") or {}), **unknown}
     try:
         return cast(AnyRecord, msgspec.convert(raw, record))

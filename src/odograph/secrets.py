@@ -36,10 +36,15 @@ _ALNUM = "[A-Za-z0-9]"
 _KEY = r"(?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
 
 
+#: What ends in a letter or digit and ends a word all the same: escapes of JSON in a text, of URLs, and colours of a terminal.
+_ESCAPES = (r"\\[bfnrt]", r"\\u[0-9a-fA-F]{4}", "%[0-9a-fA-F]{2}", r"\x1b\[[0-9]m", r"\x1b\[[0-9]{2}m", r"\x1b\[[0-9];[0-9]{2}m")
+
+
 def _prefixed(kind: str, literal: str, rest: str, random: bool = False) -> _Rule:
     """A key that begins with a literal, itself at the beginning of a word."""
     mark = re.escape(literal)
-    return _Rule(kind, literal, re.compile(f"{mark}(?<![A-Za-z0-9_-]{mark}){rest}"), random)
+    begins = "|".join([f"(?<![A-Za-z0-9_-]{mark})", *(f"(?<={escape}{mark})" for escape in _ESCAPES)])
+    return _Rule(kind, literal, re.compile(f"{mark}(?:{begins}){rest}"), random)
 
 
 _RULES = (

@@ -14,7 +14,7 @@ import msgspec
 
 from . import dialects
 from .clock import iso_time
-from .codec import record_from_dict, record_to_dict, unfold_events
+from .codec import new_id, record_from_dict, record_to_dict, unfold_events
 from .dialects import Choice
 from .errors import InvalidInput
 from .packing import Streams
@@ -471,6 +471,8 @@ class Trajectory(_Part):
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
         """The trajectory that `to_dict` gave, or one that was built by hand in that shape (see `records_from_dict`)."""
         records = records_from_dict(data)
+        if not all(record.id for record in records):  # a hand-made one is as it would be in a store
+            records = placed_records(records)
         return cls(records[0].trajectory, records)
 
 
@@ -510,6 +512,36 @@ _LISTS: dict[str, type[Record]] = {
 }
 _STEP_KEYS = {"index", "agent", "observation", "reward", "record", *_LISTS}
 _START_FIELDS = set(Start.__struct_fields__) - set(Record.__struct_fields__) | {"agent"}
+
+
+def placed_records(records: list[AnyRecord]) -> list[AnyRecord]:
+    """The records with the ids, the trajectory and the parents that hand-made ones leave out."""
+    if not records:
+        raise InvalidInput("a trajectory has at least one record")
+    trajectory = next((r.trajectory for r in records if r.trajectory), "") or new_id()
+    root: str | None = None
+    steps: dict[tuple[str | None, int | None], str] = {}
+    placed: list[AnyRecord] = []
+    for record in records:
+        if record.trajectory not in ("", trajectory):
+            raise InvalidInput(f"records of two trajectories: {trajectory} and {record.trajectory}")
+        changes: dict[str, Any] = {}
+        if not record.id:
+            changes["id"] = new_id()
+        if not record.trajectory:
+            changes["trajectory"] = trajectory
+        if record.parent is None and not isinstance(record, Start):
+            parent = root if isinstance(record, StepStart) else steps.get((record.agent, record.step), root)
+            if parent is not None:
+                changes["parent"] = parent
+        if changes:
+            record = msgspec.structs.replace(record, **changes)
+        if isinstance(record, Start):
+            root = record.id
+        elif isinstance(record, StepStart):
+            steps[(record.agent, record.step)] = record.id
+        placed.append(record)
+    return placed
 
 
 def _of_sequence(data: dict[str, Any]) -> dict[str, Any]:

@@ -647,3 +647,127 @@ def test_settings_in_pyproject(store: odograph.Store, tmp_path: Path, monkeypatc
         said = capsys.readouterr().err
         assert why in said
         assert said.count("\n") == 1
+
+
+# --- what is no defect: found on real sessions and on what users write by hand ------------------------------------------
+
+
+def by_hand(*calls: tuple[list[dict[str, Any]], Any], **more: Any) -> dict[str, Any]:
+    """A trajectory as somebody writes it down, without ids, parents and times."""
+    made = [{"request": {"messages": messages}, "response": answer} for messages, answer in calls]
+    return {"task": "q", "agent": "a", "steps": [{"llm_calls": made}], **more}
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def test_a_trajectory_by_hand_is_checked_as_store_add_would_write_it(store: odograph.Store) -> None:
+    """No id, parent or time is asked of it; findings have the path of the record that they are about, before and after."""
+    for data in (by_hand(([user("q")], "a")), by_hand(([user("q")], "a"), ([user("q"), user("r")], ""))):
+        found = validate(data)
+        assert found.valid, found.errors
+        added = odograph.validate(store.trajectory(store.add(data)))
+        assert [(f.code, f.path) for f in found.findings] == [(f.code, f.path) for f in added.findings]
+    assert ("empty_response", "steps[0].llm_calls[1].response") in {(f.code, f.path) for f in found.findings}
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_custom_tools_input_is_no_json(offered: bool) -> None:
+    """Free text for a custom tool (Codex's apply_patch), in both OpenAI dialects; a function's arguments are still judged."""
+    responses = {"output": [{"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "*** Begin Patch"}]}
+    chat = {"id": "c", "type": "custom", "custom": {"name": "patch", "input": "*** Begin Patch"}}
+    data = by_hand(
+        ([user("q")], responses), ([user("r")], {"choices": [{"message": {"role": "assistant", "tool_calls": [chat]}}]})
+    )
+    first, second = (call["request"] for call in data["steps"][0]["llm_calls"])
+    first["input"] = first.pop("messages")
+    if offered:
+        first["tools"] = [{"type": "custom", "name": "patch"}]
+        second["tools"] = [{"type": "custom", "custom": {"name": "patch"}}]
+    assert {f.code for f in validate(data).findings} <= {"call_without_result", "reward_missing"}
+    assert len(validate(data, ignore=["reward_missing"]).findings) == 1  # the one id, once
+    responses["output"][0] |= {"type": "function_call", "arguments": "*** Begin Patch"}
+    assert "tool_arguments" in {f.code for f in validate(data).findings}
+
+
+def test_a_tool_without_a_schema_was_offered_all_the_same() -> None:
+    data = by_hand(([user("q")], asked("{}")))
+    data["steps"][0]["llm_calls"][0]["request"]["tools"] = [{"type": "function", "function": {"name": "f"}}]
+    assert "tool_arguments" not in {f.code for f in validate(data).findings}
+    data["steps"][0]["llm_calls"][0]["request"]["tools"][0]["function"]["name"] = "g"
+    assert "tool_arguments" in {f.code for f in validate(data).findings}
+
+
+def test_a_prompt_may_say_what_the_agent_had_read() -> None:
+    """Retrieval, or the result of an action, that holds the answer is no leak; a field read that is hidden itself is one."""
+    prompt = ([user("Read: the capital is Paris. Now answer.")], "Paris")
+    hidden = {"metadata": {"ground_truth": "the capital is Paris"}}
+    assert [f.code for f in validate(by_hand(prompt, **hidden)).errors] == ["hindsight_leak"]
+    for read in (
+        {"contexts": [{"provider": "kb", "purpose": "p", "data": {"passages": ["They say the capital is Paris."]}}]},
+        {"actions": [{"name": "search", "result": "the capital is Paris", "ok": True}]},
+    ):
+        data = by_hand(prompt, **hidden)
+        data["steps"].insert(0, read)
+        assert validate(data).valid, read
+    data["steps"][0] = {"contexts": [{"provider": "kb", "purpose": "p", "data": {"outcome": "the capital is Paris"}}]}
+    assert [f.code for f in validate(data).errors] == ["hindsight_leak"]
+
+
+def test_rollouts_by_hand_that_come_out_the_same_are_no_copies() -> None:
+    """Their times are not known: that they are equal says nothing. In another group they are copies."""
+    one, other = (by_hand(([user("q")], "a"), group="g", rewards=[{"value": float(n)}]) for n in range(2))
+    assert validate([one, other]).findings == []
+    assert "contamination" in {f.code for f in validate([one, {**other, "group": "h"}]).errors}
+
+
+def test_a_group_with_one_reward_has_nothing_to_compare() -> None:
+    members = [by_hand(([user("q")], f"a{n}"), group="g", rewards=[{"value": 1.0}] if n == 0 else []) for n in range(3)]
+    (found,) = [f for f in validate(members).findings if f.code == "group"]
+    assert "one of its 3 trajectories has a reward" in found.message
+    members[1]["rewards"] = [{"value": 0.0}]
+    assert "group" not in {f.code for f in validate(members).findings}
+
+
+def test_a_simulated_user_puts_one_task_in_many_words(tmp_path: Path) -> None:
+    """Trials of a tau-bench task are of one task, however the user began; another task in the group is found."""
+
+    def trials(*instructions: str) -> str:
+        return json.dumps(
+            [
+                {
+                    "task_id": 1,
+                    "trial": n,
+                    "reward": float(n),
+                    "info": {"task": {"user_id": "u", "instruction": said, "actions": []}},
+                    "traj": [user(f"Hello {n}"), {"role": "assistant", "content": f"Hi {n}"}],
+                }
+                for n, said in enumerate(instructions)
+            ]
+        )
+
+    (tmp_path / "runs.json").write_text(trials("Change my flight.", "Change my flight."))
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path, format="tau-bench").imported == 2
+        assert len({t.group for t in store.trajectories()}) == 1
+        assert "group" not in store.validate().counts
+
+
+def test_a_call_without_an_answer_is_found() -> None:
+    """What was asked and never answered is pointed out, unless an error says why."""
+    data = by_hand(([user("q")], None))
+    assert ("empty_response", "steps[0].llm_calls[0].response") in {(f.code, f.path) for f in validate(data).warnings}
+    data["steps"][0]["llm_calls"][0]["error"] = "the model is gone"
+    assert "empty_response" not in {f.code for f in validate(data).findings}
+
+
+def test_what_is_no_trajectory_is_said_to_be_none() -> None:
+    """Among several, too; and what is wrong with a dict as a whole is not told as a path."""
+    with pytest.raises(TypeError, match="takes trajectories; not int"):
+        validate([1])
+    for data in ({"id": "x"}, {"task": "q", "start": {"trajectory": "a"}, "steps": [{"record": {"trajectory": "b"}}]}):
+        (found,) = validate(data).findings
+        assert (found.code, found.path) == ("schema", "")
+    for action in (5, {"name": "x", "unknown": 1, "extra": True}):
+        assert [f.path for f in validate({"task": "q", "steps": [{"actions": [action]}]}).findings] == ["steps[0].actions[0]"]

@@ -364,3 +364,16 @@ def test_the_command_prints_what_the_function_finds(shown: odograph.Store, tmp_p
         assert drawn.returncode == 0, drawn.stderr
         assert (tmp_path / "p.svg").stat().st_size > 5_000
     assert odograph_stats(shown, "--plot", "p.doc").stderr == "odograph: a picture is a .png, .svg or .pdf file, not 'p.doc'\n"
+
+
+def test_figures_at_the_end_of_what_floats_hold_are_numbers_or_null(store: odograph.Store, tmp_path: Path) -> None:
+    """Quantiles between -1e308 and 1e308 are finite, differences that are not are left out; JSON has no NaN or infinity; a picture
+    that can't be drawn is said to be one."""
+    for n in range(20):
+        recorded(store, 1e308 if n % 2 else -1e308, tags=["odd" if n % 2 else "even"])
+    found = store.stats("tag")
+    assert (found.whole.reward.min, found.whole.reward.median, found.whole.reward.max) == (-1e308, 0.0, 1e308)
+    json.dumps(found.to_dict(), allow_nan=False)
+    pytest.importorskip("matplotlib")
+    with pytest.raises(InvalidInput, match="of this size"):
+        found.plot(tmp_path / "rewards.png")

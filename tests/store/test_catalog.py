@@ -232,3 +232,14 @@ def test_numbers_of_any_size_do_not_break_lists(store: odograph.Store) -> None:
     assert (summary.task, summary.prompt_tokens) == (2**80, None)
     t = store.trajectory(run.id)
     assert (t.llm_calls[0].prompt_tokens, t.actions[0].arguments) == (2**80, 2**80)
+
+
+def test_times_beyond_all_clocks_and_bounds_that_are_no_numbers(store: odograph.Store) -> None:
+    """A range of any length or year is one; NaN is refused, where comparing with it would quietly find nothing."""
+    fill(store, 2)
+    for given in ("99999999999d", (None, "9999-12-31"), ("0001-01-01", None), ("1677-01-01", "9999-12-31")):
+        assert len(list(store.summaries(time_range=given))) == 2
+    assert list(store.summaries(time_range=("9999-12-30", None))) == []
+    for name in ("min_reward", "max_reward"):
+        with pytest.raises(odograph.InvalidInput, match="is a number, not nan"):
+            list(store.summaries(**{name: float("nan")}))

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.to_dict())
     else:
-        _print(report)
+        _print(report, f"{report.checked:,} trajectories" if args.export is None else "the export")
     return 0 if report.valid else 1
 
 
@@ -80,7 +80,7 @@ def _settings() -> dict[str, Any]:
     return settings
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, looked_at: str) -> None:
     first: dict[str, list[str]] = {}
     for f in report.findings:
         if f.code not in first:
@@ -94,4 +94,4 @@ def _print(report: Report) -> None:
         print("\n".join(table(["check", "severity", "found", "for example"], rows, right={2})))
     errors, warnings = report.error_count, report.warning_count
     verdict = paint("valid", "green") if report.valid else paint("not valid", "red")
-    print(f"{verdict}: {report.checked:,} trajectories, {errors:,} errors, {warnings:,} warnings, {len(CHECKS)} checks known")
+    print(f"{verdict}: {looked_at}, {errors:,} errors, {warnings:,} warnings, {len(CHECKS)} checks known")

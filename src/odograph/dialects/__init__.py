@@ -19,6 +19,8 @@ class ToolCall(msgspec.Struct, frozen=True):
     id: str | None
     name: str
     arguments: Any
+    #: Whether it is a custom tool's input: text in a form of its own, no JSON.
+    custom: bool = False
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):

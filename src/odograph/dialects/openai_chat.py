@@ -79,6 +79,8 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choi
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
             calls.append(ToolCall(call.get("id"), str(function.get("name") or ""), function.get("arguments")))
+        elif isinstance(call, dict) and isinstance(custom := call.get("custom"), dict):
+            calls.append(ToolCall(call.get("id"), str(custom.get("name") or ""), custom.get("input"), True))
     old = message.get("function_call")
     if isinstance(old, dict):
         calls.append(ToolCall(None, str(old.get("name") or ""), old.get("arguments")))

@@ -133,7 +133,9 @@ def choices(response: Any) -> list[Choice]:
         elif item.get("type") in _CALLS:
             arguments = item.get("arguments", item.get("input", item.get("action")))
             name = item.get("name") or str(item["type"]).removesuffix("_call")
-            calls.append(ToolCall(item.get("call_id") or item.get("id"), str(name), arguments))
+            calls.append(
+                ToolCall(item.get("call_id") or item.get("id"), str(name), arguments, item["type"] == "custom_tool_call")
+            )
         _append(shaped, {**item, "role": item.get("role") or "assistant"})
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}
     if calls:

@@ -8,6 +8,7 @@ Codes are what people write in configuration: they never change.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from .across import Across, Facts, facts
 from .look import Look
 
 PROFILES = ("all", "basic", "sft", "rl")
+_PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+(?:\[\d+\])?)*", re.ASCII)
 
 
 #: What a check yields.
@@ -190,8 +192,12 @@ class Checker:
                 if "schema" in self.skip:
                     return [], None
                 path, _, message = str(error).partition(": ")
+                if _PATH.fullmatch(path) is None:  # it is about the whole
+                    path, message = "", str(error)
                 shown = id if isinstance(id, str) else None
-                return [Finding("schema", "error", path, _shown(message or path), shown)], None
+                return [Finding("schema", "error", path, _shown(message), shown)], None
+        elif not isinstance(what, Trajectory):
+            raise TypeError(f"validate() takes trajectories; not {type(what).__name__}")
         look = Look(what, self._tokenizer)
         found: list[Finding] = []
         for one in self._checks:

@@ -25,8 +25,9 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     policy: str | None
     reward: float | None
     split: str | None
-    #: Of all that was said and done, and of when; None where nothing was.
+    #: Of all that was said and done; None where nothing was.
     content: bytes | None
+    #: Of when; empty where that is not known.
     times: bytes
 
 
@@ -34,7 +35,11 @@ def facts(t: Trajectory) -> Facts:
     """The facts of one trajectory."""
     policy = t.start.policy_version if t.start else None
     content = None if "replay_of" in t.metadata else _content(t)
-    task = None if t.task is None else _short(hashlib.sha256(encode(t.task)))
+    source = t.metadata.get("source")
+    asked = source.get("task") if isinstance(source, dict) else None
+    if asked is None:  # else t.task is how a simulated user put it, in other words each time
+        asked = t.task
+    task = None if asked is None else _short(hashlib.sha256(encode(asked)))
     first = t.start.time if t.start else 0
     times = [r.source_time if r.source_time is not None else r.time - first for r in t.records]
     return Facts(
@@ -45,7 +50,7 @@ def facts(t: Trajectory) -> Facts:
         t.reward,
         split_of(t),
         content,
-        _short(hashlib.sha256(encode(times))),
+        _short(hashlib.sha256(encode(times))) if any(r.time or r.source_time for r in t.records) else b"",
     )
 
 
@@ -137,7 +142,7 @@ class Across:
         if f.content is not None:
             known = self._contents.setdefault(f.content, (f.id, f.times, f.group))
             # attempts of a group may come out the same; a copy has the same times, too
-            if known[0] != f.id and (f.group is None or f.group != known[2] or f.times == known[1]):
+            if known[0] != f.id and (f.group is None or f.group != known[2] or (f.times and f.times == known[1])):
                 yield (
                     "contamination",
                     f.id,
@@ -165,6 +170,8 @@ class Across:
             why = []
             if g.count == 1 and self._whole:
                 why.append("it has one trajectory: there is nothing to compare it with")
+            if g.rewarded == 1 < g.count:
+                why.append(f"one of its {g.count} trajectories has a reward: there is nothing to compare it with")
             if g.rewarded > 1 and not g.rewards_differ:
                 why.append(f"all {g.rewarded} rewards are {g.reward:g}: no advantage comes of it")
             if g.tasks_differ:

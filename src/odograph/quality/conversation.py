@@ -73,18 +73,16 @@ def tool_arguments(look: Look) -> Found:
             known = schemas[id(tools)] = {name: schema for t in tools for name, schema in _schema(t)}
         for asked in call.choices[0].tool_calls:
             given = asked.arguments
-            if isinstance(given, str):
+            if isinstance(given, str) and not asked.custom:
                 try:
                     given = loads(given) if given.strip() else {}
                 except InvalidInput as error:
                     yield f"{path}.response", f"arguments of {asked.name} are no JSON: {error}"
                     continue
-            schema = known.get(asked.name)
-            if schema is None:
-                if known:
-                    yield f"{path}.response", f"no tool {asked.name!r} was offered; there are: {', '.join(sorted(known)[:10])}"
+            if known and asked.name not in known:
+                yield f"{path}.response", f"no tool {asked.name!r} was offered; there are: {', '.join(sorted(known)[:10])}"
                 continue
-            why = _misfit(given, schema, "arguments", 0)
+            why = _misfit(given, known.get(asked.name), "arguments", 0)
             if why:
                 yield f"{path}.response", f"{asked.name}: {why}"
 
@@ -92,6 +90,7 @@ def tool_arguments(look: Look) -> Found:
 def _schema(tool: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(tool, dict):
         found = tool.get("function")
+        found = found if isinstance(found, dict) else tool.get("custom")
         inner: dict[str, Any] = found if isinstance(found, dict) else tool
         name = inner.get("name")
         if isinstance(name, str):
@@ -174,6 +173,15 @@ def truncated_response(look: Look) -> Found:
 @check("empty_response", "warning", "no content and no tool call", _SFT)
 def empty_response(look: Look) -> Found:
     for path, call in look.calls:
+        record = call.record
+        if (
+            call.error is None
+            and record.response is None
+            and not record.tokens
+            and not record.events
+            and look.t.status != "running"
+        ):
+            yield f"{path}.response", "a call without an answer, and no error says why"
         if call.error is None and call.choices:
             choice = call.choices[0]
             content = choice.message.get("content")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..codec import is_tagged
-from ..types import LLMCall, Note
+from ..types import Action, Context, LLMCall, Note
 from . import Found, check
 from .look import Look
 
@@ -135,9 +135,21 @@ def hindsight_leak(look: Look) -> Found:
     open_ = dict(list(secret.items())[:_MOST])
     if not open_ and not earned:
         return
+    found = [
+        (record.time, text)
+        for _, record in look.placed
+        if isinstance(record, (Context, Action))
+        for _, text, hidden in _hidden("", record.data if isinstance(record, Context) else record.result, False)
+        if not hidden
+    ]
+    at = 0
     for path, call, new, _ in look.new_messages:
         if call.purpose != "act":  # a judge may know
             continue
+        while at < len(found) and found[at][0] <= call.record.time:  # what it had read, or got, is in its prompts for good reason
+            for value in [value for value in open_ if _stands(found[at][1], value)]:
+                del open_[value]
+            at += 1
         said: list[str] = [call.text]
         for message in new:
             texts = [text for _, _, text in _texts("", message.get("content"))]

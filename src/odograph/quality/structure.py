@@ -58,8 +58,8 @@ def unterminated(look: Look) -> Found:
     if t.status == "unterminated" and t.records:
         last = t.records[-1]
         when = last.source_time if last.source_time is not None else last.time
-        age = f", {(time.time_ns() - when) / 1e9:.0f} s ago" if when else ""
-        yield "end", f"no end record; the last is a {last.__struct_config__.tag} of {iso_time(when)}{age}"
+        age = f" of {iso_time(when)}, {(time.time_ns() - when) / 1e9:.0f} s ago" if when else ""
+        yield "end", f"no end record; the last is a {last.__struct_config__.tag}{age}"
     if look.imported or t.status == "running":
         return
     for index, step in enumerate(t.steps):

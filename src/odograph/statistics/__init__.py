@@ -6,6 +6,7 @@ reward, and a few hundred per group, name or tag that is told apart.
 
 from __future__ import annotations
 
+import math
 import warnings
 from array import array
 from collections import Counter
@@ -166,7 +167,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(f"a picture is a .png, .svg or .pdf file, not {str(path)!r}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # names in alphabets that the font lacks are drawn as boxes
-            self.figure().savefig(path)
+            try:
+                self.figure().savefig(path)
+            except (ValueError, OverflowError) as error:  # rewards near the end of what floats hold
+                raise InvalidInput(f"no picture can be drawn of rewards of this size: {error}") from None
 
 
 class _Values:
@@ -326,6 +330,8 @@ def _differences(whole: _Moments, seen: dict[tuple[str, str], _Moments], confide
     found = []
     for (kind, name), with_it in compared.items():
         rest = whole.without(with_it)
+        if not math.isfinite(with_it.mean - rest.mean):  # of rewards near the end of what floats hold
+            continue
         sides = (with_it.n, with_it.mean, with_it.spread, rest.n, rest.mean, rest.spread)
         found.append(
             Difference(

@@ -62,7 +62,10 @@ def quantile(ordered: Sequence[float], at: float) -> float:
     place = at * (len(ordered) - 1)
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    found = ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    if math.isfinite(found):
+        return found
+    return ordered[low] * (1 - (place - low)) + ordered[high] * (place - low)  # their difference is what no float holds
 
 
 @lru_cache(maxsize=4096)

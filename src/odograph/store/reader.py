@@ -155,10 +155,11 @@ class Reader:
             add("policy_version=?", encode(policy_version).decode())
         for one in [tag] if isinstance(tag, str) else tag or []:
             add("exists (select 1 from json_each(tags) where json_each.value=?)", one)
-        if min_reward is not None:
-            add("reward>=?", min_reward)
-        if max_reward is not None:
-            add("reward<=?", max_reward)
+        for name, operator, bound in (("min_reward", ">=", min_reward), ("max_reward", "<=", max_reward)):
+            if bound is not None:
+                if bound != bound:
+                    raise InvalidInput(f"{name} is a number, not {bound}")
+                add(f"reward{operator}?", bound)
         if time_range is not None:
             low, high = _range(time_range)
             if low is not None:
@@ -282,7 +283,7 @@ FILTERS: tuple[str, ...] = tuple(n for n in Reader._where.__annotations__ if n n
 def _range(given: str | tuple[Any, Any]) -> tuple[int | None, int | None]:
     """A time range as nanoseconds: "7d" (the last seven days), or (from, to) as ISO times, numbers or None."""
     if isinstance(given, str):
-        return time.time_ns() - parse_span(given), None
+        return _held(time.time_ns() - parse_span(given)), None
     try:
         low, high = given
     except (TypeError, ValueError):
@@ -292,5 +293,10 @@ def _range(given: str | tuple[Any, Any]) -> tuple[int | None, int | None]:
         parsed = parse_time(end)
         if end is not None and parsed is None:
             raise InvalidInput(f"{end!r} is no time; write it as 2026-01-31 or 2026-01-31T12:00:00Z")
-        ends.append(parsed)
+        ends.append(_held(parsed) if parsed is not None else None)
     return ends[0], ends[1]
+
+
+def _held(when: int) -> int:
+    """A time as SQLite can hold it: 1677 to 2262; what lies beyond is beyond all that was recorded."""
+    return max(-(2**63), min(2**63 - 1, when))
