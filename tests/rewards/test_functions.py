@@ -129,7 +129,7 @@ def test_combinators_of_async_functions_of_steps_and_of_components() -> None:
         return 1.0
 
     assert asyncio.run(rewards.discounted(slowly, 0.5)(made(1, 2))) == 1.5
-    with pytest.raises(InvalidInput, match="of functions of steps and of trajectories"):
+    with pytest.raises(InvalidInput, match="of functions of trajectories alone, or of steps alone"):
         rewards.product(stepwise, both)
     with pytest.raises(InvalidInput, match="nan"):
         rewards.clamp(of(math.nan), 0, 1)(NOTHING)

@@ -51,6 +51,76 @@ def rewards_of(store: odograph.Store) -> list[float | None]:
     return [t.reward for t in store.trajectories()]
 
 
+def test_functions_of_groups(store: odograph.Store) -> None:
+    """`per="group"`: a value for each trajectory of a group, in their order. Once, until the group has another member; what is in no
+    group, or in one that is not finished, is left."""
+
+    @odograph.reward(per="group")
+    def rank(group):
+        return [sorted(t.task for t in group).index(t.task) for t in group]
+
+    fill(store, 3, group="g")
+    fill(store, 2, group="h")
+    fill(store, 1)
+    first = store.score(rank)
+    assert (first.scored, first.no_group, first.records) == (5, 1, 5)
+    assert rewards_of(store) == [0.0, 1.0, 2.0, 0.0, 1.0, None]
+    assert store.score(rank).records == 0
+    late = store.record(task=-1, agent="a", group="g")
+    waits = store.score(rank)
+    assert (waits.running, waits.unchanged, waits.records) == (4, 2, 0)
+    with late:
+        pass
+    grown = store.score(rank)
+    assert (grown.scored, grown.superseded, grown.unchanged) == (4, 3, 2)
+    assert rewards_of(store) == [1.0, 2.0, 3.0, 0.0, 1.0, None, 0.0]
+
+
+def test_a_function_of_groups_that_fails_costs_its_group_alone(store: odograph.Store) -> None:
+    """An exception, too few values, or NaN for one: the report names them, and the other groups have their rewards."""
+    fill(store, 2, group="bad")
+    fill(store, 2, group="short")
+    fill(store, 2, group="nan")
+    fill(store, 2, group="good")
+
+    @odograph.reward(per="group")
+    def some(group):
+        if group[0].group == "bad":
+            raise ValueError("no")
+        return {"short": [1.0], "nan": [1.0, math.nan], "good": [0.25, 0.75]}[group[0].group]
+
+    report = store.score(some)
+    assert [f["error"] for f in report.failed] == [
+        *["ValueError: no"] * 2,
+        *["it gave 1 values; one for each of 2 trajectories was expected"] * 2,
+        "it returned nan; a finite number was expected, or None where it is not known",
+    ]
+    assert rewards_of(store) == [None, None, None, None, 1.0, None, 0.25, 0.75]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_group_min_max(store: odograph.Store, later: bool) -> None:
+    """From 0 for the lowest of its group to 1 for the highest; 0.5 where all are the same; None stays None, and waits for nobody."""
+    values = {"g": [3.0, None, 5.0, 4.0], "same": [7.0, 7.0, 7.0, 7.0], "huge": [-1.7e308, 1.7e308, 0.0, 0.0]}
+    for group in values:
+        fill(store, 4, group=group)
+
+    def now(t):
+        return values[t.group][t.task]
+
+    async def then(t):
+        return values[t.group][t.task]
+
+    part = odograph.reward_function("profit", then if later else now, version="1")
+    report = store.score(rewards.group_min_max(part))
+    assert report.function == "group_min_max_profit" and report.waiting == 1
+    assert rewards_of(store) == [0.0, None, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 1.0, 0.5, 0.5]
+    with pytest.raises(
+        InvalidInput, match=r"weighted_sum is of functions of trajectories alone, or of steps alone; found: .*\(group\)"
+    ):
+        rewards.weighted_sum([(rewards.group_min_max(part), 1.0)])
+
+
 def test_scoring_twice_writes_nothing(store: odograph.Store) -> None:
     """A function's rewards are appended once, by its name and version; the second run reads no trajectory."""
     fill(store, 3)
@@ -469,6 +539,7 @@ def test_the_command(store: odograph.Store, tmp_path: Path) -> None:
         "failed": [],
         "records": 3,
         "superseded": 0,
+        "no_group": 0,
     }
     done = odo("length", "--set", "limit=5", "--set", "unit=words", "--name", "brief", "--version", "2")
     assert done.stdout.split("\n")[1].split()[:3] == ["brief", "2", "3"]

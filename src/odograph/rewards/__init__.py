@@ -1,6 +1,6 @@
 """Rewards: functions of trajectories and of steps, what combines them, a library of common ones, and scoring."""
 
-from .combine import clamp, discounted, gate, product, returns, scale, tanh, weighted_sum
+from .combine import clamp, discounted, gate, group_min_max, product, returns, scale, tanh, weighted_sum
 from .functions import RewardFunction, as_reward_function, reward, reward_function
 from .library import (
     NAMES,
@@ -31,6 +31,7 @@ __all__ = [
     "cost_efficiency",
     "discounted",
     "gate",
+    "group_min_max",
     "json_format",
     "length",
     "multi_factor",

@@ -73,6 +73,19 @@ def tanh(part: Part, scale: float = 1.0, **about: Any) -> RewardFunction:
     return _made("tanh", [part], partial(_tanh, float(scale)), about)
 
 
+def group_min_max(part: Part, **about: Any) -> RewardFunction:
+    """(value - lowest) / (highest - lowest) among the trajectories of a group, from 0 to 1; 0.5 where all are the same.
+
+    None where the part is not known, which the others don't wait for. A function of groups: `store.score` scores the recorded
+    ones, and all of a group anew when it has another member.
+    """
+    function = as_reward_function(part).ready()
+    if function.per != "trajectory":
+        raise InvalidInput(f"group_min_max takes a function of trajectories; {function.name} is one per {function.per}")
+    compute: Any = partial(_group_later if function.is_async else _group_now, function)
+    return RewardFunction(compute, name=about.pop("name", f"group_min_max_{function.name}"), per="group", **about)
+
+
 def discounted(part: Part | None = None, discount: float = 1.0, **about: Any) -> RewardFunction:
     """The return of a trajectory: the sum of discount ** n * value of its step n, of a function of steps or, without one, of
     the recorded rewards of steps. Steps that are not known count nothing; None where none is known."""
@@ -105,10 +118,9 @@ def _made(kind: str, parts: Iterable[Part], make: Made, about: dict[str, Any]) -
     if not functions:
         raise InvalidInput(f"{kind} needs at least one part")
     pers = {f.per for f in functions}
-    if len(pers) > 1:
-        raise InvalidInput(
-            f"{kind} of functions of steps and of trajectories: {', '.join(f'{f.name} ({f.per})' for f in functions)}"
-        )
+    if len(pers) > 1 or "group" in pers:
+        what = ", ".join(f"{f.name} ({f.per})" for f in functions)
+        raise InvalidInput(f"{kind} is of functions of trajectories alone, or of steps alone; found: {what}")
     compute = partial(_later if any(f.is_async for f in functions) else _now, functions, make)
     name = about.pop("name", f"{kind}_{functions[0].name}" if len(functions) == 1 else kind)
     return RewardFunction(compute, name=name, per=pers.pop(), **about)
@@ -166,6 +178,21 @@ def _scale(by: float, minus: float, values: Sequence[float | None]) -> float | N
 
 def _tanh(scale: float, values: Sequence[float | None]) -> float | None:
     return None if values[0] is None else math.tanh(values[0] / scale)
+
+
+def _group_now(function: RewardFunction, group: Sequence[Trajectory]) -> list[float | None]:
+    return _between([function.total(_ask(function, (t,))) for t in group])
+
+
+async def _group_later(function: RewardFunction, group: Sequence[Trajectory]) -> list[float | None]:
+    return _between([function.total(await _ask(function, (t,))) for t in group])
+
+
+def _between(values: list[float | None]) -> list[float | None]:
+    known = [v for v in values if v is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    span = high / 2 - low / 2  # halves: the difference of two floats may be none
+    return [None if v is None else (v / 2 - low / 2) / span if span else 0.5 for v in values]
 
 
 def _return(values: list[float | None], discount: float) -> float | None:

@@ -27,7 +27,7 @@ from ..trajectory import Step, Trajectory
 
 #: What a reward function may return.
 Value = float | Mapping[str, float | None] | None
-Per = Literal["trajectory", "step"]
+Per = Literal["trajectory", "step", "group"]
 Compute = Callable[..., Value | Awaitable[Value]]
 Weight = float | Mapping[str, float]
 
@@ -39,7 +39,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class RewardFunction:
     """A reward function: `compute` with a name and a version. Calling it calls `compute`.
 
-    `compute(trajectory)`, or with `per="step"` `compute(step)` or `compute(step, trajectory)`; it may be async. `version`:
+    `compute(trajectory)`, with `per="step"` `compute(step)` or `compute(step, trajectory)`, with `per="group"`
+    `compute(trajectories)` of one group, which gives as many values in their order; it may be async. `version`:
     declared, else the hash of its source, its parameters and what it closes over, as far as that is plain values and functions.
     `weight`: of its reward in the trajectory's (0 only monitors), or of each component by name. `range`: what its values must be
     in, both ends included. `source`: what the reward is recorded as: function, judge, environment or human.
@@ -64,8 +65,8 @@ class RewardFunction:
             raise TypeError(f"a reward function's name is a string, not {name!r}; give it one: name=")
         if named == "<lambda>":
             raise TypeError("a lambda has no name of its own; give it one: name=")
-        if per not in ("trajectory", "step"):
-            raise InvalidInput(f"per is 'trajectory' or 'step', not {per!r}")
+        if per not in ("trajectory", "step", "group"):
+            raise InvalidInput(f"per is 'trajectory', 'step' or 'group', not {per!r}")
         if source not in _SOURCES:
             raise InvalidInput(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
         if version is not None and (not isinstance(version, str) or not version):
@@ -177,7 +178,9 @@ class RewardFunction:
             signature = inspect.signature(self._call)
         except (TypeError, ValueError):  # of C, some have none
             return self
-        wanted = ("a trajectory",) if self.per == "trajectory" else ("a step", "a step and its trajectory")
+        wanted = {"trajectory": ("a trajectory",), "group": ("a list of trajectories",)}.get(
+            self.per, ("a step", "a step and its trajectory")
+        )
         for given in range(1, len(wanted) + 1):
             with contextlib.suppress(TypeError):
                 signature.bind(*wanted[:given])
@@ -268,7 +271,8 @@ def reward(
     source: str = "function",
 ) -> Callable[[Compute], RewardFunction]: ...
 def reward(fn: Any = None, /, **about: Any) -> Any:
-    """Gives a function of a trajectory (`per="step"`: of a step) a name and a version, for `store.score`.
+    """Gives a function of a trajectory (`per="step"`: of a step, `per="group"`: of a list of them) a name and a version, for
+    `store.score`.
 
     `@odograph.reward`, or `@odograph.reward(name=, version=, per=, weight=, range=, source=)`: see `RewardFunction`. The function
     returns a number, None where the reward is not known yet, or a mapping of component names to these; it may be async.

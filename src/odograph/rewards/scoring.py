@@ -15,9 +15,8 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from inspect import isawaitable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,8 +28,9 @@ from ..codec import content_hash
 from ..errors import InvalidInput, OdographError, StoreError
 from ..log import logger
 from ..store.reader import Reader
-from ..trajectory import Rewards, Step, Trajectory
+from ..trajectory import Trajectory
 from ..types import Reward
+from .evaluating import Outcome, complete, evaluate, evaluate_async, evaluate_group, in_group
 from .functions import RewardFunction, as_reward_function, reason
 
 Progress = bool | Callable[[int, int], None] | None
@@ -54,8 +54,10 @@ class ScoreReport(msgspec.Struct, kw_only=True):
     unchanged: int = 0
     #: Of which the function does not know all yet.
     waiting: int = 0
-    #: That are still being recorded; they are left for when they have ended.
+    #: That are still being recorded, or for a function of groups are in a group with such; left for when they have ended.
     running: int = 0
+    #: That are in no group, for a function of groups.
+    no_group: int = 0
     #: `{"trajectory", "error"}` of each that the function failed on.
     failed: list[dict[str, str]] = []
     #: Rewards that were written.
@@ -71,16 +73,6 @@ class ScoreReport(msgspec.Struct, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return cast(dict[str, Any], msgspec.to_builtins(self))
-
-
-class Outcome(msgspec.Struct):
-    """What a function gave for one trajectory: records to append, or why it failed."""
-
-    trajectory: str
-    records: list[Reward] = []
-    #: Whether it knew all that was asked.
-    known: bool = True
-    error: str | None = None
 
 
 def score(
@@ -109,7 +101,8 @@ def score(
     if not root.is_dir():  # nothing was ever recorded
         return report
     with _alone(root, function):
-        todo = _missing(reader, function, filters, again, report)
+        groups = _missing(reader, function, filters, again, report)
+        todo = [id for ids in groups for id in ids]
         tell, close = _progress(progress, len(todo))
 
         def take(outcome: Outcome) -> None:
@@ -127,7 +120,11 @@ def score(
             tell()
 
         try:
-            if processes > 1 and len(todo) > _CHUNK:
+            if function.per == "group":
+                for ids in groups:
+                    for outcome in evaluate_group(function, list(reader.read(ids))):
+                        take(outcome)
+            elif processes > 1 and len(todo) > _CHUNK:
                 shares = -(-len(todo) // _CHUNK)
                 _in_processes(root, function, todo, again, concurrency, min(processes, shares), take)
             else:
@@ -137,134 +134,40 @@ def score(
     return report
 
 
-def _missing(reader: Reader, function: RewardFunction, filters: dict[str, Any], again: bool, report: ScoreReport) -> list[str]:
-    """The trajectories that have no reward by this version of the function, or not one for each step."""
-    there = {} if again else reader.catalog.scored(function.source, function.name, function.version)
+def _missing(
+    reader: Reader, function: RewardFunction, filters: dict[str, Any], again: bool, report: ScoreReport
+) -> list[list[str]]:
+    """The trajectories that have no reward by this version of the function, or not one for each step. Those of a group together,
+    where it is a function of groups: all of them, if one has none."""
+    grouped = function.per == "group"
+    there = {} if again or grouped else reader.catalog.scored(function.source, function.name, function.version)
     asked = filters.get("status")
-    todo: list[str] = []
+    todo: list[list[str]] = []
+    groups: dict[str, list[str]] = {}
+    unfinished: set[str] = set()
     for summary in reader.summaries(**filters):
         report.trajectories += 1
-        if summary.status == "running" and asked is None:
+        if grouped and summary.group is None:
+            report.no_group += 1
+        elif summary.status == "running" and asked is None:
             report.running += 1
+            if grouped and summary.group is not None:
+                unfinished.add(summary.group)
+        elif grouped and summary.group is not None:
+            groups.setdefault(summary.group, []).append(summary.id)
         elif there.get(summary.id, 0) >= (max(1, summary.steps) if function.per == "step" else 1):
             report.unchanged += 1
         else:
-            todo.append(summary.id)
+            todo.append([summary.id])
+    for group, ids in groups.items():
+        version = in_group(function, ids).version
+        if group in unfinished:  # it is compared when all of it is there
+            report.running += len(ids)
+        elif not again and len(reader.catalog.scored(function.source, function.name, version).keys() & set(ids)) == len(ids):
+            report.unchanged += len(ids)
+        else:
+            todo.append(ids)
     return todo
-
-
-# --- one trajectory -------------------------------------------------------------------------------------------------
-
-
-def _targets(function: RewardFunction, t: Trajectory, again: bool) -> list[Step | None]:
-    """What is to be scored of it: itself, or those of its steps that are not."""
-    if function.per == "trajectory":
-        return [None]
-    return [s for s in t.steps if again or not _has(function, s.rewards)]
-
-
-def _own(function: RewardFunction, rewards: Rewards) -> list[Reward]:
-    return [
-        r for r in rewards if r.author == function.name and r.source == function.source and r.target is None and r.span is None
-    ]
-
-
-def _has(function: RewardFunction, rewards: Rewards) -> bool:
-    own = [r for r in _own(function, rewards) if r.version == function.version and type(r.value) is float]
-    return bool(own) and len({r.name for r in own}) >= max(map(_components, own))
-
-
-def _components(r: Reward) -> int:
-    stated = (r.extra or {}).get("components")
-    return stated if type(stated) is int else 1
-
-
-def _records(function: RewardFunction, t: Trajectory, given: list[tuple[Step | None, Any]]) -> Outcome:
-    """What is to be appended so that what was given counts, and nothing of another version does."""
-    out = Outcome(t.id)
-    for step, what in given:
-        try:
-            values, named = function.checked(what)
-        except Exception as error:  # a mapping of the function's own may fail, too
-            return _failed(t, step, error)
-        out.records += _at(function, t, step, values, len(values) if named else 1)
-        out.known = out.known and None not in values.values() and bool(values)
-    if function.per == "step":
-        out.records += _at(function, t, None, {}, 1)
-    else:
-        for one in t.steps:
-            out.records += _at(function, t, one, {}, 1)
-    return out
-
-
-def _at(
-    function: RewardFunction, t: Trajectory, step: Step | None, values: dict[str, float | None], components: int
-) -> Iterator[Reward]:
-    """The records for one target: new values, and nulls in the place of what is not known by this version."""
-    there = {r.name: r for r in _own(function, t.rewards if step is None else step.rewards)}
-    about: dict[str, Any] = {"author": function.name, "source": function.source, "version": function.version}
-    about["parent"] = (step.id if step is not None else None) or (t.start.id if t.start else None)
-    if step is not None:
-        about |= {"step": step.index, "agent": step.agent if step.agent != t.agent else None}
-    for name in dict.fromkeys((*values, *there)):
-        value, old = values.get(name), there.get(name)
-        if old is None and value is None:
-            continue
-        weight = function.weight_of(name) if name in values else 0.0  # what it no longer gives counts no more, not even as null
-        same = (
-            old is not None and (old.value, old.weight) == (value, weight) and (value is None or _components(old) == components)
-        )
-        if same and old is not None and (value is None or old.version == function.version):
-            continue
-        yield Reward(
-            name=name,
-            value=value,
-            weight=weight,
-            supersedes=old.id if old is not None else None,
-            extra={"components": components} if components > 1 and value is not None else None,
-            **about,
-        )
-
-
-def _failed(t: Trajectory, step: Step | None, error: BaseException) -> Outcome:
-    where = "" if step is None else f"step {step.index}: "
-    return Outcome(t.id, error=where + reason(error))
-
-
-def evaluate(function: RewardFunction, t: Trajectory, again: bool = False) -> Outcome:
-    """What a function gives for a trajectory."""
-    given: list[tuple[Step | None, Any]] = []
-    for step in _targets(function, t, again):
-        try:
-            value = function(*function.arguments(t, step))
-            if isawaitable(value):  # of a plain function
-                value = _complete(_awaited(value))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # sys.exit(), and what libraries raise beside Exception: a panic of Rust, a test's skip
-            return _failed(t, step, error)
-        given.append((step, value))
-    return _records(function, t, given)
-
-
-async def _awaited(value: Any) -> Any:
-    return await value
-
-
-async def evaluate_async(function: RewardFunction, t: Trajectory, again: bool = False) -> Outcome:
-    """What an async function gives for a trajectory: its steps one after the other."""
-    given: list[tuple[Step | None, Any]] = []
-    for step in _targets(function, t, again):
-        try:
-            given.append((step, await function(*function.arguments(t, step))))
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise
-            return _failed(t, step, error)
-    return _records(function, t, given)
 
 
 # --- many -----------------------------------------------------------------------------------------------------------
@@ -282,17 +185,7 @@ def run(
         else:
             _in_threads(function, iter(trajectories), again, concurrency, take)
         return
-    _complete(_as_tasks(function, iter(trajectories), again, concurrency, take))
-
-
-def _complete(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs async work to its end: in a thread of its own where a loop is running here, a notebook's say."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as apart:
-        return apart.submit(asyncio.run, work).result()
+    complete(_as_tasks(function, iter(trajectories), again, concurrency, take))
 
 
 def _in_threads(
