@@ -67,6 +67,11 @@ class Draft:
         self._unusable: str | None = None
         self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
 
+    @property
+    def has_own_reward(self) -> bool:
+        """Whether it is of a response that was rewarded alone."""
+        return self._own_reward is not None
+
     def sample(self, by: Rewards, plan: Plan, report: Any, t: Trajectory, tally: Tally) -> Sample | None:
         """The row; None where it can't be given, with the reason in the report."""
         view = self._view
