@@ -168,3 +168,25 @@ def test_edits_of_text_by_each_word(tmp_path: Path, kind: str) -> None:
     list(blind)
     why = {"it changes text, and no tokenizer says where its tokens stand"}
     assert set(blind.report.edits_unused.values()) <= why and blind.report.balanced
+
+
+@pytest.mark.parametrize(
+    "pieces", [["a", "\ufffd", "\ufffd"], ["a", "\\xf0\\x9f", "\\x98\\x80"], ["token_id:1", "token_id:2", "token_id:3"]]
+)
+def test_tokens_without_a_text_of_their_own(store: odograph.Store, pieces: list[str]) -> None:
+    """What backends say in place of a part of a character, or the id, is not taken for text that the answer has not; with a
+    tokenizer the edit is placed."""
+    ids = [*bpe().encode("a").ids, *as_bytes("😀")]
+    logprobs = {"content": [{"token": p, "logprob": -0.1} for p in pieces]}
+    message = {"role": "assistant", "content": "a😀"}
+    body = {"choices": [{"index": 0, "message": message, "logprobs": logprobs, "token_ids": ids[: len(pieces)]}]}
+    with store.record(task="t", agent="a", model="m") as run, run.step() as step:
+        call = step.llm_call(model="m", prompt_token_ids=[5], response=body)
+        step.edit(call, on="text").delete(0, 1)
+    t = store.trajectory(run.id)
+    assert "decode_mismatch" not in {f.code for f in odograph.validate(t, profile="rl").findings}
+    (chain,) = odograph.lineage.chains(t)
+    assert list(chain.problems.values()) == ["it changes text, and no tokenizer says where its tokens stand"]
+    h = History()
+    h.edit(h.call([5], ids, response=body | {"choices": [body["choices"][0] | {"token_ids": ids}]}), [Kept(1, 2)], unit="char")
+    assert h.chain(tokenizer(bpe())).last.ids == [5, *as_bytes("😀")]
