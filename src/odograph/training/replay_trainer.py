@@ -131,7 +131,7 @@ def recorded_grpo_trainer() -> Any:
             for row in rows:
                 self.rows.append(completion(row))
                 heat = row.temperature if isinstance(row, Sample) else row.get("temperature")
-                if _is_number(heat) and not math.isclose(heat, args.temperature, rel_tol=1e-6):
+                if isinstance(heat, (int, float)) and not math.isclose(heat, args.temperature, rel_tol=1e-6):
                     at = len(self.rows) - 1
                     raise InvalidInput(
                         f"row {at} was sampled at temperature {heat}, and args.temperature is {args.temperature}: its "
