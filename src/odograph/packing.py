@@ -427,7 +427,7 @@ class Streams:
                 if len(piece) < stop - start or None in piece:
                     self.missing.append((writer, part.stream, start))
                     return None
-                ids += piece
+                ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind
             return ids
         items = self._items_of(writer, part.stream, part.ranges)
         return items if part.of == "list" else items[0]

@@ -380,3 +380,16 @@ def test_returns_of_what_a_fork_shares(store: odograph.Store, line: dict[str, Tr
     """Steps of the parent are not taken for the fork's own of the same number: what the fork earned came after them all."""
     (row,) = samples([line["again"]], parent=store.trajectory, credit="per-step", advantage="reward")
     assert [a for a, m in zip(expanded(row.advantages), row.mask, strict=True) if m] == [61.0, 61.0, 61.0, 61.0, 31.0]
+
+
+# --- what is never trained ----------------------------------------------------------------------------------------------------
+
+
+def test_replays_and_other_purposes_are_never_trained(store: odograph.Store) -> None:
+    """A replay gives no row, with the reason; a judge's call and a user simulator's only when their purpose is named."""
+    one = {"llm_calls": [{"model": "m", "prompt_token_ids": [1], "tokens": [{"token_ids": [2], "logprobs": [-0.5]}]}]}
+    again = samples([made(steps=[one], metadata={"replay_of": "x"})])
+    assert list(again) == [] and again.report.left_out == {"a replay": 1} and again.report.dropped == {"a replay": 1}
+    judged = made(steps=[one, {"llm_calls": [{**one["llm_calls"][0], "prompt_token_ids": [7, 8], "purpose": "judge"}]}])
+    assert [r.token_ids for r in samples([judged])] == [[1, 2]]
+    assert [r.token_ids for r in samples([judged], purpose="judge")] == [[7, 8, 2]]
