@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import Counter
 from typing import Any
 
 from ..codec import loads
@@ -98,8 +97,9 @@ def run(args: argparse.Namespace) -> int:
         gone = {**account["context"], **account["dropped"]}
         what = "".join(f", {count:,} {line(reason)}" for reason, count in gone.items())
         print(f"  {account['trained']:,} of {account['sampled']:,} sampled tokens are trained{what}")
-        for reason, count in Counter(account["edits_unused"].values()).items():
-            print(f"  edits that changed nothing: {count:,} x {line(reason)}")
+        unused = account["edits_unused"]
+        for edit, why in list(unused.items())[:1]:
+            print(f"  edits that changed nothing: {len(unused):,} (all are in the manifest), such as {edit[-8:]}: {line(why)}")
     if manifest["contamination"]:
         print(f"  in two splits: {line(manifest['contamination'][0]['message'])} (and {len(manifest['contamination']) - 1} more)")
     chosen = manifest.get("groups")
