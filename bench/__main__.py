@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -19,8 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .workload import STEPS, new_bytes, steps
+from .workload import STEPS, long_conversation, new_bytes, steps
 from .writers import WRITERS, now, readable, size
+
+PARTS = ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads", "lineage")
 
 
 @dataclass
@@ -329,6 +332,40 @@ class Bench:
             assert sum(1 for _ in store.summaries(group="g7")) == count // 50
             self.add("list a group", (time.perf_counter() - start) * 1000, "ms", f"{count // 50} of {count}", 1.0, "-", None)
 
+    def lineage(self) -> None:
+        """Views and samples of one long conversation, against a copy of the ids of all its prompts, which whoever reads them has to
+        make; and per call, of 1,600 calls against 100, though their prompts are 13 times as long."""
+        from odograph.lineage import chains
+
+        def spent(what: Callable[[], object]) -> float:
+            best = []
+            for _ in range(3):
+                gc.collect()
+                start = time.perf_counter()
+                what()
+                best.append(time.perf_counter() - start)
+            return min(best)
+
+        few, many = 100, 400 if self.quick else 1600
+        took: dict[str, list[float]] = {"view": [], "samples": [], "copy": []}
+        for calls in (few, many):
+            t = long_conversation(calls)
+            prompts = [c.prompt_token_ids or [] for c in t.llm_calls]
+            took["view"].append(spent(functools.partial(chains, t)))
+            took["samples"].append(spent(functools.partial(_built, t)))
+            took["copy"].append(spent(lambda prompts=prompts: [list(p) for p in prompts]))
+        for name in ("view", "samples"):
+            short, long = took[name][0] / few * 1e6, took[name][1] / many * 1e6
+            copied = took[name][1] / took["copy"][1]
+            self.add(f"{name} of {many:,} calls", long, "us/call", "a copy of all prompts' ids", copied, "-", None)
+            self.add(f"{name} of {many:,} calls", long, "us/call", f"of {few} calls", long / short, "-", None)
+
+
+def _built(t: Any) -> list[Any]:
+    from odograph.training.samples import samples
+
+    return list(samples([t], edits="mask", logprobs=True))
+
 
 def _package_size(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
@@ -339,12 +376,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a measurement")
-    parser.add_argument("--only", choices=("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads"))
+    parser.add_argument("--only", choices=PARTS)
     args = parser.parse_args()
     bench = Bench(args.quick)
-    parts: dict[str, Callable[[], None]] = {
-        n: getattr(bench, n) for n in ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads")
-    }
+    parts: dict[str, Callable[[], None]] = {name: getattr(bench, name) for name in PARTS}
     try:
         for name, run in parts.items():
             if args.only in (None, name):

@@ -156,3 +156,21 @@ def new_bytes(step: Step) -> int:
     """Bytes of what is new in a step of a growing history: the content itself, sent once."""
     fresh = [*step.messages[-2:]]
     return len(json.dumps([step.context, fresh, step.answer, step.arguments, step.result]))
+
+
+def long_conversation(calls: int) -> Any:
+    """A trajectory in memory: each call samples 10 tokens and is sent 10 more behind all before."""
+    from odograph.trajectory import Trajectory
+    from odograph.types import AnyRecord, LLMCall, Start, StepStart, Tokens
+
+    chance = random.Random(calls)
+    context = [chance.randrange(50_000) for _ in range(200)]
+    records: list[AnyRecord] = [Start(id="s", trajectory="t", seq=0, time=0, agent="a", model="m")]
+    for n in range(calls):
+        answer = [chance.randrange(50_000) for _ in range(10)]
+        about: dict[str, Any] = {"trajectory": "t", "step": n, "parent": "s", "seq": n + 1, "time": n + 1}
+        tokens = [Tokens(token_ids=answer, logprobs=[-0.5] * 10)]
+        records.append(StepStart(id=f"p{n}", **about))
+        records.append(LLMCall(id=f"c{n}", prompt_token_ids=list(context), tokens=tokens, response="x", **about))
+        context += [*answer, *(chance.randrange(50_000) for _ in range(10))]
+    return Trajectory("t", records)

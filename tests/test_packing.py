@@ -174,3 +174,25 @@ def test_any_string_may_be_an_id(store: odograph.Store) -> None:
     call = store.trajectory(id).llm_calls[0]
     assert (call.messages, call.prompt_token_ids) == ([{"role": "user", "content": "q"}], [1, 2])
     assert store.damages() == []
+
+
+def test_a_damaged_message_costs_itself_alone() -> None:
+    """Each call that has it has a mark in its place, and all the others; in whatever order, and as often as calls are read."""
+    packer, streams = Packer("t", itertools.count(1).__next__, immutable=True), Streams()
+    packed: list[odograph.types.LLMCall] = []
+    for n in range(6):
+        lines: list[bytes] = []
+        messages = [{"role": "user", "content": f"m{k}"} for k in range(n + 1)]
+        fields = packer.pack(("a", "act"), {"request": {"messages": messages}}, lines)
+        lines.append(encode({"kind": "llm_call", "id": str(n), "trajectory": "t", **fields}))
+        for line in lines:
+            item = decode(line.rstrip(b"\n"), "w")
+            if isinstance(item, odograph.types.LLMCall):
+                packed.append(item)
+            elif b'"m2"' not in line:
+                streams.add("w", item)
+    for n in (5, 1, 5, 3):
+        streams.missing.clear()
+        found = [m.get("content", "gone") for m in streams.fill(packed[n]).request["messages"]]
+        assert found == [f"m{k}" if k != 2 else "gone" for k in range(n + 1)]
+        assert [key[2] for key in streams.missing] == ([2] if n > 1 else [])

@@ -341,6 +341,8 @@ class Streams:
 
     def __init__(self) -> None:
         self._items: dict[tuple[str, int, int], Any] = {}
+        #: The items of a stream from its first on, as far as they were read: a call is a slice of them, not a look-up of each.
+        self._read: dict[tuple[str, int], list[Any]] = {}
         self._ids: dict[tuple[str, int], list[int | None]] = {}
         #: What a call refers to and no line holds: (writer, stream, position).
         self.missing: list[tuple[str, int, int]] = []
@@ -348,6 +350,7 @@ class Streams:
     def add(self, writer: str, line: MessageLine | IdsLine) -> None:
         if isinstance(line, MessageLine):
             key = (writer, line.stream, line.n)
+            del self._read.get((writer, line.stream), [])[line.n :]
             if line.same is None:
                 self._items[key] = line.body
             elif line.same < line.n:  # a damaged number could point to itself
@@ -358,11 +361,11 @@ class Streams:
             ids.extend([None] * (line.start - len(ids)))
         ids[line.start : line.start + len(line.ids)] = line.ids
 
-    def _item(self, writer: str, stream: int, n: int) -> Any:
+    def _item(self, writer: str, stream: int, n: int, missing: list[tuple[str, int, int]]) -> Any:
         key = (writer, stream, n)
         item = self._items.get(key, self)
         if type(item) is _Same:
-            item = self._item(writer, stream, int(item))
+            item = self._item(writer, stream, int(item), missing)
         elif type(item) is msgspec.Raw:
             try:
                 item = msgspec.json.decode(item)
@@ -370,9 +373,32 @@ class Streams:
                 item = self
             self._items[key] = item
         if item is self:
-            self.missing.append(key)
+            missing.append(key)
             return tagged("missing", f"message {n} of stream {stream} in journal {writer}")
         return item
+
+    def _items_of(self, writer: str, stream: int, ranges: Ranges) -> list[Any]:
+        out: list[Any] = []
+        for start, stop in ranges:
+            read = self._up_to(writer, stream, stop)
+            there = read[start:stop] if start >= 0 else []
+            out += there
+            out += (self._item(writer, stream, n, self.missing) for n in range(start + len(there), stop))
+        return out
+
+    def _up_to(self, writer: str, stream: int, stop: int) -> list[Any]:
+        """The first items of a stream, up to one that is missing: what follows is looked up one by one."""
+        read = self._read.get((writer, stream), [])
+        more: list[Any] = []
+        while (n := len(read) + len(more)) < stop and (writer, stream, n) in self._items:
+            missing: list[tuple[str, int, int]] = []
+            item = self._item(writer, stream, n, missing)
+            if missing:
+                break
+            more.append(item)
+        if more:  # a new list: two threads may read one trajectory
+            read = self._read[writer, stream] = [*read, *more]
+        return read
 
     def fill(self, call: LLMCall) -> LLMCall:
         """The call with every packed part back in its place. Messages are shared objects: read them, don't change them."""
@@ -401,9 +427,9 @@ class Streams:
                 if len(piece) < stop - start or None in piece:
                     self.missing.append((writer, part.stream, start))
                     return None
-                ids += piece
+                ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind
             return ids
-        items = [self._item(writer, part.stream, n) for start, stop in part.ranges for n in range(start, stop)]
+        items = self._items_of(writer, part.stream, part.ranges)
         return items if part.of == "list" else items[0]
 
 

@@ -19,6 +19,7 @@ import pytest
 
 import odograph
 from odograph import Runners, Task, TaskConfig
+from odograph.training.formats import trl_grpo
 from odograph.training.sample import Sample, expanded
 
 torch = pytest.importorskip("torch")
@@ -244,13 +245,18 @@ def test_a_stale_tail_is_found_out(how: dict[str, Any], url: str, tmp_path: Path
 
 
 def test_the_temperature_is_the_trainers_too(url: str, tmp_path: Path) -> None:
-    """Rows that were sampled at 0.7 and are trained as if it had been 1 are found out."""
+    """Rows that were sampled at 0.7 are not trained as if it had been 1: refused where the rows say so, samples or exported, else
+    found out."""
     with odograph.open(tmp_path / "store") as store:
         conversations(store, url, temperature=0.7)
         rows = list(odograph.samples(store.trajectories(), advantage="grpo", logprobs=True))
     assert {row.temperature for row in rows} == {0.7}
     assert gap(rows) > MUCH
-    assert max(trained(rows, tmp_path, temperature=1.0).gaps) > MUCH
+    for given in (rows, [trl_grpo.row(row) for row in rows]):
+        with pytest.raises(odograph.InvalidInput, match=r"row 0 was sampled at temperature 0.7, and args.temperature is 1.0"):
+            trained(given, tmp_path, temperature=1.0)
+    unsaid = [msgspec.structs.replace(row, temperature=None) for row in rows]
+    assert max(trained(unsaid, tmp_path, temperature=1.0).gaps) > MUCH
 
 
 def test_trl_alone_would_not_notice(url: str, tmp_path: Path) -> None:

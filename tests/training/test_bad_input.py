@@ -238,8 +238,8 @@ def test_an_edit_of_an_edit(store: odograph.Store) -> None:
         assert "orphan_edit" in [f.code for f in odograph.validate(t, profile="rl").findings]
 
 
-def test_edits_that_overlap(store: odograph.Store, tmp_path: Path) -> None:
-    """The first counts, the second changes nothing and is named; edits of separate places both count."""
+def test_edits_that_overlap(store: odograph.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first counts, the second changes nothing and is named, by the command too; edits of separate places both count."""
 
     def overlap(step: Any, call: Any) -> None:
         step.edit(call).delete(1, 2)
@@ -257,6 +257,8 @@ def test_edits_that_overlap(store: odograph.Store, tmp_path: Path) -> None:
     assert account["edits_unused"] == {other.id: f"it overlaps edit {one.id} of the same response"}
     assert [row.token_ids for row in odograph.samples([second], edits="mask")] == [[1, 2, 4, 8, 9, 6]]
     assert account["dropped"] == {"deleted": 3} and account["context"] == {"stale": 2}
+    assert cli(["--store", str(store.root), "export", "--to", "verl", "-o", str(tmp_path / "printed"), "--edits", "mask"]) == 0
+    assert f"changed nothing: 1 (all are in the manifest), such as {other.id[-8:]}: it overlaps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

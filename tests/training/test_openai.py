@@ -320,11 +320,11 @@ def test_a_long_session_takes_time_in_proportion(tmp_path: Path) -> None:
             steps.append({"llm_calls": [call(list(history), f"a{n}")]})
             history = [*history, {"role": "assistant", "content": f"a{n}"}, {"role": "user", "content": f"q{n}"}]
         t = made(steps=steps)
-        start = time.perf_counter()
+        start = time.process_time()  # a busy machine takes nothing of it
         assert export([t], tmp_path / f"{count}", "openai")["rows"] == 1
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    assert seconds(1600) < 8 * seconds(400) + 0.2
+    assert min(seconds(1600) for _ in range(2)) < 10 * max(min(seconds(400) for _ in range(2)), 0.01)
 
 
 MESSAGE = st.sampled_from([*chat("s", "u", "a"), asks(), asks("c2"), {"role": "tool", "tool_call_id": "c1", "content": "r"}, {"role": "user", "content": [{"type": "x"}]}])  # fmt: skip

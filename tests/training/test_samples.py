@@ -125,6 +125,121 @@ def test_returns_of_steps_that_earned_nothing() -> None:
     assert row.mask == [0, 1, 0, 1, 0, 1] and expanded(row.advantages) == [0, 2.0, 0, 2.0, 0, 4.0]
 
 
+@pytest.mark.parametrize(("edits", "last"), [("env", 2), ("mask", 0)])
+def test_credit_on_the_last_token_is_given_once(edits: str, last: int) -> None:
+    """However many rows an edit makes of a trajectory, the last trained token of the last row alone has the advantage; where that
+    row is refused, that of the one before."""
+    calls = [([1], [2, 3]), ([9, 1], [2, 3]), ([8, 9, 1, 2, 3], [4, 5])]
+    for refused in (False, True):
+        steps = [
+            {
+                "llm_calls": [
+                    {"model": "m", "prompt_token_ids": prompt, "tokens": [{"token_ids": ids, "logprobs": [-0.5] * len(ids)}]}
+                ]
+            }
+            for prompt, ids in calls
+        ]
+        if refused:
+            steps[-1]["llm_calls"][0]["tokens"][0]["logprobs"] = None
+        whole = made(group="g", rewards=[{"value": 4.0}], steps=steps)
+        found = samples([whole], edits=edits, credit="last", advantage="reward", logprobs=True)
+        rows = list(found)
+        if refused and edits == "mask":
+            assert rows == []
+            continue
+        given = [expanded(row.advantages) for row in rows]
+        end = last - refused
+        assert [sum(row) for row in given] == [4.0 if n == end else 0.0 for n in range(end + 1)]
+        at = max(n for n, m in enumerate(rows[end].mask) if m)
+        assert given[end][at] == 4.0 and [r.advantage for r in rows] == [0.0] * end + [4.0]
+        assert found.report.zero_advantage == end and [r.segment for r in rows] == list(range(end + 1))
+
+
+def test_credit_on_the_last_token_of_each_agent() -> None:
+    """Rows are of one agent: each has the reward once, on its own last trained token; what was rewarded alone has its own."""
+    steps = [
+        {
+            "agent": agent,
+            "llm_calls": [
+                {
+                    "id": f"c{n}",
+                    "model": "m",
+                    "prompt_token_ids": [n + 1],
+                    "tokens": [{"token_ids": [7, 8], "logprobs": [-0.5] * 2}, {"token_ids": [6], "logprobs": [-0.5]}],
+                }
+            ],
+        }
+        for n, agent in enumerate(["a", "b", "a"])
+    ]
+    whole = made(
+        group="g",
+        rewards=[{"value": 4.0}, {"value": 9.0, "target": "c1", "span": {"start": 0, "stop": 1, "choice": 1}}],
+        steps=steps,
+    )
+    rows = list(samples([whole], credit="last", advantage="reward"))
+    assert [(r.agent, [a for a in expanded(r.advantages) if a]) for r in rows] == [
+        ("a", []),
+        ("a", [4.0]),
+        ("b", [4.0]),
+        ("b", [9.0]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ({"max_tokens": "x"}, "max_tokens is a whole number, not 'x'"),
+        ({"discount": math.nan}, "discount is a number of at least 0, not nan"),
+        ({"cap": "x"}, "cap is a number of at least 0, not 'x'"),
+        ({"edits": 5}, "edits is a word, a mapping .* not 5"),
+        ({"agent": 5}, "agent is an agent's name, not 5"),
+        ({"logprobs": "no"}, "logprobs is true or false, not 'no'"),
+        ({"scorer": 3}, "scorer is a function .* not 3"),
+        ({"purpose": 3}, "purpose is a purpose, or a list of them, not 3"),
+    ],
+)
+def test_options_that_can_not_be(option: dict[str, Any], why: str) -> None:
+    """One sentence before anything is built, in Python and on the command line."""
+    with pytest.raises(odograph.InvalidInput, match=why):
+        samples([], **option)
+
+
+def test_a_purpose_is_whole() -> None:
+    """`purpose="act"` is that purpose, not each that is a part of the word."""
+    t = earned([{"value": 1.0}], [])
+    assert len(list(samples([t], purpose="act"))) == 1 == len(list(samples([t], purpose=["judge", "act"])))
+    assert list(samples([t], purpose="activity")) == []
+
+
+def test_what_samples_are_of(store: odograph.Store) -> None:
+    """A store, a trajectory alone, summaries: said at once, in a sentence."""
+    t = earned([{"value": 1.0}], [])
+    for wrong in (store, t, [t.id], "t"):
+        with pytest.raises(TypeError, match="samples are of trajectories, such as those of"):
+            list(samples(wrong, advantage="grpo"))
+        with pytest.raises(TypeError, match="samples are of trajectories"):
+            list(samples(wrong))
+
+
+def test_what_can_be_gone_through_twice_is_not_kept(store: odograph.Store) -> None:
+    """Group statistics need all trajectories before the first row: `Groups`, and what else begins anew, are read twice."""
+    for value in (0.0, 1.0):
+        store.add({"task": "t", "group": "g", "token_ids": [1, 2], "mask": [0, 1], "logprobs": [None, -0.5], "reward": value})
+
+    class Twice:
+        begun = 0
+
+        def __iter__(self) -> Any:
+            self.begun += 1
+            return store.trajectories()
+
+    twice = Twice()
+    advantages = [-0.5, 0.5]
+    assert [r.advantage for r in samples(twice, advantage="dr_grpo")] == advantages and twice.begun > 1
+    assert [r.advantage for r in samples(store.trajectories(), advantage="dr_grpo")] == advantages
+    assert [r.advantage for r in samples(store.groups(), advantage="dr_grpo")] == advantages
+
+
 def test_a_choice_with_rewards_of_its_own() -> None:
     """The rewards of one response are added by the rule for all, and only those of the name that was asked for count."""
     tokens = [{"token_ids": [2]}, {"token_ids": [3]}]
@@ -271,3 +386,16 @@ def test_returns_of_what_a_fork_shares(store: odograph.Store, line: dict[str, Tr
     """Steps of the parent are not taken for the fork's own of the same number: what the fork earned came after them all."""
     (row,) = samples([line["again"]], parent=store.trajectory, credit="per-step", advantage="reward")
     assert [a for a, m in zip(expanded(row.advantages), row.mask, strict=True) if m] == [61.0, 61.0, 61.0, 61.0, 31.0]
+
+
+# --- what is never trained ----------------------------------------------------------------------------------------------------
+
+
+def test_replays_and_other_purposes_are_never_trained(store: odograph.Store) -> None:
+    """A replay gives no row, with the reason; a judge's call and a user simulator's only when their purpose is named."""
+    one = {"llm_calls": [{"model": "m", "prompt_token_ids": [1], "tokens": [{"token_ids": [2], "logprobs": [-0.5]}]}]}
+    again = samples([made(steps=[one], metadata={"replay_of": "x"})])
+    assert list(again) == [] and again.report.left_out == {"a replay": 1} and again.report.dropped == {"a replay": 1}
+    judged = made(steps=[one, {"llm_calls": [{**one["llm_calls"][0], "prompt_token_ids": [7, 8], "purpose": "judge"}]}])
+    assert [r.token_ids for r in samples([judged])] == [[1, 2]]
+    assert [r.token_ids for r in samples([judged], purpose="judge")] == [[7, 8, 2]]

@@ -12,7 +12,7 @@ import sys
 from importlib import import_module
 from typing import Any, NoReturn
 
-from ..errors import OdographError
+from ..errors import InvalidInput, OdographError
 from ..types import VERSION
 
 #: The commands, in the order of the help.
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     except OdographError as error:
         print(f"odograph: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, InvalidInput) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader had enough: say nothing at exit either
         return 0

@@ -97,6 +97,9 @@ def run(args: argparse.Namespace) -> int:
         gone = {**account["context"], **account["dropped"]}
         what = "".join(f", {count:,} {line(reason)}" for reason, count in gone.items())
         print(f"  {account['trained']:,} of {account['sampled']:,} sampled tokens are trained{what}")
+        unused = account["edits_unused"]
+        for edit, why in list(unused.items())[:1]:
+            print(f"  edits that changed nothing: {len(unused):,} (all are in the manifest), such as {edit[-8:]}: {line(why)}")
     if manifest["contamination"]:
         print(f"  in two splits: {line(manifest['contamination'][0]['message'])} (and {len(manifest['contamination']) - 1} more)")
     chosen = manifest.get("groups")
@@ -105,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {chosen['groups']:,} groups{flat}; {chosen['too_small']:,} are too small")
     for reason, count in manifest["left_out"].items():
         print(f"  left out: {count:,} x {line(reason)}")
-    print(f"  {len(manifest['files'])} files, {size(sum(f['bytes'] for f in manifest['files']))}")
+    count = len(manifest["files"])
+    print(f"  {count:,} {'file' if count == 1 else 'files'}, {size(sum(f['bytes'] for f in manifest['files']))}")
     if url:
         print(f"  uploaded: {line(url)}")
     return 0

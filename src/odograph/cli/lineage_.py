@@ -106,7 +106,8 @@ def _to_dict(chain: Chain) -> dict[str, Any]:
 def _shown(t: Trajectory, found: list[Chain], by: Tokenizer | None, full: bool) -> Iterator[str]:
     yield paint(t.id, "bold")
     if not found:
-        yield "no call of a policy"
+        agents = sorted({line(c.agent or t.agent or "") for c in t.llm_calls if c.purpose == "act"})
+        yield "no call of a policy" if not agents else f"no call of that agent; there are: {', '.join(agents)}"
     for chain in found:
         sampled = sum(len(ids) for n in chain.nodes for ids in n.responses.values())
         exact = sum(len(s.ids) for s, _, standing in standings(chain, chain.last) if standing == "exact")
@@ -138,7 +139,7 @@ def _segment(chain: Chain, segment: Segment, at: int, standing: str | None, by: 
     where = f" {(segment.call or '')[-8:]}[{segment.start}:{segment.start + len(segment.ids)}]" if segment.call else ""
     ids = segment.ids if full or len(segment.ids) <= _SHOWN else [*segment.ids[: _SHOWN // 2], *segment.ids[-_SHOWN // 2 :]]
     if by is not None:
-        text = line(by.decode(segment.ids))
+        text = by.decode(segment.ids)
         shown = repr(text if full or len(text) <= 200 else f"{text[:100]} … {text[-100:]}")
     elif len(ids) < len(segment.ids):
         shown = " ".join(map(str, ids[: _SHOWN // 2])) + " … " + " ".join(map(str, ids[_SHOWN // 2 :]))

@@ -440,15 +440,20 @@ def _new_source(call: Call) -> Source:
     return "tool" if messages and messages[-1].get("role") in ("tool", "function") else "prompt"
 
 
+#: What backends say in place of a token's text, where it is a part of a character, or ids were asked for.
+_NO_TEXT = ("token_id:", "bytes:", "\\x")
+
+
 def pieces_of(call: Call, choice: int) -> list[str] | None:
-    """The text of each token, where the backend gave it with the logprobs."""
+    """The text of each token, where the backend gave it with the logprobs, and of all of them."""
     body = call.response
     found = body.get("choices") if isinstance(body, dict) else None
     for n, one in enumerate(found if isinstance(found, list) else []):
         if isinstance(one, dict) and one.get("index", n) == choice:
             content = (one.get("logprobs") or {}).get("content") if isinstance(one.get("logprobs"), dict) else None
             if isinstance(content, list) and all(isinstance(c, dict) and isinstance(c.get("token"), str) for c in content):
-                return [c["token"] for c in content]
+                pieces: list[str] = [c["token"] for c in content]
+                return None if any(p.startswith(_NO_TEXT) or "\ufffd" in p for p in pieces) else pieces
     return None
 
 

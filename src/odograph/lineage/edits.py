@@ -226,10 +226,10 @@ def _placed(response: Response, channel: str, by: Tokenizer | None) -> tuple[int
     text, before = response.texts[channel], response.texts.get("reasoning", "")
     pieces = response.pieces if response.pieces is not None and len(response.pieces) == len(response.ids) else None
     whole = "".join(pieces) if pieces is not None else ""
-    if by is not None and text not in whole:  # parts of characters have no text of their own
+    if text not in whole:  # parts of characters have no text of their own; some servers say `token_id:7`
+        if by is None:
+            raise Unusable("it changes text, and no tokenizer says where its tokens stand")
         pieces, whole = None, by.decode(response.ids)
-    elif pieces is None:
-        raise Unusable("it changes text, and no tokenizer says where its tokens stand")
     offsets = offsets_of(response.ids, whole, by, pieces)
     after = whole.find(before) + len(before) if channel != "reasoning" and before and before in whole else 0
     at = whole.find(text, after) if text else -1

@@ -95,8 +95,8 @@ def offsets_of(ids: list[int], text: str, by: Tokenizer | None, pieces: list[str
     if by is None:
         return None
     encoded, offsets = by.offsets(text)
-    if encoded == ids:
-        return offsets
+    if encoded == ids and (tiled := _tiled(offsets, len(text))) is not None:
+        return tiled
     found: Offsets = []
     at = 0
     parts = 0  # tokens before this one that hold a part of a character: each stands where the whole of it stands
@@ -110,7 +110,23 @@ def offsets_of(ids: list[int], text: str, by: Tokenizer | None, pieces: list[str
         else:
             found.append((at, at))
             parts = min(parts + 1, _WINDOW)
-    return found if at == len(text) else None
+    return found if at == len(text) else offsets if encoded == ids else None
+
+
+def _tiled(offsets: Offsets, size: int) -> Offsets | None:
+    """Offsets of which tokens that have parts of one character all have the whole of what these tokens have; None where some
+    text is in no token, as with tokenizers that leave the spaces out of their offsets."""
+    out: Offsets = []
+    at = first = 0  # the first token of those that hang together
+    for n, (start, stop) in enumerate(offsets):
+        if start > at or stop <= start:
+            return None
+        if start == at:
+            first = n
+        at = max(at, stop)
+        begin = out[first][0] if first < n else start
+        out[first:] = [(begin, at)] * (n + 1 - first)
+    return out if at == size else None
 
 
 def _running(pieces: list[str]) -> Offsets:

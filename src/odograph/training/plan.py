@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -16,6 +17,20 @@ CREDITS = ("trajectory", "sum", "last", "per-step")
 #: Gets the ids of a row, gives the logprob of each under what stands left of it (the first's is not looked at).
 Scorer = Callable[[list[int]], list[float]]
 
+_TEXT, _NUMBER, _SWITCH = (str, NoneType), (int, float), (bool,)
+_KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("advantage", _TEXT, "the name of a convention"),
+    ("agent", _TEXT, "an agent's name"),
+    ("model", _TEXT, "a model's name"),
+    ("reward", _TEXT, "a reward's name"),
+    ("purpose", (str, tuple, list), "a purpose, or a list of them"),
+    ("discount", _NUMBER, "a number of at least 0"),
+    ("cap", _NUMBER, "a number of at least 0"),
+    ("max_tokens", (int, NoneType), "a whole number"),
+    ("logprobs", _SWITCH, "true or false"),
+    ("include_failed", _SWITCH, "true or false"),
+)
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How samples are built; the arguments of `samples`."""
@@ -24,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     advantage: str | None = None
     agent: str | None = None
     model: str | None = None
-    purpose: tuple[str, ...] = ("act",)
+    purpose: str | tuple[str, ...] | list[str] = ("act",)
     reward: str | None = None
     credit: str = "trajectory"
     discount: float = 1.0
@@ -37,6 +52,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cap: float = 2.0
 
     def __post_init__(self) -> None:
+        for name, kinds, expected in _KINDS:
+            if not isinstance(getattr(self, name), kinds):
+                raise InvalidInput(f"{name} is {expected}, not {getattr(self, name)!r}")
+        if isinstance(self.purpose, str):
+            msgspec.structs.force_setattr(self, "purpose", (self.purpose,))
+        for name in ("discount", "cap"):
+            if not (value := getattr(self, name)) >= 0.0:  # NaN, too
+                raise InvalidInput(f"{name} is a number of at least 0, not {value!r}")
+        if not callable(self.edits) and not isinstance(self.edits, (str, dict)):
+            raise InvalidInput(f"edits is a word, a mapping from classes of edits to words or a function, not {self.edits!r}")
+        if self.scorer is not None and not callable(self.scorer):
+            raise InvalidInput(f"scorer is a function from ids to logprobs, not {self.scorer!r}")
         words = [self.edits] if isinstance(self.edits, str) else self.edits.values() if isinstance(self.edits, dict) else []
         for word in words:
             _check("edits", word, POLICIES)

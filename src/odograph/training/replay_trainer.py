@@ -106,9 +106,9 @@ def recorded_grpo_trainer() -> Any:
 
         `rows`: `Sample`s with logprobs and advantages, or the rows of the export `trl-grpo`, in the order in which they are
         trained, each once per epoch (for more updates on the same rows: `num_train_epochs`). `args`: a `GRPOConfig`;
-        `temperature` has to be the one that was sampled at, `num_generations` means nothing here, though TRL wants 2 or more
-        that divide the batch. The rest of the arguments are `GRPOTrainer`'s. Raises InvalidInput for rows that can't be trained,
-        and for settings that would leave rows out or that need what is not recorded.
+        `temperature` has to be the one that was sampled at (a row that says another is refused), `num_generations` means nothing
+        here, though TRL wants 2 or more that divide the batch. The rest of the arguments are `GRPOTrainer`'s. Raises
+        InvalidInput for rows that can't be trained, and for settings that would leave rows out or that need what is not recorded.
 
         `gaps`: of each batch so far, the largest |recorded - the model's own| logprob over trained tokens, in nats; logged as
         `recorded_gap`. The first, before any update, is next to 0 (1e-4 in fp32) where the model is the one that sampled and
@@ -127,7 +127,16 @@ def recorded_grpo_trainer() -> Any:
                         f"{setting}={getattr(args, setting)} needs logprobs that are not recorded, or leaves none to compare; "
                         "0 was expected"
                     )
-            self.rows = [completion(row) for row in rows]
+            self.rows = []
+            for row in rows:
+                self.rows.append(completion(row))
+                heat = row.temperature if isinstance(row, Sample) else row.get("temperature")
+                if isinstance(heat, (int, float)) and not math.isclose(heat, args.temperature, rel_tol=1e-6):
+                    at = len(self.rows) - 1
+                    raise InvalidInput(
+                        f"row {at} was sampled at temperature {heat}, and args.temperature is {args.temperature}: its "
+                        "logprobs would be compared with those of another distribution"
+                    )
             if not self.rows:
                 raise InvalidInput("there are no rows to train on")
             self.gaps: list[float] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, Protocol, cast
 
 from ..codec import content_hash
@@ -67,6 +68,11 @@ class Draft:
         self._unusable: str | None = None
         self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
 
+    @property
+    def has_own_reward(self) -> bool:
+        """Whether it is of a response that was rewarded alone."""
+        return self._own_reward is not None
+
     def sample(self, by: Rewards, plan: Plan, report: Any, t: Trajectory, tally: Tally) -> Sample | None:
         """The row; None where it can't be given, with the reason in the report."""
         view = self._view
@@ -86,7 +92,7 @@ class Draft:
         stale: list[tuple[int, Segment]] = []
         trained: list[tuple[Segment, list[int]]] = []
         context: list[tuple[Segment, str]] = []
-        taken: set[tuple[str, int, int]] = set()
+        taken: dict[tuple[str, int], set[int]] = {}
         authored = at = 0
         for segment in view.segments:
             size = len(segment.ids)
@@ -95,10 +101,8 @@ class Draft:
             if node is not None and self._is_mine(segment):
                 self._put(node, segment, at, logprobs, versions, t)
                 standing = self._chain.standing(segment, at, view, record.adapter, record.inputs)
-                places = range(segment.start, segment.start + size)
-                indexes = [
-                    i for i in places if tally.is_open(node.id, segment.choice, i) and (node.id, segment.choice, i) not in taken
-                ]
+                left, mine = tally.left(node.id, segment.choice), taken.setdefault((node.id, segment.choice), set())
+                indexes = [i for i in range(segment.start, segment.start + size) if i in left and i not in mine]
                 take = standing == "exact" or self.policy == "imitate"
                 if self.policy == "reweight" and standing == "stale":
                     stale.append((at, segment))
@@ -106,7 +110,7 @@ class Draft:
                 if self.policy == "imitate":  # an edit may have kept a token twice: the second is the editor's
                     authored += size - len(indexes)
                 if take and (len(indexes) == size or self.policy == "imitate"):
-                    taken.update((node.id, segment.choice, i) for i in indexes)
+                    mine.update(indexes)
                     mask[at:stop] = [1] * size
                     parts.append(Part(at, stop, node.id, segment.choice, node.call.step))
                     trained.append((segment, indexes))
@@ -183,9 +187,11 @@ class Draft:
         found = node.choices[segment.choice].logprobs
         if found is not None and len(found) == len(node.responses[segment.choice]):
             part = found[segment.start : segment.start + len(segment.ids)]
-            logprobs[at : at + len(part)] = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
-            if any(p is not None and type(p) not in (float, int) for p in part):  # NaN is kept tagged
-                self._unusable = _NO_LOGPROB
+            if not set(map(type, part)) <= {float}:
+                if any(p is not None and type(p) not in (float, int) for p in part):  # NaN is kept tagged
+                    self._unusable = _NO_LOGPROB
+                part = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
+            logprobs[at : at + len(part)] = part
         elif found is not None:
             self._unusable = "logprobs of another number than the tokens"
         position = list(node.choices).index(segment.choice)
@@ -194,7 +200,8 @@ class Draft:
         stated: Any = record.policy_version
         if stated is None and t.start is not None and record.trajectory == t.id:  # not what a fork has from its parent
             stated = t.start.policy_version
-        for n in range(len(segment.ids)):
+        versions[at : at + len(segment.ids)] = [stated] * len(segment.ids)
+        for n in range(len(segment.ids) if changes else 0):
             version = stated
             for start, known in changes:
                 if start <= segment.start + n:
@@ -205,12 +212,11 @@ class Draft:
         """Why the row can't be given where logprobs are needed."""
         if not plan.logprobs:
             return None
-        for trained, value in zip(mask, logprobs, strict=True):
-            if trained and value is None:
-                return self._unusable or "a trained token without a logprob"
-            if trained and (not math.isfinite(cast(float, value)) or cast(float, value) > 1e-3):
-                return _NO_LOGPROB
-        return None
+        trained = list(compress(logprobs, mask))
+        if None in trained:
+            return self._unusable or "a trained token without a logprob"
+        known = cast("list[float]", trained)
+        return None if all(map(math.isfinite, known)) and max(known) <= 1e-3 else _NO_LOGPROB
 
     def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
         ids = self._view.ids

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from itertools import groupby
 from typing import Any, cast
 
 import msgspec
@@ -88,11 +89,10 @@ def expanded(runs: Runs) -> list[Any]:
 def compact(values: Iterable[Any]) -> Runs:
     """A list, run-length."""
     out: Runs = []
-    for value in values:
-        if out and out[-1][1] == value and type(out[-1][1]) is type(value):
-            out[-1] = (out[-1][0] + 1, value)
-        else:
-            out.append((1, value))
+    for _, equal in groupby(values):
+        for _, same in groupby(equal, type):  # 1 is no 1.0
+            run = list(same)
+            out.append((len(run), run[0]))
     return out
 
 
@@ -159,8 +159,9 @@ class Tally:
             if len(report.edits_unused) < 100:
                 report.edits_unused[edit] = why
 
-    def is_open(self, call: str, choice: int, index: int) -> bool:
-        return index in self._open.get((call, choice), ())
+    def left(self, call: str, choice: int) -> Container[int]:
+        """The tokens of which nothing was said yet."""
+        return self._open.get((call, choice), ())
 
     def _close(self, call: str, choice: int, indexes: Iterable[int]) -> int:
         left = self._open.get((call, choice), set())

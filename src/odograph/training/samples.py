@@ -20,7 +20,7 @@ from .advantages import GroupStatistics
 from .groups import Groups
 from .plan import Plan
 from .rows import Draft, generated
-from .sample import Conservation, Pair, Tally
+from .sample import Conservation, Pair, Sample, Tally
 from .views import unfit
 
 
@@ -49,7 +49,9 @@ class Samples:
         self._trajectories = trajectories
         if plan.advantage is not None:
             if again is None:
-                self._trajectories = again = list(trajectories)
+                again = trajectories
+                if iter(trajectories) is trajectories:  # it can be gone through once
+                    self._trajectories = again = list(trajectories)
             self._groups = self._look(again)
 
     def __iter__(self) -> Iterator[Any]:
@@ -71,6 +73,8 @@ class Samples:
 
     def one(self, t: Trajectory) -> Iterator[Any]:
         """The samples of one trajectory."""
+        if not isinstance(t, Trajectory):
+            raise _no_trajectories(t)
         self.report.trajectories += 1
         if self._groups is None and t.group is not None and self.unfit(t) is None:
             self._count(t.group, t)
@@ -123,6 +127,8 @@ class Samples:
         returns: dict[str, list[list[float]]] = {}
         versions: dict[str, set[Any]] = {}
         for t in trajectories:
+            if not isinstance(t, Trajectory):
+                raise _no_trajectories(t)
             if t.group is None or self.unfit(t) is not None:
                 continue
             found = self.returns(t)
@@ -183,7 +189,7 @@ class Samples:
         plan = self.plan
         reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
         whole, shared = (t, {}) if reason is not None else self._joined(t)
-        found = chains(whole, agent=plan.agent, model=plan.model, purpose=plan.purpose, tokenizer=self._by)
+        found = chains(whole, agent=plan.agent, model=plan.model, purpose=tuple(plan.purpose), tokenizer=self._by)
         if reason is None:
             self._seen.add(t.id)
         elif self._parent is not None:
@@ -248,13 +254,25 @@ class Samples:
             yield from self._pairs(t, whole, chain, tally)
             return
         segment = 0
+        held: Sample | None = None  # with credit on the last token it is known a row later whether it is in this one
         for draft in self._drafts(whole, chain, tally):
             sample = draft.sample(self, self.plan, self.report, t, tally)
-            if sample is not None:
-                sample.segment = segment
-                segment += 1
-                self.report.rows += 1
+            if sample is None:
+                continue
+            sample.segment = segment
+            segment += 1
+            self.report.rows += 1
+            if self.plan.credit != "last" or self._groups is None:
                 yield sample
+                continue
+            if held is not None:
+                if not draft.has_own_reward:
+                    self.report.zero_advantage += any(value for _, value in held.advantages)
+                    held.advantage, held.advantages = 0.0, [(len(held.mask), 0.0)]
+                yield held
+            held = sample
+        if held is not None:
+            yield held
 
     def _drafts(self, t: Trajectory, chain: Chain, tally: Tally) -> Iterator[Draft]:
         """The rows of a chain: which calls are trained in each, and in which view."""
@@ -365,6 +383,11 @@ def _versions(t: Trajectory) -> set[Any]:
     return found or {t.start.policy_version if t.start else None}
 
 
+def _no_trajectories(found: Any) -> TypeError:
+    what = type(found).__name__
+    return TypeError(f"samples are of trajectories, such as those of store.trajectories(); found {what}")
+
+
 def samples(
     trajectories: Iterable[Trajectory] | Groups,
     *,
@@ -382,13 +405,16 @@ def samples(
     trajectory, sum, last or per-step (with `discount`). `agent`, `model` and `purpose` choose the policy. `reward` names the
     reward that counts. `max_tokens` with `too_long` drop or split; `logprobs=True` refuses rows that lack one; `tokenizer` places
     text edits; `include_failed=True` keeps what failed through the environment. `trajectories` may be the `Groups` of
-    `store.groups`. Raises InvalidInput.
+    `store.groups`. With `advantage` it is gone through twice: what can be gone through once, such as `store.trajectories()`, is
+    kept in memory; `Groups` and lists are not. Raises InvalidInput.
     """
     known = Plan.__struct_fields__
     unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"no option {unknown[0]!r}; there are: {', '.join(known)}")
     plan = Plan(edits=edits, **options)
+    if isinstance(trajectories, Trajectory) or not isinstance(trajectories, Iterable):
+        raise _no_trajectories(trajectories)
     if isinstance(trajectories, Groups):
         return Samples(trajectories.trajectories(), plan, again=trajectories.trajectories(), parent=parent)
     return Samples(trajectories, plan, parent=parent)

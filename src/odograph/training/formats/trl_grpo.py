@@ -2,8 +2,8 @@
 
 `prompt_ids`, `completion_ids`, `logprobs` and `env_mask` are what TRL's `rollout_func` gives (one row per prompt there);
 `odograph.training.replay_trainer` trains on all rows of a trajectory with the recorded logprobs as the old ones, which TRL
-itself would compute anew. Source: https://huggingface.co/docs/trl/grpo_trainer (trl 1.16). `logprobs` is 0.0 where
-`env_mask` is 0.
+itself would compute anew. `logprobs` is 0.0 where `env_mask` is 0; `temperature` is what was asked for, null where the request
+named none. Source: https://huggingface.co/docs/trl/grpo_trainer (trl 1.16).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def row(sample: Sample) -> dict[str, Any]:
         "env_mask": parts.mask,
         "advantages": parts.advantages if sample.advantages else None,
         "reward": sample.reward,
+        "temperature": sample.temperature,
         **about(sample),
     }
 
@@ -44,4 +45,4 @@ def row(sample: Sample) -> dict[str, Any]:
 def schema() -> Any:
     """The columns."""
     lists = {"prompt_ids": "ids", "completion_ids": "ids", "logprobs": "floats", "env_mask": "ids", "advantages": "floats"}
-    return schema_of({"prompt": str, **lists, "reward": float, **ABOUT})
+    return schema_of({"prompt": str, **lists, "reward": float, "temperature": float, **ABOUT})
