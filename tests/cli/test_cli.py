@@ -171,7 +171,7 @@ def test_validate_and_its_exit_status(filled: Path, tmp_path: Path) -> None:
     }
     run("validate", "--ignore", "step_order", store=filled)
     assert "step_order" in run("validate", bad[-8:], store=filled, check=1).stdout
-    assert "no check 'xyz'; there are: " in run("validate", "--ignore", "xyz", store=filled, check=1).stderr
+    assert "no check 'xyz'; there are: " in run("validate", "--ignore", "xyz", store=filled, check=2).stderr
 
 
 def test_import_and_export(filled: Path, tmp_path: Path) -> None:
@@ -205,14 +205,14 @@ def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
     assert not missing.exists()
     for args, status, says in (
         (["show", "zzz"], 1, "no trajectory 'zzz' among the 3 of this store"),
-        (["ls", "--status", "done"], 1, "no status 'done'; there are: completed"),
-        (["ls", "--since", "yesterday"], 1, "'yesterday' is no time"),
+        (["ls", "--status", "done"], 2, "no status 'done'; there are: completed"),
+        (["ls", "--since", "yesterday"], 2, "'yesterday' is no time"),
         (["export", "--to", "xyz", "-o", "o"], 1, "no exporter named 'xyz'; there are: hf"),
-        (["export", "--to", "hf", "-o", "o", "--split", "a"], 1, "--split is written train=0.9,test=0.1; found 'a'"),
+        (["export", "--to", "hf", "-o", "o", "--split", "a"], 2, "--split is written train=0.9,test=0.1; found 'a'"),
         (["import", str(tmp_path / "nowhere")], 1, "no file or folder"),
         (["import", str(filled), "--format", "xyz"], 1, "no importer named 'xyz'; there are: odograph"),
-        (["search", '""'], 1, "a search needs at least one word"),
-        (["ls", "--where", "colour=red"], 1, "no filter 'colour'; there are: group"),
+        (["search", '""'], 2, "a search needs at least one word"),
+        (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: group"),
         (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
         (["ls", "--limit", "many"], 2, "invalid int value"),
         ([], 2, "a command was expected; there are: demo, import, ls"),

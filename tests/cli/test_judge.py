@@ -76,10 +76,11 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         ("--concurrency", "0"),
         ("--budget-calls", "-1"),
     ):
-        done = run(tmp_path / "s", "--model", "j", "--base-url", "http://127.0.0.1:9/v1", *wrong, check=1)
+        status = 1 if wrong[0] == "--rubric" else 2  # what is not there, what can't be
+        done = run(tmp_path / "s", "--model", "j", "--base-url", "http://127.0.0.1:9/v1", *wrong, check=status)
         assert done.stderr.startswith("odograph: ")
         assert done.stderr.count("\n") == 1
-    without_key = run(tmp_path / "s", "--model", "j", check=1).stderr
+    without_key = run(tmp_path / "s", "--model", "j", check=2).stderr
     assert without_key.startswith("odograph: no key for https://api.openai.com/v1/chat/completions: set $OPENAI_API_KEY")
     assert run(tmp_path / "s", "--model", "j", "--dry-run").stdout.startswith("would ask 1 requests, about ")
     assert "required" in run(tmp_path / "s", check=2).stderr

@@ -643,7 +643,7 @@ def test_settings_in_pyproject(store: odograph.Store, tmp_path: Path, monkeypatc
                        ('profile = "x"', "no profile 'x'; there are: all, basic, sft, rl"),
                        ("a = = b", "can't be read")):  # fmt: skip
         settings_file.write_text(f"[tool.odograph.validate]\n{wrong}\n")
-        assert main(command) == 1
+        assert main(command) == 2
         said = capsys.readouterr().err
         assert why in said
         assert said.count("\n") == 1
