@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 OLD := .venv-old
 TRAINERS := .venv-trainers
+LIGHTNING := .venv-lightning
 # options of pip for torch, such as --index-url https://download.pytorch.org/whl/cpu
 TORCH :=
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a k
 test: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done ## the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
-test-all: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done ## the tests, slow ones too
+test-all: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done $(LIGHTNING)/.done ## the tests, slow ones too
 	$(BIN)/python -m pytest -q -n 2
 
 lint: $(VENV)/.dev ## format, style, types, floors
@@ -29,7 +30,7 @@ bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(OLD) $(TRAINERS) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache odograph-demo bench-data
+	rm -rf $(VENV) $(OLD) $(TRAINERS) $(LIGHTNING) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache odograph-demo bench-data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,4 +56,10 @@ $(TRAINERS)/.done: constraints-trainers.txt
 	$(PYTHON) -m venv $(TRAINERS)
 	$(TRAINERS)/bin/python $(PIP) $(TORCH) torch==2.13.0
 	$(TRAINERS)/bin/python $(PIP) -r constraints-trainers.txt
+	@touch $@
+
+# agent-lightning's own classes, 0.8 GB; it wants other versions of what the trainers want
+$(LIGHTNING)/.done: constraints-lightning.txt
+	$(PYTHON) -m venv $(LIGHTNING)
+	$(LIGHTNING)/bin/python $(PIP) -r constraints-lightning.txt
 	@touch $@

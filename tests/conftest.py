@@ -11,7 +11,8 @@ import pytest
 import odograph
 
 os.environ.setdefault("ODOGRAPH_STRICT", "1")  # a fault in capture is an error here
-collect_ignore = [] if find_spec("trl") else ["trainers"]  # tests/training/test_trainers.py runs them where the trainers are
+# tests/training/test_trainers.py runs them where these are installed
+collect_ignore = [folder for folder, has in (("trainers", "trl"), ("lightning", "agentlightning")) if not find_spec(has)]
 
 
 @pytest.fixture

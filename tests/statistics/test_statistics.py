@@ -358,7 +358,7 @@ def test_the_command_prints_what_the_function_finds(shown: odograph.Store, tmp_p
     assert look.endswith("yes")
     assert "\x1b" not in table.stdout and "\u202e" not in table.stdout
     wrong = odograph_stats(shown, "--confidence", "95")
-    assert (wrong.returncode, wrong.stderr) == (1, "odograph: --confidence is between 0 and 1, such as 0.95, not 95.0\n")
+    assert (wrong.returncode, wrong.stderr) == (2, "odograph: --confidence is between 0 and 1, such as 0.95, not 95.0\n")
     if pytest.importorskip("matplotlib"):
         drawn = odograph_stats(shown, "--plot", str(tmp_path / "p.svg"), "--json")
         assert drawn.returncode == 0, drawn.stderr
