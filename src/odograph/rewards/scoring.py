@@ -271,7 +271,8 @@ def _in_processes(
     waiting: set[Future[list[Outcome]]] = set()
     try:
         while True:
-            waiting |= {pool.submit(_share, share) for share in islice(shares, 2 * processes - len(waiting))}
+            with _interrupts_later():  # a process that begins is not interrupted in the middle of its imports
+                waiting |= {pool.submit(_share, share) for share in islice(shares, 2 * processes - len(waiting))}
             if not waiting:
                 return
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -287,6 +288,16 @@ def _in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C waits until this is left; processes that are started meanwhile begin with that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _mine: tuple[Reader, RewardFunction, bool, int] | None = None
 
 
@@ -294,6 +305,7 @@ def _begin(root: str, sent: bytes, again: bool, concurrency: int) -> None:
     """What its functions print goes to stderr, and Ctrl-C ends it at once, whatever they are at."""
     global _mine
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.stdout = sys.stderr
     _mine = Reader(Path(root)), pickle.loads(sent), again, concurrency
     _ = _mine[0].catalog
