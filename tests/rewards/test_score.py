@@ -629,7 +629,13 @@ def test_ctrl_c_ends_it_whatever_the_function_is_at(how: list[str], store: odogr
     file, log = tmp_path / "hangs.py", tmp_path / "log"
     file.write_text(f"import time\ndef f(t):\n    open({str(log)!r}, 'a').write('x')\n    time.sleep(600)\n")
     command = [sys.executable, "-m", "odograph", "score", f"{file}:f", "--store", str(store.root), *how]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background job ignores
+    ) as child:
         assert child.stderr is not None
         try:
             while not log.exists():
