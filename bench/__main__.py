@@ -300,6 +300,25 @@ class Bench:
         self.add("runtime, above its HTTP request", above, "ms/step", "the bare request", took / (took - above), "-", None)
         ratio = statistics.median(flat)
         self.add("runtime, above its request, step 200 against 10", ratio, "ratio", "step 10", ratio, "< 1.3", ratio < 1.3)
+        if peer := os.environ.get("AWORLD_PYTHON"):  # bench/peer_aworld.py says how
+            self._beside_aworld(peer, took)
+
+    def _beside_aworld(self, python: str, ours: float) -> None:
+        """AWorld's step in all, of 51: it takes half a minute."""
+        server = subprocess.Popen([sys.executable, "-m", "bench.model", "51"], stdout=subprocess.PIPE)
+        assert server.stdout
+        try:
+            url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+            command = [python, str(Path(__file__).parent / "peer_aworld.py"), url, "51"]
+            said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+            spent = json.loads(said.splitlines()[-1])
+            theirs, ratio = statistics.median(spent), statistics.median(spent[-10:]) / statistics.median(spent[:10])
+            self.add("AWorld, a step in all", theirs, "ms/step", "ours", theirs / ours, "-", None)
+            self.add("AWorld, step 50 against 10", ratio, "ratio", "step 10", ratio, "-", None)
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
 
     def reads(self) -> None:
         """One trajectory by id among many, catching up, listing: in the journal, without segments yet."""

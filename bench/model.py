@@ -12,7 +12,7 @@ def body(request: dict[str, Any], steps: int) -> bytes:
     said = sum(m["role"] == "assistant" for m in request["messages"])
     message: dict[str, Any] = {"role": "assistant", "content": "It is " + "quite " * 30 + "clear."}
     if said < steps - 1:
-        asked = {"name": "add", "arguments": json.dumps({"a": said, "b": 1})}
+        asked = {"name": request["tools"][0]["function"]["name"], "arguments": json.dumps({"a": said, "b": 1})}
         message |= {"content": None, "tool_calls": [{"id": f"call_{said}", "type": "function", "function": asked}]}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
