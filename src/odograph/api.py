@@ -34,9 +34,8 @@ from .trajectory import Trajectory, placed_records, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Reward
 
 if TYPE_CHECKING:
-    from .rewards.scoring import Progress, ScoreReport
-
-if TYPE_CHECKING:
+    from .bulk import Progress
+    from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .training.dry_run import GroupPlan
 
