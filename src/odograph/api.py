@@ -50,7 +50,7 @@ class Store:
         self.root = root
         self._temporary = temporary
         self._journal = Journal(root / "journal", durability)
-        self._journal.redactor = Redactor(redact) if redact is not None and redact is not False else None
+        self._journal.redactor = Redactor.of(redact)
         self._reader = Reader(root)
 
     def __repr__(self) -> str:
@@ -73,19 +73,9 @@ class Store:
         fork: Fork | None = None,
     ) -> Run:
         """Begins a trajectory: `with store.record(task=...) as run: with run.step(observation) as step: ...`."""
-        return start(
-            self._journal,
-            task,
-            agent=agent,
-            agent_version=agent_version,
-            model=model,
-            group=group,
-            policy_version=policy_version,
-            seed=seed,
-            tags=tags,
-            metadata=metadata,
-            fork=fork,
-        )
+        about: dict[str, Any] = {"agent": agent, "agent_version": agent_version, "model": model, "group": group}
+        about |= {"policy_version": policy_version, "seed": seed}
+        return start(self._journal, task, about, tags, metadata, fork)
 
     def append(self, id: str) -> Run:
         """A trajectory again, whatever its state, for late rewards, labels, edits and notes. Raises NotFound."""

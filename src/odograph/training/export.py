@@ -77,7 +77,7 @@ def export(
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
     own, plan = read_options(exporter, to, options)
     shares = _shares(splits)
-    redactor = Redactor(redact) if redact is not None and redact is not False else None
+    redactor = Redactor.of(redact)
     if redactor is not None:
         trajectories, again, parent = _redacted(redactor, trajectories, again, parent)
     shards = _shards(kind, max_shard_size, max_shard_rows)
