@@ -20,7 +20,7 @@ from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, record_to_dict
-from .errors import InvalidInput, NotFound, OdographError, StoreError
+from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count
 from .packing import LISTS, Packer
 from .quality import Checker, Report, collect, damage_findings
 from .redact import History, Redact, Redactor
@@ -416,8 +416,8 @@ class Store:
         10,000 findings are kept, `counts` has them all. Raises InvalidInput, NotFound, StoreError.
         """
         checker = Checker(profile, ignore, tokenizer)
-        if workers is not None and (type(workers) is not int or workers < 1):
-            raise InvalidInput(f"workers is a whole number from 1, not {workers!r}")
+        if workers is not None:
+            check_count("workers", workers)
         chosen = {name: value for name, value in filters.items() if value is not None}
         shared: dict[str, Any] = {"across": True, "whole": set(chosen) <= {"group"}, "most": _MOST_FINDINGS, "progress": progress}
         if tokenizer is None or isinstance(tokenizer, (str, Path)):

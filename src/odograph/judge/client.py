@@ -20,7 +20,7 @@ from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
 from ..endpoint import Endpoint, Unanswered
-from ..errors import InvalidInput, OdographError
+from ..errors import InvalidInput, OdographError, check_count
 from .journal import Answers
 from .parsing import Shape, read, shape
 
@@ -138,8 +138,8 @@ class Judge:
             ("max_retries", max_retries, 0),
             ("context", context, 1),
         ):
-            if value is not None and (type(value) is not int or value < least):
-                raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
+            if value is not None:
+                check_count(name, value, least)
         if prices is not None and not (len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)):
             raise InvalidInput(f"prices are two numbers, of a million tokens of prompts and of answers, not {prices!r}")
         try:

@@ -20,7 +20,7 @@ import msgspec
 from ..api import Store
 from ..bulk import for_each
 from ..codec import content_hash
-from ..errors import InvalidInput, NotFound
+from ..errors import InvalidInput, NotFound, check_count
 from ..trajectory import Trajectory
 from ..types import Reward
 from . import prompts
@@ -134,8 +134,7 @@ async def ruler(
         raise TypeError("judge= is an odograph.Judge, or several")
     if len({j.model for j in judges}) < len(judges):
         raise InvalidInput(f"two judges of one model ({', '.join(j.model for j in judges)}); to ask one twice, give repeats=")
-    if type(repeats) is not int or repeats < 1:
-        raise InvalidInput(f"repeats is a whole number from 1, not {repeats!r}")
+    check_count("repeats", repeats)
     if type(seed) is not int:
         raise InvalidInput(f"seed is a whole number, not {seed!r}")
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):

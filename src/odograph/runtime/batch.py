@@ -9,7 +9,7 @@ import msgspec
 
 from ..api import Store
 from ..bulk import Progress, for_each, ticker
-from ..errors import InvalidInput
+from ..errors import InvalidInput, check_count
 from . import on_ray
 from .functions import agent_of
 from .job import Job, one
@@ -51,9 +51,7 @@ async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
 
 def _check(tasks: list[Task], plan: Plan) -> None:
     for name in ("max_concurrency", "attempts"):
-        value = getattr(plan, name)
-        if type(value) is not int or value < 1:
-            raise InvalidInput(f"{name} is a whole number from 1, not {value!r}")
+        check_count(name, getattr(plan, name))
     if plan.runner not in ("local", "ray"):
         raise InvalidInput(f"no runner {plan.runner!r}; there are: local, ray")
     seen: set[str] = set()

@@ -23,7 +23,7 @@ from typing import Any, Self, cast
 
 from ..clock import iso_time
 from ..codec import content_hash, encode, loads
-from ..errors import InvalidInput, MissingExtra, OdographError, StoreError
+from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, check_count, described
 from ..redact import History, Redact, Redactor
 from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
@@ -291,7 +291,7 @@ class _Export:
                 reasons.clear()
                 if self._samples is not None and before is not None:
                     self._samples.undo(before, "an error")
-                leave(f"an error: {type(error).__name__}: {error}")
+                leave(f"an error: {described(error)}")
                 if len(self._failed) < _EXAMPLES:
                     self._failed.append({"trajectory": trajectory.id, "error": next(iter(reasons))})
             else:
@@ -428,8 +428,7 @@ def _shards(kind: str, size: int | None, rows: int | None) -> Shards:
             continue
         if kind != "parquet":
             raise InvalidInput(f"{name} is for Parquet, not for {kind}")
-        if type(given) is not int or given < 1:
-            raise InvalidInput(f"{name} is a whole number from 1, not {given!r}")
+        check_count(name, given)
     return Shards(rows=rows) if size is None else Shards(size, rows)
 
 
