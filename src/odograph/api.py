@@ -75,7 +75,7 @@ class Store:
         """Begins a trajectory: `with store.record(task=...) as run: with run.step(observation) as step: ...`."""
         about: dict[str, Any] = {"agent": agent, "agent_version": agent_version, "model": model, "group": group}
         about |= {"policy_version": policy_version, "seed": seed}
-        return start(self._journal, task, about, tags, metadata, fork)
+        return start(self._journal, task, tags=tags, metadata=metadata, fork=fork, **about)
 
     def append(self, id: str) -> Run:
         """A trajectory again, whatever its state, for late rewards, labels, edits and notes. Raises NotFound."""

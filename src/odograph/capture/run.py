@@ -74,13 +74,14 @@ _ABOUT: dict[str, tuple[type, ...]] = {
 def start(
     journal: Journal,
     task: Any,
-    about: dict[str, Any],
-    tags: list[str] | tuple[str, ...],
-    metadata: dict[str, Any] | None,
-    fork: Fork | None,
+    *,
+    tags: list[str] | tuple[str, ...] = (),
+    metadata: dict[str, Any] | None = None,
+    fork: Fork | None = None,
+    **about: Any,
 ) -> Run:
     """Begins a trajectory in a journal. `about`: the other fields of its start (`_ABOUT`), None where one is not known."""
-    recorder = Recorder(journal, new_id(), about["agent"])
+    recorder = Recorder(journal, new_id(), about.get("agent"))
     if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
         raise TypeError("tags are a list of strings")
     if metadata is not None and not isinstance(metadata, dict):
