@@ -36,7 +36,7 @@ class _OverBudget(OdographError):
 
 
 class Budget:
-    """A ceiling for what judges spend together while this object lives; None: none. Answers of the journal cost nothing.
+    """A ceiling for what judges spend together while this object lives; None: no ceiling. Answers from the journal cost nothing.
 
     A request goes out only if what was spent, what is under way and the most that it can cost stay below: its prompt (a token
     for three bytes) and `max_tokens`, where the judge's parameters hold it, else the longest answer so far. `cost` is in the
@@ -259,7 +259,7 @@ class Judge:
         return self._dialect.request(self.model, system, history, [], self.params, schema)
 
     def _longest(self, body: dict[str, Any]) -> int:
-        """Tokens of the longest answer to this that is to be reckoned with."""
+        """Tokens that an answer may take: the limit that the request sets, else the longest answer so far."""
         limits = [v for n in ("max_tokens", "max_completion_tokens", "max_output_tokens") if type(v := body.get(n)) is int]
         return limits[0] if limits else int(self._learned["longest"])
 

@@ -1,6 +1,6 @@
 """The calls of one policy in order, each prompt reconciled with what the calls and edits before it predict.
 
-Source of the idea: nobody's; the rule for `exact` and the classes of edits are in docs/edits.md. Reads a trajectory; knows no
+No published source; the rule for `exact` and the classes of edits are in docs/edits.md. Reads a trajectory; knows no
 trainer.
 """
 
