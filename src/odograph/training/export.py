@@ -244,7 +244,7 @@ class _Export:
                 for made in group:
                     made.refuse(str(why))
         else:
-            for sample in self._allowed(trajectories[0], samples, leave):
+            for sample in allowed(exporter, trajectories[0], samples, leave):
                 try:
                     yield exporter.row(sample, **options)
                 except Refused as why:
@@ -252,20 +252,8 @@ class _Export:
                     samples.refuse(sample, str(why))
 
     def _made(self, t: Trajectory, samples: Samples, leave: Callable[[str], None], gone: set[str]) -> Made:
-        found = list(self._allowed(t, samples, leave))
+        found = list(allowed(self._exporter, t, samples, leave))
         return Made(t, found, leave, samples.refuse, samples.total(t), samples.unfit(t), gone)
-
-    def _allowed(self, t: Trajectory, samples: Samples, leave: Callable[[str], None]) -> Iterator[Any]:
-        """The samples of a trajectory; refused where a function chose a policy that the format has no place for."""
-        refuses = getattr(self._exporter, "REFUSES", {})
-        for sample in samples.one(t):
-            policy = getattr(sample, "policy", None)
-            if policy in refuses:
-                why = f"edits={policy!r}: {refuses[policy]}"
-                leave(why)
-                samples.refuse(sample, why)
-            else:
-                yield sample
 
     def _write(self, trajectories: list[Trajectory]) -> None:
         trajectory = trajectories[0]
@@ -343,6 +331,19 @@ class _Export:
             "content_hash": content_hash([(f["path"], f["sha256"]) for f in files]),
             "files": files,
         }
+
+
+def allowed(exporter: Any, t: Trajectory, samples: Samples, leave: Callable[[str], None]) -> Iterator[Any]:
+    """The samples of a trajectory; refused where a function chose a policy that the format has no place for."""
+    refuses = getattr(exporter, "REFUSES", {})
+    for sample in samples.one(t):
+        policy = getattr(sample, "policy", None)
+        if policy in refuses:
+            why = f"edits={policy!r}: {refuses[policy]}"
+            leave(why)
+            samples.refuse(sample, why)
+        else:
+            yield sample
 
 
 class _NoSpace(StoreError):
