@@ -20,7 +20,7 @@ from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, record_to_dict
-from .errors import InvalidInput, NotFound, OdographError, StoreError
+from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count
 from .packing import LISTS, Packer
 from .quality import Checker, Report, collect, damage_findings
 from .redact import History, Redact, Redactor
@@ -34,9 +34,8 @@ from .trajectory import Trajectory, placed_records, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Reward
 
 if TYPE_CHECKING:
-    from .rewards.scoring import Progress, ScoreReport
-
-if TYPE_CHECKING:
+    from .bulk import Progress
+    from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .training.dry_run import GroupPlan
 
@@ -51,7 +50,7 @@ class Store:
         self.root = root
         self._temporary = temporary
         self._journal = Journal(root / "journal", durability)
-        self._journal.redactor = Redactor(redact) if redact is not None and redact is not False else None
+        self._journal.redactor = Redactor.of(redact)
         self._reader = Reader(root)
 
     def __repr__(self) -> str:
@@ -74,19 +73,9 @@ class Store:
         fork: Fork | None = None,
     ) -> Run:
         """Begins a trajectory: `with store.record(task=...) as run: with run.step(observation) as step: ...`."""
-        return start(
-            self._journal,
-            task,
-            agent=agent,
-            agent_version=agent_version,
-            model=model,
-            group=group,
-            policy_version=policy_version,
-            seed=seed,
-            tags=tags,
-            metadata=metadata,
-            fork=fork,
-        )
+        about: dict[str, Any] = {"agent": agent, "agent_version": agent_version, "model": model, "group": group}
+        about |= {"policy_version": policy_version, "seed": seed}
+        return start(self._journal, task, tags=tags, metadata=metadata, fork=fork, **about)
 
     def append(self, id: str) -> Run:
         """A trajectory again, whatever its state, for late rewards, labels, edits and notes. Raises NotFound."""
@@ -427,8 +416,8 @@ class Store:
         10,000 findings are kept, `counts` has them all. Raises InvalidInput, NotFound, StoreError.
         """
         checker = Checker(profile, ignore, tokenizer)
-        if workers is not None and (type(workers) is not int or workers < 1):
-            raise InvalidInput(f"workers is a whole number from 1, not {workers!r}")
+        if workers is not None:
+            check_count("workers", workers)
         chosen = {name: value for name, value in filters.items() if value is not None}
         shared: dict[str, Any] = {"across": True, "whole": set(chosen) <= {"group"}, "most": _MOST_FINDINGS, "progress": progress}
         if tokenizer is None or isinstance(tokenizer, (str, Path)):

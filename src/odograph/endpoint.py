@@ -19,7 +19,7 @@ from .capture.exchange import outcome
 from .capture.wrap import recording
 from .codec import encode, encode_finite, loads_or_raw
 from .dialects.sse import SSE
-from .errors import InvalidInput, MissingExtra, RunError
+from .errors import InvalidInput, MissingExtra, RunError, described
 
 _URLS = {"anthropic.messages": "https://api.anthropic.com"}
 _KEYS = {"anthropic.messages": "ANTHROPIC_API_KEY"}
@@ -129,7 +129,7 @@ class _Attempt:
         try:
             response = await self._client.post(self._endpoint.url, **self._request)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _Failed(_named(error), isinstance(error, httpx2.TransportError)) from error
+            raise _Failed(described(error), isinstance(error, httpx2.TransportError)) from error
         return self._body(response, response.content)
 
     def _body(self, response: Any, content: bytes) -> Any:
@@ -156,7 +156,7 @@ class _Attempt:
                     sse.feed(chunk)
                     await self._tell(sse.events[before:])
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _Failed(f"the stream broke: {_named(error)}", isinstance(error, httpx2.TransportError)) from error
+            raise _Failed(f"the stream broke: {described(error)}", isinstance(error, httpx2.TransportError)) from error
         before = len(sse.events)
         sse.close()
         await self._tell(sse.events[before:])
@@ -193,10 +193,6 @@ class _Attempt:
 def _is_complete(dialect: dialects.Dialect, body: Any) -> bool:
     choices = dialect.choices(body)
     return bool(choices) and all(c.finish_reason is not None for c in choices)
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _retry_after(headers: Any) -> float | None:

@@ -13,6 +13,21 @@ OdographError
 from __future__ import annotations
 
 
+def described(error: BaseException) -> str:
+    """An error as its class and what it says; the class alone where it says nothing, or fails to."""
+    try:
+        said = str(error)
+    except Exception:  # a class of somebody else's
+        said = ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raises InvalidInput unless a value is a whole number from `least` on."""
+    if type(value) is not int or value < least:
+        raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
+
+
 class OdographError(Exception):
     """Any error of Odograph's own."""
 

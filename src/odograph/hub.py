@@ -5,7 +5,6 @@ The work over the network is `huggingface_hub`'s; what is here decides what goes
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from .api import Store
 from .codec import loads
 from .errors import InvalidInput, MissingExtra, NotFound, OdographError, UploadError
+from .quality.exported import validate_export
 from .training.export import CARD, MANIFEST
 
 _OURS = (MANIFEST, CARD, ".gitattributes")  # what an export or the Hub writes beside the data
@@ -96,18 +96,13 @@ class Dataset:
 
     def _files(self) -> list[tuple[str, str]]:
         """(path in the repository, file) of all that is uploaded. Raises InvalidInput where it is not what was exported."""
-        found = []
-        for file in self.manifest["files"]:
-            at = self.path / file["path"]
-            try:
-                with at.open("rb") as opened:
-                    digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            except OSError as error:
-                raise InvalidInput(f"{str(at)!r} of the export can't be read: {error.strerror}; export again") from None
-            if digest != file["sha256"]:
-                raise InvalidInput(f"{str(at)!r} is not as it was exported: its hash is not the manifest's; export again")
-            found.append((str(file["path"]), str(at)))
-        return found + [(name, str(self.path / name)) for name in (CARD, MANIFEST) if (self.path / name).exists()]
+        for wrong in validate_export(self.path):
+            if wrong.code == "unreadable_export":
+                at = str(self.path / wrong.path)
+                raise InvalidInput(f"{at!r} can't be read, or is not as it was exported: {wrong.message}; export again")
+        names = [file["path"] for file in self.manifest["files"]]
+        names += [name for name in (CARD, MANIFEST) if (self.path / name).exists()]
+        return [(name, str(self.path / name)) for name in names]
 
     def _left_behind(self, api: Any, name: dict[str, Any], revision: str | None, new: set[str]) -> list[str]:
         """The files of an earlier upload that this one has not. Raises InvalidInput where there is somebody else's data."""

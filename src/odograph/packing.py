@@ -72,7 +72,7 @@ def _clip(ranges: Ranges, length: int) -> Ranges:
     return out
 
 
-def _shared(a: list[Any], b: list[Any], low: int = 0) -> int:
+def shared_prefix(a: list[Any], b: list[Any], low: int = 0) -> int:
     """Length of the longest common prefix, at least `low`; compares slices, so equal parts cost what C needs for them."""
     most = min(len(a), len(b))
     if low < most and a[low] != b[low]:
@@ -184,7 +184,7 @@ class Packer:
             data = stream.last[:start] + [encode_message(m) for m in messages[start:]]
         else:
             data = [encode_message(m) for m in messages]
-        start = _shared(stream.last, data, start)
+        start = shared_prefix(stream.last, data, start)
         ranges = _clip(stream.ranges, start)
         previous = ranges[-1][1] - 1 if ranges else -1
         for item in data[start:]:
@@ -245,7 +245,7 @@ class Packer:
         prompt = _id_path(call, _PROMPT_PATHS)
         if prompt:
             ids: list[int] = list(_get(call, prompt))
-            share = _shared(stream.ids, ids)
+            share = shared_prefix(stream.ids, ids)
             ranges = _clip(stream.ids_ranges, share)
             if len(ranges) > _MOST_RANGES:
                 ranges, share = [], 0

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidInput, NotFound
+from .errors import InvalidInput, NotFound, described
 
 
 def entry_points(group: str) -> list[str]:
@@ -45,7 +45,7 @@ def load(name: str, group: str | None = None) -> Any:
         except (ImportError, TypeError) as error:  # TypeError: a name that begins with a dot
             raise NotFound(f"no module {where!r}: {error}") from None
         except (Exception, SystemExit) as error:
-            raise InvalidInput(f"{where!r} can't be loaded: {type(error).__name__}: {error}") from error
+            raise InvalidInput(f"{where!r} can't be loaded: {described(error)}") from error
     else:
         return None
     if not what:
@@ -68,5 +68,5 @@ def _module_of_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{str(path)!r} can't be loaded: {type(error).__name__}: {error}") from error
+        raise InvalidInput(f"{str(path)!r} can't be loaded: {described(error)}") from error
     return module

@@ -53,6 +53,11 @@ class Redactor:
             except (re.error, TypeError) as error:
                 raise InvalidInput(f"a pattern of redact= is no regular expression: {error}") from None
 
+    @classmethod
+    def of(cls, how: Redact | None) -> Redactor | None:
+        """That of a `redact=`; None where nothing is to be taken out."""
+        return None if how is None or how is False else cls(how)
+
     @property
     def name(self) -> str:
         """What a manifest says of it; a pattern may be a secret itself."""

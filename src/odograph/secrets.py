@@ -103,7 +103,7 @@ _KEY_NAME = re.compile(rf"(?:{'|'.join(_NAMES)})s?$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
     r"example|placeholder|redacted|your|change.?me|dummy|x{4}|\*{3}|\.{3}|[(){}<>$\[\]]|^env|^none$|^pass(?:word)?$", re.I
 )
-#: What all names hold, to ask for fewer.
+#: Every name holds one of these: a text with none of them has no name to look for.
 _STEMS = ("pass", "secret", "token", "key", "credential", "authorization")
 
 

@@ -118,3 +118,19 @@ def test_the_command_says_it_for_people_and_scripts(filled: odograph.Store) -> N
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
     assert "--dry-run" in wrong.stderr
+
+
+def test_a_policy_that_the_format_refuses_trains_in_neither(store: odograph.Store, tmp_path: Any) -> None:
+    """A function may choose a policy for edits that a trainer has no place for: the plan says so, as the export does."""
+    for reward in (0.0, 1.0):
+        with store.record(task="t", agent="a", model="m", group="g") as run:
+            for prompt in ([1, 2], [1, 9, 3, 4, 5]):
+                with run.step() as step:
+                    call: dict[str, Any] = {"token_ids": [3, 4], "logprobs": [-0.1, -0.2], "prompt_token_ids": prompt}
+                    step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a", **call)
+            run.reward(reward)
+    options: dict[str, Any] = {"edits": lambda node: "mask"}
+    made = store.export(tmp_path / "out", "art", options=options)
+    (plan,) = store.dry_run("art", options=options)
+    assert (made["rows"], made["samples"]["trained"]) == (plan.rows, plan.tokens) == (0, 0)
+    assert plan.why == "edits='mask': ART trains whole choices"

@@ -179,7 +179,7 @@ def test_what_goes_wrong_is_one_sentence(
 
 
 def test_only_what_was_exported_is_uploaded(trades: odograph.Store, hub: HubServer, tmp_path: Path) -> None:
-    """A file that was changed since, or is gone, is refused before anything is sent; a folder that is no export, too."""
+    """A file that was changed since, or is gone, is refused before anything is sent; a manifest or folder of no export, too."""
     found = odograph.export_to_huggingface(trades, tmp_path / "o", format="jsonl")
     (found.path / "notes.txt").write_text("private")
     found.upload("org/d")
@@ -190,6 +190,9 @@ def test_only_what_was_exported_is_uploaded(trades: odograph.Store, hub: HubServ
         found.upload("org/d")
     (found.path / "data/train.jsonl").unlink()
     with pytest.raises(InvalidInput, match="can't be read"):
+        odograph.Dataset(found.path).upload("org/d")
+    (found.path / "manifest.json").write_text('{"files": [{"rows": 1}]}')
+    with pytest.raises(InvalidInput, match="lists a file without a path"):
         odograph.Dataset(found.path).upload("org/d")
     assert len(hub.log) == sent
     with pytest.raises(NotFound, match="no export in"):

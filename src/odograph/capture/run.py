@@ -61,40 +61,38 @@ class Run(Scope):
                 self.finish(status=status_of(error), error=error)
 
 
+_ABOUT: dict[str, tuple[type, ...]] = {
+    "agent": (str,),
+    "agent_version": (str,),
+    "model": (str,),
+    "group": (str,),
+    "policy_version": (str, int),
+    "seed": (int,),
+}
+
+
 def start(
     journal: Journal,
     task: Any,
     *,
-    agent: str | None = None,
-    agent_version: str | None = None,
-    model: str | None = None,
-    group: str | None = None,
-    policy_version: str | int | None = None,
-    seed: int | None = None,
     tags: list[str] | tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
     fork: Fork | None = None,
+    **about: Any,
 ) -> Run:
-    """Begins a trajectory in a journal."""
-    recorder = Recorder(journal, new_id(), agent)
+    """Begins a trajectory in a journal. `about`: the other fields of its start (`_ABOUT`), None where one is not known."""
+    recorder = Recorder(journal, new_id(), about.get("agent"))
     if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
         raise TypeError("tags are a list of strings")
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
     fields: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": task}
-    for name, value, kind in (
-        ("agent", agent, str),
-        ("agent_version", agent_version, str),
-        ("model", model, str),
-        ("group", group, str),
-        ("policy_version", policy_version, (str, int)),
-        ("seed", seed, int),
-    ):
+    for name, value in about.items():
         if value is not None:
-            if not isinstance(value, kind):
-                raise TypeError(
-                    f"{name} is a {kind.__name__ if isinstance(kind, type) else 'str or int'}, not {type(value).__name__}"
-                )
+            kinds = _ABOUT[name]
+            if not isinstance(value, kinds):
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"{name} is a {expected}, not {type(value).__name__}")
             fields[name] = value
     if tags:
         fields["tags"] = list(tags)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api import Store, open
-from ..codec import encode
+from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound
 
 _FILTERS = ("group", "agent", "model", "tag", "status", "min_reward", "max_reward", "task_id", "text", "limit")
@@ -66,6 +66,20 @@ def filters_of(args: argparse.Namespace) -> dict[str, Any]:
         found["time_range"] = since
     elif since is not None or until is not None:
         found["time_range"] = (since, until)
+    return found
+
+
+def named_values(flag: str, given: list[str]) -> dict[str, Any]:
+    """What was given as NAME=VALUE: values are JSON, or text without quotes. Raises InvalidInput."""
+    found: dict[str, Any] = {}
+    for one in given:
+        name, mark, value = one.partition("=")
+        if not mark:
+            raise InvalidInput(f"{flag} is written NAME=VALUE; found {one!r}")
+        try:
+            found[name.strip()] = loads(value)
+        except InvalidInput:
+            found[name.strip()] = value
     return found
 
 

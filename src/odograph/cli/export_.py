@@ -7,13 +7,12 @@ import os
 import sys
 from typing import Any
 
-from ..codec import loads
 from ..errors import InvalidInput
 from ..training import formats
 from ..training.advantages import CONVENTIONS
 from ..training.groups import BY
 from ..training.plan import CREDITS
-from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
+from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
 from .terminal import line, size
 
 HELP = "write trajectories to a folder in another format, with a manifest"
@@ -136,15 +135,7 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
         found["include_failed"] = True
     if getattr(args, "no_metadata", False):
         found["include_metadata"] = False
-    for given in args.option:
-        name, mark, value = given.partition("=")
-        if not mark:
-            raise InvalidInput(f"--option is written NAME=VALUE; found {given!r}")
-        try:
-            found[name.strip()] = loads(value)
-        except InvalidInput:  # text needs no quotes
-            found[name.strip()] = value
-    return found
+    return found | named_values("--option", args.option)
 
 
 def _splits(given: str | None) -> dict[str, float] | None:

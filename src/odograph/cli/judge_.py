@@ -9,7 +9,7 @@ from pathlib import Path
 from ..dialects import NAMES
 from ..errors import InvalidInput
 from ..judge import Budget, Judge, Judgements, ruler
-from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
+from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
 from .terminal import line, table
 
 HELP = "let models judge trajectories: those of a group against each other (RULER), or each by a rubric; adds rewards"
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             model,
             args.base_url,
             dialect=args.dialect,
-            params=_params(args.param),
+            params=named_values("--param", args.param),
             max_concurrency=args.concurrency,
             context=args.context,
             budget=budget,
@@ -75,21 +75,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(result)
     return 1 if result.failed else 0
-
-
-def _params(given: list[str]) -> dict[str, object]:
-    from ..codec import loads
-
-    found: dict[str, object] = {}
-    for one in given:
-        name, mark, value = one.partition("=")
-        if not mark:
-            raise InvalidInput(f"--param is written NAME=VALUE; found {one!r}")
-        try:
-            found[name.strip()] = loads(value)
-        except InvalidInput:  # text needs no quotes
-            found[name.strip()] = value
-    return found
 
 
 def _prices(given: str | None) -> tuple[float, float] | None:

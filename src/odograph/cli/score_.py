@@ -8,11 +8,10 @@ import os
 import sys
 from typing import Any
 
-from ..codec import loads
 from ..errors import InvalidInput
 from ..rewards import NAMES, as_reward_function
 from ..rewards.scoring import ScoreReport
-from .common import add_filters, add_json, existing_store, filters_of, print_json
+from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json
 from .terminal import line, table
 
 HELP = "reward trajectories by a function; exit status 1 where it failed on one"
@@ -71,14 +70,8 @@ def _print(report: ScoreReport) -> None:
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for one in given:
-        name, mark, value = one.partition("=")
-        name = name.strip()
-        if not mark or not name.isidentifier() or name in ("name", "version", "weight", "range"):
-            raise InvalidInput(f"--set is written NAME=VALUE, with a parameter of the function; found {one!r}")
-        try:
-            found[name] = loads(value)
-        except InvalidInput:  # text needs no quotes
-            found[name] = value
+    found = named_values("--set", given)
+    for name in found:
+        if not name.isidentifier() or name in ("name", "version", "weight", "range"):
+            raise InvalidInput(f"--set is written NAME=VALUE, with a parameter of the function; found the name {name!r}")
     return found

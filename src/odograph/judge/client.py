@@ -16,10 +16,11 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from .. import dialects
+from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
 from ..endpoint import Endpoint, Unanswered
-from ..errors import InvalidInput, OdographError
+from ..errors import InvalidInput, OdographError, check_count
 from .journal import Answers
 from .parsing import Shape, read, shape
 
@@ -35,7 +36,7 @@ class _OverBudget(OdographError):
 
 
 class Budget:
-    """A ceiling for what judges spend together while this object lives; None: none. Answers of the journal cost nothing.
+    """A ceiling for what judges spend together while this object lives; None: no ceiling. Answers from the journal cost nothing.
 
     A request goes out only if what was spent, what is under way and the most that it can cost stay below: its prompt (a token
     for three bytes) and `max_tokens`, where the judge's parameters hold it, else the longest answer so far. `cost` is in the
@@ -137,8 +138,8 @@ class Judge:
             ("max_retries", max_retries, 0),
             ("context", context, 1),
         ):
-            if value is not None and (type(value) is not int or value < least):
-                raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
+            if value is not None:
+                check_count(name, value, least)
         if prices is not None and not (len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)):
             raise InvalidInput(f"prices are two numbers, of a million tokens of prompts and of answers, not {prices!r}")
         try:
@@ -209,24 +210,20 @@ class Judge:
         wanted = None if schema is None else shape(schema)
         todo = [(n, _messages(p)) for n, p in enumerate(prompts)]
         found: list[Answer | None] = [None] * len(todo)
-        waiting, done = iter(todo), 0
+        done = 0
         answers = self._opened()
 
-        async def work() -> None:
+        async def answer(one: tuple[int, list[dict[str, Any]]]) -> None:
             nonlocal done
-            for number, messages in waiting:
-                found[number] = await self._answer(messages, wanted, check, repeat)
-                done += 1
-                if progress is not None:
-                    progress(done)
+            number, messages = one
+            found[number] = await self._answer(messages, wanted, check, repeat)
+            done += 1
+            if progress is not None:
+                progress(done)
 
-        workers = [asyncio.create_task(work()) for _ in range(min(self.max_concurrency, len(todo)))]
         try:
-            await asyncio.gather(*workers)
+            await for_each(todo, answer, min(self.max_concurrency, len(todo)))
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
             await asyncio.to_thread(answers.sync)
         return [a for a in found if a is not None]
 
@@ -262,7 +259,7 @@ class Judge:
         return self._dialect.request(self.model, system, history, [], self.params, schema)
 
     def _longest(self, body: dict[str, Any]) -> int:
-        """Tokens of the longest answer to this that is to be reckoned with."""
+        """Tokens that an answer may take: the limit that the request sets, else the longest answer so far."""
         limits = [v for n in ("max_tokens", "max_completion_tokens", "max_output_tokens") if type(v := body.get(n)) is int]
         return limits[0] if limits else int(self._learned["longest"])
 
@@ -285,8 +282,8 @@ class Judge:
             last = self._read(body, wanted, check, {**about, "cached": cached})
             if last.status != "parse_error":
                 return last
-            said = _sendable((last.text or "").strip()[:4000]) or "(nothing)"
-            why = _sendable(str(last.error))
+            said = sendable((last.text or "").strip()[:4000]) or "(nothing)"
+            why = sendable(str(last.error))
             again = f"This answer can't be used: {why}. Answer again, in the form that was asked for and nothing else."
             now = [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": again}]
         return last
@@ -391,15 +388,15 @@ def _is_too_long(error: Unanswered) -> bool:
     return error.status == 413 or (error.status == 400 and _TOO_LONG.search(str(error)) is not None)
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
     """Text as UTF-8 has it: half a surrogate pair, which JSON can name, becomes a question mark."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _messages(prompt: Any) -> list[dict[str, Any]]:
     if isinstance(prompt, str):
-        return [{"role": "user", "content": _sendable(prompt)}]
+        return [{"role": "user", "content": sendable(prompt)}]
     if isinstance(prompt, list) and prompt and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in prompt):
         if all(m.get("role") in ("system", "user", "assistant") for m in prompt):
-            return [{"role": m["role"], "content": _sendable(m["content"])} for m in prompt]
+            return [{"role": m["role"], "content": sendable(m["content"])} for m in prompt]
     raise TypeError(f"a prompt is a text or a list of messages with role and text, not {prompt!r:.80}")

@@ -18,13 +18,14 @@ from typing import Any, cast
 import msgspec
 
 from ..api import Store
+from ..bulk import for_each
 from ..codec import content_hash
-from ..errors import InvalidInput, NotFound
+from ..errors import InvalidInput, NotFound, check_count
 from ..trajectory import Trajectory
 from ..types import Reward
 from . import prompts
 from .agreement import krippendorff_alpha, mean_absolute_deviation
-from .client import Answer, Judge, estimate
+from .client import Answer, Judge, estimate, sendable
 from .prompts import Shown
 
 
@@ -133,8 +134,7 @@ async def ruler(
         raise TypeError("judge= is an odograph.Judge, or several")
     if len({j.model for j in judges}) < len(judges):
         raise InvalidInput(f"two judges of one model ({', '.join(j.model for j in judges)}); to ask one twice, give repeats=")
-    if type(repeats) is not int or repeats < 1:
-        raise InvalidInput(f"repeats is a whole number from 1, not {repeats!r}")
+    check_count("repeats", repeats)
     if type(seed) is not int:
         raise InvalidInput(f"seed is a whole number, not {seed!r}")
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
@@ -159,29 +159,22 @@ async def ruler(
     cached = sum(j.cached for j in judges)
     budgets = {id(j.budget): j.budget for j in judges}.values()
     before = [dict(b.spent) for b in budgets]
-    waiting, done = iter(groups.units(absolute)), 0
-    total = groups.total
+    done, total = 0, groups.total
 
-    async def work() -> None:
+    async def judge_unit(unit: tuple[str | None, list[Trajectory]]) -> None:
         nonlocal done
-        for group, members in waiting:
-            shown = [(t, s) for t in members if (s := prompts.show(t)) is not None]
-            groups.skip("nothing to judge", len(members) - len(shown))
-            if len(shown) == 1 and not absolute:  # the others of its group were nothing to compare it with
-                groups.skip("alone in its group")
-            elif shown:
-                await asyncio.gather(*(_judge(result, j, plan, group, shown, target) for j in judges))
-            done += len(members)
-            if progress is not None:
-                progress(done, total)
+        group, members = unit
+        shown = [(t, s) for t in members if (s := prompts.show(t)) is not None]
+        groups.skip("nothing to judge", len(members) - len(shown))
+        if len(shown) == 1 and not absolute:  # the others of its group were nothing to compare it with
+            groups.skip("alone in its group")
+        elif shown:
+            await asyncio.gather(*(_judge(result, j, plan, group, shown, target) for j in judges))
+        done += len(members)
+        if progress is not None:
+            progress(done, total)
 
-    workers = [asyncio.create_task(work()) for _ in range(max(j.max_concurrency for j in judges))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await for_each(groups.units(absolute), judge_unit, max(j.max_concurrency for j in judges))
     if progress is not None:
         progress(total, total)
     result.cached = sum(j.cached for j in judges) - cached
@@ -523,5 +516,4 @@ class _Check:
 
 def _explanation(entry: dict[str, Any]) -> str:
     given = entry.get("explanation")
-    # JSON can name half a surrogate pair, which no text can hold
-    return given.encode("utf-8", "replace").decode() if isinstance(given, str) else ""
+    return sendable(given) if isinstance(given, str) else ""

@@ -1,24 +1,25 @@
 """The calls of one policy in order, each prompt reconciled with what the calls and edits before it predict.
 
-Source of the idea: nobody's; the rule for `exact` and the classes of edits are in docs/edits.md. Reads a trajectory; knows no
+No published source; the rule for `exact` and the classes of edits are in docs/edits.md. Reads a trajectory; knows no
 trainer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 from typing import Literal as OneOf
 
 import msgspec
 
 from ..dialects import Choice
 from ..dialects.openai_chat import text_of
+from ..packing import shared_prefix
 from ..trajectory import Call, Trajectory
 from ..types import Edit
 from .edits import Hole, Of, Pieces, Response, applied, untouched
 from .texts import Tokenizer
-from .view import Aligned, Segment, Source, Standing, View, align, extends, shared_prefix
+from .view import Aligned, Segment, Source, Standing, View, align, extends
 
 #: How a prompt stands to what was predicted. `declared`: as an edit says; `contradicted`: the edit was undone on the way.
 Kind = OneOf[
@@ -35,17 +36,7 @@ Kind = OneOf[
     "adapter",
 ]
 #: The classes of edits that a policy can be given for.
-CLASSES: tuple[Kind, ...] = (
-    "declared",
-    "contradicted",
-    "template",
-    "reasoning",
-    "retokenization",
-    "truncation",
-    "summary",
-    "rewrite",
-    "adapter",
-)
+CLASSES: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in ("start", "extends"))
 _SOURCES: dict[Kind, Source] = {
     "template": "template",
     "reasoning": "template",
@@ -74,10 +65,6 @@ class Node(msgspec.Struct):
     @property
     def id(self) -> str:
         return self.call.id
-
-    def sampled_under(self, choice: int, index: int) -> list[int]:
-        """The ids left of a token of one of its responses when it was sampled."""
-        return self.prompt + self.responses[choice][:index]
 
 
 class Chain:
@@ -513,7 +500,7 @@ def _reasoning_gone(old: Iterable[dict[str, Any]], new: list[dict[str, Any]]) ->
 
 def _messages_changed(old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) -> Kind:
     """Messages were taken out (truncation), put in the place of others (summary), or changed (rewrite)."""
-    start = shared_prefix(old, new)  # type: ignore[arg-type]
+    start = shared_prefix(old, new)
     rest_old, rest_new = old[start:], new[start:]
     kept = 0  # of the old ones, how many stand at the end of what they were, in order
     cursor = 0

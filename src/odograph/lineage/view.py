@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..packing import shared_prefix
+
 Source = Literal["prompt", "template", "tool", "sampled", "inserted", "retokenized", "summary"]
 #: Of a sampled token: whether what stands left of it is what it was sampled under.
 Standing = Literal["exact", "stale", "unknown"]
@@ -129,21 +131,6 @@ class Aligned(msgspec.Struct):
             cursor = j + count
         _append(out, Segment(new, prompt[cursor:]))
         return View.of(out, prompt)
-
-
-def shared_prefix(a: list[int], b: list[int]) -> int:
-    """Length of the longest common prefix."""
-    most = min(len(a), len(b))
-    if a[:most] == b[:most]:
-        return most
-    low, high = 0, most
-    while high - low > 1:  # a[:low] is equal, a[:high] is not
-        middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def extends(view: View, prompt: list[int]) -> bool:

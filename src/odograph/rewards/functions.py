@@ -278,11 +278,7 @@ def reward(fn: Any = None, /, **about: Any) -> Any:
     returns a number, None where the reward is not known yet, or a mapping of component names to these; it may be async.
     """
     if fn is None:
-        return partial(_decorated, about)
-    return RewardFunction(fn, **about)
-
-
-def _decorated(about: dict[str, Any], fn: Compute) -> RewardFunction:
+        return lambda fn: RewardFunction(fn, **about)
     return RewardFunction(fn, **about)
 
 

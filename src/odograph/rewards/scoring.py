@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import msgspec
 
+from ..bulk import Progress, ticker
 from ..codec import content_hash
 from ..errors import InvalidInput, OdographError, StoreError
 from ..log import logger
@@ -33,7 +34,6 @@ from ..types import Reward
 from .evaluating import Outcome, complete, evaluate, evaluate_async, evaluate_group, in_group
 from .functions import RewardFunction, as_reward_function, reason
 
-Progress = bool | Callable[[int, int], None] | None
 #: Appends records to a trajectory, all of them or none.
 Write = Callable[[str, list[Reward]], None]
 
@@ -103,7 +103,7 @@ def score(
     with _alone(root, function):
         groups = _missing(reader, function, filters, again, report)
         todo = [id for ids in groups for id in ids]
-        tell, close = _progress(progress, len(todo))
+        tell, close = ticker(progress, len(todo), "scoring")
 
         def take(outcome: Outcome) -> None:
             if outcome.error is not None:
@@ -337,23 +337,3 @@ def _alone(root: Path, function: RewardFunction) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _progress(asked: Progress, total: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What to call after each trajectory, and at the end."""
-    if callable(asked):
-        count = 0
-        told = asked
-
-        def tell() -> None:
-            nonlocal count
-            count += 1
-            told(count, total)
-
-        return tell, lambda: None
-    if asked is False or (asked is None and (total < 2 or not sys.stderr.isatty())):
-        return lambda: None, lambda: None
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc="scoring", file=sys.stderr, dynamic_ncols=True)
-    return lambda: bar.update() and None, bar.close

@@ -14,7 +14,7 @@ from ..capture.scope import Acting, Scope, Step
 from ..codec import encode, loads
 from ..dialects import Result, ToolCall
 from ..endpoint import Endpoint
-from ..errors import InvalidInput, RunError
+from ..errors import InvalidInput, RunError, described
 from ..trajectory import Trajectory
 from .conversation import State, continued, messages_of, refuse_twice, transfer
 from .mcp import MCPServer
@@ -293,13 +293,13 @@ class Agent:
             if task is not None and task.cancelling():
                 raise
             action.error = error  # it came from within the tool
-            return f"error: {type(error).__name__}: {_message(error)}"
+            return f"error: {described(error)}"
         except Exception as error:
             if isinstance(error, TimeoutError) and timer.expired():
                 action.error = TimeoutError(f"no answer within {limit:g} s")
                 return f"error: no answer within {limit:g} s"
             action.error = error
-            return f"error: {type(error).__name__}: {_message(error)}"
+            return f"error: {described(error)}"
         action.result, action.ok = result, True
         return text
 
@@ -337,10 +337,3 @@ def _path(fn: Any) -> str | None:
     """What a function can be imported by; None for a local one."""
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
     return f"{module}:{name}" if module and name and "<" not in name else None
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # an exception class of the tool's own
-        return ""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from ..api import Store
-from ..errors import InvalidInput
+from ..bulk import Progress, for_each, ticker
+from ..errors import InvalidInput, check_count
 from . import on_ray
 from .functions import agent_of
 from .job import Job, one
@@ -27,7 +26,7 @@ class Plan(msgspec.Struct, frozen=True):
     max_concurrency: int = 64
     attempts: int = 1
     resume: bool = False
-    progress: bool | Callable[[int, int], None] | None = None
+    progress: Progress = None
     runner: str = "local"
 
 
@@ -35,7 +34,7 @@ async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
     """All attempts of all tasks: {task id: response}, or {task id: [responses]} with several attempts."""
     _check(tasks, plan)
     jobs, done = _jobs(tasks, store, plan)
-    advance, close = _progress(plan.progress, len(jobs) + len(done))
+    advance, close = ticker(plan.progress, len(jobs) + len(done), "tasks")
     for _ in done:
         advance()
     try:
@@ -52,9 +51,7 @@ async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
 
 def _check(tasks: list[Task], plan: Plan) -> None:
     for name in ("max_concurrency", "attempts"):
-        value = getattr(plan, name)
-        if type(value) is not int or value < 1:
-            raise InvalidInput(f"{name} is a whole number from 1, not {value!r}")
+        check_count(name, getattr(plan, name))
     if plan.runner not in ("local", "ray"):
         raise InvalidInput(f"no runner {plan.runner!r}; there are: local, ray")
     seen: set[str] = set()
@@ -102,38 +99,10 @@ async def _run_here(
     jobs: list[Job], store: Store, at_once: int, advance: Callable[[], None]
 ) -> dict[tuple[str, int], TaskResponse]:
     results: dict[tuple[str, int], TaskResponse] = {}
-    waiting = iter(jobs)
 
-    async def work() -> None:
-        for job in waiting:
-            results[job.task.id, job.attempt or 0] = await one(job, store)
-            advance()
+    async def run_one(job: Job) -> None:
+        results[job.task.id, job.attempt or 0] = await one(job, store)
+        advance()
 
-    workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(jobs)))]
-    try:
-        await asyncio.gather(*workers)
-    except BaseException:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-        raise
+    await for_each(jobs, run_one, min(at_once, len(jobs)))
     return results
-
-
-def _progress(asked: Any, total: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What to call after each attempt, and at the end."""
-    if callable(asked):
-        count = 0
-
-        def told() -> None:
-            nonlocal count
-            count += 1
-            asked(count, total)
-
-        return told, lambda: None
-    if asked is False or (asked is None and (total < 2 or not sys.stderr.isatty())):
-        return lambda: None, lambda: None
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc="tasks", file=sys.stderr, dynamic_ncols=True)
-    return lambda: bar.update() and None, bar.close

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..dialects import Tool
-from ..errors import InvalidInput, MissingExtra, RunError
+from ..errors import InvalidInput, MissingExtra, RunError, described
 from .tools import ToolError, UsableTool, sanitised
 
 
@@ -166,4 +166,4 @@ def _first(error: BaseException) -> str:
     """The reason inside of a group of errors."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    return described(error)

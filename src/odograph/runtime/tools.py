@@ -20,7 +20,7 @@ import msgspec
 
 from ..codec import encode, loads, plain
 from ..dialects import Tool
-from ..errors import InvalidInput, MissingExtra
+from ..errors import InvalidInput, MissingExtra, described
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -240,7 +240,7 @@ async def in_thread(fn: Callable[[], Any]) -> Any:
         except Exception as error:
             failure = error
         except BaseException as error:  # sys.exit() in a tool ends the tool
-            failure = ToolError(f"{type(error).__name__}: {error}")
+            failure = ToolError(described(error))
         if isinstance(failure, StopIteration):  # which a future can't hold
             failure = ToolError("StopIteration")
         with contextlib.suppress(RuntimeError):  # the loop is closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..capture.scope import Scope, Step
-from ..errors import MissingExtra, RunError
+from ..errors import MissingExtra, RunError, described
 from ..trajectory import Trajectory
 from .task import AnyAgent, Outcome, Task
 
@@ -31,7 +31,7 @@ class Walk:
             except (RunError, MissingExtra):
                 raise
             except Exception as error:
-                raise RunError(f"agent {self.agent.name!r} can't begin: {_said(error)}") from error
+                raise RunError(f"agent {self.agent.name!r} can't begin: {described(error)}") from error
             self.begun = True
             self.observation = getattr(self._state, "observation", self.observation)
             self._go(getattr(self._state, "place", None))
@@ -54,8 +54,8 @@ class Walk:
             except MissingExtra:
                 raise
             except Exception as error:
-                step.note({"error": _said(error)}, name="step failed")
-                raise RunError(f"agent {self.agent.name!r} failed: {_said(error)}") from error
+                step.note({"error": described(error)}, name="step failed")
+                raise RunError(f"agent {self.agent.name!r} failed: {described(error)}") from error
         self.observation = outcome.observation
         self._go(outcome.handoff)
         return outcome
@@ -66,7 +66,3 @@ class Walk:
         close = getattr(state, "aclose", None)
         if close is not None:
             await close()
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

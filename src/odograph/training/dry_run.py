@@ -17,7 +17,7 @@ import msgspec
 from ..errors import InvalidInput
 from ..trajectory import Trajectory
 from .advantages import GroupStatistics, convention
-from .export import read_options
+from .export import allowed, read_options
 from .formats import Made, Refused, find, is_of_samples
 from .sample import Pair
 from .samples import Samples
@@ -79,7 +79,7 @@ def _plans(
     trajectories: Iterable[Trajectory], exporter: Any, own: dict[str, Any], samples: Samples, compared: bool
 ) -> Iterator[GroupPlan]:
     for _, found in groupby(trajectories, key=lambda t: (t.group is None and t.id, t.group)):
-        members = [_Member(t, samples) for t in found]
+        members = [_Member(t, samples, exporter) for t in found]
         rows = 0
         if hasattr(exporter, "lines"):
             try:
@@ -101,12 +101,13 @@ def _plans(
 class _Member:
     """A trajectory with its samples, and what is said of them."""
 
-    def __init__(self, t: Trajectory, samples: Samples) -> None:
+    def __init__(self, t: Trajectory, samples: Samples, exporter: Any) -> None:
         report = samples.report
         before = [Counter(part) for part in (report.left_out, report.calls_left_out, report.dropped)]
-        found = list(samples.one(t))
+        refused: list[str] = []
+        found = list(allowed(exporter, t, samples, refused.append))
         after = (report.left_out, report.calls_left_out, report.dropped)
-        self._reasons = [why for was, now in zip(before, after, strict=True) for why in now if now[why] > was[why]]
+        self._reasons = refused + [why for was, now in zip(before, after, strict=True) for why in now if now[why] > was[why]]
         self._refused: set[int] = set()
         self.trajectory = t
         self.made = Made(t, found, self._reasons.append, self._refuse, samples.total(t), samples.unfit(t), set())

@@ -23,7 +23,7 @@ from typing import Any, Self, cast
 
 from ..clock import iso_time
 from ..codec import content_hash, encode, loads
-from ..errors import InvalidInput, MissingExtra, OdographError, StoreError
+from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, check_count, described
 from ..redact import History, Redact, Redactor
 from ..trajectory import Trajectory
 from ..types import SCHEMA_VERSION, VERSION
@@ -77,7 +77,7 @@ def export(
         raise InvalidInput(f"{to} can't be written as {kind!r}; it can as: {', '.join(exporter.FILES)}")
     own, plan = read_options(exporter, to, options)
     shares = _shares(splits)
-    redactor = Redactor(redact) if redact is not None and redact is not False else None
+    redactor = Redactor.of(redact)
     if redactor is not None:
         trajectories, again, parent = _redacted(redactor, trajectories, again, parent)
     shards = _shards(kind, max_shard_size, max_shard_rows)
@@ -244,7 +244,7 @@ class _Export:
                 for made in group:
                     made.refuse(str(why))
         else:
-            for sample in self._allowed(trajectories[0], samples, leave):
+            for sample in allowed(exporter, trajectories[0], samples, leave):
                 try:
                     yield exporter.row(sample, **options)
                 except Refused as why:
@@ -252,20 +252,8 @@ class _Export:
                     samples.refuse(sample, str(why))
 
     def _made(self, t: Trajectory, samples: Samples, leave: Callable[[str], None], gone: set[str]) -> Made:
-        found = list(self._allowed(t, samples, leave))
+        found = list(allowed(self._exporter, t, samples, leave))
         return Made(t, found, leave, samples.refuse, samples.total(t), samples.unfit(t), gone)
-
-    def _allowed(self, t: Trajectory, samples: Samples, leave: Callable[[str], None]) -> Iterator[Any]:
-        """The samples of a trajectory; refused where a function chose a policy that the format has no place for."""
-        refuses = getattr(self._exporter, "REFUSES", {})
-        for sample in samples.one(t):
-            policy = getattr(sample, "policy", None)
-            if policy in refuses:
-                why = f"edits={policy!r}: {refuses[policy]}"
-                leave(why)
-                samples.refuse(sample, why)
-            else:
-                yield sample
 
     def _write(self, trajectories: list[Trajectory]) -> None:
         trajectory = trajectories[0]
@@ -291,7 +279,7 @@ class _Export:
                 reasons.clear()
                 if self._samples is not None and before is not None:
                     self._samples.undo(before, "an error")
-                leave(f"an error: {type(error).__name__}: {error}")
+                leave(f"an error: {described(error)}")
                 if len(self._failed) < _EXAMPLES:
                     self._failed.append({"trajectory": trajectory.id, "error": next(iter(reasons))})
             else:
@@ -343,6 +331,19 @@ class _Export:
             "content_hash": content_hash([(f["path"], f["sha256"]) for f in files]),
             "files": files,
         }
+
+
+def allowed(exporter: Any, t: Trajectory, samples: Samples, leave: Callable[[str], None]) -> Iterator[Any]:
+    """The samples of a trajectory; refused where a function chose a policy that the format has no place for."""
+    refuses = getattr(exporter, "REFUSES", {})
+    for sample in samples.one(t):
+        policy = getattr(sample, "policy", None)
+        if policy in refuses:
+            why = f"edits={policy!r}: {refuses[policy]}"
+            leave(why)
+            samples.refuse(sample, why)
+        else:
+            yield sample
 
 
 class _NoSpace(StoreError):
@@ -428,8 +429,7 @@ def _shards(kind: str, size: int | None, rows: int | None) -> Shards:
             continue
         if kind != "parquet":
             raise InvalidInput(f"{name} is for Parquet, not for {kind}")
-        if type(given) is not int or given < 1:
-            raise InvalidInput(f"{name} is a whole number from 1, not {given!r}")
+        check_count(name, given)
     return Shards(rows=rows) if size is None else Shards(size, rows)
 
 

@@ -289,10 +289,9 @@ class Samples:
                     row, words = [], set(always)
                 else:
                     words.add(word)
-            if before is not None and row and self._over(node):
-                if self.plan.too_long == "split":
-                    yield Draft(chain, row, generated(before), words, None)
-                    row, words = [], set(always)
+            if before is not None and row and self.plan.too_long == "split" and self._over(node):
+                yield Draft(chain, row, generated(before), words, None)
+                row, words = [], set(always)
             row.append(node)
         if row:
             last = chain.nodes[-1]
