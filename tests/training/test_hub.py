@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -193,6 +194,11 @@ def test_only_what_was_exported_is_uploaded(trades: odograph.Store, hub: HubServ
         odograph.Dataset(found.path).upload("org/d")
     (found.path / "manifest.json").write_text('{"files": [{"rows": 1}]}')
     with pytest.raises(InvalidInput, match="lists a file without a path"):
+        odograph.Dataset(found.path).upload("org/d")
+    (tmp_path / "key").write_text("private")
+    listed = {"path": "../key", "bytes": 7, "sha256": hashlib.sha256(b"private").hexdigest()}
+    (found.path / "manifest.json").write_text(json.dumps({"files": [listed]}))
+    with pytest.raises(InvalidInput, match="a file outside of the folder: '../key'"):
         odograph.Dataset(found.path).upload("org/d")
     assert len(hub.log) == sent
     with pytest.raises(NotFound, match="no export in"):

@@ -29,6 +29,9 @@ def validate_export(folder: Path) -> Iterator[Finding]:
         if not isinstance(name, str):
             yield _unreadable("manifest.json", "the manifest lists a file without a path")
             continue
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):  # an upload would give it away
+            yield _unreadable("manifest.json", f"the manifest lists a file outside of the folder: {name[:200]!r}")
+            continue
         why = _changed(folder / name, listed)
         if why is not None:
             yield _unreadable(name, why)
