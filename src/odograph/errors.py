@@ -30,6 +30,10 @@ class InvalidInput(OdographError, ValueError):
     """Content or an argument that can't be used."""
 
 
+class UnknownName(NotFound, InvalidInput):
+    """A name that none of the formats, reward functions or what else was to choose from has."""
+
+
 class StoreError(OdographError, OSError):
     """The store can't be read or written."""
 

@@ -142,8 +142,11 @@ class Reader:
             clauses.append(clause)
             values.extend(given)
 
+        for name, one in (("group", group), ("agent", agent), ("model", model), ("text", text)):
+            if not isinstance(one, str | None):
+                raise InvalidInput(f"{name} is a text, not {one!r}")
         if ids is not None:
-            found = [catalog.find(i) for i in ids]
+            found = [catalog.find(i) for i in _texts("ids", ids) or ()]
             add(f"id in ({','.join('?' * len(found))})", *found)
         if group is not None:
             add("grp=?", group)
@@ -153,12 +156,12 @@ class Reader:
             add("coalesce(model, first_model)=?", model)
         if policy_version is not None:
             add("policy_version=?", encode(policy_version).decode())
-        for one in [tag] if isinstance(tag, str) else tag or []:
+        for one in _texts("tag", tag) or ():
             add("exists (select 1 from json_each(tags) where json_each.value=?)", one)
         for name, operator, bound in (("min_reward", ">=", min_reward), ("max_reward", "<=", max_reward)):
             if bound is not None:
-                if bound != bound:
-                    raise InvalidInput(f"{name} is a number, not {bound}")
+                if not isinstance(bound, int | float) or bound != bound:
+                    raise InvalidInput(f"{name} is a number, not {bound!r}")
                 add(f"reward{operator}?", bound)
         if time_range is not None:
             low, high = _range(time_range)
@@ -167,9 +170,7 @@ class Reader:
             if high is not None:
                 add("coalesce(started, first)<?", high)
         if task_id is not None:
-            add(
-                "task_id in (select value from json_each(?))", encode([task_id] if isinstance(task_id, str) else task_id).decode()
-            )
+            add("task_id in (select value from json_each(?))", encode(_texts("task_id", task_id)).decode())
         if text is not None:
             catalog.index_text()
             add(
@@ -178,12 +179,12 @@ class Reader:
             )
         states: set[str] | None = None
         if status is not None:
-            states = {status} if isinstance(status, str) else set(status)
+            states = set(_texts("status", status) or ())
             wrong = states - set(_STATES)
             if wrong:
                 raise InvalidInput(f"no status {sorted(wrong)[0]!r}; there are: {', '.join(_STATES)}")
-        if limit is not None and limit < 0:
-            raise InvalidInput(f"a limit is 0 or more, not {limit}")
+        if limit is not None and not (isinstance(limit, int) and limit >= 0):
+            raise InvalidInput(f"a limit is a whole number from 0, not {limit!r}")
         return Where(clauses, values, states, limit)
 
     def search(self, query: str, limit: int = 100) -> list[Hit]:
@@ -278,6 +279,16 @@ def _line_start(path: Path, offset: int) -> int:
 
 #: The names of the filters.
 FILTERS: tuple[str, ...] = tuple(n for n in Reader._where.__annotations__ if n not in ("catalog", "return"))
+
+
+def _texts(name: str, given: Any) -> list[str] | None:
+    """A filter that is one text or several."""
+    if given is None:
+        return None
+    several = [given] if isinstance(given, str) else given
+    if not isinstance(several, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in several):
+        raise InvalidInput(f"{name} is a text or a list of texts, not {given!r}")
+    return list(several)
 
 
 def _range(given: str | tuple[Any, Any]) -> tuple[int | None, int | None]:
