@@ -67,7 +67,7 @@ class Reader:
                     continue
                 try:
                     found = decode(line, file.writer, file.version)
-                except DAMAGE:  # the catalog has it among the damaged lines
+                except DAMAGE:  # `damages` tells
                     continue
                 if isinstance(found, (MessageLine, IdsLine)):
                     streams.add(file.writer, found)
@@ -194,8 +194,17 @@ class Reader:
         return list(catalog.search(query, limit))
 
     def damages(self) -> list[Damage]:
-        """Damaged and torn lines of the journal."""
-        return self.catalog.damages()
+        """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now."""
+        catalog = self.catalog
+        found = {(d.file, d.offset): d for d in catalog.damages()}
+        for file in catalog.files():
+            for offset, line in complete_lines(file.path, 0):
+                try:
+                    if line:
+                        decode(line, file.writer, file.version)
+                except DAMAGE as error:
+                    found.setdefault((file.name, offset), Damage(file.name, offset, str(error)))
+        return sorted(found.values(), key=lambda d: (d.file, d.offset))
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """The newest records, then, each time it is iterated, those written since."""
@@ -214,7 +223,7 @@ class Reader:
             "unterminated": sum(1 for _ in self.summaries(status="unterminated")),
             "files": files,
             "journal_bytes": sum(int(str(f["bytes"])) for f in files),
-            "damages": [msgspec.structs.asdict(d) for d in catalog.damages()],
+            "damages": [msgspec.structs.asdict(d) for d in self.damages()],
             "catalog_in_memory": catalog.in_memory,
         }
 
