@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,14 +39,17 @@ class Reader:
         self._root = root
         self._journal = root / "journal"
         self._opened: Catalog | None = None
+        self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
     @property
     def catalog(self) -> Catalog:
         """The catalog, caught up. Raises NewerStore where a later version of Odograph wrote."""
-        if self._opened is None:
-            self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
-        self._opened.catch_up()
-        return self._opened
+        with self._opening:
+            if self._opened is None:
+                self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
+            opened = self._opened
+        opened.catch_up()
+        return opened
 
     def close(self) -> None:
         if self._opened is not None:
