@@ -210,6 +210,8 @@ def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
         (["export", "--to", "xyz", "-o", "o"], 2, "no exporter named 'xyz'; there are: hf"),
         (["export", "--to", "hf", "-o", "o", "--split", "a"], 2, "--split is written train=0.9,test=0.1; found 'a'"),
         (["import", str(tmp_path / "nowhere")], 1, "no file or folder"),
+        (["train", "--dry-run", "--to", "xyz"], 2, "no exporter named 'xyz'; there are: hf"),
+        (["score", "xyz"], 2, "no reward function 'xyz'; there are: "),
         (["import", str(filled), "--format", "xyz"], 2, "no importer named 'xyz'; there are: odograph"),
         (["search", '""'], 2, "a search needs at least one word"),
         (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: group"),
