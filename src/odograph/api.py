@@ -99,8 +99,10 @@ class Store:
             records: Iterable[AnyRecord] = records_from_dict(what)
         elif isinstance(what, Trajectory):
             records = what.complete_records()
-        else:
+        elif isinstance(what, Iterable) and not isinstance(what, str | bytes):
             records = what
+        else:
+            raise InvalidInput(f"a trajectory is a dict, a Trajectory or records, not {type(what).__name__}")
         return self._add(list(records))[0]
 
     def _add(self, records: list[AnyRecord]) -> tuple[str, int]:

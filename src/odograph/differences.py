@@ -41,7 +41,10 @@ class Diff(msgspec.Struct, frozen=True):
 
 def diff(a: Trajectory, b: Trajectory) -> Diff:
     """Compares two trajectories, agent by agent: prompts (the messages that are new at a step), answers, tool calls, results,
-    rewards. A fork is compared from the step where it left its parent."""
+    rewards. A fork is compared from the step where it left its parent. Raises TypeError."""
+    for one in (a, b):
+        if not isinstance(one, Trajectory):
+            raise TypeError(f"diff() takes two trajectories, such as store.trajectory(id), not {type(one).__name__}")
     agents = list(dict.fromkeys([s.agent for s in a.steps] + [s.agent for s in b.steps]))
     if a.agent != b.agent and len(agents) == 2:  # one agent each, under another name
         agents = [a.agent]

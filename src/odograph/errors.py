@@ -1,7 +1,8 @@
 """The errors that Odograph raises. Each is one sentence: what was found, what was expected, what exists.
 
 OdographError
-  NotFound (KeyError)          no trajectory, format or file of that name
+  NotFound (KeyError)          no trajectory or file of that name
+    UnknownName                no format or function of that name; also an InvalidInput
   InvalidInput (ValueError)    content or an argument that can't be used
   StoreError (OSError)         the store can't be read or written
     NewerStore                 it was written by a later version
@@ -43,6 +44,10 @@ class NotFound(OdographError, KeyError):
 
 class InvalidInput(OdographError, ValueError):
     """Content or an argument that can't be used."""
+
+
+class UnknownName(NotFound, InvalidInput):
+    """A name that none of the formats, reward functions or what else was to choose from has."""
 
 
 class StoreError(OdographError, OSError):

@@ -167,6 +167,8 @@ def export_to_huggingface(
     "cc-by-4.0"; `splits`, `seed` and the sizes of shards as in `store.export`; further filters are those of
     `store.trajectories`. Raises InvalidInput, MissingExtra (extra `lake` for Parquet).
     """
+    if not isinstance(store, Store):
+        raise TypeError(f"export_to_huggingface() takes a store, such as odograph.open('runs'), not {type(store).__name__}")
     options: dict[str, Any] = {"include_metadata": include_metadata, "license": license}
     asked: dict[str, Any] = {"min_reward": min_reward, "limit": max_trajectories, "time_range": time_range}
     shards: dict[str, Any] = {"max_shard_size": max_shard_size, "max_shard_rows": max_shard_rows}

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidInput, NotFound, described
+from .errors import InvalidInput, NotFound, UnknownName, described
 
 
 def entry_points(group: str) -> list[str]:
@@ -54,7 +54,7 @@ def load(name: str, group: str | None = None) -> Any:
         return getattr(module, what)
     except AttributeError:
         public = ", ".join(n for n in vars(module) if not n.startswith("_"))
-        raise NotFound(f"{where} has no {what!r}; it has: {public}") from None
+        raise UnknownName(f"{where} has no {what!r}; it has: {public}") from None
 
 
 def _module_of_file(path: Path) -> Any:

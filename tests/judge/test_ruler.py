@@ -293,6 +293,8 @@ def test_a_rubric_of_criteria_gives_a_reward_for_each(form: str, store: odograph
         server._script = lambda request: Answer(text='{"explanation": "", "score": 0.25}')
         rule(store, judge=judge(server), rubric="whatever", absolute=True)
         assert store.trajectory(id).reward == 0.25
+        with pytest.raises(InvalidInput, match="a rubric is a text, a Path, or criteria with a text each, not int"):
+            rule(store, judge=judge(server), rubric=5)
 
 
 def test_filters_and_what_is_left_out(store: odograph.Store) -> None:

@@ -200,7 +200,7 @@ def test_rewards_in_lists_agree_with_the_view(store: odograph.Store) -> None:
 
 
 def test_one_store_read_by_many_threads_while_it_is_written(store: odograph.Store) -> None:
-    """Threads that share a store list, load and search while others record: each sees whole trajectories."""
+    """Threads that share a store list, load and search while others record: each sees whole trajectories, none a locked catalog."""
     from concurrent.futures import ThreadPoolExecutor
 
     def write(n: int) -> None:
@@ -215,9 +215,14 @@ def test_one_store_read_by_many_threads_while_it_is_written(store: odograph.Stor
             for hit in store.search("word1"):
                 assert store.trajectory(hit.trajectory).task.startswith("word1")
 
-    with ThreadPoolExecutor(6) as pool:
-        for done in [*(pool.submit(write, n) for n in range(3)), *(pool.submit(read, n) for n in range(3))]:
-            done.result()
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads take turns far more often
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            for done in [*(pool.submit(write, n) for n in range(3)), *(pool.submit(read, n) for n in range(3))]:
+                done.result()
+    finally:
+        sys.setswitchinterval(usual)
     assert len(store) == 60
 
 
@@ -243,3 +248,24 @@ def test_times_beyond_all_clocks_and_bounds_that_are_no_numbers(store: odograph.
     for name in ("min_reward", "max_reward"):
         with pytest.raises(odograph.InvalidInput, match="is a number, not nan"):
             list(store.summaries(**{name: float("nan")}))
+        with pytest.raises(odograph.InvalidInput, match="is a number, not 'a lot'"):
+            list(store.summaries(**{name: "a lot"}))
+
+
+def test_filters_of_the_wrong_type_are_refused(store: odograph.Store) -> None:
+    """A filter that can't be meant says so in a sentence: it neither finds nothing nor shows SQLite's own error."""
+    fill(store, 2)
+    for name in ("group", "agent", "model", "text"):
+        for given in (5, ["a"]):
+            with pytest.raises(odograph.InvalidInput, match=f"{name} is a text, not "):
+                list(store.trajectories(**{name: given}))
+    for name in ("tag", "status", "task_id", "ids"):
+        for several in (5, [5], {"a": 1}):
+            with pytest.raises(odograph.InvalidInput, match=f"{name} is a text or a list of texts, not "):
+                list(store.trajectories(**{name: several}))
+    for limit in (-1, 2.5, "2"):
+        with pytest.raises(odograph.InvalidInput, match="a limit is a whole number from 0, not "):
+            list(store.trajectories(limit=limit))
+    for what in (5, "x", None):
+        with pytest.raises(odograph.InvalidInput, match="a trajectory is a dict, a Trajectory or records, not "):
+            store.add(what)  # type: ignore[arg-type]

@@ -362,3 +362,19 @@ def test_sync_durability_and_memory_stores(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(odograph.StoreError, match="is a file; a store is a folder"):
         odograph.open(tmp_path / "file")
+
+
+def test_damage_that_comes_later_is_found(tmp_path: Path) -> None:
+    """A line that was whole when the catalog read it, and is not any more: `damages` names file and byte, `validate` is not valid."""
+    with odograph.open(tmp_path / "s") as store:
+        with store.record(task="t") as run:
+            run.note("whole", name="n")
+        assert store.damages() == []
+    (journal,) = (tmp_path / "s" / "journal").glob("*.jsonl")
+    whole = journal.read_bytes()
+    at = whole.index(b'{"kind":"note"')
+    journal.write_bytes(whole[:at] + b"@" + whole[at + 1 :])
+    with odograph.open(tmp_path / "s") as store:
+        assert store.trajectory(run.id).notes == []
+        assert [(d.file, d.offset, d.torn) for d in store.damages()] == [(journal.name, at, False)]
+        assert "malformed_json" in {f.code for f in store.validate().errors}

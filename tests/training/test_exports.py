@@ -252,6 +252,8 @@ def test_mistakes_are_answered_with_what_exists(store: odograph.Store, tmp_path:
         store.export(tmp_path / "o", "openai", format="parquet")
     with pytest.raises(odograph.InvalidInput, match="splits are shares above 0 that sum to 1"):
         store.export(tmp_path / "o", "openai", splits={"train": 0.5})
+    with pytest.raises(odograph.InvalidInput, match=r"splits map names to shares, such as .*, not 'train'"):
+        store.export(tmp_path / "o", "openai", splits="train")  # type: ignore[arg-type]
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")

@@ -188,3 +188,11 @@ def test_the_card_says_where_it_comes_from(tmp_path: Path) -> None:
     assert f"Odograph {manifest['odograph']}" in card
     fenced = card.split("```json\n")[1].split("\n```")[0]
     assert json.loads(fenced) == {"asked": manifest["asked"], "options": {"license": "cc-by-4.0"}}
+
+
+def test_what_is_no_store_or_trajectory_is_refused_by_name(store: odograph.Store, tmp_path: Path) -> None:
+    """A folder's name in place of a store, an id in place of a trajectory: a sentence says what to give."""
+    with pytest.raises(TypeError, match=r"export_to_huggingface\(\) takes a store, such as .*, not str"):
+        odograph.export_to_huggingface("runs", tmp_path / "o")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"diff\(\) takes two trajectories, such as .*, not str"):
+        odograph.diff("1a2b", "3c4d")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from ..errors import InvalidInput, NotFound
+from ..errors import InvalidInput, UnknownName
 from ..plugins import entry_points, load
 from .session import Importer, Lines, Session, parse_time
 
@@ -51,7 +51,7 @@ def find(name: str) -> Importer:
         return _builtin(name)
     found = load(name, "odograph.importers")
     if found is None:
-        raise NotFound(f"no importer named {name!r}; there are: {', '.join(names())}")
+        raise UnknownName(f"no importer named {name!r}; there are: {', '.join(names())}")
     return cast(Importer, found)
 
 

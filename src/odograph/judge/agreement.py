@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 
 def krippendorff_alpha(units: Sequence[Sequence[float]]) -> float | None:
@@ -23,5 +24,5 @@ def krippendorff_alpha(units: Sequence[Sequence[float]]) -> float | None:
 
 def mean_absolute_deviation(values: Sequence[float]) -> float:
     """The mean distance of values from their mean; 0 for one."""
-    mean = sum(values) / len(values)
-    return sum(abs(v - mean) for v in values) / len(values)
+    mean = fmean(values)
+    return fmean(abs(v - mean) for v in values)

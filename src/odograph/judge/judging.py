@@ -13,6 +13,7 @@ import random
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
 
 import msgspec
@@ -64,7 +65,7 @@ class Judgements(msgspec.Struct, kw_only=True):
         found: dict[str, list[float]] = {}
         for one in self.judgements:
             found.setdefault(one.trajectory, []).append(one.score)
-        return {id: sum(given) / len(given) for id, given in found.items()}
+        return {id: fmean(given) for id, given in found.items()}
 
     @property
     def agreement(self) -> dict[str, float | None]:
@@ -212,7 +213,9 @@ def _rubric(given: str | Path | Mapping[str, str] | None) -> tuple[str, list[str
         given, criteria = "\n".join(f"- {key}: {value.strip()}" for key, value in given.items()), list(given)
         if criteria:
             return given, criteria
-    if not isinstance(given, str) or not given.strip():
+    if not isinstance(given, str):
+        raise InvalidInput(f"a rubric is a text, a Path, or criteria with a text each, not {type(given).__name__}")
+    if not given.strip():
         raise InvalidInput("the rubric is empty")
     return given, []
 
@@ -348,7 +351,7 @@ def _judgement(t: Trajectory, judge: Judge, given: list[float], why: str, criter
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return fmean(values)
 
 
 def _scores(r: Reward) -> list[float]:

@@ -21,7 +21,7 @@ from pathlib import PurePath
 from typing import Any, Literal, Self, overload
 
 from ..codec import content_hash
-from ..errors import InvalidInput, NotFound
+from ..errors import InvalidInput, UnknownName
 from ..plugins import load
 from ..trajectory import Step, Trajectory
 
@@ -301,7 +301,7 @@ def as_reward_function(what: Any) -> RewardFunction:
         found = LIBRARY.get(what)
         if found is None:
             there = ", ".join(LIBRARY)
-            raise NotFound(
+            raise UnknownName(
                 f"no reward function {what!r}; there are: {there}, or name one as file.py:function or package:function"
             )
     elif not named:

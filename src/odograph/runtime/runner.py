@@ -88,7 +88,7 @@ class Runners:
         if past.end is not None and past.status != "cancelled":
             raise InvalidInput(f"{here} is {past.status}; there is nothing to resume: fork it to go on from one of its steps")
         if past.status == "running" and store.is_written_elsewhere(past.id):
-            raise InvalidInput(f"{here} is being run by another process")
+            raise InvalidInput(f"{here} is being run by another process, or through another Store of this one")
         task = task_of(past, agent, conf, here)
         about = past.metadata.get("runtime")
         task.id = about.get("task_id", task.id) if isinstance(about, dict) else task.id

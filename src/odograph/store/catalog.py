@@ -196,38 +196,43 @@ class Catalog:
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """What a query gives, all of it: on the one connection threads would see each other's half-written transactions."""
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
     def find(self, id: str) -> str:
         """The whole id of a unique prefix or suffix. Raises NotFound."""
-        row = self._db.execute("select id from trajectories where id=?", (id,)).fetchone()
-        if row:
-            return str(row[0])
+        whole = self._rows("select id from trajectories where id=?", (id,))
+        if whole:
+            return str(whole[0][0])
         wanted = id.lower()
         found: list[str] = []
         if wanted:
             query = "select id from trajectories where {0}>=? and {0}<? order by id limit 6"
             for column, part in (("id", wanted), ("reversed", wanted[::-1])):
-                found += [r[0] for r in self._db.execute(query.format(column), (part, part + "\U0010ffff"))]
+                found += [r[0] for r in self._rows(query.format(column), (part, part + "\U0010ffff"))]
         unique = sorted(set(found))
         if len(unique) == 1:
             return unique[0]
         if not unique:
-            count = self._db.execute("select count(*) from trajectories").fetchone()[0]
+            count = self._rows("select count(*) from trajectories")[0][0]
             raise NotFound(f"no trajectory {id!r} among the {count} of this store")
         more = ", ..." if len(unique) > 5 else ""
         raise NotFound(f"{id!r} is not one trajectory but several: {', '.join(unique[:5])}{more}")
 
     def places(self, id: str) -> list[tuple[File, int, int]]:
         """Where a trajectory's lines are: (file, start, stop), in the order they were found."""
-        rows = self._db.execute("select file, start, stop from places where trajectory=? order by rowid", (id,)).fetchall()
+        rows = self._rows("select file, start, stop from places where trajectory=? order by rowid", (id,))
         by_name = {f.name: f for f in self.files()} if any(r[0] not in self._files for r in rows) else self._files
         return [(by_name[name], start, stop) for name, start, stop in rows if name in by_name]
 
     def damages(self) -> list[Damage]:
         """Damaged lines, and ends of files that a killed writer left torn."""
-        found = [Damage(*row) for row in self._db.execute("select file, offset, reason from damages order by file, offset")]
+        found = [Damage(*row) for row in self._rows("select file, offset, reason from damages order by file, offset")]
         for file in self.files():
-            row = self._db.execute("select indexed from files where name=?", (file.name,)).fetchone()
-            start = row[0] if row else 0
+            rows = self._rows("select indexed from files where name=?", (file.name,))
+            start = rows[0][0] if rows else 0
             if file.path.stat().st_size > start and not is_alive(file.path):
                 rest = unfinished(file.path, start)
                 found.append(Damage(file.name, start, f"torn last line of {len(rest)} bytes", torn=True))
@@ -239,19 +244,19 @@ class Catalog:
 
     def summaries(self, clauses: Iterable[str] = (), values: Iterable[Any] = ()) -> Iterator[Summary]:
         """Summaries, oldest first, of the trajectories that there are now. A page of them is in memory at a time."""
-        last = self._db.execute("select max(first) from trajectories").fetchone()[0]
+        last = self._rows("select max(first) from trajectories")[0][0]
         page: tuple[int, str] = (-1, "")
         alive: set[str] | None = None
         where = " and ".join([*clauses, "(first, id)>(?, ?)", "first<=?"])
         while last is not None:
-            rows = self._db.execute(
+            rows = self._rows(
                 "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
                 " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
                 " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
                 " policy_version, scenario, first"
                 f" from trajectories where {where} order by first, id limit ?",
                 (*values, *page, last, _PAGE),
-            ).fetchall()
+            )
             if not rows:
                 return
             page = (rows[-1][25], rows[-1][0])
@@ -264,11 +269,12 @@ class Catalog:
         given = (encode(ids).decode(),)
         found: dict[str, Used] = {}
         chosen = "where trajectory in (select value from json_each(?))"
-        for id, kind, name in self._db.execute(f"select trajectory, kind, name from uses {chosen}", given):
+        for id, kind, name in self._rows(f"select trajectory, kind, name from uses {chosen}", given):
             found.setdefault(id, Used([], {})).uses.append((kind, name))
-        rewarded = [row[0] for row in self._db.execute(f"select distinct trajectory from rewards {chosen}", given)]
+        rewarded = [row[0] for row in self._rows(f"select distinct trajectory from rewards {chosen}", given)]
         for id in rewarded:
-            rewards = rewards_of(self._db, id)
+            with self._lock:
+                rewards = rewards_of(self._db, id)
             components = found.setdefault(id, Used([], {})).components
             for name in dict.fromkeys(r.name for r in rewards):
                 components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
@@ -276,16 +282,16 @@ class Catalog:
 
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
-        rows = self._db.execute(
+        rows = self._rows(
             "select trajectory, count(*) from (select trajectory from rewards as r where author=? and version=? and source=?"
             " and value is not null and not targeted and not exists (select 1 from rewards where supersedes=r.id)"
             " group by trajectory, agent, step having count(distinct name)>=max(components)) group by trajectory",
             (author, version, source),
         )
-        return dict(rows.fetchall())
+        return dict(rows)
 
     def ids(self, where: str, values: Iterable[Any]) -> list[str]:
-        return [r[0] for r in self._db.execute(f"select id from trajectories {where}", tuple(values))]
+        return [r[0] for r in self._rows(f"select id from trajectories {where}", tuple(values))]
 
     # --- full text ----------------------------------------------------------------------------------------------------
 
@@ -334,11 +340,11 @@ class Catalog:
 
     def search(self, query: str, limit: int) -> Iterator[Hit]:
         """Lines that hold all the words, newest first."""
-        rows = self._db.execute(
+        rows = self._rows(
             "select trajectory, kind, step, file, start, stop from hits where rowid in"
             " (select rowid from search where search match ?) order by rowid desc limit ?",
             (self.matching(query), limit),
-        ).fetchall()
+        )
         for trajectory, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(trajectory, kind, step, found[3] if found else "")

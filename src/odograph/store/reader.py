@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,14 +39,17 @@ class Reader:
         self._root = root
         self._journal = root / "journal"
         self._opened: Catalog | None = None
+        self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
     @property
     def catalog(self) -> Catalog:
         """The catalog, caught up. Raises NewerStore where a later version of Odograph wrote."""
-        if self._opened is None:
-            self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
-        self._opened.catch_up()
-        return self._opened
+        with self._opening:
+            if self._opened is None:
+                self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
+            opened = self._opened
+        opened.catch_up()
+        return opened
 
     def close(self) -> None:
         if self._opened is not None:
@@ -67,7 +71,7 @@ class Reader:
                     continue
                 try:
                     found = decode(line, file.writer, file.version)
-                except DAMAGE:  # the catalog has it among the damaged lines
+                except DAMAGE:  # `damages` tells
                     continue
                 if isinstance(found, (MessageLine, IdsLine)):
                     streams.add(file.writer, found)
@@ -142,8 +146,11 @@ class Reader:
             clauses.append(clause)
             values.extend(given)
 
+        for name, one in (("group", group), ("agent", agent), ("model", model), ("text", text)):
+            if not isinstance(one, str | None):
+                raise InvalidInput(f"{name} is a text, not {one!r}")
         if ids is not None:
-            found = [catalog.find(i) for i in ids]
+            found = [catalog.find(i) for i in _texts("ids", ids) or ()]
             add(f"id in ({','.join('?' * len(found))})", *found)
         if group is not None:
             add("grp=?", group)
@@ -153,12 +160,12 @@ class Reader:
             add("coalesce(model, first_model)=?", model)
         if policy_version is not None:
             add("policy_version=?", encode(policy_version).decode())
-        for one in [tag] if isinstance(tag, str) else tag or []:
+        for one in _texts("tag", tag) or ():
             add("exists (select 1 from json_each(tags) where json_each.value=?)", one)
         for name, operator, bound in (("min_reward", ">=", min_reward), ("max_reward", "<=", max_reward)):
             if bound is not None:
-                if bound != bound:
-                    raise InvalidInput(f"{name} is a number, not {bound}")
+                if not isinstance(bound, int | float) or bound != bound:
+                    raise InvalidInput(f"{name} is a number, not {bound!r}")
                 add(f"reward{operator}?", bound)
         if time_range is not None:
             low, high = _range(time_range)
@@ -167,9 +174,7 @@ class Reader:
             if high is not None:
                 add("coalesce(started, first)<?", high)
         if task_id is not None:
-            add(
-                "task_id in (select value from json_each(?))", encode([task_id] if isinstance(task_id, str) else task_id).decode()
-            )
+            add("task_id in (select value from json_each(?))", encode(_texts("task_id", task_id)).decode())
         if text is not None:
             catalog.index_text()
             add(
@@ -178,12 +183,12 @@ class Reader:
             )
         states: set[str] | None = None
         if status is not None:
-            states = {status} if isinstance(status, str) else set(status)
+            states = set(_texts("status", status) or ())
             wrong = states - set(_STATES)
             if wrong:
                 raise InvalidInput(f"no status {sorted(wrong)[0]!r}; there are: {', '.join(_STATES)}")
-        if limit is not None and limit < 0:
-            raise InvalidInput(f"a limit is 0 or more, not {limit}")
+        if limit is not None and not (isinstance(limit, int) and limit >= 0):
+            raise InvalidInput(f"a limit is a whole number from 0, not {limit!r}")
         return Where(clauses, values, states, limit)
 
     def search(self, query: str, limit: int = 100) -> list[Hit]:
@@ -193,8 +198,17 @@ class Reader:
         return list(catalog.search(query, limit))
 
     def damages(self) -> list[Damage]:
-        """Damaged and torn lines of the journal."""
-        return self.catalog.damages()
+        """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now."""
+        catalog = self.catalog
+        found = {(d.file, d.offset): d for d in catalog.damages()}
+        for file in catalog.files():
+            for offset, line in complete_lines(file.path, 0):
+                try:
+                    if line:
+                        decode(line, file.writer, file.version)
+                except DAMAGE as error:
+                    found.setdefault((file.name, offset), Damage(file.name, offset, str(error)))
+        return sorted(found.values(), key=lambda d: (d.file, d.offset))
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """The newest records, then, each time it is iterated, those written since."""
@@ -213,7 +227,7 @@ class Reader:
             "unterminated": sum(1 for _ in self.summaries(status="unterminated")),
             "files": files,
             "journal_bytes": sum(int(str(f["bytes"])) for f in files),
-            "damages": [msgspec.structs.asdict(d) for d in catalog.damages()],
+            "damages": [msgspec.structs.asdict(d) for d in self.damages()],
             "catalog_in_memory": catalog.in_memory,
         }
 
@@ -278,6 +292,16 @@ def _line_start(path: Path, offset: int) -> int:
 
 #: The names of the filters.
 FILTERS: tuple[str, ...] = tuple(n for n in Reader._where.__annotations__ if n not in ("catalog", "return"))
+
+
+def _texts(name: str, given: Any) -> list[str] | None:
+    """A filter that is one text or several."""
+    if given is None:
+        return None
+    several = [given] if isinstance(given, str) else given
+    if not isinstance(several, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in several):
+        raise InvalidInput(f"{name} is a text or a list of texts, not {given!r}")
+    return list(several)
 
 
 def _range(given: str | tuple[Any, Any]) -> tuple[int | None, int | None]:

@@ -439,6 +439,8 @@ def _shards(kind: str, size: int | None, rows: int | None) -> Shards:
 def _shares(splits: dict[str, float] | None) -> Shares:
     """(name, upper end) of each split in [0, 1]."""
     given = splits or {"train": 1.0}
+    if not isinstance(given, dict):
+        raise InvalidInput(f"splits map names to shares, such as {{'train': 0.9, 'test': 0.1}}, not {given!r}")
     sound = all(isinstance(v, (int, float)) and math.isfinite(v) and v > 0 for v in given.values())
     if not sound or abs(sum(given.values()) - 1) > 1e-6:
         raise InvalidInput(f"splits are shares above 0 that sum to 1, not {given}")

@@ -57,6 +57,19 @@ class Sample(msgspec.Struct, kw_only=True):
     authored: int = 0
 
     @property
+    def weight(self) -> Runs:
+        """What the loss of each token counts: `weights`."""
+        return self.weights
+
+    @property
+    def terminated(self) -> bool:
+        return self.ended == "terminated"
+
+    @property
+    def truncated(self) -> bool:
+        return self.ended == "truncated"
+
+    @property
     def prompt_length(self) -> int:
         """Tokens before the first that is trained."""
         return self.mask.index(1) if 1 in self.mask else len(self.mask)

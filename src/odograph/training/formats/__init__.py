@@ -19,7 +19,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
-from ...errors import InvalidInput, NotFound
+from ...errors import InvalidInput, UnknownName
 from ...plugins import entry_points, load
 from ...trajectory import Trajectory
 from ..views import LeftOut
@@ -136,7 +136,7 @@ def find(name: str) -> Exporter:
         return _builtin(name)
     found = load(name, "odograph.exporters")
     if found is None:
-        raise NotFound(f"no exporter named {name!r}; there are: {', '.join(names())}")
+        raise UnknownName(f"no exporter named {name!r}; there are: {', '.join(names())}")
     given = "rows" if not is_of_samples(found) else "lines" if hasattr(found, "lines") else "row"
     lacks = [part for part in ("NAME", "FILES", given) if not hasattr(found, part)]
     if not lacks and "parquet" in found.FILES and not hasattr(found, "schema"):
