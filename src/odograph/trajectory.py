@@ -633,4 +633,7 @@ def records_from_dict(data: Any) -> list[AnyRecord]:
         add("end", end, "end")
     if not out:
         raise InvalidInput("a trajectory has a start, steps or records; this object has none")
+    id, whose = data.get("id"), next((r.trajectory for r in out if r.trajectory), None)
+    if isinstance(id, str) and whose is not None and id != whose:  # it would correct that one
+        raise InvalidInput(f"id: {id[:100]!r}, but the records in it are of trajectory {whose!r}; a copy has no ids inside")
     return out

@@ -27,6 +27,15 @@ def box(**more: Any) -> dict[str, Any]:
     return {**BOX, **more}
 
 
+def test_a_copy_under_another_id_does_not_correct_the_original(store: odograph.Store) -> None:
+    """An id that contradicts the records in a dict is refused: they would be taken for corrections of the other trajectory."""
+    with store.record(task="t") as run:
+        run.reward(1.0)
+    with pytest.raises(odograph.InvalidInput, match="id: 'copy', but the records in it are of trajectory"):
+        store.add({**store.trajectory(run.id).to_dict(), "id": "copy", "task": "other"})
+    assert len(list(store.trajectories())) == 1 and store.trajectory(run.id).task == "t"
+
+
 def test_in_and_out(store: odograph.Store) -> None:
     """What goes in comes out as one row, the same under every policy, with the reward that was given."""
     id = store.add(box(reward=0.5))
