@@ -12,7 +12,6 @@ from .capture.scope import Scope, Step, bind, current
 from .capture.wrap import wrap
 from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
 from .log import logger
-from .quality import Finding, Report, validate, validate_trajectory
 from .trajectory import Call, Trajectory
 from .types import VERSION, Fork, Kept, Literal, Span
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from .differences import diff
     from .hub import Dataset, export_to_huggingface
     from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
+    from .quality import Finding, Report, validate, validate_trajectory
     from .rewards.functions import RewardFunction, reward, reward_function
     from .rewards.scoring import ScoreReport
     from .runtime import (
@@ -49,6 +49,7 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    **dict.fromkeys(("Finding", "Report", "validate", "validate_trajectory"), "quality"),
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
     **dict.fromkeys(("Stats", "stats"), "statistics"),
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
-from . import importers
 from .capture import scope
 from .capture.faults import faults
 from .capture.recorder import Recorder
@@ -22,22 +21,22 @@ from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count
 from .packing import LISTS, Packer
-from .quality import Checker, Report, collect, damage_findings
 from .redact import History, Redact, Redactor
 from .store.catalog import Hit, Summary, Used
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import FILTERS, Reader, Tail
-from .training.export import export, options_of, takes_groups
-from .training.groups import Groups
 from .trajectory import Trajectory, placed_records, records_from_dict
 from .types import AnyRecord, Fork, LLMCall, Reward
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
+    from . import importers
     from .bulk import Progress
+    from .quality import Report
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .training.dry_run import GroupPlan
+    from .training.groups import Groups
 
 _MOST_FINDINGS = 10_000
 _FEW = 500  # trajectories that are checked sooner than processes are started
@@ -149,6 +148,8 @@ class Store:
         Importing again adds nothing; a session that has grown is continued. A file that can't be read is named in the
         report and costs no other. `progress(path, done, total)` is called before each file. Raises NotFound.
         """
+        from . import importers
+
         importer = None if format == "auto" else importers.find(format)
         report = ImportReport()
         found: list[tuple[Path, bool]] = []
@@ -165,6 +166,8 @@ class Store:
         return report
 
     def _import_file(self, path: Path, importer: importers.Importer | None, named: bool, report: ImportReport) -> None:
+        from . import importers
+
         try:
             one = importer or importers.recognise(path)
             if one is None:
@@ -280,6 +283,8 @@ class Store:
         """
         filters = {k: v for k, v in filters_and_options.items() if k in FILTERS}
         more = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
+        from .training.export import export, options_of, takes_groups
+
         known = options_of(to)
         for name in more if known is not None else ():
             if name not in (known or ()):
@@ -337,6 +342,8 @@ class Store:
         smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
         """
         asked = {k: v for k, v in filters.items() if v is not None}
+        from .training.groups import Groups
+
         return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
 
     def _known(self, id: str) -> Trajectory | None:
@@ -417,6 +424,8 @@ class Store:
         `workers`: processes that share the work; None: one for each core where there are many trajectories. Of one code at most
         10,000 findings are kept, `counts` has them all. Raises InvalidInput, NotFound, StoreError.
         """
+        from .quality import Checker, collect, damage_findings
+
         checker = Checker(profile, ignore, tokenizer)
         if workers is not None:
             check_count("workers", workers)
