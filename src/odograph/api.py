@@ -324,8 +324,9 @@ class Store:
         Writes nothing. Raises NotFound, InvalidInput."""
         from .training.dry_run import dry_run
 
-        again = lambda: self.trajectories(**filters)  # noqa: E731
-        return dry_run(self._by_group(filters), to, again=again, parent=self._known, **(options or {}))
+        return dry_run(
+            self._by_group(filters), to, again=lambda: self.trajectories(**filters), parent=self._known, **(options or {})
+        )
 
     def groups(
         self,

@@ -37,6 +37,14 @@ from .types import (
 State = OneOf["completed", "failed", "timeout", "cancelled", "truncated", "running", "unterminated"]
 
 
+def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[float]:
+    """The discounted return from each step on: G[n] = rewards[n] + discount * G[n + 1]; None counts as nothing."""
+    out = [float(r) if r is not None else 0.0 for r in rewards]
+    for n in range(len(out) - 2, -1, -1):
+        out[n] += discount * out[n + 1]
+    return out
+
+
 def reward_total(rewards: Iterable[Reward]) -> float | None:
     """The weighted sum of named rewards: the latest of each (name, source, author), repeats of a name averaged.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph.capture import run as recording
 from odograph.codec import content_hash
-from odograph.training.advantages import CONVENTIONS, GroupStatistics, convention
+from odograph.training.advantages import CONVENTIONS, GroupStatistics, convention, gae
 from odograph.training.sample import expanded
 from odograph.training.samples import Samples, samples
 from odograph.trajectory import Trajectory
@@ -399,3 +399,14 @@ def test_replays_and_other_purposes_are_never_trained(store: odograph.Store) -> 
     judged = made(steps=[one, {"llm_calls": [{**one["llm_calls"][0], "prompt_token_ids": [7, 8], "purpose": "judge"}]}])
     assert [r.token_ids for r in samples([judged])] == [[1, 2]]
     assert [r.token_ids for r in samples([judged], purpose="judge")] == [[7, 8, 2]]
+
+
+def test_generalised_advantages() -> None:
+    """Smoothing 1: the discounted return, and the discounted value after the last, minus the value. Smoothing 0: the error of one
+    step. Between: by hand. As many values as rewards."""
+    rewards, values = [1.0, 0.0, 2.0], [0.5, 1.5, -1.0]
+    assert gae(rewards, values, discount=0.5, smoothing=1.0, bootstrap=4.0) == pytest.approx([1.5, 0.5, 5.0])
+    assert gae(rewards, values, discount=0.5, smoothing=0.0, bootstrap=4.0) == pytest.approx([1.25, -2.0, 5.0])
+    assert gae(rewards, values, discount=0.5, smoothing=0.5) == pytest.approx([1.25 + 0.25 * (-2.0 + 0.25 * 3.0), -1.25, 3.0])
+    with pytest.raises(odograph.InvalidInput, match="3 rewards and 2 values"):
+        gae(rewards, values[:2])

@@ -146,14 +146,14 @@ async def ruler(
     if criteria and not absolute:
         raise InvalidInput(f"a rubric with criteria ({', '.join(criteria)}) is for absolute scores: absolute=True")
     plan = _Plan(text, criteria, name or ("rubric" if absolute else "ruler"), absolute, repeats, seed, weight)
-    source: Store | None = what if hasattr(what, "summaries") else None  # type: ignore[assignment]
-    target = store or source
+    source = what if isinstance(what, Store) else None
+    target = store if store is not None else source
     if source is None and filters:
         raise TypeError(f"filters ({', '.join(filters)}) need a store")
     if target is not None:
         judges = [j.working_for(target.root / "judge") for j in judges]
     result = Judgements(estimate=dict.fromkeys(("calls", "tokens", "cost"), 0.0) if dry_run else None)
-    groups = _Groups(source, filters, result) if source is not None else _Given(list(what), result)  # type: ignore[arg-type]
+    groups = _Groups(what, filters, result) if isinstance(what, Store) else _Given(list(what), result)
     if source is None and store is not None:
         for t in groups.members:
             store.trajectory(t.id)  # before anything is paid

@@ -1,6 +1,7 @@
 """Rewards: functions of trajectories and of steps, what combines them, a library of common ones, and scoring."""
 
-from .combine import clamp, discounted, gate, group_min_max, product, returns, scale, tanh, weighted_sum
+from ..trajectory import returns
+from .combine import clamp, discounted, gate, group_min_max, product, scale, tanh, weighted_sum
 from .functions import RewardFunction, as_reward_function, reward, reward_function
 from .library import (
     NAMES,

@@ -13,7 +13,7 @@ from inspect import isawaitable
 from typing import Any, Literal
 
 from ..errors import InvalidInput
-from ..trajectory import Trajectory
+from ..trajectory import Trajectory, returns
 from .functions import RewardFunction, as_reward_function
 
 Part = RewardFunction | Callable[..., Any]
@@ -100,14 +100,6 @@ def discounted(part: Part | None = None, discount: float = 1.0, **about: Any) ->
     if of is not None and of.is_async:
         return RewardFunction(partial(_discounted_later, of, float(discount)), name=name, **about)
     return RewardFunction(partial(_discounted, of, float(discount)), name=name, **about)
-
-
-def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[float]:
-    """The discounted return from each step on: G[n] = rewards[n] + discount * G[n + 1]; None counts as nothing."""
-    out = [float(r) if r is not None else 0.0 for r in rewards]
-    for n in range(len(out) - 2, -1, -1):
-        out[n] += discount * out[n + 1]
-    return out
 
 
 # --- how they are made ----------------------------------------------------------------------------------------------

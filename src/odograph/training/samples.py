@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, chains, tokenizer
-from ..trajectory import Trajectory, before_step, reward_total, trajectory_reward
+from ..trajectory import Trajectory, before_step, returns, reward_total, trajectory_reward
 from ..types import AnyRecord, Edit, Kept, LLMCall, Reward
 from .advantages import GroupStatistics
 from .groups import Groups
@@ -177,10 +177,9 @@ class Samples:
         whole, steps = self._whole(t), self._steps(t)
         if whole is None and all(r is None for r in steps):
             return None
-        earned = [r or 0.0 for r in steps] or [0.0]
-        earned[-1] += whole or 0.0
-        for n in range(len(earned) - 2, -1, -1):
-            earned[n] += self.plan.discount * earned[n + 1]
+        each = [r or 0.0 for r in steps] or [0.0]
+        each[-1] += whole or 0.0
+        earned = returns(each, self.plan.discount)
         return earned if all(map(math.isfinite, earned)) else None
 
     # --- trajectories -------------------------------------------------------------------------------------------------------
