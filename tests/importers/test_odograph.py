@@ -9,7 +9,7 @@ import pytest
 import odograph
 from odograph import importers
 from odograph.errors import InvalidInput
-from odograph.importers import odograph as own
+from odograph.importers.formats import odograph as own
 from odograph.training.export import export
 from tests.training.made import asked, call, chat, made
 

@@ -37,7 +37,7 @@ _NO_SESSIONS = (".git", ".venv", "node_modules", "__pycache__")
 
 @cache
 def _builtin(name: str) -> Importer:
-    return cast(Importer, import_module(f".{name.replace('-', '_')}", __name__))
+    return cast(Importer, import_module(f".formats.{name.replace('-', '_')}", __name__))
 
 
 def names() -> list[str]:

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import End, Note, Reward, Start
-from . import openhands_v0, openhands_v1, peek
-from .session import Lines, Session
-from .shape import dicts, items, obj, score, without
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import End, Note, Reward, Start
+from .. import peek
+from ..session import Lines, Session
+from ..shape import dicts, items, obj, score, without
+from . import openhands_v0, openhands_v1
 
 NAME = "openhands"
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import Action, LLMCall, Note, Start, StepStart
-from .session import Lines, Session, parse_time
-from .shape import content_text, dicts, integer, items, obj, text, without
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import Action, LLMCall, Note, Start, StepStart
+from ..session import Lines, Session, parse_time
+from ..shape import content_text, dicts, integer, items, obj, text, without
 
 NAME = "gemini-cli"
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads, tagged
-from ..errors import InvalidInput
-from ..types import Action, End, LLMCall, Reward, Start, StepStart
-from .session import Session, parse_time
-from .shape import arguments, content_text, dicts, integer, number, obj, text, without
+from ...codec import content_hash, loads, tagged
+from ...errors import InvalidInput
+from ...types import Action, End, LLMCall, Reward, Start, StepStart
+from ..session import Session, parse_time
+from ..shape import arguments, content_text, dicts, integer, number, obj, text, without
 
 NAME = "aworld"
 _LONGEST_LITERAL = 20_000_000

@@ -16,13 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import End, LLMCall, Note, Reward, Start, Status
-from . import peek
-from .session import Session, parse_time
-from .shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
-from .transcript import Transcript
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import End, LLMCall, Note, Reward, Start, Status
+from .. import peek
+from ..session import Session, parse_time
+from ..shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
+from ..transcript import Transcript
 
 NAME = "tau2-bench"
 _HELD = ("messages", "ticks", "reward_info", "id", "seed", "termination_reason", "agent_cost", "user_cost", "duration")

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import loads, tagged
-from ..errors import InvalidInput
-from ..types import Action, Context, End, LLMCall, Reward, Start, StepStart
-from .session import Lines, Session, parse_time
-from .shape import dicts, integer, number, obj, text, without
+from ...codec import loads, tagged
+from ...errors import InvalidInput
+from ...types import Action, Context, End, LLMCall, Reward, Start, StepStart
+from ..session import Lines, Session, parse_time
+from ..shape import dicts, integer, number, obj, text, without
 
 NAME = "eliza"
 _CALL = ("callId", "timestamp", "model", "modelVersion", "systemPrompt", "userPrompt", "messages", "response", "reasoning",

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import Action, End, LLMCall, Note, Start, StepStart, Tokens
-from .own import records_of_lines
-from .session import Session, parse_time
-from .shape import content_text, dicts, integer, items, number, obj, text, without
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import Action, End, LLMCall, Note, Start, StepStart, Tokens
+from ..own import records_of_lines
+from ..session import Session, parse_time
+from ..shape import content_text, dicts, integer, items, number, obj, text, without
 
 NAME = "atif"
 

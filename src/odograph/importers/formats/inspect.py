@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput, MissingExtra
-from ..types import End, LLMCall, Note, Reward, Start
-from .session import Session, parse_time
-from .shape import arguments, content_text, dicts, integer, items, number, obj, text, without
-from .transcript import Transcript
+from ...codec import content_hash, loads
+from ...errors import InvalidInput, MissingExtra
+from ...types import End, LLMCall, Note, Reward, Start
+from ..session import Session, parse_time
+from ..shape import arguments, content_text, dicts, integer, items, number, obj, text, without
+from ..transcript import Transcript
 
 NAME = "inspect"
 _ZSTD = 93

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..codec import DAMAGE, check_version, loads
-from ..columns import message_line, record_line
-from ..errors import InvalidInput, MissingExtra, NewerStore
-from ..packing import IdsLine, MessageLine, Streams
-from ..store.lines import decode
-from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
-from .session import Session
+from ...codec import DAMAGE, check_version, loads
+from ...columns import message_line, record_line
+from ...errors import InvalidInput, MissingExtra, NewerStore
+from ...packing import IdsLine, MessageLine, Streams
+from ...store.lines import decode
+from ...types import SCHEMA_VERSION, AnyRecord, LLMCall
+from ..session import Session
 
 NAME = "odograph"
 _HEADER = b'{"kind":"odograph"'

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import Action, LLMCall, Note, Start, StepStart
-from .session import Lines, Session, parse_time
-from .shape import added, dicts, integer, obj, text, without
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import Action, LLMCall, Note, Start, StepStart
+from ..session import Lines, Session, parse_time
+from ..shape import added, dicts, integer, obj, text, without
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import End, Reward, Start
-from . import peek
-from .session import Session
-from .shape import content_text, dicts, integer, items, obj, score, text, without
-from .transcript import Transcript
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import End, Reward, Start
+from .. import peek
+from ..session import Session
+from ..shape import content_text, dicts, integer, items, obj, score, text, without
+from ..transcript import Transcript
 
 NAME = "tau-bench"
 

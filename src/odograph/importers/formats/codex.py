@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import Action, LLMCall, Note, Start, StepStart
-from .session import Lines, Session, parse_time
-from .shape import arguments, content_text, integer, items, obj, text, without
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import Action, LLMCall, Note, Start, StepStart
+from ..session import Lines, Session, parse_time
+from ..shape import arguments, content_text, integer, items, obj, text, without
 
 NAME = "codex"
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")

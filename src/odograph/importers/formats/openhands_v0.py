@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec import content_hash
-from ..types import Action, Context, End, LLMCall, Note, Start, Status, StepStart
-from .session import Session, parse_time
-from .shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
+from ...codec import content_hash
+from ...types import Action, Context, End, LLMCall, Note, Start, Status, StepStart
+from ..session import Session, parse_time
+from ..shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
 
 _NO_STEP = ("system", "change_agent_state", "recall")
 _ENDED: dict[str, Status] = {

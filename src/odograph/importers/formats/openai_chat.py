@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import End, Start
-from .session import Lines, Session
-from .shape import content_text, dicts, items, obj, text, without
-from .transcript import Transcript
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import End, Start
+from ..session import Lines, Session
+from ..shape import content_text, dicts, items, obj, text, without
+from ..transcript import Transcript
 
 NAME = "openai-chat"
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")

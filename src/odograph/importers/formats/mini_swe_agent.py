@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..types import Action, End, LLMCall, Note, Start, Status
-from . import peek
-from .session import Session, parse_time
-from .shape import arguments, content_text, dicts, integer, items, number, obj, text, without
-from .transcript import Transcript
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import Action, End, LLMCall, Note, Start, Status
+from .. import peek
+from ..session import Session, parse_time
+from ..shape import arguments, content_text, dicts, integer, items, number, obj, text, without
+from ..transcript import Transcript
 
 NAME = "mini-swe-agent"
 _FORMAT = re.compile(rb'"trajectory_format"\s*:\s*"mini-swe-agent')
