@@ -1,0 +1,163 @@
+"""One Parquet file of a table: written whole or not at all, read by row groups. Knows columns, not what rows mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..codec import encode, loads
+from ..errors import NewerStore, StoreError
+from .schema import Table, arrow
+
+#: In the footer: which commit the file belongs to, which files that commit brought, and what it was.
+FOOTER = b"odograph.commit"
+
+
+class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file of a table. `path` is relative to the folder of the lake, with `/`; `groups` are the rows of each row group."""
+
+    table: str
+    path: str
+    rows: int
+    bytes: int
+    groups: tuple[int, ...] = ()
+
+
+class Footer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a file says of its commit. The last file that a commit writes names all of them: with it the commit is complete."""
+
+    commit: str
+    files: tuple[str, ...] = ()
+    #: Files that this commit takes out (those that were merged into new ones).
+    replaces: tuple[str, ...] = ()
+    properties: dict[str, Any] = {}
+
+
+class Writer:
+    """Writes one file of a table, row group by row group; it is there under its name only once `close` returned.
+
+    The file is written beside its name, flushed to the disk, and renamed: a process that is killed leaves a file that begins
+    with a dot, which nothing reads.
+    """
+
+    def __init__(self, root: Path, path: str, table: Table, footer: Footer) -> None:
+        parquet = _parquet()
+        self._root = root
+        self._target = root / path
+        self._path = path
+        self._table = table
+        self._groups: list[int] = []
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}")
+        self._footer = footer
+        try:
+            self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing())
+        except OSError as error:
+            raise StoreError(f"{self._target} can't be written: {error}") from error
+
+    def write(self, rows: Any) -> None:
+        """One row group: an Arrow table, or rows as dicts."""
+        pa = arrow()
+        if not isinstance(rows, pa.Table):
+            rows = pa.Table.from_pylist(list(rows), schema=self._table.arrow)
+        if not rows.num_rows:
+            return
+        try:
+            self._writer.write_table(rows, row_group_size=rows.num_rows)
+        except OSError as error:
+            self.abandon()
+            raise StoreError(f"{self._target} can't be written: {error}") from error
+        self._groups.append(rows.num_rows)
+
+    def close(self, footer: Footer | None = None) -> DataFile:
+        """Puts the file in its place. `footer` in the place of the one that it began with."""
+        try:
+            self._writer.add_key_value_metadata({FOOTER: msgspec.json.encode(footer or self._footer)})
+            self._writer.close()
+            with self._temporary.open("rb") as file:
+                os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+            self._temporary.rename(self._target)
+            sync_folder(self._target.parent)
+        except OSError as error:
+            self.abandon()
+            raise StoreError(f"{self._target} can't be written: {error}") from error
+        return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups))
+
+    def abandon(self) -> None:
+        """Leaves nothing behind."""
+        self._temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def footer_of(path: Path) -> Footer | None:
+    """What a file says of its commit; None for a file of somebody else. Raises StoreError where it is no whole Parquet file."""
+    pa = arrow()
+    try:
+        found = (_parquet().read_metadata(path).metadata or {}).get(FOOTER)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path} can't be read: {error}") from error
+    if found is None:
+        return None
+    try:
+        return msgspec.json.decode(found, type=Footer)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{path} has a footer that can't be read: {error}") from error
+
+
+def read(path: Path, table: Table, columns: Sequence[str] | None = None, groups: Iterable[int] | None = None) -> Any:
+    """The rows of a file, or of some of its row groups, as an Arrow table with the columns of `table` in their order.
+
+    A column that the file does not have reads as null. Raises NewerStore for a file of a later version of the table, StoreError
+    where the file can't be read.
+    """
+    pa = arrow()
+    wanted = table.names if columns is None else tuple(columns)
+    try:
+        with _parquet().ParquetFile(path) as file:
+            about = file.schema_arrow.metadata or {}
+            version = int(about.get(b"odograph.version", b"1"))
+            if version > table.version:
+                raise NewerStore(
+                    f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}"
+                )
+            there = set(file.schema_arrow.names)
+            names = [name for name in wanted if name in there]
+            found = file.read_row_groups(list(groups), names) if groups is not None else file.read(names)
+    except StoreError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path} can't be read: {error}") from error
+    arrays = []
+    for name in wanted:
+        field = table.arrow.field(name)
+        arrays.append(found.column(name).cast(field.type) if name in there else pa.nulls(found.num_rows, field.type))
+    return pa.table(arrays, schema=pa.schema([table.arrow.field(name) for name in wanted], metadata=table.arrow.metadata))
+
+
+def properties_json(properties: Mapping[str, Any]) -> str:
+    return encode(dict(properties)).decode()
+
+
+def properties_of(text: str) -> dict[str, Any]:
+    found = loads(text.encode())
+    return found if isinstance(found, dict) else {}
+
+
+def _parquet() -> Any:
+    arrow()
+    import pyarrow.parquet as parquet
+
+    return parquet

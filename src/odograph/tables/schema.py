@@ -1,0 +1,125 @@
+"""What a table is: its columns, what each of them means, and how each is stored. Knows no files.
+
+Every column has an Iceberg field id, which stays the same for ever: columns are only added, in a later generation, and a file of
+before reads as null there. The ids are those that Iceberg itself gives: to a new table columns first, then the elements of lists;
+to an added column the next ones (https://iceberg.apache.org/spec/#schemas-and-data-types).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+from typing import Literal as OneOf
+
+import msgspec
+
+from ..errors import MissingExtra
+
+#: Types of columns. `int` has 64 bits, `double` and `float` are IEEE 754 of 64 and 32 bits, `time` is microseconds in UTC.
+Type = OneOf["text", "int", "int32", "double", "float", "bool", "time", "texts", "ids", "doubles", "floats"]
+#: How a column is stored: `names` repeat (a dictionary), `plain` ones don't, `split` sorts the bytes of floats.
+Encoding = OneOf["names", "plain", "split"]
+
+_LISTS = {"texts": "text", "ids": "int32", "doubles": "double", "floats": "float"}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column. `doc` stands in the files, where every engine shows it."""
+
+    name: str
+    type: Type
+    doc: str
+    encoding: Encoding = "plain"
+
+
+class Table(msgspec.Struct, frozen=True, dict=True):
+    """A table: its name, what a row is, and its columns by generation (the first is what the table began with)."""
+
+    name: str
+    doc: str
+    generations: tuple[tuple[Column, ...], ...]
+    version: int = 1
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        return tuple(column for generation in self.generations for column in generation)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def with_columns(self, *more: Column) -> Table:
+        """The table in a later version that has these columns too. Raises ValueError for a name that is there."""
+        taken = set(self.names) & {column.name for column in more}
+        if taken:
+            raise ValueError(f"table {self.name!r} has a column {sorted(taken)[0]!r} already")
+        return Table(self.name, self.doc, (*self.generations, more), self.version + 1)
+
+    @cached_property
+    def field_ids(self) -> dict[str, int]:
+        """Field ids by path: `ids` is a column, `ids.element` the elements of its lists."""
+        found: dict[str, int] = {}
+        first = self.generations[0]
+        for columns in (first, *[(column,) for generation in self.generations[1:] for column in generation]):
+            for column in columns:
+                found[column.name] = len(found) + 1
+            for column in columns:
+                if column.type in _LISTS:
+                    found[f"{column.name}.element"] = len(found) + 1
+        return found
+
+    @cached_property
+    def arrow(self) -> Any:
+        """The Arrow schema, with field ids and documentation in it. Raises MissingExtra."""
+        pa = arrow()
+        plain = {
+            "text": pa.string(),
+            "int": pa.int64(),
+            "int32": pa.int32(),
+            "double": pa.float64(),
+            "float": pa.float32(),
+            "bool": pa.bool_(),
+            "time": pa.timestamp("us", tz="UTC"),
+        }
+        fields = []
+        for column in self.columns:
+            if column.type in _LISTS:
+                element = pa.field("element", plain[_LISTS[column.type]], metadata=self._id(f"{column.name}.element"))
+                kind = pa.list_(element)
+            else:
+                kind = plain[column.type]
+            fields.append(pa.field(column.name, kind, metadata={**self._id(column.name), b"doc": column.doc.encode()}))
+        about = {
+            b"odograph.table": self.name.encode(),
+            b"odograph.version": str(self.version).encode(),
+            b"doc": self.doc.encode(),
+        }
+        return pa.schema(fields, metadata=about)
+
+    def _id(self, path: str) -> dict[bytes, bytes]:
+        return {b"PARQUET:field_id": str(self.field_ids[path]).encode()}
+
+    def writing(self) -> dict[str, Any]:
+        """The options of a Parquet writer: zstd 3, and dictionaries only where values repeat."""
+        split = [self._path(c) for c in self.columns if c.encoding == "split"]
+        return {
+            "compression": "zstd",
+            "compression_level": 3,
+            "use_dictionary": [self._path(c) for c in self.columns if c.encoding == "names"],
+            "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
+            "write_page_index": True,
+            "store_schema": True,
+        }
+
+    def _path(self, column: Column) -> str:
+        """A column's path as Parquet's options name it."""
+        return f"{column.name}.list.element" if column.type in _LISTS else column.name
+
+
+def arrow() -> Any:
+    """The module pyarrow. Raises MissingExtra."""
+    try:
+        import pyarrow
+    except ImportError:
+        raise MissingExtra("the sealed tier", "lake") from None
+    return pyarrow

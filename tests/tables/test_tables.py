@@ -1,0 +1,233 @@
+"""The tables of the lake: schemas, files, and the commits of a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from odograph.codec import new_id
+from odograph.errors import NewerStore, StoreError
+from odograph.tables.commits import Conflict, FolderCommits
+from odograph.tables.files import Footer, Writer, footer_of, read
+from odograph.tables.schema import Column, Table
+
+BIRDS = Table(
+    "birds",
+    "A row per bird that was seen.",
+    (
+        (
+            Column("name", "text", "The bird's name.", "names"),
+            Column("seen", "time", "When it was seen."),
+            Column("ids", "ids", "Token ids."),
+            Column("weights", "floats", "Grams.", "split"),
+            Column("count", "int", "How many there were."),
+            Column("tags", "texts", "Tags.", "names"),
+        ),
+    ),
+)
+ROWS: list[dict[str, Any]] = [
+    {"name": "wren", "seen": None, "ids": [1, 2], "weights": [0.5, 1.0], "count": 3, "tags": ["small"]},
+    {"name": "wren", "seen": None, "ids": None, "weights": [], "count": None, "tags": None},
+    {"name": "rook", "seen": None, "ids": [], "weights": None, "count": 2**62, "tags": []},
+]
+
+
+def table_of(path: Path) -> str:
+    return path.parent.name
+
+
+def written(root: Path, commits: FolderCommits | None = None, id: str = "", rows: list[dict[str, Any]] = ROWS) -> str:
+    id = id or new_id()
+    path = f"birds/{id}.parquet"
+    writer = Writer(root, path, BIRDS, Footer(id))
+    writer.write(rows)
+    file = writer.close(Footer(id, (path,), (), {"what": "a test"}))
+    if commits is not None:
+        commits.commit(id, [file], properties={"what": "a test"})
+    return path
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    """What is written into a table is read back: nulls, empty lists and large numbers too, by column and by row group."""
+    writer = Writer(tmp_path, "birds/a.parquet", BIRDS, Footer("c"))
+    writer.write(ROWS)
+    writer.write(ROWS[:1])
+    file = writer.close()
+    assert (file.rows, file.groups) == (4, (3, 1))
+    assert read(tmp_path / file.path, BIRDS).to_pylist() == [*ROWS, ROWS[0]]
+    assert read(tmp_path / file.path, BIRDS, ["count", "name"], [1]).to_pylist() == [{"count": 3, "name": "wren"}]
+
+
+def test_every_file_documents_its_columns(tmp_path: Path) -> None:
+    """Somebody who never heard of us opens a file with pyarrow and reads what each column means."""
+    import pyarrow.parquet as parquet
+
+    schema = parquet.read_schema(tmp_path / written(tmp_path))
+    assert schema.field("count").metadata[b"doc"] == b"How many there were."
+    assert schema.metadata[b"doc"] == b"A row per bird that was seen."
+
+
+def test_field_ids_are_those_of_iceberg() -> None:
+    """Our field ids are those that Iceberg gives to the same table, lists' elements included, so that it can take our files."""
+    pytest.importorskip("pyiceberg")
+    from pyiceberg.io.pyarrow import pyarrow_to_schema, schema_to_pyarrow
+    from pyiceberg.schema import assign_fresh_schema_ids
+
+    def ids(schema: Any) -> dict[str, bytes]:
+        found = {f.name: f.metadata[b"PARQUET:field_id"] for f in schema}
+        lists = [f for f in schema if hasattr(f.type, "value_field")]
+        return found | {f"{f.name}.element": f.type.value_field.metadata[b"PARQUET:field_id"] for f in lists}
+
+    fresh = assign_fresh_schema_ids(pyarrow_to_schema(BIRDS.arrow))
+    assert ids(BIRDS.arrow) == ids(schema_to_pyarrow(fresh, include_field_ids=True))
+
+
+def test_a_column_that_came_later_reads_as_null_in_older_files(tmp_path: Path) -> None:
+    """A table grows columns; files of before keep their field ids and read with nulls. A later table's file is refused by an older one."""
+    grown = BIRDS.with_columns(Column("ring", "text", "The number of the ring."), Column("calls", "texts", "What it sang."))
+    assert {k: v for k, v in grown.field_ids.items() if k in BIRDS.field_ids} == BIRDS.field_ids
+    assert len(set(grown.field_ids.values())) == len(grown.field_ids)
+    old = tmp_path / written(tmp_path)
+    assert read(old, grown).to_pylist() == [{**row, "ring": None, "calls": None} for row in ROWS]
+    writer = Writer(tmp_path, "birds/new.parquet", grown, Footer("c"))
+    writer.write([{**ROWS[0], "ring": "7", "calls": []}])
+    writer.close()
+    with pytest.raises(NewerStore, match="version 2 of table 'birds'"):
+        read(tmp_path / "birds/new.parquet", BIRDS)
+
+
+def test_an_id_commits_once(tmp_path: Path) -> None:
+    """A commit that is tried again after a crash adds nothing: the id decides."""
+    commits = FolderCommits(tmp_path)
+    path = written(tmp_path, commits, id="one")
+    file = commits.files("birds")[0].file
+    assert commits.commit("one", [file]) == 1
+    assert [f.file.path for f in commits.files("birds")] == [path]
+    assert commits.find("one").properties == {"what": "a test"}  # type: ignore[union-attr]
+
+
+def test_readers_ask_for_what_is_new(tmp_path: Path) -> None:
+    """A reader that knows a commit is told what came and what went since."""
+    commits, reader = FolderCommits(tmp_path), FolderCommits(tmp_path)
+    first = written(tmp_path, commits)
+    seq = reader.last("birds")
+    second = written(tmp_path, commits)
+    merged = written(tmp_path, rows=ROWS + ROWS)
+    commits.commit("merge", [_file(tmp_path, merged)], [first, second])
+    assert [f.file.path for f in reader.files("birds", seq)] == [merged]
+    assert sorted(reader.removed("birds", seq)) == sorted([first, second])
+    assert (tmp_path / first).exists()  # readers of other processes may be reading it
+    assert sorted(commits.expire(2**62)) == sorted([first, second])
+    assert not (tmp_path / first).exists()
+
+
+def test_a_file_is_taken_out_once(tmp_path: Path) -> None:
+    """Two processes that merge the same files: the second is told so, and its commit changes nothing."""
+    commits = FolderCommits(tmp_path)
+    path = written(tmp_path, commits)
+    commits.commit("a", remove=[path])
+    with pytest.raises(Conflict, match="no live file"):
+        commits.commit("b", [_file(tmp_path, written(tmp_path))], [path])
+    assert commits.find("b") is None
+    assert not commits.files("birds")
+
+
+def test_keys_let_one_writer_in(tmp_path: Path) -> None:
+    """A key is set if it has the value that was expected: of two writers one is refused, and nothing of its commit is there."""
+    one, two = FolderCommits(tmp_path), FolderCommits(tmp_path)
+    one.commit("a", keys={"writer": "1"}, expect={"writer": None})
+    two.commit("b", keys={"writer": "2"}, expect={"writer": "1"})
+    with pytest.raises(Conflict, match="writer is '2', not '1'"):
+        one.commit("c", [_file(tmp_path, written(tmp_path))], expect={"writer": "1"})
+    assert one.key("writer") == "2"
+    assert not one.files("birds")
+
+
+def test_a_lake_can_be_moved(tmp_path: Path) -> None:
+    """A folder that was moved reads the same: no path in it is absolute."""
+    written(tmp_path / "a", FolderCommits(tmp_path / "a"))
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    commits = FolderCommits(tmp_path / "b")
+    assert read(tmp_path / "b" / commits.files("birds")[0].file.path, BIRDS).num_rows == 3
+
+
+@pytest.mark.parametrize("damage", ["lost", "rubbish"])
+def test_commits_are_rebuilt_from_the_footers(tmp_path: Path, damage: str) -> None:
+    """`commits.sqlite` can be lost: the footers say which files are live, which were merged, and which commit was never complete."""
+    commits = FolderCommits(tmp_path)
+    kept, merged_away = written(tmp_path, commits), written(tmp_path, commits)
+    id = new_id()
+    writer = Writer(tmp_path, f"birds/{id}.parquet", BIRDS, Footer(id))
+    writer.write(ROWS)
+    merged = writer.close(Footer(id, (f"birds/{id}.parquet",), (merged_away,), {"keys": {"writer": "7"}}))
+    commits.commit(id, [merged], [merged_away], properties={"keys": {"writer": "7"}}, keys={"writer": "7"})
+    half = new_id()
+    writer = Writer(tmp_path, f"birds/{half}.parquet", BIRDS, Footer(half))
+    writer.write(ROWS)
+    writer.close()  # killed before the last file of this commit
+    before = [f.file for f in commits.files("birds")]
+    commits.close()
+    if damage == "lost":
+        (tmp_path / "commits.sqlite").unlink()
+    else:
+        (tmp_path / "commits.sqlite").write_bytes(b"rubbish" * 1000)
+        with pytest.raises(StoreError, match="doctor --repair"):
+            FolderCommits(tmp_path).files("birds")
+    again = FolderCommits(tmp_path)
+    assert again.repair(table_of) == {"commits": 3, "files": 2, "left": 1}
+    assert [f.file for f in again.files("birds")] == before
+    assert {f.file.path for f in again.files("birds")} == {kept, merged.path}
+    assert again.key("writer") == "7"
+
+
+def test_a_later_version_is_refused(tmp_path: Path) -> None:
+    """A lake of a later Odograph is refused with a sentence."""
+    import sqlite3
+
+    FolderCommits(tmp_path).commit("a")
+    with sqlite3.connect(tmp_path / "commits.sqlite") as db:
+        db.execute("pragma user_version=99")
+    with pytest.raises(NewerStore, match="version 99"):
+        FolderCommits(tmp_path).commit("b")
+
+
+def test_a_writer_that_is_killed_leaves_nothing_that_is_read(tmp_path: Path) -> None:
+    """SIGKILL while a file is written: no file under its name, the rest is an orphan that can be told."""
+    program = f"""
+        import os, signal
+        from pathlib import Path
+        from tests.tables.test_tables import BIRDS, ROWS
+        from odograph.tables.files import Footer, Writer
+        writer = Writer(Path({str(tmp_path)!r}), "birds/a.parquet", BIRDS, Footer("c"))
+        writer.write(ROWS)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "birds/a.parquet").exists()
+    assert len(FolderCommits(tmp_path).orphans()) == 1
+
+
+def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
+    """The footer of a file names its commit, its siblings and what the commit was; a file that is cut says that it is no Parquet."""
+    path = tmp_path / written(tmp_path, id="one")
+    assert footer_of(path) == Footer("one", ("birds/one.parquet",), (), {"what": "a test"})
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(StoreError, match="can't be read"):
+        footer_of(path)
+
+
+def _file(root: Path, path: str) -> Any:
+    from odograph.tables.commits import _data_file
+
+    return _data_file("birds", path, root / path)
