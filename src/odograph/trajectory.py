@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, Self, cast, overload
+from typing import Any, Generic, Never, Self, TypeVar, cast, overload
 from typing import Literal as OneOf
 
 import msgspec
@@ -28,10 +28,13 @@ from .types import (
     Label,
     LLMCall,
     Note,
+    Origin,
+    Packed,
     Record,
     Reward,
     Start,
     StepStart,
+    Tokens,
 )
 
 State = OneOf["completed", "failed", "timeout", "cancelled", "truncated", "running", "unterminated"]
@@ -104,8 +107,60 @@ class Rewards(list[Reward]):
         return list(dict.fromkeys(r.name for r in self))
 
 
+T = TypeVar("T")
+
+
+class _Stored(Generic[T]):
+    """A field of a call that is as it was stored, whatever of the record is packed."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, call: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, call: Call, owner: type) -> T: ...
+    def __get__(self, call: Call | None, owner: type) -> T | Self:
+        return self if call is None else cast(T, getattr(call._stored, self._name))
+
+    def __set__(self, call: Call, value: Never) -> None:
+        raise AttributeError(f"a call is a view: its {self._name} can't be set")
+
+
 class Call:
     """One call of a model. `record` holds it as it was stored; the rest is read from it when asked for."""
+
+    id = _Stored[str]()
+    trajectory = _Stored[str]()
+    seq = _Stored[int]()
+    time = _Stored[int]()
+    parent = _Stored[str | None]()
+    agent = _Stored[str | None]()
+    step = _Stored[int | None]()
+    source_time = _Stored[int | None]()
+    supersedes = _Stored[str | None]()
+    writer = _Stored[str]()
+    extra = _Stored[dict[str, Any] | None]()
+    dialect = _Stored[str | None]()
+    model = _Stored[str | None]()
+    origin = _Stored[Origin]()
+    prompt_tokens = _Stored[int | None]()
+    completion_tokens = _Stored[int | None]()
+    cost = _Stored[float | None]()
+    purpose = _Stored[str]()
+    error = _Stored[Any]()
+    status_code = _Stored[int | None]()
+    started = _Stored[int | None]()
+    duration = _Stored[int | None]()
+    first_token = _Stored[int | None]()
+    policy_version = _Stored[str | int | None]()
+    logprobs_of = _Stored[OneOf["sampled", "raw", "unknown"]]()
+    tokenizer = _Stored[str | None]()
+    adapter = _Stored[str | None]()
+    inputs = _Stored[list[str]]()
+    tokens = _Stored[list[Tokens]]()
+    packed = _Stored[list[Packed]]()
+    packed_by = _Stored[str]()
 
     def __init__(self, record: LLMCall, streams: Streams | None = None) -> None:
         self._stored = record
@@ -114,19 +169,10 @@ class Call:
     def __repr__(self) -> str:
         return f"<Call {self.id[-8:]} {self.model or ''} {self.purpose}>"
 
-    @property
-    def id(self) -> str:
-        return self._stored.id
-
     @cached_property
     def record(self) -> LLMCall:
         """The whole record, with nothing packed."""
         return self._streams.fill(self._stored) if self._streams else self._stored
-
-    def __getattr__(self, name: str) -> Any:  # the record's plain fields: purpose, usage, error, started, ...
-        if name.startswith("_") or name not in LLMCall.__struct_fields__:
-            raise AttributeError(f"a call has no {name!r}")
-        return getattr(self._stored, name)
 
     @property
     def request(self) -> Any:
@@ -135,10 +181,6 @@ class Call:
     @property
     def response(self) -> Any:
         return self.record.response
-
-    @property
-    def model(self) -> str | None:
-        return self._stored.model
 
     @cached_property
     def messages(self) -> list[dict[str, Any]]:
