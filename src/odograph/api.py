@@ -304,7 +304,7 @@ class Store:
                 raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
             asked, found = groups.asked, groups.trajectories()
         else:
-            found = self._by_group(filters) if takes_groups(to) else self.trajectories(**filters)
+            found = self._by_group(self.summaries(**filters)) if takes_groups(to) else self.trajectories(**filters)
         return export(
             found,
             out,
@@ -331,7 +331,11 @@ class Store:
         from .training.dry_run import dry_run
 
         return dry_run(
-            self._by_group(filters), to, again=lambda: self.trajectories(**filters), parent=self._known, **(options or {})
+            self._by_group(self.summaries(**filters)),
+            to,
+            again=lambda: self.trajectories(**filters),
+            parent=self._known,
+            **(options or {}),
         )
 
     def groups(
@@ -359,10 +363,10 @@ class Store:
         except NotFound:
             return None
 
-    def _by_group(self, filters: FilterArgs) -> Iterator[Trajectory]:
+    def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
         """Trajectories, those of a group one after the other; the groups in the order of their first."""
         groups: dict[str, list[str]] = {}
-        for summary in self.summaries(**filters):
+        for summary in summaries:
             groups.setdefault(summary.group if summary.group is not None else f"\0{summary.id}", []).append(summary.id)
         for ids in groups.values():
             for id in ids:

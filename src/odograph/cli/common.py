@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..api import Store, open
 from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, did_you_mean
-from ..store.filters import FilterArgs, described
+from ..store.filters import Described, FilterArgs, described
 
 
 def existing_store(args: argparse.Namespace) -> Store:
@@ -38,14 +38,20 @@ def add_filters(parser: argparse.ArgumentParser, *, without: Collection[str] = (
             group.add_argument(f"--{flag}", metavar="TIME", help=text)
         if one.flags:
             continue
-        flags = ["-n", "--limit"] if one.name == "limit" else ["--" + one.name.replace("_", "-")]
         more: dict[str, Any] = {"dest": _dest(one.name), "metavar": _METAVARS.get(one.name, "X"), "help": one.text}
         if one.kind is list:
             more |= {"action": "append", "help": one.text + " (may be repeated)"}
         elif one.kind is not str:
             more["type"] = one.kind
-        group.add_argument(*flags, **more)
+        group.add_argument(*filter_flags(one), **more)
     group.add_argument("--where", action="append", default=[], metavar="FILTER=VALUE", help="any of these filters by its name")
+
+
+def filter_flags(one: Described) -> list[str]:
+    """The flags of a filter."""
+    if one.flags:
+        return [f"--{flag}" for flag in one.flags]
+    return [*(["-n"] if one.name == "limit" else []), "--" + one.name.replace("_", "-")]
 
 
 _METAVARS = {"ids": "ID", "policy_version": "VERSION", "task_id": "ID", "text": "WORDS", "limit": "N"} | dict.fromkeys(
