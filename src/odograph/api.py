@@ -529,9 +529,20 @@ def open(where: str | Path | None = None, *, durability: Durability = "group", r
     return Store(root, durability, redact=redact)
 
 
-def score(store: Store, fn: Any, **options: Any) -> ScoreReport:
+def score(
+    store: Store,
+    fn: Any,
+    *,
+    version: str | None = None,
+    again: bool = False,
+    concurrency: int | None = None,
+    processes: int = 1,
+    progress: Progress = None,
+    **filters: Unpack[FilterArgs],
+) -> ScoreReport:
     """`store.score(fn, ...)`."""
-    return store.score(fn, **options)
+    more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "progress": progress}
+    return store.score(fn, version=version, again=again, **more, **filters)
 
 
 _default: Store | None = None
