@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -99,11 +100,12 @@ def test_newest_or_oldest_first(store: odograph.Store) -> None:
     """`trajectories` goes oldest first and lists can show the newest first, by when a session began: of an import that is the
     source's time, not when it was imported. What has no time counts as oldest. A limit takes those at that end, over any number
     of pages."""
-    ids = [store.add({"task": n, "start": {"source_time": (n + 1) * 10**17, "task": n}}) for n in (2, 0, 1)]
-    order = [ids[1], ids[2], ids[0]]
+    imported = list(range(130))
+    random.Random(0).shuffle(imported)
+    ids = {n: store.add({"task": n, "start": {"source_time": 10**17 + n, "task": n}}) for n in imported}
     unknown = store.add({"task": "?", "start": {"metadata": {"source": {"format": "x"}}}})
-    order.insert(0, unknown)
-    for n in range(230):
+    order = [unknown, *(ids[n] for n in range(130))]
+    for n in range(103):
         run = store.record(task=n)
         run.finish()
         order.append(run.id)
