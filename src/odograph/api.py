@@ -20,6 +20,7 @@ from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count
+from .handmade import placed_records, records_from_dict
 from .packing import LISTS, Packer
 from .redact import History, Redact, Redactor
 from .store.catalog import Hit, Summary, Used
@@ -27,7 +28,7 @@ from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import Reader, Tail
-from .trajectory import Trajectory, placed_records, records_from_dict
+from .trajectory import Trajectory
 from .types import AnyRecord, Fork, LLMCall, Reward
 
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
