@@ -19,7 +19,7 @@ from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, record_to_dict
-from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count
+from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count, did_you_mean
 from .handmade import placed_records, records_from_dict
 from .packing import LISTS, Packer
 from .redact import History, Redact, Redactor
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .statistics import Stats
     from .training.dry_run import GroupPlan
     from .training.groups import Groups
+    from .training.keywords import ExportArgs
 
 _MOST_FINDINGS = 10_000
 _FEW = 500  # trajectories that are checked sooner than processes are started
@@ -274,7 +275,7 @@ class Store:
         max_shard_size: int | None = None,
         max_shard_rows: int | None = None,
         redact: Redact | None = None,
-        **filters_and_options: Any,
+        **filters_and_options: Unpack[ExportArgs],
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...).
 
@@ -287,7 +288,7 @@ class Store:
         there, InvalidInput, MissingExtra.
         """
         filters = cast(FilterArgs, {k: v for k, v in filters_and_options.items() if k in FILTERS})
-        more = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
+        more: dict[str, Any] = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
         from .training.export import export, options_of, takes_groups
 
         known = options_of(to)
@@ -296,6 +297,7 @@ class Store:
                 there = ", ".join(known or ()) or "none"
                 raise TypeError(
                     f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
+                    f"{did_you_mean(name, (*FILTERS, *(known or ())))}"
                 )
         more |= options or {}
         asked = dict(given(filters))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import odograph
 from odograph.cli.common import filter_flags
 from odograph.store.filters import FILTERS, Filters, described
+from odograph.training import formats
+from odograph.training.keywords import ExportArgs
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -38,6 +41,21 @@ def test_the_keywords_are_the_filters() -> None:
     ):
         more = list(inspect.signature(takes).parameters.values())[-1]
         assert (more.kind, more.annotation) == (more.VAR_KEYWORD, "Unpack[FilterArgs]"), takes
+
+
+def test_the_keywords_of_an_export_are_its_filters_and_options(store: odograph.Store, tmp_path: Path) -> None:
+    """Type checkers know the filters, and the options of each format that comes with Odograph; and no others."""
+    known = set(FILTERS)
+    for to in formats.NAMES:
+        try:
+            store.export(tmp_path / to, to=to, min_rewards=1)  # type: ignore[call-arg]
+        except TypeError as error:
+            found = re.fullmatch(
+                r"no filter or option 'min_rewards'; .*, the options of \S+ (.*); did you mean 'min_reward'\?", str(error)
+            )
+            assert found, error
+            known |= set(found[1].split(", ")) - {"none"}
+    assert known == set(ExportArgs.__annotations__)
 
 
 def test_the_table_of_filters_is_true() -> None:
