@@ -54,10 +54,9 @@ def filter_flags(one: Described) -> list[str]:
     return [*(["-n"] if one.name == "limit" else []), "--" + one.name.replace("_", "-")]
 
 
-_METAVARS = {"ids": "ID", "policy_version": "VERSION", "task_id": "ID", "text": "WORDS", "limit": "N"} | dict.fromkeys(
-    ("group", "agent", "model"), "NAME"
-)
-_METAVARS |= {"tag": "TAG", "status": "STATUS"}
+#: What stands for the value of a flag in the help; X for a number.
+_METAVARS = dict.fromkeys(("group", "agent", "model"), "NAME") | dict.fromkeys(("ids", "task_id"), "ID")
+_METAVARS |= {"tag": "TAG", "status": "STATUS", "policy_version": "VERSION", "text": "WORDS", "limit": "N"}
 
 
 def _dest(name: str) -> str:
