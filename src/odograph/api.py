@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 import msgspec
 
@@ -19,14 +19,16 @@ from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, record_to_dict
-from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count
+from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count, did_you_mean
+from .handmade import placed_records, records_from_dict
 from .packing import LISTS, Packer
 from .redact import History, Redact, Redactor
 from .store.catalog import Hit, Summary, Used
+from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .store.lines import Damage
-from .store.reader import FILTERS, Reader, Tail
-from .trajectory import Trajectory, placed_records, records_from_dict
+from .store.reader import Reader, Tail
+from .trajectory import Trajectory
 from .types import AnyRecord, Fork, LLMCall, Reward
 
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
@@ -37,6 +39,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .statistics import Stats
     from .training.dry_run import GroupPlan
     from .training.groups import Groups
+    from .training.keywords import ExportArgs
 
 _MOST_FINDINGS = 10_000
 _FEW = 500  # trajectories that are checked sooner than processes are started
@@ -202,18 +205,21 @@ class Store:
         """The trajectory with this id, or with this unique prefix or suffix. Raises NotFound."""
         return self._reader.trajectory(id)
 
-    def trajectories(self, **filters: Any) -> Iterator[Trajectory]:
-        """Trajectories, one at a time, oldest first. Filters, all of which must hold:
+    def trajectories(self, **filters: Unpack[FilterArgs]) -> Iterator[Trajectory]:
+        """Trajectories, one at a time, oldest first; all the filters must hold, see `odograph.FilterArgs`.
 
-        `ids` (prefixes or suffixes), `group`, `agent`, `model`, `tag` (one or a list: all of them), `status` (one or a
-        list: any of them), `policy_version`, `min_reward`, `max_reward`, `time_range` ("7d", or a pair of times), `task_id`
-        (one or a list: any of them), `text` (full-text search), `limit`. Raises InvalidInput, NotFound.
+        Raises TypeError for a filter that does not exist, InvalidInput, NotFound for an id that does not.
         """
-        return self._reader.trajectories(**_known(filters))
+        return self._reader.trajectories(Filters.of(filters))
 
-    def summaries(self, **filters: Any) -> Iterator[Summary]:
-        """What lists show of each trajectory, without reading it; filters as for `trajectories`."""
-        return self._reader.summaries(**_known(filters))
+    def summaries(self, *, newest_first: bool = False, **filters: Unpack[FilterArgs]) -> Iterator[Summary]:
+        """What lists show of each trajectory, without reading it, oldest first unless `newest_first`; filters as for
+        `trajectories`. With `newest_first` a `limit` means the newest."""
+        return self._reader.summaries(Filters.of(filters), newest_first=newest_first)
+
+    def count(self, **filters: Unpack[FilterArgs]) -> int:
+        """How many trajectories the filters choose, without reading them; filters as for `trajectories`."""
+        return self._reader.count(Filters.of(filters))
 
     def search(self, query: str, limit: int = 100) -> list[Hit]:
         """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
@@ -269,7 +275,7 @@ class Store:
         max_shard_size: int | None = None,
         max_shard_rows: int | None = None,
         redact: Redact | None = None,
-        **filters_and_options: Any,
+        **filters_and_options: Unpack[ExportArgs],
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...).
 
@@ -281,8 +287,8 @@ class Store:
         in the folder too; `odograph.Dataset(out).upload(repo)` puts it on the Hub. Raises NotFound for a format that is not
         there, InvalidInput, MissingExtra.
         """
-        filters = {k: v for k, v in filters_and_options.items() if k in FILTERS}
-        more = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
+        filters = cast(FilterArgs, {k: v for k, v in filters_and_options.items() if k in FILTERS})
+        more: dict[str, Any] = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
         from .training.export import export, options_of, takes_groups
 
         known = options_of(to)
@@ -291,16 +297,17 @@ class Store:
                 there = ", ".join(known or ()) or "none"
                 raise TypeError(
                     f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
+                    f"{did_you_mean(name, (*FILTERS, *(known or ())))}"
                 )
         more |= options or {}
-        asked = {k: v for k, v in filters.items() if v is not None}
+        asked = dict(given(filters))
         found: Iterator[Trajectory]
         if groups is not None:
             if asked:
                 raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
             asked, found = groups.asked, groups.trajectories()
         else:
-            found = self._by_group(filters) if takes_groups(to) else self.trajectories(**filters)
+            found = self._by_group(self.summaries(**filters)) if takes_groups(to) else self.trajectories(**filters)
         return export(
             found,
             out,
@@ -319,13 +326,19 @@ class Store:
             **more,
         )
 
-    def dry_run(self, to: str = "art", *, options: dict[str, Any] | None = None, **filters: Any) -> Iterator[GroupPlan]:
+    def dry_run(
+        self, to: str = "art", *, options: dict[str, Any] | None = None, **filters: Unpack[FilterArgs]
+    ) -> Iterator[GroupPlan]:
         """Which groups would train with a format of tokens, and why the others would not; `options` and filters as for `export`.
         Writes nothing. Raises NotFound, InvalidInput."""
         from .training.dry_run import dry_run
 
         return dry_run(
-            self._by_group(filters), to, again=lambda: self.trajectories(**filters), parent=self._known, **(options or {})
+            self._by_group(self.summaries(**filters)),
+            to,
+            again=lambda: self.trajectories(**filters),
+            parent=self._known,
+            **(options or {}),
         )
 
     def groups(
@@ -334,7 +347,7 @@ class Store:
         *,
         window: str | None = None,
         min_size: int = 2,
-        **filters: Any,
+        **filters: Unpack[FilterArgs],
     ) -> Groups:
         """Which trajectories are compared with each other: the groups for `odograph.samples(groups, ...)` and `export(groups=)`.
 
@@ -342,9 +355,9 @@ class Store:
         `window`: only those that started in the same stretch of this length ("1h", "1d", counted from midnight UTC). `min_size`:
         smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
         """
-        asked = {k: v for k, v in filters.items() if v is not None}
         from .training.groups import Groups
 
+        asked = dict(given(filters))
         return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
 
     def _known(self, id: str) -> Trajectory | None:
@@ -353,10 +366,10 @@ class Store:
         except NotFound:
             return None
 
-    def _by_group(self, filters: dict[str, Any]) -> Iterator[Trajectory]:
+    def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
         """Trajectories, those of a group one after the other; the groups in the order of their first."""
         groups: dict[str, list[str]] = {}
-        for summary in self.summaries(**filters):
+        for summary in summaries:
             groups.setdefault(summary.group if summary.group is not None else f"\0{summary.id}", []).append(summary.id)
         for ids in groups.values():
             for id in ids:
@@ -373,7 +386,7 @@ class Store:
         concurrency: int | None = None,
         processes: int = 1,
         progress: Progress = None,
-        **filters: Any,
+        **filters: Unpack[FilterArgs],
     ) -> ScoreReport:
         """Appends the rewards that a function gives to the trajectories that have none by this version of it; the filters are
         those of `trajectories`. Run again it adds nothing but what is new, or was not known before.
@@ -391,7 +404,7 @@ class Store:
         from .rewards.scoring import score  # it needs asyncio, which who records does not
 
         options: dict[str, Any] = {"version": version, "again": again, "concurrency": concurrency, "processes": processes}
-        return score(self._reader, self.root, self._reward, fn, _known(filters), progress=progress, **options)
+        return score(self._reader, self.root, self._reward, fn, Filters.of(filters), progress=progress, **options)
 
     def _reward(self, id: str, rewards: list[Reward]) -> None:
         """Rewards of one trajectory, in one write."""
@@ -417,7 +430,7 @@ class Store:
         tokenizer: Any = None,
         workers: int | None = None,
         progress: Callable[[int], None] | None = None,
-        **filters: Any,
+        **filters: Unpack[FilterArgs],
     ) -> Report:
         """The data-quality checks over the store's trajectories and, where these are not chosen, damaged lines; the filters are
         those of `trajectories`. `progress(n)` is called with the number done so far.
@@ -430,25 +443,30 @@ class Store:
         checker = Checker(profile, ignore, tokenizer)
         if workers is not None:
             check_count("workers", workers)
-        chosen = {name: value for name, value in filters.items() if value is not None}
-        shared: dict[str, Any] = {"across": True, "whole": set(chosen) <= {"group"}, "most": _MOST_FINDINGS, "progress": progress}
+        filters = given(filters)
+        shared: dict[str, Any] = {
+            "across": True,
+            "whole": set(filters) <= {"group"},
+            "most": _MOST_FINDINGS,
+            "progress": progress,
+        }
         if tokenizer is None or isinstance(tokenizer, (str, Path)):
             if workers is None:
                 workers = min(os.cpu_count() or 1, 8)
-                if sum(1 for _ in self.summaries(**{**chosen, "limit": min(chosen.get("limit", _FEW), _FEW)})) < _FEW:
+                if self.count(**filters) < _FEW:
                     workers = 1
         else:  # an object of this process
             workers = 1
         if workers > 1:
             from .quality.workers import results
 
-            ids = (summary.id for summary in self.summaries(**chosen))
+            ids = (summary.id for summary in self.summaries(**filters))
             file = None if tokenizer is None else str(tokenizer)
             found = results(self.root, ids, workers, profile=profile, ignore=sorted(checker.skip), tokenizer=file)
             report = collect(found, checker, **shared)
         else:
-            report = collect((checker.one(t) for t in self.trajectories(**chosen)), checker, **shared)
-        if not chosen:
+            report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)
+        if not filters:
             report.add(damage_findings(self.damages()), checker.skip)
         return report
 
@@ -456,7 +474,7 @@ class Store:
         """By trajectory: names of its actions, contexts and models, and the values of its rewards, without reading it."""
         return self._reader.used(ids)
 
-    def stats(self, by: str | None = None, *, confidence: float = 0.95, **filters: Any) -> Stats:
+    def stats(self, by: str | None = None, *, confidence: float = 0.95, **filters: Unpack[FilterArgs]) -> Stats:
         """Distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
         from .statistics import stats
 
@@ -514,9 +532,20 @@ def open(where: str | Path | None = None, *, durability: Durability = "group", r
     return Store(root, durability, redact=redact)
 
 
-def score(store: Store, fn: Any, **options: Any) -> ScoreReport:
+def score(
+    store: Store,
+    fn: Any,
+    *,
+    version: str | None = None,
+    again: bool = False,
+    concurrency: int | None = None,
+    processes: int = 1,
+    progress: Progress = None,
+    **filters: Unpack[FilterArgs],
+) -> ScoreReport:
     """`store.score(fn, ...)`."""
-    return store.score(fn, **options)
+    more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "progress": progress}
+    return store.score(fn, version=version, again=again, **more, **filters)
 
 
 _default: Store | None = None
@@ -535,13 +564,6 @@ def _outside(fields: dict[str, Any]) -> Scope:
 
 
 scope.outside = _outside
-
-
-def _known(filters: dict[str, Any]) -> dict[str, Any]:
-    unknown = [name for name in filters if name not in FILTERS]
-    if unknown:
-        raise TypeError(f"no filter {unknown[0]!r}; there are: {', '.join(FILTERS)}")
-    return filters
 
 
 class _Contents:

@@ -13,6 +13,8 @@ OdographError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def described(error: BaseException) -> str:
     """An error as its class and what it says; the class alone where it says nothing, or fails to."""
@@ -27,6 +29,14 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     """Raises InvalidInput unless a value is a whole number from `least` on."""
     if type(value) is not int or value < least:
         raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not there: the most similar one that is; "" where none is similar."""
+    from difflib import get_close_matches  # a mistake may take its time, an import may not
+
+    near = get_close_matches(found, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class OdographError(Exception):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from .api import Store
 from .codec import loads
 from .errors import InvalidInput, MissingExtra, NotFound, OdographError, UploadError
 from .quality.exported import validate_export
+from .store.filters import FilterArgs
 from .training.export import CARD, MANIFEST
 
 _OURS = (MANIFEST, CARD, ".gitattributes")  # what an export or the Hub writes beside the data
@@ -147,9 +148,7 @@ def export_to_huggingface(
     store: Store,
     out: str | Path = "hf-dataset",
     *,
-    min_reward: float | None = None,
     max_trajectories: int | None = None,
-    time_range: str | tuple[Any, Any] | None = None,
     format: str = "parquet",
     include_metadata: bool = True,
     license: str = "unknown",
@@ -157,20 +156,23 @@ def export_to_huggingface(
     seed: int = 0,
     max_shard_size: int | None = None,
     max_shard_rows: int | None = None,
-    **filters: Any,
+    **filters: Unpack[FilterArgs],
 ) -> Dataset:
     """Rows of prompt, response, reward, context and metadata for Hugging Face: `store.export(out, to="hf", ...)` in the words of
     those who train, with the way to the Hub: `.upload("org/name")`.
 
-    `min_reward`: trajectories with a reward of at least this; `max_trajectories`: of those that pass, the first so many;
-    `time_range`: "7d", or a pair of times; `format`: parquet or jsonl; `license`: of the dataset, an identifier such as
-    "cc-by-4.0"; `splits`, `seed` and the sizes of shards as in `store.export`; further filters are those of
-    `store.trajectories`. Raises InvalidInput, MissingExtra (extra `lake` for Parquet).
+    The filters are those of `store.trajectories`: `min_reward`, `time_range="7d"`, ... `max_trajectories`: the oldest so many of
+    those that pass, which `limit` means too. `format`: parquet or jsonl; `license`: of the dataset, an identifier such as
+    "cc-by-4.0"; `splits`, `seed` and the sizes of shards as in `store.export`. Raises TypeError for a filter that does not
+    exist, InvalidInput, MissingExtra (extra `lake` for Parquet).
     """
     if not isinstance(store, Store):
         raise TypeError(f"export_to_huggingface() takes a store, such as odograph.open('runs'), not {type(store).__name__}")
     options: dict[str, Any] = {"include_metadata": include_metadata, "license": license}
-    asked: dict[str, Any] = {"min_reward": min_reward, "limit": max_trajectories, "time_range": time_range}
+    if max_trajectories is not None:
+        if filters.get("limit") is not None:
+            raise TypeError("max_trajectories= and limit= mean the same: give one of them")
+        filters["limit"] = max_trajectories
     shards: dict[str, Any] = {"max_shard_size": max_shard_size, "max_shard_rows": max_shard_rows}
-    store.export(out, "hf", format=format, splits=splits, seed=seed, options=options, **shards, **asked, **filters)
+    store.export(out, "hf", format=format, splits=splits, seed=seed, options=options, **shards, **filters)
     return Dataset(out)

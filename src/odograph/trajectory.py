@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, Self, cast, overload
+from typing import Any, Generic, Never, Self, TypeVar, cast, overload
 from typing import Literal as OneOf
 
 import msgspec
 
 from . import dialects
 from .clock import iso_time
-from .codec import new_id, record_from_dict, record_to_dict, unfold_events
+from .codec import record_to_dict, unfold_events
 from .dialects import Choice
 from .errors import InvalidInput
+from .handmade import placed_records, records_from_dict
 from .packing import Streams
 from .types import (
     SCHEMA_VERSION,
@@ -28,10 +29,12 @@ from .types import (
     Label,
     LLMCall,
     Note,
-    Record,
+    Origin,
+    Packed,
     Reward,
     Start,
     StepStart,
+    Tokens,
 )
 
 State = OneOf["completed", "failed", "timeout", "cancelled", "truncated", "running", "unterminated"]
@@ -104,8 +107,60 @@ class Rewards(list[Reward]):
         return list(dict.fromkeys(r.name for r in self))
 
 
+T = TypeVar("T")
+
+
+class _Stored(Generic[T]):
+    """A field of a call that is as it was stored, whatever of the record is packed."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, call: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, call: Call, owner: type) -> T: ...
+    def __get__(self, call: Call | None, owner: type) -> T | Self:
+        return self if call is None else cast(T, getattr(call._stored, self._name))
+
+    def __set__(self, call: Call, value: Never) -> None:
+        raise AttributeError(f"a call is a view: its {self._name} can't be set")
+
+
 class Call:
     """One call of a model. `record` holds it as it was stored; the rest is read from it when asked for."""
+
+    id = _Stored[str]()
+    trajectory = _Stored[str]()
+    seq = _Stored[int]()
+    time = _Stored[int]()
+    parent = _Stored[str | None]()
+    agent = _Stored[str | None]()
+    step = _Stored[int | None]()
+    source_time = _Stored[int | None]()
+    supersedes = _Stored[str | None]()
+    writer = _Stored[str]()
+    extra = _Stored[dict[str, Any] | None]()
+    dialect = _Stored[str | None]()
+    model = _Stored[str | None]()
+    origin = _Stored[Origin]()
+    prompt_tokens = _Stored[int | None]()
+    completion_tokens = _Stored[int | None]()
+    cost = _Stored[float | None]()
+    purpose = _Stored[str]()
+    error = _Stored[Any]()
+    status_code = _Stored[int | None]()
+    started = _Stored[int | None]()
+    duration = _Stored[int | None]()
+    first_token = _Stored[int | None]()
+    policy_version = _Stored[str | int | None]()
+    logprobs_of = _Stored[OneOf["sampled", "raw", "unknown"]]()
+    tokenizer = _Stored[str | None]()
+    adapter = _Stored[str | None]()
+    inputs = _Stored[list[str]]()
+    tokens = _Stored[list[Tokens]]()
+    packed = _Stored[list[Packed]]()
+    packed_by = _Stored[str]()
 
     def __init__(self, record: LLMCall, streams: Streams | None = None) -> None:
         self._stored = record
@@ -114,19 +169,10 @@ class Call:
     def __repr__(self) -> str:
         return f"<Call {self.id[-8:]} {self.model or ''} {self.purpose}>"
 
-    @property
-    def id(self) -> str:
-        return self._stored.id
-
     @cached_property
     def record(self) -> LLMCall:
         """The whole record, with nothing packed."""
         return self._streams.fill(self._stored) if self._streams else self._stored
-
-    def __getattr__(self, name: str) -> Any:  # the record's plain fields: purpose, usage, error, started, ...
-        if name.startswith("_") or name not in LLMCall.__struct_fields__:
-            raise AttributeError(f"a call has no {name!r}")
-        return getattr(self._stored, name)
 
     @property
     def request(self) -> Any:
@@ -135,10 +181,6 @@ class Call:
     @property
     def response(self) -> Any:
         return self.record.response
-
-    @property
-    def model(self) -> str | None:
-        return self._stored.model
 
     @cached_property
     def messages(self) -> list[dict[str, Any]]:
@@ -477,7 +519,7 @@ class Trajectory(_Part):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
-        """The trajectory that `to_dict` gave, or one that was built by hand in that shape (see `records_from_dict`)."""
+        """The trajectory that `to_dict` gave, or one that was built by hand in that shape (see `handmade.records_from_dict`)."""
         records = records_from_dict(data)
         if not all(record.id for record in records):  # a hand-made one is as it would be in a store
             records = placed_records(records)
@@ -507,141 +549,3 @@ def before_step(t: Trajectory, step: int) -> Trajectory:
             break
         before.append(record)
     return Trajectory(t.id, before)
-
-
-_LISTS: dict[str, type[Record]] = {
-    "contexts": Context,
-    "llm_calls": LLMCall,
-    "actions": Action,
-    "rewards": Reward,
-    "edits": Edit,
-    "labels": Label,
-    "notes": Note,
-}
-_STEP_KEYS = {"index", "agent", "observation", "reward", "record", *_LISTS}
-_START_FIELDS = set(Start.__struct_fields__) - set(Record.__struct_fields__) | {"agent"}
-
-
-def placed_records(records: list[AnyRecord]) -> list[AnyRecord]:
-    """The records with the ids, the trajectory and the parents that hand-made ones leave out."""
-    if not records:
-        raise InvalidInput("a trajectory has at least one record")
-    trajectory = next((r.trajectory for r in records if r.trajectory), "") or new_id()
-    root: str | None = None
-    steps: dict[tuple[str | None, int | None], str] = {}
-    placed: list[AnyRecord] = []
-    for record in records:
-        if record.trajectory not in ("", trajectory):
-            raise InvalidInput(f"records of two trajectories: {trajectory} and {record.trajectory}")
-        changes: dict[str, Any] = {}
-        if not record.id:
-            changes["id"] = new_id()
-        if not record.trajectory:
-            changes["trajectory"] = trajectory
-        if record.parent is None and not isinstance(record, Start):
-            parent = root if isinstance(record, StepStart) else steps.get((record.agent, record.step), root)
-            if parent is not None:
-                changes["parent"] = parent
-        if changes:
-            record = msgspec.structs.replace(record, **changes)
-        if isinstance(record, Start):
-            root = record.id
-        elif isinstance(record, StepStart):
-            steps[(record.agent, record.step)] = record.id
-        placed.append(record)
-    return placed
-
-
-def _of_sequence(data: dict[str, Any]) -> dict[str, Any]:
-    """A black box as calls: each run of the mask is what one call generated, under all that stands left of it."""
-    ids, mask, logprobs = data["token_ids"], data.get("mask"), data.get("logprobs")
-    if not isinstance(ids, list) or not isinstance(mask, list) or len(mask) != len(ids):
-        raise InvalidInput("token_ids needs a mask of the same length: 1 where the policy generated")
-    if logprobs is not None and (not isinstance(logprobs, list) or len(logprobs) != len(ids)):
-        raise InvalidInput(f"logprobs: a list of {len(ids)} was expected, one per token id, with null where mask is 0")
-    if any(m not in (0, 1) for m in mask) or not mask or mask[0]:
-        raise InvalidInput("mask: 0s and 1s were expected, beginning with 0: there is a prompt before what is generated")
-    rest = {k: v for k, v in data.items() if k not in ("token_ids", "mask", "logprobs", "reward", "steps")}
-    steps: list[dict[str, Any]] = []
-    stop = 0
-    while 1 in mask[stop:]:
-        start = mask.index(1, stop)
-        stop = mask.index(0, start) if 0 in mask[start:] else len(mask)
-        tokens: dict[str, Any] = {"token_ids": ids[start:stop]}
-        if logprobs is not None:
-            tokens["logprobs"] = logprobs[start:stop]
-        call = {"model": data.get("model"), "prompt_token_ids": ids[:start], "tokens": [tokens]}
-        steps.append({"llm_calls": [{k: v for k, v in call.items() if v is not None}]})
-    if data.get("reward") is not None and not data.get("rewards"):
-        rest["rewards"] = [{"value": data["reward"]}]
-    return {**rest, "steps": steps}
-
-
-def records_from_dict(data: Any) -> list[AnyRecord]:
-    """The records of a trajectory given as a dict: the shape of `to_dict`, of which a hand-made one may leave out all
-    that it does not know (ids, times, `record`s): `{"task", "steps": [{"observation", "llm_calls", ...}], "rewards", ...}`.
-    A black box may give all its tokens at once: `{"task", "token_ids", "mask", "logprobs", "reward"}`.
-
-    Raises InvalidInput with the path of what can't be read.
-    """
-    if not isinstance(data, dict):
-        raise InvalidInput(f"a trajectory is an object, not {type(data).__name__}")
-    if "token_ids" in data:
-        data = _of_sequence(data)
-    version = data.get("schema_version", SCHEMA_VERSION)
-    if type(version) is not int or version < 1:
-        raise InvalidInput(f"schema_version is a whole number from 1, not {version!r}")
-    out: list[AnyRecord] = []
-
-    def add(kind: str, raw: Any, where: str, **defaults: Any) -> None:
-        if not isinstance(raw, dict):
-            raise InvalidInput(f"{where}: an object was expected, found {type(raw).__name__}")
-        fields = {**defaults, **raw, "kind": kind}
-        try:
-            out.append(record_from_dict(fields, version))
-        except InvalidInput as error:
-            raise InvalidInput(f"{where}: {error}") from None
-
-    def add_lists(part: dict[str, Any], where: str, **defaults: Any) -> None:
-        for name, kind in _LISTS.items():
-            found = part.get(name) or []
-            if not isinstance(found, list):
-                raise InvalidInput(f"{where}{name}: a list was expected, found {type(found).__name__}")
-            for index, raw in enumerate(found):
-                add(str(kind.__struct_config__.tag), raw, f"{where}{name}[{index}]", **defaults)
-
-    start = data.get("start")
-    if (start is None and data.get("id") is None) or (start is None and any(k in data for k in _START_FIELDS)):
-        stated = {k: v for k, v in data.items() if k in _START_FIELDS and v is not None}
-        start = {k: v for k, v in stated.items() if k != "schema_version"}
-    if start is not None:
-        add("start", start, "start")
-    steps = data.get("steps") or []
-    if not isinstance(steps, list):
-        raise InvalidInput(f"steps: a list was expected, found {type(steps).__name__}")
-    for position, step in enumerate(steps):
-        where = f"steps[{position}]"
-        if not isinstance(step, dict):
-            raise InvalidInput(f"{where}: an object was expected, found {type(step).__name__}")
-        index = step.get("index", position)
-        agent = {} if step.get("agent") in (None, data.get("agent")) else {"agent": step["agent"]}
-        if step.get("record") is not None:
-            add("step", step["record"], f"{where}.record")
-        elif "record" not in step:
-            unknown = {k: v for k, v in step.items() if k not in _STEP_KEYS}
-            add("step", {"observation": step.get("observation"), **unknown}, where, step=index, **agent)
-        add_lists(step, f"{where}.", step=index, **agent)
-    add_lists(data, "")
-    for index, raw in enumerate(data.get("superseded") or []):
-        add(str(raw.get("kind")) if isinstance(raw, dict) else "", raw, f"superseded[{index}]")
-    end = data.get("end")
-    if end is None and start is not None and "end" not in data and data.get("status") not in ("running", "unterminated"):
-        end = {k: v for k in ("status", "answer") if (v := data.get(k)) is not None}
-    if end is not None:
-        add("end", end, "end")
-    if not out:
-        raise InvalidInput("a trajectory has a start, steps or records; this object has none")
-    id, whose = data.get("id"), next((r.trajectory for r in out if r.trajectory), None)
-    if isinstance(id, str) and whose is not None and id != whose:  # it would correct that one
-        raise InvalidInput(f"id: {id[:100]!r}, but the records in it are of trajectory {whose!r}; a copy has no ids inside")
-    return out

@@ -18,6 +18,7 @@ import pytest
 
 import odograph
 from odograph.cli import COMMANDS, parser
+from odograph.cli.terminal import cells
 
 ROOT = Path(__file__).parent.parent.parent
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x9b\u202egnp.exe\x00\r日本語テキスト" * 3
@@ -94,9 +95,43 @@ def test_ls_and_the_contract_of_its_json(filled: Path) -> None:
     assert run("ls", "--until", "2020-01-01", "--json", store=filled).stdout == ""
 
 
+def test_ls_shows_the_newest_first(filled: Path) -> None:
+    """`ls` shows the newest first, `-n N` the N newest, and its last line says how many there are in all."""
+    with odograph.open(filled) as store:
+        ids = [s.id for s in store.summaries()]
+    rows = [json.loads(line)["id"] for line in run("ls", "--json", store=filled).stdout.splitlines()]
+    assert rows == ids[::-1]
+    assert [json.loads(x)["id"] for x in run("ls", "-n", "2", "--json", store=filled).stdout.splitlines()] == ids[:0:-1]
+    lines = run("ls", "-n", "2", store=filled).stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == [id[-8:] for id in ids[:0:-1]]
+    assert lines[-1] == "the newest 2 of 3 trajectories"
+    assert run("ls", "-n", "1", "--agent", "agent-1", store=filled).stdout.splitlines()[-1] == "1 trajectories"
+    for limit in ("3", "4"):
+        assert run("ls", "-n", limit, store=filled).stdout.splitlines()[-1] == "3 trajectories"
+
+
+def test_filters_by_id_and_by_policy_version(tmp_path: Path) -> None:
+    """`--ids` (repeated, or as arguments of a command that takes IDs) and `--policy-version` choose as in Python; numbers and
+    texts are the same version."""
+    with odograph.open(tmp_path / "s") as store:
+        ids = [store.record(task=n, policy_version=v).id for n, v in enumerate((3, "3", "v4"))]
+
+    def listed(*args: str) -> list[str]:
+        return [json.loads(line)["id"] for line in run("ls", "--json", *args, store=tmp_path / "s").stdout.splitlines()]
+
+    assert listed("--policy-version", "3") == ids[1::-1]
+    assert listed("--policy-version", "v4") == listed("--where", "policy-version=v4") == ids[2:]
+    assert (
+        listed("--ids", ids[0], "--ids", ids[2][-8:]) == listed("--where", f"ids={ids[0]}", "--ids", ids[2]) == [ids[2], ids[0]]
+    )
+    done = run("validate", ids[0], "--ids", ids[1], "--json", store=tmp_path / "s", check=None)
+    assert json.loads(done.stdout)["checked"] == 2
+    assert "no trajectory 'zzz'" in run("ls", "--ids", "zzz", store=tmp_path / "s", check=1).stderr
+
+
 def test_show_reads_like_a_session_and_json_is_lossless(filled: Path) -> None:
     """`show` names what was observed, read, asked, answered, done and earned; `--json` gives the whole back."""
-    first = json.loads(run("ls", "--json", store=filled).stdout.splitlines()[0])
+    first = json.loads(run("ls", "--json", store=filled).stdout.splitlines()[-1])
     text = run("show", first["id"][-8:], store=filled).stdout
     for part in (
         "question 0",
@@ -121,7 +156,7 @@ def test_show_reads_like_a_session_and_json_is_lossless(filled: Path) -> None:
 
 def test_what_agents_wrote_cannot_drive_the_terminal(filled: Path) -> None:
     """No escape sequence, control character or direction override of content reaches stdout of any command for people."""
-    ids = [json.loads(line)["id"] for line in run("ls", "--json", store=filled).stdout.splitlines()]
+    ids = [json.loads(line)["id"] for line in run("ls", "--json", store=filled).stdout.splitlines()][::-1]
     for args in (
         ["ls"],
         ["show", ids[2]],
@@ -214,7 +249,8 @@ def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
         (["score", "xyz"], 2, "no reward function 'xyz'; there are: "),
         (["import", str(filled), "--format", "xyz"], 2, "no importer named 'xyz'; there are: odograph"),
         (["search", '""'], 2, "a search needs at least one word"),
-        (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: group"),
+        (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: ids, group"),
+        (["ls", "--where", "min-rewards=1"], 2, "limit; did you mean 'min_reward'?"),
         (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
         (["ls", "--limit", "many"], 2, "invalid int value"),
         ([], 2, "a command was expected; there are: demo, import, ls"),
@@ -297,11 +333,34 @@ def on_a_terminal(args: list[str], **env: str) -> str:
 
 def test_colour_and_width_on_a_terminal(filled: Path) -> None:
     """On a terminal there is colour, lines keep to its width, wide characters counted; NO_COLOR is obeyed."""
-    id = json.loads(run("ls", "--json", store=filled).stdout.splitlines()[2])["id"]
+    id = json.loads(run("ls", "--json", store=filled).stdout.splitlines()[0])["id"]
     coloured = on_a_terminal(["--store", str(filled), "show", id], NO_COLOR="")
     assert "\x1b[1m" in coloured
     plain = on_a_terminal(["--store", str(filled), "show", id], NO_COLOR="1")
     assert "\x1b[" not in plain
+
+
+def test_tables_fit_the_terminal(filled: Path) -> None:
+    """In a terminal of 60 columns no line of a table is longer: texts are cut, then columns are left out, and the ids, the status
+    and the reward stay."""
+    with odograph.open(filled) as store:
+        for n in range(2):
+            with store.record(
+                task="a task of many words " * 9,
+                agent="a-long-agent-name " * 3,
+                model="openai/gpt-4o-2024-08-06" * 2,
+                group="g" * 99,
+            ) as record:
+                record.reward(-0.123456 * n)
+    for args in (["ls"], ["stats"], ["stats", "--by", "group"], ["stats", "--by", "agent", "--patterns"], ["train", "--dry-run"]):
+        table = on_a_terminal(["--store", str(filled), *args], NO_COLOR="1").splitlines()
+        table = [line for line in table if not line.startswith("nothing is done")]  # a sentence
+        assert len(table) > 1 and max(map(cells, table)) <= 60, (args, table)
+        if args == ["ls"]:
+            assert {"id", "status", "reward", "task"} <= set(table[0].split())
+            assert table[1].split()[0] == record.id[-8:] and "-0.1235" in table[1]
+    wide = run("ls", store=filled).stdout
+    assert "a task of many words " * 8 in wide and "started" in wide
 
 
 def test_every_command_and_flag_is_documented() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..api import Store, open
 from ..codec import encode, loads
-from ..errors import InvalidInput, NotFound
-
-_FILTERS = ("group", "agent", "model", "tag", "status", "min_reward", "max_reward", "task_id", "text", "limit")
+from ..errors import InvalidInput, NotFound, did_you_mean
+from ..store.filters import Described, FilterArgs, described
 
 
 def existing_store(args: argparse.Namespace) -> Store:
@@ -29,36 +28,61 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
 
 
-def add_filters(parser: argparse.ArgumentParser, *, model: bool = True) -> None:
-    """The filters of `store.trajectories` as flags; without `--model` where a command means another model by it."""
+def add_filters(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:
+    """The filters of `store.trajectories` as flags, but those whose flag means something else in a command."""
     group = parser.add_argument_group("filters (all must hold)")
-    group.add_argument("--group", help="of this group")
-    group.add_argument("--agent", help="of this agent")
-    if model:
-        group.add_argument("--model", help="of this model")
-    group.add_argument("--tag", action="append", help="with this tag; may be repeated")
-    group.add_argument("--status", action="append", help="with this status; may be repeated")
-    group.add_argument("--min-reward", type=float, metavar="X", help="with a reward of at least X")
-    group.add_argument("--max-reward", type=float, metavar="X", help="with a reward of at most X")
-    group.add_argument("--since", metavar="TIME", help="started at or after an ISO time, or within a length such as 7d")
-    group.add_argument("--until", metavar="TIME", help="started before an ISO time")
-    group.add_argument("--text", metavar="WORDS", help="in which all the words occur")
-    group.add_argument("--where", action="append", default=[], metavar="FILTER=VALUE", help="any of these filters, for scripts")
-    group.add_argument("-n", "--limit", type=int, metavar="N", help="the first N only")
+    for one in described():
+        if one.name in without:
+            continue
+        for flag, text in one.flags.items():
+            group.add_argument(f"--{flag}", metavar="TIME", help=text)
+        if one.flags:
+            continue
+        more: dict[str, Any] = {"dest": _dest(one.name), "metavar": _METAVARS.get(one.name, "X"), "help": one.text}
+        if one.kind is list:
+            more |= {"action": "append", "help": one.text + " (may be repeated)"}
+        elif one.kind is not str:
+            more["type"] = one.kind
+        group.add_argument(*filter_flags(one), **more)
+    group.add_argument("--where", action="append", default=[], metavar="FILTER=VALUE", help="any of these filters by its name")
 
 
-def filters_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The filters that were given."""
-    found = {name: value for name in _FILTERS if (value := getattr(args, name, None)) is not None}
+def filter_flags(one: Described) -> list[str]:
+    """The flags of a filter."""
+    if one.flags:
+        return [f"--{flag}" for flag in one.flags]
+    return [*(["-n"] if one.name == "limit" else []), "--" + one.name.replace("_", "-")]
+
+
+#: What stands for the value of a flag in the help; X for a number.
+_METAVARS = dict.fromkeys(("group", "agent", "model"), "NAME") | dict.fromkeys(("ids", "task_id"), "ID")
+_METAVARS |= {"tag": "TAG", "status": "STATUS", "policy_version": "VERSION", "text": "WORDS", "limit": "N"}
+
+
+def _dest(name: str) -> str:
+    """Where a filter's value is: apart from what a command takes under the same name, such as the IDs of `validate`."""
+    return f"filter_{name}"
+
+
+def filters_of(args: argparse.Namespace) -> FilterArgs:
+    """The filters that were given; with the IDs of a command that takes them as arguments."""
+    kinds = {one.name: one.kind for one in described()}
+    found: dict[str, Any] = {name: value for name in kinds if (value := getattr(args, _dest(name), None)) is not None}
     for given in args.where:
         name, _, value = given.partition("=")
         name = name.strip().replace("-", "_")
-        if name not in (*_FILTERS, "time_range"):
-            raise InvalidInput(f"no filter {name!r}; there are: {', '.join((*_FILTERS, 'time_range'))}")
+        kind = kinds.get(name)
+        if kind is None:
+            raise InvalidInput(f"no filter {name!r}; there are: {', '.join(kinds)}{did_you_mean(name, kinds)}")
         try:
-            found[name] = int(value) if name == "limit" else float(value) if name.endswith("_reward") else value
+            if kind is list:
+                found[name] = [*found.get(name, ()), value]
+            else:
+                found[name] = kind(value) if kind in (int, float) else value
         except ValueError:
             raise InvalidInput(f"{name} is a number, not {value!r}") from None
+    if ids := [*getattr(args, "ids", ()), *found.get("ids", ())]:
+        found["ids"] = ids
     since, until = args.since, args.until
     if since is not None and since[:1].isdigit() and since[-1:].isalpha() and "T" not in since and "-" not in since:
         if until is not None:
@@ -66,7 +90,7 @@ def filters_of(args: argparse.Namespace) -> dict[str, Any]:
         found["time_range"] = since
     elif since is not None or until is not None:
         found["time_range"] = (since, until)
-    return found
+    return cast(FilterArgs, found)
 
 
 def named_values(flag: str, given: list[str]) -> dict[str, Any]:

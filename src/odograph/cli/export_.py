@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--public and --revision go with --upload REPO")
     with existing_store(args) as store:
         filters = filters_of(args)
-        update = progress("exporting", sum(1 for _ in store.summaries(**filters)))
+        update = progress("exporting", store.count(**filters))
         groups = None
         if args.group_by is not None or args.window is not None or args.min_group is not None:
             least = 2 if args.min_group is None else args.min_group

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget-cost", type=float, metavar="X", help="stop before more cost; needs --prices")
     parser.add_argument("--prices", metavar="IN,OUT", help="of a million tokens of prompts and of answers")
     parser.add_argument("--dry-run", action="store_true", help="ask nothing, say what it would cost")
-    add_filters(parser, model=False)
+    add_filters(parser, without=("model",))
     add_json(parser)
 
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     with existing_store(args) as store:
         filters = filters_of(args)
-        bar = progress("judging", sum(1 for _ in store.summaries(**filters)))
+        bar = progress("judging", store.count(**filters))
         asking = ruler(
             store,
             judge=judges,

@@ -14,7 +14,7 @@ from ..store.catalog import Summary
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .terminal import line, number, paint, seconds, table
 
-HELP = "list trajectories, oldest first"
+HELP = "list trajectories, newest first"
 _PAGE = 500
 
 
@@ -25,16 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with existing_store(args) as store:
-        found = store.summaries(**filters_of(args))
+        filters = filters_of(args)
+        found = store.summaries(newest_first=True, **filters)
         if args.json:
             for summary in found:
                 print_json(as_json(summary))
             return 0
-        count = 0
+        count, limit = 0, filters.get("limit")
         while page := list(islice(found, _PAGE)):
             count += len(page)
             print("\n".join(lines(page)))
-        print(paint(f"{count:,} trajectories", "dim"))
+        filters.pop("limit", None)
+        whole = store.count(**filters) if count == limit else count
+        print(paint(f"{count:,} trajectories" if count == whole else f"the newest {count:,} of {whole:,} trajectories", "dim"))
     return 0
 
 
@@ -95,7 +98,7 @@ def lines(page: list[Summary]) -> list[str]:
             ]
         )
     head = ["id", "agent", "model", "status", "steps", "calls", "acts", "tokens", "reward", "started", "took", "group", "task"]
-    return table(head, rows, right={4, 5, 6, 7, 8, 10})
+    return table(head, rows, right={4, 5, 6, 7, 8, 10}, whole={0, 3, 9}, drop=(11, 10, 6, 5, 7, 2, 4, 1, 9, 8))
 
 
 def _k(count: int | None) -> str:

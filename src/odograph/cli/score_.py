@@ -48,8 +48,6 @@ def _score(args: argparse.Namespace) -> ScoreReport:
     function = as_reward_function(args.function).using(name=args.name, version=args.version, **_parameters(args.set))
     with existing_store(args) as store:
         filters = filters_of(args)
-        if args.ids:
-            filters["ids"] = args.ids
         processes = args.processes
         if processes is None:  # an async function waits: processes would only multiply its --concurrency
             processes = 1 if function.is_async else os.cpu_count() or 1

@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     sure = f"{args.confidence:.0%}"
     head = [args.by or "", "traj.", "steps", "calls", "actions", "in", "out", "reward", sure, "std", "min", "median", "max"]
     head += ["rewarded", "completed", sure, "statuses"]
-    print("\n".join(table(head, rows, right={*range(1, 8), 9, 10, 11, 12, 13, 14})))
+    drop = (16, 15, 5, 6, 4, 3, 9, 2, 10, 12, 11, 13, 14, 8)
+    print("\n".join(table(head, rows, right={*range(1, 8), 9, 10, 11, 12, 13, 14}, whole={8, 15}, drop=drop)))
     if args.patterns:
         _patterns(found.components, found.differences, sure)
     return 0

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import unicodedata
+from collections.abc import Collection, Iterable
 
 _CONTROL = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if c not in (0x09, 0x0A)}
 _CONTROL |= {
@@ -66,16 +67,42 @@ def cut(text: str, columns: int) -> str:
     return "".join(out) + "…"
 
 
-def table(head: list[str], rows: list[list[str]], right: set[int] = frozenset()) -> list[str]:  # type: ignore[assignment]
-    """Lines of a table; columns in `right` are aligned right; the last column is cut to the terminal, where there is one."""
+_LEAST = 12  # columns that text keeps in a narrow terminal
+
+
+def table(
+    head: list[str],
+    rows: list[list[str]],
+    right: Collection[int] = (),
+    *,
+    whole: Collection[int] = (),
+    drop: Iterable[int] = (),
+) -> list[str]:
+    """Lines of a table, no longer than the terminal is wide, where there is one. Columns in `right` are aligned right.
+
+    Where the terminal is too narrow, text is cut, but not that of the columns in `right` and `whole`; then the columns in `drop`
+    go, the first of them first, and at last those on the right.
+    """
     sizes = [max([cells(head[i]), *(cells(r[i]) for r in rows)]) for i in range(len(head))]
-    room = (width() if sys.stdout.isatty() else 10_000) - sum(sizes[:-1]) - 2 * (len(head) - 1)
-    sizes[-1] = max(10, min(sizes[-1], room))
+    kept = list(range(len(head)))
+    if sys.stdout.isatty():
+        room = width()
+        least = [size if i in right or i in whole else min(size, _LEAST) for i, size in enumerate(sizes)]
+        going = iter((*drop, *reversed(kept)))
+        while len(kept) > 1 and sum(least[i] for i in kept) + 2 * (len(kept) - 1) > room:
+            gone = next(going)
+            if gone in kept:
+                kept.remove(gone)
+        left = room - sum(least[i] for i in kept) - 2 * (len(kept) - 1)
+        for i in kept:  # what is left over, to the texts that were cut
+            more = max(min(sizes[i] - least[i], left), min(0, left))
+            sizes[i] = least[i] + more
+            left -= more
     lines: list[str] = []
     for number, row in enumerate([head, *rows]):
         parts = []
-        for i, cell in enumerate(row):
-            cell = cut(cell, sizes[i])
+        for i in kept:
+            cell = cut(row[i], sizes[i])
             pad = " " * (sizes[i] - cells(cell))
             parts.append(pad + cell if i in right else cell + pad)
         text = "  ".join(parts).rstrip()

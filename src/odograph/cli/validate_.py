@@ -43,14 +43,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         with existing_store(args) as store:
             filters = filters_of(args)
-            if args.ids:
-                filters["ids"] = args.ids
             report = store.validate(
                 profile=profile,
                 ignore=ignore,
                 tokenizer=args.tokenizer or settings.get("tokenizer"),
                 workers=args.workers if args.workers is not None else settings.get("workers"),
-                progress=progress("validating", sum(1 for _ in store.summaries(**filters))),
+                progress=progress("validating", store.count(**filters)),
                 **filters,
             )
     if args.json:

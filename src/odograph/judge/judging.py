@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import msgspec
 
@@ -22,6 +22,7 @@ from ..api import Store
 from ..bulk import for_each
 from ..codec import content_hash
 from ..errors import InvalidInput, NotFound, check_count
+from ..store.filters import FilterArgs
 from ..trajectory import Trajectory
 from ..types import Reward
 from . import prompts
@@ -107,7 +108,7 @@ async def ruler(
     store: Store | None = None,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **filters: Any,
+    **filters: Unpack[FilterArgs],
 ) -> Judgements:
     """Scores trajectories by models that judge: those of each group against each other, or with `absolute` each by itself.
 
@@ -250,7 +251,7 @@ class _Given:
 class _Groups(_Given):
     """The groups of a store, read one at a time."""
 
-    def __init__(self, store: Store, filters: dict[str, Any], result: Judgements) -> None:
+    def __init__(self, store: Store, filters: FilterArgs, result: Judgements) -> None:
         super().__init__([], result)
         self._store = store
         self._summaries = [(s.id, s.group, s.status) for s in store.summaries(**filters)]

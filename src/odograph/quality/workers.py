@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from ..errors import StoreError
+from ..store.filters import Filters
 from ..store.reader import Reader
 from . import Checker, Finding
 from .across import Facts
@@ -43,7 +44,8 @@ def main() -> None:
     reader = Reader(Path(task.root))
     for line in lines:
         ids = msgspec.json.decode(line, type=list[str])
-        sys.stdout.buffer.write(msgspec.json.encode([checker.one(t) for t in reader.trajectories(ids=ids)]) + b"\n")
+        found = reader.trajectories(Filters(ids=tuple(ids)))
+        sys.stdout.buffer.write(msgspec.json.encode([checker.one(t) for t in found]) + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -28,6 +28,7 @@ from ..bulk import Progress, ticker
 from ..codec import content_hash
 from ..errors import InvalidInput, OdographError, StoreError
 from ..log import logger
+from ..store.filters import Filters
 from ..store.reader import Reader
 from ..trajectory import Trajectory
 from ..types import Reward
@@ -80,7 +81,7 @@ def score(
     root: Path,
     write: Write,
     fn: Any,
-    filters: dict[str, Any],
+    filters: Filters,
     *,
     version: str | None = None,
     again: bool = False,
@@ -134,18 +135,16 @@ def score(
     return report
 
 
-def _missing(
-    reader: Reader, function: RewardFunction, filters: dict[str, Any], again: bool, report: ScoreReport
-) -> list[list[str]]:
+def _missing(reader: Reader, function: RewardFunction, filters: Filters, again: bool, report: ScoreReport) -> list[list[str]]:
     """The trajectories that have no reward by this version of the function, or not one for each step. Those of a group together,
     where it is a function of groups: all of them, if one has none."""
     grouped = function.per == "group"
     there = {} if again or grouped else reader.catalog.scored(function.source, function.name, function.version)
-    asked = filters.get("status")
+    asked = filters.status
     todo: list[list[str]] = []
     groups: dict[str, list[str]] = {}
     unfinished: set[str] = set()
-    for summary in reader.summaries(**filters):
+    for summary in reader.summaries(filters):
         report.trajectories += 1
         if grouped and summary.group is None:
             report.no_group += 1

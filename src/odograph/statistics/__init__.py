@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import msgspec
 
@@ -21,6 +21,7 @@ from ..clock import iso_time
 from ..codec import encode
 from ..errors import InvalidInput, MissingExtra
 from ..store.catalog import Summary, Used
+from ..store.filters import FilterArgs
 from .intervals import Interval, mean_interval, quantile, rate_interval, welch_interval
 
 __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "Stats", "stats"]
@@ -29,7 +30,7 @@ __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "Stats", "sta
 class Source(Protocol):
     """What figures are read from: a `Store`."""
 
-    def summaries(self, **filters: Any) -> Iterator[Summary]: ...
+    def summaries(self, *, newest_first: bool = False, **filters: Unpack[FilterArgs]) -> Iterator[Summary]: ...
     def used(self, ids: list[str]) -> dict[str, Used]: ...
 
 
@@ -256,7 +257,7 @@ class _Moments:
         return _Moments(n, mean, spread if spread > 1e-12 * self.spread else 0.0)
 
 
-def stats(store: Source, by: str | None = None, *, confidence: float = 0.95, **filters: Any) -> Stats:
+def stats(store: Source, by: str | None = None, *, confidence: float = 0.95, **filters: Unpack[FilterArgs]) -> Stats:
     """Figures of the trajectories that the filters of `store.trajectories` choose; what is not known is counted apart, not as 0.
 
     `by`: group, agent, model, status, tag, hour, day or policy_version: figures for each (a trajectory with two tags is in

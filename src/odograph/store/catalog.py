@@ -1,15 +1,16 @@
 """What is where, and the summaries: SQLite beside the journal. Written by readers, never by capture; can be deleted.
 
-With `indexing` the one place with SQL. It catches up with the journal files from where it stopped, in transactions that hold
-both what was found and how far was read: readers of several processes can catch up at once. Where the file can't be written or is
-busy too long, a catalog in memory takes its place.
+With `indexing` and `where` the one place with SQL. It catches up with the journal files from where it stopped, in transactions
+that hold both what was found and how far was read: readers of several processes can catch up at once. Where the file can't be
+written or is busy too long, a catalog in memory takes its place.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import msgspec
 from ..codec import encode
 from ..errors import InvalidInput, NotFound
 from ..trajectory import trajectory_reward
+from .filters import EVERY, Filters
 from .indexing import VERSION, Batch, create, rewards_of, searchable
 from .journal import is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
+from .where import where
 
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
@@ -242,27 +245,47 @@ class Catalog:
         """The writers that still hold their file."""
         return {f.writer for f in self.files() if is_alive(f.path)}
 
-    def summaries(self, clauses: Iterable[str] = (), values: Iterable[Any] = ()) -> Iterator[Summary]:
-        """Summaries, oldest first, of the trajectories that there are now. A page of them is in memory at a time."""
+    def _chosen(self, filters: Filters, alive: Callable[[], set[str]]) -> tuple[str, list[Any]]:
+        """What must hold of a row, and the values in it."""
+        if filters.text is not None:
+            self.index_text()
+        clauses, values = where(filters, self.find, self.matching, alive)
+        return " and ".join(["1", *clauses]), values
+
+    def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
+        """Summaries of the trajectories that there are now, in the order in which these began, a page of them in memory at a
+        time; where the time is not known a trajectory counts as older than all."""
+        alive = cache(self.alive_writers)
         last = self._rows("select max(first) from trajectories")[0][0]
-        page: tuple[int, str] = (-1, "")
-        alive: set[str] | None = None
-        where = " and ".join([*clauses, "(first, id)>(?, ?)", "first<=?"])
-        while last is not None:
+        if last is None:
+            return
+        chosen, values = self._chosen(filters, alive)
+        way, direction = ("<", "desc") if newest_first else (">", "asc")
+        order = ", ".join(f"{column} {direction}" for column in ("began", "first", "id"))
+        page: tuple[Any, ...] = ()
+        left = filters.limit
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(_PAGE, left)
+            after = f" and (began, first, id){way}(?, ?, ?)" if page else ""
             rows = self._rows(
                 "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
                 " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
                 " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
-                " policy_version, scenario, first"
-                f" from trajectories where {where} order by first, id limit ?",
-                (*values, *page, last, _PAGE),
+                " policy_version, scenario, first, began"
+                f" from trajectories where {chosen} and first<=?{after} order by {order} limit ?",
+                (*values, last, *page, size),
             )
-            if not rows:
+            yield from (_summary(row, alive) for row in rows)
+            if len(rows) < size:
                 return
-            page = (rows[-1][25], rows[-1][0])
-            if alive is None and any(row[4] is None for row in rows):
-                alive = self.alive_writers()
-            yield from (_summary(row, alive or set()) for row in rows)
+            page = (rows[-1][26], rows[-1][25], rows[-1][0])
+            left = None if left is None else left - len(rows)
+
+    def count(self, filters: Filters = EVERY) -> int:
+        """How many trajectories filters choose."""
+        chosen, values = self._chosen(filters, self.alive_writers)
+        found = int(self._rows(f"select count(*) from trajectories where {chosen}", tuple(values))[0][0])
+        return found if filters.limit is None else min(found, filters.limit)
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """What happened in trajectories, of those of which anything is known."""
@@ -289,9 +312,6 @@ class Catalog:
             (author, version, source),
         )
         return dict(rows)
-
-    def ids(self, where: str, values: Iterable[Any]) -> list[str]:
-        return [r[0] for r in self._rows(f"select id from trajectories {where}", tuple(values))]
 
     # --- full text ----------------------------------------------------------------------------------------------------
 
@@ -350,10 +370,10 @@ class Catalog:
             yield Hit(trajectory, kind, step, found[3] if found else "")
 
 
-def _summary(row: tuple[Any, ...], alive: set[str]) -> Summary:
+def _summary(row: tuple[Any, ...], alive: Callable[[], set[str]]) -> Summary:
     status = row[4]
     if status is None:
-        status = "running" if row[22] in alive and not row[17] else "unterminated"
+        status = "running" if not row[17] and row[22] in alive() else "unterminated"
     started, start_time, end_time, end_source = row[11:15]
     source = msgspec.json.decode(row[17]) if row[17] else None
     if started is not None:

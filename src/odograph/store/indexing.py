@@ -12,10 +12,12 @@ from ..trajectory import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_range
 
-VERSION = 6
+VERSION = 7
+#: Stands for a time that is not known where times are compared: before all times.
+UNKNOWN_TIME = -(2**63)
 _LATE = {str(r.__struct_config__.tag) for r in LATE}
 
-_TABLES = """
+_TABLES = f"""
 create table files(name text primary key, writer text, version integer, indexed integer not null, searched integer not null);
 create table trajectories(
     id text primary key, reversed text not null, task text, agent text, model text, first_model text, status text,
@@ -24,10 +26,12 @@ create table trajectories(
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
     task_id text, attempt integer, scenario text,
-    first integer not null, last integer not null, writer text not null
+    first integer not null, last integer not null, writer text not null,
+    began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME}))
 ) without rowid;
 create index by_reversed on trajectories(reversed);
 create index by_first on trajectories(first);
+create index by_began on trajectories(began, first, id);
 create index by_group on trajectories(grp);
 create index by_task on trajectories(task_id);
 create table places(trajectory text not null, file text not null, start integer not null, stop integer not null);

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from ..clock import parse_span, parse_time
-from ..codec import DAMAGE, encode
-from ..errors import InvalidInput, NotFound
+from ..codec import DAMAGE
+from ..errors import NotFound
 from ..packing import IdsLine, MessageLine, Streams
 from ..trajectory import Trajectory
-from ..types import LATE, STATUSES, AnyRecord
+from ..types import LATE, AnyRecord
 from .catalog import Catalog, Hit, Summary, Used
+from .filters import EVERY, Filters
 from .journal import is_alive
 from .lines import Damage, complete_lines, decode, open_file, read_range
-
-_STATES = (*STATUSES, "running", "unterminated")
-
-
-class Where(NamedTuple):
-    """Filters as SQL: the clauses, their values, and the states that only liveness tells apart."""
-
-    clauses: list[str]
-    values: list[Any]
-    states: set[str] | None
-    limit: int | None
 
 
 class Reader:
@@ -92,9 +80,9 @@ class Reader:
         alive = self.catalog.alive_writers()
         return {r.writer for r in self.trajectory(id).records if r.writer in alive}
 
-    def trajectories(self, **filters: Any) -> Iterator[Trajectory]:
-        """Trajectories one at a time, oldest first; filters as in `summaries`."""
-        yield from self.read(summary.id for summary in self.summaries(**filters))
+    def trajectories(self, filters: Filters = EVERY) -> Iterator[Trajectory]:
+        """Trajectories one at a time, oldest first."""
+        yield from self.read(summary.id for summary in self.summaries(filters))
 
     def read(self, ids: Iterable[str]) -> Iterator[Trajectory]:
         """The trajectories with these whole ids, as of when the catalog last caught up; those that can't be read are left out."""
@@ -104,92 +92,17 @@ class Reader:
             except NotFound:  # damage took all of its records: `damages` tells; the others are to be had
                 continue
 
-    def summaries(self, **filters: Any) -> Iterator[Summary]:
-        """Summaries, oldest first, read from the catalog alone."""
-        catalog = self.catalog
-        where = self._where(catalog, **filters)
-        count = 0
-        for summary in catalog.summaries(where.clauses, where.values):
-            if where.states is not None and summary.status not in where.states:
-                continue
-            if where.limit is not None and count >= where.limit:
-                return
-            count += 1
-            yield summary
+    def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
+        """Summaries, oldest first unless the newest are asked for first; read from the catalog alone."""
+        yield from self.catalog.summaries(filters, newest_first=newest_first)
+
+    def count(self, filters: Filters = EVERY) -> int:
+        """How many trajectories filters choose; counted in the catalog."""
+        return self.catalog.count(filters)
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """By trajectory: the actions, contexts and models in it, and its rewards by name; read from the catalog alone."""
         return self.catalog.used(ids)
-
-    def _where(
-        self,
-        catalog: Catalog,
-        *,
-        ids: list[str] | tuple[str, ...] | None = None,
-        group: str | None = None,
-        agent: str | None = None,
-        model: str | None = None,
-        tag: str | list[str] | None = None,
-        status: str | list[str] | None = None,
-        policy_version: str | int | None = None,
-        min_reward: float | None = None,
-        max_reward: float | None = None,
-        time_range: str | tuple[Any, Any] | None = None,
-        task_id: str | list[str] | None = None,
-        text: str | None = None,
-        limit: int | None = None,
-    ) -> Where:
-        clauses: list[str] = []
-        values: list[Any] = []
-
-        def add(clause: str, *given: Any) -> None:
-            clauses.append(clause)
-            values.extend(given)
-
-        for name, one in (("group", group), ("agent", agent), ("model", model), ("text", text)):
-            if not isinstance(one, str | None):
-                raise InvalidInput(f"{name} is a text, not {one!r}")
-        if ids is not None:
-            found = [catalog.find(i) for i in _texts("ids", ids) or ()]
-            add(f"id in ({','.join('?' * len(found))})", *found)
-        if group is not None:
-            add("grp=?", group)
-        if agent is not None:
-            add("agent=?", agent)
-        if model is not None:
-            add("coalesce(model, first_model)=?", model)
-        if policy_version is not None:
-            add("policy_version=?", encode(policy_version).decode())
-        for one in _texts("tag", tag) or ():
-            add("exists (select 1 from json_each(tags) where json_each.value=?)", one)
-        for name, operator, bound in (("min_reward", ">=", min_reward), ("max_reward", "<=", max_reward)):
-            if bound is not None:
-                if not isinstance(bound, int | float) or bound != bound:
-                    raise InvalidInput(f"{name} is a number, not {bound!r}")
-                add(f"reward{operator}?", bound)
-        if time_range is not None:
-            low, high = _range(time_range)
-            if low is not None:
-                add("coalesce(started, first)>=?", low)
-            if high is not None:
-                add("coalesce(started, first)<?", high)
-        if task_id is not None:
-            add("task_id in (select value from json_each(?))", encode(_texts("task_id", task_id)).decode())
-        if text is not None:
-            catalog.index_text()
-            add(
-                "id in (select trajectory from hits where rowid in (select rowid from search where search match ?))",
-                catalog.matching(text),
-            )
-        states: set[str] | None = None
-        if status is not None:
-            states = set(_texts("status", status) or ())
-            wrong = states - set(_STATES)
-            if wrong:
-                raise InvalidInput(f"no status {sorted(wrong)[0]!r}; there are: {', '.join(_STATES)}")
-        if limit is not None and not (isinstance(limit, int) and limit >= 0):
-            raise InvalidInput(f"a limit is a whole number from 0, not {limit!r}")
-        return Where(clauses, values, states, limit)
 
     def search(self, query: str, limit: int = 100) -> list[Hit]:
         """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
@@ -224,15 +137,12 @@ class Reader:
         return {
             "store": str(self._root),
             "trajectories": self.count(),
-            "unterminated": sum(1 for _ in self.summaries(status="unterminated")),
+            "unterminated": self.count(Filters(status=("unterminated",))),
             "files": files,
             "journal_bytes": sum(int(str(f["bytes"])) for f in files),
             "damages": [msgspec.structs.asdict(d) for d in self.damages()],
             "catalog_in_memory": catalog.in_memory,
         }
-
-    def count(self) -> int:
-        return len(self.catalog.ids("", ()))
 
 
 class Tail:
@@ -288,39 +198,3 @@ def _line_start(path: Path, offset: int) -> int:
     with path.open("rb") as file:
         file.seek(offset)
         return offset + len(file.readline())
-
-
-#: The names of the filters.
-FILTERS: tuple[str, ...] = tuple(n for n in Reader._where.__annotations__ if n not in ("catalog", "return"))
-
-
-def _texts(name: str, given: Any) -> list[str] | None:
-    """A filter that is one text or several."""
-    if given is None:
-        return None
-    several = [given] if isinstance(given, str) else given
-    if not isinstance(several, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in several):
-        raise InvalidInput(f"{name} is a text or a list of texts, not {given!r}")
-    return list(several)
-
-
-def _range(given: str | tuple[Any, Any]) -> tuple[int | None, int | None]:
-    """A time range as nanoseconds: "7d" (the last seven days), or (from, to) as ISO times, numbers or None."""
-    if isinstance(given, str):
-        return _held(time.time_ns() - parse_span(given)), None
-    try:
-        low, high = given
-    except (TypeError, ValueError):
-        raise InvalidInput(f"a time range is a length such as '7d' or a pair (from, to), not {given!r}") from None
-    ends: list[int | None] = []
-    for end in (low, high):
-        parsed = parse_time(end)
-        if end is not None and parsed is None:
-            raise InvalidInput(f"{end!r} is no time; write it as 2026-01-31 or 2026-01-31T12:00:00Z")
-        ends.append(_held(parsed) if parsed is not None else None)
-    return ends[0], ends[1]
-
-
-def _held(when: int) -> int:
-    """A time as SQLite can hold it: 1677 to 2262; what lies beyond is beyond all that was recorded."""
-    return max(-(2**63), min(2**63 - 1, when))

@@ -110,7 +110,7 @@ def _add(steps: list[dict[str, Any]], trajectory: Trajectory, step: Step) -> Non
 
 def _metrics(call: Call) -> dict[str, Any]:
     choice = call.choices[0] if call.choices else None
-    known = {
+    known: dict[str, Any] = {
         "prompt_tokens": call.prompt_tokens,
         "completion_tokens": call.completion_tokens,
         "cost_usd": call.cost,

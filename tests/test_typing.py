@@ -1,0 +1,98 @@
+"""What users' type checkers see: a mistake in the name of a filter, an option or a field is an error before the program runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RIGHT = """
+from collections.abc import Iterator
+from typing import Unpack
+
+import odograph
+
+
+def chosen(store: odograph.Store, **filters: Unpack[odograph.FilterArgs]) -> Iterator[odograph.Trajectory]:
+    return store.trajectories(**filters)
+
+
+async def main() -> None:
+    store = odograph.open("memory:")
+    for t in chosen(store, min_reward=0.5, time_range="7d", ids=["a"], policy_version=3):
+        for call in t.llm_calls:
+            purpose: str = call.purpose
+            cost: float | None = call.cost
+            tokens: int | None = call.prompt_tokens
+            print(purpose, cost, tokens, call.agent, call.usage, call.choices[0].token_ids)
+        for step in t.steps:
+            print(step.index, step.rewards["env"], step.actions[0].name)
+    for s in store.summaries(newest_first=True, limit=5, time_range=("2026-01-01", None)):
+        print(s.reward, s.started)
+    print(store.count(text="needle"), store.validate(tag="a").valid, store.stats("group", agent="a").whole.reward.mean)
+    print(odograph.stats(store, "group", agent="a").whole.reward.mean)
+    report: odograph.ScoreReport = store.score("success", group="g1")
+    groups = store.groups("task", model="m")
+    print(report.ok, len(list(store.dry_run("art", group="g1"))), odograph.score(store, "success", group="g1").scored)
+    print(store.export("out", to="hf", min_reward=1, include_metadata=False))
+    print(store.export("out", to="trl-grpo", edits="env", groups=groups))
+    odograph.export_to_huggingface(store, "out", min_reward=0.5, max_trajectories=10, time_range="7d", agent="a").upload("org/name")
+    judged = await odograph.ruler(store, judge=odograph.Judge("m"), group="g1")
+    print(judged.failed)
+    rows = odograph.samples(store.trajectories(group="g1"), edits="env", advantage="grpo")
+    print(list(rows), rows.report)
+"""
+HEAD = """
+import odograph
+
+store = odograph.open("memory:")
+t = store.trajectory("x")
+call = t.llm_calls[0]
+"""
+WRONG = """\
+store.trajectories(min_rewards=1)
+store.trajectories(min_reward="much")
+store.summaries(grup="g")
+store.count(modell="m")
+store.groups("task", grup="g")
+store.score("success", statuss="completed")
+store.validate(tags="a")
+store.stats("group", agents="a")
+store.dry_run("art", grup="g")
+store.export("out", to="hf", min_rewards=1)
+store.export("out", to="trl-grpo", edit="env")
+odograph.stats(store, "group", agents="a")
+odograph.score(store, "success", grup="g")
+odograph.export_to_huggingface(store, "out", min_rewards=1)
+print(odograph.ruler(store, judge=odograph.Judge("m"), grup="g"))
+print(call.purpos)
+print(call.purpose + 1)
+print(t.rewrd)
+print(t.steps[0].action)
+print(odograph.sampels)
+""".splitlines()
+
+
+def reported(checker: list[str], folder: Path) -> tuple[set[int], set[int], str]:
+    """The lines of the right and of the wrong script that a checker reports, and all that it says."""
+    scripts = [str(folder / name) for name in ("right.py", "wrong.py")]
+    done = subprocess.run([sys.executable, "-m", *checker, *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
+    lines: dict[str, set[int]] = {"right": set(), "wrong": set()}
+    for name, line in re.findall(r"(right|wrong)\.py:(\d+):(?:\d+)?.*?error", done.stdout):
+        lines[name].add(int(line))
+    return lines["right"], lines["wrong"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("checker", [["mypy"], ["pyright", "--pythonpath", sys.executable]], ids=["mypy", "pyright"])
+def test_mistakes_are_seen_by_type_checkers(checker: list[str], tmp_path: Path) -> None:
+    """mypy and pyright report every line of a script with a misspelt filter, option or field, and nothing in a right script."""
+    (tmp_path / "right.py").write_text(RIGHT)
+    (tmp_path / "wrong.py").write_text(HEAD + "\n".join(WRONG) + "\n")
+    right, wrong, said = reported(checker, tmp_path)
+    first = HEAD.count("\n") + 1
+    missed = [line for number, line in enumerate(WRONG, first) if number not in wrong]
+    assert (right, missed, wrong - set(range(first, first + len(WRONG)))) == (set(), [], set()), said
