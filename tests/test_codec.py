@@ -119,6 +119,18 @@ def test_what_json_cannot_hold_is_tagged_with_its_type() -> None:
     assert out["none"] is None
 
 
+@pytest.mark.parametrize(("value", "name"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
+def test_a_number_that_json_has_no_word_for_is_tagged_alone_too(value: float, name: str) -> None:
+    """NaN is NaN and not null, wherever it stands: as the whole value, beside a real null, deep inside, as a value of a record."""
+    tag = {"$odograph": "float", "value": name}
+    assert codec.loads(codec.encode(value)) == tag
+    assert codec.loads(codec.encode([None, value])) == [None, tag]
+    assert codec.loads(codec.encode({"a": [{"b": (1, value)}], "c": None})) == {"a": [{"b": [1, tag]}], "c": None}
+    assert codec.loads(codec.encode_record({"kind": "note", "data": value}))["data"] == tag
+    assert codec.loads(codec.encode_message(value)) == tag
+    assert codec.loads(codec.encode(None)) is None
+
+
 def test_cycles_and_depth_end() -> None:
     """A list that holds itself, or one nested ten thousand deep, is cut at a depth and does not crash."""
     loop: list[object] = []

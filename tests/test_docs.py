@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 import odograph
+from odograph.cli import main as cli
 from odograph.importers import NAMES as IMPORTERS
 from odograph.training.formats import NAMES as EXPORTERS
 from tests.hub_server import HubServer
@@ -26,10 +29,9 @@ SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
-    if ("from trl" not in code or find_spec("trl"))
-    and "for t in store.trajectories(group" not in code
-    and "rows = odograph.samples(store" not in code
+    if page.name != "README.md" and ("from trl" not in code or find_spec("trl"))
 ]
+README = (ROOT / "README.md").read_text()
 
 
 def answer(request: dict[str, Any]) -> Answer:
@@ -41,30 +43,70 @@ def answer(request: dict[str, Any]) -> Answer:
     return Answer(text=json.dumps({"scores": scores} if ids else {"score": 0.5}))
 
 
-@pytest.mark.parametrize("code", SNIPPETS)
-def test_snippets_run(code: str, tmp_path: Path) -> None:
-    """Every Python snippet of the documentation runs as it stands; where it asks a model, one answers; where it uploads, a Hub takes it."""
-    script = tmp_path / "snippet.py"
+def run_as_a_program(code: str, folder: Path) -> None:
+    """Runs code as a user would: a model answers where it asks one, a Hub takes what it uploads."""
+    script = folder / "snippet.py"
     script.write_text(code)
     with LLMServer(answer) as server, HubServer() as hub:
         done = subprocess.run(
             [sys.executable, str(script)],
-            cwd=tmp_path,
+            cwd=folder,
             capture_output=True,
             text=True,
             check=False,
             env={
                 **os.environ,
-                "ODOGRAPH_STORE": str(tmp_path / "s"),
+                "ODOGRAPH_STORE": str(folder / "s"),
                 "OPENAI_BASE_URL": server.url + "/v1",
                 "OPENAI_API_KEY": "x",
                 "HF_ENDPOINT": hub.url,
                 "HF_TOKEN": hub.token,
-                "HF_HOME": str(tmp_path / "hf"),
+                "HF_HOME": str(folder / "hf"),
                 "HF_HUB_DISABLE_XET": "1",
             },
         )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_snippets_run(code: str, tmp_path: Path) -> None:
+    """Every Python snippet of the documentation runs as it stands; where it asks a model, one answers; where it uploads, a Hub takes it."""
+    run_as_a_program(code, tmp_path)
+
+
+def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """The README's Python snippets, typed in one after the other, run: each uses what those before it made."""
+    snippets = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(snippets) >= 5
+    run_as_a_program("\n".join(snippets), tmp_path)
+
+
+def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each `odograph` line of the README runs in a folder with a store and sessions to import; each make target and extra exists."""
+    shell = [
+        line.split("#")[0].strip()
+        for block in re.findall(r"^```\n(.*?)^```$", re.sub(r"^```\w+\n.*?^```$", "", README, flags=re.S | re.M), re.S | re.M)
+        for line in block.splitlines()
+    ]
+    commands = [shlex.split(line) for line in shell if line.startswith("odograph ")]
+    assert len(commands) >= 8
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ODOGRAPH_STORE", str(tmp_path / "store"))
+    chat = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "permission denied"}]}
+    (tmp_path / ".claude/projects").mkdir(parents=True)
+    (tmp_path / ".claude/projects/chat.jsonl").write_text(json.dumps(chat) + "\n")
+    with odograph.open() as store:
+        store.add(
+            {"id": "1a2b3c4d-0000", "start": {"id": "s", "trajectory": "1a2b3c4d-0000"}, "task": "t", "agent": "a", "steps": []}
+        )
+    for _, *arguments in commands:
+        given = [a.replace("~", str(tmp_path)) for a in arguments]
+        assert cli(given) in ((0, 1) if given[0] == "validate" else (0,)), (given, capsys.readouterr().err)
+    targets = {word for line in shell if line.startswith("make ") for word in line.split()[1:]}
+    assert targets and all(f"\n{target}:" in (ROOT / "Makefile").read_text() for target in targets)
+    install = re.findall(r"pip install [^\n]*odograph\[([a-z,]+)\]", README)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert install and all(extra in extras for listed in install for extra in listed.split(","))
 
 
 def test_links_lead_somewhere() -> None:
@@ -75,11 +117,16 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_public_names_are_complete_sorted_and_documented() -> None:
-    """`odograph.__all__` is what can be imported, in order, and the documentation speaks of each function in it."""
+    """`odograph.__all__` is all that the package takes up from its rooms, in order, and docs/api.md has a line for each name."""
     assert odograph.__all__ == sorted(odograph.__all__)
-    text = "".join(page.read_text() for page in PAGES)
+    tree = ast.parse(Path(odograph.__file__).read_text())
+    taken = [name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level for name in node.names]
+    assert sorted(taken) == sorted([*odograph.__all__, "VERSION"])
+    assert all(getattr(odograph, name).__doc__ for name in odograph.__all__)
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/api.md").read_text(), re.M)
+    assert sorted(listed) == odograph.__all__
+    text = "".join(page.read_text() for page in PAGES if page.name != "api.md")
     for name in odograph.__all__:
-        assert getattr(odograph, name).__doc__, name
         if name[0].islower():
             assert f"{name}(" in text or f"odograph.{name}" in text, name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -158,6 +159,19 @@ def test_a_mark_that_moves_on_keeps_size_linear(store: odograph.Store) -> None:
         return used() - before
 
     assert size(1200) < 4.8 * size(300)
+
+
+def test_words_that_come_again_keep_a_history_in_one_piece(store: odograph.Store) -> None:
+    """An agent that is told "continue" at every step still needs one range of stored messages a call, not one more each time."""
+    history: list[dict[str, Any]] = [{"role": "system", "content": "s"}]
+    with store.record(task="x") as run:
+        for n in range(40):
+            history += [{"role": "user", "content": "continue"}, {"role": "assistant", "content": f"answer {n}"}]
+            run.step().llm_call(model="m", messages=[*history, {"role": "user", "content": "continue"}], response="r")
+    (file,) = (store.root / "journal").glob("*.jsonl")
+    calls = [line for line in map(json.loads, file.read_text().splitlines()) if line["kind"] == "llm_call"]
+    assert [len(part["ranges"]) for call in calls for part in call["packed"]] == [1] * 40
+    assert [m["content"] for m in store.trajectory(run.id).llm_calls[-1].messages][-3:] == ["continue", "answer 39", "continue"]
 
 
 def test_any_string_may_be_an_id(store: odograph.Store) -> None:

@@ -23,7 +23,7 @@ class Dataset:
     """An export in a folder: `path`, its `manifest`, and `upload(repo)`. Raises NotFound where there is none."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         try:
             found = loads((self.path / MANIFEST).read_bytes())
         except (OSError, InvalidInput):

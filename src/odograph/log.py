@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger("odograph")
+logger: logging.Logger = logging.getLogger("odograph")
 
 
 class _Shown(logging.StreamHandler):  # type: ignore[type-arg]

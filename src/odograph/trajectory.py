@@ -261,7 +261,7 @@ class _Part:
         self.contexts: list[Context] = []
         self.llm_calls: list[Call] = []
         self.actions: list[Action] = []
-        self.rewards = Rewards()
+        self.rewards: Rewards = Rewards()
         self.edits: list[Edit] = []
         self.labels: list[Label] = []
         self.notes: list[Note] = []

@@ -151,6 +151,19 @@ def test_what_can_t_be_judged_has_no_reward(store: odograph.Store) -> None:
     assert not again.failed
 
 
+def test_a_judge_keeps_its_answers_where_it_was_told_to(store: odograph.Store, tmp_path: Path) -> None:
+    """A judge with a journal of its own writes its answers there, whatever store it works for; one without, beside the store."""
+    group(store, ["42", "43"])
+    with judging() as server:
+        rule(list(store.trajectories()), judge=judge(server, journal=tmp_path / "mine"))
+        rule(store, judge=judge(server, journal=tmp_path / "mine"), repeats=1)
+        assert len(server.requests) == 1  # the second was answered by the journal
+        assert len(list((tmp_path / "mine").glob("*.jsonl"))) == 1
+        assert not (store.root / "judge").exists()
+        rule(store, judge=judge(server), rubric="Another.")
+        assert len(list((store.root / "judge").glob("*.jsonl"))) == 1
+
+
 def test_run_again_it_adds_nothing(store: odograph.Store) -> None:
     """The same judging a second time asks nothing and writes nothing, also without its journal; a new rubric supersedes the old."""
     ids = group(store, ["42", "43"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import odograph
 from odograph.capture.edits import difference
+from odograph.cli import main as cli
 from odograph.codec import content_hash
 from odograph.lineage import Chain, chains
 from odograph.lineage.texts import offsets_of
@@ -242,6 +244,24 @@ def test_an_adapter_that_changes_ends_the_row_whatever_else_changed() -> None:
     h.call([1, 2, 10, 11, 50], [20], adapter="b")
     assert h.chain().nodes[1].kind == "adapter"
     assert h.rows("mask") == [([1, 2, 10, 11, 12], "00111"), ([1, 2, 10, 11, 50, 20], "000001")]
+
+
+def test_what_another_adapter_sampled_is_stale_in_the_last_view(
+    store: odograph.Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`odograph lineage` and the check `stale_tokens` tell tokens that a replaced adapter sampled from the last one's own."""
+    with store.record(task="t", agent="a", model="m") as run:
+        run.step().llm_call(model="m", prompt_token_ids=[1, 2], token_ids=[10, 11], response="x", adapter="a")
+        run.step().llm_call(model="m", prompt_token_ids=[1, 2, 10, 11, 50], token_ids=[20], response="y", adapter="b")
+    assert cli(["--store", str(store.root), "lineage", run.id, "--json"]) == 0
+    (chain,) = json.loads(capsys.readouterr().out)["chains"]
+    view = [(s["source"], s["ids"], s["standing"]) for s in chain["view"]]
+    assert view == [
+        ("prompt", [1, 2], None),
+        ("sampled", [10, 11], "stale"),
+        ("prompt", [50], None),
+        ("sampled", [20], "exact"),
+    ]
 
 
 def test_choices_of_one_number_are_all_accounted_for() -> None:

@@ -36,14 +36,14 @@ class Base:
         found = next((c for c in call.choices if c.index == choice), None)
         self.units: list[int] | str | None = None
         #: Why there is nothing to edit, where there is not.
-        self.nothing = f"the call has no choice {choice} to edit"
+        self.nothing: str = f"the call has no choice {choice} to edit"
         if found is not None:
             text = {"content": found.text, "reasoning": found.reasoning}.get(channel)
             ids = found.token_ids
             self.units = ids if on == "tokens" else text if on == "text" or ids is None else ids
             self.nothing = f"choice {choice} has no {'token ids' if on == 'tokens' else f'text of {channel}'} to edit"
         #: Whether it is what redaction left.
-        self.redacted = "redacted" in (call.record.extra or {})
+        self.redacted: bool = "redacted" in (call.record.extra or {})
         self.unit = "token" if isinstance(self.units, list) else "char"
 
     @property

@@ -47,16 +47,16 @@ class Exchange:
     """One request and its response on their way through the transport."""
 
     def __init__(self, library: str, request: Any, dialect: str) -> None:
-        self.within = scope.current()
+        self.within: scope.Scope | None = scope.current()
         self.library = library
         self.dialect = dialect
         self.sent: bytes = request.content
-        self.body = self.sent
-        self.started = time.time_ns()
+        self.body: bytes = self.sent
+        self.started: int = time.time_ns()
         self.first: int | None = None
         self.status: int | None = None
-        self.encoding = ""
-        self.streams = False
+        self.encoding: str = ""
+        self.streams: bool = False
         self.done = False
         self._clock = time.perf_counter_ns()
         self._chunks: list[bytes] = []

@@ -14,7 +14,7 @@ class _Faults:
     last: BaseException | None = None
 
 
-faults = _Faults()
+faults: _Faults = _Faults()
 
 
 def fault(error: BaseException) -> None:

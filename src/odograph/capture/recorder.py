@@ -20,16 +20,16 @@ class Recorder:
     __slots__ = ("_generation", "_history", "_packer", "agent", "id", "journal", "opened", "silent", "steps", "tap")
 
     def __init__(self, journal: Journal, trajectory: str, agent: str | None = None) -> None:
-        self.journal = journal
-        self.id = trajectory
+        self.journal: Journal = journal
+        self.id: str = trajectory
         #: Whose records carry no name of their own.
-        self.agent = agent
+        self.agent: str | None = agent
         #: Code is at work that was recorded before, up to where it stopped.
-        self.silent = False
+        self.silent: bool = False
         #: The next step's index, per agent.
         self.steps: dict[str | None, int] = {}
         #: How many steps there are, of all agents.
-        self.opened = 0
+        self.opened: int = 0
         #: Where the lines go, too, while somebody follows this trajectory.
         self.tap: list[bytes] | None = None
         self._packer: Packer | None = None
@@ -103,7 +103,7 @@ class CallRef:
     __slots__ = ("_data", "id")
 
     def __init__(self, id: str, data: bytes) -> None:
-        self.id = id
+        self.id: str = id
         self._data = data
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ class SSE:
         #: What each event was called by an `event:` line; the APIs repeat it in the data, as its `type`.
         self.names: list[str | None] = []
         #: Whether `[DONE]` came.
-        self.done = False
+        self.done: bool = False
         self._rest: list[bytes] = []
         self._data: list[bytes] = []
         self._name: bytes | None = None

@@ -45,7 +45,7 @@ class Session:
     def __init__(self, format: str, *key: Any, started: int | None = None) -> None:
         self.format = format
         #: The trajectory's id.
-        self.id = derived_id(started, format, *key)
+        self.id: str = derived_id(started, format, *key)
         self.records: list[AnyRecord] = []
         self.warnings: Counter[str] = Counter()
         self._started = started
@@ -94,7 +94,7 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.problems: list[str] = []
-        self.glued = 0
+        self.glued: int = 0
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         offset = 0

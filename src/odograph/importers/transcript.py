@@ -21,7 +21,7 @@ class Transcript:
         self.model = model
         self.tools = tools
         self.history: list[Any] = []
-        self.step = -1
+        self.step: int = -1
         self._observed: list[Any] = []
         self._actions: dict[str, Action] = {}
 

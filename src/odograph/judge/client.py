@@ -47,7 +47,7 @@ class Budget:
         for name, value in (("calls", calls), ("tokens", tokens), ("cost", cost)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
                 raise InvalidInput(f"{name} is a number from 0, not {value!r}")
-        self.limits = {"calls": calls, "tokens": tokens, "cost": cost}
+        self.limits: dict[str, float | None] = {"calls": calls, "tokens": tokens, "cost": cost}
         #: Requests that were sent (each retry is one), tokens of prompts and answers, and what they cost.
         self.spent: dict[str, float] = {"calls": 0, "tokens": 0, "cost": 0.0}
         self._held: dict[str, float] = {"calls": 0, "tokens": 0, "cost": 0.0}
@@ -148,11 +148,11 @@ class Judge:
             raise InvalidInput(f"params go into requests, as JSON: {error}") from None
         if params and params.get("stream"):  # parts of an answer are not what the journal keeps
             raise InvalidInput("a judge's answers are not streamed; leave stream out of params")
-        self.budget = budget or Budget()
+        self.budget: Budget = budget or Budget()
         if self.budget.limits["cost"] is not None and prices is None:
             raise InvalidInput("a budget of cost needs prices=, of a million tokens of prompts and of answers")
         self.model = model
-        self.params = dict(params or {})
+        self.params: dict[str, Any] = dict(params or {})
         self.context = context
         self.max_concurrency = max_concurrency
         self.max_asks = max_asks

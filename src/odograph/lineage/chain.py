@@ -530,15 +530,14 @@ def _messages_changed(old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) ->
 
 
 def _acted(t: Trajectory) -> set[str]:
-    """The calls that something refers to; where a step's actions and rewards name none, the last call of the step."""
+    """The calls of which something came: an action, or the last of a step with actions or rewards that name no call. A reward of
+    one response alone does not make it one that was gone on with."""
     found: set[str] = {a.llm_call for a in t.actions if a.llm_call is not None}
     for step in t.steps:
         calls = [c for c in step.llm_calls if c.purpose == "act"]
-        found |= {r.target for r in step.rewards if r.target is not None}
         named = any(a.llm_call for a in step.actions)
-        if calls and (step.rewards or step.actions) and not named:
+        if calls and not named and (step.actions or any(r.target is None for r in step.rewards)):
             found.add(calls[-1].id)
-    found |= {r.target for r in t.rewards if r.target is not None}
     return found
 
 

@@ -176,10 +176,11 @@ class Checker:
     """The checks of a profile, over one trajectory after the other. Raises InvalidInput for what it can't be."""
 
     def __init__(self, profile: str, ignore: Iterable[str], tokenizer: Any) -> None:
+        self.skip: set[str]
         wanted, self.skip = _wanted(profile, ignore)
         self._profile = profile
         self._checks = [c for c in wanted if c.run is not None]
-        self.across = {c.code for c in wanted} & {"group", "contamination"}
+        self.across: set[str] = {c.code for c in wanted} & {"group", "contamination"}
         self._tokenizer = adapted(tokenizer)
 
     def one(self, what: Trajectory | dict[str, Any]) -> tuple[list[Finding], Facts | None]:

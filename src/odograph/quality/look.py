@@ -30,7 +30,7 @@ class Look:
         self.t = trajectory
         #: What the tokens say, where it is known.
         self.tokenizer = tokenizer
-        self.imported = "source" in trajectory.metadata
+        self.imported: bool = "source" in trajectory.metadata
 
     @cached_property
     def placed(self) -> list[tuple[str, AnyRecord]]:

@@ -74,16 +74,16 @@ class RewardFunction:
         self.compute = compute
         self.name = named
         self.per: Per = per
-        self.weight = _weights(weight)
-        self.range = _range(range)
+        self.weight: float | dict[str, float] = _weights(weight)
+        self.range: tuple[float, float] | None = _range(range)
         self.source = source
-        self.parameters = dict(parameters or {})
+        self.parameters: dict[str, Any] = dict(parameters or {})
         self._declared = version
         self._version: str | None = None
         #: What it was loaded from by name: where another process finds it.
         self.loaded_from: str | None = None
         self._call = partial(compute, **self.parameters) if self.parameters else compute
-        self.is_async = _is_async(compute)
+        self.is_async: bool = _is_async(compute)
         self.__name__ = named
         self.__doc__ = compute.__doc__ or RewardFunction.__doc__
         self.__module__ = getattr(compute, "__module__", None) or __name__

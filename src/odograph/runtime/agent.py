@@ -71,12 +71,12 @@ class Agent:
         self.base_url = base_url
         self.api_key = api_key
         self.system_prompt = system_prompt
-        self.tools = list(tools)
-        self.handoffs = list(handoffs)
+        self.tools: list[Callable[..., Any] | MCPServer | AnyAgent] = list(tools)
+        self.handoffs: list[Agent] = list(handoffs)
         self.description = description
         self.dialect = dialect
-        self.params = loads(encode(params or {}))  # as it is now, and as JSON can say it
-        self.headers = dict(headers or {})
+        self.params: Any = loads(encode(params or {}))  # as it is now, and as JSON can say it
+        self.headers: dict[str, str] = dict(headers or {})
         self.output_type = output_type
         self.stream = stream
         self.tokens = tokens

@@ -43,7 +43,7 @@ class State(Generic[A]):
     """Where a conversation is: the history in the agent's dialect, and the tools that were asked for and have no result yet."""
 
     def __init__(self, agent: A, task: Task | None) -> None:
-        self.agent = agent
+        self.agent: A = agent
         self.task: Any = task
         self.system: str | None = agent.system_prompt
         self.history: list[Any] = []

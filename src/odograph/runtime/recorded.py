@@ -56,7 +56,7 @@ class Replies:
     def __init__(self, t: Trajectory) -> None:
         self.calls: list[Call] = [c for c in finished(t, t.llm_calls) if c.purpose != "judge"]
         #: Whether it was stopped from outside: that more is asked than was recorded is no difference then.
-        self.cut_off = t.end is None or t.status in ("timeout", "cancelled")
+        self.cut_off: bool = t.end is None or t.status in ("timeout", "cancelled")
         self.divergence: Divergence | None = None
         self._used: set[int] = set()
 

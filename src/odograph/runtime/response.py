@@ -52,7 +52,7 @@ class TaskResponse:
         step: int | None = None,
         session: Live | None = None,
     ) -> None:
-        self.store = store
+        self.store: Store = store
         self.id = task_id
         self.trajectory_id = trajectory_id
         self.status = status

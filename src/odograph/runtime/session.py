@@ -33,7 +33,7 @@ class Session:
         self.agent: AnyAgent = agent_of(task)
         self.over: Stepped | None = None
         #: Whether the trajectory had steps before: they are found in the store.
-        self.continued = task._past is not None and task._fork is None
+        self.continued: bool = task._past is not None and task._fork is None
         self._items: Items | None = Items(task.id)
         #: Whether another Task object goes on with it.
         self.replaced = False
@@ -42,7 +42,7 @@ class Session:
         self._began = time.perf_counter()
         self._before = len(own_steps(task._past)) if self.continued and task._past is not None else 0
         if task._past is not None and task._fork is None:
-            self.run = store.append(task._past.id)
+            self.run: Run = store.append(task._past.id)
             for record in task._past.complete_records():
                 self._items.add(record)
         else:
@@ -53,7 +53,7 @@ class Session:
             if task._fork is not None:
                 self.run.recorder.steps[None] = task._fork.step or 0
         self.run.recorder.tap = []
-        self.walk = Walk(self.agent, task, self.run)
+        self.walk: Walk = Walk(self.agent, task, self.run)
 
     def _about(self, attempt: int | None) -> dict[str, Any]:
         """What is recorded of the task beside its input: enough to resume it."""

@@ -116,14 +116,14 @@ class Task:
             raise TypeError(f"conf is a TaskConfig or a dict, not {type(conf).__name__}")
         if id is not None and not isinstance(id, str):
             raise TypeError(f"id is a string, not {type(id).__name__}")
-        self.id = id or uuid.uuid4().hex
+        self.id: str = id or uuid.uuid4().hex
         self.name = name
         self.input = input
         self.agent = agent
-        self.conf = conf or TaskConfig()
+        self.conf: TaskConfig = conf or TaskConfig()
         self.group = group
-        self.tags = list(tags)
-        self.metadata = metadata or {}
+        self.tags: list[str] = list(tags)
+        self.metadata: dict[str, Any] = metadata or {}
         self.seed = seed
         #: Its run, of the runner's own kind (`Session`).
         self._session: Any = None

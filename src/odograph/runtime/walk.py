@@ -14,14 +14,14 @@ class Walk:
     """An agent on its way through a task: its state, and where its steps are recorded. A hand-off changes who walks."""
 
     def __init__(self, agent: AnyAgent, task: Task, scope: Scope) -> None:
-        self.agent = agent
+        self.agent: AnyAgent = agent
         self.task = task
-        self.scope = scope
+        self.scope: Scope = scope
         self.observation: Any = task.input
         #: The steps that were taken here, in order, for rewards.
         self.steps: list[Step] = []
         self._state: Any = None
-        self.begun = False
+        self.begun: bool = False
 
     async def begin(self, past: Trajectory | None = None) -> None:
         """Raises RunError where the agent can't begin: a tool server that is not there, say."""

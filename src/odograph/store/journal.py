@@ -44,18 +44,18 @@ class Journal:
         self.redactor: Redactor | None = None
         #: Why writing fails at present, and what became of it; see `Store.health`.
         self.failure: OSError | None = None
-        self.lost = 0
-        self.written = 0
+        self.lost: int = 0
+        self.written: int = 0
         #: Changes with the file, and whenever messages must be written anew.
-        self.generation = 0
+        self.generation: int = 0
         self._reset()
         _journals.add(self)
 
     def _reset(self) -> None:
         # reentrant: a signal handler or a finalizer may record while this thread is writing
-        self.lock = threading.RLock()
-        self.new_id = IdMaker()
-        self.writer = f"{time_ns() // 1_000_000:011x}{random.SystemRandom().getrandbits(32):08x}"
+        self.lock: threading.RLock = threading.RLock()
+        self.new_id: IdMaker = IdMaker()
+        self.writer: str = f"{time_ns() // 1_000_000:011x}{random.SystemRandom().getrandbits(32):08x}"
         self.generation += 1
         self._part = 0
         self._fd = -1

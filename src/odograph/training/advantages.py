@@ -55,7 +55,8 @@ class GroupStatistics:
     """The rewards of a group, one per trajectory."""
 
     def __init__(self, rewards: Sequence[float]) -> None:
-        self.count = count = len(rewards)
+        count = len(rewards)
+        self.count: int = count
         self.mean = self.spread = 0.0
         if not rewards:
             return

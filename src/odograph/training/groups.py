@@ -72,7 +72,10 @@ class Groups:
             raise InvalidInput(f"groups are by {', '.join(BY)}, or by a function of a summary, not by {by!r}")
         if type(min_size) is not int or min_size < 1:
             raise InvalidInput(f"min_size is 1 or more, not {min_size!r}")
-        self.by, self.window, self.min_size, self.asked = by, window, min_size, dict(asked or {})
+        self.by = by
+        self.window: str | None = window
+        self.min_size: int = min_size
+        self.asked: dict[str, Any] = dict(asked or {})
         span = parse_span(window) if window is not None else None
         if span == 0:
             raise InvalidInput(f"a window is longer than nothing, not {window!r}")

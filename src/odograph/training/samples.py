@@ -36,7 +36,7 @@ class Samples:
         parent: Callable[[str], Trajectory | None] | None = None,
     ) -> None:
         self.plan = plan
-        self.report = Conservation()
+        self.report: Conservation = Conservation()
         self._parent = parent
         self._by = tokenizer(plan.tokenizer)
         self._seen: set[str] = set()
