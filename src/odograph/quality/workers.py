@@ -18,8 +18,9 @@ import msgspec
 from ..errors import StoreError
 from ..store.filters import Filters
 from ..store.reader import Reader
-from . import Checker, Finding
 from .across import Facts
+from .checking import Checker
+from .report import Finding
 
 _BATCH = 50  # trajectories
 _AHEAD = 4  # batches per worker that are under way or wait for their turn
@@ -31,6 +32,7 @@ class _Task(msgspec.Struct):
     profile: str
     ignore: list[str]
     tokenizer: str | None
+    checks: list[str]
 
 
 _results = msgspec.json.Decoder(list[tuple[list[Finding], Facts | None]]).decode
@@ -40,7 +42,7 @@ def main() -> None:
     """A worker: a task on the first line of stdin, then lists of ids; a line of results for each."""
     lines = sys.stdin.buffer
     task = msgspec.json.decode(lines.readline(), type=_Task)
-    checker = Checker(task.profile, task.ignore, task.tokenizer)
+    checker = Checker(task.profile, task.ignore, task.tokenizer, task.checks)
     reader = Reader(Path(task.root))
     for line in lines:
         ids = msgspec.json.decode(line, type=list[str])
@@ -77,10 +79,17 @@ class _Worker:
 
 
 def results(
-    root: Path, ids: Iterator[str], count: int, *, profile: str, ignore: list[str], tokenizer: str | None
+    root: Path,
+    ids: Iterator[str],
+    count: int,
+    *,
+    profile: str,
+    ignore: list[str],
+    tokenizer: str | None,
+    checks: list[str],
 ) -> Iterator[tuple[list[Finding], Facts | None]]:
     """What `Checker.one` gives for each trajectory, in their order, from `count` processes. Raises StoreError."""
-    task = _Task(str(root), profile, ignore, tokenizer)
+    task = _Task(str(root), profile, ignore, tokenizer, checks)
     idle: deque[_Worker] = deque()
     every: list[_Worker] = []
     waiting: deque[Future[Any]] = deque()
