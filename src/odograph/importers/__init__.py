@@ -1,8 +1,8 @@
 """Sessions that other tools recorded -> records. One source format a file; found by content, never by the file's name alone.
 
-An importer is a module, or any object, with the parts of `Importer`. Our own are the modules of `formats/`; a package brings others
-by an entry point (`odograph.importers`), a user by a file. Each importer says how sure its signs are (`SURE`, from 0 to 100; 50 where
-it says nothing). The surest are asked first, and importers that a user names are asked before all others.
+An importer is a module, or any object, with the parts of `Importer`. Our own are the modules of `formats/`; a package brings
+others by an entry point (`odograph.importers`), a user by a file. Each importer says how sure its signs are (`SURE`, from 0
+to 100; 50 where it says nothing). The surest are asked first, and importers that a user names are asked before all others.
 """
 
 from __future__ import annotations

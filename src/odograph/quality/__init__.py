@@ -1,8 +1,8 @@
 """`validate`: what is wrong with a trajectory before anybody trains on it or trusts it.
 
-A check is a generator from a `Look` to (path, message) under `@check(code, severity, finds)`. The built-in checks of one trajectory
-are the modules of `checks/`; those of many trajectories are in `across`, of damaged files in `damage`, of exports in `exported`. A
-file or a package brings more (`known`). Codes are what people write in configuration: they never change.
+A check is a generator from a `Look` to (path, message) under `@check(code, severity, finds)`. The built-in checks of one
+trajectory are the modules of `checks/`; those of many trajectories are in `across`, of damaged files in `damage`, of exports
+in `exported`. A file or a package brings more (`known`). Codes are what people write in configuration: they never change.
 """
 
 from __future__ import annotations
