@@ -5,6 +5,7 @@ Not multiprocessing: that would run the user's script again in every worker (spa
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import deque
@@ -23,6 +24,7 @@ from .checking import Checker
 from .report import Finding
 
 _BATCH = 50  # trajectories
+_PER_CORE = 8  # processes; more than these only take memory
 _AHEAD = 4  # batches per worker that are under way or wait for their turn
 _MAIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from odograph.quality.workers import main; main()"
 
@@ -89,6 +91,7 @@ def results(
     checks: list[str],
 ) -> Iterator[tuple[list[Finding], Facts | None]]:
     """What `Checker.one` gives for each trajectory, in their order, from `count` processes. Raises StoreError."""
+    count = min(count, _PER_CORE * (os.cpu_count() or 1))
     task = _Task(str(root), profile, ignore, tokenizer, checks)
     idle: deque[_Worker] = deque()
     every: list[_Worker] = []
