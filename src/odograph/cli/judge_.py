@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.name == "":
+        raise InvalidInput("--name is the name of a reward; found an empty one")
     rubric = None if args.rubric is None else Path(args.rubric)
     budget = Budget(calls=args.budget_calls, tokens=args.budget_tokens, cost=args.budget_cost)
     judges = [
