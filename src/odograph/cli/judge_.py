@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.name == "":
         raise InvalidInput("--name is the name of a reward; found an empty one")
+    if not 1 <= args.repeats <= 1000:
+        raise InvalidInput(f"--repeats is a whole number from 1 to 1,000, not {args.repeats}")
     rubric = None if args.rubric is None else Path(args.rubric)
     budget = Budget(calls=args.budget_calls, tokens=args.budget_tokens, cost=args.budget_cost)
     judges = [
