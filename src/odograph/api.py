@@ -32,7 +32,7 @@ from .trajectory import Trajectory
 from .types import AnyRecord, Fork, LLMCall, Reward
 
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
-    from . import importers
+    from . import importers as importing
     from .bulk import Progress
     from .quality import Report
     from .rewards.scoring import ScoreReport
@@ -144,38 +144,49 @@ class Store:
         self,
         *paths: str | Path,
         format: str = "auto",
+        importers: Iterable[str | importing.Importer] = (),
         progress: Callable[[Path, int, int], None] | None = None,
     ) -> ImportReport:
         """Sessions that other tools recorded: files, or folders with files, recognised by their content.
 
         Importing again adds nothing; a session that has grown is continued. A file that can't be read is named in the
-        report and costs no other. `progress(path, done, total)` is called before each file. Raises NotFound.
+        report and costs no other. `importers`: importers by file, `package:object` or name that are asked first whether a file is
+        of their format. `progress(path, done, total)` is called before each file. Raises NotFound.
         """
-        from . import importers
+        from . import importers as importing
 
-        importer = None if format == "auto" else importers.find(format)
+        importer = None if format == "auto" else importing.find(format)
+        given = [importers] if isinstance(importers, str) else importers
+        more = [importing.find(one) if isinstance(one, str) else one for one in given]
         report = ImportReport()
         found: list[tuple[Path, bool]] = []
         for path in map(Path, paths):
             if not path.exists():
                 raise NotFound(f"no file or folder {str(path)!r}")
-            found += [(p, p == path) for p in importers.sessions_in(path)]
+            found += [(p, p == path) for p in importing.sessions_in(path, more)]
         for done, (path, named) in enumerate(found):
             if progress is not None:
                 progress(path, done, len(found))
-            self._import_file(path, importer, named, report)
+            self._import_file(path, importer, more, named, report)
         if progress is not None and found:
             progress(found[-1][0], len(found), len(found))
         return report
 
-    def _import_file(self, path: Path, importer: importers.Importer | None, named: bool, report: ImportReport) -> None:
-        from . import importers
+    def _import_file(
+        self,
+        path: Path,
+        importer: importing.Importer | None,
+        more: list[importing.Importer],
+        named: bool,
+        report: ImportReport,
+    ) -> None:
+        from . import importers as importing
 
         try:
-            one = importer or importers.recognise(path)
+            one = importer or importing.recognise(path, more)
             if one is None:
                 if named:
-                    known = ", ".join(importers.names())
+                    known = ", ".join(importing.names())
                     report.failed.append({"path": str(path), "error": f"no session of a known format; there are: {known}"})
                 else:
                     report.unrecognised.append(str(path))
@@ -428,19 +439,22 @@ class Store:
         profile: str = "all",
         ignore: Iterable[str] = (),
         tokenizer: Any = None,
+        checks: Iterable[Any] = (),
         workers: int | None = None,
         progress: Callable[[int], None] | None = None,
         **filters: Unpack[FilterArgs],
     ) -> Report:
         """The data-quality checks over the store's trajectories and, where these are not chosen, damaged lines; the filters are
-        those of `trajectories`. `progress(n)` is called with the number done so far.
+        those of `trajectories`. `progress(n)` is called with the number done so far. `checks`: more checks, by file,
+        `package:object` or entry point, or as modules or checks themselves.
 
         `workers`: processes that share the work; None: one for each core where there are many trajectories. Of one code at most
         10,000 findings are kept, `counts` has them all. Raises InvalidInput, NotFound, StoreError.
         """
         from .quality import Checker, collect, damage_findings
 
-        checker = Checker(profile, ignore, tokenizer)
+        more = [checks] if isinstance(checks, str) else list(checks)
+        checker = Checker(profile, ignore, tokenizer, more)
         if workers is not None:
             check_count("workers", workers)
         filters = given(filters)
@@ -450,19 +464,20 @@ class Store:
             "most": _MOST_FINDINGS,
             "progress": progress,
         }
-        if tokenizer is None or isinstance(tokenizer, (str, Path)):
+        if (tokenizer is None or isinstance(tokenizer, (str, Path))) and all(isinstance(one, str) for one in more):
             if workers is None:
                 workers = min(os.cpu_count() or 1, 8)
                 if self.count(**filters) < _FEW:
                     workers = 1
-        else:  # an object of this process
+        else:  # objects of this process
             workers = 1
         if workers > 1:
             from .quality.workers import results
 
             ids = (summary.id for summary in self.summaries(**filters))
             file = None if tokenizer is None else str(tokenizer)
-            found = results(self.root, ids, workers, profile=profile, ignore=sorted(checker.skip), tokenizer=file)
+            about: dict[str, Any] = {"profile": profile, "ignore": sorted(checker.skip), "tokenizer": file, "checks": more}
+            found = results(self.root, ids, workers, **about)
             report = collect(found, checker, **shared)
         else:
             report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)

@@ -10,6 +10,8 @@ survive damage better.)
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -336,6 +338,57 @@ class _Same(int):
     """The number of an earlier item that is equal."""
 
 
+def _changed(before: Ranges, after: Ranges) -> tuple[Ranges, Ranges]:
+    """What two lists have behind their common beginning."""
+    same = 0
+    while same < min(len(before), len(after)) and before[same] == after[same]:
+        same += 1
+    gone, come = before[same:], after[same:]
+    if gone and come and gone[0][0] == come[0][0]:
+        stop = min(gone[0][1], come[0][1])
+        gone, come = [(stop, gone[0][1]), *gone[1:]], [(stop, come[0][1]), *come[1:]]
+    return [r for r in gone if r[1] > r[0]], [r for r in come if r[1] > r[0]]
+
+
+def _taken(counts: Counter[Any], key: Any) -> bool:
+    """Whether there is one left of that key, which is then taken."""
+    if counts[key] <= 0:
+        return False
+    counts[key] -= 1
+    return True
+
+
+class Seen:
+    """Which messages were looked at, call after call, so that looking at the next call costs what is new in it."""
+
+    def __init__(self) -> None:
+        #: By (writer, stream): the items that were seen, as ranges in order that neither meet nor overlap.
+        self._ranges: dict[tuple[str, int], Ranges] = {}
+        #: By (agent, purpose): the list of the call before, as (writer, its packed part).
+        self.last: dict[tuple[str | None, str], tuple[str, Packed]] = {}
+        #: By (agent, purpose, name): the value of a request's field in the call before.
+        self.values: dict[tuple[str | None, str, str], Any] = {}
+
+    def knows(self, writer: str, stream: int) -> bool:
+        return (writer, stream) in self._ranges
+
+    def add(self, writer: str, stream: int, start: int, stop: int) -> Ranges:
+        """Takes items in, and returns those that were not seen before."""
+        held = self._ranges.setdefault((writer, stream), [])
+        low = bisect_left(held, start, key=lambda r: r[1])  # the first that ends at `start` or later
+        high = bisect_right(held, stop, key=lambda r: r[0])  # after the last that begins at `stop` or before
+        new: Ranges = []
+        at = start
+        for a, b in held[low:high]:
+            _append(new, at, min(a, stop))
+            at = max(at, b)
+        _append(new, at, stop)
+        if stop > start:
+            met = held[low:high]
+            held[low:high] = [(min([start, *(a for a, _ in met)]), max([stop, *(b for _, b in met)]))]
+        return new
+
+
 class Streams:
     """The reader's side: what the message and id lines of a trajectory said, and calls made whole again."""
 
@@ -400,12 +453,67 @@ class Streams:
             read = self._read[writer, stream] = [*read, *more]
         return read
 
-    def fill(self, call: LLMCall) -> LLMCall:
-        """The call with every packed part back in its place. Messages are shared objects: read them, don't change them."""
+    def new_in(self, call: LLMCall, seen: Seen) -> Any:
+        """The call's request with those messages alone that no call before it sent which went through `seen`.
+
+        A history that is resent whole, or as a window that moves on, costs what is new in it. A message that is said again later
+        in a conversation is new there.
+        """
+        request = call.request
+        if not isinstance(request, dict):
+            return request
+        who = (call.agent, call.purpose)
+        out = dict(request)
+        for name in VALUES:
+            if name in out and seen.values.get((*who, name), out) == out[name]:
+                del out[name]
+        for part in call.packed:
+            if len(part.at) != 2 or part.at[0] != "request":
+                continue
+            name = str(part.at[1])
+            if part.of == "list":
+                out[name] = self._new_items(call.packed_by, part, seen, seen.last.get(who))
+                seen.last[who] = (call.packed_by, part)
+            elif seen.values.get((*who, name)) != (call.packed_by, part.stream, part.ranges):
+                out[name] = self._part(call.packed_by, part)
+                seen.values[(*who, name)] = (call.packed_by, part.stream, part.ranges)
+        seen.values |= {(*who, name): request[name] for name in VALUES if name in request}
+        return out
+
+    def _new_items(self, writer: str, part: Packed, seen: Seen, last: tuple[str, Packed] | None) -> list[Any]:
+        stream = part.stream
+        if last is not None and not seen.knows(writer, stream):  # another process went on: its streams are its own
+            for start, stop in part.ranges:
+                seen.add(writer, stream, start, stop)
+            held = Counter(encode(item) for item in self._items_of(last[0], last[1].stream, last[1].ranges))
+            return [item for item in self._items_of(writer, stream, part.ranges) if not _taken(held, encode(item))]
+        before = last[1].ranges if last is not None and (last[0], last[1].stream) == (writer, stream) else []
+        gone, come = _changed(before, part.ranges)
+        new = [n for start, stop in come for a, b in seen.add(writer, stream, start, stop) for n in range(a, b)]
+        if gone and any(type(self._items.get((writer, stream, n))) is _Same for n in new):
+            # what is left of a history that was cut, or whose list is put together again, has new numbers: it is what it was
+            known = Counter(self._root(writer, stream, n) for a, b in gone for n in range(a, b))
+            fresh = set(new)
+            kept = [n for a, b in come for n in range(a, b) if not _taken(known, self._root(writer, stream, n))]
+            new = [n for n in kept if n in fresh]
+        missing: list[tuple[str, int, int]] = []
+        return [self._item(writer, stream, n, missing) for n in new]
+
+    def _root(self, writer: str, stream: int, n: int) -> int:
+        """The first item that one is equal to."""
+        while type(item := self._items.get((writer, stream, n))) is _Same:
+            n = int(item)
+        return n
+
+    def fill(self, call: LLMCall, *only: str) -> LLMCall:
+        """The call with every packed part back in its place, or, half packed, those of the fields `only`. Messages are shared
+        objects: read them, don't change them."""
         if not call.packed:
             return call
-        changes: dict[str, Any] = {"packed": [], "packed_by": ""}
+        changes: dict[str, Any] = {} if only else {"packed": [], "packed_by": ""}
         for part in call.packed:
+            if only and part.at[0] not in only:
+                continue
             value = self._part(call.packed_by, part)
             name = str(part.at[0])
             whole = changes.get(name, getattr(call, name))

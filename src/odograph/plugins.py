@@ -1,10 +1,16 @@
-"""A name, `package:object` or `file.py[:object]` -> the object it names. Knows nothing of what the objects do."""
+"""A name, `package:object` or `file.py[:object]` -> the object it names. Knows nothing of what the objects do.
+
+A `Door` is where one kind of extension comes in, built-in or not: importers and checks stand behind one each.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +41,12 @@ def load(name: str, group: str | None = None) -> Any:
         from importlib import metadata
 
         for point in metadata.entry_points(group=group, name=name):
-            return point.load()
+            try:
+                return point.load()
+            except (Exception, SystemExit) as error:
+                raise InvalidInput(
+                    f"{name!r}, which is {point.value} by an entry point, can't be loaded: {described(error)}"
+                ) from error
     where, _, what = name.partition(":")
     if where.endswith(".py"):
         module = _module_of_file(Path(where))
@@ -60,7 +71,10 @@ def load(name: str, group: str | None = None) -> Any:
 def _module_of_file(path: Path) -> Any:
     if not path.is_file():
         raise NotFound(f"no file {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(f"odograph_plugin_{path.stem}", path)
+    known_as = (
+        f"odograph_plugin_{path.stem}_{sha256(str(path.resolve()).encode()).hexdigest()[:8]}"  # two files may have one name
+    )
+    spec = importlib.util.spec_from_file_location(known_as, path)
     if spec is None or spec.loader is None:
         raise InvalidInput(f"{str(path)!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
@@ -70,3 +84,48 @@ def _module_of_file(path: Path) -> Any:
     except (Exception, SystemExit) as error:
         raise InvalidInput(f"{str(path)!r} can't be loaded: {described(error)}") from error
     return module
+
+
+class Door:
+    """Where one kind of extension comes in: as a module of our own `package`, by an entry point of `group`, or by a name that
+    `load` takes. Every one of them has the `parts`, or is none.
+    """
+
+    def __init__(self, kind: str, group: str, package: str, parts: tuple[str, ...] = ()) -> None:
+        self._kind = kind
+        self._group = group
+        self._package = package
+        self._parts = parts
+
+    @cached_property
+    def _builtin(self) -> dict[str, Any]:
+        folder = importlib.import_module(self._package).__path__
+        modules = [importlib.import_module(f"{self._package}.{found.name}") for found in pkgutil.iter_modules(folder)]
+        whole = [m for m in modules if all(hasattr(m, part) for part in self._parts)]  # others are helpers of these
+        return {getattr(m, "NAME", m.__name__.rpartition(".")[2]): m for m in whole}
+
+    def builtin(self) -> list[Any]:
+        """Our own, in the order of the names of their files."""
+        return list(self._builtin.values())
+
+    @cached_property
+    def offered(self) -> list[str]:
+        """The names that installed packages offer; asked once, for it looks through all that is installed."""
+        return entry_points(self._group)
+
+    def names(self) -> list[str]:
+        """What can be named without a path."""
+        return [*self._builtin, *self.offered]
+
+    def find(self, name: str) -> Any:
+        """The extension of a name. Raises NotFound, UnknownName, or InvalidInput for one that lacks a part."""
+        if name in self._builtin:
+            return self._builtin[name]
+        found = load(name, self._group)
+        if found is None:
+            there = ", ".join(self.names()) or "none"
+            raise UnknownName(f"no {self._kind} named {name!r}; there are: {there}; or name a file.py or package:object")
+        lacks = [part for part in self._parts if not hasattr(found, part)]
+        if lacks:
+            raise InvalidInput(f"{name!r} is no {self._kind}: it has no {', '.join(lacks)}")
+        return found

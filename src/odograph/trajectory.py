@@ -18,7 +18,7 @@ from .codec import record_to_dict, unfold_events
 from .dialects import Choice
 from .errors import InvalidInput
 from .handmade import placed_records, records_from_dict
-from .packing import Streams
+from .packing import Seen, Streams
 from .types import (
     SCHEMA_VERSION,
     Action,
@@ -174,6 +174,18 @@ class Call:
         """The whole record, with nothing packed."""
         return self._streams.fill(self._stored) if self._streams else self._stored
 
+    def new_messages(self, seen: Seen) -> list[dict[str, Any]]:
+        """What the model was sent and what no call before that went through `seen` sent, chat-shaped. Costs what is new."""
+        request = self._streams.new_in(self._stored, seen) if self._streams else self._stored.request
+        return dialects.get(self._stored.dialect).messages(request) if isinstance(request, dict) else []
+
+    @cached_property
+    def _answered(self) -> LLMCall:
+        """The record with its response whole: a long history is not put together for it."""
+        if self._streams is None or "record" in self.__dict__:
+            return self.record
+        return self._streams.fill(self._stored, "response", "tokens")
+
     @property
     def request(self) -> Any:
         return self.record.request
@@ -224,7 +236,7 @@ class Call:
     @cached_property
     def choices(self) -> list[Choice]:
         """All answers; with the token ids and logprobs that the response holds or that were given beside it."""
-        record = self.record
+        record = self._answered
         found = dialects.of_response(record.response, record.dialect).choices(record.response)
         while len(found) < len(record.tokens):  # ids of answers whose text was not given
             found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))

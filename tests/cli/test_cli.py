@@ -223,7 +223,7 @@ def test_import_and_export(filled: Path, tmp_path: Path) -> None:
     assert "0 imported, 3 there already" in again.stdout
     assert "notes.txt: no session of a known format" in again.stderr
     failed = json.loads(run("import", str(tmp_path / "out" / "notes.txt"), "--json", store=tmp_path / "new", check=1).stdout)
-    assert failed["failed"][0]["error"].startswith("no session of a known format; there are: odograph, claude-code")
+    assert failed["failed"][0]["error"].startswith("no session of a known format; there are: atif, claude-code")
     assert (
         "3 rows" in run("export", "--to", "hf", "-o", str(tmp_path / "hf"), "--split", "train=0.5,test=0.5", store=filled).stdout
     )
@@ -247,7 +247,7 @@ def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
         (["import", str(tmp_path / "nowhere")], 1, "no file or folder"),
         (["train", "--dry-run", "--to", "xyz"], 2, "no exporter named 'xyz'; there are: hf"),
         (["score", "xyz"], 2, "no reward function 'xyz'; there are: "),
-        (["import", str(filled), "--format", "xyz"], 2, "no importer named 'xyz'; there are: odograph"),
+        (["import", str(filled), "--format", "xyz"], 2, "no importer named 'xyz'; there are: atif"),
         (["search", '""'], 2, "a search needs at least one word"),
         (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: ids, group"),
         (["ls", "--where", "min-rewards=1"], 2, "limit; did you mean 'min_reward'?"),

@@ -87,6 +87,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader had enough: say nothing at exit either
         return 0
+    except UnicodeEncodeError:
+        odd = next((a for a in arguments if not _is_text(a)), None)
+        if odd is None:
+            raise
+        print(f"odograph: {odd!r} is no text in UTF-8", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
@@ -94,3 +100,12 @@ def main(argv: list[str] | None = None) -> int:
         where = f" {error.filename!r}" if error.filename else ""
         print(f"odograph: {error.strerror or error}{where}", file=sys.stderr)
         return 1
+
+
+def _is_text(argument: str) -> bool:
+    """Whether an argument can be encoded: bytes that are no UTF-8 reach a program as lone surrogates, and name files only."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -22,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", default="auto", metavar="NAME", help=f"the format, where it is known: {', '.join(importers.NAMES)}"
     )
+    parser.add_argument(
+        "--importer",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also recognise the format of this importer (a file.py or package:object), and before all others; may be repeated",
+    )
     add_json(parser)
 
 
@@ -34,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         bar["update"](done)  # type: ignore[operator]
 
     with open(args.store) as store:
-        report = store.import_sessions(*args.paths, format=args.format, progress=step)
+        report = store.import_sessions(*args.paths, format=args.format, importers=args.importer, progress=step)
     if args.json:
         print_json(msgspec.to_builtins(report))
     else:

@@ -13,6 +13,7 @@ from .common import add_filters, add_json, existing_store, filters_of, named_val
 from .terminal import line, table
 
 HELP = "let models judge trajectories: those of a group against each other (RULER), or each by a rubric; adds rewards"
+_MOST = 1000  # of what is done at once, or again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.name == "":
+        raise InvalidInput("--name is the name of a reward; found an empty one")
+    for flag, count in (("--repeats", args.repeats), ("--concurrency", args.concurrency)):
+        if not 1 <= count <= _MOST:
+            raise InvalidInput(f"{flag} is a whole number from 1 to {_MOST:,}, not {count}")
+    if args.base_url is not None and not args.base_url.startswith(("http://", "https://")):
+        raise InvalidInput(f"--base-url begins with http:// or https://; found {args.base_url!r}")
     rubric = None if args.rubric is None else Path(args.rubric)
     budget = Budget(calls=args.budget_calls, tokens=args.budget_tokens, cost=args.budget_cost)
     judges = [

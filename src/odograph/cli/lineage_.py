@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
 
-from ..lineage import Chain, Node, Segment, View, chains, tokenizer
+from ..lineage import Chain, Node, Segment, chains, tokenizer
 from ..lineage.texts import Tokenizer
+from ..shown import lineage, logprobs_of, standings
 from ..trajectory import Trajectory
 from .common import add_json, existing_store, print_json
 from .terminal import line, number, paint
@@ -39,68 +39,11 @@ def run(args: argparse.Namespace) -> int:
         trajectory = store.trajectory(args.id)
     found = chains(trajectory, agent=args.agent, tokenizer=by)
     if args.json:
-        print_json({"trajectory": trajectory.id, "chains": [_to_dict(chain) for chain in found]})
+        print_json({"trajectory": trajectory.id, "chains": [lineage(chain) for chain in found]})
         return 0
     for text in _shown(trajectory, found, by, args.full):
         print(text)
     return 0
-
-
-def standings(chain: Chain, view: View) -> Iterator[tuple[Segment, int, str | None]]:
-    """(segment, where it starts, exact, stale or unknown; None for what was not sampled) of a view."""
-    last = chain.nodes[-1].call.record if chain.nodes else None
-    at = 0
-    for segment in view.segments:
-        standing = None
-        if segment.source == "sampled" and last is not None:
-            standing = chain.standing(segment, at, view, last.adapter, last.inputs)
-        yield segment, at, standing
-        at += len(segment.ids)
-
-
-def _logprobs(chain: Chain, segment: Segment) -> list[Any] | None:
-    node = chain.by_id.get(segment.call or "")
-    found = node.choices[segment.choice].logprobs if node is not None else None
-    return found[segment.start : segment.start + len(segment.ids)] if found is not None else None
-
-
-def _to_dict(chain: Chain) -> dict[str, Any]:
-    return {
-        "agent": chain.agent,
-        "model": chain.model,
-        "calls": [
-            {
-                "id": n.id,
-                "step": n.call.step,
-                "kind": n.kind,
-                "edits": n.edits,
-                "prompt_tokens": len(n.prompt),
-                "deleted": n.deleted,
-                "inserted": n.inserted,
-                "continued": n.continued,
-                "response_tokens": {str(i): len(ids) for i, ids in n.responses.items()},
-            }
-            for n in chain.nodes
-        ],
-        "view": [
-            {
-                "source": s.source,
-                "start": at,
-                "ids": s.ids,
-                "call": s.call,
-                "choice": s.choice if s.call else None,
-                "index": s.start if s.call else None,
-                "standing": standing,
-                "logprobs": _logprobs(chain, s) if s.source == "sampled" else None,
-                "mask": int(standing == "exact"),
-                "edit": s.edit,
-            }
-            for s, at, standing in standings(chain, chain.last)
-        ],
-        "discarded": [n.id for n in chain.discarded],
-        "left_out": [{"call": c.id, "reason": why} for c, why in chain.left_out],
-        "edits_unused": chain.problems,
-    }
 
 
 def _shown(t: Trajectory, found: list[Chain], by: Tokenizer | None, full: bool) -> Iterator[str]:
@@ -145,7 +88,7 @@ def _segment(chain: Chain, segment: Segment, at: int, standing: str | None, by: 
         shown = " ".join(map(str, ids[: _SHOWN // 2])) + " … " + " ".join(map(str, ids[_SHOWN // 2 :]))
     else:
         shown = " ".join(map(str, ids))
-    found = _logprobs(chain, segment) if segment.source == "sampled" else None
+    found = logprobs_of(chain, segment) if segment.source == "sampled" else None
     known = [p for p in found or [] if isinstance(p, float)]
     logprobs = f" · mean logprob {number(sum(known) / len(known))}" if known else ""
     return f"  {at:>7,} {paint(f'{name}{where}', colour)} {len(segment.ids)}{logprobs}: {paint(shown, colour)}"

@@ -6,8 +6,8 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
 
+from .. import shown
 from ..clock import iso_time
 from ..codec import encode
 from ..store.catalog import Summary
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         found = store.summaries(newest_first=True, **filters)
         if args.json:
             for summary in found:
-                print_json(as_json(summary))
+                print_json(shown.summary(summary))
             return 0
         count, limit = 0, filters.get("limit")
         while page := list(islice(found, _PAGE)):
@@ -39,27 +39,6 @@ def run(args: argparse.Namespace) -> int:
         whole = store.count(**filters) if count == limit else count
         print(paint(f"{count:,} trajectories" if count == whole else f"the newest {count:,} of {whole:,} trajectories", "dim"))
     return 0
-
-
-def as_json(s: Summary) -> dict[str, Any]:
-    """A summary with the keys that scripts rely on."""
-    return {
-        "id": s.id,
-        "task": s.task,
-        "agent": s.agent,
-        "model": s.model,
-        "status": s.status,
-        "steps": s.steps,
-        "llm_calls": s.llm_calls,
-        "actions": s.actions,
-        "prompt_tokens": s.prompt_tokens,
-        "completion_tokens": s.completion_tokens,
-        "reward": s.reward,
-        "started": iso_time(s.started),
-        "duration": s.duration,
-        "group": s.group,
-        "tags": s.tags,
-    }
 
 
 def short_ids(ids: Iterable[str]) -> dict[str, str]:

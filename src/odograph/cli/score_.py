@@ -16,6 +16,7 @@ from .terminal import line, table
 
 HELP = "reward trajectories by a function; exit status 1 where it failed on one"
 _SHOWN = 10
+_MOST_AT_ONCE = 1024  # threads or processes; more only take memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,9 @@ def _score(args: argparse.Namespace) -> ScoreReport:
     function = as_reward_function(args.function).using(name=args.name, version=args.version, **_parameters(args.set))
     with existing_store(args) as store:
         filters = filters_of(args)
+        for flag, count in (("--processes", args.processes), ("--concurrency", args.concurrency)):
+            if count is not None and not 1 <= count <= _MOST_AT_ONCE:
+                raise InvalidInput(f"{flag} is a whole number from 1 to {_MOST_AT_ONCE:,}, not {count}")
         processes = args.processes
         if processes is None:  # an async function waits: processes would only multiply its --concurrency
             processes = 1 if function.is_async else os.cpu_count() or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import InvalidInput
 from .common import add_json, existing_store, print_json
 from .ls_ import short_ids
 from .terminal import line, paint, width
@@ -18,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not 1 <= args.limit < 2**31:
+        raise InvalidInput(f"--limit is a whole number from 1 to {2**31 - 1:,}, not {args.limit}")
     query = " ".join(args.query)
     with existing_store(args) as store:
         hits = store.search(query, args.limit)

@@ -8,12 +8,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ..clock import iso_time
+from .. import shown
 from ..codec import encode
 from ..dialects.openai_chat import text_of
-from ..quality.look import Look
-from ..trajectory import Call, Step, Trajectory
-from ..types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
+from ..trajectory import Trajectory
 from .common import add_json, existing_store
 from .terminal import cells, line, number, paint, safe, seconds, width
 
@@ -58,151 +56,122 @@ def write_json(trajectory: Trajectory) -> None:
 
 def session(t: Trajectory, *, full: bool = False, only: int | None = None) -> Iterator[str]:
     """The lines of a session: header, then each step with what was observed, read, asked, answered, done and earned."""
-    yield from _header(t, full)
-    new = {call.id: (messages, path) for path, call, messages, _ in Look(t).new_messages}
-    steps = {(s.agent, s.index): s for s in t.steps}
-    shown: Step | None = None
-    replaced = {r.supersedes for r in t.records if r.supersedes}
-    calls = {c.id: c for c in t.llm_calls}
-    for record in t.records:
-        if record.id in replaced:
-            continue
-        if only is not None and record.step != only:
-            continue
-        step = steps.get((record.agent or t.agent, record.step)) if record.step is not None else None
-        if step is not None and step is not shown:
-            shown = step
-            yield ""
-            who = f" · {line(step.agent)}" if step.agent and step.agent != t.agent else ""
-            earned = f" · reward {number(step.reward)}" if step.reward is not None else ""
-            yield paint(f"── step {step.index}{who}{earned} ".ljust(min(width(), 100), "─"), "bold")
-        elif step is None and shown is not None and not isinstance(record, (Note,)) and record.step is None:
-            shown = None
-            yield ""
-        yield from _record(record, calls, new, full)
-    if t.end is not None and only is None:
-        yield ""
-        yield paint(f"── {t.status} ".ljust(min(width(), 100), "─"), "bold")
-        if t.answer is not None:
-            yield from _block("answer", t.answer, "cyan", full)
-        if t.end.error is not None:
-            yield from _block("error", t.end.error, "red", full)
-
-
-def _header(t: Trajectory, full: bool) -> Iterator[str]:
-    yield paint(t.id, "bold")
-    prompt = [c.prompt_tokens for c in t.llm_calls if c.prompt_tokens is not None]
-    completion = [c.completion_tokens for c in t.llm_calls if c.completion_tokens is not None]
-    facts = [
-        ("agent", t.agent),
-        ("model", t.model),
-        ("status", t.status),
-        ("reward", None if t.reward is None else number(t.reward)),
-        ("steps", str(len(t.steps))),
-        ("calls", str(len(t.llm_calls))),
-        ("actions", str(len(t.actions))),
-        ("tokens", f"{number(sum(prompt))} in, {number(sum(completion))} out" if prompt or completion else None),
-        ("started", iso_time(t.started)),
-        ("took", None if t.duration is None else seconds(t.duration)),
-        ("group", t.group),
-        ("tags", ", ".join(t.tags) or None),
-        ("fork of", t.start.fork.trajectory if t.start and t.start.fork else None),
-    ]
-    yield " · ".join(f"{name} {line(value)}" for name, value in facts if value)
+    about = shown.facts(t)
+    yield paint(line(t.id), "bold")
+    yield " · ".join(f"{name} {line(value)}" for name, value in _header(about) if value)
     if t.task is not None:
         yield from _block("task", t.task, "green", full)
+    within = False
+    for entry in shown.session(t):
+        if only is not None and entry.step != only:
+            continue
+        if entry.kind == "step":
+            who = f" · {line(entry.agent)}" if entry.agent and entry.agent != t.agent else ""
+            earned = f" · reward {number(entry.about['reward'])}" if entry.about["reward"] is not None else ""
+            yield from _rule(f"step {entry.step}{who}{earned}")
+        elif entry.kind == "outcome":
+            yield from _rule(str(entry.about["status"]))
+        elif within and entry.step is None and entry.kind != "note":
+            yield ""
+        within = entry.step is not None or (within and entry.kind == "note")
+        yield from _entry(entry.kind, entry.about, full)
 
 
-def _record(
-    record: AnyRecord, calls: dict[str, Call], new: dict[str, tuple[list[dict[str, Any]], str]], full: bool
-) -> Iterator[str]:
-    match record:
-        case StepStart():
-            told = isinstance(record.observation, list) and all(
-                isinstance(o, dict) and "tool_call_id" in o for o in record.observation
-            )
-            if record.observation is not None and (full or not told):  # results of tools are shown as the messages they are
-                yield from _block("observed", record.observation, "green", full)
-        case Context():
-            why = f" ({line(record.purpose)})" if record.purpose else ""
-            asked = f" {line(_text(record.query))[:200]}" if record.query is not None else ""
-            yield from _block(
-                f"read {line(record.provider)}{asked}{why}",
-                record.error if record.error is not None else record.data,
-                "blue",
-                full,
-            )
-        case LLMCall():
-            yield from _call(calls[record.id], new.get(record.id, ([], ""))[0], full)
-        case Action():
-            yield from _action(record, full)
-        case Reward():
-            value = number(record.value) if not isinstance(record.value, dict) else line(str(record.value.get("value")))
-            where = " on a record" if record.target else ""
-            why = f": {line(record.rationale)[:300]}" if record.rationale else ""
-            yield paint(f"reward {line(record.name)} {value}", "yellow") + f"{where} ({record.source}){why}"
-        case Edit():
+def _header(about: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    tokens = about["prompt_tokens"], about["completion_tokens"]
+    yield "agent", about["agent"]
+    yield "model", about["model"]
+    yield "status", about["status"]
+    yield "reward", None if about["reward"] is None else number(about["reward"])
+    yield "steps", str(about["steps"])
+    yield "calls", str(about["llm_calls"])
+    yield "actions", str(about["actions"])
+    yield "tokens", None if tokens == (None, None) else f"{number(tokens[0] or 0)} in, {number(tokens[1] or 0)} out"
+    yield "started", about["started"]
+    yield "took", None if about["duration"] is None else seconds(about["duration"])
+    yield "group", about["group"]
+    yield "tags", ", ".join(about["tags"]) or None
+    yield "fork of", about["fork_of"]
+
+
+def _rule(text: str) -> Iterator[str]:
+    yield ""
+    yield paint(f"── {text} ".ljust(min(width(), 100), "─"), "bold")
+
+
+def _entry(kind: str, a: dict[str, Any], full: bool) -> Iterator[str]:
+    match kind:
+        case "observation" if full or not a["of_tools"]:  # results of tools are shown as the messages they are
+            yield from _block("observed", a["value"], "green", full)
+        case "context":
+            why = f" ({line(a['purpose'])})" if a["purpose"] else ""
+            asked = f" {line(_text(a['query']))[:200]}" if a["query"] is not None else ""
+            data = a["error"] if a["error"] is not None else a["data"]
+            yield from _block(f"read {line(a['provider'])}{asked}{why}", data, "blue", full)
+        case "message" if full or a["role"] != "assistant":  # what it said before is shown where it said it
+            content = a["content"]
+            text = text_of(content) or ("" if content in (None, "", []) else _text(content))
+            yield from _said(line(a["role"]), text, a["tool_calls"], _ROLES.get(a["role"], "dim"), full)
+        case "call":
+            yield from _call(a, full)
+        case "thinking":
+            yield from _block("thinking", a["text"], "dim", full)
+        case "answer":
+            name = "assistant" if a["of"] == 1 else f"assistant, choice {a['choice']}"
+            yield from _said(name, a["text"], a["tool_calls"], "cyan", full)
+        case "action":
+            mark = {True: paint("ok", "green"), False: paint("failed", "red"), None: ""}[a["ok"]]
+            took = f" {seconds(a['duration'])}" if a["duration"] is not None else ""
+            name = paint(f"do {line(a['name'] or '(unknown)')}", "yellow")
+            yield f"{name}({_brief(a['arguments'], full)}) {mark}{took}".rstrip()
+            if a["error"] is not None:
+                yield from _block("error", a["error"], "red", full)
+            if a["result"] is not None:
+                yield from _block("result", a["result"], "yellow", full)
+        case "reward":
+            value = number(a["value"]) if isinstance(a["value"], float | None) else line(str(a["value"]))
+            where = " on a record" if a["target"] else ""
+            why = f": {line(a['rationale'])[:300]}" if a["rationale"] else ""
+            yield paint(f"reward {line(a['name'])} {value}", "yellow") + f"{where} ({line(a['source'])}){why}"
+        case "edit":
             runs = " + ".join(
-                f"kept {r.start}..{r.stop}" if isinstance(r, Kept) else repr(r.text if r.text is not None else r.ids)
-                for r in record.result
+                f"kept {r['kept'][0]}..{r['kept'][1]}" if "kept" in r else repr(r["text"] if r["text"] is not None else r["ids"])
+                for r in a["runs"]
             )
-            why = f" ({line(record.reason)})" if record.reason else ""
-            state = f" REJECTED: {line(record.rejected)}" if record.rejected else ""
+            why = f" ({line(a['reason'])})" if a["reason"] else ""
+            state = f" REJECTED: {line(a['rejected'])}" if a["rejected"] else ""
             yield paint("edit", "magenta") + f" {line(runs)[:400]}{why}{state}"
-        case Label():
-            said = "" if record.value is None else f" {line(_text(record.value))[:200]}"
-            score = "" if record.score is None else f" {number(record.score) if isinstance(record.score, float) else 'nan'}"
-            yield paint(f"label {line(record.technique)}", "magenta") + said + score
-        case Note():
-            if full:
-                yield from _block(f"note {line(record.name or '')}", record.data, "dim", full)
-        case _:
-            return
+        case "label":
+            said = "" if a["value"] is None else f" {line(_text(a['value']))[:200]}"
+            score = "" if a["score"] is None else f" {number(a['score']) if isinstance(a['score'], float) else 'nan'}"
+            yield paint(f"label {line(a['technique'])}", "magenta") + said + score
+        case "note" if full:
+            yield from _block(f"note {line(a['name'] or '')}", a["data"], "dim", full)
+        case "outcome":
+            if a["answer"] is not None:
+                yield from _block("answer", a["answer"], "cyan", full)
+            if a["error"] is not None:
+                yield from _block("error", a["error"], "red", full)
 
 
-def _call(call: Call, messages: list[dict[str, Any]], full: bool) -> Iterator[str]:
-    for message in messages:
-        role = str(message.get("role"))
-        content = message.get("content")
-        text = text_of(content) or ("" if content in (None, "", []) else _text(content))
-        asked = message.get("tool_calls")
-        for one in asked if isinstance(asked, list) else []:
-            function = one.get("function") if isinstance(one, dict) else None
-            if isinstance(function, dict):
-                text += f"\n→ {function.get('name')}({_text(function.get('arguments'))})"
-        if role == "assistant" and not full:
-            continue  # what it said before is shown where it said it
-        if text.strip():
-            yield from _block(role, text, _ROLES.get(role, "dim"), full)
-    about = [line(call.model or "model")]
-    if call.purpose != "act":
-        about.append(f"for {line(call.purpose)}")
-    if call.prompt_tokens is not None or call.completion_tokens is not None:
-        about.append(f"{number(call.prompt_tokens)} → {number(call.completion_tokens)} tokens")
-    if call.record.duration is not None:
-        about.append(seconds(call.record.duration / 1e9))
+def _call(a: dict[str, Any], full: bool) -> Iterator[str]:
+    about = [line(a["model"] or "model")]
+    if a["purpose"] != "act":
+        about.append(f"for {line(a['purpose'])}")
+    if a["prompt_tokens"] is not None or a["completion_tokens"] is not None:
+        about.append(f"{number(a['prompt_tokens'])} → {number(a['completion_tokens'])} tokens")
+    if a["duration"] is not None:
+        about.append(seconds(a["duration"]))
     yield paint(f"· {' · '.join(about)}", "dim")
-    if call.reasoning:
-        yield from _block("thinking", call.reasoning, "dim", full)
-    for choice in call.choices:
-        text = choice.text
-        for one in choice.tool_calls:
-            text += f"\n→ {one.name}({_text(one.arguments)})"
-        if text.strip():
-            name = "assistant" if len(call.choices) == 1 else f"assistant, choice {choice.index}"
-            yield from _block(name, text.strip("\n"), "cyan", full)
-    if call.record.error is not None:
-        yield from _block("error", call.record.error, "red", full)
+    if a["error"] is not None:
+        yield from _block("error", a["error"], "red", full)
 
 
-def _action(action: Action, full: bool) -> Iterator[str]:
-    mark = {True: paint("ok", "green"), False: paint("failed", "red"), None: ""}[action.ok]
-    took = f" {seconds(action.duration / 1e9)}" if action.duration is not None else ""
-    yield paint(f"do {line(action.name or '(unknown)')}", "yellow") + f"({_brief(action.arguments, full)}) {mark}{took}".rstrip()
-    if action.error is not None:
-        yield from _block("error", action.error, "red", full)
-    if action.result is not None:
-        yield from _block("result", action.result, "yellow", full)
+def _said(name: str, text: str, tool_calls: list[dict[str, Any]], colour: str, full: bool) -> Iterator[str]:
+    for one in tool_calls:
+        text += f"\n→ {one['name']}({_text(one['arguments'])})"
+    if text.strip():
+        yield from _block(name, text.strip("\n"), colour, full)
 
 
 def _brief(value: Any, full: bool) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, NotFound
-from ..quality import CHECKS, PROFILES, Report, validate
+from ..quality import PROFILES, Report, known, validate
 from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
 from .terminal import line, paint, table
 
@@ -16,7 +16,7 @@ HELP = "check trajectories for what makes them unfit to train on or to trust; ex
 
 
 #: What `[tool.odograph.validate]` may say, and of which type it is.
-_SETTINGS: dict[str, type] = {"profile": str, "ignore": list, "tokenizer": str, "workers": int}
+_SETTINGS: dict[str, type] = {"profile": str, "ignore": list, "tokenizer": str, "workers": int, "checks": list}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile", choices=PROFILES, help="which checks: all (the default), or those that structure, SFT or RL need"
     )
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="leave this check out; may be repeated")
+    parser.add_argument(
+        "--check",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also run the checks of a file.py or package:object; may be repeated",
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for the checks that decode token ids")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that share the work (one for each core)")
     parser.add_argument("--export", metavar="DIR", help="check the files of an export in place of the store")
@@ -36,16 +43,18 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings()
     profile = args.profile or settings.get("profile", "all")
     ignore = [*settings.get("ignore", []), *args.ignore]
+    checks = [*settings.get("checks", []), *args.check]
     if args.export is not None:
         if not Path(args.export).is_dir():
             raise NotFound(f"no folder {args.export!r}")
-        report = validate(Path(args.export), profile=profile, ignore=ignore)
+        report = validate(Path(args.export), profile=profile, ignore=ignore, checks=checks)
     else:
         with existing_store(args) as store:
             filters = filters_of(args)
             report = store.validate(
                 profile=profile,
                 ignore=ignore,
+                checks=checks,
                 tokenizer=args.tokenizer or settings.get("tokenizer"),
                 workers=args.workers if args.workers is not None else settings.get("workers"),
                 progress=progress("validating", store.count(**filters)),
@@ -54,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.to_dict())
     else:
-        _print(report, f"{report.checked:,} trajectories" if args.export is None else "the export")
+        _print(report, f"{report.checked:,} trajectories" if args.export is None else "the export", len(known(checks)))
     return 0 if report.valid else 1
 
 
@@ -66,19 +75,36 @@ def _settings() -> dict[str, Any]:
         return {}
     try:
         with path.open("rb") as file:
-            found = tomllib.load(file).get("tool", {}).get("odograph", {}).get("validate", {})
+            found: Any = tomllib.load(file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"{path} can't be read: {error}") from None
+    for key in ("tool", "odograph", "validate"):
+        found = found.get(key, {})
+        if not isinstance(found, dict):
+            raise InvalidInput(f"{path}: {key} of [tool.odograph.validate] is a table, not {found!r}")
     for name, value in found.items():
         if name not in _SETTINGS:
             raise InvalidInput(f"{path}: [tool.odograph.validate] has no {name!r}; there are: {', '.join(_SETTINGS)}")
-        if not isinstance(value, _SETTINGS[name]):
+        if not isinstance(value, _SETTINGS[name]) or isinstance(value, bool):
             raise InvalidInput(f"{path}: {name} in [tool.odograph.validate] is a {_SETTINGS[name].__name__}, not {value!r}")
+        if isinstance(value, list) and not all(isinstance(one, str) for one in value):
+            raise InvalidInput(f"{path}: {name} in [tool.odograph.validate] is a list of texts, not {value!r}")
     settings: dict[str, Any] = found
+    folder = path.parent  # files in it are meant from there, wherever the command runs
+    if "tokenizer" in settings:
+        settings["tokenizer"] = _from(folder, settings["tokenizer"])
+    if "checks" in settings:
+        settings["checks"] = [_from(folder, one) for one in settings["checks"]]
     return settings
 
 
-def _print(report: Report, looked_at: str) -> None:
+def _from(folder: Path, name: str) -> str:
+    """A file of that folder by its whole path; anything else as it is."""
+    file, colon, what = name.partition(":")
+    return f"{folder / file}{colon}{what}" if file.endswith((".py", ".json")) else name
+
+
+def _print(report: Report, looked_at: str, checks: int) -> None:
     first: dict[str, list[str]] = {}
     for f in report.findings:
         if f.code not in first:
@@ -92,4 +118,4 @@ def _print(report: Report, looked_at: str) -> None:
         print("\n".join(table(["check", "severity", "found", "for example"], rows, right={2})))
     errors, warnings = report.error_count, report.warning_count
     verdict = paint("valid", "green") if report.valid else paint("not valid", "red")
-    print(f"{verdict}: {looked_at}, {errors:,} errors, {warnings:,} warnings, {len(CHECKS)} checks known")
+    print(f"{verdict}: {looked_at}, {errors:,} errors, {warnings:,} warnings, {checks} checks known")

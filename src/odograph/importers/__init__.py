@@ -1,79 +1,82 @@
-"""Sessions that other tools recorded -> records. One source format a file; found by content, never by the file's name alone."""
+"""Sessions that other tools recorded -> records. One source format a file; found by content, never by the file's name alone.
+
+An importer is a module, or any object, with the parts of `Importer`. Our own are the modules of `formats/`; a package brings
+others by an entry point (`odograph.importers`), a user by a file. Each importer says how sure its signs are (`SURE`, from 0
+to 100; 50 where it says nothing). The surest are asked first, and importers that a user names are asked before all others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from ..errors import InvalidInput, UnknownName
-from ..plugins import entry_points, load
+from ..errors import InvalidInput, described
+from ..plugins import Door
 from .session import Importer, Lines, Session, parse_time
 
 __all__ = ["NAMES", "Importer", "Lines", "Session", "find", "names", "parse_time", "recognise", "sessions_in"]
 
-#: Asked in this order: those that need the surest signs first, OpenAI chat lines last.
-NAMES: tuple[str, ...] = (
-    "odograph",
-    "claude-code",
-    "codex",
-    "gemini-cli",
-    "inspect",
-    "atif",
-    "openhands",
-    "swe-agent",
-    "mini-swe-agent",
-    "tau-bench",
-    "tau2-bench",
-    "eliza",
-    "aworld",
-    "openai-chat",
-)
+DOOR = Door("importer", "odograph.importers", "odograph.importers.formats", ("NAME", "recognise", "read"))
 _HEAD = 64 * 1024
 _NO_SESSIONS = (".git", ".venv", "node_modules", "__pycache__")
 
 
-@cache
-def _builtin(name: str) -> Importer:
-    return cast(Importer, import_module(f".formats.{name.replace('-', '_')}", __name__))
+def _sure(importer: Importer) -> int:
+    return -getattr(importer, "SURE", 50)
+
+
+#: Our own, in the order in which they are asked.
+NAMES: tuple[str, ...] = tuple(importer.NAME for importer in sorted(DOOR.builtin(), key=_sure))
 
 
 def names() -> list[str]:
-    """The names of all formats: our own and what other packages bring (entry points `odograph.importers`)."""
-    return [*NAMES, *entry_points("odograph.importers")]
+    """The names of all formats: our own and those of installed packages."""
+    return [*NAMES, *DOOR.offered]
 
 
 def find(name: str) -> Importer:
-    """The importer of a name, of `package:object`, or of a Python file. Raises NotFound."""
-    if name in NAMES:
-        return _builtin(name)
-    found = load(name, "odograph.importers")
-    if found is None:
-        raise UnknownName(f"no importer named {name!r}; there are: {', '.join(names())}")
-    return cast(Importer, found)
+    """The importer of a name, of `package:object`, or of a Python file. Raises NotFound, UnknownName, InvalidInput."""
+    return cast(Importer, DOOR.find(name))
 
 
-def recognise(path: Path) -> Importer | None:
-    """The importer whose format a file or folder is in, or None."""
+def _asked(more: Iterable[Importer]) -> list[Importer]:
+    """All importers in the order in which they are asked, those that the user names first."""
+    return [*more, *_known()]
+
+
+@cache
+def _known() -> list[Importer]:
+    return sorted(map(find, names()), key=_sure)
+
+
+def _is_of(importer: Importer, path: Path, head: bytes) -> bool:
+    try:
+        return bool(importer.recognise(path, head))
+    except Exception as error:  # another's code
+        raise InvalidInput(f"the importer {importer.NAME!r} can't look at {str(path)!r}: {described(error)}") from error
+
+
+def recognise(path: Path, more: Iterable[Importer] = ()) -> Importer | None:
+    """The importer whose format a file or folder is in, or None. `more`: importers that are asked first."""
     head = b""
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(_HEAD)
-    for name in names():
-        importer = find(name)
-        if importer.recognise(path, head):
-            return importer
-    return None
+    return next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
 
 
-def sessions_in(path: Path) -> Iterator[Path]:
+def sessions_in(path: Path, more: Iterable[Importer] = ()) -> Iterator[Path]:
     """The files below a folder that may hold sessions, and the folders that are one; a file is itself. Sorted."""
+    yield from _below(path, _asked(more))
+
+
+def _below(path: Path, importers: list[Importer]) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    if any(find(name).recognise(path, b"") for name in names()):
+    if any(_is_of(importer, path, b"") for importer in importers):
         yield path
         return
     try:
@@ -84,7 +87,7 @@ def sessions_in(path: Path) -> Iterator[Path]:
     for child in children:
         if child.is_dir():
             if child.name not in _NO_SESSIONS and not child.is_symlink():  # links may lead round in circles
-                yield from sessions_in(child)
+                yield from _below(child, importers)
         elif not child.name.startswith("."):
             yield child
 

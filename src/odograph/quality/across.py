@@ -12,7 +12,10 @@ from ..codec import encode
 from ..packing import LISTS
 from ..trajectory import Trajectory
 from ..types import Action, Context, LLMCall, StepStart
+from .define import Check
 
+GROUP = Check("group", "warning", "a group of one, of no reward variance, or of mixed tasks or policy versions", ("rl",))
+CONTAMINATION = Check("contamination", "error", "the same task in two splits, or the same trajectory twice", ("sft", "rl"))
 _SPLITS = ("train", "training", "test", "validation", "val", "valid", "dev", "eval", "holdout")
 
 

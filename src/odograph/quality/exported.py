@@ -9,7 +9,10 @@ from typing import Any
 
 from ..codec import loads
 from ..errors import InvalidInput
-from . import Finding
+from .define import Check
+from .report import Finding
+
+UNREADABLE = Check("unreadable_export", "error", "a file of an export that is gone or changed")
 
 
 def validate_export(folder: Path) -> Iterator[Finding]:
@@ -41,7 +44,7 @@ def validate_export(folder: Path) -> Iterator[Finding]:
 
 
 def _unreadable(path: str, message: str) -> Finding:
-    return Finding("unreadable_export", "error", path, message, None)
+    return Finding(UNREADABLE.code, UNREADABLE.severity, path, message, None)
 
 
 def _changed(path: Path, listed: dict[str, Any]) -> str | None:

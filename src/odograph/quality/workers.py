@@ -5,6 +5,7 @@ Not multiprocessing: that would run the user's script again in every worker (spa
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import deque
@@ -18,10 +19,12 @@ import msgspec
 from ..errors import StoreError
 from ..store.filters import Filters
 from ..store.reader import Reader
-from . import Checker, Finding
 from .across import Facts
+from .checking import Checker
+from .report import Finding
 
 _BATCH = 50  # trajectories
+_PER_CORE = 8  # processes; more than these only take memory
 _AHEAD = 4  # batches per worker that are under way or wait for their turn
 _MAIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from odograph.quality.workers import main; main()"
 
@@ -31,6 +34,7 @@ class _Task(msgspec.Struct):
     profile: str
     ignore: list[str]
     tokenizer: str | None
+    checks: list[str]
 
 
 _results = msgspec.json.Decoder(list[tuple[list[Finding], Facts | None]]).decode
@@ -40,7 +44,7 @@ def main() -> None:
     """A worker: a task on the first line of stdin, then lists of ids; a line of results for each."""
     lines = sys.stdin.buffer
     task = msgspec.json.decode(lines.readline(), type=_Task)
-    checker = Checker(task.profile, task.ignore, task.tokenizer)
+    checker = Checker(task.profile, task.ignore, task.tokenizer, task.checks)
     reader = Reader(Path(task.root))
     for line in lines:
         ids = msgspec.json.decode(line, type=list[str])
@@ -77,10 +81,18 @@ class _Worker:
 
 
 def results(
-    root: Path, ids: Iterator[str], count: int, *, profile: str, ignore: list[str], tokenizer: str | None
+    root: Path,
+    ids: Iterator[str],
+    count: int,
+    *,
+    profile: str,
+    ignore: list[str],
+    tokenizer: str | None,
+    checks: list[str],
 ) -> Iterator[tuple[list[Finding], Facts | None]]:
     """What `Checker.one` gives for each trajectory, in their order, from `count` processes. Raises StoreError."""
-    task = _Task(str(root), profile, ignore, tokenizer)
+    count = min(count, _PER_CORE * (os.cpu_count() or 1))
+    task = _Task(str(root), profile, ignore, tokenizer, checks)
     idle: deque[_Worker] = deque()
     every: list[_Worker] = []
     waiting: deque[Future[Any]] = deque()

@@ -5,18 +5,38 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from . import Difference, Distribution, Stats
+from .parts import Difference, Distribution, Part
 
 _MOST = 20  # lines of one panel
 _LONG = 32  # characters of a name
 
 
-def figure(stats: Stats) -> Any:
+class Drawn(Protocol):
+    """What is drawn of a `Stats`."""
+
+    @property
+    def by(self) -> str | None: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def whole(self) -> Part: ...
+    @property
+    def parts(self) -> list[Part]: ...
+    @property
+    def components(self) -> dict[str, Distribution]: ...
+    @property
+    def over_time(self) -> list[tuple[int, Distribution]]: ...
+    @property
+    def span(self) -> str | None: ...
+    @property
+    def differences(self) -> list[Difference]: ...
+
+
+def figure(stats: Drawn) -> Any:
     """A figure with a panel for each of: rewards over time, by part, by component, with and without what was done."""
     panels: list[Callable[[Any], None]] = []
     if len(stats.over_time) > 1:
@@ -40,7 +60,7 @@ def figure(stats: Stats) -> Any:
     return made
 
 
-def _over_time(axes: Any, stats: Stats) -> None:
+def _over_time(axes: Any, stats: Drawn) -> None:
     when = [datetime.fromtimestamp(start / 1e9, UTC) for start, _ in stats.over_time]
     found = [d for _, d in stats.over_time]
     axes.plot(when, [d.mean for d in found], marker="o", label="mean", gid="reward-mean")
@@ -87,7 +107,7 @@ def _components(axes: Any, components: list[tuple[str, Distribution]], confidenc
     axes.set(title=f"components: mean value and {confidence:.0%} interval (Student t)", xlabel="value before its weight")
 
 
-def _differences(axes: Any, stats: Stats) -> None:
+def _differences(axes: Any, stats: Drawn) -> None:
     shown = sorted(stats.differences[:_MOST], key=lambda d: -d.difference)
     for row, d in enumerate(shown):
         colour = "grey" if not d.stands_out else "tab:green" if d.difference > 0 else "tab:red"

@@ -18,6 +18,7 @@ from ..session import Session, parse_time
 from ..shape import arguments, content_text, dicts, integer, number, obj, text, without
 
 NAME = "aworld"
+SURE = 30  # words that a file of another format may quote
 _LONGEST_LITERAL = 20_000_000
 
 

@@ -16,6 +16,7 @@ from ..session import Lines, Session, parse_time
 from ..shape import dicts, integer, number, obj, text, without
 
 NAME = "eliza"
+SURE = 30  # words that a file of another format may quote
 _CALL = ("callId", "timestamp", "model", "modelVersion", "systemPrompt", "userPrompt", "messages", "response", "reasoning",
          "temperature", "maxTokens", "topP", "promptTokens", "completionTokens", "usage", "latencyMs", "purpose")  # fmt: skip
 _ENDED: dict[str, Any] = {"completed": "completed", "terminated": "failed", "error": "failed", "timeout": "timeout"}

@@ -19,6 +19,7 @@ from ..shape import content_text, dicts, items, obj, text, without
 from ..transcript import Transcript
 
 NAME = "openai-chat"
+SURE = 10  # many formats have messages with roles
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from os.path import commonprefix
 from typing import Any
 
-from ..codec import is_tagged
-from ..lineage.chain import pieces_of
-from ..trajectory import Call
-from ..types import Edit
-from . import Found, check
-from .look import Look
+from ...codec import is_tagged
+from ...lineage.chain import pieces_of
+from ...trajectory import Call
+from ...types import Edit
+from ..define import Found, check
+from ..look import Look
 
 _RL = ("rl",)
 
@@ -71,7 +71,7 @@ def decode_mismatch(look: Look) -> Found:
             else:
                 continue
             if choice.text.strip() not in said:  # reasoning and marks may stand around it
-                from ..secrets import secrets_in
+                from ...secrets import secrets_in
 
                 at = len(commonprefix([said, choice.text]))  # noqa: RUF071
                 there, wanted = said[at : at + 40], choice.text[at : at + 40]

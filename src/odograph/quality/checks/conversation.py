@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..codec import loads
-from ..errors import InvalidInput
-from ..types import Action
-from . import Found, check
-from .look import Look
+from ...codec import loads
+from ...errors import InvalidInput
+from ...types import Action
+from ..define import Found, check
+from ..look import Look
 
 _SFT = ("sft", "rl")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..types import Label, Reward
-from . import Found, check
-from .look import Look
+from ...types import Label, Reward
+from ..define import Found, check
+from ..look import Look
 
 _TOTALS = ("reward", "total_reward", "totalReward")
 

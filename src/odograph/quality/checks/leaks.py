@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..codec import is_tagged
-from ..types import Action, Context, LLMCall, Note
-from . import Found, check
-from .look import Look
+from ...codec import is_tagged
+from ...types import Action, Context, LLMCall, Note
+from ..define import Found, check
+from ..look import Look
 
 _TEXTS = ("sft", "rl")
 _SKIPPED = frozenset(
@@ -54,7 +54,7 @@ def _all_texts(look: Look) -> Iterator[tuple[str, str, str]]:
 
 @check("secret", "error", "an API key, a token, a private key; a warning where only a name and randomness say so", _TEXTS)
 def secret(look: Look) -> Found:
-    from ..secrets import is_named_secret, secrets_in
+    from ...secrets import is_named_secret, secrets_in
 
     seen: set[str] = set()  # a history is resent: each secret is told once, where it stands first
     for path, name, text in _all_texts(look):

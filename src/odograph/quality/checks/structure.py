@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from ..clock import iso_time
-from ..types import TAG, Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
-from . import Found, check
-from .look import Look
+from ...clock import iso_time
+from ...types import TAG, Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
+from ..define import Found, check
+from ..look import Look
 
 
 @check("schema", "error", "a field of the wrong type, a required field missing")
@@ -181,7 +181,7 @@ def context_purpose(look: Look) -> Found:
 
 
 def _short(value: Any) -> str:
-    from ..redact import Redactor
+    from ...redact import Redactor
 
     text = Redactor(True).text(repr(value), Counter())  # before it is cut: a piece of a secret would not be known as one
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,195 @@
+"""Whatever a user writes on the command line: exit status 0, 1 or 2 and at most a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.cli import COMMANDS, main, parser
+from tests.llm_server import Answer, LLMServer
+
+#: What each command needs beside the mistake.
+NEEDS: dict[str, list[str]] = {
+    "import": ["chat.jsonl"],
+    "show": ["ID"],
+    "search": ["hi"],
+    "score": ["success"],
+    "judge": ["--model", "m"],
+    "export": ["--to", "jsonl", "-o", "out"],
+    "train": ["--dry-run", "--to", "trl-grpo"],
+    "lineage": ["ID"],
+    "diff": ["ID", "ID"],
+    "fork": ["ID"],
+    "replay": ["ID"],
+}
+#: Nothing, text, no text at all, too large a number, a file that is none of what is wanted, one that fails, a folder, an ill-made pair.
+QUICK = ["", "x", "\udce9", "99999999999999999999", "broken.py"]
+MANY = [*QUICK, "-1", "0", "nan", "inf", "1.5", "[]", "a=b", "=", ":", ".", "..", "/", "*", "\n", "%", "empty", "text.txt", "text.json", "value.py", "value.py:x",
+        "value.py:gone", "os:system", "a,b", "train=1", "train=nan", "7d", "99999999d", "2020-13-45", "é" * 300]  # fmt: skip
+#: Not tried: it takes minutes (demo), or waits for more (tail --follow).
+COMMANDS_TRIED = [name for name in COMMANDS if name != "demo"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder with a store and odd files, and the id of a trajectory."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "broken.py").write_text("1/0\n")
+    (folder / "value.py").write_text("x = 5\n")
+    (folder / "text.txt").write_text("x")
+    (folder / "text.json").write_text("{")
+    (folder / "empty").mkdir()
+    (folder / "chat.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+    )
+    with odograph.open(folder / "s") as store:
+        for reward in (0.0, 1.0):
+            with store.record(task="t", agent="a", model="m", group="g") as run:
+                with run.step({"x": 1}) as step:
+                    messages = [{"role": "user", "content": "hi"}]
+                    step.llm_call(
+                        model="m", messages=messages, response="ok", prompt_token_ids=[1], token_ids=[2], logprobs=[-0.1]
+                    )
+                    step.action("go", {"a": 1}, "r", ok=True)
+                run.reward(reward)
+    with LLMServer(judged) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_BASE_URL", server.url + "/v1")
+        patch.setenv("OPENAI_API_KEY", "x")
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there
+        patch.setenv("HF_TOKEN", "x")
+        patch.setenv("HF_HUB_DISABLE_XET", "1")
+        yield folder, run.id
+
+
+def judged(request: dict[str, Any]) -> Answer:
+    scores = [{"trajectory_id": str(n), "explanation": "fine", "score": 0.5} for n in (1, 2)]
+    return Answer(text=json.dumps({"scores": scores}))
+
+
+def tried(argv: list[str], folder: Path) -> tuple[int, str]:
+    """Exit status and stderr of the program, which must not raise."""
+    out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(argv)
+        except BaseException as error:
+            raise AssertionError(f"{argv} raised {type(error).__name__}: {error}") from error
+    said = err.getvalue()
+    assert "Traceback" not in said, argv
+    assert status in (0, 1, 2), argv
+    assert status != 2 or said.strip(), argv
+    if said.startswith("odograph"):
+        assert len(said.splitlines()) == 1 or argv[-1].count("\n"), (argv, said)
+    return status, said
+
+
+def mistakes(command: str, values: list[str], id: str) -> Iterator[list[str]]:
+    """A command with each of its arguments set to each value, all others being right."""
+    sub: argparse.ArgumentParser = next(a for a in parser(command)._actions if isinstance(a, argparse._SubParsersAction)).choices[
+        command
+    ]
+    right = [id if part == "ID" else part for part in NEEDS.get(command, [])]
+    for action in sub._actions:
+        long = next((o for o in action.option_strings if o.startswith("--")), None)
+        if long in ("--help", "--store", "--follow"):
+            continue
+        if action.nargs == 0:
+            yield [command, *right, str(long)]
+            continue
+        for value in values:
+            if long is not None:
+                yield [command, *right, f"{long}={value}"]
+            elif command in ("export", "train", "judge"):
+                yield [command, *right, "--", value]
+            else:
+                yield [command, "--", value, *right[1:]]
+
+
+@pytest.mark.parametrize("command", COMMANDS_TRIED)
+def test_no_argument_gives_a_traceback(command: str, place: tuple[Path, str]) -> None:
+    """Each argument of each command, with nothing, with text, with what is no text, with a huge number, with a file that fails."""
+    folder, id = place
+    for argv in mistakes(command, QUICK, id):
+        tried(["--store", "s", *argv], folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS_TRIED)
+def test_no_argument_gives_a_traceback_whatever_it_is(command: str, place: tuple[Path, str]) -> None:
+    """The same with many more values."""
+    folder, id = place
+    for argv in mistakes(command, MANY, id):
+        tried(["--store", "s", *argv], folder)
+
+
+@pytest.mark.parametrize("command", COMMANDS_TRIED)
+def test_a_store_that_is_none_is_one_sentence(command: str, place: tuple[Path, str]) -> None:
+    """A store that is not there, a file, no folder of ours, a name that is too long: a sentence, status 1, and nothing is made."""
+    folder, id = place
+    right = [id if part == "ID" else part for part in NEEDS.get(command, [])]
+    for store in ("gone", "text.txt", "text.txt/below", "x" * 5000):
+        if command == "import" and store == "gone":
+            continue  # it makes one
+        status, said = tried(["--store", store, command, *right], folder)
+        assert (status, len(said.splitlines())) == (1, 1), (store, said)
+        assert said.startswith("odograph: "), said
+    assert not (folder / "gone").exists()
+    tried(["--store", "", command, *right], folder)
+    tried([command, "--store"], folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("command", ["ls", "show", "validate", "stats", "doctor", "import"])
+def test_a_store_of_somebody_else_is_one_sentence(command: str, place: tuple[Path, str], tmp_path: Path) -> None:
+    """A store that may not be read says so."""
+    folder, id = place
+    right = [id if part == "ID" else part for part in NEEDS.get(command, [])]
+    (tmp_path / "locked").mkdir(mode=0o700)
+    (tmp_path / "locked" / "s").mkdir()
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        status = 99
+        with contextlib.suppress(BaseException):
+            os.chdir(folder)
+            os.setgid(65534)
+            os.setuid(65534)
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err):
+                status = main(["--store", str(tmp_path / "locked" / "s"), command, *right])
+            os.write(write, err.getvalue().encode())
+        os._exit(status)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    _, code = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(code) == 1, said
+    assert len(said.splitlines()) == 1 and said.startswith("odograph: "), said
+
+
+def test_settings_that_are_wrong_are_one_sentence(place: tuple[Path, str], tmp_path: Path) -> None:
+    """`[tool.odograph.validate]` with what it can't be: the file and the setting are named."""
+    folder, _ = place
+    for text, says in (
+        ("[tool", "can't be read"),
+        ("tool = 5", "tool of [tool.odograph.validate] is a table, not 5"),
+        ("[tool]\nodograph = 'x'", "odograph of [tool.odograph.validate] is a table, not 'x'"),
+        ("[tool.odograph]\nvalidate = []", "validate of [tool.odograph.validate] is a table, not []"),
+        ("[tool.odograph.validate]\ncolour = 5", "has no 'colour'; there are: profile"),
+        ("[tool.odograph.validate]\nworkers = true", "workers in [tool.odograph.validate] is a int, not True"),
+        ("[tool.odograph.validate]\nignore = [5]", "ignore in [tool.odograph.validate] is a list of texts, not [5]"),
+        ("[tool.odograph.validate]\nprofile = 'x'", "no profile 'x'; there are: all"),
+        ("[tool.odograph.validate]\nchecks = ['gone.py']", "no file"),
+    ):
+        (tmp_path / "pyproject.toml").write_text(text)
+        status, said = tried(["--store", str(folder / "s"), "validate"], tmp_path)
+        assert status in (1, 2) and says in said and len(said.splitlines()) == 1, (text, said)

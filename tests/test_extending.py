@@ -1,0 +1,267 @@
+"""The page on extending is true: what it shows, put into a file by a stranger, works from that file, and from a package."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph import importers, quality
+from odograph.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+
+
+def example(heading: str, number: int = 0) -> str:
+    """The n-th Python example below a heading of the page."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.S)[number]
+
+
+def run(*args: str, cwd: Path, check: int = 0, **env: str) -> str:
+    """The program in a folder; in a process of its own where packages are installed for it."""
+    if env:
+        command = [sys.executable, "-m", "odograph", "--store", "s", *args]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **env})
+        status, out, err = done.returncode, done.stdout, done.stderr
+    else:
+        stdout, stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            status = main(["--store", "s", *args])
+        stdout.seek(0)
+        out, err = stdout.read(), stderr.getvalue()
+    assert status == check, err
+    assert "Traceback" not in err
+    return out or err
+
+
+def package(folder: Path, group: str, name: str, code: str) -> None:
+    """An installed package that offers one thing by an entry point; `folder` stands on the path."""
+    (folder / f"{name}_package.py").write_text(code)
+    about = folder / f"{name}_package-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-package\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}_package\n")
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A folder with a store `s` of two trajectories: one rewarded, one with a slow tool."""
+    with odograph.open(tmp_path / "s") as store:
+        with store.record(task="quick", agent="x") as run_:
+            with run_.step() as step:
+                step.llm_call(
+                    model="m",
+                    messages=[{"role": "user", "content": "q"}],
+                    response="a",
+                    prompt_token_ids=[1],
+                    token_ids=[2, 3],
+                    logprobs=[-0.1, -0.2],
+                )
+                step.action("go", {}, "ok", ok=True)
+            run_.reward(1.0)
+            run_.finish("4")
+        slow = next(iter(store.trajectories())).to_dict()
+        text = json.dumps(slow).replace(slow["id"], "slow")
+        slow = json.loads(text)
+        slow["steps"][0]["actions"][0]["duration"] = 90_000_000_000
+        slow["rewards"] = []
+        store.add(slow)
+    return tmp_path
+
+
+def test_an_importer_is_one_file(tmp_path: Path) -> None:
+    """An importer in a file is asked among all others whether a file is of its format; damage in it is told."""
+    (tmp_path / "goose.py").write_text(example("An importer"))
+    sessions = tmp_path / "sessions"
+    sessions.mkdir()
+    (sessions / "one.jsonl").write_text(
+        '{"goose": "What is 2+2?", "reply": "4"}\n{"goose": "And 3+3?", "reply": "6"}\n{"goose": "to'
+    )
+    (sessions / "chat.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+    )
+    assert "1 openai-chat" in (out := run("import", "sessions", "--importer", "goose.py", cwd=tmp_path)) and "1 goose" in out
+    report = json.loads(run("import", "sessions", "--importer", "goose.py", "--json", cwd=tmp_path))
+    assert (report["imported"], report["skipped"], report["failed"]) == (0, 2, [])
+    (damaged,) = report["warnings"]
+    assert [w for w in damaged if w.startswith("torn line at byte")]
+    (row,) = [r for line in run("ls", "--json", cwd=tmp_path).splitlines() if (r := json.loads(line))["steps"] == 2]
+    assert row["llm_calls"] == 2
+    with odograph.open(tmp_path / "other") as store:
+        found = store.import_sessions(sessions / "one.jsonl", importers=[str(tmp_path / "goose.py")])
+        assert [t["format"] for t in found.trajectories] == ["goose"]
+        assert store.import_sessions(sessions / "one.jsonl").failed[0]["error"].startswith("no session of a known format")
+
+
+def test_an_importer_of_a_package_is_asked_by_itself(tmp_path: Path) -> None:
+    """What an installed package offers needs no flag; a name of its own takes it, too."""
+    package(tmp_path, "odograph.importers", "goose", example("An importer"))
+    (tmp_path / "one.jsonl").write_text('{"goose": "What is 2+2?", "reply": "4"}\n')
+    assert "1 goose" in run("import", "one.jsonl", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert "1 there already" in run("import", "one.jsonl", "--format", "goose", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    (tmp_path / "goose_package.py").write_text("1/0")
+    said = run("import", "one.jsonl", cwd=tmp_path, check=2, PYTHONPATH=str(tmp_path))
+    assert "goose_package by an entry point, can't be loaded: ZeroDivisionError" in said
+
+
+def test_importers_say_how_sure_they_are(tmp_path: Path) -> None:
+    """Of two that know a file the surer is asked first, and one that the user names before both."""
+    names = list(importers.NAMES)
+    assert names[-1] == "openai-chat"
+    sure = [getattr(importers.find(name), "SURE", 50) for name in names]
+    assert sure == sorted(sure, reverse=True)
+    path = tmp_path / "chat.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "q"}]}\n')
+    found = importers.recognise(path)
+    assert found is not None and found.NAME == "openai-chat"
+    (tmp_path / "all.py").write_text(example("An importer").replace("head.startswith(b'{\"goose\":')", "True"))
+    mine = importers.find(str(tmp_path / "all.py"))
+    first = importers.recognise(path, [mine])
+    assert first is not None and first.NAME == "goose"
+
+
+def test_an_importer_that_lacks_a_part_or_fails_is_named(tmp_path: Path) -> None:
+    """A file that is no importer, and one that fails to look at a file, end in a sentence that says which."""
+    (tmp_path / "half.py").write_text("NAME = 'half'\n")
+    (tmp_path / "x.jsonl").write_text("{}\n")
+    said = run("import", "x.jsonl", "--importer", "half.py", cwd=tmp_path, check=2)
+    assert "'half.py' is no importer: it has no recognise, read" in said
+    (tmp_path / "bad.py").write_text(example("An importer").replace("return head.startswith(b'{\"goose\":')", "return 1 / 0"))
+    report = json.loads(run("import", "x.jsonl", "--importer", "bad.py", "--json", cwd=tmp_path, check=1))
+    assert report["failed"][0]["error"].startswith("the importer 'goose' can't look at 'x.jsonl': ZeroDivisionError")
+
+
+def test_an_exporter_is_one_file(recorded: Path) -> None:
+    """Exporters of trajectories and of samples come from a file; what they leave out is counted with its reason."""
+    (recorded / "tasks.py").write_text(example("An exporter"))
+    manifest = json.loads(run("export", "--to", "tasks.py", "-o", "out", "--option", "short=true", "--json", cwd=recorded))
+    assert (manifest["rows"], manifest["left_out"]) == (1, {"no reward": 1})
+    (file,) = manifest["files"]
+    assert json.loads((recorded / "out" / file["path"]).read_text()) == {"task": "quick", "reward": 1.0}
+    (recorded / "mini.py").write_text(example("An exporter", 1))
+    manifest = json.loads(run("export", "--to", "mini.py", "-o", "out2", "--json", cwd=recorded))
+    rows = [
+        json.loads(line) for file in manifest["files"] for line in (recorded / "out2" / file["path"]).read_text().splitlines()
+    ]
+    assert {"ids": [1, 2, 3], "mask": [0, 1, 1], "reward": 1.0} in rows
+    package(recorded, "odograph.exporters", "tasks", example("An exporter"))
+    assert json.loads(run("export", "--to", "tasks", "-o", "out3", "--json", cwd=recorded, PYTHONPATH=str(recorded)))["rows"] == 1
+
+
+def test_a_reward_function_is_one_file(recorded: Path) -> None:
+    """A reward function in a file scores a store."""
+    (recorded / "rewards.py").write_text(example("A reward function"))
+    assert json.loads(run("score", "rewards.py:short", "--json", cwd=recorded))["scored"] == 2
+
+
+def test_a_check_is_one_file(recorded: Path) -> None:
+    """A check in a file, named by a flag or a setting, runs with the others; without it nothing is otherwise."""
+    (recorded / "tools.py").write_text(example("A check"))
+
+    def codes(*args: str, **env: str) -> dict[str, Any]:
+        return dict(json.loads(run("validate", "--json", *args, cwd=recorded, check=0, **env))["counts"])
+
+    before = codes()
+    assert codes("--check", "tools.py") == {**before, "slow_tool": 1}
+    assert codes("--check", "tools.py:slow_tool", "--check", "tools.py", "--workers", "2") == {**before, "slow_tool": 1}
+    assert "slow_tool" not in codes("--check", "tools.py", "--ignore", "slow_tool")
+    assert "slow_tool" not in codes("--check", "tools.py", "--profile", "sft")
+    assert f"{len(quality.CHECKS) + 1} checks known" in run("validate", "--check", "tools.py", cwd=recorded)
+    assert codes() == before
+    (recorded / "pyproject.toml").write_text('[tool.odograph.validate]\nchecks = ["tools.py"]\n')
+    assert codes()["slow_tool"] == 1
+    below = recorded / "below"
+    below.mkdir()
+    done = run("--store", "../s", "validate", "--json", cwd=below)
+    assert json.loads(done)["counts"]["slow_tool"] == 1  # the file is the settings', wherever the command runs
+    (recorded / "pyproject.toml").unlink()
+    package(recorded, "odograph.checks", "tools", example("A check"))
+    assert codes(PYTHONPATH=str(recorded))["slow_tool"] == 1
+    with odograph.open(recorded / "s") as store:
+        (found,) = [f for f in store.validate(checks=[str(recorded / "tools.py")]).findings if f.code == "slow_tool"]
+        assert (found.severity, found.path, found.trajectory) == ("warning", "steps[0].actions[0].duration", "slow")
+        assert odograph.validate(store.trajectory("slow"), checks=str(recorded / "tools.py")).counts["slow_tool"] == 1
+
+
+def test_a_check_that_fails_costs_itself_alone(recorded: Path) -> None:
+    """A stranger's check that raises, or yields what it should not, is an error of its own code; all others go on."""
+    with odograph.open(recorded / "s") as store:
+        before = store.validate().counts
+        for body, says in (
+            ("yield 'path', look.t.nothing", "the check failed: AttributeError"),
+            ("yield 'path'", "the check yields (path, message)"),
+            ("yield 'path', 'message', 'fatal'", "the check yields (path, message)"),
+            ("return 5", "the check failed: TypeError"),
+        ):
+            (recorded / "bad.py").write_text(
+                f"from odograph.quality import check\n@check('mine', 'warning', 'x')\ndef mine(look):\n    {body}\n"
+            )
+            report = store.validate(checks=[str(recorded / "bad.py")])
+            assert report.counts == {**before, "mine": 2}
+            assert {(f.severity, f.message.startswith(says)) for f in report.findings if f.code == "mine"} == {("error", True)}
+
+
+def test_checks_that_cannot_be_had_are_refused(recorded: Path) -> None:
+    """A file without checks, one that is not there, and one that takes the code of another check: a sentence each."""
+    (recorded / "none.py").write_text("x = 5\n")
+    (recorded / "taken.py").write_text(example("A check").replace('"slow_tool"', '"secret"'))
+    for name, status, says in (
+        ("none.py", 2, "no check in 'none.py'; a function with @odograph.quality.check(...) was expected"),
+        ("taken.py", 2, "the check 'secret' of 'taken.py' has the code of another check"),
+        ("gone.py", 1, "no file 'gone.py'"),
+        ("gone", 2, "no check named 'gone'; there are: "),
+        ("", 2, "no check named ''"),
+    ):
+        assert says in run("validate", "--check", name, cwd=recorded, check=status)
+    (recorded / "pyproject.toml").write_text("[tool.odograph.validate]\nchecks = [5]\n")
+    assert "checks in [tool.odograph.validate] is a list of texts" in run("validate", cwd=recorded, check=2)
+
+
+def test_type_checkers_see_the_examples_and_our_own(tmp_path: Path) -> None:
+    """The examples satisfy mypy in its strict mode, and they and our own importers are an `Importer` to it; what lacks a part is not."""
+    for number, (name, heading) in enumerate(
+        (
+            ("goose", "An importer"),
+            ("tasks", "An exporter"),
+            ("mini", "An exporter"),
+            ("rewards_", "A reward function"),
+            ("tools", "A check"),
+        )
+    ):
+        (tmp_path / f"{name}.py").write_text(example(heading, int(number == 2)))
+    own = [importers.find(name).__name__ for name in importers.NAMES]  # type: ignore[attr-defined]
+    lines = ["import goose, half", "from odograph.importers import Importer", "one: Importer = goose"]
+    for number, name in enumerate(own):
+        lines += [f"import {name} as m{number}", f"i{number}: Importer = m{number}"]
+    (tmp_path / "half.py").write_text("NAME = 'half'\n")
+    (tmp_path / "use.py").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache")]
+    files = ["goose.py", "tasks.py", "mini.py", "rewards_.py", "tools.py", "half.py", "use.py"]
+    env = {**os.environ, "MYPYPATH": str(ROOT / "src")}
+    done = subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stdout
+    with (tmp_path / "use.py").open("a") as file:
+        file.write("two: Importer = half\n")
+    done = subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
+    assert done.stdout.count("error:") == 1 and "recognise" in done.stdout, done.stdout
+
+
+def test_numbers_of_checks_are_true() -> None:
+    """Where a page says how many checks there are, it is how many there are."""
+    said = [
+        int(n)
+        for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))
+        for n in re.findall(r"(\d+) (?:data-quality )?checks", page.read_text())
+    ]
+    assert said and set(said) == {len(quality.CHECKS)}
