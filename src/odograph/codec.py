@@ -33,8 +33,7 @@ def encode(value: Any) -> bytes:
     stands in the result the value is searched for one. Everything else goes through `plain_of`, which has bounds.
     """
     try:
-        kind = type(value)
-        if is_small(value.values() if kind is dict else value) if kind is dict or kind is list or kind is tuple else True:
+        if type(value) is str or is_small(value):
             data = orjson.dumps(value, None, OPTIONS)
             if b"null" not in data or is_finite(value):
                 return data
@@ -86,7 +85,7 @@ def encode_record(record: dict[str, Any]) -> bytes:
     """The line of a record: `encode` with a newline, without the search for NaN where all its values are plain."""
     try:
         simple = _SIMPLE.issuperset(map(type, record.values()))
-        if simple or is_small(record.values()):
+        if simple or is_small(record):
             data = orjson.dumps(record, None, _LINE)
             if simple or b"null" not in data or is_finite(record):
                 return data

@@ -75,25 +75,30 @@ def one_level(value: Any) -> Any:
     return msgspec.json.decode(found) if type(found) is msgspec.Raw else found
 
 
-def is_small(values: Any) -> bool:
-    """Whether values are written about as large as they are held. Lists that hold one another twice grow with every level.
+def is_small(value: Any) -> bool:
+    """Whether a container is written about as large as it is held. Lists that hold one another twice grow with every level.
 
-    A quick look: all the values of small dicts, three items of large lists. Yes for all that is no such growth.
+    Each container counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are
+    looked at. Yes for all that is no such growth.
     """
-    for item in _some(values):
-        kind = type(item)
-        if kind in _FLAT:
-            continue
-        if kind is dict:
-            if not _FLAT.issuperset(map(type, item.values())):
-                break
-        elif kind is not list and kind is not tuple:
-            return True  # an object: the encoder stops at it, and the walk has bounds
-        elif not _FLAT.issuperset(map(type, _some(item))):
-            break
-    else:
-        return True
-    return _weight(values, {}, 0) < _MANY
+    left = _FEW
+    waiting: list[Any] = [(value,)]
+    while waiting:
+        for item in waiting.pop():
+            kind = type(item)
+            if kind is str:
+                continue
+            if kind is dict:
+                left -= 1
+                waiting.append(item.values())
+            elif kind is list or kind is tuple:
+                left -= 1
+                if len(item) > 16 and type(item[0]) in _FLAT and type(item[-1]) in _FLAT:  # token ids, logprobs
+                    continue
+                waiting.append(item)
+        if left < 0:
+            return _weight((value,), {}, 0) < _MANY
+    return True
 
 
 def _some(values: Any) -> Any:
@@ -108,6 +113,7 @@ def _some(values: Any) -> Any:
 _CONTAINERS = (dict, list, tuple)
 _FLAT = frozenset((str, int, float, bool, type(None), orjson.Fragment))
 _MANY = BYTES // _LITTLE
+_FEW = 64
 
 
 def _weight(values: Any, seen: dict[int, int], depth: int) -> int:
@@ -310,7 +316,7 @@ class _Walk:
     def written(self, found: Any, depth: int) -> Any:
         """What an object stands for: at once where all of it is plain JSON."""
         try:
-            if is_small(found.values() if type(found) is dict else found):
+            if is_small(found):
                 data = orjson.dumps(found, None, OPTIONS)
                 if b"null" not in data or is_finite(found):
                     self.room -= len(data)
