@@ -129,7 +129,7 @@ _RULES = (
         "url_parameter",
         "=",
         re.compile(
-            r"[?&](?:[A-Za-z]{0,20}[_-])?(?:key|apikey|sig|signature|token|secret|password|auth|code)=([^&\s\"'<>#\\]{16,2000})",
+            r"[?&](?:[A-Za-z]{1,20}[_-]){0,3}(?:key|apikey|sig|signature|token|secret|password|auth|code)=([^&\s\"'<>#\\]{16,2000})",
             re.I,
         ),
     ),
@@ -218,7 +218,7 @@ def secrets_in(text: str) -> list[Secret]:
 
 _LONG_RUN = re.compile(r"[A-Za-z0-9_-]{16}")
 #: Documentation's own keys: `AKIAIOSFODNN7EXAMPLE`, `sk-1234567890abcdef...`, one character again and again.
-_EXAMPLE = re.compile(r"example|1234567890(?:ab|12)|0123456789(?:ab|01)|abcdefghijkl|deadbeefdeadbeef|(.)\1{7}", re.I)
+_EXAMPLE = re.compile(r"example|1234567890(?:abc|1234)|0123456789(?:abc|0123)|abcdefghijkl|deadbeefdeadbeef|(.)\1{7}", re.I)
 #: Passwords that a manual's connection string has, and a container's own defaults.
 _WEAK = ("admin", "guest", "minio", "minioadmin", "mysql", "neo4j", "pass", "passwd", "password", "postgres", "pwd", "rabbitmq",
          "redis", "root", "secret", "test", "user")  # fmt: skip
