@@ -252,9 +252,11 @@ class _Walk:
         """What was found of an object that was met before. It is looked at once and written as often as it was met."""
         if found is _NOTHING:
             return _omitted(kind, "it holds itself")
+        if nodes + 1 > self.nodes or room > self.room:  # what is left out costs nothing: what stands beside it is kept
+            return _omitted(kind, self.full())
         self.nodes -= nodes + 1
         self.room -= room
-        return found if self.nodes >= 0 and self.room >= 0 else _omitted(kind, self.full())
+        return found
 
     def full(self) -> str:
         return f"the value has more than {NODES:,} lists, dicts and objects, or {BYTES // 1_000_000} MB"

@@ -170,7 +170,7 @@ _STEMS = ("pass", "secret", "token", "key", "credential", "authorization")
 
 
 #: Rules whose literal ends in a mark of punctuation share one pass over the text; it says whether any of them is worth a look.
-_MARKED = tuple(r for r in _RULES if r.literal[-1] in "-_.")
+_MARKED = tuple(r for r in _RULES if r.literal[-1] in "-_." and r.kind != "flag")
 _OTHERS = tuple(r for r in _RULES if r not in _MARKED)
 _MARK = re.compile(rf"[-_.](?=[A-Za-z0-9_.-]{{10}})(?:{'|'.join(f'(?<={re.escape(r.literal)})' for r in _MARKED)})")
 

@@ -74,7 +74,7 @@ def tree() -> Node:
 
 def laughs() -> Any:
     value: Any = ["lol"] * 10
-    for _ in range(12):
+    for _ in range(9):
         value = [value] * 10
     return value
 
