@@ -45,5 +45,5 @@ def ticker(asked: Progress, total: int, what: str) -> tuple[Callable[[], None], 
         return lambda: None, lambda: None
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc=what, file=sys.stderr, dynamic_ncols=True)
+    bar = tqdm(total=total, desc=what, file=getattr(sys.stderr, "unguarded", sys.stderr), dynamic_ncols=True)
     return lambda: bar.update() and None, bar.close

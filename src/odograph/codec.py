@@ -7,14 +7,12 @@ with the key `$odograph` that says what it was; everything that JSON can hold co
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import json
-import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
 
@@ -22,12 +20,8 @@ import msgspec
 import orjson
 
 from .errors import InvalidInput, NewerStore
+from .plain import OPTIONS, is_finite, is_small, one_level, plain_of, tagged
 from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit
-
-_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-_DEPTH = 200  # deeper nesting than any real content; orjson and msgspec stop a little above it
-_REPR_LIMIT = 100_000
-
 
 # --- encoding -------------------------------------------------------------------------------------------------------
 
@@ -35,24 +29,31 @@ _REPR_LIMIT = 100_000
 def encode(value: Any) -> bytes:
     """JSON bytes of any Python value; never raises for content.
 
-    orjson does the common case in one pass: unlike msgspec it hands bytes, sets, dates and decimals to our hook instead
-    of turning them into strings. It writes NaN as `null`, so only when a null stands in the result the value is
-    searched for one.
+    orjson does the common case, plain JSON, in one pass and without any hook. It writes NaN as `null`, so only when a null
+    stands in the result the value is searched for one. Everything else goes through `plain_of`, which has bounds.
     """
     try:
-        data = orjson.dumps(value, _plain, _OPTIONS)
-        if b"null" in data and not _is_finite(value):
-            data = msgspec.json.encode(clean(value))
-    except (TypeError, ValueError, RecursionError):
-        data = msgspec.json.encode(clean(value))
-    return data
+        if type(value) is str or is_small(value):
+            data = orjson.dumps(value, None, OPTIONS)
+            if b"null" not in data or is_finite(value):
+                return data
+    except Exception:
+        pass
+    return _encode_strange(value)
+
+
+def _encode_strange(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(plain_of(value))
+    except Exception as error:  # no room on the stack, or in memory
+        return msgspec.json.encode(tagged("omitted", f"it could not be written: {type(error).__name__}"))
 
 
 def encode_finite(value: Any) -> bytes:
     """`encode` without the search for NaN: of values that came from JSON, or were looked at before."""
     try:
-        return orjson.dumps(value, _plain, _OPTIONS)
-    except (TypeError, ValueError, RecursionError):
+        return orjson.dumps(value, None, OPTIONS)
+    except Exception:
         return encode(value)
 
 
@@ -63,19 +64,19 @@ def snapshot(value: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """An object as the plain JSON types it stands for (SDK models, dataclasses, arrays); plain types as they are."""
-    return value if type(value) in (str, dict, list, int, float, bool, type(None)) else _plain(value)
+    return value if type(value) in (str, dict, list, int, float, bool, type(None)) else one_level(value)
 
 
 _SIMPLE = frozenset((str, int, bool))
-_LINE = _OPTIONS | orjson.OPT_APPEND_NEWLINE
+_LINE = OPTIONS | orjson.OPT_APPEND_NEWLINE
 
 
 def encode_message(message: Any) -> bytes:
     """`encode`, faster for what most messages are: an object whose values are all text, which holds no number at all."""
     if type(message) is dict and _SIMPLE.issuperset(map(type, message.values())):
         try:
-            return orjson.dumps(message, _plain, _OPTIONS)
-        except (TypeError, ValueError):
+            return orjson.dumps(message, None, OPTIONS)
+        except Exception:
             pass
     return encode(message)
 
@@ -83,119 +84,18 @@ def encode_message(message: Any) -> bytes:
 def encode_record(record: dict[str, Any]) -> bytes:
     """The line of a record: `encode` with a newline, without the search for NaN where all its values are plain."""
     try:
-        data = orjson.dumps(record, _plain, _LINE)
-        if len(data) > 1024 and _SIMPLE.issuperset(map(type, record.values())):
-            return data
-        if b"null" not in data or _is_finite(record):
-            return data
-    except (TypeError, ValueError, RecursionError):
+        simple = _SIMPLE.issuperset(map(type, record.values()))
+        if simple or is_small(record):
+            data = orjson.dumps(record, None, _LINE)
+            if simple or b"null" not in data or is_finite(record):
+                return data
+    except Exception:
         pass
-    return msgspec.json.encode(clean(record)) + b"\n"
-
-
-def _is_finite(value: Any) -> bool:
-    kind = type(value)
-    if kind is float:
-        return math.isfinite(value)
-    if kind is dict:
-        return all(map(_is_finite, value.values()))
-    if kind is list or kind is tuple:
-        return all(map(_is_finite, value))
-    # a fragment went through `encode` already; other types: let `clean` look
-    return kind is str or kind is int or value is None or kind is bool or kind is orjson.Fragment
-
-
-def tagged(kind: str, value: Any, **more: Any) -> dict[str, Any]:
-    """The stored form of what JSON can't hold."""
-    return {TAG: kind, **more, "value": value}
+    return _encode_strange(record) + b"\n"
 
 
 def is_tagged(value: Any) -> bool:
     return isinstance(value, dict) and TAG in value
-
-
-def _type_name(value: Any) -> str:
-    kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _plain(value: Any) -> Any:
-    """A JSON-ready form (one level) of a value that is no plain JSON type."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, bool):
-        return bool(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, dict):
-        return dict(value)
-    if isinstance(value, (list, tuple)):
-        return list(cast("Iterable[Any]", value))
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return tagged("bytes", base64.b64encode(value).decode())
-    try:
-        if isinstance(value, msgspec.Struct):
-            return {f: getattr(value, f) for f in value.__struct_fields__}
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        dump = getattr(value, "model_dump", None)
-        if dump is not None and not isinstance(value, type):
-            # the SDKs' own models: what crossed the wire is what was set
-            sdk = type(value).__module__.split(".")[0] in ("openai", "anthropic")
-            return dump(mode="json", exclude_unset=sdk)
-        if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, torch
-            return value.tolist()
-    except Exception:  # content never raises: its repr is kept instead
-        pass
-    return _repr(value)
-
-
-def _repr(value: Any) -> dict[str, Any]:
-    try:
-        iso = getattr(value, "isoformat", None)
-        text = iso() if callable(iso) and not isinstance(value, type) else repr(value)
-        text = str(text)
-    except Exception as error:  # a repr that raises, or that nests too deep
-        text = f"<no repr: {type(error).__name__}>"
-    if len(text) > _REPR_LIMIT:
-        text = text[:_REPR_LIMIT] + f"... ({len(text)} characters)"
-    return tagged("repr", text.encode("utf-8", "backslashreplace").decode(), type=_type_name(value))
-
-
-def clean(value: Any, depth: int = 0) -> Any:
-    """The same value made of plain JSON types only: what JSON can't hold is tagged. Cycles end at a fixed depth."""
-    kind = type(value)
-    if value is None or kind is bool or kind is int:
-        return value
-    if kind is str:
-        try:
-            value.encode()
-            return value
-        except UnicodeEncodeError:
-            return tagged("text", base64.b64encode(value.encode("utf-8", "surrogatepass")).decode())
-    if kind is float:
-        return value if math.isfinite(value) else tagged("float", str(value))
-    if depth >= _DEPTH:
-        return _repr(value)
-    if kind is dict:
-        if all(type(k) is str and _is_text(k) for k in value):
-            return {k: clean(v, depth + 1) for k, v in value.items()}
-        return tagged("mapping", [[clean(k, depth + 2), clean(v, depth + 2)] for k, v in value.items()])
-    if kind is list or kind is tuple:
-        return [clean(v, depth + 1) for v in value]
-    if kind is orjson.Fragment:
-        return msgspec.json.decode(orjson.dumps(value))
-    return clean(_plain(value), depth + 1)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # --- decoding -------------------------------------------------------------------------------------------------------

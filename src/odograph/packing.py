@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict, tagged
+from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict
+from .plain import tagged
 from .types import AnyRecord, LLMCall, Packed
 
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.

@@ -118,8 +118,10 @@ class Redactor:
             return self._bytes(value, found)
         fields: dict[str, Any] = {}
         changed = False
+        pair = value.get("name") or value.get("key") if "value" in value else None  # {"name": "API_KEY", "value": ...}
         for name, old in value.items():
-            if type(old) is str and self._function is None and self._rules.is_named_secret(name, old):
+            called = pair if name == "value" and type(pair) is str else name
+            if type(old) is str and self._function is None and self._rules.is_named_secret(called, old):
                 new: Any = "[redacted:named_secret]"
                 found["named_secret"] += 1
             else:

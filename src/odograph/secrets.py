@@ -8,8 +8,10 @@ Each rule begins with a literal, which C looks for at a gigabyte a second; nothi
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
+from collections.abc import Callable
 from math import log2
 from typing import NamedTuple
 
@@ -86,6 +88,65 @@ _RULES = (
     _prefixed("notion_token", "ntn_", _ALNUM + "{40,}"),
     _prefixed("sentry_token", "sntrys_", "[A-Za-z0-9+/=_-]{40,}"),
     _prefixed("age_key", "AGE-SECRET-KEY-1", "[A-Z0-9]{50,}"),
+    _prefixed("google_key", "AQ.", _B64 + "{40,}"),
+    _prefixed("google_token", "1//0", _B64 + "{40,}"),
+    _prefixed("figma_token", "figd_", _B64 + "{36,}"),
+    _prefixed("supabase_token", "sbp_", "[a-f0-9]{40}"),
+    _prefixed("fireworks_key", "fw_", _ALNUM + "{22,}", random=True),
+    _prefixed("atlassian_token", "ATATT3", _B64 + "{50,}"),
+    _prefixed("grafana_token", "glsa_", _ALNUM + "{32}_[a-f0-9]{8}"),
+    _prefixed("grafana_token", "glc_", "[A-Za-z0-9+/]{32,}"),
+    _prefixed("nvidia_key", "nvapi-", _B64 + "{40,}"),
+    _prefixed("pinecone_key", "pcsk_", "[A-Za-z0-9_]{40,}"),
+    _prefixed("cerebras_key", "csk-", _ALNUM + "{40,}"),
+    _prefixed("together_key", "tgp_v1_", _B64 + "{40,}"),
+    _prefixed("jina_key", "jina_", _B64 + "{40,}"),
+    _prefixed("e2b_key", "e2b_", "[a-f0-9]{40}"),
+    _prefixed("firecrawl_key", "fc-", "[a-f0-9]{32}"),
+    _prefixed("postman_key", "PMAK-", "[a-f0-9]{24}-[a-f0-9]{34}"),
+    _prefixed("newrelic_key", "NRAK-", "[A-Z0-9]{27}"),
+    _prefixed("docker_token", "dckr_pat_", _B64 + "{24,}"),
+    _prefixed("heroku_key", "HRKU-", _B64 + "{30,}"),
+    _prefixed("pulumi_token", "pul-", "[a-f0-9]{40}"),
+    _prefixed("rubygems_key", "rubygems_", "[a-f0-9]{48}"),
+    _prefixed("planetscale_token", "pscale_tkn_", r"[A-Za-z0-9_.-]{32,}"),
+    _prefixed("planetscale_token", "pscale_pw_", r"[A-Za-z0-9_.-]{32,}"),
+    _prefixed("doppler_token", "dp.pt.", _ALNUM + "{40,}"),
+    _prefixed("brevo_key", "xkeysib-", "[a-f0-9]{64}-[A-Za-z0-9]{16}"),
+    _prefixed("square_token", "sq0atp-", _B64 + "{22}"),
+    _prefixed("square_token", "sq0csp-", _B64 + "{43}"),
+    _prefixed("slack_token", "xapp-", "[A-Za-z0-9-]{30,}", random=True),
+    _prefixed("posthog_key", "phx_", _ALNUM + "{40,}"),
+    _prefixed("hubspot_token", "pat-na1-", "[a-f0-9]{8}-[a-f0-9-]{27}"),
+    _prefixed("mailgun_key", "key-", "[a-f0-9]{32}(?![a-f0-9])"),
+    _prefixed("contentful_token", "CFPAT-", _B64 + "{40,}"),
+    _prefixed("mapbox_token", "sk.eyJ", rf"{_B64}{{40,}}\.{_B64}{{16,}}"),
+    _Rule("discord_webhook", "/api/webhooks/", re.compile(rf"/api/webhooks/[0-9]{{16,20}}/({_B64}{{60,}})")),
+    _Rule("teams_webhook", ".webhook.office.com/", re.compile(r"\.webhook\.office\.com/webhookb2/([^\s\"'<>]{60,300})")),
+    _Rule("basic_auth", "asic ", re.compile(r"asic (?<=[Bb]asic )\s{0,4}([A-Za-z0-9+/]{12,400}={0,2})")),
+    _Rule("cookie", "ookie", re.compile(r"ookie(?<=[Cc]ookie)\\?[\"']?:\s{0,4}\\?[\"']?([^\r\n\"'\\]{16,4000})")),
+    _Rule(
+        "url_parameter",
+        "=",
+        re.compile(
+            r"[?&](?:[A-Za-z]{1,20}[_-]){0,3}(?:key|apikey|sig|signature|token|secret|password|auth|code)=([^&\s\"'<>#\\]{16,2000})",
+            re.I,
+        ),
+    ),
+    _Rule(
+        "named_value",
+        "value",
+        re.compile(
+            r"""\\?["'](?:name|key)\\?["']\s{0,4}:\s{0,4}\\?["']([^"'\\]{3,100})\\?["']\s{0,4},\s{0,30}\\?["']value\\?["']\s{0,4}:\s{0,4}\\?["']([^"'\\\s]{8,400})"""
+        ),
+    ),
+    _Rule(
+        "flag",
+        "--",
+        re.compile(
+            r"(?<=--)((?:[a-z]{1,20}-){0,3}(?:password|passwd|token|secret|api-?key|access-key|credential))\s{1,4}[\"']?([^\s\"'\\-][^\s\"'\\]{7,200})"
+        ),
+    ),
     _Rule("azure_key", "AccountKey=", re.compile(r"AccountKey=([A-Za-z0-9+/]{80,}={0,2})")),
     _Rule("telegram_token", ":AA", re.compile(rf":AA(?<=[0-9]{{8}}:AA){_B64}{{33}}(?!{_B64})")),
     _prefixed("jwt", "eyJ", rf"{_B64}{{8,}}\.eyJ{_B64}{{8,}}\.{_B64}{{16,}}"),
@@ -97,18 +158,19 @@ _RULES = (
 _NAMES = ("password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key", "access_key", "access-key",
           "accesskey", "secret_key", "secret-key", "secretkey", "private_key", "credential", "authorization")  # fmt: skip
 _NAMED = re.compile(
-    r"""(?:_?id|s)?[\\"'\]]{0,4}\s{0,4}(?::=|=>|[:=])\s{0,4}(?:(\\?["'])([^\s"'\\]{8,200})|([A-Za-z0-9_+/=.~!#%^&*-]{16,200}))"""
+    r"""(?:_?id|s)?[\\"'\]]{0,4}\s{0,4}(?::=|=>|[:=])\s{0,4}(?:(\\?["'])([^\s"'\\]{8,200})|([A-Za-z0-9_+/=.~!#%^&*@$-]{8,200}))"""
 )
 _KEY_NAME = re.compile(rf"(?:{'|'.join(_NAMES)})s?$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
-    r"example|placeholder|redacted|your|change.?me|dummy|x{4}|\*{3}|\.{3}|[(){}<>$\[\]]|^env|^none$|^pass(?:word)?$", re.I
+    r"example|placeholder|redacted|your|change.?me|dummy|x{4}|\*{3}|\.{3}|[(){}<>$\[\]]|^env|^none$|^pass(?:word)?[0-9]{0,4}$",
+    re.I,
 )
 #: Every name holds one of these: a text with none of them has no name to look for.
 _STEMS = ("pass", "secret", "token", "key", "credential", "authorization")
 
 
 #: Rules whose literal ends in a mark of punctuation share one pass over the text; it says whether any of them is worth a look.
-_MARKED = tuple(r for r in _RULES if r.literal[-1] in "-_.")
+_MARKED = tuple(r for r in _RULES if r.literal[-1] in "-_." and r.kind != "flag")
 _OTHERS = tuple(r for r in _RULES if r not in _MARKED)
 _MARK = re.compile(rf"[-_.](?=[A-Za-z0-9_.-]{{10}})(?:{'|'.join(f'(?<={re.escape(r.literal)})' for r in _MARKED)})")
 
@@ -119,11 +181,15 @@ def secrets_in(text: str) -> list[Secret]:
     for rule in (*(_MARKED if _MARK.search(text) else ()), *_OTHERS):
         if rule.literal in text:
             for match in rule.pattern.finditer(text):
-                group = 1 if rule.pattern.groups else 0
+                group = rule.pattern.groups
                 value = match[group]
-                if (rule.random and not looks_random(value)) or (rule.kind == "url_password" and _PLACEHOLDER.search(value)):
+                if _is_example(value) or (rule.random and not looks_random(value)):
                     continue
-                found.append(Secret(match.start(group), match.end(group), rule.kind, True))
+                judged = _JUDGED.get(rule.kind)
+                if judged is None or judged(match):
+                    found.append(
+                        Secret(match.start(group), match.end(group), _SAID.get(rule.kind, rule.kind), rule.kind not in _SAID)
+                    )
     lower = text.lower()
     if len(lower) == len(text):  # else positions differ: of such letters there are three
         for name in _named_in(lower):
@@ -150,6 +216,51 @@ def secrets_in(text: str) -> list[Secret]:
     return apart
 
 
+_LONG_RUN = re.compile(r"[A-Za-z0-9_-]{16}")
+#: Documentation's own keys: `AKIAIOSFODNN7EXAMPLE`, `sk-1234567890abcdef...`, one character again and again.
+_EXAMPLE = re.compile(r"example|1234567890(?:abc|1234)|0123456789(?:abc|0123)|abcdefghijkl|deadbeefdeadbeef|(.)\1{7}", re.I)
+#: Passwords that a manual's connection string has, and a container's own defaults.
+_WEAK = ("admin", "guest", "minio", "minioadmin", "mysql", "neo4j", "pass", "passwd", "password", "postgres", "pwd", "rabbitmq",
+         "redis", "root", "secret", "test", "user")  # fmt: skip
+
+
+def _is_example(value: str) -> bool:
+    return len(value) <= 100 and _EXAMPLE.search(value) is not None
+
+
+def _is_basic(match: re.Match[str]) -> bool:
+    """Whether the text is base64 of `user:password`."""
+    try:
+        said = base64.b64decode(match[1], validate=True).decode()
+    except ValueError:
+        return False
+    return ":" in said and said.isprintable()
+
+
+def _is_cookie(match: re.Match[str]) -> bool:
+    values = (part.partition("=")[2].strip() for part in match[1].split(";"))
+    return any(len(v) >= 16 and looks_random(v) and not _PLACEHOLDER.search(v) for v in values)
+
+
+def _is_password(match: re.Match[str]) -> bool:
+    user = match[0].partition("://")[2].partition(":")[0]
+    value = match[1].lower()
+    return value != user.lower() and value not in _WEAK and not _PLACEHOLDER.search(value)
+
+
+#: What a match of these kinds must be besides.
+_JUDGED: dict[str, Callable[[re.Match[str]], bool]] = {
+    "basic_auth": _is_basic,
+    "cookie": _is_cookie,
+    "url_password": _is_password,
+    "url_parameter": lambda m: looks_random(m[1]) and _LONG_RUN.search(m[1]) is not None and not _PLACEHOLDER.search(m[1]),
+    "named_value": lambda m: is_named_secret(m[1], m[2]),
+    "flag": lambda m: is_named_secret(m[1], m[2]),
+}
+#: Kinds that only a name and randomness speak for.
+_SAID = {"named_value": "named_secret", "flag": "named_secret"}
+
+
 def is_named_secret(name: str, value: str) -> bool:
     """Whether the value of a field is a secret by the field's name and its own randomness."""
     found = _KEY_NAME.search(name) if len(name) <= 100 else None
@@ -173,6 +284,8 @@ _TOKEN = re.compile(r"token(?:_?id|s)?\W{0,8}?[:=]\W{0,8}?[a-z0-9_+/=.~!#%^&*-]{
 
 
 def _is_value_of(name: str, value: str) -> bool:
+    if _is_example(value):
+        return False
     if name.startswith("pass"):
         mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value) and len(set(value)) > 4
         return mixed and _PLACEHOLDER.search(value) is None

@@ -1,13 +1,15 @@
 """`@action` and `@context`: what a function was called with, gave back or raised becomes a record; it itself is untouched.
 
-Outside of a run the functions just run. Generators are recorded when they end, with the list of what they yielded.
+Outside of a run the functions just run. Generators are recorded when they end, with the list of what they yielded. A generator
+belongs to the run in which its first item is asked for.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable, Generator
+from types import MethodType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from ..codec import snapshot
@@ -29,7 +31,8 @@ def action(fn: Any = None, /, *, name: str | None = None, description: str | Non
     if fn is None:
         return functools.partial(action, name=name, description=description)
     about = {} if description is None else {"metadata": {"description": description}}
-    return _wrapped(fn, lambda within, arguments: within.acting(name or _name(fn), arguments, **about))
+    called = name or _name(fn)
+    return _kept(fn, lambda inner: _wrapped(inner, lambda within, arguments: within.acting(called, arguments, **about)))
 
 
 @overload
@@ -41,7 +44,8 @@ def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | No
     if fn is None:
         return functools.partial(context, provider=provider, purpose=purpose)
     why = purpose if purpose is not None else (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None
-    return _wrapped(fn, lambda within, arguments: _Reading(within, provider or _name(fn), arguments, why))
+    reader = provider or _name(fn)
+    return _kept(fn, lambda inner: _wrapped(inner, lambda within, arguments: _Reading(within, reader, arguments, why)))
 
 
 def wrap_action(fn: Callable[P, R], name: str | None = None, description: str | None = None) -> Callable[P, R]:
@@ -68,6 +72,10 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
         "author": author or _name(fn),
     }
 
+    return _kept(fn, lambda inner: _edited(inner, about, preferred))
+
+
+def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     def note(given: Any, result: Any) -> None:
         within = scope.current()
         made = within.last_call if within is not None else None
@@ -131,7 +139,37 @@ class _Reading(Scope):
 
 
 def _name(fn: Any) -> str:
-    return getattr(fn, "__name__", None) or type(fn).__name__
+    for inside in ("__func__", "func", "fget"):  # of a classmethod, a partial, a property
+        if isinstance(fn, _HOLDERS) and hasattr(fn, inside):
+            return _name(getattr(fn, inside))
+    found = getattr(fn, "__name__", None)
+    return found if isinstance(found, str) and found else type(fn).__name__
+
+
+_HOLDERS = (
+    classmethod,
+    staticmethod,
+    property,
+    functools.partial,
+    functools.partialmethod,
+    functools.cached_property,
+    MethodType,
+)
+
+
+def _kept(fn: Any, wrap: Callable[[Any], Any]) -> Any:
+    """What holds a function, holding the wrapped one: a classmethod stays a classmethod, a partial a partial."""
+    if isinstance(fn, (classmethod, staticmethod)):
+        return type(fn)(_kept(fn.__func__, wrap))
+    if type(fn) in (functools.partial, functools.partialmethod):
+        return type(fn)(_kept(fn.func, wrap), *fn.args, **fn.keywords)
+    if isinstance(fn, MethodType):
+        return MethodType(_kept(fn.__func__, wrap), fn.__self__)
+    if type(fn) is property:
+        return property(fn.fget and _kept(fn.fget, wrap), fn.fset, fn.fdel, fn.__doc__)
+    if type(fn) is functools.cached_property:
+        return functools.cached_property(_kept(fn.func, wrap))
+    return wrap(fn)
 
 
 def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
@@ -155,21 +193,58 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
             return None
 
     wrapper: Any
-    if inspect.isasyncgenfunction(fn):
+    # a callable object is what its `__call__` is
+    called = fn if inspect.isroutine(fn) or inspect.isclass(fn) else getattr(fn, "__call__", fn)  # noqa: B004
+    if inspect.isasyncgenfunction(called):
+
+        @functools.wraps(fn)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            items: list[Any] = []
+            part = opened(args, kwargs)
+            if part is not None:
+                part.result = items
+            inner = fn(*args, **kwargs)
+            failure: BaseException | None = None
+            sent: Any = None
+            thrown: BaseException | None = None
+            try:
+                while True:
+                    token = None if part is None else scope.enter(part)
+                    try:
+                        item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
+                    except StopAsyncIteration:
+                        return
+                    finally:
+                        if token is not None:
+                            scope.leave(token)
+                    if part is not None:
+                        items.append(item)
+                    sent = thrown = None
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        await inner.aclose()
+                        raise
+                    except BaseException as error:
+                        thrown = error
+            except GeneratorExit:  # the consumer had enough: that is no failure
+                raise
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                if part is not None:
+                    part.__exit__(type(failure) if failure else None, failure, None)
+
+    elif inspect.isgeneratorfunction(called):
 
         @functools.wraps(fn)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             part = opened(args, kwargs)
-            return fn(*args, **kwargs) if part is None else _drive_async(fn(*args, **kwargs), part)
+            inner = fn(*args, **kwargs)
+            return (yield from (inner if part is None else _drive(inner, part)))
 
-    elif inspect.isgeneratorfunction(fn):
-
-        @functools.wraps(fn)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            part = opened(args, kwargs)
-            return fn(*args, **kwargs) if part is None else _drive(fn(*args, **kwargs), part)
-
-    elif inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+    elif inspect.iscoroutinefunction(called):
 
         @functools.wraps(fn)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -235,39 +310,6 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
             except BaseException as error:
                 thrown = error
     except GeneratorExit:  # the consumer had enough: that is no failure
-        raise
-    except BaseException as error:
-        failure = error
-        raise
-    finally:
-        part.__exit__(type(failure) if failure else None, failure, None)
-
-
-async def _drive_async(inner: AsyncGenerator[Any, Any], part: Acting | _Reading) -> AsyncGenerator[Any, Any]:
-    items: list[Any] = []
-    part.result = items
-    failure: BaseException | None = None
-    sent: Any = None
-    thrown: BaseException | None = None
-    try:
-        while True:
-            token = scope.enter(part)
-            try:
-                item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
-            except StopAsyncIteration:
-                return
-            finally:
-                scope.leave(token)
-            items.append(item)
-            sent = thrown = None
-            try:
-                sent = yield item
-            except GeneratorExit:
-                await inner.aclose()
-                raise
-            except BaseException as error:
-                thrown = error
-    except GeneratorExit:
         raise
     except BaseException as error:
         failure = error

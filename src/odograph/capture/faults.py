@@ -6,6 +6,8 @@ import os
 import sys
 import warnings
 
+from ..plain import message_of
+
 
 class _Faults:
     """Faults in capture of this process: counted, warned of once."""
@@ -25,4 +27,6 @@ def fault(error: BaseException) -> None:
         raise error
     error.__traceback__ = None  # kept, it would keep the agent's frames alive: open streams, whole histories
     if faults.count == 1 and not sys.is_finalizing():
-        warnings.warn(f"odograph could not record something: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"odograph could not record something: {type(error).__name__}: {message_of(error)}", RuntimeWarning, stacklevel=3
+        )

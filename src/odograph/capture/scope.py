@@ -205,13 +205,15 @@ class Scope:
                 given = (("system", system_prompt), ("user", user_prompt))
                 messages = [{"role": role, "content": text} for role, text in given if text is not None]
             if messages is not None:
-                request["messages"] = messages if type(messages) is list else list(messages)
+                request["messages"] = listed(messages)
             if tools is not None:
                 request["tools"] = tools
             if params:
                 request.update(params)
         elif messages is not None or tools is not None or params is not None or system_prompt is not None:
             raise TypeError("give the request whole (request=) or in parts (messages=, tools=, params=), not both")
+        if type(request) is not dict:
+            request = plain(request)
         response = plain(response)
         fields: dict[str, Any] = {"request": request}
         if response is not None:
@@ -219,8 +221,8 @@ class Scope:
         if purpose != "act":
             fields["purpose"] = named(purpose, "purpose")
         if model is None:
-            found = request.get("model")
-            model = found if isinstance(found, str) else None
+            found = request.get("model") if type(request) is dict else None
+            model = found if type(found) is str else None
         if model is not None:
             fields["model"] = named(model, "model")
         stated = usage = plain(usage)
@@ -260,7 +262,7 @@ class Scope:
         if adapter is not None:
             fields["adapter"] = adapter
         if inputs:
-            fields["inputs"] = list(inputs)
+            fields["inputs"] = listed(inputs)
         if cost is not None:
             fields["cost"] = cost
         if started is not None:

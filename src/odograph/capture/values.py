@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
-from ..codec import tagged
+from ..codec import plain
+from ..plain import NODES, message_of, tagged, type_name
 
 
 def id_of(thing: Any, what: str) -> str:
-    found = thing if isinstance(thing, str) else getattr(thing, "id", None)
-    if not isinstance(found, str):
+    try:
+        found = thing if issubclass(type(thing), str) else getattr(thing, "id", None)
+    except Exception:
+        found = None
+    if found is None or not issubclass(type(found), str):
         raise TypeError(f"{what} is a record, what a recording method returned, or an id; not {type(thing).__name__}")
-    return found
+    return str.__str__(found)
 
 
 def named(value: Any, what: str) -> str:
-    if type(value) is str or isinstance(value, str):
-        return value
+    if type(value) is str or issubclass(type(value), str):
+        return str.__str__(value)
     raise TypeError(f"{what} is a string, not {type(value).__name__}")
 
 
@@ -27,48 +32,59 @@ def number(value: Any, what: str) -> float | dict[str, Any] | None:
         return value
     if value is None:
         return None
-    if not isinstance(value, (int, float)):
-        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
-            raise TypeError(f"{what} is a number or None, not {type(value).__name__}")
+    kind = type(value)
+    if not issubclass(kind, (int, float)) and (issubclass(kind, (str, bytes)) or not hasattr(kind, "__float__")):
+        raise TypeError(f"{what} is a number or None, not {kind.__name__}")
     try:
         result = float(value)
-    except (OverflowError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{what} is a number or None: {error}") from None
+    except Exception as error:
+        raise TypeError(f"{what} is a number or None: {message_of(error)}") from None
     return result if math.isfinite(result) else tagged("float", str(result))
 
 
 def error_of(error: BaseException | Any) -> Any:
     """What is kept of an exception: its type and message; anything else as it is."""
-    if not isinstance(error, BaseException):
+    if not issubclass(type(error), BaseException):
         return error
-    kind = type(error)
-    try:
-        message = str(error)
-    except Exception:  # an exception class of the agent's own
-        message = ""
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return {"type": name, "message": message}
+    return {"type": type_name(type(error)).removeprefix("builtins."), "message": message_of(error)}
 
 
 def status_of(error: BaseException) -> str:
     """The end status that an exception means."""
-    if isinstance(error, TimeoutError):
+    kind = type(error)
+    if issubclass(kind, TimeoutError):
         return "timeout"
-    if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__name__ == "CancelledError":
+    if issubclass(kind, (KeyboardInterrupt, GeneratorExit)) or type_name(kind).endswith(".CancelledError"):
         return "cancelled"
     return "failed"
 
 
 def listed(values: Any) -> Any:
-    """Ids or logprobs as a list."""
+    """Ids, logprobs or messages as a list. An iterator is left as it is: its items are the agent's."""
     if values is None or type(values) is list:
         return values
-    if hasattr(values, "tolist"):
-        return values.tolist()
-    return list(values)
+    kind = type(values)
+    if issubclass(kind, (tuple, range, set, frozenset, deque)) or kind in (type({}.values()), type({}.keys())):
+        return list(values)
+    found = plain(values)
+    return found if type(found) is list else values if issubclass(kind, str) else _sequence(values)
+
+
+def _sequence(values: Any) -> Any:
+    """A sequence of a class of its own, as a list of as many items as it says that it has."""
+    try:
+        if not hasattr(type(values), "__getitem__") or (
+            not hasattr(type(values), "keys") and not hasattr(type(values), "__len__")
+        ):
+            return values
+        return [values[index] for index in range(min(len(values), NODES))]
+    except Exception:
+        return values
 
 
 def tokens_of(ids: list[Any] | None, logprobs: list[Any] | None) -> list[dict[str, Any]]:
+    if type(ids) not in (list, type(None)) or type(logprobs) not in (list, type(None)):  # what is no list is kept as it is
+        return [{k: v for k, v in (("token_ids", ids), ("logprobs", logprobs)) if v is not None}]
     if ids and logprobs and type(ids[0]) is int and type(logprobs[0]) is float:
         return [{"token_ids": ids, "logprobs": logprobs}]
     nested = any(isinstance(x[0], (list, tuple)) for x in (ids, logprobs) if x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -70,6 +71,13 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
+    from .terminal import guarded
+
+    with guarded():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if a in COMMANDS), None)
     try:
@@ -99,6 +107,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         where = f" {error.filename!r}" if error.filename else ""
         print(f"odograph: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
+    except Exception:  # a defect of ours: its traceback may hold what agents wrote
+        traceback.print_exc()
         return 1
 
 

@@ -119,7 +119,7 @@ def progress(what: str, total: int | None = None) -> Callable[[int], None]:
         return lambda done: None
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc=what, file=sys.stderr, leave=False, dynamic_ncols=True)
+    bar = tqdm(total=total, desc=what, file=getattr(sys.stderr, "unguarded", sys.stderr), leave=False, dynamic_ncols=True)
 
     def update(done: int) -> None:
         bar.update(done - bar.n)

@@ -1,28 +1,112 @@
 """Text for people: colours where there is a terminal, width, and no control sequence of what agents wrote.
 
-Everything that a store holds is hostile: it is shown through `safe`, which leaves no escape sequence, no other control
-character and no bidirectional override in it.
+Everything that a store, a file name or an error holds is hostile. A command's whole output goes through `guarded`, whose streams
+escape what a terminal would obey or not show: control characters (C0, DEL, C1), bidirectional marks, zero-width characters, line
+separators. Of escape sequences only the colours of `paint` pass. In JSON the same characters become `\\uXXXX`: the value stays.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-_CONTROL = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if c not in (0x09, 0x0A)}
-_CONTROL |= {
-    c: f"\\u{c:04x}" for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029, 0xFEFF)
-}
-_CONTROL |= {0x0D: ""}
+#: Unicode's Cc, Cf, Zl, Zp and Cs, tab and line feed aside, and the fillers that are shown as nothing.
+_RANGES = (
+    (0x00, 0x08), (0x0B, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x34F, 0x34F), (0x600, 0x605), (0x61C, 0x61C),
+    (0x6DD, 0x6DD), (0x70F, 0x70F),
+    (0x890, 0x891), (0x8E2, 0x8E2), (0x115F, 0x1160), (0x180E, 0x180E), (0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F),
+    (0x3164, 0x3164), (0xD800, 0xDFFF), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF9, 0xFFFB), (0x110BD, 0x110BD),
+    (0x110CD, 0x110CD),
+    (0x13430, 0x1343F), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE007F),
+)  # fmt: skip
+_SET = "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in _RANGES)
+_HIDDEN = re.compile(f"[{_SET}]")
 _COLOURS = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
+_PAINTED = re.compile(rf"(\x1b\[(?:0|{'|'.join(_COLOURS.values())})m)")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return "" if code == 0x0D else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _json_escaped(found: re.Match[str]) -> str:
+    return "".join(f"\\u{pair.hex()}" for pair in _pairs(found[0].encode("utf-16-be", "surrogatepass")))
+
+
+def _pairs(data: bytes) -> Iterator[bytes]:
+    return (data[i : i + 2] for i in range(0, len(data), 2))
 
 
 def safe(text: str) -> str:
     """Text without anything that a terminal would obey; carriage returns are dropped, the rest is shown escaped."""
-    return text.encode("utf-8", "backslashreplace").decode().translate(_CONTROL)
+    return _HIDDEN.sub(_escaped, text)
+
+
+def safe_json(data: bytes) -> bytes:
+    """JSON of the same value, in which a terminal finds nothing to obey."""
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _HIDDEN.sub(_json_escaped, data.decode()).encode()
+
+
+class _Guarded:
+    """A text stream to which only safe text goes; `unguarded` is the stream itself, for what draws: a progress bar."""
+
+    def __init__(self, stream: Any) -> None:
+        self.unguarded = stream
+
+    def write(self, text: str) -> int:
+        if coloured(self.unguarded):
+            parts = _PAINTED.split(text)  # every second one is a colour
+            parts[::2] = map(safe, parts[::2])
+            self.unguarded.write("".join(parts))
+        else:
+            self.unguarded.write(safe(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for text in lines:
+            self.write(text)
+
+    @property
+    def buffer(self) -> Any:
+        return _GuardedBytes(self.unguarded.buffer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unguarded, name)
+
+
+class _GuardedBytes:
+    """The bytes beneath: commands write JSON there, in pieces that are text each."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        self._stream.write(safe_json(data))
+        return len(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """What is written to stdout and stderr meanwhile is safe."""
+    out, err = sys.stdout, sys.stderr
+    mine: list[Any] = [None if stream is None or isinstance(stream, _Guarded) else _Guarded(stream) for stream in (out, err)]
+    sys.stdout, sys.stderr = mine[0] or out, mine[1] or err
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
 
 
 def line(text: str) -> str:
@@ -30,9 +114,9 @@ def line(text: str) -> str:
     return " ".join(safe(text).split())
 
 
-def coloured() -> bool:
-    """Whether stdout is a terminal that wants colour."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def coloured(stream: Any = None) -> bool:
+    """Whether a stream, stdout by default, is a terminal that wants colour."""
+    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, colour: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec import loads, tagged
+from ..codec import loads
 from ..errors import InvalidInput
+from ..plain import tagged
 
 
 def obj(value: Any) -> dict[str, Any]:

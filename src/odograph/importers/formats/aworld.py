@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads, tagged
+from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...plain import tagged
 from ...types import Action, End, LLMCall, Reward, Start, StepStart
 from ..session import Session, parse_time
 from ..shape import arguments, content_text, dicts, integer, number, obj, text, without

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import loads, tagged
+from ...codec import loads
 from ...errors import InvalidInput
+from ...plain import tagged
 from ...types import Action, Context, End, LLMCall, Reward, Start, StepStart
 from ..session import Lines, Session, parse_time
 from ..shape import dicts, integer, number, obj, text, without

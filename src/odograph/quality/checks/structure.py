@@ -155,7 +155,7 @@ def orphan_edit(look: Look) -> Found:
             yield f"{path}.target", f"no record {record.target} in this trajectory"
 
 
-@check("lossy_value", "warning", "an object kept as its repr, or a message that damage took away")
+@check("lossy_value", "warning", "an object kept as its repr, a value left out, or a message that damage took away")
 def lossy_value(look: Look) -> Found:
     for where, content in look.walk():
         stack: list[tuple[str, Any]] = [(where, content)]
@@ -165,6 +165,8 @@ def lossy_value(look: Look) -> Found:
                 kind = value.get(TAG)
                 if kind == "repr":
                     yield path, f"an object of type {value.get('type')} was kept as its repr"
+                elif kind == "omitted":
+                    yield path, f"a value of type {value.get('type')} was left out: {value.get('value')}"
                 elif kind == "missing":
                     yield path, f"{value.get('value')} is missing"
                 else:

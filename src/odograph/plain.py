@@ -1,0 +1,493 @@
+"""Any Python object -> plain JSON types, within bounds of size and time. The one guard around a stranger's objects.
+
+Content is hostile. An object may hold itself, change while it is read, raise at every question or never answer. `plain_of` looks
+at the real type first, which runs no code of the object. What must run (a `__repr__`, a `model_dump`, a property) runs under
+`_Walk.ask`, which catches every Exception and stops Python code after `SECONDS`. A KeyboardInterrupt, a SystemExit and a
+cancellation pass through. What is left out stands in the stored form with the tag `omitted` and the reason.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import enum
+import math
+import sys
+import uuid
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from types import FrameType
+from typing import Any
+
+import msgspec
+import orjson
+
+from .types import TAG
+
+OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+#: Bounds of one value. Plain JSON that is held as it would be written has none of them: it is kept whole.
+DEPTH = 200  # deeper nesting than any real content; orjson and msgspec stop a little above it
+NODES = 200_000  # lists, dicts and objects
+BYTES = 256_000_000  # text, bytes and numbers
+REPR = 100_000  # characters
+SECONDS = 2.0  # for all the code of strangers in one value
+
+_LITTLE = 8  # bytes that a number counts
+_BIG_INT = 2000  # bits; Python refuses to print an int of more than 4300 digits, or of 640 where a program says so
+
+
+def tagged(kind: str, value: Any, **more: Any) -> dict[str, Any]:
+    """The stored form of what JSON can't hold."""
+    return {TAG: kind, **more, "value": value}
+
+
+def plain_of(value: Any) -> Any:
+    """The value made of plain JSON types, and of `msgspec.Raw` where a part is JSON already. Raises no Exception."""
+    for depth in (DEPTH, 30, 6):
+        walk = _Walk(depth)
+        try:
+            return walk.of(value, 0)
+        except RecursionError:  # the agent itself is deep in calls: there is room for less
+            continue
+        finally:
+            walk.disarm()
+    return _omitted(type(value), "no room is left on the stack of calls")
+
+
+def one_level(value: Any) -> Any:
+    """An object as the dict or list that it stands for, whose own values are not looked at; other values as `plain_of`."""
+    walk = _Walk(DEPTH)
+    try:
+        kind = type(value)
+        found = walk.parts(value, kind)
+        if found is _NOTHING:
+            real = walk.claimed(value, kind)
+            found = _NOTHING if real is kind else walk.parts(value, real)
+        if found is not _NOTHING:
+            return found
+    except (_Refused, RecursionError):
+        pass
+    finally:
+        walk.disarm()
+    found = plain_of(value)
+    return msgspec.json.decode(found) if type(found) is msgspec.Raw else found
+
+
+def is_small(value: Any) -> bool:
+    """Whether a container is written about as large as it is held. Lists that hold one another twice grow with every level.
+
+    Each container counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are
+    looked at. Yes for all that is no such growth.
+    """
+    left = _FEW
+    waiting: list[Any] = [(value,)]
+    while waiting:
+        for item in waiting.pop():
+            kind = type(item)
+            if kind is str:
+                continue
+            if kind is dict:
+                left -= 1
+                waiting.append(item.values())
+            elif kind is list or kind is tuple:
+                left -= 1
+                if len(item) > 16 and type(item[0]) in _FLAT and type(item[-1]) in _FLAT:  # token ids, logprobs
+                    continue
+                waiting.append(item)
+        if left < 0:
+            return _weight((value,), {}, 0) < _MANY
+    return True
+
+
+def _some(values: Any) -> Any:
+    size = len(values)
+    if size <= 16:
+        return values
+    if type(values) is not list and type(values) is not tuple:
+        values = list(values)
+    return (values[0], values[size // 2], values[-1])
+
+
+_CONTAINERS = (dict, list, tuple)
+_FLAT = frozenset((str, int, float, bool, type(None), orjson.Fragment))
+_MANY = BYTES // _LITTLE
+_FEW = 64
+
+
+def _weight(values: Any, seen: dict[int, int], depth: int) -> int:
+    """How many values are written for these, by three of them where they are many."""
+    some = _some(values)
+    weight = 0
+    for item in some:
+        kind = type(item)
+        if kind is dict or kind is list or kind is tuple:
+            inner = item.values() if kind is dict else item
+            if _FLAT.issuperset(map(type, _some(inner))):
+                weight += len(item)
+                continue
+            known = seen.get(id(item))
+            if known is None and depth < 100:
+                seen[id(item)] = 0  # what holds itself is found by the encoder
+                known = seen[id(item)] = _weight(inner, seen, depth + 1)
+            weight += known or 0
+    return len(values) + (weight if some is values else weight * len(values) // 3)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether no float in a value is NaN or infinite; no, too, where other types than JSON's stand in it."""
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    if kind is dict:
+        return all(map(is_finite, list(value.values())))
+    if kind is list or kind is tuple:
+        return all(map(is_finite, value))
+    # a fragment went through `encode` already; other types: let the walk look
+    return kind is str or kind is int or value is None or kind is bool or kind is orjson.Fragment
+
+
+class _TooLong(BaseException):
+    """The time for a stranger's code is over. No Exception, so that the stranger's own handlers let it pass."""
+
+
+class _Refused(Exception):
+    """A stranger's code raised, or took too long; the text says which."""
+
+
+_NOTHING = object()
+_HERE = __file__
+_mro = type.__dict__["__mro__"].__get__
+_dict = type.__dict__["__dict__"].__get__
+_module = type.__dict__["__module__"].__get__
+
+
+def _on_type(kind: type, name: str) -> Any:
+    """What a type itself has by a name: asked without any code of the type, of its metaclass or of an instance."""
+    for base in _mro(kind):
+        found = _dict(base).get(name, _NOTHING)
+        if found is not _NOTHING:
+            return found
+    return None
+
+
+def type_name(kind: type) -> str:
+    """Module and name of a type, whatever its metaclass makes of them."""
+    try:
+        module, name = _module(kind), type.__dict__["__qualname__"].__get__(kind)
+        return f"{module if type(module) is str else '?'}.{name}".encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        return "an unknown type"
+
+
+def message_of(error: BaseException) -> str:
+    """The text of an exception; an exception's own `__str__` may do anything."""
+    walk = _Walk(DEPTH)
+    try:
+        text = walk.ask(lambda: str(error), trusted=_on_type(type(error), "__str__") in _TEXTS)
+        return str.__str__(text)[:REPR]
+    except _Refused as refused:
+        return f"<no message: {refused}>"
+    finally:
+        walk.disarm()
+
+
+def _omitted(kind: type, why: str) -> dict[str, Any]:
+    return tagged("omitted", why, type=type_name(kind))
+
+
+class _Walk:
+    """One value being looked at: what was met, and what is left of each bound."""
+
+    __slots__ = ("armed", "depth", "known", "nodes", "room", "until")
+
+    def __init__(self, depth: int) -> None:
+        #: By id: the object, what was found of it (_NOTHING: the walk is inside of it), and what that cost.
+        self.known: dict[int, tuple[Any, Any, int, int]] = {}
+        self.depth = depth
+        self.nodes = NODES
+        self.room = BYTES
+        self.until: float | None = None
+        self.armed = False
+
+    # --- plain values -------------------------------------------------------------------------------------------------
+
+    def of(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return self.text(value)
+        if kind is float:
+            self.room -= _LITTLE
+            return value if math.isfinite(value) else tagged("float", str(value))
+        if kind is int:
+            self.room -= _LITTLE
+            return value if value.bit_length() <= _BIG_INT else tagged("int", hex(value))
+        if kind is orjson.Fragment:
+            return msgspec.Raw(orjson.dumps(value))
+        if kind is msgspec.Raw:
+            return value
+        known = self.known.get(id(value))
+        if known is not None:
+            return self.again(kind, *known)
+        if depth >= self.depth:
+            return _omitted(kind, f"nested deeper than {self.depth} levels")
+        self.nodes -= 1
+        if self.nodes < 0 or self.room < 0:
+            return _omitted(kind, self.full())
+        before = self.nodes, self.room
+        self.known[id(value)] = (value, _NOTHING, 0, 0)
+        if kind is dict:
+            found = self.mapping(value, depth)
+        elif kind is list or kind is tuple:
+            found = self.items(value[:], depth)
+        else:
+            found = self.object(value, kind, depth)
+        self.known[id(value)] = (value, found, before[0] - self.nodes, before[1] - self.room)
+        return found
+
+    def again(self, kind: type, value: Any, found: Any, nodes: int, room: int) -> Any:
+        """What was found of an object that was met before. It is looked at once and written as often as it was met."""
+        if found is _NOTHING:
+            return _omitted(kind, "it holds itself")
+        if nodes + 1 > self.nodes or room > self.room:  # what is left out costs nothing: what stands beside it is kept
+            return _omitted(kind, self.full())
+        self.nodes -= nodes + 1
+        self.room -= room
+        return found
+
+    def full(self) -> str:
+        return f"the value has more than {NODES:,} lists, dicts and objects, or {BYTES // 1_000_000} MB"
+
+    def text(self, value: str) -> Any:
+        self.room -= len(value)
+        if self.room < 0:
+            return _omitted(str, self.full())
+        try:
+            value.encode()
+            return value
+        except UnicodeEncodeError:
+            return tagged("text", base64.b64encode(value.encode("utf-8", "surrogatepass")).decode())
+
+    def mapping(self, value: dict[Any, Any], depth: int) -> Any:
+        # a copy made at once: another thread may change the dict meanwhile
+        pairs = list(dict.items(value))
+        out: dict[str, Any] = {}
+        for key, inner in pairs:
+            name = key if type(key) is str else str.__str__(key) if issubclass(type(key), str) else None
+            if name is None or not _is_text(name) or name in out:
+                return tagged("mapping", [[self.of(k, depth + 2), self.of(v, depth + 2)] for k, v in pairs])
+            self.room -= len(name)
+            out[name] = self.of(inner, depth + 1)
+        return out
+
+    def items(self, values: Any, depth: int) -> list[Any]:
+        out: list[Any] = []
+        for index, inner in enumerate(values):
+            if self.room < 0 or self.nodes < 0:
+                out.append(_omitted(list, f"{len(values) - index:,} more items: {self.full()}"))
+                break
+            out.append(self.of(inner, depth + 1))
+        return out
+
+    # --- objects ------------------------------------------------------------------------------------------------------
+
+    def object(self, value: Any, kind: type, depth: int) -> Any:
+        found = _NOTHING
+        try:
+            found = self.parts(value, kind)
+            if found is _NOTHING:
+                real = self.claimed(value, kind)
+                found = _NOTHING if real is kind else self.parts(value, real)
+        except _Refused:
+            pass
+        try:
+            if found is _NOTHING:
+                found = self.said(value, kind)
+        except _Refused as refused:
+            return tagged("repr", f"<no repr: {refused}>", type=type_name(kind))
+        if type(found) is dict and TAG in found:
+            self.room -= len(found["value"])
+            return found
+        if type(found) in _CONTAINERS:
+            return self.written(found, depth)
+        return self.of(found, depth + 1)
+
+    def written(self, found: Any, depth: int) -> Any:
+        """What an object stands for: at once where all of it is plain JSON."""
+        try:
+            if is_small(found):
+                data = orjson.dumps(found, None, OPTIONS)
+                if b"null" not in data or is_finite(found):
+                    self.room -= len(data)
+                    return msgspec.Raw(data)
+        except Exception:
+            pass
+        return self.of(found, depth + 1)
+
+    def claimed(self, value: Any, kind: type) -> type:
+        """The class that an object says it is of: a proxy's is that of what it stands for."""
+        if _on_type(kind, "__class__") is _OBJECT_CLASS and _on_type(kind, "__getattribute__") is _OBJECT_GET:
+            return kind
+        real = self.ask(lambda: value.__class__)
+        return real if issubclass(type(real), type) else kind
+
+    def parts(self, value: Any, kind: Any) -> Any:
+        """The dict, list, text or number that an object of a type stands for; _NOTHING where it stands for none."""
+        if issubclass(kind, enum.Enum):
+            return self.ask(lambda: object.__getattribute__(value, "_value_"))
+        if kind is type(value):  # methods of the builtin types themselves, so that a subclass's own don't run
+            if issubclass(kind, str):
+                return str.__str__(value)
+            if issubclass(kind, int):
+                return int.__int__(value)
+            if issubclass(kind, float):
+                return float.__float__(value)
+            if issubclass(kind, dict):
+                return dict(dict.items(value))
+            if issubclass(kind, list):
+                return list.__getitem__(value, slice(None))
+            if issubclass(kind, tuple):
+                return tuple.__getitem__(value, slice(None))
+            if issubclass(kind, (bytes, bytearray, memoryview)):
+                return self.binary(value, kind)
+        else:
+            builtin = next((b for b in (str, int, float, dict, list, tuple) if issubclass(kind, b)), None)
+            if builtin is not None:
+                return self.ask(lambda: builtin(value))
+        if issubclass(kind, uuid.UUID):
+            return self.ask(lambda: str(value))
+        if issubclass(kind, type):
+            return _NOTHING
+        if issubclass(kind, msgspec.Struct):
+            return self.ask(lambda: {f: getattr(value, f) for f in kind.__struct_fields__})
+        if _on_type(kind, "__dataclass_fields__") is not None:
+            return self.ask(lambda: {f.name: getattr(value, f.name) for f in dataclasses.fields(kind)}, _reads_plainly(kind))
+        if _on_type(kind, "model_dump") is not None:
+            return self.model(value, kind)
+        if _on_type(kind, "__attrs_attrs__") is not None:
+            names = [a.name for a in _on_type(kind, "__attrs_attrs__")]
+            return self.ask(lambda: {n: getattr(value, n) for n in names}, _reads_plainly(kind))
+        if _on_type(kind, "dtype") is not None:
+            return self.array(value, kind)
+        return _NOTHING
+
+    def binary(self, value: Any, kind: type) -> Any:
+        try:
+            view = memoryview(value)
+            if view.nbytes > self.room:
+                return _omitted(kind, f"{view.nbytes:,} bytes: {self.full()}")
+            return tagged("bytes", base64.b64encode(view).decode())
+        except (ValueError, TypeError, BufferError) as error:  # a view that was released
+            raise _Refused(type(error).__name__) from None
+
+    def model(self, value: Any, kind: type) -> Any:
+        """A pydantic model. Of the SDKs' own models, what crossed the wire is what was set."""
+        sdk = type_name(kind).split(".")[0] in ("openai", "anthropic")
+        try:
+            return self.ask(lambda: value.model_dump(mode="json", exclude_unset=sdk), trusted=sdk)
+        except _Refused:  # it holds itself, or something that is no JSON
+            fields = _on_type(kind, "__pydantic_fields__")
+            if type(fields) is not dict:
+                return _NOTHING
+            return self.ask(lambda: {name: getattr(value, name) for name in fields})
+
+    def array(self, value: Any, kind: type) -> Any:
+        """Arrays and columns of numpy, torch, jax, pandas and polars."""
+        name = "tolist" if _on_type(kind, "tolist") is not None else "to_list"
+        if _on_type(kind, name) is None:
+            return _NOTHING
+        size = self.ask(lambda: getattr(value, "nbytes", 0))
+        if type(size) is int and size > self.room:
+            shape = self.ask(lambda: str(getattr(value, "shape", None)))
+            return _omitted(kind, f"shape {shape[:100]}, {size:,} bytes: {self.full()}")
+        try:
+            return self.ask(lambda: getattr(value, name)())
+        except _Refused:  # a tensor without data
+            return _NOTHING
+
+    def said(self, value: Any, kind: type) -> Any:
+        """The repr of what stands for nothing in JSON, or its time in ISO's form."""
+        iso = _on_type(kind, "isoformat") is not None and not issubclass(kind, type)
+        if issubclass(kind, (set, frozenset, deque)):
+            inside = self.nodes
+            try:
+                held = self.ask(lambda: list(value))
+            except _Refused:
+                held = []
+            self.items(held, self.depth - 20 if self.depth > 20 else 0)
+            if len(held) > REPR or inside - self.nodes > REPR:
+                return _omitted(kind, f"{len(held):,} items, too many for a repr")
+        text = self.ask(lambda: value.isoformat() if iso else repr(value), trusted=_module(kind) in _STDLIB)
+        if not issubclass(type(text), str):
+            raise _Refused(f"{type_name(type(text))} in place of a text")
+        text = str.__str__(text)
+        if len(text) > REPR:
+            text = text[:REPR] + f"... ({len(text)} characters)"
+        return tagged("repr", text.encode("utf-8", "backslashreplace").decode(), type=type_name(kind))
+
+    # --- the guard ----------------------------------------------------------------------------------------------------
+
+    def ask(self, question: Callable[[], Any], trusted: bool = False) -> Any:
+        """What a stranger's code answers. Raises _Refused where it raises, or where the time of this value is over.
+
+        Code in C can't be stopped. Where a debugger or a measure of coverage traces this thread, no code is stopped.
+        """
+        if not trusted:
+            self.arm()
+        try:
+            return question()
+        except _TooLong:
+            self.armed = False  # Python stops tracing where a trace function raises
+            raise _Refused(f"no answer within {SECONDS:g} s") from None
+        except Exception as error:
+            raise _Refused(type_name(type(error)).removeprefix("builtins.")) from None
+
+    def arm(self) -> None:
+        now = perf_counter()
+        if self.until is None:
+            self.until = now + SECONDS
+        elif now > self.until:
+            raise _Refused(f"the objects of this value took more than {SECONDS:g} s")
+        if not self.armed and sys.gettrace() is None:
+            until = self.until
+
+            def trace(frame: FrameType, event: str, arg: Any) -> Any:
+                if frame.f_code.co_filename == _HERE:
+                    return None
+                if perf_counter() > until:
+                    raise _TooLong
+                frame.f_trace_opcodes = True  # `while True: pass` never comes to another line
+                return trace
+
+            self.armed = True
+            sys.settrace(trace)
+
+    def disarm(self) -> None:
+        if self.armed:
+            self.armed = False
+            sys.settrace(None)
+
+
+_OBJECT_CLASS = object.__dict__["__class__"]
+_OBJECT_GET = object.__dict__["__getattribute__"]
+_TEXTS = (BaseException.__dict__["__str__"], OSError.__dict__["__str__"])
+#: Modules of Python's own whose reprs run nobody's code.
+_STDLIB = ("datetime", "decimal", "pathlib", "zoneinfo")
+
+
+def _reads_plainly(kind: type) -> bool:
+    """Whether reading attributes runs nobody's code: no property, no `__getattr__` of its own."""
+    if _on_type(kind, "__getattribute__") is not _OBJECT_GET or _on_type(kind, "__getattr__") is not None:
+        return False
+    return not any(type(found) is property for base in _mro(kind)[:-1] for found in _dict(base).values())
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""What a function was before it was decorated, it is afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import pickle
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+import odograph
+
+
+@odograph.action
+def plain(q: str, n: int = 1) -> str:
+    return q * n
+
+
+@odograph.action
+def numbers(n: int) -> Iterator[int]:
+    got = yield from range(n)
+    return got
+
+
+@odograph.context
+async def words(q: str) -> AsyncIterator[str]:
+    yield q
+    yield q.upper()
+
+
+@odograph.action
+async def later(q: str) -> str:
+    return q
+
+
+class Tools:
+    def __init__(self) -> None:
+        self.base = 2
+
+    @odograph.action
+    @classmethod
+    def outer(cls, q: str) -> list[str]:
+        return [cls.__name__, q]
+
+    @classmethod
+    @odograph.action
+    def inner(cls, q: str) -> list[str]:
+        return [cls.__name__, q]
+
+    @odograph.action
+    @staticmethod
+    def still(q: str) -> str:
+        return q
+
+    @odograph.action
+    @property
+    def size(self) -> int:
+        return self.base
+
+    def bound(self, q: int) -> int:
+        return q * self.base
+
+
+class Called:
+    async def __call__(self, q: str) -> str:
+        return q
+
+
+def actions(work: Callable[[], Any]) -> list[tuple[str, Any, Any]]:
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run:
+            work()
+        return [(a.name, a.arguments, a.result) for a in store.trajectory(run.id).actions]
+
+
+def test_inspect_says_of_the_decorated_function_what_it_says_of_the_function() -> None:
+    """Gradio, FastAPI and others ask `inspect` what a function is before they call it."""
+    assert inspect.isgeneratorfunction(numbers)
+    assert inspect.isasyncgenfunction(words)
+    assert inspect.iscoroutinefunction(later)
+    assert not inspect.isgeneratorfunction(plain)
+    assert str(inspect.signature(plain)) == "(q: 'str', n: 'int' = 1) -> 'str'"
+    assert inspect.iscoroutinefunction(odograph.wrap_action(Called()))
+    assert pickle.loads(pickle.dumps(plain)) is plain
+
+
+def test_methods_of_every_kind_are_recorded_and_stay_what_they_were() -> None:
+    """A classmethod, a staticmethod (in either order) and a property work under `@action`, and are recorded without `cls`."""
+    tools = Tools()
+
+    def work() -> None:
+        assert Tools.outer("a") == ["Tools", "a"]
+        assert Tools.inner("b") == ["Tools", "b"]
+        assert tools.still("c") == "c"
+        assert tools.size == 2
+
+    assert isinstance(vars(Tools)["outer"], classmethod)
+    assert isinstance(vars(Tools)["size"], property)
+    assert actions(work) == [
+        ("outer", {"q": "a"}, ["Tools", "a"]),
+        ("inner", {"q": "b"}, ["Tools", "b"]),
+        ("still", {"q": "c"}, "c"),
+        ("size", {}, 2),
+    ]
+
+
+def test_partials_and_bound_methods_stay_partials_and_bound_methods() -> None:
+    """A partial keeps its arguments, which are recorded; a bound method keeps its object."""
+    tools = Tools()
+    part = odograph.wrap_action(functools.partial(plain.__wrapped__, n=2))  # type: ignore[attr-defined]
+    bound = odograph.wrap_action(tools.bound)
+    assert isinstance(part, functools.partial)
+    assert inspect.ismethod(bound)
+    assert bound.__self__ is tools
+
+    def work() -> None:
+        assert part("a") == "aa"
+        assert bound(4) == 8
+
+    assert actions(work) == [("plain", {"q": "a", "n": 2}, "aa"), ("bound", {"q": 4}, 8)]
+
+
+def test_generators_give_take_and_return_as_before() -> None:
+    """`send`, `throw` and the value of `return` reach a decorated generator and come back; the items are recorded."""
+
+    @odograph.action
+    def talk() -> Iterator[Any]:
+        heard = yield "first"
+        try:
+            yield heard
+        except ValueError as error:
+            yield str(error)
+        return "done"  # type: ignore[return-value]
+
+    @odograph.action
+    async def talk_async() -> Any:
+        heard = yield "first"
+        try:
+            yield heard
+        except ValueError as error:
+            yield str(error)
+
+    async def listen() -> None:
+        stream = talk_async()
+        assert [await stream.asend(None), await stream.asend("x"), await stream.athrow(ValueError("y"))] == ["first", "x", "y"]
+        with pytest.raises(StopAsyncIteration):
+            await stream.asend(None)
+
+    def work() -> None:
+        stream: Any = talk()
+        assert [stream.send(None), stream.send("x"), stream.throw(ValueError("y"))] == ["first", "x", "y"]
+        with pytest.raises(StopIteration) as stop:
+            next(stream)
+        assert stop.value.value == "done"
+        asyncio.run(listen())
+
+    assert actions(work) == [("talk", {}, ["first", "x", "y"]), ("talk_async", {}, ["first", "x", "y"])]
+    work()  # outside of a run they just run

@@ -1,0 +1,96 @@
+"""Nothing that was recorded, imported or named by a stranger is obeyed by a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+import odograph
+
+EVIL = "ev\x1b]52;c;eA==\x07\x9b31m\x9d0;t\x9c\x7f\u202e\u2066\u200b\u200f\u2028\u2029\ufeff\x08\r\x00\U000e0041il"
+_OURS = re.compile(r"\x1b\[(?:0|1|2|3[1-6])m")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("evil") / "store"
+    with odograph.open(where) as store:
+        with store.record(task=EVIL, agent=EVIL, tags=[EVIL], group=EVIL, metadata={EVIL: EVIL}) as run:
+            with run.step({EVIL: EVIL}) as step:
+                call = step.llm_call(
+                    model=EVIL,
+                    messages=[{"role": EVIL, "content": EVIL, EVIL: EVIL}],
+                    response={"role": EVIL, "content": EVIL},
+                    reasoning=EVIL,
+                    tokenizer=EVIL,
+                    finish_reason=EVIL,
+                    purpose=EVIL,
+                    usage={EVIL: EVIL},
+                )
+                step.action(EVIL, {EVIL: EVIL}, {EVIL: EVIL}, error=ValueError(EVIL), llm_call=call)
+                step.context(EVIL, EVIL, query=EVIL, purpose=EVIL)
+                step.reward(1.0, EVIL, author=EVIL, rationale=EVIL)
+                step.label(EVIL, EVIL, description=EVIL, rationale=EVIL, author=EVIL)
+                step.note(EVIL, name=EVIL)
+            run.sub_agent(EVIL).note(EVIL)
+    return where
+
+
+def output(args: list[str], where: Path, tty: bool) -> str:
+    command = [sys.executable, "-m", "odograph", *args]
+    env = {**os.environ, "ODOGRAPH_STORE": str(where), "TERM": "xterm", "TQDM_DISABLE": "1", "COLUMNS": "400"}
+    if not tty:
+        done = subprocess.run(command, capture_output=True, env=env, timeout=60)
+        return (done.stdout + done.stderr).decode()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env)
+    os.close(theirs)
+    data = b""
+    try:
+        while piece := os.read(ours, 65536):
+            data += piece
+    except OSError:  # Linux says so when the other side is closed
+        pass
+    os.close(ours)
+    process.wait()
+    return _OURS.sub("", data.decode()).replace("\r\n", "\n")
+
+
+def left_in(text: str) -> list[str]:
+    return sorted({f"U+{ord(c):04X}" for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c not in "\n\t"})
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_no_command_writes_what_a_terminal_obeys(store: Path, tmp_path: Path, tty: bool) -> None:
+    """Every string of every record is full of control, bidi and zero-width characters; no command writes one, in text or JSON."""
+    with odograph.open(store) as opened:
+        id = next(iter(opened.trajectories())).id
+    evil = tmp_path / (EVIL.replace("\x00", "").replace("/", "") + ".json")
+    evil.write_text("{}")
+    every = [["ls"], ["show", id], ["search", "ev"], ["validate"], ["stats"], ["doctor"], ["lineage", id], ["diff", id, id]]
+    every += [["import", str(evil), "--dry-run"]]
+    for command in every:
+        for more in ([], ["--json"]):
+            said = output([*command, *more], store, tty)
+            assert said.strip()
+            assert "Traceback" not in said, said
+            assert not left_in(said), (command, more)
+    for wrong in (["show", EVIL.replace("\x00", "")], ["ls", "--where", EVIL.replace("\x00", "")], [EVIL.replace("\x00", "")]):
+        said = output(wrong, store, tty)
+        assert said.strip()
+        assert not left_in(said), wrong
+
+
+def test_json_stays_the_same_value(store: Path) -> None:
+    """The escapes in `--json` are JSON's own: a script reads the very text that was recorded."""
+    shown = json.loads(output(["ls", "--json"], store, False).splitlines()[0])
+    found = shown[0] if isinstance(shown, list) else shown
+    assert found["task"] == EVIL
