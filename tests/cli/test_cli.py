@@ -223,7 +223,7 @@ def test_import_and_export(filled: Path, tmp_path: Path) -> None:
     assert "0 imported, 3 there already" in again.stdout
     assert "notes.txt: no session of a known format" in again.stderr
     failed = json.loads(run("import", str(tmp_path / "out" / "notes.txt"), "--json", store=tmp_path / "new", check=1).stdout)
-    assert failed["failed"][0]["error"].startswith("no session of a known format; there are: atif, claude-code")
+    assert failed["failed"][0]["error"].startswith("no session of a known format; there are: odograph, atif")
     assert (
         "3 rows" in run("export", "--to", "hf", "-o", str(tmp_path / "hf"), "--split", "train=0.5,test=0.5", store=filled).stdout
     )
@@ -314,7 +314,8 @@ def on_a_terminal(args: list[str], **env: str) -> str:
     pid, fd = pty.fork()
     if pid == 0:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
-        os.execvpe(sys.executable, [sys.executable, "-m", "odograph", *args], {**os.environ, "TERM": "xterm", **env})
+        inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}  # which parallel tests have
+        os.execvpe(sys.executable, [sys.executable, "-m", "odograph", *args], {**inherited, "TERM": "xterm", **env})
     out = b""
     end = time.monotonic() + 20
     while time.monotonic() < end:
