@@ -283,13 +283,25 @@ def test_what_comes_from_elsewhere(tmp_path: Path) -> None:
     assert grep(tmp_path / "s", secret) == []
 
 
+def green(text: str) -> str:
+    """What a store of the tests keeps of a text."""
+    return text.replace("blue", "green")
+
+
+def moody(text: str) -> Any:
+    """Fails on a secret, and is no text of one text."""
+    if SECRETS["api_key"] in text:
+        raise ValueError(text)
+    return 5 if text == "five" else text
+
+
 def test_patterns_and_functions(tmp_path: Path) -> None:
     """`redact=` takes patterns beside the built-in rules, or a function of a text; what is neither is refused in a sentence."""
     with odograph.open(tmp_path / "p", redact=[r"Project [A-Z]\w+"]) as store:
         with store.record(task=f"Project Manhattan with {SECRETS['jwt']}") as run:
             run.note("x")
         assert store.trajectory(run.id).task == "[redacted:pattern] with [redacted:jwt]"
-    with odograph.open(tmp_path / "f", redact=lambda text: text.replace("blue", "green")) as store:
+    with odograph.open(tmp_path / "f", redact=green) as store:
         with store.record(task={"colour": "deep blue"}) as run:
             run.note("x")
         assert store.trajectory(run.id).task == {"colour": "deep green"}
@@ -303,11 +315,6 @@ def test_patterns_and_functions(tmp_path: Path) -> None:
 def test_a_function_that_fails_costs_the_text_and_not_the_record(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     """Where the function raises, or answers with no text, the text is not kept, the record says so, and all else is there."""
     secret = SECRETS["api_key"]
-
-    def moody(text: str) -> Any:
-        if secret in text:
-            raise ValueError(text)
-        return 5 if text == "five" else text
 
     with odograph.open(tmp_path, redact=moody) as store:
         with store.record(task="t") as run:

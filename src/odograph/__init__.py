@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .api import ImportReport, Store, open, score
+from .api import Store, open
 from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef
 from .capture.run import Run
@@ -19,6 +19,7 @@ from .types import VERSION, Fork, Kept, Literal, Span
 if TYPE_CHECKING:
     from .differences import diff
     from .hub import Dataset, export_to_huggingface
+    from .importers.importing import ImportReport
     from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
     from .quality import Finding, Report, validate, validate_trajectory
     from .rewards.functions import RewardFunction, reward, reward_function
@@ -50,6 +51,7 @@ __version__ = VERSION
 #: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
 _LATER = {
     "diff": "differences",
+    "ImportReport": "importers.importing",
     **dict.fromkeys(("Finding", "Report", "validate", "validate_trajectory"), "quality"),
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
     **dict.fromkeys(("Stats", "stats"), "statistics"),
@@ -162,7 +164,6 @@ __all__ = [
     "reward_function",
     "ruler",
     "samples",
-    "score",
     "stats",
     "validate",
     "validate_trajectory",

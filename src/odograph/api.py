@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
-import msgspec
-
 from .capture import scope
 from .capture.faults import faults
 from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
-from .codec import content_hash, derived_id, encode, record_to_dict
-from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count, did_you_mean
-from .handmade import placed_records, records_from_dict
-from .packing import LISTS, Packer
-from .redact import History, Redact, Redactor
+from .errors import InvalidInput, check_count, did_you_mean
+from .handmade import records_from_dict
+from .redact import Redact
+from .store import backend, writing
+from .store.backend import Backend, Place
 from .store.catalog import Hit, Summary, Used
 from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import Reader, Tail
 from .trajectory import Trajectory
-from .types import AnyRecord, Fork, LLMCall, Reward
+from .types import AnyRecord, Fork
 
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
     from . import importers as importing
     from .bulk import Progress
+    from .importers.importing import ImportReport
     from .quality import Report
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
@@ -48,15 +45,19 @@ _FEW = 500  # trajectories that are checked sooner than processes are started
 class Store:
     """A store of trajectories: a folder, or `memory:`. Use `odograph.open`."""
 
-    def __init__(self, root: Path, durability: Durability, *, temporary: bool = False, redact: Redact | None = None) -> None:
-        self.root = root
-        self._temporary = temporary
-        self._journal = Journal(root / "journal", durability)
-        self._journal.redactor = Redactor.of(redact)
-        self._reader = Reader(root)
+    def __init__(self, backend: Backend) -> None:
+        #: The store below this facade: its sink, its reader, and what reopens it elsewhere.
+        self.backend: Backend = backend
+        self._journal: Journal = backend.journal
+        self._reader: Reader = backend.reader
 
     def __repr__(self) -> str:
-        return f"<odograph store {'memory:' if self._temporary else self.root}>"
+        return f"<odograph store {self.backend}>"
+
+    @property
+    def root(self) -> Path:
+        """The folder, for people and their tools; the parts of Odograph ask `backend`."""
+        return self.backend.folder
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
@@ -77,18 +78,15 @@ class Store:
         """Begins a trajectory: `with store.record(task=...) as run: with run.step(observation) as step: ...`."""
         about: dict[str, Any] = {"agent": agent, "agent_version": agent_version, "model": model, "group": group}
         about |= {"policy_version": policy_version, "seed": seed}
-        return start(self._journal, task, tags=tags, metadata=metadata, fork=fork, **about)
+        return start(self.backend.sink, task, tags=tags, metadata=metadata, fork=fork, **about)
 
     def append(self, id: str) -> Run:
-        """A trajectory again, whatever its state, for late rewards, labels, edits and notes. Raises NotFound."""
-        trajectory = self.trajectory(id)
-        recorder = Recorder(self._journal, trajectory.id, trajectory.agent)
-        for step in trajectory.steps:
-            agent = None if step.agent == trajectory.agent else step.agent
-            recorder.steps[agent] = max(recorder.steps.get(agent, 0), step.index + 1)
-        recorder.opened = len(trajectory.steps)
-        root = trajectory.start.id if trajectory.start else trajectory.records[0].id
-        return Run(recorder, root, ends=False)
+        """Reopens a trajectory, in any state, to add rewards, labels, edits and notes. Reads none of it. Raises NotFound,
+        StoreError."""
+        whole, facts = self._reader.facts(id)
+        earlier = lambda: self.trajectory(whole)  # noqa: E731
+        recorder = Recorder(self.backend.sink, whole, facts.agent, after=facts.last, earlier=earlier)
+        return Run(recorder, facts.root, ends=False)
 
     def add(self, what: dict[str, Any] | Trajectory | Iterable[AnyRecord]) -> str:
         """A whole trajectory that was made elsewhere: a dict (the shape of `t.to_dict()`, of which a hand-made one may leave
@@ -105,40 +103,7 @@ class Store:
             records = what
         else:
             raise InvalidInput(f"a trajectory is a dict, a Trajectory or records, not {type(what).__name__}")
-        return self._add(list(records))[0]
-
-    def _add(self, records: list[AnyRecord]) -> tuple[str, int]:
-        """The id, and how many records were new."""
-        placed = placed_records(records)
-        redactor = self._journal.redactor
-        if redactor is not None:  # before it is compared with what is there
-            history = History(raw=False)
-            placed = [redactor.record(record, history) for record in placed]
-        id = placed[0].trajectory
-        try:
-            new = _changes(self.trajectory(id), placed)
-        except NotFound:
-            new = placed
-        if new:
-            self._write(id, new)
-        return id, len(new)
-
-    def _write(self, id: str, records: list[AnyRecord]) -> None:
-        journal = self._journal
-        packer = Packer(id, journal.new_stream, immutable=True)
-        with journal.lock:
-            for record in records:
-                fields = record_to_dict(record)
-                lines: list[bytes] = []
-                if isinstance(record, LLMCall):
-                    fields = packer.pack((record.agent, record.purpose), fields, lines)
-                if not record.time:  # made elsewhere: it is recorded now, by this writer, in this order
-                    fields |= {"time": journal.now(), "seq": journal.next_seq()}
-                    fields.pop("writer", None)
-                lines.append(encode(fields) + b"\n")
-                journal.append(b"".join(lines))
-            if journal.failure is not None:
-                raise StoreError(f"{self} can't be written: {journal.failure.strerror or journal.failure}")
+        return writing.add(self.backend.sink, self._reader, list(records))[0]
 
     def import_sessions(
         self,
@@ -153,62 +118,18 @@ class Store:
         report and costs no other. `importers`: importers by file, `package:object` or name that are asked first whether a file is
         of their format. `progress(path, done, total)` is called before each file. Raises NotFound.
         """
-        from . import importers as importing
+        from .importers.importing import import_files
 
-        importer = None if format == "auto" else importing.find(format)
-        given = [importers] if isinstance(importers, str) else importers
-        more = [importing.find(one) if isinstance(one, str) else one for one in given]
-        report = ImportReport()
-        found: list[tuple[Path, bool]] = []
-        for path in map(Path, paths):
-            if not path.exists():
-                raise NotFound(f"no file or folder {str(path)!r}")
-            found += [(p, p == path) for p in importing.sessions_in(path, more)]
-        for done, (path, named) in enumerate(found):
-            if progress is not None:
-                progress(path, done, len(found))
-            self._import_file(path, importer, more, named, report)
-        if progress is not None and found:
-            progress(found[-1][0], len(found), len(found))
-        return report
+        sink = self.backend.sink
 
-    def _import_file(
-        self,
-        path: Path,
-        importer: importing.Importer | None,
-        more: list[importing.Importer],
-        named: bool,
-        report: ImportReport,
-    ) -> None:
-        from . import importers as importing
+        def add(records: list[AnyRecord]) -> tuple[str, int]:
+            return writing.add(sink, self._reader, records)
 
-        try:
-            one = importer or importing.recognise(path, more)
-            if one is None:
-                if named:
-                    known = ", ".join(importing.names())
-                    report.failed.append({"path": str(path), "error": f"no session of a known format; there are: {known}"})
-                else:
-                    report.unrecognised.append(str(path))
-                return
-            for session in one.read(path):
-                if session.warnings:
-                    report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
-                id, new = self._add(session.records)
-                if new:
-                    report.imported += 1
-                    report.trajectories.append({"id": id, "source": str(path), "format": session.format})
-                else:
-                    report.skipped += 1
-        except StoreError:
-            raise
-        except (OdographError, OSError) as error:
-            report.failed.append({"path": str(path), "error": str(error)})
-        except Exception as error:  # a format that nobody foresaw costs its own file alone
-            report.failed.append({"path": str(path), "error": f"the {type(error).__name__} {error} while reading it"})
-        if self._journal.redactor is not None:
-            for failed in report.failed:
-                failed["error"] = self._journal.redactor.text(failed["error"], Counter())
+        def clean(text: str) -> str:
+            return text if sink.redactor is None else sink.redactor.text(text, Counter())
+
+        given = [importers] if isinstance(importers, str) else list(importers)
+        return import_files(list(map(Path, paths)), add, format=format, importers=given, progress=progress, clean=clean)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -261,11 +182,13 @@ class Store:
     def health(self) -> dict[str, Any]:
         """How capture fares in this process: records written, waiting for a disk that failed, lost, and other faults."""
         journal = self._journal
+        journal.check()
         return {
             "written": journal.written,
             "waiting": journal.waiting,
             "lost": journal.lost,
             "failure": str(journal.failure) if journal.failure else None,
+            "files_lost": journal.files_lost,
             "faults": faults.count,
             "last_fault": repr(faults.last) if faults.last else None,
         }
@@ -329,7 +252,7 @@ class Store:
             asked=asked,
             progress=progress,
             again=groups.trajectories if groups is not None else lambda: self.trajectories(**filters),
-            parent=self._known,
+            parent=self._reader.known,
             redact=redact,
             max_shard_size=max_shard_size,
             max_shard_rows=max_shard_rows,
@@ -348,7 +271,7 @@ class Store:
             self._by_group(self.summaries(**filters)),
             to,
             again=lambda: self.trajectories(**filters),
-            parent=self._known,
+            parent=self._reader.known,
             **(options or {}),
         )
 
@@ -371,22 +294,12 @@ class Store:
         asked = dict(given(filters))
         return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
 
-    def _known(self, id: str) -> Trajectory | None:
-        try:
-            return self.trajectory(id)
-        except NotFound:
-            return None
-
     def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
         """Trajectories, those of a group one after the other; the groups in the order of their first."""
         groups: dict[str, list[str]] = {}
         for summary in summaries:
             groups.setdefault(summary.group if summary.group is not None else f"\0{summary.id}", []).append(summary.id)
-        for ids in groups.values():
-            for id in ids:
-                found = self._known(id)
-                if found is not None:
-                    yield found
+        yield from self._reader.read(id for ids in groups.values() for id in ids)
 
     def score(
         self,
@@ -415,23 +328,7 @@ class Store:
         from .rewards.scoring import score  # it needs asyncio, which who records does not
 
         options: dict[str, Any] = {"version": version, "again": again, "concurrency": concurrency, "processes": processes}
-        return score(self._reader, self.root, self._reward, fn, Filters.of(filters), progress=progress, **options)
-
-    def _reward(self, id: str, rewards: list[Reward]) -> None:
-        """Rewards of one trajectory, in one write."""
-        journal = self._journal
-        if journal.redactor is not None:
-            rewards = [cast(Reward, journal.redactor.record(reward, History(raw=False))) for reward in rewards]
-        with journal.lock:
-            lines = []
-            for record in rewards:
-                now = journal.now()
-                placed = {"id": journal.new_id(now), "trajectory": id, "seq": journal.next_seq(), "time": now}
-                fields = record_to_dict(record) | placed
-                lines.append(encode(fields) + b"\n")
-            journal.append(b"".join(lines))
-            if journal.failure is not None:
-                raise StoreError(f"{self} can't be written: {journal.failure.strerror or journal.failure}")
+        return score(self.backend, fn, Filters.of(filters), progress=progress, **options)
 
     def validate(
         self,
@@ -477,7 +374,7 @@ class Store:
             ids = (summary.id for summary in self.summaries(**filters))
             file = None if tokenizer is None else str(tokenizer)
             about: dict[str, Any] = {"profile": profile, "ignore": sorted(checker.skip), "tokenizer": file, "checks": more}
-            found = results(self.root, ids, workers, **about)
+            found = results(self.backend.place, ids, workers, **about)
             report = collect(found, checker, **shared)
         else:
             report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)
@@ -499,10 +396,7 @@ class Store:
 
     def close(self) -> None:
         """Everything on disk, files closed. A closed store can be used again: it opens what it needs."""
-        self._journal.close()
-        self._reader.close()
-        if self._temporary:
-            shutil.rmtree(self.root, ignore_errors=True)
+        self.backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -511,56 +405,33 @@ class Store:
         self.close()
 
 
-class ImportReport(msgspec.Struct):
-    """What an import did: counts of trajectories, the files that failed, and what was new."""
-
-    imported: int = 0
-    skipped: int = 0
-    failed: list[dict[str, str]] = []
-    trajectories: list[dict[str, str]] = []
-    warnings: list[dict[str, Any]] = []
-    unrecognised: list[str] = []
-
-
-def open(where: str | Path | None = None, *, durability: Durability = "group", redact: Redact | None = None) -> Store:
-    """The store in a folder: the one given, else $ODOGRAPH_STORE, else ./odograph. It is made when something is recorded.
-
-    `memory:` is a store that is gone when it is closed. `durability="sync"` waits for the disk at every record; "group"
-    syncs every 50 ms. Either way a record is with the operating system when its call returns.
-
-    `redact` takes secrets out of everything that is recorded, added or imported here, before it is written: True (the built-in
-    rules), a list of patterns (beside these rules), or a function that is given each text and returns what is kept of it; where
-    it raises, the text is not kept. Raises InvalidInput, StoreError, TypeError.
-    """
-    if durability not in ("group", "sync"):
-        raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
-    place = where if where is not None else os.environ.get("ODOGRAPH_STORE") or "odograph"
-    if isinstance(place, str) and place == "memory:":
-        fast = Path("/dev/shm")
-        folder = tempfile.mkdtemp(prefix="odograph-", dir=fast if os.access(fast, os.W_OK) else None)
-        return Store(Path(folder), durability, temporary=True, redact=redact)
-    if isinstance(place, str) and "://" in place:
-        raise InvalidInput(f"{place!r} can't be opened; a store is a folder, or memory:")
-    root = Path(place)
-    if root.exists() and not root.is_dir():
-        raise StoreError(f"{str(root)!r} is a file; a store is a folder")
-    return Store(root, durability, redact=redact)
-
-
-def score(
-    store: Store,
-    fn: Any,
+def open(
+    where: str | Path | Place | None = None,
     *,
-    version: str | None = None,
-    again: bool = False,
-    concurrency: int | None = None,
-    processes: int = 1,
-    progress: Progress = None,
-    **filters: Unpack[FilterArgs],
-) -> ScoreReport:
-    """`store.score(fn, ...)`."""
-    more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "progress": progress}
-    return store.score(fn, version=version, again=again, **more, **filters)
+    durability: Durability | None = None,
+    redact: Redact | str | None = None,
+    shared: bool = False,
+) -> Store:
+    """The store in a folder: the one given, else $ODOGRAPH_STORE, else ./odograph. The folder is made when something is recorded.
+
+    `memory:` is a store that is gone when it is closed, or when its process ends. `store.backend.place` reopens a store in
+    another process.
+
+    `durability` and `redact` belong to the store: the first opening that says them settles them for every later one, in any
+    process, which leaves them out; one that says something else is refused. `durability="sync"` waits for the disk at every
+    record; "group", the default, syncs every 50 ms. Either way a record is with the operating system when its call returns.
+
+    `redact` takes secrets out of everything that is recorded, added or imported, before it is written: True (the built-in rules),
+    a list of patterns (beside these rules), or a function that is given each text and returns what is kept of it; where it
+    raises, the text is not kept. The function, or its name ('package:object', 'file.py:name'), must be importable in each process
+    that writes. None uses what the store has; False says that the store has none.
+
+    The files are their owner's alone, unless `shared` is asked for when the store is made: then the process's umask decides.
+    Raises InvalidInput, StoreError, TypeError.
+    """
+    if isinstance(where, Place):
+        return Store(backend.reopened(where))
+    return Store(backend.opened(where, redact=redact, durability=durability, shared=shared))
 
 
 _default: Store | None = None
@@ -579,53 +450,3 @@ def _outside(fields: dict[str, Any]) -> Scope:
 
 
 scope.outside = _outside
-
-
-class _Contents:
-    """What records say, without where and when they were recorded; a shared message is looked at once."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[Any, str]] = {}
-
-    def _hash(self, message: Any) -> str:
-        found = self._seen.get(id(message))
-        if found is None:
-            found = self._seen[id(message)] = (message, content_hash(message))  # held, so that its address stays its own
-        return found[1]
-
-    def of(self, record: AnyRecord) -> Any:
-        fields = record_to_dict(record)
-        for name in ("id", "seq", "time", "writer", "supersedes"):
-            fields.pop(name, None)
-        if isinstance(record, LLMCall) and isinstance(record.request, dict):
-            request = dict(record.request)
-            for name in LISTS:
-                part = request.get(name)
-                if isinstance(part, list):
-                    request[name] = [self._hash(m) for m in part]
-            fields["request"] = request
-        return msgspec.json.decode(encode(fields))
-
-
-def _changes(existing: Trajectory, placed: list[AnyRecord]) -> list[AnyRecord]:
-    """Of records of a known trajectory: the new ones, and corrections of those that now say something else."""
-    contents = _Contents()
-    known: dict[str, AnyRecord] = {}
-    corrected: dict[str, AnyRecord] = {}
-    for record in existing.complete_records():
-        known[record.id] = record
-        if record.supersedes:
-            corrected[record.supersedes] = record
-    new: list[AnyRecord] = []
-    for record in placed:
-        latest = known.get(record.id)
-        if latest is None:
-            new.append(record)
-            continue
-        while latest.id in corrected:
-            latest = corrected[latest.id]
-        content = contents.of(record)
-        if contents.of(latest) != content:
-            id = derived_id(record.source_time, record.id, latest.id, content_hash(content))
-            new.append(msgspec.structs.replace(record, id=id, supersedes=latest.id, time=0, writer=""))
-    return new

@@ -13,6 +13,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import is_
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ from .types import AnyRecord, LLMCall, Packed
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.
 LISTS = ("messages", "input", "contents")
 VALUES = ("tools", "system", "instructions", "system_instruction", "response_format", "text")
-_RESENT = frozenset(LISTS + VALUES)
+RESENT = frozenset(LISTS + VALUES)
 _SMALL = 256  # bytes; a value below it is cheaper where it is
 _MOST_RANGES = 64  # a list more broken than that is put together again
 _JOINED = 32
@@ -92,6 +93,13 @@ def shared_prefix(a: list[Any], b: list[Any], low: int = 0) -> int:
     return low
 
 
+def same_objects(a: list[Any], b: list[Any]) -> int:
+    """How many objects two lists begin with that are the same ones, not only equal."""
+    if all(map(is_, a, b)):
+        return min(len(a), len(b))
+    return next(i for i, same in enumerate(map(is_, a, b)) if not same)
+
+
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -152,7 +160,7 @@ class Packer:
         if type(request) is dict:
             rest: dict[str, Any] = {}
             for name, part in request.items():
-                if part and name in _RESENT:
+                if part and name in RESENT:
                     kind = type(part)
                     if name in LISTS:
                         if kind is list:
@@ -174,30 +182,33 @@ class Packer:
         return call
 
     def _messages(self, number: int, stream: _Stream, messages: list[Any], lines: list[bytes]) -> Ranges:
-        objects = stream.last_objects
-        start = 0
-        if self._immutable:
-            for a, b in zip(objects, messages, strict=False):
-                if a is not b:
-                    break
-                start += 1
+        last = stream.last
+        start = same_objects(stream.last_objects, messages) if self._immutable else 0
         if messages and type(messages[0]) is msgspec.Raw:  # as `of_wire` gave them
             data = list(map(bytes, messages))
-        elif start:
-            data = stream.last[:start] + [encode_message(m) for m in messages[start:]]
+            share = shared_prefix(last, data, start)
+            more = data[share:]
+        elif self._immutable:  # what is the same is not so much as copied
+            more = [encode_message(m) for m in messages[start:]]
+            share = start + shared_prefix(last[start : start + len(more)], more)
+            more = more[share - start :]
         else:
             data = [encode_message(m) for m in messages]
-        start = shared_prefix(stream.last, data, start)
-        ranges = _clip(stream.ranges, start)
+            share = shared_prefix(last, data, start)
+            more = data[share:]
+        ranges = _clip(stream.ranges, share)
         previous = ranges[-1][1] - 1 if ranges else -1
-        for item in data[start:]:
+        for item in more:
             previous = self._item(number, stream, item, lines, previous)
             _append(ranges, previous, previous + 1)
         if len(ranges) > _MOST_RANGES:
             ranges = self._joined(number, stream, ranges, lines)
-        stream.last, stream.ranges = data, ranges
+        del last[share:]
+        last += more
+        stream.ranges = ranges
         if self._immutable:
-            stream.last_objects = list(messages)
+            del stream.last_objects[start:]
+            stream.last_objects += messages[start:]
         return ranges
 
     def _joined(self, number: int, stream: _Stream, ranges: Ranges, lines: list[bytes]) -> Ranges:
@@ -476,7 +487,7 @@ class Streams:
                 out[name] = self._new_items(call.packed_by, part, seen, seen.last.get(who))
                 seen.last[who] = (call.packed_by, part)
             elif seen.values.get((*who, name)) != (call.packed_by, part.stream, part.ranges):
-                out[name] = self._part(call.packed_by, part)
+                out[name] = self.part(call.packed_by, part)
                 seen.values[(*who, name)] = (call.packed_by, part.stream, part.ranges)
         seen.values |= {(*who, name): request[name] for name in VALUES if name in request}
         return out
@@ -515,7 +526,7 @@ class Streams:
         for part in call.packed:
             if only and part.at[0] not in only:
                 continue
-            value = self._part(call.packed_by, part)
+            value = self.part(call.packed_by, part)
             name = str(part.at[0])
             whole = changes.get(name, getattr(call, name))
             if name == "tokens":
@@ -527,7 +538,12 @@ class Streams:
                 changes[name] = put(whole, part.at[1:], value)
         return msgspec.structs.replace(call, **changes)
 
-    def _part(self, writer: str, part: Packed) -> Any:
+    def item(self, writer: str, stream: int, n: int) -> Any:
+        """One message of a stream."""
+        return self._item(writer, stream, n, self.missing)
+
+    def part(self, writer: str, part: Packed) -> Any:
+        """A part of a call that is stored apart; None for token ids of which some are missing."""
         if part.of == "ids":
             held = self._ids.get((writer, part.stream), [])
             ids: list[int | None] = []

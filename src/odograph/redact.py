@@ -10,7 +10,7 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -241,33 +241,48 @@ class History:
     """The messages of one trajectory that were looked at: agents resend them at every call, so only new ones cost anything."""
 
     def __init__(self, raw: bool = True) -> None:
-        #: Whether messages come back as bytes, to be written, or as values.
+        #: Whether messages come back as bytes, to be written, or as values. Then an object that comes again is the same message.
         self._raw = raw
-        self._last: dict[Any, list[tuple[bytes, msgspec.Raw, Counter[str]]]] = {}
+        self._last: dict[Any, list[_Seen]] = {}
 
     def messages(self, key: Any, messages: list[Any], by: Redactor, found: Counter[str]) -> list[Any]:
         """The messages as JSON, redacted."""
         last = self._last.get(key, [])
-        now: list[tuple[bytes, msgspec.Raw, Counter[str]]] = []
+        now: list[_Seen] = []
         for index, message in enumerate(messages):
-            raw = type(message) is msgspec.Raw
-            data = bytes(message) if raw else encode_message(message)
-            if index < len(last) and last[index][0] == data:
-                now.append(last[index])
+            before = last[index] if index < len(last) else None
+            if before is not None and not self._raw and before.message is message:
+                seen = before
             else:
-                inside: Counter[str] = Counter()
-                kept = data
-                if (raw and b"\\" in data) or by.may_find(data.decode("utf-8", "replace")):
-                    value = loads_or_raw(data)
-                    clean = by.value(value, inside)
-                    if inside:
-                        kept = encode(_without(clean, _SPELLED))
-                now.append((data, msgspec.Raw(kept), inside))
-            found.update(now[-1][2])
+                seen = self._looked_at(message, before, by)
+            now.append(seen)
+            if seen.found:
+                found.update(seen.found)
         self._last[key] = now
-        if self._raw:
-            return [item[1] for item in now]
-        return [loads(bytes(item[1])) if item[2] else message for item, message in zip(now, messages, strict=True)]
+        return [seen.kept for seen in now]
+
+    def _looked_at(self, message: Any, before: _Seen | None, by: Redactor) -> _Seen:
+        raw = type(message) is msgspec.Raw
+        data = bytes(message) if raw else encode_message(message)
+        if before is not None and before.data == data:
+            return before if self._raw else before._replace(message=message, kept=before.kept if before.found else message)
+        inside: Counter[str] = Counter()
+        kept: Any = msgspec.Raw(data) if self._raw else message
+        if (raw and b"\\" in data) or by.may_find(data.decode("utf-8", "replace")):
+            clean = by.value(loads_or_raw(data), inside)
+            if inside:
+                clean = _without(clean, _SPELLED)
+                kept = msgspec.Raw(encode(clean)) if self._raw else loads(encode(clean))
+        return _Seen(message if not self._raw else None, data, kept, inside)
+
+
+class _Seen(NamedTuple):
+    """A message that was looked at: itself where it never changes, its JSON, what is kept of it, and what was found in it."""
+
+    message: Any
+    data: bytes
+    kept: Any
+    found: Counter[str]
 
 
 def _texts(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:

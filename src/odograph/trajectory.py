@@ -345,8 +345,9 @@ class Trajectory(_Part):
         self._streams = streams
         self._live = live
         self._grouped: tuple[str, str] | None = None
-        #: Every record, in order, as stored (calls may be packed: see `llm_calls[i].record`).
-        self.records: list[AnyRecord] = sorted(records, key=lambda r: (r.time, r.writer, r.seq))
+        #: Every record, in order, as stored (calls may be packed: see `llm_calls[i].record`). The start comes first, whatever the
+        #: clock of a host said that recorded more later.
+        self.records: list[AnyRecord] = sorted(records, key=lambda r: (type(r) is not Start, r.time, r.writer, r.seq))
         self.start: Start | None = None
         self.end: End | None = None
         self.steps: list[Step] = []
@@ -386,6 +387,11 @@ class Trajectory(_Part):
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
+
+    @property
+    def streams(self) -> Streams | None:
+        """What packed calls refer to; None where no call is packed."""
+        return self._streams
 
     @property
     def task(self) -> Any:

@@ -148,7 +148,7 @@ def test_scoring_twice_writes_nothing(store: odograph.Store) -> None:
     assert rewards_of(store) == [2.0] * 3
     assert [s.reward for s in store.summaries()] == [2.0] * 3
     fill(store, 1)
-    assert odograph.score(store, count).scored == 1
+    assert store.score(count).scored == 1
     assert len(seen) == 4
 
 

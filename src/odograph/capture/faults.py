@@ -7,6 +7,8 @@ import sys
 import warnings
 
 from ..plain import message_of
+from ..redact import withheld
+from ..store.journal import redacting
 
 
 class _Faults:
@@ -19,8 +21,14 @@ class _Faults:
 faults: _Faults = _Faults()
 
 
-def fault(error: BaseException) -> None:
-    """Notes that capture failed: never raises into the agent, unless ODOGRAPH_STRICT=1."""
+def fault(error: BaseException, *, of_disk: bool = False) -> None:
+    """Notes that capture failed: never raises into the agent, unless ODOGRAPH_STRICT=1.
+
+    Where a store of this process redacts, what the error says is withheld: it may repeat what the store takes out. `of_disk`: it
+    is of the store's own files, and says nothing else.
+    """
+    if not of_disk and redacting():
+        error = withheld(error)
     faults.count += 1
     faults.last = error
     if os.environ.get("ODOGRAPH_STRICT") == "1":

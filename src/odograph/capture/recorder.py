@@ -1,40 +1,43 @@
-"""Turns what happened in one trajectory into journal lines, in the caller's thread. Never raises for content or the disk."""
+"""Records what happens in one trajectory, in the caller's thread. Never raises for content or the disk."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
-from ..codec import encode_record, new_id
-from ..packing import Packer
-from ..redact import History, Redactor, withheld
+from ..codec import new_id
 from ..store.journal import Journal
-from ..trajectory import Call
+from ..store.writing import Writer
+from ..trajectory import Call, Trajectory
 from .edits import call_of_lines
 from .faults import fault
 
 
-class Recorder:
-    """Writes the records of one trajectory from this process."""
+class Recorder(Writer):
+    """The writer of one trajectory that is being recorded: counts its steps, and turns what fails into faults."""
 
-    __slots__ = ("_generation", "_history", "_packer", "agent", "id", "journal", "opened", "silent", "steps", "tap")
+    __slots__ = ("_earlier", "_opened", "_steps", "agent", "silent", "tap")
 
-    def __init__(self, journal: Journal, trajectory: str, agent: str | None = None) -> None:
-        self.journal: Journal = journal
-        self.id: str = trajectory
+    def __init__(
+        self,
+        journal: Journal,
+        trajectory: str,
+        agent: str | None = None,
+        *,
+        after: int = 0,
+        earlier: Callable[[], Trajectory] | None = None,
+    ) -> None:
+        """`earlier`: reads what was recorded before, of a trajectory that is gone on with; it is called when a step is begun."""
+        super().__init__(journal, trajectory, after)
         #: Whose records carry no name of their own.
         self.agent: str | None = agent
         #: Code is at work that was recorded before, up to where it stopped.
         self.silent: bool = False
-        #: The next step's index, per agent.
-        self.steps: dict[str | None, int] = {}
-        #: How many steps there are, of all agents.
-        self.opened: int = 0
         #: Where the lines go, too, while somebody follows this trajectory.
         self.tap: list[bytes] | None = None
-        self._packer: Packer | None = None
-        self._generation = -1
-        self._history: History | None = None
+        self._steps: dict[str | None, int] = {}
+        self._opened = 0
+        self._earlier = earlier
 
     def write(
         self, kind: str, fields: dict[str, Any], parent: str | None, agent: str | None, step: int | None, id: str | None = None
@@ -44,57 +47,51 @@ class Recorder:
         if self.silent:
             return id or new_id(), b""
         try:
-            if journal.redactor is not None:
-                fields, agent = self._redacted(journal.redactor, kind, fields, agent)
-            with journal.lock:
-                now = journal.now()
-                id = id or journal.new_id(now)
-                seq = journal.next_seq()
-                record: dict[str, Any] = {"kind": kind, "id": id, "trajectory": self.id, "seq": seq, "time": now}
-                if parent is not None:
-                    record["parent"] = parent
-                if agent is not None:
-                    record["agent"] = agent
-                if step is not None:
-                    record["step"] = step
-                if kind == "llm_call":
-                    data = self._call(record, fields)
-                else:
-                    record |= fields
-                    data = encode_record(record)
-                    journal.append(data)
+            written = self.put(kind, fields, parent, agent, step, id)
             if self.tap is not None:
-                self.tap.append(data)
+                self.tap.append(written[1])
             if journal.failure is not None:
-                fault(journal.failure)
-            return id, data
+                fault(journal.failure, of_disk=True)
+            return written
         except Exception as error:
-            fault(error if journal.redactor is None or isinstance(error, OSError) else withheld(error))
+            fault(error)
             return id or new_id(), b""
 
-    def _redacted(
-        self, redactor: Redactor, kind: str, fields: dict[str, Any], agent: str | None
-    ) -> tuple[dict[str, Any], str | None]:
+    def next_step(self, agent: str | None) -> int:
+        """The index of the step that an agent begins now."""
         with self.journal.lock:
-            if self._history is None:
-                self._history = History()
-            fields, _ = redactor.fields(kind, fields, self._history)
-            return fields, agent if agent is None else redactor.text(agent, Counter())
+            self._count()
+            index = self._steps.get(agent, 0)
+            self._steps[agent] = index + 1
+            self._opened += 1
+        return index
 
-    def _call(self, record: dict[str, Any], fields: dict[str, Any]) -> bytes:
-        journal = self.journal
-        packer = self._packer
-        if packer is None or self._generation != journal.generation:
-            packer = Packer(self.id, journal.new_stream)
-            self._generation = journal.generation
-        self._packer = None  # until the lines are with the operating system, what they hold is not known to be there
-        lines: list[bytes] = []
-        record |= packer.pack((record.get("agent"), fields.get("purpose")), fields, lines)
-        lines.append(encode_record(record))
-        data = b"".join(lines) if len(lines) > 1 else lines[0]
-        journal.append(data)
-        self._packer = packer
-        return data
+    @property
+    def steps(self) -> dict[str | None, int]:
+        """The next step's index, per agent."""
+        self._count()
+        return self._steps
+
+    @property
+    def opened(self) -> int:
+        """How many steps there are, of all agents."""
+        self._count()
+        return self._opened
+
+    def _count(self) -> None:
+        """The steps that were recorded before are read when they are asked for: late rewards and labels need none of them."""
+        earlier, self._earlier = self._earlier, None
+        if earlier is None:
+            return
+        try:
+            trajectory = earlier()
+        except Exception as error:
+            fault(error)
+            return
+        for step in trajectory.steps:
+            agent = None if step.agent == trajectory.agent else step.agent
+            self._steps[agent] = max(self._steps.get(agent, 0), step.index + 1)
+        self._opened = len(trajectory.steps)
 
 
 class CallRef:

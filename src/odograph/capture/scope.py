@@ -453,10 +453,7 @@ class Scope:
     def step(self, observation: Any = None) -> Step:
         """Begins the agent's next step."""
         recorder = self._recorder
-        with recorder.journal.lock:
-            index = recorder.steps.get(self._agent, 0)
-            recorder.steps[self._agent] = index + 1
-            recorder.opened += 1
+        index = recorder.next_step(self._agent)
         fields = {} if observation is None else {"observation": observation}
         id, _ = recorder.write("step", fields, self._id, self._agent, index)
         return Step(self._recorder, id, self._agent, index)

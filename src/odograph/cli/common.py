@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, cast
 
 from ..api import Store, open
 from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, did_you_mean
+from ..store.backend import default_place, is_there
 from ..store.filters import Described, FilterArgs, described
 
 
 def existing_store(args: argparse.Namespace) -> Store:
     """The store that a reading command means. Raises NotFound where there is none: reading makes none."""
-    where = args.store or os.environ.get("ODOGRAPH_STORE") or "odograph"
-    if not Path(where).is_dir():
+    where = args.store or default_place()
+    if not is_there(where):
         hint = "" if args.store else "; name one with --store or $ODOGRAPH_STORE"
         raise NotFound(f"no store at {where!r}{hint}")
     return open(where)

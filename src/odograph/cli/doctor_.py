@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shutil
 import sqlite3
 from importlib import metadata
 from typing import Any
@@ -26,7 +25,6 @@ def run(args: argparse.Namespace) -> int:
         found = store.examine()
     facts: dict[str, Any] = {
         **found,
-        "disk_free": shutil.disk_usage(found["store"]).free,
         "odograph": VERSION,
         "schema_version": SCHEMA_VERSION,
         "python": platform.python_version(),

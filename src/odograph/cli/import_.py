@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also recognise the format of this importer (a file.py or package:object), and before all others; may be repeated",
     )
+    parser.add_argument(
+        "--shared", action="store_true", help="make a new store readable by others, as the umask says (default: by you alone)"
+    )
     add_json(parser)
 
 
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             bar["update"] = progress("importing", total)
         bar["update"](done)  # type: ignore[operator]
 
-    with open(args.store) as store:
+    with open(args.store, shared=args.shared) as store:
         report = store.import_sessions(*args.paths, format=args.format, importers=args.importer, progress=step)
     if args.json:
         print_json(msgspec.to_builtins(report))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
 from ..endpoint import Endpoint, Unanswered
 from ..errors import InvalidInput, OdographError, check_count
+from ..store.backend import default_place
 from .journal import Answers
 from .parsing import Shape, read, shape
 
@@ -246,7 +246,7 @@ class Judge:
 
     def _opened(self) -> Answers:
         if self._answers is None:
-            self._answers = Answers(self._journal or Path(os.environ.get("ODOGRAPH_STORE") or "odograph") / "judge")
+            self._answers = Answers(self._journal or Path(default_place()) / "judge")
         return self._answers
 
     def _key(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from ..codec import DAMAGE, encode, new_id
 from ..errors import StoreError
+from ..store.journal import file_mode
 from ..store.lines import complete_lines
 
 
@@ -51,8 +52,9 @@ class Answers:
         line = encode({"key": key, "time": time.time_ns(), "model": model, "body": body.decode("utf-8", "replace")}) + b"\n"
         try:
             if self._file is None:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                mode = file_mode(self.folder.parent / "journal")  # as open as the store that it stands in
+                self.folder.mkdir(0o700 if mode == 0o600 else 0o777, parents=True, exist_ok=True)
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
                 weakref.finalize(self, os.close, self._file)
             written = 0
             while written < len(line):

@@ -11,14 +11,13 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..errors import StoreError
+from ..store.backend import Place, reopened
 from ..store.filters import Filters
-from ..store.reader import Reader
 from .across import Facts
 from .checking import Checker
 from .report import Finding
@@ -30,7 +29,7 @@ _MAIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from odograph.
 
 
 class _Task(msgspec.Struct):
-    root: str
+    place: Place
     profile: str
     ignore: list[str]
     tokenizer: str | None
@@ -45,7 +44,7 @@ def main() -> None:
     lines = sys.stdin.buffer
     task = msgspec.json.decode(lines.readline(), type=_Task)
     checker = Checker(task.profile, task.ignore, task.tokenizer, task.checks)
-    reader = Reader(Path(task.root))
+    reader = reopened(task.place).reader
     for line in lines:
         ids = msgspec.json.decode(line, type=list[str])
         found = reader.trajectories(Filters(ids=tuple(ids)))
@@ -81,7 +80,7 @@ class _Worker:
 
 
 def results(
-    root: Path,
+    place: Place,
     ids: Iterator[str],
     count: int,
     *,
@@ -92,7 +91,7 @@ def results(
 ) -> Iterator[tuple[list[Finding], Facts | None]]:
     """What `Checker.one` gives for each trajectory, in their order, from `count` processes. Raises StoreError."""
     count = min(count, _PER_CORE * (os.cpu_count() or 1))
-    task = _Task(str(root), profile, ignore, tokenizer, checks)
+    task = _Task(place, profile, ignore, tokenizer, checks)
     idle: deque[_Worker] = deque()
     every: list[_Worker] = []
     waiting: deque[Future[Any]] = deque()

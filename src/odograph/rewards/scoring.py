@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import pickle
 import signal
 import sys
@@ -18,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -26,17 +23,15 @@ import msgspec
 
 from ..bulk import Progress, ticker
 from ..codec import content_hash
-from ..errors import InvalidInput, OdographError, StoreError
+from ..errors import InvalidInput, OdographError
 from ..log import logger
+from ..store.backend import Backend, Place, reopened
 from ..store.filters import Filters
 from ..store.reader import Reader
+from ..store.writing import Writer
 from ..trajectory import Trajectory
-from ..types import Reward
 from .evaluating import Outcome, complete, evaluate, evaluate_async, evaluate_group, in_group
 from .functions import RewardFunction, as_reward_function, reason
-
-#: Appends records to a trajectory, all of them or none.
-Write = Callable[[str, list[Reward]], None]
 
 _CHUNK = 32  # trajectories that a process is given at once
 _AT_ONCE = 16  # async calls at once
@@ -77,9 +72,7 @@ class ScoreReport(msgspec.Struct, kw_only=True):
 
 
 def score(
-    reader: Reader,
-    root: Path,
-    write: Write,
+    store: Backend,
     fn: Any,
     filters: Filters,
     *,
@@ -99,9 +92,10 @@ def score(
         if type(count) is not int or count < 1:
             raise InvalidInput(f"{what} is 1 or more, not {count!r}")
     report = ScoreReport(function=function.name, version=function.version)
-    if not root.is_dir():  # nothing was ever recorded
+    if not store.exists:  # nothing was ever recorded
         return report
-    with _alone(root, function):
+    reader, sink = store.reader, store.sink
+    with _alone(store, function):
         groups = _missing(reader, function, filters, again, report)
         todo = [id for ids in groups for id in ids]
         tell, close = ticker(progress, len(todo), "scoring")
@@ -111,7 +105,7 @@ def score(
                 report.failed.append({"trajectory": outcome.trajectory, "error": outcome.error})
             else:
                 if outcome.records:
-                    write(outcome.trajectory, outcome.records)
+                    Writer(sink, outcome.trajectory).add(list(outcome.records))
                     report.records += len(outcome.records)
                     report.superseded += sum(1 for r in outcome.records if r.supersedes is not None)
                 new = any(r.value is not None for r in outcome.records)
@@ -127,7 +121,7 @@ def score(
                         take(outcome)
             elif processes > 1 and len(todo) > _CHUNK:
                 shares = -(-len(todo) // _CHUNK)
-                _in_processes(root, function, todo, again, concurrency, min(processes, shares), take)
+                _in_processes(store.place, function, todo, again, concurrency, min(processes, shares), take)
             else:
                 run(function, reader.read(todo), again, concurrency, take)
         finally:
@@ -242,7 +236,7 @@ async def _as_tasks(
 
 
 def _in_processes(
-    root: Path,
+    place: Place,
     function: RewardFunction,
     todo: list[str],
     again: bool,
@@ -265,7 +259,7 @@ def _in_processes(
     size = min(_CHUNK, len(todo) // processes + 1)
     shares = (todo[n : n + size] for n in range(0, len(todo), size))
     pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(str(root), sent, again, concurrency)
+        processes, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(place, sent, again, concurrency)
     )
     waiting: set[Future[list[Outcome]]] = set()
     try:
@@ -300,13 +294,13 @@ def _interrupts_later() -> Iterator[None]:
 _mine: tuple[Reader, RewardFunction, bool, int] | None = None
 
 
-def _begin(root: str, sent: bytes, again: bool, concurrency: int) -> None:
+def _begin(place: Place, sent: bytes, again: bool, concurrency: int) -> None:
     """What its functions print goes to stderr, and Ctrl-C ends it at once, whatever they are at."""
     global _mine
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.stdout = sys.stderr
-    _mine = Reader(Path(root)), pickle.loads(sent), again, concurrency
+    _mine = reopened(place).reader, pickle.loads(sent), again, concurrency
     _ = _mine[0].catalog
 
 
@@ -318,21 +312,9 @@ def _share(ids: list[str]) -> list[Outcome]:
     return out
 
 
-@contextlib.contextmanager
-def _alone(root: Path, function: RewardFunction) -> Iterator[None]:
-    """Holds the function's lock: two processes that score by it would both compute, and both write. A killed one's is free."""
-    name = f"score-{content_hash([function.source, function.name])[:16]}.lock"
-    try:
-        (root / "locks").mkdir(exist_ok=True)
-        fd = os.open(root / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreError(f"rewards can't be written to {str(root)!r}: {error.strerror or error}") from error
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("another process scores by %s: waiting until it is done", function.name)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+def _alone(store: Backend, function: RewardFunction) -> contextlib.AbstractContextManager[None]:
+    """Holds the function's lock: two processes that score by it would both compute, and both write."""
+    return store.lock(
+        f"score-{content_hash([function.source, function.name])[:16]}",
+        lambda: logger.info("another process scores by %s: waiting until it is done", function.name),
+    )

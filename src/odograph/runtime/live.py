@@ -47,4 +47,4 @@ def forget(task: Task, store: Store) -> None:
 
 
 def _key(store: Store, id: str) -> tuple[str, str]:
-    return str(store.root), id
+    return store.backend.place.folder, id

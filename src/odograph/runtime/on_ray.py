@@ -1,4 +1,4 @@
-"""A batch on a Ray cluster: actors that open the same store folder, each with its own journal file. Knows no agent."""
+"""A batch on a Ray cluster: actors that reopen the same store, each with its own journal file. Knows no agent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..api import Store, open
 from ..errors import MissingExtra
+from ..store.backend import Place
 from .job import Job, one
 from .response import TaskResponse
 
@@ -28,7 +29,7 @@ async def run_jobs(
     count = max(1, min(at_once, len(jobs), int(ray.cluster_resources().get("CPU", 1))))
     each = -(-at_once // count)
     worker = ray.remote(num_cpus=1, max_concurrency=each, max_restarts=-1)(Worker)
-    workers = [worker.remote(str(store.root.resolve())) for _ in range(count)]
+    workers = [worker.remote(store.backend.place) for _ in range(count)]
     results: dict[tuple[str, int], TaskResponse] = {}
     waiting = iter(enumerate(jobs))
     allowed = asyncio.Semaphore(at_once)
@@ -59,8 +60,8 @@ async def run_jobs(
 class Worker:
     """An actor: runs jobs into the store."""
 
-    def __init__(self, root: str) -> None:
-        self._store = open(root)
+    def __init__(self, place: Place) -> None:
+        self._store = open(place)
 
     async def run(self, job: Job) -> TaskResponse:
         return await one(job, self._store)

@@ -69,12 +69,12 @@ class TaskResponse:
         return f"<TaskResponse {self.id} {self.status}: {str(self.answer if self.answer is not None else self.msg)[:60]!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "store"} | {"_session": None, "_root": str(self.store.root)}
+        return {k: v for k, v in self.__dict__.items() if k != "store"} | {"_session": None, "_place": self.store.backend.place}
 
     def __getattr__(self, name: str) -> Any:
-        if name != "store" or "_root" not in self.__dict__:
+        if name != "store" or "_place" not in self.__dict__:
             raise AttributeError(name)
-        self.store = open(self._root)  # a copy, perhaps in another process
+        self.store = open(self._place)  # a copy, perhaps in another process
         return self.store
 
     @property

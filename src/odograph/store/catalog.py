@@ -2,32 +2,42 @@
 
 With `indexing` and `where` the one place with SQL. It catches up with the journal files from where it stopped, in transactions
 that hold both what was found and how far was read: readers of several processes can catch up at once. Where the file can't be
-written or is busy too long, a catalog in memory takes its place.
+written or is busy too long, a catalog in memory takes its place; a damaged file is made anew.
+
+How a question costs little where there are many files, and misses nothing that was written before it:
+- A file whose writer was gone when it was last measured can't grow: only the files of living writers are measured each time.
+- A new file changes the folder's time. That time is believed once it is older than a clock of file systems is coarse.
+- What another process did to the catalog changes SQLite's `data_version`.
+- Every second all files are measured all the same: one may have been cut or deleted, or lie on a file system without locks.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..codec import encode
-from ..errors import InvalidInput, NotFound
+from ..errors import InvalidInput, NotFound, StoreError
 from ..trajectory import trajectory_reward
 from .filters import EVERY, Filters
 from .indexing import VERSION, Batch, create, rewards_of, searchable
-from .journal import is_alive
+from .journal import file_mode, is_alive
 from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
 from .where import where
 
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once
+_LOOK_SECONDS = 1.0
+_Answer = TypeVar("_Answer")
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -77,6 +87,16 @@ class Hit(msgspec.Struct, frozen=True):
     text: str
 
 
+class Facts(msgspec.Struct, frozen=True):
+    """What records that come late need to know of their trajectory."""
+
+    #: The id of the record inside of which all others are.
+    root: str
+    agent: str | None
+    #: When the last record was written, nanoseconds.
+    last: int
+
+
 class Catalog:
     """The catalog of one journal folder."""
 
@@ -84,22 +104,38 @@ class Catalog:
         self._path = path
         self._journal = journal
         self._files: dict[str, File] = {}
+        #: How far each file is indexed, as this process last saw.
+        self._indexed: dict[str, int] = {}
+        #: Files that can't grow, as their writer was gone when they were last measured: their size, and how far they are indexed.
+        self._final: dict[str, tuple[int, int]] = {}
+        self._growing: list[tuple[str, File]] = []
+        self._folder_time = -1
+        self._data_version = -1
+        self._looked = -_LOOK_SECONDS
+        self._inode = 0
         self._lock = threading.RLock()  # one transaction at a time on the one connection
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
         for attempt in range(2):
             try:
-                return self._prepared(
+                if not self._path.exists():
+                    os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, file_mode(self._journal)))
+                db = self._prepared(
                     sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
                 )
-            except sqlite3.OperationalError:  # read-only, busy, or no folder
+                self._inode = os.stat(self._path).st_ino
+                return db
+            except (sqlite3.OperationalError, OSError):  # read-only, busy, or no folder
                 break
             except sqlite3.DatabaseError:  # no database: it is only a cache
                 if attempt == 0:
-                    for suffix in ("", "-wal", "-shm"):
-                        self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+                    self._unlink()
         return self._in_memory()
+
+    def _unlink(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def _in_memory(self) -> sqlite3.Connection:
         return self._prepared(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
@@ -126,83 +162,181 @@ class Catalog:
     def close(self) -> None:
         self._db.close()
 
-    # --- catching up --------------------------------------------------------------------------------------------------
+    # --- catching up -------------------------------------------------------------------------------------------------
 
     def files(self) -> list[File]:
         """The journal files there are. Raises NewerStore."""
-        if not self._journal.is_dir():
+        try:
+            names = sorted(name for name in os.listdir(self._journal) if name.endswith(".jsonl"))
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise StoreError(f"the journal in {str(self._journal)!r} can't be read: {error.strerror}") from error
         found: list[File] = []
-        for path in sorted(self._journal.glob("*.jsonl")):
-            known = self._files.get(path.name)
+        for name in names:
+            known = self._files.get(name)
             if known is None:
-                if path.stat().st_size == 0:  # being created
+                path = self._journal / name
+                try:
+                    if path.stat().st_size == 0:  # being created
+                        continue
+                    known = self._files[name] = open_file(path)
+                except FileNotFoundError:  # gone since
                     continue
-                known = self._files[path.name] = open_file(path)
+                except PermissionError as error:
+                    raise StoreError(f"the journal {str(path)!r} can't be read: {error.strerror}") from error
             found.append(known)
         return found
 
     def catch_up(self) -> None:
         """Indexes what was written since the last time."""
         with self._lock:
-            files = self.files()
             try:
-                self._catch_up(files)
+                self._mended(self._catch_up)
             except sqlite3.OperationalError:
                 if self.in_memory:
                     raise
                 self._db.close()
                 self._db = self._in_memory()
-                self._catch_up(files)
+                self._look()
 
-    def _catch_up(self, files: list[File]) -> None:
-        db = self._db
-        indexed = dict(db.execute("select name, indexed from files").fetchall())
-        sizes = {f.name: f.path.stat().st_size for f in files}
+    def _mended(self, ask: Callable[[], _Answer]) -> _Answer:
+        """What a question to the database gives; where the database turns out to be damaged it is made anew and asked again."""
+        try:
+            return ask()
+        except sqlite3.DatabaseError as error:
+            damaged = type(error) is sqlite3.DatabaseError or "disk I/O" in str(error) or "no such table" in str(error)
+            if not damaged or self.in_memory:
+                raise
+            self._db.close()
+            try:
+                if os.stat(self._path).st_ino == self._inode:  # else another process made it anew
+                    self._unlink()
+            except OSError:
+                pass
+            self._db = self._open()
+            self._look()
+            return ask()
+
+    def _catch_up(self) -> None:
+        if self._must_look():
+            self._look()
+            return
+        for path, file in self._growing:
+            size = os.stat(path).st_size
+            if size != self._indexed[file.name]:
+                if size < self._indexed[file.name]:
+                    self._look()
+                    return
+                self._index(file)
+
+    def _must_look(self) -> bool:
+        """Whether more may have changed than the size of files whose writers live."""
+        try:
+            changed = os.stat(self._journal).st_mtime_ns != self._folder_time
+        except OSError:
+            return True
+        return changed or time.monotonic() - self._looked > _LOOK_SECONDS or self._data_version != self._version_of_data()
+
+    def _version_of_data(self) -> int:
+        return int(self._db.execute("pragma data_version").fetchone()[0])
+
+    def _look(self) -> None:
+        """Lists and measures all files, and finds out whose writers live."""
+        folder_time = _settled_time(self._journal)
+        self._reopen_if_replaced()
+        # first what others have indexed, then the files: one that appears in between is not taken for one that vanished
+        self._data_version = self._version_of_data()
+        indexed = dict(self._db.execute("select name, indexed from files").fetchall())
+        files = self.files()
+        dead = {f.name for f in files if f.name in self._final or not is_alive(f.path)}  # before they are measured
+        sizes = {f.name: _size(f.path) for f in files}
         if any(size > sizes.get(name, -1) for name, size in indexed.items()):  # a file is gone or shorter: begin anew
-            db.execute("begin immediate")
-            create(db)
-            db.execute("commit")
-            indexed = {}
+            self._files = {f.name: f for f in files}
+            self._rebuild(files)
+            indexed = self._indexed
+        self._indexed = indexed
         for file in files:
-            if sizes[file.name] > indexed.get(file.name, 0):
-                while self._index_batch(file):
+            name = file.name
+            if sizes[name] > indexed.setdefault(name, 0) and self._final.get(name) != (sizes[name], indexed[name]):
+                self._index(file)
+        self._final = {name: (sizes[name], indexed[name]) for name in dead}
+        self._growing = [(str(f.path), f) for f in files if f.name not in dead]
+        self._folder_time, self._looked = folder_time, time.monotonic()
+
+    def _reopen_if_replaced(self) -> None:
+        """The folder of a store may have been deleted or exchanged: then so was the catalog."""
+        if self.in_memory:
+            return
+        try:
+            replaced = os.stat(self._path).st_ino != self._inode
+        except OSError:
+            replaced = self._journal.is_dir()
+        if replaced:
+            self._db.close()
+            self._db = self._open()
+            self._files, self._final = {}, {}
+
+    def _rebuild(self, files: list[File]) -> None:
+        """Everything anew in one transaction: other readers see the old state until the new one is whole."""
+        db = self._db
+        self._indexed = {}
+        db.execute("begin immediate")
+        try:
+            create(db)
+            for file in files:
+                while self._index_some(file):
                     pass
+            db.execute("commit")
+        except BaseException:
+            db.execute("rollback")
+            raise
+
+    def _index(self, file: File) -> None:
+        while self._index_batch(file):
+            pass
 
     def _index_batch(self, file: File) -> bool:
         """Indexes up to 16 MB of one file in one transaction; whether there may be more."""
         db = self._db
         db.execute("begin immediate")
         try:
-            row = db.execute("select indexed from files where name=?", (file.name,)).fetchone()
-            start = row[0] if row else 0
-            batch = Batch(db, file)
-            end = start
-            more = False
-            for offset, line in complete_lines(file.path, start):
-                end = offset + len(line) + 1
-                if line:
-                    batch.add(offset, end, line)
-                if end - start > _BATCH:
-                    more = True
-                    break
-            batch.write()
-            db.execute(
-                "insert into files values(?,?,?,?,0) on conflict(name) do update set indexed=excluded.indexed",
-                (file.name, file.writer, file.version, end),
-            )
+            more = self._index_some(file)
             db.execute("commit")
         except BaseException:
+            self._looked = -_LOOK_SECONDS
             db.execute("rollback")
             raise
         return more
 
-    # --- finding ------------------------------------------------------------------------------------------------------
+    def _index_some(self, file: File) -> bool:
+        db = self._db
+        row = db.execute("select indexed from files where name=?", (file.name,)).fetchone()
+        start = row[0] if row else 0
+        batch = Batch(db, file)
+        end = start
+        more = False
+        for offset, line in complete_lines(file.path, start):
+            end = offset + len(line) + 1
+            if line:
+                batch.add(offset, end, line)
+            if end - start > _BATCH:
+                more = True
+                break
+        batch.write()
+        db.execute(
+            "insert into files values(?,?,?,?,0) on conflict(name) do update set indexed=excluded.indexed",
+            (file.name, file.writer, file.version, end),
+        )
+        self._indexed[file.name] = end
+        return more
+
+    # --- finding -----------------------------------------------------------------------------------------------------
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """What a query gives, all of it: on the one connection threads would see each other's half-written transactions."""
         with self._lock:
-            return self._db.execute(query, values).fetchall()
+            return self._mended(lambda: self._db.execute(query, values).fetchall())
 
     def find(self, id: str) -> str:
         """The whole id of a unique prefix or suffix. Raises NotFound."""
@@ -243,7 +377,12 @@ class Catalog:
 
     def alive_writers(self) -> set[str]:
         """The writers that still hold their file."""
-        return {f.writer for f in self.files() if is_alive(f.path)}
+        return {file.writer for path, file in self._growing if is_alive(path)}
+
+    def facts(self, id: str) -> Facts:
+        """What is appended to a trajectory needs to know of it, by its whole id."""
+        row = self._rows("select root, agent, last from trajectories where id=?", (id,))[0]
+        return Facts(*row)
 
     def _chosen(self, filters: Filters, alive: Callable[[], set[str]]) -> tuple[str, list[Any]]:
         """What must hold of a row, and the values in it."""
@@ -297,7 +436,7 @@ class Catalog:
         rewarded = [row[0] for row in self._rows(f"select distinct trajectory from rewards {chosen}", given)]
         for id in rewarded:
             with self._lock:
-                rewards = rewards_of(self._db, id)
+                rewards = self._mended(lambda id=id: rewards_of(self._db, id))  # type: ignore[misc]
             components = found.setdefault(id, Used([], {})).components
             for name in dict.fromkeys(r.name for r in rewards):
                 components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
@@ -318,9 +457,12 @@ class Catalog:
     def index_text(self) -> None:
         """Brings the full-text index up to what `catch_up` has seen. Only a search needs it."""
         with self._lock:
-            for file in self.files():
-                while self._index_text_batch(file):
-                    pass
+            self._mended(self._index_text)
+
+    def _index_text(self) -> None:
+        for file in self.files():
+            while self._index_text_batch(file):
+                pass
 
     def _index_text_batch(self, file: File) -> bool:
         db = self._db
@@ -368,6 +510,23 @@ class Catalog:
         for trajectory, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(trajectory, kind, step, found[3] if found else "")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # gone since it was listed
+        return -1
+
+
+def _settled_time(folder: Path) -> int:
+    """The folder's time of change, -1 where a file could still appear without changing it: file systems' clocks are coarse."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except OSError:
+        return -1
+    coarse = 2_100_000_000 if changed % 1_000_000_000 == 0 else 50_000_000
+    return changed if time.time_ns() - changed >= coarse else -1
 
 
 def _summary(row: tuple[Any, ...], alive: Callable[[], set[str]]) -> Summary:

@@ -10,9 +10,9 @@ import msgspec
 from ..codec import DAMAGE, encode
 from ..trajectory import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
-from .lines import File, read_range
+from .lines import File, read_ranges
 
-VERSION = 7
+VERSION = 8
 #: Stands for a time that is not known where times are compared: before all times.
 UNKNOWN_TIME = -(2**63)
 _LATE = {str(r.__struct_config__.tag) for r in LATE}
@@ -26,7 +26,7 @@ create table trajectories(
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
     task_id text, attempt integer, scenario text,
-    first integer not null, last integer not null, writer text not null,
+    first integer not null, last integer not null, writer text not null, root text not null,
     began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME}))
 ) without rowid;
 create index by_reversed on trajectories(reversed);
@@ -230,13 +230,17 @@ class Batch:
                         *(s.name, s.source, s.author, value, s.weight, targeted, s.version, _components(s.extra)),
                     )
                 )
-        first, last = min(s.time for s in scans), max(s.time for s in scans)
+        start = next((s for s in scans if s.kind == "start"), None)
+        last = max(s.time for s in scans)
+        # of the start record, where there is one: what a host recorded whose clock is behind moves no trajectory in lists
+        first = start.time if start is not None else min(s.time for s in scans)
         at_work = next((s.writer or self._file.writer for s in reversed(scans) if s.kind not in _LATE), "")
         db.execute(
-            "insert into trajectories(id, reversed, first, last, writer) values(?,?,?,?,?) on conflict(id) do update set"
-            " first=min(first, excluded.first), last=max(last, excluded.last),"
+            "insert into trajectories(id, reversed, first, last, writer, root) values(?,?,?,?,?,?) on conflict(id) do update set"
+            f" first={'excluded.first' if start else 'iif(start_time is null, min(first, excluded.first), first)'},"
+            f" last=max(last, excluded.last), root={'excluded.root' if start else 'root'},"
             " writer=case when excluded.writer='' or (writer!='' and excluded.last<=last) then writer else excluded.writer end",
-            (id, id[::-1], first, last, at_work),
+            (id, id[::-1], first, last, at_work, (start or scans[0]).id),
         )
         if "first_model" in new:
             db.execute("update trajectories set first_model=coalesce(first_model, ?) where id=?", (new.pop("first_model"), id))
@@ -263,9 +267,12 @@ class Batch:
     def _all_scans(self, id: str) -> list[_Scan]:
         """Every line of a trajectory again, without those that others supersede: a correction is rare."""
         rows = self._db.execute("select file, start, stop from places where trajectory=?", (id,)).fetchall()
-        scans: list[_Scan] = []
+        ranges: dict[str, list[tuple[int, int]]] = {}
         for name, start, stop in rows:
-            for line in read_range(self._file.path.with_name(name), start, stop).split(b"\n"):
+            ranges.setdefault(name, []).append((start, stop))
+        scans: list[_Scan] = []
+        for name, places in ranges.items():
+            for line in b"".join(read_ranges(self._file.path.with_name(name), places)).split(b"\n"):
                 if line and not line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
                     try:
                         scans.append(_scan_line(line))
@@ -370,7 +377,10 @@ def searchable(line: bytes) -> tuple[str, str, int | None, str] | None:
         raw = msgspec.json.decode(line)
     except DAMAGE:
         return None
-    if not isinstance(raw, dict) or raw.get("kind") in ("ids", "journal") or type(raw.get("trajectory")) is not str:
+    if not isinstance(raw, dict) or type(raw.get("trajectory")) is not str:
+        return None
+    kind = raw.get("kind")
+    if type(kind) is not str or (kind not in KINDS and kind != "message"):  # damaged, or of no text
         return None
     words: list[str] = []
     stack: list[Any] = [v for k, v in reversed(raw.items()) if k not in _NOT_TEXT]
@@ -386,4 +396,4 @@ def searchable(line: bytes) -> tuple[str, str, int | None, str] | None:
     if not words:
         return None
     step = raw.get("step")
-    return str(raw["kind"]), raw["trajectory"], step if type(step) is int and _fits(step) else None, "\n".join(words)
+    return kind, raw["trajectory"], step if type(step) is int and _fits(step) else None, "\n".join(words)

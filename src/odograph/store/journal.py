@@ -5,18 +5,23 @@ Laws:
 - One writer per file: it holds an exclusive `flock` on it. A free lock means a dead writer.
 - A write that fails leaves no half line: the file is cut back, and the data is kept and written first the next time.
 - After `os.fork` the child opens a file of its own; the parent's is never touched.
+- A file that was deleted, or whose folder was exchanged, is noticed with the next sync. What was written since the last one is
+  written again, into a new file.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import os
 import random
 import socket
 import threading
 import time
+import warnings
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Literal
@@ -31,21 +36,30 @@ Durability = Literal["group", "sync"]
 _ROTATE = 64 << 20
 _BACKLOG = 64 << 20
 _GROUP_SECONDS = 0.05
+_UNCHECKED = 1 << 20  # bytes that are written at most before the file is looked for
 _FULL = 1 << 62  # no file is open, or none that can be gone on with
 
 
 class Journal:
     """The file that this process writes. Hold `lock` around `now`, `next_seq`, `new_id`, `new_stream` and `append`."""
 
-    def __init__(self, folder: Path, durability: Durability = "group") -> None:
+    def __init__(
+        self, folder: Path, durability: Durability = "group", *, shared: bool = False, prepare: Callable[[], None] | None = None
+    ) -> None:
+        """`shared`: a folder that is made is as open as the umask says, not its owner's alone. `prepare` is called before a file
+        is made, and now and then while one is written; nothing is written where it raises OSError."""
         self.folder = folder
         self.durability: Durability = durability
+        self._shared = shared
+        self._prepare = prepare
         #: What takes secrets out of records; those who make lines of them apply it. None: nothing does.
         self.redactor: Redactor | None = None
         #: Why writing fails at present, and what became of it; see `Store.health`.
         self.failure: OSError | None = None
         self.lost: int = 0
         self.written: int = 0
+        #: How often the file was found deleted, or its folder exchanged.
+        self.files_lost: int = 0
         #: Changes with the file, and whenever messages must be written anew.
         self.generation: int = 0
         self._reset()
@@ -59,7 +73,12 @@ class Journal:
         self.generation += 1
         self._part = 0
         self._fd = -1
+        self._path = ""
         self._size = _FULL
+        #: The size at which the file is looked for, or the next one begun.
+        self._limit = 0
+        #: The size at which the file was last looked for.
+        self._seen = 0
         self._stream = 0
         self._last = 0
         self._seq = 0
@@ -93,8 +112,11 @@ class Journal:
             self._retry()
             return
         try:
-            if self._size > _ROTATE:
-                self._open()
+            if self._size > self._limit:
+                self._turn()
+                if self._backlog:
+                    self._keep(data)
+                    return
             done = os.write(self._fd, data)
             if done != len(data):
                 self._finish(data, done)
@@ -137,8 +159,8 @@ class Journal:
     def _retry(self) -> None:
         try:
             while self._backlog:
-                if self._size > _ROTATE:
-                    self._open()
+                if self._size > self._limit:
+                    self._turn(check=False)
                 data = self._backlog[0]
                 done = os.write(self._fd, data)
                 if done != len(data):
@@ -158,10 +180,69 @@ class Journal:
         """Writes that failed and are kept in memory for the next try."""
         return len(self._backlog)
 
+    def _turn(self, *, check: bool = True) -> None:
+        """The next file where this one is full, or none is open; else a look whether this one is there."""
+        if check and self._fd >= 0:
+            self._check()
+        if self._size > _ROTATE:
+            self._open()
+        self._limit = min(_ROTATE, self._size + _UNCHECKED)
+
+    def check(self) -> None:
+        """Looks whether the file that is written is where it was made; goes on in a new one where it is not."""
+        with self.lock:
+            self._check()
+
+    def _check(self) -> None:
+        if self._fd < 0:
+            return
+        recent = b""
+        try:
+            there, ours = os.stat(self._path), os.fstat(self._fd)
+            lost = (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
+        except (FileNotFoundError, NotADirectoryError):
+            lost = True
+        except OSError:
+            return
+        if not lost:
+            self._seen = ours.st_size
+            if self._prepare is not None:
+                try:
+                    self._prepare()
+                except OSError as error:
+                    self._shut()
+                    self.failure = error
+            return
+        self.files_lost += 1
+        self.generation += 1  # messages that later calls refer to went with the file
+        with contextlib.suppress(OSError):  # the file is there as long as it is open
+            recent = os.pread(self._fd, os.fstat(self._fd).st_size - self._seen, self._seen)
+            recent = recent[: recent.rfind(b"\n") + 1]
+        self._shut()
+        if recent:
+            self.written -= 1
+            self._backlog.insert(0, recent)
+            self._backlog_size += len(recent)
+        if self.files_lost == 1:
+            with contextlib.suppress(Warning):  # it may be made an error, and this is no place for one
+                warnings.warn(
+                    f"odograph: the journal {self._path} was deleted, or its folder exchanged, while it was written; what was"
+                    " recorded before is gone with it, recording goes on in a new file",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        if self._backlog:
+            self._retry()
+
     def _open(self) -> None:
         """The next file of this writer. Streams go on in it: a trajectory's lines are read from all files together."""
         self._shut()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        mode = 0o777 if self._shared else 0o700
+        if not self.folder.is_dir():
+            self.folder.parent.mkdir(mode, parents=True, exist_ok=True)
+            self.folder.mkdir(mode, exist_ok=True)
+        if self._prepare is not None:
+            self._prepare()
         name = f"{self.writer}.{self._part}.jsonl" if self._part else f"{self.writer}.jsonl"
         header = {
             "kind": "journal",
@@ -173,13 +254,14 @@ class Journal:
             "time": time_ns(),
         }
         self._part += 1  # a file whose header can't be written is left behind
-        self._fd = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        self._path = os.path.abspath(self.folder / name)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, file_mode(self.folder))
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         data = encode(header) + b"\n"
         done = os.write(self._fd, data)
         if done != len(data):
             self._finish(data, done)
-        self._size = len(data)
+        self._size = self._seen = len(data)
 
     def _shut(self) -> None:
         """Closes the file, all of it on disk."""
@@ -200,6 +282,7 @@ class Journal:
                 os.fdatasync(self._fd)
             except OSError as error:
                 self.failure = error
+            self._check()
             return
         if self._flusher is None:
             self._flusher = threading.Thread(
@@ -212,6 +295,7 @@ class Journal:
         """fdatasync without holding the lock; a failure shows in `failure`."""
         with self.lock:
             self._dirty = False
+            self._check()
             fd = os.dup(self._fd) if self._fd >= 0 else -1
         if fd >= 0:
             try:
@@ -223,9 +307,11 @@ class Journal:
             finally:
                 os.close(fd)
 
-    def close(self) -> None:
-        """Everything on disk; the next `append` begins a new file."""
+    def close(self, *, at_exit: bool = False) -> None:
+        """Everything on disk; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
         with self.lock:
+            if not at_exit or self.folder.is_dir():
+                self._check()
             if self._backlog:
                 self._retry()
                 self.lost += len(self._backlog)
@@ -259,24 +345,38 @@ def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
+def redacting() -> bool:
+    """Whether any store that this process writes redacts."""
+    return any(journal.redactor is not None for journal in list(_journals))
+
+
 def _after_fork() -> None:
     for journal in list(_journals):
         if journal._fd >= 0:
             os.close(journal._fd)
         journal._reset()
-        journal.failure, journal.lost, journal.written = None, 0, 0
+        journal.failure, journal.lost, journal.written, journal.files_lost = None, 0, 0, 0
 
 
-def _at_exit() -> None:
+def close_all() -> None:
+    """Everything that this process wrote on disk."""
     for journal in list(_journals):
-        journal.close()
+        journal.close(at_exit=True)
 
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)
+atexit.register(close_all)
 
 
-def is_alive(path: Path) -> bool:
+def file_mode(folder: Path) -> int:
+    """The mode of a store's new files: its owner's alone, as the journal's folder is, or what the process's umask leaves."""
+    try:
+        return 0o666 if os.stat(folder).st_mode & 0o077 else 0o600
+    except OSError:
+        return 0o600
+
+
+def is_alive(path: Path | str) -> bool:
     """Whether the writer of a journal file still holds it."""
     try:
         fd = os.open(path, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,11 +14,12 @@ from ..codec import DAMAGE
 from ..errors import NotFound
 from ..packing import IdsLine, MessageLine, Streams
 from ..trajectory import Trajectory
-from ..types import LATE, AnyRecord
-from .catalog import Catalog, Hit, Summary, Used
+from ..types import LATE, AnyRecord, End, Start
+from .catalog import Catalog, Facts, Hit, Summary, Used
 from .filters import EVERY, Filters
 from .journal import is_alive
-from .lines import Damage, complete_lines, decode, open_file, read_range
+from .lines import Damage, complete_lines, decode, open_file
+from .source import Journals, Source
 
 
 class Reader:
@@ -44,41 +46,46 @@ class Reader:
             self._opened.close()
             self._opened = None
 
+    def known(self, id: str) -> Trajectory | None:
+        """The trajectory with this whole id; None where there is none."""
+        try:
+            return self._load(self.catalog, id)
+        except NotFound:
+            return None
+
     def trajectory(self, id: str) -> Trajectory:
         """The trajectory with this id, or this unique prefix or suffix of one. Raises NotFound."""
         catalog = self.catalog
         return self._load(catalog, catalog.find(id))
 
+    def _sources(self, catalog: Catalog) -> tuple[Source, ...]:
+        return (Journals(catalog.places),)
+
     def _load(self, catalog: Catalog, id: str) -> Trajectory:
         records: list[AnyRecord] = []
         streams = Streams()
         seen: set[str] = set()
-        for file, start, stop in catalog.places(id):
-            for line in read_range(file.path, start, stop).split(b"\n"):
-                if not line:
-                    continue
-                try:
-                    found = decode(line, file.writer, file.version)
-                except DAMAGE:  # `damages` tells
-                    continue
-                if isinstance(found, (MessageLine, IdsLine)):
-                    streams.add(file.writer, found)
-                elif found is not None and found.id not in seen:
-                    seen.add(found.id)
-                    records.append(found)
+        for source in self._sources(catalog):
+            for writer, line in source.lines(id):
+                if isinstance(line, (MessageLine, IdsLine)):
+                    streams.add(writer, line)
+                elif line.id not in seen:  # a line may be in two tiers, or be written again after a failure
+                    seen.add(line.id)
+                    records.append(line)
         if not records:
             raise NotFound(f"trajectory {id!r} has no readable record")
-        trajectory = Trajectory(id, records, streams)
-        if trajectory.end is None and "source" not in trajectory.metadata:
-            alive = catalog.alive_writers()
-            if any(r.writer in alive and not isinstance(r, LATE) for r in trajectory.records):
-                trajectory = Trajectory(id, records, streams, live=True)
-        return trajectory
+        return Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, catalog.alive_writers()))
 
     def writers(self, id: str) -> set[str]:
         """Who wrote of a trajectory, and still holds the file."""
         alive = self.catalog.alive_writers()
         return {r.writer for r in self.trajectory(id).records if r.writer in alive}
+
+    def facts(self, id: str) -> tuple[str, Facts]:
+        """The whole id of a trajectory, and what is appended needs to know of it: the trajectory is not read. Raises NotFound."""
+        catalog = self.catalog
+        whole = catalog.find(id)
+        return whole, catalog.facts(whole)
 
     def trajectories(self, filters: Filters = EVERY) -> Iterator[Trajectory]:
         """Trajectories one at a time, oldest first."""
@@ -142,7 +149,17 @@ class Reader:
             "journal_bytes": sum(int(str(f["bytes"])) for f in files),
             "damages": [msgspec.structs.asdict(d) for d in self.damages()],
             "catalog_in_memory": catalog.in_memory,
+            "disk_free": shutil.disk_usage(self._root).free,
         }
+
+
+def _may_go_on(records: list[AnyRecord]) -> bool:
+    """Whether a trajectory has no end, and was not recorded elsewhere."""
+    return not any(isinstance(r, End) or (isinstance(r, Start) and "source" in r.metadata) for r in records)
+
+
+def _is_written(records: list[AnyRecord], alive: set[str]) -> bool:
+    return bool(alive) and any(r.writer in alive and not isinstance(r, LATE) for r in records)
 
 
 class Tail:

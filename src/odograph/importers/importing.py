@@ -1,0 +1,83 @@
+"""Many files of sessions into a store: which files, and what becomes of each. A file that can't be read costs itself alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import NotFound, OdographError, StoreError
+from ..types import AnyRecord
+from . import Importer, find, names, recognise, sessions_in
+
+#: Adds the records of a trajectory to a store: its id, and how many records were new.
+Add = Callable[[list[AnyRecord]], tuple[str, int]]
+
+
+class ImportReport(msgspec.Struct):
+    """What an import did: counts of trajectories, the files that failed, and what was new."""
+
+    imported: int = 0
+    skipped: int = 0
+    failed: list[dict[str, str]] = []
+    trajectories: list[dict[str, str]] = []
+    warnings: list[dict[str, Any]] = []
+    unrecognised: list[str] = []
+
+
+def import_files(
+    paths: list[Path],
+    add: Add,
+    *,
+    format: str = "auto",
+    importers: Iterable[str | Importer] = (),
+    progress: Callable[[Path, int, int], None] | None = None,
+    clean: Callable[[str], str] = str,
+) -> ImportReport:
+    """Imports files, or folders with files: see `Store.import_sessions`. `clean` takes secrets out of the text of an error."""
+    importer = None if format == "auto" else find(format)
+    more = [find(one) if isinstance(one, str) else one for one in importers]
+    report = ImportReport()
+    found: list[tuple[Path, bool]] = []
+    for path in paths:
+        if not path.exists():
+            raise NotFound(f"no file or folder {str(path)!r}")
+        found += [(p, p == path) for p in sessions_in(path, more)]
+    for done, (path, named) in enumerate(found):
+        if progress is not None:
+            progress(path, done, len(found))
+        try:
+            _import_file(path, importer, more, named, add, report)
+        except StoreError:
+            raise
+        except (OdographError, OSError) as error:
+            report.failed.append({"path": str(path), "error": clean(str(error))})
+        except Exception as error:  # a format that nobody foresaw costs its own file alone
+            report.failed.append({"path": str(path), "error": clean(f"the {type(error).__name__} {error} while reading it")})
+    if progress is not None and found:
+        progress(found[-1][0], len(found), len(found))
+    return report
+
+
+def _import_file(
+    path: Path, importer: Importer | None, more: list[Importer], named: bool, add: Add, report: ImportReport
+) -> None:
+    one = importer or recognise(path, more)
+    if one is None:
+        if named:
+            known = ", ".join(names())
+            report.failed.append({"path": str(path), "error": f"no session of a known format; there are: {known}"})
+        else:
+            report.unrecognised.append(str(path))
+        return
+    for session in one.read(path):
+        if session.warnings:
+            report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
+        id, new = add(session.records)
+        if new:
+            report.imported += 1
+            report.trajectories.append({"id": id, "source": str(path), "format": session.format})
+        else:
+            report.skipped += 1

@@ -1,0 +1,398 @@
+"""What a store is made of, as one thing: the seam below which alone it is known that a store is a folder.
+
+A store has a sink (the journal that this process writes), a reader (the catalog and the sources behind it), locks and places for
+small files by name, and a `Place`: what reopens this very store, with its redaction and durability, in another process.
+
+Redaction and durability belong to the store and not to one opening: they stand in `store.json`, which the first write makes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from ..codec import DAMAGE, encode, new_id
+from ..errors import InvalidInput, NotFound, OdographError, StoreError
+from ..plugins import load
+from ..redact import Redact, Redactor
+from .journal import Durability, Journal, close_all, file_mode
+from .reader import Reader
+
+#: How a store's redaction is written down: True, patterns (a text, or a text with flags), or the name of a function.
+Stored = bool | list[str | tuple[str, int]] | str
+_SETTINGS = "store.json"
+_MEMORY = "odograph-memory-"
+
+
+class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What belongs to a store: None where nobody ever said it."""
+
+    redact: Stored | None = None
+    durability: Durability | None = None
+
+
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What reopens a store in another process: plain values, which can be pickled and sent as JSON."""
+
+    folder: str
+    settings: Settings = Settings()
+    shared: bool = False
+    #: Of a `memory:` store, which stays while a process holds it.
+    memory: bool = False
+
+
+_place = msgspec.json.Decoder(Place)
+_settings = msgspec.json.Decoder(Settings)
+
+
+class Backend:
+    """One store. Nothing is made on disk before the first write."""
+
+    def __init__(self, place: Place, function: Callable[[str], str] | None = None) -> None:
+        """`function`: what `place.settings.redact` names, where it is at hand. Raises InvalidInput for other settings than the
+        store's."""
+        self.folder: Path = Path(place.folder)
+        self._asked = place
+        self._function = function
+        self._hold = _hold(self.folder) if place.memory else -1
+        self._why_not: str | None = None
+        self._signature: tuple[int, int, int] | None = None
+        self.settings: Settings = self._agreed(self._stored())
+        if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
+            raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
+        self.reader: Reader = Reader(self.folder)
+        #: The sink, for what asks only how it fares; to write take `sink`.
+        self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
+        self._applied: Settings | None = None
+
+    def __str__(self) -> str:
+        return "memory:" if self._asked.memory else str(self.folder)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever recorded."""
+        return (self.folder / "journal").is_dir()
+
+    @property
+    def place(self) -> Place:
+        """What reopens this store."""
+        return msgspec.structs.replace(self._asked, folder=str(self.folder.resolve()), settings=self.settings)
+
+    @property
+    def sink(self) -> Journal:
+        """Where lines go. Raises StoreError where the store's redaction can't be applied here: then nothing may be written."""
+        self._apply()
+        if self._why_not is not None:
+            raise StoreError(f"the store {self} can't be written from here: {self._why_not}")
+        return self.journal
+
+    def beside(self, name: str) -> Path:
+        """The folder for small files of one kind that belong to the store, such as a judge's answers. It need not be there."""
+        return self.folder / name
+
+    @contextlib.contextmanager
+    def lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Holds a lock of this name among all processes that opened the store; a killed one's is free. `waiting` is called where
+        it has to wait. Raises StoreError."""
+        folder = self.folder / "locks"
+        mode = file_mode(self.folder / "journal")
+        try:
+            folder.mkdir(mode=_folder_mode(mode), exist_ok=True)
+            fd = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        except OSError as error:
+            raise StoreError(f"a lock can't be made in {str(self.folder)!r}: {error.strerror or error}") from error
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is not None:
+                    waiting()
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Everything on disk, files closed; a `memory:` store is gone."""
+        self.journal.close()
+        self.reader.close()
+        if self._hold >= 0 and str(self.folder) in _made:
+            _remove(self.folder)
+            os.close(self._hold)
+            self._hold = -1
+
+    # --- what belongs to the store -----------------------------------------------------------------------------------
+
+    def _agreed(self, stored: Settings) -> Settings:
+        """What is stored, and else what was asked for. Raises InvalidInput where the two differ."""
+        asked = self._asked.settings
+        for name in ("redact", "durability"):
+            here, there = getattr(asked, name), getattr(stored, name)
+            if here is not None and there is not None and here != there:
+                raise InvalidInput(f"the store {self} has {name}={_said(there)}, not {_said(here)}; leave {name}= out to use it")
+        return _both(stored, asked)
+
+    def _stored(self) -> Settings:
+        """What `store.json` says. Where it can't be read nothing may be written."""
+        path = self.folder / _SETTINGS
+        try:
+            return _settings.decode(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return Settings()
+        except (OSError, *DAMAGE) as error:
+            self._why_not = f"{str(path)!r} can't be read ({error}), and it says what the store redacts"
+            return Settings()
+
+    def _apply(self) -> None:
+        """Gives the journal what the settings say. A function is loaded here and not before: who only reads runs no code of a
+        store."""
+        if self.settings == self._applied:
+            return
+        self.journal.durability = self.settings.durability or "group"
+        if self._applied is None or self.settings.redact != self._applied.redact:
+            try:
+                self.journal.redactor = _redactor_of(self.settings.redact, self._function)
+            except OdographError as error:
+                self._why_not = f"its redaction {_said(self.settings.redact)} can't be loaded: {error}"
+        self._applied = self.settings
+
+    def _prepare(self) -> None:
+        """Before a journal file is made, and while it is written: the settings go to the store, or those of the store are taken
+        over, which another process may have made meanwhile. Raises StoreError where these can't be applied."""
+        path = self.folder / _SETTINGS
+        try:
+            found = os.stat(path)
+            signature = (found.st_ino, found.st_size, found.st_mtime_ns)
+        except OSError:
+            signature = None
+        if signature is None and self.settings == Settings():
+            return
+        if signature is None or signature != self._signature:
+            with _alone(self.folder / "journal"):  # the folder itself is locked by who uses it in memory
+                stored = self._stored()
+                merged = _both(stored, self.settings)
+                if merged != stored and self._why_not is None:
+                    self._store(path, merged)
+                found = os.stat(path)
+                self._signature = (found.st_ino, found.st_size, found.st_mtime_ns)
+            if merged.redact != self._asked.settings.redact:
+                self._function = None
+            self.settings = merged
+            self._apply()
+        if self._hold < 0 and self._asked.memory:  # it was closed, and is used again
+            self._hold = _hold(self.folder)
+        if self._why_not is not None:
+            raise StoreError(self._why_not)
+
+    def _store(self, path: Path, settings: Settings) -> None:
+        """Writes the settings, whole or not at all."""
+        new = path.with_name(f".{_SETTINGS}.{new_id()}")
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(self.folder / "journal"))
+        try:
+            os.write(fd, encode(msgspec.to_builtins(settings)) + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(new, path)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a lock on a folder itself."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _both(stored: Settings, asked: Settings) -> Settings:
+    """What is stored, with what is asked for in the place of what nobody said."""
+    return Settings(
+        redact=(asked.redact or None) if stored.redact is None else stored.redact,
+        durability=asked.durability if stored.durability is None else stored.durability,
+    )
+
+
+def _said(stored: Any) -> str:
+    """Redaction in words: a pattern may be a secret itself."""
+    if isinstance(stored, list):
+        return f"{len(stored)} patterns"
+    return repr(stored)
+
+
+def _folder_mode(mode: int) -> int:
+    return 0o777 if mode == 0o666 else 0o700
+
+
+# --- redaction as it is written down --------------------------------------------------------------------------------
+
+
+def stored_form(redact: Redact | str | None) -> Stored | None:
+    """What `redact=` is written down as. Raises TypeError, InvalidInput: a function must be importable in other processes."""
+    if redact is None or isinstance(redact, bool):
+        return redact
+    if isinstance(redact, str):
+        if ":" not in redact:
+            raise TypeError("redact is True, a list of patterns, or a function of a text or its name ('package:object'); not str")
+        where, _, what = redact.partition(":")
+        return f"{Path(where).resolve()}:{what}" if where.endswith(".py") else redact
+    if callable(redact):
+        return _name_of(redact)
+    given = list(redact) if isinstance(redact, Iterable) and not isinstance(redact, bytes) else redact
+    Redactor(given)  # refuses what is none
+    patterns: list[str | tuple[str, int]] = []
+    for pattern in cast(list[Any], given):
+        if isinstance(pattern, str):
+            patterns.append(pattern)
+        elif isinstance(pattern.pattern, str):
+            flags = int(pattern.flags) & ~re.UNICODE
+            patterns.append((pattern.pattern, flags) if flags else pattern.pattern)
+        else:
+            raise InvalidInput("a pattern of redact= is of bytes; it is of text")
+    return patterns or True
+
+
+def _name_of(function: Any) -> str:
+    """By which name another process finds a function. Raises InvalidInput."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    home = sys.modules.get(module) if isinstance(module, str) else None
+    found = getattr(home, name, None) if isinstance(name, str) and home is not None else None
+    if found is function and module is not None:
+        if module != "__main__" and not module.startswith("odograph_plugin_"):
+            return f"{module}:{name}"
+        file = getattr(home, "__file__", None)
+        if isinstance(file, str) and file.endswith(".py"):
+            return f"{Path(file).resolve()}:{name}"
+    raise InvalidInput(
+        f"redact={name or function!r} can't be imported by other processes that write to the store;"
+        " define it at the top of a module, or name it as 'package:object' or 'file.py:name'"
+    )
+
+
+def _redactor_of(stored: Stored | None, function: Callable[[str], str] | None = None) -> Redactor | None:
+    """The redactor that was written down. Raises OdographError where its function can't be loaded."""
+    if isinstance(stored, str):
+        found = function if function is not None else load(stored)
+        if not callable(found):
+            raise NotFound(f"{stored!r} is no function")
+        return Redactor(found)
+    if isinstance(stored, list):
+        return Redactor([one if isinstance(one, str) else re.compile(one[0], one[1]) for one in stored])
+    return Redactor.of(stored)
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def default_place() -> str:
+    """The folder that `$ODOGRAPH_STORE` names, else ./odograph."""
+    return os.environ.get("ODOGRAPH_STORE") or "odograph"
+
+
+def opened(
+    where: str | Path | None = None,
+    *,
+    redact: Redact | str | None = None,
+    durability: Durability | None = None,
+    shared: bool = False,
+) -> Backend:
+    """The store of a name. Raises InvalidInput, StoreError, TypeError."""
+    if durability not in (None, "group", "sync"):
+        raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
+    settings = Settings(stored_form(redact), durability)
+    function = redact if callable(redact) else None
+    place = where if where is not None else default_place()
+    if isinstance(place, str) and place == "memory:":
+        return Backend(Place(str(_memory()), settings, memory=True), function)
+    if isinstance(place, str) and "://" in place:
+        raise InvalidInput(f"{place!r} can't be opened; a store is a folder, or memory:")
+    root = Path(place)
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{str(root)!r} is a file; a store is a folder")
+    return Backend(Place(str(root), settings, shared=shared), function)
+
+
+def reopened(place: Place | bytes) -> Backend:
+    """The store of a place, as bytes where it was sent as JSON."""
+    return Backend(_place.decode(place) if isinstance(place, bytes) else place)
+
+
+def is_there(where: str | Path | None) -> bool:
+    """Whether there is a store of that name, or a folder for one."""
+    return Path(where if where is not None else default_place()).is_dir()
+
+
+# --- memory: --------------------------------------------------------------------------------------------------------
+# A folder in shared memory. Who uses it holds a lock on the folder itself, as long as the process and those that it forks live:
+# so what killed processes left can be told, and the next `memory:` store removes it.
+
+#: The folders that this process made.
+_made: dict[str, int] = {}
+
+
+def _memory() -> Path:
+    fast = Path("/dev/shm")
+    parent = fast if os.access(fast, os.W_OK) else Path(tempfile.gettempdir())
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=_MEMORY, dir=parent))
+    _made[str(folder)] = os.getpid()
+    return folder
+
+
+def _hold(folder: Path) -> int:
+    """Holds a folder in memory. Raises StoreError where it is gone."""
+    for _ in range(2):
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if os.path.exists(folder) and os.stat(folder).st_ino == os.fstat(fd).st_ino:
+                return fd
+            os.close(fd)
+        except OSError:
+            pass
+        if str(folder) not in _made:
+            break
+        folder.mkdir(0o700, exist_ok=True)  # another process that opened a store swept it away before it was held
+    raise StoreError(f"the memory: store {folder.name} is gone; it lives as long as a process that uses it")
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what killed processes left."""
+    for folder in parent.glob(f"{_MEMORY}*"):
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # a process uses it
+            pass
+        finally:
+            os.close(fd)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder in memory, where this process made it and not one that it was forked from."""
+    if _made.get(str(folder)) == os.getpid():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@atexit.register
+def _at_exit() -> None:
+    close_all()  # before its folder goes: what is deleted under it a journal writes again
+    for folder in list(_made):
+        _remove(Path(folder))

@@ -1,0 +1,148 @@
+"""What of a trajectory that is added again is new: its records against those that the store has, by what they say.
+
+The cost grows with what is there, not with what each call sends again: a call's messages are compared by a hash that goes on from
+the call before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from ..codec import derived_id, encode, put, record_to_dict
+from ..packing import LISTS, RESENT, Streams, same_objects
+from ..trajectory import Trajectory
+from ..types import AnyRecord, LLMCall, Packed
+
+_PLACED = ("id", "seq", "time", "writer", "supersedes", "packed", "packed_by")
+
+
+def changes(existing: Trajectory, placed: list[AnyRecord]) -> list[AnyRecord]:
+    """Of records of a known trajectory: the new ones, and corrections of those that now say something else."""
+    known: dict[str, AnyRecord] = {}
+    corrected: dict[str, AnyRecord] = {}
+    for record in existing.records:
+        known[record.id] = record
+        if record.supersedes:
+            corrected[record.supersedes] = record
+    history = {
+        record.supersedes for record in placed if record.supersedes
+    }  # what these records say that they replaced themselves
+    there, given = _Contents(existing.streams), _Contents(None)
+    new: list[AnyRecord] = []
+    for record in placed:
+        latest = known.get(record.id)
+        if latest is None:
+            new.append(record)
+            continue
+        if record.id in history:
+            continue
+        passed = {latest.id}
+        while latest.id in corrected and corrected[latest.id].id not in passed:
+            latest = corrected[latest.id]
+            passed.add(latest.id)
+        content = given.of(record)
+        if there.of(latest) != content:
+            id = derived_id(record.source_time, record.id, latest.id, content)
+            new.append(msgspec.structs.replace(record, id=id, supersedes=latest.id, time=0, writer=""))
+    return new
+
+
+class _Contents:
+    """Hashes of what records say, without where and when they were recorded."""
+
+    def __init__(self, streams: Streams | None) -> None:
+        self._streams = streams
+        self._chains: dict[Any, _Chain] = {}
+        self._hashes: dict[int, tuple[Any, str]] = {}
+
+    def of(self, record: AnyRecord) -> str:
+        fields = record_to_dict(record)
+        for name in _PLACED:
+            fields.pop(name, None)
+        if isinstance(record, LLMCall):
+            if type(record.request) is dict:
+                request = fields["request"] = dict(record.request)
+                for name in RESENT:
+                    if name in request:
+                        request[name] = self._resent((record.agent, record.purpose, name), name, request[name])
+            for part in record.packed:
+                fields = self._filled(fields, record, part)
+        return hashlib.sha256(_canonical(fields)).hexdigest()
+
+    def _resent(self, key: Any, name: str, value: Any) -> Any:
+        if name in LISTS and type(value) is list:
+            chain = self._chains.setdefault(key, _Chain())
+            return chain.of_objects(value, self._hash)
+        return self._hash(value)
+
+    def _hash(self, value: Any) -> str:
+        """The hash of a message: an object that comes again is looked at once. The object is held, so that its address stays its
+        own."""
+        found = self._hashes.get(id(value))
+        if found is None:
+            found = self._hashes[id(value)] = (value, hashlib.sha256(_canonical(value)).hexdigest())
+        return found[1]
+
+    def _filled(self, fields: Any, record: LLMCall, part: Packed) -> Any:
+        """The fields with the hash of what is stored apart in its place."""
+        assert self._streams is not None
+        streams, writer, stream = self._streams, record.packed_by, part.stream
+        if part.of == "ids":
+            return put(fields, part.at, streams.part(writer, part))
+        if part.of == "value":
+            return put(fields, part.at, self._hash(streams.item(writer, stream, part.ranges[0][0])))
+        chain = self._chains.setdefault((writer, stream, part.at[-1]), _Chain())
+        return put(fields, part.at, chain.of_ranges(part.ranges, lambda n: self._hash(streams.item(writer, stream, n))))
+
+
+class _Chain:
+    """Hashes of lists, each of which usually goes on from the one before: of every prefix of the last list."""
+
+    def __init__(self) -> None:
+        self._digests: list[bytes] = []
+        self._objects: list[Any] = []
+        self._ranges: list[tuple[int, int]] = []
+
+    def of_objects(self, objects: list[Any], hash_of: Callable[[Any], str]) -> str:
+        same = same_objects(self._objects, objects)
+        del self._objects[same:]
+        self._objects += objects[same:]
+        return self._go_on(same, map(hash_of, objects[same:]))
+
+    def of_ranges(self, ranges: list[tuple[int, int]], hash_of: Callable[[int], str]) -> str:
+        same = 0
+        for (a, b), (c, d) in zip(self._ranges, ranges, strict=False):
+            if a != c:
+                break
+            same += min(b, d) - a
+            if b != d:
+                break
+        self._ranges = list(ranges)
+        skip = same
+        rest: list[int] = []
+        for start, stop in ranges:
+            rest += range(min(stop, start + skip), stop)
+            skip = max(0, skip - (stop - start))
+        return self._go_on(same, map(hash_of, rest))
+
+    def _go_on(self, same: int, more: Iterable[str]) -> str:
+        del self._digests[same:]
+        digest = self._digests[-1] if self._digests else b""
+        for one in more:
+            digest = hashlib.sha256(digest + one.encode()).digest()
+            self._digests.append(digest)
+        return digest.hex()
+
+
+def _canonical(value: Any) -> bytes:
+    """The JSON of a value as it comes back from a line: fields in any order are the same."""
+    data = encode(value)
+    try:
+        return msgspec.json.encode(msgspec.json.decode(data), order="sorted")
+    except (OverflowError, msgspec.MsgspecError):  # whole numbers beyond 64 bits
+        return json.dumps(json.loads(data), sort_keys=True).encode()

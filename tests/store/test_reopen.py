@@ -1,0 +1,302 @@
+"""A store is the same store for whoever opens it: its redaction and its durability belong to the store, not to one opening."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import odograph
+from odograph.capture.faults import fault
+from odograph.runtime import TaskResponse
+
+SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
+
+
+def loud(text: str) -> str:
+    """A function of `redact=` that other processes can import."""
+    return text.replace("quiet", "LOUD")
+
+
+def python(code: str, *args: str, cwd: Path | None = None, **environment: str) -> str:
+    """What another process prints."""
+    path = os.pathsep.join([str(Path(__file__).parent.parent.parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *args],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def holds(folder: Path, text: str) -> list[str]:
+    """The files of a folder that hold a text."""
+    return [str(p) for p in folder.rglob("*") if p.is_file() and text.encode() in p.read_bytes()]
+
+
+@pytest.fixture(params=[True, [r"Project [A-Z]\w+"], loud], ids=["rules", "patterns", "function"])
+def redacted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[odograph.Store, str]]:
+    """A store that takes something out, and what it takes out."""
+    text = {True: SECRET, loud: "quiet"}.get(request.param if not isinstance(request.param, list) else None, "Project Manhattan")
+    with odograph.open(tmp_path / "s", redact=request.param) as store:
+        store.record(task="t", group="g").finish()
+        yield store, text
+
+
+def test_another_process_redacts_without_being_told(redacted: tuple[odograph.Store, str]) -> None:
+    """Opening the folder is enough: to record, to add, to append."""
+    store, text = redacted
+    id = next(store.summaries()).id
+    python(
+        """
+        import sys, odograph
+        with odograph.open(sys.argv[1]) as store:
+            store.record(task=sys.argv[3]).finish(sys.argv[3])
+            store.add({"task": sys.argv[3], "steps": [{"observation": sys.argv[3]}]})
+            store.append(sys.argv[2]).reward(1.0, rationale=sys.argv[3])
+        """,
+        str(store.root),
+        id,
+        text,
+    )
+    assert len(store) == 3
+    assert store.trajectory(id).reward == 1.0
+    assert holds(store.root, text) == []
+
+
+def test_a_pickled_response_redacts(redacted: tuple[odograph.Store, str]) -> None:
+    """A response that travels to another process writes its rewards to the same store."""
+    store, text = redacted
+    response = TaskResponse(store, "task", next(store.summaries()).id, "completed")
+    sent = store.root.parent / "sent"
+    sent.write_bytes(pickle.dumps(response))
+    python(
+        "import pickle, sys; r = pickle.load(open(sys.argv[1], 'rb')); r.reward(1.0, rationale=sys.argv[2]); r.store.close()",
+        str(sent),
+        text,
+    )
+    t = store.trajectory(next(store.summaries()).id)
+    assert t.reward == 1.0
+    assert t.rewards[0].rationale not in (None, text)
+    assert holds(store.root, text) == []
+
+
+def test_a_pickled_response_of_a_store_in_which_nothing_is_yet(tmp_path: Path) -> None:
+    """What reopens a store says how it redacts, before anything stands on disk."""
+    store = odograph.open(tmp_path / "s", redact=True, durability="sync")
+    place = pickle.loads(pickle.dumps(store.backend.place))
+    with odograph.open(place) as other:
+        other.record(task=SECRET).finish()
+        assert other._journal.durability == "sync"
+    assert holds(tmp_path, SECRET) == []
+    assert len(store) == 1
+
+
+def test_the_command_line_redacts(tmp_path: Path) -> None:
+    """`odograph import` and `odograph score` write to a store as it redacts."""
+    with odograph.open(tmp_path / "s", redact=True) as store:
+        store.record(task="t").finish()
+    session = tmp_path / "chat.jsonl"
+    session.write_text(
+        json.dumps({"messages": [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "ok"}]}) + "\n"
+    )
+    (tmp_path / "mine.py").write_text(f"def f(t):\n    return {{'{SECRET}': 1.0}}\n")
+    for command in (["import", str(session)], ["score", f"{tmp_path / 'mine.py'}:f"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert holds(tmp_path / "s", SECRET) == []
+    with odograph.open(tmp_path / "s") as store:
+        assert [t.reward for t in store.trajectories()] == [1.0, 1.0]
+
+
+@pytest.mark.slow
+def test_a_batch_on_ray_redacts(tmp_path: Path) -> None:
+    """What Ray's actors record stands in the store as it redacts."""
+    pytest.importorskip("ray")
+    python(
+        """
+        import asyncio, sys, odograph
+        from odograph import Runners, Task, FunctionAgent
+        async def agent(question):
+            odograph.log_context("kb", sys.argv[2] if len(sys.argv) > 2 else question, purpose="why")
+            return question
+        async def main():
+            with odograph.open(sys.argv[1], redact=True) as store:
+                tasks = [Task(input=sys.argv[2], agent=FunctionAgent(agent)) for _ in range(2)]
+                found = await Runners.run_task(tasks, store=store, runner="ray")
+                assert all(r.status == "completed" for r in found.values()), found
+                assert len(store) == 2
+        asyncio.run(main())
+        """,
+        str(tmp_path / "s"),
+        SECRET,
+    )
+    assert holds(tmp_path / "s", SECRET) == []
+
+
+def test_another_redaction_is_refused_and_none_uses_what_is_there(tmp_path: Path) -> None:
+    """What the first opening said stands; False says that there is none; a store without any can get one, from then on."""
+    with odograph.open(tmp_path / "s", redact=[r"blue", re.compile("green", re.IGNORECASE)]) as store:
+        store.record(task="t").finish()
+    for other in (True, False, ["blue"], loud):
+        with pytest.raises(odograph.InvalidInput, match=r"has redact=.* leave redact= out to use it"):
+            odograph.open(tmp_path / "s", redact=other)
+    with odograph.open(tmp_path / "s", redact=[r"blue", re.compile("green", re.IGNORECASE)]) as store:
+        assert store.trajectory(store.record(task="x").id).task == "x"
+    with odograph.open(tmp_path / "s") as store:
+        assert store.trajectory(store.record(task="Blue blue GREEN").id).task == "Blue [redacted:pattern] [redacted:pattern]"
+    with odograph.open(tmp_path / "late", redact=False) as store:
+        assert store.trajectory(store.record(task="blue").id).task == "blue"
+        with odograph.open(tmp_path / "late", redact=["blue"]) as second:
+            second.record(task="blue").finish()
+        time.sleep(0.2)
+        store.record(task="a look at the file").finish()
+        time.sleep(0.2)  # the first process notices what the second said
+        assert store.trajectory(store.record(task="blue").id).task == "[redacted:pattern]"
+    with odograph.open(tmp_path / "d", durability="sync") as store:
+        store.record(task="t").finish()
+    with pytest.raises(odograph.InvalidInput, match="durability='sync', not 'group'"):
+        odograph.open(tmp_path / "d", durability="group")
+    with odograph.open(tmp_path / "d") as store:
+        store.record(task="t").finish()
+        assert store._journal.durability == "sync"
+
+
+def test_a_function_must_be_importable(tmp_path: Path) -> None:
+    """A lambda is refused in a sentence; a name is as good as the function; who can't load it may read and not write."""
+    with pytest.raises(odograph.InvalidInput, match="can't be imported by other processes"):
+        odograph.open(tmp_path / "s", redact=lambda text: text)
+    module = tmp_path / "mine.py"
+    module.write_text("def hide(text):\n    return text.replace('quiet', '-')\n")
+    with odograph.open(tmp_path / "s", redact=f"{module}:hide") as store:
+        assert store.trajectory(store.record(task="be quiet").id).task == "be -"
+    with odograph.open(tmp_path / "s") as store:
+        assert store.trajectory(store.record(task="be quiet").id).task == "be -"
+    module.unlink()
+    with odograph.open(tmp_path / "s") as store:
+        assert [t.task for t in store.trajectories()] == ["be -", "be -"]
+        id = next(store.summaries()).id
+        for write in (
+            lambda: store.record(task="x"),
+            lambda: store.append(id),
+            lambda: store.add({"task": "x"}),
+            lambda: store.score(odograph.reward_function("f", lambda t: 1.0)),
+            lambda: store.import_sessions(tmp_path),
+        ):
+            with pytest.raises(odograph.StoreError, match=r"can't be written from here: .*can't be loaded: no file"):
+                write()
+    (tmp_path / "s" / "store.json").write_text("{rubbish")
+    with odograph.open(tmp_path / "s") as store:
+        assert len(store) == 2
+        with pytest.raises(odograph.StoreError, match=r"store.json' can't be read"):
+            store.record(task="x")
+
+
+def test_a_fault_does_not_tell_what_is_redacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither `health()` nor the warning repeats the text of an error, which may hold what is taken out."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+
+    with warnings.catch_warnings(record=True) as said, odograph.open(tmp_path, redact=True) as store:
+        warnings.simplefilter("always")
+        before = store.health()["faults"]
+        with store.record(task="t"):
+            fault(ValueError(SECRET))
+        assert store.health()["faults"] > before
+        assert SECRET not in str(store.health())
+    assert SECRET not in str([str(w.message) for w in said])
+    assert holds(tmp_path, SECRET) == []
+
+
+def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
+    """Recording goes on in a new file, with what was written since the last look; it is warned of once, and in `health()`."""
+    where = tmp_path / "s"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        store = odograph.open(where)
+        store.record(task="before").finish()
+        time.sleep(0.2)
+        where.rename(tmp_path / "moved")
+        run = store.record(task="after")
+        run.note("acknowledged")
+        time.sleep(0.3)
+        assert store.health()["files_lost"] == 1
+        run.finish()
+        assert [t.task for t in odograph.open(where).trajectories()] == ["after"]
+        (notes,) = [t.notes for t in store.trajectories()]
+        assert notes[0].data == "acknowledged"
+        store.close()
+    assert len([w for w in said if "was deleted, or its folder exchanged" in str(w.message)]) == 1
+    assert next(odograph.open(tmp_path / "moved").trajectories()).task == "before"
+
+
+def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
+    """The next `memory:` store removes it; a store that is in use, by a process or by one that it forked, stays."""
+    code = """
+        import os, sys, time, odograph
+        store = odograph.open("memory:")
+        store.record(task="secret prompt").finish()
+        print(store.root, flush=True)
+        if sys.argv[1] == "fork" and os.fork():
+            os._exit(0)
+        time.sleep(60)
+    """
+    for how in ("alone", "fork"):
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), how], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        try:
+            if how == "fork":
+                process.wait()
+            odograph.open("memory:").close()
+            assert folder.is_dir()
+            if how == "fork":
+                for entry in Path("/proc").iterdir():
+                    if entry.name.isdigit() and entry.name != str(os.getpid()):
+                        try:
+                            links = [os.readlink(link) for link in (entry / "fd").iterdir()]
+                        except OSError:
+                            continue
+                        if str(folder) in links:
+                            os.kill(int(entry.name), signal.SIGKILL)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        time.sleep(0.2)
+        odograph.open("memory:").close()
+        assert not folder.exists()
+
+
+def test_a_memory_store_goes_with_its_process_and_reopens_in_a_child() -> None:
+    """A process that ends without closing it leaves nothing; another process reopens it by its place while it is there."""
+    code = """
+        import pickle, subprocess, sys, odograph
+        store = odograph.open("memory:", redact=True)
+        id = store.record(task="t").id
+        child = "import pickle, sys, odograph; odograph.open(pickle.loads(bytes.fromhex(sys.argv[1]))).append(sys.argv[2]).note('child')"
+        subprocess.run([sys.executable, "-c", child, pickle.dumps(store.backend.place).hex(), id], check=True)
+        print(store.root, store.trajectory(id).notes[0].data)
+    """
+    folder, said = python(code).split()
+    assert said == "child"
+    assert not Path(folder).exists()

@@ -1,0 +1,154 @@
+"""Reading does not pay for files and runs that it is not about. Counted are calls of the operating system, not seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import odograph
+
+
+def system_calls(work: Callable[[], object]) -> Counter[str]:
+    """Which calls of the operating system a piece of work makes from Python."""
+    names = {os.open: "open", os.stat: "stat", os.lstat: "stat", os.listdir: "list", os.pread: "pread"}
+    found: Counter[str] = Counter()
+
+    def called(frame: object, event: str, function: object) -> None:
+        if event == "c_call":
+            name = names.get(function)  # type: ignore[call-overload]
+            if name:
+                found[name] += 1
+
+    sys.setprofile(called)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def settled(store: odograph.Store) -> None:
+    """The folder's clock is past: see `store.catalog`."""
+    time.sleep(0.1)
+    len(store)
+
+
+def test_a_trajectory_among_many_files_costs_what_it_costs_among_one(tmp_path: Path) -> None:
+    """Files whose writers are gone are not so much as measured."""
+    id = ""
+    for n in range(60):
+        with odograph.open(tmp_path) as store, store.record(task=n) as run:
+            id = run.id
+    reader = odograph.open(tmp_path)
+    settled(reader)
+    calls = system_calls(lambda: reader.trajectory(id))
+    assert calls["open"] == 1
+    assert calls["stat"] <= 3
+    assert calls["list"] == 0
+
+
+def test_nothing_that_was_written_before_a_question_is_missed(tmp_path: Path) -> None:
+    """By this process, by another that goes on with its file, and by one that makes a new file and ends: at once."""
+    mine = odograph.open(tmp_path)
+    reader = odograph.open(tmp_path)
+    run = mine.record(task="goes on")
+    code = f"import odograph\nwith odograph.open({str(tmp_path)!r}) as s:\n    print(s.record(task='x').id)"
+    for n in range(20):
+        run.note(n)
+        assert [note.data for note in reader.trajectory(run.id).notes] == list(range(n + 1))
+        if n % 7 == 0:
+            settled(reader)
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            assert reader.trajectory(done.stdout.strip()).task == "x"
+        mine._journal.close()  # the next note begins a new file
+    assert len(reader) == 4
+
+
+def test_runs_that_were_recorded_at_once_are_read_with_one_open_each(store: odograph.Store) -> None:
+    """A run among 30 others costs one open, and one read per stretch of its lines."""
+    runs = [store.record(task=n) for n in range(30)]
+    for n in range(20):
+        for run in runs:
+            with run.step(n) as step:
+                step.action("a", {"n": n}, "result")
+    settled(store)
+    calls = system_calls(lambda: store._reader.known(runs[3].id))
+    assert len(store.trajectory(runs[3].id).steps) == 20
+    assert calls["open"] == 2  # the file, and whether its writer lives
+    assert calls["pread"] <= 21
+
+
+def test_two_runs_that_were_recorded_at_once_are_read_in_few_stretches(store: odograph.Store) -> None:
+    """What lies a little apart is read at once."""
+    runs = [store.record(task=n) for n in range(2)]
+    for n in range(40):
+        for run in runs:
+            run.note(n)
+    settled(store)
+    calls = system_calls(lambda: store._reader.known(runs[0].id))
+    assert len(store.trajectory(runs[0].id).notes) == 40
+    assert calls["pread"] == 1
+
+
+def test_a_listing_does_not_end_early_while_others_write(tmp_path: Path) -> None:
+    """A listing of 300 gives 300, although a file appears and one vanishes meanwhile, and others rebuild the catalog."""
+    with odograph.open(tmp_path) as store:
+        for n in range(300):
+            store.record(task=n).finish()
+    with odograph.open(tmp_path) as store:
+        store.record(task="vanishes").finish()
+    gone = next(p for p in (tmp_path / "journal").iterdir() if b"vanishes" in p.read_bytes())
+    reader, other = odograph.open(tmp_path), odograph.open(tmp_path)
+    listing = reader.summaries()
+    seen = [next(listing).task for _ in range(100)]
+    gone.unlink()
+    assert len(other) == 300
+    with odograph.open(tmp_path) as store:
+        store.record(task="new").finish()
+    assert len(other) == 301
+    seen += [s.task for s in listing]
+    assert [n for n in seen if isinstance(n, int)] == list(range(300))
+
+
+def test_a_damaged_catalog_is_made_anew(tmp_path: Path) -> None:
+    """Rubbish in the middle of its file, before it is opened or while it is open, stops no list and no search."""
+    with odograph.open(tmp_path) as store:
+        for n in range(200):
+            with store.record(task=f"task {n}") as run:
+                run.note("n" * 400)
+        assert len(list(store.search("n" * 400))) == 100
+    path = tmp_path / "catalog.sqlite"
+
+    def damage() -> None:
+        with path.open("r+b") as file:
+            file.seek(8192)
+            file.write(os.urandom(path.stat().st_size - 8192))
+
+    damage()
+    with odograph.open(tmp_path) as store:
+        assert len(list(store.summaries())) == 200
+        assert store.search("n" * 400)[0].kind == "note"
+        assert store.trajectory(run.id).task == "task 199"
+
+
+@pytest.mark.parametrize("field", [b'"kind"', b'"trajectory"', b'"data"'])
+def test_a_flipped_byte_in_the_name_of_a_field_stops_no_search(tmp_path: Path, field: bytes) -> None:
+    """The line alone is not found, or without that field."""
+    with odograph.open(tmp_path) as store:
+        for _ in range(3):
+            with store.record(task="t") as run:
+                run.note("needle")
+    (path,) = (tmp_path / "journal").iterdir()
+    data = path.read_bytes()
+    at = data.index(field, data.index(b'{"kind":"note"')) + 1
+    path.write_bytes(data[:at] + b"K" + data[at + 1 :])
+    with odograph.open(tmp_path) as store:
+        assert len(store.search("needle")) in (2, 3)
+        assert len(list(store.trajectories())) == 3
