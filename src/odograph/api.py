@@ -18,7 +18,7 @@ from .capture.faults import faults
 from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
-from .codec import content_hash, derived_id, encode, record_to_dict
+from .codec import Prefix, content_hash, derived_id, encode, record_to_dict
 from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count, did_you_mean
 from .handmade import placed_records, records_from_dict
 from .packing import LISTS, Packer
@@ -202,6 +202,11 @@ class Store:
                     report.skipped += 1
         except StoreError:
             raise
+        except importers.NotBegun as error:
+            if named:
+                report.failed.append({"path": str(path), "error": str(error)})
+            else:
+                report.unrecognised.append(str(path))
         except (OdographError, OSError) as error:
             report.failed.append({"path": str(path), "error": str(error)})
         except Exception as error:  # a format that nobody foresaw costs its own file alone
@@ -601,7 +606,7 @@ class _Contents:
             request = dict(record.request)
             for name in LISTS:
                 part = request.get(name)
-                if isinstance(part, list):
+                if isinstance(part, list | Prefix):
                     request[name] = [self._hash(m) for m in part]
             fields["request"] = request
         return msgspec.json.decode(encode(fields))

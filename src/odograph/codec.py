@@ -14,9 +14,9 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import msgspec
 import orjson
@@ -27,6 +27,43 @@ from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _DEPTH = 200  # deeper nesting than any real content; orjson and msgspec stop a little above it
 _REPR_LIMIT = 100_000
+
+
+class Prefix(Sequence[Any]):
+    """The first items of a list that only grows: the history that a call was sent, without a copy of it per call.
+
+    Whoever makes one promises that `base` is only appended to and that its items are never changed. `Packer` then looks at
+    what is new alone; everything else may read it as the list that it stands for.
+    """
+
+    __slots__ = ("base", "length")
+
+    def __init__(self, base: list[Any], length: int | None = None) -> None:
+        self.base = base
+        self.length = len(base) if length is None else length
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self.base[i] for i in range(*index.indices(self.length))]
+        return self.base[range(self.length)[index]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.base[i] for i in range(self.length))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prefix | list) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self[:])
 
 
 # --- encoding -------------------------------------------------------------------------------------------------------
@@ -135,6 +172,8 @@ def _plain(value: Any) -> Any:
         return list(cast("Iterable[Any]", value))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return tagged("bytes", base64.b64encode(value).decode())
+    if isinstance(value, Prefix):
+        return value[:]
     try:
         if isinstance(value, msgspec.Struct):
             return {f: getattr(value, f) for f in value.__struct_fields__}

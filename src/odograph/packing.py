@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict, tagged
+from .codec import DAMAGE, Prefix, encode, encode_message, loads_or_raw, put, record_to_dict, tagged
 from .types import AnyRecord, LLMCall, Packed
 
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.
@@ -114,13 +114,15 @@ def of_wire(body: bytes) -> Any:
 class _Stream:
     """The writer's side of one stream: what it holds, and the last list that was sent, which the next usually extends."""
 
-    __slots__ = ("hashes", "ids", "ids_length", "ids_ranges", "known", "last", "last_objects", "ranges")
+    __slots__ = ("base", "hashes", "ids", "ids_length", "ids_ranges", "known", "last", "last_objects", "ranges")
 
     def __init__(self) -> None:
         self.hashes: list[str] = []
         self.known: dict[str, int] = {}
         self.last: list[bytes] = []
         self.last_objects: list[Any] = []
+        #: Where the last list was a `Prefix`: of what.
+        self.base: list[Any] | None = None
         self.ranges: Ranges = []
         self.ids: list[int] = []
         self.ids_ranges: Ranges = []
@@ -154,7 +156,7 @@ class Packer:
                 if part and name in _RESENT:
                     kind = type(part)
                     if name in LISTS:
-                        if kind is list:
+                        if kind is list or kind is Prefix:
                             ranges = self._messages(number, stream, part, lines)
                             packed.append({"at": ["request", name], "of": "list", "stream": number, "ranges": ranges})
                             continue
@@ -172,7 +174,14 @@ class Packer:
             call["packed"] = packed
         return call
 
-    def _messages(self, number: int, stream: _Stream, messages: list[Any], lines: list[bytes]) -> Ranges:
+    def _messages(self, number: int, stream: _Stream, messages: list[Any] | Prefix, lines: list[bytes]) -> Ranges:
+        if type(messages) is Prefix:
+            if stream.base is messages.base and len(stream.last) <= messages.length:
+                return self._continued(number, stream, messages, lines)
+            base: list[Any] | None = messages.base
+            messages = messages[:]
+        else:
+            base = None
         objects = stream.last_objects
         start = 0
         if self._immutable:
@@ -194,9 +203,27 @@ class Packer:
             _append(ranges, previous, previous + 1)
         if len(ranges) > _MOST_RANGES:
             ranges = self._joined(number, stream, ranges, lines)
-        stream.last, stream.ranges = data, ranges
+        stream.last, stream.ranges, stream.base = data, ranges, base
         if self._immutable:
             stream.last_objects = list(messages)
+        return ranges
+
+    def _continued(self, number: int, stream: _Stream, messages: Prefix, lines: list[bytes]) -> Ranges:
+        """The ranges of the last list, made longer: costs what is new, however long the history is."""
+        known = len(stream.last)
+        ranges = list(stream.ranges)
+        previous = ranges[-1][1] - 1 if ranges else -1
+        for n in range(known, messages.length):
+            message = messages.base[n]
+            item = encode_message(message)
+            previous = self._item(number, stream, item, lines, previous)
+            _append(ranges, previous, previous + 1)
+            stream.last.append(item)
+            if self._immutable:
+                stream.last_objects.append(message)
+        if len(ranges) > _MOST_RANGES:
+            ranges = self._joined(number, stream, ranges, lines)
+        stream.ranges = ranges
         return ranges
 
     def _joined(self, number: int, stream: _Stream, ranges: Ranges, lines: list[bytes]) -> Ranges:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from .codec import encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
+from .codec import Prefix, encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
 from .errors import InvalidInput
 from .packing import LISTS
 from .types import TAG, AnyRecord
@@ -183,7 +183,7 @@ class Redactor:
             lists: dict[str, Any] = {}
             if isinstance(request, dict):
                 for name in LISTS:
-                    if isinstance(request.get(name), list):
+                    if isinstance(request.get(name), list | Prefix):
                         lists[name] = history.messages(
                             (fields.get("agent"), fields.get("purpose"), name), request[name], self, prompt
                         )

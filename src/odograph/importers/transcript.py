@@ -1,14 +1,15 @@
 """A conversation in OpenAI's chat shape, message by message -> steps, calls and actions of a session.
 
 What importers of chat-shaped sessions share. The request of each call is the conversation before it; message objects are
-shared between calls, which keeps long sessions linear.
+shared between calls and a request is a prefix of one growing list, which keeps long sessions linear.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..types import Action, LLMCall, StepStart
+from ..codec import Prefix
+from ..types import Action, LLMCall, Note, StepStart
 from .session import Session
 from .shape import arguments, dicts, obj, text
 
@@ -23,11 +24,16 @@ class Transcript:
         self.history: list[Any] = []
         self.step: int = -1
         self._observed: list[Any] = []
+        self._unanswered: list[Any] = []
+        #: How often the model was asked: what a call is known by, where the source has no id for it.
+        self._turn = 0
         self._actions: dict[str, Action] = {}
 
     def saw(self, message: Any, *, observed: bool | None = None) -> None:
         """A message that the model is sent next; a user's is what the next step observes."""
         self.history.append(message)
+        if obj(message).get("role") not in ("tool", "function"):  # a tool's result is its action's
+            self._unanswered.append(message)
         if observed if observed is not None else obj(message).get("role") == "user":
             self._observed.append(obj(message).get("content"))
 
@@ -36,8 +42,19 @@ class Transcript:
         self.step += 1
         seen, self._observed = self._observed, []
         observation = seen[0] if len(seen) == 1 else seen or None
-        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=extra))
+        self._unanswered = []
+        self._turn += 1
+        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=extra), "turn", self._turn)
         return self.step
+
+    def close(self, when: int | None = None) -> None:
+        """The end of the source: the messages that no reply followed are kept in a note. Where the session goes on later, the
+        next step takes the note's place."""
+        if self._unanswered:
+            data: dict[str, Any] = {"messages": self._unanswered}
+            if self.tools and self._turn == 0:
+                data["tools"] = self.tools
+            self.session.add(Note(name="unanswered", data=data, source_time=when), "turn", self._turn + 1)
 
     def replied(
         self,
@@ -53,7 +70,7 @@ class Transcript:
         if begin:
             self.begin(when)
         if request is None:
-            request = {"messages": list(self.history)}
+            request = {"messages": Prefix(self.history)}
             if self.tools:
                 request["tools"] = self.tools
         fields.setdefault("model", self.model)
