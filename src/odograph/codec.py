@@ -58,7 +58,9 @@ class Prefix(Sequence[Any]):
         return (self.base[i] for i in range(self.length))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Prefix | list) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return (
+            isinstance(other, Prefix | list) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        )
 
     __hash__ = None  # type: ignore[assignment]
 

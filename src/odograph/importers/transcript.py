@@ -28,6 +28,8 @@ class Transcript:
         #: How often the model was asked: what a call is known by, where the source has no id for it.
         self._turn = 0
         self._actions: dict[str, Action] = {}
+        #: Of the older `function_call`, which has no id: the last call of each function.
+        self._functions: dict[str, Action] = {}
 
     def saw(self, message: Any, *, observed: bool | None = None) -> None:
         """A message that the model is sent next; a user's is what the next step observes."""
@@ -95,6 +97,10 @@ class Transcript:
                 call=call,
                 when=when,
             )
+        older = obj(obj(message).get("function_call"))
+        if older:
+            name = str(older.get("name") or "")
+            self._functions[name] = self.acted(name, arguments(older.get("arguments")), call=call, when=when)
         return call
 
     def acted(
@@ -115,6 +121,13 @@ class Transcript:
         if id:
             self._actions[id] = action
         return action
+
+    def function_result(self, name: str | None, **changes: Any) -> bool:
+        """What came of an older `function_call`. False where that function was not called."""
+        action = self._functions.pop(name or "", None)
+        if action is not None:
+            self.session.replace(action, **changes)
+        return action is not None
 
     def result(self, id: str | None, **changes: Any) -> bool:
         """What came of a tool call. False where no call has that id."""

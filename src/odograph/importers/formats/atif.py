@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import Prefix, content_hash, loads
 from ...errors import InvalidInput
 from ...types import Action, End, LLMCall, Note, Start, StepStart, Tokens
 from ..own import records_of_lines
@@ -161,7 +161,7 @@ def _call(
         session.add(Note(name=what, data=data, step=index, agent=agent, source_time=when))
         return None
     metrics = obj(step.get("metrics"))
-    request: dict[str, Any] = {"messages": list(history)}
+    request: dict[str, Any] = {"messages": Prefix(history)}
     if tools:
         request["tools"] = tools
     response: dict[str, Any] = {"role": "assistant", "content": message}

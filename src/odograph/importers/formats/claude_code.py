@@ -48,7 +48,12 @@ def recognise(path: Path, head: bytes) -> bool:
             return False
         if "sessionId" in value and ("uuid" in value or value.get("type") in ("user", "assistant")) and "message" in value:
             return True
-        if "sessionId" in value and "uuid" in value and value.get("type") not in ("tool_result",) and "systemPayload" not in value:
+        if (
+            "sessionId" in value
+            and "uuid" in value
+            and value.get("type") not in ("tool_result",)
+            and "systemPayload" not in value
+        ):
             return True
         seen += 1
         summaries += value.get("type") in ("summary", "file-history-snapshot") and ("leafUuid" in value or "messageId" in value)
@@ -95,7 +100,9 @@ class _Reader:
         if parent:
             was, when = _identity(parent.of, first, parent.first)
             replies = [e for e in file.events[: self.shared] if e.get("type") == "assistant" and not e.get("isSidechain")]
-            self.fork = Fork(trajectory=Session(NAME, *was, started=when).id, step=len(replies) - 1 if replies else None, reason="resumed")
+            self.fork = Fork(
+                trajectory=Session(NAME, *was, started=when).id, step=len(replies) - 1 if replies else None, reason="resumed"
+            )
         self.agents = agents_of(file, agent_file)
         self.alone = all(e.get("isSidechain") for e in file.events if "message" in e)
         self.chains: dict[str | None, _Chain] = {None: _Chain(None, None)}
@@ -154,7 +161,9 @@ class _Reader:
         chain = self.chains[agent.id] = _Chain(agent.id, f"{agent.kind or 'agent'}-{agent.id}")
         started = agent.call
         if started is None:
-            started = next((t for t, a in self.actions.items() if obj(obj(a.extra).get("toolUseResult")).get("agentId") == agent.id), None)
+            started = next(
+                (t for t, a in self.actions.items() if obj(obj(a.extra).get("toolUseResult")).get("agentId") == agent.id), None
+            )
         self._within(chain, started, agent.events)
         for problem, count in agent.problems.items():
             self.to.warn(problem, count)
@@ -276,7 +285,9 @@ class _Reader:
         kept: list[tuple[str, dict[str, Any]]] = []
         uuids = [u for u in listed.get("uuids", []) if isinstance(u, str)] if isinstance(listed.get("uuids"), list) else []
         head, tail = self.spots.get(str(segment.get("headUuid"))), self.spots.get(str(segment.get("tailUuid")))
-        where = {id(base[start]): uuid for uuid, (base, start, stop) in self.spots.items() if stop > start and base is chain.history}
+        where = {
+            id(base[start]): uuid for uuid, (base, start, stop) in self.spots.items() if stop > start and base is chain.history
+        }
         if uuids:
             spots = [(u, self.spots[u]) for u in uuids if u in self.spots]
             seen: set[int] = set()
@@ -326,7 +337,12 @@ class _Reader:
         counts = [integer(usage.get(n)) for n in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")]
         thinking = [b["thinking"] for b in dicts(message.get("content")) if isinstance(b.get("thinking"), str) and b["thinking"]]
         took = number(event.get("durationMs"))
-        where = {"uuid": uuid, "uuids": event.get("_uuids") or None, "parentUuid": event.get("parentUuid"), "ended": event.get("_last")}
+        where = {
+            "uuid": uuid,
+            "uuids": event.get("_uuids") or None,
+            "parentUuid": event.get("parentUuid"),
+            "ended": event.get("_last"),
+        }
         call = to.add(
             LLMCall(
                 step=chain.step,
@@ -391,7 +407,9 @@ class _Reader:
         if stated is not None and 0 <= stated < 4e12:
             took = round(stated * 1e6)
         duration = took if took is not None and took >= 0 else None
-        self.actions[id or ""] = self.to.replace(known, result=block.get("content"), ok=not failed, extra=extra, duration=duration)
+        self.actions[id or ""] = self.to.replace(
+            known, result=block.get("content"), ok=not failed, extra=extra, duration=duration
+        )
 
 
 def _identity(session: Any, first: dict[str, Any], known_as: str | None = None) -> tuple[tuple[Any, ...], int | None]:

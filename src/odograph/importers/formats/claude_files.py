@@ -75,9 +75,15 @@ class File:
                 events.append(reply)
                 continue
             merged = reply["message"]
-            known = [b.get("id") for b in merged["content"] if b.get("type") == "tool_use"]  # a list: a damaged id may be of any type
+            known = [
+                b.get("id") for b in merged["content"] if b.get("type") == "tool_use"
+            ]  # a list: a damaged id may be of any type
             more = [b for b in _blocks(message.get("content")) if b.get("type") != "tool_use" or b.get("id") not in known]
-            reply["message"] = {**merged, **{k: v for k, v in message.items() if v is not None}, "content": merged["content"] + more}
+            reply["message"] = {
+                **merged,
+                **{k: v for k, v in message.items() if v is not None},
+                "content": merged["content"] + more,
+            }
             reply["_uuids"].append(str(uuid))
             reply["_last"] = value.get("timestamp")
         return events

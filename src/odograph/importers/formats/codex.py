@@ -171,7 +171,9 @@ class _Reader:
         if id is not None:
             self.outcomes[id] = {**found, **self.outcomes.get(id, {})}
         if known is not None:
-            self.actions[id or ""] = self.session.replace(known, result=result, **self.outcomes.get(id or "", {}), **_spawns(result))
+            self.actions[id or ""] = self.session.replace(
+                known, result=result, **self.outcomes.get(id or "", {}), **_spawns(result)
+            )
         else:
             self.results[id] = result
 
@@ -254,7 +256,9 @@ class _Reader:
             request["instructions"] = self.instructions
         if self.model:
             request["model"] = self.model
-        thinking = [p.get("text") for i, _ in generated if i.get("type") == "reasoning" for p in map(obj, items(i.get("summary")))]
+        thinking = [
+            p.get("text") for i, _ in generated if i.get("type") == "reasoning" for p in map(obj, items(i.get("summary")))
+        ]
         call = self.session.add(
             LLMCall(
                 step=first,
@@ -328,7 +332,9 @@ def read(path: Path) -> Iterator[Session]:
     parent: dict[str, Any] = {}
     if shared:
         second = rollout.parent()
-        parent = second.payload if second is not None else {"id": meta.get("forked_from_id") or spawned(meta).get("parent_thread_id")}
+        parent = (
+            second.payload if second is not None else {"id": meta.get("forked_from_id") or spawned(meta).get("parent_thread_id")}
+        )
         before.take(rows[:shared], meta)
         before.close()
     elif obj(meta.get("history_base")):
@@ -352,9 +358,13 @@ def read(path: Path) -> Iterator[Session]:
 
 
 def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, parent: dict[str, Any], step: int) -> Start:
-    user = next((r.payload.get("message") for r in own if r.kind == "event_msg" and r.payload.get("type") == "user_message"), None)
+    user = next(
+        (r.payload.get("message") for r in own if r.kind == "event_msg" and r.payload.get("type") == "user_message"), None
+    )
     if user is None:
-        user = next((content_text(r.payload.get("content")) for r in own if r.kind == "response_item" and _asked(r.payload)), None)
+        user = next(
+            (content_text(r.payload.get("content")) for r in own if r.kind == "response_item" and _asked(r.payload)), None
+        )
     about = spawned(meta)
     source: dict[str, Any] = {"format": NAME, "path": path.name, "session": meta.get("id"), **without(meta, "id")}
     fork: Fork | None = None

@@ -60,7 +60,9 @@ class Rollout:
         """How many rows at the beginning repeat another thread's."""
         start = integer(self.meta.get("subagent_history_start_ordinal"))
         if start is not None and any(r.ordinal is not None for r in self.rows):
-            return next((n for n, r in enumerate(self.rows) if r.ordinal is not None and r.ordinal >= start and n), len(self.rows))
+            return next(
+                (n for n, r in enumerate(self.rows) if r.ordinal is not None and r.ordinal >= start and n), len(self.rows)
+            )
         if self.parent() is None:
             return 0
         rows = self.rows
@@ -74,7 +76,9 @@ class Rollout:
             return end
         # the first reply of its own comes after the pause: its turn began before it
         last = next((n for n in range(end - 1, 0, -1) if _generated(rows[n])), 1)
-        turns = [n for n in range(last + 1, end) if rows[n].kind == "turn_context" or rows[n].payload.get("type") == "task_started"]
+        turns = [
+            n for n in range(last + 1, end) if rows[n].kind == "turn_context" or rows[n].payload.get("type") == "task_started"
+        ]
         return turns[-1] if turns else end
 
 
@@ -88,7 +92,9 @@ def _generated(row: Row) -> bool:
 def spawned(meta: dict[str, Any]) -> dict[str, Any]:
     """What a sub-agent's file says of how it was started."""
     subagent = obj(obj(meta.get("source")).get("subagent"))
-    return obj(subagent.get("thread_spawn")) or ({"agent_role": k} if (k := obj(meta.get("source")).get("subagent")) and isinstance(k, str) else {})
+    return obj(subagent.get("thread_spawn")) or (
+        {"agent_role": k} if (k := obj(meta.get("source")).get("subagent")) and isinstance(k, str) else {}
+    )
 
 
 def identity(id: str, began: int | None = None, more: Any = None) -> tuple[tuple[Any, ...], int | None]:

@@ -9,6 +9,7 @@ stays a call; later prompts are without it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,8 @@ class _Reader:
     def know(self, entries: Iterable[dict[str, Any]]) -> None:
         """The last version of every message, wherever it is written."""
         for entry in entries:
-            for message in dicts(obj(entry.get("$set")).get("messages")) if "$set" in entry else [entry]:
-                if "type" in message:
-                    self.versions[_id(message)] = message
+            found = _named(obj(entry.get("$set")).get("messages")) if "$set" in entry else [(_id(entry), entry)]
+            self.versions.update((id, message) for id, message in found if "type" in message)
 
     def take(self, entry: dict[str, Any]) -> None:
         if "$rewindTo" in entry:
@@ -94,12 +94,12 @@ class _Reader:
         elif "$set" in entry:
             changed = obj(entry["$set"])
             if isinstance(changed.get("messages"), list):
-                self.replace(dicts(changed["messages"]))
+                self.replace([id for id, message in _named(changed["messages"]) if "type" in message])
         elif "type" in entry:
             self.message(_id(entry))
 
-    def replace(self, messages: list[dict[str, Any]]) -> None:
-        wanted = [_id(m) for m in messages]
+    def replace(self, wanted: list[str]) -> None:
+        """Only these messages stand, in this order."""
         same = 0
         for a, b in zip(self.talk.ids, wanted, strict=False):
             if a != b:
@@ -147,7 +147,8 @@ class _Reader:
         calls = dicts(message.get("toolCalls"))
         answer: dict[str, Any] = {"role": "assistant", "content": _said(message.get("content"))}
         asked = [
-            {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}} for c in calls
+            {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}}
+            for c in calls
         ]
         if asked:
             answer["tool_calls"] = asked
@@ -242,6 +243,17 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
 def _id(message: dict[str, Any]) -> str:
     """A message's id; where it has none (old files), what it says and when."""
     return text(message.get("id")) or content_hash(message)
+
+
+def _named(messages: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The messages of a list with their ids; equal ones without an id are two."""
+    count: Counter[str] = Counter()
+    found: list[tuple[str, dict[str, Any]]] = []
+    for message in dicts(messages):
+        id = _id(message)
+        count[id] += 1
+        found.append((id if count[id] == 1 or text(message.get("id")) else f"{id}-{count[id]}", message))
+    return found
 
 
 def _text(content: Any) -> str | None:
