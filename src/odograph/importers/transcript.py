@@ -31,10 +31,10 @@ class Transcript:
         #: Of the older `function_call`, which has no id: the last call of each function.
         self._functions: dict[str, Action] = {}
 
-    def saw(self, message: Any, *, observed: bool | None = None) -> None:
-        """A message that the model is sent next; a user's is what the next step observes."""
+    def saw(self, message: Any, *, observed: bool | None = None, noted: bool = False) -> None:
+        """A message that the model is sent next; a user's is what the next step observes. `noted`: a record holds it already."""
         self.history.append(message)
-        if obj(message).get("role") not in ("tool", "function"):  # a tool's result is its action's
+        if not noted and obj(message).get("role") not in ("tool", "function"):  # a tool's result is its action's
             self._unanswered.append(message)
         if observed if observed is not None else obj(message).get("role") == "user":
             self._observed.append(obj(message).get("content"))

@@ -182,9 +182,10 @@ class _Reader:
         elif "raw_output" in extra and self.waiting:
             self.session.replace(self.waiting.popleft(), **changes)
             answered = True
-        if not answered and (id is not None or extra):
+        noted = not answered and (id is not None or bool(extra))
+        if noted:
             self.session.add(Note(name="message", data=message, step=self._step(), source_time=when))
-        self.transcript.saw(sent, observed=not answered and message.get("role") == "user")
+        self.transcript.saw(sent, observed=not answered and message.get("role") == "user", noted=noted or answered)
 
     def _step(self) -> int | None:
         return self.transcript.step if self.transcript.step >= 0 else None

@@ -71,7 +71,7 @@ def from_events(
     session.add(Start(task=task, agent="openhands", model=model, metadata=metadata, source_time=started))
     reader = _Reader(session, model, found, _metrics(source, stats or {}))
     if not first and isinstance(instruction, str):  # an evaluation's output leaves the task's own message out
-        reader.history.append((None, {"role": "user", "content": instruction}))
+        reader._say((None, {"role": "user", "content": instruction}))
         reader.observed.append(instruction)
     for event in found:
         reader.event(event)
@@ -266,9 +266,7 @@ class _Reader:
                 extra={**(action.extra or {}), "observation": rest} if rest else action.extra,
             )
         content = said if isinstance(said, (str, list)) else None
-        self.history.append(
-            (text(event.get("id")), {"role": "tool", "tool_call_id": text(event.get("tool_call_id")), "content": content})
-        )
+        self._say((text(event.get("id")), {"role": "tool", "tool_call_id": text(event.get("tool_call_id")), "content": content}))
 
     def _condense(self, event: dict[str, Any]) -> None:
         """The condenser forgot events, and put a summary of them into the conversation."""
