@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any, cast, overload
 
 import msgspec
@@ -51,11 +52,12 @@ class Prefix(Sequence[Any]):
     def __getitem__(self, index: slice) -> list[Any]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self.base[i] for i in range(*index.indices(self.length))]
+            start, stop, step = index.indices(self.length)
+            return self.base[start:stop] if step == 1 else self.base[: self.length][index]
         return self.base[range(self.length)[index]]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.base[i] for i in range(self.length))
+        return islice(self.base, self.length)
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -11,7 +11,7 @@ from typing import Any
 from ..codec import Prefix
 from ..types import Action, LLMCall, Note, StepStart
 from .session import Session
-from .shape import arguments, dicts, obj, text
+from .shape import arguments, dicts, obj, text, thinking
 
 
 class Transcript:
@@ -76,6 +76,8 @@ class Transcript:
             if self.tools:
                 request["tools"] = self.tools
         fields.setdefault("model", self.model)
+        if fields.get("reasoning") is None:
+            fields["reasoning"] = thinking(obj(message))
         call = self.session.add(
             LLMCall(
                 step=self.step,

@@ -129,7 +129,13 @@ class _Reader:
                 source_time=parse_time(self.begin.get("timestamp")),
                 fork=self.fork,
                 metadata={
-                    "source": {"format": NAME, "path": file.path.name, "session": self.begin.get("sessionId"), **about},
+                    "source": {
+                        "format": NAME,
+                        "path": file.path.name,
+                        "session": self.begin.get("sessionId"),
+                        **about,
+                        "interactive": True,
+                    },
                 },
             ),
             "start",

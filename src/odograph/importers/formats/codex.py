@@ -330,6 +330,7 @@ def read(path: Path) -> Iterator[Session]:
     shared = rollout.shared()
     before = _Reader(Session(NAME))  # what is another thread's is read for the history that it leaves
     parent: dict[str, Any] = {}
+    missing: Any = None
     if shared:
         second = rollout.parent()
         parent = (
@@ -340,13 +341,16 @@ def read(path: Path) -> Iterator[Session]:
     elif obj(meta.get("history_base")):
         parent = {"id": obj(meta["history_base"]).get("thread_id")}
         if not _inherited(before, rollout, 0):
-            session.warn("prompts lack what the thread says that this one goes on from: its file is not beside this one")
+            missing = parent["id"]
     reader = _Reader(session)
     for name in ("history", "model", "total", "last", "step"):
         setattr(reader, name, getattr(before, name))
     reader.instructions = text(meta.get("instructions") or obj(meta.get("base_instructions")).get("text"))
     own = rows[shared:]
     start = session.add(_start(path, meta, own, rollout, parent, before.step), "start")
+    if missing is not None:  # every prompt of this thread is incomplete
+        session.warn("prompts lack what the thread says that this one goes on from: its file is not beside this one")
+        session.add(Note(name="history_missing", data={"thread": missing}, source_time=started), "history_missing")
     reader.take(own, meta)
     reader.close(end=True)
     reader.leave()
@@ -366,7 +370,13 @@ def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, p
             (content_text(r.payload.get("content")) for r in own if r.kind == "response_item" and _asked(r.payload)), None
         )
     about = spawned(meta)
-    source: dict[str, Any] = {"format": NAME, "path": path.name, "session": meta.get("id"), **without(meta, "id")}
+    source: dict[str, Any] = {
+        "format": NAME,
+        "path": path.name,
+        "session": meta.get("id"),
+        **without(meta, "id"),
+        "interactive": True,
+    }
     fork: Fork | None = None
     of = text(parent.get("id"))
     if of is not None:

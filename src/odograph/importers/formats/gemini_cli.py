@@ -228,7 +228,7 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
     for entry in entries:
         if "type" not in entry:  # later lines say more of the session
             about |= without(obj(entry["$set"]) if "$set" in entry else entry, "messages", "sessionId", "startTime", "$rewindTo")
-    source = {"format": NAME, "path": path.name, "session": value.get("sessionId"), **about}
+    source = {"format": NAME, "path": path.name, "session": value.get("sessionId"), **about, "interactive": True}
     said = (_text(m.get("content")) for m in reader.versions.values() if m.get("type") == "user")
     task = next((t for t in said if t and not t.lstrip().startswith(("/", "?", *_NOT_ASKED))), None)
     if task is None:

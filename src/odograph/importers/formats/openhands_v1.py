@@ -70,6 +70,7 @@ def from_events(
     model = text(llm.get("model"))
     session.add(Start(task=task, agent="openhands", model=model, metadata=metadata, source_time=started))
     reader = _Reader(session, model, found, _metrics(source, stats or {}))
+    reader.services = _services(stats or {})
     if not first and isinstance(instruction, str):  # an evaluation's output leaves the task's own message out
         reader._say((None, {"role": "user", "content": instruction}))
         reader.observed.append(instruction)
@@ -77,6 +78,15 @@ def from_events(
         reader.event(event)
     reader.end(source)
     return session
+
+
+def _services(stats: dict[str, Any]) -> dict[str, Any]:
+    found = obj(stats.get("service_to_metrics")) or obj(stats.get("usage_to_metrics"))
+    return {
+        name: {k: v for k, v in obj(m).items() if k in ("model_name", "accumulated_cost", "accumulated_token_usage")}
+        for name, m in found.items()
+        if name not in ("default", "agent")
+    }
 
 
 def _metrics(source: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +110,8 @@ class _Reader:
         self.sent: list[Any] = []
         self.tools: list[Any] = []
         self.unanswered: list[Any] = []
+        #: What the condenser and other services used and cost.
+        self.services: dict[str, Any] = {}
         self.calls: dict[str, LLMCall] = {}
         self.spoke = False
         self.last_call: LLMCall | None = None
@@ -313,6 +325,7 @@ class _Reader:
             "cost": number(self.metrics.get("accumulated_cost")),
             "accumulated_token_usage": used or None,
             "agent_status": state,
+            "services": self.services or None,
         }
         metrics = {k: v for k, v in metrics.items() if v is not None}
         if status is not None:

@@ -18,6 +18,7 @@ from ..session import Lines, NotBegun, Session, parse_time
 from ..shape import dicts, integer, items, nanoseconds, obj, text, without
 
 NAME = "qwen-code"
+_NOT_ASKED = ("/", "This is the Qwen Code. We are setting up the context", "<session_context>", "<environment")
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "cwd", "version", "gitBranch", "message", "usageMetadata")
 
 
@@ -180,9 +181,9 @@ def read(path: Path) -> Iterator[Session]:
     if lines.glued:
         session.warn("lines that held several objects", lines.glued)
     asked = (_texts(obj(e.get("message"))) for e in events if e.get("type") == "user")
-    task = next((t for t in asked if t and not t.startswith("/")), None)
+    task = next((t for t in asked if t and not t.lstrip().startswith(_NOT_ASKED)), None)
     about = {k: first[k] for k in ("cwd", "gitBranch") if first.get(k) is not None}
-    source = {"format": NAME, "path": path.name, "session": first.get("sessionId"), **about}
+    source = {"format": NAME, "path": path.name, "session": first.get("sessionId"), **about, "interactive": True}
     start = Start(
         task=task, agent="qwen-code", agent_version=text(first.get("version")), source_time=started, metadata={"source": source}
     )

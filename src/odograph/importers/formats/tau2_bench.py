@@ -21,7 +21,7 @@ from ...errors import InvalidInput
 from ...types import End, LLMCall, Note, Reward, Start, Status
 from .. import peek
 from ..session import Session, parse_time
-from ..shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
+from ..shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, thinking, without
 from ..transcript import Transcript
 
 NAME = "tau2-bench"
@@ -167,7 +167,7 @@ class _Reader:
             when=when,
             duration=nanoseconds(message.get("generation_time_seconds")),
             extra={k: v for k, v in more.items() if v is not None} or None,
-            reasoning=text(message.get("reasoning")) or _thinking(raw),
+            reasoning=text(message.get("reasoning")) or thinking(raw),
             finish_reason=_stopped(raw),
             model=text(raw.get("model")) or self.transcript.model,
             **_usage(usage, message),
@@ -228,22 +228,6 @@ def _body(raw: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any] | None:
     if "choices" in raw:
         return raw
     return {"choices": [raw], "usage": usage} if "message" in raw else None
-
-
-def _messages(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where a reply of any wire's shape says what the model thought and said."""
-    return [raw, obj(raw.get("message")), *(obj(c.get("message")) for c in dicts(raw.get("choices")))]
-
-
-def _thinking(raw: dict[str, Any]) -> str | None:
-    """What the model thought: a text, or blocks, beside the content or in it."""
-    for message in _messages(raw):
-        said = text(message.get("reasoning_content")) or text(message.get("reasoning"))
-        blocks = dicts(message.get("thinking_blocks")) or dicts(message.get("content"))
-        thoughts = [b["thinking"] for b in blocks if isinstance(b.get("thinking"), str) and b["thinking"]]
-        if said or thoughts:
-            return said or "\n\n".join(thoughts)
-    return None
 
 
 def _stopped(raw: dict[str, Any]) -> str | None:
