@@ -6,6 +6,7 @@ shared between calls and a request is a prefix of one growing list, which keeps 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from ..codec import Prefix
@@ -28,6 +29,8 @@ class Transcript:
         #: How often the model was asked: what a call is known by, where the source has no id for it.
         self._turn = 0
         self._actions: dict[str, Action] = {}
+        #: The calls without a result, oldest first, for sources whose results carry no id.
+        self._asked: deque[Action] = deque()
         #: Of the older `function_call`, which has no id: the last call of each function.
         self._functions: dict[str, Action] = {}
 
@@ -120,6 +123,7 @@ class Transcript:
                 **fields,
             )
         )
+        self._asked.append(action)
         if id:
             self._actions[id] = action
         return action
@@ -130,6 +134,13 @@ class Transcript:
         if action is not None:
             self.session.replace(action, **changes)
         return action is not None
+
+    def next_result(self, **changes: Any) -> bool:
+        """What came of the first call that has no result yet, where results carry no id. False where there is none."""
+        if not self._asked:
+            return False
+        self.session.replace(self._asked.popleft(), **changes)
+        return True
 
     def result(self, id: str | None, **changes: Any) -> bool:
         """What came of a tool call. False where no call has that id."""

@@ -26,8 +26,17 @@ from .claude_files import Agent, File, agents_of, parent_of, session_of
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
 #: What the program itself writes in a person's place.
-_NOT_ASKED = ("<command-", "<local-command-", "<bash-", "<system-reminder>", "<task-notification>", "<user-prompt-submit-hook>",
-              "Caveat: The messages below", "[Request interrupted", "This session is being continued from a previous")  # fmt: skip
+_NOT_ASKED = (
+    "<command-",
+    "<local-command-",
+    "<bash-",
+    "<system-reminder>",
+    "<task-notification>",
+    "<user-prompt-submit-hook>",
+    "Caveat: The messages below",
+    "[Request interrupted",
+    "This session is being continued from a previous",
+)
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -61,7 +70,7 @@ def recognise(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Iterator[Session]:
-    """The session of a file; of a sub-agent's file the session that it belongs to. Raises InvalidInput where it has no message."""
+    """The session of a file; of a sub-agent's file, its session. Raises InvalidInput where there is no message."""
     main = session_of(path)
     file = File(main or path)
     first = file.first
@@ -69,6 +78,13 @@ def read(path: Path) -> Iterator[Session]:
         kinds = sorted({str(e.get("type")) for e in file.events})
         raise NotBegun(f"a Claude Code file without a message; it has: {', '.join(kinds) or 'nothing'}")
     yield _Reader(file, first, path if main else None).session()
+
+
+def replayed(file: File, first: dict[str, Any], to: Session) -> Session:
+    """The session that lines of this shape are, from wherever they come, under another identity."""
+    reader = _Reader(file, first, None)
+    reader.to = to
+    return reader.session()
 
 
 class _Chain:

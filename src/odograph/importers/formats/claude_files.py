@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class File:
         """The first message."""
         return next((e for e in self.events if "message" in e and e.get("type") in ("user", "assistant")), None)
 
-    def _merged(self, lines: Lines) -> list[dict[str, Any]]:
+    def _merged(self, lines: Iterable[tuple[int, Any]]) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
         replies: dict[tuple[str, bool], dict[str, Any]] = {}
         seen: set[str] = set()
@@ -140,7 +141,7 @@ def _agent(path: Path) -> Agent:
 
 
 def parent_of(file: File) -> Parent | None:
-    """What the session of a file goes on from: lines that say so, lines of another session, or lines that a file beside it has."""
+    """What a session goes on from: its lines say so, or are another session's, or a file beside it has them too."""
     first = file.first
     if first is None or first.get("isSidechain"):
         return None
@@ -179,7 +180,7 @@ def _beside(file: File, first: dict[str, Any]) -> Parent | None:
         shared = _leading(file.events, lambda e, known=known: e.get("uuid") in known)
         mine = {e.get("uuid") for e in file.events}
         ours = _after(file.events[shared:])
-        went_on = _after(theirs.events[_leading(theirs.events, lambda e: e.get("uuid") in mine) :])
+        went_on = _after(theirs.events[_leading(theirs.events, lambda e, mine=mine: e.get("uuid") in mine) :])
         session = next((e.get("sessionId") for e in file.events[shared:] if "message" in e), first.get("sessionId"))
         if ours is None or session == other.get("sessionId"):
             continue

@@ -303,9 +303,9 @@ class _Reader:
             self.actions[id] = action
         for id_, result in self.results.items():
             self.session.warn("tool results that no call in the file asked for")
-            data = {"call_id": id_, "output": result, **_outcome(result)}
+            lost: dict[str, Any] = {"call_id": id_, "output": result, **_outcome(result)}
             key = ("action", id_) if id_ else ("result", content_hash(result))
-            self.session.add(Note(name="result_without_call", data=data, step=index, source_time=when), *key)
+            self.session.add(Note(name="result_without_call", data=lost, step=index, source_time=when), *key)
         self.results = {}
         self.history += [i for i, _ in self.reply]
         self.reply = []

@@ -1,4 +1,4 @@
-"""The lines of a Codex rollout as events, and which of them another thread's are: what a fork or a sub-agent repeats of its parent."""
+"""The lines of a Codex rollout as events, and which of them repeat another thread: those of a fork's or a sub-agent's parent."""
 
 from __future__ import annotations
 

@@ -275,7 +275,8 @@ def _response(result: Any) -> dict[str, Any]:
 def _sent(result: Any) -> Any:
     """What the model was given back: the output (or the error) of the function responses, else the result as it stands."""
     parts = dicts(result)
-    outputs = [r.get("output", r.get("error")) for r in map(_response, parts)]
-    if parts and all(isinstance(o, str) for o in outputs) and not any(set(p) - {"functionResponse"} for p in parts):
+    found = [r.get("output", r.get("error")) for r in map(_response, parts)]
+    outputs = [o for o in found if isinstance(o, str)]
+    if parts and len(outputs) == len(found) and not any(set(p) - {"functionResponse"} for p in parts):
         return "\n".join(outputs)
     return result
