@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,48 @@ ELIZA = [
     {"trajectoryId": f"e{n}", "agentId": "a", "startTime": 1_760_000_000_000, "steps": [{"stepNumber": 0, "llmCalls": [{"callId": "l", "model": "m", "response": "x"}]}]}
     for n in range(3)
 ]  # fmt: skip
+STREAM = [
+    {"type": "system", "subtype": "init", "session_id": "s", "model": "claude-x", "tools": ["Bash"], "cwd": "/w"},
+    {"type": "assistant", "session_id": "s", "uuid": "a", "parent_tool_use_id": None,
+     "message": {"id": "m1", "role": "assistant", "model": "claude-x", "content": use("t1", "Task", prompt="sew"), "usage": {"input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 1}}},
+    {"type": "assistant", "session_id": "s", "uuid": "b", "parent_tool_use_id": "t1",
+     "message": {"id": "m2", "role": "assistant", "model": "claude-x", "content": [{"type": "text", "text": "sewn"}]}},
+    {"type": "user", "session_id": "s", "uuid": "c", "parent_tool_use_id": None, "message": {"role": "user", "content": result("t1", "sewn")}},
+    {"type": "assistant", "session_id": "s", "uuid": "d", "parent_tool_use_id": None,
+     "message": {"id": "m3", "role": "assistant", "model": "claude-x", "content": [{"type": "text", "text": "Done"}]}},
+    {"type": "result", "subtype": "success", "is_error": False, "session_id": "s", "result": "Done", "total_cost_usd": 0.25, "duration_ms": 9},
+]  # fmt: skip
+EXEC = [
+    {"type": "thread.started", "thread_id": "t"},
+    {"type": "turn.started"},
+    {"type": "item.started", "item": {"id": "i0", "type": "command_execution", "command": "ls", "status": "in_progress"}},
+    {"type": "item.completed", "item": {"id": "i0", "type": "command_execution", "command": "ls", "aggregated_output": "x", "exit_code": 1, "status": "failed"}},
+    {"type": "item.completed", "item": {"id": "i1", "type": "agent_message", "text": "Nothing"}},
+    {"type": "turn.completed", "usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}},
+]  # fmt: skip
+PI = [
+    {"type": "session", "id": "p", "timestamp": T.format(0), "cwd": "/w", "modelId": "m"},
+    {"type": "message", "id": "1", "parentId": None, "timestamp": T.format(1), "message": {"role": "user", "content": [{"type": "text", "text": "Dig"}]}},
+    {"type": "message", "id": "2", "parentId": "1", "timestamp": T.format(2), "message": {"role": "assistant", "model": "m", "stopReason": "toolUse",
+     "content": [{"type": "thinking", "thinking": "how", "thinkingSignature": "sig"}, {"type": "toolCall", "id": "k", "name": "bash", "arguments": {"c": "dig"}}],
+     "usage": {"input": 1, "cacheRead": 10, "cacheWrite": 5, "output": 2, "cost": {"total": 0.5}}}},
+    {"type": "message", "id": "3", "parentId": "2", "timestamp": T.format(3), "message": {"role": "toolResult", "toolCallId": "k", "content": [{"type": "text", "text": "dug"}], "isError": False}},
+    {"type": "message", "id": "4", "parentId": "3", "timestamp": T.format(4), "message": {"role": "user", "content": "Deeper"}},
+    {"type": "message", "id": "5", "parentId": "3", "timestamp": T.format(5), "message": {"role": "user", "content": "Fill it"}},
+    {"type": "message", "id": "6", "parentId": "5", "timestamp": T.format(6), "message": {"role": "assistant", "content": [{"type": "text", "text": "Filled"}]}},
+]  # fmt: skip
+VERIFIED = {"id": 3, "prompt": [{"role": "user", "content": "Sum"}], "task": "sums", "reward": 0.5, "right": 1.0, "generation_ms": 5.0,
+            "completion": [{"role": "assistant", "content": "", "tool_calls": ['{"id": "c", "function": {"name": "add", "arguments": "{\\"a\\": 1}"}}']},
+                           {"role": "tool", "content": "2"}, {"role": "assistant", "content": "2"}]}  # fmt: skip
+SHARE = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+                           {"from": "observation", "value": "one"}, {"from": "gpt", "value": "One"}], "system": "Be kind", "source": "mine"}  # fmt: skip
+ALPACA = {"instruction": "Translate", "input": "Hund", "output": "dog"}
 FILES: dict[str, tuple[str, list[Any]]] = {
+    "claude-stream": ("h.jsonl", STREAM),
+    "codex-exec": ("i.jsonl", EXEC),
+    "pi-session": ("j.jsonl", PI),
+    "verifiers": ("k.jsonl", [VERIFIED, {**VERIFIED, "id": 4}]),
+    "sharegpt": ("l.jsonl", [SHARE, ALPACA]),
     "claude-code": ("a.jsonl", CLAUDE),
     "codex": ("b.jsonl", CODEX),
     "gemini-cli": ("c.jsonl", GEMINI),
@@ -229,6 +271,33 @@ def test_a_file_imported_line_by_line_is_as_one_import(tmp_path: Path, name: str
     cuts = [n + 1 for n, byte in enumerate(data) if byte == 10]
     ours, whole = grown(tmp_path, name, cuts)
     assert ours == whole
+
+
+JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(FILES)), st.randoms(use_true_random=False), JUNK)
+def test_odd_fields_never_crash(tmp_path_factory: pytest.TempPathFactory, name: str, rng: random.Random, junk: Any) -> None:
+    """Any field may be missing or of any type: the session is imported as far as it goes, or refused with a sentence."""
+
+    def spoil(value: Any, depth: int) -> Any:
+        if isinstance(value, dict):
+            out = {k: spoil(v, depth + 1) for k, v in value.items()}
+            if out and rng.random() < 0.2:
+                out[rng.choice(sorted(out))] = junk
+            if depth and out and rng.random() < 0.1:
+                del out[rng.choice(sorted(out))]
+            return out
+        return [spoil(v, depth + 1) for v in value] if isinstance(value, list) else junk if rng.random() < 0.02 else value
+
+    path = tmp_path_factory.mktemp("odd") / FILES[name][0]
+    path.write_text("".join(json.dumps(spoil(v, 0)) + "\n" for v in FILES[name][1]))
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(path, format=name)
+        assert all("while reading it" not in f["error"] for f in report.failed), report.failed
+        for trajectory in store.trajectories():
+            json.dumps(trajectory.to_dict())
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

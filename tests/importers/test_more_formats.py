@@ -13,44 +13,8 @@ from odograph import importers
 from odograph.types import Action, End, LLMCall, Note, Reward, Start, StepStart
 
 from .scaffold import differences, facts, of, one, read
-from .test_growing import T, result, use
+from .test_growing import ALPACA, EXEC, PI, SHARE, STREAM, VERIFIED
 
-STREAM = [
-    {"type": "system", "subtype": "init", "session_id": "s", "model": "claude-x", "tools": ["Bash"], "cwd": "/w"},
-    {"type": "assistant", "session_id": "s", "uuid": "a", "parent_tool_use_id": None,
-     "message": {"id": "m1", "role": "assistant", "model": "claude-x", "content": use("t1", "Task", prompt="sew"), "usage": {"input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 1}}},
-    {"type": "assistant", "session_id": "s", "uuid": "b", "parent_tool_use_id": "t1",
-     "message": {"id": "m2", "role": "assistant", "model": "claude-x", "content": [{"type": "text", "text": "sewn"}]}},
-    {"type": "user", "session_id": "s", "uuid": "c", "parent_tool_use_id": None, "message": {"role": "user", "content": result("t1", "sewn")}},
-    {"type": "assistant", "session_id": "s", "uuid": "d", "parent_tool_use_id": None,
-     "message": {"id": "m3", "role": "assistant", "model": "claude-x", "content": [{"type": "text", "text": "Done"}]}},
-    {"type": "result", "subtype": "success", "is_error": False, "session_id": "s", "result": "Done", "total_cost_usd": 0.25, "duration_ms": 9},
-]  # fmt: skip
-EXEC = [
-    {"type": "thread.started", "thread_id": "t"},
-    {"type": "turn.started"},
-    {"type": "item.started", "item": {"id": "i0", "type": "command_execution", "command": "ls", "status": "in_progress"}},
-    {"type": "item.completed", "item": {"id": "i0", "type": "command_execution", "command": "ls", "aggregated_output": "x", "exit_code": 1, "status": "failed"}},
-    {"type": "item.completed", "item": {"id": "i1", "type": "agent_message", "text": "Nothing"}},
-    {"type": "turn.completed", "usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}},
-]  # fmt: skip
-PI = [
-    {"type": "session", "id": "p", "timestamp": T.format(0), "cwd": "/w", "modelId": "m"},
-    {"type": "message", "id": "1", "parentId": None, "timestamp": T.format(1), "message": {"role": "user", "content": [{"type": "text", "text": "Dig"}]}},
-    {"type": "message", "id": "2", "parentId": "1", "timestamp": T.format(2), "message": {"role": "assistant", "model": "m", "stopReason": "toolUse",
-     "content": [{"type": "thinking", "thinking": "how", "thinkingSignature": "sig"}, {"type": "toolCall", "id": "k", "name": "bash", "arguments": {"c": "dig"}}],
-     "usage": {"input": 1, "cacheRead": 10, "cacheWrite": 5, "output": 2, "cost": {"total": 0.5}}}},
-    {"type": "message", "id": "3", "parentId": "2", "timestamp": T.format(3), "message": {"role": "toolResult", "toolCallId": "k", "content": [{"type": "text", "text": "dug"}], "isError": False}},
-    {"type": "message", "id": "4", "parentId": "3", "timestamp": T.format(4), "message": {"role": "user", "content": "Deeper"}},
-    {"type": "message", "id": "5", "parentId": "3", "timestamp": T.format(5), "message": {"role": "user", "content": "Fill it"}},
-    {"type": "message", "id": "6", "parentId": "5", "timestamp": T.format(6), "message": {"role": "assistant", "content": [{"type": "text", "text": "Filled"}]}},
-]  # fmt: skip
-VERIFIED = {"id": 3, "prompt": [{"role": "user", "content": "Sum"}], "task": "sums", "reward": 0.5, "right": 1.0, "generation_ms": 5.0,
-            "completion": [{"role": "assistant", "content": "", "tool_calls": ['{"id": "c", "function": {"name": "add", "arguments": "{\\"a\\": 1}"}}']},
-                           {"role": "tool", "content": "2"}, {"role": "assistant", "content": "2"}]}  # fmt: skip
-SHARE = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
-                           {"from": "observation", "value": "one"}, {"from": "gpt", "value": "One"}], "system": "Be kind", "source": "mine"}  # fmt: skip
-ALPACA = {"instruction": "Translate", "input": "Hund", "output": "dog"}
 FILES: dict[str, tuple[str, list[Any]]] = {
     "claude-stream": ("a.jsonl", STREAM),
     "codex-exec": ("b.jsonl", EXEC),
@@ -70,7 +34,7 @@ def file(folder: Path, name: str) -> Path:
 def test_recognised_imported_once_and_valid(tmp_path: Path, store: odograph.Store, name: str) -> None:
     """Each is known by its content, adds nothing when it is imported again, and has no error."""
     found = importers.recognise(file(tmp_path, name))
-    assert found is not None and found.NAME == name
+    assert found is not None and name == found.NAME
     first = store.import_sessions(tmp_path)
     assert (first.failed, store.import_sessions(tmp_path).imported) == ([], 0)
     for t in store.trajectories():
@@ -158,7 +122,7 @@ def test_benchmarks(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(value))
         found = importers.recognise(path)
-        assert found is not None and found.NAME == name
+        assert found is not None and name == found.NAME
         session = one(name, path)
         (end,) = of(End, session)
         if name == "smolagents":
@@ -195,5 +159,5 @@ def test_the_samples_agree_with_the_facts(samples: Path, folder: str) -> None:
     assert found
     for path, known in found:
         importer = importers.recognise(path)
-        assert importer is not None and importer.NAME == name
+        assert importer is not None and name == importer.NAME
         assert differences(name, path, known).keys() <= _OTHER.get(name, set())

@@ -45,6 +45,7 @@ def read(path: Path) -> Iterator[Session]:
     turn = -1
     found: dict[str, dict[str, Any]] = {}
     failure: Any = None
+    ended = False
     for event in events:
         kind = event.get("type")
         if kind == "turn.started":
@@ -56,14 +57,14 @@ def read(path: Path) -> Iterator[Session]:
             found[text(item.get("id")) or content_hash(item)] = item  # the last one counts
         elif kind in ("turn.completed", "turn.failed"):
             failure = event.get("error") if kind == "turn.failed" else None
-            turn = max(turn, 0)
+            turn, ended = max(turn, 0), True
             _turn(session, turn, found, obj(event.get("usage")), failure)
             found = {}
         elif kind != "thread.started":
             session.add(Note(name=str(kind), data=without(event, "type")), "event", content_hash(event))
     if found:
         _turn(session, max(turn, 0), found, {})
-    elif events[-1].get("type") in ("turn.completed", "turn.failed"):
+    if ended:  # a later turn may follow: what the last one said counts
         answer = next((c.response for c in reversed(session.records) if isinstance(c, LLMCall)), None)
         said = [i.get("text") for i in obj(answer).get("output", []) if i.get("type") == "agent_message"]
         session.add(End(status="failed" if failure else "completed", error=failure, answer=said[-1] if said else None), "end")
@@ -104,6 +105,7 @@ def _turn(session: Session, turn: int, found: dict[str, dict[str, Any]], usage: 
             ok=ok,
             error=item.get("error"),
             llm_call=call.id,
-            extra=without(item, "aggregated_output", "result", "error", *given) or None,  # its id is the stream's own, no tool call's
+            extra=without(item, "aggregated_output", "result", "error", *given)
+            or None,  # its id is the stream's own, no tool call's
         )
         session.add(action, "action", id)
