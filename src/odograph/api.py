@@ -202,7 +202,7 @@ class Store:
                     report.skipped += 1
         except StoreError:
             raise
-        except importers.NotBegun as error:
+        except importing.NotBegun as error:
             if named:
                 report.failed.append({"path": str(path), "error": str(error)})
             else:

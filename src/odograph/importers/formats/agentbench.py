@@ -19,6 +19,7 @@ from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 
 NAME = "agentbench"
+SURE = 30  # words that a file of another format may quote
 _STATUS: dict[str, Status] = {
     "completed": "completed",
     "agent context limit": "truncated",

@@ -19,6 +19,7 @@ from ..session import Session
 from ..shape import items, obj, score, text, without
 
 NAME = "intercode"
+SURE = 30  # words that a file of another format may quote
 
 
 def recognise(path: Path, head: bytes) -> bool:

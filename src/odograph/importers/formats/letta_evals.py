@@ -19,6 +19,7 @@ from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 
 NAME = "letta-evals"
+SURE = 30  # words that a file of another format may quote
 _REPLY = ("reasoning_message", "hidden_reasoning_message", "tool_call_message", "approval_request_message", "assistant_message")
 
 

@@ -19,6 +19,7 @@ from ..shape import arguments, dicts, items, obj, text, without
 from ..transcript import Transcript
 
 NAME = "sharegpt"
+SURE = 20  # rows that other formats resemble
 _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "model": "assistant",
     "bing": "assistant", "bard": "assistant", "system": "system", "function_call": "function_call", "tool_call": "function_call",

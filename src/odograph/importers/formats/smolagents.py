@@ -23,6 +23,7 @@ from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 
 NAME = "smolagents"
+SURE = 30  # words that a file of another format may quote
 
 
 def recognise(path: Path, head: bytes) -> bool:

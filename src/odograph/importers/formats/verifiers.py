@@ -21,6 +21,7 @@ from ..shape import arguments, content_text, dicts, items, nanoseconds, number, 
 from ..transcript import Transcript
 
 NAME = "verifiers"
+SURE = 20  # rows that other formats resemble
 _TIMES = ("generation_ms", "scoring_ms", "total_ms")
 _HELD = ("prompt", "completion", "reward", "id", "example_id", "info", "metrics", "error")
 
