@@ -57,6 +57,21 @@ def test_chains_that_break_for_other_reasons_leave_no_branch(tmp_path: Path) -> 
     assert "a stone" in prompts(session)[-1]
 
 
+def test_a_prompt_that_hangs_on_a_sub_agent_stays_in_its_own_conversation(tmp_path: Path) -> None:
+    """What a side chain hangs on, or what hangs on one, is no branch: each agent has its own history."""
+    values = [
+        cc(1, "user", "Weigh it", None),
+        cc(2, "assistant", use("t1", "Task", prompt="fetch scales")),
+        cc(3, "user", "fetch scales", "u2", isSidechain=True),
+        cc(4, "assistant", "fetched", isSidechain=True),
+        cc(5, "user", "Well", "u4"),
+        cc(6, "assistant", "Weighed"),
+    ]
+    side, main = prompts(one("claude-code", lines(tmp_path / "a.jsonl", values)))[1:]
+    assert "Weigh it" not in side
+    assert "Weigh it" in main and "fetch scales" in main and "fetched" not in main
+
+
 def agent_lines(id: str) -> list[dict[str, Any]]:
     more = {"isSidechain": True, "agentId": id}
     task = {**cc(20, "user", "find twine", None), **more, "uuid": f"{id}-1"}

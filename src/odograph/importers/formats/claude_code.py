@@ -124,8 +124,8 @@ class _Reader:
         self.chains: dict[str | None, _Chain] = {None: _Chain(None, None)}
         self.chain_of: dict[str, str | None] = {}
         self.actions: dict[str, Action] = {}
-        #: Where each line's message stands: the list of messages that it is in, from and to.
-        self.spots: dict[str, tuple[list[Any], int, int]] = {}
+        #: Where each line's message stands: the list of messages that it is in, from and to, and whose that is.
+        self.spots: dict[str, tuple[list[Any], int, int, _Chain]] = {}
         self.silent = False
 
     def session(self) -> Session:
@@ -157,7 +157,8 @@ class _Reader:
             "start",
         )
         known = {a.id for a in self.agents}
-        for index, event in enumerate(events):
+        for index in range(len(events)):
+            event, events[index] = events[index], {}  # a line that is read is let go
             self.silent = index < self.shared
             inner = _progress(event)
             if inner is not None:
@@ -235,7 +236,7 @@ class _Reader:
             if shown is not None:
                 self._saw(chain, event, shown)
             elif uuid:
-                self.spots[uuid] = (chain.history, len(chain.history), len(chain.history))
+                self.spots[uuid] = (chain.history, len(chain.history), len(chain.history), chain)
             name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
             data = without(event, "_uuids", "_last", "_call", "type", "timestamp")
             key = uuid or content_hash(data)
@@ -263,7 +264,7 @@ class _Reader:
         chain.history.append(message)
         for uuid in (event.get("uuid"), *event.get("_uuids", ())):
             if isinstance(uuid, str):
-                self.spots[uuid] = (chain.history, start, start + 1)
+                self.spots[uuid] = (chain.history, start, start + 1, chain)
 
     def _saw(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
         """A message that the model is sent next, and that no tool gave."""
@@ -276,17 +277,15 @@ class _Reader:
         """A prompt that hangs on an earlier line than the last leaves a branch; one that hangs on none begins anew."""
         parent = event.get("parentUuid")
         if parent is None:
-            if "parentUuid" in event and chain.history and not (chain.key and len(chain.history) == 0):
+            if "parentUuid" in event and chain.history:
                 self._anew(chain, [])
             return
         spot = self.spots.get(parent) if isinstance(parent, str) else None
-        if spot is None:
+        if spot is None or spot[3] is not chain:  # it hangs on what another agent did
             return
-        base, _, stop = spot
+        base, _, stop, _ = spot
         if base is chain.history and not any(m["role"] == "assistant" or _is_prompt(m) for m in base[stop:]):
             return  # only results or attachments of the same turn stand in between
-        if base is not chain.history and all(e is not chain for e in self.chains.values()):
-            return
         self._anew(chain, base[:stop])
 
     def _anew(self, chain: _Chain, history: list[dict[str, Any]]) -> None:
@@ -308,12 +307,12 @@ class _Reader:
         uuids = [u for u in listed.get("uuids", []) if isinstance(u, str)] if isinstance(listed.get("uuids"), list) else []
         head, tail = self.spots.get(str(segment.get("headUuid"))), self.spots.get(str(segment.get("tailUuid")))
         where = {
-            id(base[start]): uuid for uuid, (base, start, stop) in self.spots.items() if stop > start and base is chain.history
+            id(base[start]): uuid for uuid, (base, start, stop, _) in self.spots.items() if stop > start and base is chain.history
         }
         if uuids:
             spots = [(u, self.spots[u]) for u in uuids if u in self.spots]
             seen: set[int] = set()
-            for uuid, (base, start, stop) in spots:
+            for uuid, (base, start, stop, _) in spots:
                 if stop > start and id(base[start]) not in seen:
                     seen.add(id(base[start]))
                     kept.append((uuid, base[start]))
@@ -335,9 +334,9 @@ class _Reader:
         for _, message in kept:
             places[id(message)] = len(chain.history)
             chain.history.append(message)
-        for uuid, (base, start, stop) in list(self.spots.items()):
+        for uuid, (base, start, stop, _) in list(self.spots.items()):
             if base is not chain.history and stop > start and (at := places.get(id(base[start]))) is not None:
-                self.spots[uuid] = (chain.history, at, at + 1)
+                self.spots[uuid] = (chain.history, at, at + 1, chain)
 
     def _call(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         chain.step += 1
