@@ -130,7 +130,9 @@ def test_claude_code_forks_share_their_history(tmp_path: Path, how: str) -> None
         assert store.import_sessions(tmp_path).failed == []
         parent, fork = sorted(store.trajectories(), key=lambda t: t.start is not None and t.start.fork is not None)
         assert fork.start is not None and fork.start.fork is not None
-        assert (fork.start.fork.trajectory, fork.start.fork.step) == (parent.id, 0)
+        assert (fork.start.fork.trajectory, fork.start.fork.step) == (parent.id, 1)  # the step that it begins with
+        assert odograph.validate(fork).findings == []
+        assert [s.index for s in fork.steps] == [1]
         assert [len(parent.llm_calls), len(fork.llm_calls), fork.task] == [2, 1, "Spell it"]
         assert [m["content"] for m in fork.llm_calls[0].messages] == ["Name a knot", "Bowline", "Spell it"]
 

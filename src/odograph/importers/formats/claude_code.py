@@ -117,7 +117,7 @@ class _Reader:
             was, when = _identity(parent.of, first, parent.first)
             replies = [e for e in file.events[: self.shared] if e.get("type") == "assistant" and not e.get("isSidechain")]
             self.fork = Fork(
-                trajectory=Session(NAME, *was, started=when).id, step=len(replies) - 1 if replies else None, reason="resumed"
+                trajectory=Session(NAME, *was, started=when).id, step=len(replies), reason="resumed"
             )
         self.agents = agents_of(file, agent_file)
         self.alone = all(e.get("isSidechain") for e in file.events if "message" in e)

@@ -347,7 +347,7 @@ def read(path: Path) -> Iterator[Session]:
         setattr(reader, name, getattr(before, name))
     reader.instructions = text(meta.get("instructions") or obj(meta.get("base_instructions")).get("text"))
     own = rows[shared:]
-    start = session.add(_start(path, meta, own, rollout, parent, before.step), "start")
+    start = session.add(_start(path, meta, own, rollout, parent, before.step + 1 if missing is None else None), "start")
     if missing is not None:  # every prompt of this thread is incomplete
         session.warn("prompts lack what the thread says that this one goes on from: its file is not beside this one")
         session.add(Note(name="history_missing", data={"thread": missing}, source_time=started), "history_missing")
@@ -361,7 +361,7 @@ def read(path: Path) -> Iterator[Session]:
     yield session
 
 
-def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, parent: dict[str, Any], step: int) -> Start:
+def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, parent: dict[str, Any], step: int | None) -> Start:
     user = next(
         (r.payload.get("message") for r in own if r.kind == "event_msg" and r.payload.get("type") == "user_message"), None
     )
@@ -381,7 +381,7 @@ def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, p
     of = text(parent.get("id"))
     if of is not None:
         reason = "sub-agent" if about else "resumed" if of == meta.get("id") else "forked"
-        fork = Fork(trajectory=_trajectory(of, parent, path), step=step if step >= 0 else None, reason=reason)
+        fork = Fork(trajectory=_trajectory(of, parent, path), step=step, reason=reason)
     else:
         of = text(about.get("parent_thread_id")) or text(meta.get("parent_thread_id")) or text(meta.get("forked_from_id"))
         if of is not None:
