@@ -116,9 +116,7 @@ class _Reader:
         if parent:
             was, when = _identity(parent.of, first, parent.first)
             replies = [e for e in file.events[: self.shared] if e.get("type") == "assistant" and not e.get("isSidechain")]
-            self.fork = Fork(
-                trajectory=Session(NAME, *was, started=when).id, step=len(replies), reason="resumed"
-            )
+            self.fork = Fork(trajectory=Session(NAME, *was, started=when).id, step=len(replies), reason="resumed")
         self.agents = agents_of(file, agent_file)
         self.alone = all(e.get("isSidechain") for e in file.events if "message" in e)
         self.chains: dict[str | None, _Chain] = {None: _Chain(None, None)}
