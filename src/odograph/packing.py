@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict
-from .plain import tagged
+from .plain import Prefix, tagged
 from .types import AnyRecord, LLMCall, Packed
 
 #: Parts of a request that agents resend, in all dialects: lists of messages, and values.
@@ -123,13 +123,15 @@ def of_wire(body: bytes) -> Any:
 class _Stream:
     """The writer's side of one stream: what it holds, and the last list that was sent, which the next usually extends."""
 
-    __slots__ = ("hashes", "ids", "ids_length", "ids_ranges", "known", "last", "last_objects", "ranges")
+    __slots__ = ("base", "hashes", "ids", "ids_length", "ids_ranges", "known", "last", "last_objects", "ranges")
 
     def __init__(self) -> None:
         self.hashes: list[str] = []
         self.known: dict[str, int] = {}
         self.last: list[bytes] = []
         self.last_objects: list[Any] = []
+        #: Where the last list was a `Prefix`: of what.
+        self.base: list[Any] | None = None
         self.ranges: Ranges = []
         self.ids: list[int] = []
         self.ids_ranges: Ranges = []
@@ -163,7 +165,7 @@ class Packer:
                 if part and name in RESENT:
                     kind = type(part)
                     if name in LISTS:
-                        if kind is list:
+                        if kind is list or kind is Prefix:
                             ranges = self._messages(number, stream, part, lines)
                             packed.append({"at": ["request", name], "of": "list", "stream": number, "ranges": ranges})
                             continue
@@ -181,8 +183,14 @@ class Packer:
             call["packed"] = packed
         return call
 
-    def _messages(self, number: int, stream: _Stream, messages: list[Any], lines: list[bytes]) -> Ranges:
+    def _messages(self, number: int, stream: _Stream, given: list[Any] | Prefix, lines: list[bytes]) -> Ranges:
         last = stream.last
+        base: list[Any] | None = None
+        if isinstance(given, Prefix):
+            base = given.base
+            if stream.base is base and len(last) <= given.length:
+                return self._continued(number, stream, given, lines)
+        messages = given[:] if isinstance(given, Prefix) else given
         start = same_objects(stream.last_objects, messages) if self._immutable else 0
         if messages and type(messages[0]) is msgspec.Raw:  # as `of_wire` gave them
             data = list(map(bytes, messages))
@@ -205,10 +213,28 @@ class Packer:
             ranges = self._joined(number, stream, ranges, lines)
         del last[share:]
         last += more
-        stream.ranges = ranges
+        stream.ranges, stream.base = ranges, base
         if self._immutable:
             del stream.last_objects[start:]
             stream.last_objects += messages[start:]
+        return ranges
+
+    def _continued(self, number: int, stream: _Stream, messages: Prefix, lines: list[bytes]) -> Ranges:
+        """The ranges of the last list, made longer: costs what is new, however long the history is."""
+        known = len(stream.last)
+        ranges = list(stream.ranges)
+        previous = ranges[-1][1] - 1 if ranges else -1
+        for n in range(known, messages.length):
+            message = messages.base[n]
+            item = encode_message(message)
+            previous = self._item(number, stream, item, lines, previous)
+            _append(ranges, previous, previous + 1)
+            stream.last.append(item)
+            if self._immutable:
+                stream.last_objects.append(message)
+        if len(ranges) > _MOST_RANGES:
+            ranges = self._joined(number, stream, ranges, lines)
+        stream.ranges = ranges
         return ranges
 
     def _joined(self, number: int, stream: _Stream, ranges: Ranges, lines: list[bytes]) -> Ranges:

@@ -15,10 +15,11 @@ import math
 import sys
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from time import perf_counter
 from types import FrameType
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import orjson
@@ -148,6 +149,46 @@ def is_finite(value: Any) -> bool:
     return kind is str or kind is int or value is None or kind is bool or kind is orjson.Fragment
 
 
+class Prefix(Sequence[Any]):
+    """The first items of a list that only grows: the history that a call was sent, without a copy of it per call.
+
+    Whoever makes one promises that `base` is only appended to and that its items are never changed. `Packer` then looks at
+    what is new alone; everything else may read it as the list that it stands for.
+    """
+
+    __slots__ = ("base", "length")
+
+    def __init__(self, base: list[Any], length: int | None = None) -> None:
+        self.base = base
+        self.length = len(base) if length is None else length
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(self.length)
+            return self.base[start:stop] if step == 1 else self.base[: self.length][index]
+        return self.base[range(self.length)[index]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self.base, self.length)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Prefix | list) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self[:])
+
+
 class _TooLong(BaseException):
     """The time for a stranger's code is over. No Exception, so that the stranger's own handlers let it pass."""
 
@@ -241,7 +282,7 @@ class _Walk:
         self.known[id(value)] = (value, _NOTHING, 0, 0)
         if kind is dict:
             found = self.mapping(value, depth)
-        elif kind is list or kind is tuple:
+        elif kind is list or kind is tuple or kind is Prefix:
             found = self.items(value[:], depth)
         else:
             found = self.object(value, kind, depth)

@@ -17,6 +17,7 @@ import msgspec
 from .codec import encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
 from .errors import InvalidInput
 from .packing import LISTS
+from .plain import Prefix
 from .types import TAG, AnyRecord
 
 #: What `redact=` takes: True (the built-in rules), patterns (beside these rules), or a function from a text to what is kept.
@@ -185,7 +186,7 @@ class Redactor:
             lists: dict[str, Any] = {}
             if isinstance(request, dict):
                 for name in LISTS:
-                    if isinstance(request.get(name), list):
+                    if isinstance(request.get(name), list | Prefix):
                         lists[name] = history.messages(
                             (fields.get("agent"), fields.get("purpose"), name), request[name], self, prompt
                         )

@@ -335,6 +335,14 @@ class Step(_Part):
         return reward_total(r for r in self.rewards if r.target is None and r.span is None)
 
 
+def _standing(records: list[AnyRecord], replaced: set[str]) -> list[AnyRecord]:
+    """The records that no other corrects; a correction stands in the place of what it corrects, however late it came."""
+    place: dict[str, int] = {}
+    for number, record in enumerate(records):
+        place[record.id] = place.get(record.supersedes, number) if record.supersedes else number
+    return sorted((r for r in records if r.id not in replaced), key=lambda r: place[r.id])
+
+
 class Trajectory(_Part):
     """One trajectory. `llm_calls`, `actions` and `contexts` are all of them, in order; `rewards`, `edits`, `labels` and
     `notes` are those on the trajectory as a whole: a step has its own."""
@@ -356,7 +364,7 @@ class Trajectory(_Part):
         calls = {r.id: Call(r, streams) for r in self.records if isinstance(r, LLMCall)}
         self._superseded = [r for r in self.records if r.id in replaced]
         self._outside: list[AnyRecord] = []
-        active = [r for r in self.records if r.id not in replaced] if replaced else self.records
+        active = _standing(self.records, replaced) if replaced else self.records
         self.start = next((r for r in active if isinstance(r, Start)), None)
         agent = self.start.agent if self.start else None
         for record in active:

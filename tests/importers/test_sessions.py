@@ -570,9 +570,12 @@ def test_a_long_session_reads_in_linear_time(tmp_path: Path, store: odograph.Sto
                     },
                 ),
                 "uuid": f"a{n}",
+                "parentUuid": f"b{n - 1}" if n else "u0",
             }
         )
-        session.append({**claude(1, "user", {"role": "user", "content": f"more {n} " * 20}), "uuid": f"b{n}"})
+        session.append(
+            {**claude(1, "user", {"role": "user", "content": f"more {n} " * 20}), "uuid": f"b{n}", "parentUuid": f"a{n}"}
+        )
     path = write(tmp_path, "claude-code", lines(*session))
     report = store.import_sessions(path)
     assert report.imported == 1

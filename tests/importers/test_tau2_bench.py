@@ -98,7 +98,12 @@ def test_simulations(tmp_path: Path):
     assert act[0].reasoning == "hm"
     (action,) = of(Action, first)
     assert (action.name, action.arguments, action.result, action.ok) == ("get_user", {"user": 0}, "{}", True)
-    assert [n.name for n in of(Note, first)] == ["scripted_message", "user_action", "user_action_result"]
+    assert [n.name for n in of(Note, first)] == [
+        "scripted_message",
+        "user_action",
+        "user_action_result",
+        "unanswered",
+    ]
     assert (end.status, end.metrics["prompt_tokens"], end.metrics["completion_tokens"], end.metrics["cost"]) == (
         "completed",
         20,

@@ -14,9 +14,9 @@ from typing import cast
 
 from ..errors import InvalidInput, described
 from ..plugins import Door
-from .session import Importer, Lines, Session, parse_time
+from .session import Importer, Lines, NotBegun, Session, parse_time
 
-__all__ = ["NAMES", "Importer", "Lines", "Session", "find", "names", "parse_time", "recognise", "sessions_in"]
+__all__ = ["NAMES", "Importer", "Lines", "NotBegun", "Session", "find", "names", "parse_time", "recognise", "sessions_in"]
 
 DOOR = Door("importer", "odograph.importers", "odograph.importers.formats", ("NAME", "recognise", "read"))
 _HEAD = 64 * 1024
@@ -72,7 +72,8 @@ def sessions_in(path: Path, more: Iterable[Importer] = ()) -> Iterator[Path]:
     yield from _below(path, _asked(more))
 
 
-def _below(path: Path, importers: list[Importer]) -> Iterator[Path]:
+def _below(path: Path, importers: list[Importer], *, above: bool = False) -> Iterator[Path]:
+    """`above`: the folder was come upon in another. What it holds of a session whose file lies beside it comes with that file."""
     if not path.is_dir():
         yield path
         return
@@ -86,8 +87,10 @@ def _below(path: Path, importers: list[Importer]) -> Iterator[Path]:
         return
     for child in children:
         if child.is_dir():
+            if above and child.name == "subagents" and path.with_name(f"{path.name}.jsonl").is_file():
+                continue
             if child.name not in _NO_SESSIONS and not child.is_symlink():  # links may lead round in circles
-                yield from _below(child, importers)
+                yield from _below(child, importers, above=True)
         elif not child.name.startswith("."):
             yield child
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import NotFound, OdographError, StoreError
 from ..types import AnyRecord
-from . import Importer, find, names, recognise, sessions_in
+from . import Importer, NotBegun, find, names, recognise, sessions_in
 
 #: Adds the records of a trajectory to a store: its id, and how many records were new.
 Add = Callable[[list[AnyRecord]], tuple[str, int]]
@@ -52,6 +52,11 @@ def import_files(
             _import_file(path, importer, more, named, add, report)
         except StoreError:
             raise
+        except NotBegun as error:
+            if named:
+                report.failed.append({"path": str(path), "error": clean(str(error))})
+            else:
+                report.unrecognised.append(str(path))
         except (OdographError, OSError) as error:
             report.failed.append({"path": str(path), "error": clean(str(error))})
         except Exception as error:  # a format that nobody foresaw costs its own file alone

@@ -1,8 +1,8 @@
 """What every importer makes of one recorded session: records with ids that the same session always gets.
 
 An importer is a module with `NAME`, `recognise(path, head)` and `read(path)`; `read` yields one `Session` per trajectory,
-so that memory is bounded by the largest of them. Ids depend on the session's identity (`key`) and on each record's position
-alone: importing a file again adds nothing, and importing one that has grown adds what is new.
+so that memory is bounded by the largest of them. Ids depend on the session's identity and on what the source itself calls
+each thing: importing a file again adds nothing, and importing one that has grown ends as one import of the whole.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
 from ..clock import parse_time
-from ..codec import derived_id, loads
+from ..codec import derived_id, encode, loads
 from ..errors import InvalidInput
 from ..types import AnyRecord, Record, Start, StepStart
 
-__all__ = ["Importer", "Lines", "Session", "parse_time"]
+__all__ = ["Importer", "Lines", "NotBegun", "Session", "parse_time"]
 
 _R = TypeVar("_R", bound=Record)
 
@@ -39,6 +39,10 @@ class Importer(Protocol):
         ...
 
 
+class NotBegun(InvalidInput):
+    """A file of a known format in which no session has begun yet: no failure where a folder is imported."""
+
+
 class Session:
     """One session on its way in: `add` its records in order; `warn` counts what could not be mapped or read."""
 
@@ -51,21 +55,28 @@ class Session:
         self._started = started
         self._steps: dict[tuple[str | None, int], str] = {}
         self._root: str | None = None
+        self._starters: dict[str | None, str] = {}
+        self._keys: Counter[bytes] = Counter()
 
-    def add(self, record: _R) -> _R:
+    def add(self, record: _R, *key: Any) -> _R:
         """Takes a record in and returns it with its id, trajectory and place; refer to it by that id.
 
-        The parent, where it is not given, is the step that the record's `agent` and `step` name, else the start.
+        `key` is what the source calls it: its uuid, its message's id, its tool call's id. What a later look at a longer file
+        would say of the same thing has the same key, whatever kind of record that is: a last message that is a note now is
+        the reply's step later. Without a key the record is the n-th of its kind, agent, step and name.
+
+        The parent, where it is not given, is the step that the record's `agent` and `step` name, else where the agent was
+        started (`within`), else the start.
         """
-        number = len(self.records)
+        if not key:
+            key = (record.__struct_config__.tag, record.agent, record.step, getattr(record, "name", None))
         parent = record.parent
         if parent is None and not isinstance(record, Start):
-            parent = self._root
+            parent = self._starters.get(record.agent, self._root)
             if record.step is not None and not isinstance(record, StepStart):
                 parent = self._steps.get((record.agent, record.step), parent)
-        when = record.source_time if record.source_time is not None else self._started
         placed = msgspec.structs.replace(
-            record, id=derived_id(when, self.id, number), trajectory=self.id, seq=number, parent=parent
+            record, id=self.id_of(*key, new=True), trajectory=self.id, seq=len(self.records), parent=parent
         )
         self.records.append(placed)  # type: ignore[arg-type]
         if isinstance(placed, Start):
@@ -74,11 +85,25 @@ class Session:
             self._steps[(placed.agent, placed.step)] = placed.id
         return placed
 
-    def replace(self, record: AnyRecord, **changes: Any) -> None:
-        """Changes a record that was added: what a later line says of it."""
+    def id_of(self, *key: Any, new: bool = False) -> str:
+        """The id of the record with a key; what comes under a key again (`new`) is numbered."""
+        number = self._keys[encode(key)]
+        if new:
+            self._keys[encode(key)] += 1
+        return derived_id(self._started, self.id, *key, *((number,) if number and new else ()))
+
+    def within(self, agent: str | None, record: str | None) -> None:
+        """Says which record started an agent: the parent of all that it does outside of its steps, and of its steps."""
+        if record is not None:
+            self._starters[agent] = record
+
+    def replace(self, record: _R, **changes: Any) -> _R:
+        """Changes a record that was added, to what a later line says of it, and returns it."""
         if record.seq >= len(self.records) or self.records[record.seq].id != record.id:
             raise KeyError(record.id)
-        self.records[record.seq] = msgspec.structs.replace(self.records[record.seq], **changes)
+        changed = msgspec.structs.replace(self.records[record.seq], **changes)
+        self.records[record.seq] = changed
+        return cast(_R, changed)
 
     def warn(self, what: str, count: int = 1) -> None:
         """Counts something of the source that is not in the records, or was damaged."""

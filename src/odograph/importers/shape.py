@@ -81,6 +81,17 @@ def content_text(content: Any) -> str | None:
     return "\n".join(found) or None
 
 
+def thinking(reply: dict[str, Any]) -> str | None:
+    """What a model thought before a reply, in any wire's shape: a text, or blocks beside the content or in it."""
+    for message in (reply, obj(reply.get("message")), *(obj(c.get("message")) for c in dicts(reply.get("choices")))):
+        said = text(message.get("reasoning_content")) or text(message.get("reasoning"))
+        blocks = dicts(message.get("thinking_blocks")) or dicts(message.get("content"))
+        thoughts = [b["thinking"] for b in blocks if isinstance(b.get("thinking"), str) and b["thinking"]]
+        if said or thoughts:
+            return said or "\n\n".join(thoughts)
+    return None
+
+
 def without(value: dict[str, Any], *names: str) -> dict[str, Any]:
     """A copy without some fields: what is left is what no record field holds."""
     return {k: v for k, v in value.items() if k not in names}

@@ -1,16 +1,18 @@
 """A conversation in OpenAI's chat shape, message by message -> steps, calls and actions of a session.
 
 What importers of chat-shaped sessions share. The request of each call is the conversation before it; message objects are
-shared between calls, which keeps long sessions linear.
+shared between calls and a request is a prefix of one growing list, which keeps long sessions linear.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
-from ..types import Action, LLMCall, StepStart
+from ..plain import Prefix
+from ..types import Action, LLMCall, Note, StepStart
 from .session import Session
-from .shape import arguments, dicts, obj, text
+from .shape import arguments, dicts, obj, text, thinking
 
 
 class Transcript:
@@ -23,11 +25,20 @@ class Transcript:
         self.history: list[Any] = []
         self.step: int = -1
         self._observed: list[Any] = []
+        self._unanswered: list[Any] = []
+        #: How often the model was asked: what a call is known by, where the source has no id for it.
+        self._turn = 0
         self._actions: dict[str, Action] = {}
+        #: The calls without a result, oldest first, for sources whose results carry no id.
+        self._asked: deque[Action] = deque()
+        #: Of the older `function_call`, which has no id: the last call of each function.
+        self._functions: dict[str, Action] = {}
 
-    def saw(self, message: Any, *, observed: bool | None = None) -> None:
-        """A message that the model is sent next; a user's is what the next step observes."""
+    def saw(self, message: Any, *, observed: bool | None = None, noted: bool = False) -> None:
+        """A message that the model is sent next; a user's is what the next step observes. `noted`: a record holds it already."""
         self.history.append(message)
+        if not noted and obj(message).get("role") not in ("tool", "function"):  # a tool's result is its action's
+            self._unanswered.append(message)
         if observed if observed is not None else obj(message).get("role") == "user":
             self._observed.append(obj(message).get("content"))
 
@@ -36,8 +47,19 @@ class Transcript:
         self.step += 1
         seen, self._observed = self._observed, []
         observation = seen[0] if len(seen) == 1 else seen or None
-        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=extra))
+        self._unanswered = []
+        self._turn += 1
+        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=extra), "turn", self._turn)
         return self.step
+
+    def close(self, when: int | None = None) -> None:
+        """The end of the source: the messages that no reply followed are kept in a note. Where the session goes on later, the
+        next step takes the note's place."""
+        if self._unanswered:
+            data: dict[str, Any] = {"messages": self._unanswered}
+            if self.tools and self._turn == 0:
+                data["tools"] = self.tools
+            self.session.add(Note(name="unanswered", data=data, source_time=when), "turn", self._turn + 1)
 
     def replied(
         self,
@@ -53,10 +75,12 @@ class Transcript:
         if begin:
             self.begin(when)
         if request is None:
-            request = {"messages": list(self.history)}
+            request = {"messages": Prefix(self.history)}
             if self.tools:
                 request["tools"] = self.tools
         fields.setdefault("model", self.model)
+        if fields.get("reasoning") is None:
+            fields["reasoning"] = thinking(obj(message))
         call = self.session.add(
             LLMCall(
                 step=self.step,
@@ -78,6 +102,10 @@ class Transcript:
                 call=call,
                 when=when,
             )
+        older = obj(obj(message).get("function_call"))
+        if older:
+            name = str(older.get("name") or "")
+            self._functions[name] = self.acted(name, arguments(older.get("arguments")), call=call, when=when)
         return call
 
     def acted(
@@ -95,9 +123,24 @@ class Transcript:
                 **fields,
             )
         )
+        self._asked.append(action)
         if id:
             self._actions[id] = action
         return action
+
+    def function_result(self, name: str | None, **changes: Any) -> bool:
+        """What came of an older `function_call`. False where that function was not called."""
+        action = self._functions.pop(name or "", None)
+        if action is not None:
+            self.session.replace(action, **changes)
+        return action is not None
+
+    def next_result(self, **changes: Any) -> bool:
+        """What came of the first call that has no result yet, where results carry no id. False where there is none."""
+        if not self._asked:
+            return False
+        self.session.replace(self._asked.popleft(), **changes)
+        return True
 
     def result(self, id: str | None, **changes: Any) -> bool:
         """What came of a tool call. False where no call has that id."""

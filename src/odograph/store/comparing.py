@@ -15,6 +15,7 @@ import msgspec
 
 from ..codec import derived_id, encode, put, record_to_dict
 from ..packing import LISTS, RESENT, Streams, same_objects
+from ..plain import Prefix
 from ..trajectory import Trajectory
 from ..types import AnyRecord, LLMCall, Packed
 
@@ -75,7 +76,7 @@ class _Contents:
         return hashlib.sha256(_canonical(fields)).hexdigest()
 
     def _resent(self, key: Any, name: str, value: Any) -> Any:
-        if name in LISTS and type(value) is list:
+        if name in LISTS and type(value) in (list, Prefix):
             chain = self._chains.setdefault(key, _Chain())
             return chain.of_objects(value, self._hash)
         return self._hash(value)
@@ -106,10 +107,17 @@ class _Chain:
     def __init__(self) -> None:
         self._digests: list[bytes] = []
         self._objects: list[Any] = []
+        #: The growing list that the last list was the beginning of, where it was one.
+        self._base: list[Any] | None = None
         self._ranges: list[tuple[int, int]] = []
 
-    def of_objects(self, objects: list[Any], hash_of: Callable[[Any], str]) -> str:
-        same = same_objects(self._objects, objects)
+    def of_objects(self, objects: list[Any] | Prefix, hash_of: Callable[[Any], str]) -> str:
+        base = objects.base if type(objects) is Prefix else None
+        if base is not None and base is self._base:
+            same = min(len(self._objects), len(objects))
+        else:
+            same = same_objects(self._objects, objects[:])
+        self._base = base
         del self._objects[same:]
         self._objects += objects[same:]
         return self._go_on(same, map(hash_of, objects[same:]))

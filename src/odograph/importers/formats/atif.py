@@ -12,6 +12,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...plain import Prefix
 from ...types import Action, End, LLMCall, Note, Start, StepStart, Tokens
 from ..own import records_of_lines
 from ..session import Session, parse_time
@@ -161,7 +162,7 @@ def _call(
         session.add(Note(name=what, data=data, step=index, agent=agent, source_time=when))
         return None
     metrics = obj(step.get("metrics"))
-    request: dict[str, Any] = {"messages": list(history)}
+    request: dict[str, Any] = {"messages": Prefix(history)}
     if tools:
         request["tools"] = tools
     response: dict[str, Any] = {"role": "assistant", "content": message}

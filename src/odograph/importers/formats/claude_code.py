@@ -1,9 +1,13 @@
 """Claude Code sessions: JSON lines, one per message or event.
 
 Source: the files below `~/.claude/projects`. One API reply is written as several lines with the same `message.id`; its
-usage repeats on each of them, the last one counts. Sub-agents are side chains, in the same file (`isSidechain`) or in
-`agent-*.jsonl`. The requests are not in the file: they are rebuilt from the transcript, from the last compaction on, in
-the order of the file.
+usage repeats on each of them, the last one counts. The requests are not in the file: each is rebuilt from the branch of
+`parentUuid` that led to the reply, from the last compaction or `/clear` on, with what was attached to it. Chains break and
+branch for many reasons, so a branch is left only where a person's prompt goes back over a reply or another prompt.
+
+Sub-agents belong to the session: side chains in the same file (`isSidechain`), progress lines of older versions, and files
+of their own (`<session>/subagents/agent-*.jsonl`, `agent-*.jsonl` beside the session), which `claude_files.py` finds. A
+session that begins with another session's lines is its fork: those lines are its history, and no records of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +18,26 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...types import Action, LLMCall, Note, Start, StepStart
-from ..session import Lines, Session, parse_time
-from ..shape import added, dicts, integer, obj, text, without
+from ...plain import Prefix
+from ...types import Action, Fork, LLMCall, Note, Start, StepStart
+from ..session import NotBegun, Session, parse_time
+from ..shape import added, dicts, integer, number, obj, text, without
+from .claude_files import Agent, File, agents_of, parent_of, session_of
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
+#: What the program itself writes in a person's place.
+_NOT_ASKED = (
+    "<command-",
+    "<local-command-",
+    "<bash-",
+    "<system-reminder>",
+    "<task-notification>",
+    "<user-prompt-submit-hook>",
+    "Caveat: The messages below",
+    "[Request interrupted",
+    "This session is being continued from a previous",
+)
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -29,116 +47,398 @@ def recognise(path: Path, head: bytes) -> bool:
         try:
             value = loads(line)
         except InvalidInput:
-            if b'"sessionId"' in line and b'"uuid"' in line and b'"parentUuid"' in line:  # glued or cut lines
+            # glued or cut lines; Qwen Code's hold `parts`
+            if b'"sessionId"' in line and b'"uuid"' in line and b'"parentUuid"' in line and b'"parts"' not in line:
                 return True
             continue
         if not isinstance(value, dict):
             return False
+        message = value.get("message")
+        if isinstance(message, dict) and "parts" in message:  # Qwen Code
+            return False
         if "sessionId" in value and ("uuid" in value or value.get("type") in ("user", "assistant")) and "message" in value:
             return True
-        if "sessionId" in value and "uuid" in value:
+        if (
+            "sessionId" in value
+            and "uuid" in value
+            and value.get("type") not in ("tool_result",)
+            and "systemPayload" not in value
+        ):
             return True
         seen += 1
         summaries += value.get("type") in ("summary", "file-history-snapshot") and ("leafUuid" in value or "messageId" in value)
     return bool(seen) and seen == summaries
 
 
-class _Chain:
-    """One conversation of the file: the main one, or a sub-agent's."""
+def read(path: Path) -> Iterator[Session]:
+    """The session of a file; of a sub-agent's file, its session. Raises InvalidInput where there is no message."""
+    main = session_of(path)
+    file = File(main or path)
+    first = file.first
+    if first is None:
+        kinds = sorted({str(e.get("type")) for e in file.events})
+        raise NotBegun(f"a Claude Code file without a message; it has: {', '.join(kinds) or 'nothing'}")
+    yield _Reader(file, first, path if main else None).session()
 
-    def __init__(self, agent: str | None) -> None:
+
+def replayed(file: File, first: dict[str, Any], to: Session) -> Session:
+    """The session that lines of this shape are, from wherever they come, under another identity."""
+    reader = _Reader(file, first, None)
+    reader.to = to
+    return reader.session()
+
+
+class _Chain:
+    """One conversation of the session: the main one, or a sub-agent's."""
+
+    def __init__(self, key: str | None, agent: str | None) -> None:
+        self.key = key
         self.agent = agent
         self.history: list[dict[str, Any]] = []
         self.observed: list[Any] = []
+        self.unanswered: list[dict[str, Any]] = []
         self.step = -1
+        #: Messages that a compaction kept, until what they follow comes.
+        self.kept: list[tuple[str, dict[str, Any]]] = []
+        self.anchor: str | None = None
 
 
-def read(path: Path) -> Iterator[Session]:
-    """The session of a file. Raises InvalidInput where it has no message."""
-    lines = Lines(path)
-    events = _merged(lines)
-    first = next((e for e in events if "message" in e and e.get("type") in ("user", "assistant")), None)
-    if first is None:
-        kinds = sorted({str(e.get("type")) for e in events})
-        raise InvalidInput(f"a Claude Code file without a message; it has: {', '.join(kinds) or 'nothing'}")
-    started = next((t for e in events if (t := parse_time(e.get("timestamp"))) is not None), None)
-    sidechain_file = all(e.get("isSidechain") for e in events if "message" in e)
-    session = Session(NAME, first.get("sessionId"), content_hash(first), started=started)
-    for problem in lines.problems:
-        session.warn(problem)
-    if lines.glued:
-        session.warn("lines that held several objects", lines.glued)
-    prompt = next((p for e in events if (p := _prompt(e)) is not None), None)
-    session.add(
-        Start(
-            task=prompt,
-            agent="claude-code",
-            agent_version=text(first.get("version")),
-            source_time=started,
-            metadata={
-                "source": {
-                    "format": NAME,
-                    "path": path.name,
-                    "session": first.get("sessionId"),
-                    **{k: first[k] for k in ("cwd", "gitBranch", "agentId", "slug", "parentUuid") if first.get(k) is not None},
-                }
-            },
+class _Reader:
+    def __init__(self, file: File, first: dict[str, Any], agent_file: Path | None) -> None:
+        self.file = file
+        self.first = first
+        parent = parent_of(file)
+        self.shared = parent.shared if parent else 0
+        own = next((e for e in file.events[self.shared :] if "message" in e), None)
+        id, started = _identity(parent.session if parent else first.get("sessionId"), first)
+        self.to = Session(NAME, *id, started=started)
+        self.fork: Fork | None = None
+        self.begin = own or first
+        if parent:
+            was, when = _identity(parent.of, first, parent.first)
+            replies = [e for e in file.events[: self.shared] if e.get("type") == "assistant" and not e.get("isSidechain")]
+            self.fork = Fork(trajectory=Session(NAME, *was, started=when).id, step=len(replies), reason="resumed")
+        self.agents = agents_of(file, agent_file)
+        self.alone = all(e.get("isSidechain") for e in file.events if "message" in e)
+        self.chains: dict[str | None, _Chain] = {None: _Chain(None, None)}
+        self.chain_of: dict[str, str | None] = {}
+        self.actions: dict[str, Action] = {}
+        #: Where each line's message stands: the list of messages that it is in, from and to, and whose that is.
+        self.spots: dict[str, tuple[list[Any], int, int, _Chain]] = {}
+        self.silent = False
+
+    def session(self) -> Session:
+        first, file, to = self.first, self.file, self.to
+        for problem, count in file.problems.items():
+            to.warn(problem, count)
+        events = file.events
+        own = events[self.shared :]
+        asked = (p for e in own if (p := _typed(e)) is not None)
+        commands = (p for e in own if (p := _command(e)) is not None)
+        about = {k: first[k] for k in ("cwd", "gitBranch", "agentId", "slug", "parentUuid") if first.get(k) is not None}
+        to.add(
+            Start(
+                task=next(asked, None) or next(commands, None),
+                agent="claude-code",
+                agent_version=text(first.get("version")),
+                source_time=parse_time(self.begin.get("timestamp")),
+                fork=self.fork,
+                metadata={
+                    "source": {
+                        "format": NAME,
+                        "path": file.path.name,
+                        "session": self.begin.get("sessionId"),
+                        **about,
+                        "interactive": True,
+                    },
+                },
+            ),
+            "start",
         )
-    )
-    chains: dict[str | None, _Chain] = {None: _Chain(None)}
-    chain_of: dict[str, str | None] = {}
-    actions: dict[str, Action] = {}
-    for event in events:
-        chain = chains[None]
-        if event.get("isSidechain") and not sidechain_file:
-            key = text(event.get("agentId")) or chain_of.get(str(event.get("parentUuid"))) or str(event.get("uuid"))
-            chain_of[str(event.get("uuid"))] = key
-            for uuid in event.get("_uuids", ()):
-                chain_of[uuid] = key
-            chain = chains.get(key) or chains.setdefault(key, _Chain(f"sidechain-{len(chains)}"))
-        _add(session, chain, event, actions)
-    yield session
-
-
-def _merged(lines: Lines) -> list[dict[str, Any]]:
-    """The lines of the file, those of one API reply put together at the place of the first."""
-    events: list[dict[str, Any]] = []
-    replies: dict[tuple[str, bool], dict[str, Any]] = {}
-    seen: set[str] = set()
-    for _, value in lines:
-        if not isinstance(value, dict):
-            lines.problems.append("a line that is no object")
-            continue
-        uuid = value.get("uuid")
-        if isinstance(uuid, str):
-            if uuid in seen and value.get("type") in ("user", "assistant"):
+        known = {a.id for a in self.agents}
+        for index in range(len(events)):
+            event, events[index] = events[index], {}  # a line that is read is let go
+            self.silent = index < self.shared
+            inner = _progress(event)
+            if inner is not None:
+                if inner["agentId"] not in known:
+                    self._add(self._side(inner), inner)
+                    continue
+            elif event.get("isSidechain") and not self.alone:
+                if text(event.get("agentId")) not in known:
+                    self._add(self._side(event), event)
                 continue
-            seen.add(uuid)
-        message = value.get("message")
-        if value.get("type") != "assistant" or not isinstance(message, dict) or not text(message.get("id")):
-            events.append(value)
-            continue
-        key = (message["id"], bool(value.get("isSidechain")))
-        reply = replies.get(key)
-        if reply is None or message.get("model") == "<synthetic>":
-            replies[key] = reply = {**value, "_uuids": [], "message": {**message, "content": _blocks(message.get("content"))}}
-            events.append(reply)
-            continue
-        merged = reply["message"]
-        known = [b.get("id") for b in merged["content"] if b.get("type") == "tool_use"]  # a list: a damaged id may be of any type
-        more = [b for b in _blocks(message.get("content")) if b.get("type") != "tool_use" or b.get("id") not in known]
-        reply["message"] = {**merged, **{k: v for k, v in message.items() if v is not None}, "content": merged["content"] + more}
-        reply["_uuids"].append(str(uuid))
-        reply["_last"] = value.get("timestamp")
-    return events
+            self._add(self.chains[None], event)
+        self.silent = False
+        for agent in self.agents:
+            self._agent(agent)
+        for chain in self.chains.values():
+            self._leave(chain)
+        return to
+
+    # --- sub-agents ---------------------------------------------------------------------------------------------------
+
+    def _agent(self, agent: Agent) -> None:
+        """A sub-agent that has a file of its own."""
+        chain = self.chains[agent.id] = _Chain(agent.id, f"{agent.kind or 'agent'}-{agent.id}")
+        started = agent.call
+        if started is None:
+            started = next(
+                (t for t, a in self.actions.items() if obj(obj(a.extra).get("toolUseResult")).get("agentId") == agent.id), None
+            )
+        self._within(chain, started, agent.events)
+        for problem, count in agent.problems.items():
+            self.to.warn(problem, count)
+        for event in agent.events:
+            self._add(chain, event)
+
+    def _side(self, event: dict[str, Any]) -> _Chain:
+        """The side chain that a line of the session's own file belongs to."""
+        uuid = str(event.get("uuid"))
+        key = text(event.get("agentId")) or self.chain_of.get(str(event.get("parentUuid"))) or uuid
+        for name in (uuid, *event.get("_uuids", ())):
+            self.chain_of[name] = key
+        chain = self.chains.get(key)
+        if chain is None:
+            asked = _prompt(event)
+            task = next((a for a in self.actions.values() if asked and obj(a.arguments).get("prompt") == asked), None)
+            kind = text(obj(task.arguments).get("subagent_type")) if task else None
+            chain = self.chains[key] = _Chain(key, f"{kind or 'sidechain'}-{len(self.chains)}")
+            self._within(chain, text(event.get("_call")) or (task.tool_call_id if task else None), [event])
+        return chain
+
+    def _within(self, chain: _Chain, call: str | None, events: list[dict[str, Any]]) -> None:
+        if call is None:
+            asked = next((p for e in events if (p := _prompt(e))), None)
+            found = (t for t, a in self.actions.items() if asked and obj(a.arguments).get("prompt") == asked)
+            call = next(found, None)
+        if call in self.actions:
+            self.to.within(chain.agent, self.actions[call].id)
+
+    # --- lines --------------------------------------------------------------------------------------------------------
+
+    def _add(self, chain: _Chain, event: dict[str, Any]) -> None:
+        when = parse_time(event.get("timestamp"))
+        message = event.get("message")
+        kind = event.get("type")
+        uuid = text(event.get("uuid"))
+        if chain.kept and chain.anchor is None and kind == "assistant":
+            self._keep(chain)
+        if kind == "user" and isinstance(message, dict):
+            self._user(chain, event, message, when)
+        elif kind == "assistant" and isinstance(message, dict) and message.get("model") != "<synthetic>":
+            self._call(chain, event, message, when)
+        else:
+            if kind == "system" and event.get("subtype") == "compact_boundary":
+                self._compacted(chain, event)
+            shown = _attached(event)
+            if shown is not None:
+                self._saw(chain, event, shown)
+            elif uuid:
+                self.spots[uuid] = (chain.history, len(chain.history), len(chain.history), chain)
+            name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
+            data = without(event, "_uuids", "_last", "_call", "type", "timestamp")
+            key = uuid or content_hash(data)
+            if not self.silent:
+                self.to.add(Note(name=name, data=data, agent=chain.agent, source_time=when), "event", key)
+        if chain.kept and chain.anchor is not None and chain.anchor == uuid:
+            self._keep(chain)
+
+    def _user(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
+        results = [b for b in dicts(message.get("content")) if b.get("type") == "tool_result"]
+        if event.get("isCompactSummary") and event.get("parentUuid") is None and not chain.kept:
+            self._anew(chain, [])
+        elif not results and not event.get("isMeta") and not event.get("isCompactSummary"):
+            self._go_back(chain, event)
+        said = {"role": message.get("role") or "user", "content": message.get("content")}
+        if results:
+            self._append(chain, event, said)
+            for block in results:
+                self._result(chain, event, block, when)
+        else:
+            self._saw(chain, event, said)
+
+    def _append(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
+        start = len(chain.history)
+        chain.history.append(message)
+        for uuid in (event.get("uuid"), *event.get("_uuids", ())):
+            if isinstance(uuid, str):
+                self.spots[uuid] = (chain.history, start, start + 1, chain)
+
+    def _saw(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
+        """A message that the model is sent next, and that no tool gave."""
+        self._append(chain, event, message)
+        if not self.silent:
+            chain.observed.append(message["content"])
+            chain.unanswered.append({**message, "uuid": event.get("uuid"), "timestamp": event.get("timestamp")})
+
+    def _go_back(self, chain: _Chain, event: dict[str, Any]) -> None:
+        """A prompt that hangs on an earlier line than the last leaves a branch; one that hangs on none begins anew."""
+        parent = event.get("parentUuid")
+        if parent is None:
+            if "parentUuid" in event and chain.history:
+                self._anew(chain, [])
+            return
+        spot = self.spots.get(parent) if isinstance(parent, str) else None
+        if spot is None or spot[3] is not chain:  # it hangs on what another agent did
+            return
+        base, _, stop, _ = spot
+        if base is chain.history and not any(m["role"] == "assistant" or _is_prompt(m) for m in base[stop:]):
+            return  # only results or attachments of the same turn stand in between
+        self._anew(chain, base[:stop])
+
+    def _anew(self, chain: _Chain, history: list[dict[str, Any]]) -> None:
+        self._leave(chain)
+        chain.history = history
+
+    def _leave(self, chain: _Chain) -> None:
+        """What no reply followed is kept in a note; where one follows later, the reply's step takes its place."""
+        if chain.unanswered:
+            when = parse_time(chain.unanswered[0].get("timestamp"))
+            note = Note(name="unanswered", data={"messages": chain.unanswered}, agent=chain.agent, source_time=when)
+            self.to.add(note, "step", chain.key, chain.unanswered[0].get("uuid") or content_hash(chain.unanswered[0]))
+        chain.unanswered, chain.observed = [], []
+
+    def _compacted(self, chain: _Chain, event: dict[str, Any]) -> None:
+        about = obj(event.get("compactMetadata"))
+        segment, listed = obj(about.get("preservedSegment")), obj(about.get("preservedMessages"))
+        kept: list[tuple[str, dict[str, Any]]] = []
+        uuids = [u for u in listed.get("uuids", []) if isinstance(u, str)] if isinstance(listed.get("uuids"), list) else []
+        head, tail = self.spots.get(str(segment.get("headUuid"))), self.spots.get(str(segment.get("tailUuid")))
+        where = {
+            id(base[start]): uuid for uuid, (base, start, stop, _) in self.spots.items() if stop > start and base is chain.history
+        }
+        if uuids:
+            spots = [(u, self.spots[u]) for u in uuids if u in self.spots]
+            seen: set[int] = set()
+            for uuid, (base, start, stop, _) in spots:
+                if stop > start and id(base[start]) not in seen:
+                    seen.add(id(base[start]))
+                    kept.append((uuid, base[start]))
+        elif head and tail and head[0] is tail[0]:
+            kept = [(where.get(id(m), ""), m) for m in head[0][head[1] : tail[2]]]
+        self._moved(chain, [])
+        chain.kept = kept
+        anchor = text(segment.get("anchorUuid")) or text(listed.get("anchorUuid"))
+        chain.anchor = anchor
+        if kept and anchor == event.get("uuid"):
+            self._keep(chain)
+
+    def _moved(self, chain: _Chain, history: list[dict[str, Any]]) -> None:
+        chain.history = history
+
+    def _keep(self, chain: _Chain) -> None:
+        kept, chain.kept, chain.anchor = chain.kept, [], None
+        places: dict[int, int] = {}
+        for _, message in kept:
+            places[id(message)] = len(chain.history)
+            chain.history.append(message)
+        for uuid, (base, start, stop, _) in list(self.spots.items()):
+            if base is not chain.history and stop > start and (at := places.get(id(base[start]))) is not None:
+                self.spots[uuid] = (chain.history, at, at + 1, chain)
+
+    def _call(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
+        chain.step += 1
+        reply = {"role": "assistant", "content": message.get("content")}
+        if self.silent:
+            self._append(chain, event, reply)
+            return
+        to = self.to
+        uuid = text(event.get("uuid"))
+        name = text(message.get("id")) or uuid or content_hash(message)
+        observed, chain.observed = chain.observed, []
+        unanswered, chain.unanswered = chain.unanswered, []
+        seen = observed[0] if len(observed) == 1 else observed or None
+        key = (chain.key, unanswered[0].get("uuid") or content_hash(unanswered[0])) if unanswered else (chain.key, name, "reply")
+        uuids = [u["uuid"] for u in unanswered if u.get("uuid")]
+        extra = {"uuids": uuids} if uuids else None
+        to.add(StepStart(step=chain.step, observation=seen, agent=chain.agent, source_time=when, extra=extra), "step", *key)
+        usage = obj(message.get("usage"))
+        counts = [integer(usage.get(n)) for n in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")]
+        thinking = [b["thinking"] for b in dicts(message.get("content")) if isinstance(b.get("thinking"), str) and b["thinking"]]
+        took = number(event.get("durationMs"))
+        where = {
+            "uuid": uuid,
+            "uuids": event.get("_uuids") or None,
+            "parentUuid": event.get("parentUuid"),
+            "ended": event.get("_last"),
+        }
+        call = to.add(
+            LLMCall(
+                step=chain.step,
+                agent=chain.agent,
+                source_time=when,
+                origin="transcript",
+                dialect="anthropic.messages",
+                model=text(message.get("model")),
+                request={"messages": Prefix(chain.history)},
+                response=message,
+                reasoning="\n\n".join(thinking) or None,
+                usage=usage or None,
+                prompt_tokens=added(*counts),
+                completion_tokens=integer(usage.get("output_tokens")),
+                finish_reason=text(message.get("stop_reason")),
+                cost=number(event.get("costUSD")),
+                duration=round(took * 1e6) if took is not None and 0 <= took < 4e12 else None,
+                extra={
+                    **without(event, "message", "_uuids", "_last", "_call", *_COMMON),
+                    **{k: v for k, v in where.items() if v is not None},
+                }
+                or None,
+            ),
+            *("reply", name),
+        )
+        for number_, block in enumerate(message["content"] if isinstance(message.get("content"), list) else []):
+            if isinstance(block, dict) and block.get("type") in ("tool_use", "server_tool_use"):
+                id = text(block.get("id"))
+                action = to.add(
+                    Action(
+                        step=chain.step,
+                        agent=chain.agent,
+                        source_time=when,
+                        name=str(block.get("name") or ""),
+                        arguments=block.get("input"),
+                        llm_call=call.id,
+                        tool_call_id=id,
+                    ),
+                    *(("action", id) if id else ("action", name, number_)),
+                )
+                if id:
+                    self.actions[id] = action
+        self._append(chain, event, reply)
+
+    def _result(self, chain: _Chain, event: dict[str, Any], block: dict[str, Any], when: int | None) -> None:
+        id = text(block.get("tool_use_id"))
+        failed = bool(block.get("is_error"))
+        detail = event.get("toolUseResult")
+        extra = {k: v for k, v in (("toolUseResult", detail), ("result_uuid", event.get("uuid"))) if v is not None} or None
+        known = self.actions.get(id or "")
+        if known is None:
+            if self.silent or self.shared:  # the answer to a call of the session that this one goes on from
+                return
+            self.to.warn("tool results that no call in the file asked for")
+            data = {**block, **(extra or {})}
+            step = chain.step if chain.step >= 0 else None
+            note = Note(name="result_without_call", data=data, step=step, agent=chain.agent, source_time=when)
+            self.to.add(note, *(("action", id) if id else ("result", event.get("uuid") or content_hash(data))))
+            return
+        stated = number(obj(detail).get("totalDurationMs")) or number(obj(detail).get("durationMs"))
+        took = when - known.source_time if when is not None and known.source_time is not None else None
+        if stated is not None and 0 <= stated < 4e12:
+            took = round(stated * 1e6)
+        duration = took if took is not None and took >= 0 else None
+        self.actions[id or ""] = self.to.replace(
+            known, result=block.get("content"), ok=not failed, extra=extra, duration=duration
+        )
 
 
-def _blocks(content: Any) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else dicts(content)
+def _identity(session: Any, first: dict[str, Any], known_as: str | None = None) -> tuple[tuple[Any, ...], int | None]:
+    """What a session is known by, and when it began: its own id, and its first message."""
+    return (session, known_as or text(first.get("uuid")) or content_hash(first)), parse_time(first.get("timestamp"))
 
 
 def _prompt(event: dict[str, Any]) -> str | None:
-    """The text that a person typed, where a line is that."""
+    """The text that stands in a person's place, where a line is that."""
     if event.get("type") != "user" or event.get("isMeta") or event.get("isCompactSummary"):
         return None
     content = obj(event.get("message")).get("content")
@@ -150,86 +450,67 @@ def _prompt(event: dict[str, Any]) -> str | None:
     return next((b["text"] for b in blocks if b.get("type") == "text" and isinstance(b.get("text"), str)), None)
 
 
-def _add(session: Session, chain: _Chain, event: dict[str, Any], actions: dict[str, Action]) -> None:
-    when = parse_time(event.get("timestamp"))
-    message = event.get("message")
-    kind = event.get("type")
-    if kind == "user" and isinstance(message, dict):
-        chain.history.append({"role": message.get("role") or "user", "content": message.get("content")})
-        for block in dicts(message.get("content")):
-            if block.get("type") == "tool_result":
-                _result(session, chain, event, block, when, actions)
-        if not any(b.get("type") == "tool_result" for b in dicts(message.get("content"))):
-            chain.observed.append(message.get("content"))
-    elif kind == "assistant" and isinstance(message, dict) and message.get("model") != "<synthetic>":
-        _call(session, chain, event, message, when, actions)
-    else:
-        if kind == "system" and event.get("subtype") == "compact_boundary":
-            chain.history = []
-        name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
-        session.add(
-            Note(name=name, data=without(event, "_uuids", "_last", "type", "timestamp"), agent=chain.agent, source_time=when)
-        )
+def _typed(event: dict[str, Any]) -> str | None:
+    """What a person typed: a prompt that is no mark-up of the program's."""
+    found = _prompt(event)
+    if found is None:
+        attached = obj(event.get("attachment"))
+        if attached.get("type") == "queued_command" and attached.get("commandMode") in (None, "prompt"):
+            found = attached.get("prompt") if isinstance(attached.get("prompt"), str) else None
+    return found if found and not found.lstrip().startswith(_NOT_ASKED) else None
 
 
-def _call(
-    session: Session, chain: _Chain, event: dict[str, Any], message: dict[str, Any], when: int | None, actions: dict[str, Action]
-) -> None:
-    chain.step += 1
-    observed, chain.observed = chain.observed, []
-    seen = observed[0] if len(observed) == 1 else observed or None
-    session.add(StepStart(step=chain.step, observation=seen, agent=chain.agent, source_time=when))
-    usage = obj(message.get("usage"))
-    counts = [integer(usage.get(n)) for n in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")]
-    call = session.add(
-        LLMCall(
-            step=chain.step,
-            agent=chain.agent,
-            source_time=when,
-            origin="transcript",
-            dialect="anthropic.messages",
-            model=text(message.get("model")),
-            request={"messages": list(chain.history)},
-            response=message,
-            usage=usage or None,
-            prompt_tokens=added(*counts),
-            completion_tokens=integer(usage.get("output_tokens")),
-            finish_reason=text(message.get("stop_reason")),
-            extra=without(event, "message", "_uuids", "_last", *_COMMON) or None,
-        )
-    )
-    for block in message["content"] if isinstance(message.get("content"), list) else []:
-        if isinstance(block, dict) and block.get("type") in ("tool_use", "server_tool_use"):
-            action = session.add(
-                Action(
-                    step=chain.step,
-                    agent=chain.agent,
-                    source_time=when,
-                    name=str(block.get("name") or ""),
-                    arguments=block.get("input"),
-                    llm_call=call.id,
-                    tool_call_id=text(block.get("id")),
-                )
-            )
-            if action.tool_call_id:
-                actions[action.tool_call_id] = action
-    chain.history.append({"role": "assistant", "content": message.get("content")})
+def _command(event: dict[str, Any]) -> str | None:
+    """A slash command as it was typed."""
+    found = _prompt(event) or ""
+    name = _between(found, "<command-name>", "</command-name>")
+    if not name or name == "/clear":
+        return None
+    return f"{name} {_between(found, '<command-args>', '</command-args>')}".strip()
 
 
-def _result(
-    session: Session, chain: _Chain, event: dict[str, Any], block: dict[str, Any], when: int | None, actions: dict[str, Action]
-) -> None:
-    id = text(block.get("tool_use_id"))
-    failed = bool(block.get("is_error"))
-    detail = event.get("toolUseResult")
-    extra = {"toolUseResult": detail} if detail is not None else None
-    known = actions.get(id or "")
-    if known is None:
-        session.warn("tool results that no call in the file asked for")
-        data = {**block, **(extra or {})}
-        step = chain.step if chain.step >= 0 else None
-        session.add(Note(name="result_without_call", data=data, step=step, agent=chain.agent, source_time=when))
-        return
-    took = when - known.source_time if when is not None and known.source_time is not None else None
-    duration = took if took is not None and took >= 0 else None
-    session.replace(known, result=block.get("content"), ok=not failed, extra=extra, duration=duration)
+def _between(value: str, start: str, stop: str) -> str:
+    _, found, rest = value.partition(start)
+    return rest.partition(stop)[0].strip() if found else ""
+
+
+def _is_prompt(message: dict[str, Any]) -> bool:
+    """Whether a message of the history is one that a person, not a tool, sent."""
+    return message["role"] == "user" and not any(b.get("type") == "tool_result" for b in dicts(message.get("content")))
+
+
+def _progress(event: dict[str, Any]) -> dict[str, Any] | None:
+    """The line of a sub-agent that a progress line of an older version holds."""
+    data = obj(event.get("data"))
+    inner = data.get("message")
+    if event.get("type") != "progress" or data.get("type") != "agent_progress" or not isinstance(inner, dict):
+        return None
+    if not isinstance(inner.get("message"), dict):
+        return None
+    agent = text(data.get("agentId")) or str(event.get("parentToolUseID"))
+    return {"timestamp": event.get("timestamp"), **inner, "agentId": agent, "_call": event.get("parentToolUseID")}
+
+
+def _attached(event: dict[str, Any]) -> dict[str, Any] | None:
+    """What an attachment adds to the next request, where the file says its text."""
+    about = event.get("attachment")
+    if event.get("type") != "attachment" or not isinstance(about, dict):
+        return None
+    kind, content = about.get("type"), about.get("content")
+    if kind == "queued_command":
+        return {"role": "user", "content": about["prompt"]} if about.get("prompt") else None
+    said: Any = None
+    if kind == "edited_text_file" and isinstance(about.get("snippet"), str):
+        said = f"{about.get('filename')}\n{about['snippet']}"
+    elif kind == "diagnostics" and about.get("files"):
+        return {"role": "user", "content": [{"type": "diagnostics", "files": about["files"]}]}
+    elif kind == "hook_success":  # what other hooks print is shown to people alone
+        said = content if about.get("hookEvent") in ("SessionStart", "UserPromptSubmit") else None
+    elif kind == "hook_blocking_error":
+        said = obj(about.get("blockingError")).get("blockingError")
+    elif kind in ("hook_additional_context", "critical_system_reminder", "skill_listing", "invoked_skills", "output_style"):
+        said = "\n".join(c for c in content if isinstance(c, str)) if isinstance(content, list) else content
+    elif kind in ("file", "nested_memory", "directory", "mcp_resource", "todo_reminder", "task_reminder", "plan_file_reference"):
+        if content or about.get("planContent"):
+            return {"role": "user", "content": [{**about}]}
+    return {"role": "user", "content": said} if isinstance(said, str) and said else None

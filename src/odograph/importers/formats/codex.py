@@ -2,32 +2,37 @@
 
 `event_msg` lines repeat what `response_item` lines say: those twins are left out. One model call is what stands between
 two `token_count` events whose totals differ; where a file has none, what stands between two inputs. A step is a tool call.
-A fork's file begins with the replayed parent: it is part of the session, as it was for the model.
+A prompt is what the thread holds at that moment: `thread_rolled_back` takes turns out of it, `compacted` replaces it. What a
+fork or a sub-agent repeats of its parent (or refers to by `history_base`) is its history, and no records of its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...types import Action, LLMCall, Note, Start, StepStart
-from ..session import Lines, Session, parse_time
-from ..shape import arguments, content_text, integer, items, obj, text, without
+from ...plain import Prefix
+from ...types import Action, Fork, LLMCall, Note, Start, StepStart
+from ..session import NotBegun, Session, parse_time
+from ..shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
+from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, find_rollout, identity, spawned
 
 NAME = "codex"
-_CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
-_SERVER = ("tool_search_call", "image_generation_call")  # the backend's own doing: part of the reply, no action of the agent
-_OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output", "tool_search_output")
 _TWINS = ("user_message", "agent_message", "agent_reasoning", "agent_reasoning_raw_content", "agent_reasoning_section_break")
-_ITEMS = (*_CALLS, *_SERVER, *_OUTPUTS, "message", "reasoning")
+#: What Codex itself writes in a person's place.
+_NOT_ASKED = ("<environment_context>", "<user_instructions>", "<turn_aborted>", "<skill>", "<user_shell_command>",
+              "<subagent_notification>", "<permissions", "# AGENTS.md instructions")  # fmt: skip
+_CODE = re.compile(r"^(?:Exit code:|Process exited with code) (-?\d+)\s*$", re.MULTILINE)
+_WALL = re.compile(r"^Wall time: ([\d.]+) seconds", re.MULTILINE)
 
 
 def recognise(path: Path, head: bytes) -> bool:
     """A `session_meta` line, or an old file's first line with `id`, `timestamp` and `instructions`."""
-    for number, line in enumerate(head.split(b"\n")[:20]):
+    for number_, line in enumerate(head.split(b"\n")[:20]):
         try:
             value = loads(line)
         except InvalidInput:
@@ -40,62 +45,175 @@ def recognise(path: Path, head: bytes) -> bool:
             return True
         if value.get("type") in ("event_msg", "response_item", "turn_context") and isinstance(value.get("payload"), dict):
             return True
-        if number == 0 and {"id", "timestamp", "instructions"} <= value.keys() and "type" not in value:
+        if number_ == 0 and {"id", "timestamp", "instructions"} <= value.keys() and "type" not in value:
             return True
     return False
 
 
 class _Reader:
+    """What the rows of a thread come to, one after the other."""
+
     def __init__(self, session: Session) -> None:
         self.session = session
         self.history: list[Any] = []
-        self.reply: list[Any] = []
+        #: The reply under way: its items, inputs that came in between, and when each came.
+        self.reply: list[tuple[dict[str, Any], int | None]] = []
         self.inputs: list[Any] = []
+        self.unanswered: list[tuple[dict[str, Any], int | None]] = []
         self.actions: dict[str, Action] = {}
         self.model: str | None = None
         self.unpriced: LLMCall | None = None
         self.credit: dict[str, Any] | None = None
         self.instructions: str | None = None
-        self.context: dict[str, Any] = {}
-        self.total: int | None = None
+        self.total: Any = None
+        #: What the file's counts come to; they begin anew where a thread is resumed.
+        self.counted: dict[str, int] = {}
+        self.last: dict[str, Any] = {}
         self.step = -1
-        self.results: dict[str | None, tuple[Any, bool | None, float | None]] = {}
-        self.when: int | None = None
+        self.results: dict[str | None, Any] = {}
+        #: What is known of how a tool call went: ok, duration, error.
+        self.outcomes: dict[str, dict[str, Any]] = {}
+
+    def take(self, rows: list[Row], meta: dict[str, Any]) -> None:
+        for kind, payload, when, _ in rows:
+            what = payload.get("type")
+            if kind == "response_item":
+                if what == "message" and payload.get("role") != "assistant":
+                    self.close()
+                self.item(payload, when)
+            elif kind == "turn_context":
+                self.model = text(payload.get("model")) or self.model
+                self.note("turn_context", payload, when)
+            elif kind == "compacted":
+                self.close()
+                self.compacted(payload)
+                self.note("compacted", payload, when)
+            elif kind == "event_msg" and what == "token_count":
+                info = obj(payload.get("info"))
+                total = obj(info.get("total_token_usage"))
+                if info and total.get("total_tokens") != self.total:
+                    self.total = total.get("total_tokens")
+                    self.totals(total)
+                    self.count(obj(info.get("last_token_usage")))
+            elif kind == "event_msg" and what in _TWINS:
+                continue
+            elif kind == "event_msg" and what == "thread_rolled_back":
+                self.close()
+                self.roll_back(integer(payload.get("num_turns")) or 0)
+                self.note("thread_rolled_back", payload, when)
+            elif kind != "session_meta" or payload is not meta:
+                if kind == "event_msg":
+                    self.event(payload)
+                self.note(kind if kind != "event_msg" else str(what), payload, when)
+
+    def note(self, name: str, data: Any, when: int | None) -> None:
+        self.session.add(Note(name=name, data=data, source_time=when), "event", name, when, content_hash(data))
+
+    # --- what the model is sent ---------------------------------------------------------------------------------------
 
     def item(self, item: dict[str, Any], when: int | None) -> None:
         kind = item.get("type")
-        if kind in _OUTPUTS:
+        if kind in OUTPUTS:
             self._output(item, when)
-        elif kind in _CALLS or kind in _SERVER or kind == "reasoning" or (kind == "message" and item.get("role") == "assistant"):
-            self.reply.append(item)
-            self.when = self.when if self.when is not None else when
-            return
+        elif kind in CALLS or kind in SERVER or kind == "reasoning" or (kind == "message" and item.get("role") == "assistant"):
+            self.reply.append((item, when))
         elif kind == "message":
             self.inputs.append(item.get("content"))
-            self._input(item)
+            self.unanswered.append((item, when))
+            self._input(item, when)
         else:
-            self.session.add(Note(name=f"response_item:{kind}", data=item, source_time=when))
+            self.note(f"response_item:{kind}", item, when)
 
-    def _input(self, item: dict[str, Any]) -> None:
+    def _input(self, item: dict[str, Any], when: int | None) -> None:
         """An item that the model sees next: after those of the reply that is under way."""
         if self.reply:
-            self.reply.append(item)
+            self.reply.append((item, when))
         else:
             self.history.append(item)
 
+    def roll_back(self, turns: int) -> None:
+        """The last turns are gone from what the model sees: from the person's message that began the first of them on."""
+        self.leave()
+        began = [n for n, item in enumerate(self.history) if _asked(item)]
+        if turns > 0 and began:
+            self.history = self.history[: began[-min(turns, len(began))]]
+
+    def compacted(self, payload: dict[str, Any]) -> None:
+        """What a compaction puts in the history's place: a list where it says one, else what came before the first prompt, what
+        the person said, and the summary."""
+        replaced = payload.get("replacement_history")
+        if isinstance(replaced, list):
+            self.history = list(replaced)
+            return
+        first = next((n for n, item in enumerate(self.history) if _asked(item)), len(self.history))
+        said = [item for item in self.history[first:] if _asked(item)]
+        context = [item for item in self.history[:first] if obj(item).get("type") == "message"]
+        self.history = [*context, *said]
+        if text(payload.get("message")):
+            summary = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": payload["message"]}]}
+            self.history.append(summary)
+
+    def leave(self) -> None:
+        """What no reply followed is kept in a note; where one follows later, the call takes its place."""
+        if self.unanswered:
+            first, when = self.unanswered[0]
+            data = {"messages": [item for item, _ in self.unanswered]}
+            self.session.add(Note(name="unanswered", data=data, source_time=when), "reply", _key(first, when))
+        self.unanswered, self.inputs = [], []
+
+    # --- what came of tool calls --------------------------------------------------------------------------------------
+
     def _output(self, item: dict[str, Any], when: int | None) -> None:
-        self._input(item)
+        self._input(item, when)
         id = text(item.get("call_id"))
         result = item.get("output") if "output" in item else without(item, "type", "id", "call_id", "status")
-        ok, seconds = _outcome(result)
+        found = {k: v for k, v in _outcome(result).items() if v is not None}
         known = self.actions.get(id or "")
+        if id is not None:
+            self.outcomes[id] = {**found, **self.outcomes.get(id, {})}
         if known is not None:
-            took = round(seconds * 1e9) if seconds is not None else None
-            self.session.replace(known, result=result, ok=ok, duration=took)
+            self.actions[id or ""] = self.session.replace(
+                known, result=result, **self.outcomes.get(id or "", {}), **_spawns(result)
+            )
         else:
-            self.results[id] = (result, ok, seconds)
+            self.results[id] = result
 
-    def counted(self, usage: dict[str, Any]) -> None:
+    def event(self, payload: dict[str, Any]) -> None:
+        """How a tool call went, as the program's own events tell it: they know better than the text that the model was sent."""
+        kind, id = payload.get("type"), text(payload.get("call_id"))
+        if id is None or kind not in ("exec_command_end", "patch_apply_end", "mcp_tool_call_end", "dynamic_tool_call_response"):
+            return
+        found: dict[str, Any] = {}
+        code = integer(payload.get("exit_code"))
+        result = payload.get("result")
+        if code is not None:
+            found["ok"] = code == 0
+        elif isinstance(payload.get("success"), bool):
+            found["ok"] = payload["success"]
+        elif kind == "mcp_tool_call_end" and isinstance(result, dict):
+            good = obj(result.get("Ok"))
+            found["ok"] = "Ok" in result and not (good.get("isError") or good.get("is_error"))
+            if "Err" in result:
+                found["error"] = result["Err"]
+        took = payload.get("duration")
+        if isinstance(took, dict):
+            seconds, more = number(took.get("secs")), number(took.get("nanos"))
+            found["duration"] = nanoseconds((seconds or 0) + (more or 0) / 1e9) if seconds is not None else None
+        found = {k: v for k, v in found.items() if v is not None}
+        self.outcomes[id] = {**self.outcomes.get(id, {}), **found}
+        if found and id in self.actions:
+            self.actions[id] = self.session.replace(self.actions[id], **found)
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def totals(self, total: dict[str, Any]) -> None:
+        for name in ("input_tokens", "output_tokens"):
+            now, before = integer(total.get(name)), integer(self.last.get(name)) or 0
+            if now is not None:
+                self.counted[name] = self.counted.get(name, 0) + (now - before if now >= before else now)
+        self.last = total
+
+    def count(self, usage: dict[str, Any]) -> None:
         """The counts of a reply: of the one under way, of the last one, or, as older versions write it, of the next."""
         if self.reply:
             credit, self.credit = self.credit, None
@@ -107,169 +225,241 @@ class _Reader:
         else:
             self.credit = usage
 
-    def close(self, usage: dict[str, Any] | None = None) -> None:
-        """The reply that was under way becomes a call, with its tool calls as actions."""
+    def close(self, usage: dict[str, Any] | None = None, *, end: bool = False) -> None:
+        """The reply that was under way becomes a call, with its tool calls as actions. `end`: of the file, where a reply of
+        nothing but thoughts is one that has not come yet."""
         if usage is None:
             usage, self.credit = self.credit, None
-        generated = [i for i in self.reply if i.get("type") not in _OUTPUTS and i.get("role") in (None, "assistant")]
+        generated = [(i, w) for i, w in self.reply if i.get("type") not in OUTPUTS and i.get("role") in (None, "assistant")]
         if not generated:
-            self.history += self.reply
+            self.history += [i for i, _ in self.reply]
             self.reply = []
             if not usage:
                 return
-        calls = [i for i in generated if i.get("type") in _CALLS]
+        when = generated[0][1] if generated else None
+        unanswered, self.unanswered = self.unanswered, []
+        first_item, first_when = unanswered[0] if unanswered else generated[0] if generated else ({}, None)
+        key = ("reply", _key(first_item, first_when) if first_item else None)
+        if end and all(i.get("type") == "reasoning" for i, _ in generated):
+            data = {"messages": [i for i, _ in unanswered], "items": [i for i, _ in generated]}
+            self.session.add(Note(name="unfinished_reply", data=data, source_time=when), *key)
+            self.reply, self.inputs = [], []
+            return
+        calls = [(i, w) for i, w in generated if i.get("type") in CALLS]
         observed, self.inputs = self.inputs, []
+        names = [text(i.get("call_id")) or text(i.get("id")) or _key(i, w) for i, w in calls]
         first = self.step + 1 if calls else None
         if first is not None:
-            self.session.add(
-                StepStart(step=first, observation=observed[0] if len(observed) == 1 else observed or None, source_time=self.when)
-            )
-        request: dict[str, Any] = {"input": list(self.history)}
+            seen = observed[0] if len(observed) == 1 else observed or None
+            self.session.add(StepStart(step=first, observation=seen, source_time=when), "step", names[0])
+        request: dict[str, Any] = {"input": Prefix(self.history)}
         if self.instructions:
             request["instructions"] = self.instructions
         if self.model:
             request["model"] = self.model
-        thinking = [p.get("text") for i in generated if i.get("type") == "reasoning" for p in map(obj, items(i.get("summary")))]
+        thinking = [
+            p.get("text") for i, _ in generated if i.get("type") == "reasoning" for p in map(obj, items(i.get("summary")))
+        ]
         call = self.session.add(
             LLMCall(
                 step=first,
-                source_time=self.when,
+                source_time=when,
                 origin="transcript",
                 dialect="openai.responses",
                 model=self.model,
                 request=request,
-                response={"output": generated},
+                response={"output": [i for i, _ in generated]},
                 reasoning="\n".join(t for t in thinking if isinstance(t, str)) or None,
-            )
+            ),
+            *key,
         )
         if usage:
-            self._price(call, usage)
+            call = self._price(call, usage)
         self.unpriced = None if usage else call
-        results, self.results = self.results, {}
         index = first
-        for item in calls:
+        for (item, at), id in zip(calls, names, strict=True):
             self.step += 1
             if self.step != first:
-                self.session.add(StepStart(step=self.step, source_time=self.when))
+                self.session.add(StepStart(step=self.step, source_time=at), "step", id)
             index = self.step
-            id = text(item.get("call_id")) or text(item.get("id"))
             given = next((item[k] for k in ("arguments", "input", "action") if item.get(k) is not None), None)
-            result, ok, seconds = results.pop(id, (None, None, None))
+            result = self.results.pop(id, None)
+            about = {k: item[k] for k in ("id", "namespace", "status") if item.get(k) is not None}
+            spawns = _spawns(result)
+            extra = {**about, **spawns.pop("extra", {})}
             action = self.session.add(
                 Action(
                     step=index,
-                    source_time=self.when,
+                    source_time=at,
                     name=str(item.get("name") or str(item.get("type")).removesuffix("_call")),
                     arguments=arguments(given),
                     result=result,
-                    ok=ok,
-                    duration=round(seconds * 1e9) if seconds is not None else None,
                     llm_call=call.id,
-                    tool_call_id=id,
-                )
+                    tool_call_id=text(item.get("call_id")) or text(item.get("id")),
+                    extra=extra or None,
+                    **self.outcomes.get(id, {}),
+                ),
+                *("action", id),
             )
-            if id:
-                self.actions[id] = action
-        for id, (result, ok, _) in results.items():
+            self.actions[id] = action
+        for id_, result in self.results.items():
             self.session.warn("tool results that no call in the file asked for")
-            data = {"call_id": id, "output": result, "ok": ok}
-            self.session.add(Note(name="result_without_call", data=data, step=index, source_time=self.when))
-        self.history += self.reply
+            lost: dict[str, Any] = {"call_id": id_, "output": result, **_outcome(result)}
+            key = ("action", id_) if id_ else ("result", content_hash(result))
+            self.session.add(Note(name="result_without_call", data=lost, step=index, source_time=when), *key)
+        self.results = {}
+        self.history += [i for i, _ in self.reply]
         self.reply = []
-        self.when = None
 
-    def _price(self, call: LLMCall, usage: dict[str, Any]) -> None:
+    def _price(self, call: LLMCall, usage: dict[str, Any]) -> LLMCall:
         counts = {"prompt_tokens": integer(usage.get("input_tokens")), "completion_tokens": integer(usage.get("output_tokens"))}
-        self.session.replace(call, usage=usage, **counts)
+        return self.session.replace(call, usage=usage, **counts)
 
 
 def read(path: Path) -> Iterator[Session]:
     """The session of a file. Raises InvalidInput where it has none."""
-    lines = Lines(path)
-    values = [v for _, v in lines if isinstance(v, dict)]
-    events = [_event(v) for v in values]
-    meta = next((p for kind, p, _ in events if kind == "session_meta"), {})
-    if not any(kind in ("response_item", "event_msg") for kind, _, _ in events):
-        raise InvalidInput("a Codex file without an item or event")
-    started = parse_time(meta.get("timestamp")) or next((w for _, _, w in events if w is not None), None)
-    session = Session(NAME, meta.get("id"), content_hash(values[0]), started=started)
-    for problem in lines.problems:
+    rollout = Rollout(path)
+    rows, meta = rollout.rows, rollout.meta
+    if not any(r.kind in ("response_item", "event_msg") for r in rows):
+        raise NotBegun("a Codex file without an item or event")
+    id, started = rollout.identity
+    session = Session(NAME, *id, started=started)
+    for problem in rollout.problems:
         session.warn(problem)
-    if lines.glued:
-        session.warn("lines that held several objects", lines.glued)
-    user = next((p.get("message") for k, p, _ in events if k == "event_msg" and p.get("type") == "user_message"), None)
-    if user is None:
-        prompts = (content_text(p.get("content")) for k, p, _ in events if k == "response_item" and p.get("role") == "user")
-        user = next((p for p in prompts if p and not p.startswith("<")), None)
-    start = session.add(
-        Start(
-            task=user,
-            agent="codex",
-            agent_version=text(meta.get("cli_version")),
-            source_time=started,
-            metadata={"source": {"format": NAME, "path": path.name, "session": meta.get("id"), **without(meta, "id")}},
+    if rollout.glued:
+        session.warn("lines that held several objects", rollout.glued)
+    shared = rollout.shared()
+    before = _Reader(Session(NAME))  # what is another thread's is read for the history that it leaves
+    parent: dict[str, Any] = {}
+    missing: Any = None
+    if shared:
+        second = rollout.parent()
+        parent = (
+            second.payload if second is not None else {"id": meta.get("forked_from_id") or spawned(meta).get("parent_thread_id")}
         )
-    )
+        before.take(rows[:shared], meta)
+        before.close()
+    elif obj(meta.get("history_base")):
+        parent = {"id": obj(meta["history_base"]).get("thread_id")}
+        if not _inherited(before, rollout, 0):
+            missing = parent["id"]
     reader = _Reader(session)
-    instructions = meta.get("instructions") or obj(meta.get("base_instructions")).get("text")
-    reader.instructions = text(instructions)
-    totals: dict[str, Any] = {}
-    for kind, payload, when in events:
-        if kind == "response_item":
-            if payload.get("type") == "message" and payload.get("role") != "assistant":
-                reader.close()
-            reader.item(payload, when)
-        elif kind == "turn_context":
-            reader.model = text(payload.get("model")) or reader.model
-            session.add(Note(name="turn_context", data=payload, source_time=when))
-        elif kind == "compacted":
-            reader.close()
-            reader.history = list(items(payload.get("replacement_history")))
-            session.add(Note(name="compacted", data=payload, source_time=when))
-        elif kind == "event_msg" and payload.get("type") == "token_count":
-            info = obj(payload.get("info"))
-            total = obj(info.get("total_token_usage"))
-            if info and total.get("total_tokens") != reader.total:
-                reader.total = total.get("total_tokens")
-                totals = total
-                reader.counted(obj(info.get("last_token_usage")))
-        elif kind == "event_msg" and payload.get("type") in _TWINS:
-            continue
-        elif kind != "session_meta" or payload is not meta:
-            session.add(Note(name=kind if kind != "event_msg" else str(payload.get("type")), data=payload, source_time=when))
-    if not any(i.get("type") != "reasoning" for i in reader.reply):
-        # the file ends while the model thinks: a reply that never came is no call
-        for item in reader.reply:
-            session.add(Note(name="unfinished_reply", data=item, source_time=reader.when))
-        reader.reply = []
-    reader.close()
-    known = {
-        n: c
-        for n, k in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-        if (c := integer(totals.get(k))) is not None
-    }
+    for name in ("history", "model", "total", "last", "step"):
+        setattr(reader, name, getattr(before, name))
+    reader.instructions = text(meta.get("instructions") or obj(meta.get("base_instructions")).get("text"))
+    own = rows[shared:]
+    start = session.add(_start(path, meta, own, rollout, parent, before.step + 1 if missing is None else None), "start")
+    if missing is not None:  # every prompt of this thread is incomplete
+        session.warn("prompts lack what the thread says that this one goes on from: its file is not beside this one")
+        session.add(Note(name="history_missing", data={"thread": missing}, source_time=started), "history_missing")
+    reader.take(own, meta)
+    reader.close(end=True)
+    reader.leave()
+    counts = {"prompt_tokens": reader.counted.get("input_tokens"), "completion_tokens": reader.counted.get("output_tokens")}
+    known = {n: c for n, c in counts.items() if c is not None}
     if known:
         session.replace(start, metadata={"source": {**start.metadata["source"], "totals": known}})
     yield session
 
 
-def _event(value: dict[str, Any]) -> tuple[str, dict[str, Any], int | None]:
-    when = parse_time(value.get("timestamp"))
-    if isinstance(value.get("payload"), dict):
-        return str(value.get("type")), value["payload"], when
-    if value.get("type") in _ITEMS:
-        return "response_item", value, when
-    if "type" not in value and "id" in value:
-        return "session_meta", value, when
-    return str(value.get("type") or value.get("record_type")), value, when
+def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, parent: dict[str, Any], step: int | None) -> Start:
+    user = next(
+        (r.payload.get("message") for r in own if r.kind == "event_msg" and r.payload.get("type") == "user_message"), None
+    )
+    if user is None:
+        user = next(
+            (content_text(r.payload.get("content")) for r in own if r.kind == "response_item" and _asked(r.payload)), None
+        )
+    about = spawned(meta)
+    source: dict[str, Any] = {
+        "format": NAME,
+        "path": path.name,
+        "session": meta.get("id"),
+        **without(meta, "id"),
+        "interactive": True,
+    }
+    fork: Fork | None = None
+    of = text(parent.get("id"))
+    if of is not None:
+        reason = "sub-agent" if about else "resumed" if of == meta.get("id") else "forked"
+        fork = Fork(trajectory=_trajectory(of, parent, path), step=step, reason=reason)
+    else:
+        of = text(about.get("parent_thread_id")) or text(meta.get("parent_thread_id")) or text(meta.get("forked_from_id"))
+        if of is not None:
+            source["parent"] = {"trajectory": _trajectory(of, {}, path), "session": of}
+    return Start(
+        task=user,
+        agent=text(about.get("agent_nickname")) or text(about.get("agent_role")) or text(meta.get("agent_role")) or "codex",
+        agent_version=text(meta.get("cli_version")),
+        source_time=next((r.when for r in rollout.rows if r.when is not None), rollout.identity[1]),
+        fork=fork,
+        metadata={"source": source},
+    )
 
 
-def _outcome(output: Any) -> tuple[bool | None, float | None]:
+def _trajectory(thread: str, meta: dict[str, Any], near: Path) -> str:
+    """The id of the trajectory that another thread is."""
+    id, when = identity(thread, parse_time(meta.get("timestamp")))
+    if when is None and (path := find_rollout(near, thread)) is not None:
+        id, when = Rollout(path).identity
+    return Session(NAME, *id, started=when).id
+
+
+def _inherited(reader: _Reader, rollout: Rollout, depth: int) -> bool:
+    """Reads what a thread goes on from out of its parent's file, up to where it left. False where that file is not there."""
+    base = obj(rollout.meta.get("history_base"))
+    path = find_rollout(rollout.path, str(base.get("thread_id"))) if depth < 16 else None
+    if path is None:
+        return False
+    parent = Rollout(path)
+    stop = integer(base.get("end_ordinal_exclusive"))
+    whole = True
+    if obj(parent.meta.get("history_base")):
+        whole = _inherited(reader, parent, depth + 1)
+    rows = parent.rows
+    if stop is not None:
+        rows = [r for n, r in enumerate(rows) if (r.ordinal if r.ordinal is not None else n) < stop] if stop else rows
+    reader.take(rows, parent.meta)
+    reader.close()
+    return whole
+
+
+def _key(item: dict[str, Any], when: int | None) -> str:
+    """What an item is known by: its own id, else what it says and when."""
+    return text(item.get("call_id")) or text(item.get("id")) or content_hash([when, item])
+
+
+def _asked(item: Any) -> bool:
+    """Whether an item is what a person said: a user's message that Codex did not write itself."""
+    about = obj(item)
+    if about.get("type") != "message" or about.get("role") != "user":
+        return False
+    said = content_text(about.get("content"))
+    return said is None or not said.lstrip().startswith(_NOT_ASKED)
+
+
+def _spawns(result: Any) -> dict[str, Any]:
+    """For the result of starting a sub-agent: which trajectory that is."""
+    thread = text(obj(arguments(result)).get("agent_id")) if isinstance(result, str) else None
+    if thread is None:
+        return {}
+    id, when = identity(thread)
+    return {"extra": {"trajectory": Session(NAME, *id, started=when).id}} if when is not None else {}
+
+
+def _outcome(output: Any) -> dict[str, Any]:
     """Whether a command succeeded and how long it took, where its output says so."""
     data = arguments(output) if isinstance(output, str) else output
     about = obj(obj(data).get("metadata"))
     code = integer(about.get("exit_code"))
-    seconds = about.get("duration_seconds")
     success = obj(data).get("success")
+    seconds = number(about.get("duration_seconds"))
+    if isinstance(data, list):
+        data = content_text(dicts(data))
+    if isinstance(data, str):  # what stands before the output itself
+        head = data.partition("\nOutput:")[0][:2000]
+        found, wall = _CODE.search(head), _WALL.search(head)
+        code = int(found[1]) if found else None
+        seconds = float(wall[1]) if wall and wall[1].count(".") <= 1 and wall[1] != "." else None
     ok = code == 0 if code is not None else success if isinstance(success, bool) else None
-    return ok, float(seconds) if isinstance(seconds, (int, float)) and seconds >= 0 else None
+    return {"ok": ok, "duration": nanoseconds(seconds)}

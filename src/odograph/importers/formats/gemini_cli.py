@@ -1,22 +1,28 @@
-"""Gemini CLI sessions: one JSON object `{sessionId, projectHash, messages[]}` a file, whatever the file is called.
+"""Gemini CLI sessions: one JSON object `{sessionId, projectHash, messages[]}` a file, or, since 0.39, a log of JSON lines.
 
 Source: the chats below `~/.gemini/tmp`. A message of type `gemini` is one reply of the model with the tool calls it asked
 for and their results; requests are rebuilt from the transcript in OpenAI's chat shape, which holds all that the file says.
+In the log a message is written again, under the same id, whenever it changes: the last one counts. `$set.messages` replaces
+the conversation (a resume, a compression), `$rewindTo` takes a message and all after it away. What was answered before
+stays a call; later prompts are without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...plain import Prefix
 from ...types import Action, LLMCall, Note, Start, StepStart
-from ..session import Lines, Session, parse_time
-from ..shape import content_text, dicts, integer, items, obj, text, without
+from ..session import Lines, NotBegun, Session, parse_time
+from ..shape import content_text, dicts, integer, nanoseconds, obj, text, without
 
 NAME = "gemini-cli"
+_NOT_ASKED = ("<session_context>", "<environment", "This is the Gemini CLI. We are setting up the context")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -27,116 +33,251 @@ def recognise(path: Path, head: bytes) -> bool:
 def read(path: Path) -> Iterator[Session]:
     """The session of a file, or of each of its lines. Raises InvalidInput where it has none."""
     data = path.read_bytes()
+    problems: list[str] = []
     try:
         found = [loads(data)]
-        problems: list[str] = []
     except InvalidInput:
         lines = Lines(path)
         found = [v for _, v in lines]
         problems = lines.problems
-    sessions = [v for v in found if isinstance(v, dict) and isinstance(v.get("messages"), list)]
-    if not sessions and found and isinstance(found[0], dict) and "sessionId" in found[0]:
-        # the newer files: the session on the first line, then a message a line
-        sessions = [{**found[0], "messages": [v for v in found[1:] if isinstance(v, dict) and "type" in v]}]
-    if not sessions:
-        raise InvalidInput("a Gemini CLI file without messages")
-    for value in sessions:
-        yield _session(path, value, problems)
+    del data
+    values = [v for v in found if isinstance(v, dict)]
+    whole = [v for v in values if isinstance(v.get("messages"), list) and v["messages"]]
+    if values and "sessionId" in values[0] and (len(values) > 1 or not whole) and not all("sessionId" in v for v in values[1:]):
+        yield _session(path, values[0], values[1:], problems)
+        return
+    if not whole:
+        raise NotBegun("a Gemini CLI file without messages")
+    for value in whole:
+        yield _session(path, value, [], problems)
 
 
-def _session(path: Path, value: dict[str, Any], problems: list[str]) -> Session:
-    messages = dicts(value["messages"])
+class _Talk:
+    """The conversation as the log leaves it: what stands in it, and where each message stands."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.history: list[Any] = []
+        #: Of each message that stands: where its part of the history begins and ends.
+        self.spots: dict[str, tuple[int, int]] = {}
+
+    def cut(self, count: int) -> None:
+        """Only the first messages stand; what was sent before stays as it was."""
+        stop = self.spots[self.ids[count - 1]][1] if count else 0
+        self.history = self.history[:stop]
+        for id in self.ids[count:]:
+            self.spots.pop(id, None)
+        del self.ids[count:]
+
+
+class _Reader:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.talk = _Talk()
+        self.versions: dict[str, dict[str, Any]] = {}
+        self.seen: set[str] = set()
+        self.step = -1
+        self.observed: list[Any] = []
+        self.unanswered: list[dict[str, Any]] = []
+
+    def know(self, entries: Iterable[dict[str, Any]]) -> None:
+        """The last version of every message, wherever it is written."""
+        for entry in entries:
+            found = _named(obj(entry.get("$set")).get("messages")) if "$set" in entry else [(_id(entry), entry)]
+            self.versions.update((id, message) for id, message in found if "type" in message)
+
+    def take(self, entry: dict[str, Any]) -> None:
+        if "$rewindTo" in entry:
+            ids = self.talk.ids
+            self.leave()
+            self.talk.cut(ids.index(entry["$rewindTo"]) if entry["$rewindTo"] in ids else 0)
+            self.session.add(Note(name="rewind", data=entry), "event", content_hash([entry, len(self.seen)]))
+        elif "$set" in entry:
+            changed = obj(entry["$set"])
+            if isinstance(changed.get("messages"), list):
+                self.replace([id for id, message in _named(changed["messages"]) if "type" in message])
+        elif "type" in entry:
+            self.message(_id(entry))
+
+    def replace(self, wanted: list[str]) -> None:
+        """Only these messages stand, in this order."""
+        same = 0
+        for a, b in zip(self.talk.ids, wanted, strict=False):
+            if a != b:
+                break
+            same += 1
+        if same < len(self.talk.ids):
+            self.leave()
+            self.talk.cut(same)
+        for id in wanted[same:]:
+            self.message(id)
+
+    def message(self, id: str) -> None:
+        if id in self.talk.spots:
+            return
+        message = self.versions[id]
+        kind = message.get("type")
+        start = len(self.talk.history)
+        new = id not in self.seen
+        self.seen.add(id)
+        if kind == "user":
+            said = {"role": "user", "content": _said(message.get("content"))}
+            self.talk.history.append(said)
+            if new:
+                self.observed.append(message.get("content"))
+                self.unanswered.append({**said, "id": id, "timestamp": message.get("timestamp")})
+        elif kind == "gemini":
+            self.reply(id, message, new)
+        elif new:
+            data = without(message, "type", "timestamp")
+            when = parse_time(message.get("timestamp"))
+            self.session.add(Note(name=str(kind), data=data, source_time=when), "event", id)
+        self.talk.ids.append(id)
+        self.talk.spots[id] = (start, len(self.talk.history))
+
+    def leave(self) -> None:
+        """What no reply followed is kept in a note; where one follows later, the reply's step takes its place."""
+        if self.unanswered:
+            when = parse_time(self.unanswered[0].get("timestamp"))
+            note = Note(name="unanswered", data={"messages": self.unanswered}, source_time=when)
+            self.session.add(note, "step", self.unanswered[0]["id"])
+        self.unanswered, self.observed = [], []
+
+    def reply(self, id: str, message: dict[str, Any], new: bool) -> None:
+        when = parse_time(message.get("timestamp"))
+        calls = dicts(message.get("toolCalls"))
+        answer: dict[str, Any] = {"role": "assistant", "content": _said(message.get("content"))}
+        asked = [
+            {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}}
+            for c in calls
+        ]
+        if asked:
+            answer["tool_calls"] = asked
+        if new:
+            self._record(id, message, answer, calls, when)
+        self.talk.history.append(answer)
+        for item in calls:
+            if item.get("result") is not None:
+                self.talk.history.append({"role": "tool", "tool_call_id": item.get("id"), "content": _sent(item["result"])})
+
+    def _record(
+        self, id: str, message: dict[str, Any], answer: dict[str, Any], calls: list[dict[str, Any]], when: int | None
+    ) -> None:
+        self.step += 1
+        observed, self.observed = self.observed, []
+        unanswered, self.unanswered = self.unanswered, []
+        to = self.session
+        key = ("step", unanswered[0]["id"]) if unanswered else ("step", id, "reply")
+        seen = observed[0] if len(observed) == 1 else observed or None
+        to.add(StepStart(step=self.step, observation=seen, source_time=when), *key)
+        tokens = obj(message.get("tokens"))
+        thoughts = [f"{t.get('subject') or ''}\n{t.get('description') or ''}".strip() for t in dicts(message.get("thoughts"))]
+        call = to.add(
+            LLMCall(
+                step=self.step,
+                source_time=when,
+                origin="transcript",
+                dialect="openai.chat",
+                model=text(message.get("model")),
+                request={"messages": Prefix(self.talk.history)},
+                response=answer,
+                reasoning="\n\n".join(t for t in thoughts if t) or None,
+                usage=tokens or None,
+                prompt_tokens=integer(tokens.get("input")),
+                completion_tokens=integer(tokens.get("output")),
+                extra=without(message, "type", "timestamp", "content", "toolCalls", "tokens", "model") or None,
+            ),
+            *("reply", id),
+        )
+        for index, item in enumerate(calls):
+            status = item.get("status")
+            ok = status in ("success", "completed") if status in ("success", "completed", "error", "cancelled") else None
+            failed = [e for r in dicts(item.get("result")) if (e := _response(r).get("error")) is not None]
+            name = text(item.get("id"))
+            to.add(
+                Action(
+                    step=self.step,
+                    source_time=parse_time(item.get("timestamp")) or when,
+                    name=str(item.get("name") or ""),
+                    arguments=item.get("args"),
+                    result=item.get("result"),
+                    ok=ok,
+                    error=failed[0] if failed else None,
+                    duration=nanoseconds(d / 1000) if isinstance(d := item.get("durationMs"), int | float) else None,
+                    llm_call=call.id,
+                    tool_call_id=name,
+                    extra=without(item, "id", "name", "args", "result", "timestamp") or None,
+                ),
+                *("action", id, name or index),
+            )
+
+
+def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], problems: list[str]) -> Session:
+    given = value.get("messages") if isinstance(value.get("messages"), list) else []
+    log = [{"$set": {"messages": given}}, *entries] if given else entries
     started = parse_time(value.get("startTime"))
-    key = messages[0] if messages else without(value, "lastUpdated")
-    session = Session(NAME, value.get("sessionId"), content_hash(key), started=started)
+    session = Session(NAME, value.get("sessionId"), value.get("startTime"), started=started)
+    reader = _Reader(session)
+    reader.know(log)
+    if not reader.versions:
+        raise NotBegun("a Gemini CLI file without messages")
     for problem in problems:
         session.warn(problem)
-    if len(messages) < len(items(value["messages"])):
-        session.warn("messages that are no object", len(value["messages"]) - len(messages))
-    task = next((_text(m.get("content")) for m in messages if m.get("type") == "user"), None)
+    if len(dicts(given)) < len(given or []):
+        session.warn("messages that are no object", len(given or []) - len(dicts(given)))
     about = without(value, "messages", "sessionId", "startTime")
-    source = {"format": NAME, "path": path.name, "session": value.get("sessionId"), **about}
-    session.add(Start(task=task, agent="gemini-cli", source_time=started, metadata={"source": source}))
-    history: list[dict[str, Any]] = []
-    observed: list[Any] = []
-    step = -1
-    for message in messages:
-        when = parse_time(message.get("timestamp"))
-        kind = message.get("type")
-        if kind == "user":
-            history.append({"role": "user", "content": _text(message.get("content"))})
-            observed.append(message.get("content"))
-        elif kind == "gemini":
-            step += 1
-            seen, observed = observed, []
-            _reply(session, step, seen, message, history, when)
-        else:
-            session.add(Note(name=str(kind), data=without(message, "type", "timestamp"), source_time=when))
+    for entry in entries:
+        if "type" not in entry:  # later lines say more of the session
+            about |= without(obj(entry["$set"]) if "$set" in entry else entry, "messages", "sessionId", "startTime", "$rewindTo")
+    source = {"format": NAME, "path": path.name, "session": value.get("sessionId"), **about, "interactive": True}
+    said = (_text(m.get("content")) for m in reader.versions.values() if m.get("type") == "user")
+    task = next((t for t in said if t and not t.lstrip().startswith(("/", "?", *_NOT_ASKED))), None)
+    if task is None:
+        task = next((t for m in reader.versions.values() if m.get("type") == "user" and (t := _text(m.get("content")))), None)
+    session.add(Start(task=task, agent="gemini-cli", source_time=started, metadata={"source": source}), "start")
+    for entry in log:
+        reader.take(entry)
+    reader.leave()
     return session
 
 
+def _id(message: dict[str, Any]) -> str:
+    """A message's id; where it has none (old files), what it says and when."""
+    return text(message.get("id")) or content_hash(message)
+
+
+def _named(messages: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The messages of a list with their ids; equal ones without an id are two."""
+    count: Counter[str] = Counter()
+    found: list[tuple[str, dict[str, Any]]] = []
+    for message in dicts(messages):
+        id = _id(message)
+        count[id] += 1
+        found.append((id if count[id] == 1 or text(message.get("id")) else f"{id}-{count[id]}", message))
+    return found
+
+
 def _text(content: Any) -> str | None:
-    return content if isinstance(content, str) else content_text(content)
+    return content if isinstance(content, str) else content_text([content] if isinstance(content, dict) else content)
 
 
-def _reply(
-    session: Session, step: int, seen: list[Any], message: dict[str, Any], history: list[dict[str, Any]], when: int | None
-) -> None:
-    session.add(StepStart(step=step, observation=seen[0] if len(seen) == 1 else seen or None, source_time=when))
-    tokens = obj(message.get("tokens"))
-    calls = dicts(message.get("toolCalls"))
-    asked = [
-        {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}} for c in calls
-    ]
-    answer: dict[str, Any] = {"role": "assistant", "content": _text(message.get("content"))}
-    if asked:
-        answer["tool_calls"] = asked
-    thoughts = [f"{t.get('subject') or ''}\n{t.get('description') or ''}".strip() for t in dicts(message.get("thoughts"))]
-    model = text(message.get("model"))
-    request = {"messages": list(history)}
-    call = session.add(
-        LLMCall(
-            step=step,
-            source_time=when,
-            origin="transcript",
-            dialect="openai.chat",
-            model=model,
-            request=request,
-            response=answer,
-            reasoning="\n\n".join(t for t in thoughts if t) or None,
-            usage=tokens or None,
-            prompt_tokens=integer(tokens.get("input")),
-            completion_tokens=integer(tokens.get("output")),
-            extra=without(message, "type", "timestamp", "content", "toolCalls", "tokens", "model") or None,
-        )
-    )
-    history.append(answer)
-    for item in calls:
-        status = item.get("status")
-        result = item.get("result")
-        ok = status in ("success", "completed") if isinstance(status, str) else None
-        session.add(
-            Action(
-                step=step,
-                source_time=parse_time(item.get("timestamp")) or when,
-                name=str(item.get("name") or ""),
-                arguments=item.get("args"),
-                result=result,
-                ok=ok,
-                llm_call=call.id,
-                tool_call_id=text(item.get("id")),
-                extra=without(item, "id", "name", "args", "result", "timestamp") or None,
-            )
-        )
-        if result is not None:
-            shown = item.get("resultDisplay")
-            history.append(
-                {"role": "tool", "tool_call_id": item.get("id"), "content": shown if isinstance(shown, str) else _shown(result)}
-            )
+def _said(content: Any) -> Any:
+    """A message's content as it was sent: text as text, what holds other parts as it stands."""
+    parts = content if isinstance(content, list) else []
+    if any(not isinstance(p, dict) or set(p) - {"text", "type"} for p in parts):
+        return content
+    return _text(content)
 
 
-def _shown(result: Any) -> Any:
-    """What the model was given back: the output of the function responses, else the result as it stands."""
-    outputs = [obj(obj(r.get("functionResponse")).get("response")).get("output") for r in dicts(result)]
-    found = [o for o in outputs if isinstance(o, str)]
-    return "\n".join(found) if found else result
+def _response(result: Any) -> dict[str, Any]:
+    return obj(obj(obj(result).get("functionResponse")).get("response"))
+
+
+def _sent(result: Any) -> Any:
+    """What the model was given back: the output (or the error) of the function responses, else the result as it stands."""
+    parts = dicts(result)
+    found = [r.get("output", r.get("error")) for r in map(_response, parts)]
+    outputs = [o for o in found if isinstance(o, str)]
+    if parts and len(outputs) == len(found) and not any(set(p) - {"functionResponse"} for p in parts):
+        return "\n".join(outputs)
+    return result

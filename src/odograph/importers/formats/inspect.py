@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput, MissingExtra
-from ...types import End, LLMCall, Note, Reward, Start
+from ...types import Action, End, LLMCall, Note, Reward, Start, StepStart
 from ..session import Session, parse_time
-from ..shape import arguments, content_text, dicts, integer, items, number, obj, text, without
+from ..shape import added, arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ..transcript import Transcript
 
 NAME = "inspect"
 _ZSTD = 93
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+_COUNTS = ("input_tokens", "input_tokens_cache_read", "input_tokens_cache_write")
 _SKIPPED = ("model", "span_begin", "span_end", "step", "state", "store", "tool", "sample_init")
 
 
@@ -241,6 +243,7 @@ def _events(
     waiting = [m for m in messages if m.get("role") == "assistant"]
     scoring = 0
     spans: list[bool] = []
+    agents = _Agents(session, transcript, events)
     observed = [m.get("content") for m in messages if m.get("role") == "user"][:1]
     for event in events:
         kind = event.get("event")
@@ -267,19 +270,107 @@ def _events(
                 observed = []
                 transcript.begin(when)
             purpose = "judge" if scoring else "act" if mine is not None or event.get("error") else "other"
+            inner = agents.of(event) if mine is None and not scoring else None
+            if inner is not None:
+                agents.replied(inner, event, whole, answer, when)
+                continue
             call = _call(session, transcript, whole, event, when, purpose, transcript.step if mine is not None else None)
             for asked in dicts(mine.get("tool_calls")) if mine is not None else []:
                 name = str(asked.get("function") or "")
                 transcript.acted(name, arguments(asked.get("arguments")), id=text(asked.get("id")), call=call, when=when)
+        elif kind == "tool":
+            agents.acted(event, whole)
         elif kind not in _SKIPPED:
             data = whole.whole(without(event, "event", "timestamp", "uuid", "span_id"))
             session.add(Note(name=str(kind), data=data, source_time=when))
+    agents.end()
     for message in waiting:  # answers that no event tells of
         transcript.begin()
         call = transcript.replied(_chat(message), begin=False, request={}, extra={"from": "messages"})
         assert call.step == transcript.step
     for message in messages:
         _tool(transcript, message)
+
+
+class _Agents:
+    """The sub-agents of a sample: agents in spans inside of another agent's. What they do stands in events alone."""
+
+    def __init__(self, session: Session, transcript: Transcript, events: list[dict[str, Any]]) -> None:
+        self.session = session
+        self.transcript = transcript
+        self.spans = {str(e.get("id")): e for e in events if e.get("event") == "span_begin"}
+        self.steps: Counter[str] = Counter()
+        self.actions: dict[str, Action] = {}
+        self.took: dict[str, int] = {}
+        self.seen: dict[str, list[Any]] = {}
+
+    def _path(self, span: Any) -> list[dict[str, Any]]:
+        """The agents' spans that a span is in, the innermost first."""
+        found: list[dict[str, Any]] = []
+        known: set[str] = set()
+        while isinstance(span, str) and span in self.spans and span not in known:
+            known.add(span)
+            if self.spans[span].get("type") == "agent":
+                found.append(self.spans[span])
+            span = self.spans[span].get("parent_id")
+        return found
+
+    def of(self, event: dict[str, Any]) -> str | None:
+        """The name of the sub-agent that an event is of; None for the main agent's."""
+        path = self._path(event.get("span_id"))
+        return str(path[0].get("name") or "agent") if len(path) > 1 else None
+
+    def replied(self, agent: str, event: dict[str, Any], whole: _Sample, answer: dict[str, Any], when: int | None) -> None:
+        session = self.session
+        if agent not in self.steps:
+            above = self._path(event.get("span_id"))[1:]
+            session.within(agent, self._starter(agent, str(above[0].get("name")) if len(above) > 1 else None))
+        step = self.steps[agent]
+        self.steps[agent] += 1
+        given = whole.whole(items(event.get("input")) or whole.referred(event.get("input_refs"), whole.pool))
+        said = [m.get("content") for m in dicts(given) if m.get("role") == "user"]
+        new = said[len(self.seen.get(agent, [])) :]
+        self.seen[agent] = said
+        session.add(StepStart(step=step, agent=agent, observation=new[0] if len(new) == 1 else new or None, source_time=when))
+        call = _call(session, self.transcript, whole, event, when, "act", step, agent)
+        for asked in dicts(whole.whole(answer.get("tool_calls"))):
+            id = text(asked.get("id"))
+            action = Action(
+                step=step,
+                agent=agent,
+                source_time=when,
+                name=str(asked.get("function") or ""),
+                arguments=arguments(asked.get("arguments")),
+                llm_call=call.id,
+                tool_call_id=id,
+            )
+            placed = session.add(action, *(("action", id) if id else ()))
+            if id:
+                self.actions[id] = placed
+
+    def _starter(self, agent: str, above: str | None) -> str | None:
+        """The tool call that started an agent: the last of the agent above with its name, or a transfer to it."""
+        names = (agent, f"transfer_to_{agent}")
+        found = (r for r in reversed(self.session.records) if isinstance(r, Action) and r.name in names and r.agent == above)
+        return next((r.id for r in found), None)
+
+    def acted(self, event: dict[str, Any], whole: _Sample) -> None:
+        """What came of a tool call; of the main agent's, how long it took: its result is in the messages."""
+        id = text(event.get("id"))
+        began, ended = parse_time(event.get("timestamp")), parse_time(event.get("completed"))
+        took = ended - began if began is not None and ended is not None else nanoseconds(event.get("working_time"))
+        changes: dict[str, Any] = {"started": began, **({"duration": took} if took is not None and took >= 0 else {})}
+        known = self.actions.get(id or "")
+        if known is not None:
+            error = event.get("error")
+            result = whole.whole(event.get("result"))
+            self.actions[id or ""] = self.session.replace(known, result=result, ok=error is None, error=error, **changes)
+        elif id is not None and "duration" in changes:
+            self.took[id] = changes["duration"]
+
+    def end(self) -> None:
+        for id, took in self.took.items():
+            self.transcript.result(id, duration=took)
 
 
 def _call(
@@ -290,6 +381,7 @@ def _call(
     when: int | None,
     purpose: str,
     step: int | None,
+    agent: str | None = None,
 ) -> LLMCall:
     raw = obj(event.get("call"))
     request, response = obj(raw.get("request")), raw.get("response")
@@ -330,6 +422,7 @@ def _call(
     return session.add(
         LLMCall(
             step=step,
+            agent=agent,
             source_time=when,
             origin=origin,
             dialect=dialect,
@@ -338,8 +431,11 @@ def _call(
             response=answer,
             purpose=purpose,
             usage=usage or None,
-            prompt_tokens=integer(usage.get("input_tokens")),
+            prompt_tokens=_prompt_tokens(usage, text(event.get("model"))),
             completion_tokens=integer(usage.get("output_tokens")),
+            finish_reason=next((text(c.get("stop_reason")) for c in dicts(output.get("choices"))), None),
+            reasoning=_reasoning(whole, output),
+            cost=number(usage.get("total_cost")),
             error=event.get("error") or output.get("error"),
             duration=round(seconds * 1e9) if seconds is not None and seconds >= 0 else None,
             extra={k: event[k] for k in ("cache", "retries", "role", "uuid") if event.get(k) is not None} or None,
@@ -364,9 +460,10 @@ def _outcome(session: Session, sample: dict[str, Any], whole: _Sample, log: dict
             )
     used = [obj(u) for u in obj(sample.get("model_usage")).values()]
     metrics: dict[str, Any] = {"model_usage": sample.get("model_usage"), "total_time": sample.get("total_time")}
-    for name, key in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
-        if used:
-            metrics[name] = sum(integer(u.get(key)) or 0 for u in used)
+    if used:
+        models = obj(sample.get("model_usage"))
+        metrics["prompt_tokens"] = sum(_prompt_tokens(obj(u), str(model)) or 0 for model, u in models.items())
+        metrics["completion_tokens"] = sum(integer(u.get("output_tokens")) or 0 for u in used)
     limit, error = sample.get("limit"), sample.get("error")
     status: Any = "failed" if error else "completed"
     if not error and limit:
@@ -383,6 +480,26 @@ def _outcome(session: Session, sample: dict[str, Any], whole: _Sample, log: dict
             source_time=stopped,
         )
     )
+
+
+def _prompt_tokens(usage: dict[str, Any], model: str | None) -> int | None:
+    """The prompt's tokens, cached ones included. Some providers' input tokens leave those out: the total then is more than
+    input and output, or the model is Anthropic's."""
+    counts = [integer(usage.get(n)) for n in _COUNTS]
+    plain, output, total = counts[0], integer(usage.get("output_tokens")) or 0, integer(usage.get("total_tokens"))
+    cached = added(*counts[1:])
+    if plain is None or not cached:
+        return plain
+    apart = total >= plain + output + cached if total else "anthropic" in (model or "") or "claude" in (model or "")
+    return plain + cached if apart else plain
+
+
+def _reasoning(whole: _Sample, output: dict[str, Any]) -> str | None:
+    """What the model thought, where its reply has it as parts of the content."""
+    message = obj(next((whole.whole(c.get("message")) for c in dicts(output.get("choices"))), None))
+    parts = [p for p in dicts(message.get("content")) if p.get("type") == "reasoning"]
+    found = [t for p in parts if (t := text(p.get("reasoning")) or text(p.get("summary")))]
+    return "\n\n".join(found) or None
 
 
 def _graded(value: Any) -> float | None:

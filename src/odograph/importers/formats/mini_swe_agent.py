@@ -17,6 +17,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...plain import Prefix
 from ...types import Action, End, LLMCall, Note, Start, Status
 from .. import peek
 from ..session import Session, parse_time
@@ -53,7 +54,9 @@ def read(path: Path) -> Iterator[Session]:
     model = text(obj(obj(info.get("config")).get("model")).get("model_name"))
     task = next((content_text(m.get("content")) for m in messages if m.get("role") == "user"), None)
     # the first messages carry no time: the first answer's is the nearest that is known
-    session = Session(NAME, whole.get("instance_id"), content_hash(messages[:2]))
+    times = (parse_time(obj(m.get("extra")).get("timestamp")) for m in messages)
+    started = next((t for t in times if t is not None), None)
+    session = Session(NAME, whole.get("instance_id"), content_hash(messages[:2]), started=started)
     if len(messages) < len(items(whole.get("messages"))):
         session.warn("messages that are no object", len(whole["messages"]) - len(messages))
     source = {
@@ -70,6 +73,7 @@ def read(path: Path) -> Iterator[Session]:
             agent_version=text(info.get("mini_version")),
             model=model,
             metadata={"source": {k: v for k, v in source.items() if v is not None}},
+            source_time=started,
         )
     )
     reader = _Reader(Transcript(session, model=model))
@@ -144,7 +148,7 @@ class _Reader:
                 source_time=when,
                 origin="transcript",
                 dialect="openai.responses",
-                request={"input": list(transcript.history)},
+                request={"input": Prefix(transcript.history)},
                 response=sent,
                 usage=usage or None,
                 prompt_tokens=integer(usage.get("input_tokens")),
@@ -179,9 +183,10 @@ class _Reader:
         elif "raw_output" in extra and self.waiting:
             self.session.replace(self.waiting.popleft(), **changes)
             answered = True
-        if not answered and (id is not None or extra):
+        noted = not answered and (id is not None or bool(extra))
+        if noted:
             self.session.add(Note(name="message", data=message, step=self._step(), source_time=when))
-        self.transcript.saw(sent, observed=not answered and message.get("role") == "user")
+        self.transcript.saw(sent, observed=not answered and message.get("role") == "user", noted=noted or answered)
 
     def _step(self) -> int | None:
         return self.transcript.step if self.transcript.step >= 0 else None
@@ -192,7 +197,7 @@ class _Reader:
         failure = text(info.get("exception_str")) or text(self.leave.get("exception_str"))
         if failure is not None and stated is not None and stated > self.calls:
             # the call that failed is counted, and what it was asked is known: the conversation so far
-            request = {"messages": list(self.transcript.history)}
+            request = {"messages": Prefix(self.transcript.history)}
             self.session.add(
                 LLMCall(origin="transcript", dialect="openai.chat", model=self.transcript.model, request=request, error=failure)
             )
@@ -209,6 +214,16 @@ class _Reader:
             assert isinstance(start, Start)
             if metrics:
                 start.metadata["source"]["totals"] = metrics
+            self.transcript.close()
             return
         answer = info.get("submission") or self.leave.get("submission") or None
-        self.session.add(End(status=_status(outcome), answer=answer, error=failure, metrics=metrics))
+        self.transcript.close()
+        left = {
+            k: v
+            for k, v in without(self.leave, "exit_status", "submission", "exception_str").items()
+            if v not in ("", None, answer)
+        }
+        when = parse_time(left.pop("timestamp", None))
+        more = {"exit": left} if left else None  # where it failed: the traceback
+        end = End(status=_status(outcome), answer=answer, error=failure, metrics=metrics, source_time=when, extra=more)
+        self.session.add(end)

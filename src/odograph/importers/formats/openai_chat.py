@@ -20,14 +20,23 @@ from ..transcript import Transcript
 
 NAME = "openai-chat"
 SURE = 10  # many formats have messages with roles
+_OTHERS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "server_tool_use")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """The first line, or the first object of a JSON list, has `messages` with roles."""
+    """The first line, or the first object of a JSON list, has `messages` with roles; lines with an empty list may come before."""
     start = head.lstrip()
     if not start.startswith((b"{", b"[")) or b'"messages"' not in start or b'"role"' not in start:
         return False
+    try:
+        lines = [v for line in start.split(b"\n")[:50] if line.strip() for v in [loads(line)]] if b"\n{" in start else []
+    except InvalidInput:
+        lines = []
+    odd = [v for v in lines if isinstance(v, dict) and v.get("messages") == []]
+    if odd:
+        rest = next((v for v in lines if v not in odd), None)
+        return _is_chat(rest)
     try:
         first = loads(start.split(b"\n", 1)[0])
     except InvalidInput:
@@ -45,7 +54,10 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def _is_chat(value: Any) -> bool:
     messages = obj(value).get("messages")
-    return isinstance(messages, list) and bool(messages) and all(obj(m).get("role") in _ROLES for m in messages[:5])
+    if not isinstance(messages, list) or not messages or not all(obj(m).get("role") in _ROLES for m in messages[:5]):
+        return False
+    # Anthropic's messages and Amp's threads have roles too, and say tool calls in a way that is not read here
+    return not any("messageId" in m or any(b.get("type") in _OTHERS for b in dicts(m.get("content"))) for m in dicts(messages))
 
 
 def read(path: Path) -> Iterator[Session]:
@@ -68,7 +80,7 @@ def read(path: Path) -> Iterator[Session]:
         lines.problems.clear()
         yield session
     if not seen:
-        raise InvalidInput(f"no line with chat messages; {bad} without, {len(lines.problems)} damaged")
+        raise InvalidInput(f"no line with chat messages in OpenAI's shape; {bad} without, {len(lines.problems)} damaged")
 
 
 def _values(path: Path, lines: Lines) -> Iterator[Any]:
@@ -109,5 +121,8 @@ def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session
         transcript.saw(message)
         if m.get("role") == "tool" and not transcript.result(text(m.get("tool_call_id")), result=m.get("content")):
             session.warn("tool messages that answer no call")
+        if m.get("role") == "function" and not transcript.function_result(text(m.get("name")), result=m.get("content")):
+            session.warn("tool messages that answer no call")
+    transcript.close()
     session.add(End())
     return session

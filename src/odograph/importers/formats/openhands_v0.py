@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...codec import content_hash
+from ...plain import Prefix
 from ...types import Action, Context, End, LLMCall, Note, Start, Status, StepStart
 from ..session import Session, parse_time
 from ..shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
@@ -76,6 +77,8 @@ class _Reader:
         self.step = -1
         #: The conversation, each message with the event that it came of.
         self.history: list[tuple[Any, dict[str, Any]]] = []
+        #: The same without the events: what requests are prefixes of. A condenser begins another.
+        self.sent: list[Any] = []
         #: Whether the conversation holds all that the model said so far.
         self.whole = True
         self.user_was_heard = False
@@ -85,6 +88,10 @@ class _Reader:
         self.last: Action | None = None
         self.finish: dict[str, Any] | None = None
         self.state: str | None = None
+
+    def _say(self, said: tuple[Any, dict[str, Any]]) -> None:
+        self.history.append(said)
+        self.sent.append(said[1])
 
     def event(self, event: dict[str, Any]) -> None:
         when = parse_time(event.get("timestamp"))
@@ -99,7 +106,7 @@ class _Reader:
                 self._user(event, when)
             elif action == "system":
                 if text(_said(event)):
-                    self.history.append((event.get("id"), {"role": "system", "content": _said(event)}))
+                    self._say((event.get("id"), {"role": "system", "content": _said(event)}))
             elif action != "recall":  # its observation has the query's outcome
                 self._note(event, f"action:{action}", when)
         elif observation == "recall":
@@ -115,7 +122,7 @@ class _Reader:
 
     def _user(self, event: dict[str, Any], when: int | None) -> None:
         self.heard.append(_said(event))
-        self.history.append((event.get("id"), {"role": "user", "content": _said(event)}))
+        self._say((event.get("id"), {"role": "user", "content": _said(event)}))
         if self.paired:  # a pair is a step of that time's own count, whoever acted
             self._begin(when)
 
@@ -190,7 +197,7 @@ class _Reader:
         usage = obj(obj(body).get("usage")) or self.usages.get(id or "") or {}
         request: dict[str, Any] | None = None
         if self.whole:
-            request = {"messages": [m for _, m in self.history]}
+            request = {"messages": Prefix(self.sent)}
             if self.tools:
                 request["tools"] = self.tools
         call = self.session.add(
@@ -212,7 +219,7 @@ class _Reader:
         if id is not None:
             self.calls[id] = call
         if message:
-            self.history.append((event.get("id"), message))
+            self._say((event.get("id"), message))
         return call
 
     def _condense(self, given: dict[str, Any], id: Any) -> None:
@@ -229,6 +236,7 @@ class _Reader:
         if text(given.get("summary")):
             place = len(self.history) if at is None or at < 0 else min(at, len(self.history))
             self.history.insert(place, (id, {"role": "user", "content": given["summary"]}))
+        self.sent = [m for _, m in self.history]
 
     def _observation(self, event: dict[str, Any], kind: str, when: int | None) -> None:
         extras = obj(event.get("extras")) or without(event, *_FIELDS, "content", "success", "extras")
@@ -261,7 +269,7 @@ class _Reader:
         sent = (
             {"role": "tool", "tool_call_id": id, "content": content} if id is not None else {"role": "user", "content": content}
         )
-        self.history.append((event.get("id"), sent))
+        self._say((event.get("id"), sent))
 
     def end(self, source: dict[str, Any]) -> None:
         error = source.get("error") or None

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...plain import Prefix
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart, Tokens
 from ..session import Session, parse_time
 from ..shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
@@ -70,13 +71,23 @@ def from_events(
     model = text(llm.get("model"))
     session.add(Start(task=task, agent="openhands", model=model, metadata=metadata, source_time=started))
     reader = _Reader(session, model, found, _metrics(source, stats or {}))
+    reader.services = _services(stats or {})
     if not first and isinstance(instruction, str):  # an evaluation's output leaves the task's own message out
-        reader.history.append((None, {"role": "user", "content": instruction}))
+        reader._say((None, {"role": "user", "content": instruction}))
         reader.observed.append(instruction)
     for event in found:
         reader.event(event)
     reader.end(source)
     return session
+
+
+def _services(stats: dict[str, Any]) -> dict[str, Any]:
+    found = obj(stats.get("service_to_metrics")) or obj(stats.get("usage_to_metrics"))
+    return {
+        name: {k: v for k, v in obj(m).items() if k in ("model_name", "accumulated_cost", "accumulated_token_usage")}
+        for name, m in found.items()
+        if name not in ("default", "agent")
+    }
 
 
 def _metrics(source: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
@@ -93,10 +104,17 @@ class _Reader:
         self.usages = {e["response_id"]: e for e in dicts(metrics.get("token_usages")) if text(e.get("response_id"))}
         self.latencies = {e["response_id"]: e for e in dicts(metrics.get("response_latencies")) if text(e.get("response_id"))}
         self.replies = _replies(events)
+        self.costs = _costs(metrics)
         #: The conversation, each message with the event that it came of.
         self.history: list[tuple[str | None, Any]] = []
+        #: The same without the events: what requests are prefixes of. A condenser begins another.
+        self.sent: list[Any] = []
         self.tools: list[Any] = []
+        self.unanswered: list[Any] = []
+        #: What the condenser and other services used and cost.
+        self.services: dict[str, Any] = {}
         self.calls: dict[str, LLMCall] = {}
+        self.spoke = False
         self.last_call: LLMCall | None = None
         self.actions: dict[str, Action] = {}
         self.observed: list[Any] = []
@@ -106,6 +124,12 @@ class _Reader:
         self.failure: Any = None
         self.state: str | None = None
 
+    def _say(self, said: tuple[Any, dict[str, Any]]) -> None:
+        self.history.append(said)
+        self.sent.append(said[1])
+        if said[1].get("role") in ("system", "user"):
+            self.unanswered.append(said[1])
+
     def event(self, event: dict[str, Any]) -> None:
         kind = event.get("kind")
         when = parse_time(event.get("timestamp"))
@@ -113,11 +137,11 @@ class _Reader:
             self.tools = items(event.get("tools"))
             prompt = event.get("system_prompt")
             said = content_text([prompt]) if isinstance(prompt, dict) else prompt
-            self.history.append((text(event.get("id")), {"role": "system", "content": said}))
+            self._say((text(event.get("id")), {"role": "system", "content": said}))
             dynamic = event.get("dynamic_context")
             if dynamic:
                 said = content_text([dynamic]) if isinstance(dynamic, dict) else dynamic
-                self.history.append((text(event.get("id")), {"role": "user", "content": said}))
+                self._say((text(event.get("id")), {"role": "user", "content": said}))
         elif kind == "MessageEvent":
             self._message(event, when)
         elif kind == "ActionEvent":
@@ -148,17 +172,19 @@ class _Reader:
             # no action: no step of its own, as the agent only speaks
             call = self._call(event, message, when, None)
             self.answer = content_text(message.get("content")) if call is not None else self.answer
+            self.spoke = True
             self._critic(event, None)
         else:
             self.observed.append(content_text(message.get("content")))
-            self.history.append((text(event.get("id")), message))
+            self._say((text(event.get("id")), message))
 
     def _call(self, event: dict[str, Any], message: dict[str, Any], when: int | None, step: int | None) -> LLMCall:
         id = text(event.get("llm_response_id"))
         if id is not None and id in self.calls:
             return self.calls[id]
+        self.unanswered = []
         usage = self.usages.get(id or "") or {}
-        request: dict[str, Any] = {"messages": [m for _, m in self.history]}
+        request: dict[str, Any] = {"messages": Prefix(self.sent)}
         if self.tools:
             request["tools"] = self.tools
         self.last_call = call = self.session.add(
@@ -174,17 +200,19 @@ class _Reader:
                 usage=usage or None,
                 prompt_tokens=integer(usage.get("prompt_tokens")),
                 completion_tokens=integer(usage.get("completion_tokens")),
+                cost=self.costs.get(id or ""),
                 duration=nanoseconds(self.latencies.get(id or "", {}).get("latency")),
                 extra={"llm_response_id": id} if id else None,
             )
         )
-        self.history.append((text(event.get("id")), message))
+        self._say((text(event.get("id")), message))
         if id is not None:
             self.calls[id] = call
         return call
 
     def _action(self, event: dict[str, Any], when: int | None) -> None:
         self.step += 1
+        self.spoke = False
         seen, self.observed = self.observed, []
         self.session.add(StepStart(step=self.step, observation=seen[0] if len(seen) == 1 else seen or None, source_time=when))
         reply = self.replies.get(text(event.get("llm_response_id")) or "") or _reply([event])
@@ -251,9 +279,7 @@ class _Reader:
                 extra={**(action.extra or {}), "observation": rest} if rest else action.extra,
             )
         content = said if isinstance(said, (str, list)) else None
-        self.history.append(
-            (text(event.get("id")), {"role": "tool", "tool_call_id": text(event.get("tool_call_id")), "content": content})
-        )
+        self._say((text(event.get("id")), {"role": "tool", "tool_call_id": text(event.get("tool_call_id")), "content": content}))
 
     def _condense(self, event: dict[str, Any]) -> None:
         """The condenser forgot events, and put a summary of them into the conversation."""
@@ -263,6 +289,7 @@ class _Reader:
             at = integer(event.get("summary_offset"))
             place = len(self.history) if at is None or at < 0 else min(at, len(self.history))
             self.history.insert(place, (text(event.get("id")), {"role": "user", "content": event["summary"]}))
+        self.sent = [m for _, m in self.history]
 
     def _tokens(self, event: dict[str, Any], when: int | None) -> None:
         """The ids that the backend gave for the call before it."""
@@ -283,8 +310,15 @@ class _Reader:
                 status = "completed"
             elif source.get("error"):
                 status = "failed"
+            elif self.spoke and "instruction" in source:  # an answer without a tool call ends a run
+                status = "completed"
             elif "instruction" in source:  # a line of results is a finished artefact
                 status = "truncated"
+        if self.unanswered:  # of a run that failed before it was answered, or a last word
+            data: dict[str, Any] = {"messages": self.unanswered}
+            if self.tools and not self.calls and self.step < 0:
+                data["tools"] = self.tools
+            self.session.add(Note(name="unanswered", data=data), "unanswered")
         used = obj(self.metrics.get("accumulated_token_usage"))
         metrics = {
             "prompt_tokens": integer(used.get("prompt_tokens")),
@@ -292,6 +326,7 @@ class _Reader:
             "cost": number(self.metrics.get("accumulated_cost")),
             "accumulated_token_usage": used or None,
             "agent_status": state,
+            "services": self.services or None,
         }
         metrics = {k: v for k, v in metrics.items() if v is not None}
         if status is not None:
@@ -300,6 +335,18 @@ class _Reader:
             start = self.session.records[0]
             assert isinstance(start, Start)
             start.metadata["source"]["totals"] = metrics
+
+
+def _costs(metrics: dict[str, Any]) -> dict[str, float]:
+    """What each reply cost. The metrics list costs and usages in one order; a cost has a response id of its own only in some."""
+    found, usages = dicts(metrics.get("costs")), dicts(metrics.get("token_usages"))
+    costs: dict[str, float] = {}
+    for n, entry in enumerate(found):
+        id = text(entry.get("response_id")) or (text(usages[n].get("response_id")) if len(found) == len(usages) else None)
+        cost = number(entry.get("cost"))
+        if id is not None and cost is not None:
+            costs[id] = cost
+    return costs
 
 
 def _are_ids(value: Any) -> bool:

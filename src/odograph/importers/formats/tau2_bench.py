@@ -21,7 +21,7 @@ from ...errors import InvalidInput
 from ...types import End, LLMCall, Note, Reward, Start, Status
 from .. import peek
 from ..session import Session, parse_time
-from ..shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
+from ..shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, thinking, without
 from ..transcript import Transcript
 
 NAME = "tau2-bench"
@@ -123,6 +123,7 @@ class _Reader:
             self.transcript.saw({"role": "system", "content": policy})
         for message in messages:
             self._message(message)
+        self.transcript.close()
         if items(simulation.get("ticks")):
             session.add(Note(name="ticks", data=simulation["ticks"]))
         self._end(simulation)
@@ -157,13 +158,18 @@ class _Reader:
             self.session.add(Note(name="scripted_message", data=message, step=self.transcript.step, source_time=when))
             return
         more = without(message, *_SENT, "reasoning")
+        body = _body(raw, usage)
+        if raw and body is None:  # another wire's shape: kept whole beside what the harness made of it
+            more["raw_data"] = raw
         call = self.transcript.replied(
             sent,
-            response=_body(raw, usage),
+            response=body,
             when=when,
             duration=nanoseconds(message.get("generation_time_seconds")),
             extra={k: v for k, v in more.items() if v is not None} or None,
-            reasoning=text(message.get("reasoning")),
+            reasoning=text(message.get("reasoning")) or thinking(raw),
+            finish_reason=_stopped(raw),
+            model=text(raw.get("model")) or self.transcript.model,
             **_usage(usage, message),
         )
         for name in self.used:
@@ -224,10 +230,21 @@ def _body(raw: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any] | None:
     return {"choices": [raw], "usage": usage} if "message" in raw else None
 
 
+def _stopped(raw: dict[str, Any]) -> str | None:
+    found = (raw.get("stop_reason"), raw.get("finish_reason"), *(c.get("finish_reason") for c in dicts(raw.get("choices"))))
+    return next((f for f in found if isinstance(f, str) and f), None)
+
+
 def _usage(usage: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    raw = obj(obj(message.get("raw_data")).get("usage"))
+    prompt = integer(usage.get("prompt_tokens"))
+    if prompt is None and "input_tokens" in raw:  # Anthropic's own count leaves cached ones out
+        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        prompt = added(*(integer(raw.get(n)) for n in names))
+    completion = integer(usage.get("completion_tokens"))
     return {
-        "usage": usage or None,
-        "prompt_tokens": integer(usage.get("prompt_tokens")),
-        "completion_tokens": integer(usage.get("completion_tokens")),
+        "usage": usage or raw or None,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion if completion is not None else integer(raw.get("output_tokens")),
         "cost": number(message.get("cost")),
     }

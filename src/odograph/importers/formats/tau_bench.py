@@ -71,6 +71,7 @@ def _session(path: Path, episode: dict[str, Any], seen: Counter[str]) -> Session
     transcript = Transcript(session)
     for message in messages:
         _message(transcript, message)
+    transcript.close()
     about = obj(info.get("reward_info"))
     if "reward" in episode:
         session.add(Reward(value=score(episode["reward"]), extra=about or None))

@@ -55,7 +55,9 @@ def empty(look: Look) -> Found:
 @check("unterminated", "warning", "no end record, or a step without outcome")
 def unterminated(look: Look) -> Found:
     t = look.t
-    if t.status == "unterminated" and t.records:
+    source = t.metadata.get("source")
+    interactive = isinstance(source, dict) and source.get("interactive") is True  # a person may just have stopped
+    if t.status == "unterminated" and t.records and not interactive:
         last = t.records[-1]
         when = last.source_time if last.source_time is not None else last.time
         age = f" of {iso_time(when)}, {(time.time_ns() - when) / 1e9:.0f} s ago" if when else ""

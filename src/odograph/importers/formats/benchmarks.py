@@ -1,0 +1,51 @@
+"""What the small result formats of benchmarks share: how a file of rows is told and read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ..session import Lines, Session
+from ..shape import items, obj
+
+
+def first_row(head: bytes) -> dict[str, Any]:
+    """The first object of JSON lines or of a whole file within the head; an empty one where the head holds none."""
+    start = head.lstrip().lstrip(b"\xef\xbb\xbf")
+    for part in (start.split(b"\n", 1)[0], start):
+        try:
+            value = loads(part)
+        except InvalidInput:
+            continue
+        return obj(value[0] if isinstance(value, list) and value else value)
+    return {}
+
+
+def sessions(path: Path, is_row: Callable[[dict[str, Any]], bool], make: Callable[..., Session], what: str) -> Iterator[Session]:
+    """A session per row of JSON lines or of a JSON list. `make(row, key, count)`. Raises InvalidInput where there is none."""
+    seen: Counter[str] = Counter()
+    with path.open("rb") as file:
+        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    lines = Lines(path)
+    rows = items(loads(path.read_bytes())) if start.startswith(b"[") else (v for _, v in lines)
+    bad = 0
+    for row in rows:
+        if not isinstance(row, dict) or not is_row(row):
+            bad += 1
+            continue
+        key = content_hash(row)
+        seen[key] += 1
+        session = make(row, key, seen[key])
+        for problem in lines.problems:
+            session.warn(problem)
+        if bad:
+            session.warn("rows of another shape before this one", bad)
+        lines.problems.clear()
+        bad = 0
+        yield session
+    if not seen:
+        raise InvalidInput(f"no {what}")

@@ -1,0 +1,220 @@
+"""The files that make up a Claude Code session: its own, those of its sub-agents, and that of the session it goes on from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...codec import loads
+from ...errors import InvalidInput
+from ..session import Lines, parse_time
+from ..shape import dicts, obj, text
+
+_HEAD = 64 * 1024
+
+
+class Parent(NamedTuple):
+    """Where a session goes on from."""
+
+    session: Any  #: the id of the session that goes on
+    of: Any  #: the id of the session that it goes on from
+    first: str | None  #: what that one calls its first message, where it is said
+    shared: int  #: how many of its first events are that one's
+
+
+class Agent(NamedTuple):
+    """A sub-agent that has a file of its own."""
+
+    id: str
+    kind: str | None
+    call: str | None  #: the tool call that started it
+    events: list[dict[str, Any]]
+    problems: Counter[str]
+
+
+class File:
+    """The events of one file, the lines of one API reply put together at the place of the first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = Lines(path)
+        self.problems: Counter[str] = Counter()
+        self.events = self._merged(lines)
+        self.problems.update(lines.problems)
+        if lines.glued:
+            self.problems["lines that held several objects"] += lines.glued
+
+    @property
+    def first(self) -> dict[str, Any] | None:
+        """The first message."""
+        return next((e for e in self.events if "message" in e and e.get("type") in ("user", "assistant")), None)
+
+    def _merged(self, lines: Iterable[tuple[int, Any]]) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        replies: dict[tuple[str, bool], dict[str, Any]] = {}
+        seen: set[str] = set()
+        for _, value in lines:
+            if not isinstance(value, dict):
+                self.problems["lines that are no object"] += 1
+                continue
+            uuid = value.get("uuid")
+            if isinstance(uuid, str):
+                if uuid in seen and value.get("type") in ("user", "assistant"):
+                    continue
+                seen.add(uuid)
+            message = value.get("message")
+            if value.get("type") != "assistant" or not isinstance(message, dict) or not text(message.get("id")):
+                events.append(value)
+                continue
+            key = (message["id"], bool(value.get("isSidechain")))
+            reply = replies.get(key)
+            if reply is None or message.get("model") == "<synthetic>":
+                replies[key] = reply = {**value, "_uuids": [], "message": {**message, "content": _blocks(message.get("content"))}}
+                events.append(reply)
+                continue
+            merged = reply["message"]
+            known = [
+                b.get("id") for b in merged["content"] if b.get("type") == "tool_use"
+            ]  # a list: a damaged id may be of any type
+            more = [b for b in _blocks(message.get("content")) if b.get("type") != "tool_use" or b.get("id") not in known]
+            reply["message"] = {
+                **merged,
+                **{k: v for k, v in message.items() if v is not None},
+                "content": merged["content"] + more,
+            }
+            reply["_uuids"].append(str(uuid))
+            reply["_last"] = value.get("timestamp")
+        return events
+
+
+def _blocks(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else dicts(content)
+
+
+def session_of(path: Path) -> Path | None:
+    """The file of the session that a sub-agent's file belongs to, where it is there."""
+    if not path.name.startswith("agent-"):
+        return None
+    if path.parent.name == "subagents":
+        found = path.parent.parent.with_name(path.parent.parent.name + ".jsonl")
+        return found if found.is_file() else None
+    first = _first(path)
+    session = text(first.get("sessionId")) if first and first.get("isSidechain") else None
+    found = path.with_name(f"{session}.jsonl") if session and "/" not in session else path
+    return found if found != path and found.is_file() else None
+
+
+def agents_of(file: File, named: Path | None) -> list[Agent]:
+    """The sub-agents of a session: those in the folder beside its file, and those beside it that it or `named` speaks of."""
+    path = file.path
+    paths = sorted((path.with_suffix("") / "subagents").glob("agent-*.jsonl")) if path.suffix == ".jsonl" else []
+    for event in file.events:
+        id = obj(event.get("toolUseResult")).get("agentId")
+        if isinstance(id, str) and id and "/" not in id and "\0" not in id and len(id) < 100:
+            beside = path.with_name(f"agent-{id}.jsonl")
+            if beside not in paths and beside.is_file():
+                paths.append(beside)
+    if named is not None and named not in paths:
+        paths.append(named)
+    found = [_agent(p) for p in paths if p != path]
+    return sorted((a for a in found if a.events), key=_order)
+
+
+def _order(agent: Agent) -> tuple[int, str]:
+    return next((t for e in agent.events if (t := parse_time(e.get("timestamp"))) is not None), 0), agent.id
+
+
+def _agent(path: Path) -> Agent:
+    about: dict[str, Any] = {}
+    meta = path.with_suffix(".meta.json")
+    file = File(path)
+    if meta.is_file():
+        try:
+            about = obj(loads(meta.read_bytes()))
+        except InvalidInput:  # written at this moment: the next import reads it
+            file.problems["damaged .meta.json of a sub-agent"] += 1
+    id = path.stem.removeprefix("agent-")
+    return Agent(id, text(about.get("agentType")), text(about.get("toolUseId")), file.events, file.problems)
+
+
+def parent_of(file: File) -> Parent | None:
+    """What a session goes on from: its lines say so, or are another session's, or a file beside it has them too."""
+    first = file.first
+    if first is None or first.get("isSidechain"):
+        return None
+    events = file.events
+    origin = obj(first.get("forkedFrom"))
+    if text(origin.get("sessionId")):
+        shared = _leading(events, lambda e: "forkedFrom" in e)
+        return Parent(first.get("sessionId"), origin["sessionId"], text(origin.get("messageUuid")), shared)
+    own = file.path.stem
+    if first.get("sessionId") != own and any(e.get("sessionId") == own for e in events):
+        shared = _leading(events, lambda e: e.get("sessionId") != own)
+        return Parent(own, first.get("sessionId"), None, shared)
+    return _beside(file, first)
+
+
+def _leading(events: list[dict[str, Any]], belongs: Any) -> int:
+    """How many events come before the first message that does not belong."""
+    return next((n for n, e in enumerate(events) if "message" in e and not belongs(e)), len(events))
+
+
+def _beside(file: File, first: dict[str, Any]) -> Parent | None:
+    """Two files with the same messages under two sessions: the one that went on first is the other's parent."""
+    uuid = text(first.get("uuid"))
+    if uuid is None or file.path.suffix != ".jsonl":
+        return None
+    best: tuple[int, str] | None = None
+    found: Parent | None = None
+    for path in file.path.parent.glob("*.jsonl"):
+        if path == file.path:
+            continue
+        other = _first(path)
+        if other is None or other.get("uuid") != uuid or other.get("timestamp") != first.get("timestamp"):
+            continue
+        theirs = File(path)
+        known = {e.get("uuid") for e in theirs.events}
+        shared = _leading(file.events, lambda e, known=known: e.get("uuid") in known)
+        mine = {e.get("uuid") for e in file.events}
+        ours = _after(file.events[shared:])
+        went_on = _after(theirs.events[_leading(theirs.events, lambda e, mine=mine: e.get("uuid") in mine) :])
+        session = next((e.get("sessionId") for e in file.events[shared:] if "message" in e), first.get("sessionId"))
+        if ours is None or session == other.get("sessionId"):
+            continue
+        if went_on is not None and (went_on, str(other.get("sessionId"))) > (ours, str(session)):
+            continue
+        rank = (-shared, path.name)
+        if best is None or rank < best:
+            best, found = rank, Parent(session, other.get("sessionId"), None, shared)
+    return found
+
+
+def _after(events: list[dict[str, Any]]) -> int | None:
+    """When the first message of some events was; None where there is none."""
+    return next((parse_time(e.get("timestamp")) or 0 for e in events if "message" in e), None)
+
+
+def _first(path: Path) -> dict[str, Any] | None:
+    try:
+        about = path.stat()
+        return _first_of(path, about.st_size, about.st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _first_of(path: Path, size: int, changed: int) -> dict[str, Any] | None:
+    """The first message of a file, from its first 64 KB: looked at once for each state of the file."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    for line in head.split(b"\n"):
+        try:
+            value = loads(line)
+        except InvalidInput:
+            continue
+        if isinstance(value, dict) and "message" in value and value.get("type") in ("user", "assistant"):
+            return {k: value.get(k) for k in ("uuid", "sessionId", "timestamp", "isSidechain")}
+    return None

@@ -1,0 +1,151 @@
+"""The lines of a Codex rollout as events, and which of them repeat another thread: those of a fork's or a sub-agent's parent."""
+
+from __future__ import annotations
+
+import uuid
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ..session import Lines, parse_time
+from ..shape import integer, obj, text
+
+CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
+SERVER = ("tool_search_call", "image_generation_call")  # the backend's own doing: part of the reply, no action of the agent
+OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output", "tool_search_output")
+_ITEMS = (*CALLS, *SERVER, *OUTPUTS, "message", "reasoning")
+_PAUSE = 1_000_000_000  # ns; a fork's repeated lines are written in one go, closer together than this
+
+
+class Row(NamedTuple):
+    kind: str
+    payload: dict[str, Any]
+    when: int | None
+    ordinal: int | None
+
+
+class Rollout:
+    """The events of one file. `meta` is what its thread says of itself: the first `session_meta`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = Lines(path)
+        values = [v for _, v in lines if isinstance(v, dict)]
+        self.first: dict[str, Any] = values[0] if values else {}
+        self.rows = [_row(v) for v in values]
+        self.problems = lines.problems
+        self.glued = lines.glued
+        self.meta = next((r.payload for r in self.rows if r.kind == "session_meta"), {})
+
+    @property
+    def identity(self) -> tuple[tuple[Any, ...], int | None]:
+        """What the thread is known by, and when it began."""
+        began = parse_time(self.meta.get("timestamp")) or (self.rows[0].when if self.rows else None)
+        id = text(self.meta.get("id"))
+        if id is None:
+            return (content_hash(self.first),), began
+        base = obj(self.meta.get("history_base"))
+        return identity(id, began, self.meta.get("timestamp") if base.get("thread_id") == id else None)
+
+    def parent(self) -> Row | None:
+        """The `session_meta` of the thread whose lines are repeated at the beginning, right after this thread's own."""
+        second = next((r for r in self.rows[1:3] if r.kind == "session_meta"), None)
+        own, id = self.meta.get("id"), second.payload.get("id") if second else None
+        named = (self.meta.get("forked_from_id"), self.meta.get("parent_thread_id"), spawned(self.meta).get("parent_thread_id"))
+        return second if second is not None and id != own and (id in named or named == (None, None, None)) else None
+
+    def shared(self) -> int:
+        """How many rows at the beginning repeat another thread's."""
+        start = integer(self.meta.get("subagent_history_start_ordinal"))
+        if start is not None and any(r.ordinal is not None for r in self.rows):
+            return next(
+                (n for n, r in enumerate(self.rows) if r.ordinal is not None and r.ordinal >= start and n), len(self.rows)
+            )
+        if self.parent() is None:
+            return 0
+        rows = self.rows
+        end = len(rows)
+        for n in range(1, len(rows)):
+            before, now = rows[n - 1].when, rows[n].when
+            if before is not None and now is not None and now - before >= _PAUSE:
+                end = n
+                break
+        if end == len(rows) or not _generated(rows[end]):
+            return end
+        # the first reply of its own comes after the pause: its turn began before it
+        last = next((n for n in range(end - 1, 0, -1) if _generated(rows[n])), 1)
+        turns = [
+            n for n in range(last + 1, end) if rows[n].kind == "turn_context" or rows[n].payload.get("type") == "task_started"
+        ]
+        return turns[-1] if turns else end
+
+
+def _generated(row: Row) -> bool:
+    kind = row.payload.get("type")
+    if row.kind == "event_msg":
+        return kind == "token_count"
+    return row.kind == "response_item" and (kind in CALLS or kind == "reasoning" or row.payload.get("role") == "assistant")
+
+
+def spawned(meta: dict[str, Any]) -> dict[str, Any]:
+    """What a sub-agent's file says of how it was started."""
+    subagent = obj(obj(meta.get("source")).get("subagent"))
+    return obj(subagent.get("thread_spawn")) or (
+        {"agent_role": k} if (k := obj(meta.get("source")).get("subagent")) and isinstance(k, str) else {}
+    )
+
+
+def identity(id: str, began: int | None = None, more: Any = None) -> tuple[tuple[Any, ...], int | None]:
+    """What a thread is known by, and the time in its id; where there is none (old versions), when it began."""
+    try:
+        found = uuid.UUID(id)
+        when = (found.int >> 80) * 1_000_000 if found.version == 7 else began
+    except ValueError:
+        when = began
+    return (id,) if more is None else (id, more), when
+
+
+def _row(value: dict[str, Any]) -> Row:
+    when = parse_time(value.get("timestamp"))
+    ordinal = integer(value.get("ordinal"))
+    if isinstance(value.get("payload"), dict):
+        return Row(str(value.get("type")), value["payload"], when, ordinal)
+    if value.get("type") in _ITEMS:
+        return Row("response_item", value, when, ordinal)
+    if "type" not in value and "id" in value:
+        return Row("session_meta", value, when, ordinal)
+    return Row(str(value.get("type") or value.get("record_type")), value, when, ordinal)
+
+
+def find_rollout(near: Path, thread: str) -> Path | None:
+    """The file of another thread: in the folder of `near`, or in the tree of days (`YYYY/MM/DD`) that it is in."""
+    if not thread or not all(c.isalnum() or c in "-_" for c in thread):
+        return None
+    folder = near.parent
+    for path in sorted(folder.glob("*.jsonl")):
+        if path != near and (thread in path.name or _thread_of(path) == thread):
+            return path
+    if all(p.isdigit() for p in near.parts[-4:-1]) and len(near.parts) > 4:
+        return next(iter(sorted(near.parents[3].glob(f"*/*/*/*{thread}*.jsonl"))), None)
+    return None
+
+
+def _thread_of(path: Path) -> str | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return _thread_in(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _thread_in(path: Path, size: int, changed: int) -> str | None:
+    """The thread that a file's first line names: looked at once for each state of the file."""
+    try:
+        with path.open("rb") as file:
+            value = loads(file.readline(4 * 1024 * 1024))
+    except (OSError, InvalidInput):
+        return None
+    return text(obj(obj(value).get("payload")).get("id")) if obj(value).get("type") == "session_meta" else None

@@ -1,0 +1,145 @@
+"""Harbor trial folders: `result.json` of a trial, what its agent wrote, and the verifier's verdict. One trajectory a trial.
+
+The trajectory is the agent's own ATIF file (`agent/trajectory.json`), or another session below `agent/` that one of the other
+formats reads; the trial adds its task, its rewards (`verifier_result.rewards`, else `verifier/reward.json` or `reward.txt`) and
+how it ended. Where the agent wrote nothing that can be read, task, rewards and end are what is known.
+
+Source: the layout of laude-institute/harbor's trials.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import End, Reward, Start, Status
+from ..session import Session, parse_time
+from ..shape import integer, number, obj, score, text, without
+
+NAME = "harbor"
+
+
+def recognise(path: Path, head: bytes) -> bool:
+    """A folder whose `result.json` names a task and a trial, beside the agent's or the verifier's folder."""
+    if head or not path.is_dir() or not (path / "result.json").is_file():
+        return False
+    return ((path / "agent").is_dir() or (path / "verifier").is_dir()) and {"task_name", "trial_name"} <= _json(
+        path / "result.json"
+    ).keys()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return obj(loads(path.read_bytes()))
+    except (OSError, InvalidInput):
+        return {}
+
+
+def read(path: Path) -> Iterator[Session]:
+    """The session of a trial's folder. Raises InvalidInput where it is none."""
+    result = _json(path / "result.json")
+    if not result:
+        raise InvalidInput("a Harbor trial without a readable result.json")
+    sessions = _sessions(path / "agent")
+    session = sessions[0] if sessions else _empty(path, result)
+    _trial(session, path, result)
+    yield session
+    yield from sessions[1:]
+
+
+def _sessions(folder: Path) -> list[Session]:
+    """What the agent wrote: its ATIF trajectory, else the session files of the agents that we read."""
+    from . import atif, claude_code, codex, gemini_cli, mini_swe_agent, openhands
+
+    readers: tuple[tuple[Any, str], ...] = (
+        (atif, "trajectory.json"),
+        (claude_code, "sessions/projects/*/*.jsonl"),
+        (codex, "sessions/*/*/*/*.jsonl"),
+        (mini_swe_agent, "*trajectory.json"),
+        (openhands, "*trajectory.json"),
+        (gemini_cli, "*trajectory.json"),
+    )
+    for importer, pattern in readers:
+        found: list[Session] = []
+        for file in sorted(folder.glob(pattern)) if folder.is_dir() else []:
+            with contextlib.suppress(InvalidInput), file.open("rb") as opened:
+                if importer.recognise(file, opened.read(64 * 1024)):
+                    found += importer.read(file)
+        if found:
+            return found
+    return []
+
+
+def _empty(path: Path, result: dict[str, Any]) -> Session:
+    started = parse_time(result.get("started_at"))
+    session = Session(NAME, result.get("id"), result.get("trial_name"), content_hash(result.get("task_id")), started=started)
+    about = obj(result.get("agent_info"))
+    model = obj(about.get("model_info"))
+    session.add(
+        Start(
+            agent=text(about.get("name")) or NAME,
+            agent_version=text(about.get("version")),
+            model=text(model.get("name")),
+            metadata={"source": {"format": NAME, "path": path.name, "session": result.get("trial_name")}},
+            source_time=started,
+        ),
+        "start",
+    )
+    session.warn("the agent wrote no session that can be read")
+    return session
+
+
+def _trial(session: Session, path: Path, result: dict[str, Any]) -> None:
+    start = next((r for r in session.records if isinstance(r, Start)), None)
+    if start is not None:
+        source = {**start.metadata.get("source", {}), "trial": without(result, "verifier_result", "exception_info")}
+        instruction = path / "agent" / "instruction.md"
+        task = start.task
+        if task is None and instruction.is_file():
+            task = instruction.read_text("utf-8", "replace")
+        changes = {
+            "group": start.group or text(result.get("task_name")),
+            "metadata": {**start.metadata, "source": source},
+            "task": task,
+        }
+        session.replace(start, **changes)
+    for name, value in _rewards(path, result).items():
+        session.add(Reward(name=name, value=score(value), source="environment"), "verdict", name)
+    failure = obj(result.get("exception_info"))
+    spent = obj(result.get("agent_result"))
+    end = next((r for r in session.records if isinstance(r, End)), None)
+    metrics: dict[str, Any] = {**(end.metrics if end else {})}
+    for name, known in (("cost", number(spent.get("cost_usd"))), ("trial_prompt_tokens", integer(spent.get("n_input_tokens")))):
+        if known is not None:
+            metrics.setdefault(name, known)
+    status: Status = end.status if end else "completed"
+    if failure:
+        kind = str(failure.get("exception_type"))
+        status = "timeout" if "Timeout" in kind else "cancelled" if "Cancel" in kind else "failed"
+    error = failure or (end.error if end else None)
+    stopped = parse_time(result.get("finished_at"))
+    if end is not None:
+        session.replace(end, status=status, error=error, metrics=metrics)
+    else:
+        session.add(End(status=status, error=error, metrics=metrics, source_time=stopped), "end")
+
+
+def _rewards(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """The verdict: of `result.json`, else of the file that the verifier wrote."""
+    found = obj(obj(result.get("verifier_result")).get("rewards"))
+    if found:
+        return {str(k): v for k, v in found.items()}
+    written = _json(path / "verifier" / "reward.json")
+    if written:
+        return {str(k): v for k, v in written.items()}
+    try:
+        said = (path / "verifier" / "reward.txt").read_text("utf-8", "replace").strip()
+        return {"reward": msgspec.json.decode(said)} if said else {}
+    except (OSError, msgspec.DecodeError):
+        return {}

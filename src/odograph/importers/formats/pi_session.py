@@ -1,0 +1,130 @@
+"""Sessions of pi (and of OpenClaw, which is built on it): JSON lines, a `session` header and then entries, a message each.
+
+Newer files are trees (`id`, `parentId`): a prompt is the branch that led to the reply. A `compaction` entry puts its summary
+in the place of what came before `firstKeptEntryId`. A message's own shape (`thinking`, `toolCall`) is kept beside the reply.
+
+Source: badlogic/pi-mono's coding agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...types import Note, Start
+from ..session import Lines, NotBegun, Session, parse_time
+from ..shape import added, content_text, dicts, integer, number, obj, text, without
+from ..transcript import Transcript
+
+NAME = "pi-session"
+
+
+def recognise(path: Path, head: bytes) -> bool:
+    """A first line of type `session` with an id and a folder."""
+    try:
+        first = obj(loads(head.split(b"\n", 1)[0]))
+    except InvalidInput:
+        return False
+    return first.get("type") == "session" and "id" in first and "cwd" in first
+
+
+def read(path: Path) -> Iterator[Session]:
+    """The session of a file. Raises InvalidInput where it has no message."""
+    lines = Lines(path)
+    entries = [v for _, v in lines if isinstance(v, dict)]
+    header = entries[0] if entries and entries[0].get("type") == "session" else {}
+    messages = [obj(e.get("message")) for e in entries if e.get("type") == "message"]
+    if not messages:
+        raise NotBegun("a pi session without a message")
+    started = parse_time(header.get("timestamp"))
+    session = Session(NAME, header.get("id") or content_hash(entries[0]), started=started)
+    for problem in lines.problems:
+        session.warn(problem)
+    said = (content_text(m.get("content")) for m in messages if m.get("role") == "user")
+    prompts = [s for s in said if s]
+    task = next((p for p in prompts if not p.startswith("/")), None) or next(iter(prompts), None)
+    source = {
+        "format": NAME,
+        "path": path.name,
+        "session": header.get("id"),
+        **without(header, "id", "type"),
+        "interactive": True,
+    }
+    start = Start(task=task, agent="pi", model=text(header.get("modelId")), source_time=started, metadata={"source": source})
+    session.add(start, "start")
+    transcript = Transcript(session, model=text(header.get("modelId")))
+    spots: dict[str, tuple[list[Any], int]] = {}
+    starts: dict[str, tuple[list[Any], int]] = {}
+    for entry in entries[1:] if header else entries:
+        id, above = text(entry.get("id")), text(entry.get("parentId"))
+        base, stop = spots.get(above or "", (transcript.history, len(transcript.history)))
+        if base is not transcript.history or stop != len(transcript.history):
+            transcript.history = base[:stop]
+        before = (transcript.history, len(transcript.history))
+        _entry(transcript, entry, starts)
+        if id is not None:
+            starts[id] = before
+            spots[id] = (transcript.history, len(transcript.history))
+    transcript.close()
+    yield session
+
+
+def _entry(transcript: Transcript, entry: dict[str, Any], starts: dict[str, tuple[list[Any], int]]) -> None:
+    when = parse_time(entry.get("timestamp"))
+    message = obj(entry.get("message"))
+    role = message.get("role")
+    if entry.get("type") == "message" and role == "assistant":
+        _reply(transcript, entry, message, when)
+    elif entry.get("type") == "message" and role == "toolResult":
+        id = text(message.get("toolCallId"))
+        transcript.saw(
+            {"role": "tool", "tool_call_id": id, "content": content_text(message.get("content")) or message.get("content")}
+        )
+        ok = not message["isError"] if isinstance(message.get("isError"), bool) else None
+        more = without(message, "role", "toolCallId", "toolName", "content", "isError", "timestamp")
+        if not transcript.result(id, result=message.get("content"), ok=ok, extra=more or None):
+            transcript.session.warn("tool results that no call in the file asked for")
+    elif entry.get("type") == "message":
+        transcript.saw({"role": "user", "content": message.get("content", message.get("output"))})
+    else:
+        if entry.get("type") == "model_change":
+            transcript.model = text(entry.get("modelId")) or transcript.model
+        elif entry.get("type") == "compaction":
+            kept, first = starts.get(str(entry.get("firstKeptEntryId")), (transcript.history, len(transcript.history)))
+            transcript.history = [{"role": "user", "content": entry.get("summary")}, *kept[first:]]
+        elif entry.get("type") in ("branch_summary", "custom_message") and (entry.get("summary") or entry.get("content")):
+            transcript.saw({"role": "user", "content": entry.get("summary") or entry.get("content")})
+        note = Note(name=str(entry.get("type")), data=without(entry, "type", "timestamp"), source_time=when)
+        transcript.session.add(note, "entry", text(entry.get("id")) or content_hash(entry))
+
+
+def _reply(transcript: Transcript, entry: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
+    blocks = dicts(message.get("content"))
+    usage = obj(message.get("usage"))
+    counts = (integer(usage.get(n)) for n in ("input", "cacheRead", "cacheWrite"))
+    asked = [
+        {"id": b.get("id"), "type": "function", "function": {"name": b.get("name"), "arguments": b.get("arguments")}}
+        for b in blocks
+        if b.get("type") == "toolCall"
+    ]
+    answer: dict[str, Any] = {"role": "assistant", "content": content_text(blocks)}
+    if asked:
+        answer["tool_calls"] = asked
+    thoughts = [b["thinking"] for b in blocks if isinstance(b.get("thinking"), str) and b["thinking"]]
+    about = {k: entry[k] for k in ("id", "parentId") if entry.get(k) is not None}
+    transcript.replied(
+        answer,
+        when=when,
+        model=text(message.get("model")) or transcript.model,
+        reasoning="\n\n".join(thoughts) or None,
+        usage=usage or None,
+        prompt_tokens=added(*counts),
+        completion_tokens=integer(usage.get("output")),
+        cost=number(obj(usage.get("cost")).get("total")),
+        finish_reason=text(message.get("stopReason")),
+        error=message.get("errorMessage"),
+        extra={**about, **without(message, "role", "usage", "model", "stopReason", "errorMessage", "timestamp")},
+    )

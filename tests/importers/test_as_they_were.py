@@ -1,0 +1,265 @@
+"""Sessions as they were: what the model saw, one tree of agents, forks that share their history, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.types import Action, LLMCall, Note, Start
+
+from .scaffold import of, one, read
+from .test_growing import CLAUDE, CODEX, GEMINI, QWEN, T, call, cc, codex, counts, result, said, use
+
+
+def lines(path: Path, values: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(v) + "\n" for v in values))
+    return path
+
+
+def prompts(session: Any) -> list[str]:
+    """The prompt of each call, as one text."""
+    calls = of(LLMCall, session)
+    return [json.dumps([*(c.request.get("messages") or c.request.get("input") or [])]) for c in calls if c.request]
+
+
+def test_claude_code_prompts_are_the_branch(tmp_path: Path) -> None:
+    """A prompt that goes back leaves its branch, a compaction keeps what it says it keeps, what was typed meanwhile is sent."""
+    session = one("claude-code", lines(tmp_path / "a.jsonl", CLAUDE))
+    sent = dict(zip([c.extra["uuid"] for c in of(LLMCall, session) if c.extra], prompts(session), strict=True))
+    assert "a tight one" in sent["u7"]
+    assert "rope" in sent["u7"]
+    assert "by the door" in sent["u11"]
+    assert "a loop" in sent["u14"]
+    assert "a bow" not in sent["u14"]
+    assert "Looped" in sent["u17"] and "So far: knots" in sent["u17"] and "Tied" not in sent["u17"]
+    assert of(Start, session)[0].task == "Tie a knot"
+    unanswered = [n.data["messages"][0]["content"] for n in of(Note, session) if n.name == "unanswered"]
+    assert unanswered == ["Now a bow", "Enough"]
+
+
+def test_chains_that_break_for_other_reasons_leave_no_branch(tmp_path: Path) -> None:
+    """Results of parallel tools hang on two lines; a prompt that hangs on the first of them was sent the second, too."""
+    values = [
+        cc(1, "user", "Weigh both", None),
+        cc(2, "assistant", use("t1"), reply="m"),
+        cc(3, "assistant", use("t2"), reply="m"),
+        cc(4, "user", result("t1", "an ounce"), "u2"),
+        cc(5, "user", result("t2", "a stone"), "u3"),
+        cc(6, "user", "Hurry", "u4"),
+        cc(7, "assistant", "Both weighed"),
+    ]
+    session = one("claude-code", lines(tmp_path / "a.jsonl", values))
+    assert "a stone" in prompts(session)[-1]
+
+
+def test_a_prompt_that_hangs_on_a_sub_agent_stays_in_its_own_conversation(tmp_path: Path) -> None:
+    """What a side chain hangs on, or what hangs on one, is no branch: each agent has its own history."""
+    values = [
+        cc(1, "user", "Weigh it", None),
+        cc(2, "assistant", use("t1", "Task", prompt="fetch scales")),
+        cc(3, "user", "fetch scales", "u2", isSidechain=True),
+        cc(4, "assistant", "fetched", isSidechain=True),
+        cc(5, "user", "Well", "u4"),
+        cc(6, "assistant", "Weighed"),
+    ]
+    side, main = prompts(one("claude-code", lines(tmp_path / "a.jsonl", values)))[1:]
+    assert "Weigh it" not in side
+    assert "Weigh it" in main and "fetch scales" in main and "fetched" not in main
+
+
+def agent_lines(id: str) -> list[dict[str, Any]]:
+    more = {"isSidechain": True, "agentId": id}
+    task = {**cc(20, "user", "find twine", None), **more, "uuid": f"{id}-1"}
+    return [task, {**cc(21, "assistant", use("x1", "Grep"), f"{id}-1"), **more, "uuid": f"{id}-2"}]
+
+
+MAIN = [
+    cc(1, "user", "Tie a knot", None),
+    cc(2, "assistant", use("t9", "Agent", prompt="find twine", subagent_type="Explore")),
+    cc(3, "user", result("t9", "by the door"), toolUseResult={"agentId": "ab1", "totalDurationMs": 1500}),
+    cc(4, "assistant", "Tied"),
+]
+
+
+@pytest.mark.parametrize("layout", ["folder", "beside", "progress"])
+def test_claude_code_sub_agents_are_of_the_session(tmp_path: Path, layout: str) -> None:
+    """A sub-agent's file, in either layout, and the progress lines of older versions: one tree, under the call that started it."""
+    values = MAIN
+    if layout == "folder":
+        agent = lines(tmp_path / "s" / "subagents" / "agent-ab1.jsonl", agent_lines("ab1"))
+        agent.with_suffix(".meta.json").write_text('{"agentType": "Explore", "toolUseId": "t9"}')
+    elif layout == "beside":
+        lines(tmp_path / "agent-ab1.jsonl", agent_lines("ab1"))
+    else:
+        inner = [{"type": "progress", "uuid": f"p{n}", "sessionId": "s", "parentToolUseID": "t9", "timestamp": T.format(2),
+                  "data": {"type": "agent_progress", "agentId": "ab1", "message": line}} for n, line in enumerate(agent_lines("ab1"))]  # fmt: skip
+        values = [*MAIN[:2], *inner, *MAIN[2:]]
+    path = lines(tmp_path / "s.jsonl", values)
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path)
+        assert (report.failed, len(store)) == ([], 1)
+        (t,) = store.trajectories()
+        started, grep = t.actions
+        assert started.duration == 1_500_000_000
+        inside = [r for r in t.records if r.agent and r.parent == started.id]
+        assert inside
+        assert str(grep.agent).startswith(("Explore", "agent"))
+        assert len(t.llm_calls) == 3
+        assert store.import_sessions(tmp_path).imported == 0
+        if layout == "folder":  # the sub-agent's file alone leads to its session
+            assert store.import_sessions(path.with_suffix("") / "subagents" / "agent-ab1.jsonl").skipped == 1
+
+
+@pytest.mark.parametrize("how", ["same uuids", "forkedFrom", "the file's own name"])
+def test_claude_code_forks_share_their_history(tmp_path: Path, how: str) -> None:
+    """A session that begins with another's lines is its fork: the shared part is in its prompts, and counted once."""
+    ours = [cc(1, "user", "Name a knot", None), cc(2, "assistant", "Bowline")]
+    lines(tmp_path / "s.jsonl", [*ours, cc(3, "user", "Another"), cc(4, "assistant", "Hitch")])
+    more = [{**cc(13, "user", "Spell it", "u2"), "sessionId": "z"}, {**cc(14, "assistant", "B-o-w"), "sessionId": "z"}]
+    if how == "forkedFrom":
+        begun = [{**v, "sessionId": "z", "forkedFrom": {"sessionId": "s", "messageUuid": v["uuid"]}} for v in ours]
+    else:
+        begun = ours if how == "the file's own name" else [{**v, "sessionId": "z"} for v in ours]
+    lines(tmp_path / ("z.jsonl" if how == "the file's own name" else "other.jsonl"), [*begun, *more])
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        parent, fork = sorted(store.trajectories(), key=lambda t: t.start is not None and t.start.fork is not None)
+        assert fork.start is not None and fork.start.fork is not None
+        assert (fork.start.fork.trajectory, fork.start.fork.step) == (parent.id, 1)  # the step that it begins with
+        assert odograph.validate(fork).findings == []
+        assert [s.index for s in fork.steps] == [1]
+        assert [len(parent.llm_calls), len(fork.llm_calls), fork.task] == [2, 1, "Spell it"]
+        assert [m["content"] for m in fork.llm_calls[0].messages] == ["Name a knot", "Bowline", "Spell it"]
+
+
+def test_a_folder_with_young_and_foreign_files_does_not_fail(tmp_path: Path) -> None:
+    """Files in which no session has begun, and files of others, are passed over; named alone, they are refused."""
+    lines(tmp_path / "s.jsonl", MAIN)
+    young = lines(
+        tmp_path / "young.jsonl", [{"type": "system", "subtype": "x", "uuid": "u", "parentUuid": None, "sessionId": "y"}]
+    )
+    lines(tmp_path / "c.jsonl", [codex("session_meta", 0, id="c", timestamp=T.format(0))])
+    (tmp_path / "memory.md").write_text("remember")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        assert "without a message" in store.import_sessions(young).failed[0]["error"]
+        (t,) = store.trajectories()
+        assert odograph.validate(t).findings == []  # a person who just stopped is no defect
+
+
+def test_codex_prompts_and_outcomes(tmp_path: Path) -> None:
+    """A rolled back turn is in no later prompt, a compaction keeps the prompts and its summary, exit codes say how it went."""
+    session = one("codex", lines(tmp_path / "a.jsonl", [*CODEX, said(14, "Bye", "assistant"), counts(14, 60)]))
+    last_but_one, last = prompts(session)[-2:]
+    assert "the stones" not in last_but_one and "driftwood then" in last_but_one
+    assert "shells and driftwood" in last and "Sort the shells" in last and "Done" not in last
+    assert [(a.ok, a.duration) for a in of(Action, session)] == [(False, 1_000_000_005), (None, None)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_codex_history_that_lies_in_another_file(tmp_path: Path, there: bool) -> None:
+    """A fork that refers to its parent's file has its history from there, up to where it left; without the file it says so."""
+    parent, fork = "019d0000-0000-7000-8000-0000000000a1", "019d0000-0000-7000-8000-0000000000a2"
+    first = [codex("session_meta", 0, id=parent, timestamp=T.format(0)), said(1, "Plant beans"), said(2, "Planted", "assistant"), counts(2, 10), said(3, "Too late")]  # fmt: skip
+    if there:
+        lines(tmp_path / f"rollout-{parent}.jsonl", [{**v, "ordinal": n} for n, v in enumerate(first)])
+    base = {"thread_id": parent, "end_ordinal_exclusive": 4}
+    own = [codex("session_meta", 9, id=fork, timestamp=T.format(9), forked_from_id=parent, history_base=base), said(10, "Water them"), said(11, "Watered", "assistant"), counts(11, 20)]  # fmt: skip
+    session = one("codex", lines(tmp_path / f"rollout-{fork}.jsonl", own))
+    start = of(Start, session)[0]
+    assert start.fork is not None
+    assert start.task == "Water them"
+    (sent,) = prompts(session)
+    assert ("Planted" in sent, "Too late" in sent) == (there, False)
+    assert [n.name for n in of(Note, session)] == ([] if there else ["history_missing"])
+    if there:
+        assert start.fork.trajectory == one("codex", tmp_path / f"rollout-{parent}.jsonl").id
+
+
+def test_codex_fork_whose_turn_begins_in_the_same_second(tmp_path: Path) -> None:
+    """What a sub-agent repeats of its parent is told from its own first turn, which may begin before the clock moved on."""
+    parent, child = "019d0000-0000-7000-8000-0000000000b1", "019d0000-0000-7000-8000-0000000000b2"
+    values = [
+        codex("session_meta", 5, id=child, timestamp=T.format(5), forked_from_id=parent),
+        codex("session_meta", 5, id=parent, timestamp=T.format(0)),
+        codex("turn_context", 5, model="m"), said(5, "Plant beans"), call(5, "c1"), counts(5, 10),
+        codex("turn_context", 5, model="m"), said(5, "What is loam"),
+        said(8, "Soil", "assistant"), counts(8, 25),
+    ]  # fmt: skip
+    session = one("codex", lines(tmp_path / "r.jsonl", values))
+    start = of(Start, session)[0]
+    assert (start.task, len(of(LLMCall, session)), of(Action, session)) == ("What is loam", 1, [])
+    assert start.metadata["source"]["totals"] == {"prompt_tokens": 15, "completion_tokens": 0}
+
+
+def test_gemini_and_qwen(tmp_path: Path) -> None:
+    """The last version of a message counts; rewound and replaced messages are in no later prompt; Qwen is not Claude."""
+    more = [*GEMINI, {"id": "g11", "timestamp": T.format(11), "type": "gemini", "content": "On", "model": "gem"}]
+    gemini = one("gemini-cli", lines(tmp_path / "g.jsonl", more))
+    sent = prompts(gemini)
+    assert len(sent) == 5
+    assert "moss" in sent[1]
+    assert "behind it" not in sent[3] and "above it" in sent[3]
+    assert "So far" in sent[4] and "above it" not in sent[4]
+    (action,) = of(Action, gemini)
+    assert action.ok is True
+    path = lines(tmp_path / "q.jsonl", QWEN)
+    found = odograph.importers.recognise(path)
+    assert found is not None and found.NAME == "qwen-code"
+    qwen = one("qwen-code", path)
+    assert "the other" not in prompts(qwen)[-1] and "sweep" in prompts(qwen)[-1]
+    assert (of(Action, qwen)[0].result, of(LLMCall, qwen)[0].reasoning) == ("clipped", "hm")
+
+
+def test_chat_lines_of_any_kind(tmp_path: Path) -> None:
+    """The older function_call is an action; an empty first row costs itself; what is Anthropic's or Amp's is not OpenAI's."""
+    asked = {"role": "assistant", "content": None, "function_call": {"name": "tide", "arguments": '{"at": "Leith"}'}}
+    row = {"messages": [{"role": "user", "content": "Tide?"}, asked, {"role": "function", "name": "tide", "content": "ebb"}, {"role": "assistant", "content": "Ebb"}]}  # fmt: skip
+    path = lines(tmp_path / "a.jsonl", [{"messages": []}, row])
+    assert odograph.importers.recognise(path) is not None
+    (session,) = read("openai-chat", path)
+    assert [(a.name, a.arguments, a.result) for a in of(Action, session)] == [("tide", {"at": "Leith"}, "ebb")]
+    assert session.warnings["lines without chat messages before this one"] == 1
+    anthropic = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": use("t1")}]}
+    amp = {"v": 1, "id": "T-1", "messages": [{"role": "user", "messageId": 0, "content": [{"type": "text", "text": "hi"}]}]}
+    for value in (anthropic, amp):
+        assert odograph.importers.recognise(lines(tmp_path / "other.jsonl", [value])) is None
+
+
+def test_harbor_trials_have_their_verdict(tmp_path: Path) -> None:
+    """A trial's rewards, task and exception are in its trajectory; a trial whose agent wrote nothing is known by them alone."""
+    trial = tmp_path / "job" / "dig__1"
+    (trial / "verifier").mkdir(parents=True)
+    (trial / "verifier" / "reward.txt").write_text("0.5\n")
+    about = {"task_name": "dig", "trial_name": "dig__1", "started_at": T.format(0), "agent_info": {"name": "spade"}}
+    (trial / "result.json").write_text(json.dumps({**about, "exception_info": {"exception_type": "AgentTimeoutError"}}))
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        (t,) = store.trajectories()
+        assert (t.status, t.reward, t.group, t.agent) == ("timeout", 0.5, "dig", "spade")
+
+
+def test_inspect_counts_cached_tokens_once(tmp_path: Path) -> None:
+    """Providers that leave cached tokens out of the input are told from those that do not by their total."""
+    from odograph.importers.formats.inspect import _prompt_tokens
+
+    usage = {"input_tokens": 100, "output_tokens": 5, "input_tokens_cache_read": 40}
+    assert _prompt_tokens({**usage, "total_tokens": 105}, "openai/x") == 100
+    assert _prompt_tokens({**usage, "total_tokens": 145}, "anything") == 140
+    assert _prompt_tokens(usage, "anthropic/claude-x") == 140
+
+
+def test_a_run_without_a_reply_keeps_what_was_said(tmp_path: Path) -> None:
+    """Of a run that failed before its first reply, the system prompt, the tools and the person's words are kept."""
+    folder = tmp_path / "conv" / "events"
+    folder.mkdir(parents=True)
+    (folder / "event-00000-a.json").write_text(json.dumps({"kind": "SystemPromptEvent", "id": "a", "timestamp": T.format(0), "source": "agent", "system_prompt": {"text": "You weave"}, "tools": [{"name": "loom"}]}))  # fmt: skip
+    (folder / "event-00001-b.json").write_text(json.dumps({"kind": "MessageEvent", "id": "b", "timestamp": T.format(1), "source": "user", "llm_message": {"role": "user", "content": "Weave"}}))  # fmt: skip
+    session = one("openhands", tmp_path / "conv")
+    (note,) = of(Note, session)
+    assert "You weave" in json.dumps(note.data) and "loom" in json.dumps(note.data) and "Weave" in json.dumps(note.data)
