@@ -19,9 +19,10 @@ from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
 from .codec import content_hash, derived_id, encode, record_to_dict
+from .dialects import resent
 from .errors import InvalidInput, NotFound, OdographError, StoreError, check_count, did_you_mean
 from .handmade import placed_records, records_from_dict
-from .packing import LISTS, Packer
+from .packing import Packer
 from .redact import History, Redact, Redactor
 from .store.catalog import Hit, Summary, Used
 from .store.filters import FILTERS, FilterArgs, Filters, given
@@ -584,7 +585,7 @@ class _Contents:
             fields.pop(name, None)
         if isinstance(record, LLMCall) and isinstance(record.request, dict):
             request = dict(record.request)
-            for name in LISTS:
+            for name in resent(record.dialect).lists:
                 part = request.get(name)
                 if isinstance(part, list):
                     request[name] = [self._hash(m) for m in part]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odograph import dialects
-from odograph.dialects.sse import SSE
+from odograph.dialects.framing import SSE
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SOME = TEXT.filter(bool)

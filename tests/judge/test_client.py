@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph import Budget, InvalidInput, Judge
-from odograph.judge.parsing import read, shape, values
+from odograph.asking.parsing import read, shape, values
 from tests.judge.made import Crowd, judge
 from tests.llm_server import Answer, LLMServer
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..clock import iso_time
 from ..codec import encode
-from ..dialects.openai_chat import text_of
+from ..dialects.content import text_of
 from ..quality.look import Look
 from ..trajectory import Call, Step, Trajectory
 from ..types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
