@@ -298,6 +298,8 @@ def _without(value: Any, path: dialects.Path) -> Any:
     copy: Any = list(value) if isinstance(value, list) else dict(value)
     if rest:
         copy[key] = _without(copy[key], rest)
+    elif isinstance(key, int):  # what stands behind keeps its place
+        copy[key] = None
     else:
         del copy[key]
     return copy

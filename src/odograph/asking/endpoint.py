@@ -49,7 +49,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     def check_key(self) -> None:
         """Raises InvalidInput where a provider would be asked without a key; who runs an endpoint of their own may need none."""
         dialect = dialects.find(self.dialect)
-        url = self.url("/")
+        url = self.url(dialect.outgoing({}, self.model)[0])
         provider = url.startswith(dialect.BASE_URL.removesuffix("/v1") + "/")
         if provider and not (self.api_key or self.headers or os.environ.get(dialect.KEY_VARIABLE)):
             raise InvalidInput(f"no key for {url}: set ${dialect.KEY_VARIABLE}, or name another endpoint (base_url)")

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
+from .. import dialects
 from ..codec import encode, loads_or_raw
 from ..redact import Redactor
 from . import faults, scope
@@ -21,16 +22,19 @@ from .exchange import Exchange, Later, begun
 C = TypeVar("C")
 
 
-def wrap(client: C, tokens: bool = False) -> C:
+def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
     """The same client, recorded from now on: sync or async, streaming or not. Wrapping twice is a no-op.
 
     Copies made with `with_options()` share its transport and are recorded too. Recorded are the calls of models that a dialect
     knows (chat completions, responses, messages, completions, generateContent, ...), never a header. `tokens=True` asks the
     backend for token ids and logprobs by the fields that vLLM and SGLang know: the answer then holds them as additional fields,
     which agents need not know. If the backend refuses these fields (OpenAI's own; SGLang for a stream), the request goes out
-    again without them, a warning says so once, and they are asked for no more. A client of `httpx` or `httpx2` itself is taken, too.
-    Raises TypeError for what is no such client.
+    again without them, a warning says so once, and they are asked for no more. A client of `httpx` or `httpx2` itself is taken,
+    too. `dialect`: one of your own that the client speaks: a Python file, `package:object`, an installed package's name.
+    Raises TypeError for what is no such client; UnknownName, NotFound or InvalidInput for a dialect that can't be had.
     """
+    if dialect is not None:
+        dialects.find(dialect)
     found = [(inner, library) for inner in _inner(client) if (library := _library(inner)) is not None]
     if not found:
         raise TypeError(
@@ -38,14 +42,23 @@ def wrap(client: C, tokens: bool = False) -> C:
             f"{type(client).__module__}.{type(client).__name__}"
         )
     for inner, library in found:
-        is_async = any(c.__name__ == "AsyncClient" for c in type(inner).__mro__)
-        recorded = _classes(library)[is_async]
-        if not isinstance(inner._transport, recorded):
-            inner._transport = recorded(inner._transport, tokens)
-        for pattern, transport in list(inner._mounts.items()):
-            if transport is not None and not isinstance(transport, recorded):
-                inner._mounts[pattern] = recorded(transport, tokens)
+        _record(inner, library, tokens)
     return client
+
+
+def _record(inner: Any, library: str, tokens: bool) -> Any:
+    """An HTTP client, its transports recorded."""
+    is_async = any(c.__name__ == "AsyncClient" for c in type(inner).__mro__)
+    recorded = _classes(library)[is_async]
+    if not isinstance(inner._transport, recorded):
+        inner._transport = recorded(inner._transport, tokens)
+    for pattern, transport in list(inner._mounts.items()):
+        if transport is not None and not isinstance(transport, recorded):
+            inner._mounts[pattern] = recorded(transport, tokens)
+    per_loop = getattr(inner, "_client_for_running_loop", None)  # google-genai's has a client of its own for each event loop
+    if per_loop is not None and "_client_for_running_loop" not in vars(inner):
+        inner._client_for_running_loop = lambda: _record(per_loop(), library, tokens)
+    return inner
 
 
 def _inner(client: Any) -> list[Any]:
@@ -82,8 +95,7 @@ class _Asking:
     def begin(self, request: Any) -> tuple[Any, Exchange | None]:
         """The request to send, and the exchange to record; None for what is no call of a model."""
         try:
-            kind = request.headers.get("content-type", "")
-            sent = request.read() if kind.startswith("multipart/") else request.content if request.method == "POST" else b""
+            sent = _content(request) if request.method == "POST" else b""
             exchange = begun(request.method, request.url.path, request.headers, sent, self._decode, self._later)
         except Exception as error:
             faults.fault(error)
@@ -133,6 +145,13 @@ class _Asking:
 def recording(transport: Any, library: str, tokens: bool = False) -> Any:
     """An async transport of `httpx` or `httpx2`, recorded."""
     return _classes(library)[True](transport, tokens)
+
+
+def _content(request: Any) -> bytes:
+    """The body of a request. That of a form or of a redirected request is in memory, too, but was not read yet."""
+    if type(request.stream).__name__ in ("ByteStream", "MultipartStream"):
+        return bytes(request.read())
+    return bytes(request.content)
 
 
 def _decoder(library: str) -> Any:

@@ -1,8 +1,8 @@
 """SGLang's own API, `/generate`: a prompt of text or token ids goes on; ids and logprobs stand in the answer.
 
 Source: https://docs.sglang.ai/basic_usage/native_api.html and `python/sglang/srt/managers/io_struct.py`. A request may hold
-several prompts, or ask for several answers (`sampling_params.n`): the response is then a list of bodies. Each event of a stream says the
-whole text so far; its logprobs are all so far, too, or, with `--stream-output`, what is new of both.
+several prompts, or ask for several answers (`sampling_params.n`): the response is then a list of bodies. Each event of a stream
+says the whole text so far; its logprobs are all so far, too, or, with `--stream-output`, what is new of both.
 """
 
 from __future__ import annotations

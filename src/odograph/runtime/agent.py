@@ -28,12 +28,13 @@ class Agent:
 
     `tools`: Python functions (sync or async; described by their type hints and docstring), `MCPServer`s, and other agents, which
     do a task of their own and give back their answer. `handoffs`: agents that the model can hand the conversation over to.
-    `dialect`: how the endpoint is spoken to: "openai.chat", "openai.responses", "anthropic.messages", "gemini", or one of your own
-    (a Python file, `package:object`, an installed package's name). `params` go into each
-    request (temperature, max_tokens, ...). `output_type`: a type or JSON schema that the answer must have; it is then a value of
-    that type. `tokens=True` asks vLLM and SGLang for token ids and logprobs. Times are seconds: `timeout` of one request,
+    `dialect`: how the endpoint is spoken to: "openai.chat", "openai.responses", "anthropic.messages", "gemini", or a dialect of
+    your own: a Python file, `package:object`, or the name that an installed package gives it. `params` go into each request
+    (temperature, max_tokens, ...). `output_type`: a type or JSON schema that the answer must have; it is then a value of that
+    type. `tokens=True` asks vLLM and SGLang for token ids and logprobs. Times are seconds: `timeout` of one request,
     `tool_timeout` of one call of a tool. What a tool gives back is recorded whole; the model sees at most `max_tool_output`
-    characters of it. The key is `api_key`, else $OPENAI_API_KEY or $ANTHROPIC_API_KEY; it is never recorded.
+    characters of it. The key is `api_key`, else the dialect's environment variable ($OPENAI_API_KEY, $ANTHROPIC_API_KEY,
+    $GEMINI_API_KEY); it is never recorded.
     """
 
     def __init__(
