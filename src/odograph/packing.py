@@ -144,8 +144,11 @@ class Packer:
         number, stream = found
         packed: list[dict[str, Any]] = []
         resent = dialects.resent(call.get("dialect"))
-        call = self._token_ids(number, stream, call, resent, packed, lines)
         request = call.get("request")
+        sent_ids = type(request) is dict and not resent.sent_ids.isdisjoint(request)
+        if sent_ids or "prompt_token_ids" in call or "tokens" in call or type(call.get("response")) is dict:
+            call = self._token_ids(number, stream, call, resent, packed, lines)
+            request = call.get("request")
         if type(request) is dict:
             rest: dict[str, Any] = {}
             for name, part in request.items():

@@ -187,6 +187,17 @@ def test_nothing_is_recorded_as_an_agents_call(store: odograph.Store) -> None:
 # --- journal, cache, budget -------------------------------------------------------------------------------------------
 
 
+def test_without_a_store_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that works for no store and has no folder keeps its answers in memory: none is paid twice, and no store is touched."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ODOGRAPH_STORE", str(tmp_path / "elsewhere"))
+    with LLMServer([Answer(text="x")]) as server:
+        one = judge(server)
+        assert [a.cached for a in ask(one, ["a"]) + ask(one, ["a"])] == [False, True]
+        assert len(server.requests) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_answer_is_paid_twice(tmp_path: Path) -> None:
     """The same question (prompt, model, parameters, repeat) is asked once, by this process and the next; any other is asked."""
     with LLMServer([GOOD]) as server:

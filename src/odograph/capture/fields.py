@@ -109,6 +109,44 @@ def tokens(
         fields["logprobs_of"] = meaning
 
 
+def about(
+    fields: dict[str, Any],
+    error: Any,
+    reasoning: str | None,
+    finish_reason: str | None,
+    policy_version: str | int | None,
+    tokenizer: str | None,
+    adapter: str | None,
+    inputs: list[str] | None,
+    cost: float | None,
+    extra: dict[str, Any] | None,
+) -> None:
+    """Adds to a call's fields what is known of how it was made."""
+    if error is not None:
+        fields["error"] = error_of(error)
+    if reasoning is not None:
+        fields["reasoning"] = reasoning
+    if finish_reason is not None:
+        fields["finish_reason"] = finish_reason
+    if policy_version is not None:
+        fields["policy_version"] = policy_version
+    if tokenizer is not None:
+        fields["tokenizer"] = tokenizer
+    if adapter is not None:
+        fields["adapter"] = adapter
+    if inputs:
+        fields["inputs"] = list(inputs)
+    if cost is not None:
+        fields["cost"] = cost
+    if extra is not None:
+        fields["extra"] = extra
+
+
+def times(fields: dict[str, Any], started: int | None, duration: int | None, first_token: int | None = None) -> None:
+    """Adds when it was, in nanoseconds."""
+    fields |= known(started=started, duration=duration, first_token=first_token)
+
+
 def wire_call(
     dialect: dialects.Dialect, path: str, request: Any, response: Any, error: Any, status: int | None, purpose: str
 ) -> dict[str, Any]:

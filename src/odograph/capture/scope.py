@@ -20,7 +20,7 @@ from . import fields
 from .edits import Base, Editor, Runs, edit_fields
 from .faults import fault
 from .recorder import AnyCall, CallRef, Recorder
-from .values import error_of, id_of, named, number
+from .values import id_of, named, number
 
 _CHANNELS = ("content", "reasoning", "tool_calls")
 
@@ -185,20 +185,10 @@ class Scope:
         made = fields.call(asked, response, model, purpose, dialect, usage)
         if prompt_token_ids is not None or token_ids is not None or logprobs is not None or logprobs_of is not None:
             fields.tokens(made, prompt_token_ids, token_ids, logprobs, policy_versions, logprobs_of)
-        made |= fields.known(
-            error=None if error is None else error_of(error),
-            reasoning=reasoning if reasoning is not None else thinking,
-            finish_reason=finish_reason,
-            policy_version=policy_version,
-            tokenizer=tokenizer,
-            adapter=adapter,
-            inputs=list(inputs) if inputs else None,
-            cost=cost,
-            started=started,
-            duration=duration,
-            first_token=first_token,
-            extra=metadata,
-        )
+        thought = reasoning if reasoning is not None else thinking
+        fields.about(made, error, thought, finish_reason, policy_version, tokenizer, adapter, inputs, cost, metadata)
+        if started is not None or duration is not None or first_token is not None:
+            fields.times(made, started, duration, first_token)
         self.last_call = CallRef(*self._recorder.write("llm_call", made, self._id, self._agent, self._step))
         return self.last_call
 

@@ -7,7 +7,7 @@ as those of others.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from types import SimpleNamespace
@@ -91,6 +91,7 @@ def find(name: str) -> Dialect:
         raise InvalidInput(f"{name} calls its dialect {dialect.NAME!r}, which is one of ours; another name was expected")
     _found[dialect.NAME] = dialect
     _asked[name] = dialect.NAME
+    get.cache_clear()
     resent.cache_clear()
     return dialect
 
@@ -108,13 +109,16 @@ def _speakable(dialect: Dialect) -> bool:
     return hasattr(dialect, "request")
 
 
+@cache
 def get(name: str | None) -> Dialect:
     """The dialect of a name in a record; one that is not known reads as OpenAI chat, the shape that others imitate."""
-    if name is None or name in NAMES:
-        return _builtin(name or NAMES[0])
+    if name is None:
+        return _builtin("openai.chat")
+    if name in NAMES:
+        return _builtin(name)
     if name not in _found and name in _others():
         _load(name)
-    return _found.get(name) or _builtin(NAMES[0])
+    return _found.get(name) or _builtin("openai.chat")
 
 
 def _known() -> Iterator[Dialect]:
@@ -205,7 +209,7 @@ def is_complete(dialect: Dialect, body: Any) -> bool:
 class Resent:
     """What of a dialect's calls is stored once; where the dialect is not known, what is so in any of ours."""
 
-    __slots__ = ("answer_ids", "lists", "names", "prompt_ids")
+    __slots__ = ("answer_ids", "lists", "names", "prompt_ids", "sent_ids")
 
     def __init__(self, dialects: list[Dialect]) -> None:
         def all_of(member: str) -> tuple[Any, ...]:
@@ -215,6 +219,8 @@ class Resent:
         self.names = frozenset((*self.lists, *all_of("VALUES")))
         #: Ids given by hand come before those of a body.
         self.prompt_ids: tuple[Path, ...] = (("prompt_token_ids",), *all_of("PROMPT_IDS"))
+        #: The fields of a request that may hold some.
+        self.sent_ids = frozenset(str(path[1]) for path in self.prompt_ids if path[0] == "request")
         self.answer_ids: tuple[Path, ...] = (("tokens", 0, "token_ids"), *all_of("ANSWER_IDS"))
 
 
@@ -229,10 +235,10 @@ def ids_at(fields: Any, path: Path) -> list[Any] | None:
     """The token ids that stand at a place in a call's fields, if any do."""
     value: Any = fields
     for key in path:
-        if type(key) is int:
-            value = value[key] if type(value) is list and key < len(value) else None
-        elif isinstance(value, Mapping):
+        if type(value) is dict:
             value = value.get(key)
+        elif type(value) is list and type(key) is int and key < len(value):
+            value = value[key]
         else:
             return None
     # a request's prompt may also be texts, or the ids of several prompts
