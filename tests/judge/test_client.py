@@ -191,7 +191,7 @@ def test_without_a_store_nothing_is_written(tmp_path: Path, monkeypatch: pytest.
     """A judge that works for no store and has no folder keeps its answers in memory: none is paid twice, and no store is touched."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ODOGRAPH_STORE", str(tmp_path / "elsewhere"))
-    with LLMServer([Answer(text="x")]) as server:
+    with LLMServer([GOOD]) as server:
         one = judge(server)
         assert [a.cached for a in ask(one, ["a"]) + ask(one, ["a"])] == [False, True]
         assert len(server.requests) == 1
