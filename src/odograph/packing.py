@@ -12,20 +12,17 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from operator import is_
 from typing import Any
 
 import msgspec
 
+from . import dialects
 from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict
 from .plain import Prefix, tagged
 from .types import AnyRecord, LLMCall, Packed
 
-#: Parts of a request that agents resend, in all dialects: lists of messages, and values.
-LISTS = ("messages", "input", "contents")
-VALUES = ("tools", "system", "instructions", "system_instruction", "response_format", "text")
-RESENT = frozenset(LISTS + VALUES)
 _SMALL = 256  # bytes; a value below it is cheaper where it is
 _MOST_RANGES = 64  # a list more broken than that is put together again
 _JOINED = 32
@@ -104,7 +101,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def of_wire(body: bytes) -> Any:
+def of_wire(body: bytes, dialect: str | None = None) -> Any:
     """A request as it crossed the wire, to be packed: its messages stay the bytes that they are, so that a long history that is
     sent again costs neither encoding nor a search for NaN."""
     try:
@@ -112,8 +109,9 @@ def of_wire(body: bytes) -> Any:
         if b"\n" in body or b"\\ud" in body or b"\\uD" in body:  # of more than a line, or with surrogates, which may be alone
             return loads_or_raw(body)
         parts = _fields(body)
+        lists = dialects.resent(dialect).lists
         return {
-            name: _items(part) if name in LISTS and bytes(part[:1]) == b"[" else msgspec.json.decode(part)
+            name: _items(part) if name in lists and bytes(part[:1]) == b"[" else msgspec.json.decode(part)
             for name, part in ((name, memoryview(part)) for name, part in parts.items())
         }
     except DAMAGE:
@@ -158,13 +156,18 @@ class Packer:
             found = self._streams[key] = (self._new_stream(), _Stream())
         number, stream = found
         packed: list[dict[str, Any]] = []
+        resent = dialects.resent(call.get("dialect"))
         request = call.get("request")
+        sent_ids = type(request) is dict and not resent.sent_ids.isdisjoint(request)
+        if sent_ids or "prompt_token_ids" in call or "tokens" in call or type(call.get("response")) is dict:
+            call = self._token_ids(number, stream, call, resent, packed, lines)
+            request = call.get("request")
         if type(request) is dict:
             rest: dict[str, Any] = {}
             for name, part in request.items():
-                if part and name in RESENT:
+                if part and name in resent.names:
                     kind = type(part)
-                    if name in LISTS:
+                    if name in resent.lists:
                         if kind is list or kind is Prefix:
                             ranges = self._messages(number, stream, part, lines)
                             packed.append({"at": ["request", name], "of": "list", "stream": number, "ranges": ranges})
@@ -177,8 +180,6 @@ class Packer:
                             continue
                 rest[name] = part
             call = {**call, "request": rest}
-        if "prompt_token_ids" in call or "tokens" in call or type(call.get("response")) is dict:
-            call = self._token_ids(number, stream, call, packed, lines)
         if packed:
             call["packed"] = packed
         return call
@@ -279,33 +280,43 @@ class Packer:
         return end
 
     def _token_ids(
-        self, number: int, stream: _Stream, call: dict[str, Any], packed: list[dict[str, Any]], lines: list[bytes]
+        self,
+        number: int,
+        stream: _Stream,
+        call: dict[str, Any],
+        resent: dialects.Resent,
+        packed: list[dict[str, Any]],
+        lines: list[bytes],
     ) -> dict[str, Any]:
-        """Takes out the prompt's ids and the first choice's: the next prompt usually extends both."""
-        prompt = _id_path(call, _PROMPT_PATHS)
-        if prompt:
-            ids: list[int] = list(_get(call, prompt))
+        """Takes out the prompt's ids, wherever they stand, and the first choice's: the next prompt usually extends both."""
+        prompt = False
+        for path in resent.prompt_ids:
+            ids = dialects.ids_at(call, path)
+            if ids is None:
+                continue
             share = shared_prefix(stream.ids, ids)
             ranges = _clip(stream.ids_ranges, share)
             if len(ranges) > _MOST_RANGES:
                 ranges, share = [], 0
             if not self._more_ids(number, stream, ids[share:], ranges, lines):
                 return call
-            stream.ids, stream.ids_ranges = ids, ranges
-            packed.append({"at": prompt, "of": "ids", "stream": number, "ranges": list(ranges)})
-            call = _without(call, prompt)
-        answer = _id_path(call, _CHOICE_PATHS)
-        if answer:
-            ids = _get(call, answer)
+            stream.ids, stream.ids_ranges, prompt = list(ids), ranges, True
+            packed.append({"at": path, "of": "ids", "stream": number, "ranges": list(ranges)})
+            call = _without(call, path)
+        for path in resent.answer_ids:
+            ids = dialects.ids_at(call, path)
+            if ids is None:
+                continue
             ranges = []
             if self._more_ids(number, stream, ids, ranges, lines):
-                packed.append({"at": answer, "of": "ids", "stream": number, "ranges": ranges})
-                call = _without(call, answer)
+                packed.append({"at": path, "of": "ids", "stream": number, "ranges": ranges})
+                call = _without(call, path)
                 if prompt:
                     stream.ids.extend(ids)
                 else:
                     stream.ids = []
                 stream.ids_ranges = _joined(stream.ids_ranges, ranges) if prompt else []
+            break
         return call
 
     def _more_ids(self, number: int, stream: _Stream, ids: list[int], ranges: Ranges, lines: list[bytes]) -> bool:
@@ -324,42 +335,14 @@ class Packer:
         return True
 
 
-def _get(value: Any, path: Iterable[str | int]) -> Any:
-    for key in path:
-        if isinstance(key, int):
-            if not isinstance(value, list) or key >= len(value):
-                return None
-            value = value[key]
-        else:
-            if not isinstance(value, Mapping):
-                return None
-            value = value.get(key)
-    return value
-
-
-Path = tuple[str | int, ...]
-_PROMPT_PATHS: tuple[Path, ...] = (
-    ("prompt_token_ids",),
-    ("response", "prompt_token_ids"),
-    ("response", "choices", 0, "prompt_token_ids"),
-)
-_CHOICE_PATHS: tuple[Path, ...] = (("tokens", 0, "token_ids"), ("response", "choices", 0, "token_ids"))
-
-
-def _id_path(call: dict[str, Any], paths: tuple[Path, ...]) -> Path | None:
-    for path in paths:
-        ids = _get(call, path)
-        if type(ids) is list and ids:
-            return path
-    return None
-
-
-def _without(value: Any, path: Path) -> Any:
+def _without(value: Any, path: dialects.Path) -> Any:
     """`value` without the field at `path`; what is on the way is copied."""
     key, rest = path[0], path[1:]
     copy: Any = list(value) if isinstance(value, list) else dict(value)
     if rest:
         copy[key] = _without(copy[key], rest)
+    elif isinstance(key, int):  # what stands behind keeps its place
+        copy[key] = None
     else:
         del copy[key]
     return copy
@@ -502,7 +485,9 @@ class Streams:
             return request
         who = (call.agent, call.purpose)
         out = dict(request)
-        for name in VALUES:
+        resent = dialects.resent(call.dialect)
+        values = resent.names.difference(resent.lists)
+        for name in values:
             if name in out and seen.values.get((*who, name), out) == out[name]:
                 del out[name]
         for part in call.packed:
@@ -515,7 +500,7 @@ class Streams:
             elif seen.values.get((*who, name)) != (call.packed_by, part.stream, part.ranges):
                 out[name] = self.part(call.packed_by, part)
                 seen.values[(*who, name)] = (call.packed_by, part.stream, part.ranges)
-        seen.values |= {(*who, name): request[name] for name in VALUES if name in request}
+        seen.values |= {(*who, name): request[name] for name in values if name in request}
         return out
 
     def _new_items(self, writer: str, part: Packed, seen: Seen, last: tuple[str, Packed] | None) -> list[Any]:

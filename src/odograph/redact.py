@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from . import dialects
 from .codec import encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
 from .errors import InvalidInput
-from .packing import LISTS
 from .plain import Prefix
 from .types import TAG, AnyRecord
 
@@ -185,7 +185,7 @@ class Redactor:
         if request is not None:
             lists: dict[str, Any] = {}
             if isinstance(request, dict):
-                for name in LISTS:
+                for name in dialects.resent(fields.get("dialect")).lists:
                     if isinstance(request.get(name), list | Prefix):
                         lists[name] = history.messages(
                             (fields.get("agent"), fields.get("purpose"), name), request[name], self, prompt
@@ -205,6 +205,10 @@ class Redactor:
         out |= self._plain(rest, others)
         if events is not None and not answer and not others and not self._in_events(events, answer):
             out["events"] = events
+        if prompt and isinstance(out.get("request"), dict):  # a prompt that was sent as ids beside its text
+            for path in dialects.resent(fields.get("dialect")).prompt_ids:
+                if path[0] == "request" and dialects.ids_at(out, path) is not None:
+                    out["request"] = {k: v for k, v in out["request"].items() if k != path[1]}
         if prompt or answer:
             if "response" in out:
                 out["response"] = _without(loads(encode(out["response"])), _SPELLED if answer else _PROMPT)

@@ -212,7 +212,7 @@ class Call:
         """The usage object as the backend, or the caller, gave it."""
         if self._stored.usage is not None:
             return self._stored.usage
-        found = self._stored.response.get("usage") if isinstance(self._stored.response, dict) else None
+        found = dialects.of(self._stored).stated(self._stored.response)
         return found if isinstance(found, dict) else None
 
     @property
@@ -222,22 +222,15 @@ class Call:
 
     @property
     def prompt_token_ids(self) -> list[int] | None:
-        record = self.record
-        if record.prompt_token_ids is not None:
-            return record.prompt_token_ids
-        body = record.response if isinstance(record.response, dict) else {}
-        found = body.get("prompt_token_ids")  # vLLM
-        if not isinstance(found, list):
-            choices = body.get("choices")
-            first = choices[0] if isinstance(choices, list) and choices else None
-            found = first.get("prompt_token_ids") if isinstance(first, dict) else None  # SGLang
-        return found if isinstance(found, list) else None
+        """The ids of the prompt; None where they are not known, or where one request has several prompts."""
+        return dialects.prompt_ids(self.record)
 
     @cached_property
     def choices(self) -> list[Choice]:
         """All answers; with the token ids and logprobs that the response holds or that were given beside it."""
-        record = self._answered
-        found = dialects.of_response(record.response, record.dialect).choices(record.response)
+        # the messages of a long history say nothing of the answers; prompts of the other dialects do
+        record = self._answered if any(part.of == "list" for part in self._stored.packed) else self.record
+        found = dialects.of(record).answers(record.request, record.response)
         while len(found) < len(record.tokens):  # ids of answers whose text was not given
             found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))
         for index, given in enumerate(record.tokens):

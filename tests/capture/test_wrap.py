@@ -269,5 +269,7 @@ def test_outside_of_a_run_each_call_is_its_own_trajectory(tmp_path: Path, monkey
 
 def test_other_clients_are_refused() -> None:
     """What is no SDK client is refused with what was expected."""
-    with pytest.raises(TypeError, match=r"wrap\(\) takes a client of the openai or anthropic SDK, not builtins\.dict"):
+    with pytest.raises(
+        TypeError, match=r"wrap\(\) takes a client of the openai, anthropic or google-genai SDK, or of httpx, not builtins\.dict"
+    ):
         odograph.wrap({})

@@ -119,11 +119,11 @@ def test_azure_and_clients_of_ones_own(store: odograph.Store) -> None:
 
 
 def test_only_calls_of_a_model(store: odograph.Store) -> None:
-    """Embeddings, files, threads' messages are none."""
+    """Files, threads' messages and the cancelling of a response are none."""
     with LLMServer([Answer(extra={"data": []})]) as server:
         client = odograph.wrap(chat_client(server))
         with store.record(task="x") as run, run.step():
-            client.post("/embeddings", body={"model": "m", "input": "x"}, cast_to=object)
+            client.post("/files", body={"purpose": "batch"}, cast_to=object)
             client.post("/threads/t/messages", body={"role": "user", "content": "x"}, cast_to=object)
             client.post("/responses/r/cancel", body={}, cast_to=object)
     assert len(server.requests) == 3

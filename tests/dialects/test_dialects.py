@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odograph import dialects
-from odograph.dialects.sse import SSE
+from odograph.dialects.framing import SSE
 from tests import llm_server
 from tests.llm_server import Answer
 
@@ -139,10 +139,23 @@ def test_several_choices_logprobs_and_ids() -> None:
         ("/v1/responses", "openai.responses"),
         ("/v1/messages", "anthropic.messages"),
         ("/v1/messages/count_tokens", None),
-        ("/v1/embeddings", None),
         ("/v1/models", None),
+        ("/v1/completions", "openai.completions"),
+        ("/v1/responses/compact", "openai.responses"),
+        ("/v1/embeddings", "openai.embeddings"),
+        ("/v1/images/generations", "openai.images"),
+        ("/v1beta/models/g:generateContent", "gemini"),
+        ("/v1/projects/p/locations/l/publishers/google/models/g:streamGenerateContent", "gemini"),
+        ("/v1beta/models/g:countTokens", None),
+        ("/v1/projects/p/locations/l/publishers/anthropic/models/c:streamRawPredict", "anthropic.messages"),
+        ("/v1/projects/p/locations/l/publishers/other/models/c:rawPredict", None),
+        ("/model/us.anthropic.claude-4/invoke", "anthropic.messages"),
+        ("/generate", "sglang.generate"),
+        ("/inference/v1/generate", "vllm.generate"),
+        ("/api/generate", None),
     ],
 )
 def test_paths(path: str, name: str | None) -> None:
-    """Only the paths of chat completions, responses and messages are calls of a model."""
-    assert dialects.of_path(path) == name
+    """Only the paths that a dialect names are calls of a model."""
+    found = dialects.of_path(path)
+    assert (found and found.NAME) == name

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph import Budget, InvalidInput, Judge
-from odograph.judge.parsing import read, shape, values
+from odograph.asking.parsing import read, shape, values
 from tests.judge.made import Crowd, judge
 from tests.llm_server import Answer, LLMServer
 
@@ -185,6 +185,17 @@ def test_nothing_is_recorded_as_an_agents_call(store: odograph.Store) -> None:
 
 
 # --- journal, cache, budget -------------------------------------------------------------------------------------------
+
+
+def test_without_a_store_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that works for no store and has no folder keeps its answers in memory: none is paid twice, and no store is touched."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ODOGRAPH_STORE", str(tmp_path / "elsewhere"))
+    with LLMServer([GOOD]) as server:
+        one = judge(server)
+        assert [a.cached for a in ask(one, ["a"]) + ask(one, ["a"])] == [False, True]
+        assert len(server.requests) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_answer_is_paid_twice(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph import Budget, InvalidInput, Judgements, NotFound
 from odograph.judge import prompts
-from odograph.judge.agreement import krippendorff_alpha
+from odograph.statistics.agreement import krippendorff_alpha
 from tests.judge.made import BLOCK, fair, group, judge, judging, scores, shown
 from tests.llm_server import Answer, LLMServer
 

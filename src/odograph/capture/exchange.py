@@ -1,4 +1,4 @@
-"""One request of an SDK and its response, as they pass the transport -> one `llm_call`. Knows no client.
+"""One HTTP request to a model and its response, as they pass -> one `llm_call`. Knows no client and no HTTP library.
 
 Nothing here changes what passes, and nothing raises into the agent.
 """
@@ -8,31 +8,35 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
-import importlib
 import os
+import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
 from typing import Any, NamedTuple
 
 from .. import dialects
 from ..codec import fold_events, loads_or_raw
-from ..dialects.sse import SSE
+from ..dialects.framing import SSE, Stream
 from ..packing import of_wire
-from . import faults, scope
-from .values import error_of
+from . import faults, fields, scope
+from .recorder import Recorder
 
 _RETRIED = "x-stainless-retry-count"
-_LAST = ("response.completed", "response.incomplete", "response.failed", "message_stop")
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_LATER = 1000  # answers that are waited for; who asks for more and never fetches them loses the oldest
+
+#: Undoes a content-encoding, as far as the content came.
+Decode = Callable[[bytes, str], bytes]
 
 
 class _Failed(NamedTuple):
-    """An attempt that the SDK may repeat."""
+    """An attempt that may be repeated: by the SDK, or at the place that it was redirected to."""
 
-    #: Which request it was, and which try.
+    #: Which request it was, and which try; None: a redirect, which is no try.
     digest: bytes
-    number: int
+    number: int | None
     #: Where it was recorded, under which id, and what became of it and of those before.
     within: Any
     id: str
@@ -43,37 +47,102 @@ class _Failed(NamedTuple):
 _failed: ContextVar[_Failed | None] = ContextVar("odograph_failed", default=None)
 
 
-class Exchange:
-    """One request and its response on their way through the transport."""
+class _Asked(NamedTuple):
+    """A request whose answer is fetched later."""
 
-    def __init__(self, library: str, request: Any, dialect: str) -> None:
-        self.within: scope.Scope | None = scope.current()
-        self.library = library
+    path: str
+    sent: bytes
+    started: int
+    within: Any
+    #: Its record, which has no answer.
+    id: str
+
+
+class Later:
+    """What one client asked and will fetch the answer of, by the answer's id (background responses)."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, _Asked] = {}
+
+    def put(self, id: str, asked: _Asked) -> None:
+        self._asked[id] = asked
+        while len(self._asked) > _MOST_LATER:
+            self._asked.pop(next(iter(self._asked)), None)
+
+    def get(self, id: str) -> _Asked | None:
+        return self._asked.get(id)
+
+    def drop(self, id: str) -> None:
+        self._asked.pop(id, None)
+
+
+def begun(method: str, path: str, headers: Mapping[str, str], sent: bytes, decode: Decode, later: Later) -> Exchange | None:
+    """The exchange that a request begins; None for what is no call of a model. `path`: of its URL. `later`: of the client."""
+    if method == "POST":
+        dialect = dialects.of_path(path)
+        return None if dialect is None else Exchange(dialect, path, headers, sent, decode, later)
+    if method == "GET":
+        found = dialects.of_fetch(path)
+        asked = None if found is None else later.get(found[1])
+        if found is not None and asked is not None:
+            return Exchange(found[0], asked.path, headers, asked.sent, decode, later, asked)
+    return None
+
+
+class Exchange:
+    """One request and its response. Who passes them on tells it: `answered`, `chunk` by `chunk`, then `finish`."""
+
+    def __init__(
+        self,
+        dialect: dialects.Dialect,
+        path: str,
+        headers: Mapping[str, str],
+        sent: bytes,
+        decode: Decode,
+        later: Later,
+        asked: _Asked | None = None,
+    ) -> None:
+        self.within = scope.current() if asked is None else asked.within
         self.dialect = dialect
-        self.sent: bytes = request.content
-        self.body: bytes = self.sent
-        self.started: int = time.time_ns()
+        self.sent = sent
+        self.body = sent
+        self.purpose = dialects.purpose(dialect, path)
+        self.started = time.time_ns()
         self.first: int | None = None
         self.status: int | None = None
-        self.encoding: str = ""
-        self.streams: bool = False
+        self.encoding = ""
+        self.kind = ""
+        #: Whether its bytes came to their end.
         self.done = False
+        self._path = path
+        self._decode = decode
+        self._later = later
+        self._asked = asked
         self._clock = time.perf_counter_ns()
         self._chunks: list[bytes] = []
-        self._sse: SSE | None = None
+        self._stream: Stream | None = None
         self._events = 0
         self._refused: list[dict[str, Any]] = []
         self._recorded = False
+        #: The record that it had when its run ended before it did, and how many chunks that has.
+        self._left: tuple[str, int] | None = None
         self._process = os.getpid()
-        number = request.headers.get(_RETRIED, "0")
+        number = headers.get(_RETRIED, "0")
         self._number = int(number) if number.isdecimal() else 0
-        last = _failed.get() if self._number else None
-        again = last is not None and last.number == self._number - 1 and last.digest == self._digest()
+        last = _failed.get()
+        again = last is not None and last.number in (None, self._number - 1) and last.digest == self._digest()
         self._after = last if again else None
-        _unfinished.add(self)
+        with _lock:
+            _unfinished.add(self)
 
     def _digest(self) -> bytes:
         return hashlib.sha256(self.sent).digest()
+
+    @property
+    def streams(self) -> bool:
+        """Whether the request asks for a stream."""
+        value = loads_or_raw(self.sent) if b'"stream"' in self.sent else {}
+        return self.dialect.streams(self._path, value)
 
     def refused(self, status: int, content: bytes) -> None:
         """The backend did not take the fields that `tokens` adds: the request goes out once more as the SDK made it."""
@@ -85,12 +154,16 @@ class Exchange:
         took = time.perf_counter_ns() - self._clock if duration is None else duration
         return {"status_code": status, "error": error, "started": self.started, "duration": took}
 
-    def answered(self, response: Any) -> None:
-        self.status = response.status_code
-        self.encoding = response.headers.get("content-encoding", "").strip().lower()
-        self.streams = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        if self.streams and not self.encoding:
-            self._sse = SSE()
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """The response has begun."""
+        self.encoding = headers.get("content-encoding", "").strip().lower()
+        self.kind = headers.get("content-type", "")
+        if not self.encoding:
+            self._stream = self._framing()
+        self.status = status
+
+    def _framing(self) -> Stream | None:
+        return self.dialect.framing(self.kind, self._path)
 
     def chunk(self, data: bytes) -> None:
         """A piece of the body that the agent is about to get. A stream whose last event it brings is recorded at once: older
@@ -100,15 +173,15 @@ class Exchange:
         if self.first is None and data:
             self.first = time.perf_counter_ns() - self._clock
         self._chunks.append(data)
-        sse = self._sse
-        if sse is None:
+        stream = self._stream
+        if stream is None:
             return
         try:
-            sse.feed(data)
-            over = sse.done
-            if len(sse.events) != self._events:
-                self._events = len(sse.events)
-                over = over or outcome(sse)[0]
+            stream.feed(data)
+            over = stream.done
+            if len(stream.events) != self._events:
+                self._events = len(stream.events)
+                over = over or self.dialect.ending(stream)[0]
         except Exception as error:
             faults.fault(error)
             return
@@ -128,114 +201,128 @@ class Exchange:
         if self._recorded or os.getpid() != self._process:  # after a fork the call is the parent's
             return
         self._recorded = True
-        duration = time.perf_counter_ns() - self._clock
+        with _lock:
+            _unfinished.discard(self)
         try:
-            self._record(error, duration)
+            if self._left is None or error is not None or len(self._chunks) > self._left[1]:
+                self._record(error)
         except Exception as fault:
             faults.fault(fault)
         finally:  # agents may keep responses
-            self._chunks, self._sse = [], None
+            self._chunks, self._stream = [], None
 
-    def _record(self, error: Any, duration: int) -> None:
-        request = of_wire(self.body)
-        dialect = dialects.get(self.dialect)
-        fields: dict[str, Any] = {"dialect": self.dialect, "origin": "wire", "request": request}
-        if isinstance(request, dict) and isinstance(request.get("model"), str):
-            fields["model"] = request["model"]
+    def leave(self) -> None:
+        """The run ends that it is in. A stream of which something came is recorded as it stands; if the agent reads on, what then
+        comes supersedes it. Requests without an answer, in other threads or tasks, are recorded when they end."""
+        if self._recorded or self._left is not None or self._stream is None or os.getpid() != self._process:
+            return
+        try:
+            self._left = ("", len(self._chunks))
+            self._record(None)
+        except Exception as fault:
+            faults.fault(fault)
+
+    def _record(self, error: Any) -> None:
+        duration = time.perf_counter_ns() - self._clock
+        answer, events = None, None
         broken = isinstance(error, BaseException)
         if self.status is not None:
-            fields["status_code"] = self.status
-            answer, wrong = self._answer(dialect, fields)
+            answer, events, wrong = self._answer()
             error = wrong if error is None else error
-            if answer is not None:
-                fields["response"] = answer
-            usage = dialect.usage(answer.get("usage") if isinstance(answer, dict) else None)
-            if usage.prompt is not None:
-                fields["prompt_tokens"] = usage.prompt
-            if usage.completion is not None:
-                fields["completion_tokens"] = usage.completion
         elif error is None:
             error = "request abandoned"
-        if error is not None:
-            fields["error"] = error_of(error)
-        fields["started"] = self.started
-        fields["duration"] = duration
-        self._place(fields, may_repeat=broken or (self.status or 0) >= 400)
+        if self._asked is not None and (error is not None or self.dialect.later(answer) is not None):
+            return  # the answer is not there yet, and will be fetched again
+        request = of_wire(self.body, self.dialect.NAME)
+        made = fields.wire_call(self.dialect, self._path, request, answer, error, self.status, self.purpose)
+        if events is not None:
+            made["events"] = fold_events(events)
+            if self.first is not None:
+                made["first_token"] = self.first
+        made["started"] = self.started
+        made["duration"] = duration
+        self._place(made, answer, may_repeat=broken or (self.status or 0) >= 400)
 
-    def _answer(self, dialect: dialects.Dialect, fields: dict[str, Any]) -> tuple[Any, Any]:
-        """The response's body, and what is wrong with it."""
-        data = _decoded(self.library, b"".join(self._chunks), self.encoding)
+    def _answer(self) -> tuple[Any, list[Any] | None, Any]:
+        """The response's body, the events of a stream, and what is wrong with it."""
+        data = b"".join(self._chunks)
+        if self.encoding and data:
+            data = self._decode(data, self.encoding)
         if self.status is not None and self.status >= 300:
-            return loads_or_raw(data) if data else None, f"HTTP {self.status}"
-        # some servers don't say that it is one
-        if not self.streams and not data.startswith((b"data:", b"event:")):
+            return loads_or_raw(data) if data else None, None, f"HTTP {self.status}"
+        stream = None if self._left is not None or self.encoding else self._stream
+        if stream is None:
+            stream = self._framing()
+            if stream is None and data.startswith((b"data:", b"event:")):  # some servers don't say what they send
+                stream = SSE()
+            if stream is not None:
+                stream.feed(data)
+        if stream is None:
             body = loads_or_raw(data) if data else None
             if isinstance(body, dict):
-                return body, body.get("error")
-            return body, None if self.done else "response abandoned"
-        sse = self._sse
-        if sse is None:
-            sse = SSE()
-            sse.feed(data)
-        sse.close()
-        fields["events"] = fold_events(sse.events)
-        if self.first is not None:
-            fields["first_token"] = self.first
-        over, wrong = outcome(sse)
-        return dialect.assemble(sse.events), wrong if over or self.done else "stream abandoned"
+                return body, None, body.get("error")
+            return body, None, None if self.done or isinstance(body, list) else "response abandoned"
+        stream.close()
+        over, wrong = self.dialect.ending(stream)
+        body = self.dialect.assemble(stream.events)
+        if wrong is None and not over:
+            if not self.done:
+                wrong = "stream abandoned"
+            elif not dialects.is_complete(self.dialect, body):
+                wrong = "the stream ended in the middle"
+        return body, stream.events, wrong
 
-    def _place(self, fields: dict[str, Any], may_repeat: bool) -> None:
-        """Writes the record. A retry supersedes the attempt before it: together they are one call."""
+    def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
+        """Writes the record. A retry supersedes the attempt before it: together they are one call. So does an answer that was
+        fetched later, and what came after a run's end."""
         within, attempts = self.within, self._refused
-        if self._after is not None:
+        if self._left is not None and self._left[0]:
+            made["supersedes"] = self._left[0]
+        elif self._asked is not None:
+            made["supersedes"] = self._asked.id
+            made["started"], made["duration"] = self._asked.started, time.time_ns() - self._asked.started
+        elif self._after is not None:
             within, attempts = self._after.within, [*self._after.attempts, *attempts]
-            fields["supersedes"] = self._after.id
+            made["supersedes"] = self._after.id
         if attempts:
-            fields["extra"] = {"retries": attempts}
+            made["extra"] = {"retries": attempts}
         if within is not None:
-            placed = scope.record_call(fields, within)
+            placed = scope.record_call(made, within)
         else:  # it was sent outside of any run, whatever run its stream is closed in
-            placed = Context().run(scope.record_call, fields)
-        if placed is not None and may_repeat:
-            attempts = [*attempts, self._attempt(self.status, fields["error"], fields["duration"])]
-            _failed.set(_Failed(self._digest(), self._number, placed[0], placed[1].id, attempts))
+            placed = Context().run(scope.record_call, made)
+        if placed is None:
+            return
+        if self._left is not None:
+            self._left = (placed[1].id, self._left[1])
+        redirected = self.status in _REDIRECTS
+        if may_repeat or redirected:
+            attempts = [*attempts, self._attempt(self.status, made["error"], made["duration"])]
+            _failed.set(_Failed(self._digest(), None if redirected else self._number, placed[0], placed[1].id, attempts))
         elif self._after is not None:
             _failed.set(None)
+        id = self.dialect.later(answer)
+        if id is not None:
+            self._later.put(id, _Asked(self._path, self.sent, self.started, placed[0], placed[1].id))
+        elif self._asked is not None and isinstance(answer, dict) and isinstance(answer.get("id"), str):
+            self._later.drop(answer["id"])
 
 
-def outcome(sse: SSE) -> tuple[bool, Any]:
-    """Whether the stream says that it is over, and what it says went wrong."""
-    last = sse.events[-1] if sse.events else None
-    if not isinstance(last, dict):
-        return sse.done, None
-    if last.get("error") or "error" in (last.get("type"), sse.names[-1]):
-        return True, last.get("error") or last
-    if last.get("type") in _LAST:
-        response = last.get("response")
-        return True, response.get("error") if isinstance(response, dict) else None
-    return sse.done, None
-
-
+_lock = threading.Lock()
 _unfinished: weakref.WeakSet[Exchange] = weakref.WeakSet()
+
+
+def leave(recorder: Recorder) -> None:
+    """A run ends: its streams that nobody reads any more are recorded in it, not when Python collects them."""
+    with _lock:
+        open_ones = [e for e in _unfinished if e.within is not None and e.within.recorder is recorder]
+    for exchange in open_ones:
+        exchange.leave()
 
 
 @atexit.register
 def _finish() -> None:
     """What is still open when the program ends is recorded with what was read of it."""
-    for exchange in list(_unfinished):
+    with _lock:
+        open_ones = list(_unfinished)
+    for exchange in open_ones:
         exchange.finish()
-
-
-def _decoded(library: str, data: bytes, encoding: str) -> bytes:
-    """The content without its content-encoding, as far as the client's own library undoes it and as far as it came."""
-    if not encoding or not data:
-        return data
-    http = importlib.import_module(library)
-    parts: list[bytes] = []
-    try:
-        response = http.Response(200, headers=[("content-encoding", encoding)], stream=http.ByteStream(data))
-        for part in response.iter_bytes():
-            parts.append(part)
-    except Exception:  # damaged, or cut short: what came before is kept
-        pass
-    return b"".join(parts) or data

@@ -10,6 +10,7 @@ import msgspec
 from ..codec import new_id
 from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork
+from . import exchange
 from .recorder import CallRef, Recorder
 from .scope import Scope
 from .values import error_of, status_of
@@ -50,6 +51,7 @@ class Run(Scope):
         if metrics:
             fields["metrics"] = metrics
         self._ends = False
+        exchange.leave(self._recorder)
         self._write("end", fields)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

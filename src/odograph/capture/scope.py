@@ -13,18 +13,15 @@ from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-import msgspec
-
-from .. import dialects
-from ..codec import plain, snapshot
+from ..codec import snapshot
 from ..trajectory import Call
 from ..types import Kept, Literal, Span
+from . import fields
 from .edits import Base, Editor, Runs, edit_fields
 from .faults import fault
 from .recorder import AnyCall, CallRef, Recorder
-from .values import error_of, id_of, listed, named, number, tokens_of
+from .values import id_of, named, number
 
-_SOURCES = ("environment", "function", "judge", "human")
 _CHANNELS = ("content", "reasoning", "tool_calls")
 
 P = ParamSpec("P")
@@ -36,7 +33,7 @@ _current: ContextVar[Scope | None] = ContextVar("odograph_scope", default=None)
 class Director(Protocol):
     """Who may hold back, or answer, what a wrapped client asks: a runner that steps code, a replay."""
 
-    def reply(self, dialect: str, sent: bytes) -> tuple[int, str, bytes] | None:
+    def reply(self, dialect: str, sent: bytes, streams: bool) -> tuple[int, str, bytes] | None:
         """(status, content type, body) to answer with in place of the model; None: it is to be asked."""
         ...
 
@@ -83,7 +80,7 @@ def bind(fn: Callable[P, R]) -> Callable[P, R]:
     return bound
 
 
-def record_call(fields: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
+def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
     """Writes an llm_call into a scope (the current one if none is given); outside of any, as its own trajectory.
 
     Where it went, and the call; None where it could not be recorded. Never raises into the agent.
@@ -91,10 +88,10 @@ def record_call(fields: dict[str, Any], within: Scope | None = None) -> tuple[Sc
     place = within or current()
     try:
         if place is not None:
-            return place, place.record_call(fields)
+            return place, place.record_call(made)
         if outside is not None:
-            place = outside(fields)
-            return place, place.record_call(fields)
+            place = outside(made)
+            return place, place.record_call(made)
     except Exception as error:
         fault(error)
     return None
@@ -124,8 +121,8 @@ class Scope:
         """What writes the trajectory's records from here."""
         return self._recorder
 
-    def _write(self, kind: str, fields: dict[str, Any], id: str | None = None) -> str:
-        return self._recorder.write(kind, fields, self._id, self._agent, self._step, id)[0]
+    def _write(self, kind: str, made: dict[str, Any], id: str | None = None) -> str:
+        return self._recorder.write(kind, made, self._id, self._agent, self._step, id)[0]
 
     # --- what happened ------------------------------------------------------------------------------------------------
 
@@ -141,20 +138,7 @@ class Scope:
         duration: int | None = None,
     ) -> str:
         """What was read before deciding: from whom, what was asked, what came back, and why. Returns the record's id."""
-        fields: dict[str, Any] = {"provider": named(provider, "provider")}
-        if data is not None:
-            fields["data"] = data
-        if query is not None:
-            fields["query"] = query
-        if purpose is not None:
-            fields["purpose"] = purpose
-        if error is not None:
-            fields["error"] = error_of(error)
-        if started is not None:
-            fields["started"] = started
-        if duration is not None:
-            fields["duration"] = duration
-        return self._write("context", fields)
+        return self._write("context", fields.context(provider, data, query, purpose, error, started, duration))
 
     def llm_call(
         self,
@@ -197,90 +181,22 @@ class Scope:
         of it; `logprobs_of`: "sampled" (after temperature and truncation) or "raw"; `tokenizer` and `adapter` name what was at
         work, `inputs` are hashes of images and the like. Times are nanoseconds.
         """
-        if request is None:
-            request = {}
-            if model is not None:
-                request["model"] = model
-            if messages is None and (system_prompt is not None or user_prompt is not None):
-                given = (("system", system_prompt), ("user", user_prompt))
-                messages = [{"role": role, "content": text} for role, text in given if text is not None]
-            if messages is not None:
-                request["messages"] = listed(messages)
-            if tools is not None:
-                request["tools"] = tools
-            if params:
-                request.update(params)
-        elif messages is not None or tools is not None or params is not None or system_prompt is not None:
-            raise TypeError("give the request whole (request=) or in parts (messages=, tools=, params=), not both")
-        if type(request) is not dict:
-            request = plain(request)
-        response = plain(response)
-        fields: dict[str, Any] = {"request": request}
-        if response is not None:
-            fields["response"] = response
-        if purpose != "act":
-            fields["purpose"] = named(purpose, "purpose")
-        if model is None:
-            found = request.get("model") if type(request) is dict else None
-            model = found if type(found) is str else None
-        if model is not None:
-            fields["model"] = named(model, "model")
-        stated = usage = plain(usage)
-        if stated is None and type(response) is dict:
-            stated = response.get("usage")
-        if type(stated) is dict:
-            counts = dialects.get(dialect).usage(stated)
-            if counts.prompt is not None:
-                fields["prompt_tokens"] = counts.prompt
-            if counts.completion is not None:
-                fields["completion_tokens"] = counts.completion
-        reasoning = reasoning if reasoning is not None else thinking
-        if prompt_token_ids is not None:
-            fields["prompt_token_ids"] = listed(prompt_token_ids)
-        if token_ids is not None or logprobs is not None:
-            fields["tokens"] = tokens_of(listed(token_ids), listed(logprobs))
-        if error is not None:
-            fields["error"] = error_of(error)
-        if usage is not None:
-            fields["usage"] = usage
-        if reasoning is not None:
-            fields["reasoning"] = reasoning
-        if finish_reason is not None:
-            fields["finish_reason"] = finish_reason
-        if dialect is not None:
-            fields["dialect"] = dialect
-        if policy_version is not None:
-            fields["policy_version"] = policy_version
-        if policy_versions is not None and "tokens" in fields:
-            fields["tokens"][0]["versions"] = [list(v) for v in policy_versions]
-        if logprobs_of is not None:
-            if logprobs_of not in ("sampled", "raw", "unknown"):
-                raise TypeError(f"logprobs_of is sampled, raw or unknown, not {logprobs_of!r}")
-            fields["logprobs_of"] = logprobs_of
-        if tokenizer is not None:
-            fields["tokenizer"] = tokenizer
-        if adapter is not None:
-            fields["adapter"] = adapter
-        if inputs:
-            fields["inputs"] = listed(inputs)
-        if cost is not None:
-            fields["cost"] = cost
-        if started is not None:
-            fields["started"] = started
-        if duration is not None:
-            fields["duration"] = duration
-        if first_token is not None:
-            fields["first_token"] = first_token
-        if metadata is not None:
-            fields["extra"] = metadata
-        self.last_call = CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+        asked = fields.request_of(request, model, messages, tools, params, system_prompt, user_prompt)
+        made = fields.call(asked, response, model, purpose, dialect, usage)
+        if prompt_token_ids is not None or token_ids is not None or logprobs is not None or logprobs_of is not None:
+            fields.tokens(made, prompt_token_ids, token_ids, logprobs, policy_versions, logprobs_of)
+        thought = reasoning if reasoning is not None else thinking
+        fields.about(made, error, thought, finish_reason, policy_version, tokenizer, adapter, inputs, cost, metadata)
+        if started is not None or duration is not None or first_token is not None:
+            fields.times(made, started, duration, first_token)
+        self.last_call = CallRef(*self._recorder.write("llm_call", made, self._id, self._agent, self._step))
         return self.last_call
 
-    def record_call(self, fields: dict[str, Any]) -> CallRef:
+    def record_call(self, made: dict[str, Any]) -> CallRef:
         """An llm_call given as fields of its record: the door of `wrap`."""
         if self.purpose is not None:
-            fields.setdefault("purpose", self.purpose)
-        self.last_call = CallRef(*self._recorder.write("llm_call", fields, self._id, self._agent, self._step))
+            made.setdefault("purpose", self.purpose)
+        self.last_call = CallRef(*self._recorder.write("llm_call", made, self._id, self._agent, self._step))
         return self.last_call
 
     def action(
@@ -299,27 +215,8 @@ class Scope:
         id: str | None = None,
     ) -> str:
         """What was done, with which arguments, and what came of it. An `error` means not ok. Returns the record's id."""
-        fields: dict[str, Any] = {"name": named(name, "name")}
-        if arguments is not None:
-            fields["arguments"] = arguments
-        if result is not None:
-            fields["result"] = result
-        if error is not None:
-            fields["error"] = error_of(error)
-            ok = False if ok is None else ok
-        if ok is not None:
-            fields["ok"] = bool(ok)
-        if llm_call is not None:
-            fields["llm_call"] = id_of(llm_call, "llm_call")
-        if tool_call_id is not None:
-            fields["tool_call_id"] = tool_call_id
-        if started is not None:
-            fields["started"] = started
-        if duration is not None:
-            fields["duration"] = duration
-        if metadata is not None:
-            fields["extra"] = metadata
-        return self._write("action", fields, id)
+        made = fields.action(name, arguments, result, ok, error, llm_call, tool_call_id, started, duration, metadata)
+        return self._write("action", made, id)
 
     def reward(
         self,
@@ -340,36 +237,18 @@ class Scope:
 
         `source`: environment, function, judge or human. `extra`: how it came about, as JSON. Returns the record's id.
         """
-        if source not in _SOURCES:
-            raise TypeError(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
-        fields: dict[str, Any] = {"name": named(name, "name")}
-        counted = number(value, "a reward")
-        if counted is not None:
-            fields["value"] = counted
-        if source != "environment":
-            fields["source"] = source
-        if weight != 1.0:
-            checked = number(weight, "weight")
-            if not isinstance(checked, float):
-                raise TypeError(f"weight is a finite number, not {weight!r}")
-            fields["weight"] = checked
-        if span is not None:
-            if target is None:
-                raise TypeError("a span needs target=, the call whose tokens it counts")
-            fields["span"] = {"start": span[0], "stop": span[1]} if isinstance(span, tuple) else msgspec.to_builtins(span)
-        if target is not None:
-            fields["target"] = id_of(target, "target")
+        made = fields.reward(value, name, weight, source, target, span)
         if author is not None:
-            fields["author"] = author
+            made["author"] = author
         if rationale is not None:
-            fields["rationale"] = rationale
+            made["rationale"] = rationale
         if version is not None:
-            fields["version"] = version
+            made["version"] = version
         if supersedes is not None:
-            fields["supersedes"] = supersedes
+            made["supersedes"] = supersedes
         if extra is not None:
-            fields["extra"] = extra
-        return self._write("reward", fields)
+            made["extra"] = extra
+        return self._write("reward", made)
 
     def edit(
         self,
@@ -429,20 +308,17 @@ class Scope:
         supersedes: str | None = None,
     ) -> str:
         """A judgement, by a human or a judge model. Returns the record's id."""
-        fields: dict[str, Any] = {"technique": named(technique, "technique")}
-        for name, given in (
-            ("value", value),
-            ("score", number(score, "score")),
-            ("description", description),
-            ("rationale", rationale),
-            ("author", author),
-            ("rubric_hash", rubric_hash),
-            ("target", None if target is None else id_of(target, "target")),
-            ("supersedes", supersedes),
-        ):
-            if given is not None:
-                fields[name] = given
-        return self._write("label", fields)
+        made = {"technique": named(technique, "technique")} | fields.known(
+            value=value,
+            score=number(score, "score"),
+            description=description,
+            rationale=rationale,
+            author=author,
+            rubric_hash=rubric_hash,
+            target=None if target is None else id_of(target, "target"),
+            supersedes=supersedes,
+        )
+        return self._write("label", made)
 
     def note(self, data: Any = None, *, name: str | None = None) -> str:
         """Anything else worth keeping. Returns the record's id."""
@@ -454,8 +330,8 @@ class Scope:
         """Begins the agent's next step."""
         recorder = self._recorder
         index = recorder.next_step(self._agent)
-        fields = {} if observation is None else {"observation": observation}
-        id, _ = recorder.write("step", fields, self._id, self._agent, index)
+        made = {} if observation is None else {"observation": observation}
+        id, _ = recorder.write("step", made, self._id, self._agent, index)
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:

@@ -1,4 +1,4 @@
-"""`wrap(client)`: an OpenAI or Anthropic SDK client, recorded at its HTTP transport.
+"""`wrap(client)`: a client of the OpenAI, Anthropic or Google SDK, recorded at its HTTP transport.
 
 What the SDK sends and reads passes through untouched; a copy of it becomes an `llm_call`. New SDKs stand on the package
 `httpx2`, older ones on `httpx`: the client's own classes say which, so neither is imported here.
@@ -17,26 +17,37 @@ from .. import dialects
 from ..codec import encode, loads_or_raw
 from ..redact import Redactor
 from . import faults, scope
-from .exchange import Exchange
+from .exchange import Exchange, Later, begun
 
 C = TypeVar("C")
 
 
-def wrap(client: C, tokens: bool = False) -> C:
+def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
     """The same client, recorded from now on: sync or async, streaming or not. Wrapping twice is a no-op.
 
-    Copies made with `with_options()` share its transport and are recorded too. Recorded are the calls of chat completions,
-    responses and messages, never a header. `tokens=True` asks the backend of chat completions for token ids and logprobs by
-    the fields that vLLM and SGLang know: the answer then holds them as additional fields, which agents need not know. A
-    backend that refuses them (OpenAI's own; SGLang for a stream) is asked again without them, and no more from then on, with
-    a warning. Raises TypeError for what is no such client.
+    Copies made with `with_options()` share its transport and are recorded too. Recorded are the calls of models that a dialect
+    knows (chat completions, responses, messages, completions, generateContent, ...), never a header. `tokens=True` asks the
+    backend for token ids and logprobs by the fields that vLLM and SGLang know: the answer then holds them as additional fields,
+    which agents need not know. If the backend refuses these fields (OpenAI's own; SGLang for a stream), the request goes out
+    again without them, a warning says so once, and they are asked for no more. A client of `httpx` or `httpx2` itself is taken,
+    too. `dialect`: one of your own that the client speaks: a Python file, `package:object`, an installed package's name.
+    Raises TypeError for what is no such client; UnknownName, NotFound or InvalidInput for a dialect that can't be had.
     """
-    inner = getattr(client, "_client", None)
-    library = _library(inner)
-    if inner is None or library is None:
+    if dialect is not None:
+        dialects.find(dialect)
+    found = [(inner, library) for inner in _inner(client) if (library := _library(inner)) is not None]
+    if not found:
         raise TypeError(
-            f"wrap() takes a client of the openai or anthropic SDK, not {type(client).__module__}.{type(client).__name__}"
+            "wrap() takes a client of the openai, anthropic or google-genai SDK, or of httpx, not "
+            f"{type(client).__module__}.{type(client).__name__}"
         )
+    for inner, library in found:
+        _record(inner, library, tokens)
+    return client
+
+
+def _record(inner: Any, library: str, tokens: bool) -> Any:
+    """An HTTP client, its transports recorded."""
     is_async = any(c.__name__ == "AsyncClient" for c in type(inner).__mro__)
     recorded = _classes(library)[is_async]
     if not isinstance(inner._transport, recorded):
@@ -44,7 +55,24 @@ def wrap(client: C, tokens: bool = False) -> C:
     for pattern, transport in list(inner._mounts.items()):
         if transport is not None and not isinstance(transport, recorded):
             inner._mounts[pattern] = recorded(transport, tokens)
-    return client
+    per_loop = getattr(inner, "_client_for_running_loop", None)  # google-genai's has a client of its own for each event loop
+    if per_loop is not None and "_client_for_running_loop" not in vars(inner):
+        inner._client_for_running_loop = lambda: _record(per_loop(), library, tokens)
+    return inner
+
+
+def _inner(client: Any) -> list[Any]:
+    """The HTTP clients inside of an SDK's client."""
+    if _library(client) is not None:
+        return [client]
+    google: Any = getattr(client, "_api_client", None)
+    if hasattr(google, "_use_aiohttp"):  # which it prefers where that is installed, and which has no transport to record at
+        google._use_aiohttp = lambda: False
+    return [
+        getattr(client, "_client", None),
+        getattr(google, "_httpx_client", None),
+        getattr(google, "_async_httpx_client", None),
+    ]
 
 
 def _library(inner: Any) -> str | None:
@@ -55,41 +83,37 @@ def _library(inner: Any) -> str | None:
 
 
 class _Asking:
-    """What `tokens` adds to the requests of one transport."""
+    """What the requests of one transport have in common: what `tokens` adds to them, and what is fetched later."""
 
-    def __init__(self, tokens: bool) -> None:
+    def __init__(self, library: str, tokens: bool) -> None:
         self._tokens = tokens
-        #: Whether streams (True) or other calls (False) are still asked.
-        self._refused: set[bool] = set()
+        #: The dialects, and whether streams or other calls, that are asked for tokens no more.
+        self._refused: set[tuple[str, bool]] = set()
+        self._later = Later()
+        self._decode = _decoder(library)
 
-    def begin(self, library: str, request: Any) -> tuple[Any, Exchange | None]:
+    def begin(self, request: Any) -> tuple[Any, Exchange | None]:
         """The request to send, and the exchange to record; None for what is no call of a model."""
         try:
-            dialect = dialects.of_path(request.url.path) if request.method == "POST" else None
-            if dialect is None:
-                return request, None
-            exchange = Exchange(library, request, dialect)
+            sent = _content(request) if request.method == "POST" else b""
+            exchange = begun(request.method, request.url.path, request.headers, sent, self._decode, self._later)
         except Exception as error:
             faults.fault(error)
             return request, None
         try:
-            if self._tokens and dialect == "openai.chat":
+            if self._tokens and exchange is not None and request.method == "POST":
                 return self._asked(request, exchange), exchange
         except Exception as error:
             faults.fault(error)
         return request, exchange
 
     def _asked(self, request: Any, exchange: Exchange) -> Any:
+        streams = exchange.streams
+        fields = exchange.dialect.asking_tokens(streams)
+        if not fields or (exchange.dialect.NAME, streams) in self._refused:
+            return request
         value = loads_or_raw(exchange.sent)
-        if not isinstance(value, dict) or "messages" not in value:
-            return request
-        streams = bool(value.get("stream"))
-        if streams in self._refused:
-            return request
-        fields = {"return_token_ids": True, "logprobs": True}
-        if not streams:  # by SGLang's own names, which it refuses for a stream
-            fields |= {"return_prompt_token_ids": True, "return_meta_info": True}
-        more = {name: field for name, field in fields.items() if name not in value}
+        more = {name: field for name, field in fields.items() if name not in value} if isinstance(value, dict) and value else None
         if not more:
             return request
         # what the SDK wrote stays as it is, byte for byte
@@ -107,7 +131,7 @@ class _Asking:
         if second.status_code >= 400:
             return
         try:
-            self._refused.add(bool(loads_or_raw(exchange.sent).get("stream")))
+            self._refused.add((exchange.dialect.NAME, exchange.streams))
             said = Redactor(True).text(first.text[:10_000], Counter())[:200]  # servers quote keys
             warnings.warn(
                 f"the backend refuses to give token ids (HTTP {first.status_code}: {said}); calls go on without",
@@ -121,6 +145,29 @@ class _Asking:
 def recording(transport: Any, library: str, tokens: bool = False) -> Any:
     """An async transport of `httpx` or `httpx2`, recorded."""
     return _classes(library)[True](transport, tokens)
+
+
+def _content(request: Any) -> bytes:
+    """The body of a request. That of a form or of a redirected request is in memory, too, but was not read yet."""
+    if type(request.stream).__name__ in ("ByteStream", "MultipartStream"):
+        return bytes(request.read())
+    return bytes(request.content)
+
+
+def _decoder(library: str) -> Any:
+    def decoded(data: bytes, encoding: str) -> bytes:
+        """The content without its content-encoding, as far as the client's own library undoes it and as far as it came."""
+        http = importlib.import_module(library)
+        parts: list[bytes] = []
+        try:
+            response = http.Response(200, headers=[("content-encoding", encoding)], stream=http.ByteStream(data))
+            for part in response.iter_bytes():
+                parts.append(part)
+        except Exception:  # damaged, or cut short: what came before is kept
+            pass
+        return b"".join(parts) or data
+
+    return decoded
 
 
 @cache
@@ -182,7 +229,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
 
     def tee(response: Any, exchange: Exchange, body: type[Any]) -> Any:
         try:
-            exchange.answered(response)
+            exchange.answered(response.status_code, response.headers)
             response.stream = body(response.stream, exchange)
         except Exception as error:
             faults.fault(error)
@@ -195,20 +242,21 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
     class Recording(http.BaseTransport):  # type: ignore[name-defined,misc]
         def __init__(self, transport: Any, tokens: bool) -> None:
             self._transport = transport
-            self._asking = _Asking(tokens)
+            self._asking = _Asking(library, tokens)
 
         def handle_request(self, request: Any) -> Any:
-            asked, exchange = self._asking.begin(library, request)
+            asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return self._transport.handle_request(request)
             try:
                 directed = scope.director.get()
                 if directed is not None:
-                    known = directed.reply(exchange.dialect, exchange.sent)
+                    known = directed.reply(exchange.dialect.NAME, exchange.sent, exchange.streams)
                     if known is not None:
                         return tee(answer(known), exchange, Body)
-                    with exchange.waiting():
-                        directed.admit_sync(exchange.within)
+                    if exchange.purpose == "act":
+                        with exchange.waiting():
+                            directed.admit_sync(exchange.within)
                 response = self._transport.handle_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, response.read())
@@ -232,20 +280,21 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
     class AsyncRecording(http.AsyncBaseTransport):  # type: ignore[name-defined,misc]
         def __init__(self, transport: Any, tokens: bool) -> None:
             self._transport = transport
-            self._asking = _Asking(tokens)
+            self._asking = _Asking(library, tokens)
 
         async def handle_async_request(self, request: Any) -> Any:
-            asked, exchange = self._asking.begin(library, request)
+            asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return await self._transport.handle_async_request(request)
             try:
                 directed = scope.director.get()
                 if directed is not None:
-                    known = directed.reply(exchange.dialect, exchange.sent)
+                    known = directed.reply(exchange.dialect.NAME, exchange.sent, exchange.streams)
                     if known is not None:
                         return tee(answer(known), exchange, AsyncBody)
-                    with exchange.waiting():
-                        await directed.admit(exchange.within)
+                    if exchange.purpose == "act":
+                        with exchange.waiting():
+                            await directed.admit(exchange.within)
                 response = await self._transport.handle_async_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, await response.aread())

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..codec import encode
-from ..dialects.openai_chat import text_of
+from ..dialects.content import text_of
 from ..differences import Diff, Pair, diff
 from .common import add_json, existing_store, print_json
 from .terminal import line, paint, safe

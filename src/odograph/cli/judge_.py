@@ -6,7 +6,6 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from ..dialects import NAMES
 from ..errors import InvalidInput
 from ..judge import Budget, Judge, Judgements, ruler
 from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
@@ -21,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", dest="judges", action="append", required=True, metavar="M", help="the judge; may be repeated for several"
     )
     parser.add_argument("--base-url", metavar="U", help="of its endpoint; else $OPENAI_BASE_URL. The key: $OPENAI_API_KEY")
-    parser.add_argument("--dialect", default=NAMES[0], choices=NAMES, help=f"how the endpoint is spoken to ({NAMES[0]})")
+    parser.add_argument(
+        "--dialect",
+        default="openai.chat",
+        metavar="D",
+        help="how the endpoint is spoken to: a name, or a file.py (default: openai.chat)",
+    )
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of each request: temperature=0")
     parser.add_argument("--rubric", metavar="FILE", help="what to judge by: a text, or with --absolute criteria (.json, .toml)")
     parser.add_argument("--absolute", action="store_true", help="each trajectory by itself, not against its group")

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import shown
 from ..codec import encode
-from ..dialects.openai_chat import text_of
+from ..dialects.content import text_of
 from ..trajectory import Trajectory
 from .common import add_json, existing_store
 from .terminal import cells, line, number, paint, safe, seconds, width

@@ -1,164 +1,258 @@
 """Wire formats of model APIs: what a request and a response say, in one common shape. One dialect a file.
 
-The common shape is OpenAI's chat message, because trainers and exports speak it: `{"role", "content", "tool_calls",
-"tool_call_id"}`. Nothing here changes a record: these are views of the exact request and response that it holds.
+This is the door: it finds a dialect by name, by the path of a URL and by the looks of a body. Our own come through the same door
+as those of others.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from functools import cache
-from types import ModuleType
-from typing import Any, Protocol, cast
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any, cast
 
-import msgspec
+from ..errors import InvalidInput, UnknownName, described
+from ..plugins import entry_points, load
+from . import defaults
+from .shapes import Choice, Dialect, Path, Result, Tool, ToolCall, Usage
 
+__all__ = [
+    "NAMES",
+    "Choice",
+    "Dialect",
+    "Path",
+    "Resent",
+    "Result",
+    "Tool",
+    "ToolCall",
+    "Usage",
+    "find",
+    "get",
+    "ids_at",
+    "is_complete",
+    "names",
+    "of",
+    "of_fetch",
+    "of_path",
+    "of_response",
+    "prompt_ids",
+    "purpose",
+    "resent",
+    "spoken",
+]
 
-class ToolCall(msgspec.Struct, frozen=True):
-    """A tool call as the model wrote it: `arguments` is the raw string, or the object where the dialect has one."""
-
-    id: str | None
-    name: str
-    arguments: Any
-    #: Whether it is a custom tool's input: text in a form of its own, no JSON.
-    custom: bool = False
-
-
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer of a model. `message` is chat-shaped; ids and logprobs are None where the backend gave none."""
-
-    index: int = 0
-    message: dict[str, Any]
-    text: str = ""
-    reasoning: str | None = None
-    tool_calls: list[ToolCall] = []
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None
-    logprobs: list[float | None] | None = None
-
-
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool as a model is told of it; `parameters` is the JSON schema of its arguments."""
-
-    name: str
-    description: str = ""
-    parameters: dict[str, Any]
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tool gave back, as the model is told."""
-
-    tool_call_id: str | None
-    name: str
-    content: str
-    ok: bool = True
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Token counts of one call. `prompt` includes what was read from or written to a cache."""
-
-    prompt: int | None = None
-    completion: int | None = None
-
-
-class Dialect(Protocol):
-    """What a dialect's module has. Every function takes any JSON and never raises for its content."""
-
-    NAME: str
-    #: Ends of the URL paths that speak it.
-    PATHS: tuple[str, ...]
-
-    def messages(self, request: Any) -> list[dict[str, Any]]:
-        """What the model was sent, chat-shaped, the system prompt first."""
-        ...
-
-    def params(self, request: Any) -> dict[str, Any]:
-        """The sampling parameters and everything else but model, messages and tools."""
-        ...
-
-    def tools(self, request: Any) -> list[Any]:
-        """The tool schemas as they were sent."""
-        ...
-
-    def choices(self, response: Any) -> list[Choice]:
-        """All answers, in order."""
-        ...
-
-    def usage(self, usage: Any) -> Usage:
-        """The counts in the dialect's own `usage` object."""
-        ...
-
-    def assemble(self, events: list[Any]) -> Any:
-        """The body that the same call would have answered without streaming."""
-        ...
-
-    def is_response(self, response: Any) -> bool:
-        """Whether a body is of this dialect."""
-        ...
-
-    # --- the other direction: what an agent sends. The history is a list in the dialect's own form -------------------
-
-    #: The field of a request that holds the history.
-    HISTORY: str
-
-    def history(self, messages: list[dict[str, Any]]) -> list[Any]:
-        """Chat-shaped messages as a history."""
-        ...
-
-    def request(
-        self,
-        model: str,
-        system: str | None,
-        history: list[Any],
-        tools: list[Tool],
-        params: dict[str, Any],
-        schema: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """A request's body. `schema`: of the answer, as a JSON schema."""
-        ...
-
-    def said(self, response: Any) -> list[Any]:
-        """What goes into the history of the first answer."""
-        ...
-
-    def results(self, results: list[Result]) -> list[Any]:
-        """What goes into the history of the results of the tools that one answer asked for."""
-        ...
-
-    def delta(self, event: Any) -> str:
-        """The text that an event of a stream adds to the answer."""
-        ...
+#: Our own, each in the file of its name. By their looks, bodies are known in this order, OpenAI chat last.
+NAMES: tuple[str, ...] = (
+    "openai.chat",
+    "openai.responses",
+    "anthropic.messages",
+    "openai.completions",
+    "gemini",
+    "sglang.generate",
+    "vllm.generate",
+    "openai.embeddings",
+    "openai.images",
+)
+_GROUP = "odograph.dialects"
+#: Those of others, by their own names: their calls are recorded and read once they were found.
+_found: dict[str, Dialect] = {}
+#: What they were asked for by.
+_asked: dict[str, str] = {}
 
 
-NAMES = ("openai.chat", "openai.responses", "anthropic.messages")
+def names() -> list[str]:
+    """The names of all dialects: our own, and what others bring (entry points `odograph.dialects`, and what `find` was given)."""
+    return list(dict.fromkeys((*NAMES, *_found, *_others())))
+
+
+@cache
+def _others() -> tuple[str, ...]:
+    return tuple(n for n in entry_points(_GROUP) if n not in NAMES)
+
+
+def find(name: str) -> Dialect:
+    """The dialect of a name or a short name, of `package:object`, or of a Python file; its name is known from then on.
+
+    Raises UnknownName, NotFound, InvalidInput.
+    """
+    name = _asked.get(name, name)
+    if name in NAMES:
+        return _builtin(name)
+    for known in (*_found.values(), *map(_builtin, NAMES)):
+        if name and name in (known.NAME, known.SHORT):
+            return known
+    loaded = load(name, _GROUP)
+    if loaded is None:
+        raise UnknownName(f"no dialect {name!r}; there are: {', '.join(names())}")
+    dialect = _whole(loaded, name)
+    if dialect.NAME in NAMES:
+        raise InvalidInput(f"{name} calls its dialect {dialect.NAME!r}, which is one of ours; another name was expected")
+    _found[dialect.NAME] = dialect
+    _asked[name] = dialect.NAME
+    get.cache_clear()
+    resent.cache_clear()
+    return dialect
+
+
+def spoken(name: str) -> Dialect:
+    """`find`, of a dialect that an agent or a judge can speak. Raises InvalidInput for one that can be recorded only."""
+    dialect = find(name)
+    if not _speakable(dialect):
+        able = ", ".join(d.NAME for d in _known() if _speakable(d))
+        raise InvalidInput(f"{dialect.NAME} can be recorded, but no agent speaks it; agents speak: {able}")
+    return dialect
+
+
+def _speakable(dialect: Dialect) -> bool:
+    return hasattr(dialect, "request")
 
 
 @cache
 def get(name: str | None) -> Dialect:
-    """The dialect of a name; one that is not known reads as OpenAI chat, the shape that others imitate."""
-    module: ModuleType
-    if name == "anthropic.messages":
-        from . import anthropic_messages as module
-    elif name == "openai.responses":
-        from . import openai_responses as module
-    else:
-        from . import openai_chat as module
-    return cast(Dialect, module)
+    """The dialect of a name in a record; one that is not known reads as OpenAI chat, the shape that others imitate."""
+    if name is None:
+        return _builtin("openai.chat")
+    if name in NAMES:
+        return _builtin(name)
+    if name not in _found and name in _others():
+        _load(name)
+    return _found.get(name) or _builtin("openai.chat")
+
+
+def _known() -> Iterator[Dialect]:
+    """All dialects; those of others that can't be had are told of once, and are none."""
+    yield from map(_builtin, NAMES)
+    for name in _others():
+        _load(name)
+    yield from list(_found.values())
+
+
+@cache
+def _load(name: str) -> None:
+    try:
+        find(name)
+    except Exception as error:  # the file of another must not cost a record
+        warnings.warn(
+            f"the dialect {name!r} of an installed package is left out: {described(error)}", RuntimeWarning, stacklevel=2
+        )
+
+
+@cache
+def _builtin(name: str) -> Dialect:
+    return _whole(import_module(f".{name.replace('.', '_')}", __name__), name)
+
+
+def _whole(found: Any, name: str) -> Dialect:
+    """A dialect with every member: its own, else the default."""
+    lacking = [member for member in ("NAME", "PATHS") if not hasattr(found, member)]
+    if lacking:
+        raise InvalidInput(f"{name!r} is no dialect: it has no {' and no '.join(lacking)}")
+    whole: dict[str, Any] = {
+        "speaks": lambda path: path.endswith(tuple(found.PATHS)),
+        "outgoing": lambda body, model: (found.PATHS[0], body),
+        "answers": lambda request, response: whole["choices"](response),
+    }
+    for member in {*vars(Dialect), *Dialect.__annotations__}:
+        value = getattr(found, member, getattr(defaults, member, None))
+        if value is not None and not member.startswith("_"):
+            whole[member] = value
+    return cast(Dialect, SimpleNamespace(**whole))
+
+
+def of(record: Any) -> Dialect:
+    """The dialect of a call's record: the one that it names, else the one that its response looks like."""
+    return of_response(record.response, record.dialect)
 
 
 def of_response(response: Any, name: str | None) -> Dialect:
     """The dialect of a response body: the named one, else the one that it looks like."""
-    if name is None:
+    if name is None and isinstance(response, dict) and "role" not in response:  # one message is what callers give most
         for other in NAMES[1:]:
-            dialect = get(other)
+            dialect = _builtin(other)
             if dialect.is_response(response):
                 return dialect
+    elif name is None and isinstance(response, dict):
+        claude = _builtin("anthropic.messages")
+        return claude if claude.is_response(response) else _builtin("openai.chat")
     return get(name)
 
 
-def of_path(path: str) -> str | None:
-    """The name of the dialect that a URL path speaks, or None."""
+def of_path(path: str) -> Dialect | None:
+    """The dialect that a URL path speaks, or None."""
     path = path.rstrip("/")
-    for name in NAMES:
-        if path.endswith(get(name).PATHS):
-            return name
+    return next((dialect for dialect in _known() if dialect.speaks(path)), None)
+
+
+def of_fetch(path: str) -> tuple[Dialect, str] | None:
+    """The dialect of which a GET of a URL path fetches an answer, and that answer's id; or None."""
+    for dialect in _known():
+        id = dialect.fetched(path.rstrip("/"))
+        if id is not None:
+            return dialect, id
     return None
+
+
+def purpose(dialect: Dialect, path: str) -> str:
+    """What a call of a URL path is for."""
+    path = path.rstrip("/")
+    return next((purpose for end, purpose in dialect.PURPOSES.items() if path.endswith(end)), "act")
+
+
+def is_complete(dialect: Dialect, body: Any) -> bool:
+    """Whether a body that a stream amounts to says of each answer why it ended."""
+    found = dialect.choices(body)
+    return bool(found) and all(c.finish_reason is not None for c in found)
+
+
+class Resent:
+    """What of a dialect's calls is stored once; where the dialect is not known, what is so in any of ours."""
+
+    __slots__ = ("answer_ids", "lists", "names", "prompt_ids", "sent_ids")
+
+    def __init__(self, dialects: list[Dialect]) -> None:
+        def all_of(member: str) -> tuple[Any, ...]:
+            return tuple(dict.fromkeys(item for d in dialects for item in getattr(d, member)))
+
+        self.lists: tuple[str, ...] = all_of("LISTS")
+        self.names = frozenset((*self.lists, *all_of("VALUES")))
+        #: Ids given by hand come before those of a body.
+        self.prompt_ids: tuple[Path, ...] = (("prompt_token_ids",), *all_of("PROMPT_IDS"))
+        #: The fields of a request that may hold some.
+        self.sent_ids = frozenset(str(path[1]) for path in self.prompt_ids if path[0] == "request")
+        self.answer_ids: tuple[Path, ...] = (("tokens", 0, "token_ids"), *all_of("ANSWER_IDS"))
+
+
+@cache
+def resent(name: str | None) -> Resent:
+    """What of the calls of a dialect is stored once."""
+    ours = list(map(_builtin, NAMES))
+    return Resent(ours if name is None or name in NAMES else [get(name), *ours])
+
+
+def ids_at(fields: Any, path: Path) -> list[Any] | None:
+    """The token ids that stand at a place in a call's fields, if any do."""
+    value: Any = fields
+    for key in path:
+        if type(value) is dict:
+            value = value.get(key)
+        elif type(value) is list and type(key) is int and key < len(value):
+            value = value[key]
+        else:
+            return None
+    # a request's prompt may also be texts, or the ids of several prompts
+    return value if type(value) is list and value and (path[0] != "request" or type(value[0]) is int) else None
+
+
+def prompt_ids(record: Any) -> list[Any] | None:
+    """The token ids of a call's prompt: those that were given beside it, else those of its body, else those that were sent. None
+    where there are none, or where the request has several prompts."""
+    if record.prompt_token_ids is not None:
+        given: list[Any] = record.prompt_token_ids
+        return given
+    dialect = of(record)
+    if dialect.prompts(record.request) > 1:
+        return None
+    body = {"request": record.request, "response": record.response}
+    return next((ids for path in dialect.PROMPT_IDS if (ids := ids_at(body, path)) is not None), None)

@@ -5,18 +5,28 @@ Source: https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import unquote
 
 from ..codec import loads
 from ..errors import InvalidInput
-from . import Choice, Result, Tool, ToolCall, Usage
+from . import defaults
+from . import framing as framings
+from .content import text_of
 from .deltas import Fields, add, built, merge, replace
-from .openai_chat import text_of
-from .openai_chat import usage as _usage
+from .shapes import Choice, Result, Tool, ToolCall
 
 NAME = "anthropic.messages"
+SHORT = "anthropic"
 PATHS = ("/v1/messages",)  # whole: OpenAI's threads have messages, too
-HISTORY = "messages"
+BASE_URL = "https://api.anthropic.com"
+BASE_URL_VARIABLE = ""
+KEY_VARIABLE = "ANTHROPIC_API_KEY"
+LISTS = ("messages",)
+VALUES = ("tools", "system")
+#: On Vertex AI and Bedrock the model stands in the path.
+_CLOUD = re.compile(r"/publishers/anthropic/models/([^/:]+):(?:streamR|r)awPredict$|/model/([^/]*claude[^/]*)/invoke$")
 _NOT_PARAMS = ("model", "messages", "system", "tools")
 
 
@@ -112,9 +122,36 @@ def choices(response: Any) -> list[Choice]:
     ]
 
 
-def usage(usage: Any) -> Usage:
-    """`input_tokens` with what was read from and written to the cache, and `output_tokens`."""
-    return _usage(usage)
+def speaks(path: str) -> bool:
+    """Its own path, or one of a cloud that serves its models."""
+    return path.endswith(PATHS) or _CLOUD.search(path) is not None
+
+
+def model(path: str, request: Any) -> str | None:
+    """The field `model`, or the model in a cloud's path."""
+    found = _CLOUD.search(path)
+    return unquote(found[1] or found[2]) if found else defaults.model(path, request)
+
+
+def streams(path: str, request: Any) -> bool:
+    """The field `stream`, or a cloud's path."""
+    return path.endswith(":streamRawPredict") or defaults.streams(path, request)
+
+
+def headers(key: str) -> dict[str, str]:
+    """The key, and the version of the API."""
+    return {"x-api-key": key, "anthropic-version": "2023-06-01"}
+
+
+def ending(stream: framings.Stream) -> tuple[bool, Any]:
+    """`message_stop` is the last event."""
+    last = stream.events[-1] if stream.events else None
+    return (True, None) if isinstance(last, dict) and last.get("type") == "message_stop" else defaults.ending(stream)
+
+
+def framed(events: list[Any], whole: bool) -> bytes:
+    """Each event is named."""
+    return framings.as_sse(events, done=False, names=True)
 
 
 def assemble(events: list[Any]) -> Any:

@@ -8,12 +8,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Choice, Result, Tool, ToolCall, Usage
+from ..codec import loads
+from ..errors import InvalidInput
+from .content import text_of
+from .defaults import usage
 from .deltas import Fields, Items, add, built, merge, replace
+from .shapes import Choice, Path, Tool, ToolCall
+
+__all__ = ["assemble", "choices", "messages", "usage"]
 
 NAME = "openai.chat"
-PATHS = ("/chat/completions",)
-HISTORY = "messages"
+SHORT = "chat"
+PATHS = ("/v1/chat/completions", "/chat/completions")
+LISTS = ("messages",)
+VALUES = ("tools", "response_format")
+PROMPT_IDS: tuple[Path, ...] = (
+    ("response", "prompt_token_ids"),  # vLLM
+    ("response", "choices", 0, "prompt_token_ids"),  # SGLang
+    ("response", "sglext", "input_ids"),  # SGLang, also of a stream
+)
+ANSWER_IDS: tuple[Path, ...] = (("response", "choices", 0, "token_ids"), ("response", "sglext", "output_ids", 0))
+STREAMING = {"stream": True, "stream_options": {"include_usage": True}}
 _NOT_PARAMS = ("model", "messages", "tools", "functions")
 
 
@@ -34,6 +49,12 @@ def tools(request: Any) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def asking_tokens(streams: bool) -> dict[str, Any]:
+    """The fields that vLLM knows; beside, but not for a stream, those of SGLang, which refuses them there."""
+    fields: dict[str, Any] = {"return_token_ids": True, "logprobs": True}
+    return fields if streams else fields | {"return_prompt_token_ids": True, "return_meta_info": True}
+
+
 def is_response(response: Any) -> bool:
     """A body with `choices`."""
     return isinstance(response, dict) and isinstance(response.get("choices"), list)
@@ -51,6 +72,9 @@ def choices(response: Any) -> list[Choice]:
     if not isinstance(found, list):
         return [_choice(response, {}, 0)] if "role" in response or "content" in response or "tool_calls" in response else []
     out: list[Choice] = []
+    beside = response.get("sglext")  # SGLang: the ids of all choices, beside them
+    apart = beside.get("output_ids") if isinstance(beside, dict) else None
+    apart = apart if isinstance(apart, list) else []
     for position, choice in enumerate(found):
         if not isinstance(choice, dict):
             continue
@@ -58,21 +82,12 @@ def choices(response: Any) -> list[Choice]:
         if not isinstance(message, dict):
             message = {"role": "assistant", "content": choice.get("text")}
         index = choice.get("index")
-        out.append(_choice(message, choice, index if isinstance(index, int) else position))
+        index = index if isinstance(index, int) else position
+        out.append(_choice(message, choice, index, apart[index] if 0 <= index < len(apart) else None))
     return out
 
 
-def text_of(content: Any) -> str:
-    """The text of a content that is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = (p if isinstance(p, str) else p.get("text") if isinstance(p, dict) else None for p in content)
-        return "".join(p for p in parts if isinstance(p, str))
-    return ""
-
-
-def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choice:
+def _choice(message: dict[str, Any], choice: dict[str, Any], index: int, apart: Any = None) -> Choice:
     calls: list[ToolCall] = []
     found = message.get("tool_calls")
     for call in found if isinstance(found, list) else []:
@@ -85,7 +100,7 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choi
     if isinstance(old, dict):
         calls.append(ToolCall(None, str(old.get("name") or ""), old.get("arguments")))
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    ids, logprobs = choice.get("token_ids"), _logprobs(choice.get("logprobs"))
+    ids, logprobs = choice.get("token_ids", apart), logprobs_of(choice.get("logprobs"))
     about = choice.get("meta_info")
     pairs = about.get("output_token_logprobs") if isinstance(about, dict) else None  # SGLang: [logprob, id, text] each
     if not isinstance(ids, list) and isinstance(pairs, list) and all(isinstance(p, list) and len(p) > 1 for p in pairs):
@@ -103,30 +118,13 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int) -> Choi
     )
 
 
-def _logprobs(found: Any) -> list[float | None] | None:
+def logprobs_of(found: Any) -> list[float | None] | None:
+    """The logprobs of tokens, one each, as chat completions or as completions hold them."""
     content = found.get("content") if isinstance(found, dict) else None
     if isinstance(content, list):
         return [c.get("logprob") if isinstance(c, dict) else None for c in content]
     plain = found.get("token_logprobs") if isinstance(found, dict) else None
     return plain if isinstance(plain, list) else None
-
-
-def usage(usage: Any) -> Usage:
-    """`prompt_tokens` and `completion_tokens`; other dialects' names too, as callers by hand mix them."""
-    if not isinstance(usage, dict):
-        return Usage()
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    if prompt is None:
-        parts = [_count(usage, n) for n in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")]
-        prompt = sum(p for p in parts if p) if parts[0] is not None else None
-    if completion is None:
-        completion = _count(usage, "output_tokens")
-    return Usage(prompt=prompt, completion=completion)
-
-
-def _count(usage: dict[str, Any], name: str) -> int | None:
-    found = usage.get(name)
-    return found if type(found) is int else None
 
 
 def assemble(events: list[Any]) -> Any:
@@ -180,11 +178,36 @@ def _merge_calls(message: Fields, parts: list[Any]) -> None:
             continue
         index = part.get("index")
         index = index if type(index) is int else position
-        call, id = places.get(index), part.get("id")
-        if call is None or (id and call.get("id") and id != call["id"]):  # some backends number every call 0
+        call = places.get(index)
+        if call is None or _begins(part, call):
             call = places[index] = Fields()
             calls.append(call)
-        merge(call, {name: value for name, value in part.items() if name != "index"})
+        _continue(call, part)
+
+
+def _begins(part: dict[str, Any], call: Fields) -> bool:
+    """Whether a part is of another call than the one of its number: some backends number every call 0, and some give no ids."""
+    id, old = part.get("id"), call.get("id")
+    if id and old:
+        return bool(id != old)
+    function, before = part.get("function"), built(call.get("function"))
+    if not (isinstance(function, dict) and function.get("name") and isinstance(before, dict) and before.get("name")):
+        return False
+    try:  # a whole call stands there, and another name comes
+        return isinstance(loads(before.get("arguments") or ""), dict)
+    except (InvalidInput, TypeError):
+        return False
+
+
+def _continue(call: Fields, part: dict[str, Any]) -> None:
+    """Takes a part in; a name may come in pieces, or be repeated."""
+    old = call.get("function")
+    name = old.get("name") if isinstance(old, Fields) else None
+    merge(call, {name: value for name, value in part.items() if name != "index"})
+    function = part.get("function")
+    more = function.get("name") if isinstance(function, dict) else None
+    if isinstance(name, str) and isinstance(more, str) and more and more != name:
+        call["function"]["name"] = name + more
 
 
 class _Calls(Items):
@@ -193,11 +216,6 @@ class _Calls(Items):
     def __init__(self, calls: list[Any]) -> None:
         super().__init__(calls)
         self.places: dict[int, Fields] = {}
-
-
-def history(messages: list[dict[str, Any]]) -> list[Any]:
-    """The messages as they are."""
-    return list(messages)
 
 
 def request(
@@ -228,11 +246,6 @@ def said(response: Any) -> list[Any]:
         return []
     message = found[0].message
     return [{"role": "assistant", "content": None} | {k: v for k, v in message.items() if v not in (None, [])}]
-
-
-def results(results: list[Result]) -> list[Any]:
-    """A tool message each."""
-    return [{"role": "tool", "tool_call_id": r.tool_call_id, "content": r.content} for r in results]
 
 
 def delta(event: Any) -> str:

@@ -8,31 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from ..codec import encode
-from . import Choice, Result, Tool, ToolCall
+from . import defaults
+from . import framing as framings
+from .content import text_of
 from .deltas import Fields, Indexed, add, built
-from .openai_chat import text_of, usage
-
-__all__ = [
-    "HISTORY",
-    "NAME",
-    "PATHS",
-    "assemble",
-    "choices",
-    "delta",
-    "history",
-    "is_response",
-    "messages",
-    "params",
-    "request",
-    "results",
-    "said",
-    "tools",
-    "usage",
-]
+from .shapes import Choice, Result, Tool, ToolCall
 
 NAME = "openai.responses"
-PATHS = ("/responses",)
+SHORT = "responses"
+PATHS = ("/v1/responses", "/responses", "/responses/compact")
+PURPOSES = {"/responses/compact": "compact"}
+LISTS = ("input",)
+VALUES = ("tools", "instructions", "text")
 HISTORY = "input"
+_LAST = ("response.completed", "response.incomplete", "response.failed")
 _NOT_PARAMS = ("model", "input", "instructions", "tools")
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
 
@@ -155,6 +144,32 @@ def choices(response: Any) -> list[Choice]:
             logprobs=logprobs or None,
         )
     ]
+
+
+def later(response: Any) -> str | None:
+    """The id of a response that is made in the background."""
+    waits = isinstance(response, dict) and response.get("status") in ("queued", "in_progress")
+    return response["id"] if waits and isinstance(response.get("id"), str) else None
+
+
+def fetched(path: str) -> str | None:
+    """`/responses/ID`."""
+    before, _, id = path.rpartition("/")
+    return id if before.endswith("/responses") else None
+
+
+def ending(stream: framings.Stream) -> tuple[bool, Any]:
+    """The last event is one of three; the response in it says what went wrong."""
+    last = stream.events[-1] if stream.events else None
+    if isinstance(last, dict) and last.get("type") in _LAST:
+        response = last.get("response")
+        return True, response.get("error") if isinstance(response, dict) else None
+    return defaults.ending(stream)
+
+
+def framed(events: list[Any], whole: bool) -> bytes:
+    """Each event is named."""
+    return framings.as_sse(events, done=False, names=True)
 
 
 #: Where the text of a delta belongs: a field of the item; or a field of one of its parts, and what says which part.

@@ -1,11 +1,11 @@
 """Models that judge: the client that asks them (`Judge`), and RULER and rubric scores of trajectories (`ruler`).
 
-The client knows no trajectory: prompts go in, checked values come out, and no answer is paid twice.
+The client stands in `odograph.asking`: prompts go in, checked values come out, and no answer is paid twice.
 """
 
 from __future__ import annotations
 
-from .client import Answer, Budget, Judge
+from ..asking.client import Answer, Budget, Judge
 from .judging import Judgement, Judgements, ruler
 
 __all__ = ["Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"]

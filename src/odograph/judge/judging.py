@@ -19,15 +19,15 @@ from typing import Any, Unpack, cast
 import msgspec
 
 from ..api import Store
+from ..asking.client import Answer, Judge, estimate, sendable
 from ..bulk import for_each
 from ..codec import content_hash
 from ..errors import InvalidInput, NotFound, check_count
+from ..statistics.agreement import krippendorff_alpha, mean_absolute_deviation
 from ..store.filters import FilterArgs
 from ..trajectory import Trajectory
 from ..types import Reward
 from . import prompts
-from .agreement import krippendorff_alpha, mean_absolute_deviation
-from .client import Answer, Judge, estimate, sendable
 from .prompts import Shown
 
 

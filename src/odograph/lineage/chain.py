@@ -13,7 +13,7 @@ from typing import Literal as OneOf
 import msgspec
 
 from ..dialects import Choice
-from ..dialects.openai_chat import text_of
+from ..dialects.content import text_of
 from ..packing import shared_prefix
 from ..trajectory import Call, Trajectory
 from ..types import Edit

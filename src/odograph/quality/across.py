@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ..codec import encode
-from ..packing import LISTS
+from ..dialects import resent
 from ..trajectory import Trajectory
 from ..types import Action, Context, LLMCall, StepStart
 from .define import Check
@@ -80,7 +80,7 @@ def _content(t: Trajectory) -> bytes | None:
         if isinstance(record, LLMCall):
             request = record.request
             if isinstance(request, dict):
-                for name in LISTS:  # a history is hashed once, not at every call
+                for name in resent(record.dialect).lists:  # a history is hashed once, not at every call
                     if isinstance(request.get(name), list):
                         whole: list[Any] = request[name]
                         key = (record.agent, record.purpose, name)

@@ -8,7 +8,6 @@ from typing import Any
 
 from .. import dialects
 from ..lineage import Chain, Tokenizer, chains
-from ..packing import LISTS
 from ..trajectory import Call, Trajectory
 from ..types import AnyRecord, End, Start, StepStart
 
@@ -87,7 +86,14 @@ class Look:
         before: dict[tuple[str | None, str], tuple[list[Any], str | None]] = {}
         for path, call in self.calls:
             request = call.request
-            name = next((n for n in LISTS if isinstance(request, dict) and isinstance(request.get(n), list)), None)
+            name = next(
+                (
+                    n
+                    for n in dialects.resent(call.dialect).lists
+                    if isinstance(request, dict) and isinstance(request.get(n), list)
+                ),
+                None,
+            )
             if name is None:
                 out.append((path, call, call.messages if isinstance(request, dict) else [], None))
                 continue

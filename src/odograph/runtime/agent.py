@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..asking.endpoint import Endpoint
 from ..capture.scope import Acting, Scope, Step
 from ..codec import encode, loads
 from ..dialects import Result, ToolCall
-from ..endpoint import Endpoint
 from ..errors import InvalidInput, RunError, described
 from ..trajectory import Trajectory
 from .conversation import State, continued, messages_of, refuse_twice, transfer
@@ -22,19 +22,19 @@ from .task import AnyAgent, Outcome, Task
 from .tools import ToolError, answer_as, arguments_of, function_tool, sanitised, schema_of, seen
 from .walk import Walk
 
-_SHORT = {"chat": "openai.chat", "responses": "openai.responses", "anthropic": "anthropic.messages"}
-
 
 class Agent:
     """A model with a system prompt and tools, asked until it answers without asking for a tool.
 
     `tools`: Python functions (sync or async; described by their type hints and docstring), `MCPServer`s, and other agents, which
     do a task of their own and give back their answer. `handoffs`: agents that the model can hand the conversation over to.
-    `dialect`: how the endpoint is spoken to: "openai.chat", "openai.responses" or "anthropic.messages". `params` go into each
-    request (temperature, max_tokens, ...). `output_type`: a type or JSON schema that the answer must have; it is then a value of
-    that type. `tokens=True` asks vLLM and SGLang for token ids and logprobs. Times are seconds: `timeout` of one request,
+    `dialect`: how the endpoint is spoken to: "openai.chat", "openai.responses", "anthropic.messages", "gemini", or a dialect of
+    your own: a Python file, `package:object`, or the name that an installed package gives it. `params` go into each request
+    (temperature, max_tokens, ...). `output_type`: a type or JSON schema that the answer must have; it is then a value of that
+    type. `tokens=True` asks vLLM and SGLang for token ids and logprobs. Times are seconds: `timeout` of one request,
     `tool_timeout` of one call of a tool. What a tool gives back is recorded whole; the model sees at most `max_tool_output`
-    characters of it. The key is `api_key`, else $OPENAI_API_KEY or $ANTHROPIC_API_KEY; it is never recorded.
+    characters of it. The key is `api_key`, else the dialect's environment variable ($OPENAI_API_KEY, $ANTHROPIC_API_KEY,
+    $GEMINI_API_KEY); it is never recorded.
     """
 
     def __init__(
@@ -61,9 +61,7 @@ class Agent:
         max_tool_output: int = 200_000,
         policy_version: str | int | None = None,
     ) -> None:
-        dialect = _SHORT.get(dialect, dialect)
-        if dialect not in dialects.NAMES:
-            raise InvalidInput(f"no dialect {dialect!r}; there are: {', '.join(dialects.NAMES)}")
+        dialect = dialects.spoken(dialect).NAME
         if not isinstance(model, str) or not model:
             raise TypeError(f"model is a name, not {model!r}")
         self.name = name
@@ -180,13 +178,12 @@ class Agent:
         params = dict(self.params)
         conf = state.task.conf
         if (self.stream or conf.on_text is not None) and "stream" not in params:
-            params["stream"] = True
-            if self.dialect == "openai.chat":
-                params.setdefault("stream_options", {"include_usage": True})
+            params = {**dialect.STREAMING, **params}
         offered = [t.tool for t in state.tools.values()]
         body = dialect.request(self.model, state.system, state.history, offered, params, self._schema())
         endpoint = Endpoint(
             dialect=self.dialect,
+            model=self.model,
             base_url=self.base_url,
             api_key=self.api_key,
             headers=self.headers,

@@ -186,17 +186,17 @@ class Running:
 
     # --- what wrapped clients ask ---------------------------------------------------------------------------------------------
 
-    def reply(self, dialect: str, sent: bytes) -> tuple[int, str, bytes] | None:
+    def reply(self, dialect: str, sent: bytes, streams: bool) -> tuple[int, str, bytes] | None:
         """A recorded answer, while there are any."""
         if self._outer is not None:
-            return self._outer.reply(dialect, sent)
+            return self._outer.reply(dialect, sent, streams)
         if self._replies is None:
             return None
         if not self._replies.left:
             if not self._reading:
                 self._loud()
             return None
-        known = self._replies.reply(dialect, sent)
+        known = self._replies.reply(dialect, sent, streams)
         self._reading += scope.current() is self._inside
         return known
 

@@ -19,8 +19,6 @@ from ..trajectory import Call, Trajectory
 from ..types import Action
 from .tools import arguments_of, seen
 
-#: What `wrap(tokens=True)` adds to a request.
-_ADDED = ("return_token_ids", "logprobs", "return_prompt_token_ids", "return_meta_info")
 #: How an answer travels, which is not what is asked.
 _STREAMING = ("stream", "stream_options")
 
@@ -68,7 +66,7 @@ class Replies:
     def left(self) -> int:
         return len(self.calls) - len(self._used)
 
-    def reply(self, dialect: str, sent: bytes) -> tuple[int, str, bytes]:
+    def reply(self, dialect: str, sent: bytes, streams: bool) -> tuple[int, str, bytes]:
         """(status, content type, body) as it was recorded. Raises Diverged."""
         asked = loads_or_raw(sent)
         first: int | None = None
@@ -78,7 +76,7 @@ class Replies:
             first = index if first is None else first
             if self._difference(call, asked) is None:
                 self._used.add(index)
-                return _answer(call, dialect, asked)
+                return _answer(call, dialect, streams)
         if first is None and self.cut_off:
             raise Diverged("the recording ends here")
         self.divergence = self.divergence or self._diverged(first, asked)
@@ -131,7 +129,8 @@ def _comparable(call: Call, asked: Any) -> Any:
     if not isinstance(request, dict) or not isinstance(asked, dict):
         return request
     if call.record.origin == "wire":
-        return {k: v for k, v in request.items() if k not in _STREAMING and (k not in _ADDED or k in asked)}
+        added = dialects.get(call.dialect).asking_tokens(streams=False)  # which `wrap(tokens=True)` adds
+        return {k: v for k, v in request.items() if k not in _STREAMING and (k not in added or k in asked)}
     return asked | {k: v for k, v in request.items() if k in asked}
 
 
@@ -188,10 +187,9 @@ def _same_number(a: Any, b: Any) -> bool:
     return type(a) in (int, float) and type(b) in (int, float) and a == b
 
 
-def _answer(call: Call, dialect: str, asked: Any) -> tuple[int, str, bytes]:
-    if call.record.events is not None and isinstance(asked, dict) and asked.get("stream"):
-        events = call.events
-        return 200, "text/event-stream", _stream(dialect, events, whole=call.record.error is None)
+def _answer(call: Call, dialect: str, streams: bool) -> tuple[int, str, bytes]:
+    if call.record.events is not None and streams:
+        return 200, "text/event-stream", dialects.get(dialect).framed(call.events, call.record.error is None)
     body = call.response
     if isinstance(body, str) or (isinstance(body, dict) and not dialects.get(dialect).is_response(body) and "role" in body):
         message = body if isinstance(body, dict) else {"role": "assistant", "content": body}
@@ -201,17 +199,6 @@ def _answer(call: Call, dialect: str, asked: Any) -> tuple[int, str, bytes]:
     if body is None:
         return (status if status >= 400 else 500), "application/json", encode({"error": {"message": encode(call.error).decode()}})
     return status, "application/json", encode(body)
-
-
-def _stream(dialect: str, events: list[Any], whole: bool) -> bytes:
-    lines: list[bytes] = []
-    for event in events:
-        kind = event.get("type") if isinstance(event, dict) else None
-        name = b"event: " + kind.encode() + b"\n" if isinstance(kind, str) and dialect != "openai.chat" else b""
-        lines.append(name + b"data: " + encode(event) + b"\n\n")
-    if dialect == "openai.chat" and whole:
-        lines.append(b"data: [DONE]\n\n")
-    return b"".join(lines)
 
 
 def _brief(value: Any) -> str:

@@ -42,8 +42,8 @@ class _Director:
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
 
-    def reply(self, dialect: str, sent: bytes) -> tuple[int, str, bytes] | None:
-        return self._replies.reply(dialect, sent)
+    def reply(self, dialect: str, sent: bytes, streams: bool) -> tuple[int, str, bytes] | None:
+        return self._replies.reply(dialect, sent, streams)
 
     async def admit(self, within: Scope | None) -> None:
         return None

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
+from .. import dialects
 from ..codec import derived_id, encode, put, record_to_dict
-from ..packing import LISTS, RESENT, Streams, same_objects
+from ..packing import Streams, same_objects
 from ..plain import Prefix
 from ..trajectory import Trajectory
 from ..types import AnyRecord, LLMCall, Packed
@@ -68,15 +69,17 @@ class _Contents:
         if isinstance(record, LLMCall):
             if type(record.request) is dict:
                 request = fields["request"] = dict(record.request)
-                for name in RESENT:
+                resent = dialects.resent(record.dialect)
+                for name in resent.names:
                     if name in request:
-                        request[name] = self._resent((record.agent, record.purpose, name), name, request[name])
+                        key = (record.agent, record.purpose, name)
+                        request[name] = self._resent(key, name in resent.lists, request[name])
             for part in record.packed:
                 fields = self._filled(fields, record, part)
         return hashlib.sha256(_canonical(fields)).hexdigest()
 
-    def _resent(self, key: Any, name: str, value: Any) -> Any:
-        if name in LISTS and type(value) in (list, Prefix):
+    def _resent(self, key: Any, is_list: bool, value: Any) -> Any:
+        if is_list and type(value) in (list, Prefix):
             chain = self._chains.setdefault(key, _Chain())
             return chain.of_objects(value, self._hash)
         return self._hash(value)

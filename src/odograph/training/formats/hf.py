@@ -13,7 +13,7 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import encode
 from ...columns import schema_of
-from ...dialects.openai_chat import text_of
+from ...dialects.content import text_of
 from ...errors import InvalidInput
 from ...trajectory import Call, Step, Trajectory
 from ...types import Context

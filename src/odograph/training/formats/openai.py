@@ -16,9 +16,8 @@ from typing import Any
 from ... import dialects
 from ...codec import encode, loads
 from ...dialects import Choice
-from ...dialects.openai_chat import text_of
+from ...dialects.content import text_of
 from ...errors import InvalidInput
-from ...packing import LISTS
 from ...trajectory import Call, Trajectory
 from ..views import policy_calls
 from . import LeftOut
@@ -154,7 +153,7 @@ class _Conversation:
 def _parts(call: Call) -> tuple[Any, list[Any]]:
     """What a request says before its messages, and the messages as they were sent."""
     request = call.request if isinstance(call.request, dict) else {}
-    name = _list_name(request)
+    name = _list_name(call)
     sent = request.get(name)
     return [request.get(n) for n in _SYSTEM], sent if isinstance(sent, list) else [sent] if sent else []
 
@@ -164,13 +163,15 @@ def _continues(call: Call) -> Any:
     return call.request.get("previous_response_id") if isinstance(call.request, dict) else None
 
 
-def _list_name(request: dict[str, Any]) -> str:
-    return next((name for name in LISTS if name in request), LISTS[0])
+def _list_name(call: Call) -> str:
+    request = call.request if isinstance(call.request, dict) else {}
+    lists = dialects.resent(call.dialect).lists
+    return next((name for name in lists if name in request), lists[0])
 
 
 def _request(call: Call, messages: list[Any]) -> dict[str, Any]:
     """A request that says nothing but these messages."""
-    return {_list_name(call.request): messages}
+    return {_list_name(call): messages}
 
 
 def _answer_length(new: list[_Message], choice: Choice) -> int:

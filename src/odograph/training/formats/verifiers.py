@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...codec import encode
-from ...dialects.openai_chat import text_of
+from ...dialects.content import text_of
 from ...trajectory import Call, Trajectory
 from ..sample import Sample
 from . import Made

@@ -18,10 +18,9 @@ from .. import dialects
 from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
-from ..endpoint import Endpoint, Unanswered
 from ..errors import InvalidInput, OdographError, check_count
-from ..store.backend import default_place
-from .journal import Answers
+from .answers import Answers
+from .endpoint import Endpoint, Unanswered
 from .parsing import Shape, read, shape
 
 Status = OneOf["ok", "refused", "parse_error", "http_error", "over_context", "over_budget"]
@@ -101,8 +100,8 @@ class Judge:
     At most `max_concurrency` requests of an event loop are under way at any time, whoever asks. 429, 5xx, timeouts and broken
     connections are retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again,
     `max_asks` times in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder
-    `journal` before it is read (by default `judge` in the store that it works for, else in the default store); what is there is
-    not asked again.
+    `journal` before it is read; what is there is not asked again. The default folder is `judge` in the store that the judge works
+    for (`ruler(store)`, `odograph judge`); a judge that works for no store keeps its answers for as long as it lives.
 
     `context`: the longest prompt in tokens (estimated, a token for three bytes); longer ones are not sent. `prices`: of a
     million tokens of prompts and of answers. `timeout`: seconds for an attempt. `api_key`: else $OPENAI_API_KEY (or
@@ -130,8 +129,7 @@ class Judge:
     ) -> None:
         if not isinstance(model, str) or not model:
             raise InvalidInput(f"a judge needs the name of its model, not {model!r}")
-        if dialect not in dialects.NAMES:
-            raise InvalidInput(f"no dialect {dialect!r}; there are: {', '.join(dialects.NAMES)}")
+        self._dialect = dialects.spoken(dialect)
         for name, value, least in (
             ("max_concurrency", max_concurrency, 1),
             ("max_asks", max_asks, 1),
@@ -157,9 +155,9 @@ class Judge:
         self.max_concurrency = max_concurrency
         self.max_asks = max_asks
         self.prices = prices
-        self._dialect = dialects.get(dialect)
         self._endpoint = Endpoint(
-            dialect=dialect,
+            dialect=self._dialect.NAME,
+            model=model,
             base_url=base_url,
             api_key=api_key,
             headers=headers or {},
@@ -246,7 +244,7 @@ class Judge:
 
     def _opened(self) -> Answers:
         if self._answers is None:
-            self._answers = Answers(self._journal or Path(default_place()) / "judge")
+            self._answers = Answers(self._journal)
         return self._answers
 
     def _key(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> str:
@@ -365,7 +363,7 @@ class Judge:
         except BaseException:
             budget._pay(held)
             raise
-        stated = found.get("usage")
+        stated = self._dialect.stated(found)
         usage = self._dialect.usage(stated)
         read = size if usage.prompt is None else usage.prompt
         wrote = most if usage.completion is None else usage.completion

@@ -14,15 +14,12 @@ from typing import Any
 
 import msgspec
 
-from . import dialects
-from .capture.exchange import outcome
-from .capture.wrap import recording
-from .codec import encode, encode_finite, loads_or_raw
-from .dialects.sse import SSE
-from .errors import InvalidInput, MissingExtra, RunError, described
+from .. import dialects
+from ..capture.wrap import recording
+from ..codec import encode, encode_finite, loads_or_raw
+from ..dialects.framing import SSE, Stream
+from ..errors import InvalidInput, MissingExtra, RunError, described
 
-_URLS = {"anthropic.messages": "https://api.anthropic.com"}
-_KEYS = {"anthropic.messages": "ANTHROPIC_API_KEY"}
 _RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 _LONGEST_WAIT = 60.0
 
@@ -31,6 +28,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model is asked, and with how much patience. Times are seconds."""
 
     dialect: str = "openai.chat"
+    model: str = ""
     base_url: str | None = None
     api_key: str | None = None
     headers: dict[str, str] = {}
@@ -41,26 +39,25 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     tokens: bool = False
     recorded: bool = True
 
-    @property
-    def url(self) -> str:
-        """The whole URL of a call."""
-        base = self.base_url or _URLS.get(self.dialect) or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        path = dialects.get(self.dialect).PATHS[0]
-        base = base.rstrip("/")
-        return base + (path.removeprefix("/v1") if base.endswith("/v1") else path)
+    def url(self, path: str) -> str:
+        """The whole URL of a path of the dialect; a base URL may end in the version that the path begins with."""
+        dialect = dialects.find(self.dialect)
+        base = (self.base_url or os.environ.get(dialect.BASE_URL_VARIABLE or "") or dialect.BASE_URL).rstrip("/")
+        version = path[: path.find("/", 1)]
+        return base + (path.removeprefix(version) if base.endswith(version) else path)
 
     def check_key(self) -> None:
         """Raises InvalidInput where a provider would be asked without a key; who runs an endpoint of their own may need none."""
-        name = _KEYS.get(self.dialect, "OPENAI_API_KEY")
-        provider = self.url.startswith(("https://api.openai.com/", "https://api.anthropic.com/"))
-        if provider and not (self.api_key or self.headers or os.environ.get(name)):
-            raise InvalidInput(f"no key for {self.url}: set ${name}, or name another endpoint (base_url)")
+        dialect = dialects.find(self.dialect)
+        url = self.url(dialect.outgoing({}, self.model)[0])
+        provider = url.startswith(dialect.BASE_URL.removesuffix("/v1") + "/")
+        if provider and not (self.api_key or self.headers or os.environ.get(dialect.KEY_VARIABLE)):
+            raise InvalidInput(f"no key for {url}: set ${dialect.KEY_VARIABLE}, or name another endpoint (base_url)")
 
     def _headers(self) -> dict[str, str]:
-        key = self.api_key or os.environ.get(_KEYS.get(self.dialect, "OPENAI_API_KEY")) or "none"
-        if self.dialect == "anthropic.messages":
-            return {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json", **self.headers}
-        return {"authorization": f"Bearer {key}", "content-type": "application/json", **self.headers}
+        dialect = dialects.find(self.dialect)
+        key = self.api_key or os.environ.get(dialect.KEY_VARIABLE) or "none"
+        return {**dialect.headers(key), "content-type": "application/json", **self.headers}
 
     async def ask(
         self,
@@ -76,17 +73,18 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         answered with success, before it is read (not of a stream). Raises Unanswered with what was answered last.
         """
         client = await _client(self.tokens, self.recorded)
-        data, headers = encode_finite(body), self._headers()
+        path, sent = dialects.find(self.dialect).outgoing(body, self.model)
+        url, data, headers = self.url(path), encode_finite(sent), self._headers()
         for attempt in range(self.max_retries + 1):
             if before is not None:
                 before()
-            one = _Attempt(self, client, data, headers | {"x-stainless-retry-count": str(attempt)}, on_text, on_body)
+            one = _Attempt(self, client, url, data, headers | {"x-stainless-retry-count": str(attempt)}, on_text, on_body)
             try:
                 return await (one.streamed() if body.get("stream") else one.whole())
             except _Failed as failure:
                 if attempt == self.max_retries or not failure.may_pass or one.said:
                     tries = "" if attempt == 0 else f", {attempt + 1} times"
-                    raise Unanswered(f"{self.url} did not answer{tries}: {failure}", failure.status) from failure.__cause__
+                    raise Unanswered(f"{url} did not answer{tries}: {failure}", failure.status) from failure.__cause__
                 wait = failure.wait if failure.wait is not None else self.backoff * 2**attempt * random.uniform(0.5, 1.0)
                 await asyncio.sleep(min(wait, _LONGEST_WAIT))
         raise AssertionError  # the loop returns or raises
@@ -112,10 +110,17 @@ class _Attempt:
     """One request."""
 
     def __init__(
-        self, endpoint: Endpoint, client: Any, data: bytes, headers: dict[str, str], on_text: Any, on_body: Any = None
+        self,
+        endpoint: Endpoint,
+        client: Any,
+        url: str,
+        data: bytes,
+        headers: dict[str, str],
+        on_text: Any,
+        on_body: Any = None,
     ) -> None:
-        self._endpoint = endpoint
-        self._dialect = dialects.get(endpoint.dialect)
+        self._url = url
+        self._dialect = dialects.find(endpoint.dialect)
         self._client = client
         self._on_text = on_text
         self._on_body = on_body
@@ -127,7 +132,7 @@ class _Attempt:
         import httpx2
 
         try:
-            response = await self._client.post(self._endpoint.url, **self._request)
+            response = await self._client.post(self._url, **self._request)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _Failed(described(error), isinstance(error, httpx2.TransportError)) from error
         return self._body(response, response.content)
@@ -144,27 +149,30 @@ class _Attempt:
     async def streamed(self) -> Any:
         import httpx2
 
-        sse = SSE()
+        stream: Stream | None = None
         try:
-            async with self._client.stream("POST", self._endpoint.url, **self._request) as response:
+            async with self._client.stream("POST", self._url, **self._request) as response:
                 if response.status_code >= 300:
                     self._check(response, await response.aread())
-                if response.headers.get("content-type", "").startswith("application/json"):  # a backend without streams
+                kind = response.headers.get("content-type", "")
+                stream = self._dialect.framing(kind, httpx2.URL(self._url).path)
+                if stream is None and kind.startswith("application/json"):  # a backend without streams
                     return self._body(response, await response.aread())
+                stream = stream or SSE()  # some don't say what they send
                 async for chunk in response.aiter_bytes():
-                    before = len(sse.events)
-                    sse.feed(chunk)
-                    await self._tell(sse.events[before:])
+                    before = len(stream.events)
+                    stream.feed(chunk)
+                    await self._tell(stream.events[before:])
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _Failed(f"the stream broke: {described(error)}", isinstance(error, httpx2.TransportError)) from error
-        before = len(sse.events)
-        sse.close()
-        await self._tell(sse.events[before:])
-        over, wrong = outcome(sse)
+        before = len(stream.events)
+        stream.close()
+        await self._tell(stream.events[before:])
+        over, wrong = self._dialect.ending(stream)
         if wrong is not None:
             raise _Failed(f"the stream ended with an error: {encode(wrong).decode()[:300]}", True)
-        body = self._dialect.assemble(sse.events)
-        if not self._dialect.is_response(body) or not (over or _is_complete(self._dialect, body)):
+        body = self._dialect.assemble(stream.events)
+        if not self._dialect.is_response(body) or not (over or dialects.is_complete(self._dialect, body)):
             raise _Failed("the stream ended in the middle", True)
         return body
 
@@ -188,11 +196,6 @@ class _Attempt:
         message = wrong.get("message") if isinstance(wrong, dict) else None
         text = message if isinstance(message, str) else encode(wrong).decode()
         raise _Failed(f"HTTP {status}: {text[:300]}", status in _RETRIED, _retry_after(response.headers), status)
-
-
-def _is_complete(dialect: dialects.Dialect, body: Any) -> bool:
-    choices = dialect.choices(body)
-    return bool(choices) and all(c.finish_reason is not None for c in choices)
 
 
 def _retry_after(headers: Any) -> float | None:

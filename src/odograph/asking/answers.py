@@ -1,4 +1,4 @@
-"""Raw answers on disk, by the hash of what was asked. One file per process, a line per answer; knows no model.
+"""Raw answers, by the hash of what was asked: on disk, one file per process and a line per answer, or in memory. Knows no model.
 
 A line is written to the operating system before the answer is read: a process that is killed has lost nothing that it paid for.
 """
@@ -31,16 +31,17 @@ _whole = msgspec.json.Decoder(_Whole)
 
 
 class Answers:
-    """The answers in a folder: those of earlier processes, as they stood when it was opened, and this one's own."""
+    """The answers in a folder: those of earlier processes, as they stood when it was opened, and this one's own. Without a
+    folder they are in memory, and gone with this object."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None) -> None:
         self._file: int | None = None
-        self._path = folder / f"{new_id()}.jsonl"
+        self._held: dict[str, list[bytes]] = {}
+        self._path = None if folder is None else folder / f"{new_id()}.jsonl"
         self._end = 0
         #: Where the answers to a question stand: (file, offset), oldest first.
         self._places: dict[str, list[tuple[Path, int]]] = {}
-        for path in sorted(folder.glob("*.jsonl")):
+        for path in [] if folder is None else sorted(folder.glob("*.jsonl")):
             for offset, line in complete_lines(path, 0):
                 try:
                     self._places.setdefault(_key.decode(line).key, []).append((path, offset))
@@ -49,11 +50,14 @@ class Answers:
 
     def put(self, key: str, model: str, body: bytes) -> None:
         """Keeps a body as it came. Raises StoreError: an answer that can't be kept is not worth paying for the next."""
+        if self._path is None:
+            self._held.setdefault(key, []).append(body)
+            return
         line = encode({"key": key, "time": time.time_ns(), "model": model, "body": body.decode("utf-8", "replace")}) + b"\n"
         try:
             if self._file is None:
-                mode = file_mode(self.folder.parent / "journal")  # as open as the store that it stands in
-                self.folder.mkdir(0o700 if mode == 0o600 else 0o777, parents=True, exist_ok=True)
+                mode = file_mode(self._path.parent.parent / "journal")  # as open as the store that it stands in
+                self._path.parent.mkdir(0o700 if mode == 0o600 else 0o777, parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
                 weakref.finalize(self, os.close, self._file)
             written = 0
@@ -66,7 +70,7 @@ class Answers:
 
     def of(self, key: str) -> list[bytes]:
         """The bodies that were answered to a question, oldest first."""
-        found: list[bytes] = []
+        found = list(self._held.get(key, ()))
         for path, offset in self._places.get(key, ()):
             try:
                 with path.open("rb") as file:

@@ -1,0 +1,150 @@
+"""What holds for a dialect that does not say otherwise: the members that its file may leave out. Imitators of OpenAI need few."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import framing as framings
+from .framing import Stream
+from .shapes import Choice, Path, Result, Usage
+
+SHORT = ""
+PATHS: tuple[str, ...] = ()
+PURPOSES: dict[str, str] = {}
+BASE_URL = "https://api.openai.com/v1"
+BASE_URL_VARIABLE = "OPENAI_BASE_URL"
+KEY_VARIABLE = "OPENAI_API_KEY"
+LISTS: tuple[str, ...] = ()
+VALUES: tuple[str, ...] = ()
+PROMPT_IDS: tuple[Path, ...] = ()
+ANSWER_IDS: tuple[Path, ...] = ()
+HISTORY = "messages"
+STREAMING: dict[str, Any] = {"stream": True}
+
+
+def headers(key: str) -> dict[str, str]:
+    """A bearer token."""
+    return {"authorization": f"Bearer {key}"}
+
+
+def model(path: str, request: Any) -> str | None:
+    """The field `model`."""
+    found = request.get("model") if isinstance(request, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def streams(path: str, request: Any) -> bool:
+    """The field `stream`."""
+    return isinstance(request, dict) and bool(request.get("stream"))
+
+
+def messages(request: Any) -> list[dict[str, Any]]:
+    """None."""
+    return []
+
+
+def params(request: Any) -> dict[str, Any]:
+    """All fields but the model."""
+    return {k: v for k, v in request.items() if k != "model"} if isinstance(request, dict) else {}
+
+
+def tools(request: Any) -> list[Any]:
+    """The field `tools`."""
+    found = request.get("tools") if isinstance(request, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def prompts(request: Any) -> int:
+    """One."""
+    return 1
+
+
+def asking_tokens(streams: bool) -> dict[str, Any]:
+    """No field is known."""
+    return {}
+
+
+def is_response(response: Any) -> bool:
+    """A body that holds no more than its name is not known by its looks."""
+    return False
+
+
+def choices(response: Any) -> list[Choice]:
+    """None."""
+    return []
+
+
+def stated(response: Any) -> Any:
+    """The field `usage`."""
+    return response.get("usage") if isinstance(response, dict) else None
+
+
+def usage(usage: Any) -> Usage:
+    """`prompt_tokens` and `completion_tokens`; `input_tokens`, cached ones beside, and `output_tokens`."""
+    if not isinstance(usage, dict):
+        return Usage()
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if prompt is None:
+        parts = [_count(usage, n) for n in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")]
+        prompt = sum(p for p in parts if p) if parts[0] is not None else None
+    if completion is None:
+        completion = _count(usage, "output_tokens")
+    return Usage(prompt=prompt, completion=completion)
+
+
+def _count(usage: dict[str, Any], name: str) -> int | None:
+    found = usage.get(name)
+    return found if type(found) is int else None
+
+
+def later(response: Any) -> str | None:
+    """Every body is the answer."""
+    return None
+
+
+def fetched(path: str) -> str | None:
+    """No answer is fetched later."""
+    return None
+
+
+def framing(kind: str, path: str) -> Stream | None:
+    """By the content type: server-sent events, or JSON lines."""
+    return framings.of_type(kind)
+
+
+def ending(stream: Stream) -> tuple[bool, Any]:
+    """An event that holds an error, or is called so, ends a stream; else the framing knows."""
+    last = stream.events[-1] if stream.events else None
+    if isinstance(last, dict) and (last.get("error") or "error" in (last.get("type"), stream.names[-1])):
+        return True, last.get("error") or last
+    return stream.done, None
+
+
+def assemble(events: list[Any]) -> Any:
+    """The last event."""
+    return events[-1] if events else None
+
+
+def delta(event: Any) -> str:
+    """None is known."""
+    return ""
+
+
+def framed(events: list[Any], whole: bool) -> bytes:
+    """Without names, with `[DONE]`."""
+    return framings.as_sse(events, done=whole, names=False)
+
+
+def said(response: Any) -> list[Any]:
+    """Nothing."""
+    return []
+
+
+def results(results: list[Result]) -> list[Any]:
+    """A tool message each."""
+    return [{"role": "tool", "tool_call_id": r.tool_call_id, "content": r.content} for r in results]
+
+
+def history(messages: list[dict[str, Any]]) -> list[Any]:
+    """The messages as they are."""
+    return list(messages)
