@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 from ..errors import InvalidInput
+from ..groups import BY
 from ..training import formats
 from ..training.advantages import CONVENTIONS
-from ..training.groups import BY
 from ..training.plan import CREDITS
 from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
 from .terminal import line, size

@@ -6,37 +6,20 @@ What is trained is decided here, token by token; where each token went is said t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import compress
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from ..codec import content_hash
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, Segment, View
 from ..trajectory import Trajectory
 from ..types import Note
-from .advantages import GroupStatistics, convention
+from .credit import Earned
 from .plan import Plan
-from .sample import Part, Sample, Tally, compact
+from .sample import Conservation, Part, Sample, Tally, compact
 
 _NO_LOGPROB = "a logprob that is above 0 or no number"
 _IDS = 1 << 31  # what formats hold
-
-
-class Rewards(Protocol):
-    """What a row has to know of rewards and groups."""
-
-    def total(self, t: Trajectory) -> float | None:
-        """The reward that counts."""
-        ...
-
-    def returns(self, t: Trajectory) -> list[float] | None:
-        """One return, or one from each step on."""
-        ...
-
-    def statistics(self, group: str | None) -> Sequence[GroupStatistics] | None:
-        """Of each of these returns over the group."""
-        ...
 
 
 def generated(node: Node, choice: int | None = None) -> View:
@@ -69,11 +52,19 @@ class Draft:
         self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
 
     @property
-    def has_own_reward(self) -> bool:
-        """Whether it is of a response that was rewarded alone."""
-        return self._own_reward is not None
+    def own_reward(self) -> float | None:
+        """The reward of the one response that it is of, where nothing followed that."""
+        return self._own_reward
 
-    def sample(self, by: Rewards, plan: Plan, report: Any, t: Trajectory, tally: Tally) -> Sample | None:
+    def _reward(self, e: Earned, parts: list[Part]) -> float | None:
+        """The reward of its one response, where that is compared with other choices, else the one that counts."""
+        if self._own_reward is not None:
+            return self._own_reward
+        alone = {e.alone((part.call, part.choice)) for part in parts} if len({part.call for part in parts}) == 1 else {None}
+        value = alone.pop()
+        return value if value is not None and not alone else e.total
+
+    def sample(self, e: Earned, plan: Plan, report: Conservation, t: Trajectory, tally: Tally) -> Sample | None:
         """The row; None where it can't be given, with the reason in the report."""
         view = self._view
         limit = plan.max_tokens
@@ -82,6 +73,9 @@ class Draft:
             return None
         if view.ids and not 0 <= min(view.ids) <= max(view.ids) < _IDS:
             self._refused(tally, "a token id below 0 or beyond 31 bits")
+            return None
+        if plan.advantage is not None and self._own_reward is None and e.returns is None and not self._all_compared(e):
+            self._refused(tally, "no reward")
             return None
         record = self._last.call.record
         mask = [0] * len(view.ids)
@@ -112,7 +106,7 @@ class Draft:
                 if take and (len(indexes) == size or self.policy == "imitate"):
                     mine.update(indexes)
                     mask[at:stop] = [1] * size
-                    parts.append(Part(at, stop, node.id, segment.choice, node.call.step))
+                    parts.append(Part(at, stop, node.id, segment.choice, node.call.step, segment.start))
                     trained.append((segment, indexes))
                 else:
                     context.append((segment, standing if standing != "exact" else "trained elsewhere"))
@@ -154,13 +148,13 @@ class Draft:
         self._rest(tally, "deleted")
         report.authored += authored
         described = {self._row[part.call].call.record.logprobs_of for part in parts}
-        sample = Sample(
+        return Sample(
             token_ids=list(view.ids),
             mask=mask,
             logprobs=logprobs,
             logprobs_of=described.pop() if len(described) == 1 else "unknown",
             versions=compact(versions),
-            reward=self._own_reward if self._own_reward is not None else by.total(t),
+            reward=self._reward(e, parts),
             weights=compact(weights) if weights else [(len(mask), 1.0)],
             trajectory=t.id,
             group=t.group,
@@ -173,10 +167,12 @@ class Draft:
             policy=self.policy,
             authored=authored,
         )
-        if plan.advantage is not None:
-            self._advantages(sample, by, plan, t)
-            report.zero_advantage += not any(value for _, value in sample.advantages)
-        return sample
+
+    def _all_compared(self, e: Earned) -> bool:
+        """Whether each of its responses has a reward that is compared with that of other choices of its call."""
+        return all(
+            e.alone((n.id, n.continued if n.continued is not None else min(n.responses))) is not None for n in self._row.values()
+        )
 
     def _is_mine(self, segment: Segment) -> bool:
         return self._choice is None or segment.choice == self._choice
@@ -248,31 +244,3 @@ class Draft:
                 else min(node.responses)
             )
             tally.drop(node.id, choice, range(len(node.responses[choice])), why)
-
-    def _advantages(self, sample: Sample, by: Rewards, plan: Plan, t: Trajectory) -> None:
-        """One advantage for all trained tokens, or one per step. What is not trained has 0."""
-        rule = convention(cast(str, plan.advantage))
-        statistics = by.statistics(t.group)
-        returns = by.returns(t) or [0.0]
-
-        def of(value: float, n: int) -> float:
-            alone = GroupStatistics([value])
-            return (statistics[min(n, len(statistics) - 1)] if statistics else alone).advantage(value, rule)
-
-        per_token = [0.0] * len(sample.mask)
-        if plan.credit == "per-step" and self._own_reward is None:
-            number: dict[Any, int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
-            for part in sample.parts:
-                n = number.get((sample.agent, part.step), len(returns) - 1)
-                if part.step is not None and part.step < 0:  # shared with its parent: all that it earned came later
-                    n = 0
-                per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
-        else:
-            value = of(self._own_reward if self._own_reward is not None else returns[0], 0)
-            sample.advantage = value
-            if plan.credit == "last":
-                per_token[max(i for i, m in enumerate(sample.mask) if m)] = value
-            else:
-                per_token = [value if m else 0.0 for m in sample.mask]
-        per_token = [a if m else 0.0 for a, m in zip(per_token, sample.mask, strict=True)]
-        sample.advantages = compact(per_token)

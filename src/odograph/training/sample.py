@@ -10,6 +10,8 @@ import msgspec
 
 from ..lineage import Chain
 
+_UNUSED = 100  # edits that changed nothing and are named
+
 #: Run-length: [(count, value), ...].
 Runs = list[tuple[int, Any]]
 
@@ -23,6 +25,8 @@ class Part(msgspec.Struct, frozen=True):
     call: str
     choice: int
     step: int | None
+    #: Which token of the response is its first.
+    origin: int = 0
 
 
 class Sample(msgspec.Struct, kw_only=True):
@@ -127,6 +131,8 @@ class Conservation(msgspec.Struct, kw_only=True):
     left_out: dict[str, int] = {}
     #: Edits that changed nothing, and why (the first hundred).
     edits_unused: dict[str, str] = {}
+    #: Rewards of calls and of spans of tokens that the credit leaves out.
+    rewards_left_out: int = 0
     zero_advantage: int = 0
     groups: int = 0
     groups_of_one: int = 0
@@ -136,6 +142,19 @@ class Conservation(msgspec.Struct, kw_only=True):
     @property
     def balanced(self) -> bool:
         return self.sampled == self.trained + sum(self.context.values()) + sum(self.dropped.values())
+
+    def add(self, other: Conservation) -> None:
+        """Another account, of other tokens, on top of this one."""
+        for name in self.__struct_fields__:
+            mine, more = getattr(self, name), getattr(other, name)
+            if isinstance(mine, int):
+                setattr(self, name, mine + more)
+                continue
+            for key, value in more.items():
+                if isinstance(value, int):
+                    mine[key] = mine.get(key, 0) + value
+                elif len(mine) < _UNUSED:
+                    mine[key] = value
 
     def to_dict(self) -> dict[str, Any]:
         return cast(dict[str, Any], msgspec.to_builtins(self)) | {"balanced": self.balanced}
@@ -169,7 +188,7 @@ class Tally:
         for _, why in chain.left_out:
             report.calls_left_out[why] = report.calls_left_out.get(why, 0) + 1
         for edit, why in chain.problems.items():
-            if len(report.edits_unused) < 100:
+            if len(report.edits_unused) < _UNUSED:
                 report.edits_unused[edit] = why
 
     def left(self, call: str, choice: int) -> Container[int]:

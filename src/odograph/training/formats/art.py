@@ -54,7 +54,7 @@ def _trajectory(made: Made) -> dict[str, Any] | None:
     if len(calls) < len(parts) or not all(c.messages for c in calls):
         for sample in samples:
             made.refuse("a call whose prompt is not known as messages", sample)
-        made.gone.add(t.id)
+        made.gone = True
         return None
     if not calls:
         return None

@@ -62,7 +62,7 @@ def usable(made: Made) -> list[Sample]:
         else:
             out.append(sample)
     if not out:
-        made.gone.add(made.trajectory.id)
+        made.gone = True
     return out
 
 

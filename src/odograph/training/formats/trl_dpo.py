@@ -28,7 +28,7 @@ def lines(group: list[Made], *, by: str = "edits") -> Iterator[dict[str, Any]]:
         for made in group:
             found = list(_of_edits(made))
             if not found:
-                made.gone.add(made.trajectory.id)
+                made.gone = True
             yield from found
     elif by == "reward":
         for made in group:
@@ -38,7 +38,7 @@ def lines(group: list[Made], *, by: str = "edits") -> Iterator[dict[str, Any]]:
         used = {row[name] for row in found for name in ("trajectory", "rejected_trajectory")}
         for made in group:
             if made.trajectory.id not in used:
-                made.gone.add(made.trajectory.id)
+                made.gone = True
         yield from found
     else:
         raise InvalidInput(f"pairs are made by edits or reward, not {by!r}")
