@@ -6,7 +6,8 @@ What is trained is decided here, token by token; where each token went is said t
 from __future__ import annotations
 
 import math
-from itertools import compress
+from collections.abc import Iterator
+from itertools import compress, groupby
 from typing import Any, cast
 
 from ..codec import content_hash
@@ -39,14 +40,24 @@ class Draft:
     """A row before it is known whether it can be given: the calls that are trained in it, and their last view."""
 
     def __init__(
-        self, chain: Chain, row: list[Node], view: View, words: set[str], reward: float | None, choice: int | None = None
+        self,
+        chain: Chain,
+        row: list[tuple[Node, int]],
+        view: View,
+        words: set[str],
+        reward: float | None,
+        choice: int | None = None,
+        cut: dict[tuple[str, int], set[int]] | None = None,
     ) -> None:
         self._chain = chain
-        self._row = {node.id: node for node in row}
+        self._row = {node.id: node for node, _ in row}
+        self._answers = {node.id: choice for node, choice in row}
+        #: Tokens that are not trained, as an editor took them out of their response.
+        self._cut = cut or {}
         self._view = view
         self._own_reward = reward
         self._choice = choice
-        self._last = row[-1]
+        self._last = row[-1][0]
         #: Why logprobs that were recorded can't be used.
         self._unusable: str | None = None
         self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
@@ -88,7 +99,7 @@ class Draft:
         context: list[tuple[Segment, str]] = []
         taken: dict[tuple[str, int], set[int]] = {}
         authored = at = 0
-        for segment in view.segments:
+        for segment in self._uncut(view.segments):
             size = len(segment.ids)
             stop = at + size
             node = self._row.get(segment.call or "") if segment.source == "sampled" else None
@@ -98,19 +109,23 @@ class Draft:
                 left, mine = tally.left(node.id, segment.choice), taken.setdefault((node.id, segment.choice), set())
                 indexes = [i for i in range(segment.start, segment.start + size) if i in left and i not in mine]
                 take = standing == "exact" or self.policy == "imitate"
+                if segment.start in self._cut.get((node.id, segment.choice), ()):
+                    at = stop
+                    continue
                 if self.policy == "reweight" and standing == "stale":
                     stale.append((at, segment))
                     take = True
-                if self.policy == "imitate":  # an edit may have kept a token twice: the second is the editor's
+                twice = self.policy == "imitate" and not tally.is_elsewhere(node.id)
+                if twice:  # an edit may have kept a token twice: the second is the editor's
                     authored += size - len(indexes)
-                if take and (len(indexes) == size or self.policy == "imitate"):
+                if take and (len(indexes) == size or twice):
                     mine.update(indexes)
                     mask[at:stop] = [1] * size
                     parts.append(Part(at, stop, node.id, segment.choice, node.call.step, segment.start))
                     trained.append((segment, indexes))
                 else:
                     context.append((segment, standing if standing != "exact" else "trained elsewhere"))
-            elif segment.response is not None and segment.response[0] in self._row and self.policy == "imitate":
+            elif segment.response is not None and segment.response[0] in self._row and self._imitates(segment.response[0], tally):
                 mask[at:stop] = [1] * size
                 authored += size
                 parts.append(Part(at, stop, segment.response[0], segment.response[1], self._row[segment.response[0]].call.step))
@@ -170,9 +185,23 @@ class Draft:
 
     def _all_compared(self, e: Earned) -> bool:
         """Whether each of its responses has a reward that is compared with that of other choices of its call."""
-        return all(
-            e.alone((n.id, n.continued if n.continued is not None else min(n.responses))) is not None for n in self._row.values()
-        )
+        return all(e.alone(of) is not None for of in self._answers.items())
+
+    def _imitates(self, call: str, tally: Tally) -> bool:
+        return self.policy == "imitate" and not tally.is_elsewhere(call)
+
+    def _uncut(self, segments: list[Segment]) -> Iterator[Segment]:
+        """Segments, of which each is cut out of its response whole, or not at all."""
+        for segment in segments:
+            cut = self._cut.get((segment.call or "", segment.choice)) if segment.source == "sampled" else None
+            if not cut:
+                yield segment
+                continue
+            start = 0
+            for _, run in groupby([segment.start + n in cut for n in range(len(segment.ids))]):
+                count = sum(1 for _ in run)
+                yield segment.part(start, start + count)
+                start += count
 
     def _is_mine(self, segment: Segment) -> bool:
         return self._choice is None or segment.choice == self._choice
@@ -236,11 +265,5 @@ class Draft:
     def _rest(self, tally: Tally, why: str) -> None:
         """What the row's calls sampled and is not in it."""
         for node in self._row.values():
-            choice = (
-                self._choice
-                if self._choice is not None
-                else node.continued
-                if node.continued is not None
-                else min(node.responses)
-            )
+            choice = self._answers[node.id]
             tally.drop(node.id, choice, range(len(node.responses[choice])), why)

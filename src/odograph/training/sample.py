@@ -195,6 +195,10 @@ class Tally:
         """The tokens of which nothing was said yet."""
         return self._open.get((call, choice), ())
 
+    def is_elsewhere(self, call: str) -> bool:
+        """Whether what a call sampled is accounted for already, with a fork."""
+        return call in self._elsewhere
+
     def _close(self, call: str, choice: int, indexes: Iterable[int]) -> int:
         left = self._open.get((call, choice), set())
         gone = left.intersection(indexes)

@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..groups import Groups
-from ..lineage import Chain, Node, chains, tokenizer
+from ..lineage import Chain, Node, Thread, chains, cut_out, tokenizer
 from ..trajectory import Trajectory, before_step
 from ..types import AnyRecord, Edit, Kept, LLMCall, Reward
 from .advantages import GroupStatistics, convention
@@ -328,36 +328,39 @@ class Samples:
 
     def _drafts(self, chain: Chain, tally: Tally, e: Earned) -> Iterator[Draft]:
         """The rows of a chain: which calls are trained in each, and in which view."""
-        own = e.own
+        cut = {} if self.plan.deleted else cut_out(chain)
+        for thread in chain.threads:
+            yield from self._of_thread(chain, thread, cut)
+        for node in chain.discarded:
+            for choice in node.responses:
+                yield from self._apart(chain, node, choice, e.own, tally, "a discarded attempt")
+        for node in chain.nodes:
+            for choice in node.responses:
+                if choice != node.continued and choice not in node.taken:
+                    yield from self._apart(chain, node, choice, e.own, tally, "a choice that was not continued")
+
+    def _of_thread(self, chain: Chain, thread: Thread, cut: dict[tuple[str, int], set[int]]) -> Iterator[Draft]:
         always = {"imitate"} if self.plan.edits == "imitate" else set()
         words: set[str] = set(always)
-        row: list[Node] = []
-        for n, node in enumerate(chain.nodes):
-            before = chain.nodes[n - 1] if n else None
+        row: list[tuple[Node, int]] = [thread.base] if thread.base is not None else []
+        for n, node in enumerate(thread.nodes):
+            before = thread.nodes[n - 1] if n else None
             if before is not None and node.kind not in ("extends", "contradicted"):
                 word = self.plan.word(node)
                 if word == "env":
-                    yield Draft(chain, row, generated(before), words, None)
+                    yield Draft(chain, row, generated(before), words, None, cut=cut)
                     row, words = [], set(always)
                 else:
                     words.add(word)
             if before is not None and row and self.plan.too_long == "split" and self._over(node):
-                yield Draft(chain, row, generated(before), words, None)
+                yield Draft(chain, row, generated(before), words, None, cut=cut)
                 row, words = [], set(always)
-            row.append(node)
+            row.append((node, node.continued if node.continued is not None else min(node.responses)))
         if row:
-            last = chain.nodes[-1]
-            edited = bool(chain.last_edits) and self.plan.final != "env"
+            edited = bool(thread.last_edits) and self.plan.final != "env"
             if edited:
                 words.add(self.plan.final)
-            yield Draft(chain, row, chain.last if edited else generated(last), words, None)
-        for node in chain.discarded:
-            for choice in node.responses:
-                yield from self._apart(chain, node, choice, own, tally, "a discarded attempt")
-        for node in chain.nodes:
-            for choice in node.responses:
-                if choice != node.continued:
-                    yield from self._apart(chain, node, choice, own, tally, "a choice that was not continued")
+            yield Draft(chain, row, thread.last if edited else generated(thread.nodes[-1]), words, None, cut=cut)
 
     def _over(self, node: Node) -> bool:
         limit = self.plan.max_tokens
@@ -371,7 +374,7 @@ class Samples:
         if reward is None:
             tally.drop(node.id, choice, range(len(node.responses[choice])), why)
             return
-        yield Draft(chain, [node], generated(node, choice), set(), reward, choice)
+        yield Draft(chain, [(node, choice)], generated(node, choice), set(), reward, choice)
 
     def _pairs(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally, report: Conservation) -> Iterator[Pair]:
         """For each response that preferred edits changed: what was generated, and what it was made."""

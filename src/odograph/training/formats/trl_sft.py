@@ -14,7 +14,7 @@ from .tokens import ABOUT, about, prompted, unweighted
 
 NAME = "trl-sft"
 FILES = ("parquet", "jsonl")
-PLAN: dict[str, Any] = {"edits": "imitate"}
+PLAN: dict[str, Any] = {"edits": "env", "deleted": False}
 REFUSES = {"reweight": "SFT has no weight per token", "pair": "SFT has no pairs; export to trl-dpo"}
 
 
