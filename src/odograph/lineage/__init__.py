@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .chain import Chain, Node, Thread, cut_out
+from .chain import Chain, Node, Thread, cut_out, is_media
 from .observed import CLASSES, Kind
 from .policies import chains
 from .texts import Tokenizer, tokenizer
@@ -21,5 +21,6 @@ __all__ = [
     "View",
     "chains",
     "cut_out",
+    "is_media",
     "tokenizer",
 ]

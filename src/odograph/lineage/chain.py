@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..codec import content_hash
 from ..dialects import Choice
 from ..packing import shared_prefix
 from ..trajectory import Call
@@ -47,6 +48,8 @@ class Node(msgspec.Struct):
     edits: list[str] = []
     #: The choices that any later call went on with.
     taken: set[int] = set()
+    #: What is no text in the prompt, by hash: as it was recorded, else of the parts of its messages.
+    inputs: list[str] = []
 
     @property
     def id(self) -> str:
@@ -107,7 +110,7 @@ class Chain:
         node = self.by_id.get(segment.call or "")
         if node is None:
             return "unknown"
-        if node.call.record.adapter != adapter or inputs[: len(node.call.record.inputs)] != node.call.record.inputs:
+        if node.call.record.adapter != adapter or inputs[: len(node.inputs)] != node.inputs:
             return "stale"
         if segment.exact:
             return "exact"
@@ -145,7 +148,8 @@ class Chain:
 
     def add_call(self, call: Call, acted: set[str], edits: Iterable[Edit] = (), *, fresh: bool = False) -> None:
         """A call, in the order of the records. `acted`: the calls of which something came: an action, a reward of its step.
-        `fresh`: it is of a step with an observation of its own, so it is no second attempt. `edits`: all of this call; `add_edit` gets each in its time, but a prompt may show one that came late."""
+        `fresh`: it is of a step with an observation of its own, so it is no second attempt. `edits`: all of this call;
+        `add_edit` gets each in its time, but a prompt may show one that was recorded late."""
         self._late[call.id] = [e for e in edits if not e.rejected]
         prompt = call.prompt_token_ids
         choices = {c.index: c for c in call.choices}
@@ -165,6 +169,7 @@ class Chain:
             return
         node = Node(call, prompt, responses, choices, View(), "start")
         before = self.nodes[-1] if self.nodes else None
+        node.inputs = call.record.inputs or media_of(call.messages)
         again = before is not None and before.call.step != call.step and fresh
         if before is not None and before.id not in acted and not again and _asks_again(before, node):
             self.discarded.append(self.nodes.pop())
@@ -228,8 +233,7 @@ class Chain:
                     continue
                 if prompt[base:total] != ids or prompt[:base] != other.prompt or not self._is_open(other, choice):
                     continue
-                was = other.call.record
-                if was.adapter == record.adapter and record.inputs[: len(was.inputs)] == was.inputs:
+                if other.call.record.adapter == record.adapter and node.inputs[: len(other.inputs)] == other.inputs:
                     best, size = (other, choice), total
         return best
 
@@ -417,6 +421,9 @@ class Chain:
                     if view is None or not extends(view, node.prompt):
                         continue
                     segments, size = view.segments, len(view.ids)
+                    at, ids = len(before.prompt), before.responses[choice]
+                    if shown and at + shared_prefix(ids, node.prompt[at : at + len(ids)]) > size:
+                        continue  # the prompt goes on with what was cut off
                 else:
                     used, wrong = [], {}
                     ids = before.responses[choice]
@@ -452,7 +459,7 @@ class Chain:
         elif best.used:
             node.kind = "declared"
         else:  # after another image the same ids are another context
-            node.kind = "extends" if now.inputs[: len(was.inputs)] == was.inputs else "rewrite"
+            node.kind = "extends" if node.inputs[: len(before.inputs)] == before.inputs else "rewrite"
 
     def _observed(self, node: Node, before: Node, best: _Continued) -> None:
         """A prompt that does not: what was changed is told from the two."""
@@ -517,13 +524,36 @@ class _Continued(msgspec.Struct):
     holes: bool = False
 
 
+def media_of(messages: list[dict[str, Any]]) -> list[str]:
+    """The hashes of the parts of messages that are no text: images, audio, files."""
+    contents = [content for m in messages if type(content := m.get("content")) is list]
+    return [content_hash(part) for content in contents for part in content if is_media(part)]
+
+
+def is_media(part: Any) -> bool:
+    """Whether a part of a content is an image, audio or a file."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    return kind in (
+        "image_url",
+        "input_image",
+        "image",
+        "input_audio",
+        "audio",
+        "video_url",
+        "video",
+        "file",
+        "input_file",
+        "document",
+    )
+
+
 def _are_ids(ids: list[Any]) -> bool:
     return set(map(type, ids)) <= {int}
 
 
 def _asks_again(before: Node, node: Node) -> bool:
     was, now = before.call.record, node.call.record
-    return before.prompt == node.prompt and (was.adapter, was.inputs) == (now.adapter, now.inputs)
+    return before.prompt == node.prompt and (was.adapter, before.inputs) == (now.adapter, node.inputs)
 
 
 def _stand_in(node: Node, other: Node) -> None:

@@ -73,6 +73,7 @@ class Reader:
             alive = catalog.alive_writers()
             if any(r.writer in alive and not isinstance(r, LATE) for r in trajectory.records):
                 trajectory = Trajectory(id, records, streams, live=True)
+        trajectory.beside = self.trajectory
         return trajectory
 
     def writers(self, id: str) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ..codec import content_hash
 from ..errors import InvalidInput
-from ..lineage import Chain, Node, Segment, View
+from ..lineage import Chain, Node, Segment, View, is_media
 from ..trajectory import Trajectory
 from ..types import Note
 from .credit import Earned
@@ -29,6 +29,22 @@ def generated(node: Node, choice: int | None = None) -> View:
     view = node.view.copy()
     view.add(Segment("sampled", node.responses[chosen], node.id, chosen, 0, (node.id, chosen), exact=True))
     return view
+
+
+#: How a row ended, by the status of its trajectory; where none is known yet it is unfinished.
+_ENDS = {
+    "completed": "terminated",
+    "truncated": "truncated",
+    "timeout": "truncated",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def _images(node: Node) -> list[Any]:
+    """The parts of a call's messages that are no text."""
+    contents = [content for m in node.call.messages if type(content := m.get("content")) is list]
+    return [part for content in contents for part in content if is_media(part)]
 
 
 def _temperature(node: Node) -> float | None:
@@ -66,6 +82,11 @@ class Draft:
     def own_reward(self) -> float | None:
         """The reward of the one response that it is of, where nothing followed that."""
         return self._own_reward
+
+    def _ended(self, t: Trajectory) -> str:
+        """How its last answer ended: an answer that was cut is truncated, whatever its trajectory says."""
+        cut = self._last.choices[self._answers[self._last.id]].finish_reason in ("length", "max_tokens", "max_output_tokens")
+        return "truncated" if cut else _ENDS.get(t.status, "unfinished")
 
     def _reward(self, e: Earned, parts: list[Part]) -> float | None:
         """The reward of its one response, where that is compared with other choices, else the one that counts."""
@@ -105,7 +126,7 @@ class Draft:
             node = self._row.get(segment.call or "") if segment.source == "sampled" else None
             if node is not None and self._is_mine(segment):
                 self._put(node, segment, at, logprobs, versions, t)
-                standing = self._chain.standing(segment, at, view, record.adapter, record.inputs)
+                standing = self._chain.standing(segment, at, view, record.adapter, self._last.inputs)
                 left, mine = tally.left(node.id, segment.choice), taken.setdefault((node.id, segment.choice), set())
                 indexes = [i for i in range(segment.start, segment.start + size) if i in left and i not in mine]
                 take = standing == "exact" or self.policy == "imitate"
@@ -162,6 +183,10 @@ class Draft:
             tally.context(segment.call or "", segment.choice, range(segment.start, segment.start + len(segment.ids)), why)
         self._rest(tally, "deleted")
         report.authored += authored
+        temperatures: list[float | None] = [None] * len(mask)
+        for part in parts:
+            temperatures[part.start : part.stop] = [_temperature(self._row[part.call])] * (part.stop - part.start)
+        heats = {_temperature(self._row[part.call]) for part in parts}
         described = {self._row[part.call].call.record.logprobs_of for part in parts}
         return Sample(
             token_ids=list(view.ids),
@@ -175,10 +200,12 @@ class Draft:
             group=t.group,
             agent=self._chain.agent,
             model=self._chain.model,
-            ended="truncated" if t.status == "truncated" else "terminated",
+            ended=self._ended(t),
             parts=parts,
             messages=next(iter(self._row.values())).call.messages,
-            temperature=_temperature(self._last),
+            temperatures=compact(temperatures),
+            temperature=heats.pop() if len(heats) == 1 else None,
+            images=_images(self._last),
             policy=self.policy,
             authored=authored,
         )

@@ -33,7 +33,8 @@ class Sample(msgspec.Struct, kw_only=True):
     """One row. `token_ids`, `mask` (1: trained) and `logprobs` (None where there is none) are of one length.
 
     `advantages`, `weights` and `versions` are run-length over all tokens, [(count, value), ...]: see `expanded`. `segment`
-    numbers the rows of a trajectory's agent. `ended`: "terminated", or "truncated" where the trajectory was cut.
+    numbers the rows of a trajectory's agent. `ended`: "terminated", "truncated" (its answer or trajectory was cut), "failed",
+    "cancelled" or "unfinished".
     """
 
     token_ids: list[int]
@@ -52,9 +53,13 @@ class Sample(msgspec.Struct, kw_only=True):
     model: str | None = None
     ended: str = "terminated"
     parts: list[Part] = []
-    #: What the model was sent at the first call of the row; the temperature of its last.
+    #: What the model was sent at the first call of the row.
     messages: list[dict[str, Any]] = []
+    #: The temperature that each trained token was sampled at (run-length over all tokens), and that of all, where it is one.
+    temperatures: Runs = []
     temperature: float | None = None
+    #: The parts of the last prompt that are no text: images, audio, files.
+    images: list[Any] = []
     #: What was done with edits in it.
     policy: str = "env"
     #: Trained tokens that no model sampled (`imitate`).

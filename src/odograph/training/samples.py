@@ -12,7 +12,7 @@ from typing import Any, Unpack, cast
 
 import msgspec
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound
 from ..groups import Groups
 from ..lineage import Chain, Node, Thread, chains, cut_out, tokenizer
 from ..trajectory import Trajectory, before_step
@@ -245,7 +245,7 @@ class Samples:
         found = chains(whole, agent=plan.agent, model=plan.model, purpose=tuple(plan.purpose), tokenizer=self._by)
         if reason is None:
             self._seen.add(t.id)
-        elif self._parent is not None:
+        elif self._parent is not None or t.beside is not None:
             self._left[t.id] = reason
         known = {call: self._left[owner] for owner, calls in shared.items() if owner in self._left for call in calls}
         trained = self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared))
@@ -273,11 +273,15 @@ class Samples:
         before: list[AnyRecord] = []
         shared: dict[str, set[str]] = {}
         child, first = t, 0
-        while self._parent is not None and child.start is not None and t.start is not None:
+        find = self._parent if self._parent is not None else t.beside
+        while find is not None and child.start is not None and t.start is not None:
             fork = child.start.fork
             if fork is None or fork.step is None or fork.trajectory in self._seen or fork.trajectory in shared:
                 break
-            parent = self._parent(fork.trajectory)
+            try:
+                parent = find(fork.trajectory)
+            except NotFound:
+                break
             if parent is None or parent.start is None:
                 break
             try:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ...codec import encode
+from ...dialects.openai_chat import text_of
+from ...lineage import is_media
 from ..sample import Sample
-from .tokens import about, number, split, unweighted
+from .tokens import about, image_url, number, split, unweighted
 
 NAME = "verl"
 FILES = ("jsonl",)
@@ -20,18 +24,20 @@ REFUSES = {
     "reweight": "verl has no weight per token",
     "imitate": "an agent loop's output is sampled; export to trl-sft",
     "pair": "verl has no pairs; export to trl-dpo",
+    **dict.fromkeys(("advantage", "last", "per-step"), "verl makes its advantages itself, of one reward a row"),
 }
 
 
 def row(sample: Sample, *, data_source: str = "odograph", ability: str = "agent") -> dict[str, Any]:
     """`response_ids`, `response_mask` and `response_logprobs` are of one length."""
     unweighted(sample)
-    parts = split(sample)
+    parts = split(msgspec.structs.replace(sample, images=[]))
     ends = about(sample)
     prompt = sample.messages or [{"role": "user", "content": ""}]
     return {
         "data_source": data_source,
         "prompt": [{"role": str(m.get("role")), "content": _text(m.get("content"))} for m in prompt],
+        **({"images": [{"image": image_url(part)} for part in sample.images]} if sample.images else {}),
         "ability": ability,
         "reward_model": {"style": "recorded", "ground_truth": ""},
         "extra_info": {"index": number([sample.trajectory, sample.segment]), "split": "train", **ends},
@@ -47,4 +53,7 @@ def row(sample: Sample, *, data_source: str = "odograph", ability: str = "agent"
 
 
 def _text(content: Any) -> str:
+    """Text, with the mark that verl puts an image in the place of."""
+    if isinstance(content, list):
+        return "".join("<image>" if is_media(part) else text_of([part]) for part in content)
     return content if isinstance(content, str) else "" if content is None else encode(content).decode()
