@@ -57,9 +57,7 @@ def dry_run(
     feed = to if isinstance(to, Feed) else Feed(to, options, parent=parent)
     if feed.plan is None:
         raise InvalidInput(f"{feed.target.name} is no format that is trained by tokens; art, trl-grpo, trl-sft and others are")
-    # ART makes its advantages itself, of whatever it is given
-    made_there = "art" if feed.target.name == "art" else None
-    name = feed.plan.advantage or made_there
+    name = feed.plan.advantage or feed.target.advantages
     return _plans(trajectories, feed, name is not None and not convention(name).raw)
 
 

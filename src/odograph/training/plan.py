@@ -29,6 +29,7 @@ _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("max_tokens", (int, NoneType), "a whole number"),
     ("logprobs", _SWITCH, "true or false"),
     ("include_failed", _SWITCH, "true or false"),
+    ("include_invalid", _SWITCH, "true or false"),
     ("deleted", _SWITCH, "true or false"),
 )
 
@@ -61,6 +62,8 @@ class SampleOptions(TypedDict, total=False):
     """True refuses rows of which a trained token has no logprob."""
     include_failed: bool
     """True keeps what failed through the environment."""
+    include_invalid: bool
+    """True keeps trajectories with fewer recorded ids than completion tokens."""
     tokenizer: Any
     """Places edits of text: a tokenizer of the package tokenizers, or its file."""
     scorer: Scorer | None
@@ -86,6 +89,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     too_long: str = "drop"
     logprobs: bool = False
     include_failed: bool = False
+    include_invalid: bool = False
     tokenizer: Any = None
     scorer: Scorer | None = None
     cap: float = 2.0

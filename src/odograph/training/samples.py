@@ -22,7 +22,7 @@ from .credit import Earned, Row, advise, earned, statistics_of
 from .plan import Plan, SampleOptions
 from .rows import Draft, generated
 from .sample import Conservation, Pair, Tally
-from .views import unfit
+from .views import invalid, unfit
 
 #: Reason of a trajectory that comes a second time.
 _AGAIN = "the same trajectory again"
@@ -79,6 +79,8 @@ class Samples:
         #: With advantages: what was built of each trajectory of the group that is being given, by its place in memory.
         self._built: dict[int, _Built | Exception] = {}
         self._trajectories = trajectories
+        #: The trajectory that was checked last, and what is wrong with it.
+        self._last: tuple[Trajectory | None, str | None] = None, None
 
     def __iter__(self) -> Iterator[Any]:
         """`Sample`s, or with `edits="pair"` `Pair`s. Once: the report is of one pass."""
@@ -234,7 +236,12 @@ class Samples:
 
     def unfit(self, t: Trajectory) -> str | None:
         """Why a trajectory gives no row at all."""
-        return unfit(t, self.plan.include_failed)
+        why = unfit(t, self.plan.include_failed)
+        if why is not None or self.plan.include_invalid:
+            return why
+        if self._last[0] is not t:
+            self._last = t, invalid(t)
+        return self._last[1]
 
     # --- trajectories -------------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from ..codec import encode, loads
 from ..errors import InvalidInput
+from ..quality import CHECKS, Checker
 from ..trajectory import Call, Trajectory
 from ..types import LLMCall
 
@@ -23,6 +25,17 @@ def unfit(t: Trajectory, include_failed: bool = False) -> str | None:
     if not include_failed and t.end is not None and t.end.metrics.get("status") == "error_environment":
         return "failed through the environment"
     return None
+
+
+def invalid(t: Trajectory) -> str | None:
+    """Why a trajectory must not be trained on as a whole, which no row can tell by itself: ids of it are missing."""
+    return next((f"invalid: {f.code}" for f in _checker().one(t)[0] if f.severity == "error"), None)
+
+
+@cache
+def _checker() -> Checker:
+    """What rows can't tell: other errors of the profile `rl` are refused where they stand, a row or a token."""
+    return Checker("rl", set(CHECKS) - {"ids_missing"}, None)
 
 
 def tools_of(call: Call) -> str | None:

@@ -131,6 +131,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     needs: dict[str, Any] = {}
     #: `REFUSES`: words of `edits` and of `credit`, and names of options of samples, for which the format has no place, and why.
     refuses: dict[str, str] = {}
+    #: `ADVANTAGES`: the convention by which its trainer makes advantages itself, of one reward a trajectory; None: it has a
+    #: place for ours.
+    advantages: str | None = None
     #: `schema(**options)`: the Arrow schema of the rows, or {table: schema}, where `rows` gives (table, row). Parquet needs it.
     schema: Callable[..., Any] | None = None
     #: `HEADER`: the first line of its JSON lines. `FILE_EACH`: each row is a file of its own.
@@ -181,6 +184,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         for word in words:
             if isinstance(word, str) and word in self.refuses:
                 raise InvalidInput(f"{self.name} can't be written with edits={word!r}: {self.refuses[word]}")
+        if self.advantages is not None and (plan.advantage is not None or plan.credit in ("last", "per-step")):
+            name = f"advantage={plan.advantage!r}" if plan.advantage is not None else f"credit={plan.credit!r}"
+            why = "its trainer makes advantages itself, of one reward a trajectory"
+            raise InvalidInput(f"{self.name} can't be written with {name}: {why}")
         for name, value in asked.items():
             if name in self.refuses and value is not None:
                 raise InvalidInput(f"{self.name} can't be written with {name}=: {self.refuses[name]}")
@@ -189,7 +196,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return {k: v for k, v in options.items() if k not in planned}, plan
 
 
-_CONSTANTS = ("FILES", "PLAN", "NEEDS", "REFUSES", "HEADER", "FILE_EACH")
+_CONSTANTS = ("FILES", "PLAN", "NEEDS", "REFUSES", "ADVANTAGES", "HEADER", "FILE_EACH")
 
 NAMES: tuple[str, ...] = (
     "hf",

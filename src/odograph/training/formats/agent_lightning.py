@@ -18,10 +18,8 @@ from .tokens import image_url, usable
 NAME = "agent-lightning"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
-REFUSES = {
-    **dict.fromkeys(("mask", "reweight", "imitate", "pair"), "a triplet has no mask"),
-    **dict.fromkeys(("advantage", "last", "per-step"), "its trainer makes its advantages itself, of one reward a rollout"),
-}
+ADVANTAGES = "verl"
+REFUSES = dict.fromkeys(("mask", "reweight", "imitate", "pair"), "a triplet has no mask")
 
 
 def lines(group: list[Made]) -> Iterator[dict[str, Any]]:

@@ -24,10 +24,8 @@ NAME = "art"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
 NEEDS = {"logprobs": True}
-REFUSES = {
-    **dict.fromkeys(("mask", "reweight", "imitate", "pair"), "ART trains whole choices"),
-    **dict.fromkeys(("advantage", "last", "per-step"), "ART makes its advantages itself, of one reward a trajectory"),
-}
+ADVANTAGES = "art"
+REFUSES = dict.fromkeys(("mask", "reweight", "imitate", "pair"), "ART trains whole choices")
 _FINISH = ("stop", "length", "tool_calls", "content_filter", "function_call")
 
 

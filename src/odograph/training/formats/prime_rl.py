@@ -26,11 +26,12 @@ def row(sample: Sample, *, env_name: str | None = None, temperature: float = 1.0
     imageless(sample)
     advised(sample)
     heats = expanded(sample.temperatures)
+    other = sample.temperature if sample.temperature is not None else temperature
     fields: list[Any] = [
         sample.token_ids,
         [bool(m) for m in sample.mask],
         filled(sample),
-        [float(heat if heat is not None else temperature) for heat in heats],
+        [float(heat if heat is not None else other) for heat in heats],
         env_name or sample.agent or "odograph",
         *[None] * 7,
         per_token(sample),

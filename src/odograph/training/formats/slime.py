@@ -15,11 +15,11 @@ NAME = "slime"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
 NEEDS = {"logprobs": True}
+ADVANTAGES = "grpo"
 REFUSES = {
     "reweight": "slime has no weight per token",
     "imitate": "it trains sampled tokens",
     "pair": "it has no pairs",
-    **dict.fromkeys(("advantage", "last", "per-step"), "slime makes its advantages itself, of one reward a row"),
 }
 _STATUS = {"terminated": "completed", "truncated": "truncated", "failed": "failed"}
 

@@ -20,11 +20,11 @@ NAME = "verl"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
 NEEDS = {"logprobs": True}
+ADVANTAGES = "verl"
 REFUSES = {
     "reweight": "verl has no weight per token",
     "imitate": "an agent loop's output is sampled; export to trl-sft",
     "pair": "verl has no pairs; export to trl-dpo",
-    **dict.fromkeys(("advantage", "last", "per-step"), "verl makes its advantages itself, of one reward a row"),
 }
 
 
