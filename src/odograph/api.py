@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .training.dry_run import GroupPlan
-    from .groups import Groups
     from .training.keywords import ExportArgs
 
 _MOST_FINDINGS = 10_000

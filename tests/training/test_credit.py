@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -220,6 +220,6 @@ def test_arguments_are_objects_where_a_template_renders_them(tmp_path: Path) -> 
 
 def test_the_options_that_type_checkers_see_are_those_that_are_taken() -> None:
     """`SampleOptions` and `Plan` have the same names; another name is a TypeError that says which there are."""
-    assert set(SampleOptions.__annotations__) == set(Plan.__struct_fields__)
+    assert set(get_type_hints(SampleOptions)) == set(Plan.__struct_fields__)
     with pytest.raises(TypeError, match="no option 'edit'; there are: edits"):
         odograph.samples([], edit="env")  # type: ignore[call-arg]

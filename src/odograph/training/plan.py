@@ -34,18 +34,14 @@ _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
 )
 
 
-class SampleOptions(TypedDict, total=False):
-    """How samples are built: the keywords of `odograph.samples`, and of `store.export` for formats of samples."""
+class RowOptions(TypedDict, total=False):
+    """How samples are built of the policy that is chosen: keywords of `odograph.samples` and of `store.export`."""
 
     edits: str | dict[str, str] | Callable[[Node], str]
     """What happens where the context is not what the calls before left: env (the default), mask, reweight, imitate or pair; a
     mapping from classes of edits to the first three; or a function of the `Node`. See docs/edits.md."""
     advantage: str | None
     """grpo, verl, trl-async, art, dr_grpo, rloo or reward, over groups. None: no advantages."""
-    agent: str | None
-    """The policy that is trained: the name of its agent."""
-    model: str | None
-    """The policy that is trained: its model."""
     purpose: str | tuple[str, ...] | list[str]
     """Purposes of the calls that are trained ("act")."""
     reward: str | None
@@ -72,6 +68,15 @@ class SampleOptions(TypedDict, total=False):
     """For edits="reweight": the highest weight (2.0)."""
     deleted: bool
     """False: tokens that an edit or a truncation took out of a response are not trained (True)."""
+
+
+class SampleOptions(RowOptions, total=False):
+    """How samples are built: the keywords of `odograph.samples`."""
+
+    agent: str | None
+    """The policy that is trained: the name of its agent."""
+    model: str | None
+    """The policy that is trained: its model."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
