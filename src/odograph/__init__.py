@@ -18,6 +18,7 @@ from .types import VERSION, Fork, Kept, Literal, Span
 
 if TYPE_CHECKING:
     from .differences import diff
+    from .groups import Group, Groups
     from .hub import Dataset, export_to_huggingface
     from .importers.importing import ImportReport
     from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         replay,
     )
     from .statistics import Stats, stats
-    from .training.groups import Group, Groups
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -59,7 +59,7 @@ _LATER = {
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
-    **dict.fromkeys(("Group", "Groups"), "training.groups"),
+    **dict.fromkeys(("Group", "Groups"), "groups"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
     **dict.fromkeys(
         (

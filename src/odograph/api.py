@@ -30,12 +30,12 @@ from .types import AnyRecord, Fork
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
     from . import importers as importing
     from .bulk import Progress
+    from .groups import Groups
     from .importers.importing import ImportReport
     from .quality import Report
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .training.dry_run import GroupPlan
-    from .training.groups import Groups
     from .training.keywords import ExportArgs
 
 _MOST_FINDINGS = 10_000
@@ -223,9 +223,12 @@ class Store:
         """
         filters = cast(FilterArgs, {k: v for k, v in filters_and_options.items() if k in FILTERS})
         more: dict[str, Any] = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
-        from .training.export import export, options_of, takes_groups
+        from .training.export import export
+        from .training.feed import Feed
+        from .training.formats import find
 
-        known = options_of(to)
+        target = find(to)
+        known = target.options
         for name in more if known is not None else ():
             if name not in (known or ()):
                 there = ", ".join(known or ()) or "none"
@@ -233,7 +236,7 @@ class Store:
                     f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
                     f"{did_you_mean(name, (*FILTERS, *(known or ())))}"
                 )
-        more |= options or {}
+        feed = Feed(target, more | (options or {}), parent=self._reader.known)
         asked = dict(given(filters))
         found: Iterator[Trajectory]
         if groups is not None:
@@ -241,23 +244,21 @@ class Store:
                 raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
             asked, found = groups.asked, groups.trajectories()
         else:
-            found = self._by_group(self.summaries(**filters)) if takes_groups(to) else self.trajectories(**filters)
+            found = self._by_group(self.summaries(**filters)) if feed.takes_groups else self.trajectories(**filters)
         return export(
             found,
             out,
-            to,
+            feed,
             format=format,
             splits=splits,
             seed=seed,
             asked=asked,
             progress=progress,
-            again=groups.trajectories if groups is not None else lambda: self.trajectories(**filters),
-            parent=self._reader.known,
             redact=redact,
             max_shard_size=max_shard_size,
             max_shard_rows=max_shard_rows,
             groups=groups,
-            **more,
+            grouped=True,
         )
 
     def dry_run(
@@ -267,13 +268,7 @@ class Store:
         Writes nothing. Raises NotFound, InvalidInput."""
         from .training.dry_run import dry_run
 
-        return dry_run(
-            self._by_group(self.summaries(**filters)),
-            to,
-            again=lambda: self.trajectories(**filters),
-            parent=self._reader.known,
-            **(options or {}),
-        )
+        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **(options or {}))
 
     def groups(
         self,
@@ -289,7 +284,7 @@ class Store:
         `window`: only those that started in the same stretch of this length ("1h", "1d", counted from midnight UTC). `min_size`:
         smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
         """
-        from .training.groups import Groups
+        from .groups import Groups
 
         asked = dict(given(filters))
         return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)

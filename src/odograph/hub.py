@@ -14,7 +14,7 @@ from .codec import loads
 from .errors import InvalidInput, MissingExtra, NotFound, OdographError, UploadError
 from .quality.exported import validate_export
 from .store.filters import FilterArgs
-from .training.export import CARD, MANIFEST
+from .training.folder import CARD, MANIFEST
 
 _OURS = (MANIFEST, CARD, ".gitattributes")  # what an export or the Hub writes beside the data
 

@@ -5,7 +5,7 @@ A view never changes a record. Superseded records are in `records` and nowhere e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Generic, Never, Self, TypeVar, cast, overload
 from typing import Literal as OneOf
@@ -346,6 +346,8 @@ class Trajectory(_Part):
         self._streams = streams
         self._live = live
         self._grouped: tuple[str, str] | None = None
+        #: Gives another trajectory of the same store, by its id; None where it is of none.
+        self.beside: Callable[[str], Trajectory] | None = None
         #: Every record, in order, as stored (calls may be packed: see `llm_calls[i].record`). The start comes first, whatever the
         #: clock of a host said that recorded more later.
         self.records: list[AnyRecord] = sorted(records, key=lambda r: (type(r) is not Start, r.time, r.writer, r.seq))
@@ -417,6 +419,9 @@ class Trajectory(_Part):
     def family(self) -> str | None:
         """What a split keeps together: its group, over all windows of time."""
         return self._grouped[1] if self._grouped else self.group
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"beside": None}  # another process opens the store anew
 
     def in_group(self, name: str, family: str | None = None) -> Self:
         """Itself, in another group than the recorded one: in this view alone, nothing is written."""

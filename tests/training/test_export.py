@@ -6,6 +6,7 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
-from odograph.training import export as export_module
-from odograph.training.export import export, split_of
-from odograph.training.formats import NAMES, find, names
+from odograph.training import folder
+from odograph.training.export import export
+from odograph.training.formats import NAMES, Target, find, names
+from odograph.training.splits import split_of
 from odograph.trajectory import Trajectory
 
 from .made import asked, call, chat, lines, made
@@ -26,8 +28,8 @@ from .made import asked, call, chat, lines, made
 def test_every_exporter_says_what_it_is() -> None:
     """Built-ins come through the door that third parties use, and begin with a sentence about what they write."""
     for name in NAMES:
-        exporter = find(name)
-        assert name == exporter.NAME
+        exporter = import_module(f"odograph.training.formats.{name.replace('-', '_')}")
+        assert name == exporter.NAME == find(name).name
         assert (exporter.__doc__ or "").strip()
     assert names()[: len(NAMES)] == list(NAMES)
 
@@ -92,9 +94,8 @@ class HalfAsParquet(Half):
 @pytest.mark.parametrize("exporter", [Half, HalfAsParquet])
 def test_a_trajectory_is_in_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exporter: type[Half]) -> None:
     """One that fails midway leaves no row and is in the manifest with a short reason; the others lose nothing."""
-    monkeypatch.setattr(export_module, "find", lambda name: exporter())
     ts = [asked("good"), asked("bad"), asked("fine")]
-    manifest = export(ts, tmp_path / "o", "half")
+    manifest = export(ts, tmp_path / "o", Target.of("half", exporter()))
     if exporter is Half:
         assert [r["task"] for r in lines(tmp_path / "o")] == ["good", "good", "fine", "fine"]
     assert manifest["rows"] == 4
@@ -113,8 +114,7 @@ def test_rows_that_arrow_refuses_cost_their_trajectory_alone(tmp_path: Path, mon
         def rows(self, trajectory: Trajectory, left_out: Any) -> Iterator[dict[str, Any]]:
             yield {"task": trajectory.task, "row": 1 << 80 if trajectory.task == "bad" else 1}
 
-    monkeypatch.setattr(export_module, "find", lambda name: Odd())
-    manifest = export([asked("good"), asked("bad"), asked("fine")], tmp_path / "o", "odd")
+    manifest = export([asked("good"), asked("bad"), asked("fine")], tmp_path / "o", Target.of("odd", Odd()))
     assert manifest["rows"] == 2
     assert len(manifest["failed"]) == 1
 
@@ -123,10 +123,9 @@ def test_rows_too_large_to_hold_are_the_same_rows(tmp_path: Path, monkeypatch: p
     """Large trajectories are put aside on disk until they are sound: the files are those that memory would have given."""
     ts = [asked("a"), asked("bad"), asked("b")]
     expected = [export(ts, tmp_path / to, to)["content_hash"] for to in ("hf", "jsonl", "atif")]
-    monkeypatch.setattr(export_module, "_HOLD", 10)
+    monkeypatch.setattr(folder, "_HOLD", 10)
     assert [export(ts, tmp_path / to, to)["content_hash"] for to in ("hf", "jsonl", "atif")] == expected
-    monkeypatch.setattr(export_module, "find", lambda name: Half())
-    assert export(ts, tmp_path / "half", "half")["rows"] == 4
+    assert export(ts, tmp_path / "half", Target.of("half", Half()))["rows"] == 4
 
 
 def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:

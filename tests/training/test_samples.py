@@ -13,8 +13,10 @@ import odograph
 from odograph.capture import run as recording
 from odograph.codec import content_hash
 from odograph.training.advantages import CONVENTIONS, GroupStatistics, convention, gae
+from odograph.training.credit import earned as credit_of
+from odograph.training.plan import Plan
 from odograph.training.sample import expanded
-from odograph.training.samples import Samples, samples
+from odograph.training.samples import samples
 from odograph.trajectory import Trajectory
 from odograph.types import Fork, Kept, Literal
 
@@ -115,8 +117,8 @@ def test_the_reward_that_was_named_is_the_one_that_counts(
 ) -> None:
     """Step rewards of one name are summed as those of all names are, under every way to give credit."""
     t = earned([{"name": "whole", "value": 7.0}], [{"name": "x", "value": 1.0}], [{"name": "x", "value": 2.0}])
-    found = Samples([t], odograph.training.plan.Plan(credit=credit, reward=reward))
-    assert (found.total(t), found.returns(t)) == (total, returns)
+    found = credit_of(t, Plan(credit=credit, reward=reward))
+    assert (found.total, found.returns) == (total, returns)
 
 
 def test_returns_of_steps_that_earned_nothing() -> None:

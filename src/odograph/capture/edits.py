@@ -140,15 +140,57 @@ def difference(old: str | list[int], new: str | list[int]) -> Runs:
     from ..lineage.view import matches
 
     a, b = ([ord(c) for c in x] if isinstance(x, str) else x for x in (old, new))
+    found = matches(a, b)
+    gone: dict[int, list[int]] = {}  # where what was taken out stood, by its units
+    at = 0
+    for start, _, count in [*found, (len(a), len(b), 0)]:
+        for n in range(at, start):
+            gone.setdefault(a[n], []).append(n)
+        at = start + count
+    free = {n for places in gone.values() for n in places}
     runs: Runs = []
     at = 0
-    for start, place, count in [*matches(a, b), (len(a), len(b), 0)]:
-        part = new[at:place]
-        if part:
-            runs.append(Literal(text=part) if isinstance(part, str) else Literal(ids=list(part)))
+    for start, place, count in [*found, (len(a), len(b), 0)]:
+        runs += _put(a, b, new, at, place, gone, free)
         if count:
             runs.append(Kept(start, start + count))
         at = place + count
+    return runs
+
+
+_MOVED = 12  # characters from which on text that stands elsewhere was moved, not written again by chance
+_PLACES = 8  # places of one unit that are looked at
+
+
+def _put(
+    a: list[int], b: list[int], new: str | list[int], start: int, stop: int, gone: dict[int, list[int]], free: set[int]
+) -> Runs:
+    """What was put in, b[start:stop]: moved, where it was taken out elsewhere, else written."""
+    least = _MOVED if isinstance(new, str) else 1
+    runs: Runs = []
+    at = written = start
+
+    def write(to: int) -> None:
+        part = new[written:to]
+        if part:
+            runs.append(Literal(text=part) if isinstance(part, str) else Literal(ids=list(part)))
+
+    while at < stop:
+        best, size = 0, 0
+        for n in gone.get(b[at], [])[:_PLACES]:
+            length = 0
+            while at + length < stop and n + length in free and a[n + length] == b[at + length]:
+                length += 1
+            if length > size:
+                best, size = n, length
+        if size < least:
+            at += 1
+            continue
+        write(at)
+        runs.append(Kept(best, best + size))
+        free.difference_update(range(best, best + size))
+        at = written = at + size
+    write(stop)
     return runs
 
 
@@ -168,8 +210,9 @@ class Editor:
     Every method writes one edit record and returns its id; `reason=`, `author=` and `preferred=` go with each.
     """
 
-    def __init__(self, length: int, write: Callable[..., str]) -> None:
-        self._length = length
+    def __init__(self, units: str | list[int] | None, write: Callable[..., str]) -> None:
+        self._units = units
+        self._length = len(units) if units is not None else 0
         self._write = write
 
     def delete(self, start: int, stop: int, **why: Any) -> str:
@@ -196,5 +239,10 @@ class Editor:
         return self._write([Kept(0, at)], (at,), **why)
 
     def rewrite(self, new: str | list[int] | Literal, **why: Any) -> str:
-        """Puts something else in place of all of it."""
-        return self._write([_literal(new)], (), **why)
+        """Puts something else in place of all of it; what is the same in both counts as kept, or moved."""
+        given = _literal(new)
+        of = given.text if isinstance(self._units, str) else given.ids
+        runs: Runs = [given]
+        if self._units is not None and of is not None:
+            runs = difference(self._units, of)
+        return self._write(runs, (), **why)

@@ -289,7 +289,7 @@ class Scope:
             return self._write("edit", edit_fields(call.id, base, about, runs, asked, redactor, **merged))
 
         if result is None:
-            return Editor(base.length if base else 0, write)
+            return Editor(base.units if base else None, write)
         if not all(isinstance(run, (Kept, Literal)) for run in result):
             raise TypeError("result is a list of Kept and Literal runs")
         return write(result, ())

@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 from ..errors import InvalidInput
+from ..groups import BY
 from ..training import formats
 from ..training.advantages import CONVENTIONS
-from ..training.groups import BY
 from ..training.plan import CREDITS
 from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
 from .terminal import line, size
@@ -46,17 +46,18 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
     """How samples are built, as flags."""
     group = parser.add_argument_group("samples (formats of tokens)")
     group.add_argument(
-        "--edits", metavar="E", help="env, mask, reweight, imitate or pair; or by class: truncation=env,other=mask"
+        "--edits", metavar="E", help="env (the default), mask, reweight, imitate or pair; or by class: truncation=env,other=mask"
     )
     group.add_argument("--advantage", metavar="A", help=f"over groups: {', '.join(CONVENTIONS)}")
-    group.add_argument("--credit", choices=CREDITS, help="whose reward counts: the trajectory's, with its steps', or per step")
-    group.add_argument("--discount", type=float, metavar="D", help="of later rewards, with --credit per-step (1)")
+    group.add_argument("--credit", choices=CREDITS, help="whose reward counts (by default trajectory)")
+    group.add_argument("--discount", type=float, metavar="D", help="of later rewards, with --credit per-step (by default 1)")
     group.add_argument("--reward", metavar="NAME", help="the reward that counts; else the trajectory's")
     group.add_argument("--policy", metavar="AGENT", help="train the calls of this agent only")
     group.add_argument("--max-tokens", type=int, metavar="N", help="of a row")
-    group.add_argument("--too-long", choices=("drop", "split"), help="what happens to longer ones (drop)")
+    group.add_argument("--too-long", choices=("drop", "split"), help="what happens to longer ones (by default drop)")
     group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
     group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
+    group.add_argument("--include-invalid", action="store_true", help="also trajectories of which token ids are missing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,8 +132,9 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
         found["edits"] = {name.strip(): word.strip() for name, _, word in parts} if "=" in args.edits else args.edits
     if args.policy is not None:
         found["agent"] = args.policy
-    if args.include_failed:
-        found["include_failed"] = True
+    for name in ("include_failed", "include_invalid"):
+        if getattr(args, name):
+            found[name] = True
     if getattr(args, "no_metadata", False):
         found["include_metadata"] = False
     return found | named_values("--option", args.option)

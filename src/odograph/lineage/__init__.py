@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from .chain import CLASSES, Chain, Kind, Node, chains
+from .chain import Chain, Node, Thread, cut_out, is_media
+from .observed import CLASSES, Kind
+from .policies import chains
 from .texts import Tokenizer, tokenizer
 from .view import Segment, Source, Standing, View
 
-__all__ = ["CLASSES", "Chain", "Kind", "Node", "Segment", "Source", "Standing", "Tokenizer", "View", "chains", "tokenizer"]
+__all__ = [
+    "CLASSES",
+    "Chain",
+    "Kind",
+    "Node",
+    "Segment",
+    "Source",
+    "Standing",
+    "Thread",
+    "Tokenizer",
+    "View",
+    "chains",
+    "cut_out",
+    "is_media",
+    "tokenizer",
+]

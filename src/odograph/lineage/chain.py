@@ -7,36 +7,21 @@ trainer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_args
-from typing import Literal as OneOf
+from itertools import pairwise
+from typing import Any
 
 import msgspec
 
+from ..codec import content_hash
 from ..dialects import Choice
-from ..dialects.content import text_of
 from ..packing import shared_prefix
-from ..trajectory import Call, Trajectory
+from ..trajectory import Call
 from ..types import Edit
 from .edits import Hole, Of, Pieces, Response, applied, untouched
+from .observed import Kind, kind_of
 from .texts import Tokenizer
 from .view import Aligned, Segment, Source, Standing, View, align, extends
 
-#: How a prompt stands to what was predicted. `declared`: as an edit says; `contradicted`: the edit was undone on the way.
-Kind = OneOf[
-    "start",
-    "extends",
-    "declared",
-    "contradicted",
-    "template",
-    "reasoning",
-    "retokenization",
-    "truncation",
-    "summary",
-    "rewrite",
-    "adapter",
-]
-#: The classes of edits that a policy can be given for.
-CLASSES: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in ("start", "extends"))
 _SOURCES: dict[Kind, Source] = {
     "template": "template",
     "reasoning": "template",
@@ -61,19 +46,36 @@ class Node(msgspec.Struct):
     inserted: int = 0
     #: Ids of edits that took effect before this call.
     edits: list[str] = []
+    #: The choices that any later call went on with.
+    taken: set[int] = set()
+    #: What is no text in the prompt, by hash: as it was recorded, else of the parts of its messages.
+    inputs: list[str] = []
 
     @property
     def id(self) -> str:
         return self.call.id
 
 
+class Thread:
+    """Calls of which each goes on with the one before it, edited or not; and their last view, with edits that no call came
+    after. `base`: the call and its choice that it branches off from, where that choice is in no other thread."""
+
+    def __init__(self, first: Node, base: tuple[Node, int] | None = None) -> None:
+        self.nodes = [first]
+        self.base = base
+        self.last: View = View()
+        self.last_edits: list[str] = []
+
+
 class Chain:
-    """The lineage of one policy in a trajectory: its nodes, and the last view, with edits that no call came after."""
+    """The lineage of one policy in a trajectory: its calls in order, and the threads that they are: one, unless conversations
+    are interleaved or an older call was gone on with."""
 
     def __init__(self, agent: str | None, model: str | None, by: Tokenizer | None) -> None:
         self.agent = agent
         self.model = model
         self.nodes: list[Node] = []
+        self.threads: list[Thread] = []
         self.by_id: dict[str, Node] = {}
         #: Attempts whose question was asked again, and of which nothing came.
         self.discarded: list[Node] = []
@@ -81,15 +83,24 @@ class Chain:
         self.left_out: list[tuple[Call, str]] = []
         #: Edits that could not be used: id -> why.
         self.problems: dict[str, str] = {}
-        #: The last view as the edits after the last call leave it, and those edits.
-        self.last: View = View()
-        self.last_edits: list[str] = []
         self._by = by
         self._edits: dict[Of, list[Edit]] = {}
         self._waiting: list[Edit] = []
         #: Edits that were recorded after the call that shows them, by their base; those of them that are settled.
         self._late: dict[str, list[Edit]] = {}
         self._settled: set[str] = set()
+        self._thread: dict[str, Thread] = {}
+        self._largest = 0  # tokens of the longest prompt with an answer
+
+    @property
+    def last(self) -> View:
+        """The last view as the edits after the last call leave it."""
+        return self._thread[self.nodes[-1].id].last if self.nodes else View()
+
+    @property
+    def last_edits(self) -> list[str]:
+        """Edits that no call came after."""
+        return [e for thread in self.threads for e in thread.last_edits]
 
     def __repr__(self) -> str:
         return f"<Chain {self.agent or ''} {self.model or ''}: {len(self.nodes)} calls, {len(self.last.ids)} tokens>"
@@ -99,7 +110,7 @@ class Chain:
         node = self.by_id.get(segment.call or "")
         if node is None:
             return "unknown"
-        if node.call.record.adapter != adapter or inputs[: len(node.call.record.inputs)] != node.call.record.inputs:
+        if node.call.record.adapter != adapter or inputs[: len(node.inputs)] != node.inputs:
             return "stale"
         if segment.exact:
             return "exact"
@@ -109,6 +120,11 @@ class Chain:
         own = len(node.prompt)
         same = left[:own] == node.prompt and left[own:] == node.responses[segment.choice][: segment.start]
         return "exact" if same else "stale"
+
+    def bases(self, edits: Iterable[str]) -> set[Of]:
+        """The responses that edits changed."""
+        wanted = set(edits)
+        return {of for of, known in self._edits.items() if any(e.id in wanted for e in known)}
 
     def result(self, edits: list[Edit]) -> list[int] | None:
         """The ids of a response as edits of it leave it: the first that can be used, and those that don't overlap it. None where
@@ -130,9 +146,10 @@ class Chain:
         elif edit.id not in self._settled:
             self._waiting.append(edit)
 
-    def add_call(self, call: Call, acted: set[str], edits: Iterable[Edit] = ()) -> None:
+    def add_call(self, call: Call, acted: set[str], edits: Iterable[Edit] = (), *, fresh: bool = False) -> None:
         """A call, in the order of the records. `acted`: the calls of which something came: an action, a reward of its step.
-        `edits`: all of this call; `add_edit` gets each in its time, but a prompt may show one that was recorded late."""
+        `fresh`: it is of a step with an observation of its own, so it is no second attempt. `edits`: all of this call;
+        `add_edit` gets each in its time, but a prompt may show one that was recorded late."""
         self._late[call.id] = [e for e in edits if not e.rejected]
         prompt = call.prompt_token_ids
         choices = {c.index: c for c in call.choices}
@@ -152,42 +169,142 @@ class Chain:
             return
         node = Node(call, prompt, responses, choices, View(), "start")
         before = self.nodes[-1] if self.nodes else None
-        if before is not None and before.id not in acted and _asks_again(before, node):
+        node.inputs = call.record.inputs or media_of(call.messages)
+        again = before is not None and before.call.step != call.step and fresh
+        if before is not None and before.id not in acted and not again and _asks_again(before, node):
             self.discarded.append(self.nodes.pop())
             self._settle(before.id)
-            node.view, node.kind, node.edits = before.view, before.kind, before.edits
-            node.deleted, node.inserted = before.deleted, before.inserted
+            _stand_in(node, before)
+            thread = self._thread[before.id]
+            thread.nodes[-1] = node
+            self._thread[node.id] = thread
         elif before is not None:
-            self._reconcile(node)
+            self._place(node)
         else:
             self._settle()
             node.view = View.of([Segment("prompt", prompt)], prompt)
+            self._begin(node)
         self.nodes.append(node)
         self.by_id[node.id] = node
+        self._largest = max(self._largest, len(prompt) + max(map(len, responses.values())))
+
+    def _begin(self, node: Node, base: tuple[Node, int] | None = None) -> None:
+        thread = Thread(node, base)
+        self.threads.append(thread)
+        self._thread[node.id] = thread
+
+    def _place(self, node: Node) -> None:
+        """A call after others: it goes on with the last or an older one, or asks an older one's question again; else something
+        was changed, and it goes on with that of which its prompt has most."""
+        last = self.nodes[-1]
+        waiting = self._waiting_of(last)
+        best = self._best(node, last, waiting)
+        older = self._older(node, best.size if best is not None else 0)
+        if older is not None:
+            self._branch(node, *older)
+            return
+        if best is None:
+            asked = next((n for n in reversed(self.nodes) if _asks_again(n, node)), None)
+            if asked is not None:
+                _stand_in(node, asked)
+                self._begin(node)
+                return
+            last = self._closest(node)
+        self._reconcile(node, last, best, self._waiting_of(last))
+        self._thread[last.id].nodes.append(node)
+        self._thread[node.id] = self._thread[last.id]
+
+    def _waiting_of(self, node: Node) -> list[Edit]:
+        """Edits that no prompt has shown yet, but those of responses in other threads."""
+        mine = self._thread[node.id]
+        return [e for e in self._waiting if self._thread.get(e.base, mine) is mine]
+
+    def _older(self, node: Node, size: int) -> tuple[Node, int] | None:
+        """The answer before the last that a prompt begins with exactly, longer than `size`: one that ends its thread, that
+        nothing went on with, or after which the context was another."""
+        if self._largest <= size:
+            return None
+        prompt, record, best = node.prompt, node.call.record, None
+        for other in self.nodes:
+            base = len(other.prompt)
+            for choice, ids in other.responses.items():
+                total = base + len(ids)
+                if not size < total <= len(prompt) or not ids or prompt[total - 1] != ids[-1]:
+                    continue
+                if prompt[base:total] != ids or prompt[:base] != other.prompt or not self._is_open(other, choice):
+                    continue
+                if other.call.record.adapter == record.adapter and node.inputs[: len(other.inputs)] == other.inputs:
+                    best, size = (other, choice), total
+        return best
+
+    def _is_open(self, node: Node, choice: int) -> bool:
+        if choice not in node.taken:
+            return True
+        after = self._after(node)
+        return after is None or after.kind not in ("extends", "declared", "contradicted")
+
+    def _after(self, node: Node) -> Node | None:
+        """The call that came after another in its thread."""
+        nodes = self._thread[node.id].nodes
+        at = nodes.index(node) + 1
+        return nodes[at] if at < len(nodes) else None
+
+    def _branch(self, node: Node, before: Node, choice: int) -> None:
+        """A call that goes on with an older answer: in its thread (what came after is one of its own then), or in a new one."""
+        segments = [p for p in self._predicted(before, choice) if isinstance(p, Segment) and p.ids]
+        size = len(before.prompt) + len(before.responses[choice])
+        node.view = View.of([*segments, Segment(_new_source(node.call), node.prompt[size:])], node.prompt)
+        node.kind = "extends"
+        thread, after = self._thread[before.id], self._after(before)
+        if after is not None and choice == before.continued and after.kind not in ("extends", "declared", "contradicted"):
+            at = thread.nodes.index(after)
+            apart = Thread(after)
+            apart.nodes = thread.nodes[at:]
+            del thread.nodes[at:]
+            self.threads.append(apart)
+            self._thread |= {n.id: apart for n in apart.nodes}
+            after = None
+        if after is None and (before.continued in (None, choice) or not before.taken):
+            before.continued = choice
+            thread.nodes.append(node)
+            self._thread[node.id] = thread
+        else:
+            self._begin(node, (before, choice) if choice not in before.taken else None)
+        before.taken = before.taken | {choice}
+
+    def _closest(self, node: Node) -> Node:
+        """Of the ends of all threads that of which a prompt has most at its beginning; the last, where it is as good."""
+        last = self.nodes[-1]
+        if len(self.threads) == 1:
+            return last
+        ends = [last, *(t.nodes[-1] for t in self.threads if t.nodes[-1] is not last)]
+        return max(ends, key=lambda n: shared_prefix([*n.prompt, *n.responses[min(n.responses)]], node.prompt))
 
     def finish(self) -> None:
         """No call comes any more: the last view, with the edits that came after the last call."""
-        if not self.nodes:
-            self._settle()
-            return
-        last = self.nodes[-1]
-        edited = next((e.choice for e in reversed(self._waiting) if e.base == last.id and e.choice in last.responses), None)
+        for thread in self.threads:
+            self._finish(thread, [e for e in self._waiting if self._thread.get(e.base) is thread])
+        self._settle()
+
+    def _finish(self, thread: Thread, waiting: list[Edit]) -> None:
+        last = thread.nodes[-1]
+        edited = next((e.choice for e in reversed(waiting) if e.base == last.id and e.choice in last.responses), None)
         choice = edited if edited is not None else last.continued if last.continued is not None else min(last.responses)
         last.continued = choice
         pieces = self._predicted(last, choice)
         why = "it puts in text, no tokenizer says its ids, and no later prompt has them"
         holes: dict[str, str] = {}
         while True:
-            view, used, problems = self._edited(pieces, [e for e in self._waiting if e.id not in holes])
+            view, used, problems = self._edited(pieces, [e for e in waiting if e.id not in holes])
             found = {p.edit: why for p in view if isinstance(p, Hole)}
             if not found.keys() - holes.keys():
                 break
             holes |= found
         if found:  # of an edit that is known from before
             view, used = pieces, []
-        self._take(used, problems | holes)
-        self.last = View(p for p in view if isinstance(p, Segment))
-        self.last_edits = used
+        self._take(waiting, used, problems | holes)
+        thread.last = View(p for p in view if isinstance(p, Segment))
+        thread.last_edits = used
 
     def _settle(self, base: str | None = None) -> None:
         """Edits of calls that have no place here (of one of them, or of all) change nothing."""
@@ -241,49 +358,62 @@ class Chain:
             used += [e.id for e in edits if e.id not in wrong]
         return pieces, used, wrong
 
-    def _take(self, used: list[str], problems: dict[str, str], late: Iterable[Edit] = ()) -> None:
+    def _take(self, seen: list[Edit], used: list[str], problems: dict[str, str], late: Iterable[Edit] = ()) -> None:
         """Edits that were looked at wait no more; those that hold are known to later ones of the same response."""
         self.problems |= problems
-        for edit in (*self._waiting, *late):
+        for edit in (*seen, *late):
             self._settled.add(edit.id)
             if edit.id in used:
                 self._edits.setdefault((edit.base, edit.choice), []).append(edit)
-        self._waiting = []
+        self._waiting = [e for e in self._waiting if e.id not in self._settled]
 
-    def _reconcile(self, node: Node) -> None:
-        """What the prompt shows: the answer that was continued, as it was generated or with which of the edits."""
-        before, waiting = self.nodes[-1], self._waiting
+    def _order(self, before: Node, waiting: list[Edit]) -> list[int]:
+        """The choices of a call: one that was edited first, then the longest."""
         edited = next((e.choice for e in waiting if e.base == before.id), None)
-        order = sorted(before.responses, key=lambda c: (c != edited, -len(before.responses[c]), c))
-        shown = node.prompt[: len(before.prompt)] == before.prompt
-        tries = [waiting, []] if waiting else [[]]
-        best = self._best(node, order, tries + [[e] for e in waiting if len(waiting) > 1], shown)
+        return sorted(before.responses, key=lambda c: (c != edited, -len(before.responses[c]), c))
+
+    def _reconcile(self, node: Node, before: Node, best: _Continued | None, waiting: list[Edit]) -> None:
+        """What the prompt shows: the answer that was continued, as it was generated or with which of the edits."""
         late = [e for e in self._late.get(before.id, ()) if e.id not in self._settled.union(w.id for w in waiting)]
         if best is None and late:
             singly = [[*waiting, e] for e in late if len(late) > 1]
-            best = self._best(node, order, [[*waiting, *late], *singly], shown)
+            best = self._shown(node, before, waiting, [[*waiting, *late], *singly])
         if best is not None:
             self._go_on(node, before, best)
         else:
-            best = self._nearest(node, order, tries)
+            best = self._nearest(node, before, self._order(before, waiting), [waiting, []] if waiting else [[]])
             self._observed(node, before, best)
         effective = self._edited(self._predicted(before, best.choice), waiting)[1] if waiting else []
-        why = "the next prompt has the response as it was generated: the edit was undone"
-        if best.used:
-            why = "the next prompt has other edits of the response, and not this one"
-        undone = {e: why for e in effective if e not in best.used}
+        stands = _sampled(node.view) if effective else {}
+        undone: dict[str, str] = {}
+        for edit in waiting:
+            if edit.id not in effective or edit.id in best.used:
+                continue
+            of = (edit.base, edit.choice)
+            if best.used:
+                undone[edit.id] = "the next prompt has other edits of the response, and not this one"
+            elif len(stands.get(of, ())) == len(self.by_id[of[0]].responses[of[1]]):
+                undone[edit.id] = "the next prompt has the response as it was generated: the edit was undone"
+            else:
+                undone[edit.id] = "the next prompt shows another change of the response, and not this edit"
         if undone and node.kind == "extends":
             node.kind = "contradicted"
         before.continued, node.edits = best.choice, best.used
+        before.taken = before.taken | {best.choice}
         known = {e.id for e in waiting}
-        self._take(
-            best.used, undone | {e: w for e, w in best.wrong.items() if e in known}, [e for e in late if e.id in best.used]
-        )
+        problems = undone | {e: w for e, w in best.wrong.items() if e in known}
+        self._take(waiting, best.used, problems, [e for e in late if e.id in best.used])
 
-    def _best(self, node: Node, order: list[int], tries: list[list[Edit]], shown: bool) -> _Continued | None:
+    def _best(self, node: Node, before: Node, waiting: list[Edit]) -> _Continued | None:
+        """Of what a call could have been continued with, what the prompt begins with."""
+        tries = [waiting, []] if waiting else [[]]
+        return self._shown(node, before, waiting, tries + [[e] for e in waiting if len(waiting) > 1])
+
+    def _shown(self, node: Node, before: Node, waiting: list[Edit], tries: list[list[Edit]]) -> _Continued | None:
         """Of what could have been continued, that which the prompt begins with; where there are several, the longest."""
-        before, best = self.nodes[-1], None
-        for choice in order:
+        best = None
+        shown = node.prompt[: len(before.prompt)] == before.prompt
+        for choice in self._order(before, waiting):
             for edits in tries:
                 if edits:
                     pieces, used, wrong = self._edited(self._predicted(before, choice), edits)
@@ -291,10 +421,15 @@ class Chain:
                     if view is None or not extends(view, node.prompt):
                         continue
                     segments, size = view.segments, len(view.ids)
+                    at, ids = len(before.prompt), before.responses[choice]
+                    if shown and at + shared_prefix(ids, node.prompt[at : at + len(ids)]) > size:
+                        continue  # the prompt goes on with what was cut off
                 else:
                     used, wrong = [], {}
                     ids = before.responses[choice]
                     size = len(before.prompt) + len(ids)
+                    if not ids and any(before.responses.values()):  # an empty sibling is in every prompt
+                        continue
                     if not shown or node.prompt[len(before.prompt) : size] != ids:
                         continue
                     segments = [p for p in self._predicted(before, choice) if isinstance(p, Segment) and p.ids]
@@ -302,11 +437,11 @@ class Chain:
                     best = _Continued(choice, segments, size, used, wrong)
         return best
 
-    def _nearest(self, node: Node, order: list[int], tries: list[list[Edit]]) -> _Continued:
+    def _nearest(self, node: Node, before: Node, order: list[int], tries: list[list[Edit]]) -> _Continued:
         """Of what could have been continued, that of which the prompt has most."""
         found: list[_Continued] = []
         for choice in order:
-            plain = self._predicted(self.nodes[-1], choice)
+            plain = self._predicted(before, choice)
             for edits in tries:
                 pieces, used, wrong = self._edited(plain, edits) if edits else (plain, [], {})
                 segments = [p for p in pieces if isinstance(p, Segment)]
@@ -324,18 +459,56 @@ class Chain:
         elif best.used:
             node.kind = "declared"
         else:  # after another image the same ids are another context
-            node.kind = "extends" if now.inputs[: len(was.inputs)] == was.inputs else "rewrite"
+            node.kind = "extends" if node.inputs[: len(before.inputs)] == before.inputs else "rewrite"
 
     def _observed(self, node: Node, before: Node, best: _Continued) -> None:
         """A prompt that does not: what was changed is told from the two."""
         view, found = View.of(best.segments), best.aligned
         assert found is not None
-        kind = _class(before, best, node, found, self._by, view)
+        kind: Kind = "declared"
+        if not best.holes:
+            answered = before.choices[best.choice]
+            kind = kind_of(before.call, answered, node.call, node.prompt, found, self._by, view, bool(best.used))
         source = _SOURCES.get(kind, "inserted")
         if before.call.record.adapter != node.call.record.adapter:
             kind = "adapter"
         node.kind, node.view = kind, found.view(view, node.prompt, source, _new_source(node.call))
         node.deleted, node.inserted = found.deleted, found.inserted
+
+
+def cut_out(chain: Chain) -> dict[Of, set[int]]:
+    """The tokens of each response that an edit or a truncation took out of it, while the response stayed. What left the context
+    whole was not cut, and neither was what a template, other tokens for the same text or a summary made other."""
+    found: dict[Of, set[int]] = {}
+
+    def compare(before: View, after: View, edited: set[Of]) -> None:
+        was, now = _sampled(before), _sampled(after)
+        there = now.keys() | {s.response for s in after.segments if s.response is not None} | edited
+        for of, tokens in was.items():
+            gone = tokens - now.get(of, set())
+            if gone and of in there:
+                found.setdefault(of, set()).update(gone)
+
+    for thread in chain.threads:
+        for before, node in pairwise(thread.nodes):
+            if node.kind in ("declared", "truncation", "rewrite") and before.continued is not None:
+                ids = before.responses[before.continued]
+                own = Segment("sampled", ids, before.id, before.continued, 0, (before.id, before.continued))
+                compare(View([*before.view.segments, own]), node.view, chain.bases(node.edits))
+        if thread.last_edits:
+            last = thread.nodes[-1]
+            choice = last.continued if last.continued is not None else min(last.responses)
+            own = Segment("sampled", last.responses[choice], last.id, choice, 0, (last.id, choice))
+            compare(View([*last.view.segments, own]), thread.last, chain.bases(thread.last_edits))
+    return found
+
+
+def _sampled(view: View) -> dict[Of, set[int]]:
+    found: dict[Of, set[int]] = {}
+    for s in view.segments:
+        if s.source == "sampled" and s.call is not None:
+            found.setdefault((s.call, s.choice), set()).update(range(s.start, s.start + len(s.ids)))
+    return found
 
 
 class _Continued(msgspec.Struct):
@@ -351,13 +524,42 @@ class _Continued(msgspec.Struct):
     holes: bool = False
 
 
+def media_of(messages: list[dict[str, Any]]) -> list[str]:
+    """The hashes of the parts of messages that are no text: images, audio, files."""
+    contents = [content for m in messages if type(content := m.get("content")) is list]
+    return [content_hash(part) for content in contents for part in content if is_media(part)]
+
+
+def is_media(part: Any) -> bool:
+    """Whether a part of a content is an image, audio or a file."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    return kind in (
+        "image_url",
+        "input_image",
+        "image",
+        "input_audio",
+        "audio",
+        "video_url",
+        "video",
+        "file",
+        "input_file",
+        "document",
+    )
+
+
 def _are_ids(ids: list[Any]) -> bool:
     return set(map(type, ids)) <= {int}
 
 
 def _asks_again(before: Node, node: Node) -> bool:
     was, now = before.call.record, node.call.record
-    return before.prompt == node.prompt and (was.adapter, was.inputs) == (now.adapter, now.inputs)
+    return before.prompt == node.prompt and (was.adapter, before.inputs) == (now.adapter, node.inputs)
+
+
+def _stand_in(node: Node, other: Node) -> None:
+    """A call asks the question of another one: it stands under the same view."""
+    node.view, node.kind, node.edits = other.view, other.kind, other.edits
+    node.deleted, node.inserted = other.deleted, other.inserted
 
 
 def _same(a: Pieces, b: Pieces) -> bool:
@@ -442,161 +644,3 @@ def pieces_of(call: Call, choice: int) -> list[str] | None:
                 pieces: list[str] = [c["token"] for c in content]
                 return None if any(p.startswith(_NO_TEXT) or "\ufffd" in p for p in pieces) else pieces
     return None
-
-
-# --- what was changed -----------------------------------------------------------------------------------------------------
-
-
-def _class(before: Node, best: _Continued, node: Node, found: Aligned, by: Tokenizer | None, view: View) -> Kind:
-    """The class of a change that nobody declared, told from the messages where there are any, else from the ids alone. Beside
-    edits that were declared it is what else was changed; `declared` where that may be no more than other tokens for them."""
-    sent, now = before.call.messages, node.call.messages
-    if best.holes:
-        return "declared"
-    if sent and now:
-        answer = {"role": "assistant", **before.choices[best.choice].message}
-        if best.used and len(now) > len(sent):
-            answer = now[len(sent)]
-        old, new = [_norm(m) for m in [*sent, answer]], [_norm(m) for m in now]
-        if new[: len(old)] != old:
-            return _messages_changed(old, new)
-        if _reasoning_gone([*sent, answer], now):
-            return "reasoning"
-        return "declared" if best.used else _same_text(found, by, view, node.prompt)
-    if by is not None and found.inserted and _same_text(found, by, view, node.prompt) == "retokenization":
-        return "declared" if best.used else "retokenization"
-    return "rewrite" if found.inserted or not found.runs else "truncation"
-
-
-def _same_text(found: Aligned, by: Tokenizer | None, view: View, prompt: list[int]) -> Kind:
-    """The messages are the same, and yet the tokens are not: other tokens for the same text, or another template."""
-    if by is None:  # what no model sampled is written by the template alone
-        return "retokenization" if found.deleted and found.inserted and view.source_at(found.shared) == "sampled" else "template"
-    old, new = by.decode(view.ids[found.shared :]), by.decode(prompt[found.shared :])
-    return "retokenization" if found.deleted and old and new.startswith(old) else "template"
-
-
-def _norm(message: dict[str, Any]) -> tuple[Any, ...]:
-    """A message as far as it counts: role, text, tool calls."""
-    calls = message.get("tool_calls")
-    asked: list[Any] = []
-    for call in calls if isinstance(calls, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            asked.append((function.get("name"), str(function.get("arguments"))))
-    content = message.get("content")
-    text = text_of(content) if isinstance(content, (str, list)) else "" if content is None else str(content)
-    return message.get("role"), text, tuple(asked), message.get("tool_call_id")
-
-
-def _reasoning_gone(old: Iterable[dict[str, Any]], new: list[dict[str, Any]]) -> bool:
-    """Whether an answer's reasoning was there and is not sent back."""
-
-    def has(message: dict[str, Any]) -> bool:
-        return bool(message.get("reasoning_content") or message.get("reasoning"))
-
-    return any(has(a) and not has(b) for a, b in zip(old, new, strict=False))
-
-
-def _messages_changed(old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) -> Kind:
-    """Messages were taken out (truncation), put in the place of others (summary), or changed (rewrite)."""
-    start = shared_prefix(old, new)
-    rest_old, rest_new = old[start:], new[start:]
-    kept = 0  # of the old ones, how many stand at the end of what they were, in order
-    cursor = 0
-    gone: list[tuple[Any, ...]] = []
-    put: list[tuple[Any, ...]] = []
-    for message in rest_old:
-        at = next((n for n in range(cursor, len(rest_new)) if rest_new[n] == message), None)
-        if at is None:
-            gone.append(message)
-            continue
-        put += rest_new[cursor:at]
-        cursor = at + 1
-        kept += 1
-    if not kept:  # nothing of it is left to stand before: what is new begins with as many as are gone, at most
-        put = rest_new[: len(gone)] if gone else []
-    if not gone:
-        return "rewrite"
-    if not put:
-        return "truncation"
-    if len(gone) == 1 and put and put[0][0] == gone[0][0]:
-        a, b = str(gone[0][1]), str(put[0][1])
-        return "truncation" if b and b != a and (a.startswith(b) or a.endswith(b)) and put[0][2] == gone[0][2] else "rewrite"
-    pairs = list(zip(gone, put, strict=False))
-    if len(gone) == len(put) and all(a[0] == b[0] for a, b in pairs):
-        return "rewrite"
-    return "summary"
-
-
-def _acted(t: Trajectory) -> set[str]:
-    """The calls of which something came: an action, or the last of a step with actions or rewards that name no call. A reward of
-    one response alone does not make it one that was gone on with."""
-    found: set[str] = {a.llm_call for a in t.actions if a.llm_call is not None}
-    for step in t.steps:
-        calls = [c for c in step.llm_calls if c.purpose == "act"]
-        named = any(a.llm_call for a in step.actions)
-        if calls and not named and (step.actions or any(r.target is None for r in step.rewards)):
-            found.add(calls[-1].id)
-    return found
-
-
-def _places(t: Trajectory) -> dict[tuple[str | None, int | None], str | None]:
-    """(agent, step) -> the record that its conversation is inside of: None for the run itself. A hand-off goes on with one."""
-    root = t.start.id if t.start else None
-    steps = {s.record.id: s for s in t.steps if s.record is not None}
-    handed = {a.id: a for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
-    out: dict[tuple[str | None, int | None], str | None] = {}
-    for step in t.steps:
-        parent = step.record.parent if step.record is not None else None
-        while parent in handed:
-            before = steps.get(handed[parent].parent or "")
-            parent = before.record.parent if before is not None and before.record is not None else None
-        out[step.agent, step.index] = None if parent == root else parent
-    return out
-
-
-# --- trajectories -----------------------------------------------------------------------------------------------------------
-
-
-def chains(
-    t: Trajectory,
-    *,
-    agent: str | None = None,
-    model: str | None = None,
-    purpose: tuple[str, ...] = ("act",),
-    tokenizer: Tokenizer | None = None,
-) -> list[Chain]:
-    """The lineage of each policy of a trajectory: one per (agent, model), and per task that it did for another agent: each of
-    those is a conversation of its own. `agent` and `model` choose."""
-    found: dict[tuple[str | None, str | None, str | None], Chain] = {}
-    places = _places(t)
-    of_call: dict[str, Chain] = {}
-    calls = {c.id: c for c in t.llm_calls}
-    replaced = {r.supersedes for r in t.records if r.supersedes}
-    acted = _acted(t)
-    strays: dict[str, str] = {}
-    edits: dict[str, list[Edit]] = {}
-    for record in t.records:
-        if isinstance(record, Edit) and record.id not in replaced:
-            edits.setdefault(record.base, []).append(record)
-    for record in t.records:
-        call = calls.get(record.id)
-        if call is not None and record.id not in replaced:
-            who = call.agent or t.agent
-            if call.purpose not in purpose or (agent is not None and who != agent) or (model is not None and call.model != model):
-                continue
-            place = places.get((who, call.step))
-            chain = found.setdefault((who, call.model, place), Chain(who, call.model, tokenizer))
-            of_call[call.id] = chain
-            chain.add_call(call, acted, edits.get(call.id, ()))
-        elif isinstance(record, Edit) and record.id not in replaced:
-            known = of_call.get(record.base)
-            if known is not None:
-                known.add_edit(record)
-            elif record.base not in calls:
-                strays[record.id] = f"its base {record.base} is no call of this trajectory"
-    for chain in found.values():
-        chain.finish()
-        chain.problems |= strays
-    return list(found.values())

@@ -74,7 +74,9 @@ class Reader:
                     records.append(line)
         if not records:
             raise NotFound(f"trajectory {id!r} has no readable record")
-        return Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, catalog.alive_writers()))
+        trajectory = Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, catalog.alive_writers()))
+        trajectory.beside = self.trajectory
+        return trajectory
 
     def writers(self, id: str) -> set[str]:
         """Who wrote of a trajectory, and still holds the file."""

@@ -61,7 +61,7 @@ class GroupStatistics:
         if not rewards:
             return
         self.mean = rewards[0]
-        if min(rewards) == max(rewards):  # a mean that is rounded would make them vary
+        if math.isclose(min(rewards), max(rewards), rel_tol=1e-9, abs_tol=1e-12):  # what differs by rounding is equal
             return
         try:
             self.mean = math.fsum(rewards) / count
@@ -77,7 +77,7 @@ class GroupStatistics:
         """The advantage of one of the group's rewards."""
         if by.raw or (by.alone_is_raw and self.count == 1):
             return reward if by.raw else reward / (1.0 + by.epsilon)
-        if self.count < 2:
+        if self.count < 2 or not self.varies:
             return 0.0
         if by.leave_one_out:
             return (reward - self.mean) * self.count / (self.count - 1)

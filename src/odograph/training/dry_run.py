@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -17,10 +15,8 @@ import msgspec
 from ..errors import InvalidInput
 from ..trajectory import Trajectory
 from .advantages import GroupStatistics, convention
-from .export import allowed, read_options
-from .formats import Made, Refused, find, is_of_samples
-from .sample import Pair
-from .samples import Samples
+from .feed import Feed
+from .feed import Member as FedMember
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,79 +47,34 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 def dry_run(
     trajectories: Iterable[Trajectory],
-    to: str = "art",
+    to: str | Feed = "art",
     *,
-    again: Callable[[], Iterable[Trajectory]] | None = None,
     parent: Callable[[str], Trajectory | None] | None = None,
     **options: Any,
 ) -> Iterator[GroupPlan]:
-    """The plan of each group, whose trajectories have to come one after the other. `to` and `options` as for `export`; `again`
-    gives the trajectories once more, for advantages that need the statistics of groups before. Raises InvalidInput, NotFound.
-    """
-    exporter: Any = find(to)
-    if not is_of_samples(exporter):
-        raise InvalidInput(f"{to} is no format that is trained by tokens; art, trl-grpo, trl-sft and others are")
-    own, plan = read_options(exporter, to, options)
-    assert plan is not None
-    # ART makes its advantages itself, of whatever it is given
-    by = convention(plan.advantage or "art") if plan.advantage is not None or to == "art" else None
-    compared = by is not None and not by.raw
-    if plan.advantage is not None and again is None:
-        trajectories = list(trajectories)
-        again = partial(iter, trajectories)
-    samples = Samples((), plan, again=again() if again is not None and plan.advantage is not None else None, parent=parent)
-    return _plans(trajectories, exporter, own, samples, compared)
+    """The plan of each group, whose trajectories have to come one after the other. `to` and `options` as for `export`. Raises
+    InvalidInput, NotFound."""
+    feed = to if isinstance(to, Feed) else Feed(to, options, parent=parent)
+    if feed.plan is None:
+        raise InvalidInput(f"{feed.target.name} is no format that is trained by tokens; art, trl-grpo, trl-sft and others are")
+    name = feed.plan.advantage or feed.target.advantages
+    return _plans(trajectories, feed, name is not None and not convention(name).raw)
 
 
-def _plans(
-    trajectories: Iterable[Trajectory], exporter: Any, own: dict[str, Any], samples: Samples, compared: bool
-) -> Iterator[GroupPlan]:
-    for _, found in groupby(trajectories, key=lambda t: (t.group is None and t.id, t.group)):
-        members = [_Member(t, samples, exporter) for t in found]
-        rows = 0
-        if hasattr(exporter, "lines"):
-            try:
-                rows = sum(1 for _ in exporter.lines([m.made for m in members], **own))
-            except Refused as why:
-                for member in members:
-                    member.made.refuse(str(why))
-        else:
-            for member in members:
-                for sample in list(member.made.samples):
-                    try:
-                        exporter.row(sample, **own)
-                        rows += 1
-                    except Refused as why:
-                        member.made.refuse(str(why), sample)
+def _plans(trajectories: Iterable[Trajectory], feed: Feed, compared: bool) -> Iterator[GroupPlan]:
+    feed.start()
+    for batch in feed.batches(trajectories, whole=True):
+        members = [feed.member(t, _unheard) for t in batch]
+        rows = sum(1 for _ in feed.rows(members))
         yield _plan(members, rows, compared)
 
 
-class _Member:
-    """A trajectory with its samples, and what is said of them."""
-
-    def __init__(self, t: Trajectory, samples: Samples, exporter: Any) -> None:
-        report = samples.report
-        before = [Counter(part) for part in (report.left_out, report.calls_left_out, report.dropped)]
-        refused: list[str] = []
-        found = list(allowed(exporter, t, samples, refused.append))
-        after = (report.left_out, report.calls_left_out, report.dropped)
-        self._reasons = refused + [why for was, now in zip(before, after, strict=True) for why in now if now[why] > was[why]]
-        self._refused: set[int] = set()
-        self.trajectory = t
-        self.made = Made(t, found, self._reasons.append, self._refuse, samples.total(t), samples.unfit(t), set())
-
-    def _refuse(self, sample: Any, why: str) -> None:
-        self._refused.add(id(sample))
-
-    def member(self) -> Member:
-        kept = [s for s in self.made.samples if id(s) not in self._refused]
-        tokens = sum(len(s.rejected_ids) if isinstance(s, Pair) else s.trained for s in kept)
-        why = None if tokens else self.made.unfit or next(iter(self._reasons), "nothing to train")
-        return Member(trajectory=self.trajectory.id, reward=self.made.reward, tokens=tokens, why=why)
+def _unheard(why: str) -> None:
+    """The members have their reasons."""
 
 
-def _plan(found: list[_Member], rows: int, compared: bool) -> GroupPlan:
-    members = [m.member() for m in found]
+def _plan(found: list[FedMember], rows: int, compared: bool) -> GroupPlan:
+    members = [_told(m) for m in found]
     ready = [m for m in members if m.tokens]
     statistics = GroupStatistics([m.reward for m in ready if m.reward is not None])
     group = found[0].trajectory.group
@@ -148,3 +99,8 @@ def _plan(found: list[_Member], rows: int, compared: bool) -> GroupPlan:
         reward_std=(statistics.spread / (statistics.count - 1)) ** 0.5 if statistics.count > 1 else None,
         members=members,
     )
+
+
+def _told(m: FedMember) -> Member:
+    why = None if m.tokens else m.unfit or next(iter(m.reasons), "nothing to train")
+    return Member(trajectory=m.trajectory.id, reward=m.reward, tokens=m.tokens, why=why)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -29,7 +29,54 @@ _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("max_tokens", (int, NoneType), "a whole number"),
     ("logprobs", _SWITCH, "true or false"),
     ("include_failed", _SWITCH, "true or false"),
+    ("include_invalid", _SWITCH, "true or false"),
+    ("deleted", _SWITCH, "true or false"),
 )
+
+
+class RowOptions(TypedDict, total=False):
+    """How samples are built of the policy that is chosen: keywords of `odograph.samples` and of `store.export`."""
+
+    edits: str | dict[str, str] | Callable[[Node], str]
+    """What happens where the context is not what the calls before left: env (the default), mask, reweight, imitate or pair; a
+    mapping from classes of edits to the first three; or a function of the `Node`. See docs/edits.md."""
+    advantage: str | None
+    """grpo, verl, trl-async, art, dr_grpo, rloo or reward, over groups. None: no advantages."""
+    purpose: str | tuple[str, ...] | list[str]
+    """Purposes of the calls that are trained ("act")."""
+    reward: str | None
+    """The name of the reward that counts; else the trajectory's."""
+    credit: str
+    """Whose reward counts: trajectory (the default), sum, last or per-step."""
+    discount: float
+    """Of later rewards, with credit="per-step" (1.0)."""
+    max_tokens: int | None
+    """The most tokens of a row."""
+    too_long: str
+    """What happens to longer rows: drop (the default) or split."""
+    logprobs: bool
+    """True refuses rows of which a trained token has no logprob."""
+    include_failed: bool
+    """True keeps what failed through the environment."""
+    include_invalid: bool
+    """True keeps trajectories with fewer recorded ids than completion tokens."""
+    tokenizer: Any
+    """Places edits of text: a tokenizer of the package tokenizers, or its file."""
+    scorer: Scorer | None
+    """For edits="reweight": gives the logprob of each id of a row."""
+    cap: float
+    """For edits="reweight": the highest weight (2.0)."""
+    deleted: bool
+    """False: tokens that an edit or a truncation took out of a response are not trained (True)."""
+
+
+class SampleOptions(RowOptions, total=False):
+    """How samples are built: the keywords of `odograph.samples`."""
+
+    agent: str | None
+    """The policy that is trained: the name of its agent."""
+    model: str | None
+    """The policy that is trained: its model."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +94,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     too_long: str = "drop"
     logprobs: bool = False
     include_failed: bool = False
+    include_invalid: bool = False
     tokenizer: Any = None
     scorer: Scorer | None = None
     cap: float = 2.0
+    deleted: bool = True
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Plan:
+        """Raises TypeError for an option that is not there, InvalidInput for a value that is none."""
+        for name in options:
+            if name not in cls.__struct_fields__:
+                raise TypeError(f"no option {name!r}; there are: {', '.join(cls.__struct_fields__)}")
+        return cls(**options)
 
     def __post_init__(self) -> None:
         for name, kinds, expected in _KINDS:
@@ -78,6 +135,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             convention(self.advantage)
         if self.max_tokens is not None and self.max_tokens < 1:
             raise InvalidInput(f"max_tokens is 1 or more, not {self.max_tokens}")
+        if self.discount != 1.0 and self.credit != "per-step":
+            raise InvalidInput(
+                f"discount={self.discount:g} is of later rewards: it goes with credit='per-step', not with {self.credit!r}"
+            )
         if self.advantage is not None and self.edits in ("imitate", "pair"):
             raise InvalidInput(f"edits={self.edits!r} has no advantages; leave advantage= out")
 

@@ -6,37 +6,21 @@ What is trained is decided here, token by token; where each token went is said t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import compress
-from typing import Any, Protocol, cast
+from collections.abc import Iterator
+from itertools import compress, groupby
+from typing import Any, cast
 
 from ..codec import content_hash
 from ..errors import InvalidInput
-from ..lineage import Chain, Node, Segment, View
+from ..lineage import Chain, Node, Segment, View, is_media
 from ..trajectory import Trajectory
 from ..types import Note
-from .advantages import GroupStatistics, convention
+from .credit import Earned
 from .plan import Plan
-from .sample import Part, Sample, Tally, compact
+from .sample import Conservation, Part, Sample, Tally, compact
 
 _NO_LOGPROB = "a logprob that is above 0 or no number"
 _IDS = 1 << 31  # what formats hold
-
-
-class Rewards(Protocol):
-    """What a row has to know of rewards and groups."""
-
-    def total(self, t: Trajectory) -> float | None:
-        """The reward that counts."""
-        ...
-
-    def returns(self, t: Trajectory) -> list[float] | None:
-        """One return, or one from each step on."""
-        ...
-
-    def statistics(self, group: str | None) -> Sequence[GroupStatistics] | None:
-        """Of each of these returns over the group."""
-        ...
 
 
 def generated(node: Node, choice: int | None = None) -> View:
@@ -45,6 +29,22 @@ def generated(node: Node, choice: int | None = None) -> View:
     view = node.view.copy()
     view.add(Segment("sampled", node.responses[chosen], node.id, chosen, 0, (node.id, chosen), exact=True))
     return view
+
+
+#: How a row ended, by the status of its trajectory; where none is known yet it is unfinished.
+_ENDS = {
+    "completed": "terminated",
+    "truncated": "truncated",
+    "timeout": "truncated",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def _images(node: Node) -> list[Any]:
+    """The parts of a call's messages that are no text."""
+    contents = [content for m in node.call.messages if type(content := m.get("content")) is list]
+    return [part for content in contents for part in content if is_media(part)]
 
 
 def _temperature(node: Node) -> float | None:
@@ -56,24 +56,47 @@ class Draft:
     """A row before it is known whether it can be given: the calls that are trained in it, and their last view."""
 
     def __init__(
-        self, chain: Chain, row: list[Node], view: View, words: set[str], reward: float | None, choice: int | None = None
+        self,
+        chain: Chain,
+        row: list[tuple[Node, int]],
+        view: View,
+        words: set[str],
+        reward: float | None,
+        choice: int | None = None,
+        cut: dict[tuple[str, int], set[int]] | None = None,
     ) -> None:
         self._chain = chain
-        self._row = {node.id: node for node in row}
+        self._row = {node.id: node for node, _ in row}
+        self._answers = {node.id: choice for node, choice in row}
+        #: Tokens that are not trained, as an editor took them out of their response.
+        self._cut = cut or {}
         self._view = view
         self._own_reward = reward
         self._choice = choice
-        self._last = row[-1]
+        self._last = row[-1][0]
         #: Why logprobs that were recorded can't be used.
         self._unusable: str | None = None
         self.policy = "imitate" if "imitate" in words else "reweight" if "reweight" in words else "mask" if words else "env"
 
     @property
-    def has_own_reward(self) -> bool:
-        """Whether it is of a response that was rewarded alone."""
-        return self._own_reward is not None
+    def own_reward(self) -> float | None:
+        """The reward of the one response that it is of, where nothing followed that."""
+        return self._own_reward
 
-    def sample(self, by: Rewards, plan: Plan, report: Any, t: Trajectory, tally: Tally) -> Sample | None:
+    def _ended(self, t: Trajectory) -> str:
+        """How its last answer ended: an answer that was cut is truncated, whatever its trajectory says."""
+        cut = self._last.choices[self._answers[self._last.id]].finish_reason in ("length", "max_tokens", "max_output_tokens")
+        return "truncated" if cut else _ENDS.get(t.status, "unfinished")
+
+    def _reward(self, e: Earned, parts: list[Part]) -> float | None:
+        """The reward of its one response, where that is compared with other choices, else the one that counts."""
+        if self._own_reward is not None:
+            return self._own_reward
+        alone = {e.alone((part.call, part.choice)) for part in parts} if len({part.call for part in parts}) == 1 else {None}
+        value = alone.pop()
+        return value if value is not None and not alone else e.total
+
+    def sample(self, e: Earned, plan: Plan, report: Conservation, t: Trajectory, tally: Tally) -> Sample | None:
         """The row; None where it can't be given, with the reason in the report."""
         view = self._view
         limit = plan.max_tokens
@@ -82,6 +105,9 @@ class Draft:
             return None
         if view.ids and not 0 <= min(view.ids) <= max(view.ids) < _IDS:
             self._refused(tally, "a token id below 0 or beyond 31 bits")
+            return None
+        if plan.advantage is not None and self._own_reward is None and e.returns is None and not self._all_compared(e):
+            self._refused(tally, "no reward")
             return None
         record = self._last.call.record
         mask = [0] * len(view.ids)
@@ -94,29 +120,33 @@ class Draft:
         context: list[tuple[Segment, str]] = []
         taken: dict[tuple[str, int], set[int]] = {}
         authored = at = 0
-        for segment in view.segments:
+        for segment in self._uncut(view.segments):
             size = len(segment.ids)
             stop = at + size
             node = self._row.get(segment.call or "") if segment.source == "sampled" else None
             if node is not None and self._is_mine(segment):
                 self._put(node, segment, at, logprobs, versions, t)
-                standing = self._chain.standing(segment, at, view, record.adapter, record.inputs)
+                standing = self._chain.standing(segment, at, view, record.adapter, self._last.inputs)
                 left, mine = tally.left(node.id, segment.choice), taken.setdefault((node.id, segment.choice), set())
                 indexes = [i for i in range(segment.start, segment.start + size) if i in left and i not in mine]
                 take = standing == "exact" or self.policy == "imitate"
+                if segment.start in self._cut.get((node.id, segment.choice), ()):
+                    at = stop
+                    continue
                 if self.policy == "reweight" and standing == "stale":
                     stale.append((at, segment))
                     take = True
-                if self.policy == "imitate":  # an edit may have kept a token twice: the second is the editor's
+                twice = self.policy == "imitate" and not tally.is_elsewhere(node.id)
+                if twice:  # an edit may have kept a token twice: the second is the editor's
                     authored += size - len(indexes)
-                if take and (len(indexes) == size or self.policy == "imitate"):
+                if take and (len(indexes) == size or twice):
                     mine.update(indexes)
                     mask[at:stop] = [1] * size
-                    parts.append(Part(at, stop, node.id, segment.choice, node.call.step))
+                    parts.append(Part(at, stop, node.id, segment.choice, node.call.step, segment.start))
                     trained.append((segment, indexes))
                 else:
                     context.append((segment, standing if standing != "exact" else "trained elsewhere"))
-            elif segment.response is not None and segment.response[0] in self._row and self.policy == "imitate":
+            elif segment.response is not None and segment.response[0] in self._row and self._imitates(segment.response[0], tally):
                 mask[at:stop] = [1] * size
                 authored += size
                 parts.append(Part(at, stop, segment.response[0], segment.response[1], self._row[segment.response[0]].call.step))
@@ -153,30 +183,52 @@ class Draft:
             tally.context(segment.call or "", segment.choice, range(segment.start, segment.start + len(segment.ids)), why)
         self._rest(tally, "deleted")
         report.authored += authored
+        temperatures: list[float | None] = [None] * len(mask)
+        for part in parts:
+            temperatures[part.start : part.stop] = [_temperature(self._row[part.call])] * (part.stop - part.start)
+        heats = {_temperature(self._row[part.call]) for part in parts}
         described = {self._row[part.call].call.record.logprobs_of for part in parts}
-        sample = Sample(
+        return Sample(
             token_ids=list(view.ids),
             mask=mask,
             logprobs=logprobs,
             logprobs_of=described.pop() if len(described) == 1 else "unknown",
             versions=compact(versions),
-            reward=self._own_reward if self._own_reward is not None else by.total(t),
+            reward=self._reward(e, parts),
             weights=compact(weights) if weights else [(len(mask), 1.0)],
             trajectory=t.id,
             group=t.group,
             agent=self._chain.agent,
             model=self._chain.model,
-            ended="truncated" if t.status == "truncated" else "terminated",
+            ended=self._ended(t),
             parts=parts,
             messages=next(iter(self._row.values())).call.messages,
-            temperature=_temperature(self._last),
+            temperatures=compact(temperatures),
+            temperature=heats.pop() if len(heats) == 1 else None,
+            images=_images(self._last),
             policy=self.policy,
             authored=authored,
         )
-        if plan.advantage is not None:
-            self._advantages(sample, by, plan, t)
-            report.zero_advantage += not any(value for _, value in sample.advantages)
-        return sample
+
+    def _all_compared(self, e: Earned) -> bool:
+        """Whether each of its responses has a reward that is compared with that of other choices of its call."""
+        return all(e.alone(of) is not None for of in self._answers.items())
+
+    def _imitates(self, call: str, tally: Tally) -> bool:
+        return self.policy == "imitate" and not tally.is_elsewhere(call)
+
+    def _uncut(self, segments: list[Segment]) -> Iterator[Segment]:
+        """Segments, of which each is cut out of its response whole, or not at all."""
+        for segment in segments:
+            cut = self._cut.get((segment.call or "", segment.choice)) if segment.source == "sampled" else None
+            if not cut:
+                yield segment
+                continue
+            start = 0
+            for _, run in groupby([segment.start + n in cut for n in range(len(segment.ids))]):
+                count = sum(1 for _ in run)
+                yield segment.part(start, start + count)
+                start += count
 
     def _is_mine(self, segment: Segment) -> bool:
         return self._choice is None or segment.choice == self._choice
@@ -240,39 +292,5 @@ class Draft:
     def _rest(self, tally: Tally, why: str) -> None:
         """What the row's calls sampled and is not in it."""
         for node in self._row.values():
-            choice = (
-                self._choice
-                if self._choice is not None
-                else node.continued
-                if node.continued is not None
-                else min(node.responses)
-            )
+            choice = self._answers[node.id]
             tally.drop(node.id, choice, range(len(node.responses[choice])), why)
-
-    def _advantages(self, sample: Sample, by: Rewards, plan: Plan, t: Trajectory) -> None:
-        """One advantage for all trained tokens, or one per step. What is not trained has 0."""
-        rule = convention(cast(str, plan.advantage))
-        statistics = by.statistics(t.group)
-        returns = by.returns(t) or [0.0]
-
-        def of(value: float, n: int) -> float:
-            alone = GroupStatistics([value])
-            return (statistics[min(n, len(statistics) - 1)] if statistics else alone).advantage(value, rule)
-
-        per_token = [0.0] * len(sample.mask)
-        if plan.credit == "per-step" and self._own_reward is None:
-            number: dict[Any, int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
-            for part in sample.parts:
-                n = number.get((sample.agent, part.step), len(returns) - 1)
-                if part.step is not None and part.step < 0:  # shared with its parent: all that it earned came later
-                    n = 0
-                per_token[part.start : part.stop] = [of(returns[min(n, len(returns) - 1)], n)] * (part.stop - part.start)
-        else:
-            value = of(self._own_reward if self._own_reward is not None else returns[0], 0)
-            sample.advantage = value
-            if plan.credit == "last":
-                per_token[max(i for i, m in enumerate(sample.mask) if m)] = value
-            else:
-                per_token = [value if m else 0.0 for m in sample.mask]
-        per_token = [a if m else 0.0 for a, m in zip(per_token, sample.mask, strict=True)]
-        sample.advantages = compact(per_token)

@@ -10,6 +10,8 @@ import msgspec
 
 from ..lineage import Chain
 
+_UNUSED = 100  # edits that changed nothing and are named
+
 #: Run-length: [(count, value), ...].
 Runs = list[tuple[int, Any]]
 
@@ -23,13 +25,16 @@ class Part(msgspec.Struct, frozen=True):
     call: str
     choice: int
     step: int | None
+    #: Which token of the response is its first.
+    origin: int = 0
 
 
 class Sample(msgspec.Struct, kw_only=True):
     """One row. `token_ids`, `mask` (1: trained) and `logprobs` (None where there is none) are of one length.
 
     `advantages`, `weights` and `versions` are run-length over all tokens, [(count, value), ...]: see `expanded`. `segment`
-    numbers the rows of a trajectory's agent. `ended`: "terminated", or "truncated" where the trajectory was cut.
+    numbers the rows of a trajectory's agent. `ended`: "terminated", "truncated" (its answer or trajectory was cut), "failed",
+    "cancelled" or "unfinished".
     """
 
     token_ids: list[int]
@@ -48,9 +53,13 @@ class Sample(msgspec.Struct, kw_only=True):
     model: str | None = None
     ended: str = "terminated"
     parts: list[Part] = []
-    #: What the model was sent at the first call of the row; the temperature of its last.
+    #: What the model was sent at the first call of the row.
     messages: list[dict[str, Any]] = []
+    #: The temperature that each trained token was sampled at (run-length over all tokens), and that of all, where it is one.
+    temperatures: Runs = []
     temperature: float | None = None
+    #: The parts of the last prompt that are no text: images, audio, files.
+    images: list[Any] = []
     #: What was done with edits in it.
     policy: str = "env"
     #: Trained tokens that no model sampled (`imitate`).
@@ -127,6 +136,8 @@ class Conservation(msgspec.Struct, kw_only=True):
     left_out: dict[str, int] = {}
     #: Edits that changed nothing, and why (the first hundred).
     edits_unused: dict[str, str] = {}
+    #: Rewards of calls and of spans of tokens that the credit leaves out.
+    rewards_left_out: int = 0
     zero_advantage: int = 0
     groups: int = 0
     groups_of_one: int = 0
@@ -136,6 +147,19 @@ class Conservation(msgspec.Struct, kw_only=True):
     @property
     def balanced(self) -> bool:
         return self.sampled == self.trained + sum(self.context.values()) + sum(self.dropped.values())
+
+    def add(self, other: Conservation) -> None:
+        """Another account, of other tokens, on top of this one."""
+        for name in self.__struct_fields__:
+            mine, more = getattr(self, name), getattr(other, name)
+            if isinstance(mine, int):
+                setattr(self, name, mine + more)
+                continue
+            for key, value in more.items():
+                if isinstance(value, int):
+                    mine[key] = mine.get(key, 0) + value
+                elif len(mine) < _UNUSED:
+                    mine[key] = value
 
     def to_dict(self) -> dict[str, Any]:
         return cast(dict[str, Any], msgspec.to_builtins(self)) | {"balanced": self.balanced}
@@ -169,12 +193,16 @@ class Tally:
         for _, why in chain.left_out:
             report.calls_left_out[why] = report.calls_left_out.get(why, 0) + 1
         for edit, why in chain.problems.items():
-            if len(report.edits_unused) < 100:
+            if len(report.edits_unused) < _UNUSED:
                 report.edits_unused[edit] = why
 
     def left(self, call: str, choice: int) -> Container[int]:
         """The tokens of which nothing was said yet."""
         return self._open.get((call, choice), ())
+
+    def is_elsewhere(self, call: str) -> bool:
+        """Whether what a call sampled is accounted for already, with a fork."""
+        return call in self._elsewhere
 
     def _close(self, call: str, choice: int, indexes: Iterable[int]) -> int:
         left = self._open.get((call, choice), set())

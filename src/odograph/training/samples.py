@@ -6,22 +6,51 @@ class says what happens (docs/edits.md). Knows no trainer's format.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Unpack, cast
 
 import msgspec
 
-from ..errors import InvalidInput
-from ..lineage import Chain, Node, chains, tokenizer
-from ..trajectory import Trajectory, before_step, returns, reward_total, trajectory_reward
+from ..errors import InvalidInput, NotFound
+from ..groups import Groups
+from ..lineage import Chain, Node, Thread, chains, cut_out, tokenizer
+from ..trajectory import Trajectory, before_step
 from ..types import AnyRecord, Edit, Kept, LLMCall, Reward
-from .advantages import GroupStatistics
-from .groups import Groups
-from .plan import Plan
+from .advantages import GroupStatistics, convention
+from .credit import Earned, Row, advise, earned, statistics_of
+from .plan import Plan, SampleOptions
 from .rows import Draft, generated
-from .sample import Conservation, Pair, Sample, Tally
-from .views import unfit
+from .sample import Conservation, Pair, Tally
+from .views import invalid, unfit
+
+#: Reason of a trajectory that comes a second time.
+_AGAIN = "the same trajectory again"
+
+
+class _Built(msgspec.Struct):
+    """What was built of one trajectory, and its own account."""
+
+    rows: list[Row]
+    earned: Earned
+    account: Conservation
+
+
+class _Returns:
+    """What the trajectories of a group earned, as far as they gave rows, and the policies that they are of."""
+
+    def __init__(self) -> None:
+        self.many: list[list[float]] = []
+        self.versions: set[Any] = set()
+
+    def statistics(self, report: Conservation) -> list[GroupStatistics]:
+        """Of each return; the group is counted."""
+        made = statistics_of(self.many)
+        report.groups += bool(self.many)
+        report.groups_of_one += len(self.many) == 1
+        report.groups_without_variance += len(self.many) > 1 and not any(s.varies for s in made)
+        report.groups_of_mixed_versions += len(self.versions) > 1
+        return made
 
 
 class Samples:
@@ -32,63 +61,152 @@ class Samples:
         trajectories: Iterable[Trajectory],
         plan: Plan,
         *,
-        again: Iterable[Trajectory] | None = None,
         parent: Callable[[str], Trajectory | None] | None = None,
     ) -> None:
         self.plan = plan
         self.report: Conservation = Conservation()
         self._parent = parent
         self._by = tokenizer(plan.tokenizer)
+        self._rule = convention(plan.advantage) if plan.advantage is not None else None
+        #: Trajectories that were met; those of them that are trained themselves.
+        self._met: set[str] = set()
         self._seen: set[str] = set()
         #: Calls that were trained with a fork, by the trajectory that they are of.
         self._trained: dict[str, set[str]] = {}
         #: Trajectories that were left out, and why: a fork may be trained with what it shares with one.
         self._left: dict[str, str] = {}
-        self._met: dict[str, tuple[int, set[Any]]] = {}
-        self._groups: dict[str, list[GroupStatistics]] | None = None
+        self._counts: dict[str, tuple[int, set[Any]]] = {}
+        #: With advantages: what was built of each trajectory of the group that is being given, by its place in memory.
+        self._built: dict[int, _Built | Exception] = {}
         self._trajectories = trajectories
-        if plan.advantage is not None:
-            if again is None:
-                again = trajectories
-                if iter(trajectories) is trajectories:  # it can be gone through once
-                    self._trajectories = again = list(trajectories)
-            self._groups = self._look(again)
+        #: The trajectory that was checked last, and what is wrong with it.
+        self._last: tuple[Trajectory | None, str | None] = None, None
 
     def __iter__(self) -> Iterator[Any]:
         """`Sample`s, or with `edits="pair"` `Pair`s. Once: the report is of one pass."""
-        self.report = Conservation(
-            groups=self.report.groups,
-            groups_of_one=self.report.groups_of_one,
-            groups_without_variance=self.report.groups_without_variance,
-            groups_of_mixed_versions=self.report.groups_of_mixed_versions,
-        )
-        self._seen, self._trained, self._left = set(), {}, {}
-        if self._groups is None:
-            self.report.groups = self.report.groups_of_one = self.report.groups_of_mixed_versions = 0
-            self._met = {}
-        for trajectory in self._trajectories:
-            yield from self.one(trajectory)
+        self._begin()
+        found = self._trajectories
+        if self._rule is None:
+            for t in found:
+                yield from self.one(t)
+        elif isinstance(found, Groups):
+            for _, group in groupby(found.trajectories(), key=lambda t: t.group):
+                members = list(group)
+                self.prepare(members)
+                for t in members:
+                    yield from self.one(t)
+        elif isinstance(found, Sequence) or iter(found) is found:
+            yield from self._in_place(found if isinstance(found, Sequence) else list(found))
+        else:
+            yield from self._twice(found)
+
+    def _begin(self) -> None:
+        self.report = Conservation()
+        self._met, self._seen, self._trained, self._left, self._counts, self._built = set(), set(), {}, {}, {}, {}
+
+    def _in_place(self, found: Sequence[Trajectory]) -> Iterator[Any]:
+        """In the order in which they are given; a group is built when its first is asked for."""
+        groups: dict[str, list[Trajectory]] = {}
+        for t in found:
+            if isinstance(t, Trajectory) and t.group is not None:
+                groups.setdefault(t.group, []).append(t)
+        for t in found:
+            if isinstance(t, Trajectory) and t.group in groups:
+                self.prepare(groups.pop(t.group))
+            yield from self.one(t)
 
     # --- one at a time, for exports: what a format refuses is accounted for ------------------------------------------------
+
+    def prepare(self, group: list[Trajectory]) -> None:
+        """Builds the samples of a group's trajectories, whose advantages need each other. `one` gives them then."""
+        found = _Returns()
+        for t in group:
+            if id(t) not in self._built:
+                self._take(t, found)
+        name = group[0].group
+        self._advise(group, found.statistics(self.report) if name is not None else [])
+
+    def _take(self, t: Trajectory, found: _Returns) -> None:
+        try:
+            built = self._build(t)
+        except Exception as error:  # it is raised where its samples are asked for: it must not cost the others
+            self._built[id(t)] = error
+            return
+        self._built[id(t)] = built
+        if built.rows and built.earned.returns is not None:  # what gives no row is compared with nothing
+            found.many.append(built.earned.returns)
+            found.versions |= _versions(t)
+
+    def _advise(self, group: list[Trajectory], statistics: list[GroupStatistics]) -> None:
+        assert self._rule is not None
+        for t in group:
+            found = self._built[id(t)]
+            if isinstance(found, _Built):
+                advise(found.rows, found.earned, t, self.plan, self._rule, statistics)
+                found.account.zero_advantage += sum(not any(a for _, a in row.sample.advantages) for row in found.rows)
+
+    def _twice(self, trajectories: Iterable[Trajectory]) -> Iterator[Any]:
+        """What can be gone through again and is not kept: once for the statistics of all groups, once for the samples."""
+        groups: dict[str, _Returns] = {}
+        for t in trajectories:
+            if not isinstance(t, Trajectory):
+                raise _no_trajectories(t)
+            if t.group is not None:
+                self._take(t, groups.setdefault(t.group, _Returns()))
+                self._built.clear()
+        self._begin()
+        known = {name: found.statistics(self.report) for name, found in groups.items()}
+        for t in trajectories:
+            self._take(t, _Returns())
+            self._advise([t], known.get(t.group, []) if t.group is not None else [])
+            yield from self.one(t)
+
+    def _build(self, t: Trajectory) -> _Built:
+        account = Conservation()
+        e = earned(t, self.plan)
+        rows: list[Row] = []
+        if self._is_new(t, account):
+            rows = list(self._of(t, e, account))
+        return _Built(rows, e, account)
 
     def one(self, t: Trajectory) -> Iterator[Any]:
         """The samples of one trajectory."""
         if not isinstance(t, Trajectory):
             raise _no_trajectories(t)
         self.report.trajectories += 1
-        if self._groups is None and t.group is not None and self.unfit(t) is None:
+        if self._rule is not None:
+            if id(t) not in self._built:
+                self.prepare([t])
+            built = self._built.pop(id(t))
+            if isinstance(built, Exception):
+                raise built
+            self.report.add(built.account)
+            yield from (row.sample for row in built.rows)
+            return
+        if not self._is_new(t, self.report):
+            return
+        if t.group is not None and self.unfit(t) is None:
             self._count(t.group, t)
-        yield from self._of(t)
+        for row in self._of(t, earned(t, self.plan), self.report):
+            yield row.sample if isinstance(row, Row) else row
+
+    def _is_new(self, t: Trajectory, report: Conservation) -> bool:
+        """Whether a trajectory comes for the first time: no token is trained twice."""
+        if t.id and t.id in self._met:
+            report.left_out[_AGAIN] = report.left_out.get(_AGAIN, 0) + 1
+            return False
+        self._met.add(t.id)
+        return True
 
     def _count(self, group: str, t: Trajectory) -> None:
-        """A group that is counted as it comes, where no advantage asks for its statistics before."""
-        count, versions = self._met.get(group, (0, set()))
+        """A group that is counted as it comes, where no advantage asks for its statistics."""
+        count, versions = self._counts.get(group, (0, set()))
         more = versions | _versions(t)
         report = self.report
         report.groups += count == 0
         report.groups_of_one += 1 if count == 0 else -1 if count == 1 else 0
         report.groups_of_mixed_versions += len(versions) < 2 <= len(more)
-        self._met[group] = count + 1, more
+        self._counts[group] = count + 1, more
 
     def refuse(self, sample: Any, why: str) -> None:
         """A sample that was given and can't be used: its tokens were not trained after all."""
@@ -116,86 +234,29 @@ class Samples:
         before.dropped[why] = before.dropped.get(why, 0) + sampled
         self.report = before
 
-    def statistics(self, group: str | None) -> list[GroupStatistics] | None:
-        """The statistics of a group; None for what is in none."""
-        return None if group is None else (self._groups or {}).get(group)
-
-    # --- groups -------------------------------------------------------------------------------------------------------------
-
-    def _look(self, trajectories: Iterable[Trajectory]) -> dict[str, list[GroupStatistics]]:
-        """The statistics of each group: of the trajectory's reward, or with per-step credit of the returns of each step."""
-        returns: dict[str, list[list[float]]] = {}
-        versions: dict[str, set[Any]] = {}
-        for t in trajectories:
-            if not isinstance(t, Trajectory):
-                raise _no_trajectories(t)
-            if t.group is None or self.unfit(t) is not None:
-                continue
-            found = self.returns(t)
-            if found is not None:
-                returns.setdefault(t.group, []).append(found)
-                versions.setdefault(t.group, set()).update(_versions(t))
-        out: dict[str, list[GroupStatistics]] = {}
-        for group, many in returns.items():
-            longest = max(map(len, many))
-            out[group] = [GroupStatistics([r[n] for r in many if n < len(r)]) for n in range(longest)]
-            self.report.groups += 1
-            self.report.groups_of_one += len(many) == 1
-            self.report.groups_without_variance += len(many) > 1 and not any(s.varies for s in out[group])
-            self.report.groups_of_mixed_versions += len(versions[group]) > 1
-        return out
-
     def unfit(self, t: Trajectory) -> str | None:
         """Why a trajectory gives no row at all."""
-        return unfit(t, self.plan.include_failed)
-
-    def total(self, t: Trajectory) -> float | None:
-        """The reward that counts: of the trajectory, with `credit` sum and last together with its steps'."""
-        if self.plan.credit in ("trajectory", "per-step"):
-            return _finite(trajectory_reward(self._counted(t.all_rewards)))
-        whole, steps = self._whole(t), self._steps(t)
-        if whole is None and all(r is None for r in steps):
-            return None
-        return _finite((whole or 0.0) + sum(r for r in steps if r is not None))
-
-    def _counted(self, rewards: Iterable[Reward]) -> list[Reward]:
-        """The rewards of the name that was asked for (with weight 1: it was chosen), else all."""
-        name = self.plan.reward
-        return [r if name is None else msgspec.structs.replace(r, weight=1.0) for r in rewards if name in (None, r.name)]
-
-    def _whole(self, t: Trajectory) -> float | None:
-        return reward_total(r for r in self._counted(t.rewards) if r.target is None and r.span is None)
-
-    def _steps(self, t: Trajectory) -> list[float | None]:
-        return [reward_total(r for r in self._counted(s.rewards) if r.target is None and r.span is None) for s in t.steps]
-
-    def returns(self, t: Trajectory) -> list[float] | None:
-        """One return, or with per-step credit the discounted return from each step on; None where no reward is known."""
-        if self.plan.credit != "per-step":
-            total = self.total(t)
-            return None if total is None else [total]
-        whole, steps = self._whole(t), self._steps(t)
-        if whole is None and all(r is None for r in steps):
-            return None
-        each = [r or 0.0 for r in steps] or [0.0]
-        each[-1] += whole or 0.0
-        earned = returns(each, self.plan.discount)
-        return earned if all(map(math.isfinite, earned)) else None
+        why = unfit(t, self.plan.include_failed)
+        if why is not None or self.plan.include_invalid:
+            return why
+        if self._last[0] is not t:
+            self._last = t, invalid(t)
+        return self._last[1]
 
     # --- trajectories -------------------------------------------------------------------------------------------------------
 
-    def _of(self, t: Trajectory) -> Iterator[Any]:
+    def _of(self, t: Trajectory, e: Earned, report: Conservation) -> Iterator[Any]:
         plan = self.plan
-        reason = self.unfit(t) or (self._no_reward(t) if plan.advantage is not None else None)
+        reason = self.unfit(t) or ("no reward" if self._rule is not None and e.returns is None and not e.own else None)
         whole, shared = (t, {}) if reason is not None else self._joined(t)
         found = chains(whole, agent=plan.agent, model=plan.model, purpose=tuple(plan.purpose), tokenizer=self._by)
         if reason is None:
             self._seen.add(t.id)
-        elif self._parent is not None:
+        elif self._parent is not None or t.beside is not None:
             self._left[t.id] = reason
         known = {call: self._left[owner] for owner, calls in shared.items() if owner in self._left for call in calls}
         trained = self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared))
-        tally = Tally(self.report, trained, known)
+        tally = Tally(report, trained, known)
         for chain in found:
             tally.take(chain)
         if not found:
@@ -207,13 +268,11 @@ class Samples:
             tally.rest(reason)
         else:
             for chain in found:
-                yield from self._rows(t, whole, chain, tally)
+                yield from self._rows(t, whole, chain, tally, e, report)
+            report.rewards_left_out += e.left_out
         tally.rest("not in any row")
         for owner, calls in shared.items():
             self._trained.setdefault(owner, set()).update(calls if owner in self._left else calls & tally.trained)
-
-    def _no_reward(self, t: Trajectory) -> str | None:
-        return "no reward" if self.returns(t) is None else None
 
     def _joined(self, t: Trajectory) -> tuple[Trajectory, dict[str, set[str]]]:
         """A fork with what it shares with those it comes from, where they are not trained themselves, in steps below 0; and the
@@ -221,11 +280,15 @@ class Samples:
         before: list[AnyRecord] = []
         shared: dict[str, set[str]] = {}
         child, first = t, 0
-        while self._parent is not None and child.start is not None and t.start is not None:
+        find = self._parent if self._parent is not None else t.beside
+        while find is not None and child.start is not None and t.start is not None:
             fork = child.start.fork
             if fork is None or fork.step is None or fork.trajectory in self._seen or fork.trajectory in shared:
                 break
-            parent = self._parent(fork.trajectory)
+            try:
+                parent = find(fork.trajectory)
+            except NotFound:
+                break
             if parent is None or parent.start is None:
                 break
             try:
@@ -248,63 +311,67 @@ class Samples:
 
     # --- rows ---------------------------------------------------------------------------------------------------------------
 
-    def _rows(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally) -> Iterator[Any]:
+    def _rows(
+        self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally, e: Earned, report: Conservation
+    ) -> Iterator[Any]:
+        """`Row`s, or `Pair`s."""
         if self.plan.edits == "pair":
-            yield from self._pairs(t, whole, chain, tally)
+            yield from self._pairs(t, whole, chain, tally, report)
             return
         segment = 0
-        held: Sample | None = None  # with credit on the last token it is known a row later whether it is in this one
-        for draft in self._drafts(whole, chain, tally):
-            sample = draft.sample(self, self.plan, self.report, t, tally)
+        rows: list[Row] = []
+        for draft in self._drafts(chain, tally, e):
+            sample = draft.sample(e, self.plan, report, t, tally)
             if sample is None:
                 continue
             sample.segment = segment
             segment += 1
-            self.report.rows += 1
-            if self.plan.credit != "last" or self._groups is None:
-                yield sample
-                continue
-            if held is not None:
-                if not draft.has_own_reward:
-                    self.report.zero_advantage += any(value for _, value in held.advantages)
-                    held.advantage, held.advantages = 0.0, [(len(held.mask), 0.0)]
-                yield held
-            held = sample
-        if held is not None:
-            yield held
+            report.rows += 1
+            row = Row(sample, draft.own_reward)
+            if self._rule is None:
+                yield row
+            else:
+                rows.append(row)
+        last = next((row for row in reversed(rows) if row.own is None), None)
+        if last is not None:
+            last.last = True
+        yield from rows
 
-    def _drafts(self, t: Trajectory, chain: Chain, tally: Tally) -> Iterator[Draft]:
+    def _drafts(self, chain: Chain, tally: Tally, e: Earned) -> Iterator[Draft]:
         """The rows of a chain: which calls are trained in each, and in which view."""
-        own = self._own_rewards(t)
+        cut = {} if self.plan.deleted else cut_out(chain)
+        for thread in chain.threads:
+            yield from self._of_thread(chain, thread, cut)
+        for node in chain.discarded:
+            for choice in node.responses:
+                yield from self._apart(chain, node, choice, e.own, tally, "a discarded attempt")
+        for node in chain.nodes:
+            for choice in node.responses:
+                if choice != node.continued and choice not in node.taken:
+                    yield from self._apart(chain, node, choice, e.own, tally, "a choice that was not continued")
+
+    def _of_thread(self, chain: Chain, thread: Thread, cut: dict[tuple[str, int], set[int]]) -> Iterator[Draft]:
         always = {"imitate"} if self.plan.edits == "imitate" else set()
         words: set[str] = set(always)
-        row: list[Node] = []
-        for n, node in enumerate(chain.nodes):
-            before = chain.nodes[n - 1] if n else None
+        row: list[tuple[Node, int]] = [thread.base] if thread.base is not None else []
+        for n, node in enumerate(thread.nodes):
+            before = thread.nodes[n - 1] if n else None
             if before is not None and node.kind not in ("extends", "contradicted"):
                 word = self.plan.word(node)
                 if word == "env":
-                    yield Draft(chain, row, generated(before), words, None)
+                    yield Draft(chain, row, generated(before), words, None, cut=cut)
                     row, words = [], set(always)
                 else:
                     words.add(word)
             if before is not None and row and self.plan.too_long == "split" and self._over(node):
-                yield Draft(chain, row, generated(before), words, None)
+                yield Draft(chain, row, generated(before), words, None, cut=cut)
                 row, words = [], set(always)
-            row.append(node)
+            row.append((node, node.continued if node.continued is not None else min(node.responses)))
         if row:
-            last = chain.nodes[-1]
-            edited = bool(chain.last_edits) and self.plan.final != "env"
+            edited = bool(thread.last_edits) and self.plan.final != "env"
             if edited:
                 words.add(self.plan.final)
-            yield Draft(chain, row, chain.last if edited else generated(last), words, None)
-        for node in chain.discarded:
-            for choice in node.responses:
-                yield from self._apart(chain, node, choice, own, tally, "a discarded attempt")
-        for node in chain.nodes:
-            for choice in node.responses:
-                if choice != node.continued:
-                    yield from self._apart(chain, node, choice, own, tally, "a choice that was not continued")
+            yield Draft(chain, row, thread.last if edited else generated(thread.nodes[-1]), words, None, cut=cut)
 
     def _over(self, node: Node) -> bool:
         limit = self.plan.max_tokens
@@ -318,18 +385,9 @@ class Samples:
         if reward is None:
             tally.drop(node.id, choice, range(len(node.responses[choice])), why)
             return
-        yield Draft(chain, [node], generated(node, choice), set(), reward, choice)
+        yield Draft(chain, [(node, choice)], generated(node, choice), set(), reward, choice)
 
-    def _own_rewards(self, t: Trajectory) -> dict[tuple[str, int], float]:
-        """Rewards of one response alone."""
-        found: dict[tuple[str, int], list[Reward]] = {}
-        for reward in self._counted(t.all_rewards):
-            if reward.target is not None:
-                found.setdefault((reward.target, reward.span.choice if reward.span else 0), []).append(reward)
-        totals = ((of, _finite(reward_total(rewards))) for of, rewards in found.items())
-        return {of: total for of, total in totals if total is not None}
-
-    def _pairs(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally) -> Iterator[Pair]:
+    def _pairs(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally, report: Conservation) -> Iterator[Pair]:
         """For each response that preferred edits changed: what was generated, and what it was made."""
         preferred: dict[tuple[str, int], list[Edit]] = {}
         for edit in sorted(whole.all_edits, key=lambda e: (e.time, e.writer, e.seq), reverse=True):
@@ -343,7 +401,7 @@ class Samples:
                     tally.drop(node.id, choice, range(len(ids)), "not_edited")
                     continue
                 tally.train(node.id, choice, range(len(ids)))
-                self.report.pairs += 1
+                report.pairs += 1
                 text = node.choices[choice].text
                 chosen = self._by.decode(made) if self._by is not None else _text_result(edits, text)
                 yield Pair(
@@ -371,10 +429,6 @@ def _text_result(edits: list[Edit], text: str) -> str | None:
     return "".join(text[r.start : r.stop] if isinstance(r, Kept) else r.text or "" for r in edit.result)
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _versions(t: Trajectory) -> set[Any]:
     """The policy versions that answered in it: what its calls say, else its start."""
     found = {r.policy_version for r in t.records if isinstance(r, LLMCall) and r.purpose == "act"} - {None}
@@ -389,30 +443,19 @@ def _no_trajectories(found: Any) -> TypeError:
 def samples(
     trajectories: Iterable[Trajectory] | Groups,
     *,
-    edits: str | dict[str, str] | Callable[[Node], str] = "env",
     parent: Callable[[str], Trajectory | None] | None = None,
-    **options: Any,
+    **options: Unpack[SampleOptions],
 ) -> Samples:
     """Rows for training, and `.report`, which accounts for every sampled token.
 
-    `edits`: what happens where the context is not what the calls before left. "env": the edit is part of the environment, it
-    ends the row. "mask": one row in the last order, of which only what still stands exactly as it was sampled is trained.
-    "reweight": stale tokens too, weighted by `scorer=` or a stored scoring, up to `cap=`. "imitate": all responses as they stand
-    now, by cross-entropy. "pair": `Pair`s of edits that are marked as preferred. Or a mapping from classes of edits to the first
-    three, or a function of the `Node`. `advantage`: grpo, verl, trl-async, art, dr_grpo, rloo or reward, over groups. `credit`:
-    trajectory, sum, last or per-step (with `discount`). `agent`, `model` and `purpose` choose the policy. `reward` names the
-    reward that counts. `max_tokens` with `too_long` drop or split; `logprobs=True` refuses rows that lack one; `tokenizer` places
-    text edits; `include_failed=True` keeps what failed through the environment. `trajectories` may be the `Groups` of
-    `store.groups`. With `advantage` it is gone through twice: what can be gone through once, such as `store.trajectories()`, is
-    kept in memory; `Groups` and lists are not. Raises InvalidInput.
+    `trajectories` may be the `Groups` of `store.groups`. With `advantage` what can be gone through once is kept in memory; of
+    `Groups` one group at a time is. `parent` gives the trajectory that a fork left: `store.trajectory`, or where nothing is said
+    the store that the trajectories are of. Options are those of `SampleOptions`. Raises InvalidInput, and TypeError for an
+    option that is not there.
     """
-    known = Plan.__struct_fields__
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise TypeError(f"no option {unknown[0]!r}; there are: {', '.join(known)}")
-    plan = Plan(edits=edits, **options)
-    if isinstance(trajectories, Trajectory) or not isinstance(trajectories, Iterable):
+    plan = Plan.of(options)
+    if isinstance(trajectories, Trajectory) or not isinstance(trajectories, (Iterable, Groups)):
         raise _no_trajectories(trajectories)
-    if isinstance(trajectories, Groups):
-        return Samples(trajectories.trajectories(), plan, again=trajectories.trajectories(), parent=parent)
-    return Samples(trajectories, plan, parent=parent)
+    if isinstance(trajectories, Groups) and plan.advantage is None:
+        return Samples(trajectories.trajectories(), plan, parent=parent)
+    return Samples(cast("Iterable[Trajectory]", trajectories), plan, parent=parent)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
-from ..codec import encode
+from ..codec import encode, loads
+from ..errors import InvalidInput
+from ..quality import CHECKS, Checker
 from ..trajectory import Call, Trajectory
 from ..types import LLMCall
 
+#: Why a call is left out of formats that a chat template renders.
+NO_OBJECT = "a tool call whose arguments are no JSON object"
 #: Called with the reason for each thing that gives no row.
 LeftOut = Callable[[str], None]
 
@@ -21,9 +27,45 @@ def unfit(t: Trajectory, include_failed: bool = False) -> str | None:
     return None
 
 
+def invalid(t: Trajectory) -> str | None:
+    """Why a trajectory must not be trained on as a whole, which no row can tell by itself: ids of it are missing."""
+    return next((f"invalid: {f.code}" for f in _checker().one(t)[0] if f.severity == "error"), None)
+
+
+@cache
+def _checker() -> Checker:
+    """What rows can't tell: other errors of the profile `rl` are refused where they stand, a row or a token."""
+    return Checker("rl", set(CHECKS) - {"ids_missing"}, None)
+
+
 def tools_of(call: Call) -> str | None:
     """The tools of a call as JSON text, which TRL takes: as a column of structures each would get the fields of all others."""
     return encode(call.tools).decode() if call.tools else None
+
+
+def rendered(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Messages as chat templates render them: the arguments of tool calls are objects. None where they can't be: they are no
+    JSON object."""
+    out: list[dict[str, Any]] = []
+    for message in messages:
+        calls = message.get("tool_calls")
+        if not isinstance(calls, list) or not calls:
+            out.append(message)
+            continue
+        made = []
+        for call in calls:
+            function = call.get("function") if isinstance(call, dict) else None
+            arguments = function.get("arguments") if isinstance(function, dict) else None
+            if isinstance(arguments, str):
+                try:
+                    arguments = loads(arguments) if arguments.strip() else {}
+                except InvalidInput:
+                    return None
+            if not isinstance(function, dict) or not isinstance(arguments, dict):
+                return None
+            made.append({**call, "function": {**function, "arguments": arguments}})
+        out.append({**message, "tool_calls": made})
+    return out
 
 
 def policy_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:

@@ -107,11 +107,11 @@ def prefix_break(look: Look) -> Found:
 def stale_tokens(look: Look) -> Found:
     edits = {r.id: p for p, r in look.placed if isinstance(r, Edit)}
     for chain in look.chains:
-        last = chain.nodes[-1].call.record if chain.nodes else None
+        last = chain.nodes[-1] if chain.nodes else None
         at = stale = 0
         for segment in chain.last.segments:
             if segment.source == "sampled" and last is not None:
-                if chain.standing(segment, at, chain.last, last.adapter, last.inputs) == "stale":
+                if chain.standing(segment, at, chain.last, last.call.record.adapter, last.inputs) == "stale":
                     stale += len(segment.ids)
             at += len(segment.ids)
         made = [e for node in chain.nodes for e in node.edits] + chain.last_edits

@@ -1,98 +1,202 @@
 """Targets of exports, one a file. Built-ins and other packages' (entry points `odograph.exporters`) come through one door.
 
-An exporter of trajectories is a module, or any object, with a `NAME`, a sentence in its docstring, the kinds of `FILES`
-that it can be
-written as (the first is the default) and `rows`. It may also have `schema(**options)` (it must, where Parquet is among its
-files), `HEADER` (the first line of its JSON lines), `FILE_EACH` (each row is a file of its own) and `card(manifest)` (the text of
-a README.md).
-
-An exporter of samples has in place of `rows` a `PLAN` (how its samples are built where nobody says otherwise) and `row(sample)`,
-or, where the trajectories of a group or the calls of a trajectory belong together, `lines(group)`. `NEEDS` is what its samples
-have to be like, `REFUSES` the policies for edits that the format has no place for, and why. Both raise `Refused` for a
-sample that the format can't hold; `lines` says `made.refuse(why)` of one of the group.
+An exporter is a module, or any object: a `TrajectoryExporter`, a `SampleExporter` or a `GroupExporter`. What it may have beside
+is declared, with its default, by `Target`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol
+
+import msgspec
 
 from ...errors import InvalidInput, UnknownName
 from ...plugins import entry_points, load
 from ...trajectory import Trajectory
+from ..plan import Plan
 from ..views import LeftOut
 
-__all__ = ["NAMES", "Exporter", "LeftOut", "Made", "Refused", "SampleExporter", "find", "is_of_samples", "names"]
+__all__ = [
+    "NAMES",
+    "GroupExporter",
+    "LeftOut",
+    "Made",
+    "Refused",
+    "SampleExporter",
+    "Target",
+    "TrajectoryExporter",
+    "find",
+    "names",
+]
 
 
 class Refused(Exception):
     """Why a sample can't be given in a format. It costs the sample, or with `lines` the line, and nothing else."""
 
 
-class Exporter(Protocol):
-    """What an exporter has."""
+class Made:
+    """A trajectory with its samples, and whom to tell of one that can't be given."""
+
+    def __init__(
+        self,
+        trajectory: Trajectory,
+        left_out: LeftOut,
+        refused: Callable[[Any, str], None],
+        reward: float | None = None,
+        unfit: str | None = None,
+        returns: list[float] | None = None,
+    ) -> None:
+        self.trajectory = trajectory
+        self.samples: list[Any] = []
+        self.left_out = left_out
+        #: The reward that counts, as it was asked for; with credit per step what was earned from each step on.
+        self.reward = reward
+        self.returns = returns
+        #: Why nothing is trained of it: then there are no samples.
+        self.unfit = unfit
+        #: Whether nothing of it is in any row.
+        self.gone = False
+        #: Tells the account of a sample that is not given, without a reason in `left_out`.
+        self.refused = refused
+
+    def refuse(self, why: str, sample: Any = None) -> None:
+        """A sample, or all of them, can't be given: it is accounted for."""
+        self.left_out(why)
+        self.gone = self.gone or sample is None
+        for one in self.samples if sample is None else [sample]:
+            self.refused(one, why)
+
+
+class TrajectoryExporter(Protocol):
+    """An exporter of trajectories."""
 
     NAME: str
     #: Of "parquet", "jsonl", "json" (one file a row): the first is the default.
     FILES: tuple[str, ...]
 
-    def rows(self, trajectory: Trajectory, left_out: LeftOut, **options: Any) -> Iterator[Any]:
-        """The rows of one trajectory, and `left_out(reason)` for what gives none. Options are its own keyword arguments.
+    @property
+    def rows(self) -> Callable[..., Iterator[Any]]:
+        """`rows(trajectory, left_out, **options)`: the rows of one trajectory, and `left_out(reason)` for what gives none.
 
         A row is a dict, or for JSON lines also a whole line as bytes. What it raises leaves this trajectory out, whole.
         """
         ...
 
 
-class Made(NamedTuple):
-    """A trajectory and its samples, and whom to tell of one that can't be given."""
-
-    trajectory: Trajectory
-    samples: list[Any]
-    left_out: LeftOut
-    refused: Callable[[Any, str], None]
-    #: The reward that counts, as it was asked for.
-    reward: float | None
-    #: Why nothing is trained of it: then there are no samples.
-    unfit: str | None
-    #: The ids of those of which there is nothing in any row.
-    gone: set[str]
-
-    def refuse(self, why: str, sample: Any = None) -> None:
-        """A sample, or all of them, can't be given: it is accounted for."""
-        self.left_out(why)
-        if sample is None:
-            self.gone.add(self.trajectory.id)
-        for one in self.samples if sample is None else [sample]:
-            self.refused(one, why)
-
-
 class SampleExporter(Protocol):
-    """What an exporter of samples has: `row`, or `lines`."""
+    """An exporter of samples, one row each."""
 
     NAME: str
     FILES: tuple[str, ...]
-    #: Arguments of `odograph.samples` where nobody says otherwise.
+    #: Options of `odograph.samples` where nobody says otherwise.
     PLAN: dict[str, Any]
 
-    def row(self, sample: Any, **options: Any) -> Any:
-        """The row of one `Sample` (or with `edits="pair"` one `Pair`)."""
-        ...
-
-    def lines(self, group: list[Made], **options: Any) -> Iterator[Any]:
-        """The rows of a group's trajectories (of one that is in no group, alone)."""
+    @property
+    def row(self) -> Callable[..., Any]:
+        """`row(sample, **options)`: the row of one `Sample` (or with `edits="pair"` one `Pair`). It may raise `Refused`."""
         ...
 
 
-class WithSchema(Exporter, Protocol):
-    """An exporter that can be written as Parquet."""
+class GroupExporter(Protocol):
+    """An exporter of samples, where the trajectories of a group or the calls of a trajectory belong together."""
 
-    def schema(self, **options: Any) -> Any:
-        """The Arrow schema of the rows, or {table: schema}: then `rows` gives (table, row)."""
+    NAME: str
+    FILES: tuple[str, ...]
+    PLAN: dict[str, Any]
+
+    @property
+    def lines(self) -> Callable[..., Iterator[Any]]:
+        """`lines(group, **options)`: the rows of a list of `Made`, a group's trajectories (or one that is in no group)."""
         ...
 
+
+Exporter = TrajectoryExporter | SampleExporter | GroupExporter
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """An exporter as it was found: what it has, and the default of what it has not."""
+
+    name: str
+    files: tuple[str, ...]
+    #: One of these three.
+    rows: Callable[..., Iterator[Any]] | None = None
+    row: Callable[..., Any] | None = None
+    lines: Callable[..., Iterator[Any]] | None = None
+    #: `PLAN`: how its samples are built where nobody says otherwise. `NEEDS`: what they have to be like.
+    plan: dict[str, Any] = {}
+    needs: dict[str, Any] = {}
+    #: `REFUSES`: words of `edits` and of `credit`, and names of options of samples, for which the format has no place, and why.
+    refuses: dict[str, str] = {}
+    #: `ADVANTAGES`: the convention by which its trainer makes advantages itself, of one reward a trajectory; None: it has a
+    #: place for ours.
+    advantages: str | None = None
+    #: `schema(**options)`: the Arrow schema of the rows, or {table: schema}, where `rows` gives (table, row). Parquet needs it.
+    schema: Callable[..., Any] | None = None
+    #: `HEADER`: the first line of its JSON lines. `FILE_EACH`: each row is a file of its own.
+    header: Any = None
+    file_each: bool = False
+    #: `card(manifest)`: the text of a README.md.
+    card: Callable[[dict[str, Any]], str] | None = None
+
+    @classmethod
+    def of(cls, name: str, exporter: Any) -> Target:
+        """Raises InvalidInput for what is no exporter."""
+        given = {field.lower(): getattr(exporter, field) for field in _CONSTANTS if hasattr(exporter, field)}
+        given |= {field: getattr(exporter, field) for field in ("schema", "card") if hasattr(exporter, field)}
+        takes = "rows" if "plan" not in given else "lines" if hasattr(exporter, "lines") else "row"
+        lacks = [part for part in ("NAME", "FILES", takes) if not hasattr(exporter, part)]
+        if not lacks and "parquet" in exporter.FILES and "schema" not in given:
+            lacks = ["schema"]
+        if lacks:
+            raise InvalidInput(f"{name!r} is no exporter: it has no {', '.join(lacks)}")
+        return cls(**{**given, "name": name, takes: getattr(exporter, takes)})
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether it takes samples, not trajectories."""
+        return self.rows is None
+
+    @property
+    def options(self) -> tuple[str, ...] | None:
+        """The names of its options; None where it takes any."""
+        takes: Any = self.rows or self.row or self.lines
+        parameters = list(inspect.signature(takes).parameters.values())[1 if self.of_samples else 2 :]
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return None
+        return (*(p.name for p in parameters), *(Plan.__struct_fields__ if self.of_samples else ()))
+
+    def read(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], Plan | None]:
+        """Its own options, and how its samples are built. Raises InvalidInput."""
+        known = self.options
+        for option in options if known is not None else ():
+            if option not in (known or ()):
+                raise InvalidInput(f"{self.name} has no option {option!r}; it has: {', '.join(known or ()) or 'none'}")
+        if not self.of_samples:
+            return dict(options), None
+        planned = Plan.__struct_fields__
+        asked = {k: v for k, v in options.items() if k in planned}
+        plan = Plan(**{**self.plan, **asked, **self.needs})
+        words = plan.edits.values() if isinstance(plan.edits, dict) else [plan.edits]
+        for word in words:
+            if isinstance(word, str) and word in self.refuses:
+                raise InvalidInput(f"{self.name} can't be written with edits={word!r}: {self.refuses[word]}")
+        if self.advantages is not None and (plan.advantage is not None or plan.credit in ("last", "per-step")):
+            name = f"advantage={plan.advantage!r}" if plan.advantage is not None else f"credit={plan.credit!r}"
+            why = "its trainer makes advantages itself, of one reward a trajectory"
+            raise InvalidInput(f"{self.name} can't be written with {name}: {why}")
+        for name, value in asked.items():
+            if name in self.refuses and value is not None:
+                raise InvalidInput(f"{self.name} can't be written with {name}=: {self.refuses[name]}")
+        if plan.credit in self.refuses:
+            raise InvalidInput(f"{self.name} can't be written with credit={plan.credit!r}: {self.refuses[plan.credit]}")
+        return {k: v for k, v in options.items() if k not in planned}, plan
+
+
+_CONSTANTS = ("FILES", "PLAN", "NEEDS", "REFUSES", "ADVANTAGES", "HEADER", "FILE_EACH")
 
 NAMES: tuple[str, ...] = (
     "hf",
@@ -115,14 +219,9 @@ NAMES: tuple[str, ...] = (
 )
 
 
-def is_of_samples(exporter: Any) -> bool:
-    """Whether an exporter takes samples, not trajectories."""
-    return hasattr(exporter, "PLAN")
-
-
 @cache
-def _builtin(name: str) -> Exporter:
-    return cast(Exporter, import_module(f".{name.replace('-', '_')}", __name__))
+def _builtin(name: str) -> Target:
+    return Target.of(name, import_module(f".{name.replace('-', '_')}", __name__))
 
 
 def names() -> list[str]:
@@ -130,17 +229,13 @@ def names() -> list[str]:
     return [*NAMES, *entry_points("odograph.exporters")]
 
 
-def find(name: str) -> Exporter:
+def find(name: str | Target) -> Target:
     """The exporter of a name, of `package:object`, or of a Python file. Raises NotFound, InvalidInput."""
+    if isinstance(name, Target):
+        return name
     if name in NAMES:
         return _builtin(name)
     found = load(name, "odograph.exporters")
     if found is None:
         raise UnknownName(f"no exporter named {name!r}; there are: {', '.join(names())}")
-    given = "rows" if not is_of_samples(found) else "lines" if hasattr(found, "lines") else "row"
-    lacks = [part for part in ("NAME", "FILES", given) if not hasattr(found, part)]
-    if not lacks and "parquet" in found.FILES and not hasattr(found, "schema"):
-        lacks = ["schema"]
-    if lacks:
-        raise InvalidInput(f"{name!r} is no exporter: it has no {', '.join(lacks)}")
-    return cast(Exporter, found)
+    return Target.of(name, found)

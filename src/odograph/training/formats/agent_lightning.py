@@ -13,11 +13,12 @@ from typing import Any
 
 from ..sample import Part, Sample
 from . import Made
-from .tokens import usable
+from .tokens import image_url, usable
 
 NAME = "agent-lightning"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
+ADVANTAGES = "verl"
 REFUSES = dict.fromkeys(("mask", "reweight", "imitate", "pair"), "a triplet has no mask")
 
 
@@ -41,9 +42,10 @@ def _triplet(part: Part, sample: Sample) -> dict[str, Any]:
     logprobs = sample.logprobs[part.start : part.stop]
     if all(p is not None and math.isfinite(p) and p <= 1e-3 for p in logprobs):
         response["logprobs"] = [{"logprob": p} for p in logprobs]
+    urls = [image_url(p) for p in sample.images]
     metadata = {"call": part.call, "agent": sample.agent, "step": part.step, "trajectory": sample.trajectory}
     return {
-        "prompt": {"token_ids": sample.token_ids[: part.start]},
+        "prompt": {"token_ids": sample.token_ids[: part.start], **({"image_urls": urls} if urls else {})},
         "response": response,
         "reward": None,
         "metadata": metadata,

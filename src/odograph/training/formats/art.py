@@ -24,6 +24,7 @@ NAME = "art"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
 NEEDS = {"logprobs": True}
+ADVANTAGES = "art"
 REFUSES = dict.fromkeys(("mask", "reweight", "imitate", "pair"), "ART trains whole choices")
 _FINISH = ("stop", "length", "tool_calls", "content_filter", "function_call")
 
@@ -54,7 +55,7 @@ def _trajectory(made: Made) -> dict[str, Any] | None:
     if len(calls) < len(parts) or not all(c.messages for c in calls):
         for sample in samples:
             made.refuse("a call whose prompt is not known as messages", sample)
-        made.gone.add(t.id)
+        made.gone = True
         return None
     if not calls:
         return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...codec import encode
-from ..sample import Sample
-from .tokens import advised, filled, per_token, prompted, unweighted
+from ..sample import Sample, expanded
+from .tokens import advised, filled, imageless, per_token, prompted, unweighted
 
 NAME = "prime-rl"
 FILES = ("jsonl",)
@@ -23,14 +23,15 @@ def row(sample: Sample, *, env_name: str | None = None, temperature: float = 1.0
     """The line. `temperature`: where the request named none."""
     unweighted(sample)
     prompted(sample)
+    imageless(sample)
     advised(sample)
-    size = len(sample.token_ids)
-    heat = sample.temperature if sample.temperature is not None else temperature
+    heats = expanded(sample.temperatures)
+    other = sample.temperature if sample.temperature is not None else temperature
     fields: list[Any] = [
         sample.token_ids,
         [bool(m) for m in sample.mask],
         filled(sample),
-        [float(heat)] * size,
+        [float(heat if heat is not None else other) for heat in heats],
         env_name or sample.agent or "odograph",
         *[None] * 7,
         per_token(sample),

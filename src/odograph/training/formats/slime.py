@@ -15,7 +15,13 @@ NAME = "slime"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
 NEEDS = {"logprobs": True}
-REFUSES = {"reweight": "slime has no weight per token", "imitate": "it trains sampled tokens", "pair": "it has no pairs"}
+ADVANTAGES = "grpo"
+REFUSES = {
+    "reweight": "slime has no weight per token",
+    "imitate": "it trains sampled tokens",
+    "pair": "it has no pairs",
+}
+_STATUS = {"terminated": "completed", "truncated": "truncated", "failed": "failed"}
 
 
 def row(sample: Sample) -> dict[str, Any]:
@@ -34,6 +40,6 @@ def row(sample: Sample) -> dict[str, Any]:
         "loss_mask": parts.mask,
         "rollout_log_probs": parts.logprobs,
         "weight_versions": [str(v) for v in dict.fromkeys(v for _, v in sample.versions if v is not None)],
-        "status": "truncated" if sample.ended == "truncated" else "completed",
+        "status": _STATUS.get(sample.ended, "aborted"),
         "metadata": about(sample),
     }

@@ -14,7 +14,7 @@ from ...columns import schema_of
 from ...errors import MissingExtra
 from ...plugins import available
 from ..sample import Sample, expanded
-from .tokens import ABOUT, about, advised, filled, per_token, prompted
+from .tokens import ABOUT, about, advised, filled, imageless, per_token, prompted
 
 NAME = "tinker"
 FILES = ("parquet", "jsonl")
@@ -26,6 +26,7 @@ REFUSES = {"imitate": "tinker's importance sampling needs sampled tokens", "pair
 def row(sample: Sample) -> dict[str, Any]:
     """All lists are one shorter than the row. Weights, where there are any, are in the advantages."""
     prompted(sample)
+    imageless(sample)
     advised(sample)
     advantages = [a * w for a, w in zip(per_token(sample), expanded(sample.weights), strict=True)]
     return {

@@ -26,6 +26,7 @@ class Split(NamedTuple):
 def split(sample: Sample) -> Split:
     """Raises Refused for a row that has no prompt: the first token's logprob would be under nothing."""
     prompted(sample)
+    imageless(sample)
     at = sample.prompt_length
     return Split(
         sample.token_ids[:at],
@@ -40,6 +41,24 @@ def prompted(sample: Sample) -> None:
     """Raises Refused for a row that begins with a trained token: no model gives a logprob of it."""
     if sample.mask[0]:
         raise Refused("no prompt before the first trained token")
+
+
+def imageless(sample: Sample) -> None:
+    """Raises Refused for a row with images, where the format has no place for them."""
+    if sample.images:
+        raise Refused("an image, or another part that is no text, for which the format has no place")
+
+
+def image_url(part: dict[str, Any]) -> str:
+    """Where an image is, or its data. Raises Refused for a part that is no image."""
+    url, source = part.get("image_url"), part.get("source")
+    if isinstance(url, dict):
+        url = url.get("url")
+    if isinstance(source, dict) and part.get("type") == "image":  # Anthropic
+        url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
+    if not isinstance(url, str):
+        raise Refused("a part that is neither text nor an image, for which the format has no place")
+    return url
 
 
 def advised(sample: Sample) -> None:
@@ -62,7 +81,7 @@ def usable(made: Made) -> list[Sample]:
         else:
             out.append(sample)
     if not out:
-        made.gone.add(made.trajectory.id)
+        made.gone = True
     return out
 
 

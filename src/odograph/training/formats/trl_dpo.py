@@ -13,7 +13,7 @@ from typing import Any
 from ...codec import content_hash
 from ...errors import InvalidInput
 from ...trajectory import Trajectory
-from ..views import tools_of
+from ..views import NO_OBJECT, rendered, tools_of
 from . import Made
 
 NAME = "trl-dpo"
@@ -28,7 +28,7 @@ def lines(group: list[Made], *, by: str = "edits") -> Iterator[dict[str, Any]]:
         for made in group:
             found = list(_of_edits(made))
             if not found:
-                made.gone.add(made.trajectory.id)
+                made.gone = True
             yield from found
     elif by == "reward":
         for made in group:
@@ -38,7 +38,7 @@ def lines(group: list[Made], *, by: str = "edits") -> Iterator[dict[str, Any]]:
         used = {row[name] for row in found for name in ("trajectory", "rejected_trajectory")}
         for made in group:
             if made.trajectory.id not in used:
-                made.gone.add(made.trajectory.id)
+                made.gone = True
         yield from found
     else:
         raise InvalidInput(f"pairs are made by edits or reward, not {by!r}")
@@ -52,13 +52,15 @@ def _of_edits(made: Made) -> Iterator[dict[str, Any]]:
             made.refuse("a pair whose prompt is not known as messages", pair)
         elif call is not None and any(choice.tool_calls for choice in call.choices):
             made.refuse("a pair of an answer with tool calls", pair)  # as text alone it would not be what was said
+        elif (prompt := rendered(pair.prompt)) is None:
+            made.refuse(NO_OBJECT, pair)
         elif pair.chosen is None:
             made.refuse("a pair whose chosen text is not known: give tokenizer=", pair)
         elif pair.chosen == pair.rejected:
             made.refuse("an edit that changes no text", pair)
         else:
             yield {
-                "prompt": pair.prompt,
+                "prompt": prompt,
                 "chosen": [{"role": "assistant", "content": pair.chosen}],
                 "rejected": [{"role": "assistant", "content": pair.rejected}],
                 "tools": tools_of(call) if call is not None else None,
@@ -80,8 +82,12 @@ def _of_rewards(group: list[Made]) -> Iterator[dict[str, Any]]:
         elif made.reward is None:
             left_out("no reward")
         else:
-            prompt = calls[0].messages
-            whole = [*calls[-1].messages, {"role": "assistant", "content": None, **calls[-1].choices[0].message}]
+            prompt = rendered(calls[0].messages)
+            answer = {"role": "assistant", "content": None, **calls[-1].choices[0].message}
+            whole = rendered([*calls[-1].messages, answer])
+            if prompt is None or whole is None:
+                left_out(NO_OBJECT)
+                continue
             if whole[: len(prompt)] != prompt:
                 left_out("a conversation that does not go on from its first prompt")
                 continue

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...trajectory import Trajectory
-from ..views import policy_calls, tools_of, unfit
+from ..views import NO_OBJECT, policy_calls, rendered, tools_of, unfit
 from . import LeftOut
 
 NAME = "trl-kto"
@@ -39,9 +39,13 @@ def rows(
             **{k: v for k, v in call.choices[0].message.items() if v not in (None, [])},
             "role": "assistant",
         }
+        prompt, completion = rendered(call.messages), rendered([message])
+        if prompt is None or completion is None:
+            left_out(NO_OBJECT)
+            continue
         yield {
-            "prompt": call.messages,
-            "completion": [message],
+            "prompt": prompt,
+            "completion": completion,
             "label": reward >= threshold,
             "tools": tools_of(call),
             "trajectory": trajectory.id,

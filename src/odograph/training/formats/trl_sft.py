@@ -10,18 +10,23 @@ from typing import Any
 
 from ...columns import schema_of
 from ..sample import Sample
-from .tokens import ABOUT, about, prompted, unweighted
+from .tokens import ABOUT, about, imageless, prompted, unweighted
 
 NAME = "trl-sft"
 FILES = ("parquet", "jsonl")
-PLAN: dict[str, Any] = {"edits": "imitate"}
-REFUSES = {"reweight": "SFT has no weight per token", "pair": "SFT has no pairs; export to trl-dpo"}
+PLAN: dict[str, Any] = {"edits": "env", "deleted": False}
+REFUSES = {
+    "reweight": "SFT has no weight per token",
+    "pair": "SFT has no pairs; export to trl-dpo",
+    **dict.fromkeys(("advantage", "last", "per-step"), "SFT has no advantages"),
+}
 
 
 def row(sample: Sample) -> dict[str, Any]:
     """`labels` are the ids that are trained, -100 elsewhere."""
     unweighted(sample)
     prompted(sample)
+    imageless(sample)
     labels = [i if m else -100 for i, m in zip(sample.token_ids, sample.mask, strict=True)]
     return {"input_ids": sample.token_ids, "labels": labels, "reward": sample.reward, **about(sample)}
 

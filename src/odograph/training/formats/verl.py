@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ...codec import encode
+from ...dialects.content import text_of
+from ...lineage import is_media
 from ..sample import Sample
-from .tokens import about, number, split, unweighted
+from .tokens import about, image_url, number, split, unweighted
 
 NAME = "verl"
 FILES = ("jsonl",)
 PLAN: dict[str, Any] = {"edits": "env", "advantage": None}
 NEEDS = {"logprobs": True}
+ADVANTAGES = "verl"
 REFUSES = {
     "reweight": "verl has no weight per token",
     "imitate": "an agent loop's output is sampled; export to trl-sft",
@@ -26,12 +31,13 @@ REFUSES = {
 def row(sample: Sample, *, data_source: str = "odograph", ability: str = "agent") -> dict[str, Any]:
     """`response_ids`, `response_mask` and `response_logprobs` are of one length."""
     unweighted(sample)
-    parts = split(sample)
+    parts = split(msgspec.structs.replace(sample, images=[]))
     ends = about(sample)
     prompt = sample.messages or [{"role": "user", "content": ""}]
     return {
         "data_source": data_source,
         "prompt": [{"role": str(m.get("role")), "content": _text(m.get("content"))} for m in prompt],
+        **({"images": [{"image": image_url(part)} for part in sample.images]} if sample.images else {}),
         "ability": ability,
         "reward_model": {"style": "recorded", "ground_truth": ""},
         "extra_info": {"index": number([sample.trajectory, sample.segment]), "split": "train", **ends},
@@ -47,4 +53,7 @@ def row(sample: Sample, *, data_source: str = "odograph", ability: str = "agent"
 
 
 def _text(content: Any) -> str:
+    """Text, with the mark that verl puts an image in the place of."""
+    if isinstance(content, list):
+        return "".join("<image>" if is_media(part) else text_of([part]) for part in content)
     return content if isinstance(content, str) else "" if content is None else encode(content).decode()

@@ -6,17 +6,18 @@ time are one family, which a split never parts.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from ..clock import iso_time, parse_span
-from ..codec import content_hash, encode
-from ..errors import InvalidInput, NotFound
-from ..store.catalog import Summary
-from ..trajectory import Trajectory
+from .clock import iso_time, parse_span
+from .codec import content_hash, encode
+from .errors import InvalidInput, NotFound
+from .store.catalog import Summary
+from .trajectory import Trajectory
 
 #: What groups are made by, beside a function of a `Summary`.
 BY = ("group", "task", "scenario")
@@ -52,7 +53,8 @@ class Group(msgspec.Struct, frozen=True):
     @property
     def varies(self) -> bool:
         """Whether there is something to learn from: two known rewards that differ."""
-        return len(set(self.known)) > 1
+        known = self.known
+        return len(known) > 1 and not math.isclose(min(known), max(known), rel_tol=1e-9, abs_tol=1e-12)
 
 
 class Groups:

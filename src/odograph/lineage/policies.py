@@ -1,0 +1,79 @@
+"""Which policies act in a trajectory, and in which conversations: a chain for each."""
+
+from __future__ import annotations
+
+from ..trajectory import Trajectory
+from ..types import Edit
+from .chain import Chain
+from .texts import Tokenizer
+
+
+def _acted(t: Trajectory) -> set[str]:
+    """The calls of which something came: an action, or the last of a step with actions or rewards that name no call. A reward of
+    one response alone does not make it one that was gone on with."""
+    found: set[str] = {a.llm_call for a in t.actions if a.llm_call is not None}
+    for step in t.steps:
+        calls = [c for c in step.llm_calls if c.purpose == "act"]
+        named = any(a.llm_call for a in step.actions)
+        if calls and not named and (step.actions or any(r.target is None for r in step.rewards)):
+            found.add(calls[-1].id)
+    return found
+
+
+def _places(t: Trajectory) -> dict[tuple[str | None, int | None], str | None]:
+    """(agent, step) -> the record that its conversation is inside of: None for the run itself. A hand-off goes on with one."""
+    root = t.start.id if t.start else None
+    steps = {s.record.id: s for s in t.steps if s.record is not None}
+    handed = {a.id: a for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
+    out: dict[tuple[str | None, int | None], str | None] = {}
+    for step in t.steps:
+        parent = step.record.parent if step.record is not None else None
+        while parent in handed:
+            before = steps.get(handed[parent].parent or "")
+            parent = before.record.parent if before is not None and before.record is not None else None
+        out[step.agent, step.index] = None if parent == root else parent
+    return out
+
+
+def chains(
+    t: Trajectory,
+    *,
+    agent: str | None = None,
+    model: str | None = None,
+    purpose: tuple[str, ...] = ("act",),
+    tokenizer: Tokenizer | None = None,
+) -> list[Chain]:
+    """The lineage of each policy of a trajectory: one per (agent, model), and per task that it did for another agent: each of
+    those is a conversation of its own. `agent` and `model` choose."""
+    found: dict[tuple[str | None, str | None, str | None], Chain] = {}
+    places = _places(t)
+    of_call: dict[str, Chain] = {}
+    calls = {c.id: c for c in t.llm_calls}
+    replaced = {r.supersedes for r in t.records if r.supersedes}
+    acted = _acted(t)
+    observed = {(s.agent, s.index) for s in t.steps if s.observation is not None}
+    strays: dict[str, str] = {}
+    edits: dict[str, list[Edit]] = {}
+    for record in t.records:
+        if isinstance(record, Edit) and record.id not in replaced:
+            edits.setdefault(record.base, []).append(record)
+    for record in t.records:
+        call = calls.get(record.id)
+        if call is not None and record.id not in replaced:
+            who = call.agent or t.agent
+            if call.purpose not in purpose or (agent is not None and who != agent) or (model is not None and call.model != model):
+                continue
+            place = places.get((who, call.step))
+            chain = found.setdefault((who, call.model, place), Chain(who, call.model, tokenizer))
+            of_call[call.id] = chain
+            chain.add_call(call, acted, edits.get(call.id, ()), fresh=(who, call.step) in observed)
+        elif isinstance(record, Edit) and record.id not in replaced:
+            known = of_call.get(record.base)
+            if known is not None:
+                known.add_edit(record)
+            elif record.base not in calls:
+                strays[record.id] = f"its base {record.base} is no call of this trajectory"
+    for chain in found.values():
+        chain.finish()
+        chain.problems |= strays
+    return list(found.values())

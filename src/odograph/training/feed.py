@@ -1,0 +1,135 @@
+"""Trajectories -> the rows of a target, for exports and dry runs: what belongs together at a time, and all accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from ..trajectory import Trajectory
+from .credit import earned
+from .formats import Made, Refused, Target, find
+from .sample import Pair
+from .samples import Samples
+
+
+class Member(Made):
+    """A trajectory on its way: what is trained of it, and why what is not is not."""
+
+    def __init__(self, trajectory: Trajectory, left_out: Callable[[str], None], samples: Samples | None) -> None:
+        self.reasons: list[str] = []
+        #: How many tokens are trained.
+        self.tokens = 0
+        self._leave = left_out
+        self._account = samples
+        super().__init__(trajectory, self._left_out, self._not_given)
+        if samples is not None:
+            e = earned(trajectory, samples.plan)
+            self.reward, self.returns, self.unfit = e.total, e.returns, samples.unfit(trajectory)
+
+    def take(self, sample: Any) -> None:
+        """A sample that was built."""
+        self.tokens += _trained(sample)
+
+    def _left_out(self, why: str) -> None:
+        self.reasons.append(why)
+        self._leave(why)
+
+    def _not_given(self, sample: Any, why: str) -> None:
+        assert self._account is not None
+        self._account.refuse(sample, why)
+        self.tokens -= _trained(sample)
+
+
+def _trained(sample: Any) -> int:
+    return len(sample.rejected_ids) if isinstance(sample, Pair) else sample.trained
+
+
+class Feed:
+    """A target, and how its rows are asked for: the names of options are looked at once, here. Raises NotFound, InvalidInput."""
+
+    def __init__(
+        self,
+        to: str | Target,
+        options: Mapping[str, Any],
+        *,
+        parent: Callable[[str], Trajectory | None] | None = None,
+    ) -> None:
+        self.target = find(to)
+        self.own, self.plan = self.target.read(options)
+        self.options = dict(options)
+        self.parent = parent
+        self.samples: Samples | None = None
+
+    @property
+    def takes_groups(self) -> bool:
+        """Whether the trajectories of a group have to come one after the other."""
+        return self.target.lines is not None or (self.plan is not None and self.plan.advantage is not None)
+
+    def start(self) -> None:
+        """Begins a pass, with an account of its own."""
+        self.samples = Samples((), self.plan, parent=self.parent) if self.plan is not None else None
+
+    def batches(self, trajectories: Iterable[Trajectory], *, whole: bool = False) -> Iterator[list[Trajectory]]:
+        """What is written together: a trajectory, or where the target takes groups, and with `whole`, a group."""
+        if not whole and not self.takes_groups:
+            yield from ([t] for t in trajectories)
+            return
+        for _, found in groupby(trajectories, key=lambda t: (t.group is None and t.id, t.group)):
+            group = list(found)
+            if self.samples is not None and self.plan is not None and self.plan.advantage is not None:
+                self.samples.prepare(group)
+            if whole or self.target.lines is not None:
+                yield group
+            else:
+                yield from ([t] for t in group)
+
+    def member(self, trajectory: Trajectory, left_out: Callable[[str], None]) -> Member:
+        return Member(trajectory, left_out, self.samples)
+
+    def rows(self, batch: list[Member]) -> Iterator[Any]:
+        """The rows of what belongs together."""
+        target = self.target
+        if target.rows is not None:
+            for member in batch:
+                yield from target.rows(member.trajectory, member.left_out, **self.own)
+        elif target.lines is not None:
+            for member in batch:
+                member.samples = list(self._allowed(member))
+            try:
+                yield from target.lines(batch, **self.own)
+            except Refused as why:
+                for member in batch:
+                    member.refuse(str(why))
+        elif target.row is not None:
+            for member in batch:
+                for sample in self._allowed(member):
+                    try:
+                        yield target.row(sample, **self.own)
+                    except Refused as why:
+                        member.refuse(str(why), sample)
+
+    def _allowed(self, member: Member) -> Iterator[Any]:
+        """The samples of a trajectory; refused where a function chose a policy that the format has no place for."""
+        assert self.samples is not None
+        report = self.samples.report
+        before = [Counter(part) for part in (report.left_out, report.calls_left_out, report.dropped)]
+        refuses = self.target.refuses
+        for sample in self.samples.one(member.trajectory):
+            member.take(sample)
+            policy = getattr(sample, "policy", None)
+            if policy in refuses:
+                member.refuse(f"edits={policy!r}: {refuses[policy]}", sample)
+            else:
+                yield sample
+        after = (report.left_out, report.calls_left_out, report.dropped)
+        member.reasons += [why for was, now in zip(before, after, strict=True) for why in now if now[why] > was[why]]
+
+
+def in_groups(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+    """Those of a group one after the other, the groups in the order of their first."""
+    groups: dict[Any, list[Trajectory]] = {}
+    for n, t in enumerate(trajectories):
+        groups.setdefault(n if t.group is None else t.group, []).append(t)
+    return [t for group in groups.values() for t in group]

@@ -1,0 +1,225 @@
+"""What was earned where: choices of one call, calls and spans, groups of what gives rows; and what formats have a place for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+import odograph
+from odograph.errors import InvalidInput
+from odograph.training.plan import Plan, SampleOptions
+from odograph.training.sample import expanded
+from odograph.types import Fork, Span
+
+from .made import lines
+
+
+def rollout(store: odograph.Store, reward: float | None, *, ids: list[int] | None = None, model: str = "m", **call: Any) -> str:
+    """One call, in group g."""
+    with store.record(task="t", agent="a", model=model, group="g") as run:
+        with run.step() as s:
+            s.llm_call(model=model, prompt_token_ids=[1], token_ids=ids or [5, 6], logprobs=[-0.1] * len(ids or [5, 6]), **call)
+        if reward is not None:
+            run.reward(reward)
+    return run.id
+
+
+def test_rewarded_choices_of_a_call_are_a_group() -> None:
+    """GRPO as it is sampled: four answers of one call are compared with each other, whatever the run earned."""
+    for whole in (None, 5.0):
+        with odograph.open("memory:") as store:
+            with store.record(task="t", agent="a", model="m", group="g") as run, run.step() as s:
+                call = s.llm_call(model="m", prompt_token_ids=[1], token_ids=[[10], [20], [30], [40]], logprobs=[[-0.1]] * 4)
+                for choice, value in enumerate((1.0, 0.0, 0.0, 1.0)):
+                    s.reward(value, name="choice", target=call, span=Span(0, 1, choice))
+                if whole is not None:
+                    run.reward(whole)
+            rows = list(odograph.samples(list(store.trajectories()), advantage="dr_grpo"))
+            assert [r.reward for r in rows] == [1.0, 0.0, 0.0, 1.0]
+            assert [r.advantage for r in rows] == [0.5, -0.5, -0.5, 0.5]
+
+
+def test_rewards_of_calls_and_spans_count_where_the_credit_says() -> None:
+    """`per-step` adds a call's to its step and a span's to its tokens, `sum` adds all; the others leave them out and say so."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m", group="g") as run:
+            with run.step() as s:
+                call = s.llm_call(model="m", prompt_token_ids=[1], token_ids=[10, 11])
+                s.reward(2.0, name="prm", target=call)
+                s.reward(0.25, name="span", target=call, span=Span(1, 2))
+            with run.step() as s:
+                s.llm_call(model="m", prompt_token_ids=[1, 10, 11, 5], token_ids=[20])
+                s.reward(1.0, name="env")
+        t = store.trajectory(run.id)
+    (row,) = odograph.samples([t], credit="per-step", advantage="reward")
+    assert expanded(row.advantages) == [0, 3.0, 3.25, 0, 1.0]
+    (row,) = odograph.samples([t], credit="sum", advantage="reward")
+    assert row.reward == 3.25
+    for credit in ("trajectory", "last"):
+        made = odograph.samples([t], credit=credit)
+        assert [r.reward for r in made] == [1.0] and made.report.rewards_left_out == 2
+
+
+def test_what_gives_no_row_is_compared_with_nothing() -> None:
+    """A rollout that died, and one of another model than was asked for, are in no baseline."""
+    with odograph.open("memory:") as store:
+        rollout(store, 1.0)
+        rollout(store, 1.0)
+        rollout(store, 0.5, model="other")
+        with store.record(task="t", agent="a", model="m", group="g") as run:
+            with run.step() as s:
+                s.llm_call(model="m", messages=[{"role": "user", "content": "x"}], error="the engine died")
+            run.reward(0.0)
+        made = odograph.samples(list(store.trajectories()), advantage="grpo", model="m")
+        assert [r.advantage for r in made] == [0.0, 0.0] and made.report.groups_without_variance == 1
+        again = odograph.samples(store.groups(), advantage="grpo", model="m")
+        assert [r.advantage for r in again] == [0.0, 0.0]
+
+
+def test_rewards_that_differ_by_rounding_are_equal() -> None:
+    """0.1 + 0.2 and 0.3 give no advantage."""
+    with odograph.open("memory:") as store:
+        for reward in (0.1 + 0.2, 0.3, 0.3):
+            rollout(store, reward)
+        made = odograph.samples(list(store.trajectories()), advantage="grpo")
+        assert [r.advantage for r in made] == [0.0] * 3 and made.report.zero_advantage == 3
+        assert not store.groups()["g"].varies
+
+
+@pytest.mark.parametrize("to", ["verl", "slime", "art", "agent-lightning"])
+@pytest.mark.parametrize("options", [{"advantage": "grpo"}, {"credit": "per-step"}, {"credit": "last"}])
+def test_what_a_format_has_no_place_for_is_refused(tmp_path: Path, to: str, options: dict[str, str]) -> None:
+    """Nothing that was asked for is left undone in silence."""
+    with odograph.open("memory:") as store:
+        rollout(store, 1.0)
+        with pytest.raises(InvalidInput, match="its trainer makes advantages itself"):
+            store.export(tmp_path / "o", to, **options)
+
+
+def test_a_discount_goes_with_credit_per_step() -> None:
+    """A discount that no credit uses is refused."""
+    with pytest.raises(InvalidInput, match=r"discount=0\.5 is of later rewards"):
+        odograph.samples([], discount=0.5)
+
+
+def test_the_same_trajectory_twice_is_trained_once() -> None:
+    """A list may name one twice: it counts once, with the reason."""
+    with odograph.open("memory:") as store:
+        t = store.trajectory(rollout(store, 1.0))
+        for advantage in (None, "reward"):
+            made = odograph.samples([t, t], advantage=advantage)
+            assert len(list(made)) == 1 and made.report.left_out == {"the same trajectory again": 1} and made.report.balanced
+
+
+@pytest.mark.parametrize("edits", ["env", "mask", "imitate"])
+def test_a_forks_prefix_is_trained_once(edits: str) -> None:
+    """By the store that the forks are of, without `parent=`; nothing counts as written by somebody else."""
+    with odograph.open("memory:") as store:
+
+        def run(calls: list[tuple[list[int], list[int]]], **about: Any) -> str:
+            with store.record(task="t", agent="a", model="m", **about) as run:
+                for prompt, ids in calls:
+                    with run.step() as s:
+                        s.llm_call(model="m", prompt_token_ids=prompt, token_ids=ids)
+                        s.action("a", {}, 1)
+            return run.id
+
+        parent = run([([1], [10, 11]), ([1, 10, 11, 2], [12])])
+        forks = [run([([1, 10, 11, 2], [last])], fork=Fork(parent, 1)) for last in (20, 30)]
+        made = odograph.samples([store.trajectory(id) for id in forks], edits=edits)
+        assert sum(m for r in made for i, m in zip(r.token_ids, r.mask, strict=True) if i == 10) == 1
+        assert made.report.authored == 0 and made.report.balanced
+
+
+def test_sft_trains_what_was_sampled_but_what_was_cut(tmp_path: Path) -> None:
+    """The default of trl-sft: rows of `env`; a summary deletes no answer, and what an editor took out is not shown as an example."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m") as run:
+            with run.step() as s:
+                call = s.llm_call(model="m", prompt_token_ids=[1], token_ids=[10, 11, 12])
+                s.edit(call).delete(1, 2)
+            with run.step() as s:
+                s.llm_call(model="m", prompt_token_ids=[1, 10, 12, 5], token_ids=[20])
+            with run.step() as s:
+                s.llm_call(model="m", prompt_token_ids=[1, 77, 78], token_ids=[30])
+        manifest = store.export(tmp_path / "o", "trl-sft", format="jsonl")
+        rows = [[i for i in row["labels"] if i != -100] for row in lines(tmp_path / "o")]
+        assert rows == [[10, 12], [20], [30]] and manifest["samples"]["dropped"] == {"deleted": 1}
+
+
+def test_endings_are_told_apart(tmp_path: Path) -> None:
+    """A run that failed or was cut is not one that ended well."""
+    with odograph.open("memory:") as store:
+        rollout(store, 1.0)
+        with store.record(task="t", agent="a", model="m", group="g") as run:
+            run.step().llm_call(model="m", prompt_token_ids=[1], token_ids=[7], logprobs=[-0.1])
+            run.finish(status="failed")
+        cut = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "length"}]}
+        rollout(store, 1.0, response=cut)
+        assert [s.ended for s in odograph.samples(store.trajectories())] == ["terminated", "failed", "truncated"]
+        store.export(tmp_path / "o", "slime")
+        assert [row["status"] for row in lines(tmp_path / "o")] == ["completed", "failed", "truncated"]
+
+
+def test_temperatures_are_those_of_each_call(tmp_path: Path) -> None:
+    """A row of two calls at two temperatures says both, token by token, and no single one."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m", group="g") as run:
+            for prompt, ids, heat in (([1], [3], 1.0), ([1, 3, 9], [5], 0.5)):
+                with run.step() as s:
+                    s.llm_call(model="m", prompt_token_ids=prompt, token_ids=ids, logprobs=[-0.1], params={"temperature": heat})
+            run.reward(1.0)
+        store.export(tmp_path / "p", "prime-rl", advantage="reward")
+        row: Any = lines(tmp_path / "p")[0]
+        assert [row[3][1], row[3][3]] == [1.0, 0.5]
+        (sample,) = odograph.samples(store.trajectories())
+        assert sample.temperature is None
+
+
+def test_images_are_kept_or_refused(tmp_path: Path) -> None:
+    """verl and agent-lightning have a place for an image; the other formats of tokens give no row without it, and say so."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with odograph.open("memory:") as store:
+        messages = [{"role": "user", "content": [{"type": "text", "text": "what"}, image]}]
+        rollout(store, 1.0, messages=messages, response="x")
+        for to in ("trl-grpo", "tinker", "prime-rl", "slime"):
+            manifest = store.export(tmp_path / to, to)
+            assert manifest["rows"] == 0 and any("image" in why for why in manifest["left_out"]), to
+        store.export(tmp_path / "verl", "verl")
+        (row,) = lines(tmp_path / "verl")
+        assert row["images"] == [{"image": "data:image/png;base64,AAAA"}] and row["prompt"][0]["content"] == "what<image>"
+        store.export(tmp_path / "al", "agent-lightning")
+        assert "image_urls" in json.dumps(lines(tmp_path / "al"))
+
+
+def test_ids_that_are_missing_leave_the_trajectory_out() -> None:
+    """Two ids of four tokens: what follows was sampled under another context."""
+    with odograph.open("memory:") as store:
+        t = store.trajectory(rollout(store, 1.0, usage={"prompt_tokens": 1, "completion_tokens": 4}))
+        made = odograph.samples([t])
+        assert list(made) == [] and made.report.left_out == {"invalid: ids_missing": 1} and made.report.balanced
+        assert len(list(odograph.samples([t], include_invalid=True))) == 1
+
+
+def test_arguments_are_objects_where_a_template_renders_them(tmp_path: Path) -> None:
+    """TRL's templates encode arguments themselves: text would be encoded twice."""
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    answer = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": function}]}
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m") as run:
+            body = {"choices": [{"index": 0, "message": answer, "finish_reason": "tool_calls"}]}
+            run.step().llm_call(model="m", messages=[{"role": "user", "content": "hi"}], response=body)
+            run.reward(1.0)
+        store.export(tmp_path / "o", "trl-kto")
+        (row,) = lines(tmp_path / "o")
+        assert row["completion"][0]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
+
+
+def test_the_options_that_type_checkers_see_are_those_that_are_taken() -> None:
+    """`SampleOptions` and `Plan` have the same names; another name is a TypeError that says which there are."""
+    assert set(get_type_hints(SampleOptions)) == set(Plan.__struct_fields__)
+    with pytest.raises(TypeError, match="no option 'edit'; there are: edits"):
+        odograph.samples([], edit="env")  # type: ignore[call-arg]
