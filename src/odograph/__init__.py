@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .api import Store, open
+from .api import Store, open, score
 from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
 from .capture.recorder import CallRef
 from .capture.run import Run
@@ -164,6 +164,7 @@ __all__ = [
     "reward_function",
     "ruler",
     "samples",
+    "score",
     "stats",
     "validate",
     "validate_trajectory",

@@ -429,6 +429,22 @@ def open(
     return Store(backend.opened(where, redact=redact, durability=durability, shared=shared))
 
 
+def score(
+    store: Store,
+    fn: Any,
+    *,
+    version: str | None = None,
+    again: bool = False,
+    concurrency: int | None = None,
+    processes: int = 1,
+    progress: Progress = None,
+    **filters: Unpack[FilterArgs],
+) -> ScoreReport:
+    """`store.score(fn, ...)`."""
+    more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "progress": progress}
+    return store.score(fn, version=version, again=again, **more, **filters)
+
+
 _default: Store | None = None
 
 

@@ -175,7 +175,9 @@ def test_search_tail_stats_doctor(filled: Path) -> None:
     """The other reading commands, for people and as JSON."""
     hits = [json.loads(line) for line in run("search", "question", "1", "--json", store=filled).stdout.splitlines()]
     assert hits
-    assert all(set(h) == {"trajectory", "kind", "step", "snippet"} and "question 1" in h["snippet"] for h in hits)
+    assert all(set(h) == {"trajectory", "kind", "step", "snippet"} and "question 1" in h["snippet"] for h in hits), [
+        h for h in hits if "question 1" not in h["snippet"]
+    ]
     last = [json.loads(line) for line in run("tail", "-n", "3", "--json", store=filled).stdout.splitlines()]
     assert [r["kind"] for r in last] == ["edit", "reward", "end"]
     stats = json.loads(run("stats", "--by", "agent", "--json", store=filled).stdout)

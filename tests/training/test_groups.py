@@ -147,18 +147,25 @@ def test_a_split_never_parts_a_task_over_its_windows(store: odograph.Store, tmp_
     assert sum(len(lines(tmp_path / "out", s)) for s in tasks) == 36
 
 
+KEYS = ["sk-proj-" + c * 24 + "T3BlbkFJ" + c * 24 for c in "aB"]
+
+
+def without_keys(text: str) -> str:
+    return _keys(text, KEYS)
+
+
 def test_groups_without_secrets(store: odograph.Store, tmp_path: Path) -> None:
     """With `redact=` the names of groups hold no secret either, and tasks that read the same then are still two groups; a reward's
     component that names one is not written as it is."""
-    keys = ["sk-proj-" + c * 24 + "T3BlbkFJ" + c * 24 for c in "aB"]
+    keys = KEYS
     for key in keys:
         for reward in (0.0, 1.0):
             add(store, f"use {key}", reward)
-    store.export(tmp_path / "out", "art", groups=store.groups("task"), redact=lambda text: _keys(text, keys))
+    store.export(tmp_path / "out", "art", groups=store.groups("task"), redact=without_keys)
     found = [g["metadata"]["scenario"] for g in lines(tmp_path / "out")]
     assert found == ["use [key] #1", "use [key] #2"]
     assert not any(key in p.read_text() for p in (tmp_path / "out").rglob("*.json*") for key in keys)
-    with odograph.open(tmp_path / "other", redact=lambda text: _keys(text, keys)) as other:
+    with odograph.open(tmp_path / "other", redact=without_keys) as other:
         add(other, "t", None)
         other.score(odograph.reward_function("f", lambda t: {keys[0]: 1.0}))
         assert next(other.trajectories()).rewards.names == ["[key]"]

@@ -18,8 +18,10 @@ from ..codec import derived_id, encode, put, record_to_dict
 from ..packing import Streams, same_objects
 from ..plain import Prefix
 from ..trajectory import Trajectory
-from ..types import AnyRecord, LLMCall, Packed
+from ..types import AnyRecord, Label, LLMCall, Packed, Reward
 
+#: Fields of records that are floats: a line gives 0.0 back for a 0 that was handed in.
+_FLOATS = ("value", "weight", "score", "cost")
 _PLACED = ("id", "seq", "time", "writer", "supersedes", "packed", "packed_by")
 
 
@@ -66,6 +68,10 @@ class _Contents:
         fields = record_to_dict(record)
         for name in _PLACED:
             fields.pop(name, None)
+        if isinstance(record, (Reward, Label, LLMCall)):
+            for name in _FLOATS:
+                if type(fields.get(name)) is int and (name != "value" or isinstance(record, Reward)):
+                    fields[name] = float(fields[name])
         if isinstance(record, LLMCall):
             if type(record.request) is dict:
                 request = fields["request"] = dict(record.request)

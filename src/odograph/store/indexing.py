@@ -368,6 +368,7 @@ def _json(value: Any) -> str | None:
 
 
 _NOT_TEXT = {"kind", "id", "trajectory", "parent", "hash", "writer", "packed", "llm_call", "target", "supersedes", "events"}
+_NOT_TEXT |= {"base", "base_hash", "run", "unit", "rubric_hash"}
 _LONG_WORD = 4096  # base64 and the like
 
 
