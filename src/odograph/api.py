@@ -381,11 +381,13 @@ class Store:
         """By trajectory: names of its actions, contexts and models, and the values of its rewards, without reading it."""
         return self._reader.used(ids)
 
-    def stats(self, by: str | None = None, *, confidence: float = 0.95, **filters: Unpack[FilterArgs]) -> Stats:
+    def stats(
+        self, by: str | None = None, *, confidence: float = 0.95, success: float | None = None, **filters: Unpack[FilterArgs]
+    ) -> Stats:
         """Distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
         from .statistics import stats
 
-        return stats(self, by, confidence=confidence, **filters)
+        return stats(self, by, confidence=confidence, success=success, **filters)
 
     # --- living -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from .intervals import Interval
+from .passing import PassAt
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,8 +18,14 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     mean: float | None = None
     #: Of the sample: divided by n - 1.
     std: float | None = None
-    #: Of the mean, by Student's t; None for less than two values.
+    #: Of the mean, by `method`; None where there are too few values, or where values without bounds don't vary.
     interval: Interval | None = None
+    #: "Wilson score", "Wilson score of bounded values" or "Student t"; ", by group" where attempts of a task are taken together.
+    method: str | None = None
+    #: How many tasks are the independent units of such an interval; None where each value is one.
+    groups: int | None = None
+    #: The values themselves, smallest first, where they are fewer than ten.
+    values: list[float] | None = None
     min: float | None = None
     q10: float | None = None
     q25: float | None = None
@@ -44,32 +51,38 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     completed_rate: float | None
     completed_interval: Interval | None
     reward: Distribution
+    #: For k of 1, 2, 4, ...; empty where it is not known what a success is, or no task was attempted twice.
+    pass_at_k: list[PassAt] = []
 
     def to_dict(self) -> dict[str, Any]:
         """One flat object; the reward's figures are `reward_mean`, ..., its counts `rewarded` and `reward_null`."""
-        out = {f: getattr(self, f) for f in self.__struct_fields__ if f not in ("key", "reward")}
+        out = {f: getattr(self, f) for f in self.__struct_fields__ if f not in ("key", "reward", "pass_at_k")}
         r = msgspec.structs.asdict(self.reward)
         out |= {"rewarded": r.pop("n"), "reward_null": r.pop("null")}
-        return out | {f"reward_{name}": value for name, value in r.items()}
+        out |= {f"reward_{name}": value for name, value in r.items()}
+        return out | {"pass_at_k": [msgspec.structs.asdict(p) for p in self.pass_at_k]}
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How the mean reward of trajectories with something differs from that of those without it. An association, no cause."""
+    """How the reward of trajectories with something differs from that of those without it. An association, no cause."""
 
     #: "action", "context", "model" or "tag".
     kind: str
     name: str
     n_with: int
     n_without: int
+    #: Over all trajectories, whatever their task: harder tasks can turn the sign of what these two say.
     mean_with: float
     mean_without: float
+    #: Within tasks, where it can be compared so; else `mean_with` less `mean_without`, without an interval.
     difference: float
-    #: Welch's; None where neither side varies.
-    interval: Interval | None
+    #: Tasks with trajectories on both sides; 0 where these are too few to compare within tasks.
+    tasks: int
+    #: None where nothing varies, or nothing is compared within tasks.
+    interval: Interval | None = None
     #: Wide enough for all differences of `Stats.differences` at once.
-    corrected: Interval | None
-
-    @property
-    def stands_out(self) -> bool:
-        """Whether the corrected interval leaves 0 out."""
-        return self.corrected is not None and not self.corrected[0] <= 0.0 <= self.corrected[1]
+    corrected: Interval | None = None
+    #: Of the permutation test within tasks, not corrected.
+    p_value: float | None = None
+    #: Whether the corrected interval leaves 0 out and the test agrees at the corrected level.
+    stands_out: bool = False
