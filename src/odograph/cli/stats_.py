@@ -72,17 +72,21 @@ def _methods(found: list[Distribution], sure: str) -> str:
 
 def _passing(named: list[tuple[str, Part]], sure: str) -> None:
     """pass@k of each part, where there is any."""
-    ks = sorted({p.k for _, part in named for p in part.pass_at_k})
-    if not ks:
+    named = [(name, part) for name, part in named if part.pass_at_k]
+    if not named:
         return
+    ks = sorted({p.k for _, part in named for p in part.pass_at_k})
     rows = []
     for name, part in named:
-        by_k = {p.k: p for p in part.pass_at_k}
-        cells = [by_k.get(k) for k in ks]
-        rows.append([name, *("-" if p is None else f"{p.estimate:.0%} [{_interval(p.interval)}] of {p.tasks}" for p in cells)])
+        cells = {p.k: f"{p.estimate:.0%} {_shares(p.interval)} {p.tasks}" for p in part.pass_at_k}
+        rows.append([name, *(cells.get(k, "-") for k in ks)])
     print()
     print("\n".join(table(["", *(f"pass@{k}" for k in ks)], rows, whole=range(1, len(ks) + 1))))
-    _say(f"unbiased estimate, [{sure} over tasks], of how many tasks with k attempts at least")
+    _say(f"pass@k: unbiased estimate, {sure} interval over tasks, and how many tasks have k attempts at least")
+
+
+def _shares(found: Any) -> str:
+    return "(-)" if found is None else f"({found[0]:.0%} .. {found[1]:.0%})"
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -20,9 +19,10 @@ import msgspec
 
 from ..clock import iso_time
 from ..codec import encode
-from ..errors import InvalidInput, MissingExtra
+from ..errors import InvalidInput
 from ..store.catalog import Summary, Used
 from ..store.filters import FilterArgs
+from .drawing import drawn_by, save
 from .intervals import Interval, bounds_of, mean_interval, quantile
 from .parts import Difference, Distribution, Part
 from .passing import PassAt, pass_at_k
@@ -97,23 +97,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises MissingExtra (extra `plot`).
         """
-        try:
-            from .plot import figure
-        except ImportError:
-            raise MissingExtra("a picture of statistics", "plot") from None
-        return figure(self)
+        return drawn_by("plot")(self)
 
     def plot(self, path: str | Path) -> None:
         """Draws `figure()` into a file: png, svg or pdf, by its suffix. Raises InvalidInput, MissingExtra, OSError."""
-        suffix = Path(path).suffix
-        if suffix not in (".png", ".svg", ".pdf"):
-            raise InvalidInput(f"a picture is a .png, .svg or .pdf file, not {str(path)!r}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # names in alphabets that the font lacks are drawn as boxes
-            try:
-                self.figure().savefig(path)
-            except (ValueError, OverflowError) as error:  # rewards near the end of what floats hold
-                raise InvalidInput(f"no picture can be drawn of rewards of this size: {error}") from None
+        save(self.figure, path)
 
 
 class _Values:
