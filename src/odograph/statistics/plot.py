@@ -114,6 +114,7 @@ def _distributions(axes: Any, shown: Sequence[tuple[str | None, Distribution]], 
     axes.use_sticky_edges = False
     if all((d.min or 0.0) >= 0.0 and (d.max or 0.0) <= 1.0 for _, d in shown):
         axes.set_xlim(-0.03, 1.03)  # of one value too it is seen where in the range it is
+        axes.set_xticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.set_title(title, loc="left", fontsize="medium")
     axes.set_xlabel(what)
 
