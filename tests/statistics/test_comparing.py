@@ -141,7 +141,7 @@ def test_intervals_of_paired_differences_cover(n: int) -> None:
     for _ in range(200):
         a = [chance.betavariate(2, 1) for _ in range(n)]
         b = [chance.betavariate(1, 2) for _ in range(n)]
-        found = comparing.paired_difference(a, b, seed=1)
+        found = comparing.paired_difference(a, b, bounds=(0.0, 1.0), seed=1)
         assert found.interval is not None and -1.0 <= found.interval[0] < found.interval[1] <= 1.0
         hits += found.interval[0] <= -1 / 3 <= found.interval[1]
     assert hits / 200 >= 0.9
@@ -158,7 +158,7 @@ def test_a_difference_of_pairs_is_scipys_bootstrap_and_never_a_point() -> None:
     assert found.interval == pytest.approx((expected.low, expected.high))
     assert found.method == "bootstrap of pairs (BCa)"
     for n in (4, 40):
-        same = comparing.paired_difference([0.0] * n, [1.0] * n)
+        same = comparing.paired_difference([0.0] * n, [1.0] * n, bounds=(0.0, 1.0))
         assert same.interval is not None and same.interval[0] < same.interval[1] == 1.0
     apart = comparing.unpaired_difference([3.0, 4.0, 5.0], [8.0, 9.5])
     assert apart.method == "Welch t"
@@ -166,6 +166,17 @@ def test_a_difference_of_pairs_is_scipys_bootstrap_and_never_a_point() -> None:
         tuple(scipy_stats.ttest_ind([8.0, 9.5], [3.0, 4.0, 5.0], equal_var=False).confidence_interval())
     )
     assert comparing.unpaired_difference([1.0], [2.0]).interval is None
+
+
+def test_a_difference_of_shares_is_statsmodels() -> None:
+    """Newcombe's interval of two small samples of 0 and 1, also where neither varies."""
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    for hits, n, hits_2, n_2 in ((3, 8, 5, 9), (0, 4, 6, 6), (2, 30, 1, 4)):
+        a, b = [1.0] * hits + [0.0] * (n - hits), [1.0] * hits_2 + [0.0] * (n_2 - hits_2)
+        found = comparing.unpaired_difference(a, b, bounds=(0.0, 1.0))
+        expected = proportion.confint_proportions_2indep(hits_2, n_2, hits, n, method="newcomb")
+        assert found.interval == pytest.approx(expected, abs=1e-9)
+        assert found.method == "Newcombe, of Wilson scores"
 
 
 def test_people_and_a_judge_together_are_right_and_surer() -> None:

@@ -23,10 +23,11 @@ from ..errors import InvalidInput
 from ..store.catalog import Summary, Used
 from ..store.filters import FilterArgs
 from .drawing import drawn_by, save
-from .intervals import Interval, bounds_of, mean_interval, quantile
+from .intervals import Interval, bounds_of, mean_interval
 from .parts import Difference, Distribution, Part
 from .passing import PassAt, pass_at_k
 from .patterns import differences
+from .tasks import Tasks
 
 __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "PassAt", "Stats", "stats"]
 
@@ -42,13 +43,11 @@ class Source(Protocol):
 BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
 _ENDED = ("completed", "failed", "timeout", "cancelled", "truncated")
 _BATCH = 100
-_SHOWN = 10  # values fewer than these are shown themselves
 _SECOND = 1_000_000_000
 _SPANS = [("minute", 60), ("hour", 3600), ("day", 86_400), ("week", 604_800), ("30 days", 2_592_000), ("year", 31_536_000)]
 _BINS = 60
 _NO_TIME = -(2**63)
 _DIGITS = re.compile(r"(\d+)")
-_QUANTILES: dict[Any, float] = {"min": 0.0, "q10": 0.1, "q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "max": 1.0}
 
 METHODS = {
     "reward_interval": "named in reward_method; by group: attempts of one task (its group, else its task) are not independent",
@@ -120,21 +119,7 @@ class _Values:
             self.tasks.append(task)
 
     def distribution(self, confidence: float, bounds: Interval | None) -> Distribution:
-        found = mean_interval(self.known, confidence, groups=self.tasks, bounds=bounds)
-        if found is None:
-            return Distribution(n=0, null=self.null)
-        ordered = sorted(self.known)
-        return Distribution(
-            n=len(ordered),
-            null=self.null,
-            mean=found.mean,
-            std=found.std,
-            interval=found.interval,
-            method=found.method,
-            groups=found.groups,
-            values=ordered if len(ordered) < _SHOWN else None,
-            **{name: quantile(ordered, at) for name, at in _QUANTILES.items()},
-        )
+        return Distribution.of(self.known, confidence, null=self.null, groups=self.tasks, bounds=bounds)
 
     def passing(self, success: float, confidence: float) -> list[PassAt]:
         counts: dict[int, list[int]] = {}
@@ -189,21 +174,6 @@ class _Sums:
         )
 
 
-class _Tasks:
-    """Which trajectories are attempts of one task: those of one group; without a group, those of one task."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, int] = {}
-
-    def of(self, s: Summary) -> int:
-        """The number of a trajectory's task; negative for one that is on its own."""
-        about = ("group", s.group) if s.group is not None else ("task", s.task if s.task_id is None else s.task_id)
-        if about[1] is None:
-            return -1
-        key = hash(about if isinstance(about[1], str) else ("task", encode(about[1])))
-        return self._known.setdefault(key, len(self._known))
-
-
 def stats(
     store: Source,
     by: str | None = None,
@@ -224,7 +194,7 @@ def stats(
         raise InvalidInput(f"confidence is between 0 and 1, such as 0.95, not {confidence!r}")
     if success is not None and (isinstance(success, bool) or not isinstance(success, int | float) or not math.isfinite(success)):
         raise InvalidInput(f"success is the reward from which a trajectory is one, a number, not {success!r}")
-    whole, tasks = _Sums(), _Tasks()
+    whole, tasks = _Sums(), Tasks()
     parts: dict[str | None, _Sums] = {}
     components: dict[str, _Values] = {}
     times = array("q")

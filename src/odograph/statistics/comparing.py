@@ -1,8 +1,8 @@
 """Tests, intervals and corrections for comparing two sets of numbers. Plain sequences in, numbers out; knows no trajectory.
 
 scipy does what it has (extra `worlds`): bootstrap (BCa, Efron 1987), Wilcoxon's signed ranks, the binomial test that McNemar's
-exact test is, permutation tests, the power of Student's t. Holm 1979; Benjamini and Hochberg 1995. Prediction-powered inference:
-Angelopoulos et al. 2023 (arXiv 2301.09633).
+exact test is, permutation tests, the power of Student's t. Newcombe 1998 (method 10); Holm 1979; Benjamini and Hochberg 1995.
+Prediction-powered inference: Angelopoulos et al. 2023 (arXiv 2301.09633).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInput, MissingExtra
-from .intervals import Interval, bounds_of, mean_interval
+from .intervals import Interval, mean_interval
 
 _RESAMPLES = 9999
 _FEW = 10  # pairs from which a bootstrap covers as often as it says
@@ -40,13 +40,12 @@ def paired_difference(
 ) -> Difference:
     """The mean of b[i] - a[i]. From ten pairs on a bootstrap interval (BCa); below, and where nothing varies, that of a mean.
 
-    `bounds` of the values; by default those that they show. Raises InvalidInput, MissingExtra.
+    `bounds`: what no value can be outside of, if anything. Raises InvalidInput, MissingExtra.
     """
     _same_length(a, b)
     moved = [y - x for x, y in zip(a, b, strict=True)]
     if not moved:
         raise InvalidInput("there is no pair to compare")
-    bounds = bounds or bounds_of([*a, *b])
     span = bounds[1] - bounds[0] if bounds else 0.0
     plain = mean_interval(moved, confidence, bounds=(-span, span) if bounds else None)
     assert plain is not None
@@ -63,9 +62,11 @@ def paired_difference(
     return Difference(plain.mean, plain.interval, plain.method and f"{plain.method}, of pairs")
 
 
-def unpaired_difference(a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> Difference:
-    """mean(b) - mean(a) of things that have nothing to do with each other: bootstrap (BCa) from ten on each side, else Welch's t;
-    no interval where neither side varies. Raises InvalidInput, MissingExtra."""
+def unpaired_difference(
+    a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95, bounds: Interval | None = None, seed: int = 0
+) -> Difference:
+    """mean(b) - mean(a) of things that have nothing to do with each other: a bootstrap interval (BCa) from ten values on each
+    side, else Newcombe's of values with `bounds`, else Welch's. Raises InvalidInput, MissingExtra."""
     if not a or not b:
         raise InvalidInput(f"there is nothing to compare: {len(a)} and {len(b)} values")
     difference = math.fsum(b) / len(b) - math.fsum(a) / len(a)
@@ -79,6 +80,15 @@ def unpaired_difference(a: Sequence[float], b: Sequence[float], *, confidence: f
             .confidence_interval
         )
         return Difference(difference, (float(found.low), float(found.high)), "bootstrap (BCa)")
+    if bounds is not None:
+        first, second = mean_interval(a, confidence, bounds=bounds), mean_interval(b, confidence, bounds=bounds)
+        if first is None or second is None or first.interval is None or second.interval is None:
+            return Difference(difference, None, None)
+        below = math.hypot(second.mean - second.interval[0], first.interval[1] - first.mean)
+        above = math.hypot(second.interval[1] - second.mean, first.mean - first.interval[0])
+        most = bounds[1] - bounds[0]
+        interval = max(-most, difference - below), min(most, difference + above)
+        return Difference(difference, interval, "Newcombe, of Wilson scores")
     if min(len(a), len(b)) < 2 or not any(varies):
         return Difference(difference, None, None)
     found = scipy().ttest_ind(b, a, equal_var=False).confidence_interval(confidence)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from .intervals import Interval
+from .intervals import Interval, mean_interval, quantile
 from .passing import PassAt
+
+_SHOWN = 10  # values fewer than these are shown themselves
+_QUANTILES: dict[Any, float] = {"min": 0.0, "q10": 0.1, "q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "max": 1.0}
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +37,33 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     q75: float | None = None
     q90: float | None = None
     max: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        values: Sequence[float],
+        confidence: float,
+        *,
+        null: int = 0,
+        groups: Sequence[int] | None = None,
+        bounds: Interval | None = None,
+    ) -> Distribution:
+        """Of these values; `groups` and `bounds` as in `mean_interval`."""
+        found = mean_interval(values, confidence, groups=groups, bounds=bounds)
+        if found is None:
+            return cls(n=0, null=null)
+        ordered = sorted(values)
+        return cls(
+            n=len(ordered),
+            null=null,
+            mean=found.mean,
+            std=found.std,
+            interval=found.interval,
+            method=found.method,
+            groups=found.groups,
+            values=ordered if len(ordered) < _SHOWN else None,
+            **{name: quantile(ordered, at) for name, at in _QUANTILES.items()},
+        )
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
