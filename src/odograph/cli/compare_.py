@@ -6,7 +6,7 @@ import argparse
 import textwrap
 
 from ..errors import InvalidInput
-from ..statistics.comparison import BY, compare_parts
+from ..statistics.comparison import BY
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .terminal import line, paint, table, width
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0.0 < args.confidence < 1.0:
         raise InvalidInput(f"--confidence is between 0 and 1, such as 0.95, not {args.confidence}")
     with existing_store(args) as store:
-        found = compare_parts(store, args.a, args.b, by=args.by, confidence=args.confidence, seed=args.seed, **filters_of(args))
+        found = store.compare(args.a, args.b, by=args.by, confidence=args.confidence, seed=args.seed, **filters_of(args))
     if args.plot is not None:
         found.plot(args.plot)
     if args.json:

@@ -11,6 +11,7 @@ from .agreement import Confusion
 from .lettering import cut, lettered, plain
 from .parts import Distribution
 
+_COSTS = ("steps", "tokens", "seconds")  # what is no share
 _MOST = 12  # measures, and labels of a matrix
 _BLUE, _ORANGE, _GREY, _DARK = "#2b6cb0", "#c05621", "#8a8f98", "#1a202c"
 
@@ -66,7 +67,7 @@ def figure(compared: Drawn) -> Any:
     matrix = compared.agreement.confusion if compared.agreement is not None else None
     matrix = matrix if matrix is not None and len(matrix.labels) <= _MOST else None
     size = 0.9 + 0.42 * len(matrix.labels) if matrix is not None else 0.0
-    heights = [1.0] * len(shown) + ([size + 0.6] if matrix is not None else [])
+    heights = [1.15] * len(shown) + ([size + 0.6] if matrix is not None else [])
     made = Figure(figsize=(9, sum(heights) + 1.4), layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.1))
     grid = made.add_gridspec(len(heights), 2, height_ratios=heights, width_ratios=[3, 2])
     for row, m in enumerate(shown):
@@ -74,8 +75,10 @@ def figure(compared: Drawn) -> Any:
         _both(left, m, compared.names)
         _difference(right, m)
         if row == 0:
-            right.set_title(f"{_short(compared.names[1])} less {_short(compared.names[0])}", fontsize="medium", parse_math=False)
-            left.set_title("mean, and its interval", fontsize="medium")
+            right.set_title(
+                f"{_short(compared.names[1])} less {_short(compared.names[0])}", fontsize="medium", parse_math=False, pad=20
+            )
+            left.set_title("mean, and its interval", fontsize="medium", pad=20)
             lettered([right.title])
     if matrix is not None and compared.agreement is not None:
         _matrix(made.add_subplot(grid[len(shown), 0]), matrix, compared)
@@ -109,11 +112,14 @@ def _both(axes: Any, m: DrawnMeasure, names: tuple[str, str]) -> None:
     axes.set_ylim(1.6, -0.6)
     axes.set_ylabel(cut(plain(m.name), 24), rotation=0, ha="right", va="center", weight="bold", parse_math=False)
     lettered([*axes.get_yticklabels(), axes.yaxis.label])
-    if all(d.min is not None and d.max is not None and d.min >= 0.0 and d.max <= 1.0 for d in (m.a, m.b)):
+    if m.name not in _COSTS and all(
+        d.min is not None and d.max is not None and d.min >= 0.0 and d.max <= 1.0 for d in (m.a, m.b)
+    ):
         axes.set_xlim(-0.03, 1.03)
         axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
     else:
-        axes.locator_params(axis="x", nbins=6)
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter("{x:.4g}")
     _bare(axes)
 
 
@@ -123,14 +129,14 @@ def _difference(axes: Any, m: DrawnMeasure) -> None:
         axes.plot(m.interval, [0, 0], color=_DARK, linewidth=2.5, solid_capstyle="butt")
     axes.plot([m.difference], [0], color=_DARK, marker="D", markersize=6, gid="difference")
     p = "p < 0.001" if m.corrected < 0.001 else f"p = {m.corrected:.2g}"
-    pairs = f", {m.pairs:,} {m.unit} pairs" if m.pairs else ""
-    axes.annotate(
-        f"{m.difference:+.3g}, {p}{pairs}", (0.5, 0.98), xycoords="axes fraction", ha="center", va="top", fontsize="small"
-    )
-    axes.set_ylim(-0.6, 1.0)
+    pairs = f", {m.pairs:,} pair{'' if m.pairs == 1 else 's'}" if m.pairs else ""
+    text = f"{m.difference:+.3g}, {p}{pairs}"
+    axes.annotate(text, (0.5, 1.0), xycoords="axes fraction", ha="center", va="bottom", fontsize="small", color=_DARK)
+    axes.set_ylim(-0.8, 0.8)
     axes.set_yticks([])
     axes.margins(x=0.15)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_formatter("{x:.4g}")
     _bare(axes)
     axes.spines["left"].set_visible(False)
 

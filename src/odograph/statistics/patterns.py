@@ -20,6 +20,7 @@ from .parts import Difference
 
 _FEWEST = 5  # trajectories on either side of a comparison
 _MOST_DRAWN = 400_000  # rewards that one permutation test draws; more of them are near enough to normal
+_FEWEST_DRAWS = 1999  # permutations, for a p-value that can be corrected again
 _ENOUGH = 10  # permutations that differ at least as much; the test can stop (Besag and Clifford 1991)
 _NORMAL = 25.0  # the variance from which a count of successes is near enough to normal
 
@@ -143,7 +144,7 @@ class _Sides:
                 return self._exact(max(values))
             least = max(0.0, abs(self.excess) - (max(values) - min(values)) / 2)  # a count's steps
             return math.erfc(least / math.sqrt(2 * self.variance))
-        draws = math.ceil(4 / wanted)
+        draws = max(_FEWEST_DRAWS, math.ceil(4 / wanted))
         if draws * sum(min(len(having), task.n - len(having)) for task, having in self.tasks) > _MOST_DRAWN:
             square = min(self.excess**2 / self.variance, (self.freedom + 1) * (1 - 1e-12))
             return t_outside(math.sqrt(square * self.freedom / (self.freedom + 1 - square)), self.freedom)

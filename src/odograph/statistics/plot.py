@@ -102,6 +102,9 @@ def _over_time(axes: Any, stats: Drawn) -> None:
 
 def _distributions(axes: Any, shown: Sequence[tuple[str | None, Distribution]], title: str, what: str) -> None:
     """A line for each: the mean and its interval over the middle half of the values, or over the values where they are few."""
+    axes.use_sticky_edges = False
+    if not shown:
+        axes.annotate("no reward is known", (0.5, 0.5), xycoords="axes fraction", ha="center", color=_GREY)
     for row, (_, d) in enumerate(shown):
         if d.values is not None:
             axes.plot(d.values, _apart(d.values, row), color=_BLUE, alpha=0.3, marker="o", markersize=5, linestyle="none")
@@ -111,7 +114,6 @@ def _distributions(axes: Any, shown: Sequence[tuple[str | None, Distribution]], 
             axes.plot(d.interval, [row, row], color=_BLUE, linewidth=2, solid_capstyle="butt")
         axes.plot([d.mean], [row], color=_BLUE, marker="o", markersize=6, gid="mean")
     _rows(axes, [(name, f"n = {d.n:,}") for name, d in shown])
-    axes.use_sticky_edges = False
     if all((d.min or 0.0) >= 0.0 and (d.max or 0.0) <= 1.0 for _, d in shown):
         axes.set_xlim(-0.03, 1.03)  # of one value too it is seen where in the range it is
         axes.set_xticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
@@ -144,6 +146,7 @@ def _differences(axes: Any, stats: Drawn) -> None:
         axes.plot([d.difference], [row], marker="o", color=colour, fillstyle="full" if d.tasks else "none")
     _rows(axes, [(f"{d.kind} {d.name}", f"{d.n_with:,} with, {d.n_without:,} without") for d in shown])
     axes.axvline(0, color=_GREY, linewidth=0.8)
+    axes.locator_params(axis="x", nbins=6)
     axes.set_title(f"What goes with high and low reward{_more(len(stats.differences))}", loc="left", fontsize="medium")
     axes.set_xlabel(
         f"reward with it less reward without it, within tasks. Thick: {stats.confidence:.0%} interval; thin: of all at once.\n"
