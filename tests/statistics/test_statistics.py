@@ -141,9 +141,21 @@ def test_an_interval_within_bounds_stays_there_and_has_a_width(rows: list[tuple[
     assert high > low
 
 
+def test_tasks_that_look_alike_by_chance_make_no_interval_narrower() -> None:
+    """One success of two attempts at each of four tasks: between the tasks nothing varies; the interval is not narrower than that of
+    eight independent attempts."""
+    values, groups = [0.0, 1.0] * 4, [0, 0, 1, 1, 2, 2, 3, 3]
+    found, alone = mean_interval(values, 0.95, groups=groups, bounds=(0, 1)), mean_interval(values, 0.95, bounds=(0, 1))
+    assert found is not None and found.interval is not None and alone is not None and alone.interval is not None
+    assert found.interval[0] < alone.interval[0] < alone.interval[1] < found.interval[1]
+    plain, apart = mean_interval([1.0, 9.0] * 4, 0.95, groups=groups), mean_interval([1.0, 9.0] * 4, 0.95)
+    assert plain is not None and plain.interval is not None and apart is not None and apart.interval is not None
+    assert plain.interval[0] < apart.interval[0]
+
+
 def test_values_without_bounds_that_do_not_vary_have_no_interval() -> None:
     """Seven times 7.0 does not say how far the next value will be off; nor does rounding."""
-    for values in ([7.0] * 7, [1e9 + 0.1] * 5, [3.3]):
+    for values in ([7.0] * 7, [70.1, math.nextafter(70.1, 100.0)] * 2, [3.3]):
         found = mean_interval(values, 0.95, bounds=bounds_of(values))
         assert found is not None and (found.interval, found.method) == (None, None)
 
@@ -305,15 +317,23 @@ def skewed(chance: random.Random, task: int) -> float:
     return 0.0 if chance.random() < 0.9 else chance.random()
 
 
+def solved_very_rarely(chance: random.Random, task: int) -> float:
+    return float(chance.random() < 0.03)
+
+
 @pytest.mark.parametrize(
-    ("drawn", "n", "tasks"), [(solved_rarely, 40, 1), (by_difficulty, 60, 12), (skewed, 60, 1), (by_difficulty, 240, 6)]
+    ("drawn", "n", "tasks", "share"),
+    [(solved_rarely, 40, 1, 0.25), (by_difficulty, 60, 12, 0.25), (skewed, 60, 1, 0.25), (solved_very_rarely, 200, 1, 0.04)],
 )
-def test_of_noise_one_in_twenty_stands_out_at_most(drawn: Callable[[random.Random, int], float], n: int, tasks: int) -> None:
-    """Ten actions that mean nothing: in at most 5 % of 200 stores does any of them stand out, also for rare successes and few attempts."""
+def test_of_noise_one_in_twenty_stands_out_at_most(
+    drawn: Callable[[random.Random, int], float], n: int, tasks: int, share: float
+) -> None:
+    """Ten actions that mean nothing: in at most 5 % of 200 stores does any of them stand out, also where successes or actions are
+    rare and attempts few."""
     chance, hits = random.Random(7), 0
     for _ in range(200):
         rewards = [drawn(chance, i % tasks) for i in range(n)]
-        seen = {("action", str(j)): [i for i in range(n) if chance.random() < 0.25] for j in range(10)}
+        seen = {("action", str(j)): [i for i in range(n) if chance.random() < share] for j in range(10)}
         hits += any(d.stands_out for d in differences(rewards, [i % tasks for i in range(n)], seen, 0.95, (0.0, 1.0)))
     assert hits / 200 <= 0.08  # 5 % and what chance does to 200 of them
 
