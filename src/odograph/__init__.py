@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         replay,
     )
     from .statistics import Stats, stats
+    from .statistics.comparison import Compared, compare
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -55,6 +56,7 @@ _LATER = {
     **dict.fromkeys(("Finding", "Report", "validate", "validate_trajectory"), "quality"),
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
     **dict.fromkeys(("Stats", "stats"), "statistics"),
+    **dict.fromkeys(("Compared", "compare"), "statistics.comparison"),
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
@@ -102,6 +104,7 @@ __all__ = [
     "Budget",
     "Call",
     "CallRef",
+    "Compared",
     "Conservation",
     "Dataset",
     "Divergence",
@@ -149,6 +152,7 @@ __all__ = [
     "UploadError",
     "action",
     "bind",
+    "compare",
     "context",
     "current",
     "diff",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .quality import Report
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
+    from .statistics.comparison import Compared
     from .training.dry_run import GroupPlan
     from .training.keywords import ExportArgs
 
@@ -381,11 +382,24 @@ class Store:
         """By trajectory: names of its actions, contexts and models, and the values of its rewards, without reading it."""
         return self._reader.used(ids)
 
-    def stats(self, by: str | None = None, *, confidence: float = 0.95, **filters: Unpack[FilterArgs]) -> Stats:
+    def stats(
+        self, by: str | None = None, *, confidence: float = 0.95, success: float | None = None, **filters: Unpack[FilterArgs]
+    ) -> Stats:
         """Distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
         from .statistics import stats
 
-        return stats(self, by, confidence=confidence, **filters)
+        return stats(self, by, confidence=confidence, success=success, **filters)
+
+    def compare(
+        self, a: str, b: str, *, by: str = "model", confidence: float = 0.95, seed: int = 0, **filters: Unpack[FilterArgs]
+    ) -> Compared:
+        """Compares two models, or agents, policy versions, groups or tags: differences with intervals and tests, by task.
+
+        Raises InvalidInput, MissingExtra (extra `worlds`).
+        """
+        from .statistics.comparison import compare_parts
+
+        return compare_parts(self, a, b, by=by, confidence=confidence, seed=seed, **filters)
 
     # --- living -------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -9,6 +10,8 @@ import statistics
 import subprocess
 import sys
 import tracemalloc
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,7 +23,9 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.errors import InvalidInput, MissingExtra
-from odograph.statistics.intervals import mean_interval, quantile, rate_interval, t_quantile, welch_interval
+from odograph.statistics.intervals import bounds_of, mean_interval, quantile, rate_interval, t_outside, t_quantile
+from odograph.statistics.passing import pass_at
+from odograph.statistics.patterns import differences
 
 
 def recorded(store: odograph.Store, reward: float | None = None, **about: Any) -> str:
@@ -57,9 +62,10 @@ def test_students_t_is_that_of_the_tables() -> None:
 
 
 def test_intervals_of_worked_examples() -> None:
-    """The mean's of a textbook's ten values, Wilson's of 8 of 10 and of the extremes, Welch's of two small samples."""
+    """The mean's of a textbook's ten values, Wilson's of 8 of 10 and of the extremes."""
     values = [9.261956, 9.260, 9.262, 9.270, 9.255, 9.258, 9.265, 9.261, 9.259, 9.268]
-    mean, std, interval = mean_interval(values, 0.95) or (0.0, None, None)
+    mean, std, interval, method, groups = mean_interval(values, 0.95) or (0.0, None, None, None, None)
+    assert (method, groups) == ("Student t", None)
     half = 2.262157 * statistics.stdev(values) / math.sqrt(10)
     assert (mean, std) == (pytest.approx(statistics.fmean(values)), pytest.approx(statistics.stdev(values)))
     assert interval == pytest.approx((mean - half, mean + half), rel=1e-6)
@@ -67,21 +73,125 @@ def test_intervals_of_worked_examples() -> None:
     assert rate_interval(0, 10, 0.95) == (0.0, (0.0, pytest.approx(0.2775, abs=1e-4)))
     assert rate_interval(10, 10, 0.95) == (1.0, (pytest.approx(0.7225, abs=1e-4), 1.0))
     assert rate_interval(0, 0, 0.95) is None
-    # n 5, mean 10, variance 4 against n 8, mean 7, variance 1: error 0.96177, 5.26 degrees of freedom
-    low, high = welch_interval(5, 10.0, 16.0, 8, 7.0, 7.0, 0.95) or (0.0, 0.0)
-    assert (low, high) == pytest.approx((3 - 2.570582 * 0.961769, 3 + 2.570582 * 0.961769), abs=1e-5)
-    assert welch_interval(5, 1.0, 0.0, 5, 0.0, 0.0, 0.95) is None
 
 
-def test_intervals_cover_as_often_as_they_say() -> None:
-    """Of 2,000 samples of six rewards each, 95 % of the intervals hold the true mean."""
+def normal(chance: random.Random) -> float:
+    return chance.gauss(0.3, 1.0)
+
+
+def rare(chance: random.Random) -> float:
+    return float(chance.random() < 0.9)
+
+
+def even(chance: random.Random) -> float:
+    return chance.random()
+
+
+def half_solved(chance: random.Random) -> float:
+    return 1.0 if chance.random() < 0.7 else chance.betavariate(2, 5)
+
+
+@pytest.mark.parametrize(("drawn", "mean"), [(normal, 0.3), (rare, 0.9), (even, 0.5), (half_solved, 0.7 + 0.3 * 2 / 7)])
+@pytest.mark.parametrize("n", [4, 10, 30])
+def test_intervals_cover_as_often_as_they_say(drawn: Callable[[random.Random], float], mean: float, n: int) -> None:
+    """Of 1,000 samples, 95 % of the intervals hold the true mean: of normal rewards, of 0 and 1 with 90 % of 1, and of bounded ones."""
     chance = random.Random(1)
     hits = 0
-    for _ in range(2000):
-        _, _, interval = mean_interval([chance.gauss(0.3, 1.0) for _ in range(6)], 0.95) or (0, 0, None)
-        assert interval is not None
-        hits += interval[0] <= 0.3 <= interval[1]
-    assert 0.94 <= hits / 2000 <= 0.96
+    for _ in range(1000):
+        values = [drawn(chance) for _ in range(n)]
+        found = mean_interval(values, 0.95, bounds=None if drawn is normal else (0.0, 1.0))
+        assert found is not None and found.interval is not None
+        hits += found.interval[0] <= mean <= found.interval[1]
+    assert hits / 1000 >= 0.92  # of ten values that are 1 with 90 %, Wilson's intervals hold it in 93 % exactly
+    assert drawn is not normal or hits / 1000 <= 0.97
+
+
+@pytest.mark.parametrize("tasks", [5, 20])
+def test_intervals_of_attempts_cover_the_mean_of_all_tasks(tasks: int) -> None:
+    """Eight attempts at each of some tasks, which are easy or hard: intervals by task hold the true mean as often as they say; intervals
+    that take attempts as independent would not."""
+    chance = random.Random(2)
+    by_task = alone = 0
+    for _ in range(500):
+        values, groups = [], []
+        for task in range(tasks):
+            easy = chance.betavariate(0.5, 0.5)
+            values += [float(chance.random() < easy) for _ in range(8)]
+            groups += [task] * 8
+        found, naive = mean_interval(values, 0.95, groups=groups, bounds=(0, 1)), mean_interval(values, 0.95, bounds=(0, 1))
+        assert found is not None and found.interval is not None and naive is not None and naive.interval is not None
+        assert (found.method, found.groups) == ("Wilson score, by group", tasks)
+        by_task += found.interval[0] <= 0.5 <= found.interval[1]
+        alone += naive.interval[0] <= 0.5 <= naive.interval[1]
+    assert by_task / 500 >= 0.93
+    assert alone / 500 < 0.75
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]) | st.floats(0, 1), st.integers(-1, 3)), min_size=1, max_size=30))
+def test_an_interval_within_bounds_stays_there_and_has_a_width(rows: list[tuple[float, int]]) -> None:
+    """Whatever the values and their groups: the interval holds the mean, lies within the bounds and is never a single point."""
+    values, groups = [v for v, _ in rows], [g for _, g in rows]
+    found = mean_interval(values, 0.95, groups=groups, bounds=(0.0, 1.0))
+    assert found is not None
+    if found.interval is None:
+        assert len(values) == 1
+        return
+    low, high = found.interval
+    assert 0.0 <= low <= found.mean + 1e-9 and found.mean - 1e-9 <= high <= 1.0
+    assert high > low
+
+
+def test_tasks_that_look_alike_by_chance_make_no_interval_narrower() -> None:
+    """One success of two attempts at each of four tasks: between the tasks nothing varies; the interval is not narrower than that of
+    eight independent attempts."""
+    values, groups = [0.0, 1.0] * 4, [0, 0, 1, 1, 2, 2, 3, 3]
+    found, alone = mean_interval(values, 0.95, groups=groups, bounds=(0, 1)), mean_interval(values, 0.95, bounds=(0, 1))
+    assert found is not None and found.interval is not None and alone is not None and alone.interval is not None
+    assert found.interval[0] < alone.interval[0] < alone.interval[1] < found.interval[1]
+    plain, apart = mean_interval([1.0, 9.0] * 4, 0.95, groups=groups), mean_interval([1.0, 9.0] * 4, 0.95)
+    assert plain is not None and plain.interval is not None and apart is not None and apart.interval is not None
+    assert plain.interval[0] < apart.interval[0]
+
+
+def test_values_without_bounds_that_do_not_vary_have_no_interval() -> None:
+    """Seven times 7.0 does not say how far the next value will be off; nor does rounding."""
+    for values in ([7.0] * 7, [70.1, math.nextafter(70.1, 100.0)] * 2, [3.3]):
+        found = mean_interval(values, 0.95, bounds=bounds_of(values))
+        assert found is not None and (found.interval, found.method) == (None, None)
+
+
+def test_bounds_are_those_that_values_show() -> None:
+    """0 to 1, -1 to 1, and two values that repeat; other rewards have none."""
+    assert bounds_of([0.2, 0.3]) == bounds_of([0.0, 1.0]) == (0.0, 1.0)
+    assert bounds_of([-0.2, 0.3]) == (-1.0, 1.0)
+    assert bounds_of([0.0, 10.0]) is None and bounds_of([0.0, 10.0] * 5) == (0.0, 10.0)
+    assert bounds_of([0.0, 10.0, 5.0] * 5) is bounds_of([]) is bounds_of([-1e308, 1e308] * 9) is None
+
+
+def test_shares_and_means_are_those_of_statsmodels_and_scipy() -> None:
+    """Wilson's interval, Student's t and means by cluster equal those of the libraries that statisticians use."""
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    scipy_stats, numpy = pytest.importorskip("scipy.stats"), pytest.importorskip("numpy")
+    from statsmodels.regression.linear_model import OLS
+
+    for hits, n in ((0, 3), (3, 4), (7, 7), (40, 100)):
+        expected = proportion.proportion_confint(hits, n, alpha=0.1, method="wilson")
+        assert (rate_interval(hits, n, 0.9) or (0, None))[1] == pytest.approx(expected, abs=1e-9)
+    chance = random.Random(4)
+    values = [chance.gauss(3.0, 2.0) for _ in range(24)]
+    found = mean_interval(values, 0.95)
+    assert found is not None and found.interval == pytest.approx(
+        scipy_stats.t.interval(0.95, 23, numpy.mean(values), scipy_stats.sem(values))
+    )
+    groups = [n // 4 for n in range(24)]
+    values = [v + 3 * g for v, g in zip(values, groups, strict=True)]
+    by_group = mean_interval(values, 0.95, groups=groups)
+    fit = OLS(values, numpy.ones(24)).fit(cov_type="cluster", cov_kwds={"groups": groups, "df_correction": True}, use_t=True)
+    assert by_group is not None and by_group.interval is not None
+    low, high = fit.conf_int(0.05)[0]
+    assert by_group.interval == pytest.approx((low, high), rel=1e-6)
+    for t, freedom in ((0.5, 3), (2.0, 17), (4.0, 201), (6.0, 5000)):
+        assert t_outside(t, freedom) == pytest.approx(2 * scipy_stats.t.sf(t, freedom), rel=1e-3)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50))
@@ -171,22 +281,151 @@ def test_what_goes_with_high_reward_is_found_and_noise_is_not(store: odograph.St
     assert ("tag", "rare") not in found  # four are too few to say anything
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(-1e3, 1e3)), min_size=12, max_size=60).filter(lambda rs: 5 <= sum(r[0] for r in rs) <= len(rs) - 5))  # fmt: skip
-@settings(max_examples=20, deadline=None)
+def test_a_harder_task_is_no_finding(store: odograph.Store) -> None:
+    """`verify` is worth 0.05 in each of two tasks and used more in the hard one: what is compared within tasks is +0.05, and both means
+    over all tasks are told."""
+    chance = random.Random(1)
+    for group, mean in (("easy", 0.9), ("hard", 0.1)):
+        for i in range(40):
+            use = i < (8 if group == "easy" else 32)
+            recorded(store, mean + 0.05 * use + chance.gauss(0, 0.02), group=group, actions=["verify" if use else "skip"])
+    verify = next(d for d in store.stats().differences if d.name == "verify")
+    assert verify.mean_with - verify.mean_without < -0.3
+    assert verify.difference == pytest.approx(0.05, abs=0.02)
+    assert verify.stands_out and verify.tasks == 2
+
+
+@pytest.mark.parametrize("by", ["group", "task"])
+def test_what_never_varies_within_a_task_is_told_and_does_not_stand_out(store: odograph.Store, by: str) -> None:
+    """A tool that only hard tasks have goes with low reward across tasks; there is no interval, as no task was done without it."""
+    for n in range(80):
+        hard = n % 8 < 4
+        recorded(store, 0.1 if hard else 0.9, actions=["dig"] if hard else ["walk"], **{by: f"{hard} {n % 4}"})
+    dig = next(d for d in store.stats().differences if d.name == "dig")
+    assert (dig.difference, dig.tasks, dig.interval, dig.stands_out) == (pytest.approx(-0.8), 0, None, False)
+
+
+def solved_rarely(chance: random.Random, task: int) -> float:
+    return float(chance.random() < 0.15)
+
+
+def by_difficulty(chance: random.Random, task: int) -> float:
+    return float(chance.random() < (0.1, 0.5, 0.9)[task % 3])
+
+
+def skewed(chance: random.Random, task: int) -> float:
+    return 0.0 if chance.random() < 0.9 else chance.random()
+
+
+def solved_very_rarely(chance: random.Random, task: int) -> float:
+    return float(chance.random() < 0.03)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "n", "tasks", "share"),
+    [(solved_rarely, 40, 1, 0.25), (by_difficulty, 60, 12, 0.25), (skewed, 60, 1, 0.25), (solved_very_rarely, 200, 1, 0.04)],
+)
+def test_of_noise_one_in_twenty_stands_out_at_most(
+    drawn: Callable[[random.Random, int], float], n: int, tasks: int, share: float
+) -> None:
+    """Ten actions that mean nothing: in at most 5 % of 200 stores does any of them stand out, also where successes or actions are
+    rare and attempts few."""
+    chance, hits = random.Random(7), 0
+    for _ in range(200):
+        rewards = [drawn(chance, i % tasks) for i in range(n)]
+        seen = {("action", str(j)): [i for i in range(n) if chance.random() < share] for j in range(10)}
+        hits += any(d.stands_out for d in differences(rewards, [i % tasks for i in range(n)], seen, 0.95, (0.0, 1.0)))
+    assert hits / 200 <= 0.08  # 5 % and what chance does to 200 of them
+
+
+def test_a_p_value_is_that_of_fisher_and_of_scipys_permutations() -> None:
+    """Of two-valued rewards the exact test of Fisher, of others what permuting says."""
+    scipy_stats = pytest.importorskip("scipy.stats")
+    chance = random.Random(3)
+    for _ in range(20):
+        rewards = [float(chance.random() < 0.3) for _ in range(30)]
+        at = chance.sample(range(30), 11)
+        (d,) = differences(rewards, [-1] * 30, {("tag", "t"): at}, 0.95, (0.0, 1.0))
+        hits = sum(rewards[i] for i in at)
+        table = [[hits, 11 - hits], [sum(rewards) - hits, 19 - sum(rewards) + hits]]
+        assert d.p_value == pytest.approx(scipy_stats.fisher_exact(table).pvalue)
+    rewards = [chance.expovariate(1.0) + (i < 12) for i in range(30)]
+    (d,) = differences(rewards, [-1] * 30, {("tag", "t"): range(12)}, 0.99, None)
+    expected = scipy_stats.permutation_test(
+        (rewards[:12], rewards[12:]), lambda a, b: sum(a) / len(a) - sum(b) / len(b), n_resamples=5000, rng=1
+    ).pvalue
+    assert d.p_value == pytest.approx(expected, rel=0.7, abs=0.02)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.5, 1.0])), min_size=12, max_size=40).filter(lambda rs: 5 <= sum(r[0] for r in rs) <= len(rs) - 5))  # fmt: skip
+@settings(max_examples=30, deadline=None)
 def test_a_difference_is_that_of_both_sides_computed_apart(rows: list[tuple[bool, float]]) -> None:
-    """Means and interval are those of Welch on the two lists themselves."""
-    with odograph.open("memory:") as store:
-        for has, reward in rows:
-            recorded(store, reward, tags=["t"] if has else [])
-        (d,) = store.stats().differences
+    """Means are those of the two lists themselves; an interval lies within what rewards can differ by and is never a point."""
+    rewards = [reward for _, reward in rows]
+    (d,) = differences(rewards, [-1] * len(rows), {("tag", "t"): [i for i, (has, _) in enumerate(rows) if has]}, 0.95, (0.0, 1.0))
     sides = [[r for has, r in rows if has is want] for want in (True, False)]
-    means = [statistics.fmean(s) for s in sides]
     assert (d.n_with, d.n_without) == tuple(map(len, sides))
-    assert (d.mean_with, d.mean_without) == pytest.approx(means, abs=1e-9)
-    spreads = [math.fsum((v - m) ** 2 for v in s) for s, m in zip(sides, means, strict=True)]
-    expected = welch_interval(len(sides[0]), means[0], spreads[0], len(sides[1]), means[1], spreads[1], 0.95)
-    if expected is not None and sum(spreads) > 1e-3:
-        assert d.interval == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert (d.mean_with, d.mean_without) == pytest.approx([statistics.fmean(s) for s in sides], abs=1e-9)
+    assert d.difference == pytest.approx(d.mean_with - d.mean_without, abs=1e-9)
+    assert (d.interval is None) is (len(set(rewards)) == 1)
+    if d.interval is not None:
+        assert -1.0 <= d.interval[0] < d.interval[1] <= 1.0
+
+
+def test_pass_at_k_is_the_unbiased_estimate(store: odograph.Store) -> None:
+    """1 - C(n - c, k) / C(n, k), the mean over tasks with k attempts at least: what drawing k of the n attempts gives."""
+    for n, c, k in ((8, 3, 1), (8, 3, 2), (8, 8, 4), (5, 0, 5), (5, 4, 2)):
+        drawn = [any(i < c for i in some) for some in itertools.combinations(range(n), k)]
+        assert pass_at(n, c, k) == pytest.approx(statistics.fmean(drawn))
+    for task, outcomes in {"a": "1000", "b": "11", "c": "0001"}.items():
+        for one in outcomes:
+            recorded(store, float(one), group=task, model="m")
+    found = {p.k: p for p in store.stats("model").parts[0].pass_at_k}
+    assert {k: (p.estimate, p.tasks) for k, p in found.items()} == {
+        1: (pytest.approx((0.25 + 1 + 0.25) / 3), 3),
+        2: (pytest.approx((0.5 + 1 + 0.5) / 3), 3),
+        4: (1.0, 2),
+    }
+    interval = found[2].interval
+    assert interval is not None and 0.0 <= interval[0] < found[2].estimate < interval[1] <= 1.0
+    assert store.stats().to_dict()["pass_at_k"][0]["k"] == 1
+    recorded(store, 0.5, group="a")
+    assert store.stats().whole.pass_at_k == []  # what a success is is not known any more
+    assert store.stats(success=0.5).whole.pass_at_k[0].estimate == pytest.approx((2 / 5 + 1 + 0.25) / 3)
+
+
+def test_few_values_are_shown_themselves(store: odograph.Store) -> None:
+    """Below ten rewards the values stand beside their mean; from ten on they don't."""
+    for n in range(9):
+        recorded(store, float(n % 2))
+    assert store.stats().whole.reward.values == [0.0] * 5 + [1.0] * 4
+    assert "0 0 0 0 0 1 1 1 1" in odograph_stats(store).stdout
+    recorded(store, 1.0)
+    assert store.stats().whole.reward.values is None
+
+
+def test_attempts_of_one_task_are_not_independent(store: odograph.Store) -> None:
+    """The interval of all is by task, the group's name or the same task; of one task alone its attempts are independent; the method
+    says so."""
+    for task, won in (("a", 8), ("b", 0), ("c", 8), ("d", 1)):
+        for n in range(8):
+            about = {"group": task} if task in "ab" else {"task": {"id": task}}
+            recorded(store, float(n < won), **about)
+    found = store.stats("group")
+    whole = found.whole.reward
+    assert (whole.method, whole.groups) == ("Wilson score, by group", 4)
+    assert whole.interval is not None and whole.interval[1] - whole.interval[0] > 0.8
+    a = found.parts[0].reward
+    assert (a.method, a.groups, a.interval) == ("Wilson score", None, (rate_interval(8, 8, 0.95) or (0, None))[1])
+    assert found.whole.completed_interval == (rate_interval(4, 4, 0.95) or (0, None))[1]  # 32 of 32, in four tasks
+    assert "4 tasks" in odograph_stats(store, "--by", "group").stdout
+
+
+def test_versions_come_in_the_order_of_their_numbers(store: odograph.Store) -> None:
+    """Version 10 comes after version 9, so that the newest is last in tables and pictures."""
+    for version in (10, 9, 2, None):
+        recorded(store, 1.0, policy_version=version)
+    assert [p.key for p in store.stats("policy_version").parts] == ["2", "9", "10", None]
 
 
 def test_rewards_over_time_are_in_spans_that_fit(store: odograph.Store) -> None:
@@ -300,12 +539,58 @@ def test_the_figure_shows_the_figures(shown: odograph.Store) -> None:
     (line,) = [one for one in time.lines if one.get_gid() == "reward-mean"]
     assert list(line.get_ydata()) == [d.mean for _, d in found.over_time]
     assert len(found.over_time) > 3
-    assert [t.get_text() for t in groups.get_xticklabels()] == [f"g{n} ({p.reward.n})" for n, p in enumerate(found.parts)]
-    assert [bar.get_width() for bar in components.patches] == [d.mean for d in found.components.values()]
+    assert [t.get_text() for t in groups.get_yticklabels()] == [str(p.key) for p in found.parts]
+    assert [t.get_text() for t in groups.texts] == [f"n = {p.reward.n}" for p in found.parts]
+    drawn = [one.get_xdata()[0] for one in components.lines if one.get_gid() == "mean"]
+    assert drawn == [d.mean for d in found.components.values()]
     marks = [one.get_xdata()[0] for one in differences.lines if one.get_marker() == "o"]
     assert marks == sorted((d.difference for d in found.differences), reverse=True)
     look = next(d for d in found.differences if d.name == "look")
     assert any(list(one.get_xdata()) == list(look.corrected or ()) for one in differences.lines)
+
+
+def test_names_in_any_script_are_readable(store: odograph.Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each letter of a label is drawn by a font that has it; one that no font here has is its code, which is said; an SVG holds the
+    text itself, and markup is none."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    names = ["Обзор", "مرحبا", "ℵ⨑ math", "$x_{1$", "翻译这份很长的合同", "𒀀 cuneiform", "a" * 200]
+    for name in names:
+        recorded(store, 1.0, group=name)
+    found = store.stats("group")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a letter that it draws as a box
+        made = found.figure()
+        FigureCanvasAgg(made).draw()
+    labels = [t.get_text() for t in made.axes[0].get_yticklabels()]
+    assert {"Обзор", "مرحبا", "$x_{1$", "ℵ⨑ math"} <= set(labels)
+    assert "<U+12000> cuneiform" in labels or "𒀀 cuneiform" in labels
+    assert max(map(len, labels)) <= 40
+    found.plot(tmp_path / "s.svg")
+    assert "翻译这份很长的合同" in (tmp_path / "s.svg").read_text()
+
+
+@pytest.mark.parametrize("n", [1, 30])
+def test_nothing_is_cut_off_and_nothing_overlaps(store: odograph.Store, n: int) -> None:
+    """Every text of a picture lies within it, and labels of one axis don't touch, with long names, many groups, and one value alone."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    for i in range(n):
+        recorded(store, 0.7, group=f"task number {i} about refactoring the importer", actions=["a_tool_with_a_long_name" * 3])
+    made = store.stats("group").figure()
+    canvas = FigureCanvasAgg(made)
+    canvas.draw()
+    for text in made.findobj(Text):
+        if text.get_text() and text.get_visible():
+            box = text.get_window_extent(canvas.get_renderer())
+            assert box.x0 >= -1 and box.x1 <= made.bbox.width + 1, text.get_text()
+            assert box.y0 >= -1 and box.y1 <= made.bbox.height + 1, text.get_text()
+    boxes = [t.get_window_extent(canvas.get_renderer()) for t in made.axes[-1].get_yticklabels()]
+    assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(boxes))
+    assert made.axes[-1].get_xlim() == (-0.03, 1.03)  # where in its range a value is, is seen of one value too
 
 
 def test_pictures_are_files_with_something_in_them(shown: odograph.Store, tmp_path: Path) -> None:
@@ -334,6 +619,7 @@ def test_without_matplotlib_it_is_said(shown: odograph.Store, monkeypatch: pytes
     """A picture needs the extra `plot`; figures don't."""
     found = shown.stats()
     monkeypatch.delitem(sys.modules, "odograph.statistics.plot", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"odograph\[plot\]"):
         found.plot(tmp_path / "x.png")

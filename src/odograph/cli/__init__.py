@@ -30,6 +30,7 @@ COMMANDS: tuple[str, ...] = (
     "export",
     "train",
     "stats",
+    "compare",
     "lineage",
     "diff",
     "fork",

@@ -1,13 +1,13 @@
 """What a store's trajectories earned, in figures: distributions with intervals, over time, by component, by what was done.
 
-Read from the catalog, never from the trajectories themselves. Memory: 8 bytes per known reward and component, 16 per dated
-reward, and a few hundred per group, name or tag that is told apart.
+Read from the catalog, never from the trajectories themselves. Memory: 12 bytes per known reward and component, 20 per dated
+reward, 4 for each action, context, model and tag of a trajectory, and a few hundred per task, group, name or tag.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,13 +19,17 @@ import msgspec
 
 from ..clock import iso_time
 from ..codec import encode
-from ..errors import InvalidInput, MissingExtra
+from ..errors import InvalidInput
 from ..store.catalog import Summary, Used
 from ..store.filters import FilterArgs
-from .intervals import Interval, mean_interval, quantile, rate_interval, welch_interval
+from .drawing import drawn_by, save
+from .intervals import Interval, bounds_of, mean_interval
 from .parts import Difference, Distribution, Part
+from .passing import PassAt, pass_at_k
+from .patterns import differences
+from .tasks import Tasks
 
-__all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "Stats", "stats"]
+__all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "PassAt", "Stats", "stats"]
 
 
 class Source(Protocol):
@@ -39,17 +43,19 @@ class Source(Protocol):
 BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
 _ENDED = ("completed", "failed", "timeout", "cancelled", "truncated")
 _BATCH = 100
-_FEWEST = 5  # trajectories on either side of a comparison
 _SECOND = 1_000_000_000
 _SPANS = [("minute", 60), ("hour", 3600), ("day", 86_400), ("week", 604_800), ("30 days", 2_592_000), ("year", 31_536_000)]
 _BINS = 60
-_QUANTILES = {"min": 0.0, "q10": 0.1, "q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "max": 1.0}
+_NO_TIME = -(2**63)
+_DIGITS = re.compile(r"(\d+)")
 
 METHODS = {
-    "reward_interval": "Student t of the mean, trajectories taken as independent",
-    "completed_interval": "Wilson score of the share",
-    "difference": "mean reward with less mean reward without, Welch's t interval",
-    "corrected": "the same for all differences at once, Bonferroni",
+    "reward_interval": "named in reward_method; by group: attempts of one task (its group, else its task) are not independent",
+    "completed_interval": "Wilson score of the share, by group where tasks were attempted several times",
+    "difference": "mean reward with less mean reward without, within tasks, Mantel-Haenszel weights; Student t interval",
+    "p_value": "rewards permuted within tasks; Fisher's exact test for two-valued rewards",
+    "corrected": "the interval for all differences at once, Bonferroni",
+    "pass_at_k": "1 - C(n - c, k) / C(n, k) of each task with k attempts at least, the mean over tasks; interval over tasks",
     "quantiles": "linear between order statistics",
     "reward_std": "of the sample (n - 1)",
 }
@@ -82,7 +88,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
             "components": {name: msgspec.structs.asdict(d) for name, d in self.components.items()},
             "span": self.span,
             "over_time": [{"from": iso_time(start), **msgspec.structs.asdict(d)} for start, d in self.over_time],
-            "differences": [{**msgspec.structs.asdict(d), "stands_out": d.stands_out} for d in self.differences],
+            "differences": [msgspec.structs.asdict(d) for d in self.differences],
         }
 
     def figure(self) -> Any:
@@ -90,46 +96,41 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises MissingExtra (extra `plot`).
         """
-        try:
-            from .plot import figure
-        except ImportError:
-            raise MissingExtra("a picture of statistics", "plot") from None
-        return figure(self)
+        return drawn_by("plot")(self)
 
     def plot(self, path: str | Path) -> None:
         """Draws `figure()` into a file: png, svg or pdf, by its suffix. Raises InvalidInput, MissingExtra, OSError."""
-        suffix = Path(path).suffix
-        if suffix not in (".png", ".svg", ".pdf"):
-            raise InvalidInput(f"a picture is a .png, .svg or .pdf file, not {str(path)!r}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # names in alphabets that the font lacks are drawn as boxes
-            try:
-                self.figure().savefig(path)
-            except (ValueError, OverflowError) as error:  # rewards near the end of what floats hold
-                raise InvalidInput(f"no picture can be drawn of rewards of this size: {error}") from None
+        save(self.figure, path)
 
 
 class _Values:
-    """Numbers as they come, and how many are missing."""
+    """Numbers as they come, the task of each, and how many are missing."""
 
     def __init__(self) -> None:
         self.known = array("d")
+        self.tasks = array("i")
         self.null = 0
 
-    def add(self, value: float | None) -> None:
+    def add(self, value: float | None, task: int) -> None:
         if value is None:
             self.null += 1
         else:
             self.known.append(value)
+            self.tasks.append(task)
 
-    def distribution(self, confidence: float) -> Distribution:
-        found = mean_interval(self.known, confidence)
-        if found is None:
-            return Distribution(n=0, null=self.null)
-        mean, std, interval = found
-        ordered = sorted(self.known)
-        quantiles = {name: quantile(ordered, at) for name, at in _QUANTILES.items()}
-        return Distribution(n=len(ordered), null=self.null, mean=mean, std=std, interval=interval, **quantiles)
+    def distribution(self, confidence: float, bounds: Interval | None) -> Distribution:
+        return Distribution.of(self.known, confidence, null=self.null, groups=self.tasks, bounds=bounds)
+
+    def passing(self, success: float, confidence: float) -> list[PassAt]:
+        counts: dict[int, list[int]] = {}
+        for value, task in zip(self.known, self.tasks, strict=True):
+            if task >= 0:
+                count = counts.setdefault(task, [0, 0])
+                count[0] += 1
+                count[1] += value >= success
+        if all(n < 2 for n, _ in counts.values()):  # nothing was attempted twice
+            return []
+        return pass_at_k([(n, c) for n, c in counts.values()], confidence)
 
 
 class _Sums:
@@ -139,9 +140,9 @@ class _Sums:
         self.count = self.steps = self.llm_calls = self.actions = 0
         self.tokens: dict[str, int] = {}
         self.statuses: Counter[str] = Counter()
-        self.rewards = _Values()
+        self.rewards, self.completed = _Values(), _Values()
 
-    def add(self, s: Summary) -> None:
+    def add(self, s: Summary, task: int) -> None:
         self.count += 1
         self.steps += s.steps
         self.llm_calls += s.llm_calls
@@ -150,11 +151,13 @@ class _Sums:
             if value is not None:
                 self.tokens[name] = self.tokens.get(name, 0) + value
         self.statuses[s.status] += 1
-        self.rewards.add(s.reward)
+        self.rewards.add(s.reward, task)
+        if s.status in _ENDED:
+            self.completed.add(float(s.status == "completed"), task)
 
-    def part(self, key: str | None, confidence: float) -> Part:
-        ended = sum(self.statuses[name] for name in _ENDED)
-        rate = rate_interval(self.statuses["completed"], ended, confidence)
+    def part(self, key: str | None, confidence: float, bounds: Interval | None, success: float | None) -> Part:
+        done = self.completed
+        rate = mean_interval(done.known, confidence, groups=done.tasks, bounds=(0.0, 1.0))
         return Part(
             key=key,
             trajectories=self.count,
@@ -164,78 +167,86 @@ class _Sums:
             prompt_tokens=self.tokens.get("prompt"),
             completion_tokens=self.tokens.get("completion"),
             statuses=dict(self.statuses.most_common()),
-            completed_rate=rate[0] if rate else None,
-            completed_interval=rate[1] if rate else None,
-            reward=self.rewards.distribution(confidence),
+            completed_rate=rate.mean if rate else None,
+            completed_interval=rate.interval if rate else None,
+            reward=self.rewards.distribution(confidence, bounds),
+            pass_at_k=[] if success is None else self.rewards.passing(success, confidence),
         )
 
 
-class _Moments:
-    """Count, mean and sum of squared deviations of numbers that are not kept (Welford)."""
-
-    __slots__ = ("mean", "n", "spread")
-
-    def __init__(self, n: int = 0, mean: float = 0.0, spread: float = 0.0) -> None:
-        self.n, self.mean, self.spread = n, mean, spread
-
-    def add(self, value: float) -> None:
-        self.n += 1
-        delta = value - self.mean
-        self.mean += delta / self.n
-        self.spread += delta * (value - self.mean)
-
-    def without(self, part: _Moments) -> _Moments:
-        """Those of the rest."""
-        n = self.n - part.n
-        mean = (self.mean * self.n - part.mean * part.n) / n
-        spread = self.spread - part.spread - (part.mean - mean) ** 2 * part.n * n / self.n
-        return _Moments(n, mean, spread if spread > 1e-12 * self.spread else 0.0)
-
-
-def stats(store: Source, by: str | None = None, *, confidence: float = 0.95, **filters: Unpack[FilterArgs]) -> Stats:
+def stats(
+    store: Source,
+    by: str | None = None,
+    *,
+    confidence: float = 0.95,
+    success: float | None = None,
+    **filters: Unpack[FilterArgs],
+) -> Stats:
     """Figures of the trajectories that the filters of `store.trajectories` choose; what is not known is counted apart, not as 0.
 
     `by`: group, agent, model, status, tag, hour, day or policy_version: figures for each (a trajectory with two tags is in
-    both). `confidence`: of all intervals. The methods are in `to_dict()["methods"]`. Raises InvalidInput.
+    both). `confidence`: of all intervals. `success`: the reward from which a trajectory counts as a success, for pass@k; by
+    default the higher one where rewards have two values only. The methods are in `to_dict()["methods"]`. Raises InvalidInput.
     """
     if by is not None and by not in BY:
         raise InvalidInput(f"no figures by {by!r}; there are: {', '.join(BY)}")
     if not isinstance(confidence, (int, float)) or not 0.0 < confidence < 1.0:
         raise InvalidInput(f"confidence is between 0 and 1, such as 0.95, not {confidence!r}")
-    whole, everything = _Sums(), _Moments()
+    if success is not None and (isinstance(success, bool) or not isinstance(success, int | float) or not math.isfinite(success)):
+        raise InvalidInput(f"success is the reward from which a trajectory is one, a number, not {success!r}")
+    whole, tasks = _Sums(), Tasks()
     parts: dict[str | None, _Sums] = {}
     components: dict[str, _Values] = {}
-    times, rewards = array("q"), array("d")
-    seen: dict[tuple[str, str], _Moments] = {}
+    times = array("q")
+    seen: dict[tuple[str, str], array[int]] = {}
     found = store.summaries(**filters)
     while batch := list(islice(found, _BATCH)):
         used = store.used([s.id for s in batch])
         for s in batch:
-            whole.add(s)
+            task = tasks.of(s)
+            whole.add(s, task)
             for key in _keys(s, by):
-                parts.setdefault(key, _Sums()).add(s)
+                parts.setdefault(key, _Sums()).add(s, task)
             about = used.get(s.id)
             for name, value in about.components.items() if about else ():
-                components.setdefault(name, _Values()).add(value)
+                components.setdefault(name, _Values()).add(value, task)
             if s.reward is None:
                 continue
-            if s.started is not None:
-                times.append(s.started)
-                rewards.append(s.reward)
-            everything.add(s.reward)
+            times.append(_NO_TIME if s.started is None else s.started)
             for use in {*(about.uses if about else ()), *(("tag", tag) for tag in s.tags)}:
-                seen.setdefault(use, _Moments()).add(s.reward)
-    span, over_time = _over_time(times, rewards, confidence)
+                seen.setdefault(use, array("I")).append(len(times) - 1)
+    rewards = whole.rewards
+    bounds = bounds_of(rewards.known)
+    if success is None:
+        success = _success(rewards.known)
+    span, over_time = _over_time(times, rewards, confidence, bounds)
     return Stats(
         by=by,
         confidence=float(confidence),
-        whole=whole.part(None, confidence),
-        parts=[sums.part(key, confidence) for key, sums in sorted(parts.items(), key=lambda p: (p[0] is None, p[0] or ""))],
-        components={name: values.distribution(confidence) for name, values in sorted(components.items())},
+        whole=whole.part(None, confidence, bounds, success),
+        parts=[sums.part(key, confidence, bounds, success) for key, sums in sorted(parts.items(), key=lambda p: _order(p[0]))],
+        components={
+            name: values.distribution(confidence, bounds_of(values.known)) for name, values in sorted(components.items())
+        },
         over_time=over_time,
         span=span,
-        differences=_differences(everything, seen, confidence),
+        differences=differences(rewards.known, rewards.tasks, seen, confidence, bounds),
     )
+
+
+def _order(key: str | None) -> tuple[Any, ...]:
+    """Numbers in names by their size, so that version 10 comes after version 9; what has no key comes last."""
+    return (key is None, [(not part.isdecimal(), int(part) if part.isdecimal() else part) for part in _DIGITS.split(key or "")])
+
+
+def _success(rewards: Iterable[float]) -> float | None:
+    """The reward of a success, where rewards are two-valued."""
+    values: set[float] = set()
+    for value in rewards:
+        values.add(value)
+        if len(values) > 2:
+            return None
+    return 1.0 if values <= {0.0, 1.0} else max(values) if len(values) == 2 else None
 
 
 def _keys(s: Summary, by: str | None) -> Iterable[str | None]:
@@ -250,36 +261,16 @@ def _keys(s: Summary, by: str | None) -> Iterable[str | None]:
     return [value if value is None or isinstance(value, str) else encode(value).decode()]
 
 
-def _over_time(times: array[int], rewards: array[float], confidence: float) -> tuple[str | None, list[tuple[int, Distribution]]]:
-    if not times:
+def _over_time(
+    times: array[int], rewards: _Values, confidence: float, bounds: Interval | None
+) -> tuple[str | None, list[tuple[int, Distribution]]]:
+    dated = [time for time in times if time != _NO_TIME]
+    if not dated:
         return None, []
-    first, last = min(times), max(times)
+    first, last = min(dated), max(dated)
     name, seconds = next((s for s in _SPANS if (last - first) / _SECOND / s[1] <= _BINS), _SPANS[-1])
     bins: dict[int, _Values] = {}
-    for time, reward in zip(times, rewards, strict=True):
-        bins.setdefault(time // (seconds * _SECOND), _Values()).add(reward)
-    return name, [(n * seconds * _SECOND, values.distribution(confidence)) for n, values in sorted(bins.items())]
-
-
-def _differences(whole: _Moments, seen: dict[tuple[str, str], _Moments], confidence: float) -> list[Difference]:
-    compared = {use: m for use, m in seen.items() if m.n >= _FEWEST and whole.n - m.n >= _FEWEST}
-    found = []
-    for (kind, name), with_it in compared.items():
-        rest = whole.without(with_it)
-        if not math.isfinite(with_it.mean - rest.mean):  # of rewards near the end of what floats hold
-            continue
-        sides = (with_it.n, with_it.mean, with_it.spread, rest.n, rest.mean, rest.spread)
-        found.append(
-            Difference(
-                kind=kind,
-                name=name,
-                n_with=with_it.n,
-                n_without=rest.n,
-                mean_with=with_it.mean,
-                mean_without=rest.mean,
-                difference=with_it.mean - rest.mean,
-                interval=welch_interval(*sides, confidence),
-                corrected=welch_interval(*sides, 1.0 - (1.0 - confidence) / len(compared)),
-            )
-        )
-    return sorted(found, key=lambda d: (not d.stands_out, -abs(d.difference), d.kind, d.name))
+    for time, reward, task in zip(times, rewards.known, rewards.tasks, strict=True):
+        if time != _NO_TIME:
+            bins.setdefault(time // (seconds * _SECOND), _Values()).add(reward, task)
+    return name, [(n * seconds * _SECOND, values.distribution(confidence, bounds)) for n, values in sorted(bins.items())]

@@ -1,8 +1,9 @@
-"""Confidence intervals of means, differences and shares. Numbers only; knows no trajectory.
+"""Confidence intervals of means and shares, of independent values or of values in groups. Numbers only; knows no trajectory.
 
-Sources: Student's t and Welch's approximation of its degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.5.2 and 1.3.5.3); its
-distribution: Abramowitz and Stegun, 26.7.3 and 26.7.4 (exact, whole degrees of freedom) and 26.7.5 (many of them); the
-score interval: Wilson 1927.
+Sources. Score interval of a share: Wilson 1927. The same with an effective number of values, for values that are bounded or come
+in groups: Korn and Graubard 1998; Franco, Little, Louis and Slud 2019. Variance by group: Liang and Zeger 1986, with the factor
+k / (k - 1); Miller 2024 for evaluations of models (arXiv 2411.00640). Student's t: NIST/SEMATECH e-Handbook, 1.3.5.2; its
+distribution: Abramowitz and Stegun, 26.7.3 and 26.7.4 (exact, whole degrees of freedom) and 26.7.5 (many of them).
 """
 
 from __future__ import annotations
@@ -11,50 +12,121 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 Interval = tuple[float, float]
 _EXACT = 200  # degrees of freedom; beyond, the expansion errs by less than 1e-6
+_REPEATED = 10  # values from which two distinct values count as the only two there are
+_FLAT = 1e-24  # a variance below this share of the squared range is that of rounding
 
 
-def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float | None, Interval | None] | None:
-    """(mean, standard deviation of the sample, interval of the mean); None without a value; of one value, or of such as no
-    float holds the squares of, the mean alone."""
+class Estimate(NamedTuple):
+    """The mean of some values, and how far to trust it."""
+
+    mean: float
+    #: Of the sample: divided by n - 1. None for one value, and for values whose squares no float holds.
+    std: float | None
+    #: None where there are too few values, or where values without bounds don't vary.
+    interval: Interval | None
+    #: How the interval was made; None without an interval.
+    method: str | None
+    #: Groups that were taken as the independent units; None where each value was.
+    groups: int | None
+
+
+def bounds_of(values: Sequence[float]) -> Interval | None:
+    """The bounds that values show: 0 and 1, -1 and 1, or, of ten values at least, the only two values that occur; else None."""
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    if low >= 0.0 and high <= 1.0:
+        return 0.0, 1.0
+    if low >= -1.0 and high <= 1.0:
+        return -1.0, 1.0
+    if len(values) >= _REPEATED and low < high and high - low < math.inf and all(v in (low, high) for v in values):
+        return low, high
+    return None
+
+
+def mean_interval(
+    values: Sequence[float], confidence: float, *, groups: Sequence[int] | None = None, bounds: Interval | None = None
+) -> Estimate | None:
+    """The mean of values, with an interval. None without a value.
+
+    `groups[i]` is the group of value i; a negative number is a value on its own. Values of one group are not independent of each
+    other: where there are several groups, and not every value is its own, the groups are the units. The larger of both variances
+    counts, as few groups can look alike by chance. `bounds`: what no value can be outside of; then neither can the interval.
+    """
     n = len(values)
     if n == 0:
         return None
     mean = math.fsum(v / n for v in values)
-    if n == 1:
-        return mean, None, None
+    sums: dict[int, list[float]] = {}
+    alone = n
+    if groups is not None:
+        for value, group in zip(values, groups, strict=True):
+            if group >= 0:
+                sums.setdefault(group, []).append(value)
+                alone -= 1
+    units = alone + len(sums)
+    grouped = 1 < units < n
+    variance: float | None
     try:
-        std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+        spread = math.fsum((v - mean) ** 2 for v in values)
+        variance = spread / (n - 1) / n if n > 1 else 0.0
+        if grouped and groups is not None:
+            by_group = math.fsum(math.fsum(v - mean for v in of) ** 2 for of in sums.values())
+            by_group += math.fsum((v - mean) ** 2 for v, group in zip(values, groups, strict=True) if group < 0)
+            variance = max(variance, by_group / (n * n) * units / (units - 1))
+        std = math.sqrt(spread / (n - 1)) if n > 1 else None
     except OverflowError:
-        return mean, None, None
-    half = t_quantile(n - 1, confidence) * std / math.sqrt(n)
-    return mean, std, (mean - half, mean + half)
+        return Estimate(mean, None, None, None, None)
+    if bounds is not None:
+        interval, method = _within_bounds(values, mean, variance, units if grouped else n, grouped, bounds, confidence)
+    elif n > 1 and 0.0 < variance < math.inf and variance > _FLAT * mean * mean:
+        half = t_quantile((units if grouped else n) - 1, confidence) * math.sqrt(variance)
+        interval, method = (mean - half, mean + half), "Student t"
+    else:
+        interval, method = None, None
+    if method is not None and grouped:
+        method += ", by group"
+    return Estimate(mean, std, interval, method, units if grouped and method else None)
 
 
-def welch_interval(
-    n_a: int, mean_a: float, spread_a: float, n_b: int, mean_b: float, spread_b: float, confidence: float
-) -> Interval | None:
-    """The interval of mean_a - mean_b; `spread` is the sum of squared deviations. None where neither side varies: two constants
-    say nothing of how far the next will be off; and for numbers whose squares no float holds."""
-    a, b = (spread / (n - 1) / n for n, spread in ((n_a, spread_a), (n_b, spread_b)))
-    if not 0.0 < a + b < math.inf:
-        return None
-    freedom = 1.0 / ((a / (a + b)) ** 2 / (n_a - 1) + (b / (a + b)) ** 2 / (n_b - 1))
-    half = t_quantile(max(1, math.floor(freedom)), confidence) * math.sqrt(a + b)
-    return mean_a - mean_b - half, mean_a - mean_b + half
+def _within_bounds(
+    values: Sequence[float], mean: float, variance: float, units: int, grouped: bool, bounds: Interval, confidence: float
+) -> tuple[Interval | None, str | None]:
+    low, high = bounds
+    width = high - low
+    share = min(1.0, max(0.0, (mean - low) / width))
+    two = all(v in (low, high) for v in values)
+    if units == 1 and not two:
+        return None, None
+    if (two and not grouped) or share in (0.0, 1.0):
+        critical, number = _z(confidence), float(units)
+    elif variance <= _FLAT * width * width:
+        critical, number = t_quantile(units - 1, confidence), float(units)
+    else:
+        critical, number = t_quantile(units - 1, confidence), share * (1.0 - share) * width * width / variance
+    below, above = wilson(share, number, critical)
+    return (low + below * width, min(high, low + above * width)), "Wilson score" if two else "Wilson score of bounded values"
+
+
+def wilson(share: float, number: float, critical: float) -> Interval:
+    """The score interval of a share of so many independent values. It is never empty, and never outside of 0 and 1."""
+    z2 = critical * critical
+    middle = (share + z2 / (2 * number)) / (1 + z2 / number)
+    half = critical / (1 + z2 / number) * math.sqrt(share * (1 - share) / number + z2 / (4 * number * number))
+    return (0.0 if share == 0.0 else max(0.0, middle - half), 1.0 if share == 1.0 else min(1.0, middle + half))
 
 
 def rate_interval(hits: int, n: int, confidence: float) -> tuple[float, Interval] | None:
     """(share, its Wilson score interval); None of nothing."""
-    if n == 0:
-        return None
-    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
-    share = hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return share, (0.0 if hits == 0 else middle - half, 1.0 if hits == n else middle + half)
+    return (hits / n, wilson(hits / n, n, _z(confidence))) if n else None
+
+
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf((1.0 + confidence) / 2.0)
 
 
 def quantile(ordered: Sequence[float], at: float) -> float:
@@ -72,7 +144,7 @@ def quantile(ordered: Sequence[float], at: float) -> float:
 def t_quantile(freedom: int, confidence: float) -> float:
     """The t that |T| is under with this probability."""
     if freedom > _EXACT:
-        z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+        z = _z(confidence)
         return (
             z
             + (z**3 + z) / (4 * freedom)
@@ -84,6 +156,14 @@ def t_quantile(freedom: int, confidence: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
     return math.tan(low) * math.sqrt(freedom)
+
+
+def t_outside(t: float, freedom: int) -> float:
+    """P(|T| > t): the two-sided p-value of Student's t."""
+    if freedom > _EXACT:  # the normal value of nearly the same probability (Wallace 1959)
+        z = (8 * freedom + 1) / (8 * freedom + 3) * math.sqrt(freedom * math.log1p(t * t / freedom))
+        return math.erfc(z / math.sqrt(2))
+    return max(0.0, 1.0 - _within(math.atan(t / math.sqrt(freedom)), freedom))
 
 
 def _within(angle: float, freedom: int) -> float:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from .intervals import Interval
+from .intervals import Interval, mean_interval, quantile
+from .passing import PassAt
+
+_SHOWN = 10  # values fewer than these are shown themselves
+_QUANTILES: dict[Any, float] = {"min": 0.0, "q10": 0.1, "q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "max": 1.0}
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,8 +22,14 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     mean: float | None = None
     #: Of the sample: divided by n - 1.
     std: float | None = None
-    #: Of the mean, by Student's t; None for less than two values.
+    #: Of the mean, by `method`; None where there are too few values, or where values without bounds don't vary.
     interval: Interval | None = None
+    #: "Wilson score", "Wilson score of bounded values" or "Student t"; ", by group" where attempts of a task are taken together.
+    method: str | None = None
+    #: How many tasks are the independent units of such an interval; None where each value is one.
+    groups: int | None = None
+    #: The values themselves, smallest first, where they are fewer than ten.
+    values: list[float] | None = None
     min: float | None = None
     q10: float | None = None
     q25: float | None = None
@@ -26,6 +37,33 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     q75: float | None = None
     q90: float | None = None
     max: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        values: Sequence[float],
+        confidence: float,
+        *,
+        null: int = 0,
+        groups: Sequence[int] | None = None,
+        bounds: Interval | None = None,
+    ) -> Distribution:
+        """Of these values; `groups` and `bounds` as in `mean_interval`."""
+        found = mean_interval(values, confidence, groups=groups, bounds=bounds)
+        if found is None:
+            return cls(n=0, null=null)
+        ordered = sorted(values)
+        return cls(
+            n=len(ordered),
+            null=null,
+            mean=found.mean,
+            std=found.std,
+            interval=found.interval,
+            method=found.method,
+            groups=found.groups,
+            values=ordered if len(ordered) < _SHOWN else None,
+            **{name: quantile(ordered, at) for name, at in _QUANTILES.items()},
+        )
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,32 +82,38 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     completed_rate: float | None
     completed_interval: Interval | None
     reward: Distribution
+    #: For k of 1, 2, 4, ...; empty where it is not known what a success is, or no task was attempted twice.
+    pass_at_k: list[PassAt] = []
 
     def to_dict(self) -> dict[str, Any]:
         """One flat object; the reward's figures are `reward_mean`, ..., its counts `rewarded` and `reward_null`."""
-        out = {f: getattr(self, f) for f in self.__struct_fields__ if f not in ("key", "reward")}
+        out = {f: getattr(self, f) for f in self.__struct_fields__ if f not in ("key", "reward", "pass_at_k")}
         r = msgspec.structs.asdict(self.reward)
         out |= {"rewarded": r.pop("n"), "reward_null": r.pop("null")}
-        return out | {f"reward_{name}": value for name, value in r.items()}
+        out |= {f"reward_{name}": value for name, value in r.items()}
+        return out | {"pass_at_k": [msgspec.structs.asdict(p) for p in self.pass_at_k]}
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How the mean reward of trajectories with something differs from that of those without it. An association, no cause."""
+    """How the reward of trajectories with something differs from that of those without it. An association, no cause."""
 
     #: "action", "context", "model" or "tag".
     kind: str
     name: str
     n_with: int
     n_without: int
+    #: Over all trajectories, whatever their task: harder tasks can turn the sign of what these two say.
     mean_with: float
     mean_without: float
+    #: Within tasks, where it can be compared so; else `mean_with` less `mean_without`, without an interval.
     difference: float
-    #: Welch's; None where neither side varies.
-    interval: Interval | None
+    #: Tasks with trajectories on both sides; 0 where these are too few to compare within tasks.
+    tasks: int
+    #: None where nothing varies, or nothing is compared within tasks.
+    interval: Interval | None = None
     #: Wide enough for all differences of `Stats.differences` at once.
-    corrected: Interval | None
-
-    @property
-    def stands_out(self) -> bool:
-        """Whether the corrected interval leaves 0 out."""
-        return self.corrected is not None and not self.corrected[0] <= 0.0 <= self.corrected[1]
+    corrected: Interval | None = None
+    #: Of the permutation test within tasks, not corrected.
+    p_value: float | None = None
+    #: Whether the corrected interval leaves 0 out and the test agrees at the corrected level.
+    stands_out: bool = False
