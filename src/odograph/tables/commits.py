@@ -95,6 +95,14 @@ class Commits(Protocol):
         """The value of a key."""
         ...
 
+    def keys(self, prefix: str) -> dict[str, str]:
+        """The keys that begin so and have a value, sorted."""
+        ...
+
+    def tables(self, prefix: str = "") -> list[str]:
+        """The names of the tables that have live files and begin so, sorted."""
+        ...
+
 
 class FolderCommits:
     """The commits of the lake in a folder: `commits.sqlite` beside the files."""
@@ -241,6 +249,18 @@ class FolderCommits:
         rows = self._rows("select value from keys where name=?", (name,))
         return rows[0][0] if rows else None
 
+    def keys(self, prefix: str) -> dict[str, str]:
+        """See `Commits.keys`."""
+        rows = self._rows(
+            "select name, value from keys where name>=? and name<? and value is not null order by name", _span(prefix)
+        )
+        return dict(rows)
+
+    def tables(self, prefix: str = "") -> list[str]:
+        """See `Commits.tables`."""
+        query = "select distinct tbl from files where tbl>=? and tbl<? and removed is null order by tbl"
+        return [name for (name,) in self._rows(query, _span(prefix))]
+
     # --- keeping the folder in order ----------------------------------------------------------------------------------
 
     def expire(self, before: int) -> list[str]:
@@ -313,6 +333,11 @@ def _data_file(table: str, name: str, path: Path) -> DataFile:
     about = parquet.read_metadata(path)
     groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
     return DataFile(table, name, about.num_rows, path.stat().st_size, groups)
+
+
+def _span(prefix: str) -> tuple[str, str]:
+    """Between which texts all lie that begin so."""
+    return prefix, prefix + "\U0010ffff"
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

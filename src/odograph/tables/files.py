@@ -147,6 +147,15 @@ def read(path: Path, table: Table, columns: Sequence[str] | None = None, groups:
     return pa.table(arrays, schema=pa.schema([table.arrow.field(name) for name in wanted], metadata=table.arrow.metadata))
 
 
+def schema_of(path: Path) -> Any:
+    """The Arrow schema of a file, with all that it says of its columns. Raises StoreError where the file can't be read."""
+    pa = arrow()
+    try:
+        return _parquet().read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path} can't be read: {error}") from error
+
+
 def properties_json(properties: Mapping[str, Any]) -> str:
     return encode(dict(properties)).decode()
 
