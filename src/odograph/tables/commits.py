@@ -24,6 +24,7 @@ from .files import DataFile, footer_of, properties_json, properties_of
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
+_PAGE = 64  # files that `latest` reads at once
 _TABLES = """
 create table commits(seq integer primary key, id text not null unique, time integer not null, properties text not null);
 create table files(
@@ -77,6 +78,10 @@ class Commits(Protocol):
 
     def files(self, table: str, since: int = 0) -> list[Live]:
         """The files of a table that are live and that came after commit `since`, in the order of commits."""
+        ...
+
+    def latest(self, folder: str, before: str) -> Iterator[Live]:
+        """The live files in a folder whose names sort before a name, last first. Reads no more of them than are taken."""
         ...
 
     def removed(self, table: str, since: int) -> list[str]:
@@ -138,7 +143,9 @@ class FolderCommits:
                 db.close()
                 raise NewerStore(f"{self._path.name} has version {version}; this Odograph reads up to {_VERSION}")
             db.execute("select count(*) from files")
-        except sqlite3.OperationalError as error:
+        except NewerStore:
+            raise
+        except (sqlite3.OperationalError, OSError) as error:
             raise StoreError(f"{self._path} can't be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(
@@ -230,6 +237,21 @@ class FolderCommits:
         )
         return [Live(DataFile(table, path, n, size, tuple(properties_of(g)["rows"])), added) for path, n, size, g, added in rows]
 
+    def latest(self, folder: str, before: str) -> Iterator[Live]:
+        """See `Commits.latest`."""
+        start, stop = f"{folder}/", f"{folder}/{before}"
+        query = (
+            "select tbl, path, rows, bytes, groups, added from files"
+            f" where path>? and path<? and removed is null order by path desc limit {_PAGE}"
+        )
+        while True:
+            rows = self._rows(query, (start, stop))
+            for table, path, n, size, groups, added in rows:
+                yield Live(DataFile(table, path, n, size, tuple(properties_of(groups)["rows"])), added)
+            if len(rows) < _PAGE:
+                return
+            stop = rows[-1][1]
+
     def removed(self, table: str, since: int) -> list[str]:
         """See `Commits.removed`."""
         return [path for (path,) in self._rows("select path from files where tbl=? and removed>?", (table, since))]
@@ -314,7 +336,7 @@ class FolderCommits:
                 one |= {"all": set(footer.files), "replaces": set(footer.replaces), "properties": footer.properties}
         replaced = {path for one in commits.values() if one["all"] is not None for path in one["replaces"]}
         made = files = 0
-        for id in sorted(commits):  # ids are UUIDv7: in the order of their time
+        for id in sorted(commits, key=lambda id: id.rpartition("/")[2]):  # ids end in a UUIDv7: in the order of their time
             one = commits[id]
             there = set(one["files"])
             if one["all"] is None or not one["all"] - replaced <= there:

@@ -44,18 +44,18 @@ class Writer:
     with a dot, which nothing reads.
     """
 
-    def __init__(self, root: Path, path: str, table: Table, footer: Footer) -> None:
+    def __init__(self, root: Path, path: str, table: Table, footer: Footer, *, lean: bool = False) -> None:
         parquet = _parquet()
         self._root = root
         self._target = root / path
         self._path = path
         self._table = table
         self._groups: list[int] = []
-        self._target.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}")
         self._footer = footer
         try:
-            self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing())
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean))
         except OSError as error:
             raise StoreError(f"{self._target} can't be written: {error}") from error
 

@@ -11,6 +11,7 @@ from .events import (
     PreTick,
     Resources,
 )
+from .labelling import LabelingConfig, LabelingProcessor
 from .processors import AsyncProcessor, SamplingConfig, SamplingProcessor, ScoringProcessor
 from .runtime import SyncWorldRuntime, WorldRuntime
 from .storage import Fenced, StorageConfig, WorldError
@@ -26,6 +27,8 @@ __all__ = [
     "Component",
     "Fenced",
     "Label",
+    "LabelingConfig",
+    "LabelingProcessor",
     "OnComponentAdded",
     "OnComponentRemoved",
     "OnDespawn",

@@ -7,13 +7,16 @@ str, int or float: what a column can hold exactly. Other values go in as JSON te
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import json
-import re
 import typing
-from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
 from ..errors import InvalidInput
-from ..tables.schema import Column, Type
+from ..tables.schema import Column, Encoding, Type
+
+T = TypeVar("T", bound="Component")
 
 _TYPES: dict[Any, Type] = {
     str: "text",
@@ -24,6 +27,7 @@ _TYPES: dict[Any, Type] = {
     list[int]: "ints",
     list[float]: "doubles",
 }
+_EXACT: dict[str, type] = {"text": str, "double": float, "bool": bool}
 #: Columns that every row has, and names that no field may have beside.
 BASE = ("world_id", "run_id", "entity_id", "tick", "is_active")
 _RESERVED = ("type",)
@@ -37,23 +41,30 @@ class Component:
             name: str = ""
             score: float = 0.0
 
-    The columns are `mood__name` and `mood__score`. `shared` names text fields that many entities have in common or that are
-    long: such a value is stored once, by its content.
+    The columns are `mood__name` and `mood__score`. `class Note(Component, shared=("text",))` names text fields that are long or
+    that many entities have in common: Odograph stores such a text once, by its content.
     """
 
-    #: Text fields whose values are stored once, by their content.
-    shared: ClassVar[tuple[str, ...]] = ()
-    prefix: ClassVar[str]
-    fields: ClassVar[dict[str, Column]]
+    _prefix: ClassVar[str]
+    _shared: ClassVar[tuple[str, ...]] = ()
+    _columns: ClassVar[dict[str, Column]]
+    _listed: ClassVar[tuple[Column, ...]]
+    _hashed: ClassVar[tuple[int, ...]]
+    _exact: ClassVar[tuple[type, ...]]  # what most values are, which needs no closer look
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, shared: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in inspect.get_annotations(cls):
+            value = cls.__dict__.get(name)
+            if isinstance(value, list):  # as other libraries allow; each component gets a list of its own
+                setattr(cls, name, dataclasses.field(default_factory=functools.partial(list, value)))
         dataclasses.dataclass(kw_only=True)(cls)
-        cls.prefix = cls.__name__.lower()
-        if "__" in cls.prefix or not cls.prefix.isidentifier():
+        cls._prefix = cls.__name__.lower()
+        if "__" in cls._prefix or not cls._prefix.isidentifier():
             raise TypeError(f"the name of a component is a word without '__'; {cls.__name__!r} is none")
         hints = get_type_hints(cls)
-        cls.fields = {}
+        cls._shared = (*cls._shared, *shared)
+        cls._columns = {}
         for field in dataclasses.fields(typing.cast(Any, cls)):
             if field.name in _RESERVED or "__" in field.name or field.name.startswith("_"):
                 raise TypeError(
@@ -68,26 +79,56 @@ class Component:
                 )
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 raise TypeError(f"{cls.__name__}.{field.name} needs a default")
-            name = f"{cls.prefix}__{field.name}"
-            encoding = "names" if kind in ("text", "texts") and field.name not in cls.shared else "plain"
-            cls.fields[field.name] = Column(
-                name, kind, f"{field.name} of the component {cls.__name__}.", typing.cast(Any, encoding)
-            )
+            encoding: Encoding = "names" if kind in ("text", "texts") else "plain"
+            if field.name in cls._shared:
+                if kind != "text":
+                    raise TypeError(f"{cls.__name__}.{field.name}: only a str field can be shared")
+                encoding = "shared"
+            doc = f"{field.name} of the component {cls.__name__}."
+            cls._columns[field.name] = Column(f"{cls._prefix}__{field.name}", kind, doc, encoding)
+        cls._exact = tuple(_EXACT.get(column.type, object) for column in cls._columns.values())
+        cls._listed = tuple(cls._columns.values())
+        cls._hashed = tuple(n for n, column in enumerate(cls._listed) if column.encoding == "shared")
+        unknown = set(cls._shared) - cls._columns.keys()
+        if unknown:
+            raise TypeError(f"{cls.__name__} has no field {sorted(unknown)[0]!r} to share")
 
     def __init__(self, **fields: Any) -> None: ...  # the dataclass decorator gives the real one
 
-    def row(self) -> dict[str, Any]:
-        """The component's values by column. Raises InvalidInput where a value is not of its field's type."""
-        found: dict[str, Any] = {}
-        for name, column in type(self).fields.items():
-            found[column.name] = _checked(f"{type(self).__name__}.{name}", getattr(self, name), column.type)
+    def _values(self) -> list[Any]:
+        """The component's values, in the order of its columns. Raises InvalidInput where a value is not of its field's type."""
+        fields = self.__dict__
+        found: list[Any] = [fields[name] for name in self._columns]
+        for n, (value, exact) in enumerate(zip(found, self._exact, strict=True)):
+            if type(value) is not exact or (exact is str and not str.isascii(value)):
+                name, column = list(self._columns.items())[n]
+                found[n] = _checked(f"{type(self).__name__}.{name}", value, column.type)
         return found
 
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
-        """The component of a row; columns that the row does not have get their defaults."""
-        given = {name: row[column.name] for name, column in cls.fields.items() if row.get(column.name) is not None}
-        return cls(**given)
+
+def prefix_of(kind: type[Component]) -> str:
+    """What the columns of a component's fields begin with."""
+    return kind._prefix
+
+
+def columns_of(kind: type[Component]) -> tuple[Column, ...]:
+    """The columns of a component."""
+    return kind._listed
+
+
+def shared_of(kind: type[Component]) -> tuple[int, ...]:
+    """Which of a component's columns hold hashes of texts."""
+    return kind._hashed
+
+
+def values_of(component: Component) -> list[Any]:
+    """A component's values in the order of its columns. Raises InvalidInput where a value is not of its field's type."""
+    return component._values()
+
+
+def component_of(kind: type[T], row: dict[str, Any]) -> T:
+    """The component of a row; columns that the row does not have, or that are null, get their defaults."""
+    return kind(**{name: row[column.name] for name, column in kind._columns.items() if row.get(column.name) is not None})
 
 
 def _bare(hint: Any) -> Any:
@@ -137,10 +178,9 @@ class Turn:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Trajectory(Component):
+class Trajectory(Component, shared=("turns_json", "metadata_json")):
     """A recorded session, to be labelled. `turns_json`, `tags_json` and `metadata_json` are JSON text."""
 
-    shared = ("turns_json", "metadata_json")
     trajectory_id: str = ""
     source: str = ""
     turns_json: str = "[]"
@@ -206,13 +246,14 @@ def _json(value: Any) -> str:
         raise InvalidInput(f"turns, tags and metadata are what JSON can hold: {error}") from None
 
 
-class Label(Component):
+class Label(Component, shared=("description",)):
     """One technique's verdict on one trajectory. Before it is labelled `status` is "" and `score` is queried as null.
 
-    `status`: ok, refused, parse_error, http_error, over_context, skipped or over_budget.
+    `status`: ok, refused, parse_error, http_error, over_context, skipped or over_budget; `error` says what is wrong. `cost` is
+    what the label's answers cost, `omitted` how many turns the judge did not see whole. `evidence_json` is a list of `{"turn",
+    "quote"}`, and `evidence_dropped` counts quotes that do not occur where they should. `verdicts_json` lists what each judge and
+    repeat said, where there are several.
     """
-
-    shared = ("description",)
 
     technique: str = ""
     description: str = ""
@@ -221,18 +262,21 @@ class Label(Component):
     rationale: str = ""
     sampled: bool = True
     status: str = ""
+    error: str = ""
     model: str = ""
     cost: float = 0.0
+    omitted: int = 0
     prompt_hash: str = ""
     evidence_json: str = "[]"
+    evidence_dropped: int = 0
+    verdicts_json: str = "[]"
 
-    def row(self) -> dict[str, Any]:
-        """See `Component.row`. The score of what nobody labelled is not known: null, not 0."""
-        found = super().row()
-        return found if self.status or self.score else {**found, "label__score": None}
-
-
-_WORD = re.compile(r"[a-z][a-z0-9_]*")
+    def _values(self) -> list[Any]:
+        """The score of what nobody labelled is not known: null, not 0."""
+        found = super()._values()
+        if not self.status and not self.score:
+            found[list(self._columns).index("score")] = None
+        return found
 
 
 def archetype_of(types: typing.Iterable[type[Component]]) -> tuple[type[Component], ...]:
@@ -241,10 +285,10 @@ def archetype_of(types: typing.Iterable[type[Component]]) -> tuple[type[Componen
     for one in types:
         if not (isinstance(one, type) and issubclass(one, Component)) or one is Component:
             raise TypeError(f"a component type is a subclass of Component, not {one!r:.100}")
-        other = found.setdefault(one.prefix, one)
+        other = found.setdefault(one._prefix, one)
         if other is not one:
             raise ValueError(
-                f"two components have the prefix {one.prefix!r}: {other.__module__}.{other.__qualname__} and "
+                f"two components have the prefix {one._prefix!r}: {other.__module__}.{other.__qualname__} and "
                 f"{one.__module__}.{one.__qualname__}"
             )
     return tuple(found[prefix] for prefix in sorted(found))

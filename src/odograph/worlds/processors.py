@@ -74,7 +74,8 @@ class SamplingProcessor(AsyncProcessor):
         config = (resources.get(SamplingConfig) if resources is not None else None) or SamplingConfig()
         rows = df.to_arrow()
         chosen = sampled(rows, config)
-        return with_column(rows, "label__sampled", [id in chosen for id in rows.column("trajectory__trajectory_id").to_pylist()])
+        ids = rows.column("trajectory__trajectory_id").to_pylist()
+        return with_columns(rows, {"label__sampled": [id in chosen for id in ids]})
 
 
 def sampled(rows: Any, config: SamplingConfig) -> set[str | None]:
@@ -138,14 +139,17 @@ class ScoringProcessor(AsyncProcessor):
     async def process(self, df: Any, resources: Resources | None = None, **kwargs: Any) -> Any:
         rows = df.to_arrow()
         scores = rows.column("label__score").to_pylist()
-        return with_column(rows, "label__score", [None if s is None or s != s else min(1.0, max(0.0, s)) for s in scores])
+        clamped = [None if s is None or s != s else min(1.0, max(0.0, s)) for s in scores]
+        return with_columns(rows, {"label__score": clamped})
 
 
-def with_column(rows: Any, name: str, values: list[Any]) -> Any:
-    """A Daft frame of Arrow rows in which one column has other values."""
+def with_columns(rows: Any, columns: dict[str, list[Any]]) -> Any:
+    """A Daft frame of Arrow rows in which some columns have other values."""
     pa, daft = arrow(), _daft()
-    index = rows.column_names.index(name)
-    return daft.from_arrow(rows.set_column(index, name, pa.array(values, rows.schema.field(name).type)))
+    for name, values in columns.items():
+        index = rows.column_names.index(name)
+        rows = rows.set_column(index, name, pa.array(values, rows.schema.field(name).type))
+    return daft.from_arrow(rows)
 
 
 def _daft() -> Any:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..codec import new_id
-from ..errors import InvalidInput, NotFound, described
+from ..errors import InvalidInput, NotFound, check_count, described
 from ..log import logger
+from ..tables.commits import Conflict
 from ..tables.schema import Column, Table, arrow
-from .components import BASE, Component, archetype_of
+from .components import BASE, Component, T, archetype_of, columns_of, component_of, prefix_of, shared_of, values_of
 from .events import (
     Event,
     OnComponentAdded,
@@ -32,7 +36,8 @@ from .events import (
     Resources,
 )
 from .processors import _daft
-from .storage import About, State, Storage, StorageConfig, WorldError, columns_of, lake_of, most_deltas, prefixes_of, table_of
+from .rows import Entity, Shape, applied, changed, entity_of, flat, gone, one, row_of, shape_in, shape_of, stamped
+from .storage import About, State, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, shared, table_of
 
 Hook = Callable[[Any], Awaitable[None] | None]
 
@@ -57,11 +62,10 @@ class WorldInfo(msgspec.Struct, frozen=True):
     archetypes: tuple[tuple[str, ...], ...]
 
 
-class _Entity(msgspec.Struct):
-    """An entity that was touched since the last tick: values by component prefix; no components: despawned."""
-
-    parts: dict[str, dict[str, Any]]
-    columns: dict[str, tuple[Column, ...]]
+#: Archetypes of what was spawned: by the components' types, and the order of their columns.
+_plans: dict[tuple[type, ...], tuple[Shape, list[int]]] = {}
+#: The world whose processors run in this task: its ticks can't wait for what waits for them.
+_stepping: ContextVar[World | None] = ContextVar("stepping", default=None)
 
 
 class World:
@@ -90,12 +94,12 @@ class World:
         for processor in processors:
             self.add_processor(processor)
         self._hooks: list[tuple[type[Event], Hook]] = list(hooks)
-        self._touched: dict[int, _Entity] = {}
+        self._touched: dict[int, Entity] = {}
         self._next_entity: int | None = None
         self._states: list[State] | None = None
         self._tick = 0
         self._run: str | None = None
-        self._lock: asyncio.Lock | None = None
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     def __repr__(self) -> str:
         return f"<world {self.name!r}>"
@@ -116,7 +120,12 @@ class World:
             if found is None and not self._create:
                 there = ", ".join(self._storage.names()) or "none"
                 raise NotFound(f"no world {self.name!r} in namespace {self._storage.namespace!r}; there are: {there}")
-            self._about = found or self._storage.create(self.name, fresh=self._fresh)
+            while found is None:
+                try:
+                    found = self._storage.create(self.name, fresh=self._fresh)
+                except Conflict:  # another process made it in between
+                    found = None if self._fresh else self._storage.find(self.name)
+            self._about = found
         return self._about
 
     @property
@@ -124,10 +133,19 @@ class World:
         """The world's id."""
         return self.about.id
 
-    def _guard(self) -> asyncio.Lock:
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-        return self._lock
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """While no tick is made. Raises WorldError in a processor of this world, whose tick would wait for itself."""
+        if _stepping.get() is self:
+            raise WorldError(
+                f"a processor of world {self.name!r} can spawn entities, and change others by the frame that it returns; it"
+                " can't step, fork or change the world while its own tick is made"
+            )
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:  # a lock belongs to a loop
+            self._lock = (loop, asyncio.Lock())
+        async with self._lock[1]:
+            yield
 
     def _current(self) -> list[State]:
         """The states as of the last tick, read anew where another handle made ticks since."""
@@ -143,89 +161,102 @@ class World:
         return (await self.spawn_many([components]))[0]
 
     async def spawn_many(self, entities: Iterable[Iterable[Component]]) -> list[int]:
-        """Several entities at once, each given by its components. Returns their ids."""
-        made = []
-        for given in entities:
-            components = tuple(given)
-            entity = self._made(components)
-            id = self._new_entity()
-            self._touched[id] = entity
-            made.append((id, components))
-        for id, components in made:
-            await self._tell(OnSpawn(self.name, self.id, self._next(), id, components))
-        return [id for id, _ in made]
+        """Several entities at once, each given by its components. Returns their ids. Where one can't be made, none is."""
+        given = [tuple(components) for components in entities]
+        known: dict[int, list[Any]] = {}  # of components that several entities have: by identity, while `given` holds them
+        made = [self._made(components, known) for components in given]
+        ids = []
+        for entity in made:
+            ids.append(self._new_entity())
+            self._touched[ids[-1]] = entity
+        if self._hears(OnSpawn):
+            for id, components in zip(ids, given, strict=True):
+                await self._tell(OnSpawn(self.name, self.id, self._next(), id, components))
+        return ids
 
     async def despawn(self, entity_id: int) -> None:
         """Takes an entity away; its rows of before stay. Raises NotFound."""
-        self._entity(entity_id)
-        self._touched[entity_id] = _Entity({}, {})
+        async with self._alone():
+            self._entity(entity_id)
+            self._touched[entity_id] = Entity(None)
         await self._tell(OnDespawn(self.name, self.id, self._next(), entity_id))
 
     async def update(self, entity_id: int, component: Component) -> None:
         """Replaces a component of an entity, whole. Raises NotFound where the entity does not have it."""
-        entity = self._entity(entity_id)
-        prefix = type(component).prefix
-        if prefix not in entity.parts:
-            raise NotFound(f"entity {entity_id} has no {type(component).__name__}; it has: {', '.join(sorted(entity.parts))}")
-        self._touched[entity_id] = self._with(entity, (component,))
+        async with self._alone():
+            parts = self._parts(entity_id)
+            prefix = prefix_of(type(component))
+            if prefix not in parts:
+                there = ", ".join(sorted(parts))
+                raise NotFound(f"entity {entity_id} has no {type(component).__name__}; it has: {there}")
+            self._touched[entity_id] = entity_of(parts | {prefix: self._valued(component)})
 
     async def add_components(self, entity_id: int, *components: Component) -> None:
         """Gives an entity more components; the next step moves it to another archetype. Raises ValueError where it has one."""
-        entity = self._entity(entity_id)
-        for one in components:
-            if type(one).prefix in entity.parts:
-                raise ValueError(f"entity {entity_id} has a {type(one).__name__} already; use update")
-        self._touched[entity_id] = self._with(entity, components)
+        async with self._alone():
+            parts = self._parts(entity_id)
+            _check_components(components)
+            for one in components:
+                if prefix_of(type(one)) in parts:
+                    raise InvalidInput(f"entity {entity_id} has a {type(one).__name__} already; use update")
+            parts |= {prefix_of(type(one)): self._valued(one) for one in components}
+            self._touched[entity_id] = entity_of(parts)
         await self._tell(OnComponentAdded(self.name, self.id, self._next(), entity_id, components))
 
     async def remove_components(self, entity_id: int, *types: type[Component]) -> None:
         """Takes components from an entity. Raises NotFound where it does not have one, ValueError where none would be left."""
-        entity = self._entity(entity_id)
-        for one in types:
-            if one.prefix not in entity.parts:
-                raise NotFound(f"entity {entity_id} has no {one.__name__}; it has: {', '.join(sorted(entity.parts))}")
-        left = set(entity.parts) - {one.prefix for one in types}
-        if not left:
-            raise ValueError(f"entity {entity_id} would be left without components; use despawn")
-        self._touched[entity_id] = _Entity({p: entity.parts[p] for p in left}, {p: entity.columns[p] for p in left})
+        async with self._alone():
+            parts = self._parts(entity_id)
+            for one in archetype_of(types):
+                if prefix_of(one) not in parts:
+                    raise NotFound(f"entity {entity_id} has no {one.__name__}; it has: {', '.join(sorted(parts))}")
+            left = {prefix: part for prefix, part in parts.items() if prefix not in {prefix_of(one) for one in types}}
+            if not left:
+                raise InvalidInput(f"entity {entity_id} would be left without components; use despawn")
+            self._touched[entity_id] = entity_of(left)
         await self._tell(OnComponentRemoved(self.name, self.id, self._next(), entity_id, types))
 
-    def _made(self, components: tuple[Component, ...]) -> _Entity:
-        if not components:
-            raise InvalidInput("an entity has at least one component")
-        for one in components:
-            if not isinstance(one, Component):
-                raise TypeError(f"an entity is made of components, not of {type(one).__name__}")
-        if len({type(one) for one in components}) < len(components):
-            raise ValueError("an entity has one component of each type")
-        archetype_of(type(one) for one in components)
-        return self._with(_Entity({}, {}), components)
+    def _made(self, components: tuple[Component, ...], known: dict[int, list[Any]]) -> Entity:
+        types = tuple(map(type, components))
+        plan = _plans.get(types)
+        if plan is None:
+            _check_components(components)
+            shape = shape_of({prefix_of(kind): columns_of(kind) for kind in types})
+            plan = _plans[types] = (shape, sorted(range(len(types)), key=lambda n: prefix_of(types[n])))
+        values: list[Any] = []
+        for n in plan[1]:
+            part = known.get(id(components[n]))
+            if part is None:
+                part = known[id(components[n])] = self._valued(components[n])[1]
+            values += part
+        return Entity(plan[0], tuple(values))
 
-    def _with(self, entity: _Entity, components: Iterable[Component]) -> _Entity:
-        parts, columns = dict(entity.parts), dict(entity.columns)
-        for one in components:
-            row = one.row()
-            for name in type(one).shared:
-                column = type(one).fields[name].name
-                if row[column] is not None:
-                    row[column] = self._storage.hash(row[column])
-            parts[type(one).prefix] = row
-            columns[type(one).prefix] = tuple(type(one).fields.values())
-        return _Entity(parts, columns)
+    def _valued(self, one: Component) -> tuple[tuple[Column, ...], list[Any]]:
+        """A component's columns and values; shared texts are hashes."""
+        columns, values = columns_of(type(one)), values_of(one)
+        for n in shared_of(type(one)):
+            if values[n] is not None:
+                values[n] = self._storage.texts.hash(values[n])
+        return columns, values
 
-    def _entity(self, id: int) -> _Entity:
+    def _parts(self, id: int) -> dict[str, tuple[tuple[Column, ...], Iterable[Any]]]:
+        """An entity's columns and values by component. Raises NotFound."""
+        entity = self._entity(id)
+        shape = entity.shape
+        assert shape is not None
+        return {prefix: (shape.columns(prefix), entity.part(prefix)) for prefix in shape.slices}
+
+    def _entity(self, id: int) -> Entity:
         """An entity as it is now. Raises NotFound."""
         if id in self._touched:
-            if not self._touched[id].parts:
+            if self._touched[id].shape is None:
                 raise NotFound(f"entity {id} of world {self.name!r} was despawned")
             return self._touched[id]
-        import pyarrow.compute as pc
-
-        for state in self._current():
-            found = state.rows.filter(pc.equal(state.rows.column("entity_id"), id)).to_pylist() if state.rows.num_rows else []
-            if found:
-                columns = {prefix: columns_of(state.table, prefix) for prefix in prefixes_of(state.table)}
-                return _Entity({p: {c.name: found[0][c.name] for c in columns[p]} for p in columns}, columns)
+        if type(id) is int:
+            for state in self._current():
+                found = row_of(state.rows, id) if state.rows.num_rows else None
+                if found is not None:
+                    return Entity(shape_in(state.table), found)
         raise NotFound(f"no entity {id!r} in world {self.name!r}")
 
     def _new_entity(self) -> int:
@@ -261,6 +292,9 @@ class World:
         """Calls a function, or awaits a coroutine function, at each event of a type. A failing hook is logged."""
         self._hooks.append((event, hook))
 
+    def _hears(self, event: type[Event]) -> bool:
+        return any(issubclass(event, kind) for kind, _ in self._hooks)
+
     async def _tell(self, event: Event) -> None:
         for kind, hook in list(self._hooks):
             if isinstance(event, kind):
@@ -286,8 +320,11 @@ class World:
         if type(count) is not int or count < 1:
             raise InvalidInput(f"num_steps is a whole number from 1, not {count!r}")
         for _ in range(count):
-            async with self._guard():
+            if self._hears(PreTick):
+                await self._tell(PreTick(self.name, self.id, self._next()))
+            async with self._alone():
                 await self._make_tick(kwargs)
+            await self._tell(PostTick(self.name, self.id, self._tick))
 
     async def run(self, steps: int, **kwargs: Any) -> None:
         """Makes several ticks."""
@@ -295,60 +332,76 @@ class World:
 
     async def _make_tick(self, kwargs: dict[str, Any]) -> None:
         begun = time.perf_counter()
+        about, storage = self.about, self._storage
+        if self._run is None:
+            run = new_id()
+            storage.take(about, run)
+            self._run = run
+        else:
+            storage.check_writer(about, self._run)  # nobody pays for labels that can't be written
+        run = self._run
         states = self._current()
         tick = self._tick
-        if self._run is None:
-            self._run = new_id()
-            self._storage.take(self.about, self._run)
-        await self._tell(PreTick(self.name, self.id, tick))
         touched = dict(self._touched)
         before = {state.table: state.rows for state in states}
-        working = _applied(before, touched, self.id, self._run, tick)
-        changed: dict[Table, Any] = {}
+        new: dict[Table, Any] = {}
         whole: dict[Table, bool] = {}
         after: list[State] = []
-        for table, rows in working.items():
-            done = await self._processed(table, rows, kwargs)
+        said: dict[str, Any] = {}
+        for table, rows in applied(before, touched, self.id, run, tick).items():
+            done = await self._processed(table, rows, kwargs, said, self._chosen(table))
             old = before.get(table)
-            fresh = _changed(table, old, done, tick, self._run, self.id)
-            gone = _gone(table, old, done, tick, self._run, self.id)
-            if gone.num_rows:
-                fresh = arrow().concat_tables([fresh, gone])
+            fresh = changed(table, old, done, tick, run, self.id)
+            left = gone(table, old, done, tick, run, self.id)
+            if left.num_rows:
+                fresh = arrow().concat_tables([fresh, left])
+            now = stamped(done, old, fresh)
             if fresh.num_rows:
-                there = done.num_rows
-                is_whole = not gone.num_rows and (
-                    old is None or most_deltas(self._storage.deltas(self.about, table), fresh.num_rows, there)
+                is_whole = not left.num_rows and (
+                    old is None or storage.is_rebased(about, table, tick, fresh.num_rows, now.num_rows)
                 )
-                changed[table], whole[table] = (_stamped(done, old, fresh) if is_whole else fresh), is_whole
-            after.append(State(table, _stamped(done, old, fresh)))
-        said = {
-            "rows": {table.name: rows.num_rows for table, rows in changed.items()},
+                new[table], whole[table] = (now if is_whole else fresh), is_whole
+            after.append(State(table, now))
+        said |= {
+            "rows": {table.name: rows.num_rows for table, rows in new.items()},
             "processors": [type(p).__name__ for p in self._ordered()],
             "seconds": round(time.perf_counter() - begun, 6),
         }
-        next_entity = self._next_entity or self._storage.next_entity(self.id)
-        self._storage.write_tick(self.about, self._run, tick, changed, whole, said, next_entity)
+        next_entity = self._next_entity or storage.next_entity(self.id)
+        storage.write_tick(about, run, tick, new, whole, said, next_entity)
         self._states, self._tick = after, tick + 1
         for id, entity in touched.items():  # what was staged while the processors ran stays
             if self._touched.get(id) is entity:
                 del self._touched[id]
-        await self._tell(PostTick(self.name, self.id, tick + 1))
 
     def _ordered(self) -> list[Any]:
         return sorted(self._processors, key=lambda p: getattr(p, "priority", 0))
 
-    async def _processed(self, table: Table, rows: Any, kwargs: dict[str, Any]) -> Any:
-        """The rows after all processors whose components they have."""
+    def _chosen(self, table: Table) -> list[Any]:
+        """The processors whose components an archetype has, in their order."""
         there = set(prefixes_of(table))
-        chosen = [p for p in self._ordered() if {c.prefix for c in p.components} <= there]
+        return [p for p in self._ordered() if {prefix_of(c) for c in p.components} <= there]
+
+    async def _estimated(self, table: Table, rows: Any, kwargs: dict[str, Any]) -> dict[str, float]:
+        chosen = self._chosen(table)
+        at = next((n for n, p in enumerate(chosen) if callable(getattr(p, "estimate", None))), None)
+        if at is None or not rows.num_rows:
+            return {}
+        rows = await self._processed(table, rows, kwargs, {}, chosen[:at])
+        frame = _daft().from_arrow(rows) if getattr(chosen[at], "hashes", False) else self._texted(table, rows)
+        found: dict[str, float] = chosen[at].estimate(frame, resources=self.resources, world=self, **kwargs)
+        return found
+
+    async def _processed(self, table: Table, rows: Any, kwargs: dict[str, Any], said: dict[str, Any], chosen: list[Any]) -> Any:
+        """The rows after processors. `said` gets what processors say of their work."""
+        there = set(prefixes_of(table))
         if not chosen or not rows.num_rows:
             return rows
         daft = _daft()
-        frame, hashed = daft.from_arrow(rows), True
         for processor in chosen:
-            if hashed and not getattr(processor, "hashes", False):
-                frame, hashed = daft.from_arrow(self._storage.unhash(table, frame.to_arrow())), False
-            name = type(processor).__name__
+            hashed, name = bool(getattr(processor, "hashes", False)), type(processor).__name__
+            frame = daft.from_arrow(rows) if hashed else self._texted(table, rows)
+            token = _stepping.set(self)
             try:
                 result = processor.process(frame, resources=self.resources, world=self, **kwargs)
                 frame = await result if inspect.isawaitable(result) else result
@@ -358,9 +411,30 @@ class World:
                     f"tick {self._tick} of world {self.name!r} failed in {name} on {'+'.join(sorted(there))}, nothing was"
                     f" written: {described(error)}"
                 ) from error
-            frame = daft.from_arrow(self._checked(name, table, rows, done, hashed))
-        done = frame.to_arrow()
-        return self._rehashed(table, done, hashed)
+            finally:
+                _stepping.reset(token)
+            rows = self._checked(name, table, rows, done, hashed)
+            if isinstance(about := getattr(processor, "said", None), dict):
+                said.setdefault(name, {}).update(about)
+        return rows.filter(rows.column("is_active"))
+
+    def _texted(self, table: Table, rows: Any) -> Any:
+        """A frame in which shared columns hold their texts, which are read where the frame's plan needs them."""
+        daft = _daft()
+        columns = [name for name in shared(table) if name in rows.column_names]
+        if not columns:
+            return daft.from_arrow(rows)
+        texts = self._storage.texts
+
+        def text_of(hashes: Any) -> Any:
+            return texts.array(hashes.to_arrow().cast(arrow().string()))
+
+        look_up = daft.func.batch(return_dtype=daft.DataType.string())(text_of)
+        names = {name: f"__hash_of_{name}" for name in columns}
+        frame = daft.from_arrow(rows.rename_columns([names.get(name, name) for name in rows.column_names]))
+        return frame.select(
+            *(look_up(daft.col(names[name])).alias(name) if name in names else daft.col(name) for name in rows.column_names)
+        )
 
     def _checked(self, name: str, table: Table, before: Any, after: Any, hashed: bool) -> Any:
         """What a processor returned, in the order and with the types of its archetype. Raises WorldError for rows that are
@@ -372,38 +446,34 @@ class World:
         extra = [n for n in after.column_names if n not in table.names]
         if extra:
             raise WorldError(f"{name} returned a frame with the unknown column {extra[0]!r}; nothing was written")
-        after = after.select(list(table.names)).sort_by("entity_id")
-        ids, old = after.column("entity_id").combine_chunks(), before.column("entity_id").combine_chunks()
-        if not ids.cast(pa.int64()).equals(_one(old)):
+        ids, old = one(after.column("entity_id").combine_chunks()), flat(before, "entity_id")
+        if not ids.equals(old):
+            after = after.sort_by("entity_id")
+            ids = flat(after, "entity_id")
+        if not ids.equals(old):
             found, expected = set(ids.to_pylist()), set(old.to_pylist())
             if len(ids) != len(found):
                 what = "an entity twice"
             elif expected - found:
                 what = f"no row of entity {min(expected - found)}"
             else:
-                what = f"a row of an unknown entity {min(found - expected)}"
+                what = f"a row of an unknown entity {min(found - expected, key=repr)}"
             raise WorldError(f"{name} returned a frame with {what}; every entity has one row; nothing was written")
         arrays = []
-        for field in table.arrow:
+        for column, field in zip(table.columns, table.arrow, strict=True):
+            if field.name in BASE and field.name != "is_active":  # these are the world's own
+                arrays.append(before.column(field.name))
+                continue
             try:
-                kind = pa.large_string() if not hashed and str(field.type) == "string" else field.type
-                arrays.append(after.column(field.name).cast(kind))
+                values = after.column(field.name)
+                if column.encoding == "shared" and not hashed:
+                    values = self._storage.texts.hashes(one(values.cast(pa.large_string()).combine_chunks()))
+                arrays.append(values.cast(field.type))
             except pa.ArrowException as error:
                 raise WorldError(f"{name} returned {field.name!r} with another type ({error}); nothing was written") from error
-        return pa.table(arrays, names=list(table.names))
-
-    def _rehashed(self, table: Table, rows: Any, hashed: bool) -> Any:
-        pa = arrow()
-        arrays = []
-        for column, field in zip(table.columns, table.arrow, strict=True):
-            values = rows.column(column.name)
-            if not hashed and column.type == "text" and column.encoding == "plain" and "__" in column.name:
-                encoded = _one(values.combine_chunks()).dictionary_encode()
-                texts = encoded.dictionary.to_pylist()
-                values = pa.array([None if t is None else self._storage.hash(t) for t in texts], pa.string()).take(
-                    encoded.indices
-                )
-            arrays.append(values.cast(field.type))
+        active = arrays[table.names.index("is_active")]
+        if active.null_count:
+            raise WorldError(f"{name} returned is_active without a value; it is true or false; nothing was written")
         return pa.table(arrays, schema=table.arrow)
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -413,70 +483,81 @@ class World:
 
         Columns: world_id, run_id, entity_id, tick (the one asked for), is_active, and those of the components.
         """
-        return _daft().from_arrow(self._queried(types, entity_ids, tick))
+        table, rows = self._queried(types, entity_ids, tick)
+        return self._texted(table, rows)
 
-    def _queried(self, types: tuple[type[Component], ...], entity_ids: Iterable[int] | None, tick: int | None) -> Any:
+    def _queried(
+        self, types: tuple[type[Component], ...], entity_ids: Iterable[int] | None, tick: int | None
+    ) -> tuple[Table, Any]:
         pa = arrow()
         import pyarrow.compute as pc
 
         wanted = archetype_of(types)
         if not wanted:
             raise InvalidInput("query() needs the types of components, query(Trajectory, Label) say")
-        fields = {c.name: c for one in wanted for c in one.fields.values()}
-        schema = table_of({one.prefix: tuple(one.fields.values()) for one in wanted})
+        prefixes = {prefix_of(kind) for kind in wanted}
+        schema = table_of({prefix_of(kind): columns_of(kind) for kind in wanted})
         if tick is None:
             current = {state.table: state.rows for state in self._current()}
             shown = self._tick - 1
-            rows_of = _applied(current, self._touched, self.id, self._run or "", self._tick)
+            rows_of = applied(current, self._touched, self.id, self._run or "", self._tick)
         else:
             if type(tick) is not int or not 0 <= tick < self._next():
-                raise InvalidInput(f"tick is from 0 to {self._next() - 1}, the ticks that world {self.name!r} made, not {tick!r}")
-            rows_of = {state.table: state.rows for state in self._storage.states(self.about, tick + 1)}
-            shown = tick
-        staged = set(self._touched) if tick is None else set()
+                made = f"0 to {self._next() - 1}" if self._next() else "none yet"
+                raise InvalidInput(f"tick is one of those that world {self.name!r} made ({made}), not {tick!r}")
+            states = self._storage.states(self.about, tick + 1, prefixes, schema.names)
+            rows_of, shown = {state.table: state.rows for state in states}, tick
+        ids = None if entity_ids is None else pa.array(sorted(entity_ids), pa.int64())
+        touched = pa.array(sorted(self._touched) if tick is None else [], pa.int64())
         parts = []
         for table, rows in rows_of.items():
-            if not {one.prefix for one in wanted} <= set(prefixes_of(table)):
+            if not prefixes <= set(prefixes_of(table)):
                 continue
-            if entity_ids is not None:
-                rows = rows.filter(pc.is_in(rows.column("entity_id"), pa.array(sorted(entity_ids), pa.int64())))
-            rows = self._storage.unhash(table, rows.select([n for n in table.names if n in BASE or n in fields]))
-            ticks = [self._tick if id in staged else shown for id in rows.column("entity_id").to_pylist()] if staged else None
+            if ids is not None:
+                rows = rows.filter(pc.is_in(rows.column("entity_id"), ids))
             arrays = []
-            for name in schema.names:
-                kind = schema.arrow.field(name).type
-                kind = pa.large_string() if str(kind) == "string" else kind
-                if name == "tick":
-                    arrays.append(
-                        pa.array(ticks, kind) if ticks is not None else pa.repeat(pa.scalar(shown, kind), rows.num_rows)
-                    )
-                elif name == "world_id":
-                    arrays.append(pa.repeat(pa.scalar(self.id, kind), rows.num_rows))
-                elif name in rows.column_names:
-                    arrays.append(rows.column(name).cast(kind))
-                else:  # a field that came later
-                    arrays.append(pa.nulls(rows.num_rows, kind))
-            parts.append(pa.table(arrays, names=list(schema.names)))
+            for field in schema.arrow:
+                if field.name == "tick":
+                    now = pa.repeat(pa.scalar(shown, field.type), rows.num_rows)
+                    if len(touched):
+                        now = pc.if_else(pc.is_in(flat(rows, "entity_id"), touched), pa.scalar(self._tick, field.type), now)
+                    arrays.append(now)
+                elif field.name == "world_id":
+                    arrays.append(pa.repeat(pa.scalar(self.id, field.type), rows.num_rows))
+                else:
+                    arrays.append(_column_as(rows, field))
+            parts.append(pa.table(arrays, schema=schema.arrow))
         if not parts:
-            return schema.arrow.empty_table()
-        return pa.concat_tables(parts).sort_by("entity_id")
+            return schema, schema.arrow.empty_table()
+        return schema, parts[0] if len(parts) == 1 else pa.concat_tables(parts).sort_by("entity_id")
 
-    async def history(self, *types: type[Component], limit: int | None = None) -> Any:
-        """A Daft frame with every row that ticks wrote of entities with these components, oldest first; `limit`: the newest ones.
+    async def history(self, *types: Any, limit: int | None = None) -> Any:
+        """A Daft frame with every row that ticks wrote of entities with these components (none: of all), oldest first.
 
-        A row holds from its tick until a later row of the same entity. `is_active` is False where the entity left.
+        `limit`, which may be given alone (`history(10)`): the newest rows only. A row holds from its tick until a later row of
+        the same entity. `is_active` is False where the entity left its archetype.
         """
+        pa = arrow()
+        if types and type(types[-1]) is int:
+            types, limit = types[:-1], types[-1]
         wanted = archetype_of(types)
-        found = self._storage.history(self.about, [one.prefix for one in wanted])
-        if found is None:
-            found = table_of({one.prefix: tuple(one.fields.values()) for one in wanted}).arrow.empty_table()
+        found = self._storage.history(self.about, [prefix_of(kind) for kind in wanted])
+        columns = {prefix_of(kind): columns_of(kind) for kind in wanted}
+        if not wanted:
+            for table, _ in found:
+                columns |= {prefix: columns_in(table, prefix) for prefix in prefixes_of(table)}
+        schema = table_of(columns)
+        parts = [pa.table([_column_as(rows, field) for field in schema.arrow], schema=schema.arrow) for _, rows in found]
+        rows = pa.concat_tables(parts) if parts else schema.arrow.empty_table()
+        rows = rows.sort_by([("tick", "ascending"), ("entity_id", "ascending"), ("is_active", "ascending")])
         if limit is not None:
-            found = found.slice(max(0, found.num_rows - limit))
-        return _daft().from_arrow(found)
+            check_count("limit", limit, 0)
+            rows = rows.slice(max(0, rows.num_rows - limit))
+        return self._texted(schema, rows)
 
     async def info(self) -> WorldInfo:
         """The world's name, id, next tick, and how many entities of which archetypes it has."""
-        rows_of = _applied({s.table: s.rows for s in self._current()}, self._touched, self.id, self._run or "", self._tick)
+        rows_of = applied({s.table: s.rows for s in self._current()}, self._touched, self.id, self._run or "", self._tick)
         there = [(prefixes_of(table), rows.num_rows) for table, rows in rows_of.items() if rows.num_rows]
         about = self.about
         return WorldInfo(
@@ -493,17 +574,40 @@ class World:
         """What the world did, oldest first: a row per world, fork and tick, the parent's included."""
         return self._storage.ticks(self.about)
 
-    async def get(self, entity_id: int, kind: type[Component]) -> Component:
+    async def get(self, entity_id: int, kind: type[T]) -> T:
         """One component of one entity, as it is now. Raises NotFound."""
-        entity = self._entity(entity_id)
-        if kind.prefix not in entity.parts:
-            raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(entity.parts))}")
-        row = dict(entity.parts[kind.prefix])
-        for name in kind.shared:
-            column = kind.fields[name].name
-            if row.get(column) is not None:
-                row[column] = self._storage.value(row[column])
-        return kind.from_row(row)
+        parts = self._parts(entity_id)
+        if prefix_of(kind) not in parts:
+            raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
+        columns, values = parts[prefix_of(kind)]
+        row = {column.name: value for column, value in zip(columns, values, strict=True)}
+        hashes = [row[c.name] for c in columns if c.encoding == "shared" and row[c.name] is not None]
+        texts = self._storage.texts.many(hashes)
+        for column in columns:
+            if column.encoding == "shared":
+                row[column.name] = texts.get(row[column.name])
+        return component_of(kind, row)
+
+    def beside(self, name: str) -> Path:
+        """A folder of the store, for what processors keep for all worlds: judges' answers."""
+        return self._storage.beside(name)
+
+    def texts(self, hashes: Iterable[str]) -> dict[str, str]:
+        """The texts that hashes stand for, for processors whose frames have hashes (`AsyncProcessor.hashes`)."""
+        return self._storage.texts.many(hashes)
+
+    async def estimate(self, **kwargs: Any) -> dict[str, float]:
+        """What the next step would ask of judges: `{"rows", "calls", "tokens", "cost"}`. Asks nothing and writes nothing.
+
+        The processors before the one that asks are run. What is in the judges' journal costs nothing.
+        """
+        total: dict[str, float] = {}
+        async with self._alone():
+            states = {state.table: state.rows for state in self._current()}
+            for table, rows in applied(states, self._touched, self.id, "", self._tick).items():
+                for name, more in (await self._estimated(table, rows, kwargs)).items():
+                    total[name] = total.get(name, 0.0) + more
+        return total or {"rows": 0.0, "calls": 0.0, "tokens": 0.0, "cost": 0.0}
 
     # --- forks --------------------------------------------------------------------------------------------------------
 
@@ -519,7 +623,7 @@ class World:
                     f"a fork is in the storage of its world ({ours.root.parent}, namespace {ours.namespace!r}), not in"
                     f" {storage.uri}, namespace {storage.namespace!r}: it refers to the rows of its parent"
                 )
-        async with self._guard():
+        async with self._alone():
             about = self._storage.fork(self.about, name, self._storage.next_tick(self.id), fresh=fresh)
             fork = World(name, self._open_storage, self._processors, self.resources.copy(), self._hooks, about=about)
             fork._opened = self._storage
@@ -529,112 +633,29 @@ class World:
 
     async def destroy(self) -> None:
         """Frees the world's name. Its rows stay: forks refer to them."""
-        self._storage.destroy(self.about)
-        self._touched.clear()
+        async with self._alone():
+            self._storage.destroy(self.about)
+            self._touched.clear()
         await self._tell(OnDestroy(self.name, self.id, self._tick))
 
 
-def _one(array: Any) -> Any:
-    return array if not hasattr(array, "chunks") else arrow().concat_arrays(array.chunks)
+def _check_components(components: tuple[Component, ...]) -> None:
+    if not components:
+        raise InvalidInput("an entity has at least one component")
+    for one_ in components:
+        if not isinstance(one_, Component):
+            raise TypeError(f"an entity is made of components, not of {type(one_).__name__}")
+    if len({type(one_) for one_ in components}) < len(components):
+        raise InvalidInput("an entity has one component of each type")
+    archetype_of(type(one_) for one_ in components)
 
 
-def _applied(before: dict[Table, Any], touched: dict[int, _Entity], world: str, run: str, tick: int) -> dict[Table, Any]:
-    """The rows by archetype once the staged operations are applied, sorted by entity."""
-    if not touched:
-        return dict(before)
+def _column_as(rows: Any, field: Any) -> Any:
+    """A column of rows in a field's type; nulls where the rows do not have it: a field that came later."""
     pa = arrow()
-    import pyarrow.compute as pc
-
-    ids = pa.array(sorted(touched), pa.int64())
-    found: dict[Table, Any] = {}
-    for table, rows in before.items():
-        found[table] = rows.filter(pc.invert(pc.is_in(rows.column("entity_id"), ids)))
-    new: dict[Table, list[dict[str, Any]]] = {}
-    tables: dict[tuple[tuple[Column, ...], ...], Table] = {}
-    for id, entity in sorted(touched.items()):
-        if entity.parts:
-            key = tuple(entity.columns[p] for p in sorted(entity.columns))
-            if key not in tables:
-                made = table_of(entity.columns)
-                tables[key] = next((t for t in before if t.name == made.name), made)
-            table = tables[key]
-            row: dict[str, Any] = {"world_id": world, "run_id": run, "entity_id": id, "tick": tick, "is_active": True}
-            for part in entity.parts.values():
-                row |= part
-            new.setdefault(table, []).append(row)
-    for table, dicts in new.items():
-        rows = pa.Table.from_pylist(dicts, schema=table.arrow)
-        found[table] = pa.concat_tables([found[table], rows]).sort_by("entity_id") if table in found else rows
-    return found
-
-
-def _changed(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> Any:
-    """The rows that are new or have other values than before, stamped with this tick."""
-    pa = arrow()
-    import pyarrow.compute as pc
-
-    if old is None or not old.num_rows:
-        differs = pa.array([True] * done.num_rows, pa.bool_())
-    else:
-        index = pc.index_in(_one(done.column("entity_id").combine_chunks()), _one(old.column("entity_id").combine_chunks()))
-        differs = pc.is_null(index)
-        before = old.take(index)
-        for column in table.columns:
-            if "__" in column.name:
-                differs = pc.or_(differs, _differs(before.column(column.name), done.column(column.name)))
-    rows = done.filter(differs)
-    count = rows.num_rows
-    for name, value in (("tick", tick), ("run_id", run), ("world_id", world)):
-        position = table.names.index(name)
-        rows = rows.set_column(
-            position, table.arrow.field(name), pa.repeat(pa.scalar(value, table.arrow.field(name).type), count)
-        )
-    return rows
-
-
-def _differs(a: Any, b: Any) -> Any:
-    """Where two columns have different values; two nulls are equal, and so are two NaNs."""
-    pa = arrow()
-    import pyarrow.compute as pc
-
-    a, b = _one(a.combine_chunks()), _one(b.combine_chunks())
-    if pa.types.is_list(a.type):
-        return pa.array([x != y for x, y in zip(a.to_pylist(), b.to_pylist(), strict=True)], pa.bool_())
-    unequal = pc.fill_null(pc.not_equal(a, b), False)
-    if pa.types.is_floating(a.type):
-        both = pc.and_(pc.fill_null(pc.is_nan(a), False), pc.fill_null(pc.is_nan(b), False))
-        unequal = pc.and_(unequal, pc.invert(both))
-    return pc.or_(unequal, pc.xor(pc.is_null(a), pc.is_null(b)))
-
-
-def _gone(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> Any:
-    """Rows that say that entities left the archetype."""
-    pa = arrow()
-    import pyarrow.compute as pc
-
-    if old is None or not old.num_rows:
-        return table.arrow.empty_table()
-    left = old.filter(pc.invert(pc.is_in(old.column("entity_id"), _one(done.column("entity_id").combine_chunks()))))
-    ids = left.column("entity_id")
-    stamped = {"world_id": world, "run_id": run, "tick": tick, "is_active": False}
-    arrays = []
-    for field in table.arrow:
-        if field.name == "entity_id":
-            arrays.append(ids)
-        elif field.name in stamped:
-            arrays.append(pa.repeat(pa.scalar(stamped[field.name], field.type), len(ids)))
-        else:
-            arrays.append(pa.nulls(len(ids), field.type))
-    return pa.table(arrays, schema=table.arrow)
-
-
-def _stamped(done: Any, old: Any, fresh: Any) -> Any:
-    """All rows, each with the tick that last changed it."""
-    pa = arrow()
-    import pyarrow.compute as pc
-
-    if old is None or not fresh.num_rows:
-        return done if old is None and not fresh.num_rows else (fresh if old is None else done)
-    active = fresh.filter(fresh.column("is_active"))
-    kept = done.filter(pc.invert(pc.is_in(done.column("entity_id"), _one(active.column("entity_id").combine_chunks()))))
-    return pa.concat_tables([kept, active]).sort_by("entity_id")
+    if field.name not in rows.column_names:
+        return pa.nulls(rows.num_rows, field.type)
+    try:
+        return rows.column(field.name).cast(field.type)
+    except pa.ArrowException as error:
+        raise InvalidInput(f"{field.name} was written with another type than the component has now: {error}") from None
