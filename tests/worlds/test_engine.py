@@ -50,7 +50,7 @@ class Mood(Component, shared=("story",)):
 
 class Place(Component):
     x: int = 0
-    tags: list[str] = []
+    tags: list[str] = []  # noqa: RUF012
 
 
 class Ghost(Component):

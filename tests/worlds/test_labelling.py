@@ -138,7 +138,6 @@ def test_each_answer_is_a_status_of_its_row(tmp_path: Path, runtime: SyncWorldRu
         assert found["lines"][3:] == ("bad", "one line\nand another")
         assert {f[3] for n, f in found.items() if f[0] != "ok"} == {""}
         journal = "".join(p.read_text() for p in (tmp_path / "judge").glob("*.jsonl"))
-        assert "it went rather well" not in journal or True
         assert "rather well" in journal
         before = len(server)
         server.answer = lambda text: verdict("better", 0.9)
@@ -214,7 +213,7 @@ def test_the_prompt_is_a_file_that_a_user_can_replace(tmp_path: Path, runtime: S
         world = made(runtime, tmp_path / "s", server, prompt=path)
         world.spawn(trajectory("t"), Label(technique="t", description="politeness"))
         world.step()
-        assert server.prompts[0].startswith("Rate politeness. Answer with one JSON object")
+        assert server.prompts[0].strip().startswith("Rate politeness. Answer with one JSON object")
         path.write_text("# system\nGrade {description}. {answer}\n# user\n{turns}\n")
         world.step()
         assert len(server) == 2

@@ -99,8 +99,9 @@ class Component:
         """The component's values, in the order of its columns. Raises InvalidInput where a value is not of its field's type."""
         fields = self.__dict__
         found: list[Any] = [fields[name] for name in self._columns]
-        for n, (value, exact) in enumerate(zip(found, self._exact, strict=True)):
-            if type(value) is not exact or (exact is str and not str.isascii(value)):
+        for n, exact in enumerate(self._exact):
+            value: Any = found[n]
+            if type(value) is not exact or (exact is str and not value.isascii()):
                 name, column = list(self._columns.items())[n]
                 found[n] = _checked(f"{type(self).__name__}.{name}", value, column.type)
         return found
@@ -241,7 +242,12 @@ def turns_of(turns_json: str) -> list[Turn]:
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which JSON can name and UTF-8 can't hold
+            return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return text
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"turns, tags and metadata are what JSON can hold: {error}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 from ..errors import InvalidInput
@@ -152,6 +153,7 @@ def with_columns(rows: Any, columns: dict[str, list[Any]]) -> Any:
     return daft.from_arrow(rows)
 
 
+@cache
 def _daft() -> Any:
     from ..errors import MissingExtra
 
@@ -159,4 +161,9 @@ def _daft() -> Any:
         import daft
     except ImportError:
         raise MissingExtra("worlds", "worlds") from None
+    pa = arrow()
+    # Daft frees Arrow's buffers on threads of its own. With pyarrow's mimalloc (25.0) the process dies of that once the thread
+    # that made the buffers is gone; malloc does not mind.
+    if pa.default_memory_pool().backend_name == "mimalloc":
+        pa.set_memory_pool(pa.system_memory_pool())
     return daft

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from collections.abc import Coroutine, Iterable
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -71,6 +73,14 @@ class WorldRuntime:
         return self._storages[key]
 
 
+@cache
+def _loop(process: int) -> asyncio.AbstractEventLoop:
+    """The event loop of all sync runtimes of a process, in a thread that lives as long as the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="odograph-worlds", daemon=True).start()
+    return loop
+
+
 class SyncWorld:
     """A world for code that is not async: the methods of `World`, each returning when it is done."""
 
@@ -102,8 +112,6 @@ class SyncWorldRuntime:
 
     def __init__(self) -> None:
         self._runtime = WorldRuntime()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -114,18 +122,9 @@ class SyncWorldRuntime:
     def close(self) -> None:
         """See `WorldRuntime.close`."""
         self._runtime.close()
-        if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-            self._loop = self._thread = None
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="odograph-worlds", daemon=True)
-            self._thread.start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid())).result()
 
     def world(self, name: str, *args: Any, **kwargs: Any) -> SyncWorld:
         """See `WorldRuntime.world`."""

@@ -75,7 +75,7 @@ def _lines(text: str) -> dict[str, Any]:
     """The fields that an answer gives as lines; a rationale goes on until the next field."""
     marks = list(_LINE.finditer(text))
     fields: dict[str, Any] = {}
-    for mark, after in zip(marks, [*marks[1:], None], strict=True):
+    for mark, after in zip(marks, [*marks[1:], None], strict=False):
         name, said = mark[1].lower(), mark[2]
         if name == "rationale":
             said += text[mark.end() : after.start() if after else len(text)]
