@@ -304,7 +304,7 @@ class Judge:
 
     def _stated(self, body: Any, messages: list[dict[str, Any]]) -> dict[str, float]:
         """What an answer took, as its body states it; a price where there are prices."""
-        stated = body.get("usage") if isinstance(body, dict) else None
+        stated = self._dialect.stated(body)
         usage = self._dialect.usage(stated)
         read, wrote = usage.prompt or estimate(messages), usage.completion or 0
         return {

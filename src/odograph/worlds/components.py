@@ -100,8 +100,8 @@ class Component:
         fields = self.__dict__
         found: list[Any] = [fields[name] for name in self._columns]
         for n, exact in enumerate(self._exact):
-            value: Any = found[n]
-            if type(value) is not exact or (exact is str and not value.isascii()):
+            value, kind = found[n], type(found[n])
+            if kind is not exact or (exact is str and not value.isascii()):
                 name, column = list(self._columns.items())[n]
                 found[n] = _checked(f"{type(self).__name__}.{name}", value, column.type)
         return found

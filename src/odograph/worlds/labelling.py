@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
+from ..asking.client import Answer, Budget, Judge
 from ..bulk import Progress, for_each
 from ..codec import content_hash
 from ..errors import InvalidInput, check_count
-from ..judge.client import Answer, Budget, Judge
 from .components import Label, Trajectory
 from .events import Resources
 from .processors import AsyncProcessor, with_columns

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from ..asking.parsing import values
 from ..errors import InvalidInput
-from ..judge.parsing import values
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S)
 _LINE = re.compile(r"^[\s>*_#`-]*(value|score|rationale)[\s*_`]*[:=][ \t*_`]*(.*)$", re.I | re.M)
