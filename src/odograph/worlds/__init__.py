@@ -13,7 +13,8 @@ from .events import (
 )
 from .labelling import LabelingConfig, LabelingProcessor
 from .processors import AsyncProcessor, SamplingConfig, SamplingProcessor, ScoringProcessor
-from .runtime import SyncWorldRuntime, WorldRuntime
+from .runtime import SyncWorld, SyncWorldRuntime, WorldRuntime
+from .sessions import WrittenBack, session_of
 from .storage import Fenced, StorageConfig, WorldError
 from .world import RunConfig, World, WorldInfo
 
@@ -43,6 +44,7 @@ __all__ = [
     "ScoringProcessor",
     "StorageConfig",
     "SyncArchetypeRuntime",
+    "SyncWorld",
     "SyncWorldRuntime",
     "Trajectory",
     "Turn",
@@ -50,4 +52,6 @@ __all__ = [
     "WorldError",
     "WorldInfo",
     "WorldRuntime",
+    "WrittenBack",
+    "session_of",
 ]

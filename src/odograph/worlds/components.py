@@ -203,15 +203,16 @@ class Trajectory(Component, shared=("turns_json", "metadata_json")):
         metadata: dict[str, Any] | None = None,
         *,
         duration_seconds: float | None = None,
+        total_tokens: int | None = None,
     ) -> Trajectory:
-        """A trajectory of turns. Totals are sums over the turns; `duration_seconds` overrides theirs."""
+        """A trajectory of turns. Totals are sums over the turns; `duration_seconds` and `total_tokens` override theirs."""
         dicts = [dataclasses.asdict(t) for t in turns]
         return cls(
             trajectory_id=trajectory_id,
             source=source,
             turns_json=_json(dicts),
             total_turns=len(dicts),
-            total_tokens=sum(t.tokens for t in turns),
+            total_tokens=sum(t.tokens for t in turns) if total_tokens is None else total_tokens,
             duration_seconds=sum(t.duration_ms for t in turns) / 1000 if duration_seconds is None else duration_seconds,
             outcome=outcome,
             tags_json=_json(list(tags or ())),
@@ -258,7 +259,7 @@ class Label(Component, shared=("description",)):
     `status`: ok, refused, parse_error, http_error, over_context, skipped or over_budget; `error` says what is wrong. `cost` is
     what the label's answers cost, `omitted` how many turns the judge did not see whole. `evidence_json` is a list of `{"turn",
     "quote"}`, and `evidence_dropped` counts quotes that do not occur where they should. `verdicts_json` lists what each judge and
-    repeat said, where there are several.
+    repeat said, where there are several, and `disagreement` is how far they were apart, from 0 to 1.
     """
 
     technique: str = ""
@@ -276,6 +277,7 @@ class Label(Component, shared=("description",)):
     evidence_json: str = "[]"
     evidence_dropped: int = 0
     verdicts_json: str = "[]"
+    disagreement: float = 0.0
 
     def _values(self) -> list[Any]:
         """The score of what nobody labelled is not known: null, not 0."""

@@ -25,7 +25,7 @@ from .components import Label, Trajectory
 from .events import Resources
 from .processors import AsyncProcessor, with_columns
 from .prompting import Session, Template, answer_form, built_in, cut_middle, read_template, room, safe, segments, session_of
-from .verdicts import REDUCERS, Verdict, read_verdict, reduced, schema, supported
+from .verdicts import REDUCERS, Verdict, disagreement, read_verdict, reduced, schema, supported
 
 #: Part of what a label depends on: raise it where a prompt changes its meaning.
 PROMPT_VERSION = 1
@@ -150,6 +150,7 @@ class _Made(msgspec.Struct):
     evidence_json: str = "[]"
     evidence_dropped: int = 0
     verdicts_json: str = "[]"
+    disagreement: float | None = None  # None: there was one verdict; what several said before stays
 
 
 class LabelingProcessor(AsyncProcessor):
@@ -203,7 +204,8 @@ class LabelingProcessor(AsyncProcessor):
         for row in todo:
             one = made[row.index]
             for name in names:
-                columns[name][row.index] = getattr(one, name)
+                if name != "disagreement" or one.disagreement is not None:
+                    columns[name][row.index] = getattr(one, name)
             columns["prompt_hash"][row.index] = row.hash
         for index in skipped:
             columns["status"][index], columns["value"][index], columns["score"][index] = "skipped", "", None
@@ -425,6 +427,7 @@ class _Work:
             made.status, made.error = failed.status, (failed.error or "")[:500]
             return made
         verdict = reduced(votes, "majority")
+        made.disagreement = disagreement(votes) if len(votes) > 1 else None
         kept, dropped = supported(verdict.evidence, asked.session.texts)
         made.value, made.score, made.rationale = verdict.value, verdict.score, verdict.rationale
         made.evidence_json, made.evidence_dropped = msgspec.json.encode(kept).decode(), dropped

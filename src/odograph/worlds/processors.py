@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, check_count
+from ..statistics.intervals import mean_interval
 from ..tables.schema import arrow
 from .components import Component, Label, Trajectory
 from .events import Resources
+
+_ID = "trajectory__trajectory_id"
 
 
 class AsyncProcessor:
@@ -42,7 +46,11 @@ class SamplingConfig:
     """Which trajectories are labelled. 0 and None: no limit. `max_trajectories` counts the eligible ones.
 
     `strategy`: "first" (in the order of their ids), "random", or "stratified" (the same share of each value of `stratify_by`, a
-    column such as "trajectory__source" or "trajectory__outcome"). Both draw with `seed`.
+    column such as "trajectory__source" or "trajectory__outcome"), or "active" (where judges or repeats disagreed most; without a
+    limit all where they did). All but the first draw with `seed`.
+
+    `until`: each step adds `batch` trajectories, in an order drawn with `seed`, until the 95 % interval of each technique's mean
+    score is no wider than `until` on either side; later steps add none.
     """
 
     max_trajectories: int = 0
@@ -54,14 +62,19 @@ class SamplingConfig:
     strategy: str = "first"
     stratify_by: str = "trajectory__source"
     seed: int = 0
+    until: float = 0.0
+    batch: int = 20
 
     def __post_init__(self) -> None:
         for name in ("max_trajectories", "min_turns", "max_turns", "seed"):
             value = getattr(self, name)
             if type(value) is not int or (value < 0 and name != "seed"):
                 raise InvalidInput(f"{name} is a whole number from 0, not {value!r}")
-        if self.strategy not in ("first", "random", "stratified"):
-            raise InvalidInput(f"strategy is first, random or stratified, not {self.strategy!r}")
+        if self.strategy not in ("first", "random", "stratified", "active"):
+            raise InvalidInput(f"strategy is first, random, stratified or active, not {self.strategy!r}")
+        check_count("batch", self.batch)
+        if isinstance(self.until, bool) or not isinstance(self.until, (int, float)) or not 0 <= self.until < math.inf:
+            raise InvalidInput(f"until is half the width of an interval of scores, 0.05 say, not {self.until!r}")
 
 
 class SamplingProcessor(AsyncProcessor):
@@ -81,7 +94,7 @@ class SamplingProcessor(AsyncProcessor):
 
 def sampled(rows: Any, config: SamplingConfig) -> set[str | None]:
     """The ids of the trajectories that a config chooses among rows."""
-    names = ["trajectory__trajectory_id", "trajectory__total_turns", "trajectory__outcome", "trajectory__tags_json"]
+    names = [_ID, "trajectory__total_turns", "trajectory__outcome", "trajectory__tags_json"]
     strata = config.stratify_by if config.strategy == "stratified" else "trajectory__source"
     if strata not in rows.column_names:
         raise InvalidInput(f"no column {strata!r} to stratify by; there are: {', '.join(rows.column_names)}")
@@ -89,15 +102,54 @@ def sampled(rows: Any, config: SamplingConfig) -> set[str | None]:
     for id, turns, outcome, tags, stratum in zip(*(rows.column(n).to_pylist() for n in (*names, strata)), strict=True):
         if id not in eligible and _is_eligible(config, turns or 0, outcome or "", _tags(tags)):
             eligible[id] = stratum
-    if not config.max_trajectories or len(eligible) <= config.max_trajectories:
-        return set(eligible)
     ids = sorted(eligible, key=lambda id: (id is not None, id))
-    if config.strategy == "first":
-        return set(ids[: config.max_trajectories])
     chance = random.Random(config.seed)
+    if config.until:
+        return set(_until(config, rows, chance.sample(ids, len(ids))))
+    most = config.max_trajectories
+    if config.strategy == "active":
+        apart = _apart(rows)
+        ids = sorted(chance.sample(ids, len(ids)), key=lambda id: -apart.get(id, 0.0))
+        return set(ids[:most] if most else [id for id in ids if apart.get(id)])
+    if not most or len(ids) <= most:
+        return set(ids)
+    if config.strategy == "first":
+        return set(ids[:most])
     if config.strategy == "random":
-        return set(chance.sample(ids, config.max_trajectories))
-    return set(_stratified(ids, eligible, config.max_trajectories, chance))
+        return set(chance.sample(ids, most))
+    return set(_stratified(ids, eligible, most, chance))
+
+
+def _apart(rows: Any) -> dict[Any, float]:
+    """How far judges were apart over each trajectory, by any technique."""
+    found: dict[Any, float] = {}
+    for id, apart in zip(*(rows.column(n).to_pylist() for n in (_ID, "label__disagreement")), strict=True):
+        found[id] = max(found.get(id, 0.0), apart or 0.0)
+    return found
+
+
+def _until(config: SamplingConfig, rows: Any, ids: list[Any]) -> list[Any]:
+    """Those that were labelled, in the order of `ids`, and the next batch where an interval is too wide yet."""
+    scores: dict[Any, list[float]] = {}
+    waiting = set()
+    columns = (_ID, "label__technique", "label__status", "label__score")
+    for id, technique, status, score in zip(*(rows.column(n).to_pylist() for n in columns), strict=True):
+        if not status or status == "skipped":
+            waiting.add(id)
+        elif score is not None:
+            scores.setdefault(technique, []).append(score)
+        else:
+            scores.setdefault(technique, [])
+    done = next((n for n, id in enumerate(ids) if id in waiting), len(ids))
+    halves = [_half(found) for found in scores.values()]
+    more = 0 if done and halves and max(halves) <= config.until else config.batch
+    return ids[: min(done + more, config.max_trajectories or len(ids))]
+
+
+def _half(scores: list[float]) -> float:
+    """Half the width of the 95 % interval of the mean."""
+    found = mean_interval(scores, 0.95)
+    return math.inf if found is None or found[2] is None else (found[2][1] - found[2][0]) / 2
 
 
 def _stratified(ids: list[Any], stratum_of: dict[Any, Any], most: int, chance: random.Random) -> list[Any]:

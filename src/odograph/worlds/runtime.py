@@ -137,3 +137,13 @@ class SyncWorldRuntime:
     def discover(self, storage: StorageConfig | None = None) -> list[str]:
         """See `WorldRuntime.discover`."""
         return self._runtime.discover(storage)
+
+
+def opened(runtime: WorldRuntime, name: str, *args: Any, **kwargs: Any) -> Any:
+    """A world for whoever asks: a `World`, whose methods are awaited, in async code, else a `SyncWorld`."""
+    world = runtime.world(name, *args, **kwargs)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return SyncWorld(world, SyncWorldRuntime()._run)
+    return world

@@ -23,7 +23,20 @@ from ..errors import InvalidInput, NotFound, check_count, described
 from ..log import logger
 from ..tables.commits import Conflict
 from ..tables.schema import Column, Table, arrow
-from .components import BASE, Component, T, archetype_of, columns_of, component_of, prefix_of, shared_of, values_of
+from ..trajectory import Trajectory as Recorded
+from .components import (
+    BASE,
+    Component,
+    Label,
+    T,
+    Trajectory,
+    archetype_of,
+    columns_of,
+    component_of,
+    prefix_of,
+    shared_of,
+    values_of,
+)
 from .events import (
     Event,
     OnComponentAdded,
@@ -37,6 +50,7 @@ from .events import (
 )
 from .processors import _daft
 from .rows import Entity, Shape, applied, changed, entity_of, flat, gone, one, row_of, shape_in, shape_of, stamped
+from .sessions import RecordStore, WrittenBack, labels_of, session_of, write_back
 from .storage import About, State, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, shared, table_of
 
 Hook = Callable[[Any], Awaitable[None] | None]
@@ -608,6 +622,50 @@ class World:
                 for name, more in (await self._estimated(table, rows, kwargs)).items():
                     total[name] = total.get(name, 0.0) + more
         return total or {"rows": 0.0, "calls": 0.0, "tokens": 0.0, "cost": 0.0}
+
+    # --- from the store and back --------------------------------------------------------------------------------------
+
+    async def spawn_from(self, trajectories: Iterable[Recorded], labels: Iterable[Any]) -> list[int]:
+        """An entity per recorded trajectory and label, for those that the world does not have. Returns the ids of the new ones.
+
+        `labels`: (technique, description) pairs, or `Label` objects. What is there already, by trajectory, technique and
+        description, is not spawned again; where a session has grown, its entities get the new turns.
+        """
+        wanted = labels_of(labels)
+        there: dict[tuple[str, str, str], int] = {}
+        hash_of = self._storage.texts.hash
+        _, rows = self._queried((Trajectory, Label), None, None)
+        columns = ("trajectory__trajectory_id", "label__technique", "label__description", "entity_id", "trajectory__turns_json")
+        turns: dict[int, str] = {}
+        for id, technique, description, entity, text in zip(*(rows.column(n).to_pylist() for n in columns), strict=True):
+            there[id, technique, description] = entity
+            turns[entity] = text
+        made = []
+        for recorded in trajectories:
+            one = session_of(recorded)
+            for label in wanted:
+                key = (one.trajectory_id, label.technique, hash_of(label.description))
+                entity = there.get(key)
+                if entity is None:
+                    there[key] = await self.spawn(one, label)
+                    made.append(there[key])
+                elif entity in turns and turns[entity] != hash_of(one.turns_json):
+                    await self.update(entity, one)
+        return made
+
+    async def write_back(self, store: RecordStore, *, rewards: bool = False, weight: float = 1.0) -> WrittenBack:
+        """Appends the world's labels to the trajectories of a store, as `label` records; `rewards`: their scores too.
+
+        Labels with status ok are written: value, score, rationale with what it cites, and the judge as author. Called again it
+        writes what changed. A reward has the technique's name, source `judge` and `weight`.
+        """
+        _, rows = self._queried((Trajectory, Label), None, None)
+        names = [n for n in rows.column_names if n.startswith("label__") or n == "trajectory__trajectory_id"]
+        labelled = [row for row in rows.select(names).to_pylist() if row["label__status"] == "ok"]
+        descriptions = self._storage.texts.many({row["label__description"] for row in labelled})
+        for row in labelled:
+            row["label__description"] = descriptions[row["label__description"]]
+        return write_back(store, labelled, rewards, weight)
 
     # --- forks --------------------------------------------------------------------------------------------------------
 
