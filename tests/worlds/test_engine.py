@@ -722,3 +722,22 @@ def test_a_step_writes_what_changed_and_a_fork_next_to_nothing(runtime: SyncWorl
     assert size() - whole - step < 4000
     world.step()
     assert size() - whole - step < 8000
+
+
+def test_without_daft_the_extra_is_named(tmp_path: Path) -> None:
+    """Where Daft is not installed, importing worlds is fine, and opening one says what to install."""
+    code = """
+import sys
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "daft" else found(name, *more)
+import odograph
+from odograph.worlds import WorldRuntime
+for make in (WorldRuntime, lambda: odograph.open(sys.argv[1]).world("w")):
+    try:
+        make()
+    except odograph.MissingExtra as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout == "a world needs the extra 'worlds': pip install 'odograph[worlds]'\n" * 2, done.stderr

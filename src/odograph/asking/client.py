@@ -19,7 +19,7 @@ from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
 from ..errors import InvalidInput, OdographError, check_count
-from .answers import Answers
+from .answers import Answers, answers_in
 from .endpoint import Endpoint, Unanswered
 from .parsing import Shape, read, shape
 
@@ -257,7 +257,7 @@ class Judge:
 
     def _opened(self) -> Answers:
         if self._answers is None:
-            self._answers = Answers(self._journal)
+            self._answers = answers_in(self._journal)
         return self._answers
 
     def _key(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> str:

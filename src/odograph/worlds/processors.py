@@ -212,7 +212,7 @@ def _daft() -> Any:
     try:
         import daft
     except ImportError:
-        raise MissingExtra("worlds", "worlds") from None
+        raise MissingExtra("a world", "worlds") from None
     pa = arrow()
     # Daft frees Arrow's buffers on threads of its own. With pyarrow's mimalloc (25.0) the process dies of that once the thread
     # that made the buffers is gone; malloc does not mind.

@@ -8,10 +8,12 @@ import os
 import threading
 from collections.abc import Coroutine, Iterable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..errors import MissingExtra
 from .events import Event, Resources
 from .storage import Storage, StorageConfig, lake_of
 from .world import Hook, World
@@ -21,6 +23,8 @@ class WorldRuntime:
     """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
 
     def __init__(self) -> None:
+        if find_spec("daft") is None or find_spec("pyarrow") is None:
+            raise MissingExtra("a world", "worlds")
         self._storages: dict[tuple[Path, str], Storage] = {}
 
     async def __aenter__(self) -> Self:
@@ -57,7 +61,7 @@ class WorldRuntime:
         resources: Iterable[Any] = (),
         hooks: Iterable[tuple[type[Event], Hook]] = (),
     ) -> World:
-        """The world with an id. Its first step makes this the one writer: whoever wrote before is fenced. Raises NotFound."""
+        """The world with an id. Its first change or step makes it the one writer, and fences the earlier one. Raises NotFound."""
         config = storage or StorageConfig()
         about = self._storage(config).about(world_id)
         return World(about.name, lambda: self._storage(config), processors, Resources(resources), hooks, about=about)
@@ -124,7 +128,11 @@ class SyncWorldRuntime:
         self._runtime.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid())).result()
+        future = asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid()))
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # who is interrupted pays for no more answers
 
     def world(self, name: str, *args: Any, **kwargs: Any) -> SyncWorld:
         """See `WorldRuntime.world`."""

@@ -413,7 +413,7 @@ class Storage:
         parts: list[Any] = []
         seen: list[Any] = []
         for file in files:
-            rows = read(self.root / file.path, table, columns)
+            rows = read(self.root / file.path, table, columns, dictionaries=True)
             ids = rows.column("entity_id").combine_chunks()
             if seen:
                 rows = rows.filter(pc.invert(pc.is_in(ids, pa.concat_arrays(seen))))
@@ -421,9 +421,11 @@ class Storage:
             seen += ids.chunks if hasattr(ids, "chunks") else [ids]
         rows = pa.concat_tables(parts)
         if len(parts) > 1:
+            rows = rows.unify_dictionaries()
             rows = rows.filter(rows.column("is_active"))
             rows = rows.take(pc.sort_indices(rows, [("entity_id", "ascending")]))
-        return rows.combine_chunks()
+        schema = pa.schema([table.arrow.field(name) for name in rows.column_names])
+        return rows.cast(schema).combine_chunks()
 
     def is_rebased(self, about: About, table: Table, tick: int, changes: int, there: int) -> bool:
         """Whether a tick writes the whole state of an archetype, given how many rows it changes and how many there are.

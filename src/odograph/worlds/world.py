@@ -161,6 +161,17 @@ class World:
         async with self._lock[1]:
             yield
 
+    def _taken(self) -> str:
+        """The run of this handle, which is the world's one writer from its first change or step on.
+
+        Before an entity gets its number: two handles that gave out the same ones would overwrite each other's entities.
+        """
+        if self._run is None:
+            run = new_id()
+            self._storage.take(self.about, run)
+            self._run = run
+        return self._run
+
     def _current(self) -> list[State]:
         """The states as of the last tick, read anew where another handle made ticks since."""
         tick = self._storage.next_tick(self.id)
@@ -191,6 +202,7 @@ class World:
     async def despawn(self, entity_id: int) -> None:
         """Takes an entity away; its rows of before stay. Raises NotFound."""
         async with self._alone():
+            self._taken()
             self._entity(entity_id)
             self._touched[entity_id] = Entity(None)
         await self._tell(OnDespawn(self.name, self.id, self._next(), entity_id))
@@ -198,6 +210,7 @@ class World:
     async def update(self, entity_id: int, component: Component) -> None:
         """Replaces a component of an entity, whole. Raises NotFound where the entity does not have it."""
         async with self._alone():
+            self._taken()
             parts = self._parts(entity_id)
             prefix = prefix_of(type(component))
             if prefix not in parts:
@@ -208,6 +221,7 @@ class World:
     async def add_components(self, entity_id: int, *components: Component) -> None:
         """Gives an entity more components; the next step moves it to another archetype. Raises ValueError where it has one."""
         async with self._alone():
+            self._taken()
             parts = self._parts(entity_id)
             _check_components(components)
             for one in components:
@@ -220,6 +234,7 @@ class World:
     async def remove_components(self, entity_id: int, *types: type[Component]) -> None:
         """Takes components from an entity. Raises NotFound where it does not have one, ValueError where none would be left."""
         async with self._alone():
+            self._taken()
             parts = self._parts(entity_id)
             for one in archetype_of(types):
                 if prefix_of(one) not in parts:
@@ -274,6 +289,7 @@ class World:
         raise NotFound(f"no entity {id!r} in world {self.name!r}")
 
     def _new_entity(self) -> int:
+        self._taken()
         if self._next_entity is None:
             self._next_entity = self._storage.next_entity(self.id)
         id = self._next_entity
@@ -347,13 +363,8 @@ class World:
     async def _make_tick(self, kwargs: dict[str, Any]) -> None:
         begun = time.perf_counter()
         about, storage = self.about, self._storage
-        if self._run is None:
-            run = new_id()
-            storage.take(about, run)
-            self._run = run
-        else:
-            storage.check_writer(about, self._run)  # nobody pays for labels that can't be written
-        run = self._run
+        run = self._taken()
+        storage.check_writer(about, run)  # nobody pays for labels that can't be written
         states = self._current()
         tick = self._tick
         touched = dict(self._touched)
