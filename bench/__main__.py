@@ -23,7 +23,7 @@ from typing import Any
 from .workload import STEPS, long_conversation, new_bytes, steps
 from .writers import WRITERS, now, readable, size
 
-PARTS = ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads", "lineage")
+PARTS = ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads", "lineage", "worlds")
 
 
 @dataclass
@@ -378,6 +378,13 @@ class Bench:
             copied = took[name][1] / took["copy"][1]
             self.add(f"{name} of {many:,} calls", long, "us/call", "a copy of all prompts' ids", copied, "-", None)
             self.add(f"{name} of {many:,} calls", long, "us/call", f"of {few} calls", long / short, "-", None)
+
+    def worlds(self) -> None:
+        """See `bench/worlds.py`."""
+        from . import worlds
+
+        for part in (worlds.engine, worlds.as_of, worlds.labelling):
+            part(self)
 
 
 def _built(t: Any) -> list[Any]:

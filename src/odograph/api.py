@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .statistics.comparison import Compared
     from .training.dry_run import GroupPlan
     from .training.keywords import ExportArgs
+    from .worlds import WorldRuntime
 
 _MOST_FINDINGS = 10_000
 _FEW = 500  # trajectories that are checked sooner than processes are started
@@ -51,6 +52,7 @@ class Store:
         self.backend: Backend = backend
         self._journal: Journal = backend.journal
         self._reader: Reader = backend.reader
+        self._worlds: WorldRuntime | None = None
 
     def __repr__(self) -> str:
         return f"<odograph store {self.backend}>"
@@ -403,8 +405,37 @@ class Store:
 
     # --- living -------------------------------------------------------------------------------------------------------
 
+    # --- worlds -------------------------------------------------------------------------------------------------------
+
+    def world(
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        processors: Iterable[Any] = (),
+        resources: Iterable[Any] = (),
+        hooks: Iterable[Any] = (),
+        fresh: bool = False,
+    ) -> Any:
+        """The world of a name in this store, to label and compare its trajectories; made where there is none, see
+        `odograph.worlds`. `world.spawn_from(store.trajectories(...), labels=[(technique, description)])` fills it.
+
+        In async code its methods are awaited (a `World`), else they return when they are done (a `SyncWorld`). Raises
+        MissingExtra.
+        """
+        from .worlds import StorageConfig, WorldRuntime
+        from .worlds.runtime import opened
+
+        if self._worlds is None:
+            self._worlds = WorldRuntime()
+        storage = StorageConfig(self.backend.folder, namespace)
+        given: dict[str, Any] = {"processors": processors, "resources": resources, "hooks": hooks, "fresh": fresh}
+        return opened(self._worlds, name, storage, **given)
+
     def close(self) -> None:
         """Everything on disk, files closed. A closed store can be used again: it opens what it needs."""
+        if self._worlds is not None:
+            self._worlds.close()
         self.backend.close()
 
     def __enter__(self) -> Self:

@@ -6,9 +6,11 @@ A line is written to the operating system before the answer is read: a process t
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -30,12 +32,28 @@ _key = msgspec.json.Decoder(_Line)
 _whole = msgspec.json.Decoder(_Whole)
 
 
+#: Those of folders that are open in this process: what one judge was answered, the next one knows.
+_open: WeakValueDictionary[Path, Answers] = WeakValueDictionary()
+
+
+def answers_in(folder: Path | None) -> Answers:
+    """The answers in a folder, one object for all that ask in this process."""
+    if folder is None:
+        return Answers(None)
+    found = _open.get(folder)
+    if found is None or found.process != os.getpid() or found.is_gone:  # of a parent process, or deleted since
+        found = _open[folder] = Answers(folder)
+    return found
+
+
 class Answers:
     """The answers in a folder: those of earlier processes, as they stood when it was opened, and this one's own. Without a
     folder they are in memory, and gone with this object."""
 
     def __init__(self, folder: Path | None) -> None:
+        self.process: int = os.getpid()
         self._file: int | None = None
+        self._lock = threading.Lock()
         self._held: dict[str, list[bytes]] = {}
         self._path = None if folder is None else folder / f"{new_id()}.jsonl"
         self._end = 0
@@ -48,25 +66,31 @@ class Answers:
                 except DAMAGE:  # it costs itself alone: it is asked again
                     continue
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody deleted the file that this process writes."""
+        return self._file is not None and self._path is not None and not self._path.exists()
+
     def put(self, key: str, model: str, body: bytes) -> None:
         """Keeps a body as it came. Raises StoreError: an answer that can't be kept is not worth paying for the next."""
         if self._path is None:
             self._held.setdefault(key, []).append(body)
             return
         line = encode({"key": key, "time": time.time_ns(), "model": model, "body": body.decode("utf-8", "replace")}) + b"\n"
-        try:
-            if self._file is None:
-                mode = file_mode(self._path.parent.parent / "journal")  # as open as the store that it stands in
-                self._path.parent.mkdir(0o700 if mode == 0o600 else 0o777, parents=True, exist_ok=True)
-                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
-                weakref.finalize(self, os.close, self._file)
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-        except OSError as error:
-            raise StoreError(f"the judge's journal {str(self._path)!r} can't be written: {error.strerror}") from error
-        self._places.setdefault(key, []).append((self._path, self._end))
-        self._end += len(line)
+        with self._lock:
+            try:
+                if self._file is None:
+                    mode = file_mode(self._path.parent.parent / "journal")  # as open as the store that it stands in
+                    self._path.parent.mkdir(0o700 if mode == 0o600 else 0o777, parents=True, exist_ok=True)
+                    self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+                    weakref.finalize(self, os.close, self._file)
+                written = 0
+                while written < len(line):
+                    written += os.write(self._file, line[written:])
+            except OSError as error:
+                raise StoreError(f"the judge's journal {str(self._path)!r} can't be written: {error.strerror}") from error
+            self._places.setdefault(key, []).append((self._path, self._end))
+            self._end += len(line)
 
     def of(self, key: str) -> list[bytes]:
         """The bodies that were answered to a question, oldest first."""

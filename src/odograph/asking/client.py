@@ -19,7 +19,7 @@ from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
 from ..errors import InvalidInput, OdographError, check_count
-from .answers import Answers
+from .answers import Answers, answers_in
 from .endpoint import Endpoint, Unanswered
 from .parsing import Shape, read, shape
 
@@ -84,6 +84,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 0
     #: Whether nothing was asked: it was in the journal.
     cached: bool = False
+    #: What all tries cost, now or when the journal's were asked; and their tokens, as far as the endpoint states them.
+    cost: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    #: Of the prompts' tokens, those that the provider read from its cache.
+    cached_tokens: int = 0
 
 
 class _Here:
@@ -176,6 +182,11 @@ class Judge:
         return f"<Judge {self.model}>"
 
     @property
+    def dialect(self) -> str:
+        """The name of the dialect that it asks in."""
+        return self._dialect.NAME
+
+    @property
     def cached(self) -> int:
         """How many questions the journal answered."""
         return int(self._learned["cached"])
@@ -194,6 +205,7 @@ class Judge:
         schema: Any = None,
         *,
         check: Callable[[Any], Any] | None = None,
+        parse: Callable[[str], Any] | None = None,
         repeat: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
@@ -201,7 +213,8 @@ class Judge:
 
         `schema`: a JSON schema of an object, or a type that msgspec knows, which values are then converted to; without one the
         value is the text. `check` is given a value and returns the one to hand on, or raises InvalidInput: then it is asked
-        again, and told why. `repeat`: number of the repetition; each has answers of its own. `progress(done)`.
+        again, and told why. `parse` reads a text that is whole in the place of the schema's reader, and raises InvalidInput
+        likewise. `repeat`: number of the repetition; each has answers of its own. `progress(done)`.
 
         Raises MissingExtra, StoreError where the journal can't be written, TypeError.
         """
@@ -214,7 +227,7 @@ class Judge:
         async def answer(one: tuple[int, list[dict[str, Any]]]) -> None:
             nonlocal done
             number, messages = one
-            found[number] = await self._answer(messages, wanted, check, repeat)
+            found[number] = await self._answer(messages, wanted, (parse, check), repeat)
             done += 1
             if progress is not None:
                 progress(done)
@@ -244,7 +257,7 @@ class Judge:
 
     def _opened(self) -> Answers:
         if self._answers is None:
-            self._answers = Answers(self._journal)
+            self._answers = answers_in(self._journal)
         return self._answers
 
     def _key(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> str:
@@ -263,12 +276,13 @@ class Judge:
 
     # --- one prompt -------------------------------------------------------------------------------------------------------
 
-    async def _answer(self, messages: list[dict[str, Any]], wanted: Shape | None, check: Any, repeat: int) -> Answer:
+    async def _answer(self, messages: list[dict[str, Any]], wanted: Shape | None, how: tuple[Any, Any], repeat: int) -> Answer:
         """Asks until an answer is valid. Those of the journal are gone through first, and don't count."""
         asked = number = 0
         now, last = messages, Answer(status="parse_error", model=self.model)
+        paid: dict[str, Any] = {}
         while asked < self.max_asks:
-            about: dict[str, Any] = {"model": self.model, "repeat": repeat}
+            about: dict[str, Any] = {"model": self.model, "repeat": repeat, **paid}
             try:
                 body, cached = await self._body(now, wanted, (repeat, number))
             except _OverBudget as error:
@@ -277,7 +291,9 @@ class Judge:
                 status: Status = "over_context" if _is_too_long(error) else "http_error"
                 return Answer(status=status, error=str(error), **about)
             asked, number = asked + (not cached), number + 1
-            last = self._read(body, wanted, check, {**about, "cached": cached})
+            for name, more in self._stated(body, now).items():
+                paid[name] = about[name] = paid.get(name, 0) + more
+            last = self._read(body, wanted, how, {**about, "cached": cached})
             if last.status != "parse_error":
                 return last
             said = sendable((last.text or "").strip()[:4000]) or "(nothing)"
@@ -286,7 +302,23 @@ class Judge:
             now = [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": again}]
         return last
 
-    def _read(self, body: Any, wanted: Shape | None, check: Any, about: dict[str, Any]) -> Answer:
+    def _stated(self, body: Any, messages: list[dict[str, Any]]) -> dict[str, float]:
+        """What an answer took, as its body states it; a price where there are prices."""
+        stated = self._dialect.stated(body)
+        usage = self._dialect.usage(stated)
+        read, wrote = usage.prompt or estimate(messages), usage.completion or 0
+        return {
+            "cost": self._cost(stated, read, wrote),
+            "prompt_tokens": read,
+            "completion_tokens": wrote,
+            "cached_tokens": _from_cache(stated),
+        }
+
+    def _cost(self, stated: Any, read: int, wrote: int) -> float:
+        cost: Any = stated.get("cost") if isinstance(stated, dict) else None  # as some routers state it
+        return float(cost) if type(cost) in (int, float) and cost >= 0 else self._price(read, wrote)
+
+    def _read(self, body: Any, wanted: Shape | None, how: tuple[Any, Any], about: dict[str, Any]) -> Answer:
         choice = next(iter(self._dialect.choices(body)), None) or Choice(message={})
         about |= {"text": choice.text}
         refusal = choice.message.get("refusal")
@@ -295,7 +327,10 @@ class Judge:
         try:
             if not choice.text.strip():
                 raise InvalidInput("it is empty")
-            value = choice.text if wanted is None else read(choice.text, wanted)
+            parse, check = how
+            if parse is not None and choice.finish_reason in ("length", "max_tokens"):
+                raise InvalidInput("it is not whole")
+            value = parse(choice.text) if parse else choice.text if wanted is None else read(choice.text, wanted)
             return Answer(status="ok", value=value if check is None else check(value), **about)
         except InvalidInput as error:
             cut = " (it was cut off at its longest)" if choice.finish_reason in ("length", "max_tokens") else ""
@@ -368,9 +403,7 @@ class Judge:
         read = size if usage.prompt is None else usage.prompt
         wrote = most if usage.completion is None else usage.completion
         self._learned["longest"] = max(self._learned["longest"], wrote)
-        cost: Any = stated.get("cost") if isinstance(stated, dict) else None  # as some routers state it
-        price = float(cost) if type(cost) in (int, float) and cost >= 0 else self._price(read, wrote)
-        budget._pay(held, tokens=read + wrote, cost=price)
+        budget._pay(held, tokens=read + wrote, cost=self._cost(stated, read, wrote))
         return found
 
     def _price(self, read: int, wrote: int) -> float:
@@ -380,6 +413,15 @@ class Judge:
 def estimate(prompt: Any) -> int:
     """Tokens of a prompt, estimated on the safe side: a token for three bytes."""
     return -(-len(encode(prompt)) // _BYTES_PER_TOKEN)
+
+
+def _from_cache(stated: Any) -> int:
+    """Tokens of a prompt that a provider read from its cache, in the words of any dialect."""
+    if not isinstance(stated, dict):
+        return 0
+    parts = [stated, *(stated.get(n) for n in ("prompt_tokens_details", "input_tokens_details"))]
+    found = [p.get(n) for p in parts if isinstance(p, dict) for n in ("cached_tokens", "cache_read_input_tokens")]
+    return next((n for n in found if type(n) is int), 0)
 
 
 def _is_too_long(error: Unanswered) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -72,15 +74,28 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         `body` holds no NaN. `before` is called ahead of each attempt and stops it by raising; `on_body` is given what was
         answered with success, before it is read (not of a stream). Raises Unanswered with what was answered last.
         """
-        client = await _client(self.tokens, self.recorded)
         path, sent = dialects.find(self.dialect).outgoing(body, self.model)
         url, data, headers = self.url(path), encode_finite(sent), self._headers()
+        async with _client(self.tokens, self.recorded) as client:
+            return await self._tried(client, url, data, headers, bool(body.get("stream")), on_text, before, on_body)
+
+    async def _tried(
+        self,
+        client: Any,
+        url: str,
+        data: bytes,
+        headers: dict[str, str],
+        stream: bool,
+        on_text: Callable[[str], Any] | None,
+        before: Callable[[], None] | None,
+        on_body: Callable[[bytes], None] | None,
+    ) -> Any:
         for attempt in range(self.max_retries + 1):
             if before is not None:
                 before()
             one = _Attempt(self, client, url, data, headers | {"x-stainless-retry-count": str(attempt)}, on_text, on_body)
             try:
-                return await (one.streamed() if body.get("stream") else one.whole())
+                return await (one.streamed() if stream else one.whole())
             except _Failed as failure:
                 if attempt == self.max_retries or not failure.may_pass or one.said:
                     tries = "" if attempt == 0 else f", {attempt + 1} times"
@@ -207,22 +222,35 @@ def _retry_after(headers: Any) -> float | None:
         return None
 
 
-#: The loop, whether token ids are asked for, whether it is recorded.
-_Key = tuple[asyncio.AbstractEventLoop, bool, bool]
+#: The loop, whether token ids are asked for, whether it is recorded; and a number.
+_Key = tuple[asyncio.AbstractEventLoop, bool, bool, int]
+#: Requests under way in one client. A client looks at all its connections for each request, so many at once go through several.
+_PER_CLIENT = 8
+_busy: Counter[_Key] = Counter()
 _clients: dict[_Key, AsyncGenerator[Any, None]] = {}
 _opened: dict[_Key, Any] = {}
 
 
-async def _client(tokens: bool, recorded: bool) -> Any:
-    """The client of this event loop."""
-    key = (asyncio.get_running_loop(), tokens, recorded)
+@asynccontextmanager
+async def _client(tokens: bool, recorded: bool) -> AsyncIterator[Any]:
+    """A client of this event loop that has room: the first one, as long as few requests are under way."""
+    loop, number = asyncio.get_running_loop(), 0
+    while _busy[loop, tokens, recorded, number] >= _PER_CLIENT:
+        number += 1
+    key = (loop, tokens, recorded, number)
     if key not in _opened:
         for old in [k for k in _opened if k[0].is_closed()]:  # loops that were closed without their generators
             del _opened[old], _clients[old]
+        for old in [k for k in _busy if k[0].is_closed()]:
+            del _busy[old]
         holder = _living(key)
         await anext(holder)  # which does not wait for anything
         _clients[key] = holder
-    return _opened[key]
+    _busy[key] += 1
+    try:
+        yield _opened[key]
+    finally:
+        _busy[key] -= 1
 
 
 async def _living(key: _Key) -> AsyncGenerator[Any, None]:

@@ -22,13 +22,13 @@ from ..api import Store
 from ..asking.client import Answer, Judge, estimate, sendable
 from ..bulk import for_each
 from ..codec import content_hash
+from ..conversations import Shown, show
 from ..errors import InvalidInput, NotFound, check_count
 from ..statistics.agreement import krippendorff_alpha, mean_absolute_deviation
 from ..store.filters import FilterArgs
 from ..trajectory import Trajectory
 from ..types import Reward
 from . import prompts
-from .prompts import Shown
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +166,7 @@ async def ruler(
     async def judge_unit(unit: tuple[str | None, list[Trajectory]]) -> None:
         nonlocal done
         group, members = unit
-        shown = [(t, s) for t in members if (s := prompts.show(t)) is not None]
+        shown = [(t, s) for t in members if (s := show(t)) is not None]
         groups.skip("nothing to judge", len(members) - len(shown))
         if len(shown) == 1 and not absolute:  # the others of its group were nothing to compare it with
             groups.skip("alone in its group")

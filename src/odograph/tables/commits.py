@@ -24,6 +24,7 @@ from .files import DataFile, footer_of, properties_json, properties_of
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
+_PAGE = 64  # files that `latest` reads at once
 _TABLES = """
 create table commits(seq integer primary key, id text not null unique, time integer not null, properties text not null);
 create table files(
@@ -79,6 +80,10 @@ class Commits(Protocol):
         """The files of a table that are live and that came after commit `since`, in the order of commits."""
         ...
 
+    def latest(self, folder: str, before: str) -> Iterator[Live]:
+        """The live files in a folder whose names sort before a name, last first. Reads no more of them than are taken."""
+        ...
+
     def removed(self, table: str, since: int) -> list[str]:
         """The paths that commits after `since` took out of a table."""
         ...
@@ -93,6 +98,14 @@ class Commits(Protocol):
 
     def key(self, name: str) -> str | None:
         """The value of a key."""
+        ...
+
+    def keys(self, prefix: str) -> dict[str, str]:
+        """The keys that begin so and have a value, sorted."""
+        ...
+
+    def tables(self, prefix: str = "") -> list[str]:
+        """The names of the tables that have live files and begin so, sorted."""
         ...
 
 
@@ -130,7 +143,9 @@ class FolderCommits:
                 db.close()
                 raise NewerStore(f"{self._path.name} has version {version}; this Odograph reads up to {_VERSION}")
             db.execute("select count(*) from files")
-        except sqlite3.OperationalError as error:
+        except NewerStore:
+            raise
+        except (sqlite3.OperationalError, OSError) as error:
             raise StoreError(f"{self._path} can't be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(
@@ -222,6 +237,21 @@ class FolderCommits:
         )
         return [Live(DataFile(table, path, n, size, tuple(properties_of(g)["rows"])), added) for path, n, size, g, added in rows]
 
+    def latest(self, folder: str, before: str) -> Iterator[Live]:
+        """See `Commits.latest`."""
+        start, stop = f"{folder}/", f"{folder}/{before}"
+        query = (
+            "select tbl, path, rows, bytes, groups, added from files"
+            f" where path>? and path<? and removed is null order by path desc limit {_PAGE}"
+        )
+        while True:
+            rows = self._rows(query, (start, stop))
+            for table, path, n, size, groups, added in rows:
+                yield Live(DataFile(table, path, n, size, tuple(properties_of(groups)["rows"])), added)
+            if len(rows) < _PAGE:
+                return
+            stop = rows[-1][1]
+
     def removed(self, table: str, since: int) -> list[str]:
         """See `Commits.removed`."""
         return [path for (path,) in self._rows("select path from files where tbl=? and removed>?", (table, since))]
@@ -240,6 +270,18 @@ class FolderCommits:
         """See `Commits.key`."""
         rows = self._rows("select value from keys where name=?", (name,))
         return rows[0][0] if rows else None
+
+    def keys(self, prefix: str) -> dict[str, str]:
+        """See `Commits.keys`."""
+        rows = self._rows(
+            "select name, value from keys where name>=? and name<? and value is not null order by name", _span(prefix)
+        )
+        return dict(rows)
+
+    def tables(self, prefix: str = "") -> list[str]:
+        """See `Commits.tables`."""
+        query = "select distinct tbl from files where tbl>=? and tbl<? and removed is null order by tbl"
+        return [name for (name,) in self._rows(query, _span(prefix))]
 
     # --- keeping the folder in order ----------------------------------------------------------------------------------
 
@@ -294,7 +336,7 @@ class FolderCommits:
                 one |= {"all": set(footer.files), "replaces": set(footer.replaces), "properties": footer.properties}
         replaced = {path for one in commits.values() if one["all"] is not None for path in one["replaces"]}
         made = files = 0
-        for id in sorted(commits):  # ids are UUIDv7: in the order of their time
+        for id in sorted(commits, key=lambda id: id.rpartition("/")[2]):  # ids end in a UUIDv7: in the order of their time
             one = commits[id]
             there = set(one["files"])
             if one["all"] is None or not one["all"] - replaced <= there:
@@ -313,6 +355,11 @@ def _data_file(table: str, name: str, path: Path) -> DataFile:
     about = parquet.read_metadata(path)
     groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
     return DataFile(table, name, about.num_rows, path.stat().st_size, groups)
+
+
+def _span(prefix: str) -> tuple[str, str]:
+    """Between which texts all lie that begin so."""
+    return prefix, prefix + "\U0010ffff"
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

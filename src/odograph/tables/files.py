@@ -44,18 +44,18 @@ class Writer:
     with a dot, which nothing reads.
     """
 
-    def __init__(self, root: Path, path: str, table: Table, footer: Footer) -> None:
+    def __init__(self, root: Path, path: str, table: Table, footer: Footer, *, lean: bool = False) -> None:
         parquet = _parquet()
         self._root = root
         self._target = root / path
         self._path = path
         self._table = table
         self._groups: list[int] = []
-        self._target.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}")
         self._footer = footer
         try:
-            self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing())
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean))
         except OSError as error:
             raise StoreError(f"{self._target} can't be written: {error}") from error
 
@@ -117,16 +117,26 @@ def footer_of(path: Path) -> Footer | None:
         raise StoreError(f"{path} has a footer that can't be read: {error}") from error
 
 
-def read(path: Path, table: Table, columns: Sequence[str] | None = None, groups: Iterable[int] | None = None) -> Any:
+def read(
+    path: Path,
+    table: Table,
+    columns: Sequence[str] | None = None,
+    groups: Iterable[int] | None = None,
+    *,
+    dictionaries: bool = False,
+) -> Any:
     """The rows of a file, or of some of its row groups, as an Arrow table with the columns of `table` in their order.
 
-    A column that the file does not have reads as null. Raises NewerStore for a file of a later version of the table, StoreError
-    where the file can't be read.
+    A column that the file does not have reads as null. `dictionaries`: texts that repeat stay dictionaries, which is quicker
+    where rows are filtered and taken before they are decoded. Raises NewerStore for a file of a later version of the table,
+    StoreError where the file can't be read.
     """
     pa = arrow()
     wanted = table.names if columns is None else tuple(columns)
     try:
-        with _parquet().ParquetFile(path) as file:
+        repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
+        encoded = repeats if dictionaries else []
+        with _parquet().ParquetFile(path, read_dictionary=encoded) as file:
             about = file.schema_arrow.metadata or {}
             version = int(about.get(b"odograph.version", b"1"))
             if version > table.version:
@@ -140,11 +150,23 @@ def read(path: Path, table: Table, columns: Sequence[str] | None = None, groups:
         raise
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
-    arrays = []
+    arrays, fields = [], []
     for name in wanted:
         field = table.arrow.field(name)
+        if name in encoded:
+            field = pa.field(name, pa.dictionary(pa.int32(), field.type))
+        fields.append(field)
         arrays.append(found.column(name).cast(field.type) if name in there else pa.nulls(found.num_rows, field.type))
-    return pa.table(arrays, schema=pa.schema([table.arrow.field(name) for name in wanted], metadata=table.arrow.metadata))
+    return pa.table(arrays, schema=pa.schema(fields, metadata=table.arrow.metadata))
+
+
+def schema_of(path: Path) -> Any:
+    """The Arrow schema of a file, with all that it says of its columns. Raises StoreError where the file can't be read."""
+    pa = arrow()
+    try:
+        return _parquet().read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path} can't be read: {error}") from error
 
 
 def properties_json(properties: Mapping[str, Any]) -> str:

@@ -1,0 +1,57 @@
+"""Worlds: label, score, fork and compare recorded sessions. Names of its own; `odograph.Trajectory` is another class."""
+
+from .components import Component, Label, Trajectory, Turn
+from .events import (
+    OnComponentAdded,
+    OnComponentRemoved,
+    OnDespawn,
+    OnDestroy,
+    OnSpawn,
+    PostTick,
+    PreTick,
+    Resources,
+)
+from .labelling import LabelingConfig, LabelingProcessor
+from .processors import AsyncProcessor, SamplingConfig, SamplingProcessor, ScoringProcessor
+from .runtime import SyncWorld, SyncWorldRuntime, WorldRuntime
+from .sessions import WrittenBack, session_of
+from .storage import Fenced, StorageConfig, WorldError
+from .world import RunConfig, World, WorldInfo
+
+#: The names of the original, which the page of trajectory analysis uses.
+ArchetypeRuntime = WorldRuntime
+SyncArchetypeRuntime = SyncWorldRuntime
+
+__all__ = [
+    "ArchetypeRuntime",
+    "AsyncProcessor",
+    "Component",
+    "Fenced",
+    "Label",
+    "LabelingConfig",
+    "LabelingProcessor",
+    "OnComponentAdded",
+    "OnComponentRemoved",
+    "OnDespawn",
+    "OnDestroy",
+    "OnSpawn",
+    "PostTick",
+    "PreTick",
+    "Resources",
+    "RunConfig",
+    "SamplingConfig",
+    "SamplingProcessor",
+    "ScoringProcessor",
+    "StorageConfig",
+    "SyncArchetypeRuntime",
+    "SyncWorld",
+    "SyncWorldRuntime",
+    "Trajectory",
+    "Turn",
+    "World",
+    "WorldError",
+    "WorldInfo",
+    "WorldRuntime",
+    "WrittenBack",
+    "session_of",
+]

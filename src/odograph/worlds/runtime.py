@@ -1,0 +1,157 @@
+"""Opening worlds: the runtime that programs hold, async and sync."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+from collections.abc import Coroutine, Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ..errors import MissingExtra
+from .events import Event, Resources
+from .storage import Storage, StorageConfig, lake_of
+from .world import Hook, World
+
+
+class WorldRuntime:
+    """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
+
+    def __init__(self) -> None:
+        if find_spec("daft") is None or find_spec("pyarrow") is None:
+            raise MissingExtra("a world", "worlds")
+        self._storages: dict[tuple[Path, str], Storage] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes what was opened. What is staged and was not written is lost."""
+        for storage in self._storages.values():
+            storage.close()
+        self._storages.clear()
+
+    def world(
+        self,
+        name: str,
+        storage: StorageConfig | None = None,
+        processors: Iterable[Any] = (),
+        resources: Iterable[Any] = (),
+        hooks: Iterable[tuple[type[Event], Hook]] = (),
+        *,
+        fresh: bool = False,
+    ) -> World:
+        """A handle of the world of a name, which is made where there is none; `fresh`: another one of that name in any case."""
+        config = storage or StorageConfig()
+        return World(name, lambda: self._storage(config), processors, Resources(resources), hooks, fresh=fresh)
+
+    def resume(
+        self,
+        world_id: str,
+        storage: StorageConfig | None = None,
+        processors: Iterable[Any] = (),
+        resources: Iterable[Any] = (),
+        hooks: Iterable[tuple[type[Event], Hook]] = (),
+    ) -> World:
+        """The world with an id. Its first change or step makes it the one writer, and fences the earlier one. Raises NotFound."""
+        config = storage or StorageConfig()
+        about = self._storage(config).about(world_id)
+        return World(about.name, lambda: self._storage(config), processors, Resources(resources), hooks, about=about)
+
+    def discover(self, storage: StorageConfig | None = None) -> list[str]:
+        """The names of the worlds of a storage."""
+        return self._storage(storage or StorageConfig()).names()
+
+    def _storage(self, config: StorageConfig) -> Storage:
+        key = (lake_of(config.uri), config.namespace)
+        if key not in self._storages:
+            self._storages[key] = Storage(*key)
+        return self._storages[key]
+
+
+@cache
+def _loop(process: int) -> asyncio.AbstractEventLoop:
+    """The event loop of all sync runtimes of a process, in a thread that lives as long as the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="odograph-worlds", daemon=True).start()
+    return loop
+
+
+class SyncWorld:
+    """A world for code that is not async: the methods of `World`, each returning when it is done."""
+
+    def __init__(self, world: World, run: Any) -> None:
+        self._world = world
+        self._call = run
+
+    @property
+    def resources(self) -> Resources:
+        return self._world.resources
+
+    def fork(self, name: str, storage: StorageConfig | None = None, *, fresh: bool = False) -> SyncWorld:
+        """See `World.fork`."""
+        return SyncWorld(self._call(self._world.fork(name, storage, fresh=fresh)), self._call)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._world, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(found(*args, **kwargs))
+
+        return call
+
+
+class SyncWorldRuntime:
+    """`WorldRuntime` for code that is not async: `with SyncWorldRuntime() as runtime: ...`. Works beside a running event loop."""
+
+    def __init__(self) -> None:
+        self._runtime = WorldRuntime()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See `WorldRuntime.close`."""
+        self._runtime.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        future = asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid()))
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # who is interrupted pays for no more answers
+
+    def world(self, name: str, *args: Any, **kwargs: Any) -> SyncWorld:
+        """See `WorldRuntime.world`."""
+        return SyncWorld(self._runtime.world(name, *args, **kwargs), self._run)
+
+    def resume(self, world_id: str, *args: Any, **kwargs: Any) -> SyncWorld:
+        """See `WorldRuntime.resume`."""
+        return SyncWorld(self._runtime.resume(world_id, *args, **kwargs), self._run)
+
+    def discover(self, storage: StorageConfig | None = None) -> list[str]:
+        """See `WorldRuntime.discover`."""
+        return self._runtime.discover(storage)
+
+
+def opened(runtime: WorldRuntime, name: str, *args: Any, **kwargs: Any) -> Any:
+    """A world for whoever asks: a `World`, whose methods are awaited, in async code, else a `SyncWorld`."""
+    world = runtime.world(name, *args, **kwargs)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return SyncWorld(world, SyncWorldRuntime()._run)
+    return world

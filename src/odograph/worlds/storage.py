@@ -1,0 +1,509 @@
+"""World rows in the lake: what a tick wrote, what forks refer to, and the state of a world as of a tick.
+
+Three kinds of tables. One per archetype (`world_rows_...`) holds the rows that a tick changed, so a step that changes little
+writes little. `world_values` holds long and shared texts once, by their content. `world_ticks` has a row per world, fork and
+tick: a row of another table exists only if the tick that it belongs to does. A tick is one commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..codec import new_id
+from ..errors import InvalidInput, NotFound, OdographError
+from ..tables.commits import Conflict, FolderCommits
+from ..tables.files import DataFile, Footer, Writer, read, schema_of
+from ..tables.schema import Column, Table, arrow
+from .components import BASE
+from .texts import VALUES, Texts, groups_of
+
+_ROWS = "world_rows_"
+_GROUP = 262_144  # rows of a row group
+_DESTROYED = "destroyed"  # who writes a world that was destroyed
+_FEW = 256  # rows of a file that is written lean
+
+BASE_COLUMNS = (
+    Column(
+        "world_id",
+        "text",
+        "The world in which the row was written; a fork reads its parent's rows up to its first tick.",
+        "names",
+    ),
+    Column("run_id", "text", "The run of the world that wrote the row: one opening for writing.", "names"),
+    Column("entity_id", "int", "The entity, numbered from 1 in its world and shared with forks."),
+    Column("tick", "int", "The tick that wrote the row. The row holds until a later tick writes another of the same entity."),
+    Column("is_active", "bool", "False where the entity left this archetype: despawned, or with other components since."),
+)
+TICKS = Table(
+    "world_ticks",
+    "A row per world, fork and tick. A row of another table of worlds exists only if its world and tick are here.",
+    (
+        (
+            Column("world_id", "text", "The world.", "names"),
+            Column("kind", "text", "world, fork, tick, resume or destroy.", "names"),
+            Column("name", "text", "The world's name.", "names"),
+            Column("namespace", "text", "The namespace of the name.", "names"),
+            Column("tick", "int", "The tick that was published; for a world or fork, the first that it will make."),
+            Column("parent", "text", "Of a fork: the world that it continues.", "names"),
+            Column("run_id", "text", "The run.", "names"),
+            Column("time", "int", "When, in nanoseconds since 1970, UTC."),
+            Column("about", "text", "What the tick did, as JSON: rows by archetype, processors, what processors say."),
+        ),
+    ),
+)
+
+
+@dataclass
+class StorageConfig:
+    """Where worlds are: `uri` is a store's folder, `namespace` parts the names of worlds in it."""
+
+    uri: str | Path = "./odograph"
+    namespace: str = "default"
+
+
+def lake_of(uri: str | Path) -> Path:
+    """The folder of the lake of a store's folder."""
+    return Path(uri).expanduser().resolve() / "lake"
+
+
+class WorldError(OdographError, RuntimeError):
+    """A tick or an operation of a world that could not be done. Nothing of it was written."""
+
+
+class Fenced(WorldError):
+    """Another process resumed the world: what this one stages is not written any more."""
+
+
+class About(msgspec.Struct, frozen=True):
+    """A world as it was made. `first` is the first tick that it makes; a fork has a parent."""
+
+    id: str
+    name: str
+    namespace: str
+    first: int
+    parent: str | None
+    time: int
+
+
+class State(msgspec.Struct):
+    """The rows of one archetype that are there: an Arrow table sorted by entity. Shared texts are hashes."""
+
+    table: Table
+    rows: Any
+
+
+def table_of(columns: Mapping[str, tuple[Column, ...]]) -> Table:
+    """The table of an archetype, given the columns of its components by prefix.
+
+    A component whose fields change has another table; rows of both are read together.
+    """
+    ordered = [column for prefix in sorted(columns) for column in columns[prefix]]
+    signature = hashlib.sha256(repr([(c.name, c.type) for c in ordered]).encode()).hexdigest()[:8]
+    name = f"{_ROWS}{'+'.join(sorted(columns))}_{signature}"
+    return Table(name, f"Rows of worlds: entities with {', '.join(sorted(columns))}.", ((*BASE_COLUMNS, *ordered),))
+
+
+def prefixes_of(table: Table) -> tuple[str, ...]:
+    """The components of an archetype's table."""
+    return _prefixes(table.name)
+
+
+def columns_in(table: Table, prefix: str) -> tuple[Column, ...]:
+    """The columns of one component in an archetype's table."""
+    return tuple(c for c in table.columns if c.name.startswith(f"{prefix}__"))
+
+
+class Storage:
+    """The worlds of one namespace in one lake."""
+
+    def __init__(self, root: Path, namespace: str) -> None:
+        self.root = root
+        self.namespace = namespace
+        self.commits = FolderCommits(root)
+        self.texts = Texts(self.commits)
+
+    def __repr__(self) -> str:
+        return f"<worlds of {self.root.parent}, namespace {self.namespace!r}>"
+
+    def beside(self, name: str) -> Path:
+        """A folder beside the lake, for what is kept for all worlds: judges' answers."""
+        return self.root.parent / name
+
+    def close(self) -> None:
+        self.commits.close()
+
+    # --- worlds -------------------------------------------------------------------------------------------------------
+
+    def create(self, name: str, *, fresh: bool = False) -> About:
+        """A new world of a name. Raises Conflict where another process made one of this name meanwhile."""
+        key = self._name_key(name)
+        before = self.commits.key(key)
+        if before is not None and not fresh:
+            raise Conflict(f"world {name!r} exists")
+        _check_name(name)
+        about = About(new_id(), name, self.namespace, 0, None, time.time_ns())
+        made = {key: about.id, self._tick_key(about.id): "0", self._entity_key(about.id): "1"}
+        self._publish(about, "world", 0, "", {}, keys=made, expect={key: before})
+        return about
+
+    def fork(self, parent: About, name: str, tick: int, *, fresh: bool = False) -> About:
+        """A world that continues another from the state before `tick`: one small commit, whatever the size of the parent."""
+        key = self._name_key(name)
+        before = self.commits.key(key)
+        if before is not None and not fresh:
+            raise InvalidInput(
+                f"a world named {name!r} exists in namespace {self.namespace!r}; give the fork another name, or fresh=True"
+            )
+        _check_name(name)
+        about = About(new_id(), name, self.namespace, tick, parent.id, time.time_ns())
+        made = {key: about.id, self._tick_key(about.id): str(tick), self._entity_key(about.id): str(self.next_entity(parent.id))}
+        try:
+            self._publish(about, "fork", tick, "", {}, keys=made, expect={key: before})
+        except Conflict:
+            raise InvalidInput(f"another process has just made a world named {name!r}; give the fork another name") from None
+        return about
+
+    def find(self, name: str) -> About | None:
+        """The world of a name."""
+        id = self.commits.key(self._name_key(name))
+        return None if id is None else self.about(id)
+
+    def about(self, id: str) -> About:
+        """A world by its id. Raises NotFound."""
+        commit = self.commits.find(f"world/{id}")
+        if commit is None:
+            raise NotFound(f"no world {id!r} in namespace {self.namespace!r}; there are: {', '.join(self.names()) or 'none'}")
+        row = commit.properties["row"]
+        return About(row["world_id"], row["name"], row["namespace"], row["tick"], row["parent"], row["time"])
+
+    def names(self) -> list[str]:
+        """The names of the worlds of this namespace."""
+        prefix = self._name_key("")
+        return [name[len(prefix) :] for name in self.commits.keys(prefix)]
+
+    def next_tick(self, id: str) -> int:
+        """The tick that a world makes next."""
+        return int(self.commits.key(self._tick_key(id)) or 0)
+
+    def next_entity(self, id: str) -> int:
+        """The number that the next entity of a world gets."""
+        return int(self.commits.key(self._entity_key(id)) or 1)
+
+    def lineage(self, about: About) -> list[tuple[str, int]]:
+        """(world, tick before which its rows count), the world itself first, then its parent, and so on."""
+        found = [(about.id, 1 << 62)]
+        bound = 1 << 62
+        while about.parent is not None:
+            bound = min(bound, about.first)
+            about = self.about(about.parent)
+            found.append((about.id, bound))
+        return found
+
+    def take(self, about: About, run: str) -> None:
+        """Makes a run the one writer of a world; who wrote before is fenced. Raises NotFound for a world that was destroyed."""
+        before = self.commits.key(self._writer_key(about.id))
+        self._refuse_destroyed(about, before)
+        try:
+            self.commits.commit(
+                new_id(),
+                keys={self._writer_key(about.id): run},
+                expect={self._writer_key(about.id): before},
+                properties={"takes": about.id},
+            )
+        except Conflict:  # another process took it in between: the later one has it
+            self.take(about, run)
+
+    def check_writer(self, about: About, run: str) -> None:
+        """Raises Fenced where another run took the world."""
+        found = self.commits.key(self._writer_key(about.id))
+        self._refuse_destroyed(about, found)
+        if found != run:
+            raise self._fenced(about)
+
+    def _fenced(self, about: About) -> Fenced:
+        return Fenced(
+            f"another handle or process writes world {about.name!r} now (its next tick is {self.next_tick(about.id)});"
+            " open the world again to take it back"
+        )
+
+    def _refuse_destroyed(self, about: About, writer: str | None) -> None:
+        if writer == _DESTROYED:
+            raise NotFound(f"world {about.name!r} was destroyed; its rows stay for its forks")
+
+    def destroy(self, about: About) -> None:
+        """Forgets a world's name; its rows stay for its forks."""
+        self._refuse_destroyed(about, self.commits.key(self._writer_key(about.id)))
+        keys: dict[str, str | None] = {self._writer_key(about.id): _DESTROYED}
+        if self.commits.key(self._name_key(about.name)) == about.id:  # else a newer world has the name
+            keys[self._name_key(about.name)] = None
+        self._publish(about, "destroy", self.next_tick(about.id), "", {}, id=new_id(), keys=keys)
+
+    def ticks(self, about: About) -> list[dict[str, Any]]:
+        """The rows of `world_ticks` of a world and of what it continues, oldest first."""
+        found: list[dict[str, Any]] = []
+        for world, bound in self.lineage(about):
+            rows: list[dict[str, Any]] = []
+            for live in self.commits.latest(f"{TICKS.name}/{world}", "~"):
+                rows += read(self.root / live.file.path, TICKS).to_pylist()
+            found += [row for row in rows if row["kind"] != "tick" or row["tick"] < bound]
+        order = ("world", "fork", "tick", "destroy")
+        return sorted(found, key=lambda row: (row["time"], order.index(row["kind"])))
+
+    # --- a tick -------------------------------------------------------------------------------------------------------
+
+    def write_tick(
+        self,
+        about: About,
+        run: str,
+        tick: int,
+        changed: Mapping[Table, Any],
+        whole: Mapping[Table, bool],
+        said: dict[str, Any],
+        next_entity: int,
+    ) -> None:
+        """Writes the changed rows of a tick (shared texts as hashes) and publishes it, all or nothing.
+
+        `changed`: Arrow tables by archetype; `whole`: whether they are the whole state. Raises Fenced, StoreError.
+        """
+        commit = new_id()
+        texts = self._new_texts(changed)
+        files: list[DataFile] = []
+        keys: dict[str, str | None] = {self._tick_key(about.id): str(tick + 1), self._entity_key(about.id): str(next_entity)}
+        try:
+            if texts:
+                path = f"{VALUES.name}/{about.id}/{tick:010d}-{commit}.parquet"
+                files.append(self._write(VALUES, path, commit, groups_of(texts)))
+            for table, rows in changed.items():
+                kind = "base" if whole[table] else "delta"
+                path = f"{table.name}/{about.id}/{tick:010d}-{kind}-{commit}.parquet"
+                groups = (rows.slice(start, _GROUP) for start in range(0, rows.num_rows, _GROUP))
+                lean = not whole[table] and rows.num_rows < _FEW
+                files.append(self._write(table, path, commit, groups, lean=lean))
+                keys[self._table_key(about.id) + table.name] = "1"
+            self._publish(
+                about,
+                "tick",
+                tick,
+                run,
+                said,
+                files=files,
+                id=commit,
+                keys=keys,
+                expect={self._tick_key(about.id): str(tick), self._writer_key(about.id): run},
+            )
+        except Conflict as error:
+            self._unlink(files)
+            self._refuse_destroyed(about, self.commits.key(self._writer_key(about.id)))
+            raise self._fenced(about) from error
+        except BaseException:
+            self._unlink(files)
+            raise
+        self.texts.written(texts.values())
+
+    def _unlink(self, files: list[DataFile]) -> None:
+        for file in files:
+            (self.root / file.path).unlink(missing_ok=True)
+
+    def _write(self, table: Table, path: str, commit: str, groups: Iterable[Any], *, lean: bool = False) -> DataFile:
+        writer = Writer(self.root, path, table, Footer(commit), lean=lean)
+        try:
+            for rows in groups:
+                writer.write(rows)
+            return writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
+
+    def _new_texts(self, changed: Mapping[Table, Any]) -> dict[str, str]:
+        """The shared texts of changed rows that the lake does not have."""
+        hashes: dict[str, None] = {}
+        for table, rows in changed.items():
+            for name in shared(table):
+                hashes.update(dict.fromkeys(h for h in rows.column(name).unique().to_pylist() if h is not None))
+        return self.texts.new(hashes) if hashes else {}
+
+    def _publish(
+        self,
+        about: About,
+        kind: str,
+        tick: int,
+        run: str,
+        said: dict[str, Any],
+        *,
+        files: Iterable[DataFile] = (),
+        id: str | None = None,
+        keys: Mapping[str, str | None],
+        expect: Mapping[str, str | None] | None = None,
+    ) -> None:
+        commit = id or f"world/{about.id}"
+        row = {
+            "world_id": about.id,
+            "kind": kind,
+            "name": about.name,
+            "namespace": about.namespace,
+            "tick": tick,
+            "parent": about.parent,
+            "run_id": run,
+            "time": time.time_ns(),
+            "about": json.dumps(said, ensure_ascii=False),
+        }
+        path = f"{TICKS.name}/{about.id}/{tick:010d}-{commit.replace('/', '-')}.parquet"
+        properties = {"keys": dict(keys)} if kind == "tick" else {"row": row, "keys": dict(keys)}
+        writer = Writer(self.root, path, TICKS, Footer(commit), lean=True)
+        try:
+            writer.write([row])
+            last = writer.close(Footer(commit, (*(f.path for f in files), path), (), properties))
+        except BaseException:
+            writer.abandon()
+            raise
+        try:
+            self.commits.commit(commit, [*files, last], properties=properties, keys=keys, expect=expect)
+        except BaseException:
+            self._unlink([last])
+            raise
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def states(
+        self, about: About, tick: int, wanted: Collection[str] = (), columns: Collection[str] | None = None
+    ) -> list[State]:
+        """The rows of a world before it made `tick`, per archetype that has the `wanted` components; shared texts are hashes.
+
+        Of each archetype the newest whole state is read, and the changes over it. `columns`: of those that rows have, else all.
+        """
+        found: list[State] = []
+        for name in self._tables(about):
+            if set(wanted) <= set(_prefixes(name)):
+                files = list(self._over_base(about, name, tick))
+                if files:
+                    table = Table.of_arrow(schema_of(self.root / files[-1].path))
+                    names = None if columns is None else [n for n in table.names if n in columns or n in BASE]
+                    found.append(State(table, self._state(table, files, names)))
+        return found
+
+    def _tables(self, about: About) -> list[str]:
+        """The archetypes' tables that a world or what it continues wrote to."""
+        found: dict[str, None] = {}
+        for world, _ in self.lineage(about):
+            prefix = self._table_key(world)
+            found.update(dict.fromkeys(name[len(prefix) :] for name in self.commits.keys(prefix)))
+        return sorted(found)
+
+    def _over_base(self, about: About, name: str, tick: int) -> Iterator[DataFile]:
+        """The files of a table that hold a world's state before a tick: changes, newest first, and the whole state below them."""
+        for world, bound in self.lineage(about):
+            for live in self.commits.latest(f"{name}/{world}", f"{min(bound, tick):010d}"):
+                yield live.file
+                if _is_whole(live.file.path):
+                    return
+
+    def _state(self, table: Table, files: list[DataFile], columns: list[str] | None) -> Any:
+        """The rows that hold, given the files that may have some, newest first."""
+        pa = arrow()
+        import pyarrow.compute as pc
+
+        parts: list[Any] = []
+        seen: list[Any] = []
+        for file in files:
+            rows = read(self.root / file.path, table, columns, dictionaries=True)
+            ids = rows.column("entity_id").combine_chunks()
+            if seen:
+                rows = rows.filter(pc.invert(pc.is_in(ids, pa.concat_arrays(seen))))
+            parts.append(rows)
+            seen += ids.chunks if hasattr(ids, "chunks") else [ids]
+        rows = pa.concat_tables(parts)
+        if len(parts) > 1:
+            rows = rows.unify_dictionaries()
+            rows = rows.filter(rows.column("is_active"))
+            rows = rows.take(pc.sort_indices(rows, [("entity_id", "ascending")]))
+        schema = pa.schema([table.arrow.field(name) for name in rows.column_names])
+        return rows.cast(schema).combine_chunks()
+
+    def is_rebased(self, about: About, table: Table, tick: int, changes: int, there: int) -> bool:
+        """Whether a tick writes the whole state of an archetype, given how many rows it changes and how many there are.
+
+        It does so where the changes over the last whole state add up, so that reading stays quick and writing stays small: with
+        changes of 1 % a state is written anew after 25 ticks.
+        """
+        over = [file.rows for file in self._over_base(about, table.name, tick) if not _is_whole(file.path)]
+        return changes * 2 >= there or len(over) >= 64 or (len(over) >= 12 and (sum(over) + changes) * 4 >= there)
+
+    def history(self, about: About, prefixes: Collection[str]) -> list[tuple[Table, Any]]:
+        """Every row that ticks wrote of archetypes that have these components, by archetype; shared texts are hashes."""
+        found: list[tuple[Table, Any]] = []
+        pa = arrow()
+        for name in self._tables(about):
+            if not set(prefixes) <= set(_prefixes(name)):
+                continue
+            files: list[str] = []
+            for world, bound in self.lineage(about):
+                files += [live.file.path for live in self.commits.latest(f"{name}/{world}", f"{bound:010d}")]
+            if files:
+                base = next(path for path in reversed(files) if _is_whole(path))
+                table = Table.of_arrow(schema_of(self.root / base))
+                parts = []
+                for path in reversed(files):
+                    rows = read(self.root / path, table)
+                    if _is_whole(path):  # it repeats what earlier ticks wrote
+                        rows = rows.filter(_written_by(rows, path))
+                    parts.append(rows)
+                found.append((table, pa.concat_tables(parts)))
+        return found
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    def _name_key(self, name: str) -> str:
+        return f"world-name/{self.namespace}/{name}"
+
+    def _tick_key(self, id: str) -> str:
+        return f"world/{id}/tick"
+
+    def _entity_key(self, id: str) -> str:
+        return f"world/{id}/next-entity"
+
+    def _writer_key(self, id: str) -> str:
+        return f"world/{id}/writer"
+
+    def _table_key(self, id: str) -> str:
+        return f"world/{id}/table/"
+
+
+def shared(table: Table) -> list[str]:
+    """The columns of an archetype's table whose texts are stored apart."""
+    return [c.name for c in table.columns if c.encoding == "shared"]
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(f"a world's name is a text, not {name!r}")
+
+
+def _prefixes(name: str) -> tuple[str, ...]:
+    """The components of an archetype, given its table's name."""
+    return tuple(name[len(_ROWS) :].rpartition("_")[0].split("+"))
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a file of rows is a whole state."""
+    return path.rpartition("/")[2][11:].startswith("base")
+
+
+def _written_by(rows: Any, path: str) -> Any:
+    """Which rows of a whole state its own tick wrote."""
+    import pyarrow.compute as pc
+
+    return pc.equal(rows.column("tick"), int(path.rpartition("/")[2][:10]))
+
+
+def table_in(path: str) -> str | None:
+    """The table of a file of worlds, given its path in the lake; None for files of others."""
+    name = path.split("/")[0]
+    return name if name in (TICKS.name, VALUES.name) or name.startswith(_ROWS) else None

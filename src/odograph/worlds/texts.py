@@ -1,0 +1,138 @@
+"""Long and shared texts, stored once by their content: rows hold hashes. Knows the lake's table of texts, no world."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from ..tables.commits import FolderCommits
+from ..tables.files import read
+from ..tables.schema import Column, Table, arrow
+
+VALUES = Table(
+    "world_values",
+    "Texts that many rows share, stored once.",
+    (
+        (
+            Column("hash", "text", "SHA-256 of the text, hexadecimal."),
+            Column("value", "text", "The text."),
+        ),
+    ),
+)
+_GROUP_BYTES = 8 << 20  # text in a row group: what reading one text may cost
+_CACHED = 8  # row groups that stay in memory
+
+
+class Texts:
+    """The texts of a lake, and those that are not written yet."""
+
+    def __init__(self, commits: FolderCommits) -> None:
+        self._commits = commits
+        self._seen = 0  # the last commit whose files are known
+        self._places: dict[str, tuple[str, int]] = {}  # hash -> file, row group
+        self._waiting: dict[str, str] = {}  # hash -> text
+        self._hashes: dict[str, str] = {}  # text that waits -> hash
+        self._groups: OrderedDict[tuple[str, int], dict[str, str]] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:  # frames that are lazy go to other processes
+        return _opened, (self._commits.root,)
+
+    def hash(self, text: str) -> str:
+        """The hash that stands for a text; `written` says when the lake has the text."""
+        with self._lock:
+            found = self._hashes.get(text)
+            if found is None:
+                found = hashlib.sha256(text.encode()).hexdigest()
+                if found not in self._places:
+                    self._hashes[text] = found
+                    self._waiting[found] = text
+            return found
+
+    def new(self, hashes: Iterable[str]) -> dict[str, str]:
+        """The texts of those hashes that the lake does not have."""
+        with self._lock:
+            self._catch_up()
+            return {h: self._waiting[h] for h in hashes if h not in self._places and h in self._waiting}
+
+    def written(self, texts: Iterable[str]) -> None:
+        """Texts are in the lake now, and don't have to be held."""
+        with self._lock:
+            for text in texts:
+                self._waiting.pop(self._hashes.pop(text, ""), None)
+            self._catch_up()
+
+    def many(self, hashes: Iterable[str]) -> dict[str, str]:
+        """The texts of hashes. Raises StoreError where the lake does not have one."""
+        found: dict[str, str] = {}
+        places: dict[tuple[str, int], list[str]] = {}
+        with self._lock:
+            for hash in dict.fromkeys(hashes):
+                if hash in self._waiting:
+                    found[hash] = self._waiting[hash]
+                else:
+                    if hash not in self._places:
+                        self._catch_up()
+                    if hash not in self._places:
+                        raise StoreError(f"the text {hash} that a world refers to is in no file of {VALUES.name}")
+                    places.setdefault(self._places[hash], []).append(hash)
+            for place, wanted in sorted(places.items()):
+                group = self._group(place)
+                for hash in wanted:
+                    found[hash] = group[hash]
+        return found
+
+    def array(self, hashes: Any) -> Any:
+        """An Arrow array of the texts of an array of hashes."""
+        pa = arrow()
+        encoded = hashes.dictionary_encode()
+        keys = encoded.dictionary.to_pylist()
+        texts = self.many(keys)
+        return pa.array([texts[key] for key in keys], pa.large_string()).take(encoded.indices)
+
+    def hashes(self, texts: Any) -> Any:
+        """An Arrow array of the hashes of an array of texts."""
+        pa = arrow()
+        encoded = texts.dictionary_encode()
+        return pa.array([self.hash(text) for text in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+
+    def _group(self, place: tuple[str, int]) -> dict[str, str]:
+        if place not in self._groups:
+            rows = read(self._commits.root / place[0], VALUES, groups=[place[1]])
+            self._groups[place] = dict(zip(rows.column("hash").to_pylist(), rows.column("value").to_pylist(), strict=True))
+            while len(self._groups) > _CACHED:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(place)
+        return self._groups[place]
+
+    def _catch_up(self) -> None:
+        """Learns which texts files hold that came since."""
+        for live in self._commits.files(VALUES.name, self._seen):
+            for number in range(len(live.file.groups)):
+                hashes = read(self._commits.root / live.file.path, VALUES, ["hash"], [number]).column("hash")
+                for hash in hashes.to_pylist():
+                    self._places.setdefault(hash, (live.file.path, number))
+            self._seen = max(self._seen, live.added)
+
+
+def groups_of(texts: dict[str, str]) -> Iterator[list[dict[str, str]]]:
+    """The rows of the table of texts, in parts for its row groups."""
+    part: list[dict[str, str]] = []
+    size = 0
+    for hash, text in texts.items():
+        part.append({"hash": hash, "value": text})
+        size += len(text)
+        if size >= _GROUP_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _opened(root: Path) -> Texts:
+    return Texts(FolderCommits(root))

@@ -1,0 +1,730 @@
+"""A world: entities, the ticks that change them, and forks. Knows storage and frames, nothing of labels.
+
+Operations are staged in memory; a tick applies them, runs the processors, and writes what changed in one commit. A tick that
+fails writes nothing, and what was staged stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..codec import new_id
+from ..errors import InvalidInput, NotFound, check_count, described
+from ..log import logger
+from ..tables.commits import Conflict
+from ..tables.schema import Column, Table, arrow
+from ..trajectory import Trajectory as Recorded
+from .components import (
+    BASE,
+    Component,
+    Label,
+    T,
+    Trajectory,
+    archetype_of,
+    columns_of,
+    component_of,
+    prefix_of,
+    shared_of,
+    values_of,
+)
+from .events import (
+    Event,
+    OnComponentAdded,
+    OnComponentRemoved,
+    OnDespawn,
+    OnDestroy,
+    OnSpawn,
+    PostTick,
+    PreTick,
+    Resources,
+)
+from .processors import _daft
+from .rows import Entity, Shape, applied, changed, entity_of, flat, gone, one, row_of, shape_in, shape_of, stamped
+from .sessions import RecordStore, WrittenBack, labels_of, session_of, write_back
+from .storage import About, State, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, shared, table_of
+
+Hook = Callable[[Any], Awaitable[None] | None]
+
+
+@dataclass
+class RunConfig:
+    """How many ticks `step` makes. `prefer_live_reads` is accepted and changes nothing: reads always see the last tick."""
+
+    num_steps: int = 1
+    prefer_live_reads: bool = True
+
+
+class WorldInfo(msgspec.Struct, frozen=True):
+    """A world as it is: `tick` is the next tick, `entities` counts those that are there, staged ones too."""
+
+    id: str
+    name: str
+    namespace: str
+    tick: int
+    parent: str | None
+    entities: int
+    archetypes: tuple[tuple[str, ...], ...]
+
+
+#: Archetypes of what was spawned: by the components' types, and the order of their columns.
+_plans: dict[tuple[type, ...], tuple[Shape, list[int]]] = {}
+#: The world whose processors run in this task: its ticks can't wait for what waits for them.
+_stepping: ContextVar[World | None] = ContextVar("stepping", default=None)
+
+
+class World:
+    """A handle of a world. Nothing is read or written before the first operation."""
+
+    def __init__(
+        self,
+        name: str,
+        open_storage: Callable[[], Storage],
+        processors: Iterable[Any] = (),
+        resources: Resources | None = None,
+        hooks: Iterable[tuple[type[Event], Hook]] = (),
+        *,
+        about: About | None = None,
+        fresh: bool = False,
+        create: bool = True,
+    ) -> None:
+        self.name = name
+        self.resources = resources or Resources()
+        self._open_storage = open_storage
+        self._opened: Storage | None = None
+        self._about = about
+        self._fresh = fresh
+        self._create = create
+        self._processors: list[Any] = []
+        for processor in processors:
+            self.add_processor(processor)
+        self._hooks: list[tuple[type[Event], Hook]] = list(hooks)
+        self._touched: dict[int, Entity] = {}
+        self._next_entity: int | None = None
+        self._states: list[State] | None = None
+        self._tick = 0
+        self._run: str | None = None
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    def __repr__(self) -> str:
+        return f"<world {self.name!r}>"
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _storage(self) -> Storage:
+        if self._opened is None:
+            self._opened = self._open_storage()
+        return self._opened
+
+    @property
+    def about(self) -> About:
+        """Which world it is; made where there is none of its name."""
+        if self._about is None:
+            found = None if self._fresh else self._storage.find(self.name)
+            if found is None and not self._create:
+                there = ", ".join(self._storage.names()) or "none"
+                raise NotFound(f"no world {self.name!r} in namespace {self._storage.namespace!r}; there are: {there}")
+            while found is None:
+                try:
+                    found = self._storage.create(self.name, fresh=self._fresh)
+                except Conflict:  # another process made it in between
+                    found = None if self._fresh else self._storage.find(self.name)
+            self._about = found
+        return self._about
+
+    @property
+    def id(self) -> str:
+        """The world's id."""
+        return self.about.id
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """While no tick is made. Raises WorldError in a processor of this world, whose tick would wait for itself."""
+        if _stepping.get() is self:
+            raise WorldError(
+                f"a processor of world {self.name!r} can spawn entities, and change others by the frame that it returns; it"
+                " can't step, fork or change the world while its own tick is made"
+            )
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:  # a lock belongs to a loop
+            self._lock = (loop, asyncio.Lock())
+        async with self._lock[1]:
+            yield
+
+    def _taken(self) -> str:
+        """The run of this handle, which is the world's one writer from its first change or step on.
+
+        Before an entity gets its number: two handles that gave out the same ones would overwrite each other's entities.
+        """
+        if self._run is None:
+            run = new_id()
+            self._storage.take(self.about, run)
+            self._run = run
+        return self._run
+
+    def _current(self) -> list[State]:
+        """The states as of the last tick, read anew where another handle made ticks since."""
+        tick = self._storage.next_tick(self.id)
+        if self._states is None or tick != self._tick:
+            self._states, self._tick = self._storage.states(self.about, tick), tick
+        return self._states
+
+    # --- staging ------------------------------------------------------------------------------------------------------
+
+    async def spawn(self, *components: Component) -> int:
+        """A new entity with one component of each of several types. The next step processes and writes it. Returns its id."""
+        return (await self.spawn_many([components]))[0]
+
+    async def spawn_many(self, entities: Iterable[Iterable[Component]]) -> list[int]:
+        """Several entities at once, each given by its components. Returns their ids. Where one can't be made, none is."""
+        given = [tuple(components) for components in entities]
+        known: dict[int, list[Any]] = {}  # of components that several entities have: by identity, while `given` holds them
+        made = [self._made(components, known) for components in given]
+        ids = []
+        for entity in made:
+            ids.append(self._new_entity())
+            self._touched[ids[-1]] = entity
+        if self._hears(OnSpawn):
+            for id, components in zip(ids, given, strict=True):
+                await self._tell(OnSpawn(self.name, self.id, self._next(), id, components))
+        return ids
+
+    async def despawn(self, entity_id: int) -> None:
+        """Takes an entity away; its rows of before stay. Raises NotFound."""
+        async with self._alone():
+            self._taken()
+            self._entity(entity_id)
+            self._touched[entity_id] = Entity(None)
+        await self._tell(OnDespawn(self.name, self.id, self._next(), entity_id))
+
+    async def update(self, entity_id: int, component: Component) -> None:
+        """Replaces a component of an entity, whole. Raises NotFound where the entity does not have it."""
+        async with self._alone():
+            self._taken()
+            parts = self._parts(entity_id)
+            prefix = prefix_of(type(component))
+            if prefix not in parts:
+                there = ", ".join(sorted(parts))
+                raise NotFound(f"entity {entity_id} has no {type(component).__name__}; it has: {there}")
+            self._touched[entity_id] = entity_of(parts | {prefix: self._valued(component)})
+
+    async def add_components(self, entity_id: int, *components: Component) -> None:
+        """Gives an entity more components; the next step moves it to another archetype. Raises ValueError where it has one."""
+        async with self._alone():
+            self._taken()
+            parts = self._parts(entity_id)
+            _check_components(components)
+            for one in components:
+                if prefix_of(type(one)) in parts:
+                    raise InvalidInput(f"entity {entity_id} has a {type(one).__name__} already; use update")
+            parts |= {prefix_of(type(one)): self._valued(one) for one in components}
+            self._touched[entity_id] = entity_of(parts)
+        await self._tell(OnComponentAdded(self.name, self.id, self._next(), entity_id, components))
+
+    async def remove_components(self, entity_id: int, *types: type[Component]) -> None:
+        """Takes components from an entity. Raises NotFound where it does not have one, ValueError where none would be left."""
+        async with self._alone():
+            self._taken()
+            parts = self._parts(entity_id)
+            for one in archetype_of(types):
+                if prefix_of(one) not in parts:
+                    raise NotFound(f"entity {entity_id} has no {one.__name__}; it has: {', '.join(sorted(parts))}")
+            left = {prefix: part for prefix, part in parts.items() if prefix not in {prefix_of(one) for one in types}}
+            if not left:
+                raise InvalidInput(f"entity {entity_id} would be left without components; use despawn")
+            self._touched[entity_id] = entity_of(left)
+        await self._tell(OnComponentRemoved(self.name, self.id, self._next(), entity_id, types))
+
+    def _made(self, components: tuple[Component, ...], known: dict[int, list[Any]]) -> Entity:
+        types = tuple(map(type, components))
+        plan = _plans.get(types)
+        if plan is None:
+            _check_components(components)
+            shape = shape_of({prefix_of(kind): columns_of(kind) for kind in types})
+            plan = _plans[types] = (shape, sorted(range(len(types)), key=lambda n: prefix_of(types[n])))
+        values: list[Any] = []
+        for n in plan[1]:
+            part = known.get(id(components[n]))
+            if part is None:
+                part = known[id(components[n])] = self._valued(components[n])[1]
+            values += part
+        return Entity(plan[0], tuple(values))
+
+    def _valued(self, one: Component) -> tuple[tuple[Column, ...], list[Any]]:
+        """A component's columns and values; shared texts are hashes."""
+        columns, values = columns_of(type(one)), values_of(one)
+        for n in shared_of(type(one)):
+            if values[n] is not None:
+                values[n] = self._storage.texts.hash(values[n])
+        return columns, values
+
+    def _parts(self, id: int) -> dict[str, tuple[tuple[Column, ...], Iterable[Any]]]:
+        """An entity's columns and values by component. Raises NotFound."""
+        entity = self._entity(id)
+        shape = entity.shape
+        assert shape is not None
+        return {prefix: (shape.columns(prefix), entity.part(prefix)) for prefix in shape.slices}
+
+    def _entity(self, id: int) -> Entity:
+        """An entity as it is now. Raises NotFound."""
+        if id in self._touched:
+            if self._touched[id].shape is None:
+                raise NotFound(f"entity {id} of world {self.name!r} was despawned")
+            return self._touched[id]
+        if type(id) is int:
+            for state in self._current():
+                found = row_of(state.rows, id) if state.rows.num_rows else None
+                if found is not None:
+                    return Entity(shape_in(state.table), found)
+        raise NotFound(f"no entity {id!r} in world {self.name!r}")
+
+    def _new_entity(self) -> int:
+        self._taken()
+        if self._next_entity is None:
+            self._next_entity = self._storage.next_entity(self.id)
+        id = self._next_entity
+        self._next_entity += 1
+        return id
+
+    def _next(self) -> int:
+        return self._storage.next_tick(self.id)
+
+    # --- processors and hooks -----------------------------------------------------------------------------------------
+
+    def add_processor(self, processor: Any) -> None:
+        """Adds a processor: an object with `components`, `priority` and `process`."""
+        if isinstance(processor, type):
+            raise TypeError(f"a processor is an object: {processor.__name__}(), not the class")
+        if not callable(getattr(processor, "process", None)) or not isinstance(getattr(processor, "components", None), tuple):
+            raise TypeError(f"a processor has components (a tuple), priority and process(); {type(processor).__name__} has not")
+        archetype_of(processor.components)
+        self._processors.append(processor)
+
+    def remove_processor(self, processor: Any) -> None:
+        """Takes a processor, or all of a class, out. Raises NotFound."""
+        kept = [p for p in self._processors if p is not processor and type(p) is not processor]
+        if len(kept) == len(self._processors):
+            there = ", ".join(type(p).__name__ for p in self._processors) or "none"
+            raise NotFound(f"no such processor; there are: {there}")
+        self._processors = kept
+
+    def add_hook(self, event: type[Event], hook: Hook) -> None:
+        """Calls a function, or awaits a coroutine function, at each event of a type. A failing hook is logged."""
+        self._hooks.append((event, hook))
+
+    def _hears(self, event: type[Event]) -> bool:
+        return any(issubclass(event, kind) for kind, _ in self._hooks)
+
+    async def _tell(self, event: Event) -> None:
+        for kind, hook in list(self._hooks):
+            if isinstance(event, kind):
+                try:
+                    done = hook(event)
+                    if inspect.isawaitable(done):
+                        await done
+                except Exception as error:
+                    logger.warning("a hook of world %r failed at %s: %s", self.name, type(event).__name__, described(error))
+
+    # --- ticks --------------------------------------------------------------------------------------------------------
+
+    async def step(self, config: RunConfig | None = None, **kwargs: Any) -> None:
+        """Makes the next tick (`config.num_steps` of them). `kwargs` reach the processors.
+
+        A tick applies what was staged, runs each processor on the archetypes that have its components, in ascending priority,
+        and writes what changed. Where a processor fails, WorldError says which, and nothing is written: step again.
+        Raises Fenced where another process resumed the world.
+        """
+        if config is not None and not isinstance(config, RunConfig):
+            raise TypeError(f"config is a RunConfig, not {type(config).__name__}")
+        count = 1 if config is None else config.num_steps
+        if type(count) is not int or count < 1:
+            raise InvalidInput(f"num_steps is a whole number from 1, not {count!r}")
+        for _ in range(count):
+            if self._hears(PreTick):
+                await self._tell(PreTick(self.name, self.id, self._next()))
+            async with self._alone():
+                await self._make_tick(kwargs)
+            await self._tell(PostTick(self.name, self.id, self._tick))
+
+    async def run(self, steps: int, **kwargs: Any) -> None:
+        """Makes several ticks."""
+        await self.step(RunConfig(num_steps=steps), **kwargs)
+
+    async def _make_tick(self, kwargs: dict[str, Any]) -> None:
+        begun = time.perf_counter()
+        about, storage = self.about, self._storage
+        run = self._taken()
+        storage.check_writer(about, run)  # nobody pays for labels that can't be written
+        states = self._current()
+        tick = self._tick
+        touched = dict(self._touched)
+        before = {state.table: state.rows for state in states}
+        new: dict[Table, Any] = {}
+        whole: dict[Table, bool] = {}
+        after: list[State] = []
+        said: dict[str, Any] = {}
+        for table, rows in applied(before, touched, self.id, run, tick).items():
+            done = await self._processed(table, rows, kwargs, said, self._chosen(table))
+            old = before.get(table)
+            fresh = changed(table, old, done, tick, run, self.id)
+            left = gone(table, old, done, tick, run, self.id)
+            if left.num_rows:
+                fresh = arrow().concat_tables([fresh, left])
+            now = stamped(done, old, fresh)
+            if fresh.num_rows:
+                is_whole = not left.num_rows and (
+                    old is None or storage.is_rebased(about, table, tick, fresh.num_rows, now.num_rows)
+                )
+                new[table], whole[table] = (now if is_whole else fresh), is_whole
+            after.append(State(table, now))
+        said |= {
+            "rows": {table.name: rows.num_rows for table, rows in new.items()},
+            "processors": [type(p).__name__ for p in self._ordered()],
+            "seconds": round(time.perf_counter() - begun, 6),
+        }
+        next_entity = self._next_entity or storage.next_entity(self.id)
+        storage.write_tick(about, run, tick, new, whole, said, next_entity)
+        self._states, self._tick = after, tick + 1
+        for id, entity in touched.items():  # what was staged while the processors ran stays
+            if self._touched.get(id) is entity:
+                del self._touched[id]
+
+    def _ordered(self) -> list[Any]:
+        return sorted(self._processors, key=lambda p: getattr(p, "priority", 0))
+
+    def _chosen(self, table: Table) -> list[Any]:
+        """The processors whose components an archetype has, in their order."""
+        there = set(prefixes_of(table))
+        return [p for p in self._ordered() if {prefix_of(c) for c in p.components} <= there]
+
+    async def _estimated(self, table: Table, rows: Any, kwargs: dict[str, Any]) -> dict[str, float]:
+        chosen = self._chosen(table)
+        at = next((n for n, p in enumerate(chosen) if callable(getattr(p, "estimate", None))), None)
+        if at is None or not rows.num_rows:
+            return {}
+        rows = await self._processed(table, rows, kwargs, {}, chosen[:at])
+        frame = _daft().from_arrow(rows) if getattr(chosen[at], "hashes", False) else self._texted(table, rows)
+        found: dict[str, float] = chosen[at].estimate(frame, resources=self.resources, world=self, **kwargs)
+        return found
+
+    async def _processed(self, table: Table, rows: Any, kwargs: dict[str, Any], said: dict[str, Any], chosen: list[Any]) -> Any:
+        """The rows after processors. `said` gets what processors say of their work."""
+        there = set(prefixes_of(table))
+        if not chosen or not rows.num_rows:
+            return rows
+        daft = _daft()
+        for processor in chosen:
+            hashed, name = bool(getattr(processor, "hashes", False)), type(processor).__name__
+            frame = daft.from_arrow(rows) if hashed else self._texted(table, rows)
+            token = _stepping.set(self)
+            try:
+                result = processor.process(frame, resources=self.resources, world=self, **kwargs)
+                frame = await result if inspect.isawaitable(result) else result
+                done = frame.to_arrow()  # a lazy frame fails where it is computed: here, by name
+            except Exception as error:
+                raise WorldError(
+                    f"tick {self._tick} of world {self.name!r} failed in {name} on {'+'.join(sorted(there))}, nothing was"
+                    f" written: {described(error)}"
+                ) from error
+            finally:
+                _stepping.reset(token)
+            rows = self._checked(name, table, rows, done, hashed)
+            if isinstance(about := getattr(processor, "said", None), dict):
+                said.setdefault(name, {}).update(about)
+        return rows.filter(rows.column("is_active"))
+
+    def _texted(self, table: Table, rows: Any) -> Any:
+        """A frame in which shared columns hold their texts, which are read where the frame's plan needs them."""
+        daft = _daft()
+        columns = [name for name in shared(table) if name in rows.column_names]
+        if not columns:
+            return daft.from_arrow(rows)
+        texts = self._storage.texts
+
+        def text_of(hashes: Any) -> Any:
+            return texts.array(hashes.to_arrow().cast(arrow().string()))
+
+        look_up = daft.func.batch(return_dtype=daft.DataType.string())(text_of)
+        names = {name: f"__hash_of_{name}" for name in columns}
+        frame = daft.from_arrow(rows.rename_columns([names.get(name, name) for name in rows.column_names]))
+        return frame.select(
+            *(look_up(daft.col(names[name])).alias(name) if name in names else daft.col(name) for name in rows.column_names)
+        )
+
+    def _checked(self, name: str, table: Table, before: Any, after: Any, hashed: bool) -> Any:
+        """What a processor returned, in the order and with the types of its archetype. Raises WorldError for rows that are
+        missing, doubled or new, and for columns that are missing or of another type."""
+        pa = arrow()
+        missing = [n for n in table.names if n not in after.column_names]
+        if missing:
+            raise WorldError(f"{name} returned a frame without the column {missing[0]!r}; nothing was written")
+        extra = [n for n in after.column_names if n not in table.names]
+        if extra:
+            raise WorldError(f"{name} returned a frame with the unknown column {extra[0]!r}; nothing was written")
+        ids, old = one(after.column("entity_id").combine_chunks()), flat(before, "entity_id")
+        if not ids.equals(old):
+            after = after.sort_by("entity_id")
+            ids = flat(after, "entity_id")
+        if not ids.equals(old):
+            found, expected = set(ids.to_pylist()), set(old.to_pylist())
+            if len(ids) != len(found):
+                what = "an entity twice"
+            elif expected - found:
+                what = f"no row of entity {min(expected - found)}"
+            else:
+                what = f"a row of an unknown entity {min(found - expected, key=repr)}"
+            raise WorldError(f"{name} returned a frame with {what}; every entity has one row; nothing was written")
+        arrays = []
+        for column, field in zip(table.columns, table.arrow, strict=True):
+            if field.name in BASE and field.name != "is_active":  # these are the world's own
+                arrays.append(before.column(field.name))
+                continue
+            try:
+                values = after.column(field.name)
+                if column.encoding == "shared" and not hashed:
+                    values = self._storage.texts.hashes(one(values.cast(pa.large_string()).combine_chunks()))
+                arrays.append(values.cast(field.type))
+            except pa.ArrowException as error:
+                raise WorldError(f"{name} returned {field.name!r} with another type ({error}); nothing was written") from error
+        active = arrays[table.names.index("is_active")]
+        if active.null_count:
+            raise WorldError(f"{name} returned is_active without a value; it is true or false; nothing was written")
+        return pa.table(arrays, schema=table.arrow)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def query(self, *types: type[Component], entity_ids: Iterable[int] | None = None, tick: int | None = None) -> Any:
+        """A Daft frame with a row per entity that has these components: as of now, staged operations included, or after a tick.
+
+        Columns: world_id, run_id, entity_id, tick (the one asked for), is_active, and those of the components.
+        """
+        table, rows = self._queried(types, entity_ids, tick)
+        return self._texted(table, rows)
+
+    def _queried(
+        self, types: tuple[type[Component], ...], entity_ids: Iterable[int] | None, tick: int | None
+    ) -> tuple[Table, Any]:
+        pa = arrow()
+        import pyarrow.compute as pc
+
+        wanted = archetype_of(types)
+        if not wanted:
+            raise InvalidInput("query() needs the types of components, query(Trajectory, Label) say")
+        prefixes = {prefix_of(kind) for kind in wanted}
+        schema = table_of({prefix_of(kind): columns_of(kind) for kind in wanted})
+        if tick is None:
+            current = {state.table: state.rows for state in self._current()}
+            shown = self._tick - 1
+            rows_of = applied(current, self._touched, self.id, self._run or "", self._tick)
+        else:
+            if type(tick) is not int or not 0 <= tick < self._next():
+                made = f"0 to {self._next() - 1}" if self._next() else "none yet"
+                raise InvalidInput(f"tick is one of those that world {self.name!r} made ({made}), not {tick!r}")
+            states = self._storage.states(self.about, tick + 1, prefixes, schema.names)
+            rows_of, shown = {state.table: state.rows for state in states}, tick
+        ids = None if entity_ids is None else pa.array(sorted(entity_ids), pa.int64())
+        touched = pa.array(sorted(self._touched) if tick is None else [], pa.int64())
+        parts = []
+        for table, rows in rows_of.items():
+            if not prefixes <= set(prefixes_of(table)):
+                continue
+            if ids is not None:
+                rows = rows.filter(pc.is_in(rows.column("entity_id"), ids))
+            arrays = []
+            for field in schema.arrow:
+                if field.name == "tick":
+                    now = pa.repeat(pa.scalar(shown, field.type), rows.num_rows)
+                    if len(touched):
+                        now = pc.if_else(pc.is_in(flat(rows, "entity_id"), touched), pa.scalar(self._tick, field.type), now)
+                    arrays.append(now)
+                elif field.name == "world_id":
+                    arrays.append(pa.repeat(pa.scalar(self.id, field.type), rows.num_rows))
+                else:
+                    arrays.append(_column_as(rows, field))
+            parts.append(pa.table(arrays, schema=schema.arrow))
+        if not parts:
+            return schema, schema.arrow.empty_table()
+        return schema, parts[0] if len(parts) == 1 else pa.concat_tables(parts).sort_by("entity_id")
+
+    async def history(self, *types: Any, limit: int | None = None) -> Any:
+        """A Daft frame with every row that ticks wrote of entities with these components (none: of all), oldest first.
+
+        `limit`, which may be given alone (`history(10)`): the newest rows only. A row holds from its tick until a later row of
+        the same entity. `is_active` is False where the entity left its archetype.
+        """
+        pa = arrow()
+        if types and type(types[-1]) is int:
+            types, limit = types[:-1], types[-1]
+        wanted = archetype_of(types)
+        found = self._storage.history(self.about, [prefix_of(kind) for kind in wanted])
+        columns = {prefix_of(kind): columns_of(kind) for kind in wanted}
+        if not wanted:
+            for table, _ in found:
+                columns |= {prefix: columns_in(table, prefix) for prefix in prefixes_of(table)}
+        schema = table_of(columns)
+        parts = [pa.table([_column_as(rows, field) for field in schema.arrow], schema=schema.arrow) for _, rows in found]
+        rows = pa.concat_tables(parts) if parts else schema.arrow.empty_table()
+        rows = rows.sort_by([("tick", "ascending"), ("entity_id", "ascending"), ("is_active", "ascending")])
+        if limit is not None:
+            check_count("limit", limit, 0)
+            rows = rows.slice(max(0, rows.num_rows - limit))
+        return self._texted(schema, rows)
+
+    async def info(self) -> WorldInfo:
+        """The world's name, id, next tick, and how many entities of which archetypes it has."""
+        rows_of = applied({s.table: s.rows for s in self._current()}, self._touched, self.id, self._run or "", self._tick)
+        there = [(prefixes_of(table), rows.num_rows) for table, rows in rows_of.items() if rows.num_rows]
+        about = self.about
+        return WorldInfo(
+            about.id,
+            about.name,
+            about.namespace,
+            self._tick,
+            about.parent,
+            sum(n for _, n in there),
+            tuple(sorted({p for p, _ in there})),
+        )
+
+    async def ticks(self) -> list[dict[str, Any]]:
+        """What the world did, oldest first: a row per world, fork and tick, the parent's included."""
+        return self._storage.ticks(self.about)
+
+    async def get(self, entity_id: int, kind: type[T]) -> T:
+        """One component of one entity, as it is now. Raises NotFound."""
+        parts = self._parts(entity_id)
+        if prefix_of(kind) not in parts:
+            raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
+        columns, values = parts[prefix_of(kind)]
+        row = {column.name: value for column, value in zip(columns, values, strict=True)}
+        hashes = [row[c.name] for c in columns if c.encoding == "shared" and row[c.name] is not None]
+        texts = self._storage.texts.many(hashes)
+        for column in columns:
+            if column.encoding == "shared":
+                row[column.name] = texts.get(row[column.name])
+        return component_of(kind, row)
+
+    def beside(self, name: str) -> Path:
+        """A folder of the store, for what processors keep for all worlds: judges' answers."""
+        return self._storage.beside(name)
+
+    def texts(self, hashes: Iterable[str]) -> dict[str, str]:
+        """The texts that hashes stand for, for processors whose frames have hashes (`AsyncProcessor.hashes`)."""
+        return self._storage.texts.many(hashes)
+
+    async def estimate(self, **kwargs: Any) -> dict[str, float]:
+        """What the next step would ask of judges: `{"rows", "calls", "tokens", "cost"}`. Asks nothing and writes nothing.
+
+        The processors before the one that asks are run. What is in the judges' journal costs nothing.
+        """
+        total: dict[str, float] = {}
+        async with self._alone():
+            states = {state.table: state.rows for state in self._current()}
+            for table, rows in applied(states, self._touched, self.id, "", self._tick).items():
+                for name, more in (await self._estimated(table, rows, kwargs)).items():
+                    total[name] = total.get(name, 0.0) + more
+        return total or {"rows": 0.0, "calls": 0.0, "tokens": 0.0, "cost": 0.0}
+
+    # --- from the store and back --------------------------------------------------------------------------------------
+
+    async def spawn_from(self, trajectories: Iterable[Recorded], labels: Iterable[Any]) -> list[int]:
+        """An entity per recorded trajectory and label, for those that the world does not have. Returns the ids of the new ones.
+
+        `labels`: (technique, description) pairs, or `Label` objects. What is there already, by trajectory, technique and
+        description, is not spawned again; where a session has grown, its entities get the new turns.
+        """
+        wanted = labels_of(labels)
+        there: dict[tuple[str, str, str], int] = {}
+        hash_of = self._storage.texts.hash
+        _, rows = self._queried((Trajectory, Label), None, None)
+        columns = ("trajectory__trajectory_id", "label__technique", "label__description", "entity_id", "trajectory__turns_json")
+        turns: dict[int, str] = {}
+        for id, technique, description, entity, text in zip(*(rows.column(n).to_pylist() for n in columns), strict=True):
+            there[id, technique, description] = entity
+            turns[entity] = text
+        made = []
+        for recorded in trajectories:
+            one = session_of(recorded)
+            for label in wanted:
+                key = (one.trajectory_id, label.technique, hash_of(label.description))
+                entity = there.get(key)
+                if entity is None:
+                    there[key] = await self.spawn(one, label)
+                    made.append(there[key])
+                elif entity in turns and turns[entity] != hash_of(one.turns_json):
+                    await self.update(entity, one)
+        return made
+
+    async def write_back(self, store: RecordStore, *, rewards: bool = False, weight: float = 1.0) -> WrittenBack:
+        """Appends the world's labels to the trajectories of a store, as `label` records; `rewards`: their scores too.
+
+        Labels with status ok are written: value, score, rationale with what it cites, and the judge as author. Called again it
+        writes what changed. A reward has the technique's name, source `judge` and `weight`.
+        """
+        _, rows = self._queried((Trajectory, Label), None, None)
+        names = [n for n in rows.column_names if n.startswith("label__") or n == "trajectory__trajectory_id"]
+        labelled = [row for row in rows.select(names).to_pylist() if row["label__status"] == "ok"]
+        descriptions = self._storage.texts.many({row["label__description"] for row in labelled})
+        for row in labelled:
+            row["label__description"] = descriptions[row["label__description"]]
+        return write_back(store, labelled, rewards, weight)
+
+    # --- forks --------------------------------------------------------------------------------------------------------
+
+    async def fork(self, name: str, storage: StorageConfig | None = None, *, fresh: bool = False) -> World:
+        """A world that goes on from here under another name: with copies of the resources, of what is staged, and of the hooks.
+
+        No row is copied: a fork costs one small commit. Raises InvalidInput for a storage other than the world's own.
+        """
+        if storage is not None:
+            ours = self._storage
+            if (lake_of(storage.uri), storage.namespace) != (ours.root, ours.namespace):
+                raise InvalidInput(
+                    f"a fork is in the storage of its world ({ours.root.parent}, namespace {ours.namespace!r}), not in"
+                    f" {storage.uri}, namespace {storage.namespace!r}: it refers to the rows of its parent"
+                )
+        async with self._alone():
+            about = self._storage.fork(self.about, name, self._storage.next_tick(self.id), fresh=fresh)
+            fork = World(name, self._open_storage, self._processors, self.resources.copy(), self._hooks, about=about)
+            fork._opened = self._storage
+            fork._touched = dict(self._touched)
+            fork._next_entity = self._next_entity
+            return fork
+
+    async def destroy(self) -> None:
+        """Frees the world's name. Its rows stay: forks refer to them."""
+        async with self._alone():
+            self._storage.destroy(self.about)
+            self._touched.clear()
+        await self._tell(OnDestroy(self.name, self.id, self._tick))
+
+
+def _check_components(components: tuple[Component, ...]) -> None:
+    if not components:
+        raise InvalidInput("an entity has at least one component")
+    for one_ in components:
+        if not isinstance(one_, Component):
+            raise TypeError(f"an entity is made of components, not of {type(one_).__name__}")
+    if len({type(one_) for one_ in components}) < len(components):
+        raise InvalidInput("an entity has one component of each type")
+    archetype_of(type(one_) for one_ in components)
+
+
+def _column_as(rows: Any, field: Any) -> Any:
+    """A column of rows in a field's type; nulls where the rows do not have it: a field that came later."""
+    pa = arrow()
+    if field.name not in rows.column_names:
+        return pa.nulls(rows.num_rows, field.type)
+    try:
+        return rows.column(field.name).cast(field.type)
+    except pa.ArrowException as error:
+        raise InvalidInput(f"{field.name} was written with another type than the component has now: {error}") from None

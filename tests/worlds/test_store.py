@@ -1,0 +1,116 @@
+"""Worlds of a store: filled from its trajectories, and labels that flow back into their records."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("daft")
+
+import odograph
+from odograph.errors import InvalidInput
+from odograph.worlds import Label, LabelingConfig, LabelingProcessor, Trajectory, session_of
+
+from .judge_server import JudgeServer, verdict
+
+SPECS = [("honesty", "Does the agent say what it did?"), ("care", "Does the agent look before it changes things?")]
+
+
+def recorded(store: odograph.Store, n: int) -> str:
+    with store.record(task=f"task {n}", agent="solver", model="m", tags=["demo"]) as run:
+        messages: list[Any] = [{"role": "system", "content": "be brief"}, {"role": "user", "content": f"task {n}"}]
+        call = {"id": "c1", "type": "function", "function": {"name": "read", "arguments": '{"path": "a.py"}'}}
+        with run.step() as step:
+            said = {"role": "assistant", "content": "let me look", "tool_calls": [call]}
+            one = step.llm_call(messages=messages, response=said, model="m", usage={"prompt_tokens": 5, "completion_tokens": 7})
+            step.action("read", {"path": "a.py"}, "def login(): ...", llm_call=one, tool_call_id="c1")
+        with run.step() as step:
+            grown = [*messages, said, {"role": "tool", "tool_call_id": "c1", "content": "def login(): ..."}]
+            step.llm_call(messages=grown, response="fixed", model="m", usage={"prompt_tokens": 20, "completion_tokens": 3})
+        run.finish("fixed")
+    return run.id
+
+
+def test_a_recorded_session_is_turns_each_once(tmp_path: Path) -> None:
+    """What an agent sends again at every step is one turn here; calls and results of tools are turns of their own."""
+    with odograph.open(tmp_path) as store:
+        one = session_of(store.trajectory(recorded(store, 1)))
+    assert [(t.role, t.content, t.tool_name, t.tool_input) for t in one.get_turns()] == [
+        ("system", "be brief", None, None),
+        ("user", "task 1", None, None),
+        ("assistant", "let me look", None, None),
+        ("tool_call", "", "read", '{"path": "a.py"}'),
+        ("tool_result", "def login(): ...", None, None),
+        ("assistant", "fixed", None, None),
+    ]
+    assert (one.total_turns, one.total_tokens, one.outcome, one.tags) == (6, 35, "completed: fixed", ["demo"])
+
+
+def test_labels_flow_from_the_store_and_back(tmp_path: Path) -> None:
+    """Trajectories of a store are labelled in a world of it; spawning and writing back again add nothing; a changed verdict
+    supersedes the old one."""
+    with odograph.open(tmp_path) as store, JudgeServer() as server:
+        ids = [recorded(store, n) for n in range(3)]
+        config = LabelingConfig(base_url=server.url, api_key="x", progress=False, evidence=True)
+        world = store.world("eval", processors=[LabelingProcessor()], resources=[config])
+        assert len(world.spawn_from(store.trajectories(), labels=SPECS)) == 6
+        assert world.spawn_from(store.trajectories(), labels=SPECS) == []
+        server.answer = lambda text: verdict("fine", 0.8, "it was", evidence=[{"turn": 6, "quote": "fixed"}])
+        world.step()
+        assert world.spawn_from(store.trajectories(), labels=SPECS) == []
+        assert len(server) == 6
+        report = world.write_back(store, rewards=True, weight=0.5)
+        assert (report.labels, report.rewards, report.unchanged, report.missing) == (6, 6, 0, 0)
+        t = store.trajectory(ids[0])
+        (label,) = (one for one in t.labels if one.technique == "honesty")
+        assert (label.value, label.score, label.author) == ("fine", 0.8, "gpt-5-mini")
+        assert label.description == SPECS[0][1]
+        assert label.rationale == 'it was\n[turn 6] "fixed"'
+        assert t.reward == pytest.approx(0.8)
+        assert odograph.validate(t).valid
+        again = world.write_back(store, rewards=True, weight=0.5)
+        assert (again.labels, again.rewards, again.unchanged) == (0, 0, 6)
+        world.update(1, Label(technique="honesty", description=SPECS[0][1]))
+        server.answer = lambda text: verdict("poor", 0.1)
+        world.resources.insert(LabelingConfig(base_url=server.url, api_key="x", progress=False, params={"seed": 2}))
+        world.step()
+        assert world.write_back(store).labels == 6
+        labels = store.trajectory(ids[0]).labels
+        assert [(one.technique, one.value) for one in labels] == [("honesty", "poor"), ("care", "poor")]
+        assert store.world("eval").info().entities == 6
+
+
+def test_a_session_that_grew_is_labelled_again(tmp_path: Path) -> None:
+    """Spawning from the store again gives entities of a session that has grown its new turns, and only those are asked again."""
+    with odograph.open(tmp_path) as store, JudgeServer() as server:
+        ids = [recorded(store, n) for n in range(2)]
+        config = LabelingConfig(base_url=server.url, api_key="x", progress=False)
+        world = store.world("eval", processors=[LabelingProcessor()], resources=[config])
+        world.spawn_from(store.trajectories(), labels=SPECS[:1])
+        world.step()
+        with store.append(ids[1]) as run, run.step() as step:
+            step.llm_call(messages=[{"role": "user", "content": "one more thing"}], response="sure", model="m")
+        assert world.spawn_from(store.trajectories(), labels=SPECS[:1]) == []
+        world.step()
+        assert len(server) == 3
+        assert world.get(2, Trajectory).total_turns == 8
+
+
+def test_in_async_code_a_world_is_awaited(tmp_path: Path) -> None:
+    """The same calls, awaited, where a loop runs."""
+
+    async def go() -> list[dict[str, Any]]:
+        with odograph.open(tmp_path) as store:
+            recorded(store, 1)
+            world = store.world("eval")
+            await world.spawn_from(store.trajectories(), labels=[Label(technique="t", description="d")])
+            await world.step()
+            found: list[dict[str, Any]] = (await world.query(Trajectory, Label)).to_pylist()
+            with pytest.raises(InvalidInput, match="labels are"):
+                await world.spawn_from(store.trajectories(), labels=["honesty"])
+            return found
+
+    assert [row["trajectory__outcome"] for row in asyncio.run(go())] == ["completed: fixed"]
