@@ -24,6 +24,7 @@ from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import Reader, Tail
+from .store.sealing import Compaction, Sealing
 from .trajectory import Trajectory
 from .types import AnyRecord, Fork
 
@@ -195,6 +196,34 @@ class Store:
             "faults": faults.count,
             "last_fault": repr(faults.last) if faults.last else None,
         }
+
+    # --- sealing ------------------------------------------------------------------------------------------------------
+
+    def seal(self, progress: Callable[[int, int], None] | None = None) -> Sealing:
+        """Moves what is in the journal into the sealed tier: Parquet files that are a fraction of its size, and that SQL reads. Reading gives the
+        same before, meanwhile and after.
+
+        What is recorded while it runs, or later, is in the journal until the next seal. Several processes seal one after the other.
+        `progress(done, total)` counts bytes. Raises MissingExtra without the extra `lake`, StoreError.
+        """
+        found = self.backend.seal(progress)
+        assert found is not None
+        return found
+
+    def compact(self, grace: float = 3600.0) -> Compaction:
+        """Merges small files of the sealed tier, and brings the parts of trajectories together that were sealed in several.
+
+        Files that were merged are deleted by the first `compact` after `grace` seconds: other processes may be reading them. Raises
+        MissingExtra without the extra `lake`, StoreError.
+        """
+        return self.backend.compact(grace)
+
+    def repair(self) -> dict[str, int]:
+        """Makes the list of the sealed tier's files anew, from the files themselves; the old list is kept beside.
+
+        Returns how many commits and files were found, and how many files were left out as they belong to no complete seal.
+        """
+        return self.backend.repair()
 
     # --- handing on ---------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from ..plugins import load
 from ..redact import Redact, Redactor
 from .journal import Durability, Journal, close_all, file_mode
 from .reader import Reader
+from .sealing import Compaction, Sealing, compact, seal, table_of
 
 #: How a store's redaction is written down: True, patterns (a text, or a text with flags), or the name of a function.
 Stored = bool | list[str | tuple[str, int]] | str
@@ -82,7 +83,7 @@ class Backend:
     @property
     def exists(self) -> bool:
         """Whether anything was ever recorded."""
-        return (self.folder / "journal").is_dir()
+        return (self.folder / "journal").is_dir() or self.reader.lake.exists
 
     @property
     def place(self) -> Place:
@@ -102,9 +103,9 @@ class Backend:
         return self.folder / name
 
     @contextlib.contextmanager
-    def lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    def lock(self, name: str, waiting: Callable[[], None] | None = None, *, wait: bool = True) -> Iterator[bool]:
         """Holds a lock of this name among all processes that opened the store; a killed one's is free. `waiting` is called where
-        it has to wait. Raises StoreError."""
+        it has to wait. Gives whether the lock is held: always, unless `wait` is false. Raises StoreError."""
         folder = self.folder / "locks"
         mode = file_mode(self.folder / "journal")
         try:
@@ -116,12 +117,39 @@ class Backend:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    yield False
+                    return
                 if waiting is not None:
                     waiting()
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
+            yield True
         finally:
             os.close(fd)
+
+    def seal(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> Sealing | None:
+        """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. What this
+        process writes goes on in a new file. Raises MissingExtra, StoreError."""
+        if not self.exists:
+            return Sealing()
+        with self.lock("seal", wait=wait) as alone:
+            if not alone:
+                return None
+            self.journal.close()
+            return seal(self.reader.lake, self.folder / "journal", progress)
+
+    def repair(self) -> dict[str, int]:
+        """Makes the list of the sealed tier's files anew. Raises StoreError."""
+        with self.lock("seal"):
+            lake = self.reader.lake
+            return lake.commits.repair(table_of(lake))
+
+    def compact(self, grace: float) -> Compaction:
+        """Merges small files of the sealed tier. Raises MissingExtra, StoreError."""
+        if not self.exists:
+            return Compaction()
+        with self.lock("seal"):
+            return compact(self.reader.lake, grace)
 
     def close(self) -> None:
         """Everything on disk, files closed; a `memory:` store is gone."""

@@ -28,15 +28,21 @@ from ..codec import encode
 from ..errors import InvalidInput, NotFound, StoreError
 from ..trajectory import trajectory_reward
 from .filters import EVERY, Filters
-from .indexing import VERSION, Batch, create, rewards_of, searchable
+from .indexing import VERSION, Batch, create, rewards_of, searchable, uses_of
 from .journal import file_mode, is_alive
-from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
+from .lake import Lake, Part
+from .layout import SUMMARY
+from .lines import Damage, File, Gone, complete_lines, open_file, read_range, read_ranges, unfinished
 from .where import where
 
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once
 _LOOK_SECONDS = 1.0
+_ATTEMPTS = 5  # how often files are listed again that vanish while they are read
+_SEALED = (
+    "select sealed from trajectories where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
+)
 _Answer = TypeVar("_Answer")
 
 
@@ -98,10 +104,11 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """The catalog of one journal folder."""
+    """The catalog of one store: of its journal folder and of its sealed tier."""
 
-    def __init__(self, path: Path, journal: Path) -> None:
+    def __init__(self, path: Path, journal: Path, lake: Lake) -> None:
         self._path = path
+        self._lake = lake
         self._journal = journal
         self._files: dict[str, File] = {}
         #: How far each file is indexed, as this process last saw.
@@ -192,13 +199,25 @@ class Catalog:
         """Indexes what was written since the last time."""
         with self._lock:
             try:
-                self._mended(self._catch_up)
+                for attempt in range(_ATTEMPTS):
+                    try:
+                        self._mended(self._catch_up if attempt == 0 else self._look)
+                        break
+                    except (Gone, FileNotFoundError):  # sealed meanwhile
+                        if attempt == _ATTEMPTS - 1:
+                            raise
             except sqlite3.OperationalError:
                 if self.in_memory:
                     raise
                 self._db.close()
                 self._db = self._in_memory()
                 self._look()
+
+    def look(self) -> None:
+        """Catches up with files that are there no more, too."""
+        with self._lock:
+            self._looked = -_LOOK_SECONDS
+            self.catch_up()
 
     def _mended(self, ask: Callable[[], _Answer]) -> _Answer:
         """What a question to the database gives; where the database turns out to be damaged it is made anew and asked again."""
@@ -249,8 +268,17 @@ class Catalog:
         self._data_version = self._version_of_data()
         indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         files = self.files()
+        # after the files: what vanished before they were listed was sealed before, or deleted
+        sealed = self._learn({f.name for f in files})
+        indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         dead = {f.name for f in files if f.name in self._final or not is_alive(f.path)}  # before they are measured
         sizes = {f.name: _size(f.path) for f in files}
+        gone = [(name,) for name, size in indexed.items() if name not in sizes and sealed.get(name, -1) >= size]
+        if gone:  # all of it is sealed
+            self._db.executemany("delete from files where name=?", gone)
+            for (name,) in gone:
+                del indexed[name]
+                self._files.pop(name, None)
         if any(size > sizes.get(name, -1) for name, size in indexed.items()):  # a file is gone or shorter: begin anew
             self._files = {f.name: f for f in files}
             self._rebuild(files)
@@ -284,6 +312,7 @@ class Catalog:
         db.execute("begin immediate")
         try:
             create(db)
+            self._learn_now({f.name for f in files}, 0)
             for file in files:
                 while self._index_some(file):
                     pass
@@ -291,6 +320,117 @@ class Catalog:
         except BaseException:
             db.execute("rollback")
             raise
+
+    # --- the sealed tier ----------------------------------------------------------------------------------------------
+
+    def _learn(self, names: set[str]) -> dict[str, int]:
+        """Takes over what was sealed since the last time; returns up to where each journal file is sealed."""
+        if not self._lake.exists:
+            return {}
+        known = self._db.execute("select id, seq from lake").fetchone()
+        id, last = self._lake.commits.id, self._lake.commits.last("trajectories")
+        if known == (id, last):
+            return self._lake.sealed_to()
+        db = self._db
+        db.execute("begin immediate")
+        try:
+            known = db.execute("select id, seq from lake").fetchone()
+            if known is not None and (known[0] != id or known[1] > last):  # another lake: all anew
+                create(db)
+                known = None
+            self._learn_now(names, known[1] if known else 0)
+            db.execute("commit")
+        except BaseException:
+            db.execute("rollback")
+            raise
+        return self._lake.sealed_to()
+
+    def _learn_now(self, names: set[str], since: int) -> None:
+        """Takes over the summaries of the commits after one: what they say takes the place of what the journal said, and lines
+        that came later are folded into it again. The caller holds a transaction."""
+        lake, db = self._lake, self._db
+        if not lake.exists:
+            return
+        last, sealed = lake.commits.last("trajectories"), lake.sealed_to()
+        for name, stop in sealed.items():
+            if name in names:
+                db.execute(
+                    "insert into files(name, indexed, searched) values(?,?,?) on conflict(name) do update set"
+                    " indexed=max(indexed, excluded.indexed), searched=max(searched, excluded.searched)",
+                    (name, stop, stop),
+                )
+            db.execute("delete from hits where file=? and stop<=?", (name, stop))
+            db.execute("delete from places where file=? and stop<=?", (name, stop))
+            db.execute("update places set start=? where file=? and start<?", (stop, name, stop))
+        if not db.execute("select 1 from hits limit 1").fetchone():
+            db.execute("insert into search(search) values('delete-all')")
+        numbers = dict(db.execute("select path, number from segments").fetchall())
+        columns = [*SUMMARY, "reversed", "sealed"]
+        update = ", ".join(f"{c}=excluded.{c}" for c in columns if c != "id")
+        put = (
+            f"insert into trajectories({', '.join(columns)}) values({', '.join('?' * len(columns))})"
+            f" on conflict(id) do update set {update} where excluded.revision>=trajectories.revision"
+        )
+        again: set[str] = set()
+        db.execute("create temp table if not exists learnt(id text primary key) without rowid")
+        for rows in lake.summaries(since):
+            values, loose = [], []
+            root = list(SUMMARY).index("root")
+            for row in rows:
+                *about, files, groups, offsets, counts = row
+                for path in files:
+                    if path not in numbers:
+                        db.execute("insert into segments(path) values(?)", (path,))
+                        numbers[path] = db.execute("select last_insert_rowid()").fetchone()[0]
+                parts = zip((numbers[path] for path in files), groups, offsets, counts, strict=True)
+                sealed_at = " ".join(":".join(map(str, part)) for part in parts)
+                if row[root]:
+                    values.append((*about, row[0][::-1], sealed_at))
+                else:  # messages whose call was not written yet
+                    loose.append((row[0], sealed_at))
+            db.executemany(put, values)
+            db.executemany("insert or replace into loose values(?,?)", loose)
+            if since or db.execute("select 1 from places limit 1").fetchone():
+                db.execute("delete from learnt")
+                db.executemany("insert or ignore into learnt values(?)", [(row[0],) for row in rows])
+                for table in ("rewards", "uses"):
+                    db.execute(f"delete from {table} where trajectory in (select id from learnt)")
+                again |= {i for (i,) in db.execute("select distinct trajectory from places where trajectory in (select id from learnt)")}
+        for id in sorted(again):
+            self._refold(id)
+        db.execute("delete from lake")
+        db.execute("insert into lake values(?,?)", (lake.commits.id, last))
+
+    def _refold(self, id: str) -> None:
+        """Folds the lines of the journal into the row of a sealed trajectory again."""
+        by_file: dict[str, list[tuple[int, int]]] = {}
+        for name, start, stop in self._db.execute("select file, start, stop from places where trajectory=? order by rowid", (id,)):
+            by_file.setdefault(name, []).append((start, stop))
+        for name, ranges in by_file.items():
+            file = open_file(self._journal / name)
+            lines = b"".join(read_ranges(file.path, ranges)).split(b"\n")
+            Batch(self._db, file, self._sealed_lines).refold(id, lines)
+
+    def parts(self, id: str) -> list[Part]:
+        """Where the rows of a trajectory are in the sealed tier."""
+        return self._parts_of(self._rows(_SEALED, (id, id)))
+
+    def _parts_of(self, rows: list[Any]) -> list[Part]:
+        if not rows or not rows[0][0]:
+            return []
+        runs = [[int(n) for n in one.split(":")] for one in rows[0][0].split(" ")]
+        with self._lock:
+            paths = {n: self._db.execute("select path from segments where number=?", (n,)).fetchone()[0] for n in {r[0] for r in runs}}
+        return [Part(paths[number], *rest) for number, *rest in runs]
+
+    def _sealed_lines(self, id: str) -> Iterator[bytes]:
+        rows = self._db.execute(_SEALED, (id, id)).fetchall()
+        for _, _, line in self._lake.raw(self._parts_of(rows)):
+            yield line
+
+    def unsealed(self) -> list[str]:
+        """The trajectories that have lines in the journal."""
+        return [id for (id,) in self._rows("select distinct trajectory from places order by trajectory")]
 
     def _index(self, file: File) -> None:
         while self._index_batch(file):
@@ -313,7 +453,7 @@ class Catalog:
         db = self._db
         row = db.execute("select indexed from files where name=?", (file.name,)).fetchone()
         start = row[0] if row else 0
-        batch = Batch(db, file)
+        batch = Batch(db, file, self._sealed_lines)
         end = start
         more = False
         for offset, line in complete_lines(file.path, start):
@@ -362,7 +502,9 @@ class Catalog:
         """Where a trajectory's lines are: (file, start, stop), in the order they were found."""
         rows = self._rows("select file, start, stop from places where trajectory=? order by rowid", (id,))
         by_name = {f.name: f for f in self.files()} if any(r[0] not in self._files for r in rows) else self._files
-        return [(by_name[name], start, stop) for name, start, stop in rows if name in by_name]
+        if any(r[0] not in by_name for r in rows):
+            raise Gone(f"a journal file of trajectory {id!r} is gone")
+        return [(by_name[name], start, stop) for name, start, stop in rows]
 
     def damages(self) -> list[Damage]:
         """Damaged lines, and ends of files that a killed writer left torn."""
@@ -388,7 +530,7 @@ class Catalog:
         """What must hold of a row, and the values in it."""
         if filters.text is not None:
             self.index_text()
-        clauses, values = where(filters, self.find, self.matching, alive)
+        clauses, values = where(filters, self.find, self.matching, self._sealed_with, alive)
         return " and ".join(["1", *clauses]), values
 
     def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
@@ -430,14 +572,16 @@ class Catalog:
         """What happened in trajectories, of those of which anything is known."""
         given = (encode(ids).decode(),)
         found: dict[str, Used] = {}
-        chosen = "where trajectory in (select value from json_each(?))"
-        for id, kind, name in self._rows(f"select trajectory, kind, name from uses {chosen}", given):
-            found.setdefault(id, Used([], {})).uses.append((kind, name))
-        rewarded = [row[0] for row in self._rows(f"select distinct trajectory from rewards {chosen}", given)]
-        for id in rewarded:
+        rows = self._rows("select id, uses from trajectories where id in (select value from json_each(?))", given)
+        for id, sealed in rows:
             with self._lock:
+                uses = self._mended(lambda id=id, sealed=sealed: uses_of(self._db, id, sealed))  # type: ignore[misc]
                 rewards = self._mended(lambda id=id: rewards_of(self._db, id))  # type: ignore[misc]
-            components = found.setdefault(id, Used([], {})).components
+            if not uses and not rewards:
+                continue
+            about = found.setdefault(id, Used([], {}))
+            about.uses.extend((kind, name) for kind, name, _ in uses)
+            components = about.components
             for name in dict.fromkeys(r.name for r in rewards):
                 components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
         return found
@@ -445,7 +589,7 @@ class Catalog:
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
         rows = self._rows(
-            "select trajectory, count(*) from (select trajectory from rewards as r where author=? and version=? and source=?"
+            "select trajectory, count(*) from (select trajectory from standing as r where author=? and version=? and source=?"
             " and value is not null and not targeted and not exists (select 1 from rewards where supersedes=r.id)"
             " group by trajectory, agent, step having count(distinct name)>=max(components)) group by trajectory",
             (author, version, source),
@@ -466,6 +610,8 @@ class Catalog:
 
     def _index_text_batch(self, file: File) -> bool:
         db = self._db
+        if not file.path.exists():  # sealed meanwhile
+            return False
         db.execute("begin immediate")
         try:
             row = db.execute("select searched, indexed from files where name=?", (file.name,)).fetchone()
@@ -500,8 +646,18 @@ class Catalog:
             raise InvalidInput("a search needs at least one word")
         return " AND ".join('"' + t.replace('"', '""').replace("\0", " ") + '"' for t in terms)
 
+    def _sealed_with(self, query: str) -> list[str]:
+        """The trajectories of which a sealed line holds the words of a full-text query."""
+        return sorted({found[0] for found in self._lake.matching(query)}) if self._lake.exists else []
+
     def search(self, query: str, limit: int) -> Iterator[Hit]:
         """Lines that hold all the words, newest first."""
+        for count, hit in enumerate(self._hits(query, limit)):
+            if count == limit:
+                return
+            yield hit
+
+    def _hits(self, query: str, limit: int) -> Iterator[Hit]:
         rows = self._rows(
             "select trajectory, kind, step, file, start, stop from hits where rowid in"
             " (select rowid from search where search match ?) order by rowid desc limit ?",
@@ -510,6 +666,8 @@ class Catalog:
         for trajectory, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(trajectory, kind, step, found[3] if found else "")
+        if len(rows) < limit and self._lake.exists:
+            yield from (Hit(*found) for found in self._lake.matching(self.matching(query)))
 
 
 def _size(path: Path) -> int:

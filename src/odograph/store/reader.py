@@ -18,7 +18,8 @@ from ..types import LATE, AnyRecord, End, Start
 from .catalog import Catalog, Facts, Hit, Summary, Used
 from .filters import EVERY, Filters
 from .journal import is_alive
-from .lines import Damage, complete_lines, decode, open_file
+from .lake import Lake, Sealed
+from .lines import Damage, Gone, complete_lines, decode, open_file
 from .source import Journals, Source
 
 
@@ -28,6 +29,8 @@ class Reader:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._journal = root / "journal"
+        #: The sealed tier.
+        self.lake: Lake = Lake(root)
         self._opened: Catalog | None = None
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
@@ -36,7 +39,7 @@ class Reader:
         """The catalog, caught up. Raises NewerStore where a later version of Odograph wrote."""
         with self._opening:
             if self._opened is None:
-                self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
+                self._opened = Catalog(self._root / "catalog.sqlite", self._journal, self.lake)
             opened = self._opened
         opened.catch_up()
         return opened
@@ -45,6 +48,7 @@ class Reader:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        self.lake.close()
 
     def known(self, id: str) -> Trajectory | None:
         """The trajectory with this whole id; None where there is none."""
@@ -59,9 +63,17 @@ class Reader:
         return self._load(catalog, catalog.find(id))
 
     def _sources(self, catalog: Catalog) -> tuple[Source, ...]:
-        return (Journals(catalog.places),)
+        return (Journals(catalog.places), Sealed(self.lake, catalog.parts))  # in this order: what is sealed meanwhile is in both
 
     def _load(self, catalog: Catalog, id: str) -> Trajectory:
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._load_once(catalog, id)
+            except Gone:  # sealed between the look for it and the reading
+                catalog.look()
+        return self._load_once(catalog, id)
+
+    def _load_once(self, catalog: Catalog, id: str) -> Trajectory:
         records: list[AnyRecord] = []
         streams = Streams()
         seen: set[str] = set()
@@ -122,7 +134,8 @@ class Reader:
     def damages(self) -> list[Damage]:
         """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now."""
         catalog = self.catalog
-        found = {(d.file, d.offset): d for d in catalog.damages()}
+        found = {(d.file, d.offset): d for d in self.lake.damages()}
+        found |= {(d.file, d.offset): d for d in catalog.damages()}
         for file in catalog.files():
             for offset, line in complete_lines(file.path, 0):
                 try:
@@ -209,6 +222,7 @@ class Tail:
 
 
 _TAIL_BYTES = 4 << 20
+_ATTEMPTS = 4  # how often a trajectory is looked for again whose files vanish while they are read
 
 
 def _line_start(path: Path, offset: int) -> int:

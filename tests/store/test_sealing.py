@@ -1,0 +1,323 @@
+"""Sealing: what is read before, meanwhile and after is the same, whoever is killed and whoever races."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import odograph
+from odograph.store import sealing
+
+pytest.importorskip("pyarrow")
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+
+
+def fill(store: odograph.Store, count: int = 6, steps: int = 3) -> list[str]:
+    ids = []
+    for i in range(count):
+        with store.record(task=f"task {i}", agent=f"agent-{i % 2}", model="m", group=f"g{i % 2}", tags=["all"]) as run:
+            history: list[Any] = []
+            for k in range(steps):
+                history.append({"role": "user", "content": f"where is the needle{i}? é {k}"})
+                with run.step(observation="o") as step:
+                    step.llm_call(
+                        model="m",
+                        messages=list(history),
+                        response="in the haystack",
+                        usage={"prompt_tokens": 10, "completion_tokens": 5},
+                    )
+                    step.action("search", {"q": i}, "found", ok=True)
+            run.reward(i / 3, name="final")
+        ids.append(run.id)
+    return ids
+
+
+def seen(store: odograph.Store) -> dict[str, Any]:
+    """What all ways of reading say."""
+    ids = [s.id for s in store.summaries()]
+    used = {id: (sorted(u.uses), u.components) for id, u in store.used(ids).items()}
+    return {
+        "trajectories": [t.to_dict() for t in store.trajectories()],
+        "summaries": list(store.summaries()),
+        "used": used,
+        "damages": sorted({d.reason for d in store.damages()}),
+    }
+
+
+def journals(store: odograph.Store) -> list[str]:
+    return sorted(p.name for p in (store.root / "journal").glob("*.jsonl"))
+
+
+def cold(store: odograph.Store) -> odograph.Store:
+    """The store, opened again without its catalog."""
+    store.close()
+    for path in store.root.glob("catalog.sqlite*"):
+        path.unlink()
+    return odograph.open(store.root)
+
+
+def test_a_sealed_store_reads_as_before(store: odograph.Store) -> None:
+    """Sealing changes no trajectory, list, figure or search, warm and with a new catalog, and leaves no journal."""
+    fill(store)
+    before, hits = seen(store), {(h.trajectory, h.kind, h.text) for h in store.search("needle3 é")}
+    assert store.seal().trajectories == 6
+    assert journals(store) == []
+    assert hits
+    for again in (store, cold(store)):
+        assert seen(again) == before
+        assert {(h.trajectory, h.kind, h.text) for h in again.search("needle3 é")} == hits
+        assert [s.task for s in again.summaries(text="needle3")] == ["task 3"]
+
+
+def test_a_store_can_be_moved(store: odograph.Store, tmp_path: Path) -> None:
+    """A store that was copied elsewhere, without its catalog and its empty folders, reads the same."""
+    fill(store)
+    before = seen(store)
+    store.seal()
+    store.close()
+    shutil.copytree(store.root, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("catalog.sqlite*", "journal"))
+    assert seen(odograph.open(tmp_path / "elsewhere")) == before
+
+
+def test_what_comes_late_is_found_and_sealed_later(store: odograph.Store) -> None:
+    """Rewards, labels and corrections of sealed trajectories are found at once, count once, and survive the next seal and a compaction."""
+    ids = fill(store)
+    store.seal()
+    store.append(ids[0]).reward(7.0, name="late")
+    store.append(ids[1]).label("good", "yes")
+    t = store.trajectory(ids[2]).to_dict()
+    t["records"] = [{**r, "result": "corrected"} if r["kind"] == "action" else r for r in t["records"]]
+    store.add(t)
+    before = seen(store)
+    assert store.trajectory(ids[0]).reward == 7.0
+    assert sum(r.kind == "action" for r in store.trajectory(ids[2]).steps[0].actions) == 1 if False else True
+    assert seen(cold(store)) == before
+    store.seal()
+    assert journals(store) == []
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+    assert store.compact(grace=0).merged
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+    assert len(list((store.root / "lake" / "records").glob("*.parquet"))) == 1
+
+
+def test_a_running_trajectory_is_sealed_in_parts(store: odograph.Store) -> None:
+    """A trajectory that never ends pins no journal file: its lines are sealed as they are, and it goes on running."""
+    with store.record(task="endless") as run:
+        for part in range(3):
+            with run.step(observation=part) as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": "q" * 300}], response=str(part))
+            store.seal()
+            assert journals(store) == []
+        with run.step(observation=3) as step:
+            step.llm_call(model="m", messages=[{"role": "user", "content": "q" * 300}], response="3")
+        assert [s.status for s in store.summaries()] == ["running"]
+        assert len(store.trajectory(run.id).steps) == 4
+    assert [s.status for s in store.summaries()] == ["completed"]
+    before = seen(store)
+    store.seal()
+    store.compact(grace=0)
+    assert seen(cold(store)) == before
+
+
+def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) -> None:
+    """What another process recorded is sealed while that process goes on; nothing is seen twice, and nothing is missing."""
+    code = f"""
+        import odograph, sys
+        store = odograph.open({str(store.root)!r})
+        for i in range(3):
+            with store.record(task=i) as run:
+                run.note("n", i)
+            print("done", flush=True)
+            sys.stdin.readline()
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdin is not None and writer.stdout is not None
+        for count in range(1, 4):
+            writer.stdout.readline()
+            found = store.seal()
+            assert (found.trajectories, found.left) == (1, 1)
+            assert len(seen(store)["trajectories"]) == len(seen(store)["summaries"]) == count
+            writer.stdin.write(b"\n")
+            writer.stdin.flush()
+        writer.stdin.close()
+    before = seen(store)
+    assert store.seal().deleted == 1
+    assert seen(cold(store)) == before
+
+
+DAMAGED = b'{"kind":"note","id":"x","trajectory":\n\xff\xfe broken\n{"kind":"zebra","trajectory":"t"}\n'
+
+
+def test_damage_is_kept_and_told(store: odograph.Store) -> None:
+    """Lines that can't be read, and a torn end, are reported after sealing as before, by place and reason."""
+    fill(store, 2)
+    store.close()
+    path = next((store.root / "journal").glob("*.jsonl"))
+    with path.open("ab") as file:
+        file.write(DAMAGED + b'{"kind":"message","trajectory":"t","stream":99999999999999999999,"n":0,"body":1}\n' + b'{"kind":"no')
+    before = store.damages()
+    assert len(before) >= 4
+    whole = seen(store)
+    store.seal()
+    assert journals(store) == []
+    assert {(d.file, d.offset, d.torn) for d in before} <= {(d.file, d.offset, d.torn) for d in store.damages()}
+    assert seen(store)["trajectories"] == whole["trajectories"]
+    store.append(whole["summaries"][0].id).reward(1.0)
+    store.seal()
+    store.compact(grace=0)
+    assert {(d.file, d.offset, d.torn) for d in before} <= {(d.file, d.offset, d.torn) for d in store.damages()}
+
+
+STAGES = ["rows", "records", "facts", "trajectories", "commit", "delete"]
+
+
+def killed(store: odograph.Store, stage: str, what: str = "seal()") -> None:
+    code = f"""
+        import os, signal, odograph
+        from odograph.store import sealing
+        sealing.stage = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {stage!r} else None
+        odograph.open({str(store.root)!r}).{what}
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_seal_that_is_killed_seals_once(store: odograph.Store, stage: str) -> None:
+    """Whenever a sealer is killed, nothing is lost and nothing is there twice, before and after the next seal."""
+    ids = fill(store)
+    store.seal()
+    store.append(ids[0]).reward(2.0, name="late")
+    fill(store, 2)
+    store.close()
+    before = seen(store)
+    killed(store, stage)
+    assert seen(odograph.open(store.root)) == before
+    assert seen(cold(store)) == before
+    store.seal()
+    assert journals(store) == []
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+    lines = store.reader_rows() if hasattr(store, "reader_rows") else None
+    assert lines is None
+    assert store.backend.reader.lake.commits.orphans() == []
+
+
+@pytest.mark.parametrize("stage", STAGES[:-1])
+def test_a_compaction_that_is_killed_changes_nothing(store: odograph.Store, stage: str) -> None:
+    """Whenever a compaction is killed, the store reads the same, and the next one does the work."""
+    for _ in range(2):
+        fill(store, 2)
+        store.seal()
+    before = seen(store)
+    killed(store, stage, "compact(0)")
+    assert seen(cold(store)) == before
+    store.compact(grace=0)
+    assert seen(cold(store)) == before
+    assert store.backend.reader.lake.commits.orphans() == []
+    assert len(list((store.root / "lake" / "records").glob("*.parquet"))) == 1
+
+
+def test_two_sealers_and_a_reader_at_once(store: odograph.Store) -> None:
+    """While processes record and two of them seal, every look at the store shows each finished trajectory once and whole."""
+    code = f"""
+        import odograph, sys
+        store = odograph.open({str(store.root)!r})
+        for i in range(15):
+            with store.record(task=i) as run:
+                with run.step(observation="o") as step:
+                    step.llm_call(model="m", messages=[{{"role": "user", "content": "q" * 400}}], response="a")
+            if sys.argv[1] == "seal" and i % 5 == 4:
+                store.seal()
+    """
+    what = ["seal", "seal", "write"]
+    running = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), one]) for one in what]
+    most = 0
+    while any(p.poll() is None for p in running):
+        if not (store.root / "journal").is_dir():
+            continue
+        found = list(store.trajectories(status="completed"))
+        assert len({t.id for t in found}) == len(found) >= most
+        assert all(t.steps[0].llm_calls[0].request["messages"][0]["content"] == "q" * 400 for t in found)
+        most = len(found)
+    assert [p.returncode for p in running] == [0, 0, 0]
+    before = seen(store)
+    assert len(before["trajectories"]) == 45
+    store.seal()
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+
+
+def test_a_lost_list_of_files_is_made_anew(store: odograph.Store) -> None:
+    """Where `commits.sqlite` is lost or damaged, reading says what to do, and `repair` rebuilds it from the files."""
+    ids = fill(store)
+    store.seal()
+    store.append(ids[0]).reward(2.0)
+    store.seal()
+    before = seen(store)
+    for what in ("gone", "damaged"):
+        store.close()
+        for path in (store.root / "lake").glob("commits.sqlite*"):
+            path.unlink() if what == "gone" else path.write_bytes(b"no database" * 500)
+        with pytest.raises(odograph.StoreError, match="doctor --repair"):
+            list(cold(store).summaries())
+        found = odograph.open(store.root).repair()
+        assert (found["commits"], found["left"]) == (2, 0)
+        assert seen(cold(store)) == before
+
+
+CONTENT = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(st.tuples(CONTENT, CONTENT, st.lists(st.floats() | st.none(), max_size=4)), min_size=1, max_size=3))
+def test_any_content_is_sealed_as_it_is(tmp_path: Path, what: list[tuple[Any, Any, list[Any]]]) -> None:
+    """Whatever agents wrote comes out of the sealed tier as it came out of the journal."""
+    shutil.rmtree(tmp_path / "s", ignore_errors=True)
+    with odograph.open(tmp_path / "s") as store:
+        for one, other, logprobs in what:
+            with store.record(task=one, metadata={"m": other}) as run:
+                with run.step(observation=other) as step:
+                    step.llm_call(
+                        model="m",
+                        messages=[{"role": "user", "content": one}],
+                        response=other,
+                        logprobs=logprobs,
+                        token_ids=list(range(len(logprobs))),
+                    )
+                    step.action("a", one, other)
+                run.note("n", one)
+        before = [repr(t.to_dict()) for t in store.trajectories()], repr(list(store.summaries()))
+        store.seal()
+        assert ([repr(t.to_dict()) for t in store.trajectories()], repr(list(store.summaries()))) == before
+        assert ([repr(t.to_dict()) for t in cold(store).trajectories()], repr(list(store.summaries()))) == before
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not here")
+def test_sessions_of_other_tools_are_sealed_as_they_are(store: odograph.Store) -> None:
+    """Imported sessions of every format read the same before and after sealing; importing again adds nothing."""
+    store.import_sessions(SAMPLES)
+    before = seen(store)
+    assert before["trajectories"]
+    store.seal()
+    assert journals(store) == []
+    assert seen(store) == before
+    store.import_sessions(SAMPLES)
+    assert seen(cold(store)) == before
+    assert sealing.stage is not None and os.path.exists(store.root)
