@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .statistics.comparison import Compared
+    from .store.query import Rows
     from .training.dry_run import GroupPlan
     from .training.keywords import ExportArgs
     from .worlds import WorldRuntime
@@ -217,6 +218,24 @@ class Store:
         MissingExtra without the extra `lake`, StoreError.
         """
         return self.backend.compact(grace)
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
+        """What a SELECT gives, by DuckDB, over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`, see docs/sql.md.
+
+        `parameters` are for `?`, or by name for `$name`. The answer is iterated (a dict for each row) or read as a whole:
+        `.list()`, `.arrow()`, `.pandas()`. A query reads no other files and writes nothing. Raises InvalidInput for a mistake in
+        the query, MissingExtra without the extra `lake`, StoreError.
+        """
+        from .store.query import sql
+
+        return sql(self._reader, query, parameters)
+
+    def frame(self, table: str) -> Any:
+        """A table (`trajectories`, `facts` or `records`) as a Daft DataFrame, over both tiers. Raises InvalidInput, MissingExtra
+        without the extra `worlds`, StoreError."""
+        from .store.query import frame
+
+        return frame(self._reader, table)
 
     def repair(self) -> dict[str, int]:
         """Makes the list of the sealed tier's files anew, from the files themselves; the old list is kept beside.

@@ -428,6 +428,11 @@ class Catalog:
         for _, _, line in self._lake.raw(self._parts_of(rows)):
             yield line
 
+    def rows(self, ids: list[str]) -> list[tuple[Any, ...]]:
+        """The columns of the sealed tier's summaries, of these trajectories."""
+        columns = ", ".join(SUMMARY)
+        return self._rows(f"select {columns} from trajectories where id in (select value from json_each(?))", (encode(ids).decode(),))
+
     def unsealed(self) -> list[str]:
         """The trajectories that have lines in the journal."""
         return [id for (id,) in self._rows("select distinct trajectory from places order by trajectory")]
