@@ -201,10 +201,12 @@ class Store:
     # --- sealing ------------------------------------------------------------------------------------------------------
 
     def seal(self, progress: Callable[[int, int], None] | None = None) -> Sealing:
-        """Moves what is in the journal into the sealed tier: Parquet files that are a fraction of its size, and that SQL reads. Reading gives the
-        same before, meanwhile and after.
+        """Moves what is in the journal into the sealed tier: Parquet files that are a fraction of its size, and that SQL reads.
 
-        What is recorded while it runs, or later, is in the journal until the next seal. Several processes seal one after the other.
+        Reading gives the same before, meanwhile and after.
+
+        What is recorded while it runs, or later, is in the journal until the next seal. Several processes seal one after
+        the other.
         `progress(done, total)` counts bytes. Raises MissingExtra without the extra `lake`, StoreError.
         """
         found = self.backend.seal(progress)
@@ -214,13 +216,13 @@ class Store:
     def compact(self, grace: float = 3600.0) -> Compaction:
         """Merges small files of the sealed tier, and brings the parts of trajectories together that were sealed in several.
 
-        Files that were merged are deleted by the first `compact` after `grace` seconds: other processes may be reading them. Raises
-        MissingExtra without the extra `lake`, StoreError.
+        Files that were merged are deleted by the first `compact` after `grace` seconds: other processes may be reading them.
+        Raises MissingExtra without the extra `lake`, StoreError.
         """
         return self.backend.compact(grace)
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
-        """What a SELECT gives, by DuckDB, over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`, see docs/sql.md.
+        """What a SELECT gives, by DuckDB, over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`.
 
         `parameters` are for `?`, or by name for `$name`. The answer is iterated (a dict for each row) or read as a whole:
         `.list()`, `.arrow()`, `.pandas()`. A query reads no other files and writes nothing. Raises InvalidInput for a mistake in
@@ -498,6 +500,7 @@ def open(
     *,
     durability: Durability | None = None,
     redact: Redact | str | None = None,
+    seal_at: int | None = None,
     shared: bool = False,
 ) -> Store:
     """The store in a folder: the one given, else $ODOGRAPH_STORE, else ./odograph. The folder is made when something is recorded.
@@ -505,8 +508,8 @@ def open(
     `memory:` is a store that is gone when it is closed, or when its process ends. `store.backend.place` reopens a store in
     another process.
 
-    `durability` and `redact` belong to the store: the first opening that says them settles them for every later one, in any
-    process, which leaves them out; one that says something else is refused. `durability="sync"` waits for the disk at every
+    `durability`, `redact` and `seal_at` belong to the store: the first opening that says them settles them for every later one,
+    in any process, which leaves them out; one that says something else is refused. `durability="sync"` waits for the disk at every
     record; "group", the default, syncs every 50 ms. Either way a record is with the operating system when its call returns.
 
     `redact` takes secrets out of everything that is recorded, added or imported, before it is written: True (the built-in rules),
@@ -514,12 +517,15 @@ def open(
     raises, the text is not kept. The function, or its name ('package:object', 'file.py:name'), must be importable in each process
     that writes. None uses what the store has; False says that the store has none.
 
+    `seal_at`: how many bytes the journal may hold before a process that records seals it in the background; 1 GiB where
+    nobody said, and never with 0 or without the extra `lake`.
+
     The files are their owner's alone, unless `shared` is asked for when the store is made: then the process's umask decides.
     Raises InvalidInput, StoreError, TypeError.
     """
     if isinstance(where, Place):
         return Store(backend.reopened(where))
-    return Store(backend.opened(where, redact=redact, durability=durability, shared=shared))
+    return Store(backend.opened(where, redact=redact, durability=durability, seal_at=seal_at, shared=shared))
 
 
 def score(

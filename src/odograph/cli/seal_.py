@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
 import msgspec
 
-from ..api import Store
 from ..errors import InvalidInput
 from ..store.sealing import Sealing
-from .common import add_json, existing_store, print_json
+from .common import add_json, existing_store, print_json, progress
 from .terminal import paint, size
 
 HELP = "move what is in the journal into Parquet files, which are smaller, and which SQL and other tools read"
@@ -19,10 +19,16 @@ HELP = "move what is in the journal into Parquet files, which are smaller, and w
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="seal again and again, until interrupted")
-    parser.add_argument("--every", type=float, default=10.0, metavar="SECONDS", help="with --follow: time between seals (default: 10)")
+    parser.add_argument(
+        "--every", type=float, default=10.0, metavar="SECONDS", help="with --follow: time between seals (default: 10)"
+    )
     parser.add_argument("--compact", action="store_true", help="also merge small files")
     parser.add_argument(
-        "--grace", type=float, default=3600.0, metavar="SECONDS", help="with --compact: how long merged files stay (default: 3600)"
+        "--grace",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="with --compact: how long merged files stay (default: 3600)",
     )
     add_json(parser)
 
@@ -39,11 +45,7 @@ def run(args: argparse.Namespace) -> int:
                 store.compact(args.grace)
             if not args.follow:
                 return 0
-            _wait(store, args.every)
-
-
-def _wait(store: Store, every: float) -> None:
-    time.sleep(every)
+            time.sleep(args.every)
 
 
 def _say(args: argparse.Namespace, found: Sealing) -> None:
@@ -57,5 +59,13 @@ def _say(args: argparse.Namespace, found: Sealing) -> None:
     sys.stdout.flush()
 
 
-def _bar() -> None:
-    return None
+def _bar() -> Callable[[int, int], None]:
+    """What draws how many bytes are sealed, on a terminal."""
+    bar: list[Callable[[int], None]] = []
+
+    def tell(done: int, total: int) -> None:
+        if not bar:
+            bar.append(progress("bytes", total))
+        bar[0](done)
+
+    return tell

@@ -18,7 +18,7 @@ _MOST = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("query", metavar="SELECT", help="the query, such as \"select model, sum(cost) from facts group by 1\"")
+    parser.add_argument("query", metavar="SELECT", help='the query, such as "select model, sum(cost) from facts group by 1"')
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="the value of $NAME in the query (may be repeated)"
     )
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.query.strip():
-        raise InvalidInput("a query was expected, such as \"select status, count(*) from trajectories group by 1\"")
+        raise InvalidInput('a query was expected, such as "select status, count(*) from trajectories group by 1"')
     with existing_store(args) as store:
         found = store.sql(args.query, named_values("--param", args.param) or None)
         if args.json:

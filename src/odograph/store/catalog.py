@@ -395,7 +395,9 @@ class Catalog:
                 db.executemany("insert or ignore into learnt values(?)", [(row[0],) for row in rows])
                 for table in ("rewards", "uses"):
                     db.execute(f"delete from {table} where trajectory in (select id from learnt)")
-                again |= {i for (i,) in db.execute("select distinct trajectory from places where trajectory in (select id from learnt)")}
+                again |= {
+                    i for (i,) in db.execute("select distinct trajectory from places where trajectory in (select id from learnt)")
+                }
         for id in sorted(again):
             self._refold(id)
         db.execute("delete from lake")
@@ -404,7 +406,9 @@ class Catalog:
     def _refold(self, id: str) -> None:
         """Folds the lines of the journal into the row of a sealed trajectory again."""
         by_file: dict[str, list[tuple[int, int]]] = {}
-        for name, start, stop in self._db.execute("select file, start, stop from places where trajectory=? order by rowid", (id,)):
+        for name, start, stop in self._db.execute(
+            "select file, start, stop from places where trajectory=? order by rowid", (id,)
+        ):
             by_file.setdefault(name, []).append((start, stop))
         for name, ranges in by_file.items():
             file = open_file(self._journal / name)
@@ -420,7 +424,9 @@ class Catalog:
             return []
         runs = [[int(n) for n in one.split(":")] for one in rows[0][0].split(" ")]
         with self._lock:
-            paths = {n: self._db.execute("select path from segments where number=?", (n,)).fetchone()[0] for n in {r[0] for r in runs}}
+            paths = {
+                n: self._db.execute("select path from segments where number=?", (n,)).fetchone()[0] for n in {r[0] for r in runs}
+            }
         return [Part(paths[number], *rest) for number, *rest in runs]
 
     def _sealed_lines(self, id: str) -> Iterator[bytes]:
@@ -431,7 +437,17 @@ class Catalog:
     def rows(self, ids: list[str]) -> list[tuple[Any, ...]]:
         """The columns of the sealed tier's summaries, of these trajectories."""
         columns = ", ".join(SUMMARY)
-        return self._rows(f"select {columns} from trajectories where id in (select value from json_each(?))", (encode(ids).decode(),))
+        return self._rows(
+            f"select {columns} from trajectories where id in (select value from json_each(?))", (encode(ids).decode(),)
+        )
+
+    def sealed_since(self, time: int, most: int | None) -> list[str]:
+        """The trajectories with sealed lines of which a record was written after a time, or the last ones of these."""
+        rows = self._rows(
+            "select id from trajectories where sealed is not null and last>? order by last desc limit ?",
+            (time, -1 if most is None else most),
+        )
+        return [id for (id,) in rows]
 
     def unsealed(self) -> list[str]:
         """The trajectories that have lines in the journal."""

@@ -1,4 +1,4 @@
-"""The sealed tier as readers see it: which files are live, one trajectory's lines out of its row groups, a search through all text.
+"""The sealed tier as readers see it: the live files, one trajectory's lines out of its row groups, a search of the text.
 
 Knows nothing of the journal and of the catalog, which keeps where each trajectory's rows are.
 """
@@ -209,6 +209,22 @@ class Lake:
         for (number,) in look.execute("select rowid from search where search match ? order by rowid desc", (query,)).fetchall():
             yield texts[number]
         look.execute("insert into search(search) values('delete-all')")
+
+    def examine(self) -> dict[str, Any]:
+        """How much is sealed, in which files, and what belongs to no commit."""
+        if not self.exists:
+            return {"files": 0, "bytes": 0, "rows": 0, "commits": 0, "last": None, "orphans": []}
+        live = [one.file for table in TABLES for one in self.commits.files(table)]
+        last = self.commits.last(TRAJECTORIES.name)
+        made = self.commits.commits(last - 1)
+        return {
+            "files": len(live),
+            "bytes": sum(file.bytes for file in live),
+            "rows": sum(file.rows for file in live if file.table == RECORDS.name),
+            "commits": last,
+            "last": made[-1].time if made else None,
+            "orphans": [path.relative_to(self.root.parent).as_posix() for path in self.commits.orphans()],
+        }
 
     # --- damage -------------------------------------------------------------------------------------------------------
 

@@ -42,16 +42,23 @@ RECORDS = Table(
     (
         (
             Column(
-                "kind", "text", "start, step, context, llm_call, action, reward, edit, label, note, end; message, ids; damaged.", "names"
+                "kind",
+                "text",
+                "start, step, context, llm_call, action, reward, edit, label, note, end; message, ids; damaged.",
+                "names",
             ),
             *(Column(name, "text" if of is str else "int", *_BASE_DOCS[name]) for name, of in BASE.items()),
             Column("name", "text", "The name of an action, reward or note.", "names"),
             Column("stream", "int", "Of message and ids: the number of the stream, which calls name in `packed`.", "delta"),
             Column("n", "int", "Of message: its number in the stream. Of ids: the length of the stream before them.", "delta"),
             Column("same", "int", "Of message: the number of an earlier, equal message of the stream.", "plain"),
-            Column("hash", "text", "Of message: its hash where that is not the first 32 hex digits of SHA-256 of `body`.", "plain"),
+            Column(
+                "hash", "text", "Of message: its hash where that is not the first 32 hex digits of SHA-256 of `body`.", "plain"
+            ),
             Column("ids", "ids", "Of ids: token ids."),
-            Column("logprobs", "floats", "Of llm_call: logprobs given beside the answer, where 32 bits hold each exactly.", "split"),
+            Column(
+                "logprobs", "floats", "Of llm_call: logprobs given beside the answer, where 32 bits hold each exactly.", "split"
+            ),
             Column("logprobs_exact", "doubles", "Of llm_call: logprobs given beside the answer, where 32 bits don't hold them."),
             Column("stream_writer", "text", "Whose streams a call refers to, where that is not `writer`.", "names"),
             Column("schema_version", "int32", "The version of the record's fields.", "names"),
@@ -73,7 +80,7 @@ FACTS = Table(
             Column(
                 "name",
                 "text",
-                "An action's, reward's or note's name; a context's provider; a label's technique; a call's purpose; how it ended.",
+                "Of action, reward: its name; context: provider; label: technique; llm_call: purpose; end: status.",
                 "names",
             ),
             Column("model", "text", "Of llm_call: the model that was asked.", "names"),
@@ -127,12 +134,14 @@ SUMMARY: dict[str, Column] = {
     "root": Column("root", "text", "The id of the record inside of which all others are.", "delta"),
     "rewards": Column("rewards", "text", "Its rewards that stand, as a JSON list; for Odograph's own catalog."),
     "uses": Column("uses", "text", "Its actions, contexts and models with their counts, as a JSON list.", "names"),
-    "revision": Column("revision", "int", "How often it was sealed; of several rows the one with the highest number counts.", "names"),
+    "revision": Column(
+        "revision", "int", "How often it was sealed; of several rows the one with the highest number counts.", "names"
+    ),
 }
 
 TRAJECTORIES = Table(
     "trajectories",
-    "A row per trajectory: its summary, and where its rows of `records` are. Of several rows of one id the highest revision counts.",
+    "A row per trajectory: its summary, and where its rows of `records` are. Of several rows of an id the last revision counts.",
     (
         (
             *SUMMARY.values(),
@@ -219,7 +228,10 @@ _NAMES |= {"end": "status"}
 def fact_of(record: AnyRecord, group: str | None, agent: str | None) -> dict[str, Any]:
     """The row of a record in `facts`, in a trajectory of this group whose agent is `agent`."""
     kind = str(record.__struct_config__.tag)
-    get = lambda name: getattr(record, name, None)  # noqa: E731
+
+    def get(name: str) -> Any:
+        return getattr(record, name, None)
+
     when = record.time if record.source_time is None else record.source_time
     ok = None
     if kind == "action":
@@ -238,21 +250,23 @@ def fact_of(record: AnyRecord, group: str | None, agent: str | None) -> dict[str
         "name": _text(get(_NAMES[kind])) if kind in _NAMES else None,
         "model": _text(get("model")) if kind == "llm_call" else None,
         "ok": ok,
-        "value": float(value) if type(value) in (int, float) and _finite(value) else None,  # type: ignore[arg-type]
+        "value": _number(value),
         "author": _text(get("author")),
         **{n: v if _whole(v := get(n), 63) else None for n in ("prompt_tokens", "completion_tokens")},
         "cost": get("cost"),
         "time": when // 1000 if _whole(when, 63) else None,
-        "duration": d / 1e9 if _whole(d := get("duration"), 63) else None,  # type: ignore[operator]
+        "duration": d / 1e9 if _whole(d := get("duration"), 63) else None,
         "replaced": False,
     }
 
 
-def _finite(value: float) -> bool:
+def _number(value: Any) -> float | None:
+    """A finite number, else None."""
     try:
-        return abs(float(value)) < float("inf")
+        found = float(value) if type(value) in (int, float) else None
     except OverflowError:
-        return False
+        return None
+    return found if found is not None and abs(found) < float("inf") else None
 
 
 def _whole(value: Any, bits: int) -> bool:
@@ -267,3 +281,34 @@ def _text(value: Any) -> str | None:
 def decoded(text: str | None) -> list[Any]:
     """A JSON list that a summary holds; empty where there is none."""
     return [] if text is None else msgspec.json.decode(text, type=list)
+
+
+# --- for strangers --------------------------------------------------------------------------------------------------
+
+
+def columns_as_text() -> str:
+    """What the tables are, with all their columns, as Markdown."""
+    parts = []
+    for table in TABLES.values():
+        rows = "\n".join(f"| `{c.name}` | {_KINDS[c.type]} | {c.doc} |" for c in table.columns)
+        parts.append(f"## {table.name}\n\n{table.doc}\n\n| column | type | |\n|---|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+_KINDS = {"text": "text", "int": "int64", "int32": "int32", "double": "double", "float": "float", "bool": "bool"}
+_KINDS |= {"time": "timestamp, UTC", "texts": "list of text", "ids": "list of int32", "doubles": "list of double"}
+_KINDS |= {"floats": "list of float"}
+
+README = f"""# Sealed trajectories of Odograph
+
+Odograph is the system of record for the trajectories of LLM agents. This folder is the sealed part of a store: three tables of
+Parquet files, one folder each, which DuckDB, Polars, pandas, Daft, Spark and `datasets` read. Every column says in the file's
+schema what it holds. `commits.sqlite` says which files count: a file in no commit is to be left out, and so is one that a later
+commit took out.
+
+    select * from read_parquet('facts/*.parquet')
+
+Two files of a table can both be there for a while after `store.compact()`. Who reads the files by their names reads them then
+twice; `odograph sql` does not.
+
+{columns_as_text()}"""

@@ -34,8 +34,8 @@ _ATTEMPTS = 5
 
 _TRAJECTORIES = """
 select id, task->>'$' as task, agent, coalesce(model, first_model) as model,
-  coalesce(status, case when source is null and writer in (select writer from odograph_alive) then 'running' else 'unterminated' end)
-    as status,
+  coalesce(status, case when source is null and writer in (select writer from odograph_alive) then 'running'
+    else 'unterminated' end) as status,
   steps, coalesce(stated_calls, llm_calls) as llm_calls, actions,
   coalesce(stated_prompt, prompt_tokens) as prompt_tokens, coalesce(stated_completion, completion_tokens) as completion_tokens,
   reward, make_timestamp(coalesce(started, case when source is null then start_time end) // 1000) as started,
@@ -77,7 +77,7 @@ class Rows:
 
     def arrow(self) -> Any:
         """All rows as an Arrow table."""
-        return self._connection.to_arrow_table()
+        return self._connection.fetch_record_batch().read_all()
 
     def pandas(self) -> Any:
         """All rows as a pandas DataFrame."""

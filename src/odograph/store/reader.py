@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,15 @@ class Reader:
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """The newest records, then, each time it is iterated, those written since."""
-        return Tail(self._journal, count, trajectory)
+        return Tail(self._journal, count, trajectory, self._sealed_since if self.lake.exists else None)
+
+    def _sealed_since(self, time: int, most: int | None, trajectory: str | None) -> list[AnyRecord]:
+        """The sealed records that were written after a time, or the newest of them."""
+        catalog = self.catalog
+        ids = [trajectory] if trajectory is not None else catalog.sealed_since(time, most)
+        found = [r for t in self.read(ids) for r in t.records if r.time > time]
+        found.sort(key=lambda r: (r.time, r.writer, r.seq))
+        return found if most is None else found[max(0, len(found) - most) :]
 
     def examine(self) -> dict[str, Any]:
         """The journal's files with their writers, damage, and the state of the catalog."""
@@ -162,10 +170,17 @@ class Reader:
             "unterminated": self.count(Filters(status=("unterminated",))),
             "files": files,
             "journal_bytes": sum(int(str(f["bytes"])) for f in files),
+            "sealed": self._examine_sealed(catalog),
             "damages": [msgspec.structs.asdict(d) for d in self.damages()],
             "catalog_in_memory": catalog.in_memory,
             "disk_free": shutil.disk_usage(self._root).free,
         }
+
+    def _examine_sealed(self, catalog: Catalog) -> dict[str, Any]:
+        """What is sealed, and how far sealing lags behind the journal."""
+        sealed = self.lake.sealed_to() if self.lake.exists else {}
+        waiting = sum(max(0, f.path.stat().st_size - sealed.get(f.name, 0)) for f in catalog.files() if f.path.exists())
+        return {"unsealed_bytes": waiting, "unsealed_trajectories": len(catalog.unsealed()), **self.lake.examine()}
 
 
 def _may_go_on(records: list[AnyRecord]) -> bool:
@@ -177,11 +192,18 @@ def _is_written(records: list[AnyRecord], alive: set[str]) -> bool:
     return bool(alive) and any(r.writer in alive and not isinstance(r, LATE) for r in records)
 
 
+Earlier = Callable[[int, int | None, str | None], list[AnyRecord]]
+
+
 class Tail:
     """Follows the journal: iterating gives the newest records, and each time after that those written since."""
 
-    def __init__(self, journal: Path, count: int, trajectory: str | None) -> None:
+    def __init__(self, journal: Path, count: int, trajectory: str | None, sealed: Earlier | None = None) -> None:
+        """`sealed(time, most, trajectory)`: the sealed records after a time, `most` at most, the newest."""
         self._journal = journal
+        self._sealed = sealed
+        #: Of each journal file, its writer and the time of the last record that was given.
+        self._last: dict[str, tuple[str, int]] = {}
         self._count: int | None = count
         self._trajectory = trajectory
         self._read: dict[str, int] = {}
@@ -189,11 +211,20 @@ class Tail:
     def __iter__(self) -> Iterator[AnyRecord]:
         first, self._count = self._count, None
         newest: list[AnyRecord] = []
-        for path in sorted(self._journal.glob("*.jsonl")):
+        paths = sorted(self._journal.glob("*.jsonl"))
+        for path in paths:
             try:
                 newest += self._new(path, first)
             except OSError:  # gone since
                 continue
+        gone = {name: self._last.pop(name) for name in self._last.keys() - {p.name for p in paths}}
+        if self._sealed is not None and first is not None and len(newest) < first:
+            there = {r.id for r in newest}
+            newest += [r for r in self._sealed(-1, first, self._trajectory) if r.id not in there]
+        elif self._sealed is not None and gone:  # sealed, with what was written since the last look
+            after = dict(gone.values())
+            found = self._sealed(min(after.values()), None, self._trajectory)
+            newest += [r for r in found if r.writer in after and r.time > after[r.writer]]
         newest.sort(key=lambda r: (r.time, r.writer, r.seq))
         yield from newest if first is None else newest[max(0, len(newest) - first) :]
 
@@ -216,6 +247,7 @@ class Tail:
                 continue
             if record is None or isinstance(record, (MessageLine, IdsLine)):
                 continue
+            self._last[path.name] = file.writer, record.time
             if self._trajectory is None or record.trajectory == self._trajectory:
                 found.append(record)
         return found

@@ -2,8 +2,8 @@
 
 A seal takes each journal file from where the last seal stopped up to its last complete line, all lines of it: those of a
 trajectory that still runs are sealed as a part. So what is sealed is one number per journal file, which is changed in the same
-commit that brings the tables' files. Whoever reads finds a line in the journal or in the lake, and where he finds it in both it is
-the same line. A journal file is deleted after the commit, when all of it is sealed and nobody writes it.
+commit that brings the tables' files. Whoever reads finds a line in the journal or in the lake; where a
+line is found in both it is the same line. A journal file is deleted after the commit, when all of it is sealed and nobody writes it.
 
 A process that is killed leaves files that no commit knows. The next seal commits them where they are complete, and else deletes
 them: what they hold is in the journal still.
@@ -29,7 +29,7 @@ from ..types import AnyRecord
 from .indexing import Batch, create, standing, uses_of
 from .journal import is_alive
 from .lake import JOURNAL, Lake, Part
-from .layout import FACTS, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
+from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
@@ -39,8 +39,9 @@ _SUMMARY_ROWS = 1 << 16
 _SMALL = 128 << 20  # files of `records` below it are merged
 _MOST = 1 << 30  # bytes that one file is merged to at most
 
-#: Called at each stage; tests stop the process there.
-stage: Callable[[str], None] = lambda name: None
+
+def stage(name: str) -> None:
+    """Called at each stage: tests put in its place what stops the process there."""
 
 
 class Sealing(msgspec.Struct, frozen=True):
@@ -72,6 +73,8 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
     """Seals what the journal holds. The caller holds the store's lock "seal". `progress(done, total)` counts bytes."""
     arrow()
     lake.commits.prepare()
+    if not (lake.root / "README.md").exists():
+        (lake.root / "README.md").write_text(README)
     recover(lake)
     found = Sealing()
     total: int | None = None
@@ -275,7 +278,10 @@ class _Output:
         self._flush()
 
     def commit(
-        self, properties: dict[str, Any], keys: dict[str, str] | None = None, expect: dict[str, str | None] | None = None,
+        self,
+        properties: dict[str, Any],
+        keys: dict[str, str] | None = None,
+        expect: dict[str, str | None] | None = None,
         replaces: Iterable[str] = (),
     ) -> int:
         """Puts the files in their places and commits them; returns their bytes. `trajectories` is the last: it says what
@@ -409,9 +415,7 @@ class _Round:
             found.setdefault(id, []).append((place[0], place[1], place[2]))
         return found
 
-    def _of(
-        self, places: list[tuple[str, int, int]], damages: list[list[Any]]
-    ) -> tuple[list[AnyRecord], list[dict[str, Any]]]:
+    def _of(self, places: list[tuple[str, int, int]], damages: list[list[Any]]) -> tuple[list[AnyRecord], list[dict[str, Any]]]:
         """The records and the rows of one trajectory's lines."""
         records: list[AnyRecord] = []
         rows: list[dict[str, Any]] = []
@@ -449,7 +453,9 @@ class _Round:
             if not row["root"]:
                 continue
             values = [row[SUMMARY[name].name] for name in names]
-            db.execute(f"insert into trajectories({columns}) values({', '.join('?' * (len(names) + 1))})", (*values, row["id"][::-1]))
+            db.execute(
+                f"insert into trajectories({columns}) values({', '.join('?' * (len(names) + 1))})", (*values, row["id"][::-1])
+            )
 
     def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: _Output) -> None:
         names = list(SUMMARY)
@@ -528,12 +534,12 @@ def _merge(lake: Lake, paths: set[str], output: _Output) -> list[str]:
             row = dict(zip(columns, found, strict=True))
             if row["id"] not in newest or row["revision"] >= newest[row["id"]]["revision"]:
                 newest[row["id"]] = row
-    damaged = []
+    damaged: list[dict[str, Any]] = []
     for path in sorted(paths):  # rows of no trajectory come first
         for batch in lake.batches(path, RECORDS):
-            rows = [row for row in batch.slice(0, _FACT_ROWS).to_pylist() if row["trajectory"] == ""] if batch.num_rows else []
-            damaged += rows
-            if len(rows) < batch.num_rows:
+            lost = [row for row in batch.to_pylist() if row["trajectory"] == ""]
+            damaged += lost
+            if len(lost) < batch.num_rows:
                 break
     output.rows("", damaged)
     for id in sorted(newest):

@@ -159,7 +159,9 @@ class Opened:
         version = int(about.get(b"odograph.version", b"1"))
         if version > table.version:
             self._file.close()
-            raise NewerStore(f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}")
+            raise NewerStore(
+                f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}"
+            )
         self.groups: int = self._file.metadata.num_row_groups
         self._there = set(self._file.schema_arrow.names)
 
