@@ -509,8 +509,8 @@ def open(
     another process.
 
     `durability`, `redact` and `seal_at` belong to the store: the first opening that says them settles them for every later one,
-    in any process, which leaves them out; one that says something else is refused. `durability="sync"` waits for the disk at every
-    record; "group", the default, syncs every 50 ms. Either way a record is with the operating system when its call returns.
+    in any process, which leaves them out; one that says something else is refused. `durability="sync"` waits for the disk at
+    every record; "group", the default, syncs every 50 ms. Either way a record is with the operating system when its call returns.
 
     `redact` takes secrets out of everything that is recorded, added or imported, before it is written: True (the built-in rules),
     a list of patterns (beside these rules), or a function that is given each text and returns what is kept of it; where it

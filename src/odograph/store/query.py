@@ -77,7 +77,8 @@ class Rows:
 
     def arrow(self) -> Any:
         """All rows as an Arrow table."""
-        return self._connection.fetch_record_batch().read_all()
+        reader = getattr(self._connection, "to_arrow_reader", None) or self._connection.fetch_record_batch  # of DuckDB before 2
+        return reader().read_all()
 
     def pandas(self) -> Any:
         """All rows as a pandas DataFrame."""

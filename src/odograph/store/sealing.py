@@ -2,8 +2,8 @@
 
 A seal takes each journal file from where the last seal stopped up to its last complete line, all lines of it: those of a
 trajectory that still runs are sealed as a part. So what is sealed is one number per journal file, which is changed in the same
-commit that brings the tables' files. Whoever reads finds a line in the journal or in the lake; where a
-line is found in both it is the same line. A journal file is deleted after the commit, when all of it is sealed and nobody writes it.
+commit that brings the tables' files. Whoever reads finds a line in the journal or in the lake; where a line is found
+in both it is the same line. A journal file is deleted after the commit, when all of it is sealed and nobody writes it.
 
 A process that is killed leaves files that no commit knows. The next seal commits them where they are complete, and else deletes
 them: what they hold is in the journal still.
