@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import odograph
+from odograph.cli import main
 from odograph.types import Action
 
 pytest.importorskip("pyarrow")
@@ -77,6 +80,70 @@ def test_a_sealed_store_reads_as_before(store: odograph.Store) -> None:
         assert seen(again) == before
         assert {(h.trajectory, h.kind, h.text) for h in again.search("needle3 é")} == hits
         assert [s.task for s in again.summaries(text="needle3")] == ["task 3"]
+
+
+def test_what_is_sealed_is_its_owners_alone(store: odograph.Store) -> None:
+    """The sealed tier is its owner's alone where the store is."""
+    fill(store, 1)
+    store.seal()
+    assert (store.root / "lake").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_store_seals_by_itself_beyond_a_size(tmp_path: Path) -> None:
+    """A process that records seals in the background once the journal is larger than `seal_at` says; the setting stays with the store."""
+    store = odograph.open(tmp_path / "s", seal_at=1)
+    for _ in range(100):
+        fill(store, 1)
+        time.sleep(0.1)
+        if (store.root / "lake" / "commits.sqlite").exists() and store.backend.reader.lake.files("records"):
+            break
+        store.backend._measured = -100.0
+    assert store.examine()["sealed"]["files"] >= 3
+    before = seen(store)
+    assert seen(cold(store)) == before
+    with pytest.raises(odograph.InvalidInput, match="seal_at=1"):
+        odograph.open(store.root, seal_at=5)
+
+
+def test_doctor_tells_what_is_sealed_and_repairs(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """`odograph seal` seals, `odograph doctor` says how much is not sealed and which sealed file is damaged, `--repair` makes the list anew."""
+    ids = fill(store, 2)
+    command = ["--store", str(store.root)]
+    store.close()
+    assert main([*command, "seal", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trajectories"] == 2
+    store.append(ids[0]).reward(1.0)
+    store.close()
+    assert main([*command, "doctor", "--json"]) == 0
+    sealed = json.loads(capsys.readouterr().out)["sealed"]
+    assert (sealed["files"], sealed["commits"], sealed["unsealed_trajectories"], sealed["orphans"]) == (3, 1, 1, [])
+    assert sealed["unsealed_bytes"] > 0
+    for path in (store.root / "lake").glob("commits.sqlite*"):
+        path.unlink()
+    assert main([*command, "doctor"]) == 1
+    assert "--repair" in capsys.readouterr().err
+    assert main([*command, "doctor", "--repair"]) == 0
+    assert "repaired: 3 files of 1 commits" in capsys.readouterr().out
+    damaged = next((store.root / "lake" / "records").glob("*.parquet"))
+    data = bytearray(damaged.read_bytes())
+    data[2000] ^= 255
+    damaged.write_bytes(data)
+    assert main([*command, "doctor"]) == 1
+    assert "damaged: lake/records/" in capsys.readouterr().out
+
+
+def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
+    """The newest records are shown whichever tier they are in; what is sealed between two looks is not missed."""
+    fill(store, 2)
+    before = [r.id for r in store.tail(10)]
+    store.seal()
+    assert [r.id for r in store.tail(10)] == before
+    tail = store.tail(5)
+    fill(store, 1)
+    assert len(list(tail)) == 5
+    ids = fill(store, 1)
+    store.seal()
+    assert {r.trajectory for r in tail} == set(ids)
 
 
 def test_a_store_can_be_moved(store: odograph.Store, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from ..codec import encode
 from ..errors import InvalidInput, NotFound, StoreError
 from ..trajectory import trajectory_reward
 from .filters import EVERY, Filters
-from .indexing import VERSION, Batch, create, rewards_of, searchable, uses_of
+from .indexing import REWARD, VERSION, Batch, as_rewards, create, searchable, standing_of, uses_with
 from .journal import file_mode, is_alive
 from .lake import Lake, Part
 from .layout import SUMMARY
@@ -593,11 +593,20 @@ class Catalog:
         """What happened in trajectories, of those of which anything is known."""
         given = (encode(ids).decode(),)
         found: dict[str, Used] = {}
-        rows = self._rows("select id, uses from trajectories where id in (select value from json_each(?))", given)
-        for id, sealed in rows:
-            with self._lock:
-                uses = self._mended(lambda id=id, sealed=sealed: uses_of(self._db, id, sealed))  # type: ignore[misc]
-                rewards = self._mended(lambda id=id: rewards_of(self._db, id))  # type: ignore[misc]
+        chosen = "in (select value from json_each(?))"
+        rewarded: dict[str, list[list[Any]]] = {}
+        used: dict[str, list[tuple[str, str, int]]] = {}
+        with self._lock:  # all three as of one time
+            rows = self._rows(f"select id, agent, uses, rewards from trajectories where id {chosen}", given)
+            for id, *reward in self._rows(
+                f"select trajectory, {REWARD}, supersedes from rewards where trajectory {chosen}", given
+            ):
+                rewarded.setdefault(id, []).append(reward)
+            for id, *use in self._rows(f"select trajectory, kind, name, count from uses where trajectory {chosen}", given):
+                used.setdefault(id, []).append((use[0], use[1], use[2]))
+        for id, agent, sealed_uses, sealed_rewards in rows:
+            uses = uses_with(used.get(id, ()), sealed_uses)
+            rewards = as_rewards(standing_of(rewarded.get(id, []), sealed_rewards), agent)
             if not uses and not rewards:
                 continue
             about = found.setdefault(id, Used([], {}))

@@ -321,19 +321,28 @@ def rewards_of(db: sqlite3.Connection, id: str) -> list[Reward]:
     """The rewards of a trajectory that were not superseded, as far as its figures need them."""
     found = db.execute("select agent, rewards from trajectories where id=?", (id,)).fetchone()
     agent, sealed = found or (None, None)
+    return as_rewards(standing(db, id, sealed), agent)
+
+
+def as_rewards(rows: list[list[Any]], agent: str | None) -> list[Reward]:
+    """Rewards as rows of `REWARD`, as far as figures need them. `agent`: that of the trajectory."""
     return [
         Reward(agent=r[4] or agent, step=r[5], name=r[6], source=r[7], author=r[8], value=r[9], weight=r[10], span=_SPAN[r[11]])
-        for r in standing(db, id, sealed)
+        for r in rows
     ]
 
 
 _SPAN = (None, Span(0, 0))
-_REWARD = "id, time, writer, seq, agent, step, name, source, author, value, weight, targeted, version, components"
+REWARD = "id, time, writer, seq, agent, step, name, source, author, value, weight, targeted, version, components"
 
 
 def standing(db: sqlite3.Connection, id: str, sealed: str | None) -> list[list[Any]]:
-    """The rewards that stand, each as a row of `_REWARD`, in their order: those of the journal, and sealed ones (as JSON)."""
-    rows = [[*r] for r in db.execute(f"select {_REWARD}, supersedes from rewards where trajectory=?", (id,))]
+    """The rewards that stand, each as a row of `REWARD`, in their order: those of the journal, and sealed ones (as JSON)."""
+    return standing_of([[*r] for r in db.execute(f"select {REWARD}, supersedes from rewards where trajectory=?", (id,))], sealed)
+
+
+def standing_of(rows: list[list[Any]], sealed: str | None) -> list[list[Any]]:
+    """See `standing`; `rows` are those of the journal, each with what it supersedes at its end."""
     replaced = {supersedes for r in rows if (supersedes := r.pop())}
     if sealed is not None:
         rows += msgspec.json.decode(sealed)
@@ -342,8 +351,13 @@ def standing(db: sqlite3.Connection, id: str, sealed: str | None) -> list[list[A
 
 def uses_of(db: sqlite3.Connection, id: str, sealed: str | None) -> list[list[Any]]:
     """What happened in a trajectory: [kind, name, how often]."""
+    return uses_with(db.execute("select kind, name, count from uses where trajectory=?", (id,)), sealed)
+
+
+def uses_with(rows: Iterable[Any], sealed: str | None) -> list[list[Any]]:
+    """See `uses_of`; `rows` are those of the journal."""
     found = {(kind, name): count for kind, name, count in msgspec.json.decode(sealed)} if sealed is not None else {}
-    for kind, name, count in db.execute("select kind, name, count from uses where trajectory=?", (id,)):
+    for kind, name, count in rows:
         found[kind, name] = found.get((kind, name), 0) + count
     return [[kind, name, count] for (kind, name), count in sorted(found.items())]
 

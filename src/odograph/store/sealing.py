@@ -27,7 +27,7 @@ from ..tables.files import DataFile, Footer, Writer, footer_of
 from ..tables.schema import Table, arrow
 from ..types import AnyRecord
 from .indexing import Batch, create, standing, uses_of
-from .journal import is_alive
+from .journal import file_mode, is_alive
 from .lake import JOURNAL, Lake, Part
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
@@ -72,6 +72,8 @@ class Compaction(msgspec.Struct, frozen=True):
 def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None = None) -> Sealing:
     """Seals what the journal holds. The caller holds the store's lock "seal". `progress(done, total)` counts bytes."""
     arrow()
+    with suppress(FileExistsError):
+        lake.root.mkdir(0o777 if file_mode(journal) == 0o666 else 0o700)  # what is in it is as open as the folder
     lake.commits.prepare()
     if not (lake.root / "README.md").exists():
         (lake.root / "README.md").write_text(README)
