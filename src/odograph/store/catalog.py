@@ -28,7 +28,7 @@ from ..codec import encode
 from ..errors import InvalidInput, NotFound, StoreError
 from ..trajectory import trajectory_reward
 from .filters import EVERY, Filters
-from .indexing import REWARD, VERSION, Batch, as_rewards, create, searchable, standing_of, uses_with
+from .indexing import REWARD, VERSION, Batch, as_rewards, backwards, create, searchable, standing_of, uses_with
 from .journal import file_mode, is_alive
 from .lake import Lake, Part
 from .layout import SUMMARY
@@ -385,7 +385,7 @@ class Catalog:
                 parts = zip((numbers[path] for path in files), groups, offsets, counts, strict=True)
                 sealed_at = " ".join(":".join(map(str, part)) for part in parts)
                 if row[root]:
-                    values.append((*about, row[0][::-1], sealed_at))
+                    values.append((*about, backwards(row[0]), sealed_at))
                 else:  # messages whose call was not written yet
                     loose.append((row[0], sealed_at))
             db.executemany(put, values)
@@ -507,9 +507,10 @@ class Catalog:
         wanted = id.lower()
         found: list[str] = []
         if wanted:
-            query = "select id from trajectories where {0}>=? and {0}<? order by id limit 6"
-            for column, part in (("id", wanted), ("reversed", wanted[::-1])):
-                found += [r[0] for r in self._rows(query.format(column), (part, part + "\U0010ffff"))]
+            query = "select id from trajectories where {0}>=? and {0}<? and substr(id, {1})=? order by id limit 6"
+            begins, ends = f"1, {len(wanted)}", f"-{len(wanted)}"
+            for column, part, which in (("id", wanted, begins), ("reversed", backwards(wanted), ends)):
+                found += [r[0] for r in self._rows(query.format(column, which), (part, part + "\U0010ffff", wanted))]
         unique = sorted(set(found))
         if len(unique) == 1:
             return unique[0]

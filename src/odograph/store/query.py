@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,9 @@ class Rows:
     def arrow(self) -> Any:
         """All rows as an Arrow table."""
         reader = getattr(self._connection, "to_arrow_reader", None) or self._connection.fetch_record_batch  # of DuckDB before 2
-        return reader().read_all()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the rows are copied once
+            return reader().read_all()
 
     def pandas(self) -> Any:
         """All rows as a pandas DataFrame."""

@@ -26,7 +26,7 @@ from ..tables.commits import Conflict
 from ..tables.files import DataFile, Footer, Writer, footer_of
 from ..tables.schema import Table, arrow
 from ..types import AnyRecord
-from .indexing import Batch, create, standing, uses_of
+from .indexing import Batch, backwards, create, standing, uses_of
 from .journal import file_mode, is_alive
 from .lake import JOURNAL, Lake, Part
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
@@ -456,7 +456,8 @@ class _Round:
                 continue
             values = [row[SUMMARY[name].name] for name in names]
             db.execute(
-                f"insert into trajectories({columns}) values({', '.join('?' * (len(names) + 1))})", (*values, row["id"][::-1])
+                f"insert into trajectories({columns}) values({', '.join('?' * (len(names) + 1))})",
+                (*values, backwards(row["id"])),
             )
 
     def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: _Output) -> None:
