@@ -244,7 +244,9 @@ class Store:
 
         Returns how many commits and files were found, and how many files were left out as they belong to no complete seal.
         """
-        return self.backend.repair()
+        from .worlds.storage import table_in
+
+        return self.backend.repair(table_in)
 
     # --- handing on ---------------------------------------------------------------------------------------------------
 

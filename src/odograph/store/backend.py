@@ -147,11 +147,11 @@ class Backend:
             self.journal.close()
             return seal(self.reader.lake, self.folder / "journal", progress)
 
-    def repair(self) -> dict[str, int]:
-        """Makes the list of the sealed tier's files anew. Raises StoreError."""
+    def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
+        """Makes the list of the lake's files anew; `others` says which table of others a path belongs to. Raises StoreError."""
         with self.lock("seal"):
             lake = self.reader.lake
-            return lake.commits.repair(table_of(lake))
+            return lake.commits.repair(table_of(lake, others))
 
     def compact(self, grace: float) -> Compaction:
         """Merges small files of the sealed tier. Raises MissingExtra, StoreError."""

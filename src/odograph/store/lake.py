@@ -76,7 +76,7 @@ class Lake:
 
     def sealed_to(self) -> dict[str, int]:
         """Up to which byte the lines of each journal file are sealed, for the files that were not known to be gone."""
-        return {name: int(value) for name, value in self.commits.keys(JOURNAL).items()}
+        return {name[len(JOURNAL) :]: int(value) for name, value in self.commits.keys(JOURNAL).items()}
 
     # --- one trajectory -----------------------------------------------------------------------------------------------
 

@@ -185,12 +185,12 @@ def _data_file(name: str, path: Path) -> DataFile:
     return DataFile(name.split("/")[0], name, about.num_rows, path.stat().st_size, groups)
 
 
-def table_of(lake: Lake) -> Callable[[Path], str | None]:
-    """Which table a file of the lake belongs to; None where it is none of a store's."""
+def table_of(lake: Lake, others: Callable[[str], str | None]) -> Callable[[Path], str | None]:
+    """Which table a file of the lake belongs to. `others` says it of a path in the lake, of tables that are not the store's."""
 
     def of(path: Path) -> str | None:
-        first = path.relative_to(lake.root).parts[0]
-        return first if first in TABLES else None
+        name = path.relative_to(lake.root)
+        return name.parts[0] if name.parts[0] in TABLES else others(name.as_posix())
 
     return of
 
