@@ -352,7 +352,10 @@ class Catalog:
         if not lake.exists:
             return
         last, sealed = lake.commits.last("trajectories"), lake.sealed_to()
+        known = {name for (name,) in db.execute("select name from files")}
         for name, stop in sealed.items():
+            if name not in names and name not in known:
+                continue
             if name in names:
                 db.execute(
                     "insert into files(name, indexed, searched) values(?,?,?) on conflict(name) do update set"

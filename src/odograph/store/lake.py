@@ -75,8 +75,8 @@ class Lake:
         return [one.file.path for one in self.commits.files(table, since)]
 
     def sealed_to(self) -> dict[str, int]:
-        """Up to which byte the lines of each journal file are sealed, for the files that were not known to be gone."""
-        return {name[len(JOURNAL) :]: int(value) for name, value in self.commits.keys(JOURNAL).items()}
+        """Up to which byte the lines of each journal file are sealed, for files that are there or went lately."""
+        return {name[len(JOURNAL) :]: int(value.split()[0]) for name, value in self.commits.keys(JOURNAL).items()}
 
     # --- one trajectory -----------------------------------------------------------------------------------------------
 

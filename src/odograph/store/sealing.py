@@ -37,6 +37,7 @@ _GROUP = 1 << 20  # compressed bytes of a row group of `records`
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16
 _SMALL = 128 << 20  # files of `records` below it are merged
+_FORGET = 86_400 * 10**9
 _MOST = 1 << 30  # bytes that one file is merged to at most
 
 
@@ -282,7 +283,7 @@ class _Output:
     def commit(
         self,
         properties: dict[str, Any],
-        keys: dict[str, str] | None = None,
+        keys: dict[str, str | None] | None = None,
         expect: dict[str, str | None] | None = None,
         replaces: Iterable[str] = (),
     ) -> int:
@@ -375,9 +376,9 @@ class _Round:
         output.finish()
         stage("rows")
         self._summaries(db, sorted(lines), earlier, output)
-        keys = {f"{JOURNAL}{name}": str(stop) for name, stop in stops.items()}
-        before = self._lake.sealed_to()
-        expect = {key: None if (known := before.get(key[len(JOURNAL) :])) is None else str(known) for key in keys}
+        keys: dict[str, str | None] = {f"{JOURNAL}{name}": str(stop) for name, stop in stops.items()}
+        before = self._lake.commits.keys(JOURNAL)
+        expect = {key: before.get(key) for key in keys}
         size = output.commit({"damages": damages} if damages else {}, keys, expect)
         sealed = sum(stops[file.name] - start for file, start, *_ in self.files)
         return Sealing(count, len(lines), sealed, size, 1)
@@ -563,7 +564,20 @@ def _merge(lake: Lake, paths: set[str], output: _Output) -> list[str]:
             output.facts(batch)
     summaries = [one.file.path for one in lake.commits.files(TRAJECTORIES.name)]
     replaced = [*sorted(paths), *sorted(facts), *summaries]
-    keys = {f"{JOURNAL}{name}": str(stop) for name, stop in lake.sealed_to().items()}
+    before = lake.commits.keys(JOURNAL)
+    keys = {name: _aged(name, value, lake.root.parent / "journal") for name, value in before.items()}
     damages = [given for one in lake.commits.commits() for given in one.properties.get("damages", [])]
-    output.commit({"damages": damages} if damages else {}, keys, dict(keys), replaced)
+    output.commit({"damages": damages} if damages else {}, keys, dict(before), replaced)
     return replaced
+
+
+def _aged(name: str, value: str, journal: Path) -> str | None:
+    """What is kept of a journal file: "BYTES", of a file that is gone "BYTES SINCE", and nothing a day after that: by then catalogs
+    know it, and one that does not is made anew."""
+    stop, _, since = value.partition(" ")
+    if (journal / name[len(JOURNAL) :]).exists():
+        return stop
+    now = time.time_ns()
+    if not since:
+        return f"{stop} {now}"
+    return value if now - int(since) < _FORGET else None

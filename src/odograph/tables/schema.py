@@ -18,8 +18,8 @@ from ..errors import MissingExtra
 #: Types of columns. `int` has 64 bits, `double` and `float` are IEEE 754 of 64 and 32 bits, `time` is microseconds in UTC.
 Type = OneOf["text", "int", "int32", "double", "float", "bool", "time", "texts", "ints", "ids", "doubles", "floats"]
 #: How a column is stored: `names` repeat (a dictionary), `plain` ones don't, `split` sorts the bytes of floats. A `shared` column
-#: holds hashes of texts that another table keeps once (a dictionary too). A `delta` column says how each number, or each text, differs
-#: from the one before.
+#: holds hashes of texts that another table keeps once (a dictionary too). A `delta` column says how each number, or each text,
+#: differs from the one before.
 Encoding = OneOf["names", "plain", "split", "shared", "delta"]
 
 _DELTA = ("DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY")
