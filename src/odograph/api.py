@@ -20,11 +20,12 @@ from .redact import Redact
 from .store import backend, writing
 from .store.backend import Backend, Place
 from .store.catalog import Hit, Summary, Used
+from .store.compacting import Compaction
 from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import Reader, Tail
-from .store.sealing import Compaction, Sealing
+from .store.sealing import Sealing
 from .trajectory import Trajectory
 from .types import AnyRecord, Fork
 

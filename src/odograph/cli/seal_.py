@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from ..store.sealing import Sealing
 from .common import add_json, existing_store, print_json, progress
 from .terminal import paint, size
 
+_ROUNDS = 30  # with --follow, small files are merged once in so many seals
 HELP = "move what is in the journal into Parquet files, which are smaller, and which SQL and other tools read"
 
 
@@ -37,15 +39,16 @@ def run(args: argparse.Namespace) -> int:
     if not args.every > 0 or not args.grace >= 0:
         raise InvalidInput("--every is a number of seconds above 0, --grace one of at least 0")
     with existing_store(args) as store:
-        while True:
+        for count in itertools.count():
             found = store.seal(_bar())
             if found.lines or not args.follow:
                 _say(args, found)
-            if args.compact:
+            if args.compact and count % _ROUNDS == 0:
                 store.compact(args.grace)
             if not args.follow:
                 return 0
             time.sleep(args.every)
+    return 0
 
 
 def _say(args: argparse.Namespace, found: Sealing) -> None:

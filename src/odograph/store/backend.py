@@ -29,9 +29,10 @@ from ..codec import DAMAGE, encode, new_id
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..plugins import load
 from ..redact import Redact, Redactor
+from .compacting import Compaction, compact
 from .journal import Durability, Journal, close_all, file_mode
 from .reader import Reader
-from .sealing import Compaction, Sealing, compact, seal, table_of
+from .sealing import Sealing, seal, table_of
 
 #: How a store's redaction is written down: True, patterns (a text, or a text with flags), or the name of a function.
 Stored = bool | list[str | tuple[str, int]] | str

@@ -126,6 +126,9 @@ def frame(reader: Reader, table: str) -> Any:
         import daft
     except ImportError:
         raise MissingExtra("a frame", "worlds") from None
+    pa = arrow()
+    if pa.default_memory_pool().backend_name == "mimalloc":  # see `worlds.processors`: Daft frees buffers on threads of its own
+        pa.set_memory_pool(pa.system_memory_pool())
     if table == "trajectories":
         return daft.from_arrow(sql(reader, "select * from trajectories").arrow())
     of = FACTS if table == "facts" else RECORDS

@@ -1,4 +1,4 @@
-"""Sealing: lines of the journal become rows of the lake's tables, once; small files of the lake become large ones.
+"""Sealing: lines of the journal become rows of the lake's tables, once.
 
 A seal takes each journal file from where the last seal stopped up to its last complete line, all lines of it: those of a
 trajectory that still runs are sealed as a part. So what is sealed is one number per journal file, which is changed in the same
@@ -12,7 +12,6 @@ them: what they hold is in the journal still.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -36,9 +35,6 @@ _ROUND = 256 << 20  # bytes of journal that one commit seals
 _GROUP = 1 << 20  # compressed bytes of a row group of `records`
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16
-_SMALL = 128 << 20  # files of `records` below it are merged
-_FORGET = 86_400 * 10**9
-_MOST = 1 << 30  # bytes that one file is merged to at most
 
 
 def stage(name: str) -> None:
@@ -58,16 +54,6 @@ class Sealing(msgspec.Struct, frozen=True):
     #: Journal files that were deleted, and those that stay as somebody writes them.
     deleted: int = 0
     left: int = 0
-
-
-class Compaction(msgspec.Struct, frozen=True):
-    """What a compaction did."""
-
-    #: Files that were merged, and those that took their place.
-    merged: int = 0
-    made: int = 0
-    #: Files that were taken out earlier, and were deleted now.
-    deleted: int = 0
 
 
 def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None = None) -> Sealing:
@@ -199,7 +185,7 @@ def table_of(lake: Lake, others: Callable[[str], str | None]) -> Callable[[Path]
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-class _Output:
+class Output:
     """The files of one commit: rows of `records`, by trajectory, with what is where; facts; summaries."""
 
     def __init__(self, lake: Lake) -> None:
@@ -335,7 +321,7 @@ class _Round:
         self._by_name = {file.name: file for file, *_ in self.files}
 
     def run(self) -> Sealing:
-        output = _Output(self._lake)
+        output = Output(self._lake)
         try:
             with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
                 return self._run(db, output)
@@ -344,7 +330,7 @@ class _Round:
                 output.abandon()
             raise
 
-    def _run(self, db: sqlite3.Connection, output: _Output) -> Sealing:
+    def _run(self, db: sqlite3.Connection, output: Output) -> Sealing:
         create(db)
         stops, torn = self._fold(db)
         lines = self._lines(db)
@@ -440,7 +426,7 @@ class _Round:
                 offset += len(line) + 1
         return records, rows
 
-    def _facts(self, db: sqlite3.Connection, id: str, records: list[AnyRecord], output: _Output) -> None:
+    def _facts(self, db: sqlite3.Connection, id: str, records: list[AnyRecord], output: Output) -> None:
         found = db.execute("select grp, agent from trajectories where id=?", (id,)).fetchone()
         group, agent = found or (None, None)
         replaced = {r.supersedes for r in records if r.supersedes}
@@ -461,7 +447,7 @@ class _Round:
                 (*values, backwards(row["id"])),
             )
 
-    def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: _Output) -> None:
+    def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: Output) -> None:
         names = list(SUMMARY)
         for id in filter(None, ids):
             found = db.execute(f"select {', '.join(names)} from trajectories where id=?", (id,)).fetchone()
@@ -494,90 +480,3 @@ def runs(parts: list[Part]) -> dict[str, Any]:
         "offsets": [p.offset for p in parts],
         "rows": [p.rows for p in parts],
     }
-
-
-# --- compacting -----------------------------------------------------------------------------------------------------
-
-
-def compact(lake: Lake, grace: float) -> Compaction:
-    """Merges small files, and the parts of a trajectory that was sealed in several. The caller holds the store's lock "seal".
-
-    Files that were taken out are deleted once that is `grace` seconds ago: other processes may be reading them.
-    """
-    arrow()
-    if not lake.exists:
-        return Compaction()
-    recover(lake)
-    live = lake.commits.files(RECORDS.name)
-    small = [one.file for one in live if one.file.bytes < _SMALL]
-    chosen: list[DataFile] = []
-    size = 0
-    for file in small:
-        if size + file.bytes <= _MOST:
-            chosen.append(file)
-            size += file.bytes
-    merged = 0
-    if len(chosen) > 1:
-        output = _Output(lake)
-        try:
-            replaced = _merge(lake, {file.path for file in chosen}, output)
-        except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt | SystemExit) and lake.commits.find(output.id) is None:
-                output.abandon()
-            raise
-        merged = len(replaced)
-    deleted = lake.commits.expire(time.time_ns() - int(grace * 1e9))
-    return Compaction(merged, len(TABLES) if merged else 0, len(deleted))
-
-
-def _merge(lake: Lake, paths: set[str], output: _Output) -> list[str]:
-    columns = [column.name for column in TRAJECTORIES.columns]
-    newest: dict[str, dict[str, Any]] = {}
-    for rows in lake.summaries():
-        for found in rows:
-            row = dict(zip(columns, found, strict=True))
-            if row["id"] not in newest or row["revision"] >= newest[row["id"]]["revision"]:
-                newest[row["id"]] = row
-    damaged: list[dict[str, Any]] = []
-    for path in sorted(paths):  # rows of no trajectory come first
-        for batch in lake.batches(path, RECORDS):
-            lost = [row for row in batch.to_pylist() if row["trajectory"] == ""]
-            damaged += lost
-            if len(lost) < batch.num_rows:
-                break
-    output.rows("", damaged)
-    for id in sorted(newest):
-        row = newest[id]
-        parts = parts_of(row)
-        moved = [part for part in parts if part.path in paths]
-        if moved:
-            output.rows(id, lake.rows(moved))
-    output.finish()
-    stage("rows")
-    for id in sorted(newest):
-        row = newest[id]
-        stay = [part for part in parts_of(row) if part.path not in paths]
-        output.summary({**row, **runs([*stay, *output.parts.get(id, ())])})
-    facts = {one.file.path for one in lake.commits.files(FACTS.name)} & {f"{FACTS.name}/{p.split('/')[1]}" for p in paths}
-    for path in sorted(facts):
-        for batch in lake.batches(path, FACTS):
-            output.facts(batch)
-    summaries = [one.file.path for one in lake.commits.files(TRAJECTORIES.name)]
-    replaced = [*sorted(paths), *sorted(facts), *summaries]
-    before = lake.commits.keys(JOURNAL)
-    keys = {name: _aged(name, value, lake.root.parent / "journal") for name, value in before.items()}
-    damages = [given for one in lake.commits.commits() for given in one.properties.get("damages", [])]
-    output.commit({"damages": damages} if damages else {}, keys, dict(before), replaced)
-    return replaced
-
-
-def _aged(name: str, value: str, journal: Path) -> str | None:
-    """What is kept of a journal file: "BYTES", of a file that is gone "BYTES SINCE", and nothing a day after that: by then catalogs
-    know it, and one that does not is made anew."""
-    stop, _, since = value.partition(" ")
-    if (journal / name[len(JOURNAL) :]).exists():
-        return stop
-    now = time.time_ns()
-    if not since:
-        return f"{stop} {now}"
-    return value if now - int(since) < _FORGET else None
