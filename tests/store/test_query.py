@@ -100,6 +100,9 @@ HOSTILE = [
     "select * from query('copy (select 1) to ''{out}''')",
     "",
     "selec",
+    "select \udce9",
+    "select error('it failed') from facts",
+    "select cast(kind as int) from facts",
 ]
 
 

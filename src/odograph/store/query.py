@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..codec import DAMAGE
@@ -69,7 +69,7 @@ class Rows:
 
     def tuples(self) -> Iterator[tuple[Any, ...]]:
         """The rows as tuples, in the order of `columns`."""
-        while rows := self._connection.fetchmany(_BATCH):
+        while rows := _asked(lambda: self._connection.fetchmany(_BATCH)):
             yield from rows
 
     def list(self) -> list[dict[str, Any]]:
@@ -81,11 +81,11 @@ class Rows:
         reader = getattr(self._connection, "to_arrow_reader", None) or self._connection.fetch_record_batch  # of DuckDB before 2
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the rows are copied once
-            return reader().read_all()
+            return _asked(lambda: reader().read_all())
 
     def pandas(self) -> Any:
         """All rows as a pandas DataFrame."""
-        return self._connection.df()
+        return _asked(self._connection.df)
 
 
 def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
@@ -94,8 +94,9 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     duckdb = _duckdb()
     connection = duckdb.connect(":memory:")
     try:
+        query.encode()
         statements = connection.extract_statements(query)
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeEncodeError) as error:
         raise InvalidInput(f"the query can't be read: {_first(error)}") from None
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         kinds = ", ".join(str(one.type).rsplit(".", 1)[-1] for one in statements) or "none"
@@ -108,13 +109,20 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     connection.execute(f"set temp_directory={_quoted(folder)}")
     connection.execute(f"set allowed_paths={_list(str(root / path) for path in files)}")
     connection.execute("set enable_external_access=false; set lock_configuration=true")
+    given = parameters if parameters is None or isinstance(parameters, Mapping) else list(parameters)
+    _asked(lambda: connection.execute(query, given))
+    return Rows(connection)
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """What DuckDB answers. Raises InvalidInput, StoreError."""
+    duckdb = _duckdb()
     try:
-        connection.execute(query, parameters if parameters is None or isinstance(parameters, Mapping) else list(parameters))
+        return ask()
     except duckdb.IOException as error:
         raise StoreError(f"the sealed tier can't be read: {_first(error)}") from None
-    except duckdb.Error as error:
+    except (duckdb.Error, TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
-    return Rows(connection)
 
 
 def frame(reader: Reader, table: str) -> Any:
