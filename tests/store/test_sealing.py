@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.cli import main
+from odograph.store import sealing
 from odograph.types import Action
 
 pytest.importorskip("pyarrow")
@@ -274,11 +275,30 @@ def test_a_seal_that_is_killed_seals_once(store: odograph.Store, stage: str) -> 
     killed(store, stage)
     assert seen(odograph.open(store.root)) == before
     assert seen(cold(store)) == before
-    store.seal()
+    assert (store.seal().lines == 0) == (stage in ("trajectories", "commit", "delete"))  # what was complete is taken over
     assert journals(store) == []
     assert seen(store) == before
     assert seen(cold(store)) == before
     assert store.backend.reader.lake.commits.orphans() == []
+
+
+def test_what_is_written_while_a_seal_runs_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward that was listed while its trajectory was being sealed still counts after the seal, and once."""
+    ids = fill(store, 2)
+    other = odograph.open(store.root)
+
+    def late(stage: str) -> None:
+        if stage == "rows":
+            other.append(ids[0]).reward(7.0, name="late")
+            assert next(other.summaries()).reward == 7.0
+
+    monkeypatch.setattr(sealing, "stage", late)
+    store.seal()
+    before = seen(other)
+    assert before["summaries"][0].reward == 7.0
+    assert before["used"][ids[0]][1] == {"final": 0.0, "late": 7.0}
+    other.close()
+    assert seen(cold(store)) == before
 
 
 @pytest.mark.parametrize("stage", STAGES[:-1])
