@@ -40,7 +40,7 @@ def context(fn: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def context(*, provider: str | None = None, purpose: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | None = None) -> Any:
-    """Records each call of the function inside a run as a context read: the arguments are the query, and the result is the data."""
+    """Records each call of the function inside a run as a context read: arguments are the query, the result is the data."""
     if fn is None:
         return functools.partial(context, provider=provider, purpose=purpose)
     why = purpose if purpose is not None else (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None

@@ -338,7 +338,7 @@ class Scope:
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:
-        """Returns the scope of another agent inside this scope: its records carry the agent's name, and its steps count from 0."""
+        """Returns the scope of another agent inside this scope. Records carry the agent's name; steps count from 0."""
         recorder = self._recorder
         return Scope(recorder, self._id, None if named(name, "name") == recorder.agent else name, None)
 
