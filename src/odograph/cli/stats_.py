@@ -11,7 +11,7 @@ from ..statistics import BY, Difference, Distribution, Part
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .terminal import line, number, paint, table, width
 
-HELP = "print counts, tokens and rewards with intervals, in total or by group, agent, model, status, tag, hour, day or policy version"
+HELP = "print counts, tokens and rewards with intervals, in total or by group, agent, model, tag, time or policy version"
 _MOST = 20
 
 
