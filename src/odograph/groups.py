@@ -38,7 +38,7 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def known(self) -> list[float]:
-        """The rewards that are known."""
+        """The known rewards."""
         return [r for r in self.rewards if r is not None]
 
     @property
@@ -47,18 +47,18 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def std(self) -> float | None:
-        """The standard deviation of the known rewards, of the population; None where none is known."""
+        """The population standard deviation of the known rewards; None if no reward is known."""
         return statistics.pstdev(self.known) if self.known else None
 
     @property
     def varies(self) -> bool:
-        """Whether there is something to learn from: two known rewards that differ."""
+        """Whether two known rewards differ, so that the group can train."""
         known = self.known
         return len(known) > 1 and not math.isclose(min(known), max(known), rel_tol=1e-9, abs_tol=1e-12)
 
 
 class Groups:
-    """The groups that are large enough, in the order of their first trajectory; `too_small` and `ungrouped` are the rest."""
+    """The groups that are large enough, in the order of their first trajectory. `too_small` and `ungrouped` hold the rest."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Groups:
 
     @property
     def without_variance(self) -> list[Group]:
-        """Groups whose known rewards are all the same: every advantage in them is 0."""
+        """Groups whose known rewards are all equal: every advantage is 0."""
         return [g for g in self if g.known and not g.varies]
 
     def trajectories(self) -> Iterator[Trajectory]:
@@ -143,7 +143,7 @@ class Groups:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many trajectories are in no group here, by reason."""
+        """The number of trajectories in no group, by reason."""
         small = sum(map(len, self.too_small))
         reasons = {f"in a group of fewer than {self.min_size}": small, "in no group": len(self.ungrouped)}
         return {reason: count for reason, count in reasons.items() if count}

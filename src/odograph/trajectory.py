@@ -41,7 +41,7 @@ State = OneOf["completed", "failed", "timeout", "cancelled", "truncated", "runni
 
 
 def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[float]:
-    """The discounted return from each step on: G[n] = rewards[n] + discount * G[n + 1]; None counts as nothing."""
+    """The discounted return from each step on: G[n] = rewards[n] + discount * G[n + 1]. None counts as 0."""
     out = [float(r) if r is not None else 0.0 for r in rewards]
     for n in range(len(out) - 2, -1, -1):
         out[n] += discount * out[n + 1]
@@ -49,9 +49,10 @@ def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[floa
 
 
 def reward_total(rewards: Iterable[Reward]) -> float | None:
-    """The weighted sum of named rewards: the latest of each (name, source, author), repeats of a name averaged.
+    """The weighted sum of named rewards: the latest value of each (name, source, author), with several values of one name
+    averaged.
 
-    Null and non-finite values are skipped; where nothing is left, None. Weight 0 only monitors.
+    Null and non-finite values are skipped; if no value is left, None. Weight 0 only monitors.
     """
     latest: dict[tuple[str, str, str | None], Reward] = {}
     for r in rewards:
@@ -66,7 +67,7 @@ def reward_total(rewards: Iterable[Reward]) -> float | None:
 
 
 def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
-    """A trajectory's reward: of the rewards on it as a whole; where there are none, the sum of its steps' rewards."""
+    """A trajectory's reward: the sum of the trajectory's own rewards; without own rewards, the sum of the steps' rewards."""
     whole: list[Reward] = []
     steps: dict[tuple[str | None, int], list[Reward]] = {}
     for r in rewards:
@@ -83,7 +84,7 @@ def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
 
 
 class Rewards(list[Reward]):
-    """Reward records in order; `rewards["name"]` is the value that counts under that name, `in` asks for a name."""
+    """Reward records in order. `rewards["name"]` is the value that counts under a name; `in` asks for a name."""
 
     @overload  # type: ignore[override]
     def __getitem__(self, key: str) -> float | None: ...
@@ -128,7 +129,7 @@ class _Stored(Generic[T]):
 
 
 class Call:
-    """One call of a model. `record` holds it as it was stored; the rest is read from it when asked for."""
+    """One model call. `record` holds the stored record; the other fields are read from the record on access."""
 
     id: _Stored[str] = _Stored()
     trajectory: _Stored[str] = _Stored()
@@ -196,7 +197,7 @@ class Call:
 
     @cached_property
     def messages(self) -> list[dict[str, Any]]:
-        """What the model was sent, chat-shaped, the system prompt first."""
+        """The messages that the model was sent, chat-shaped, with the system prompt first."""
         return dialects.get(self._stored.dialect).messages(self.record.request)
 
     @property
@@ -209,7 +210,7 @@ class Call:
 
     @property
     def usage(self) -> dict[str, Any] | None:
-        """The usage object as the backend, or the caller, gave it."""
+        """The usage object as the backend or the caller gave it."""
         if self._stored.usage is not None:
             return self._stored.usage
         found = dialects.of(self._stored).stated(self._stored.response)
@@ -217,17 +218,17 @@ class Call:
 
     @property
     def events(self) -> list[Any]:
-        """The events of a streamed response, as they came; empty where it was not streamed."""
+        """The events of a streamed response, as received; empty if the response was not streamed."""
         return unfold_events(self._stored.events)
 
     @property
     def prompt_token_ids(self) -> list[int] | None:
-        """The ids of the prompt; None where they are not known, or where one request has several prompts."""
+        """The token ids of the prompt; None if unknown, or if one request has several prompts."""
         return dialects.prompt_ids(self.record)
 
     @cached_property
     def choices(self) -> list[Choice]:
-        """All answers; with the token ids and logprobs that the response holds or that were given beside it."""
+        """All answers, with token ids and logprobs from the response or from the recording call."""
         # the messages of a long history say nothing of the answers; prompts of the other dialects do
         record = self._answered if any(part.of == "list" for part in self._stored.packed) else self.record
         found = dialects.of(record).answers(record.request, record.response)
@@ -303,7 +304,7 @@ class _Part:
 
 
 class Step(_Part):
-    """One step of one agent: what was observed, read, asked, done and earned."""
+    """One step of one agent: observation, contexts, calls, actions and rewards."""
 
     def __init__(self, index: int, agent: str | None) -> None:
         super().__init__()
@@ -337,8 +338,9 @@ def _standing(records: list[AnyRecord], replaced: set[str]) -> list[AnyRecord]:
 
 
 class Trajectory(_Part):
-    """One trajectory. `llm_calls`, `actions` and `contexts` are all of them, in order; `rewards`, `edits`, `labels` and
-    `notes` are those on the trajectory as a whole: a step has its own."""
+    """One trajectory. `llm_calls`, `actions` and `contexts` hold those of all steps, in order. `rewards`, `edits`, `labels` and
+    `notes` hold those of the trajectory as a whole; each step has its own.
+    """
 
     def __init__(self, id: str, records: Iterable[AnyRecord], streams: Streams | None = None, *, live: bool = False) -> None:
         super().__init__()
@@ -412,7 +414,7 @@ class Trajectory(_Part):
 
     @property
     def group(self) -> str | None:
-        """What it is compared with: the recorded group, or the one that it was put into (`in_group`)."""
+        """The group whose trajectories are compared: the recorded group, or the group given by `in_group`."""
         return self._grouped[0] if self._grouped else self.start.group if self.start else None
 
     @property
@@ -424,7 +426,7 @@ class Trajectory(_Part):
         return self.__dict__ | {"beside": None}  # another process opens the store anew
 
     def in_group(self, name: str, family: str | None = None) -> Self:
-        """Itself, in another group than the recorded one: in this view alone, nothing is written."""
+        """Returns this trajectory under another group name. Only this view changes; nothing is written."""
         self._grouped = name, name if family is None else family
         return self
 
@@ -438,7 +440,7 @@ class Trajectory(_Part):
 
     @property
     def status(self) -> State:
-        """How it ended; `running` while its writer lives, `unterminated` where the writer is gone without an end."""
+        """The final status; `running` while the writer lives, `unterminated` if the writer is gone without an end."""
         return self.end.status if self.end else "running" if self._live else "unterminated"
 
     @property
@@ -480,7 +482,7 @@ class Trajectory(_Part):
 
     @property
     def started(self) -> int | None:
-        """Nanoseconds: an import's own time (None where its source has none), else when recording began."""
+        """Nanoseconds: an import's own time (None if the source has none), else the time when recording began."""
         if self.start is None:
             return self.records[0].time if self.records else None
         if self.start.source_time is not None:
@@ -489,7 +491,7 @@ class Trajectory(_Part):
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the start to the end record, by the source's own clock for imports; None where not known."""
+        """Seconds from the start to the end record, by the source's own clock for imports; None if unknown."""
         if self.started is None or self.end is None or self.start is None:
             return None
         stop = self.end.source_time if self.start.source_time is not None else self.end.time
@@ -501,7 +503,7 @@ class Trajectory(_Part):
             yield self._streams.fill(record) if self._streams and isinstance(record, LLMCall) else record
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready and lossless: every record once, arranged as steps; `from_dict` and `store.add` take it back."""
+        """Returns a lossless, JSON-ready dict: every record once, in steps. `from_dict` and `store.add` take the dict."""
         whole: dict[str, Any] = {
             "id": self.id,
             "schema_version": self.start.schema_version if self.start else SCHEMA_VERSION,
@@ -543,7 +545,7 @@ class Trajectory(_Part):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
-        """The trajectory that `to_dict` gave, or one that was built by hand in that shape (see `handmade.records_from_dict`)."""
+        """Builds a trajectory from a dict of `to_dict`, or a hand-made dict in that shape (see `handmade.records_from_dict`)."""
         records = records_from_dict(data)
         if not all(record.id for record in records):  # a hand-made one is as it would be in a store
             records = placed_records(records)

@@ -519,9 +519,9 @@ def test_a_long_history_is_looked_at_once(store: odograph.Store) -> None:
         t = store.trajectory(run.id)
         for call in t.llm_calls:
             assert call.record
-        start = time.perf_counter()
+        start = time.process_time()
         assert validate(t).findings == []
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert validated(1000) < 40 * max(validated(100), 0.002)
 

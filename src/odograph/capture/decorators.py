@@ -27,7 +27,7 @@ def action(fn: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def action(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def action(fn: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
-    """Each call of the function, inside a run, is an action: arguments, result or exception, and duration."""
+    """Records each call of the function inside a run as an action: arguments, result or exception, and duration."""
     if fn is None:
         return functools.partial(action, name=name, description=description)
     about = {} if description is None else {"metadata": {"description": description}}
@@ -40,7 +40,7 @@ def context(fn: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def context(*, provider: str | None = None, purpose: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | None = None) -> Any:
-    """Each call of the function, inside a run, is a read before deciding: the arguments are the query, the result the data."""
+    """Records each call of the function inside a run as a context read: arguments are the query, the result is the data."""
     if fn is None:
         return functools.partial(context, provider=provider, purpose=purpose)
     why = purpose if purpose is not None else (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None
@@ -49,7 +49,7 @@ def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | No
 
 
 def wrap_action(fn: Callable[P, R], name: str | None = None, description: str | None = None) -> Callable[P, R]:
-    """`fn`, recorded as an action: `action` as a function, for handlers that are not yours to decorate."""
+    """Returns `fn`, recorded as an action: `action` as a function, for handlers that you can't decorate."""
     return cast("Callable[P, R]", action(name=name, description=description)(fn))
 
 
@@ -60,10 +60,10 @@ def edit(
     *, reason: str | None = None, author: str | None = None, preferred: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = None, preferred: bool = False) -> Any:
-    """A function from a response to the edited one, text or token ids: what it changes of the last call is an edit.
+    """Records the changes of a function from a response to an edited response (text or token ids) as edits.
 
-    Inside a run, where the first argument is the text or the ids of the step's last call and the result is another text or
-    list, the difference is recorded as an edit of that call. The function's own result goes back untouched.
+    An edit of the step's last call is recorded if the function runs inside a run, the first argument is the text or the ids of
+    that call, and the result is another text or list. The function's own result is returned unchanged.
     """
     if fn is None:
         return functools.partial(edit, reason=reason, author=author, preferred=preferred)
@@ -112,13 +112,13 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
 
 
 def log_context(provider: str, data: Any = None, *, query: Any = None, purpose: str | None = None) -> str | None:
-    """What was read, recorded in the current scope. Returns the record's id; None outside of a run."""
+    """Records a context read in the current scope. Returns the record's id; None outside of a run."""
     within = scope.current()
     return within.context(provider, data, query=query, purpose=purpose) if within else None
 
 
 def log_llm_call(**call: Any) -> CallRef | None:
-    """A call of a model, recorded in the current scope; arguments as in `step.llm_call`. None outside of a run."""
+    """Records a model call in the current scope; arguments as in `step.llm_call`. Returns None outside of a run."""
     within = scope.current()
     return within.llm_call(**call) if within else None
 

@@ -17,7 +17,9 @@ from .values import error_of, status_of
 
 
 class Run(Scope):
-    """One trajectory being recorded. Leaving it ends it: completed, or failed with the exception, which is raised on."""
+    """One trajectory that is being recorded. Leaving the `with` block ends the trajectory: completed, or failed with the
+    exception, which is raised again.
+    """
 
     def __init__(self, recorder: Recorder, id: str, *, ends: bool = True) -> None:
         super().__init__(recorder, id, None, None)
@@ -30,12 +32,12 @@ class Run(Scope):
 
     @property
     def root(self) -> str:
-        """The id of the trajectory's first record, inside of which all others are."""
+        """The id of the trajectory's first record, the parent of all others."""
         assert self._id is not None
         return self._id
 
     def at(self, step: Any) -> Scope:
-        """A step that was taken before (`t.steps[i]`), to record more in it."""
+        """Returns the scope of an earlier step (`t.steps[i]`), to record more in that step."""
         agent = None if step.agent == self._recorder.agent else step.agent
         return Scope(self._recorder, step.id or self._id, agent, step.index)
 

@@ -23,15 +23,18 @@ C = TypeVar("C")
 
 
 def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
-    """The same client, recorded from now on: sync or async, streaming or not. Wrapping twice is a no-op.
+    """Returns the same client, recorded from now on: sync or async, streaming or not. Wrapping a client twice changes nothing.
 
-    Copies made with `with_options()` share its transport and are recorded too. Recorded are the calls of models that a dialect
-    knows (chat completions, responses, messages, completions, generateContent, ...), never a header. `tokens=True` asks the
-    backend for token ids and logprobs by the fields that vLLM and SGLang know: the answer then holds them as additional fields,
-    which agents need not know. If the backend refuses these fields (OpenAI's own; SGLang for a stream), the request goes out
-    again without them, a warning says so once, and they are asked for no more. A client of `httpx` or `httpx2` itself is taken,
-    too. `dialect`: one of your own that the client speaks: a Python file, `package:object`, an installed package's name.
-    Raises TypeError for what is no such client; UnknownName, NotFound or InvalidInput for a dialect that can't be had.
+    The client is one of the OpenAI, Anthropic or Google SDK, or of `httpx` or `httpx2`. Copies made with `with_options()` share
+    the client's transport and are recorded, too. Model calls that a dialect knows (chat completions, responses, messages,
+    completions, generateContent, ...) are recorded. Headers are never recorded.
+
+    `tokens=True` asks the backend for token ids and logprobs by the fields of vLLM and SGLang; the answer then has additional
+    fields, which agents can ignore. If the backend refuses these fields (OpenAI's own; SGLang for a stream), Odograph sends the
+    request again without them, warns once, and stops asking. `dialect`: a dialect of your own that the client speaks: a Python
+    file, `package:object`, or an installed package's name.
+
+    Raises TypeError for an unknown kind of client; UnknownName, NotFound or InvalidInput for a dialect that can't be loaded.
     """
     if dialect is not None:
         dialects.find(dialect)

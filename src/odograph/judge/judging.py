@@ -32,7 +32,7 @@ from . import prompts
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What one judge thinks of one trajectory. `score`: 0 to 1, the mean of `scores`, one per repeat."""
+    """One judge's judgement of one trajectory. `score`: 0 to 1, the mean of `scores`, one per repeat."""
 
     trajectory: str
     group: str | None
@@ -47,7 +47,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgements(msgspec.Struct, kw_only=True):
-    """What judging gave, and what it did not."""
+    """The judgements of one call of `ruler`, and the failures."""
 
     judgements: list[Judgement] = []
     #: Per group (or trajectory, with `absolute`) and judge: `{"group", "trajectories", "judge", "status", "error"}`.
@@ -70,8 +70,9 @@ class Judgements(msgspec.Struct, kw_only=True):
 
     @property
     def agreement(self) -> dict[str, float | None]:
-        """Over judges and repeats: `krippendorff_alpha` (interval data) and `mean_absolute_deviation`, each trajectory's from
-        its own mean, averaged. None where nothing was judged twice."""
+        """Agreement over judges and repeats: `krippendorff_alpha` (interval data), and `mean_absolute_deviation`, the averaged
+        deviation of each trajectory's scores from their mean. None if nothing was judged twice.
+        """
         given: dict[str, list[float]] = {}
         for one in self.judgements:
             given.setdefault(one.trajectory, []).extend(one.scores)
@@ -110,26 +111,28 @@ async def ruler(
     progress: Callable[[int, int], None] | None = None,
     **filters: Unpack[FilterArgs],
 ) -> Judgements:
-    """Scores trajectories by models that judge: those of each group against each other, or with `absolute` each by itself.
+    """Scores trajectories by judging models: the trajectories of each group against each other, or with `absolute` each by
+    itself.
 
-    Of a store: its groups, filtered as by `store.trajectories`; the scores are appended as rewards named `name` (`ruler`, or
-    `rubric` with `absolute`), one per judge, with source `judge`, the judge's model as author, the explanation as rationale. Of
-    trajectories: these are one group, and nothing is written unless `store=` says where.
+    `what` is a store or a list of trajectories. Of a store, the groups are scored, with the filters of `store.trajectories`. The
+    scores are appended as rewards named `name` (default: `ruler`, or `rubric` with `absolute`), one per judge, with source
+    `judge`, the judge's model as author and the explanation as rationale. A list of trajectories is one group; nothing is
+    written unless `store=` names a store.
 
-    `rubric`: a text, or a `Path` of a file that holds it (Markdown, or anything that a model reads). With `absolute` also
-    criteria, a mapping of names to texts or a .json or .toml file of one: each is scored, as a reward `rubric.NAME` that has its
-    share of the weight. `judge`: one or several;
-    `repeats`: how often each is asked, in another order each time. `seed` decides the orders. Trajectories that look the same are
-    shown once. A group too long for a judge's `context` is judged in parts with two trajectories in common, by which their
-    scores are aligned.
+    `rubric`: a text, or the `Path` of a file with a text. With `absolute` also criteria: a mapping of names to texts, or a .json
+    or .toml file with such a mapping. Each criterion is scored as a reward `rubric.NAME` with an equal share of the weight.
+    `judge`: one or several judges. `repeats`: how often each judge is asked, each time in another order. `seed` decides the
+    orders. Trajectories that look the same are shown once. A group too long for a judge's `context` is judged in parts with two
+    trajectories in common, by which the scores are aligned.
 
-    Answers are matched by id; one with a score outside of 0 to 1, missing or given twice is refused and asked for again. What
-    could not be judged is in `.failed`, with no reward; run again, only that is asked. `progress(done, total)`.
+    Answers are matched by id. An answer with a score outside 0 to 1, or with a missing or repeated id, is refused and asked for
+    again. `.failed` has what could not be judged, without a reward; a second run asks only for that. `progress(done, total)`
+    reports the progress.
 
-    `dry_run`: nothing is asked and nothing written; `.estimate` says what it would cost (see `Judge.estimate`), and
-    `.judgements` are those that are there already.
+    `dry_run`: ask nothing and write nothing. `.estimate` is the expected cost (see `Judge.estimate`), and `.judgements` are the
+    existing judgements.
 
-    Raises InvalidInput, NotFound for a rubric that is not there, MissingExtra, StoreError.
+    Raises InvalidInput, NotFound for a missing rubric, MissingExtra, StoreError.
     """
     judges = [judge] if isinstance(judge, Judge) else list(judge)
     if not judges or not all(isinstance(j, Judge) for j in judges):

@@ -37,13 +37,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RewardFunction:
-    """A reward function: `compute` with a name and a version. Calling it calls `compute`.
+    """A reward function: `compute` with a name and a version. Calling the object calls `compute`.
 
-    `compute(trajectory)`, with `per="step"` `compute(step)` or `compute(step, trajectory)`, with `per="group"`
-    `compute(trajectories)` of one group, which gives as many values in their order; it may be async. `version`:
-    declared, else the hash of its source, its parameters and what it closes over, as far as that is plain values and functions.
-    `weight`: of its reward in the trajectory's (0 only monitors), or of each component by name. `range`: what its values must be
-    in, both ends included. `source`: what the reward is recorded as: function, judge, environment or human.
+    `compute` takes a trajectory; with `per="step"` a step, or a step and the trajectory; with `per="group"` the trajectories of
+    one group, and returns one value per trajectory, in order. `compute` may be async. `version`: the declared version (default:
+    a hash of the source, the parameters, and the values and functions that the function closes over). `weight`: the weight of
+    the reward in the trajectory's reward (0 only monitors), or a weight per component. `range`: the allowed values, both ends
+    included. `source`: the recorded source of the reward: function, judge, environment or human.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class RewardFunction:
 
     @property
     def version(self) -> str:
-        """The declared version (with a hash of the parameters where there are any), else the hash of the source."""
+        """The declared version (with a hash of the parameters, if any), else the hash of the source."""
         if self._version is None:
             about = {k: _fingerprint(v, 0) for k, v in sorted(self.parameters.items())}
             if self._declared is None:
@@ -140,9 +140,9 @@ class RewardFunction:
         range: tuple[float, float] | None = None,
         **parameters: Any,
     ) -> RewardFunction:
-        """The same function with other parameters (its keyword arguments), under another name, version, weight or range.
+        """Returns the same function with other parameters (keyword arguments), or another name, version, weight or range.
 
-        Raises InvalidInput for a parameter that it has not.
+        Raises InvalidInput for an unknown parameter.
         """
         known = self._keywords()
         for given in parameters:
@@ -271,11 +271,11 @@ def reward(
     source: str = "function",
 ) -> Callable[[Compute], RewardFunction]: ...
 def reward(fn: Any = None, /, **about: Any) -> Any:
-    """Gives a function of a trajectory (`per="step"`: of a step, `per="group"`: of a list of them) a name and a version, for
-    `store.score`.
+    """Gives a reward function a name and a version, for `store.score`.
 
-    `@odograph.reward`, or `@odograph.reward(name=, version=, per=, weight=, range=, source=)`: see `RewardFunction`. The function
-    returns a number, None where the reward is not known yet, or a mapping of component names to these; it may be async.
+    `@odograph.reward`, or `@odograph.reward(name=, version=, per=, weight=, range=, source=)`: see `RewardFunction`. The
+    function takes a trajectory (with `per="step"` a step, with `per="group"` a list of trajectories). The function returns a
+    number, None for a reward that is not known yet, or a mapping of component names to these. The function may be async.
     """
     if fn is None:
         return lambda fn: RewardFunction(fn, **about)
@@ -283,12 +283,15 @@ def reward(fn: Any = None, /, **about: Any) -> Any:
 
 
 def reward_function(name: str, compute: Compute, **about: Any) -> RewardFunction:
-    """`reward` as a call: `reward_function(name="pnl", compute=lambda t: t.result["pnl"] / 100)`; `about` as there."""
+    """`reward` as a function call: `reward_function(name="pnl", compute=lambda t: t.result["pnl"] / 100)`; `about` as for
+    `reward`.
+    """
     return RewardFunction(compute, name=name, **about)
 
 
 def as_reward_function(what: Any) -> RewardFunction:
-    """A reward function, a plain function, `file.py:function`, `package:function`, or the name of one of `odograph.rewards`.
+    """Loads a reward function: a `RewardFunction`, a plain function, `file.py:function`, `package:function`, or a name of
+    `odograph.rewards`.
 
     Raises NotFound, InvalidInput, TypeError.
     """

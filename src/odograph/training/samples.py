@@ -54,7 +54,7 @@ class _Returns:
 
 
 class Samples:
-    """Samples as they are asked for; `report` accounts for all tokens when they have all been."""
+    """Samples, built while they are iterated. `report` accounts for all tokens when the iteration is complete."""
 
     def __init__(
         self,
@@ -446,12 +446,12 @@ def samples(
     parent: Callable[[str], Trajectory | None] | None = None,
     **options: Unpack[SampleOptions],
 ) -> Samples:
-    """Rows for training, and `.report`, which accounts for every sampled token.
+    """Makes training rows from trajectories. `.report` accounts for every sampled token.
 
-    `trajectories` may be the `Groups` of `store.groups`. With `advantage` what can be gone through once is kept in memory; of
-    `Groups` one group at a time is. `parent` gives the trajectory that a fork left: `store.trajectory`, or where nothing is said
-    the store that the trajectories are of. Options are those of `SampleOptions`. Raises InvalidInput, and TypeError for an
-    option that is not there.
+    `trajectories` may be the `Groups` of `store.groups`. With `advantage`, trajectories are read twice: one-shot iterators are
+    buffered in memory; `Groups` are buffered one group at a time. `parent` returns the trajectory that a fork left, for example
+    `store.trajectory` (default: the store of the trajectories). `SampleOptions` lists the options. Raises InvalidInput;
+    TypeError for an unknown option.
     """
     plan = Plan.of(options)
     if isinstance(trajectories, Trajectory) or not isinstance(trajectories, (Iterable, Groups)):
