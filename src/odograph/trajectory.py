@@ -230,7 +230,7 @@ class Call:
         """All answers; with the token ids and logprobs that the response holds or that were given beside it."""
         # the messages of a long history say nothing of the answers; prompts of the other dialects do
         record = self._answered if any(part.of == "list" for part in self._stored.packed) else self.record
-        found = dialects.of(record).answers(record.request, record.response)
+        found = dialects.answers(record)
         while len(found) < len(record.tokens):  # ids of answers whose text was not given
             found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))
         for index, given in enumerate(record.tokens):

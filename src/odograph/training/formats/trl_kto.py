@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...trajectory import Trajectory
-from ..views import NO_OBJECT, policy_calls, rendered, tools_of, unfit
+from ..views import NO_OBJECT, answered_calls, rendered, tools_of, unfit
 from . import LeftOut
 
 NAME = "trl-kto"
@@ -30,7 +30,7 @@ def rows(
     if reward is None:
         left_out("no reward")
         return
-    for call in policy_calls(trajectory, left_out):
+    for call in answered_calls(trajectory, left_out):
         if not call.messages:
             left_out("a call whose prompt is not known as messages")
             continue
