@@ -50,7 +50,7 @@ def good() -> dict[str, Any]:
     user = {"role": "user", "content": "q"}
     return {
         "id": "t",
-        "start": {"id": "s", "trajectory": "t", "seq": 1, "time": 1_000, "agent": "a", "task": "x"},
+        "start": {"id": "s", "trajectory": "t", "seq": 1, "time": 1_000, "agent": "a", "model": "m", "task": "x"},
         "steps": [
             {
                 "index": 0,
@@ -218,7 +218,7 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
         [at("steps.1.llm_calls.0.finish_reason", "length")],
         [at("steps.1.llm_calls.0.finish_reason", "tool_calls")],
     ),
-    "empty_response": ([at("steps.1.llm_calls.0.response", "")], [at("steps.1.llm_calls.0.response", " ")]),
+    "empty_response": ([at("steps.1.llm_calls.0.response", "")], [at("steps.1.llm_calls.0.response", "x")]),
     "usage_mismatch": ([at("steps.0.llm_calls.0.completion_tokens", 3)], [at("steps.0.llm_calls.0.completion_tokens", None)]),
     "token_length": (
         [at("steps.0.llm_calls.0.tokens.0.logprobs", [-1.0])],
@@ -268,6 +268,7 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
         [at("steps.1.llm_calls.0.request.messages.1", {"role": "assistant", "content": "I wrote this", "weight": 1})],
         [at("steps.1.llm_calls.0.request.messages.1", {"role": "assistant", "content": "I wrote this", "weight": 0})],
     ),
+    "missing_field": ([at("steps.0.llm_calls.0.request", {"messages": []})], [at("steps.0.llm_calls.0.request", {"prompt": "q"})]),
     "reward_sum": ([at("end.metrics.reward", 2)], [at("end.metrics.reward", 1)]),
 }
 
@@ -655,7 +656,7 @@ def test_settings_in_pyproject(store: odograph.Store, tmp_path: Path, monkeypatc
 def by_hand(*calls: tuple[list[dict[str, Any]], Any], **more: Any) -> dict[str, Any]:
     """A trajectory as somebody writes it down, without ids, parents and times."""
     made = [{"request": {"messages": messages}, "response": answer} for messages, answer in calls]
-    return {"task": "q", "agent": "a", "steps": [{"llm_calls": made}], **more}
+    return {"task": "q", "agent": "a", "model": "m", "steps": [{"llm_calls": made}], **more}
 
 
 def user(text: str) -> dict[str, Any]:

@@ -121,10 +121,12 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int, apart: 
     content = message.get("content")
     if not (content is None or isinstance(content, str)) and not (isinstance(content, list) and all(map(is_part, content))):
         message = {**message, "content": as_text(content)}
+    audio = message.get("audio")
+    spoken = [message.get("refusal"), audio.get("transcript") if isinstance(audio, dict) else None]
     return Choice(
         index=index,
         message=message,
-        text=as_text(content),
+        text=as_text(content) or next((s for s in spoken if isinstance(s, str)), ""),
         reasoning=reasoning if isinstance(reasoning, str) else None,
         tool_calls=calls,
         finish_reason=finish if isinstance(finish, str) else None,
