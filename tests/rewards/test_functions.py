@@ -115,7 +115,8 @@ def _of_step(step: Any, trajectory: Any) -> Any:
 
 def test_combinators_of_async_functions_of_steps_and_of_components() -> None:
     """A part may be async, give components (their weighted sum counts), or be of steps, where all are."""
-    both = odograph.reward_function("both", lambda t: {"a": 1.0, "b": 2.0, "c": None}, weight={"b": 0.5})
+    both = odograph.reward_function("both", lambda t: {"a": 1.0, "b": 2.0, "c": None}, weight={"b": 0.5, "c": 0.0})
+    assert both.total({"a": 1.0, "c": 1.0, "b": None}) is None  # a part that counts and is not known
     mixed = rewards.weighted_sum({mine.later: 1.0, both: 10.0}, name="mixed")
     assert mixed.is_async
     assert asyncio.run(mixed(NOTHING)) == 21.0

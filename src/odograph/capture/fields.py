@@ -12,6 +12,7 @@ import msgspec
 from .. import dialects
 from ..codec import plain
 from ..handmade import request_in_parts
+from ..trajectory import stated_success
 from ..types import Span
 from .values import error_of, id_of, listed, named, number, tokens_of
 
@@ -202,6 +203,8 @@ def action(
     if error is not None:
         fields["error"] = error_of(error)
         ok = False if ok is None else ok
+    if ok is None and stated_success(result) is False:
+        ok = False
     if ok is not None:
         fields["ok"] = bool(ok)
     if llm_call is not None:
