@@ -1,6 +1,7 @@
 """Trajectories as dicts that people and programs write by hand -> records: what may be left out, and where a mistake is.
 
-The shape is that of `Trajectory.to_dict`; the words of `step.llm_call(...)` and the other recording methods work in it, too. A key
+The shape is that of `Trajectory.to_dict`; the words of `step.llm_call(...)` and the other recording methods work in it, too. A
+key
 that no part of the shape has is kept in `extra`, unless it looks misspelt: then it is refused. Knows no views and no store.
 """
 
@@ -48,7 +49,20 @@ _LISTS: dict[str, type[Record]] = {
 }
 _STEP_KEYS = {"index", "agent", "observation", "reward", "record", *_LISTS}
 _START_FIELDS = set(Start.__struct_fields__) - set(Record.__struct_fields__) | {"agent"}
-_WHOLE_KEYS = {"id", "status", "reward", "answer", "started", "duration", "start", "steps", "end", "superseded", *_LISTS, *_START_FIELDS}
+_WHOLE_KEYS = {
+    "id",
+    "status",
+    "reward",
+    "answer",
+    "started",
+    "duration",
+    "start",
+    "steps",
+    "end",
+    "superseded",
+    *_LISTS,
+    *_START_FIELDS,
+}
 #: The words of the recording methods that no record has as fields.
 _WORDS: dict[str, tuple[str, ...]] = {
     "llm_call": ("messages", "tools", "params", "system_prompt", "user_prompt", "thinking", "token_ids", "logprobs",
@@ -64,7 +78,12 @@ _OTHERS: dict[str, dict[str, str]] = {
                "tool": "name", "toolname": "name", "output": "result"},
     "reward": {"score": "value", "reward": "value"},
 }  # fmt: skip
-_INNER: dict[str, tuple[type, ...]] = {"tokens": (Tokens,), "fork": (Fork,), "span": (Span,), "result": (Kept, Literal)}
+_INNER: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "tokens": (Tokens,),
+    "fork": (Fork,),
+    "span": (Span,),
+    "result": (Kept, Literal),
+}
 
 
 def placed_records(records: list[AnyRecord]) -> list[AnyRecord]:
@@ -140,7 +159,7 @@ def request_in_parts(
 
 
 def _known_keys(given: dict[str, Any], known: set[str], kind: str, where: str) -> dict[str, Any]:
-    """Of an object, what has no place in the shape. Raises InvalidInput for a key that looks misspelt, or like another format's."""
+    """What of an object has no place. Raises InvalidInput for a key that looks misspelt, or like another format's."""
     unknown = {k: v for k, v in given.items() if k not in known}
     for key in unknown:
         meant = _meant(key, known, kind) if isinstance(key, str) else None
@@ -218,7 +237,7 @@ def _of_words(fields: dict[str, Any], kind: str) -> dict[str, Any]:
                 expected = "a list" if wanted is list else "an object"
                 raise InvalidInput(f"{name} is {expected}, not {type(parts[name]).__name__}")
         given = (parts.get(n) for n in ("messages", "tools", "params", "system_prompt", "user_prompt"))
-        fields["request"] = request_in_parts(fields.get("model"), *given)  # type: ignore[arg-type]
+        fields["request"] = request_in_parts(fields.get("model"), *given)
     return fields
 
 
@@ -249,7 +268,8 @@ def _counted(fields: dict[str, Any]) -> None:
 def records_from_dict(data: Any) -> list[AnyRecord]:
     """The records of a trajectory given as a dict: the shape of `to_dict`, of which a hand-made one may leave out all
     that it does not know (ids, times, `record`s): `{"task", "steps": [{"observation", "llm_calls", ...}], "rewards", ...}`.
-    `"reward": 0.5`, of the whole or of a step, stands for a reward record where there is none. A black box may give all its tokens at
+    `"reward": 0.5`, of the whole or of a step, stands for a reward record where there is none. A black box may give all its
+    tokens at
     once: `{"task", "token_ids", "mask", "logprobs", "reward"}`.
 
     Raises InvalidInput with the path of what can't be read.
@@ -302,7 +322,9 @@ def records_from_dict(data: Any) -> list[AnyRecord]:
                 raise InvalidInput(f"started: {data['started']!r:.60} is no time; an ISO 8601 string was expected")
     if unknown:
         if not isinstance(start, dict):
-            raise InvalidInput(f"no field {next(iter(unknown))!r:.60} in a trajectory without a start; there are: {', '.join(sorted(_WHOLE_KEYS))}")
+            raise InvalidInput(
+                f"no field {next(iter(unknown))!r:.60} where there is no start; there are: {', '.join(sorted(_WHOLE_KEYS))}"
+            )
         start = {**start, "extra": {**(start.get("extra") or {}), **unknown}}
     if start is not None:
         add("start", start, "start")

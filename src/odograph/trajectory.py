@@ -52,7 +52,8 @@ def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[floa
 def reward_total(rewards: Iterable[Reward]) -> float | None:
     """The weighted sum of named rewards: the latest of each (name, source, author), repeats of a name averaged.
 
-    None where there is none, and where one of them is not known: null from everybody who gave it, or not finite from anybody. A sum
+    None where there is none, and where one of them is not known: null from everybody who gave it, or not finite from anybody.
+    A sum
     without it would say something else than the rewards. Weight 0 only monitors.
     """
     latest: dict[tuple[str, str, str | None], Reward] = {}
@@ -80,7 +81,8 @@ def is_unknown(rewards: Iterable[Reward]) -> bool:
 
 
 def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
-    """A trajectory's reward: of the rewards on it as a whole; where there are none, the sum of its steps' rewards. None where one of
+    """A trajectory's reward: of the rewards on it as a whole; where there are none, the sum of its steps' rewards. None where
+    one of
     these is not known."""
     whole: list[Reward] = []
     steps: dict[tuple[str | None, int], list[Reward]] = {}

@@ -268,7 +268,10 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
         [at("steps.1.llm_calls.0.request.messages.1", {"role": "assistant", "content": "I wrote this", "weight": 1})],
         [at("steps.1.llm_calls.0.request.messages.1", {"role": "assistant", "content": "I wrote this", "weight": 0})],
     ),
-    "missing_field": ([at("steps.0.llm_calls.0.request", {"messages": []})], [at("steps.0.llm_calls.0.request", {"prompt": "q"})]),
+    "missing_field": (
+        [at("steps.0.llm_calls.0.request", {"messages": []})],
+        [at("steps.0.llm_calls.0.request", {"prompt": "q"})],
+    ),
     "reward_sum": ([at("end.metrics.reward", 2)], [at("end.metrics.reward", 1)]),
 }
 

@@ -142,8 +142,8 @@ class Scope:
 
     def llm_call(
         self,
-        *,
         model: str | None = None,
+        *,
         messages: list[Any] | None = None,
         response: Any = None,
         request: dict[str, Any] | None = None,

@@ -40,4 +40,6 @@ def as_text(content: Any) -> str:
 
 def is_part(part: Any) -> bool:
     """Whether an item of a list is a part of a message: a text, or an object that says of which type it is."""
-    return isinstance(part, str) or (isinstance(part, dict) and (isinstance(part.get("text"), str) or isinstance(part.get("type"), str)))
+    return isinstance(part, str) or (
+        isinstance(part, dict) and (isinstance(part.get("text"), str) or isinstance(part.get("type"), str))
+    )

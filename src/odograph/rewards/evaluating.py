@@ -76,7 +76,8 @@ def _at(
     components: int,
     named: bool = False,
 ) -> Iterator[Reward]:
-    """The records for one target: new values, and nulls in the place of what is not known by this version. A component that is not
+    """The records for one target: new values, and nulls in the place of what is not known by this version. A component that is
+    not
     known is recorded as null, so that the others are not taken for the whole; a function that gives nothing records nothing."""
     there = {r.name: r for r in _own(function, t.rewards if step is None else step.rewards)}
     about: dict[str, Any] = {"author": function.name, "source": function.source, "version": function.version}

@@ -45,7 +45,8 @@ class RewardFunction:
 
     `compute(trajectory)`, with `per="step"` `compute(step)` or `compute(step, trajectory)`, with `per="group"`
     `compute(trajectories)` of one group, which gives as many values in their order; it may be async. `version`:
-    declared, else the hash of its syntax tree (comments and layout don't count), its parameters, what it closes over, and the constants and
+    declared, else the hash of its syntax tree (comments and layout don't count), its parameters, what it closes over, and the
+    constants and
     helpers of its module that it names, as far as these are plain values and functions.
     `weight`: of its reward in the trajectory's (0 only monitors), or of each component by name. `range`: what its values must be
     in, both ends included. `source`: what the reward is recorded as: function, judge, environment or human.
@@ -127,7 +128,8 @@ class RewardFunction:
 
     @property
     def version(self) -> str:
-        """The declared version (with a hash of the parameters where there are any), else the hash of what the function is: its syntax
+        """The declared version (with a hash of the parameters where there are any), else the hash of what the function is: its
+        syntax
         tree, and the constants and helpers of its own module that it names."""
         if self._version is None:
             about = {k: _fingerprint(v, 0) for k, v in sorted(self.parameters.items())}
@@ -237,7 +239,7 @@ class RewardFunction:
         return float(value) + 0.0  # a subclass of float as a plain one, and no negative zero
 
     def total(self, given: Any) -> float | None:
-        """What it gave as one number: of components the weighted sum; None where one that counts is not known. Raises InvalidInput."""
+        """What it gave as a number: of components the weighted sum, None where one that counts is not known. Raises InvalidInput."""
         values, named = self.checked(given)
         if not named:
             return values[self.name]
@@ -380,7 +382,7 @@ def _parameters(fn: Any) -> list[inspect.Parameter]:
 
 
 def _fingerprint(value: Any, depth: int, seen: tuple[Any, ...] = ()) -> Any:
-    """What tells a function or a parameter from another of the same name: syntax tree, defaults, what it closes over and names."""
+    """What tells a function or a parameter from another of the same name: syntax, defaults, what it closes over and names."""
     if depth > 8:
         return "..."
     if isinstance(value, RewardFunction):

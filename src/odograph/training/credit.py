@@ -77,7 +77,9 @@ def earned(t: Trajectory, plan: Plan) -> Earned:
         n = numbers.get(places.get(first.target or "", (first.agent, first.step)), len(each) - 1)
         each[n] = (each[n] or 0.0) + more
     total = _finite(trajectory_reward(every))
-    if any(map(is_unknown, (*(_plain(counted(s.rewards)) for s in t.steps), _plain(counted(t.rewards)), *_by_place(aimed).values()))):
+    if any(
+        map(is_unknown, (*(_plain(counted(s.rewards)) for s in t.steps), _plain(counted(t.rewards)), *_by_place(aimed).values()))
+    ):
         return Earned(None, None, own, compared, {}, 0)
     if whole is None and not spans and all(value is None for value in each):
         return Earned(total, None, own, compared, spans, 0)

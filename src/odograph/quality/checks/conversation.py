@@ -30,7 +30,8 @@ def _asked(look: Look) -> dict[str, tuple[str, str]]:
 
 @check("call_without_result", "warning", "a tool call that nothing answered", _SFT)
 def call_without_result(look: Look) -> Found:
-    """The tool call that ends a run (`finish`, `submit`), or that its limit cuts off, is answered by no design: an agent's last call is
+    """The tool call that ends a run (`finish`, `submit`), or that its limit cuts off, is answered by no design: an agent's
+    last call is
     let be. So is a source that has no tool messages at all: its agents get results as the user's."""
     if look.imported and not any(m.get("role") == "tool" for _, _, new, _ in look.new_messages for m in new):
         if any(new and position for position, (_, _, new, _) in enumerate(look.new_messages)):
@@ -253,7 +254,9 @@ def empty_response(look: Look) -> Found:
 _NO_TEXT = ("openai.embeddings", "openai.images")
 
 
-@check("missing_field", "warning", "a call without model or prompt; in a trajectory by hand an action that does not say if it worked")
+@check(
+    "missing_field", "warning", "a call without model or prompt; in a trajectory by hand an action that does not say if it worked"
+)
 def missing_field(look: Look) -> Found:
     for path, call in () if look.imported else look.calls:  # a source can't say more than it knows
         if call.purpose != "act" or call.dialect in _NO_TEXT:

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from ...clock import iso_time
+from ...trajectory import Call
 from ...types import TAG, Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
 from ..define import Found, check
 from ..look import Look
@@ -104,7 +105,11 @@ def _no_time(value: Any, now: int) -> str | None:
     return f"{value}{unit}; nanoseconds since 1970 were expected"
 
 
-@check("time_order", "error", "a time in another unit or in the future, or a record earlier than its parent or than its predecessor by seq or by step")
+@check(
+    "time_order",
+    "error",
+    "a time in another unit or in the future, or a record earlier than its parent or than its predecessor by seq or by step",
+)
 def time_order(look: Look) -> Found:
     now = time.time_ns()
     for path, record in look.placed:
@@ -114,7 +119,8 @@ def time_order(look: Look) -> Found:
                 yield f"{path}.{field}", why
     begun: dict[str | None, tuple[int, int]] = {}
     for number, step in sorted(enumerate(look.t.steps), key=lambda s: s[1].index):
-        whens = [r.source_time if look.imported else r.time for r in (*step.contexts, *step.llm_calls, *step.actions)]
+        happened: list[Context | Call | Action] = [*step.contexts, *step.llm_calls, *step.actions]
+        whens = [r.source_time if look.imported else r.time for r in happened]
         first = min((w for w in whens if w), default=None)
         if first is not None:
             before = begun.get(step.agent)
