@@ -178,7 +178,7 @@ def _meant(key: str, known: set[str], kind: str) -> str | None:
     names = {name.replace("_", "").lower(): name for name in sorted(known)}
     if plain in names:
         return names[plain]
-    near = get_close_matches(plain, list(names), 1, 0.8) if len(plain) > 3 else []
+    near = get_close_matches(plain, list(names), 1, 0.75) if len(plain) > 3 else []
     return names[near[0]] if near else None
 
 

@@ -775,3 +775,95 @@ def test_what_is_no_trajectory_is_said_to_be_none() -> None:
         assert (found.code, found.path) == ("schema", "")
     for action in (5, {"name": "x", "unknown": 1, "extra": True}):
         assert [f.path for f in validate({"task": "q", "steps": [{"actions": [action]}]}).findings] == ["steps[0].actions[0]"]
+
+
+def sent(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A trajectory whose only call sent this history."""
+    return {**by_hand((list(messages), "done")), "rewards": [{"value": 1.0}], **more}
+
+
+CALLING = asked()["choices"][0]["message"]
+RESULT = {"role": "tool", "tool_call_id": "c", "content": "1"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([user("q"), CALLING, RESULT], None),
+        ([user("q"), CALLING, {"role": "tool", "content": "1"}], None),  # without an id: of the call that waits
+        ([user("q"), CALLING, RESULT, CALLING, RESULT], None),  # some backends give one id again and again
+        ([user("q"), CALLING, user("r")], "call_without_result"),
+        ([user("q"), CALLING], "call_without_result"),
+        ([user("q"), CALLING, RESULT, RESULT], "result_without_call"),
+        ([user("q"), {"role": "robot", "content": "x"}], "role_order"),
+        ([{"content": "x"}], "role_order"),
+    ],
+)
+def test_a_history_that_an_api_would_refuse_is_found(messages: list[dict[str, Any]], code: str | None) -> None:
+    """Calls that nothing answers, results given twice, and roles that no dialect knows, in what was sent; as warnings."""
+    found = validate(sent(*messages)).findings
+    assert [(f.code, f.severity) for f in found] == ([(code, "warning")] if code else [])
+
+
+@pytest.mark.parametrize(("status", "found"), [("completed", 0), ("truncated", 0), ("failed", 1)])
+def test_the_call_that_ends_a_run_needs_no_result(status: str, found: int) -> None:
+    """`finish` and `submit` are answered by no design; a run that failed may have failed in the tool."""
+    data = {**by_hand(([user("q")], asked())), "rewards": [{"value": 1.0}], "status": status}
+    assert validate(data).counts.get("call_without_result", 0) == found
+    data["steps"].append({"llm_calls": [{"model": "m", "messages": [user("r")], "response": "x"}]})
+    assert validate(data).counts["call_without_result"] == 1  # it was not the last
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (at("steps.0.llm_calls.0.model", None), "missing_field"),
+        (at("steps.0.llm_calls.0.request", None), "missing_field"),
+        (at("steps.0.llm_calls.0.request", {"messages": [user("  ")]}), "missing_field"),
+        (at("steps.0.actions.0.ok", None), "missing_field"),
+        (at("steps.0.llm_calls.0.response", None), "empty_response"),
+        (at("steps.0.llm_calls.0.response", {"choices": []}), "empty_response"),
+        (at("steps.0.llm_calls.0.response", {}), "empty_response"),
+        (at("steps.0.contexts.0.purpose", None), "context_purpose"),
+    ],
+)
+def test_what_the_page_requires_of_a_decision_is_asked_for(change: Any, code: str) -> None:
+    """Model, prompts, response, purpose and success, of a trajectory by hand."""
+    data: dict[str, Any] = {
+        "task": "t",
+        "agent": "a",
+        "rewards": [{"value": 1.0}],
+        "steps": [
+            {
+                "contexts": [{"provider": "kb", "purpose": "why", "data": 1}],
+                "llm_calls": [{"model": "m", "request": {"messages": [user("q")]}, "response": "r"}],
+                "actions": [{"name": "A", "arguments": {}, "result": 0, "ok": True}],
+            }
+        ],
+    }
+    assert validate(data).findings == []
+    change(data)
+    assert [f.code for f in validate(data).findings] == [code]
+
+
+NOW = 1_790_000_000
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ((NOW * 10**9, (NOW + 1) * 10**9), None),
+        ((NOW * 1000, NOW * 1000 + 1), "milliseconds"),
+        ((NOW, NOW + 1), "seconds"),
+        ((NOW * 10**6, NOW * 10**6 + 1), "microseconds"),
+        ((NOW * 10**9, 4_000_000_000 * 10**9), "future"),
+        (((NOW + 1) * 10**9, NOW * 10**9), "is before"),
+    ],
+)
+def test_times_that_can_not_be_are_found(times: tuple[int, int], said: str | None) -> None:
+    """Other units than nanoseconds, the future, and steps that go backwards."""
+    call = {"model": "m", "messages": [user("q")], "response": "r"}
+    steps = [{"llm_calls": [{**call, "time": time, "seq": n}]} for n, time in enumerate(times)]
+    found = [f for f in validate({"task": "t", "agent": "a", "reward": 1.0, "steps": steps}).findings if f.code == "time_order"]
+    assert all(said is not None and said in f.message for f in found), found
+    assert bool(found) is (said is not None)

@@ -239,7 +239,7 @@ class RewardFunction:
         return float(value) + 0.0  # a subclass of float as a plain one, and no negative zero
 
     def total(self, given: Any) -> float | None:
-        """What it gave as a number: of components the weighted sum, None where one that counts is not known. Raises InvalidInput."""
+        """What it gave as a number: of components the weighted sum, None where one that counts is not known."""
         values, named = self.checked(given)
         if not named:
             return values[self.name]

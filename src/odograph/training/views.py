@@ -82,6 +82,12 @@ def unsaid(choice: Choice) -> str | None:
     return "an answer whose text is not known" if choice.token_ids else "an answer without text or tool call"
 
 
+def answer_of(choice: Choice) -> dict[str, Any]:
+    """An answer as a message: what it says in another field than its content, a refusal say, is its content."""
+    message = {**choice.message, "role": "assistant"}
+    return {**message, "content": choice.text} if message.get("content") in (None, []) and choice.text else message
+
+
 def _says(content: Any) -> bool:
     return bool(as_text(content).strip()) if isinstance(content, list) else False
 

@@ -240,7 +240,7 @@ def empty_response(look: Look) -> Found:
         choice = call.choices[0]
         content = choice.message.get("content")
         if choice.text.strip() or choice.tool_calls or as_text(content).strip():
-            if dialects.is_decision(record) and not record.response:
+            if dialects.is_decision(record) and record.response in ({}, []):
                 yield where, f"an answer that is empty: {choice.text}"
         elif call.reasoning:
             yield where, "an answer of reasoning alone, without content and without a tool call"

@@ -18,7 +18,7 @@ from ...dialects.content import as_text, is_part
 from ...errors import InvalidInput
 from ...trajectory import Call, Trajectory
 from ...types import Action
-from ..views import policy_calls, unsaid
+from ..views import answer_of, policy_calls, unsaid
 from . import LeftOut
 from .hf import asked_for, licensed
 
@@ -136,7 +136,7 @@ class _Session:
         return made
 
     def _answer(self, choice: Choice) -> _Message:
-        made = self._message({**choice.message, "role": "assistant"})
+        made = self._message(answer_of(choice))
         if choice.reasoning:
             made["reasoningContent"] = choice.reasoning
         return made
