@@ -5,6 +5,7 @@ A view never changes a record. Superseded records are in `records` and nowhere e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Generic, Never, Self, TypeVar, cast, overload
@@ -52,22 +53,36 @@ def reward_total(rewards: Iterable[Reward]) -> float | None:
     """The weighted sum of named rewards: the latest value of each (name, source, author), with several values of one name
     averaged.
 
-    Null and non-finite values are skipped; if no value is left, None. Weight 0 only monitors.
+    None where no reward is given, and where one of them is unknown: null from everybody who gave the name, or not finite from
+    anybody. A sum without the unknown reward would say something else. Weight 0 only monitors.
     """
     latest: dict[tuple[str, str, str | None], Reward] = {}
     for r in rewards:
         latest[(r.name, r.source, r.author)] = r
     named: dict[str, list[Reward]] = {}
     for r in latest.values():
-        if type(r.value) in (float, int) and r.weight:
+        if r.weight:
             named.setdefault(r.name, []).append(r)
     if not named:
         return None
-    return sum(sum(cast(float, r.value) * r.weight for r in same) / len(same) for same in named.values())
+    total = 0.0
+    for same in named.values():
+        known = [r for r in same if r.value is not None]
+        if not known or not all(type(r.value) in (float, int) and math.isfinite(cast(float, r.value)) for r in known):
+            return None
+        total += sum(cast(float, r.value) * r.weight for r in known) / len(known)
+    return total
+
+
+def is_unknown(rewards: Iterable[Reward]) -> bool:
+    """Whether there are rewards that count, and their total is not known."""
+    given = list(rewards)
+    return any(r.weight for r in given) and reward_total(given) is None
 
 
 def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
-    """A trajectory's reward: the sum of the trajectory's own rewards; without own rewards, the sum of the steps' rewards."""
+    """A trajectory's reward: the sum of the trajectory's own rewards; without own rewards, the sum of the steps' rewards. None
+    where one of the summed rewards is unknown."""
     whole: list[Reward] = []
     steps: dict[tuple[str | None, int], list[Reward]] = {}
     for r in rewards:
@@ -79,8 +94,19 @@ def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
             steps.setdefault((r.agent, r.step), []).append(r)
     if any(r.weight for r in whole):
         return reward_total(whole)
-    totals = [total for rs in steps.values() if (total := reward_total(rs)) is not None]
-    return sum(totals) if totals else None
+    totals = [reward_total(rs) for rs in steps.values() if any(r.weight for r in rs)]
+    known = [total for total in totals if total is not None]
+    return sum(known) if known and len(known) == len(totals) else None
+
+
+def stated_success(result: Any) -> bool | None:
+    """What a result itself says of its success: `{"success": false}` (elizaOS), `{"isError": true}` (MCP). None: nothing."""
+    if not isinstance(result, dict):
+        return None
+    for name, good in (("success", True), ("ok", True), ("isError", False), ("is_error", False)):
+        if isinstance(result.get(name), bool):
+            return bool(result[name]) is good
+    return None
 
 
 class Rewards(list[Reward]):
@@ -231,7 +257,7 @@ class Call:
         """All answers, with token ids and logprobs from the response or from the recording call."""
         # the messages of a long history say nothing of the answers; prompts of the other dialects do
         record = self._answered if any(part.of == "list" for part in self._stored.packed) else self.record
-        found = dialects.of(record).answers(record.request, record.response)
+        found = dialects.answers(record)
         while len(found) < len(record.tokens):  # ids of answers whose text was not given
             found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))
         for index, given in enumerate(record.tokens):

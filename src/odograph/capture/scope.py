@@ -13,8 +13,8 @@ from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-from ..codec import snapshot
-from ..trajectory import Call
+from ..codec import plain, snapshot
+from ..trajectory import Call, stated_success
 from ..types import Kept, Literal, Span
 from . import fields
 from .edits import Base, Editor, Runs, edit_fields
@@ -142,8 +142,8 @@ class Scope:
 
     def llm_call(
         self,
-        *,
         model: str | None = None,
+        *,
         messages: list[Any] | None = None,
         response: Any = None,
         request: dict[str, Any] | None = None,
@@ -408,7 +408,7 @@ class Acting(Scope):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         failure = error if error is not None else self.error
-        ok = self.ok if self.ok is not None else failure is None
+        ok = self.ok if self.ok is not None else failure is None and stated_success(plain(self.result)) is not False
         timing: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
         about = self._about if self.metadata is None else {"metadata": self.metadata, **self._about}
         self._parent.action(self._name, self._arguments, self.result, ok=ok, error=failure, id=self._id, **timing, **about)

@@ -314,17 +314,26 @@ async def _judge(
             result.estimate[name] += more
         return
     ask = _alone if plan.absolute else _compared
-    rounds: list[_Scores] = []
-    for found in await asyncio.gather(*(ask(judge, plan, distinct, repeat) for repeat in range(plan.repeats))):
-        if isinstance(found, Answer):
-            failure = {"group": group, "trajectories": [t.id for t, _, _ in keyed], "judge": judge.model}
-            result.failed.append(failure | {"status": found.status, "error": found.error})
+    while True:
+        rounds = await asyncio.gather(*(ask(judge, plan, distinct, repeat) for repeat in range(plan.repeats)))
+        found = next((scores for scores in rounds if isinstance(scores, Answer)), None)
+        if found is None:
+            break
+        gone = set(distinct)
+        sizes = sorted((len(str(prompts.relative([one], plan.rubric))), key) for key, one in distinct.items())
+        if found.status == "over_context" and len(sizes) > 2 and sizes[-1][0] > 2 * sizes[len(sizes) // 2][0]:
+            gone = {sizes[-1][1]}  # one that is much longer than the others costs none of them its score
+        failure = {"group": group, "trajectories": [t.id for t, _, key in keyed if key in gone], "judge": judge.model}
+        result.failed.append(failure | {"status": found.status, "error": found.error})
+        distinct = {key: one for key, one in distinct.items() if key not in gone}
+        keyed = [(t, s, key) for t, s, key in keyed if key in distinct]
+        if not distinct:
             return
-        rounds.append(found)
+    whole = [scores for scores in rounds if not isinstance(scores, Answer)]
     for t, _, key in keyed:
-        given = [scores[key][0] for scores in rounds]
-        by = {c: [scores[key][2][c] for scores in rounds] for c in plan.criteria}
-        why = rounds[0][key][1]
+        given = [scores[key][0] for scores in whole]
+        by = {c: [scores[key][2][c] for scores in whole] for c in plan.criteria}
+        why = whole[0][key][1]
         one = _judgement(t, judge, given, why, {c: _mean(scores) for c, scores in by.items()}, known=t.id in known)
         result.judgements.append(one)
         if store is None or one.known:

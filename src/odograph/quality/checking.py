@@ -79,6 +79,7 @@ class Checker:
 
     def one(self, what: Trajectory | dict[str, Any]) -> tuple[list[Finding], Facts | None]:
         """What is wrong with a trajectory by itself, and what it is to be compared with others by."""
+        by_hand = isinstance(what, dict) and not isinstance(what.get("start"), dict)
         if isinstance(what, dict):
             id = what.get("id")
             try:
@@ -93,7 +94,7 @@ class Checker:
                 return [Finding("schema", "error", path, _shown(message), shown)], None
         elif not isinstance(what, Trajectory):
             raise TypeError(f"validate() takes trajectories; not {type(what).__name__}")
-        look = Look(what, self._tokenizer)
+        look = Look(what, self._tokenizer, by_hand=by_hand)
         found: list[Finding] = []
         for one in self._checks:
             severity = "error" if self._profile in one.errors_in else one.severity

@@ -12,7 +12,7 @@ from ..trajectory import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
 
-VERSION = 8
+VERSION = 9
 #: Stands for a time that is not known where times are compared: before all times.
 UNKNOWN_TIME = -(2**63)
 _LATE = {str(r.__struct_config__.tag) for r in LATE}
