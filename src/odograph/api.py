@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .worlds import WorldRuntime
 
 _MOST_FINDINGS = 10_000
+_BATCH = 50  # trajectories that a process checks at once
 _FEW = 500  # trajectories that are checked sooner than processes are started
 
 
@@ -285,19 +286,21 @@ class Store:
 
         `by`: the recorded `group`, the `task`, the `scenario` (of the metadata, else the group), or a function of a `Summary`.
         `window`: only those that started in the same stretch of this length ("1h", "1d", counted from midnight UTC). `min_size`:
-        smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
+        smaller groups are `too_small`. Replays are in no group; trajectories that are still being recorded are not either, unless
+        `status` asks for them. Filters as for `trajectories`. Raises InvalidInput.
         """
-        from .groups import Groups
+        from .groups import Groups, wants_running
 
-        asked = dict(given(filters))
-        return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
+        checked = Filters.of(filters)
+        more: dict[str, Any] = {"running": wants_running(checked), "asked": dict(given(filters))}
+        return Groups(self._reader.summaries(checked), self._reader.read, by=by, window=window, min_size=min_size, **more)
 
     def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
         """Trajectories, those of a group one after the other; the groups in the order of their first."""
-        groups: dict[str, list[str]] = {}
-        for summary in summaries:
-            groups.setdefault(summary.group if summary.group is not None else f"\0{summary.id}", []).append(summary.id)
-        yield from self._reader.read(id for ids in groups.values() for id in ids)
+        from .groups import together
+
+        found = together(((s.id, s.group) for s in summaries), lambda one: one[1])
+        yield from self._reader.read(id for group in found for id, _ in group)
 
     def score(
         self,
@@ -367,13 +370,13 @@ class Store:
         else:  # objects of this process
             workers = 1
         if workers > 1:
-            from .quality.workers import results
+            from .processes import over
+            from .quality.checking import begin
 
             ids = (summary.id for summary in self.summaries(**filters))
-            file = None if tokenizer is None else str(tokenizer)
-            about: dict[str, Any] = {"profile": profile, "ignore": sorted(checker.skip), "tokenizer": file, "checks": more}
-            found = results(self.backend.place, ids, workers, **about)
-            report = collect(found, checker, **shared)
+            about = (profile, sorted(checker.skip), None if tokenizer is None else str(tokenizer), more)
+            found = over(self.backend.place, begin, about, ids, workers, batch=_BATCH, doing="checked trajectories")
+            report = collect((one for batch in found for one in batch), checker, **shared)
         else:
             report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)
         if not filters:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from ..groups import together
 from ..trajectory import Trajectory
 from .credit import earned
 from .formats import Made, Refused, Target, find
@@ -129,7 +130,4 @@ class Feed:
 
 def in_groups(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
     """Those of a group one after the other, the groups in the order of their first."""
-    groups: dict[Any, list[Trajectory]] = {}
-    for n, t in enumerate(trajectories):
-        groups.setdefault(n if t.group is None else t.group, []).append(t)
-    return [t for group in groups.values() for t in group]
+    return [t for group in together(trajectories, lambda t: t.group) for t in group]
