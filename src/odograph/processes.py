@@ -52,10 +52,7 @@ def over(
     it, all processes end at once. Raises NotSendable for what can't be sent to another process, OdographError where a process
     died or the work raised.
     """
-    if _mine is not None:
-        raise OdographError(
-            f"a process that {_mine} would start more: a script needs if __name__ == '__main__' around what it does"
-        )
+    may_start()
     head = _packed((place, _sendable((begin, about)), doing))
     count = min(count, _PER_CORE * (os.cpu_count() or 1))
     batches = _batches(ids, batch)
@@ -86,6 +83,14 @@ def over(
         finally:
             for process in processes:
                 process.stop()
+
+
+def may_start() -> None:
+    """Raises OdographError in a process that is at work itself: there a script runs again that starts processes."""
+    if _mine is not None:
+        raise OdographError(
+            f"a process that {_mine} would start more: a script needs if __name__ == '__main__' around what it does"
+        )
 
 
 def _batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -23,7 +23,7 @@ from ..codec import content_hash
 from ..errors import InvalidInput
 from ..groups import Groups, wants_running
 from ..log import logger
-from ..processes import NotSendable, over
+from ..processes import NotSendable, may_start, over
 from ..store.backend import Backend, Place
 from ..store.filters import Filters
 from ..store.reader import Reader
@@ -90,6 +90,8 @@ def score(
     for what, count in (("concurrency", concurrency), ("processes", processes)):
         if type(count) is not int or count < 1:
             raise InvalidInput(f"{what} is 1 or more, not {count!r}")
+    if processes > 1:
+        may_start()  # before the lock, which the process that started this one holds
     report = ScoreReport(function=function.name, version=function.version)
     if not store.exists:  # nothing was ever recorded
         return report
