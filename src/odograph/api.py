@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .statistics import Stats
     from .statistics.comparison import Compared
     from .training.dry_run import GroupPlan
+    from .training.formats import Target
     from .training.keywords import ExportArgs
     from .worlds import WorldRuntime
 
@@ -240,8 +241,12 @@ class Store:
                     f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
                     f"{did_you_mean(name, (*FILTERS, *(known or ())))}"
                 )
-        feed = Feed(target, more | (options or {}), parent=self._reader.known)
         asked = dict(given(filters))
+        feed = Feed(
+            target,
+            _with_running(target, filters if groups is None else groups.asked) | more | (options or {}),
+            parent=self._reader.known,
+        )
         found: Iterator[Trajectory]
         if groups is not None:
             if asked:
@@ -271,8 +276,10 @@ class Store:
         """Which groups would train with a format of tokens, and why the others would not; `options` and filters as for `export`.
         Writes nothing. Raises NotFound, InvalidInput."""
         from .training.dry_run import dry_run
+        from .training.formats import find
 
-        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **(options or {}))
+        more = _with_running(find(to), filters) | (options or {})
+        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **more)
 
     def groups(
         self,
@@ -491,6 +498,13 @@ def score(
     """`store.score(fn, ...)`."""
     more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "progress": progress}
     return store.score(fn, version=version, again=again, **more, **filters)
+
+
+def _with_running(target: Target, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The option by which running trajectories are compared, where a filter asks for them."""
+    from .groups import wants_running
+
+    return {"include_running": True} if target.of_samples and wants_running(Filters.of(filters)) else {}
 
 
 _default: Store | None = None

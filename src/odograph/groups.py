@@ -111,7 +111,8 @@ class Groups:
         #: Ids of trajectories that are still being recorded, and of replays: neither is compared with others.
         self.running: list[str] = []
         self.replays: list[str] = []
-        self._with_running = running
+        #: Whether trajectories that are still being recorded were asked for.
+        self.with_running = running
         self._groups: dict[str, Group] = {}
         for group in self._made(summaries, span):
             if len(group) < min_size:
@@ -126,7 +127,7 @@ class Groups:
             if s.replay:
                 self.replays.append(s.id)
                 continue
-            if s.status == "running" and not self._with_running:
+            if s.status == "running" and not self.with_running:
                 self.running.append(s.id)
                 continue
             key = _key(s, self.by)

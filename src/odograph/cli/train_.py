@@ -14,8 +14,8 @@ HELP = "show which groups would train, and why the others would not (--dry-run)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="show it; nothing is trained or written")
-    parser.add_argument("--to", default="art", metavar="NAME", help="as the trainer of this format takes them (art)")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan; this command trains and writes nothing")
+    parser.add_argument("--to", default="art", metavar="NAME", help="plan for the trainer of this format (default: art)")
     add_samples(parser)
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
     add_filters(parser)
