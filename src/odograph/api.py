@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
@@ -37,10 +37,12 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .statistics import Stats
     from .statistics.comparison import Compared
     from .training.dry_run import GroupPlan
+    from .training.formats import Target
     from .training.keywords import ExportArgs
     from .worlds import WorldRuntime
 
 _MOST_FINDINGS = 10_000
+_BATCH = 50  # trajectories that a process checks at once
 _FEW = 500  # trajectories that are checked sooner than processes are started
 
 
@@ -247,8 +249,12 @@ class Store:
                     f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
                     f"{did_you_mean(name, (*FILTERS, *(known or ())))}"
                 )
-        feed = Feed(target, more | (options or {}), parent=self._reader.known)
         asked = dict(given(filters))
+        feed = Feed(
+            target,
+            _with_running(target, filters if groups is None else groups.asked) | more | (options or {}),
+            parent=self._reader.known,
+        )
         found: Iterator[Trajectory]
         if groups is not None:
             if asked:
@@ -280,8 +286,10 @@ class Store:
         `options` and filters as for `export`. Raises NotFound, InvalidInput.
         """
         from .training.dry_run import dry_run
+        from .training.formats import find
 
-        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **(options or {}))
+        more = _with_running(find(to), filters) | (options or {})
+        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **more)
 
     def groups(
         self,
@@ -295,19 +303,21 @@ class Store:
 
         `by`: the recorded `group` (default), the `task`, the `scenario` (of the metadata, else the group), or a function of a
         `Summary`. `window`: a group has only trajectories that started in the same window of this length ("1h", "1d", counted
-        from midnight UTC). `min_size`: smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
+        from midnight UTC). `min_size`: smaller groups are `too_small`. Replays are in no group, and neither are trajectories that
+        are still being recorded, unless `status` asks for them. Filters as for `trajectories`. Raises InvalidInput.
         """
-        from .groups import Groups
+        from .groups import Groups, wants_running
 
-        asked = dict(given(filters))
-        return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
+        checked = Filters.of(filters)
+        more: dict[str, Any] = {"running": wants_running(checked), "asked": dict(given(filters))}
+        return Groups(self._reader.summaries(checked), self._reader.read, by=by, window=window, min_size=min_size, **more)
 
     def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
         """Trajectories, those of a group one after the other; the groups in the order of their first."""
-        groups: dict[str, list[str]] = {}
-        for summary in summaries:
-            groups.setdefault(summary.group if summary.group is not None else f"\0{summary.id}", []).append(summary.id)
-        yield from self._reader.read(id for ids in groups.values() for id in ids)
+        from .groups import together
+
+        found = together(((s.id, s.group) for s in summaries), lambda one: one[1])
+        yield from self._reader.read(id for group in found for id, _ in group)
 
     def score(
         self,
@@ -379,13 +389,13 @@ class Store:
         else:  # objects of this process
             workers = 1
         if workers > 1:
-            from .quality.workers import results
+            from .processes import over
+            from .quality.checking import begin
 
             ids = (summary.id for summary in self.summaries(**filters))
-            file = None if tokenizer is None else str(tokenizer)
-            about: dict[str, Any] = {"profile": profile, "ignore": sorted(checker.skip), "tokenizer": file, "checks": more}
-            found = results(self.backend.place, ids, workers, **about)
-            report = collect(found, checker, **shared)
+            about = (profile, sorted(checker.skip), None if tokenizer is None else str(tokenizer), more)
+            found = over(self.backend.place, begin, about, ids, workers, batch=_BATCH, doing="checked trajectories")
+            report = collect((one for batch in found for one in batch), checker, **shared)
         else:
             report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)
         if not filters:
@@ -506,6 +516,13 @@ def score(
     """`store.score(fn, ...)`."""
     more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "progress": progress}
     return store.score(fn, version=version, again=again, **more, **filters)
+
+
+def _with_running(target: Target, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The option by which running trajectories are compared, where a filter asks for them."""
+    from .groups import wants_running
+
+    return {"include_running": True} if target.of_samples and wants_running(Filters.of(filters)) else {}
 
 
 _default: Store | None = None

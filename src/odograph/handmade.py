@@ -8,6 +8,7 @@ that no part of the shape has is kept in `extra`, unless it looks misspelt: then
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -331,12 +332,15 @@ def records_from_dict(data: Any) -> list[AnyRecord]:
     steps = data.get("steps") or []
     if not isinstance(steps, list):
         raise InvalidInput(f"steps: a list was expected, found {type(steps).__name__}")
+    counts: Counter[Any] = Counter()  # an index is per agent
     for position, step in enumerate(steps):
         where = f"steps[{position}]"
         if not isinstance(step, dict):
             raise InvalidInput(f"{where}: an object was expected, found {type(step).__name__}")
-        index = step.get("index", position)
         agent = {} if step.get("agent") in (None, data.get("agent")) else {"agent": step["agent"]}
+        whose = agent.get("agent") if isinstance(agent.get("agent"), str) else None
+        index = step.get("index", counts[whose])
+        counts[whose] = index + 1 if type(index) is int else counts[whose] + 1
         if step.get("record") is not None:
             add("step", step["record"], f"{where}.record")
         elif "record" not in step:

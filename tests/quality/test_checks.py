@@ -229,6 +229,10 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
         [at("steps.0.llm_calls.0.tokens.0.logprobs", [-1.0, 0.0])],
     ),
     "ids_missing": ([at("steps.0.llm_calls.0.completion_tokens", 3)], [at("steps.0.llm_calls.0.completion_tokens", 1)]),
+    "sampling": (
+        [at("steps.0.llm_calls.0.logprobs_of", "raw"), at("steps.0.llm_calls.0.request.temperature", 0.6)],
+        [at("steps.0.llm_calls.0.logprobs_of", "raw"), at("steps.0.llm_calls.0.request.temperature", 1.0)],
+    ),
     "decode_mismatch": ([at("steps.1.llm_calls.0", spelled("do", "nt"))], [at("steps.1.llm_calls.0", spelled("do", "ne"))]),
     "mask_scope": (
         [at("steps.0.llm_calls.0.prompt_token_ids", [1, 2])],

@@ -10,8 +10,7 @@ from typing import Any
 from ..errors import InvalidInput
 from ..groups import BY
 from ..training import formats
-from ..training.advantages import CONVENTIONS
-from ..training.plan import CREDITS
+from ..training.plan import described
 from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
 from .terminal import line, size
 
@@ -53,23 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_samples(parser: argparse.ArgumentParser) -> None:
     """How samples are built, as flags."""
     group = parser.add_argument_group("samples (formats of tokens)")
-    group.add_argument(
-        "--edits",
-        metavar="E",
-        help="policy for edits: env (default), mask, reweight, imitate or pair; or by class: truncation=env,other=mask",
-    )
-    group.add_argument("--advantage", metavar="A", help=f"compute advantages over groups: {', '.join(CONVENTIONS)}")
-    group.add_argument("--credit", choices=CREDITS, help="which rewards count for a token (default: trajectory)")
-    group.add_argument(
-        "--discount", type=float, metavar="D", help="discount of later rewards, with --credit per-step (default: 1)"
-    )
-    group.add_argument("--reward", metavar="NAME", help="name of the reward that counts (default: the trajectory's reward)")
-    group.add_argument("--policy", metavar="AGENT", help="train only the calls of this agent")
-    group.add_argument("--max-tokens", type=int, metavar="N", help="longest row, in tokens")
-    group.add_argument("--too-long", choices=("drop", "split"), help="what to do with longer rows (default: drop)")
-    group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json; maps edits of text to tokens")
-    group.add_argument("--include-failed", action="store_true", help="include trajectories that failed through the environment")
-    group.add_argument("--include-invalid", action="store_true", help="include trajectories with missing token ids")
+    for one in described():
+        about: dict[str, Any] = {"dest": f"option_{one.name}", "help": one.text.replace("%", "%%")}
+        if one.kind is bool:
+            group.add_argument(one.flag, action="store_const", const=True, **about)
+        else:
+            group.add_argument(one.flag, type=one.kind, choices=one.choices, metavar=one.metavar, **about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,16 +125,12 @@ def _uploaded(args: argparse.Namespace) -> str:
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags say of samples and of the format."""
-    names = ("advantage", "credit", "discount", "reward", "max_tokens", "too_long", "tokenizer")
-    found = {name: value for name in names if (value := getattr(args, name)) is not None}
-    if args.edits is not None:
-        parts = [part.partition("=") for part in args.edits.split(",")]
-        found["edits"] = {name.strip(): word.strip() for name, _, word in parts} if "=" in args.edits else args.edits
-    if args.policy is not None:
-        found["agent"] = args.policy
-    for name in ("include_failed", "include_invalid"):
-        if getattr(args, name):
-            found[name] = True
+    names = [one.name for one in described()]
+    found = {name: value for name in names if (value := getattr(args, f"option_{name}")) is not None}
+    edits = found.get("edits", "")
+    if "=" in edits:
+        parts = [part.partition("=") for part in edits.split(",")]
+        found["edits"] = {name.strip(): word.strip() for name, _, word in parts}
     if getattr(args, "no_metadata", False):
         found["include_metadata"] = False
     return found | named_values("--option", args.option)

@@ -24,6 +24,7 @@ from ..bulk import for_each
 from ..codec import content_hash
 from ..conversations import Shown, show
 from ..errors import InvalidInput, NotFound, check_count
+from ..groups import REPLAY, RUNNING
 from ..statistics.agreement import krippendorff_alpha, mean_absolute_deviation
 from ..store.filters import FilterArgs
 from ..trajectory import Trajectory
@@ -257,25 +258,21 @@ class _Groups(_Given):
     def __init__(self, store: Store, filters: FilterArgs, result: Judgements) -> None:
         super().__init__([], result)
         self._store = store
-        self._summaries = [(s.id, s.group, s.status) for s in store.summaries(**filters)]
-        self.total = len(self._summaries)
+        self._groups = store.groups(**filters)
+        self.total = store.count(**filters)
 
     def units(self, absolute: bool) -> Iterator[tuple[str | None, list[Trajectory]]]:
-        groups: dict[str, list[str]] = {}
-        for id, group, status in self._summaries:
-            if status == "running":
-                self.skip("still running")
-            elif absolute:
-                yield group, [self._store.trajectory(id)]
-            elif group is None:
-                self.skip("in no group")
-            else:
-                groups.setdefault(group, []).append(id)
-        for group, ids in groups.items():
-            if len(ids) < 2:
-                self.skip("alone in its group")
-            else:
-                yield group, [self._store.trajectory(id) for id in ids]
+        groups, read = self._groups, self._store.backend.reader.read
+        self.skip(RUNNING, len(groups.running))
+        self.skip(REPLAY, len(groups.replays))
+        if absolute:
+            compared = (id for group in (*groups, *groups.too_small) for id in group.ids)
+            yield from ((t.group, [t]) for t in read((*compared, *groups.ungrouped)))
+            return
+        self.skip("in no group", len(groups.ungrouped))
+        self.skip("alone in its group", len(groups.too_small))
+        for group in groups:
+            yield group.name, list(read(group.ids))
 
 
 # --- judging one group ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InvalidInput, described
 from ..lineage import tokenizer as adapted
 from ..redact import Redactor
+from ..store.reader import Reader
 from ..trajectory import Trajectory
 from .across import CONTAMINATION, GROUP, Across, Facts, facts
 from .define import PROFILES, SEVERITIES, Check
@@ -101,6 +102,12 @@ class Checker:
             for path, message, *other in _found(one, look):
                 found.append(Finding(one.code, other[0] if other else severity, path, _shown(message), what.id))
         return found, facts(what) if self.across else None
+
+
+def begin(profile: str, ignore: list[str], tokenizer: str | None, checks: list[str]) -> Callable[[Reader, list[str]], list[Any]]:
+    """The checks of a profile as work of `odograph.processes`."""
+    checker = Checker(profile, ignore, tokenizer, checks)
+    return lambda reader, ids: [checker.one(t) for t in reader.read(ids)]
 
 
 def _found(check: Check, look: Look) -> Iterator[tuple[str, ...]]:

@@ -25,7 +25,7 @@ create table trajectories(
     prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer, stated_calls integer,
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
-    task_id text, attempt integer, scenario text,
+    task_id text, attempt integer, scenario text, replay integer not null default 0,
     first integer not null, last integer not null, writer text not null, root text not null,
     began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME}))
 ) without rowid;
@@ -209,6 +209,7 @@ class Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
+                    "replay": "replay_of" in s.metadata,
                     "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else _json(found),
                     **_run(s.metadata),
                     **_stated(s.metadata),

@@ -49,6 +49,10 @@ class Sample(msgspec.Struct, kw_only=True):
     weights: Runs = []
     trajectory: str = ""
     segment: int = 0
+    #: Into how many rows its trajectory went, and how many tokens all of them train: what a trainer that counts rows, or tokens,
+    #: divides by to count trajectories.
+    trajectory_rows: int = 1
+    trajectory_tokens: int = 0
     group: str | None = None
     agent: str | None = None
     model: str | None = None

@@ -10,7 +10,7 @@ from ..codec import encode, loads
 from ..dialects import Choice
 from ..dialects.content import as_text, is_part
 from ..errors import InvalidInput
-from ..quality import CHECKS, Checker
+from ..quality import Checker
 from ..trajectory import Call, Trajectory
 from ..types import LLMCall
 
@@ -30,14 +30,14 @@ def unfit(t: Trajectory, include_failed: bool = False) -> str | None:
 
 
 def invalid(t: Trajectory) -> str | None:
-    """Why a trajectory must not be trained on as a whole, which no row can tell by itself: ids of it are missing."""
+    """Why a trajectory must not be trained on: the first error of the profile `rl`, rewards that are not known aside."""
     return next((f"invalid: {f.code}" for f in _checker().one(t)[0] if f.severity == "error"), None)
 
 
 @cache
 def _checker() -> Checker:
-    """What rows can't tell: other errors of the profile `rl` are refused where they stand, a row or a token."""
-    return Checker("rl", set(CHECKS) - {"ids_missing"}, None)
+    """A reward that is missing or no number is not known, which has a rule of its own."""
+    return Checker("rl", {"reward_missing", "reward_nonfinite"}, None)
 
 
 def tools_of(call: Call) -> str | None:

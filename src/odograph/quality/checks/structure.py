@@ -131,6 +131,8 @@ def time_order(look: Look) -> Found:
     last: dict[str, tuple[int, int]] = {}
     steps: dict[str | None, int] = {}
     for path, record in look.placed:
+        if not record.time:  # not known: a part that was put into a dict by hand
+            continue
         before = last.get(record.writer)
         if before is not None and record.seq > before[0] and record.time < before[1]:
             yield path, f"{iso_time(record.time)} is before {iso_time(before[1])} of the record before it"
