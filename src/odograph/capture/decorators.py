@@ -215,8 +215,8 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
                     except StopAsyncIteration:
                         return
                     finally:
-                        if token is not None:
-                            scope.leave(token)
+                        if token is not None and part is not None:
+                            scope.leave(part, token)
                     if part is not None:
                         items.append(item)
                     sent = thrown = None
@@ -299,7 +299,7 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
             except StopIteration as stop:
                 return stop.value
             finally:
-                scope.leave(token)
+                scope.leave(part, token)
             items.append(item)
             sent = thrown = None
             try:

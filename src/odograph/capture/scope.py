@@ -22,6 +22,8 @@ from .faults import fault
 from .recorder import AnyCall, CallRef, Recorder
 from .values import id_of, named, number
 
+#: How many scopes are looked through at most for one that is not over.
+_DEEPEST = 100
 _CHANNELS = ("content", "reasoning", "tool_calls")
 
 P = ParamSpec("P")
@@ -55,18 +57,34 @@ outside: Callable[[dict[str, Any]], Scope] | None = None
 
 def current() -> Scope | None:
     """The run, step or action that the caller is inside of."""
-    return _current.get()
+    scope = _current.get()
+    if scope is None or scope._end == scope._recorder.ends:
+        return scope
+    for _ in range(_DEEPEST):  # its run was left in another task or thread, or out of order: what is around it counts
+        scope = scope._around
+        if scope is None or scope._end == scope._recorder.ends:
+            return scope
+    return None
 
 
 def enter(scope: Scope) -> Token[Scope | None]:
     return _current.set(scope)
 
 
-def leave(token: Token[Scope | None]) -> None:
-    try:  # noqa: SIM105 - on the hot path
+def leave(scope: Scope, token: Token[Scope | None]) -> None:
+    """Undoes `enter`. Out of order, what was entered later stays the current scope."""
+    if _current.get() is not scope:
+        return
+    try:
         _current.reset(token)
-    except ValueError:
-        pass
+    except ValueError:  # it was entered in another task or thread
+        _current.set(scope._around)
+    before = _current.get()
+    for _ in range(_DEEPEST):
+        if before is None or not before._gone:
+            return
+        before = before._around
+        _current.set(before)
 
 
 def bind(fn: Callable[P, R]) -> Callable[P, R]:
@@ -106,6 +124,11 @@ class Scope:
         self._agent = agent
         self._step = step
         self._tokens: list[Token[Scope | None]] = []
+        #: The scope that it was entered in, and whether it was left.
+        self._around: Scope | None = None
+        self._gone = False
+        #: The last end of the run that there was before this.
+        self._end = recorder.ends
         #: What calls that pass a wrapped client here are for, where that is not to act.
         self.purpose: str | None = None
         #: The last call that was recorded here.
@@ -350,12 +373,19 @@ class Scope:
     # --- being the current scope -------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._tokens.append(enter(self))
+        around = _current.get()
+        if not self._tokens:
+            self._around, self._gone, self._end = around if around is not self else None, False, self._recorder.ends
+        self._tokens.append(_current.set(self))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._tokens:
-            leave(self._tokens.pop())
+            token = self._tokens.pop()
+            self._gone = not self._tokens
+            leave(self, token)
+        else:
+            self._gone = True
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
