@@ -183,7 +183,9 @@ class Store:
         return True
 
     def health(self) -> dict[str, Any]:
-        """How capture fares in this process: records written, waiting for a disk that failed, lost, and other faults."""
+        """How capture fares in this process: records written, waiting for a disk that failed, lost, and other faults; requests of
+        recorded clients that are no calls of a model (`unrecorded`), and calls made in a thread that is in no run while another
+        thread is in one (`outside`)."""
         journal = self._journal
         journal.check()
         return {
@@ -194,6 +196,8 @@ class Store:
             "files_lost": journal.files_lost,
             "faults": faults.count,
             "last_fault": repr(faults.last) if faults.last else None,
+            "unrecorded": faults.unrecorded,
+            "outside": faults.outside,
         }
 
     # --- handing on ---------------------------------------------------------------------------------------------------

@@ -114,13 +114,19 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
 def log_context(provider: str, data: Any = None, *, query: Any = None, purpose: str | None = None) -> str | None:
     """What was read, recorded in the current scope. Returns the record's id; None outside of a run."""
     within = scope.current()
-    return within.context(provider, data, query=query, purpose=purpose) if within else None
+    if within is None:
+        scope.missed()
+        return None
+    return within.context(provider, data, query=query, purpose=purpose)
 
 
 def log_llm_call(**call: Any) -> CallRef | None:
     """A call of a model, recorded in the current scope; arguments as in `step.llm_call`. None outside of a run."""
     within = scope.current()
-    return within.llm_call(**call) if within else None
+    if within is None:
+        scope.missed()
+        return None
+    return within.llm_call(**call)
 
 
 class _Reading(Scope):
@@ -185,6 +191,7 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Acting | _Reading | None:
         within = scope.current()
         if within is None:
+            scope.missed()
             return None
         try:
             return begin(within, _arguments(signature, skip, args, kwargs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -12,7 +12,7 @@ from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork
 from . import counting, exchange
 from .recorder import CallRef, Recorder
-from .scope import Scope
+from .scope import Scope, closed, opened
 from .values import error_of, status_of
 
 
@@ -55,6 +55,10 @@ class Run(Scope):
         self._write("end", fields)
         counting.forget(self._recorder)
 
+    def __enter__(self) -> Self:
+        opened(self)
+        return super().__enter__()
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         if self._tokens:
@@ -64,6 +68,7 @@ class Run(Scope):
                 self.finish()
             else:
                 self.finish(status=status_of(error), error=error)
+        closed(self)
         self._recorder.ends += 1
 
 

@@ -7,11 +7,13 @@ string) raises TypeError.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from ..codec import snapshot
 from ..trajectory import Call
@@ -19,6 +21,7 @@ from ..types import Kept, Literal, Span
 from . import fields
 from .edits import Base, Editor, Runs, edit_fields
 from .faults import fault
+from .faults import outside as outside_of_runs
 from .recorder import AnyCall, CallRef, Recorder
 from .values import id_of, named, number
 
@@ -98,6 +101,50 @@ def bind(fn: Callable[P, R]) -> Callable[P, R]:
     return bound
 
 
+#: The runs of this process that were entered and not left, and the thread in which they were entered.
+_open: WeakKeyDictionary[Scope, int] = WeakKeyDictionary()
+
+
+def opened(run: Scope) -> None:
+    """A run was entered."""
+    _open[run] = threading.get_ident()
+
+
+def closed(run: Scope) -> None:
+    """A run was left."""
+    _open.pop(run, None)
+
+
+def missed() -> None:
+    """Something was to be recorded, and there is no current scope. If another thread is in a run, this one may have lost it."""
+    if not _open:
+        return
+    try:
+        if threading.get_ident() in list(_open.values()):
+            return
+        thread = threading.current_thread()
+        target = getattr(thread, "_target", None)
+        by = getattr(target, "__module__", None)
+        outside_of_runs(f"the thread {thread.name!r}" + (f", started by {by}" if isinstance(by, str) else ""))
+    except Exception as error:
+        fault(error)
+
+
+def carried(fn: Callable[P, R]) -> Callable[P, R]:
+    """`fn` with the current scope (and who directs it), and nothing else of the context."""
+    within, directed = current(), director.get()
+
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        tokens = _current.set(within), director.set(directed)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            _current.reset(tokens[0])
+            director.reset(tokens[1])
+
+    return inside
+
+
 def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
     """Writes an llm_call into a scope (the current one if none is given); outside of any, as its own trajectory.
 
@@ -107,6 +154,7 @@ def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scop
     try:
         if place is not None:
             return place, place.record_call(made)
+        missed()
         if outside is not None:
             place = outside(made)
             return place, place.record_call(made)
