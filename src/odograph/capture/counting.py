@@ -10,14 +10,10 @@ import os
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..codec import encode, loads_or_raw
-from ..store.journal import file_mode
+from ..store.journal import Journal, file_mode
 from .faults import fault
-
-if TYPE_CHECKING:
-    from .recorder import Recorder
 
 _forks = 0
 
@@ -35,16 +31,16 @@ def _forked() -> None:
 os.register_at_fork(before=_forked)
 
 
-def _file(recorder: Recorder) -> Path:
-    return recorder.journal.folder / f"{recorder.id}.steps"
+def _file(journal: Journal, trajectory: str) -> Path:
+    return journal.folder / f"{trajectory}.steps"
 
 
-def next_index(recorder: Recorder, agent: str | None, index: int, *, alone: bool) -> int:
+def next_index(journal: Journal, trajectory: str, agent: str | None, index: int, *, alone: bool) -> int:
     """The index of the step that an agent begins now: `index`, or a later one where another process took that.
 
     `alone`: this process knows of no other that records in the trajectory.
     """
-    file = _file(recorder)
+    file = _file(journal, trajectory)
     if alone and not os.path.exists(file):
         return index
     try:
@@ -72,7 +68,7 @@ def _taken(file: Path, agent: str | None, index: int) -> int:
         os.close(fd)
 
 
-def forget(recorder: Recorder) -> None:
+def forget(journal: Journal, trajectory: str) -> None:
     """The trajectory has ended: who goes on with it counts the steps that are recorded."""
     with suppress(OSError):
-        os.unlink(_file(recorder))
+        os.unlink(_file(journal, trajectory))

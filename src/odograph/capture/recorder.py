@@ -66,7 +66,9 @@ class Recorder(Writer):
         """The index of the step that an agent begins now."""
         with self.journal.lock:
             self._count()
-            index = counting.next_index(self, agent, self._steps.get(agent, 0), alone=self._forks == counting.forks())
+            known = self._steps.get(agent, 0)
+            alone = self._forks == counting.forks()
+            index = counting.next_index(self.journal, self.id, agent, known, alone=alone)
             self._steps[agent] = index + 1
             self._opened += 1
         return index

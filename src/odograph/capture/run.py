@@ -53,7 +53,7 @@ class Run(Scope):
         self._ends = False
         exchange.leave(self._recorder)
         self._write("end", fields)
-        counting.forget(self._recorder)
+        counting.forget(self._recorder.journal, self.id)
 
     def __enter__(self) -> Self:
         opened(self)

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from .. import dialects
 from ..codec import encode, loads_or_raw
@@ -40,7 +40,7 @@ def opening(manager: Any) -> Any:
                 stacklevel=3,
             )
     elif not hasattr(type(manager), "_odograph"):
-        manager.__class__ = _recorded(type(manager))
+        manager.__class__ = _recorded(cast(Any, type(manager)))
     return manager
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from functools import cache, wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .. import dialects
 from ..codec import encode, loads_or_raw
@@ -41,7 +41,7 @@ def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
             f"{type(client).__module__}.{type(client).__name__}{_advice(client)}"
         )
     if hasattr(type(client), "with_options") and not hasattr(type(client), "_odograph"):
-        client.__class__ = _copying(type(client), tokens)
+        client.__class__ = _copying(cast(Any, type(client)), tokens)
     return client
 
 
@@ -67,9 +67,8 @@ def _copying(kind: type[Any], tokens: bool) -> type[Any]:
     about: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     about |= {"_odograph": True, "copy": wraps(kind.copy)(copy), "with_options": wraps(kind.with_options)(copy)}
     if hasattr(kind, "responses"):
-        about["responses"] = property(lambda self: sockets.record(super(made, self).responses))
-    made = type(kind.__name__, (kind,), about)
-    return made
+        about["responses"] = property(lambda self: sockets.record(kind.responses.__get__(self, kind)))
+    return type(kind.__name__, (kind,), about)
 
 
 def record(client: Any, tokens: bool = False, *, lent: bool = False) -> list[Any]:
@@ -334,7 +333,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             return getattr(vars(self)["_transport"], name)
 
         @property
-        def __class__(self) -> Any:  # who asks what transport it is means the one below
+        def __class__(self) -> Any:  # type: ignore[misc]  # who asks what transport it is means the one below
             return type(self._transport)
 
         def close(self) -> None:
@@ -382,7 +381,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             return getattr(vars(self)["_transport"], name)
 
         @property
-        def __class__(self) -> Any:  # who asks what transport it is means the one below
+        def __class__(self) -> Any:  # type: ignore[misc]  # who asks what transport it is means the one below
             return type(self._transport)
 
         async def aclose(self) -> None:

@@ -26,7 +26,9 @@ KEY_VARIABLE = "ANTHROPIC_API_KEY"
 LISTS = ("messages",)
 VALUES = ("tools", "system")
 #: On Vertex AI and Bedrock the model stands in the path.
-_CLOUD = re.compile(r"/publishers/anthropic/models/([^/:]+):(?:streamR|r)awPredict$|/model/([^/]*claude[^/]*)/invoke(?:-with-response-stream)?$")
+_CLOUD = re.compile(
+    r"/publishers/anthropic/models/([^/:]+):(?:streamR|r)awPredict$|/model/([^/]*claude[^/]*)/invoke(?:-with-response-stream)?$"
+)
 _NOT_PARAMS = ("model", "messages", "system", "tools")
 
 

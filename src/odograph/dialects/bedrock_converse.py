@@ -111,7 +111,9 @@ def choices(response: Any) -> list[Choice]:
     shaped = shaped or {"role": "assistant", "content": None}
     blocks = message.get("content")
     texts = [b["text"] for b in blocks if isinstance(_under(b, "text"), str)] if isinstance(blocks, list) else []
-    calls = [ToolCall(c["id"], str(c["function"]["name"] or ""), c["function"]["arguments"]) for c in shaped.get("tool_calls", [])]
+    calls = [
+        ToolCall(c["id"], str(c["function"]["name"] or ""), c["function"]["arguments"]) for c in shaped.get("tool_calls", [])
+    ]
     reason = response.get("stopReason")
     return [
         Choice(
