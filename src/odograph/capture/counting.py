@@ -32,7 +32,11 @@ os.register_at_fork(before=_forked)
 
 
 def _file(journal: Journal, trajectory: str) -> Path:
-    return journal.folder / f"{trajectory}.steps"
+    return journal.folder / f"{_hash(trajectory)}.steps"
+
+
+def _hash(name: str) -> str:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def next_index(journal: Journal, trajectory: str, agent: str | None, index: int, *, alone: bool) -> int:
@@ -45,13 +49,15 @@ def next_index(journal: Journal, trajectory: str, agent: str | None, index: int,
         return index
     try:
         return _taken(file, agent, index)
+    except FileNotFoundError:  # the store is not there yet, or was deleted
+        return index
     except OSError as error:
         fault(error, of_disk=True)
         return index
 
 
 def _taken(file: Path, agent: str | None, index: int) -> int:
-    key = "" if agent is None else blake2b(agent.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    key = "" if agent is None else _hash(agent)
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(file.parent))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -332,8 +332,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
         def __getattr__(self, name: str) -> Any:
             return getattr(vars(self)["_transport"], name)
 
-        @property
-        def __class__(self) -> Any:  # type: ignore[misc]  # who asks what transport it is means the one below
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:  # who asks what transport it is means the one below
             return type(self._transport)
 
         def close(self) -> None:
@@ -380,8 +380,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
         def __getattr__(self, name: str) -> Any:
             return getattr(vars(self)["_transport"], name)
 
-        @property
-        def __class__(self) -> Any:  # type: ignore[misc]  # who asks what transport it is means the one below
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:  # who asks what transport it is means the one below
             return type(self._transport)
 
         async def aclose(self) -> None:
