@@ -191,7 +191,9 @@ class Store:
         return True
 
     def health(self) -> dict[str, Any]:
-        """Reports on recording in this process: records written, waiting for a failed disk, and lost, and other faults."""
+        """Reports on recording in this process: records written, waiting for a failed disk, and lost, and other faults; requests of
+        recorded clients that are no calls of a model (`unrecorded`), and calls made in a thread outside of any run while another
+        thread is in a run (`outside`)."""
         journal = self._journal
         journal.check()
         return {
@@ -202,6 +204,8 @@ class Store:
             "files_lost": journal.files_lost,
             "faults": faults.count,
             "last_fault": repr(faults.last) if faults.last else None,
+            "unrecorded": faults.unrecorded,
+            "outside": faults.outside,
         }
 
     # --- handing on ---------------------------------------------------------------------------------------------------

@@ -146,6 +146,7 @@ def log_context(
     """What was read, recorded in the current scope. Returns the record's id; None outside of a run."""
     within = scope.current()
     if within is None:
+        scope.missed()
         return None
     return within.context(provider, data, query=query, purpose=purpose, error=error, started=started, duration=duration)
 
@@ -185,7 +186,10 @@ def log_llm_call(
     """A call of a model, recorded in the current scope; arguments as in `step.llm_call`. None outside of a run."""
     call = dict(locals())  # the arguments, before there is any other name
     within = scope.current()
-    return within.llm_call(**call) if within else None
+    if within is None:
+        scope.missed()
+        return None
+    return within.llm_call(**call)
 
 
 class _Reading(Scope):
@@ -250,6 +254,7 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Acting | _Reading | None:
         within = scope.current()
         if within is None:
+            scope.missed()
             return None
         try:
             return begin(within, _arguments(signature, skip, args, kwargs))
@@ -280,8 +285,8 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                     except StopAsyncIteration:
                         return
                     finally:
-                        if token is not None:
-                            scope.leave(token)
+                        if token is not None and part is not None:
+                            scope.leave(part, token)
                     if part is not None:
                         items.append(item)
                     sent = thrown = None
@@ -362,7 +367,7 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
             except StopIteration as stop:
                 return stop.value
             finally:
-                scope.leave(token)
+                scope.leave(part, token)
             items.append(item)
             sent = thrown = None
             try:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from ..codec import new_id
 from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork
-from . import exchange
+from . import counting, exchange
 from .recorder import CallRef, Recorder
-from .scope import Scope
+from .scope import Scope, closed, opened
 from .values import error_of, status_of
 
 
@@ -55,14 +55,23 @@ class Run(Scope):
         self._ends = False
         exchange.leave(self._recorder)
         self._write("end", fields)
+        counting.forget(self._recorder.journal, self.id)
+
+    def __enter__(self) -> Self:
+        opened(self)
+        return super().__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
-        if self._ends and not self._tokens:
+        if self._tokens:
+            return
+        if self._ends:
             if error is None:
                 self.finish()
             else:
                 self.finish(status=status_of(error), error=error)
+        closed(self)
+        self._recorder.ends += 1
 
 
 _ABOUT: dict[str, tuple[type, ...]] = {

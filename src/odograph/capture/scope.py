@@ -7,11 +7,13 @@ string) raises TypeError.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from ..codec import plain, snapshot
 from ..trajectory import Call, stated_success
@@ -19,9 +21,12 @@ from ..types import Kept, Literal, Span
 from . import fields
 from .edits import Base, Editor, Runs, edit_fields
 from .faults import fault
+from .faults import outside as outside_of_runs
 from .recorder import AnyCall, CallRef, Recorder
 from .values import id_of, named, number
 
+#: How many scopes are looked through at most for one that is not over.
+_DEEPEST = 100
 _CHANNELS = ("content", "reasoning", "tool_calls")
 
 P = ParamSpec("P")
@@ -55,18 +60,34 @@ outside: Callable[[dict[str, Any]], Scope] | None = None
 
 def current() -> Scope | None:
     """Returns the run, step or action around the caller; None outside of a run."""
-    return _current.get()
+    scope = _current.get()
+    if scope is None or scope._end == scope._recorder.ends:
+        return scope
+    for _ in range(_DEEPEST):  # its run was left in another task or thread, or out of order: what is around it counts
+        scope = scope._around
+        if scope is None or scope._end == scope._recorder.ends:
+            return scope
+    return None
 
 
 def enter(scope: Scope) -> Token[Scope | None]:
     return _current.set(scope)
 
 
-def leave(token: Token[Scope | None]) -> None:
-    try:  # noqa: SIM105 - on the hot path
+def leave(scope: Scope, token: Token[Scope | None]) -> None:
+    """Undoes `enter`. Out of order, what was entered later stays the current scope."""
+    if _current.get() is not scope:
+        return
+    try:
         _current.reset(token)
-    except ValueError:
-        pass
+    except ValueError:  # it was entered in another task or thread
+        _current.set(scope._around)
+    before = _current.get()
+    for _ in range(_DEEPEST):
+        if before is None or not before._gone:
+            return
+        before = before._around
+        _current.set(before)
 
 
 def bind(fn: Callable[P, R]) -> Callable[P, R]:
@@ -80,6 +101,50 @@ def bind(fn: Callable[P, R]) -> Callable[P, R]:
     return bound
 
 
+#: The runs of this process that were entered and not left, and the thread in which they were entered.
+_open: WeakKeyDictionary[Scope, int] = WeakKeyDictionary()
+
+
+def opened(run: Scope) -> None:
+    """A run was entered."""
+    _open[run] = threading.get_ident()
+
+
+def closed(run: Scope) -> None:
+    """A run was left."""
+    _open.pop(run, None)
+
+
+def missed() -> None:
+    """Something was to be recorded, and there is no current scope. If another thread is in a run, this one may have lost it."""
+    if not _open:
+        return
+    try:
+        if threading.get_ident() in list(_open.values()):
+            return
+        thread = threading.current_thread()
+        target = getattr(thread, "_target", None)
+        by = getattr(target, "__module__", None)
+        outside_of_runs(f"the thread {thread.name!r}" + (f", started by {by}" if isinstance(by, str) else ""))
+    except Exception as error:
+        fault(error)
+
+
+def carried(fn: Callable[P, R]) -> Callable[P, R]:
+    """`fn` with the current scope (and who directs it), and nothing else of the context."""
+    within, directed = current(), director.get()
+
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        tokens = _current.set(within), director.set(directed)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            _current.reset(tokens[0])
+            director.reset(tokens[1])
+
+    return inside
+
+
 def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
     """Writes an llm_call into a scope (default: the current one); outside of any scope, as a trajectory of its own.
 
@@ -89,6 +154,7 @@ def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scop
     try:
         if place is not None:
             return place, place.record_call(made)
+        missed()
         if outside is not None:
             place = outside(made)
             return place, place.record_call(made)
@@ -106,6 +172,11 @@ class Scope:
         self._agent = agent
         self._step = step
         self._tokens: list[Token[Scope | None]] = []
+        #: The scope that it was entered in, and whether it was left.
+        self._around: Scope | None = None
+        self._gone = False
+        #: The last end of the run that there was before this.
+        self._end = recorder.ends
         #: What calls that pass a wrapped client here are for, where that is not to act.
         self.purpose: str | None = None
         #: The last call that was recorded here.
@@ -353,12 +424,19 @@ class Scope:
     # --- being the current scope -------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._tokens.append(enter(self))
+        around = _current.get()
+        if not self._tokens:
+            self._around, self._gone, self._end = around if around is not self else None, False, self._recorder.ends
+        self._tokens.append(_current.set(self))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._tokens:
-            leave(self._tokens.pop())
+            token = self._tokens.pop()
+            self._gone = not self._tokens
+            leave(self, token)
+        else:
+            self._gone = True
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

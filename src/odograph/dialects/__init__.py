@@ -53,6 +53,7 @@ NAMES: tuple[str, ...] = (
     "anthropic.messages",
     "openai.completions",
     "gemini",
+    "bedrock.converse",
     "sglang.generate",
     "vllm.generate",
     "openai.embeddings",
