@@ -191,9 +191,11 @@ class Store:
         return True
 
     def health(self) -> dict[str, Any]:
-        """Reports on recording in this process: records written, waiting for a failed disk, and lost, and other faults; requests of
-        recorded clients that are no calls of a model (`unrecorded`), and calls made in a thread outside of any run while another
-        thread is in a run (`outside`)."""
+        """Reports on recording in this process.
+
+        Records written, waiting for a failed disk, and lost, and other faults; requests of recorded clients that are no calls of
+        a model (`unrecorded`); and calls made in a thread outside of any run while another thread is in a run (`outside`).
+        """
         journal = self._journal
         journal.check()
         return {
