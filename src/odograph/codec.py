@@ -20,7 +20,7 @@ import msgspec
 import orjson
 
 from .errors import InvalidInput, NewerStore
-from .plain import OPTIONS, is_finite, is_small, one_level, plain_of, tagged
+from .plain import OPTIONS, has_null, is_finite, is_small, one_level, plain_of, tagged
 from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit
 
 # --- encoding -------------------------------------------------------------------------------------------------------
@@ -33,9 +33,11 @@ def encode(value: Any) -> bytes:
     stands in the result the value is searched for one. Everything else goes through `plain_of`, which has bounds.
     """
     try:
-        if type(value) is str or is_small(value):
+        if type(value) is str:
+            return orjson.dumps(value, None, OPTIONS)
+        if is_small(value):
             data = orjson.dumps(value, None, OPTIONS)
-            if b"null" not in data or is_finite(value):
+            if not has_null(data) or is_finite(value):
                 return data
     except Exception:
         pass
@@ -67,8 +69,9 @@ def plain(value: Any) -> Any:
     return value if type(value) in (str, dict, list, int, float, bool, type(None)) else one_level(value)
 
 
-_SIMPLE = frozenset((str, int, bool))
+_SIMPLE = frozenset((str, int, bool, orjson.Fragment))
 _LINE = OPTIONS | orjson.OPT_APPEND_NEWLINE
+_EMPTY = len(b"{}\n")
 
 
 def encode_message(message: Any) -> bytes:
@@ -81,17 +84,22 @@ def encode_message(message: Any) -> bytes:
     return encode(message)
 
 
-def encode_record(record: dict[str, Any]) -> bytes:
-    """The line of a record: `encode` with a newline, without the search for NaN where all its values are plain."""
+def encode_fields(fields: dict[str, Any]) -> bytes:
+    """The rest of a record's line, behind fields that are written already: `encode` without the opening brace, with a newline.
+
+    The search for NaN is left out where all values are plain.
+    """
+    data = b""
     try:
-        simple = _SIMPLE.issuperset(map(type, record.values()))
-        if simple or is_small(record):
-            data = orjson.dumps(record, None, _LINE)
-            if simple or b"null" not in data or is_finite(record):
-                return data
+        simple = _SIMPLE.issuperset(map(type, fields.values()))
+        if simple or is_small(fields):
+            data = orjson.dumps(fields, None, _LINE)
+            if not simple and has_null(data) and not is_finite(fields):
+                data = b""
     except Exception:
         pass
-    return _encode_strange(record) + b"\n"
+    data = data or _encode_strange(fields) + b"\n"
+    return b"," + data[1:] if len(data) > _EMPTY else b"}\n"
 
 
 def is_tagged(value: Any) -> bool:
