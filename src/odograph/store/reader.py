@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from .source import Journals, Source
 class Reader:
     """Reads one store folder. Every question first catches up with what was written since the last."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, before: Callable[[], None] = lambda: None) -> None:
+        """`before` is called before each question: what this process still holds is written then."""
         self._root = root
+        self._before = before
         self._journal = root / "journal"
         self._opened: Catalog | None = None
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
@@ -38,6 +40,7 @@ class Reader:
             if self._opened is None:
                 self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
             opened = self._opened
+        self._before()
         opened.catch_up()
         return opened
 
@@ -134,6 +137,7 @@ class Reader:
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """The newest records, then, each time it is iterated, those written since."""
+        self._before()
         return Tail(self._journal, count, trajectory)
 
     def examine(self) -> dict[str, Any]:
