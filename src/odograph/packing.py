@@ -10,6 +10,7 @@ survive damage better.)
 from __future__ import annotations
 
 import hashlib
+import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -472,6 +473,10 @@ class Seen:
         return new
 
 
+#: Held while a list of messages that were read grows.
+_reading = threading.Lock()
+
+
 class Streams:
     """The reader's side: what the message and id lines of a trajectory said, and calls made whole again."""
 
@@ -486,7 +491,8 @@ class Streams:
     def add(self, writer: str, line: MessageLine | IdsLine) -> None:
         if isinstance(line, MessageLine):
             key = (writer, line.stream, line.n)
-            del self._read.get((writer, line.stream), [])[line.n :]
+            if self._read and line.n < len(self._read.get((writer, line.stream), ())):
+                del self._read[writer, line.stream]
             if line.same is None:
                 self._items[key] = line.body
             elif line.same < line.n:  # a damaged number could point to itself
@@ -524,16 +530,19 @@ class Streams:
 
     def _up_to(self, writer: str, stream: int, stop: int) -> list[Any]:
         """The first items of a stream, up to one that is missing: what follows is looked up one by one."""
-        read = self._read.get((writer, stream), [])
+        read = self._read.setdefault((writer, stream), [])
+        known = len(read)
         more: list[Any] = []
-        while (n := len(read) + len(more)) < stop and (writer, stream, n) in self._items:
+        while (n := known + len(more)) < stop and (writer, stream, n) in self._items:
             missing: list[tuple[str, int, int]] = []
             item = self._item(writer, stream, n, missing)
             if missing:
                 break
             more.append(item)
-        if more:  # a new list: two threads may read one trajectory
-            read = self._read[writer, stream] = [*read, *more]
+        if more:
+            with _reading:  # two threads may read one trajectory
+                if len(read) == known:
+                    read += more
         return read
 
     def new_in(self, call: LLMCall, seen: Seen) -> Any:
@@ -590,16 +599,17 @@ class Streams:
             n = int(item)
         return n
 
-    def fill(self, call: LLMCall, *only: str) -> LLMCall:
+    def fill(self, call: LLMCall, *only: str, growing: bool = False) -> LLMCall:
         """The call with every packed part back in its place, or, half packed, those of the fields `only`. Messages are shared
-        objects: read them, don't change them."""
+        objects: read them, don't change them. `growing`: a history is a `Prefix` of one list where it can be, and no list of its
+        own."""
         if not call.packed:
             return call
         changes: dict[str, Any] = {} if only else {"packed": [], "packed_by": ""}
         for part in call.packed:
             if only and part.at[0] not in only:
                 continue
-            value = self.part(call.packed_by, part)
+            value = (self._prefix(call.packed_by, part) if growing else None) or self.part(call.packed_by, part)
             name = str(part.at[0])
             whole = changes.get(name, getattr(call, name))
             if name == "tokens":
@@ -614,6 +624,14 @@ class Streams:
     def item(self, writer: str, stream: int, n: int) -> Any:
         """One message of a stream."""
         return self._item(writer, stream, n, self.missing)
+
+    def _prefix(self, writer: str, part: Packed) -> Prefix | None:
+        """The list of a part that is the beginning of its stream, nothing of it missing."""
+        if part.of != "list" or len(part.ranges) != 1 or part.ranges[0][0] != 0:
+            return None
+        stop = part.ranges[0][1]
+        read = self._up_to(writer, part.stream, stop)
+        return Prefix(read, stop) if len(read) >= stop else None
 
     def part(self, writer: str, part: Packed) -> Any:
         """A part of a call that is stored apart; None for token ids of which some are missing."""
