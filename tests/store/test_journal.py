@@ -389,6 +389,7 @@ def test_a_step_without_an_observation_waits_for_what_is_in_it_and_is_lost_to_no
         return int(store.health()["written"])
 
     run = store.record(task="t")
+    assert store.trajectory(run.id).steps == []
     before = written()
     run.step().note("in it")
     assert written() == before + 1

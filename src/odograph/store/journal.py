@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import os
 import random
-import socket
 import threading
 import time
 import warnings
@@ -269,7 +268,7 @@ class Journal:
             "writer": self.writer,
             "part": self._part,
             "pid": os.getpid(),
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "time": time_ns(),
         }
         self._part += 1  # a file whose header can't be written is left behind
