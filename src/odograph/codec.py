@@ -71,7 +71,6 @@ def plain(value: Any) -> Any:
 
 _SIMPLE = frozenset((str, int, bool, orjson.Fragment))
 _LINE = OPTIONS | orjson.OPT_APPEND_NEWLINE
-_EMPTY = len(b"{}\n")
 
 
 def encode_message(message: Any) -> bytes:
@@ -89,6 +88,8 @@ def encode_fields(fields: dict[str, Any]) -> bytes:
 
     The search for NaN is left out where all values are plain.
     """
+    if not fields:
+        return b"}\n"
     data = b""
     try:
         simple = _SIMPLE.issuperset(map(type, fields.values()))
@@ -99,7 +100,7 @@ def encode_fields(fields: dict[str, Any]) -> bytes:
     except Exception:
         pass
     data = data or _encode_strange(fields) + b"\n"
-    return b"," + data[1:] if len(data) > _EMPTY else b"}\n"
+    return b"," + data[1:]
 
 
 def is_tagged(value: Any) -> bool:

@@ -498,8 +498,11 @@ class Trajectory(_Part):
         return None if stop is None else (stop - self.started) / 1e9
 
     def complete_records(self, *, growing: bool = False) -> Iterator[AnyRecord]:
-        """Every record in order, calls with nothing packed. `growing`: for what packs them again, a history that is sent with every
-        call is a `Prefix` of one list; the cost is then that of what is new in each call."""
+        """Every record in order, calls with nothing packed.
+
+        `growing`: for what packs them again, a history that is sent with every call is a `Prefix` of one list. The cost is then
+        that of what is new in each call.
+        """
         for record in self.records:
             packed = self._streams is not None and isinstance(record, LLMCall)
             yield self._streams.fill(record, growing=growing) if packed else record  # type: ignore[union-attr, arg-type]

@@ -5,7 +5,7 @@ From this list come the signatures (`FilterArgs`), the flags of the command line
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, TypedDict, cast, get_args, Self
+from typing import Annotated, Any, NamedTuple, Self, TypedDict, cast, get_args
 
 import msgspec
 

@@ -89,9 +89,9 @@ class Journal:
         self._flusher: threading.Thread | None = None
 
     def stamp(self) -> tuple[int, int]:
-        """The time and the number of a record. The time is nanoseconds since 1970, never the same twice and never backwards in one
-        writer. The number is one more than the last of this writer: so it increases in each trajectory, however often that is gone
-        on with."""
+        """The time and the number of a record. The time is nanoseconds since 1970, never the same twice and never backwards in
+        one writer. The number is one more than the last of this writer: so it increases in each trajectory, however often that is
+        gone on with."""
         now = time_ns()
         if now <= self._last:
             now = self._last + 1
