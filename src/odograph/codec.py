@@ -83,24 +83,17 @@ def encode_message(message: Any) -> bytes:
     return encode(message)
 
 
-def encode_fields(fields: dict[str, Any]) -> bytes:
-    """The rest of a record's line, behind fields that are written already: `encode` without the opening brace, with a newline.
-
-    The search for NaN is left out where all values are plain.
-    """
-    if not fields:
-        return b"}\n"
-    data = b""
+def encode_record(record: dict[str, Any]) -> bytes:
+    """The line of a record: `encode` with a newline, without the search for NaN where all its values are plain."""
     try:
-        simple = _SIMPLE.issuperset(map(type, fields.values()))
-        if simple or is_small(fields):
-            data = orjson.dumps(fields, None, _LINE)
-            if not simple and has_null(data) and not is_finite(fields):
-                data = b""
+        simple = _SIMPLE.issuperset(map(type, record.values()))
+        if simple or is_small(record):
+            data = orjson.dumps(record, None, _LINE)
+            if simple or not has_null(data) or is_finite(record):
+                return data
     except Exception:
         pass
-    data = data or _encode_strange(fields) + b"\n"
-    return b"," + data[1:]
+    return _encode_strange(record) + b"\n"
 
 
 def is_tagged(value: Any) -> bool:

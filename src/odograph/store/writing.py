@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..codec import encode, encode_fields, record_to_dict
+from ..codec import encode, encode_record, record_to_dict
 from ..errors import StoreError
 from ..handmade import placed_records
 from ..packing import Packer
@@ -29,15 +29,11 @@ class Writer:
     says.
     """
 
-    __slots__ = ("_after", "_generation", "_history", "_name", "_packer", "_place", "_where", "id", "journal")
+    __slots__ = ("_after", "_generation", "_history", "_packer", "id", "journal")
 
     def __init__(self, journal: Journal, trajectory: str, after: int = 0) -> None:
         self.journal: Journal = journal
         self.id: str = trajectory
-        self._name = _json(trajectory)
-        #: Where the last record belonged, and how its line says so: what follows usually belongs there too.
-        self._place: tuple[str | None, str | None, int | None] = (None, None, None)
-        self._where = ""
         self._after = after
         self._packer: Packer | None = None
         self._generation = -1
@@ -59,31 +55,23 @@ class Writer:
             now, seq = journal.stamp()
             if now <= self._after:
                 now = self._after = self._after + 1
-            if id:
-                name = _json(id)
-            else:
-                id = journal.new_id(now)
-                name = f'"{id}"'
-            if (parent, agent, step) != self._place:
-                self._belongs(parent, agent, step)
-            # content never stands in the head of a line, so the head is filled in and not encoded
-            head = f'{{"kind":"{kind}","id":{name},"trajectory":{self._name},"seq":{seq},"time":{now}{self._where}'.encode()
+            id = id or journal.new_id(now)
+            record: dict[str, Any] = {"kind": kind, "id": id, "trajectory": self.id, "seq": seq, "time": now}
+            if parent is not None:
+                record["parent"] = parent
+            if agent is not None:
+                record["agent"] = agent
+            if step is not None:
+                record["step"] = step
             if kind == "llm_call":
-                return id, self._call(head, agent, fields)
-            data = head + encode_fields(fields)
+                return id, self._call(record, fields)
+            record |= fields
+            data = encode_record(record)
             if kind == "step" and not fields:
                 journal.hold(data)
             else:
                 journal.append(data)
             return id, data
-
-    def _belongs(self, parent: str | None, agent: str | None, step: int | None) -> None:
-        where = "" if parent is None else f',"parent":{_json(parent)}'
-        if agent is not None:
-            where += f',"agent":{_json(agent)}'
-        if step is not None:
-            where += f',"step":{step}'
-        self._place, self._where = (parent, agent, step), where
 
     def _redacted(
         self, redactor: Redactor, kind: str, fields: dict[str, Any], agent: str | None
@@ -94,7 +82,7 @@ class Writer:
             fields, _ = redactor.fields(kind, fields, self._history)
             return fields, agent if agent is None else redactor.text(agent, Counter())
 
-    def _call(self, head: bytes, agent: str | None, fields: dict[str, Any]) -> bytes:
+    def _call(self, record: dict[str, Any], fields: dict[str, Any]) -> bytes:
         journal = self.journal
         packer = self._packer
         if packer is None or self._generation != journal.generation:
@@ -102,9 +90,9 @@ class Writer:
             self._generation = journal.generation
         self._packer = None  # until the lines are with the operating system, what they hold is not known to be there
         lines: list[bytes] = []
-        fields = packer.pack((agent, fields.get("purpose")), fields, lines)
-        lines += (head, encode_fields(fields))
-        data = b"".join(lines)
+        record |= packer.pack((record.get("agent"), fields.get("purpose")), fields, lines)
+        lines.append(encode_record(record))
+        data = b"".join(lines) if len(lines) > 1 else lines[0]
         journal.append(data)
         self._packer = packer
         return data
@@ -151,10 +139,6 @@ class Writer:
         journal.append(b"".join(lines))
         if journal.failure is not None:
             raise StoreError(f"the store can't be written: {journal.failure.strerror or journal.failure}")
-
-
-def _json(value: str) -> str:
-    return encode(value).decode()
 
 
 def redact(journal: Journal, records: list[AnyRecord]) -> list[AnyRecord]:
