@@ -136,7 +136,8 @@ def _weight(values: Any, seen: dict[int, int], depth: int) -> int:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether no float in a value, which holds not itself, is NaN or infinite. No, too, where other types than JSON's are in it."""
+    """Whether no float in a value is NaN or infinite; no, too, where other types than JSON's stand in it. The value must not hold
+    itself: `orjson` has written it before."""
     level = [value]
     while level:
         kinds = set(map(type, level))

@@ -2,6 +2,7 @@
 
 Laws:
 - What `append` was given is with the operating system when it returns: a killed process loses nothing.
+- What `hold` was given is with the operating system with the next `append`, or 50 ms later. It says only that something begins.
 - One writer per file: it holds an exclusive `flock` on it. A free lock means a dead writer.
 - A write that fails leaves no half line: the file is cut back, and the data is kept and written first the next time.
 - After `os.fork` the child opens a file of its own; the parent's is never touched.
