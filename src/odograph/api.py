@@ -107,7 +107,7 @@ class Store:
         if isinstance(what, dict):
             records: Iterable[AnyRecord] = records_from_dict(what)
         elif isinstance(what, Trajectory):
-            records = what.complete_records()
+            records = what.complete_records(growing=True)
         elif isinstance(what, Iterable) and not isinstance(what, str | bytes):
             records = what
         else:

@@ -523,10 +523,15 @@ class Trajectory(_Part):
         stop = self.end.source_time if self.start.source_time is not None else self.end.time
         return None if stop is None else (stop - self.started) / 1e9
 
-    def complete_records(self) -> Iterator[AnyRecord]:
-        """Every record in order, calls with nothing packed."""
+    def complete_records(self, *, growing: bool = False) -> Iterator[AnyRecord]:
+        """Every record in order, calls with nothing packed.
+
+        `growing`: for what packs them again, a history that is sent with every call is a `Prefix` of one list. The cost is then
+        that of what is new in each call.
+        """
         for record in self.records:
-            yield self._streams.fill(record) if self._streams and isinstance(record, LLMCall) else record
+            packed = self._streams is not None and isinstance(record, LLMCall)
+            yield self._streams.fill(record, growing=growing) if packed else record  # type: ignore[union-attr, arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a lossless, JSON-ready dict: every record once, in steps. `from_dict` and `store.add` take the dict."""

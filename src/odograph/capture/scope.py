@@ -209,7 +209,8 @@ class Scope:
         duration: int | None = None,
     ) -> str:
         """Records a context read: the provider, the query, the data, and the purpose. Returns the record's id."""
-        return self._write("context", fields.context(provider, data, query, purpose, error, started, duration))
+        made = fields.context(provider, data, query, purpose, error, started, duration)
+        return self._recorder.write("context", made, self._id, self._agent, self._step)[0]
 
     def llm_call(
         self,
@@ -287,7 +288,7 @@ class Scope:
     ) -> str:
         """Records an action: name, arguments, and result or error. An `error` means not ok. Returns the record's id."""
         made = fields.action(name, arguments, result, ok, error, llm_call, tool_call_id, started, duration, metadata)
-        return self._write("action", made, id)
+        return self._recorder.write("action", made, self._id, self._agent, self._step, id)[0]
 
     def reward(
         self,
@@ -321,7 +322,7 @@ class Scope:
             made["supersedes"] = supersedes
         if extra is not None:
             made["extra"] = extra
-        return self._write("reward", made)
+        return self._recorder.write("reward", made, self._id, self._agent, self._step)[0]
 
     def edit(
         self,
@@ -450,8 +451,9 @@ class Step(Scope):
 
     @property
     def id(self) -> str:
-        """The step record's id."""
+        """The step record's id. Whoever asks for it may tell another process: the record is written by then."""
         assert self._id is not None
+        self._recorder.journal.release()
         return self._id
 
     @property

@@ -71,9 +71,9 @@ class Backend:
         self.settings: Settings = self._agreed(self._stored())
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
             raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
-        self.reader: Reader = Reader(self.folder)
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
+        self.reader: Reader = Reader(self.folder, self.journal.release)
         self._applied: Settings | None = None
 
     def __str__(self) -> str:

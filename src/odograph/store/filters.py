@@ -3,11 +3,9 @@
 From this list come the signatures (`FilterArgs`), the flags of the command line and the table in the documentation.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, TypedDict, cast, get_args
+from typing import Annotated, Any, NamedTuple, Self, TypedDict, cast, get_args
 
 import msgspec
 
@@ -83,7 +81,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int | None, _doc("at most this many trajectories: the first of the list")] = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Filters:
+    def of(cls, given: Mapping[str, Any]) -> Self:
         """Checks filters. Raises TypeError for a name that no filter has, InvalidInput for a value that can't be meant."""
         for name in given:
             if name not in FILTERS:

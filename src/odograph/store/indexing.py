@@ -1,7 +1,5 @@
 """Journal lines -> the catalog's tables: what they are, and how a batch of lines is folded into them."""
 
-from __future__ import annotations
-
 import sqlite3
 from typing import Any
 

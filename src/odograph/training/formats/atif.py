@@ -64,7 +64,7 @@ def document(trajectory: Trajectory) -> dict[str, Any]:
     if completion:
         final["total_completion_tokens"] = sum(completion)
     out["final_metrics"] = final
-    lines = [msgspec.json.decode(line) for _, line in lines_of(trajectory.id, trajectory.complete_records())]
+    lines = [msgspec.json.decode(line) for _, line in lines_of(trajectory.id, trajectory.complete_records(growing=True))]
     out["extra"] = {"odograph": {"hash": content_hash(steps), "lines": lines}}
     return out
 
