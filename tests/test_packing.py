@@ -210,3 +210,43 @@ def test_a_damaged_message_costs_itself_alone() -> None:
         found = [m.get("content", "gone") for m in streams.fill(packed[n]).request["messages"]]
         assert found == [f"m{k}" if k != 2 else "gone" for k in range(n + 1)]
         assert [key[2] for key in streams.missing] == ([2] if n > 1 else [])
+
+
+def stored_ids(prompts: list[list[int]]) -> tuple[int, list[list[int] | None], int]:
+    """How many ids are stored of calls with these prompts, the prompts as they are read back, and the most ranges of one."""
+    packer = Packer("t", iter(range(1, 100)).__next__)
+    streams, stored, calls = Streams(), 0, []
+    for n, prompt in enumerate(prompts):
+        lines: list[bytes] = []
+        fields = packer.pack(None, {"prompt_token_ids": prompt}, lines)
+        calls.append(decode(encode({"kind": "llm_call", "id": str(n), "trajectory": "t", **fields}), "w"))
+        for line in lines:
+            item = decode(line, "w")
+            stored += len(item.ids)  # type: ignore[union-attr]
+            streams.add("w", item)  # type: ignore[arg-type]
+    ranges = max(len(c.packed[0].ranges) for c in calls)  # type: ignore[union-attr]
+    return stored, [streams.fill(c).prompt_token_ids for c in calls], ranges  # type: ignore[arg-type]
+
+
+def test_a_window_of_token_ids_that_moves_on_stores_what_is_new() -> None:
+    """A prompt that lost ids at its beginning, or behind its system prompt, costs the ids that no prompt before had."""
+    system, stream = list(range(100_000, 100_100)), [n * 7919 % 50_000 for n in range(3_000)]
+    moving = [stream[at : at + 1_000] for at in range(0, 2_000, 100)]
+    behind = [system + prompt for prompt in moving]
+    for prompts, new in ((moving, 2_900), (behind, 3_000)):
+        stored, found, ranges = stored_ids(prompts)
+        assert found == prompts
+        assert stored == new
+        assert ranges <= 2
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.lists(st.integers(0, 3), max_size=40)), max_size=8))
+def test_windows_of_ids_that_repeat_themselves_come_back(cuts: list[tuple[int, int, list[int]]]) -> None:
+    """Whatever is cut out of a prompt, and however often the same ids come again in it, it is read back as it was."""
+    prompt = [n % 5 for n in range(80)]
+    prompts = [prompt]
+    for start, stop, more in cuts:
+        prompt = prompt[: min(start, stop)] + prompt[max(start, stop) :] + more
+        prompts.append(prompt or [1])
+    assert stored_ids(prompts)[1] == prompts

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import odograph
+from odograph.codec import fold_events
 from odograph.redact import Redactor
 from odograph.secrets import may_hold, secrets_in
 from tests.llm_server import Answer, LLMServer
@@ -260,6 +261,66 @@ def test_a_secret_in_pieces_of_a_stream(tmp_path: Path) -> None:
     for path in (tmp_path / "journal").glob("*"):
         for start in range(0, len(secret) - 8, 4):
             assert secret[start : start + 8] not in path.read_text()
+
+
+def chunks(*texts: str, **more: Any) -> Any:
+    """The events of a stream whose answer comes in these pieces."""
+    return fold_events([{"choices": [{"index": 0, "delta": {"content": text, **more}}]} for text in texts])
+
+
+def with_events(folder: Path, events: Any) -> odograph.Call:
+    """A call of another tool's trajectory: a stream beside an answer that says nothing of what the stream holds."""
+    with odograph.open(folder, redact=True) as store:
+        call = {"model": "m", "request": {"messages": [{"role": "user", "content": "q"}]}, "response": "done", "events": events}
+        return store.trajectory(store.add({"task": "t", "agent": "a", "steps": [{"llm_calls": [call]}]})).llm_calls[0]
+
+
+def test_a_secret_that_only_the_stream_holds(tmp_path: Path) -> None:
+    """Chunks that spell a secret, have one beside a name, or can't be read are dropped, also where the answer is clean."""
+    secret = SECRETS["api_key"]
+    assert with_events(tmp_path / "clean", chunks("noth", "ing")).events
+    pieces = chunks("take ", secret[:8], secret[8:16], secret[16:])
+    named = chunks("take", api_key=chars(30))
+    for name, events in {"pieces": pieces, "named": named, "broken": {"paths": 1, "rows": [[0, secret]]}}.items():
+        call = with_events(tmp_path / name, events)
+        assert call.events == [] and call.response == "done", name
+        assert sum(call.record.extra["redacted"].values()) >= 1, name
+        assert "events" not in "".join(path.read_text() for path in (tmp_path / name / "journal").glob("*")), name
+
+
+def test_redaction_of_what_is_clean_changes_nothing(tmp_path: Path) -> None:
+    """Every field of a call, an edit and a reward without a secret is in a redacted store what it is in another; beside a secret, too."""
+    secret = SECRETS["api_key"]
+    kept = []
+    for redact in (None, True):
+        with odograph.open(tmp_path / str(redact), redact=redact) as store, store.record(task="t", agent="a") as run:
+            with run.step() as step:
+                call = step.llm_call(
+                    messages=[{"role": "user", "content": "q"}],
+                    response="a long answer",
+                    model="m",
+                    usage={"completion_tokens": 3},
+                    error="late",
+                    duration=5,
+                    metadata={"k": 1},
+                )
+                step.edit(call).replace(2, 6, "short", reason="brief")
+                step.reward(1.0, name="env", rationale=secret)
+        t = store.trajectory(run.id)
+        record = t.llm_calls[0].record
+        (edit,) = t.steps[0].edits
+        kept.append(
+            {
+                "request": record.request,
+                "response": record.response,
+                "call": [record.model, record.error, record.duration, record.usage, record.extra],
+                "edit": [edit.result, edit.reason, edit.rejected],
+                "reward": t.steps[0].rewards["env"],
+            }
+        )
+        assert (secret in str(t.to_dict())) == (redact is None)
+    assert kept[0] == kept[1]
+    assert kept[1]["edit"][2] is None
 
 
 def test_what_comes_from_elsewhere(tmp_path: Path) -> None:

@@ -663,3 +663,109 @@ def test_the_example_with_nothing_to_keep_says_so(tmp_path: Path) -> None:
     done = example(tmp_path, "--days", "0")
     assert "Traceback" not in done.stderr
     assert "nothing earned" in done.stdout
+
+
+# --- The page's own words, sentence by sentence -----------------------------------------------------------------------
+
+
+class Runtime:
+    """What elizaOS hands to a handler."""
+
+    async def use_model(self, **asked: Any) -> dict[str, Any]:
+        return {"reasoning": "high confidence", "params": {"marketId": "rain", "outcome": "YES", "amount": 40}}
+
+
+async def page(runtime: Runtime, message: Any, state: Any, options: Any = None, callback: Any = None) -> dict[str, Any]:
+    """The page's handler: `response: decision` is an object, `thinking: decision.reasoning`."""
+    odograph.log_context("market_data", MARKETS, purpose=WHY)
+    decision = await runtime.use_model(system_prompt=SYSTEM, user_prompt=USER)
+    odograph.log_llm_call(
+        model="gpt-5.1", system_prompt=SYSTEM, user_prompt=USER, response=decision, thinking=decision["reasoning"]
+    )
+    return {**decision["params"], "realizedPnL": 60.0, "success": True}
+
+
+def as_the_page_does(store: odograph.Store) -> odograph.Trajectory:
+    wrapped = odograph.wrap_action(page, name="BUY_SHARES", ignore=("runtime", "callback"))
+    with store.record(task="trade", agent="trader", metadata={"venue": "babylon"}) as run:
+        with run.step():
+            asyncio.run(wrapped(Runtime(), {"text": "trade"}, {}, None, print))
+        run.reward(0.6, name="pnl")
+    return store.trajectory(run.id)
+
+
+def test_wrap_your_actions_as_the_page_does(store: odograph.Store) -> None:
+    """Handlers get runtime, message, state, options and callback; runtime and callback are no data."""
+    t = as_the_page_does(store)
+    assert t.actions[0].arguments == {"message": {"text": "trade"}, "state": {}, "options": None}
+    assert odograph.validate_trajectory(t).findings == []
+
+
+def test_response_decision_is_an_object_and_a_row(store: odograph.Store, tmp_path: Path) -> None:
+    """The decision is kept as it is, and the row's response is its JSON, with the full reward."""
+    t = as_the_page_does(store)
+    store.export(tmp_path / "out", "hf", format="jsonl")
+    (row,) = map(json.loads, (tmp_path / "out" / "data" / "train.jsonl").read_text().splitlines())
+    assert json.loads(row["response"]) == t.llm_calls[0].response
+    assert (row["prompt"], row["reward"]) == (f"{SYSTEM}\n\n{USER}", 0.6)
+
+
+def test_include_thinking_process_important(store: odograph.Store, tmp_path: Path) -> None:
+    """The five columns stay; thinking and the run's own metadata stand in the column `metadata`."""
+    as_the_page_does(store)
+    store.export(tmp_path / "out", "hf", format="jsonl")
+    (row,) = map(json.loads, (tmp_path / "out" / "data" / "train.jsonl").read_text().splitlines())
+    assert list(row) == ["prompt", "response", "reward", "context", "metadata"]
+    about = json.loads(row["metadata"])
+    assert (about["reasoning"], about["run"], about["agent"]) == ("high confidence", {"venue": "babylon"}, "trader")
+
+
+def test_did_it_work_is_what_the_result_says(store: odograph.Store) -> None:
+    """`success: boolean // Did it work?`: an ActionResult that says no is no success, though nothing was raised."""
+    failed = odograph.wrap_action(lambda: {"success": False, "error": "no funds"}, name="BUY_SHARES")
+    with store.record(task="t") as run, run.step():
+        failed()
+    store.score("success")
+    t = store.trajectory(run.id)
+    assert (t.actions[0].ok, t.reward) == (False, 0.0)
+
+
+def test_rewards_computed_whole_or_not_at_all(store: odograph.Store) -> None:
+    """A component that broke, or is not known yet, gives no smaller reward."""
+    t = as_the_page_does(store)
+    store.append(t.id).reward(float("nan"), name="judge", source="judge")
+    assert store.trajectory(t.id).reward is None
+    store.append(t.id).reward(0.1, name="judge", source="judge")
+    assert store.trajectory(t.id).reward == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("llm_calls", "model"),
+        ("llm_calls", "system_prompt"),
+        ("llm_calls", "response"),
+        ("actions", "ok"),
+        ("contexts", "purpose"),
+    ],
+)
+def test_all_required_fields_present_of_a_dict(part: str, key: str) -> None:
+    """`validateTrajectory(trajectory)` of what somebody wrote down: what the page requires of a decision is asked for."""
+    step: dict[str, Any] = {
+        "contexts": [{"provider": "market_data", "data": MARKETS, "purpose": WHY}],
+        "llm_calls": [{"model": "gpt-5.1", "system_prompt": SYSTEM, "response": {"a": 1}}],
+        "actions": [{"name": "BUY", "arguments": {}, "result": None, "ok": True}],
+    }
+    data = {"task": "t", "agent": "a", "reward": 1.0, "steps": [step]}
+    assert odograph.validate_trajectory(data).findings == []
+    del step[part][0][key]
+    (found,) = odograph.validate_trajectory(data).findings
+    assert found.path.startswith(f"steps[0].{part}[0]")
+
+
+@pytest.mark.parametrize("name", ["providerName", "systemPrompt", "userPrompt", "success", "params", "timestamp"])
+def test_the_pages_own_names_are_told_ours(name: str) -> None:
+    """A dict in the page's shape is refused with the name that is meant, not half read."""
+    kind = {"providerName": "contexts", "success": "actions", "params": "actions"}.get(name, "llm_calls")
+    found = odograph.validate_trajectory({"task": "t", "steps": [{kind: [{name: 1}]}]}).errors
+    assert [f.code for f in found] == ["schema"] and "did you mean" in found[0].message

@@ -40,7 +40,8 @@ def trader(exchange: Exchange, url: str, model: str) -> Any:
         request = {"model": model, "messages": messages, "seed": seed, "temperature": 1.0, "logprobs": True}
         answer = await use_model(url, request)
         decision = json.loads(answer["choices"][0]["message"]["content"])
-        odograph.log_llm_call(request=request, response=answer, thinking=decision["reasoning"])
+        usage = answer.get("usage")
+        odograph.log_llm_call(request=request, response=decision, thinking=decision["reasoning"], usage=usage)
         # 3. What comes of it: logged by itself, an exception too
         started = time.perf_counter()
         bought = exchange.buy(decision["market"], decision["side"], decision["amount"], BALANCE)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .api import Store, open, score
 from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
+from .capture.instrument import instrument, uninstrument
 from .capture.recorder import CallRef
 from .capture.run import Run
 from .capture.scope import Scope, Step, bind, current
@@ -159,6 +160,7 @@ __all__ = [
     "edit",
     "export_to_huggingface",
     "fork",
+    "instrument",
     "log_context",
     "log_llm_call",
     "logger",
@@ -170,6 +172,7 @@ __all__ = [
     "samples",
     "score",
     "stats",
+    "uninstrument",
     "validate",
     "validate_trajectory",
     "wrap",

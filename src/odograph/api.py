@@ -40,10 +40,12 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .statistics.comparison import Compared
     from .store.query import Rows
     from .training.dry_run import GroupPlan
+    from .training.formats import Target
     from .training.keywords import ExportArgs
     from .worlds import WorldRuntime
 
 _MOST_FINDINGS = 10_000
+_BATCH = 50  # trajectories that a process checks at once
 _FEW = 500  # trajectories that are checked sooner than processes are started
 
 
@@ -62,7 +64,7 @@ class Store:
 
     @property
     def root(self) -> Path:
-        """The folder, for people and their tools; the parts of Odograph ask `backend`."""
+        """The store's folder, for people and their tools. Code inside Odograph uses `backend`."""
         return self.backend.folder
 
     # --- recording ----------------------------------------------------------------------------------------------------
@@ -81,30 +83,34 @@ class Store:
         metadata: dict[str, Any] | None = None,
         fork: Fork | None = None,
     ) -> Run:
-        """Begins a trajectory: `with store.record(task=...) as run: with run.step(observation) as step: ...`."""
+        """Begins a trajectory: `with store.record(task=...) as run: with run.step(observation) as step: ...`. Returns the
+        `Run`.
+        """
         about: dict[str, Any] = {"agent": agent, "agent_version": agent_version, "model": model, "group": group}
         about |= {"policy_version": policy_version, "seed": seed}
         return start(self.backend.sink, task, tags=tags, metadata=metadata, fork=fork, **about)
 
     def append(self, id: str) -> Run:
-        """Reopens a trajectory, in any state, to add rewards, labels, edits and notes. Reads none of it. Raises NotFound,
-        StoreError."""
+        """Reopens a trajectory, in any state, to add rewards, labels, edits and notes. Reads none of the trajectory's records.
+
+        Raises NotFound, StoreError.
+        """
         whole, facts = self._reader.facts(id)
         earlier = lambda: self.trajectory(whole)  # noqa: E731
         recorder = Recorder(self.backend.sink, whole, facts.agent, after=facts.last, earlier=earlier)
         return Run(recorder, facts.root, ends=False)
 
     def add(self, what: dict[str, Any] | Trajectory | Iterable[AnyRecord]) -> str:
-        """A whole trajectory that was made elsewhere: a dict (the shape of `t.to_dict()`, of which a hand-made one may leave
-        out what it does not know), a `Trajectory`, or records. Returns its id.
+        """Adds a whole trajectory that was made elsewhere, and returns its id.
 
-        Records that the store has are not added again; one that says something else under a known id is added as its
-        correction. Raises InvalidInput with the path of what can't be read.
+        `what` is a dict in the shape of `t.to_dict()` (fields may be left out), a `Trajectory`, or records. Records that the
+        store has are not added again. A record that differs from the stored record of the same id is added as a correction.
+        Raises InvalidInput with the path of the part that can't be read.
         """
         if isinstance(what, dict):
             records: Iterable[AnyRecord] = records_from_dict(what)
         elif isinstance(what, Trajectory):
-            records = what.complete_records()
+            records = what.complete_records(growing=True)
         elif isinstance(what, Iterable) and not isinstance(what, str | bytes):
             records = what
         else:
@@ -118,11 +124,11 @@ class Store:
         importers: Iterable[str | importing.Importer] = (),
         progress: Callable[[Path, int, int], None] | None = None,
     ) -> ImportReport:
-        """Sessions that other tools recorded: files, or folders with files, recognised by their content.
+        """Imports sessions that other tools recorded: files, or folders with files, recognised by their content.
 
-        Importing again adds nothing; a session that has grown is continued. A file that can't be read is named in the
-        report and costs no other. `importers`: importers by file, `package:object` or name that are asked first whether a file is
-        of their format. `progress(path, done, total)` is called before each file. Raises NotFound.
+        Importing again adds nothing. A session that has grown is continued. The report names each file that can't be read; such
+        a file costs no other file. `importers`: importers (a file, `package:object` or name) that are asked before all others
+        whether a file is of their format. `progress(path, done, total)` is called before each file. Raises NotFound.
         """
         from .importers.importing import import_files
 
@@ -140,35 +146,37 @@ class Store:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def trajectory(self, id: str) -> Trajectory:
-        """The trajectory with this id, or with this unique prefix or suffix. Raises NotFound."""
+        """Returns the trajectory with this id, or with this unique prefix or suffix of an id. Raises NotFound."""
         return self._reader.trajectory(id)
 
     def trajectories(self, **filters: Unpack[FilterArgs]) -> Iterator[Trajectory]:
-        """Trajectories, one at a time, oldest first; all the filters must hold, see `odograph.FilterArgs`.
+        """Yields the trajectories for which all filters hold, one at a time, oldest first; see `odograph.FilterArgs`.
 
-        Raises TypeError for a filter that does not exist, InvalidInput, NotFound for an id that does not.
+        Raises TypeError for an unknown filter, InvalidInput for a wrong value, NotFound for an unknown id.
         """
         return self._reader.trajectories(Filters.of(filters))
 
     def summaries(self, *, newest_first: bool = False, **filters: Unpack[FilterArgs]) -> Iterator[Summary]:
-        """What lists show of each trajectory, without reading it, oldest first unless `newest_first`; filters as for
-        `trajectories`. With `newest_first` a `limit` means the newest."""
+        """Yields a short summary of each trajectory without reading the trajectory, oldest first unless `newest_first`.
+
+        Filters as for `trajectories`. With `newest_first`, a `limit` chooses the newest.
+        """
         return self._reader.summaries(Filters.of(filters), newest_first=newest_first)
 
     def count(self, **filters: Unpack[FilterArgs]) -> int:
-        """How many trajectories the filters choose, without reading them; filters as for `trajectories`."""
+        """Counts the trajectories that the filters choose, without reading them. Filters as for `trajectories`."""
         return self._reader.count(Filters.of(filters))
 
     def search(self, query: str, limit: int = 100) -> list[Hit]:
-        """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
+        """Finds records and messages with all the words of a query ("quoted" for a phrase), newest first."""
         return self._reader.search(query, limit)
 
     def tail(self, count: int = 20, trajectory: str | None = None) -> Tail:
-        """The newest records, of one trajectory if its id is given; iterate again for what was written since."""
+        """Returns the newest records, of all trajectories or of one. Iterating again gives the records written since."""
         return self._reader.tail(count, trajectory)
 
     def is_written_elsewhere(self, id: str) -> bool:
-        """Whether another process, or another open store, may still write of a trajectory."""
+        """Whether another process, or another open store, may still write to a trajectory."""
         return bool(self._reader.writers(id) - {self._journal.writer})
 
     def examine(self) -> dict[str, Any]:
@@ -176,7 +184,7 @@ class Store:
         return self._reader.examine()
 
     def damages(self) -> list[Damage]:
-        """Lines of the journal that can't be read; each cost itself alone."""
+        """Lists the journal lines that can't be read. A damaged line costs only itself."""
         return self._reader.damages()
 
     def __len__(self) -> int:
@@ -186,7 +194,11 @@ class Store:
         return True
 
     def health(self) -> dict[str, Any]:
-        """How capture fares in this process: records written, waiting for a disk that failed, lost, and other faults."""
+        """Reports on recording in this process.
+
+        Records written, waiting for a failed disk, and lost, and other faults; requests of recorded clients that are no calls of
+        a model (`unrecorded`); and calls made in a thread outside of any run while another thread is in a run (`outside`).
+        """
         journal = self._journal
         journal.check()
         return {
@@ -197,6 +209,8 @@ class Store:
             "files_lost": journal.files_lost,
             "faults": faults.count,
             "last_fault": repr(faults.last) if faults.last else None,
+            "unrecorded": faults.unrecorded,
+            "outside": faults.outside,
         }
 
     # --- sealing ------------------------------------------------------------------------------------------------------
@@ -267,15 +281,17 @@ class Store:
         redact: Redact | None = None,
         **filters_and_options: Unpack[ExportArgs],
     ) -> dict[str, Any]:
-        """Writes trajectories to a folder in a trainer's or another tool's format (hf, openai, atif, jsonl, parquet, ...).
+        """Writes trajectories to a folder in the format of a trainer or another tool (hf, openai, atif, jsonl, parquet, ...).
 
-        Keywords are the filters of `trajectories`, the format's own options, and for formats of samples those of
-        `odograph.samples` (edits, advantage, ...); in `options` go those that are named like a filter (agent, model). `groups`:
-        those of `store.groups(...)`, which took the filters, in the place of the recorded groups; what is in none of them is left
-        out, and the manifest says how much and of what groups. `redact` takes secrets out, as that of `odograph.open` does.
-        `max_shard_size` (bytes before compression) and `max_shard_rows` are of one Parquet file. Returns the manifest, which is
-        in the folder too; `odograph.Dataset(out).upload(repo)` puts it on the Hub. Raises NotFound for a format that is not
-        there, InvalidInput, MissingExtra.
+        Keywords are the filters of `trajectories`, the format's own options and, for formats of samples, the options of
+        `odograph.samples` (edits, advantage, ...). `options` takes options that share a name with a filter (agent, model).
+
+        `groups`: groups of `store.groups(...)`, which took the filters, in place of the recorded groups. Trajectories in no
+        group are left out, and the manifest counts them and their groups. `redact` removes secrets, as in `odograph.open`.
+        `max_shard_size` (bytes before compression) and `max_shard_rows` bound one Parquet file.
+
+        Returns the manifest, which is also in the folder. `odograph.Dataset(out).upload(repo)` uploads the folder to the Hub.
+        Raises NotFound for an unknown format, InvalidInput, MissingExtra, TypeError for an unknown keyword.
         """
         filters = cast(FilterArgs, {k: v for k, v in filters_and_options.items() if k in FILTERS})
         more: dict[str, Any] = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
@@ -292,8 +308,12 @@ class Store:
                     f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
                     f"{did_you_mean(name, (*FILTERS, *(known or ())))}"
                 )
-        feed = Feed(target, more | (options or {}), parent=self._reader.known)
         asked = dict(given(filters))
+        feed = Feed(
+            target,
+            _with_running(target, filters if groups is None else groups.asked) | more | (options or {}),
+            parent=self._reader.known,
+        )
         found: Iterator[Trajectory]
         if groups is not None:
             if asked:
@@ -320,11 +340,15 @@ class Store:
     def dry_run(
         self, to: str = "art", *, options: dict[str, Any] | None = None, **filters: Unpack[FilterArgs]
     ) -> Iterator[GroupPlan]:
-        """Which groups would train with a format of tokens, and why the others would not; `options` and filters as for `export`.
-        Writes nothing. Raises NotFound, InvalidInput."""
-        from .training.dry_run import dry_run
+        """Yields for each group whether the group would train with a format of tokens, and why not. Writes nothing.
 
-        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **(options or {}))
+        `options` and filters as for `export`. Raises NotFound, InvalidInput.
+        """
+        from .training.dry_run import dry_run
+        from .training.formats import find
+
+        more = _with_running(find(to), filters) | (options or {})
+        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **more)
 
     def groups(
         self,
@@ -334,23 +358,25 @@ class Store:
         min_size: int = 2,
         **filters: Unpack[FilterArgs],
     ) -> Groups:
-        """Which trajectories are compared with each other: the groups for `odograph.samples(groups, ...)` and `export(groups=)`.
+        """Returns the groups of trajectories to compare, for `odograph.samples(groups, ...)` and `export(groups=)`.
 
-        `by`: the recorded `group`, the `task`, the `scenario` (of the metadata, else the group), or a function of a `Summary`.
-        `window`: only those that started in the same stretch of this length ("1h", "1d", counted from midnight UTC). `min_size`:
-        smaller groups are `too_small`. Filters as for `trajectories`. Raises InvalidInput.
+        `by`: the recorded `group` (default), the `task`, the `scenario` (of the metadata, else the group), or a function of a
+        `Summary`. `window`: a group has only trajectories that started in the same window of this length ("1h", "1d", counted
+        from midnight UTC). `min_size`: smaller groups are `too_small`. Replays are in no group, and neither are trajectories that
+        are still being recorded, unless `status` asks for them. Filters as for `trajectories`. Raises InvalidInput.
         """
-        from .groups import Groups
+        from .groups import Groups, wants_running
 
-        asked = dict(given(filters))
-        return Groups(self.summaries(**filters), self._reader.read, by=by, window=window, min_size=min_size, asked=asked)
+        checked = Filters.of(filters)
+        more: dict[str, Any] = {"running": wants_running(checked), "asked": dict(given(filters))}
+        return Groups(self._reader.summaries(checked), self._reader.read, by=by, window=window, min_size=min_size, **more)
 
     def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
         """Trajectories, those of a group one after the other; the groups in the order of their first."""
-        groups: dict[str, list[str]] = {}
-        for summary in summaries:
-            groups.setdefault(summary.group if summary.group is not None else f"\0{summary.id}", []).append(summary.id)
-        yield from self._reader.read(id for ids in groups.values() for id in ids)
+        from .groups import together
+
+        found = together(((s.id, s.group) for s in summaries), lambda one: one[1])
+        yield from self._reader.read(id for group in found for id, _ in group)
 
     def score(
         self,
@@ -363,18 +389,20 @@ class Store:
         progress: Progress = None,
         **filters: Unpack[FilterArgs],
     ) -> ScoreReport:
-        """Appends the rewards that a function gives to the trajectories that have none by this version of it; the filters are
-        those of `trajectories`. Run again it adds nothing but what is new, or was not known before.
+        """Appends a function's rewards to the trajectories that have no reward by this version of the function.
 
-        `fn`: what `@odograph.reward` made, a plain function, `file.py:function`, `package:function`, or a name of
-        `odograph.rewards`. A new version's rewards supersede the old one's; `version` declares it. `again`: all anew, for
-        functions of what changes elsewhere; what comes out the same is not written. Trajectories that are still being recorded
-        are left for later, unless `status` asks for them.
+        Filters as for `trajectories`. A second run adds only rewards of new trajectories, and rewards that were unknown before.
+        Trajectories that are still being recorded are left for later, unless `status` asks for them.
 
-        `concurrency`: how many at once, as tasks where the function is async (16), else as threads (1). `processes`: as many
-        processes, for functions that compute; it must be importable there. `progress`: `progress(done, total)`, or whether
-        there is a bar (on a terminal). A function that fails costs its trajectory alone: see the report. Raises InvalidInput,
-        NotFound, StoreError.
+        `fn`: the result of `@odograph.reward`, a plain function, `file.py:function`, `package:function`, or a name of
+        `odograph.rewards`. `version`: declares the version; a new version's rewards supersede the old version's. `again`: also
+        scores trajectories that have a reward, for functions that read changing data; equal values are not written.
+        `concurrency`: trajectories at once, as tasks if the function is async (default: 16), else as threads (default: 1).
+        `processes`: number of processes, for functions that compute; each process must be able to import the function.
+        `progress`: `progress(done, total)`, or whether to show a bar (on a terminal).
+
+        A function that fails on a trajectory costs only that trajectory; see the report. Raises InvalidInput, NotFound,
+        StoreError.
         """
         from .rewards.scoring import score  # it needs asyncio, which who records does not
 
@@ -392,12 +420,12 @@ class Store:
         progress: Callable[[int], None] | None = None,
         **filters: Unpack[FilterArgs],
     ) -> Report:
-        """The data-quality checks over the store's trajectories and, where these are not chosen, damaged lines; the filters are
-        those of `trajectories`. `progress(n)` is called with the number done so far. `checks`: more checks, by file,
-        `package:object` or entry point, or as modules or checks themselves.
+        """Runs the data-quality checks over trajectories and, without filters, over damaged lines.
 
-        `workers`: processes that share the work; None: one for each core where there are many trajectories. Of one code at most
-        10,000 findings are kept, `counts` has them all. Raises InvalidInput, NotFound, StoreError.
+        Filters as for `trajectories`. `checks`: additional checks, by file, `package:object` or entry point, or as modules or
+        checks. `workers`: number of processes (default: one for fewer than 500 trajectories, else one per core, at most 8).
+        `progress(n)` is called with the number of checked trajectories. At most 10,000 findings per code are kept; `counts` has
+        the true numbers. Raises InvalidInput, NotFound, StoreError.
         """
         from .quality import Checker, collect, damage_findings
 
@@ -420,13 +448,13 @@ class Store:
         else:  # objects of this process
             workers = 1
         if workers > 1:
-            from .quality.workers import results
+            from .processes import over
+            from .quality.checking import begin
 
             ids = (summary.id for summary in self.summaries(**filters))
-            file = None if tokenizer is None else str(tokenizer)
-            about: dict[str, Any] = {"profile": profile, "ignore": sorted(checker.skip), "tokenizer": file, "checks": more}
-            found = results(self.backend.place, ids, workers, **about)
-            report = collect(found, checker, **shared)
+            about = (profile, sorted(checker.skip), None if tokenizer is None else str(tokenizer), more)
+            found = over(self.backend.place, begin, about, ids, workers, batch=_BATCH, doing="checked trajectories")
+            report = collect((one for batch in found for one in batch), checker, **shared)
         else:
             report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)
         if not filters:
@@ -434,13 +462,15 @@ class Store:
         return report
 
     def used(self, ids: list[str]) -> dict[str, Used]:
-        """By trajectory: names of its actions, contexts and models, and the values of its rewards, without reading it."""
+        """Returns for each id the names of actions, contexts and models, and the values of rewards, without reading the
+        trajectory.
+        """
         return self._reader.used(ids)
 
     def stats(
         self, by: str | None = None, *, confidence: float = 0.95, success: float | None = None, **filters: Unpack[FilterArgs]
     ) -> Stats:
-        """Distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
+        """Computes the distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
         from .statistics import stats
 
         return stats(self, by, confidence=confidence, success=success, **filters)
@@ -470,10 +500,11 @@ class Store:
         hooks: Iterable[Any] = (),
         fresh: bool = False,
     ) -> Any:
-        """The world of a name in this store, to label and compare its trajectories; made where there is none, see
-        `odograph.worlds`. `world.spawn_from(store.trajectories(...), labels=[(technique, description)])` fills it.
+        """Returns the world of this name in the store, to label and compare trajectories; see `odograph.worlds`. A missing
+        world is created.
 
-        In async code its methods are awaited (a `World`), else they return when they are done (a `SyncWorld`). Raises
+        `world.spawn_from(store.trajectories(...), labels=[(technique, description)])` fills the world. In async code, the
+        methods are awaited (a `World`); in other code, the methods return when they are done (a `SyncWorld`). Raises
         MissingExtra.
         """
         from .worlds import StorageConfig, WorldRuntime
@@ -486,7 +517,7 @@ class Store:
         return opened(self._worlds, name, storage, **given)
 
     def close(self) -> None:
-        """Everything on disk, files closed. A closed store can be used again: it opens what it needs."""
+        """Syncs everything to the disk and closes the files. A closed store opens its files again when used."""
         if self._worlds is not None:
             self._worlds.close()
         self.backend.close()
@@ -506,25 +537,28 @@ def open(
     seal_at: int | None = None,
     shared: bool = False,
 ) -> Store:
-    """The store in a folder: the one given, else $ODOGRAPH_STORE, else ./odograph. The folder is made when something is recorded.
+    """Opens the store in a folder (default: $ODOGRAPH_STORE, else ./odograph). The folder is made with the first record.
 
-    `memory:` is a store that is gone when it is closed, or when its process ends. `store.backend.place` reopens a store in
+    `memory:` is a store that is removed when the store is closed or the process ends. `store.backend.place` reopens a store in
     another process.
 
-    `durability`, `redact` and `seal_at` belong to the store: the first opening that says them settles them for every later one,
-    in any process, which leaves them out; one that says something else is refused. `durability="sync"` waits for the disk at
-    every record; "group", the default, syncs every 50 ms. Either way a record is with the operating system when its call returns.
+    `durability`, `redact` and `seal_at` belong to the store. The first opening that names one of them settles the value for every
+    later opening, in any process. A later opening leaves the argument out; another value is refused.
 
-    `redact` takes secrets out of everything that is recorded, added or imported, before it is written: True (the built-in rules),
-    a list of patterns (beside these rules), or a function that is given each text and returns what is kept of it; where it
-    raises, the text is not kept. The function, or its name ('package:object', 'file.py:name'), must be importable in each process
-    that writes. None uses what the store has; False says that the store has none.
+    `durability="group"` (default) syncs to the disk every 50 ms; "sync" waits for the disk at every record. When a recording
+    call returns, the operating system has the record in both cases.
 
-    `seal_at`: how many bytes the journal may hold before a process that records seals it in the background; 1 GiB where
-    nobody said, and never with 0 or without the extra `lake`.
+    `redact` removes secrets from everything that is recorded, added or imported, before anything is written. True: the built-in
+    rules. A list of patterns: these patterns and the built-in rules. A function: gets each text and returns the text to keep;
+    if the function raises, the text is not kept. The function, or its name ('package:object', 'file.py:name'), must be
+    importable in each process that writes. None (default): the store's own setting. False: asserts that the store has no
+    redaction.
 
-    The files are their owner's alone, unless `shared` is asked for when the store is made: then the process's umask decides.
-    Raises InvalidInput, StoreError, TypeError.
+    `seal_at`: how many bytes the journal may hold before a process that records seals the journal in the background. Default:
+    1 GiB; 0: never. Without the extra `lake` nothing is sealed.
+
+    Only the owner can read the files, unless `shared` is set when the store is made; then the process's umask decides. Raises
+    InvalidInput, StoreError, TypeError.
     """
     if isinstance(where, Place):
         return Store(backend.reopened(where))
@@ -547,11 +581,18 @@ def score(
     return store.score(fn, version=version, again=again, **more, **filters)
 
 
+def _with_running(target: Target, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The option by which running trajectories are compared, where a filter asks for them."""
+    from .groups import wants_running
+
+    return {"include_running": True} if target.of_samples and wants_running(Filters.of(filters)) else {}
+
+
 _default: Store | None = None
 
 
 def default_store() -> Store:
-    """The store that `open()` names, opened once: where calls go that are made outside of any run."""
+    """The store that `open()` names, opened once. Calls outside of any run are recorded here."""
     global _default
     if _default is None:
         _default = open()

@@ -20,7 +20,7 @@ import msgspec
 import orjson
 
 from .errors import InvalidInput, NewerStore
-from .plain import OPTIONS, is_finite, is_small, one_level, plain_of, tagged
+from .plain import OPTIONS, has_null, is_finite, is_small, one_level, plain_of, tagged
 from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit
 
 # --- encoding -------------------------------------------------------------------------------------------------------
@@ -33,9 +33,11 @@ def encode(value: Any) -> bytes:
     stands in the result the value is searched for one. Everything else goes through `plain_of`, which has bounds.
     """
     try:
-        if type(value) is str or is_small(value):
+        if type(value) is str:
+            return orjson.dumps(value, None, OPTIONS)
+        if is_small(value):
             data = orjson.dumps(value, None, OPTIONS)
-            if b"null" not in data or is_finite(value):
+            if not has_null(data) or is_finite(value):
                 return data
     except Exception:
         pass
@@ -67,7 +69,7 @@ def plain(value: Any) -> Any:
     return value if type(value) in (str, dict, list, int, float, bool, type(None)) else one_level(value)
 
 
-_SIMPLE = frozenset((str, int, bool))
+_SIMPLE = frozenset((str, int, bool, orjson.Fragment))
 _LINE = OPTIONS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -87,7 +89,7 @@ def encode_record(record: dict[str, Any]) -> bytes:
         simple = _SIMPLE.issuperset(map(type, record.values()))
         if simple or is_small(record):
             data = orjson.dumps(record, None, _LINE)
-            if simple or b"null" not in data or is_finite(record):
+            if simple or not has_null(data) or is_finite(record):
                 return data
     except Exception:
         pass
@@ -229,27 +231,34 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(encode(value)).hexdigest()[:32]
 
 
+_DIGITS = [f"{n:03x}" for n in range(0x1000)]
+
+
 class IdMaker:
     """UUIDv7 (RFC 9562, method 2): milliseconds, then random bits that count up, so ids of one maker sort by age."""
 
-    __slots__ = ("_count", "_ms", "_prefix", "_random", "_top")
+    __slots__ = ("_count", "_low", "_ms", "_prefix", "_random", "_top")
 
     def __init__(self) -> None:
         chance = random.SystemRandom()
-        self._count = chance.getrandbits(47)
+        #: What counts up: all but the last three digits, and these.
+        self._count = chance.getrandbits(35)
+        self._low = chance.getrandbits(12)
         self._top = f"{0x8000 | chance.getrandbits(14):04x}"
         self._random = f"7{chance.getrandbits(12):03x}"
         self._ms = -1
         self._prefix = ""
 
     def __call__(self, now: int) -> str:
+        self._low = low = (self._low + 1) & 0xFFF
         ms = now // 1_000_000
-        if ms != self._ms:
+        if ms != self._ms or not low:
+            if not low:
+                self._count = (self._count + 1) & 0xFFFFFFFFF
             self._ms = ms
             h = f"{ms:012x}"
-            self._prefix = f"{h[:8]}-{h[8:12]}-{self._random}-{self._top}-"
-        self._count = count = (self._count + 1) & 0xFFFFFFFFFFFF
-        return f"{self._prefix}{count:012x}"
+            self._prefix = f"{h[:8]}-{h[8:12]}-{self._random}-{self._top}-{self._count:09x}"
+        return self._prefix + _DIGITS[low]
 
 
 def _uuid7(ms: int, bits: bytes) -> str:

@@ -14,7 +14,9 @@ _ALIGNED = 2000  # more steps than these are compared one by one: aligning is qu
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """Two steps that stand for each other, or one that the other trajectory has not (None). `differs`: in what."""
+    """Two steps that correspond to each other, or one step that the other trajectory does not have (None). `differs`: the fields
+    that differ.
+    """
 
     agent: str | None
     a: int | None
@@ -25,7 +27,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class Diff(msgspec.Struct, frozen=True):
-    """How two trajectories compare. `first`: index in `pairs` of the first difference; None: their steps are the same."""
+    """The comparison of two trajectories. `first`: index in `pairs` of the first difference; None: all steps are the same."""
 
     a: str
     b: str
@@ -40,8 +42,10 @@ class Diff(msgspec.Struct, frozen=True):
 
 
 def diff(a: Trajectory, b: Trajectory) -> Diff:
-    """Compares two trajectories, agent by agent: prompts (the messages that are new at a step), answers, tool calls, results,
-    rewards. A fork is compared from the step where it left its parent. Raises TypeError."""
+    """Compares two trajectories, agent by agent: prompts (the new messages of a step), answers, tool calls, results, rewards.
+
+    A fork is compared from the step where the fork left its parent. Raises TypeError.
+    """
     for one in (a, b):
         if not isinstance(one, Trajectory):
             raise TypeError(f"diff() takes two trajectories, such as store.trajectory(id), not {type(one).__name__}")

@@ -1,15 +1,17 @@
 """Groups: which trajectories are compared with each other. Made of summaries; reads a trajectory only when it is asked for.
 
-What has no group by the chosen key is in none: nothing is merged into a default one. Groups of one task in several windows of
-time are one family, which a split never parts.
+One rule for judges, scores, exports and figures. What has no group by the chosen key is in none: nothing is merged into a default
+one. A replay is in no group. A fork is in the group that it records. A trajectory that is still being recorded is compared when
+it has ended, unless running ones are asked for. Groups of one task in several windows of time are one family, which a split
+never parts.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,10 +19,14 @@ from .clock import iso_time, parse_span
 from .codec import content_hash, encode
 from .errors import InvalidInput, NotFound
 from .store.catalog import Summary
+from .store.filters import Filters
 from .trajectory import Trajectory
 
 #: What groups are made by, beside a function of a `Summary`.
 BY = ("group", "task", "scenario")
+#: Why a trajectory is in no group although it has the key of one.
+RUNNING, REPLAY = "still running", "a replay"
+T = TypeVar("T")
 _NAME, _NAMED = 120, 100  # characters of a group's name, groups that a report names
 
 
@@ -38,7 +44,7 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def known(self) -> list[float]:
-        """The rewards that are known."""
+        """The known rewards."""
         return [r for r in self.rewards if r is not None]
 
     @property
@@ -47,18 +53,33 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def std(self) -> float | None:
-        """The standard deviation of the known rewards, of the population; None where none is known."""
+        """The population standard deviation of the known rewards; None if no reward is known."""
         return statistics.pstdev(self.known) if self.known else None
 
     @property
     def varies(self) -> bool:
-        """Whether there is something to learn from: two known rewards that differ."""
+        """Whether two known rewards differ, so that the group can train."""
         known = self.known
         return len(known) > 1 and not math.isclose(min(known), max(known), rel_tol=1e-9, abs_tol=1e-12)
 
 
+def wants_running(filters: Filters) -> bool:
+    """Whether filters ask for trajectories that are still being recorded."""
+    return filters.status is not None and "running" in filters.status
+
+
+def together(things: Iterable[T], key: Callable[[T], Hashable | None]) -> list[list[T]]:
+    """Things of one key together, in the order of the first of each; what has no key (None) is by itself."""
+    found: dict[Hashable, list[T]] = {}
+    for n, thing in enumerate(things):
+        of = key(thing)
+        found.setdefault((n,) if of is None else (None, of), []).append(thing)
+    return list(found.values())
+
+
 class Groups:
-    """The groups that are large enough, in the order of their first trajectory; `too_small` and `ungrouped` are the rest."""
+    """The groups that are large enough, in the order of their first trajectory; `too_small`, `ungrouped`, `running` and
+    `replays` are the rest."""
 
     def __init__(
         self,
@@ -68,6 +89,7 @@ class Groups:
         by: str | Callable[[Summary], str | None] = "group",
         window: str | None = None,
         min_size: int = 2,
+        running: bool = False,
         asked: dict[str, Any] | None = None,
     ) -> None:
         if not callable(by) and by not in BY:
@@ -86,6 +108,11 @@ class Groups:
         self.too_small: list[Group] = []
         #: Ids of trajectories that are in no group: they have no such key, or with a window no known time.
         self.ungrouped: list[str] = []
+        #: Ids of trajectories that are still being recorded, and of replays: neither is compared with others.
+        self.running: list[str] = []
+        self.replays: list[str] = []
+        #: Whether trajectories that are still being recorded were asked for.
+        self.with_running = running
         self._groups: dict[str, Group] = {}
         for group in self._made(summaries, span):
             if len(group) < min_size:
@@ -97,6 +124,12 @@ class Groups:
         found: dict[tuple[str, int], Group] = {}
         names: dict[str, str] = {}
         for s in summaries:
+            if s.replay:
+                self.replays.append(s.id)
+                continue
+            if s.status == "running" and not self.with_running:
+                self.running.append(s.id)
+                continue
             key = _key(s, self.by)
             if key is None or (span is not None and s.started is None):
                 self.ungrouped.append(s.id)
@@ -132,7 +165,7 @@ class Groups:
 
     @property
     def without_variance(self) -> list[Group]:
-        """Groups whose known rewards are all the same: every advantage in them is 0."""
+        """Groups whose known rewards are all equal: every advantage is 0."""
         return [g for g in self if g.known and not g.varies]
 
     def trajectories(self) -> Iterator[Trajectory]:
@@ -143,9 +176,10 @@ class Groups:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many trajectories are in no group here, by reason."""
+        """The number of trajectories in no group, by reason."""
         small = sum(map(len, self.too_small))
         reasons = {f"in a group of fewer than {self.min_size}": small, "in no group": len(self.ungrouped)}
+        reasons |= {RUNNING: len(self.running), REPLAY: len(self.replays)}
         return {reason: count for reason, count in reasons.items() if count}
 
     def report(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _OURS = (MANIFEST, CARD, ".gitattributes")  # what an export or the Hub writes b
 
 
 class Dataset:
-    """An export in a folder: `path`, its `manifest`, and `upload(repo)`. Raises NotFound where there is none."""
+    """An export in a folder: `path`, the `manifest`, and `upload(repo)`. Raises NotFound if the folder has no export."""
 
     def __init__(self, path: str | Path) -> None:
         self.path: Path = Path(path)
@@ -44,12 +44,12 @@ class Dataset:
         revision: str | None = None,
         message: str | None = None,
     ) -> str:
-        """Puts the export into the dataset repository `repo` ("org/name") of the Hub, in one commit; returns its URL.
+        """Uploads the export to the dataset repository `repo` ("org/name") of the Hub, in one commit. Returns the commit's URL.
 
-        The repository is made where there is none: private, unless `private=False`; of one that exists nothing but its files
-        changes. What an earlier upload brought and this one has not goes away, so that no row is there twice; a repository with
-        data of somebody else's is refused. `token`: else $HF_TOKEN, else that of `hf auth login`. `revision`: a branch, which is
-        made too. $HF_ENDPOINT is the Hub. Raises InvalidInput, UploadError, MissingExtra (extra `hub`).
+        A missing repository is created: private, unless `private=False`. In an existing repository, only the dataset's files
+        change. Files of an earlier upload that this export does not have are deleted, so no row is there twice. A repository
+        with somebody else's data is refused. `token`: default $HF_TOKEN, else the token of `hf auth login`. `revision`: a
+        branch, created if missing. $HF_ENDPOINT is the Hub. Raises InvalidInput, UploadError, MissingExtra (extra `hub`).
         """
         try:
             import huggingface_hub
@@ -158,13 +158,13 @@ def export_to_huggingface(
     max_shard_rows: int | None = None,
     **filters: Unpack[FilterArgs],
 ) -> Dataset:
-    """Rows of prompt, response, reward, context and metadata for Hugging Face: `store.export(out, to="hf", ...)` in the words of
-    those who train, with the way to the Hub: `.upload("org/name")`.
+    """Writes rows of prompt, response, reward, context and metadata for Hugging Face; `.upload("org/name")` uploads the rows.
 
-    The filters are those of `store.trajectories`: `min_reward`, `time_range="7d"`, ... `max_trajectories`: the oldest so many of
-    those that pass, which `limit` means too. `format`: parquet or jsonl; `license`: of the dataset, an identifier such as
-    "cc-by-4.0"; `splits`, `seed` and the sizes of shards as in `store.export`. Raises TypeError for a filter that does not
-    exist, InvalidInput, MissingExtra (extra `lake` for Parquet).
+    The function is `store.export(out, to="hf", ...)` under names that are common in training. The filters are those of
+    `store.trajectories`: `min_reward`, `time_range="7d"`, ... `max_trajectories` is `limit`: the oldest trajectories that pass
+    the filters. `format`: parquet or jsonl. `license`: the dataset's licence, an identifier such as "cc-by-4.0". `splits`,
+    `seed` and the sizes of shards are as in `store.export`. Raises TypeError for an unknown filter, InvalidInput, MissingExtra
+    (extra `lake` for Parquet).
     """
     if not isinstance(store, Store):
         raise TypeError(f"export_to_huggingface() takes a store, such as odograph.open('runs'), not {type(store).__name__}")

@@ -10,13 +10,16 @@ survive damage better.)
 from __future__ import annotations
 
 import hashlib
+import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from operator import is_
 from typing import Any
 
 import msgspec
+import orjson
 
 from . import dialects
 from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict
@@ -26,6 +29,9 @@ from .types import AnyRecord, LLMCall, Packed
 _SMALL = 256  # bytes; a value below it is cheaper where it is
 _MOST_RANGES = 64  # a list more broken than that is put together again
 _JOINED = 32
+_PIECE = 16  # ids; fewer that are the same are no part of the list before
+_MOST_PIECES = 8
+_MOST_TRIES = 100
 
 
 class MessageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="message", tag_field="kind"):
@@ -49,9 +55,8 @@ class IdsLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag
 
 
 Ranges = list[tuple[int, int]]
-#: What stands in the JSON of a list only if something else than whole numbers >= 0 is in it; looked for one by one, which is
-#: what C does fastest.
-_NO_IDS = (b'"', b".", b"-", b"n", b"t", b"f", b"e", b"{")
+#: What stands between the brackets of a list of whole numbers >= 0.
+_OF_IDS = b"0123456789,"
 
 
 def _append(ranges: Ranges, start: int, stop: int) -> None:
@@ -64,26 +69,36 @@ def _append(ranges: Ranges, start: int, stop: int) -> None:
 
 
 def _clip(ranges: Ranges, length: int) -> Ranges:
+    return _cut(ranges, 0, length)
+
+
+def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
+    """Items `low` to `high` of those that ranges stand for."""
     out: Ranges = []
     for start, stop in ranges:
-        if length <= 0:
+        if high <= 0:
             break
-        _append(out, start, min(stop, start + length))
-        length -= stop - start
+        _append(out, max(start, start + low), min(stop, start + high))
+        low, high = low - (stop - start), high - (stop - start)
     return out
 
 
 def shared_prefix(a: list[Any], b: list[Any], low: int = 0) -> int:
     """Length of the longest common prefix, at least `low`; compares slices, so equal parts cost what C needs for them."""
-    most = min(len(a), len(b))
-    if low < most and a[low] != b[low]:
-        return low
-    if a[low:most] == b[low:most]:
+    return low + _run(a, low, b, low)
+
+
+def _run(a: list[Any], at: int, b: list[Any], there: int) -> int:
+    """How many items are equal, in one list from `at` on and in another from `there` on."""
+    most = min(len(a) - at, len(b) - there)
+    if most <= 0 or a[at] != b[there]:
+        return 0
+    if a[at : at + most] == b[there : there + most]:
         return most
-    high = most  # a[:low] is equal, a[:high] is not
+    low, high = 0, most  # so many are equal, so many are not
     while high - low > 1:
         middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
+        if a[at + low : at + middle] == b[there + low : there + middle]:
             low = middle
         else:
             high = middle
@@ -95,6 +110,55 @@ def same_objects(a: list[Any], b: list[Any]) -> int:
     if all(map(is_, a, b)):
         return min(len(a), len(b))
     return next(i for i, same in enumerate(map(is_, a, b)) if not same)
+
+
+def _shared(last: list[Any], ranges: Ranges, ids: list[Any]) -> tuple[Ranges, int]:
+    """What a list of ids begins with that stands in the last one too, in this order: as ranges, and how many ids.
+
+    A prompt that goes on has all of the last one in front. A window that moves on has left out what was in front, or behind a
+    system prompt.
+    """
+    at = shared = shared_prefix(last, ids)
+    found = _cut(ranges, 0, shared)
+    for _ in range(_MOST_PIECES):
+        if at == len(last) or shared == len(ids):
+            break
+        at = _place_of(ids[shared : shared + _PIECE], last, at)
+        if at < 0:
+            break
+        more = _run(last, at, ids, shared)
+        for start, stop in _cut(ranges, at, at + more):
+            _append(found, start, stop)
+        at, shared = at + more, shared + more
+    return found, shared
+
+
+def _place_of(piece: list[Any], ids: list[Any], start: int) -> int:
+    """Where a piece of ids begins; -1 where that is nowhere, or not to be found soon."""
+    if len(piece) < _PIECE:
+        return -1
+    try:
+        rare = max(piece)  # tokenizers give large numbers to what is rare
+        before = piece.index(rare)
+        start += before
+        for _ in range(_MOST_TRIES):
+            start = ids.index(rare, start)
+            if ids[start - before : start - before + _PIECE] == piece:
+                return start - before
+            start += 1
+    except (ValueError, TypeError):
+        pass
+    return -1
+
+
+@cache
+def _packed_head(path: tuple[str | int, ...], of: str) -> bytes:
+    return b'{"at":%b,"of":"%b","stream":' % (encode(path), of.encode())
+
+
+def _packed(path: dialects.Path, of: str, number: int, ranges: Ranges) -> bytes:
+    """The JSON of a `Packed`."""
+    return b'%b%d,"ranges":%b}' % (_packed_head(path, of), number, orjson.dumps(ranges))
 
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -155,13 +219,16 @@ class Packer:
         if found is None:
             found = self._streams[key] = (self._new_stream(), _Stream())
         number, stream = found
-        packed: list[dict[str, Any]] = []
+        packed: list[bytes] = []
+        call = dict(call)
         resent = dialects.resent(call.get("dialect"))
         request = call.get("request")
         sent_ids = type(request) is dict and not resent.sent_ids.isdisjoint(request)
         if sent_ids or "prompt_token_ids" in call or "tokens" in call or type(call.get("response")) is dict:
-            call = self._token_ids(number, stream, call, resent, packed, lines)
+            self._token_ids(number, stream, call, resent, packed, lines)
             request = call.get("request")
+            if "tokens" in call:  # alone, a long list of logprobs is not searched for a null among all the texts
+                call["tokens"] = orjson.Fragment(encode(call["tokens"]))
         if type(request) is dict:
             rest: dict[str, Any] = {}
             for name, part in request.items():
@@ -170,18 +237,18 @@ class Packer:
                     if name in resent.lists:
                         if kind is list or kind is Prefix:
                             ranges = self._messages(number, stream, part, lines)
-                            packed.append({"at": ["request", name], "of": "list", "stream": number, "ranges": ranges})
+                            packed.append(_packed(("request", name), "list", number, ranges))
                             continue
                     elif kind is list or kind is dict or kind is str:
                         data = encode(part)
                         if len(data) >= _SMALL:
                             n = self._item(number, stream, data, lines, -1)
-                            packed.append({"at": ["request", name], "of": "value", "stream": number, "ranges": [(n, n + 1)]})
+                            packed.append(_packed(("request", name), "value", number, [(n, n + 1)]))
                             continue
                 rest[name] = part
-            call = {**call, "request": rest}
+            call["request"] = rest
         if packed:
-            call["packed"] = packed
+            call["packed"] = orjson.Fragment(b"[%b]" % b",".join(packed))
         return call
 
     def _messages(self, number: int, stream: _Stream, given: list[Any] | Prefix, lines: list[bytes]) -> Ranges:
@@ -285,46 +352,44 @@ class Packer:
         stream: _Stream,
         call: dict[str, Any],
         resent: dialects.Resent,
-        packed: list[dict[str, Any]],
+        packed: list[bytes],
         lines: list[bytes],
-    ) -> dict[str, Any]:
+    ) -> None:
         """Takes out the prompt's ids, wherever they stand, and the first choice's: the next prompt usually extends both."""
         prompt = False
         for path in resent.prompt_ids:
             ids = dialects.ids_at(call, path)
             if ids is None:
                 continue
-            share = shared_prefix(stream.ids, ids)
-            ranges = _clip(stream.ids_ranges, share)
+            ranges, share = _shared(stream.ids, stream.ids_ranges, ids)
             if len(ranges) > _MOST_RANGES:
                 ranges, share = [], 0
             if not self._more_ids(number, stream, ids[share:], ranges, lines):
-                return call
+                return
             stream.ids, stream.ids_ranges, prompt = list(ids), ranges, True
-            packed.append({"at": path, "of": "ids", "stream": number, "ranges": list(ranges)})
-            call = _without(call, path)
+            packed.append(_packed(path, "ids", number, ranges))
+            _take_out(call, path)
         for path in resent.answer_ids:
             ids = dialects.ids_at(call, path)
             if ids is None:
                 continue
             ranges = []
             if self._more_ids(number, stream, ids, ranges, lines):
-                packed.append({"at": path, "of": "ids", "stream": number, "ranges": ranges})
-                call = _without(call, path)
+                packed.append(_packed(path, "ids", number, ranges))
+                _take_out(call, path)
                 if prompt:
                     stream.ids.extend(ids)
                 else:
                     stream.ids = []
                 stream.ids_ranges = _joined(stream.ids_ranges, ranges) if prompt else []
             break
-        return call
 
     def _more_ids(self, number: int, stream: _Stream, ids: list[int], ranges: Ranges, lines: list[bytes]) -> bool:
         """Adds ids to the stream; False, and nothing done, where they are not all whole numbers >= 0."""
         if not ids:
             return True
         data = encode(ids)
-        if any(mark in data for mark in _NO_IDS) or b"[" in data[1:]:
+        if data.translate(None, _OF_IDS) != b"[]":
             return False
         lines.append(
             b'{"kind":"ids","trajectory":%b,"stream":%d,"start":%d,"ids":%b}\n'
@@ -335,17 +400,15 @@ class Packer:
         return True
 
 
-def _without(value: Any, path: dialects.Path) -> Any:
-    """`value` without the field at `path`; what is on the way is copied."""
-    key, rest = path[0], path[1:]
-    copy: Any = list(value) if isinstance(value, list) else dict(value)
-    if rest:
-        copy[key] = _without(copy[key], rest)
-    elif isinstance(key, int):  # what stands behind keeps its place
-        copy[key] = None
+def _take_out(value: Any, path: dialects.Path) -> None:
+    """Takes the field at `path` out of `value`; what is on the way to it is copied, not changed."""
+    for key in path[:-1]:
+        inner = value[key]
+        value[key] = value = list(inner) if type(inner) is list else dict(inner)
+    if type(path[-1]) is int:  # what stands behind keeps its place
+        value[path[-1]] = None
     else:
-        del copy[key]
-    return copy
+        del value[path[-1]]
 
 
 def _joined(a: Ranges, b: Ranges) -> Ranges:
@@ -410,6 +473,10 @@ class Seen:
         return new
 
 
+#: Held while a list of messages that were read grows.
+_reading = threading.Lock()
+
+
 class Streams:
     """The reader's side: what the message and id lines of a trajectory said, and calls made whole again."""
 
@@ -424,7 +491,8 @@ class Streams:
     def add(self, writer: str, line: MessageLine | IdsLine) -> None:
         if isinstance(line, MessageLine):
             key = (writer, line.stream, line.n)
-            del self._read.get((writer, line.stream), [])[line.n :]
+            if self._read and line.n < len(self._read.get((writer, line.stream), ())):
+                del self._read[writer, line.stream]
             if line.same is None:
                 self._items[key] = line.body
             elif line.same < line.n:  # a damaged number could point to itself
@@ -462,16 +530,19 @@ class Streams:
 
     def _up_to(self, writer: str, stream: int, stop: int) -> list[Any]:
         """The first items of a stream, up to one that is missing: what follows is looked up one by one."""
-        read = self._read.get((writer, stream), [])
+        read = self._read.setdefault((writer, stream), [])
+        known = len(read)
         more: list[Any] = []
-        while (n := len(read) + len(more)) < stop and (writer, stream, n) in self._items:
+        while (n := known + len(more)) < stop and (writer, stream, n) in self._items:
             missing: list[tuple[str, int, int]] = []
             item = self._item(writer, stream, n, missing)
             if missing:
                 break
             more.append(item)
-        if more:  # a new list: two threads may read one trajectory
-            read = self._read[writer, stream] = [*read, *more]
+        if more:
+            with _reading:  # two threads may read one trajectory
+                if len(read) == known:
+                    read += more
         return read
 
     def new_in(self, call: LLMCall, seen: Seen) -> Any:
@@ -528,16 +599,17 @@ class Streams:
             n = int(item)
         return n
 
-    def fill(self, call: LLMCall, *only: str) -> LLMCall:
+    def fill(self, call: LLMCall, *only: str, growing: bool = False) -> LLMCall:
         """The call with every packed part back in its place, or, half packed, those of the fields `only`. Messages are shared
-        objects: read them, don't change them."""
+        objects: read them, don't change them. `growing`: a history is a `Prefix` of one list where it can be, and no list of its
+        own."""
         if not call.packed:
             return call
         changes: dict[str, Any] = {} if only else {"packed": [], "packed_by": ""}
         for part in call.packed:
             if only and part.at[0] not in only:
                 continue
-            value = self.part(call.packed_by, part)
+            value = (self._prefix(call.packed_by, part) if growing else None) or self.part(call.packed_by, part)
             name = str(part.at[0])
             whole = changes.get(name, getattr(call, name))
             if name == "tokens":
@@ -552,6 +624,14 @@ class Streams:
     def item(self, writer: str, stream: int, n: int) -> Any:
         """One message of a stream."""
         return self._item(writer, stream, n, self.missing)
+
+    def _prefix(self, writer: str, part: Packed) -> Prefix | None:
+        """The list of a part that is the beginning of its stream, nothing of it missing."""
+        if part.of != "list" or len(part.ranges) != 1 or part.ranges[0][0] != 0:
+            return None
+        stop = part.ranges[0][1]
+        read = self._up_to(writer, part.stream, stop)
+        return Prefix(read, stop) if len(read) >= stop else None
 
     def part(self, writer: str, part: Packed) -> Any:
         """A part of a call that is stored apart; None for token ids of which some are missing."""

@@ -16,6 +16,7 @@ import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from gc import get_referents
 from itertools import islice
 from time import perf_counter
 from types import FrameType
@@ -79,27 +80,23 @@ def one_level(value: Any) -> Any:
 def is_small(value: Any) -> bool:
     """Whether a container is written about as large as it is held. Lists that hold one another twice grow with every level.
 
-    Each container counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are
-    looked at. Yes for all that is no such growth.
+    Each value counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are looked at.
+    Yes for all that is no such growth.
     """
-    left = _FEW
-    waiting: list[Any] = [(value,)]
-    while waiting:
-        for item in waiting.pop():
-            kind = type(item)
-            if kind is str:
-                continue
-            if kind is dict:
-                left -= 1
-                waiting.append(item.values())
-            elif kind is list or kind is tuple:
-                left -= 1
-                if len(item) > 16 and type(item[0]) in _FLAT and type(item[-1]) in _FLAT:  # token ids, logprobs
-                    continue
-                waiting.append(item)
+    if type(value) is list and len(value) > _FEW and type(value[0]) in _FLAT and type(value[-1]) in _FLAT:  # token ids
+        return True
+    left, level = _FEW, [value]
+    while level:  # the values one level deeper, by the garbage collector's own eyes: no code of Python's looks at each
+        level = get_referents(*level)
+        left -= len(level)
         if left < 0:
             return _weight((value,), {}, 0) < _MANY
     return True
+
+
+def has_null(data: bytes) -> bool:
+    """Whether a null stands in JSON, or the word in a text: what `b"null" in data` says, in a fraction of the time."""
+    return b"n" in data and data.rfind(b"null") >= 0
 
 
 def _some(values: Any) -> Any:
@@ -113,8 +110,10 @@ def _some(values: Any) -> Any:
 
 _CONTAINERS = (dict, list, tuple)
 _FLAT = frozenset((str, int, float, bool, type(None), orjson.Fragment))
+#: A fragment went through `encode` already.
+_PLAIN = _FLAT | {dict, list, tuple}
 _MANY = BYTES // _LITTLE
-_FEW = 64
+_FEW = 200
 
 
 def _weight(values: Any, seen: dict[int, int], depth: int) -> int:
@@ -137,16 +136,15 @@ def _weight(values: Any, seen: dict[int, int], depth: int) -> int:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether no float in a value is NaN or infinite; no, too, where other types than JSON's stand in it."""
-    kind = type(value)
-    if kind is float:
-        return math.isfinite(value)
-    if kind is dict:
-        return all(map(is_finite, list(value.values())))
-    if kind is list or kind is tuple:
-        return all(map(is_finite, value))
-    # a fragment went through `encode` already; other types: let the walk look
-    return kind is str or kind is int or value is None or kind is bool or kind is orjson.Fragment
+    """Whether no float in a value is NaN or infinite; no, too, where other types than JSON's stand in it. The value must not hold
+    itself: `orjson` has written it before."""
+    level = [value]
+    while level:
+        kinds = set(map(type, level))
+        if not kinds <= _PLAIN or (float in kinds and not all(math.isfinite(x) for x in level if type(x) is float)):
+            return False
+        level = get_referents(*level)
+    return True
 
 
 class Prefix(Sequence[Any]):
@@ -361,7 +359,7 @@ class _Walk:
         try:
             if is_small(found):
                 data = orjson.dumps(found, None, OPTIONS)
-                if b"null" not in data or is_finite(found):
+                if not has_null(data) or is_finite(found):
                     self.room -= len(data)
                     return msgspec.Raw(data)
         except Exception:

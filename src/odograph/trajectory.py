@@ -5,6 +5,7 @@ A view never changes a record. Superseded records are in `records` and nowhere e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Generic, Never, Self, TypeVar, cast, overload
@@ -41,7 +42,7 @@ State = OneOf["completed", "failed", "timeout", "cancelled", "truncated", "runni
 
 
 def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[float]:
-    """The discounted return from each step on: G[n] = rewards[n] + discount * G[n + 1]; None counts as nothing."""
+    """The discounted return from each step on: G[n] = rewards[n] + discount * G[n + 1]. None counts as 0."""
     out = [float(r) if r is not None else 0.0 for r in rewards]
     for n in range(len(out) - 2, -1, -1):
         out[n] += discount * out[n + 1]
@@ -49,24 +50,39 @@ def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[floa
 
 
 def reward_total(rewards: Iterable[Reward]) -> float | None:
-    """The weighted sum of named rewards: the latest of each (name, source, author), repeats of a name averaged.
+    """The weighted sum of named rewards: the latest value of each (name, source, author), with several values of one name
+    averaged.
 
-    Null and non-finite values are skipped; where nothing is left, None. Weight 0 only monitors.
+    None where no reward is given, and where one of them is unknown: null from everybody who gave the name, or not finite from
+    anybody. A sum without the unknown reward would say something else. Weight 0 only monitors.
     """
     latest: dict[tuple[str, str, str | None], Reward] = {}
     for r in rewards:
         latest[(r.name, r.source, r.author)] = r
     named: dict[str, list[Reward]] = {}
     for r in latest.values():
-        if type(r.value) in (float, int) and r.weight:
+        if r.weight:
             named.setdefault(r.name, []).append(r)
     if not named:
         return None
-    return sum(sum(cast(float, r.value) * r.weight for r in same) / len(same) for same in named.values())
+    total = 0.0
+    for same in named.values():
+        known = [r for r in same if r.value is not None]
+        if not known or not all(type(r.value) in (float, int) and math.isfinite(cast(float, r.value)) for r in known):
+            return None
+        total += sum(cast(float, r.value) * r.weight for r in known) / len(known)
+    return total
+
+
+def is_unknown(rewards: Iterable[Reward]) -> bool:
+    """Whether there are rewards that count, and their total is not known."""
+    given = list(rewards)
+    return any(r.weight for r in given) and reward_total(given) is None
 
 
 def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
-    """A trajectory's reward: of the rewards on it as a whole; where there are none, the sum of its steps' rewards."""
+    """A trajectory's reward: the sum of the trajectory's own rewards; without own rewards, the sum of the steps' rewards. None
+    where one of the summed rewards is unknown."""
     whole: list[Reward] = []
     steps: dict[tuple[str | None, int], list[Reward]] = {}
     for r in rewards:
@@ -78,12 +94,23 @@ def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
             steps.setdefault((r.agent, r.step), []).append(r)
     if any(r.weight for r in whole):
         return reward_total(whole)
-    totals = [total for rs in steps.values() if (total := reward_total(rs)) is not None]
-    return sum(totals) if totals else None
+    totals = [reward_total(rs) for rs in steps.values() if any(r.weight for r in rs)]
+    known = [total for total in totals if total is not None]
+    return sum(known) if known and len(known) == len(totals) else None
+
+
+def stated_success(result: Any) -> bool | None:
+    """What a result itself says of its success: `{"success": false}` (elizaOS), `{"isError": true}` (MCP). None: nothing."""
+    if not isinstance(result, dict):
+        return None
+    for name, good in (("success", True), ("ok", True), ("isError", False), ("is_error", False)):
+        if isinstance(result.get(name), bool):
+            return bool(result[name]) is good
+    return None
 
 
 class Rewards(list[Reward]):
-    """Reward records in order; `rewards["name"]` is the value that counts under that name, `in` asks for a name."""
+    """Reward records in order. `rewards["name"]` is the value that counts under a name; `in` asks for a name."""
 
     @overload  # type: ignore[override]
     def __getitem__(self, key: str) -> float | None: ...
@@ -128,7 +155,7 @@ class _Stored(Generic[T]):
 
 
 class Call:
-    """One call of a model. `record` holds it as it was stored; the rest is read from it when asked for."""
+    """One model call. `record` holds the stored record; the other fields are read from the record on access."""
 
     id: _Stored[str] = _Stored()
     trajectory: _Stored[str] = _Stored()
@@ -196,7 +223,7 @@ class Call:
 
     @cached_property
     def messages(self) -> list[dict[str, Any]]:
-        """What the model was sent, chat-shaped, the system prompt first."""
+        """The messages that the model was sent, chat-shaped, with the system prompt first."""
         return dialects.get(self._stored.dialect).messages(self.record.request)
 
     @property
@@ -209,7 +236,7 @@ class Call:
 
     @property
     def usage(self) -> dict[str, Any] | None:
-        """The usage object as the backend, or the caller, gave it."""
+        """The usage object as the backend or the caller gave it."""
         if self._stored.usage is not None:
             return self._stored.usage
         found = dialects.of(self._stored).stated(self._stored.response)
@@ -217,20 +244,20 @@ class Call:
 
     @property
     def events(self) -> list[Any]:
-        """The events of a streamed response, as they came; empty where it was not streamed."""
+        """The events of a streamed response, as received; empty if the response was not streamed."""
         return unfold_events(self._stored.events)
 
     @property
     def prompt_token_ids(self) -> list[int] | None:
-        """The ids of the prompt; None where they are not known, or where one request has several prompts."""
+        """The token ids of the prompt; None if unknown, or if one request has several prompts."""
         return dialects.prompt_ids(self.record)
 
     @cached_property
     def choices(self) -> list[Choice]:
-        """All answers; with the token ids and logprobs that the response holds or that were given beside it."""
+        """All answers, with token ids and logprobs from the response or from the recording call."""
         # the messages of a long history say nothing of the answers; prompts of the other dialects do
         record = self._answered if any(part.of == "list" for part in self._stored.packed) else self.record
-        found = dialects.of(record).answers(record.request, record.response)
+        found = dialects.answers(record)
         while len(found) < len(record.tokens):  # ids of answers whose text was not given
             found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))
         for index, given in enumerate(record.tokens):
@@ -303,7 +330,7 @@ class _Part:
 
 
 class Step(_Part):
-    """One step of one agent: what was observed, read, asked, done and earned."""
+    """One step of one agent: observation, contexts, calls, actions and rewards."""
 
     def __init__(self, index: int, agent: str | None) -> None:
         super().__init__()
@@ -337,8 +364,9 @@ def _standing(records: list[AnyRecord], replaced: set[str]) -> list[AnyRecord]:
 
 
 class Trajectory(_Part):
-    """One trajectory. `llm_calls`, `actions` and `contexts` are all of them, in order; `rewards`, `edits`, `labels` and
-    `notes` are those on the trajectory as a whole: a step has its own."""
+    """One trajectory. `llm_calls`, `actions` and `contexts` hold those of all steps, in order. `rewards`, `edits`, `labels` and
+    `notes` hold those of the trajectory as a whole; each step has its own.
+    """
 
     def __init__(self, id: str, records: Iterable[AnyRecord], streams: Streams | None = None, *, live: bool = False) -> None:
         super().__init__()
@@ -412,7 +440,7 @@ class Trajectory(_Part):
 
     @property
     def group(self) -> str | None:
-        """What it is compared with: the recorded group, or the one that it was put into (`in_group`)."""
+        """The group whose trajectories are compared: the recorded group, or the group given by `in_group`."""
         return self._grouped[0] if self._grouped else self.start.group if self.start else None
 
     @property
@@ -424,7 +452,7 @@ class Trajectory(_Part):
         return self.__dict__ | {"beside": None}  # another process opens the store anew
 
     def in_group(self, name: str, family: str | None = None) -> Self:
-        """Itself, in another group than the recorded one: in this view alone, nothing is written."""
+        """Returns this trajectory under another group name. Only this view changes; nothing is written."""
         self._grouped = name, name if family is None else family
         return self
 
@@ -438,7 +466,7 @@ class Trajectory(_Part):
 
     @property
     def status(self) -> State:
-        """How it ended; `running` while its writer lives, `unterminated` where the writer is gone without an end."""
+        """The final status; `running` while the writer lives, `unterminated` if the writer is gone without an end."""
         return self.end.status if self.end else "running" if self._live else "unterminated"
 
     @property
@@ -480,7 +508,7 @@ class Trajectory(_Part):
 
     @property
     def started(self) -> int | None:
-        """Nanoseconds: an import's own time (None where its source has none), else when recording began."""
+        """Nanoseconds: an import's own time (None if the source has none), else the time when recording began."""
         if self.start is None:
             return self.records[0].time if self.records else None
         if self.start.source_time is not None:
@@ -489,19 +517,24 @@ class Trajectory(_Part):
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the start to the end record, by the source's own clock for imports; None where not known."""
+        """Seconds from the start to the end record, by the source's own clock for imports; None if unknown."""
         if self.started is None or self.end is None or self.start is None:
             return None
         stop = self.end.source_time if self.start.source_time is not None else self.end.time
         return None if stop is None else (stop - self.started) / 1e9
 
-    def complete_records(self) -> Iterator[AnyRecord]:
-        """Every record in order, calls with nothing packed."""
+    def complete_records(self, *, growing: bool = False) -> Iterator[AnyRecord]:
+        """Every record in order, calls with nothing packed.
+
+        `growing`: for what packs them again, a history that is sent with every call is a `Prefix` of one list. The cost is then
+        that of what is new in each call.
+        """
         for record in self.records:
-            yield self._streams.fill(record) if self._streams and isinstance(record, LLMCall) else record
+            packed = self._streams is not None and isinstance(record, LLMCall)
+            yield self._streams.fill(record, growing=growing) if packed else record  # type: ignore[union-attr, arg-type]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready and lossless: every record once, arranged as steps; `from_dict` and `store.add` take it back."""
+        """Returns a lossless, JSON-ready dict: every record once, in steps. `from_dict` and `store.add` take the dict."""
         whole: dict[str, Any] = {
             "id": self.id,
             "schema_version": self.start.schema_version if self.start else SCHEMA_VERSION,
@@ -543,7 +576,7 @@ class Trajectory(_Part):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trajectory:
-        """The trajectory that `to_dict` gave, or one that was built by hand in that shape (see `handmade.records_from_dict`)."""
+        """Builds a trajectory from a dict of `to_dict`, or a hand-made dict in that shape (see `handmade.records_from_dict`)."""
         records = records_from_dict(data)
         if not all(record.id for record in records):  # a hand-made one is as it would be in a store
             records = placed_records(records)

@@ -5,8 +5,6 @@ who acted (`agent`) and in which step. Optional fields are left out of the store
 adding a field with a default never needs a new schema version.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from typing import Literal as OneOf
 

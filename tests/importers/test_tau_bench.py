@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from odograph.errors import InvalidInput
 from odograph.types import Action, End, LLMCall, Reward, Start, StepStart
+from tests.cost import costs
 from tests.importers.scaffold import check, damaged, differences, facts, ids, of, read, recognised, survives, write
 
 NAME = "tau-bench"
@@ -100,10 +101,13 @@ def test_hostile_content(tmp_path: Path, value: Any):
 
 
 def test_long_sessions_read_in_linear_time(tmp_path: Path):
-    path = write(tmp_path / "long.json", [episode(0, 0, turns=5000)])
-    began = time.perf_counter()
-    assert len(of(Action, *read(NAME, path))) == 5000
-    assert time.perf_counter() - began < 8
+    """Ten times as many turns take about ten times the processor time."""
+    spent = []
+    for turns in (300, 3000):
+        session, cost = costs(partial(read, NAME, write(tmp_path / f"{turns}.json", [episode(0, 0, turns=turns)])), rounds=2)
+        assert len(of(Action, *session)) == turns
+        spent.append(cost)
+    assert spent[1] < 40 * spent[0]
 
 
 def test_samples_agree_with_independent_counts(samples: Path):

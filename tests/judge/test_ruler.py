@@ -538,6 +538,22 @@ def test_a_context_that_only_the_endpoint_knows(store: odograph.Store) -> None:
     assert [f["status"] for f in result.failed] == ["over_context"]
 
 
+def test_one_that_is_too_long_costs_its_siblings_no_score(store: odograph.Store) -> None:
+    """The others of its group are judged without it; it is reported, alone."""
+    long, *others = group(store, ["quality 50 " + "x" * 40_000, "quality 20", "quality 40", "quality 60"])
+
+    def small(request: dict[str, Any]) -> Answer:
+        if len(str(request)) > 30_000:
+            return Answer(status=400, text="This model's maximum context length is 8192 tokens")
+        return listed(scores(request, quality))
+
+    with LLMServer(small) as server:
+        result = rule(store, judge=judge(server))
+    assert set(result.scores) == set(others)
+    assert [(f["trajectories"], f["status"]) for f in result.failed] == [([long], "over_context")]
+    assert store.trajectory(long).reward is None
+
+
 def test_a_dry_run_says_what_it_would_cost(store: odograph.Store) -> None:
     """Before anything is asked: as many requests as it then takes, groups in parts, repeats and judges counted, and tokens and cost
     that are not exceeded; nothing is asked or written. What is in the journal, or scored, costs nothing."""

@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def _of_step(step: Any, trajectory: Any) -> Any:
 
 def test_combinators_of_async_functions_of_steps_and_of_components() -> None:
     """A part may be async, give components (their weighted sum counts), or be of steps, where all are."""
-    both = odograph.reward_function("both", lambda t: {"a": 1.0, "b": 2.0, "c": None}, weight={"b": 0.5})
+    both = odograph.reward_function("both", lambda t: {"a": 1.0, "b": 2.0, "c": None}, weight={"b": 0.5, "c": 0.0})
+    assert both.total({"a": 1.0, "c": 1.0, "b": None}) is None  # a part that counts and is not known
     mixed = rewards.weighted_sum({mine.later: 1.0, both: 10.0}, name="mixed")
     assert mixed.is_async
     assert asyncio.run(mixed(NOTHING)) == 21.0
@@ -334,3 +336,103 @@ def test_the_schema_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "schema.json"
     file.write_text(json.dumps({"type": "array"}))
     assert rewards.schema_adherence.using(schema=str(file))(made(answer="[1]")) == 1.0
+
+
+# --- versions -----------------------------------------------------------------------------------------------------------------
+
+SOURCE = """import odograph
+from helpers import twice
+SCALE = 100
+TABLE = {"a": [1, 2]}
+_memory = {}
+
+def helper(x):
+    return x / SCALE
+
+@odograph.reward
+def f(t):
+    return twice(helper(t)) + TABLE["a"][0] + len(_memory)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "same"),
+    [
+        ("rw.py", "SCALE = 100", "SCALE = 10", False),  # a constant that only a helper names
+        ("rw.py", "[1, 2]", "[1, 3]", False),
+        ("rw.py", "return x / SCALE", "return -x / SCALE", False),
+        ("helpers.py", "2 * x", "3 * x", False),  # a helper in a file of one's own beside
+        ("rw.py", "def f(t):", "def f(t):  # the whole reward", True),
+        ("rw.py", "twice(helper(t)) + ", "twice( helper(t) )  + ", True),
+        ("rw.py", "def f(t):", 'def f(t):\n    """Says what it is."""', True),
+        ("rw.py", "_memory = {}", "_memory = {1: 2}", True),  # not a constant by its name: a cache, perhaps
+        ("rw.py", "SCALE = 100", "SCALE = 100\nUNUSED = 1", True),
+    ],
+)
+def test_a_version_is_of_the_syntax_and_of_the_constants_and_helpers_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str, same: bool
+) -> None:
+    """What changes what the function computes changes its version; comments, layout and what it does not name do not."""
+    versions = []
+    for number, changed in enumerate((False, True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        texts = {"rw.py": SOURCE, "helpers.py": "def twice(x):\n    return 2 * x\n"}
+        if changed:
+            assert old in texts[file]
+            texts[file] = texts[file].replace(old, new)
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, "helpers", raising=False)
+        versions.append(odograph.rewards.as_reward_function(f"{folder / 'rw.py'}:f").version)
+        monkeypatch.undo()
+    assert (versions[0] == versions[1]) is same
+
+
+def test_functions_that_name_each_other_have_a_version() -> None:
+    assert odograph.reward_function("even", _even).version != odograph.reward_function("odd", _odd).version
+
+
+def _even(n: Any) -> Any:
+    return n == 0 or _odd(n - 1)
+
+
+def _odd(n: Any) -> Any:
+    return n != 0 and _even(n - 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "total"),
+    [
+        ({"a": 1.0, "b": math.nan}, None),
+        ({"a": 1.0, "b": math.inf}, None),
+        ({"a": 1.0, "b": None}, None),
+        ({"a": 1.0, "b": 0.0}, 1.0),
+    ],
+)
+def test_a_component_that_is_not_known_makes_the_total_unknown(
+    store: odograph.Store, given: dict[str, float | None], total: float | None
+) -> None:
+    """Not smaller: on a trajectory, on a step, and in the catalog. With weight 0 it only monitors."""
+    ids = []
+    for weight, of_step in ((1.0, False), (1.0, True), (0.0, False)):
+        with store.record(task="t") as run, run.step() as step:
+            for name, value in given.items():
+                (step if of_step else run).reward(value, name=name, weight=weight if name == "b" else 1.0)
+        ids.append(run.id)
+    assert [store.trajectory(id).reward for id in ids] == [total, total, 1.0]
+    assert store.stats().to_dict()["rewarded"] == (1 if total is None else 3)
+
+
+@pytest.mark.parametrize("result", [{"success": False}, {"ok": False}, {"isError": True, "content": []}])
+def test_an_action_whose_result_says_that_it_failed_is_no_success(store: odograph.Store, result: dict[str, Any]) -> None:
+    """Whether it was decorated, or recorded by hand; what the caller said himself stands."""
+    wrapped = odograph.wrap_action(lambda: result, name="X")
+    with store.record(task="t") as run, run.step() as step:
+        wrapped()
+        step.action("X", {}, result)
+        step.action("X", {}, result, ok=True)
+    assert [a.ok for a in store.trajectory(run.id).actions] == [False, False, True]
+    store.score("success")
+    assert store.trajectory(run.id).rewards["success"] == 0.0

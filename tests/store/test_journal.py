@@ -379,3 +379,55 @@ def test_damage_that_comes_later_is_found(tmp_path: Path) -> None:
         assert store.trajectory(run.id).notes == []
         assert [(d.file, d.offset, d.torn) for d in store.damages()] == [(journal.name, at, False)]
         assert "malformed_json" in {f.code for f in store.validate().errors}
+
+
+def test_a_step_without_an_observation_waits_for_what_is_in_it_and_is_lost_to_nobody(tmp_path: Path) -> None:
+    """The beginning of a step is one write with the first record in it; it is written before anybody could look for it."""
+    store, other = odograph.open(tmp_path), odograph.open(tmp_path)
+
+    def written() -> int:
+        return int(store.health()["written"])
+
+    run = store.record(task="t")
+    assert store.trajectory(run.id).steps == []
+    before = written()
+    run.step().note("in it")
+    assert written() == before + 1
+    run.step()
+    assert [s.index for s in store.trajectory(run.id).steps] == [0, 1]  # who asks this store
+    step = run.step()
+    assert step.id in [s.id for s in other.trajectory(run.id).steps]  # who was told its id
+    run.step()
+    for _ in range(100):  # anybody, after a group commit
+        if len(other.trajectory(run.id).steps) == 4:
+            break
+        threading.Event().wait(0.02)
+    assert len(other.trajectory(run.id).steps) == 4
+    run.step()
+    store.close()
+    assert [s.index for s in other.trajectory(run.id).steps] == [0, 1, 2, 3, 4]
+
+
+def test_a_step_that_waits_is_written_by_the_process_that_began_it(store: odograph.Store) -> None:
+    """A child that is forked inside of a step doesn't write the step's beginning again."""
+    run = store.record(task="t")
+    step = run.step()
+    pid = os.fork()
+    if pid == 0:
+        step.note("of the child")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    step.note("of the parent")
+    files = [path.read_bytes() for path in (store.root / "journal").glob("*.jsonl")]
+    assert sorted(data.count(b'{"kind":"step"') for data in files) == [0, 1]
+    assert next(store.summaries()).steps == 1
+    assert sorted(n.data for n in store.trajectory(run.id).steps[0].notes) == ["of the child", "of the parent"]
+
+
+def test_with_sync_durability_the_beginning_of_a_step_is_on_disk_when_step_returns(tmp_path: Path) -> None:
+    """durability="sync" holds nothing back."""
+    with odograph.open(tmp_path, durability="sync") as store:
+        run = store.record(task="t")
+        before = store.health()["written"]
+        run.step()
+        assert store.health()["written"] == before + 1

@@ -181,3 +181,16 @@ def test_what_is_written_is_its_owners_alone_unless_shared(tmp_path: Path) -> No
         assert "owner's alone" in str(error)
     else:
         raise AssertionError("a private store was taken for a shared one")
+
+
+def test_adding_a_trajectory_of_a_store_again_copies_no_history(store: odograph.Store) -> None:
+    """A trajectory that another store gave is compared, and exported, without a list of messages per call."""
+    t = store.trajectory(store.add(conversation(50)))
+    calls = [r for r in t.complete_records(growing=True) if isinstance(r, odograph.types.LLMCall)]
+    assert len({id(c.request["messages"].base) for c in calls}) == 1
+    assert [c.request["messages"] for c in calls] == [c.request["messages"] for c in t.llm_calls]
+    costs = []
+    for calls_made in (100, 400):
+        t = store.trajectory(store.add(conversation(calls_made)))
+        costs.append(python_calls(lambda t=t: store.add(t)))  # type: ignore[misc]
+    assert costs[1] < 4.4 * costs[0]

@@ -22,7 +22,7 @@ _SPARE = "<|spare|>"
 _TEMPLATE = (
     "{% if tools %}<|start|>tools\n{{ tools | length }} {{ tools[0].function.name }}<|end|>\n{% endif %}"
     "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content or '' }}"
-    "{% for c in m.tool_calls or [] %}[{{ c.function.name }} {{ c.function.arguments }}]{% endfor %}<|end|>\n{% endfor %}"
+    "{% for c in m.tool_calls or [] %}[{{ c.function.name }} {{ c.function.arguments if c.function.arguments is string else c.function.arguments | tojson }}]{% endfor %}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
 TOOLS = [

@@ -85,7 +85,7 @@ def standing(rollout: Rollout) -> tuple[list[int], list[int]]:
 def test_sft(recorded: tuple[odograph.Store, list[Rollout]], tmp_path: Path, edits: str, kind: str) -> None:
     """`SFTTrainer` trains on exactly the labels: its loss is the mean cross-entropy of the tokens that were recorded."""
     store, rollouts = recorded
-    manifest = store.export(tmp_path / "out", "trl-sft", format=kind, options={"edits": edits})
+    manifest = store.export(tmp_path / "out", "trl-sft", format=kind, options={"edits": edits, "deleted": True})
     if edits == "imitate":
         expected = [standing(r) for r in rollouts]
     else:

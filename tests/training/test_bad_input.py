@@ -63,14 +63,57 @@ def test_logprobs(store: odograph.Store, tmp_path: Path, bad: dict[str, Any], wh
     add(store, 0.0)
     wrong = add(store, **bad)
     for to in WITH_LOGPROBS:
-        manifest = exported(store, tmp_path, to)
+        manifest = exported(store, tmp_path, to, include_invalid=True)
         assert (manifest["rows"], manifest["trajectories"]) == (1, {"in": 2, "out": 1}), to
         assert manifest["left_out"] == {why: 1} and manifest["samples"]["dropped"] == {why: 3}, to
     for to in OTHERS:
-        manifest = exported(store, tmp_path, to)
+        manifest = exported(store, tmp_path, to, include_invalid=True)
         assert (manifest["rows"], manifest["left_out"]) == (2, {}), to
     lines = [json.loads(line) for line in (tmp_path / "agent-lightning/data/train.jsonl").read_text().splitlines()]
     assert ["logprobs" in line["triplets"][0]["response"] for line in lines] == [True, False] and lines[1]["rollout_id"] == wrong
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ({"logprobs": [-0.5]}, "token_length"),
+        ({"logprobs": [-0.5, 0.5, -1.0]}, "token_value"),
+        ({"token_ids": [1, 2, 3]}, "mask_scope"),
+        ({"usage": {"completion_tokens": 7}}, "ids_missing"),
+    ],
+)
+def test_errors_of_validate_leave_a_trajectory_out(store: odograph.Store, tmp_path: Path, bad: dict[str, Any], code: str) -> None:
+    """What `validate --profile rl` calls an error is in no row of tokens, with the check's code as the reason, unless it is asked
+    for; a missing reward has a rule of its own."""
+    add(store, 0.0)
+    id = add(store, **bad)
+    add(store, None)
+    assert code in [f.code for f in odograph.validate(store.trajectory(id), profile="rl").errors]
+    for to in ("trl-sft", "verl"):
+        manifest = exported(store, tmp_path, to)
+        assert (manifest["rows"], manifest["left_out"]) == (2, {f"invalid: {code}": 1}), to
+    rows = list(odograph.samples(store.trajectories(), include_invalid=True))
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"logprobs_of": "raw", "params": {"temperature": 0.6}}, "raw logprobs at temperature 0.6"),
+        ({"logprobs_of": "sampled", "params": {"top_p": 0.9, "top_k": 5}}, "logprobs after top_p 0.9 and top_k 5"),
+        ({"logprobs_of": "sampled", "params": {"sampling_params": {"min_p": 0.1}}}, "logprobs after min_p 0.1"),
+        ({"logprobs_of": "sampled", "params": {"temperature": 0.6, "top_p": 1.0, "top_k": -1}}, None),
+        ({"logprobs_of": "raw", "params": {"top_p": 0.9}}, None),
+    ],
+)
+def test_logprobs_of_another_distribution(store: odograph.Store, tmp_path: Path, told: dict[str, Any], why: str | None) -> None:
+    """Logprobs that the trainer's own forward pass would not give are found by `validate`, and are in no row that trains on them."""
+    id = add(store, **told)
+    found = [f.message for f in odograph.validate(store.trajectory(id), profile="rl").findings if f.code == "sampling"]
+    assert [m.partition(":")[0] for m in found] == ([why] if why else [])
+    for to in ("verl", "trl-grpo"):
+        assert exported(store, tmp_path, to)["left_out"] == ({why: 1} if why else {}), to
+    assert exported(store, tmp_path, "trl-sft")["rows"] == 1
 
 
 def test_a_null_logprob_where_nothing_is_trained(store: odograph.Store, tmp_path: Path) -> None:
@@ -102,7 +145,7 @@ def test_ids(store: odograph.Store, tmp_path: Path, bad: dict[str, Any], why: st
     add(store, 0.0)
     add(store, **bad)
     for to in (*WITH_LOGPROBS, *OTHERS):
-        manifest = exported(store, tmp_path, to)
+        manifest = exported(store, tmp_path, to, include_invalid=True)
         assert (manifest["rows"], manifest["trajectories"]["out"], manifest["left_out"]) == (1, 1, {why: 1}), to
         assert manifest["samples"]["trained"] == 3
 
@@ -202,7 +245,7 @@ def test_an_edit_that_can_not_be(store: odograph.Store, tmp_path: Path, edit: Ca
     id = edited(store, edit)
     (record,) = store.trajectory(id).all_edits
     for to in ("trl-grpo", "verl", "trl-sft"):
-        account = exported(store, tmp_path, to)["samples"]
+        account = exported(store, tmp_path, to, include_invalid=True)["samples"]
         ((found, reason),) = account["edits_unused"].items()
         assert found == record.id and why in reason
         assert (account["rows"], account["trained"], account["dropped"]) == (1, 4, {})
@@ -231,7 +274,7 @@ def test_an_edit_of_an_edit(store: odograph.Store) -> None:
     given["steps"][0]["edits"].append({"kind": "edit", "id": "of-an-edit", "step": 0, "base": first["id"], "result": []})
     with odograph.open("memory:") as other:
         t = other.trajectory(other.add(given))
-        found = odograph.samples([t], edits="mask")
+        found = odograph.samples([t], edits="mask", include_invalid=True)
         (row,) = found
         assert found.report.edits_unused == {"of-an-edit": f"its base {first['id']} is no call of this trajectory"}
         assert (row.token_ids, row.mask) == ([1, 2, 3, 5, 9, 6], [0, 0, 1, 0, 0, 1])

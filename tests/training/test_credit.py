@@ -10,6 +10,7 @@ import pytest
 
 import odograph
 from odograph.errors import InvalidInput
+from odograph.training.advantages import whitened
 from odograph.training.plan import Plan, SampleOptions
 from odograph.training.sample import expanded
 from odograph.types import Fork, Span
@@ -223,3 +224,78 @@ def test_the_options_that_type_checkers_see_are_those_that_are_taken() -> None:
     assert set(get_type_hints(SampleOptions)) == set(Plan.__struct_fields__)
     with pytest.raises(TypeError, match="no option 'edit'; there are: edits"):
         odograph.samples([], edit="env")  # type: ignore[call-arg]
+
+
+def two_rows(store: odograph.Store, reward: float) -> None:
+    """A trajectory of two rows: its context was rewritten in between."""
+    with store.record(task="t", agent="a", model="m", group="g") as run:
+        for prompt, ids in (([1], [5, 6]), ([9, 9], [7])):
+            run.step().llm_call(model="m", prompt_token_ids=prompt, token_ids=ids, logprobs=[-0.1] * len(ids))
+        run.reward(reward)
+
+
+def test_a_trainer_that_counts_rows_can_count_trajectories(tmp_path: Path) -> None:
+    """Each row says into how many rows, and how many trained tokens, its trajectory went; with 1 / rows as the weight the mean and
+    the deviation over rows are those over trajectories, so that the advantages are ours."""
+    with odograph.open(tmp_path / "store") as store:
+        two_rows(store, 1.0)
+        for reward in (0.0, 0.5):
+            rollout(store, reward)
+        rows = list(odograph.samples(store.trajectories(), advantage="verl"))
+        store.export(tmp_path / "verl", "verl")
+    assert [(r.trajectory_rows, r.trajectory_tokens) for r in rows] == [(2, 3), (2, 3), (1, 2), (1, 2)]
+    told = [row["extra_info"] for row in lines(tmp_path / "verl")]
+    assert [(x["trajectory_rows"], x["trajectory_tokens"]) for x in told] == [(2, 3), (2, 3), (1, 2), (1, 2)]
+    weights = [1 / r.trajectory_rows for r in rows]
+    rewards = [r.reward or 0.0 for r in rows]
+    mean = sum(w * r for w, r in zip(weights, rewards, strict=True)) / sum(weights)
+    spread = sum(w * (r - mean) ** 2 for w, r in zip(weights, rewards, strict=True)) / (sum(weights) - 1)
+    assert [r.advantage for r in rows] == pytest.approx([(r - mean) / (spread**0.5 + 1e-6) for r in rewards])
+
+
+def test_reinforce_plus_plus_is_whitened_over_tokens() -> None:
+    """The mean over all trained tokens of a batch is 0 and the variance 1; a long row counts by its tokens."""
+    rewards, trained = [1.0, 0.0, 0.5], [1, 3, 4]
+    found = whitened(rewards, trained)
+    tokens = [a for a, n in zip(found, trained, strict=True) for _ in range(n)]
+    assert sum(tokens) == pytest.approx(0.0) and sum(a * a for a in tokens) / 7 == pytest.approx(1.0)
+    assert found[0] > found[2] > found[1] and whitened([1.0], [1]) == [0.0]
+    with pytest.raises(InvalidInput, match="2 rewards and 1 counts of tokens"):
+        whitened([1.0, 2.0], [1])
+
+
+def test_one_rule_says_what_is_compared(tmp_path: Path) -> None:
+    """In groups, scores, samples and exports alike: a fork is in the group that it records, a replay in none, and a trajectory that is
+    still being recorded joins when it has ended, unless it is asked for."""
+
+    @odograph.reward(per="group", version="1")
+    def size(group: list[Any]) -> list[float]:
+        return [float(len(group))] * len(group)
+
+    with odograph.open(tmp_path / "store") as store:
+        first = rollout(store, 0.0)
+        with store.record(task="t", agent="a", model="m", group="g", fork=Fork(trajectory=first, step=0)) as fork:
+            fork.step().llm_call(model="m", prompt_token_ids=[1], token_ids=[8], logprobs=[-0.1])
+            fork.reward(1.0)
+        with store.record(task="t", agent="a", model="m", group="g", metadata={"replay_of": first}) as replay:
+            replay.step().llm_call(model="m", prompt_token_ids=[1], token_ids=[8], logprobs=[-0.1])
+            replay.reward(9.0)
+        running = store.record(task="t", agent="a", model="m", group="g")
+        running.step().llm_call(model="m", prompt_token_ids=[1], token_ids=[9], logprobs=[-0.1])
+        running.reward(5.0)
+        groups = store.groups()
+        assert [g.ids for g in groups] == [[first, fork.id]]
+        assert groups.left_out == {"still running": 1, "a replay": 1}
+        found = odograph.samples(store.trajectories(), advantage="dr_grpo", parent=store.trajectory)
+        assert [(r.trajectory, r.advantage) for r in found] == [(first, -0.5), (fork.id, 0.5)]
+        assert found.report.left_out == {"a replay": 1, "still running": 1}
+        for to in ("trl-grpo", "verl", "slime"):
+            manifest = store.export(tmp_path / to, to)
+            assert manifest["samples"]["rows"] == 2 and manifest["left_out"] == {"a replay": 1, "still running": 1}, to
+        assert store.export(tmp_path / "asked", "verl", status=["running", "completed"])["rows"] == 3
+        assert len(next(iter(store.groups(status=["running", "completed"])))) == 3
+        report = store.score(size)
+        assert (report.scored, report.no_group, report.running) == (2, 1, 1)
+        with running:
+            pass
+        assert store.score(size).scored == 3

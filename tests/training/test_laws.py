@@ -159,3 +159,43 @@ def test_an_export_that_can_not_be_moved_leaves_the_old_one(store: odograph.Stor
     assert "can't be written: Input/output error" in done.stdout
     assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     assert [p.name for p in out.parent.iterdir()] == ["out"]
+
+
+def test_what_an_edit_cut_is_not_demonstrated() -> None:
+    """With `deleted=False` the tokens that an edit took out are not trained, those that it kept are, and the account says which."""
+    found = odograph.samples([rewritten()], edits="env", deleted=False)
+    first, second = found
+    assert (first.token_ids, first.mask) == ([1, 2, 3], [0, 0, 1])
+    assert (second.token_ids, second.mask) == ([1, 9, 3, 4], [0, 0, 0, 1])
+    assert found.report.balanced and found.report.trained == 2
+
+
+def test_the_parts_of_a_row_are_what_it_trains() -> None:
+    """Each trained token is in one part of its row, a token that an edit wrote too; the report counts what no model sampled."""
+    for edits in ("env", "mask", "imitate"):
+        found = odograph.samples([rewritten()], edits=edits)
+        for row in found:
+            inside = [n for part in row.parts for n in range(part.start, part.stop)]
+            assert sorted(inside) == [n for n, trained in enumerate(row.mask) if trained], edits
+        assert found.report.authored == (edits == "imitate")
+
+
+def test_a_row_of_two_temperatures_says_both() -> None:
+    """A row whose answers were sampled at one temperature has it; one of two temperatures has none, and each token has its own."""
+
+    def sampled(*temperatures: float) -> Trajectory:
+        calls = [
+            {
+                "model": "m",
+                "request": {"model": "m", "temperature": heat},
+                "prompt_token_ids": [1, *range(10, 10 + n)],
+                "tokens": [{"token_ids": [10 + n], "logprobs": [-1.0]}],
+            }
+            for n, heat in enumerate(temperatures)
+        ]
+        return made(group="g", steps=[{"llm_calls": [call]} for call in calls])
+
+    (same,) = odograph.samples([sampled(0.5, 0.5)])
+    assert (same.temperature, expanded(same.temperatures)) == (0.5, [None, 0.5, 0.5])
+    (both,) = odograph.samples([sampled(0.5, 1.0)])
+    assert (both.temperature, expanded(both.temperatures)) == (None, [None, 0.5, 1.0])

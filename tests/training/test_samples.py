@@ -249,10 +249,10 @@ def test_a_choice_with_rewards_of_its_own() -> None:
     call = {"id": "c", "model": "m", "prompt_token_ids": [1], "tokens": tokens}
     rewards = [
         {"value": v, "name": n, "target": "c", "span": span, "source": s}
-        for v, n, s in ((0.25, "x", "environment"), (0.5, "x", "environment"), (4.0, "y", "judge"))
+        for v, n, s in ((0.25, "x", "environment"), (0.5, "x", "environment"), (1.0, "y", "judge"))
     ]
     t = made(group="g", steps=[{"llm_calls": [call]}], rewards=[{"value": 1.0, "name": "x"}, *rewards])
-    assert [(r.token_ids, r.reward) for r in samples([t])] == [([1, 2], 1.0), ([1, 3], 4.5)]
+    assert [(r.token_ids, r.reward) for r in samples([t])] == [([1, 2], 1.0), ([1, 3], 1.5)]
     assert [r.reward for r in samples([t], reward="x")] == [1.0, 0.5]
     assert [r.reward for r in samples([t], reward="z")] == [None]
 

@@ -35,11 +35,12 @@ class _OverBudget(OdographError):
 
 
 class Budget:
-    """A ceiling for what judges spend together while this object lives; None: no ceiling. Answers from the journal cost nothing.
+    """A limit for the judges' common spending during this object's lifetime; None: no limit. Answers from the journal cost
+    nothing.
 
-    A request goes out only if what was spent, what is under way and the most that it can cost stay below: its prompt (a token
-    for three bytes) and `max_tokens`, where the judge's parameters hold it, else the longest answer so far. `cost` is in the
-    currency of the judge's `prices`.
+    A request is sent only if the spending so far, the requests in progress and the most that the request can cost stay below the
+    limit. A prompt counts a token per three bytes. An answer counts `max_tokens` of the judge's parameters, else the longest
+    answer so far. `cost` is in the currency of the judge's `prices`.
     """
 
     def __init__(self, *, calls: int | None = None, tokens: int | None = None, cost: float | None = None) -> None:
@@ -72,7 +73,7 @@ class Budget:
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a judge answered to one prompt. `value` is None unless `status` is `ok`."""
+    """A judge's answer to one prompt. `value` is None unless `status` is `ok`."""
 
     status: Status
     value: Any = None
@@ -101,16 +102,16 @@ class _Here:
 
 
 class Judge:
-    """A model behind an OpenAI-compatible endpoint (or Anthropic's, by `dialect`) that answers questions with checked values.
+    """A model behind an endpoint (OpenAI-compatible by default, others by `dialect`) that answers questions with checked values.
 
-    At most `max_concurrency` requests of an event loop are under way at any time, whoever asks. 429, 5xx, timeouts and broken
-    connections are retried with backoff, `max_retries` times; an answer that can't be read or is not valid is asked for again,
-    `max_asks` times in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder
-    `journal` before it is read; what is there is not asked again. The default folder is `judge` in the store that the judge works
-    for (`ruler(store)`, `odograph judge`); a judge that works for no store keeps its answers for as long as it lives.
+    At most `max_concurrency` requests per event loop are in progress at any time. 429, 5xx, timeouts and broken connections are
+    retried with backoff, `max_retries` times. An answer that can't be read or is not valid is asked for again, `max_asks` times
+    in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder `journal` before
+    it is parsed; an answer in the journal is not asked for again. The default folder is `judge` in the store that the judge
+    works for (`ruler(store)`, `odograph judge`). A judge without a store keeps its answers in memory.
 
-    `context`: the longest prompt in tokens (estimated, a token for three bytes); longer ones are not sent. `prices`: of a
-    million tokens of prompts and of answers. `timeout`: seconds for an attempt. `api_key`: else $OPENAI_API_KEY (or
+    `context`: the longest prompt in tokens (estimated, a token per three bytes); longer prompts are not sent. `prices`: per
+    million tokens of prompts and of answers. `timeout`: seconds per attempt. `api_key`: default $OPENAI_API_KEY (or
     $ANTHROPIC_API_KEY). Raises InvalidInput.
     """
 
@@ -188,7 +189,7 @@ class Judge:
 
     @property
     def cached(self) -> int:
-        """How many questions the journal answered."""
+        """The number of questions that the journal answered."""
         return int(self._learned["cached"])
 
     def working_for(self, folder: Path) -> Judge:
@@ -209,14 +210,16 @@ class Judge:
         repeat: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
-        """The answers to prompts (texts, or chat-shaped messages of text), in their order. A prompt that fails, fails alone.
+        """Returns the answers to prompts (texts, or chat-shaped messages of text), in order. A prompt that fails costs no other
+        prompt.
 
-        `schema`: a JSON schema of an object, or a type that msgspec knows, which values are then converted to; without one the
-        value is the text. `check` is given a value and returns the one to hand on, or raises InvalidInput: then it is asked
-        again, and told why. `parse` reads a text that is whole in the place of the schema's reader, and raises InvalidInput
-        likewise. `repeat`: number of the repetition; each has answers of its own. `progress(done)`.
+        `schema`: a JSON schema of an object, or a type that msgspec knows, into which values are converted; without a schema,
+        the value is the text. `check` takes a value and returns the value to use, or raises InvalidInput; the judge is then
+        asked again, with the reason. `parse` reads a complete text in place of the schema's reader, and raises InvalidInput in
+        the same way. `repeat`: the number of the repetition; each repetition has its own answers. `progress(done)` reports the
+        progress.
 
-        Raises MissingExtra, StoreError where the journal can't be written, TypeError.
+        Raises MissingExtra, StoreError if the journal can't be written, TypeError.
         """
         wanted = None if schema is None else shape(schema)
         todo = [(n, _messages(p)) for n, p in enumerate(prompts)]
@@ -239,9 +242,11 @@ class Judge:
         return [a for a in found if a is not None]
 
     def estimate(self, prompts: Iterable[str | list[dict[str, Any]]], schema: Any = None, *, repeat: int = 0) -> dict[str, float]:
-        """What asking these would cost, `{"calls", "tokens", "cost"}`, if each is asked once; those in the journal cost nothing.
+        """Returns the expected cost of asking each prompt once, `{"calls", "tokens", "cost"}`. Answers in the journal cost
+        nothing.
 
-        Counted as a `Budget` does: prompts a token for three bytes, answers as `max_tokens`, else as the longest so far.
+        The estimate counts as `Budget` does: prompts a token per three bytes, answers `max_tokens`, else the longest answer so
+        far.
         """
         wanted = None if schema is None else shape(schema)
         answers, total = self._opened(), {"calls": 0.0, "tokens": 0.0, "cost": 0.0}

@@ -263,10 +263,11 @@ async def _living(key: _Key) -> AsyncGenerator[Any, None]:
     transport: Any = httpx2.AsyncHTTPTransport(limits=limits, trust_env=True)
     if key[2]:
         transport = recording(transport, "httpx2", key[1])
-    client = _opened[key] = httpx2.AsyncClient(transport=transport)
+    opened, clients = _opened, _clients  # at the end of the interpreter the module's own names may be gone
+    client = opened[key] = httpx2.AsyncClient(transport=transport)
     try:
         yield client
     finally:
-        _opened.pop(key, None)
-        _clients.pop(key, None)
+        opened.pop(key, None)
+        clients.pop(key, None)
         await client.aclose()

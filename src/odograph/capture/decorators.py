@@ -25,14 +25,20 @@ R = TypeVar("R")
 @overload
 def action(fn: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
-def action(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def action(fn: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
-    """Each call of the function, inside a run, is an action: arguments, result or exception, and duration."""
+def action(
+    *, name: str | None = None, description: str | None = None, ignore: tuple[str, ...] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def action(fn: Any = None, /, *, name: str | None = None, description: str | None = None, ignore: tuple[str, ...] = ()) -> Any:
+    """Each call of the function, inside a run, is an action: arguments, result or exception, and duration.
+
+    `ignore`: names of parameters that are not recorded, such as a runtime or a callback.
+    """
     if fn is None:
-        return functools.partial(action, name=name, description=description)
+        return functools.partial(action, name=name, description=description, ignore=ignore)
     about = {} if description is None else {"metadata": {"description": description}}
     called = name or _name(fn)
-    return _kept(fn, lambda inner: _wrapped(inner, lambda within, arguments: within.acting(called, arguments, **about)))
+    hidden = _ignored(ignore)
+    return _kept(fn, lambda inner: _wrapped(inner, lambda within, given: within.acting(called, given, **about), hidden))
 
 
 @overload
@@ -40,7 +46,7 @@ def context(fn: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def context(*, provider: str | None = None, purpose: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | None = None) -> Any:
-    """Each call of the function, inside a run, is a read before deciding: the arguments are the query, the result the data."""
+    """Records each call of the function inside a run as a context read: arguments are the query, the result is the data."""
     if fn is None:
         return functools.partial(context, provider=provider, purpose=purpose)
     why = purpose if purpose is not None else (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None
@@ -48,9 +54,25 @@ def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | No
     return _kept(fn, lambda inner: _wrapped(inner, lambda within, arguments: _Reading(within, reader, arguments, why)))
 
 
-def wrap_action(fn: Callable[P, R], name: str | None = None, description: str | None = None) -> Callable[P, R]:
-    """`fn`, recorded as an action: `action` as a function, for handlers that are not yours to decorate."""
-    return cast("Callable[P, R]", action(name=name, description=description)(fn))
+def wrap_action(
+    fn: Callable[P, R], name: str | None = None, description: str | None = None, ignore: tuple[str, ...] = ()
+) -> Callable[P, R]:
+    """`fn`, recorded as an action: `action` as a function, for handlers that are not yours to decorate.
+
+    `ignore`: names of parameters that are not recorded, such as a runtime or a callback.
+    """
+    if not callable(fn) and not isinstance(fn, _HOLDERS):
+        raise TypeError(f"wrap_action takes a function, not {type(fn).__name__}: wrap_action(handler, name=...)")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is a string, not {type(name).__name__}: wrap_action(handler, name=...)")
+    return cast("Callable[P, R]", action(name=name, description=description, ignore=ignore)(fn))
+
+
+def _ignored(names: Any) -> frozenset[str]:
+    """The names of parameters that are not recorded. Raises TypeError for what is no list of names."""
+    if isinstance(names, str) or not all(isinstance(n, str) for n in names):
+        raise TypeError(f'ignore is a list of names of parameters, such as ("runtime", "callback"), not {names!r}')
+    return frozenset(names)
 
 
 @overload
@@ -60,10 +82,10 @@ def edit(
     *, reason: str | None = None, author: str | None = None, preferred: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = None, preferred: bool = False) -> Any:
-    """A function from a response to the edited one, text or token ids: what it changes of the last call is an edit.
+    """Records the changes of a function from a response to an edited response (text or token ids) as edits.
 
-    Inside a run, where the first argument is the text or the ids of the step's last call and the result is another text or
-    list, the difference is recorded as an edit of that call. The function's own result goes back untouched.
+    An edit of the step's last call is recorded if the function runs inside a run, the first argument is the text or the ids of
+    that call, and the result is another text or list. The function's own result is returned unchanged.
     """
     if fn is None:
         return functools.partial(edit, reason=reason, author=author, preferred=preferred)
@@ -111,16 +133,63 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     return wrapper
 
 
-def log_context(provider: str, data: Any = None, *, query: Any = None, purpose: str | None = None) -> str | None:
+def log_context(
+    provider: str,
+    data: Any = None,
+    *,
+    query: Any = None,
+    purpose: str | None = None,
+    error: Any = None,
+    started: int | None = None,
+    duration: int | None = None,
+) -> str | None:
     """What was read, recorded in the current scope. Returns the record's id; None outside of a run."""
     within = scope.current()
-    return within.context(provider, data, query=query, purpose=purpose) if within else None
+    if within is None:
+        scope.missed()
+        return None
+    return within.context(provider, data, query=query, purpose=purpose, error=error, started=started, duration=duration)
 
 
-def log_llm_call(**call: Any) -> CallRef | None:
+def log_llm_call(
+    model: str | None = None,
+    *,
+    messages: list[Any] | None = None,
+    response: Any = None,
+    request: dict[str, Any] | None = None,
+    tools: list[Any] | None = None,
+    params: dict[str, Any] | None = None,
+    system_prompt: str | None = None,
+    user_prompt: str | None = None,
+    prompt_token_ids: Any = None,
+    token_ids: Any = None,
+    logprobs: Any = None,
+    thinking: str | None = None,
+    reasoning: str | None = None,
+    usage: Any = None,
+    finish_reason: str | None = None,
+    purpose: str = "act",
+    dialect: str | None = None,
+    policy_version: str | int | None = None,
+    policy_versions: list[tuple[int, str | int]] | None = None,
+    logprobs_of: str | None = None,
+    tokenizer: str | None = None,
+    adapter: str | None = None,
+    inputs: list[str] | None = None,
+    cost: float | None = None,
+    error: Any = None,
+    started: int | None = None,
+    duration: int | None = None,
+    first_token: int | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> CallRef | None:
     """A call of a model, recorded in the current scope; arguments as in `step.llm_call`. None outside of a run."""
+    call = dict(locals())  # the arguments, before there is any other name
     within = scope.current()
-    return within.llm_call(**call) if within else None
+    if within is None:
+        scope.missed()
+        return None
+    return within.llm_call(**call)
 
 
 class _Reading(Scope):
@@ -172,7 +241,7 @@ def _kept(fn: Any, wrap: Callable[[Any], Any]) -> Any:
     return wrap(fn)
 
 
-def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
+def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: frozenset[str] = frozenset()) -> Any:
     import inspect  # slow to import, and only decorating needs it
 
     try:
@@ -180,11 +249,12 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
     except (TypeError, ValueError):
         signature = None
     names = list(signature.parameters) if signature else []
-    skip = names[0] if names and names[0] in ("self", "cls") else None
+    skip = ignore | {names[0]} if names and names[0] in ("self", "cls") else ignore
 
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Acting | _Reading | None:
         within = scope.current()
         if within is None:
+            scope.missed()
             return None
         try:
             return begin(within, _arguments(signature, skip, args, kwargs))
@@ -215,8 +285,8 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
                     except StopAsyncIteration:
                         return
                     finally:
-                        if token is not None:
-                            scope.leave(token)
+                        if token is not None and part is not None:
+                            scope.leave(part, token)
                     if part is not None:
                         items.append(item)
                     sent = thrown = None
@@ -269,19 +339,17 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading]) -> Any:
     return wrapper
 
 
-def _arguments(signature: Any, skip: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _arguments(signature: Any, skip: frozenset[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if signature is not None:
         try:
             bound = dict(signature.bind(*args, **kwargs).arguments)
-            if skip is not None:
-                bound.pop(skip, None)
             for parameter in signature.parameters.values():
                 if parameter.kind is parameter.VAR_KEYWORD:
                     bound.update(bound.pop(parameter.name, {}))
-            return bound
+            return {name: value for name, value in bound.items() if name not in skip}
         except TypeError:  # the call itself will fail, and say why
             pass
-    return {"args": list(args), **kwargs}
+    return {"args": list(args), **{name: value for name, value in kwargs.items() if name not in skip}}
 
 
 def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generator[Any, Any, Any]:
@@ -299,7 +367,7 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
             except StopIteration as stop:
                 return stop.value
             finally:
-                scope.leave(token)
+                scope.leave(part, token)
             items.append(item)
             sent = thrown = None
             try:

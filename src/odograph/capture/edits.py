@@ -1,7 +1,5 @@
 """The words for edits (delete, insert, replace, move, truncate, rewrite) -> what is written of one. Writes nothing itself."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

@@ -135,6 +135,11 @@ class Exchange:
         with _lock:
             _unfinished.add(self)
 
+    @property
+    def over(self) -> bool:
+        """Whether the call is on record."""
+        return self._recorded
+
     def _digest(self) -> bytes:
         return hashlib.sha256(self.sent).digest()
 

@@ -1,10 +1,11 @@
-"""Faults in capture: it never raises into the agent, so they are counted and warned of."""
+"""Faults in capture, and what passed it by: it never raises into the agent, so they are counted and warned of."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from contextlib import suppress
 
 from ..plain import message_of
 from ..redact import withheld
@@ -16,6 +17,10 @@ class _Faults:
 
     count = 0
     last: BaseException | None = None
+    #: Requests of recorded clients that are no calls of a model that any dialect knows.
+    unrecorded = 0
+    #: What was to be recorded where no run was, though one was open in another thread.
+    outside = 0
 
 
 faults: _Faults = _Faults()
@@ -37,4 +42,23 @@ def fault(error: BaseException, *, of_disk: bool = False) -> None:
     if faults.count == 1 and not sys.is_finalizing():
         warnings.warn(
             f"odograph could not record something: {type(error).__name__}: {message_of(error)}", RuntimeWarning, stacklevel=3
+        )
+
+
+def unrecorded() -> None:
+    """A recorded client asked something that is no call of a model that a dialect knows."""
+    faults.unrecorded += 1
+
+
+def outside(thread: str) -> None:
+    """Something was to be recorded in a thread that is in no run, while another thread is in one: warned of once."""
+    faults.outside += 1
+    if faults.outside > 1 or sys.is_finalizing():
+        return
+    with suppress(Warning):  # it may be made an error, and is not the agent's
+        warnings.warn(
+            f"odograph: a call outside of any run, in {thread}, while a run is open in another thread. A new thread does not know"
+            " the run: give it odograph.bind(fn), or call odograph.instrument(threads=True)",
+            RuntimeWarning,
+            stacklevel=4,
         )

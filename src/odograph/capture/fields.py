@@ -11,6 +11,8 @@ import msgspec
 
 from .. import dialects
 from ..codec import plain
+from ..handmade import request_in_parts
+from ..trajectory import stated_success
 from ..types import Span
 from .values import error_of, id_of, listed, named, number, tokens_of
 
@@ -37,20 +39,10 @@ def request_of(
 ) -> dict[str, Any]:
     """A request that was given whole, or in parts."""
     if request is not None:
-        if messages is not None or tools is not None or params is not None or system_prompt is not None:
+        if any(part is not None for part in (messages, tools, params, system_prompt, user_prompt)):
             raise TypeError("give the request whole (request=) or in parts (messages=, tools=, params=), not both")
         return request if type(request) is dict else plain(request)
-    made: dict[str, Any] = {} if model is None else {"model": model}
-    if messages is None and (system_prompt is not None or user_prompt is not None):
-        given = (("system", system_prompt), ("user", user_prompt))
-        messages = [{"role": role, "content": text} for role, text in given if text is not None]
-    if messages is not None:
-        made["messages"] = listed(messages)
-    if tools is not None:
-        made["tools"] = tools
-    if params:
-        made.update(params)
-    return made
+    return request_in_parts(model, None if messages is None else listed(messages), tools, params, system_prompt, user_prompt)
 
 
 def call(
@@ -211,6 +203,8 @@ def action(
     if error is not None:
         fields["error"] = error_of(error)
         ok = False if ok is None else ok
+    if ok is None and stated_success(result) is False:
+        ok = False
     if ok is not None:
         fields["ok"] = bool(ok)
     if llm_call is not None:

@@ -9,6 +9,7 @@ from ..codec import new_id
 from ..store.journal import Journal
 from ..store.writing import Writer
 from ..trajectory import Call, Trajectory
+from . import counting
 from .edits import call_of_lines
 from .faults import fault
 
@@ -16,7 +17,7 @@ from .faults import fault
 class Recorder(Writer):
     """The writer of one trajectory that is being recorded: counts its steps, and turns what fails into faults."""
 
-    __slots__ = ("_earlier", "_opened", "_steps", "agent", "silent", "tap")
+    __slots__ = ("_earlier", "_forks", "_opened", "_steps", "agent", "ends", "silent", "tap")
 
     def __init__(
         self,
@@ -35,7 +36,11 @@ class Recorder(Writer):
         self.silent: bool = False
         #: Where the lines go, too, while somebody follows this trajectory.
         self.tap: list[bytes] | None = None
+        #: How often its run was left: what was entered before is over, in whatever task or thread.
+        self.ends: int = 0
         self._steps: dict[str | None, int] = {}
+        #: How often this process had forked when the trajectory began; -1: other processes may take steps in it anyway.
+        self._forks = counting.forks() if earlier is None else -1
         self._opened = 0
         self._earlier = earlier
 
@@ -61,7 +66,9 @@ class Recorder(Writer):
         """The index of the step that an agent begins now."""
         with self.journal.lock:
             self._count()
-            index = self._steps.get(agent, 0)
+            known = self._steps.get(agent, 0)
+            alone = self._forks == counting.forks()
+            index = counting.next_index(self.journal, self.id, agent, known, alone=alone)
             self._steps[agent] = index + 1
             self._opened += 1
         return index

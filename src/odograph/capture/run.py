@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from ..codec import new_id
 from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork
-from . import exchange
+from . import counting, exchange
 from .recorder import CallRef, Recorder
-from .scope import Scope
+from .scope import Scope, closed, opened
 from .values import error_of, status_of
 
 
 class Run(Scope):
-    """One trajectory being recorded. Leaving it ends it: completed, or failed with the exception, which is raised on."""
+    """One trajectory that is being recorded. Leaving the `with` block ends the trajectory: completed, or failed with the
+    exception, which is raised again.
+    """
 
     def __init__(self, recorder: Recorder, id: str, *, ends: bool = True) -> None:
         super().__init__(recorder, id, None, None)
@@ -30,12 +32,12 @@ class Run(Scope):
 
     @property
     def root(self) -> str:
-        """The id of the trajectory's first record, inside of which all others are."""
+        """The id of the trajectory's first record, the parent of all others."""
         assert self._id is not None
         return self._id
 
     def at(self, step: Any) -> Scope:
-        """A step that was taken before (`t.steps[i]`), to record more in it."""
+        """Returns the scope of an earlier step (`t.steps[i]`), to record more in that step."""
         agent = None if step.agent == self._recorder.agent else step.agent
         return Scope(self._recorder, step.id or self._id, agent, step.index)
 
@@ -53,14 +55,23 @@ class Run(Scope):
         self._ends = False
         exchange.leave(self._recorder)
         self._write("end", fields)
+        counting.forget(self._recorder.journal, self.id)
+
+    def __enter__(self) -> Self:
+        opened(self)
+        return super().__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
-        if self._ends and not self._tokens:
+        if self._tokens:
+            return
+        if self._ends:
             if error is None:
                 self.finish()
             else:
                 self.finish(status=status_of(error), error=error)
+        closed(self)
+        self._recorder.ends += 1
 
 
 _ABOUT: dict[str, tuple[type, ...]] = {

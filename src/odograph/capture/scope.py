@@ -7,21 +7,26 @@ string) raises TypeError.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from weakref import WeakKeyDictionary
 
-from ..codec import snapshot
-from ..trajectory import Call
+from ..codec import plain, snapshot
+from ..trajectory import Call, stated_success
 from ..types import Kept, Literal, Span
 from . import fields
 from .edits import Base, Editor, Runs, edit_fields
 from .faults import fault
+from .faults import outside as outside_of_runs
 from .recorder import AnyCall, CallRef, Recorder
 from .values import id_of, named, number
 
+#: How many scopes are looked through at most for one that is not over.
+_DEEPEST = 100
 _CHANNELS = ("content", "reasoning", "tool_calls")
 
 P = ParamSpec("P")
@@ -31,18 +36,18 @@ _current: ContextVar[Scope | None] = ContextVar("odograph_scope", default=None)
 
 
 class Director(Protocol):
-    """Who may hold back, or answer, what a wrapped client asks: a runner that steps code, a replay."""
+    """Holds back, or answers, the requests of a wrapped client: a runner that steps code, or a replay."""
 
     def reply(self, dialect: str, sent: bytes, streams: bool) -> tuple[int, str, bytes] | None:
-        """(status, content type, body) to answer with in place of the model; None: it is to be asked."""
+        """Returns (status, content type, body) to answer with in place of the model; None: ask the model."""
         ...
 
     async def admit(self, within: Scope | None) -> None:
-        """Returns when it may be asked."""
+        """Returns when the model may be asked."""
         ...
 
     def admit_sync(self, within: Scope | None) -> None:
-        """The same for a client that is not async."""
+        """`admit` for a client that is not async."""
         ...
 
 
@@ -54,23 +59,39 @@ outside: Callable[[dict[str, Any]], Scope] | None = None
 
 
 def current() -> Scope | None:
-    """The run, step or action that the caller is inside of."""
-    return _current.get()
+    """Returns the run, step or action around the caller; None outside of a run."""
+    scope = _current.get()
+    if scope is None or scope._end == scope._recorder.ends:
+        return scope
+    for _ in range(_DEEPEST):  # its run was left in another task or thread, or out of order: what is around it counts
+        scope = scope._around
+        if scope is None or scope._end == scope._recorder.ends:
+            return scope
+    return None
 
 
 def enter(scope: Scope) -> Token[Scope | None]:
     return _current.set(scope)
 
 
-def leave(token: Token[Scope | None]) -> None:
-    try:  # noqa: SIM105 - on the hot path
+def leave(scope: Scope, token: Token[Scope | None]) -> None:
+    """Undoes `enter`. Out of order, what was entered later stays the current scope."""
+    if _current.get() is not scope:
+        return
+    try:
         _current.reset(token)
-    except ValueError:
-        pass
+    except ValueError:  # it was entered in another task or thread
+        _current.set(scope._around)
+    before = _current.get()
+    for _ in range(_DEEPEST):
+        if before is None or not before._gone:
+            return
+        before = before._around
+        _current.set(before)
 
 
 def bind(fn: Callable[P, R]) -> Callable[P, R]:
-    """`fn`, to be called in another thread as if it were called here: what it records belongs to the current scope."""
+    """Returns `fn` for a call in another thread: the records that `fn` makes belong to the current scope."""
     context = copy_context()
 
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -80,15 +101,60 @@ def bind(fn: Callable[P, R]) -> Callable[P, R]:
     return bound
 
 
-def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
-    """Writes an llm_call into a scope (the current one if none is given); outside of any, as its own trajectory.
+#: The runs of this process that were entered and not left, and the thread in which they were entered.
+_open: WeakKeyDictionary[Scope, int] = WeakKeyDictionary()
 
-    Where it went, and the call; None where it could not be recorded. Never raises into the agent.
+
+def opened(run: Scope) -> None:
+    """A run was entered."""
+    _open[run] = threading.get_ident()
+
+
+def closed(run: Scope) -> None:
+    """A run was left."""
+    _open.pop(run, None)
+
+
+def missed() -> None:
+    """Something was to be recorded, and there is no current scope. If another thread is in a run, this one may have lost it."""
+    if not _open:
+        return
+    try:
+        if threading.get_ident() in list(_open.values()):
+            return
+        thread = threading.current_thread()
+        target = getattr(thread, "_target", None)
+        by = getattr(target, "__module__", None)
+        outside_of_runs(f"the thread {thread.name!r}" + (f", started by {by}" if isinstance(by, str) else ""))
+    except Exception as error:
+        fault(error)
+
+
+def carried(fn: Callable[P, R]) -> Callable[P, R]:
+    """`fn` with the current scope (and who directs it), and nothing else of the context."""
+    within, directed = current(), director.get()
+
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        tokens = _current.set(within), director.set(directed)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            _current.reset(tokens[0])
+            director.reset(tokens[1])
+
+    return inside
+
+
+def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
+    """Writes an llm_call into a scope (default: the current one); outside of any scope, as a trajectory of its own.
+
+    Returns the scope and the call; None if the call could not be recorded. Never raises into the agent.
     """
     place = within or current()
     try:
         if place is not None:
             return place, place.record_call(made)
+        missed()
         if outside is not None:
             place = outside(made)
             return place, place.record_call(made)
@@ -98,7 +164,7 @@ def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scop
 
 
 class Scope:
-    """Something that records happen inside of: a run, a step, an action, an agent. Enter it with `with` or `async with`."""
+    """The parent of records: a run, a step, an action, an agent. Enter a scope by `with` or `async with`."""
 
     def __init__(self, recorder: Recorder, id: str | None, agent: str | None, step: int | None) -> None:
         self._recorder = recorder
@@ -106,6 +172,11 @@ class Scope:
         self._agent = agent
         self._step = step
         self._tokens: list[Token[Scope | None]] = []
+        #: The scope that it was entered in, and whether it was left.
+        self._around: Scope | None = None
+        self._gone = False
+        #: The last end of the run that there was before this.
+        self._end = recorder.ends
         #: What calls that pass a wrapped client here are for, where that is not to act.
         self.purpose: str | None = None
         #: The last call that was recorded here.
@@ -118,7 +189,7 @@ class Scope:
 
     @property
     def recorder(self) -> Recorder:
-        """What writes the trajectory's records from here."""
+        """The recorder that writes the scope's records."""
         return self._recorder
 
     def _write(self, kind: str, made: dict[str, Any], id: str | None = None) -> str:
@@ -137,13 +208,14 @@ class Scope:
         started: int | None = None,
         duration: int | None = None,
     ) -> str:
-        """What was read before deciding: from whom, what was asked, what came back, and why. Returns the record's id."""
-        return self._write("context", fields.context(provider, data, query, purpose, error, started, duration))
+        """Records a context read: the provider, the query, the data, and the purpose. Returns the record's id."""
+        made = fields.context(provider, data, query, purpose, error, started, duration)
+        return self._recorder.write("context", made, self._id, self._agent, self._step)[0]
 
     def llm_call(
         self,
-        *,
         model: str | None = None,
+        *,
         messages: list[Any] | None = None,
         response: Any = None,
         request: dict[str, Any] | None = None,
@@ -173,13 +245,13 @@ class Scope:
         first_token: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> CallRef:
-        """One call of a model.
+        """Records one model call. Returns a reference to the call.
 
-        Give the request as `messages` (or `system_prompt` and `user_prompt`) with `tools` and `params`, or whole as
-        `request=`; the response as text, as a message, or as the whole body. `token_ids` and `logprobs`: of the one
-        answer, or a list of lists, one per choice; `policy_versions`: [from this token on, version] where weights changed inside
-        of it; `logprobs_of`: "sampled" (after temperature and truncation) or "raw"; `tokenizer` and `adapter` name what was at
-        work, `inputs` are hashes of images and the like. Times are nanoseconds.
+        The request is given as `messages` (or `system_prompt` and `user_prompt`) with `tools` and `params`, or whole as
+        `request=`. The response is given as text, as a message, or as the whole body. `token_ids` and `logprobs` belong to the
+        one answer; for several choices, both are a list of lists. `policy_versions`: [first token, version] pairs, if weights
+        changed inside the answer. `logprobs_of`: "sampled" (after temperature and truncation) or "raw". `tokenizer` and
+        `adapter` name the tokenizer and the adapter. `inputs` are hashes of images and the like. Times are nanoseconds.
         """
         asked = fields.request_of(request, model, messages, tools, params, system_prompt, user_prompt)
         made = fields.call(asked, response, model, purpose, dialect, usage)
@@ -193,7 +265,7 @@ class Scope:
         return self.last_call
 
     def record_call(self, made: dict[str, Any]) -> CallRef:
-        """An llm_call given as fields of its record: the door of `wrap`."""
+        """Records an llm_call from the fields of its record; `wrap` uses this method."""
         if self.purpose is not None:
             made.setdefault("purpose", self.purpose)
         self.last_call = CallRef(*self._recorder.write("llm_call", made, self._id, self._agent, self._step))
@@ -214,9 +286,9 @@ class Scope:
         metadata: dict[str, Any] | None = None,
         id: str | None = None,
     ) -> str:
-        """What was done, with which arguments, and what came of it. An `error` means not ok. Returns the record's id."""
+        """Records an action: name, arguments, and result or error. An `error` means not ok. Returns the record's id."""
         made = fields.action(name, arguments, result, ok, error, llm_call, tool_call_id, started, duration, metadata)
-        return self._write("action", made, id)
+        return self._recorder.write("action", made, self._id, self._agent, self._step, id)[0]
 
     def reward(
         self,
@@ -233,9 +305,11 @@ class Scope:
         supersedes: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> str:
-        """What was earned here, or by the record `target` (with `span`: by those tokens of a call). None: not known.
+        """Records a reward of this scope, or of the record `target` (with `span`: of these tokens of a call). A value of None
+        means "not known".
 
-        `source`: environment, function, judge or human. `extra`: how it came about, as JSON. Returns the record's id.
+        `source`: environment, function, judge or human. `extra`: details of how the value was computed, as JSON. Returns the
+        record's id.
         """
         made = fields.reward(value, name, weight, source, target, span)
         if author is not None:
@@ -248,7 +322,7 @@ class Scope:
             made["supersedes"] = supersedes
         if extra is not None:
             made["extra"] = extra
-        return self._write("reward", made)
+        return self._recorder.write("reward", made, self._id, self._agent, self._step)[0]
 
     def edit(
         self,
@@ -263,15 +337,16 @@ class Scope:
         author: str | None = None,
         preferred: bool = False,
     ) -> Any:
-        """A change to what a call generated that the model's API never saw.
+        """Records a change to a call's generated response that the model's API never saw.
 
-        `on`: "tokens" or "text", what positions count: by default tokens where the call has their ids, else characters of the
-        channel's text ("content" or "reasoning"; of "tool_calls" tokens alone can be edited). `preferred`: the result is better
-        than what was generated (for `pair`).
+        `on`: the unit of positions, "tokens" or "text" (default: tokens if the call has token ids, else characters of the
+        channel's text: "content" or "reasoning"; "tool_calls" can be edited in tokens only). `preferred`: the result is better
+        than the generated response (for `pair`).
 
-        With `result` (a list of `Kept` and `Literal` runs) it is recorded at once and its record's id comes back; without,
-        an `Editor` comes back, whose words (`delete`, `insert`, `replace`, `move`, `truncate`, `rewrite`) record it.
-        An edit of another base than the call's (`base_hash`), or of a range outside of it, is kept as rejected.
+        With `result` (a list of `Kept` and `Literal` runs), the edit is recorded at once, and the record's id is returned.
+        Without `result`, an `Editor` is returned, whose methods (`delete`, `insert`, `replace`, `move`, `truncate`, `rewrite`)
+        record the edit. An edit with another base than the call's (`base_hash`), or of a range outside the response, is kept as
+        rejected.
         """
         if not isinstance(call, (CallRef, Call)):
             raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
@@ -307,7 +382,7 @@ class Scope:
         target: Any = None,
         supersedes: str | None = None,
     ) -> str:
-        """A judgement, by a human or a judge model. Returns the record's id."""
+        """Records a judgement by a human or a judge model. Returns the record's id."""
         made = {"technique": named(technique, "technique")} | fields.known(
             value=value,
             score=number(score, "score"),
@@ -321,7 +396,7 @@ class Scope:
         return self._write("label", made)
 
     def note(self, data: Any = None, *, name: str | None = None) -> str:
-        """Anything else worth keeping. Returns the record's id."""
+        """Records any other data. Returns the record's id."""
         return self._write("note", {"data": data} if name is None else {"data": data, "name": named(name, "name")})
 
     # --- what is inside ----------------------------------------------------------------------------------------------
@@ -335,27 +410,34 @@ class Scope:
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:
-        """Another agent at work inside of this: its records carry its name, and its steps count from 0."""
+        """Returns the scope of another agent inside this scope. Records carry the agent's name; steps count from 0."""
         recorder = self._recorder
         return Scope(recorder, self._id, None if named(name, "name") == recorder.agent else name, None)
 
     def inside(self, id: str) -> Scope:
-        """The inside of a record of this agent, of an action say, that was recorded before."""
+        """Returns the scope inside an earlier record of this agent, for example an action."""
         return Scope(self._recorder, id, self._agent, None)
 
     def acting(self, name: str, arguments: Any = None, **about: Any) -> Acting:
-        """An action around the code that does it: `with step.acting("search", args) as action: action.result = ...`."""
+        """Records an action around the code that acts: `with step.acting("search", args) as action: action.result = ...`."""
         return Acting(self, named(name, "name"), arguments, about)
 
     # --- being the current scope -------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._tokens.append(enter(self))
+        around = _current.get()
+        if not self._tokens:
+            self._around, self._gone, self._end = around if around is not self else None, False, self._recorder.ends
+        self._tokens.append(_current.set(self))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._tokens:
-            leave(self._tokens.pop())
+            token = self._tokens.pop()
+            self._gone = not self._tokens
+            leave(self, token)
+        else:
+            self._gone = True
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -365,12 +447,13 @@ class Scope:
 
 
 class Step(Scope):
-    """One step: one observation, the decision on it, the action and its outcome."""
+    """One step: an observation, the decision, the action and the outcome."""
 
     @property
     def id(self) -> str:
-        """The step record's id."""
+        """The step record's id. Whoever asks for it may tell another process: the record is written by then."""
         assert self._id is not None
+        self._recorder.journal.release()
         return self._id
 
     @property
@@ -380,7 +463,7 @@ class Step(Scope):
 
 
 class Acting(Scope):
-    """An action that is being done: what is recorded meanwhile happens inside of it. Its record is written at the end."""
+    """An action in progress. Records made meanwhile belong to the action. The action's own record is written at the end."""
 
     def __init__(self, parent: Scope, name: str, arguments: Any, about: dict[str, Any]) -> None:
         id = parent._recorder.journal.new_id(time.time_ns())
@@ -405,7 +488,7 @@ class Acting(Scope):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         failure = error if error is not None else self.error
-        ok = self.ok if self.ok is not None else failure is None
+        ok = self.ok if self.ok is not None else failure is None and stated_success(plain(self.result)) is not False
         timing: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
         about = self._about if self.metadata is None else {"metadata": self.metadata, **self._about}
         self._parent.action(self._name, self._arguments, self.result, ok=ok, error=failure, id=self._id, **timing, **about)

@@ -10,64 +10,124 @@ import importlib
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
 
 from .. import dialects
 from ..codec import encode, loads_or_raw
 from ..redact import Redactor
-from . import faults, scope
+from . import faults, scope, sockets
 from .exchange import Exchange, Later, begun
 
 C = TypeVar("C")
 
 
 def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
-    """The same client, recorded from now on: sync or async, streaming or not. Wrapping twice is a no-op.
+    """Returns the same client, recorded from now on: sync or async, streaming or not. Wrapping a client twice changes nothing.
 
-    Copies made with `with_options()` share its transport and are recorded too. Recorded are the calls of models that a dialect
-    knows (chat completions, responses, messages, completions, generateContent, ...), never a header. `tokens=True` asks the
-    backend for token ids and logprobs by the fields that vLLM and SGLang know: the answer then holds them as additional fields,
-    which agents need not know. If the backend refuses these fields (OpenAI's own; SGLang for a stream), the request goes out
-    again without them, a warning says so once, and they are asked for no more. A client of `httpx` or `httpx2` itself is taken,
-    too. `dialect`: one of your own that the client speaks: a Python file, `package:object`, an installed package's name.
-    Raises TypeError for what is no such client; UnknownName, NotFound or InvalidInput for a dialect that can't be had.
+    The client is one of the OpenAI, Anthropic or Google SDK, or of `httpx` or `httpx2`. Copies made with `with_options()` share
+    the client's transport and are recorded, too. Model calls that a dialect knows (chat completions, responses, messages,
+    completions, generateContent, ...) are recorded. Headers are never recorded.
+
+    `tokens=True` asks the backend for token ids and logprobs by the fields of vLLM and SGLang; the answer then has additional
+    fields, which agents can ignore. If the backend refuses these fields (OpenAI's own; SGLang for a stream), Odograph sends the
+    request again without them, warns once, and stops asking. `dialect`: a dialect of your own that the client speaks: a Python
+    file, `package:object`, or an installed package's name.
+
+    Raises TypeError for an unknown kind of client; UnknownName, NotFound or InvalidInput for a dialect that can't be loaded.
     """
     if dialect is not None:
         dialects.find(dialect)
-    found = [(inner, library) for inner in _inner(client) if (library := _library(inner)) is not None]
-    if not found:
+    if not record(client, tokens):
         raise TypeError(
             "wrap() takes a client of the openai, anthropic or google-genai SDK, or of httpx, not "
-            f"{type(client).__module__}.{type(client).__name__}"
+            f"{type(client).__module__}.{type(client).__name__}{_advice(client)}"
         )
-    for inner, library in found:
-        _record(inner, library, tokens)
+    if hasattr(type(client), "with_options") and not hasattr(type(client), "_odograph"):
+        client.__class__ = _copying(cast(Any, type(client)), tokens)
     return client
 
 
-def _record(inner: Any, library: str, tokens: bool) -> Any:
+def _advice(client: Any) -> str:
+    """Where the client is that was meant."""
+    if type(client).__module__.partition(".")[0] in ("botocore", "boto3", "litellm"):
+        return "; odograph.instrument() records what it calls"
+    for name in ("root_client", "root_async_client", "client", "_client"):
+        found = getattr(client, name, None)
+        if found is not None and found is not client and any(_library(inner) for inner in _inner(found)):
+            return f"; wrap its .{name}, or call odograph.instrument()"
+    return "; odograph.instrument() records clients that code of others makes"
+
+
+@cache
+def _copying(kind: type[Any], tokens: bool) -> type[Any]:
+    """The class of an SDK's client whose copies are recorded, too, also those with an HTTP client of their own, and whose
+    WebSockets are."""
+
+    def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return wrap(kind.copy(self, *args, **kwargs), tokens)
+
+    about: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    about |= {"_odograph": True, "copy": wraps(kind.copy)(copy), "with_options": wraps(kind.with_options)(copy)}
+    if hasattr(kind, "responses"):
+        about["responses"] = property(lambda self: sockets.record(kind.responses.__get__(self, kind)))
+    return type(kind.__name__, (kind,), about)
+
+
+def record(client: Any, tokens: bool = False, *, lent: bool = False) -> list[Any]:
+    """The HTTP clients inside of an SDK's client, recorded from now on. `lent`: until `unrecord` is called for them.
+
+    None of them where it is no such client.
+    """
+    found = [(inner, library) for inner in _inner(client) if (library := _library(inner)) is not None]
+    google: Any = getattr(client, "_api_client", client)
+    if found and hasattr(google, "_use_aiohttp"):  # it prefers that where it is installed, and that has no transport to record at
+        google._use_aiohttp = lambda: False
+    return [_record(inner, library, tokens, lent) for inner, library in found]
+
+
+def _record(inner: Any, library: str, tokens: bool, lent: bool) -> Any:
     """An HTTP client, its transports recorded."""
     is_async = any(c.__name__ == "AsyncClient" for c in type(inner).__mro__)
     recorded = _classes(library)[is_async]
-    if not isinstance(inner._transport, recorded):
-        inner._transport = recorded(inner._transport, tokens)
+
+    def over(transport: Any) -> Any:
+        if not issubclass(type(transport), recorded):
+            return recorded(transport, tokens, lent)
+        if not lent:
+            transport._lent = False
+            transport._asking.tokens |= tokens
+        return transport
+
+    inner._transport = over(inner._transport)
     for pattern, transport in list(inner._mounts.items()):
-        if transport is not None and not isinstance(transport, recorded):
-            inner._mounts[pattern] = recorded(transport, tokens)
+        if transport is not None:
+            inner._mounts[pattern] = over(transport)
     per_loop = getattr(inner, "_client_for_running_loop", None)  # google-genai's has a client of its own for each event loop
     if per_loop is not None and "_client_for_running_loop" not in vars(inner):
-        inner._client_for_running_loop = lambda: _record(per_loop(), library, tokens)
+        inner._client_for_running_loop = lambda: _record(per_loop(), library, tokens, lent)
     return inner
+
+
+def unrecord(inner: Any) -> None:
+    """An HTTP client that was recorded for a while is as it was, unless `wrap` was called for it, too."""
+
+    def under(transport: Any) -> Any:
+        mine = getattr(type(transport), "_odograph", False) and vars(transport)["_lent"]
+        return vars(transport)["_transport"] if mine else transport
+
+    kept, inner._transport = inner._transport, under(inner._transport)
+    for pattern, transport in list(inner._mounts.items()):
+        inner._mounts[pattern] = under(transport)
+    if kept is not inner._transport:
+        vars(inner).pop("_client_for_running_loop", None)
 
 
 def _inner(client: Any) -> list[Any]:
     """The HTTP clients inside of an SDK's client."""
     if _library(client) is not None:
         return [client]
-    google: Any = getattr(client, "_api_client", None)
-    if hasattr(google, "_use_aiohttp"):  # which it prefers where that is installed, and which has no transport to record at
-        google._use_aiohttp = lambda: False
+    google: Any = getattr(client, "_api_client", client)
     return [
         getattr(client, "_client", None),
         getattr(google, "_httpx_client", None),
@@ -86,7 +146,7 @@ class _Asking:
     """What the requests of one transport have in common: what `tokens` adds to them, and what is fetched later."""
 
     def __init__(self, library: str, tokens: bool) -> None:
-        self._tokens = tokens
+        self.tokens = tokens
         #: The dialects, and whether streams or other calls, that are asked for tokens no more.
         self._refused: set[tuple[str, bool]] = set()
         self._later = Later()
@@ -97,11 +157,13 @@ class _Asking:
         try:
             sent = _content(request) if request.method == "POST" else b""
             exchange = begun(request.method, request.url.path, request.headers, sent, self._decode, self._later)
+            if exchange is None and request.method == "POST":
+                faults.unrecorded()
         except Exception as error:
             faults.fault(error)
             return request, None
         try:
-            if self._tokens and exchange is not None and request.method == "POST":
+            if self.tokens and exchange is not None and request.method == "POST":
                 return self._asked(request, exchange), exchange
         except Exception as error:
             faults.fault(error)
@@ -240,8 +302,11 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
         return http.Response(status, headers={"content-type": kind}, stream=http.ByteStream(body))
 
     class Recording(http.BaseTransport):  # type: ignore[name-defined,misc]
-        def __init__(self, transport: Any, tokens: bool) -> None:
+        _odograph = True
+
+        def __init__(self, transport: Any, tokens: bool, lent: bool = False) -> None:
             self._transport = transport
+            self._lent = lent
             self._asking = _Asking(library, tokens)
 
         def handle_request(self, request: Any) -> Any:
@@ -267,6 +332,13 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                 raise
             return tee(response, exchange, Body)
 
+        def __getattr__(self, name: str) -> Any:
+            return getattr(vars(self)["_transport"], name)
+
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:  # who asks what transport it is means the one below
+            return type(self._transport)
+
         def close(self) -> None:
             self._transport.close()
 
@@ -278,8 +350,11 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._transport.__exit__(*failure)
 
     class AsyncRecording(http.AsyncBaseTransport):  # type: ignore[name-defined,misc]
-        def __init__(self, transport: Any, tokens: bool) -> None:
+        _odograph = True
+
+        def __init__(self, transport: Any, tokens: bool, lent: bool = False) -> None:
             self._transport = transport
+            self._lent = lent
             self._asking = _Asking(library, tokens)
 
         async def handle_async_request(self, request: Any) -> Any:
@@ -304,6 +379,13 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                 exchange.finish(error)
                 raise
             return tee(response, exchange, AsyncBody)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(vars(self)["_transport"], name)
+
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:  # who asks what transport it is means the one below
+            return type(self._transport)
 
         async def aclose(self) -> None:
             await self._transport.aclose()

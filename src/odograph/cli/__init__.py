@@ -57,14 +57,14 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser of the program; of one command's arguments alone where `only` names it, which is quicker."""
     top = _Parser(prog="odograph", description="The system of record for the trajectories of LLM agents.")
     top.add_argument("--version", action="version", version=f"odograph {VERSION}")
-    top.add_argument("--store", metavar="DIR", help="the store; else $ODOGRAPH_STORE, else ./odograph")
+    top.add_argument("--store", metavar="DIR", help="the store (default: $ODOGRAPH_STORE, else ./odograph)")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:
         if only is None or name == only:
             found = module(name)
             sub = commands.add_parser(name, help=found.HELP, description=found.HELP)
             sub.add_argument(
-                "--store", metavar="DIR", default=argparse.SUPPRESS, help="the store; else $ODOGRAPH_STORE, else ./odograph"
+                "--store", metavar="DIR", default=argparse.SUPPRESS, help="the store (default: $ODOGRAPH_STORE, else ./odograph)"
             )
             found.add_arguments(sub)
         else:

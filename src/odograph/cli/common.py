@@ -43,7 +43,7 @@ def add_filters(parser: argparse.ArgumentParser, *, without: Collection[str] = (
         elif one.kind is not str:
             more["type"] = one.kind
         group.add_argument(*filter_flags(one), **more)
-    group.add_argument("--where", action="append", default=[], metavar="FILTER=VALUE", help="any of these filters by its name")
+    group.add_argument("--where", action="append", default=[], metavar="FILTER=VALUE", help="any of these filters, by name")
 
 
 def filter_flags(one: Described) -> list[str]:

@@ -16,9 +16,9 @@ HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", help="what is compared: the name of a model, or of what --by says")
-    parser.add_argument("b", metavar="B", help="what A is compared with")
-    parser.add_argument("--by", choices=BY, default="model", help="what A and B are (default: model)")
+    parser.add_argument("a", metavar="A", help="the first model to compare, or the first value of --by")
+    parser.add_argument("b", metavar="B", help="the second")
+    parser.add_argument("--by", choices=BY, default="model", help="the kind of A and B (default: model)")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="C", help="confidence of the intervals (default: 0.95)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap and of permutations (default: 0)")
     parser.add_argument("--plot", metavar="FILE", help="draw the comparison: .png, .svg or .pdf (extra plot)")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "record, list, show, validate and export a small agent's work; with --model, against a real endpoint"
+HELP = "record, list, show, validate and export the work of a small agent"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME", help="use $OPENAI_BASE_URL and $OPENAI_API_KEY with this model")
+    parser.add_argument("--model", metavar="NAME", help="use this model at $OPENAI_BASE_URL with $OPENAI_API_KEY")
     parser.add_argument(
-        "-o", "--out", default="odograph-demo", metavar="DIR", help="where the store and the export go (odograph-demo)"
+        "-o", "--out", default="odograph-demo", metavar="DIR", help="folder for the store and the export (default: odograph-demo)"
     )
 
 

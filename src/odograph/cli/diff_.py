@@ -15,15 +15,15 @@ from ..differences import Diff, Pair, diff
 from .common import add_json, existing_store, print_json
 from .terminal import line, paint, safe
 
-HELP = "compare two trajectories step by step; exit status 1 where they differ"
+HELP = "compare two trajectories step by step; exit status 1 if they differ"
 _LINES = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", help="a trajectory: its id, or a unique prefix or suffix of it")
-    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument("a", metavar="A", help="a trajectory: the id, or a unique prefix or suffix of the id")
+    parser.add_argument("b", metavar="B", help="the trajectory to compare with")
     parser.add_argument(
-        "--full", action="store_true", help="all that differs; else the first difference, and a line for each other"
+        "--full", action="store_true", help="show all differences (default: the first, and a line for each other step)"
     )
     add_json(parser)
 

@@ -13,7 +13,7 @@ from ..types import SCHEMA_VERSION, VERSION
 from .common import add_json, existing_store, print_json
 from .terminal import line, paint, size
 
-HELP = "look for damage in the store, and at what is installed; exit status 1 where a line is damaged"
+HELP = "report damage in the store, and installed packages; exit status 1 if a line is damaged"
 _PACKAGES = ("msgspec", "orjson", "tqdm", "pyarrow", "duckdb", "zstandard", "datasets", "openai", "anthropic")
 
 

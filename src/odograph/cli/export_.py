@@ -10,8 +10,7 @@ from typing import Any
 from ..errors import InvalidInput
 from ..groups import BY
 from ..training import formats
-from ..training.advantages import CONVENTIONS
-from ..training.plan import CREDITS
+from ..training.plan import described
 from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
 from .terminal import line, size
 
@@ -20,24 +19,32 @@ HELP = "write trajectories to a folder in another format, with a manifest"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, metavar="NAME", help=f"the format: {', '.join(formats.NAMES)}")
-    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="the folder; it is made")
-    parser.add_argument("--format", metavar="KIND", help="the kind of file, where the format has several (parquet, jsonl)")
-    parser.add_argument("--split", metavar="SHARES", help="splits by group, such as train=0.9,test=0.1")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits (0)")
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="output folder (created if missing)")
+    parser.add_argument("--format", metavar="KIND", help="kind of file, if the format has several (parquet, jsonl)")
+    parser.add_argument("--split", metavar="SHARES", help="assign splits by group, such as train=0.9,test=0.1")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed for assigning splits (default: 0)")
     group = parser.add_argument_group("groups (else the recorded ones)")
-    group.add_argument("--group-by", choices=BY, help="what trajectories have in common that are compared with each other")
-    group.add_argument("--window", metavar="TIME", help="and that they started in the same stretch of this length, such as 1d")
-    group.add_argument("--min-group", type=int, metavar="N", help="leave out smaller groups (2, where groups are made)")
+    group.add_argument(
+        "--group-by", choices=BY, help="what the trajectories of a group have in common (default: the recorded group)"
+    )
+    group.add_argument("--window", metavar="TIME", help="also split groups by start time into windows of this length, such as 1d")
+    group.add_argument(
+        "--min-group", type=int, metavar="N", help="leave out smaller groups (default with --group-by or --window: 2)"
+    )
     add_samples(parser)
-    parser.add_argument("--max-shard-size", type=int, metavar="BYTES", help="of one Parquet file, before compression (512 MB)")
-    parser.add_argument("--max-shard-rows", type=int, metavar="N", help="of one Parquet file")
+    parser.add_argument(
+        "--max-shard-size", type=int, metavar="BYTES", help="largest Parquet file, before compression (default: 512 MB)"
+    )
+    parser.add_argument("--max-shard-rows", type=int, metavar="N", help="most rows in one Parquet file")
     group = parser.add_argument_group("Hugging Face Hub (extra hub; the token is $HF_TOKEN, or that of `hf auth login`)")
-    group.add_argument("--upload", metavar="REPO", help="put it into this dataset repository, such as org/name")
-    group.add_argument("--public", action="store_true", help="a repository that is made is public (private)")
-    group.add_argument("--revision", metavar="BRANCH", help="the branch that it goes to (main); it is made")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
-    parser.add_argument("--redact", action="store_true", help="take secrets out before anything is written")
-    parser.add_argument("--no-metadata", action="store_true", help="hf: without the metadata column")
+    group.add_argument("--upload", metavar="REPO", help="upload the export to this dataset repository, such as org/name")
+    group.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
+    group.add_argument("--revision", metavar="BRANCH", help="branch to upload to, created if missing (default: main)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format; may be repeated"
+    )
+    parser.add_argument("--redact", action="store_true", help="remove secrets before anything is written")
+    parser.add_argument("--no-metadata", action="store_true", help="hf: leave out the metadata column")
     add_filters(parser)
     add_json(parser)
 
@@ -45,19 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_samples(parser: argparse.ArgumentParser) -> None:
     """How samples are built, as flags."""
     group = parser.add_argument_group("samples (formats of tokens)")
-    group.add_argument(
-        "--edits", metavar="E", help="env (the default), mask, reweight, imitate or pair; or by class: truncation=env,other=mask"
-    )
-    group.add_argument("--advantage", metavar="A", help=f"over groups: {', '.join(CONVENTIONS)}")
-    group.add_argument("--credit", choices=CREDITS, help="whose reward counts (by default trajectory)")
-    group.add_argument("--discount", type=float, metavar="D", help="of later rewards, with --credit per-step (by default 1)")
-    group.add_argument("--reward", metavar="NAME", help="the reward that counts; else the trajectory's")
-    group.add_argument("--policy", metavar="AGENT", help="train the calls of this agent only")
-    group.add_argument("--max-tokens", type=int, metavar="N", help="of a row")
-    group.add_argument("--too-long", choices=("drop", "split"), help="what happens to longer ones (by default drop)")
-    group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, which places edits of text")
-    group.add_argument("--include-failed", action="store_true", help="also what failed through the environment")
-    group.add_argument("--include-invalid", action="store_true", help="also trajectories of which token ids are missing")
+    for one in described():
+        about: dict[str, Any] = {"dest": f"option_{one.name}", "help": one.text.replace("%", "%%")}
+        if one.kind is bool:
+            group.add_argument(one.flag, action="store_const", const=True, **about)
+        else:
+            group.add_argument(one.flag, type=one.kind, choices=one.choices, metavar=one.metavar, **about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -125,16 +125,12 @@ def _uploaded(args: argparse.Namespace) -> str:
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags say of samples and of the format."""
-    names = ("advantage", "credit", "discount", "reward", "max_tokens", "too_long", "tokenizer")
-    found = {name: value for name in names if (value := getattr(args, name)) is not None}
-    if args.edits is not None:
-        parts = [part.partition("=") for part in args.edits.split(",")]
-        found["edits"] = {name.strip(): word.strip() for name, _, word in parts} if "=" in args.edits else args.edits
-    if args.policy is not None:
-        found["agent"] = args.policy
-    for name in ("include_failed", "include_invalid"):
-        if getattr(args, name):
-            found[name] = True
+    names = [one.name for one in described()]
+    found = {name: value for name in names if (value := getattr(args, f"option_{name}")) is not None}
+    edits = found.get("edits", "")
+    if "=" in edits:
+        parts = [part.partition("=") for part in edits.split(",")]
+        found["edits"] = {name.strip(): word.strip() for name, _, word in parts}
     if getattr(args, "no_metadata", False):
         found["include_metadata"] = False
     return found | named_values("--option", args.option)

@@ -13,25 +13,23 @@ from ..errors import InvalidInput, NotFound
 from .common import add_json, existing_store, print_json
 from .terminal import line, paint
 
-HELP = "go on from a step of a trajectory with another agent, model or messages; recorded as a fork"
+HELP = "continue from a step of a trajectory with another agent, model or messages; records a fork"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the trajectory: its id, or a unique prefix or suffix of it")
-    parser.add_argument("--at-step", type=int, metavar="K", help="the step that is taken anew; else the last")
+    parser.add_argument("id", metavar="ID", help="the trajectory: the id, or a unique prefix or suffix of the id")
+    parser.add_argument("--at-step", type=int, metavar="K", help="the first step to take again (default: the last)")
     add_agent(parser)
     parser.add_argument("--model", help="ask this model")
-    parser.add_argument("--base-url", metavar="URL", help="at this endpoint")
-    parser.add_argument("--system-prompt", metavar="TEXT", help="with this system prompt")
-    parser.add_argument("--messages", metavar="FILE", help="on these chat messages (a JSON list) in place of the recorded ones")
-    parser.add_argument("--reason", metavar="TEXT", help="why, to be recorded")
+    parser.add_argument("--base-url", metavar="URL", help="ask the model at this endpoint")
+    parser.add_argument("--system-prompt", metavar="TEXT", help="use this system prompt")
+    parser.add_argument("--messages", metavar="FILE", help="use these chat messages (a JSON list) in place of the recorded ones")
+    parser.add_argument("--reason", metavar="TEXT", help="reason to record with the fork")
     add_json(parser)
 
 
 def add_agent(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--agent", metavar="FILE.py:NAME", help="the agent (or package:name); else it is rebuilt from what was recorded"
-    )
+    parser.add_argument("--agent", metavar="FILE.py:NAME", help="the agent, or package:name (default: rebuilt from the record)")
 
 
 def agent_of(given: str | None) -> Any:

@@ -14,23 +14,26 @@ from ..api import open
 from .common import add_json, print_json, progress
 from .terminal import line
 
-HELP = "import sessions that other tools recorded: files, or folders of them"
+HELP = "import sessions that other tools recorded"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files or folders")
     parser.add_argument(
-        "--format", default="auto", metavar="NAME", help=f"the format, where it is known: {', '.join(importers.NAMES)}"
+        "--format",
+        default="auto",
+        metavar="NAME",
+        help=f"the format (default: recognised by content): {', '.join(importers.NAMES)}",
     )
     parser.add_argument(
         "--importer",
         action="append",
         default=[],
         metavar="FILE",
-        help="also recognise the format of this importer (a file.py or package:object), and before all others; may be repeated",
+        help="ask this importer first (a file.py or package:object); may be repeated",
     )
     parser.add_argument(
-        "--shared", action="store_true", help="make a new store readable by others, as the umask says (default: by you alone)"
+        "--shared", action="store_true", help="make a new store readable by others, as the umask says (default: only by you)"
     )
     add_json(parser)
 

@@ -11,34 +11,46 @@ from ..judge import Budget, Judge, Judgements, ruler
 from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
 from .terminal import line, table
 
-HELP = "let models judge trajectories: those of a group against each other (RULER), or each by a rubric; adds rewards"
+HELP = "let models score the trajectories of a group against each other (RULER), or each by a rubric; adds rewards"
 _MOST = 1000  # of what is done at once, or again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", dest="judges", action="append", required=True, metavar="M", help="the judge; may be repeated for several"
+        "--model", dest="judges", action="append", required=True, metavar="M", help="the judging model; may be repeated"
     )
-    parser.add_argument("--base-url", metavar="U", help="of its endpoint; else $OPENAI_BASE_URL. The key: $OPENAI_API_KEY")
+    parser.add_argument("--base-url", metavar="U", help="the endpoint (default: $OPENAI_BASE_URL); $OPENAI_API_KEY is the key")
     parser.add_argument(
         "--dialect",
         default="openai.chat",
         metavar="D",
-        help="how the endpoint is spoken to: a name, or a file.py (default: openai.chat)",
+        help="API of the endpoint: a dialect's name or a file.py (default: openai.chat)",
     )
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of each request: temperature=0")
-    parser.add_argument("--rubric", metavar="FILE", help="what to judge by: a text, or with --absolute criteria (.json, .toml)")
-    parser.add_argument("--absolute", action="store_true", help="each trajectory by itself, not against its group")
-    parser.add_argument("--name", metavar="NAME", help="of the reward (ruler; rubric with --absolute)")
-    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="how often each judge is asked (1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order in which trajectories are shown (0)")
-    parser.add_argument("--context", type=int, metavar="N", help="the longest prompt in tokens; longer groups are split")
-    parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at the same time, per judge (8)")
-    parser.add_argument("--budget-calls", type=int, metavar="N", help="stop before more requests")
-    parser.add_argument("--budget-tokens", type=int, metavar="N", help="stop before more tokens")
-    parser.add_argument("--budget-cost", type=float, metavar="X", help="stop before more cost; needs --prices")
-    parser.add_argument("--prices", metavar="IN,OUT", help="of a million tokens of prompts and of answers")
-    parser.add_argument("--dry-run", action="store_true", help="ask nothing, say what it would cost")
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameter of each request, such as temperature=0; may be repeated",
+    )
+    parser.add_argument(
+        "--rubric", metavar="FILE", help="file with the rubric: a text, or with --absolute criteria (.json, .toml)"
+    )
+    parser.add_argument("--absolute", action="store_true", help="score each trajectory by itself, not against its group")
+    parser.add_argument("--name", metavar="NAME", help="name of the reward (default: ruler; with --absolute: rubric)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="how often each judge is asked (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the order in which trajectories are shown (default: 0)"
+    )
+    parser.add_argument("--context", type=int, metavar="N", help="longest prompt, in tokens; longer groups are judged in parts")
+    parser.add_argument(
+        "--concurrency", type=int, default=8, metavar="N", help="requests at the same time, per judge (default: 8)"
+    )
+    parser.add_argument("--budget-calls", type=int, metavar="N", help="send at most N requests")
+    parser.add_argument("--budget-tokens", type=int, metavar="N", help="spend at most N tokens")
+    parser.add_argument("--budget-cost", type=float, metavar="X", help="spend at most X; needs --prices")
+    parser.add_argument("--prices", metavar="IN,OUT", help="prices per million tokens of prompts and of answers")
+    parser.add_argument("--dry-run", action="store_true", help="ask nothing; print the expected cost")
     add_filters(parser, without=("model",))
     add_json(parser)
 

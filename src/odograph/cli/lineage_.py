@@ -12,7 +12,7 @@ from ..trajectory import Trajectory
 from .common import add_json, existing_store, print_json
 from .terminal import line, number, paint
 
-HELP = "show a trajectory's tokens by source, with what edits left of them: exact, stale, deleted"
+HELP = "show a trajectory's tokens by source and standing after edits: exact, stale, deleted"
 _COLOURS = {
     "prompt": "dim",
     "template": "dim",
@@ -26,10 +26,12 @@ _SHOWN = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the trajectory: its id, or a unique prefix or suffix of it")
-    parser.add_argument("--agent", metavar="NAME", help="of this agent only")
-    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json: shows text, and places edits of text")
-    parser.add_argument("--full", action="store_true", help="every token; else runs are shortened")
+    parser.add_argument("id", metavar="ID", help="the trajectory: the id, or a unique prefix or suffix of the id")
+    parser.add_argument("--agent", metavar="NAME", help="show only this agent")
+    parser.add_argument(
+        "--tokenizer", metavar="FILE", help="a tokenizer.json; shows tokens as text, and maps edits of text to tokens"
+    )
+    parser.add_argument("--full", action="store_true", help="show every token (default: long runs are shortened)")
     add_json(parser)
 
 

@@ -11,13 +11,13 @@ from .common import add_json, existing_store, print_json
 from .fork_ import add_agent, agent_of
 from .terminal import line, paint
 
-HELP = "run an agent's code again on recorded answers, with no model; exit status 1 where it does something else"
+HELP = "run an agent's code on recorded answers, without a model; exit status 1 if the code asks something else"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the trajectory: its id, or a unique prefix or suffix of it")
+    parser.add_argument("id", metavar="ID", help="the trajectory: the id, or a unique prefix or suffix of the id")
     add_agent(parser)
-    parser.add_argument("--live-tools", action="store_true", help="use the tools again; else they answer as recorded")
+    parser.add_argument("--live-tools", action="store_true", help="run the tools again (default: tools answer as recorded)")
     add_json(parser)
 
 

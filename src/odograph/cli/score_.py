@@ -14,20 +14,22 @@ from ..rewards.scoring import ScoreReport
 from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json
 from .terminal import line, table
 
-HELP = "reward trajectories by a function; exit status 1 where it failed on one"
+HELP = "score trajectories by a reward function; exit status 1 if the function failed on a trajectory"
 _SHOWN = 10
 _MOST_AT_ONCE = 1024  # threads or processes; more only take memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("function", metavar="FUNCTION", help=f"file.py:function, package:function, or one of: {', '.join(NAMES)}")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="these trajectories only")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the function")
-    parser.add_argument("--name", help="the reward's name; else the function's")
-    parser.add_argument("--version", help="the function's version; else what it declares, else the hash of its source")
-    parser.add_argument("--again", action="store_true", help="also what has a reward by this version")
-    parser.add_argument("--processes", type=int, metavar="N", help="processes to compute in; else one per processor (async: 1)")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="how many at once in each: tasks (16), or threads (1)")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="score only these trajectories")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the function; may be repeated"
+    )
+    parser.add_argument("--name", help="name of the reward (default: the function's name)")
+    parser.add_argument("--version", help="version of the function (default: as declared, else a hash of the source)")
+    parser.add_argument("--again", action="store_true", help="also score trajectories that have a reward by this version")
+    parser.add_argument("--processes", type=int, metavar="N", help="number of processes (default: one per processor; async: 1)")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="tasks (default: 16) or threads (default: 1) per process")
     add_filters(parser)
     add_json(parser)
 
@@ -75,5 +77,7 @@ def _parameters(given: list[str]) -> dict[str, Any]:
     found = named_values("--set", given)
     for name in found:
         if not name.isidentifier() or name in ("name", "version", "weight", "range"):
-            raise InvalidInput(f"--set is written NAME=VALUE, with a parameter of the function; found the name {name!r}")
+            raise InvalidInput(
+                f"--set is written NAME=VALUE, with a parameter of the function; may be repeated; found the name {name!r}"
+            )
     return found

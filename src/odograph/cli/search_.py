@@ -9,12 +9,12 @@ from .common import add_json, existing_store, print_json
 from .ls_ import short_ids
 from .terminal import line, paint, width
 
-HELP = 'find records and messages that hold all the words ("quoted" for a phrase), newest first'
+HELP = 'find records and messages with all the words ("quoted" for a phrase), newest first'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("query", metavar="WORDS", nargs="+", help="the words")
-    parser.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="at most N hits (50)")
+    parser.add_argument("query", metavar="WORDS", nargs="+", help="words to search for")
+    parser.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="print at most N hits (default: 50)")
     add_json(parser)
 
 

@@ -15,15 +15,15 @@ from ..trajectory import Trajectory
 from .common import add_json, existing_store
 from .terminal import cells, line, number, paint, safe, seconds, width
 
-HELP = "show one trajectory; any unique prefix or suffix of its id will do"
+HELP = "show one trajectory"
 _SHORT = 700
 _ROLES = {"system": "magenta", "developer": "magenta", "user": "green", "assistant": "cyan", "tool": "yellow"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the id, or a unique prefix or suffix of it")
-    parser.add_argument("--full", action="store_true", help="long texts too, and notes")
-    parser.add_argument("--step", type=int, metavar="N", help="this step only")
+    parser.add_argument("id", metavar="ID", help="the id, or a unique prefix or suffix of the id")
+    parser.add_argument("--full", action="store_true", help="show long texts whole, and notes")
+    parser.add_argument("--step", type=int, metavar="N", help="show only this step")
     add_json(parser)
 
 

@@ -11,21 +11,21 @@ from ..statistics import BY, Difference, Distribution, Part
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .terminal import line, number, paint, table, width
 
-HELP = "counts, tokens and rewards with intervals, in all or by group, agent, model, status, tag, hour, day or policy version"
+HELP = "print counts, tokens and rewards with intervals, in total or by group, agent, model, tag, time or policy version"
 _MOST = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--by", choices=BY, help="a line for each")
-    parser.add_argument("--patterns", action="store_true", help="also components, and what goes with high and low reward")
-    parser.add_argument("--confidence", type=float, default=0.95, metavar="C", help="of the intervals (0.95)")
+    parser.add_argument("--by", choices=BY, help="print a line for each value of this field")
+    parser.add_argument("--patterns", action="store_true", help="also print components, and what goes with high and low reward")
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="C", help="confidence of the intervals (default: 0.95)")
     parser.add_argument(
         "--success",
         type=float,
         metavar="R",
-        help="the reward from which a trajectory is a success, for pass@k (default: the higher of two values)",
+        help="the lowest reward of a success, for pass@k (default: the higher of two values)",
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw it: .png, .svg or .pdf (extra plot)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the figures into a .png, .svg or .pdf file (extra plot)")
     add_filters(parser)
     add_json(parser)
 

@@ -12,13 +12,13 @@ from ..types import Action, AnyRecord, Context, Edit, End, Label, LLMCall, Note,
 from .common import add_json, existing_store, print_json
 from .terminal import cut, line, number, paint, width
 
-HELP = "show the newest records; -f follows what is being recorded"
+HELP = "show the newest records; -f follows new records"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", nargs="?", metavar="ID", help="of this trajectory only")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what other processes write, until Ctrl-C")
-    parser.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="the last N records (20)")
+    parser.add_argument("id", nargs="?", metavar="ID", help="show only this trajectory")
+    parser.add_argument("-f", "--follow", action="store_true", help="also show new records of all processes, until Ctrl-C")
+    parser.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="start with the last N records (default: 20)")
     add_json(parser)
 
 

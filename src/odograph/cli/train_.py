@@ -10,14 +10,16 @@ from .common import add_filters, add_json, existing_store, filters_of, print_jso
 from .export_ import add_samples, options_of
 from .terminal import line, number, table
 
-HELP = "show which groups would train, and why the others would not (--dry-run)"
+HELP = "show which groups would train, and why the other groups would not (--dry-run)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="show it; nothing is trained or written")
-    parser.add_argument("--to", default="art", metavar="NAME", help="as the trainer of this format takes them (art)")
+    parser.add_argument("--dry-run", action="store_true", help="show the groups; train and write nothing")
+    parser.add_argument("--to", default="art", metavar="NAME", help="format of the trainer (default: art)")
     add_samples(parser)
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="another option of the format; may be repeated"
+    )
     add_filters(parser)
     add_json(parser)
 

@@ -12,7 +12,7 @@ from ..quality import PROFILES, Report, known, validate
 from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
 from .terminal import line, paint, table
 
-HELP = "check trajectories for what makes them unfit to train on or to trust; exit status 1 on errors"
+HELP = "check trajectories for defects that make training on them unsafe; exit status 1 on errors"
 
 
 #: What `[tool.odograph.validate]` may say, and of which type it is.
@@ -20,20 +20,20 @@ _SETTINGS: dict[str, type] = {"profile": str, "ignore": list, "tokenizer": str, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID", help="these trajectories only")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="check only these trajectories")
     parser.add_argument(
-        "--profile", choices=PROFILES, help="which checks: all (the default), or those that structure, SFT or RL need"
+        "--profile", choices=PROFILES, help="which checks to run: all (default), or the checks for structure, SFT or RL"
     )
-    parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="leave this check out; may be repeated")
+    parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="skip this check; may be repeated")
     parser.add_argument(
         "--check",
         action="append",
         default=[],
         metavar="FILE",
-        help="also run the checks of a file.py or package:object; may be repeated",
+        help="also run the checks of this file.py or package:object; may be repeated",
     )
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for the checks that decode token ids")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that share the work (one for each core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
     parser.add_argument("--export", metavar="DIR", help="check the files of an export in place of the store")
     add_filters(parser)
     add_json(parser)

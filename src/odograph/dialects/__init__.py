@@ -13,6 +13,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, cast
 
+from ..codec import encode
 from ..errors import InvalidInput, UnknownName, described
 from ..plugins import entry_points, load
 from . import defaults
@@ -28,10 +29,12 @@ __all__ = [
     "Tool",
     "ToolCall",
     "Usage",
+    "answers",
     "find",
     "get",
     "ids_at",
     "is_complete",
+    "is_decision",
     "names",
     "of",
     "of_fetch",
@@ -50,6 +53,7 @@ NAMES: tuple[str, ...] = (
     "anthropic.messages",
     "openai.completions",
     "gemini",
+    "bedrock.converse",
     "sglang.generate",
     "vllm.generate",
     "openai.embeddings",
@@ -177,6 +181,34 @@ def of_response(response: Any, name: str | None) -> Dialect:
         claude = _builtin("anthropic.messages")
         return claude if claude.is_response(response) else _builtin("openai.chat")
     return get(name)
+
+
+def answers(record: Any) -> list[Choice]:
+    """All answers of a call's record. A response that did not cross a wire may be any JSON: one that is of no dialect is the
+    text of one answer, as compact JSON."""
+    dialect = of(record)
+    found = dialect.answers(record.request, record.response)
+    return [decision(record.response)] if not found and is_decision(record) else found
+
+
+def is_decision(record: Any) -> bool:
+    """Whether a call's response is an answer that is no text, and no body or message of a dialect: an agent's decision, say."""
+    given = record.response
+    if given is None or isinstance(given, str) or record.origin == "wire":
+        return False
+    dialect = of(record)
+    if dialect.is_response(given) or dialect.choices(given):
+        return False
+    if not isinstance(given, dict):
+        return True
+    # a body that says why there is no answer is none
+    return not (isinstance(given.get("error"), dict) and len(given) == 1)
+
+
+def decision(given: Any) -> Choice:
+    """An answer of any JSON as a choice."""
+    text = encode(given).decode()
+    return Choice(message={"role": "assistant", "content": text}, text=text)
 
 
 def of_path(path: str) -> Dialect | None:

@@ -26,7 +26,9 @@ KEY_VARIABLE = "ANTHROPIC_API_KEY"
 LISTS = ("messages",)
 VALUES = ("tools", "system")
 #: On Vertex AI and Bedrock the model stands in the path.
-_CLOUD = re.compile(r"/publishers/anthropic/models/([^/:]+):(?:streamR|r)awPredict$|/model/([^/]*claude[^/]*)/invoke$")
+_CLOUD = re.compile(
+    r"/publishers/anthropic/models/([^/:]+):(?:streamR|r)awPredict$|/model/([^/]*claude[^/]*)/invoke(?:-with-response-stream)?$"
+)
 _NOT_PARAMS = ("model", "messages", "system", "tools")
 
 
@@ -135,7 +137,7 @@ def model(path: str, request: Any) -> str | None:
 
 def streams(path: str, request: Any) -> bool:
     """The field `stream`, or a cloud's path."""
-    return path.endswith(":streamRawPredict") or defaults.streams(path, request)
+    return path.endswith((":streamRawPredict", "/invoke-with-response-stream")) or defaults.streams(path, request)
 
 
 def headers(key: str) -> dict[str, str]:

@@ -1,15 +1,45 @@
-"""Content of chat messages: what of it is text. Knows no dialect."""
+"""Content of chat messages: what of it is text, and how what is no text is written as text. Knows no dialect."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..codec import encode
+
+#: Types of parts that stand in another field of a message, too: a text of the message does not repeat them.
+_ELSEWHERE = ("thinking", "redacted_thinking", "reasoning", "tool_use", "tool_call", "tool_result", "function_call")
+
 
 def text_of(content: Any) -> str:
-    """The text of a content that is a string or a list of parts."""
+    """The text of a content that is a string or a list of parts; parts that hold no text are left out."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
         parts = (p if isinstance(p, str) else p.get("text") if isinstance(p, dict) else None for p in content)
         return "".join(p for p in parts if isinstance(p, str))
     return ""
+
+
+def as_text(content: Any) -> str:
+    """Any content as text. The texts of its parts are joined; what is no text is compact JSON. None is the empty text.
+
+    A part of a known kind that holds no text (an image, say) is written only where the content holds no text at all.
+    """
+    if isinstance(content, str):
+        return content
+    if content is None or content == []:
+        return ""
+    if not isinstance(content, list) or not any(map(is_part, content)):
+        return encode(content).decode()
+    said = "".join(text_of([p]) if is_part(p) else encode(p).decode() for p in content)
+    if said:
+        return said
+    rest = [p for p in content if isinstance(p, dict) and p.get("type") not in _ELSEWHERE and not isinstance(p.get("text"), str)]
+    return encode(rest).decode() if rest else ""
+
+
+def is_part(part: Any) -> bool:
+    """Whether an item of a list is a part of a message: a text, or an object that says of which type it is."""
+    return isinstance(part, str) or (
+        isinstance(part, dict) and (isinstance(part.get("text"), str) or isinstance(part.get("type"), str))
+    )

@@ -6,7 +6,11 @@ no use here).
 
 from __future__ import annotations
 
+import base64
+import struct
+from contextlib import suppress
 from typing import Any
+from zlib import crc32
 
 from ..codec import encode, loads_or_raw
 
@@ -159,6 +163,80 @@ class JSONArray(Stream):
             self._event(data)
 
 
+class AWSEvents(Stream):
+    """The event streams of AWS: binary messages of headers and a payload. An event of a model's own API stands in a payload's
+    `bytes`; another is `{its type: payload}`.
+
+    Source: https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        self._rest += chunk
+        while len(self._rest) >= 16:
+            size, about = struct.unpack_from(">II", self._rest)
+            if not 16 + about <= size <= _LARGEST:  # no such stream
+                self._rest.clear()
+                return
+            if len(self._rest) < size:
+                return
+            headers = _aws_headers(bytes(self._rest[12 : 12 + about]))
+            payload = bytes(self._rest[12 + about : size - 4])
+            del self._rest[:size]
+            self._message(headers, payload)
+
+    def _message(self, headers: dict[str, str], payload: bytes) -> None:
+        value = loads_or_raw(payload or b"{}")
+        inner = value.get("bytes") if isinstance(value, dict) else None
+        name = headers.get(":event-type") or headers.get(":exception-type") or headers.get(":error-code") or ""
+        if isinstance(inner, str) and name in ("chunk", ""):
+            with suppress(ValueError):
+                self._event(base64.b64decode(inner))
+                return
+        if name and not headers.get(":event-type"):
+            name = name[:1].lower() + name[1:] if name.endswith("Exception") else "error"
+        self.events.append({name: value} if name else value)
+        self.names.append(name or None)
+
+
+_LARGEST = 16 << 20  # what AWS allows, and headers
+
+
+def _aws_headers(data: bytes) -> dict[str, str]:
+    """The headers that are strings; what stands behind another kind is left out where its size is not known."""
+    found: dict[str, str] = {}
+    sizes = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
+    at = 0
+    with suppress(IndexError, struct.error):
+        while at < len(data):
+            name = data[at + 1 : at + 1 + data[at]].decode(errors="replace")
+            at += 1 + data[at]
+            kind = data[at]
+            at += 1
+            if kind in sizes:
+                at += sizes[kind]
+                continue
+            (size,) = struct.unpack_from(">H", data, at)
+            found[name] = data[at + 2 : at + 2 + size].decode(errors="replace")
+            at += 2 + size
+    return found
+
+
+def as_aws(headers: dict[str, str], payload: bytes) -> bytes:
+    """A message of an event stream of AWS."""
+    about = b"".join(
+        bytes((len(name),)) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+        for name, value in {":message-type": "event", ":content-type": "application/json", **headers}.items()
+    )
+    head = struct.pack(">II", 16 + len(about) + len(payload), len(about))
+    head += struct.pack(">I", crc32(head))
+    whole = head + about + payload
+    return whole + struct.pack(">I", crc32(whole))
+
+
 def of_type(kind: str) -> Stream | None:
     """What takes a body of a content type apart; None: it is no stream."""
     kind = kind.lower()
@@ -166,6 +244,8 @@ def of_type(kind: str) -> Stream | None:
         return SSE()
     if kind.startswith(("application/x-ndjson", "application/jsonl", "application/x-jsonlines", "application/stream+json")):
         return JSONLines()
+    if kind.startswith("application/vnd.amazon.eventstream"):
+        return AWSEvents()
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..codec import loads
 from ..errors import InvalidInput
-from .content import text_of
+from .content import as_text, is_part
 from .defaults import usage
 from .deltas import Fields, Items, add, built, merge, replace
 from .shapes import Choice, Path, Tool, ToolCall
@@ -56,28 +56,25 @@ def asking_tokens(streams: bool) -> dict[str, Any]:
 
 
 def is_response(response: Any) -> bool:
-    """A body with `choices`."""
-    return isinstance(response, dict) and isinstance(response.get("choices"), list)
+    """A body with `choices`; an agent's decision may have a field of that name, too."""
+    found = response.get("choices") if isinstance(response, dict) else None
+    return isinstance(found, list) and all(isinstance(c, dict) and any(n in c for n in _OF_CHOICE) for c in found)
 
 
 def choices(response: Any) -> list[Choice]:
     """All choices of a body; of a text or a single message given by hand, the one."""
-    if response is None:
-        return []
     if isinstance(response, str):
         return [_choice({"role": "assistant", "content": response}, {}, 0)]
     if not isinstance(response, dict):
         return []
-    found = response.get("choices")
-    if not isinstance(found, list):
-        return [_choice(response, {}, 0)] if "role" in response or "content" in response or "tool_calls" in response else []
+    if not is_response(response):
+        return [_choice(response, {}, 0)] if _is_message(response) else []
+    found = response["choices"]
     out: list[Choice] = []
     beside = response.get("sglext")  # SGLang: the ids of all choices, beside them
     apart = beside.get("output_ids") if isinstance(beside, dict) else None
     apart = apart if isinstance(apart, list) else []
     for position, choice in enumerate(found):
-        if not isinstance(choice, dict):
-            continue
         message = choice.get("message")
         if not isinstance(message, dict):
             message = {"role": "assistant", "content": choice.get("text")}
@@ -85,6 +82,21 @@ def choices(response: Any) -> list[Choice]:
         index = index if isinstance(index, int) else position
         out.append(_choice(message, choice, index, apart[index] if 0 <= index < len(apart) else None))
     return out
+
+
+_OF_CHOICE = ("message", "text", "delta", "finish_reason", "index", "token_ids")
+#: What a message may have beside its content.
+_BESIDE = ("role", "content", "name", "id", "type", "tool_calls", "function_call", "refusal", "reasoning", "reasoning_content",
+           "reasoning_details", "thinking", "audio", "annotations", "usage", "model", "finish_reason", "stop_reason")  # fmt: skip
+
+
+def _is_message(given: dict[str, Any]) -> bool:
+    """Whether an object is one message. An agent's decision may have a field `content` or `role`, too, beside its own."""
+    if isinstance(given.get("tool_calls"), list):
+        return True
+    if given.get("role") in ("assistant", "model", "ai"):
+        return len(given) == 1 or any(name in given for name in _BESIDE[1:])
+    return "content" in given and all(name in _BESIDE for name in given)
 
 
 def _choice(message: dict[str, Any], choice: dict[str, Any], index: int, apart: Any = None) -> Choice:
@@ -106,10 +118,15 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int, apart: 
     if not isinstance(ids, list) and isinstance(pairs, list) and all(isinstance(p, list) and len(p) > 1 for p in pairs):
         ids, logprobs = [p[1] for p in pairs], [p[0] for p in pairs]
     finish = choice.get("finish_reason")
+    content = message.get("content")
+    if not (content is None or isinstance(content, str)) and not (isinstance(content, list) and all(map(is_part, content))):
+        message = {**message, "content": as_text(content)}
+    audio = message.get("audio")
+    spoken = [message.get("refusal"), audio.get("transcript") if isinstance(audio, dict) else None]
     return Choice(
         index=index,
         message=message,
-        text=text_of(message.get("content")),
+        text=as_text(content) or next((s for s in spoken if isinstance(s, str)), ""),
         reasoning=reasoning if isinstance(reasoning, str) else None,
         tool_calls=calls,
         finish_reason=finish if isinstance(finish, str) else None,

@@ -93,8 +93,9 @@ def tools(request: Any) -> list[Any]:
 
 
 def is_response(response: Any) -> bool:
-    """A body with `output` items."""
-    return isinstance(response, dict) and isinstance(response.get("output"), list)
+    """A body with `output` items; an agent's decision may have a field of that name, too."""
+    found = response.get("output") if isinstance(response, dict) else None
+    return isinstance(found, list) and all(isinstance(i, dict) and ("type" in i or "role" in i) for i in found)
 
 
 def choices(response: Any) -> list[Choice]:

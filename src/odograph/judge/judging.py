@@ -24,6 +24,7 @@ from ..bulk import for_each
 from ..codec import content_hash
 from ..conversations import Shown, show
 from ..errors import InvalidInput, NotFound, check_count
+from ..groups import REPLAY, RUNNING
 from ..statistics.agreement import krippendorff_alpha, mean_absolute_deviation
 from ..store.filters import FilterArgs
 from ..trajectory import Trajectory
@@ -32,7 +33,7 @@ from . import prompts
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What one judge thinks of one trajectory. `score`: 0 to 1, the mean of `scores`, one per repeat."""
+    """One judge's judgement of one trajectory. `score`: 0 to 1, the mean of `scores`, one per repeat."""
 
     trajectory: str
     group: str | None
@@ -47,7 +48,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgements(msgspec.Struct, kw_only=True):
-    """What judging gave, and what it did not."""
+    """The judgements of one call of `ruler`, and the failures."""
 
     judgements: list[Judgement] = []
     #: Per group (or trajectory, with `absolute`) and judge: `{"group", "trajectories", "judge", "status", "error"}`.
@@ -70,8 +71,9 @@ class Judgements(msgspec.Struct, kw_only=True):
 
     @property
     def agreement(self) -> dict[str, float | None]:
-        """Over judges and repeats: `krippendorff_alpha` (interval data) and `mean_absolute_deviation`, each trajectory's from
-        its own mean, averaged. None where nothing was judged twice."""
+        """Agreement over judges and repeats: `krippendorff_alpha` (interval data), and `mean_absolute_deviation`, the averaged
+        deviation of each trajectory's scores from their mean. None if nothing was judged twice.
+        """
         given: dict[str, list[float]] = {}
         for one in self.judgements:
             given.setdefault(one.trajectory, []).extend(one.scores)
@@ -110,26 +112,28 @@ async def ruler(
     progress: Callable[[int, int], None] | None = None,
     **filters: Unpack[FilterArgs],
 ) -> Judgements:
-    """Scores trajectories by models that judge: those of each group against each other, or with `absolute` each by itself.
+    """Scores trajectories by judging models: the trajectories of each group against each other, or with `absolute` each by
+    itself.
 
-    Of a store: its groups, filtered as by `store.trajectories`; the scores are appended as rewards named `name` (`ruler`, or
-    `rubric` with `absolute`), one per judge, with source `judge`, the judge's model as author, the explanation as rationale. Of
-    trajectories: these are one group, and nothing is written unless `store=` says where.
+    `what` is a store or a list of trajectories. Of a store, the groups are scored, with the filters of `store.trajectories`. The
+    scores are appended as rewards named `name` (default: `ruler`, or `rubric` with `absolute`), one per judge, with source
+    `judge`, the judge's model as author and the explanation as rationale. A list of trajectories is one group; nothing is
+    written unless `store=` names a store.
 
-    `rubric`: a text, or a `Path` of a file that holds it (Markdown, or anything that a model reads). With `absolute` also
-    criteria, a mapping of names to texts or a .json or .toml file of one: each is scored, as a reward `rubric.NAME` that has its
-    share of the weight. `judge`: one or several;
-    `repeats`: how often each is asked, in another order each time. `seed` decides the orders. Trajectories that look the same are
-    shown once. A group too long for a judge's `context` is judged in parts with two trajectories in common, by which their
-    scores are aligned.
+    `rubric`: a text, or the `Path` of a file with a text. With `absolute` also criteria: a mapping of names to texts, or a .json
+    or .toml file with such a mapping. Each criterion is scored as a reward `rubric.NAME` with an equal share of the weight.
+    `judge`: one or several judges. `repeats`: how often each judge is asked, each time in another order. `seed` decides the
+    orders. Trajectories that look the same are shown once. A group too long for a judge's `context` is judged in parts with two
+    trajectories in common, by which the scores are aligned.
 
-    Answers are matched by id; one with a score outside of 0 to 1, missing or given twice is refused and asked for again. What
-    could not be judged is in `.failed`, with no reward; run again, only that is asked. `progress(done, total)`.
+    Answers are matched by id. An answer with a score outside 0 to 1, or with a missing or repeated id, is refused and asked for
+    again. `.failed` has what could not be judged, without a reward; a second run asks only for that. `progress(done, total)`
+    reports the progress.
 
-    `dry_run`: nothing is asked and nothing written; `.estimate` says what it would cost (see `Judge.estimate`), and
-    `.judgements` are those that are there already.
+    `dry_run`: ask nothing and write nothing. `.estimate` is the expected cost (see `Judge.estimate`), and `.judgements` are the
+    existing judgements.
 
-    Raises InvalidInput, NotFound for a rubric that is not there, MissingExtra, StoreError.
+    Raises InvalidInput, NotFound for a missing rubric, MissingExtra, StoreError.
     """
     judges = [judge] if isinstance(judge, Judge) else list(judge)
     if not judges or not all(isinstance(j, Judge) for j in judges):
@@ -254,25 +258,21 @@ class _Groups(_Given):
     def __init__(self, store: Store, filters: FilterArgs, result: Judgements) -> None:
         super().__init__([], result)
         self._store = store
-        self._summaries = [(s.id, s.group, s.status) for s in store.summaries(**filters)]
-        self.total = len(self._summaries)
+        self._groups = store.groups(**filters)
+        self.total = store.count(**filters)
 
     def units(self, absolute: bool) -> Iterator[tuple[str | None, list[Trajectory]]]:
-        groups: dict[str, list[str]] = {}
-        for id, group, status in self._summaries:
-            if status == "running":
-                self.skip("still running")
-            elif absolute:
-                yield group, [self._store.trajectory(id)]
-            elif group is None:
-                self.skip("in no group")
-            else:
-                groups.setdefault(group, []).append(id)
-        for group, ids in groups.items():
-            if len(ids) < 2:
-                self.skip("alone in its group")
-            else:
-                yield group, [self._store.trajectory(id) for id in ids]
+        groups, read = self._groups, self._store.backend.reader.read
+        self.skip(RUNNING, len(groups.running))
+        self.skip(REPLAY, len(groups.replays))
+        if absolute:
+            compared = (id for group in (*groups, *groups.too_small) for id in group.ids)
+            yield from ((t.group, [t]) for t in read((*compared, *groups.ungrouped)))
+            return
+        self.skip("in no group", len(groups.ungrouped))
+        self.skip("alone in its group", len(groups.too_small))
+        for group in groups:
+            yield group.name, list(read(group.ids))
 
 
 # --- judging one group ----------------------------------------------------------------------------------------------------------
@@ -311,17 +311,26 @@ async def _judge(
             result.estimate[name] += more
         return
     ask = _alone if plan.absolute else _compared
-    rounds: list[_Scores] = []
-    for found in await asyncio.gather(*(ask(judge, plan, distinct, repeat) for repeat in range(plan.repeats))):
-        if isinstance(found, Answer):
-            failure = {"group": group, "trajectories": [t.id for t, _, _ in keyed], "judge": judge.model}
-            result.failed.append(failure | {"status": found.status, "error": found.error})
+    while True:
+        rounds = await asyncio.gather(*(ask(judge, plan, distinct, repeat) for repeat in range(plan.repeats)))
+        found = next((scores for scores in rounds if isinstance(scores, Answer)), None)
+        if found is None:
+            break
+        gone = set(distinct)
+        sizes = sorted((len(str(prompts.relative([one], plan.rubric))), key) for key, one in distinct.items())
+        if found.status == "over_context" and len(sizes) > 2 and sizes[-1][0] > 2 * sizes[len(sizes) // 2][0]:
+            gone = {sizes[-1][1]}  # one that is much longer than the others costs none of them its score
+        failure = {"group": group, "trajectories": [t.id for t, _, key in keyed if key in gone], "judge": judge.model}
+        result.failed.append(failure | {"status": found.status, "error": found.error})
+        distinct = {key: one for key, one in distinct.items() if key not in gone}
+        keyed = [(t, s, key) for t, s, key in keyed if key in distinct]
+        if not distinct:
             return
-        rounds.append(found)
+    whole = [scores for scores in rounds if not isinstance(scores, Answer)]
     for t, _, key in keyed:
-        given = [scores[key][0] for scores in rounds]
-        by = {c: [scores[key][2][c] for scores in rounds] for c in plan.criteria}
-        why = rounds[0][key][1]
+        given = [scores[key][0] for scores in whole]
+        by = {c: [scores[key][2][c] for scores in whole] for c in plan.criteria}
+        why = whole[0][key][1]
         one = _judgement(t, judge, given, why, {c: _mean(scores) for c, scores in by.items()}, known=t.id in known)
         result.judgements.append(one)
         if store is None or one.known:

@@ -247,15 +247,22 @@ def _by_anchors(
     for i, j in anchors:
         if i < i0 or j < j0:  # inside of what an anchor before has grown over
             continue
-        # an anchor grows to both sides: what is left between anchors is what differs
-        while i > i0 and j > j0 and a[i - 1] == b[j - 1]:
-            i, j = i - 1, j - 1
-        _match(a, i0, i, b, j0, j, level + 1, out)
-        n = shared_prefix(a[i:a1], b[j:b1])
-        if n:
-            out.append((i, j, n))
+        _match(a, i0, i, b, j0, j, level + 1, out)  # what is equal just before the anchor is its shared end
+        n = _run(a, i, a1, b, j, b1)
+        out.append((i, j, n))
         i0, j0 = i + n, j + n
     _match(a, i0, a1, b, j0, b1, level + 1, out)
+
+
+def _run(a: list[int], i: int, a1: int, b: list[int], j: int, b1: int) -> int:
+    """How many ids are equal from an anchor on, in pieces that double: a short run costs no copy of all that follows."""
+    n, size = 0, 64
+    while equal := shared_prefix(a[i + n : min(a1, i + n + size)], b[j + n : min(b1, j + n + size)]):
+        n += equal
+        if equal < size:
+            break
+        size *= 2
+    return n
 
 
 def _once(ids: list[int], start: int, stop: int, size: int) -> dict[Any, int]:

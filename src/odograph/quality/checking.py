@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InvalidInput, described
 from ..lineage import tokenizer as adapted
 from ..redact import Redactor
+from ..store.reader import Reader
 from ..trajectory import Trajectory
 from .across import CONTAMINATION, GROUP, Across, Facts, facts
 from .define import PROFILES, SEVERITIES, Check
@@ -79,6 +80,7 @@ class Checker:
 
     def one(self, what: Trajectory | dict[str, Any]) -> tuple[list[Finding], Facts | None]:
         """What is wrong with a trajectory by itself, and what it is to be compared with others by."""
+        by_hand = isinstance(what, dict) and not isinstance(what.get("start"), dict)
         if isinstance(what, dict):
             id = what.get("id")
             try:
@@ -93,13 +95,19 @@ class Checker:
                 return [Finding("schema", "error", path, _shown(message), shown)], None
         elif not isinstance(what, Trajectory):
             raise TypeError(f"validate() takes trajectories; not {type(what).__name__}")
-        look = Look(what, self._tokenizer)
+        look = Look(what, self._tokenizer, by_hand=by_hand)
         found: list[Finding] = []
         for one in self._checks:
             severity = "error" if self._profile in one.errors_in else one.severity
             for path, message, *other in _found(one, look):
                 found.append(Finding(one.code, other[0] if other else severity, path, _shown(message), what.id))
         return found, facts(what) if self.across else None
+
+
+def begin(profile: str, ignore: list[str], tokenizer: str | None, checks: list[str]) -> Callable[[Reader, list[str]], list[Any]]:
+    """The checks of a profile as work of `odograph.processes`."""
+    checker = Checker(profile, ignore, tokenizer, checks)
+    return lambda reader, ids: [checker.one(t) for t in reader.read(ids)]
 
 
 def _found(check: Check, look: Look) -> Iterator[tuple[str, ...]]:

@@ -25,8 +25,10 @@ _NAMES = {
 class Look:
     """One trajectory under examination."""
 
-    def __init__(self, trajectory: Trajectory, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, trajectory: Trajectory, tokenizer: Tokenizer | None = None, *, by_hand: bool = False) -> None:
         self.t = trajectory
+        #: Whether it is a dict that was written by hand, not one that `to_dict` gave.
+        self.by_hand = by_hand
         #: What the tokens say, where it is known.
         self.tokenizer = tokenizer
         self.imported: bool = "source" in trajectory.metadata

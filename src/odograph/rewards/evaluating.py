@@ -58,7 +58,7 @@ def _records(function: RewardFunction, t: Trajectory, given: list[tuple[Step | N
             values, named = function.checked(what)
         except Exception as error:  # a mapping of the function's own may fail, too
             return _failed(t, step, error)
-        out.records += _at(function, t, step, values, len(values) if named else 1)
+        out.records += _at(function, t, step, values, len(values) if named else 1, named)
         out.known = out.known and None not in values.values() and bool(values)
     if function.per == "step":
         out.records += _at(function, t, None, {}, 1)
@@ -69,9 +69,16 @@ def _records(function: RewardFunction, t: Trajectory, given: list[tuple[Step | N
 
 
 def _at(
-    function: RewardFunction, t: Trajectory, step: Step | None, values: dict[str, float | None], components: int
+    function: RewardFunction,
+    t: Trajectory,
+    step: Step | None,
+    values: dict[str, float | None],
+    components: int,
+    named: bool = False,
 ) -> Iterator[Reward]:
-    """The records for one target: new values, and nulls in the place of what is not known by this version."""
+    """The records for one target: new values, and nulls in the place of what is not known by this version. A component that is
+    not
+    known is recorded as null, so that the others are not taken for the whole; a function that gives nothing records nothing."""
     there = {r.name: r for r in _own(function, t.rewards if step is None else step.rewards)}
     about: dict[str, Any] = {"author": function.name, "source": function.source, "version": function.version}
     about["parent"] = (step.id if step is not None else None) or (t.start.id if t.start else None)
@@ -79,7 +86,7 @@ def _at(
         about |= {"step": step.index, "agent": step.agent if step.agent != t.agent else None}
     for name in dict.fromkeys((*values, *there)):
         value, old = values.get(name), there.get(name)
-        if old is None and value is None:
+        if old is None and value is None and not named:
             continue
         weight = function.weight_of(name) if name in values else 0.0  # what it no longer gives counts no more, not even as null
         same = (

@@ -6,18 +6,22 @@ above all, is refused with a sentence that says why.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import inspect
 import math
+import os
 import re
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import date
 from decimal import Decimal
+from enum import Enum
 from functools import partial
 from pathlib import PurePath
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal, Self, overload
 
 from ..codec import content_hash
@@ -37,13 +41,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RewardFunction:
-    """A reward function: `compute` with a name and a version. Calling it calls `compute`.
+    """A reward function: `compute` with a name and a version. Calling the object calls `compute`.
 
-    `compute(trajectory)`, with `per="step"` `compute(step)` or `compute(step, trajectory)`, with `per="group"`
-    `compute(trajectories)` of one group, which gives as many values in their order; it may be async. `version`:
-    declared, else the hash of its source, its parameters and what it closes over, as far as that is plain values and functions.
-    `weight`: of its reward in the trajectory's (0 only monitors), or of each component by name. `range`: what its values must be
-    in, both ends included. `source`: what the reward is recorded as: function, judge, environment or human.
+    `compute` takes a trajectory; with `per="step"` a step, or a step and the trajectory; with `per="group"` the trajectories of
+    one group, and returns one value per trajectory, in order. `compute` may be async. `version`: the declared version (default:
+    a hash of the syntax tree, so comments and layout don't count, of the parameters, of the values that the function closes over,
+    and of the constants and helpers of its module that the function names). `weight`: the weight of the reward in the
+    trajectory's reward (0 only monitors), or a weight per component. `range`: the allowed values, both ends included. `source`:
+    the recorded source of the reward: function, judge, environment or human.
     """
 
     def __init__(
@@ -122,7 +127,7 @@ class RewardFunction:
 
     @property
     def version(self) -> str:
-        """The declared version (with a hash of the parameters where there are any), else the hash of the source."""
+        """The declared version (with a hash of the parameters, if any), else a hash of the syntax tree, constants and helpers."""
         if self._version is None:
             about = {k: _fingerprint(v, 0) for k, v in sorted(self.parameters.items())}
             if self._declared is None:
@@ -140,9 +145,9 @@ class RewardFunction:
         range: tuple[float, float] | None = None,
         **parameters: Any,
     ) -> RewardFunction:
-        """The same function with other parameters (its keyword arguments), under another name, version, weight or range.
+        """Returns the same function with other parameters (keyword arguments), or another name, version, weight or range.
 
-        Raises InvalidInput for a parameter that it has not.
+        Raises InvalidInput for an unknown parameter.
         """
         known = self._keywords()
         for given in parameters:
@@ -231,12 +236,13 @@ class RewardFunction:
         return float(value) + 0.0  # a subclass of float as a plain one, and no negative zero
 
     def total(self, given: Any) -> float | None:
-        """What it gave as one number: of components the weighted sum, those not known left out. Raises InvalidInput."""
+        """What it gave as a number: of components the weighted sum, None where one that counts is not known."""
         values, named = self.checked(given)
         if not named:
             return values[self.name]
-        known = [v * self.weight_of(k) for k, v in values.items() if v is not None and self.weight_of(k)]
-        return math.fsum(known) if known else None
+        counted = [(v, self.weight_of(k)) for k, v in values.items() if self.weight_of(k)]
+        known = [v * weight for v, weight in counted if v is not None]
+        return math.fsum(known) if known and len(known) == len(counted) else None
 
     def _keywords(self) -> list[str] | None:
         """The names of its parameters beside what it is called with; None where it takes any."""
@@ -271,11 +277,11 @@ def reward(
     source: str = "function",
 ) -> Callable[[Compute], RewardFunction]: ...
 def reward(fn: Any = None, /, **about: Any) -> Any:
-    """Gives a function of a trajectory (`per="step"`: of a step, `per="group"`: of a list of them) a name and a version, for
-    `store.score`.
+    """Gives a reward function a name and a version, for `store.score`.
 
-    `@odograph.reward`, or `@odograph.reward(name=, version=, per=, weight=, range=, source=)`: see `RewardFunction`. The function
-    returns a number, None where the reward is not known yet, or a mapping of component names to these; it may be async.
+    `@odograph.reward`, or `@odograph.reward(name=, version=, per=, weight=, range=, source=)`: see `RewardFunction`. The
+    function takes a trajectory (with `per="step"` a step, with `per="group"` a list of trajectories). The function returns a
+    number, None for a reward that is not known yet, or a mapping of component names to these. The function may be async.
     """
     if fn is None:
         return lambda fn: RewardFunction(fn, **about)
@@ -283,12 +289,15 @@ def reward(fn: Any = None, /, **about: Any) -> Any:
 
 
 def reward_function(name: str, compute: Compute, **about: Any) -> RewardFunction:
-    """`reward` as a call: `reward_function(name="pnl", compute=lambda t: t.result["pnl"] / 100)`; `about` as there."""
+    """`reward` as a function call: `reward_function(name="pnl", compute=lambda t: t.result["pnl"] / 100)`; `about` as for
+    `reward`.
+    """
     return RewardFunction(compute, name=name, **about)
 
 
 def as_reward_function(what: Any) -> RewardFunction:
-    """A reward function, a plain function, `file.py:function`, `package:function`, or the name of one of `odograph.rewards`.
+    """Loads a reward function: a `RewardFunction`, a plain function, `file.py:function`, `package:function`, or a name of
+    `odograph.rewards`.
 
     Raises NotFound, InvalidInput, TypeError.
     """
@@ -372,46 +381,108 @@ def _parameters(fn: Any) -> list[inspect.Parameter]:
 # --- versions -------------------------------------------------------------------------------------------------------
 
 
-def _fingerprint(value: Any, depth: int) -> Any:
-    """What tells a function or a parameter from another of the same name: source, defaults, what it closes over."""
+def _fingerprint(value: Any, depth: int, seen: tuple[Any, ...] = ()) -> Any:
+    """What tells a function or a parameter from another of the same name: syntax, defaults, what it closes over and names."""
     if depth > 8:
         return "..."
     if isinstance(value, RewardFunction):
-        return [value.name, value.version, value.weight]
+        if value.compute in seen:
+            return value.name
+        inside = (value.compute, value.parameters)
+        version = value.version if value._declared is not None or not seen else _fingerprint(inside, depth + 1, seen)
+        return [value.name, version, value.weight]
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, Mapping):
-        return {str(k): _fingerprint(v, depth + 1) for k, v in value.items()}
+        return {str(k): _fingerprint(v, depth + 1, seen) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_fingerprint(v, depth + 1) for v in value]
+        return [_fingerprint(v, depth + 1, seen) for v in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(repr(_fingerprint(v, depth + 1)) for v in value)
-    if isinstance(value, (bytes, PurePath, date, Decimal)):
+        return sorted(repr(_fingerprint(v, depth + 1, seen)) for v in value)
+    if isinstance(value, (bytes, PurePath, date, Decimal, re.Pattern, Enum)):
         return repr(value)
     if isinstance(value, partial):
-        return [_fingerprint(value.func, depth + 1), _fingerprint(value.args, depth + 1), _fingerprint(value.keywords, depth + 1)]
+        return [_fingerprint(part, depth + 1, seen) for part in (value.func, value.args, value.keywords)]
     code = getattr(value, "__code__", None)
     if code is not None:
+        if value in seen:  # it calls itself, or its caller
+            return value.__qualname__
+        seen = (*seen, value)
         cells = {}
         for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=False):
             try:
-                cells[name] = _fingerprint(cell.cell_contents, depth + 1)
+                cells[name] = _fingerprint(cell.cell_contents, depth + 1, seen)
             except ValueError:  # not filled yet
                 cells[name] = None
-        defaults = [value.__defaults__ or (), value.__kwdefaults__ or {}]
-        return [_source(value, code), _fingerprint(defaults, depth + 1), cells]
+        defaults = _fingerprint([value.__defaults__ or (), value.__kwdefaults__ or {}], depth + 1, seen)
+        return [_tree(value, code), defaults, cells, _named_by(value, code, depth, seen)]
     kind = value if isinstance(value, type) else type(value)
     plain = {k: v for k, v in getattr(value, "__dict__", {}).items() if isinstance(v, (str, int, float, bool))}
-    return [kind.__qualname__, _source(kind, None) if not depth else "", {} if kind is value else plain]
+    tree = _tree(kind, None) if not depth or (kind is value and seen) else ""
+    return [kind.__qualname__, tree, {} if kind is value else plain]
 
 
-def _source(of: Any, code: Any) -> str:
+def _named_by(fn: Any, code: Any, depth: int, seen: tuple[Any, ...]) -> dict[str, Any]:
+    """The constants of the function's module, and the functions and classes that are written there, that its code names."""
+    names: set[str] = set()
+    codes = [code]
+    while codes:
+        one = codes.pop()
+        names.update(one.co_names)
+        codes += [c for c in one.co_consts if isinstance(c, CodeType)]
+    home = os.path.dirname(code.co_filename)
+    there = {name: fn.__globals__[name] for name in names & fn.__globals__.keys()}
+    for name, module in list(there.items()):
+        if isinstance(module, ModuleType) and _is_beside(home, module):
+            there |= {f"{name}.{n}": vars(module)[n] for n in names & vars(module).keys()}
+    found: dict[str, Any] = {}
+    for name, value in sorted(there.items()):
+        helper = isinstance(value, (FunctionType, type, RewardFunction)) and (
+            value.__module__ == fn.__module__ or _is_beside(home, sys.modules.get(value.__module__))
+        )
+        if helper or _is_constant(name.rpartition(".")[2], value):
+            found[name] = _fingerprint(value, depth + 1, seen)
+    return found
+
+
+def _is_beside(home: str, module: Any) -> bool:
+    """Whether a module is the user's own: its file is in the folder of the function's, or below."""
+    file = getattr(module, "__file__", None)
+    return bool(home) and isinstance(file, str) and file.startswith(home + os.sep) and "site-packages" not in file[len(home) :]
+
+
+def _is_constant(name: str, value: Any, depth: int = 0) -> bool:
+    """Whether a value is a module's constant. A list or a mapping is one only by its name: others may be caches."""
+    if isinstance(value, (str, int, float, bool, bytes, PurePath, date, Decimal, re.Pattern, Enum, type(None))):
+        return True
+    if depth > 4 or not (name.isupper() or isinstance(value, (tuple, frozenset))):
+        return False
+    if isinstance(value, Mapping):
+        return all(_is_constant(name, v, depth + 1) for v in value.values())
+    return isinstance(value, (list, tuple, set, frozenset)) and all(_is_constant(name, v, depth + 1) for v in value)
+
+
+def _tree(of: Any, code: Any) -> str:
+    """The syntax tree of a function or class, without its docstring; where its source can't be had, its bytecode."""
     try:
-        text = textwrap.dedent(inspect.getsource(of)).strip()
-    except (OSError, TypeError, SyntaxError):
-        text = ""
+        tree = ast.parse(textwrap.dedent(inspect.getsource(of)).strip())
+        body = tree.body[0]
+        if isinstance(body, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if len(body.body) > 1 and ast.get_docstring(body, clean=False) is not None:
+                del body.body[0]
+            body.decorator_list = []
+        text = ast.dump(body)
+    except (OSError, TypeError, SyntaxError, IndexError, ValueError):
+        body, text = None, ""
     if code is None or (text and code.co_name != "<lambda>"):
         return text
-    # the source of a lambda is the lines that it stands in, and several can stand there
-    consts = [c if isinstance(c, (str, int, float, bool, type(None))) else type(c).__name__ for c in code.co_consts]
-    return f"{text} {hashlib.sha256(code.co_code).hexdigest()} {consts} {code.co_names}"
+    # the source of a lambda is the statement that it stands in, and several can stand there
+    inside = [n for n in ast.walk(body) if isinstance(n, ast.Lambda)] if body is not None else []
+    if len(inside) == 1:
+        return ast.dump(inside[0])
+    return f"{_bytecode(code)}"
+
+
+def _bytecode(code: Any) -> list[Any]:
+    consts = [_bytecode(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return [hashlib.sha256(code.co_code).hexdigest(), consts, code.co_names]

@@ -15,7 +15,7 @@ import msgspec
 from ..codec import encode
 from ..errors import InvalidInput, MissingExtra
 from ..plugins import available
-from ..trajectory import Trajectory
+from ..trajectory import Trajectory, stated_success
 from .functions import LIBRARY, reward
 
 _TAIL = 20_000  # characters of a result in which a summary of tests is looked for
@@ -31,11 +31,14 @@ def completion(t: Trajectory) -> float | None:
     return None if t.end is None else float(t.end.status == "completed")
 
 
-@reward(version="1", range=(0, 1))
+@reward(version="2", range=(0, 1))
 def success(t: Trajectory) -> float | None:
-    """1 where its last action worked, 0 where that failed; None where no action says so."""
-    last = next((a.ok for a in reversed(t.actions) if a.ok is not None), None)
-    return None if last is None else float(last)
+    """1 where its last action worked, 0 where that failed, or its result says so; None where no action says anything."""
+    for done in reversed(t.actions):
+        stated = stated_success(done.result)
+        if done.ok is not None or stated is not None:
+            return float(done.ok is not False and stated is not False)
+    return None
 
 
 @reward(version="1")

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import pickle
-import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, cast
@@ -23,15 +20,17 @@ import msgspec
 
 from ..bulk import Progress, ticker
 from ..codec import content_hash
-from ..errors import InvalidInput, OdographError
+from ..errors import InvalidInput
+from ..groups import Groups, wants_running
 from ..log import logger
-from ..store.backend import Backend, Place, reopened
+from ..processes import NotSendable, may_start, over
+from ..store.backend import Backend, Place
 from ..store.filters import Filters
 from ..store.reader import Reader
 from ..store.writing import Writer
 from ..trajectory import Trajectory
 from .evaluating import Outcome, complete, evaluate, evaluate_async, evaluate_group, in_group
-from .functions import RewardFunction, as_reward_function, reason
+from .functions import RewardFunction, as_reward_function
 
 _CHUNK = 32  # trajectories that a process is given at once
 _AT_ONCE = 16  # async calls at once
@@ -50,9 +49,9 @@ class ScoreReport(msgspec.Struct, kw_only=True):
     unchanged: int = 0
     #: Of which the function does not know all yet.
     waiting: int = 0
-    #: That are still being recorded, or for a function of groups are in a group with such; left for when they have ended.
+    #: That are still being recorded: they are scored when they have ended, and the group of each is then compared anew.
     running: int = 0
-    #: That are in no group, for a function of groups.
+    #: That are in no group, for a function of groups; replays are in none.
     no_group: int = 0
     #: `{"trajectory", "error"}` of each that the function failed on.
     failed: list[dict[str, str]] = []
@@ -91,6 +90,8 @@ def score(
     for what, count in (("concurrency", concurrency), ("processes", processes)):
         if type(count) is not int or count < 1:
             raise InvalidInput(f"{what} is 1 or more, not {count!r}")
+    if processes > 1:
+        may_start()  # before the lock, which the process that started this one holds
     report = ScoreReport(function=function.name, version=function.version)
     if not store.exists:  # nothing was ever recorded
         return report
@@ -132,31 +133,32 @@ def score(
 def _missing(reader: Reader, function: RewardFunction, filters: Filters, again: bool, report: ScoreReport) -> list[list[str]]:
     """The trajectories that have no reward by this version of the function, or not one for each step. Those of a group together,
     where it is a function of groups: all of them, if one has none."""
-    grouped = function.per == "group"
-    there = {} if again or grouped else reader.catalog.scored(function.source, function.name, function.version)
-    asked = filters.status
+    if function.per == "group":
+        return _missing_groups(reader, function, filters, again, report)
+    there = {} if again else reader.catalog.scored(function.source, function.name, function.version)
+    running = wants_running(filters)
     todo: list[list[str]] = []
-    groups: dict[str, list[str]] = {}
-    unfinished: set[str] = set()
     for summary in reader.summaries(filters):
         report.trajectories += 1
-        if grouped and summary.group is None:
-            report.no_group += 1
-        elif summary.status == "running" and asked is None:
+        if summary.status == "running" and not running:
             report.running += 1
-            if grouped and summary.group is not None:
-                unfinished.add(summary.group)
-        elif grouped and summary.group is not None:
-            groups.setdefault(summary.group, []).append(summary.id)
         elif there.get(summary.id, 0) >= (max(1, summary.steps) if function.per == "step" else 1):
             report.unchanged += 1
         else:
             todo.append([summary.id])
-    for group, ids in groups.items():
+    return todo
+
+
+def _missing_groups(
+    reader: Reader, function: RewardFunction, filters: Filters, again: bool, report: ScoreReport
+) -> list[list[str]]:
+    groups = Groups(reader.summaries(filters), reader.read, min_size=1, running=wants_running(filters))
+    report.trajectories = sum(map(len, (*groups, groups.ungrouped, groups.running, groups.replays)))
+    report.no_group, report.running = len(groups.ungrouped) + len(groups.replays), len(groups.running)
+    todo: list[list[str]] = []
+    for ids in (group.ids for group in groups):
         version = in_group(function, ids).version
-        if group in unfinished:  # it is compared when all of it is there
-            report.running += len(ids)
-        elif not again and len(reader.catalog.scored(function.source, function.name, version).keys() & set(ids)) == len(ids):
+        if not again and len(reader.catalog.scored(function.source, function.name, version).keys() & set(ids)) == len(ids):
             report.unchanged += len(ids)
         else:
             todo.append(ids)
@@ -245,71 +247,27 @@ def _in_processes(
     take: Callable[[Outcome], None],
 ) -> None:
     """Each process reads its share itself; what comes back is the records, which this one writes."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
+    about, doing = (function, again, concurrency), f"scored by {function.name}"
+    size = min(_CHUNK, len(todo) // processes + 1)
     try:
-        sent = pickle.dumps(function)
-    except Exception as error:
+        with closing(over(place, _begin, about, todo, processes, batch=size, doing=doing)) as shares:
+            for share in shares:
+                for outcome in share:
+                    take(outcome)
+    except NotSendable as error:
         raise InvalidInput(
-            f"{function.name} can't be sent to other processes ({reason(error)}): define it at the top of a module, name it as"
+            f"{function.name} can't be sent to other processes ({error}): define it at the top of a module, name it as"
             f" file.py:function, or leave processes out"
         ) from None
-    size = min(_CHUNK, len(todo) // processes + 1)
-    shares = (todo[n : n + size] for n in range(0, len(todo), size))
-    pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(place, sent, again, concurrency)
-    )
-    waiting: set[Future[list[Outcome]]] = set()
-    try:
-        while True:
-            with _interrupts_later():  # a process that begins is not interrupted in the middle of its imports
-                waiting |= {pool.submit(_share, share) for share in islice(shares, 2 * processes - len(waiting))}
-            if not waiting:
-                return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                for outcome in future.result():
-                    take(outcome)
-    except BrokenProcessPool:
-        raise OdographError(
-            f"a process that scored by {function.name} died, or could not begin (a script needs if __name__ == '__main__' around"
-            " what it does); what was scored is kept: score again"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Ctrl-C waits until this is left; processes that are started meanwhile begin with that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _begin(function: RewardFunction, again: bool, concurrency: int) -> Callable[[Reader, list[str]], list[Outcome]]:
+    def work(reader: Reader, ids: list[str]) -> list[Outcome]:
+        out: list[Outcome] = []
+        run(function, reader.read(ids), again, concurrency, out.append)
+        return out
 
-
-_mine: tuple[Reader, RewardFunction, bool, int] | None = None
-
-
-def _begin(place: Place, sent: bytes, again: bool, concurrency: int) -> None:
-    """What its functions print goes to stderr, and Ctrl-C ends it at once, whatever they are at."""
-    global _mine
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    sys.stdout = sys.stderr
-    _mine = reopened(place).reader, pickle.loads(sent), again, concurrency
-    _ = _mine[0].catalog
-
-
-def _share(ids: list[str]) -> list[Outcome]:
-    assert _mine is not None
-    reader, function, again, concurrency = _mine
-    out: list[Outcome] = []
-    run(function, reader.read(ids), again, concurrency, out.append)
-    return out
+    return work
 
 
 def _alone(store: Backend, function: RewardFunction) -> contextlib.AbstractContextManager[object]:

@@ -24,17 +24,18 @@ from .walk import Walk
 
 
 class Agent:
-    """A model with a system prompt and tools, asked until it answers without asking for a tool.
+    """A model with a system prompt and tools, asked until the model answers without asking for a tool.
 
-    `tools`: Python functions (sync or async; described by their type hints and docstring), `MCPServer`s, and other agents, which
-    do a task of their own and give back their answer. `handoffs`: agents that the model can hand the conversation over to.
-    `dialect`: how the endpoint is spoken to: "openai.chat", "openai.responses", "anthropic.messages", "gemini", or a dialect of
-    your own: a Python file, `package:object`, or the name that an installed package gives it. `params` go into each request
-    (temperature, max_tokens, ...). `output_type`: a type or JSON schema that the answer must have; it is then a value of that
-    type. `tokens=True` asks vLLM and SGLang for token ids and logprobs. Times are seconds: `timeout` of one request,
-    `tool_timeout` of one call of a tool. What a tool gives back is recorded whole; the model sees at most `max_tool_output`
-    characters of it. The key is `api_key`, else the dialect's environment variable ($OPENAI_API_KEY, $ANTHROPIC_API_KEY,
-    $GEMINI_API_KEY); it is never recorded.
+    `tools`: Python functions (sync or async; described by type hints and docstring), `MCPServer`s, and other agents, which do a
+    task of their own and return the answer. `handoffs`: agents to which the model can hand the conversation over. `dialect`: the
+    endpoint's API: "openai.chat" (default), "openai.responses", "anthropic.messages", "gemini", or a dialect of your own (a
+    Python file, `package:object`, or the name of an installed package's dialect). `params` go into each request (temperature,
+    max_tokens, ...). `output_type`: the type or JSON schema of the answer; the answer is then a value of that type.
+    `tokens=True` asks vLLM and SGLang for token ids and logprobs.
+
+    `timeout` (of one request) and `tool_timeout` (of one tool call) are seconds. A tool's result is recorded whole; the model
+    sees at most `max_tool_output` characters of the result. `api_key` is the key (default: the dialect's environment variable:
+    $OPENAI_API_KEY, $ANTHROPIC_API_KEY, $GEMINI_API_KEY). The key is never recorded.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Agent:
         return found
 
     def replace(self, **changes: Any) -> Agent:
-        """A copy with other settings: `agent.replace(model="other")`."""
+        """Returns a copy with other settings: `agent.replace(model="other")`."""
         settings = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
         unknown = [k for k in changes if k not in settings]
         if unknown:

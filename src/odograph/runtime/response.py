@@ -31,10 +31,10 @@ class Live(Protocol):
 
 
 class TaskResponse:
-    """A task as far as it got: `answer`, `status` and `trajectory`, and the door for rewards.
+    """The result of a task so far: `answer`, `status` and `trajectory`, and the method to add rewards.
 
-    `status` is completed, failed, timeout, cancelled, truncated, or running between steps. `msg` says why where it is not
-    completed. `trajectory_id` is what the store knows it by.
+    `status` is completed, failed, timeout, cancelled, truncated, or running between steps. `msg` gives the reason for a status
+    other than completed. `trajectory_id` is the trajectory's id in the store.
     """
 
     def __init__(
@@ -83,17 +83,19 @@ class TaskResponse:
 
     @property
     def recorded(self) -> Trajectory:
-        """The trajectory as the store has it. Raises NotFound where nothing was recorded."""
+        """The trajectory as the store has it. Raises NotFound if nothing was recorded."""
         return self.store.trajectory(self.trajectory_id or "none")
 
     @property
     def trajectory(self) -> list[dict[str, Any]]:
-        """JSON-ready items, one per step so far, of this agent and of those it set to work: `{"id", "meta", "state", "action",
-        "reward"}`. Built when asked for: keep it in a variable. The rewards in it are those that there are now."""
+        """JSON-ready items, one per step so far, of this agent and of the agents that this agent called: `{"id", "meta",
+        "state", "action", "reward"}`. The list is built on each access, with the current rewards: keep the list in a
+        variable.
+        """
         return self.items()
 
     def items(self, agent: str | None = None) -> list[dict[str, Any]]:
-        """The trajectory's items, of one agent where it is named."""
+        """Returns the trajectory's items, or the items of one agent."""
         if self.trajectory_id is None:
             return []
         live = self._session.items if self._session is not None else None
@@ -106,18 +108,18 @@ class TaskResponse:
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens of all calls, as the backends state them: prompt_tokens, completion_tokens, total_tokens."""
+        """Tokens of all calls, as the backends report them: prompt_tokens, completion_tokens, total_tokens."""
         calls = self.recorded.llm_calls if self.trajectory_id else []
         prompt = sum(c.prompt_tokens or 0 for c in calls)
         completion = sum(c.completion_tokens or 0 for c in calls)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def reward(self, value: float | None, name: str = "reward", *, step: int | str | None = None, **about: Any) -> str:
-        """Records a reward at once, during the run or after it; returns the record's id.
+        """Records a reward at once, during the run or after the end. Returns the record's id.
 
-        `step`: the task's step of this number (from 0; -1 is the last so far), or "trajectory" for the whole. By default what
-        this response is about: the step that was just taken, where the task is stepped; else the whole trajectory. `about`:
-        `source` (environment, function, judge or human), `weight`, `author`, `rationale`, `version`, as for `step.reward`.
+        `step`: the number of a step of the task (from 0; -1 is the last so far), or "trajectory" for the whole trajectory.
+        Default: the last step if the task is stepped, else the whole trajectory. `about`: `source` (environment, function, judge
+        or human), `weight`, `author`, `rationale`, `version`, as for `step.reward`.
         """
         if self.trajectory_id is None:
             raise InvalidInput(f"task {self.id!r} has no trajectory to reward: {self.msg}")

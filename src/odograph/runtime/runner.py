@@ -18,7 +18,7 @@ from .task import Task, TaskConfig
 
 
 class Runners:
-    """Runs tasks. Everything is recorded in `store=` (a task's own, else `odograph.open()`'s) as it happens."""
+    """Runs tasks. Everything is recorded as it happens, in `store=` (default: the task's own store, else `odograph.open()`'s)."""
 
     @staticmethod
     async def run_task(
@@ -31,12 +31,14 @@ class Runners:
         progress: bool | Callable[[int, int], None] | None = None,
         runner: str = "local",
     ) -> dict[str, Any]:
-        """Runs one task or many to their end: `{task.id: TaskResponse}`, with `attempts` above 1 `{task.id: [TaskResponse]}`.
+        """Runs one task or many tasks to the end: `{task.id: TaskResponse}`, with `attempts` above 1 `{task.id:
+        [TaskResponse]}`.
 
-        `attempts` of a task are a group. At most `max_concurrency` run at once; one that fails fails alone, and its response
-        says why. `resume=True` skips attempts that are done (completed or truncated, by task id), goes on with those that were
-        cut off, and tries failed ones again. `progress`: a bar (by default on a terminal), or a function (done, total).
-        `runner="ray"`: on a Ray cluster whose machines share the store's folder. Raises InvalidInput before anything runs.
+        The `attempts` of a task form a group. At most `max_concurrency` attempts run at once. A failed attempt costs no other
+        attempt, and its response has the reason. `resume=True` skips finished attempts (completed or truncated, by task id),
+        continues interrupted attempts, and retries failed attempts. `progress`: a bar (default: on a terminal), or a function
+        (done, total). `runner="ray"`: run on a Ray cluster whose machines share the store's folder. Raises InvalidInput before
+        anything runs.
         """
         tasks = [task] if isinstance(task, Task) else list(task)
         where = store or next((t._store for t in tasks if t._store is not None), None) or default_store()
@@ -44,16 +46,19 @@ class Runners:
 
     @staticmethod
     async def step(task: Task, *, store: Store | None = None) -> Stepped:
-        """One step, which is one call of the model and the tools that it asked for: (is_finished, observation, response).
+        """Takes one step, which is one call of the model and the tools that the model asked for: (is_finished, observation,
+        response).
 
-        `observation`: what the tools gave back. After the end it gives the end again. Raises RunError where the model or the
-        environment did not answer: the step can be taken again.
+        `observation`: the tools' results. After the end, `step` returns the end again. Raises RunError if the model or the
+        environment did not answer; the step can be retried.
         """
         return await live.session_of(task, store).step()
 
     @staticmethod
     async def steps(task: Task, *, store: Store | None = None) -> AsyncIterator[Stepped]:
-        """The steps of a task as they are taken. After `break` the task can be stepped on, and resumed in another process."""
+        """Yields the steps of a task as they are taken. After `break`, the task can be stepped further, and resumed in another
+        process.
+        """
         finished = False
         while not finished:
             stepped = await Runners.step(task, store=store)
@@ -62,13 +67,13 @@ class Runners:
 
     @staticmethod
     async def finish(task: Task, *, store: Store | None = None) -> TaskResponse:
-        """The task to its end, from wherever it is: what `await task` does."""
+        """Runs the task to its end from the current step, as `await task` does."""
         session = live.session_of(task, store)
         return session.over[2] if session.over is not None else await session.to_end()
 
     @staticmethod
     async def reset(task: Task) -> None:
-        """Ends the task's run (as cancelled, where it has no end yet); its next step begins another episode."""
+        """Ends the task's run (as cancelled, if the run has no end yet). The next step begins another episode."""
         session, task._session = task._session, None
         task._past = task._fork = task._request = task._messages = None
         if session is not None:
@@ -77,11 +82,12 @@ class Runners:
 
     @staticmethod
     def resume(store: Store, id: str, agent: Any = None, conf: TaskConfig | None = None) -> Task:
-        """The task of a trajectory that has no end, where it stopped: step it, run it, or `await` it.
+        """Returns the task of a trajectory that has no end, at the point where the trajectory stopped. Step, run or `await` the
+        task.
 
-        `agent`: with the same tools; by default it is rebuilt from what was recorded, its functions imported. A call of the
-        model that was answered is not asked again, a tool whose result is on record not used again; what was under way is done
-        again. Raises NotFound, InvalidInput.
+        `agent`: an agent with the same tools (default: rebuilt from the record, with functions imported). Resume repeats no
+        answered model call and no tool whose result is recorded. Work that was in progress is repeated. Raises NotFound,
+        InvalidInput.
         """
         past = store.trajectory(id)
         here = f"trajectory {past.id[-8:]}"
@@ -113,11 +119,11 @@ class Runners:
         store: Store | None = None,
         **changes: Any,
     ) -> Task:
-        """A task that goes on from a step of a trajectory, as a trajectory of its own: step it, run it, or `await` it.
+        """Returns a task that continues from a step of a trajectory as a new trajectory. Step, run or `await` the task.
 
-        Step `at_step` (by default the last) is taken anew: by `agent` (by default the recorded one), with another `model` or
-        other settings of an Agent (`system_prompt=`, `params=`, ...), or on `messages`, chat-shaped, in place of those that the
-        model was sent there. After a hand-off the agent is the one that had taken over. Raises NotFound, InvalidInput.
+        Step `at_step` (default: the last) is taken again: by `agent` (default: the recorded one), with another `model` or other
+        settings of an Agent (`system_prompt=`, `params=`, ...), or on `messages`, chat-shaped, in place of the messages that the
+        model was sent there. After a hand-off, the agent is the one that had taken over. Raises NotFound, InvalidInput.
         """
         where = store or default_store()
         whole = where.trajectory(of) if isinstance(of, str) else of

@@ -26,14 +26,14 @@ OnText = Callable[[str], Any] | Callable[[str], Awaitable[Any]]
 
 
 class TaskRunMode(enum.Enum):
-    """Whether a task runs to its end, or step by step as the caller asks."""
+    """The mode of a task: to the end, or step by step as the caller asks."""
 
     ONE_WAY = "one_way"
     INTERACTIVE = "interactive"
 
 
 class TaskConfig(msgspec.Struct, kw_only=True):
-    """How a task is run. Times are seconds; None: no limit."""
+    """Settings of a task's run. Times are seconds; None: no limit."""
 
     run_mode: TaskRunMode = TaskRunMode.ONE_WAY
     #: Steps until the run is cut (status `truncated`); None: the agent's own limit.
@@ -48,7 +48,7 @@ class TaskConfig(msgspec.Struct, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one step."""
+    """The result of one step."""
 
     #: What the agent sees next: the results of its tools, the environment's state.
     observation: Any = None
@@ -63,21 +63,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class AnyAgent(Protocol):
-    """An agent, an environment with its policy, another framework's agent: what can begin a task and take steps.
+    """The protocol of anything that can begin a task and take steps: an agent, an environment with a policy, another framework's
+    agent.
 
-    What it records in a step (by the step's methods, or by clients and functions that are wrapped) belongs to it. It may also
-    have `model` and `max_steps`. A state may have `observation`, what the first step sees where that is not the task's input,
-    `place`, a hand-off that a continued run had made before, and `async def aclose()`, called when the run ends.
+    Records that an agent makes in a step (by the step's methods, or by wrapped clients and functions) belong to the step. An
+    agent may also have `model` and `max_steps`. A state may have `observation` (the first step's input, if different from the
+    task's input), `place` (a hand-off made before a continued run), and `async def aclose()`, called when the run ends.
     """
 
     name: str
 
     async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> Any:
-        """The state of a new run of a task. `past`: what was recorded of it, where it is continued."""
+        """Returns the state of a new run of a task. `past`: the recorded part of a run that is continued."""
         ...
 
     async def step(self, state: Any, step: Step) -> Outcome:
-        """Takes one step. Raises RunError where it could not be taken and can be taken again."""
+        """Takes one step. Raises RunError if the step could not be taken and can be retried."""
         ...
 
 
@@ -86,11 +87,11 @@ finish: Callable[[Task], Coroutine[Any, Any, TaskResponse]] | None = None
 
 
 class Task:
-    """One task for one agent. `await task` runs it to its end and gives its response.
+    """One task for one agent. `await task` runs the task to its end and returns the response.
 
-    `input` is what the agent is asked: text, a list of chat messages, or any JSON. `agent` is an `Agent`, anything else with the
-    two methods of `AnyAgent`, or a function `input -> answer` (a coroutine too). `id` names the task in responses and to
-    `resume=True`; `group`, `tags`, `metadata` and `seed` are recorded with each of its trajectories.
+    `input` is the agent's question or job: text, a list of chat messages, or any JSON. `agent` is an `Agent`, any object with
+    the two methods of `AnyAgent`, or a function `input -> answer`, sync or async. `id` names the task in responses and for
+    `resume=True`. `group`, `tags`, `metadata` and `seed` are recorded with each trajectory of the task.
     """
 
     def __init__(

@@ -74,15 +74,15 @@ class Backend:
         self.folder: Path = Path(place.folder)
         self._asked = place
         self._function = function
-        self.reader: Reader = Reader(self.folder)
         self._hold = _hold(self.folder) if place.memory else -1
         self._why_not: str | None = None
         self._signature: tuple[int, int, int] | None = None
         self.settings: Settings = self._agreed(self._stored())
-        if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
-            raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
+        self.reader: Reader = Reader(self.folder, self.journal.release)
+        if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
+            raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
         self._applied: Settings | None = None
         self._measured = -_MEASURE_SECONDS
         self._sealing: threading.Thread | None = None

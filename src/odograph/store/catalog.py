@@ -74,6 +74,8 @@ class Summary(msgspec.Struct, frozen=True):
     policy_version: Any = None
     #: `scenario` of the metadata; what is no text as JSON.
     scenario: str | None = None
+    #: Whether it repeats another (`replay_of` of the metadata): then it is compared with nothing and never trained.
+    replay: bool = False
 
 
 class Used(msgspec.Struct, frozen=True):
@@ -508,7 +510,7 @@ class Catalog:
                 "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
                 " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
                 " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
-                " policy_version, scenario, first, began"
+                " policy_version, scenario, first, began, replay"
                 f" from trajectories where {chosen} and first<=?{after} order by {order} limit ?",
                 (*values, last, *page, size),
             )
@@ -686,4 +688,5 @@ def _summary(row: tuple[Any, ...], alive: Callable[[], set[str]]) -> Summary:
         attempt=row[21],
         policy_version=msgspec.json.decode(row[23]) if row[23] else None,
         scenario=row[24],
+        replay=bool(row[27]),
     )

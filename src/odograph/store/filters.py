@@ -3,11 +3,9 @@
 From this list come the signatures (`FilterArgs`), the flags of the command line and the table in the documentation.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, TypedDict, cast, get_args
+from typing import Annotated, Any, NamedTuple, Self, TypedDict, cast, get_args
 
 import msgspec
 
@@ -51,41 +49,39 @@ def _doc(text: str, **flags: str) -> msgspec.Meta:
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """Checked filters: what `Filters.of` makes of `FilterArgs`. None is no filter."""
 
-    ids: Annotated[
-        tuple[str, ...] | None, _doc("the trajectories with these ids; a unique prefix or suffix of an id is enough")
-    ] = None
+    ids: Annotated[tuple[str, ...] | None, _doc("trajectories with these ids; a unique prefix or suffix of an id is enough")] = (
+        None
+    )
     group: Annotated[str | None, _doc("trajectories of this group")] = None
     agent: Annotated[str | None, _doc("trajectories of this agent")] = None
     model: Annotated[str | None, _doc("trajectories of this model")] = None
-    tag: Annotated[tuple[str, ...] | None, _doc("trajectories with this tag; of several tags, with all of them")] = None
+    tag: Annotated[tuple[str, ...] | None, _doc("trajectories with this tag; given several tags, with all of them")] = None
     status: Annotated[
-        tuple[str, ...] | None, _doc(f"trajectories with this status ({', '.join(STATES)}); of several, with any of them")
+        tuple[str, ...] | None, _doc(f"trajectories with this status ({', '.join(STATES)}); given several, with any of them")
     ] = None
-    policy_version: Annotated[
-        str | int | None, _doc("trajectories of this version of the policy; 3 and '3' are the same version")
-    ] = None
+    policy_version: Annotated[str | int | None, _doc("trajectories of this policy version; 3 and '3' are the same version")] = (
+        None
+    )
     min_reward: Annotated[float | None, _doc("trajectories with a known reward of at least this number")] = None
     max_reward: Annotated[float | None, _doc("trajectories with a known reward of at most this number")] = None
     #: Nanoseconds: from the first on, before the second; None is no bound.
     time_range: Annotated[
         tuple[int | None, int | None] | None,
         _doc(
-            "trajectories that started within a length of time until now ('7d'), or from one time on and before another (a pair"
-            " of ISO times, or None); a session of unknown time is in no time range",
-            since="trajectories that started at or after this ISO time, or within a length of time until now, such as 7d",
+            "trajectories that started within the last '7d' (any length of time), or between two times (a pair"
+            " of ISO times; None is open); a session of unknown time is in no time range",
+            since="trajectories that started at or after this ISO time, or within this length of time until now, such as 7d",
             until="trajectories that started before this ISO time",
         ),
     ] = None
     task_id: Annotated[
-        tuple[str, ...] | None, _doc("runs of the runtime's task with this id; of several ids, of any of them")
+        tuple[str, ...] | None, _doc("trajectories of the task with this id; given several ids, of any of them")
     ] = None
-    text: Annotated[str | None, _doc("trajectories in which all these words occur; quoted words are a phrase")] = None
-    limit: Annotated[
-        int | None, _doc("at most this many trajectories: the oldest, or of a list with the newest first the newest")
-    ] = None
+    text: Annotated[str | None, _doc("trajectories that contain all these words; quoted words are a phrase")] = None
+    limit: Annotated[int | None, _doc("at most this many trajectories: the first of the list")] = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Filters:
+    def of(cls, given: Mapping[str, Any]) -> Self:
         """Checks filters. Raises TypeError for a name that no filter has, InvalidInput for a value that can't be meant."""
         for name in given:
             if name not in FILTERS:

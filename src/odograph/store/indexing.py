@@ -1,7 +1,5 @@
 """Journal lines -> the catalog's tables: what they are, and how a batch of lines is folded into them."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -14,7 +12,7 @@ from ..trajectory import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
 
-VERSION = 9
+VERSION = 10
 #: Stands for a time that is not known where times are compared: before all times.
 UNKNOWN_TIME = -(2**63)
 _NO_RECORD = (b'{"kind":"message"', b'{"kind":"ids"', b'{"kind":"journal"')
@@ -30,7 +28,7 @@ create table trajectories(
     prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer, stated_calls integer,
     reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
     grp text, tags text, policy_version text, fork text, source text, error text,
-    task_id text, attempt integer, scenario text,
+    task_id text, attempt integer, scenario text, replay integer not null default 0,
     first integer not null, last integer not null, writer text not null, root text not null,
     rewards text, uses text, revision integer not null default 0, sealed text,
     began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME}))
@@ -247,6 +245,7 @@ class Batch:
                     "policy_version": _json(s.policy_version),
                     "fork": _json(s.fork),
                     "source": _json(s.metadata.get("source")),
+                    "replay": "replay_of" in s.metadata,
                     "scenario": found if isinstance(found := s.metadata.get("scenario"), str) else _json(found),
                     **_run(s.metadata),
                     **_stated(s.metadata),

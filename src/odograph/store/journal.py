@@ -2,6 +2,7 @@
 
 Laws:
 - What `append` was given is with the operating system when it returns: a killed process loses nothing.
+- What `hold` was given is with the operating system with the next `append`, or 50 ms later. It says only that something begins.
 - One writer per file: it holds an exclusive `flock` on it. A free lock means a dead writer.
 - A write that fails leaves no half line: the file is cut back, and the data is kept and written first the next time.
 - After `os.fork` the child opens a file of its own; the parent's is never touched.
@@ -16,7 +17,6 @@ import contextlib
 import fcntl
 import os
 import random
-import socket
 import threading
 import time
 import warnings
@@ -41,7 +41,7 @@ _FULL = 1 << 62  # no file is open, or none that can be gone on with
 
 
 class Journal:
-    """The file that this process writes. Hold `lock` around `now`, `next_seq`, `new_id`, `new_stream` and `append`."""
+    """The file that this process writes. Hold `lock` around `stamp`, `new_id`, `new_stream`, `hold` and `append`."""
 
     def __init__(
         self, folder: Path, durability: Durability = "group", *, shared: bool = False, prepare: Callable[[], None] | None = None
@@ -85,28 +85,47 @@ class Journal:
         self._backlog: list[bytes] = []
         self._backlog_size = 0
         self._dirty = False
+        self._held = b""
         self._wake = threading.Event()
         self._flusher: threading.Thread | None = None
 
-    def now(self) -> int:
-        """Nanoseconds since 1970, never the same twice and never backwards in one writer."""
+    def stamp(self) -> tuple[int, int]:
+        """The time and the number of a record. The time is nanoseconds since 1970, never the same twice and never backwards in
+        one writer. The number is one more than the last of this writer: so it increases in each trajectory, however often that is
+        gone on with."""
         now = time_ns()
         if now <= self._last:
             now = self._last + 1
         self._last = now
-        return now
-
-    def next_seq(self) -> int:
-        """One more than the last of this writer: so it increases in each trajectory, however often that is gone on with."""
         self._seq += 1
-        return self._seq
+        return now, self._seq
 
     def new_stream(self) -> int:
         self._stream += 1
         return self._stream
 
+    def hold(self, data: bytes) -> None:
+        """Whole lines that may wait for the next `append`, with which they are one write, but for no longer than a group commit:
+        lines that say only that something begins."""
+        if self.durability == "sync":
+            self.append(data)
+            return
+        self._held += data
+        if not self._dirty:
+            self._dirty = True
+            self._sync_soon()
+
+    def release(self) -> None:
+        """What waits is given to the operating system."""
+        if self._held:
+            with self.lock:
+                if self._held:
+                    self.append(b"")
+
     def append(self, data: bytes) -> None:
         """Whole lines, given to the operating system before it returns. Never raises OSError: see `failure`."""
+        if self._held:
+            data, self._held = self._held + data, b""
         if self._backlog:
             self._keep(data)
             self._retry()
@@ -250,7 +269,7 @@ class Journal:
             "writer": self.writer,
             "part": self._part,
             "pid": os.getpid(),
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "time": time_ns(),
         }
         self._part += 1  # a file whose header can't be written is left behind
@@ -294,6 +313,7 @@ class Journal:
     def _sync(self) -> None:
         """fdatasync without holding the lock; a failure shows in `failure`."""
         with self.lock:
+            self.release()
             self._dirty = False
             self._check()
             fd = os.dup(self._fd) if self._fd >= 0 else -1
@@ -311,6 +331,7 @@ class Journal:
         """Everything on disk; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
         with self.lock:
             if not at_exit or self.folder.is_dir():
+                self.release()
                 self._check()
             if self._backlog:
                 self._retry()

@@ -128,6 +128,7 @@ SUMMARY: dict[str, Column] = {
     "task_id": Column("task_id", "text", "Of a run of the runtime: the task's id.", "names"),
     "attempt": Column("attempt", "int", "Of a run of the runtime: which of several attempts it is.", "names"),
     "scenario": Column("scenario", "text", "`scenario` of the metadata.", "names"),
+    "replay": Column("replay", "int", "1: it repeats another trajectory (`replay_of` of the metadata).", "names"),
     "first": Column("first", "int", "When its first record was written: nanoseconds since 1970, UTC.", "delta"),
     "last": Column("last", "int", "When its last record was written: nanoseconds since 1970, UTC.", "delta"),
     "writer": Column("writer", "text", "The process that was last at work on it.", "names"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,8 +26,10 @@ from .source import Journals, Source
 class Reader:
     """Reads one store folder. Every question first catches up with what was written since the last."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, before: Callable[[], None] = lambda: None) -> None:
+        """`before` is called before each question: what this process still holds is written then."""
         self._root = root
+        self._before = before
         self._journal = root / "journal"
         #: The sealed tier.
         self.lake: Lake = Lake(root)
@@ -41,6 +43,7 @@ class Reader:
             if self._opened is None:
                 self._opened = Catalog(self._root / "catalog.sqlite", self._journal, self.lake)
             opened = self._opened
+        self._before()
         opened.catch_up()
         return opened
 
@@ -147,6 +150,7 @@ class Reader:
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """The newest records, then, each time it is iterated, those written since."""
+        self._before()
         return Tail(self._journal, count, trajectory, self._sealed_since if self.lake.exists else None)
 
     def _sealed_since(self, time: int, most: int | None, trajectory: str | None) -> list[AnyRecord]:
@@ -160,6 +164,7 @@ class Reader:
     def examine(self) -> dict[str, Any]:
         """The journal's files with their writers, damage, and the state of the catalog."""
         catalog = self.catalog
+        disk = os.statvfs(self._root)
         files = [
             {"file": f.name, "bytes": f.path.stat().st_size, "writer": f.writer, "alive": is_alive(f.path), "version": f.version}
             for f in catalog.files()
@@ -173,7 +178,7 @@ class Reader:
             "sealed": self._examine_sealed(catalog),
             "damages": [msgspec.structs.asdict(d) for d in self.damages()],
             "catalog_in_memory": catalog.in_memory,
-            "disk_free": shutil.disk_usage(self._root).free,
+            "disk_free": disk.f_bavail * disk.f_frsize,
         }
 
     def _examine_sealed(self, catalog: Catalog) -> dict[str, Any]:

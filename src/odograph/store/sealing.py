@@ -462,7 +462,7 @@ class _Round:
 
 
 def _nothing(names: list[str], id: str) -> list[Any]:
-    zero = dict.fromkeys(("steps", "llm_calls", "actions", "first", "last", "revision"), 0)
+    zero = dict.fromkeys(("steps", "llm_calls", "actions", "first", "last", "revision", "replay"), 0)
     about = {"id": id, "writer": "", "root": "", **zero}
     return [about.get(name) for name in names]
 

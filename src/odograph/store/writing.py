@@ -52,11 +52,11 @@ class Writer:
         if journal.redactor is not None:
             fields, agent = self._redacted(journal.redactor, kind, fields, agent)
         with journal.lock:
-            now = journal.now()
+            now, seq = journal.stamp()
             if now <= self._after:
                 now = self._after = self._after + 1
             id = id or journal.new_id(now)
-            record: dict[str, Any] = {"kind": kind, "id": id, "trajectory": self.id, "seq": journal.next_seq(), "time": now}
+            record: dict[str, Any] = {"kind": kind, "id": id, "trajectory": self.id, "seq": seq, "time": now}
             if parent is not None:
                 record["parent"] = parent
             if agent is not None:
@@ -67,7 +67,10 @@ class Writer:
                 return id, self._call(record, fields)
             record |= fields
             data = encode_record(record)
-            journal.append(data)
+            if kind == "step" and not fields:
+                journal.hold(data)
+            else:
+                journal.append(data)
             return id, data
 
     def _redacted(
@@ -113,13 +116,13 @@ class Writer:
                 if isinstance(record, LLMCall):
                     fields = packer.pack((record.agent, record.purpose), fields, lines)
                 if not record.time:
-                    now = journal.now()
+                    now, seq = journal.stamp()
                     if now <= self._after:
                         now = self._after = self._after + 1
                     fields |= {
                         "id": record.id or journal.new_id(now),
                         "trajectory": self.id,
-                        "seq": journal.next_seq(),
+                        "seq": seq,
                         "time": now,
                     }
                     fields.pop("writer", None)

@@ -87,6 +87,22 @@ class GroupStatistics:
         return centred / (math.sqrt(self.spread / (self.count - by.ddof)) + by.epsilon)
 
 
+def whitened(rewards: Sequence[float], trained: Sequence[int]) -> list[float]:
+    """REINFORCE++ (https://arxiv.org/abs/2501.03262): the advantage of each row of a batch; its tokens share it.
+
+    Rewards are centred, and divided by their deviation, over all trained tokens of the batch, as verl does. `trained`: how many
+    tokens of each row are trained. The batch is the trainer's, which no export knows: export `advantage="reward"`.
+    """
+    if len(rewards) != len(trained):
+        raise InvalidInput(f"{len(rewards)} rewards and {len(trained)} counts of tokens; as many of both were expected")
+    count = sum(trained)
+    if count < 2:
+        return [0.0] * len(rewards)
+    mean = math.fsum(r * n for r, n in zip(rewards, trained, strict=True)) / count
+    spread = math.fsum((r - mean) ** 2 * n for r, n in zip(rewards, trained, strict=True)) / (count - 1)
+    return [(r - mean) / math.sqrt(spread + 1e-8) for r in rewards]
+
+
 def gae(
     rewards: Sequence[float], values: Sequence[float], *, discount: float = 1.0, smoothing: float = 0.95, bootstrap: float = 0.0
 ) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from ..trajectory import Trajectory, returns, reward_total, trajectory_reward
+from ..trajectory import Trajectory, is_unknown, returns, reward_total, trajectory_reward
 from ..types import Reward
 from .advantages import Convention, GroupStatistics
 from .plan import Plan
@@ -56,8 +56,9 @@ def earned(t: Trajectory, plan: Plan) -> Earned:
         total = _finite(trajectory_reward(every) if plan.credit == "trajectory" else _sum(every))
         return Earned(total, None if total is None else [total], own, compared, {}, len(aimed))
     if plan.credit == "sum":
-        parts = [_sum(every), *(reward_total(rewards) for rewards in _by_place(aimed).values())]
-        known = [p for p in parts if p is not None]
+        each_place = list(_by_place(aimed).values())
+        parts = [_sum(every), *map(reward_total, each_place)]
+        known = [math.nan] if any(map(is_unknown, each_place)) else [p for p in parts if p is not None]
         total = _finite(math.fsum(known)) if known and all(map(math.isfinite, known)) else None
         return Earned(total, None if total is None else [total], own, compared, {}, 0)
     spans: dict[Of, list[tuple[int, int, float]]] = {}
@@ -76,6 +77,10 @@ def earned(t: Trajectory, plan: Plan) -> Earned:
         n = numbers.get(places.get(first.target or "", (first.agent, first.step)), len(each) - 1)
         each[n] = (each[n] or 0.0) + more
     total = _finite(trajectory_reward(every))
+    if any(
+        map(is_unknown, (*(_plain(counted(s.rewards)) for s in t.steps), _plain(counted(t.rewards)), *_by_place(aimed).values()))
+    ):
+        return Earned(None, None, own, compared, {}, 0)
     if whole is None and not spans and all(value is None for value in each):
         return Earned(total, None, own, compared, spans, 0)
     each[-1] = (each[-1] or 0.0) + (whole or 0.0)
@@ -93,6 +98,8 @@ def _sum(rewards: Iterable[Reward]) -> float | None:
     steps: dict[object, list[Reward]] = {}
     for r in _plain(rewards):
         steps.setdefault(None if r.step is None else (r.agent, r.step), []).append(r)
+    if any(map(is_unknown, steps.values())):
+        return math.nan
     known = [total for found in steps.values() if (total := reward_total(found)) is not None]
     return math.fsum(known) if known and all(map(math.isfinite, known)) else math.nan if known else None
 

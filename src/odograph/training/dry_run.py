@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..trajectory import Trajectory
-from .advantages import GroupStatistics, convention
+from .advantages import GroupStatistics
 from .feed import Feed
 from .feed import Member as FedMember
 
@@ -57,16 +57,15 @@ def dry_run(
     feed = to if isinstance(to, Feed) else Feed(to, options, parent=parent)
     if feed.plan is None:
         raise InvalidInput(f"{feed.target.name} is no format that is trained by tokens; art, trl-grpo, trl-sft and others are")
-    name = feed.plan.advantage or feed.target.advantages
-    return _plans(trajectories, feed, name is not None and not convention(name).raw)
+    return _plans(trajectories, feed)
 
 
-def _plans(trajectories: Iterable[Trajectory], feed: Feed, compared: bool) -> Iterator[GroupPlan]:
+def _plans(trajectories: Iterable[Trajectory], feed: Feed) -> Iterator[GroupPlan]:
     feed.start()
     for batch in feed.batches(trajectories, whole=True):
         members = [feed.member(t, _unheard) for t in batch]
         rows = sum(1 for _ in feed.rows(members))
-        yield _plan(members, rows, compared)
+        yield _plan(members, rows, feed.compares)
 
 
 def _unheard(why: str) -> None:

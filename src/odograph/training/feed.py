@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from ..groups import together
 from ..trajectory import Trajectory
+from .advantages import convention
 from .credit import earned
 from .formats import Made, Refused, Target, find
 from .sample import Pair
@@ -67,9 +69,18 @@ class Feed:
         """Whether the trajectories of a group have to come one after the other."""
         return self.target.lines is not None or (self.plan is not None and self.plan.advantage is not None)
 
+    @property
+    def compares(self) -> bool:
+        """Whether its rewards are compared with each other: by our advantages, or by its trainer's."""
+        if self.plan is None:
+            return False
+        own = self.target.advantages
+        return self.plan.compares if own is None else not convention(own).raw
+
     def start(self) -> None:
         """Begins a pass, with an account of its own."""
-        self.samples = Samples((), self.plan, parent=self.parent) if self.plan is not None else None
+        plan = self.plan
+        self.samples = Samples((), plan, parent=self.parent, compared=self.compares) if plan is not None else None
 
     def batches(self, trajectories: Iterable[Trajectory], *, whole: bool = False) -> Iterator[list[Trajectory]]:
         """What is written together: a trajectory, or where the target takes groups, and with `whole`, a group."""
@@ -129,7 +140,4 @@ class Feed:
 
 def in_groups(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
     """Those of a group one after the other, the groups in the order of their first."""
-    groups: dict[Any, list[Trajectory]] = {}
-    for n, t in enumerate(trajectories):
-        groups.setdefault(n if t.group is None else t.group, []).append(t)
-    return [t for group in groups.values() for t in group]
+    return [t for group in together(trajectories, lambda t: t.group) for t in group]

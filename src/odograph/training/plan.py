@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
-from typing import Any, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict, get_args
 
 import msgspec
 
 from ..errors import InvalidInput
 from ..lineage import CLASSES, Node
-from .advantages import convention
+from .advantages import CONVENTIONS, convention
 
 POLICIES = ("env", "mask", "reweight", "imitate", "pair")
 CREDITS = ("trajectory", "sum", "last", "per-step")
+TOO_LONG = ("drop", "split")
 #: Gets the ids of a row, gives the logprob of each under what stands left of it (the first's is not looked at).
 Scorer = Callable[[list[int]], list[float]]
 
@@ -30,75 +31,83 @@ _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("logprobs", _SWITCH, "true or false"),
     ("include_failed", _SWITCH, "true or false"),
     ("include_invalid", _SWITCH, "true or false"),
+    ("include_running", _SWITCH, "true or false"),
     ("deleted", _SWITCH, "true or false"),
 )
 
 
 class RowOptions(TypedDict, total=False):
-    """How samples are built of the policy that is chosen: keywords of `odograph.samples` and of `store.export`."""
+    """How samples are built of the policy that is chosen: keywords of `odograph.samples` and of `store.export`. `Plan` says what
+    each is and what holds where it is not given."""
 
     edits: str | dict[str, str] | Callable[[Node], str]
-    """What happens where the context is not what the calls before left: env (the default), mask, reweight, imitate or pair; a
-    mapping from classes of edits to the first three; or a function of the `Node`. See docs/edits.md."""
     advantage: str | None
-    """grpo, verl, trl-async, art, dr_grpo, rloo or reward, over groups. None: no advantages."""
     purpose: str | tuple[str, ...] | list[str]
-    """Purposes of the calls that are trained ("act")."""
     reward: str | None
-    """The name of the reward that counts; else the trajectory's."""
     credit: str
-    """Whose reward counts: trajectory (the default), sum, last or per-step."""
     discount: float
-    """Of later rewards, with credit="per-step" (1.0)."""
     max_tokens: int | None
-    """The most tokens of a row."""
     too_long: str
-    """What happens to longer rows: drop (the default) or split."""
     logprobs: bool
-    """True refuses rows of which a trained token has no logprob."""
     include_failed: bool
-    """True keeps what failed through the environment."""
     include_invalid: bool
-    """True keeps trajectories with fewer recorded ids than completion tokens."""
+    include_running: bool
     tokenizer: Any
-    """Places edits of text: a tokenizer of the package tokenizers, or its file."""
     scorer: Scorer | None
-    """For edits="reweight": gives the logprob of each id of a row."""
     cap: float
-    """For edits="reweight": the highest weight (2.0)."""
     deleted: bool
-    """False: tokens that an edit or a truncation took out of a response are not trained (True)."""
 
 
 class SampleOptions(RowOptions, total=False):
     """How samples are built: the keywords of `odograph.samples`."""
 
     agent: str | None
-    """The policy that is trained: the name of its agent."""
     model: str | None
-    """The policy that is trained: its model."""
+
+
+def _doc(text: str, flag: str | None = "", **more: Any) -> msgspec.Meta:
+    """What an option says; its flag of the command line where that is not its name (None: it has none), and what stands for the
+    flag's value in the help."""
+    return msgspec.Meta(description=text, extra={"flag": flag, **more})
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How samples are built; the arguments of `samples`."""
+    """How samples are built; the arguments of `samples`. One list: the flags of the command line come from it."""
 
-    edits: str | dict[str, str] | Callable[[Node], str] = "env"
-    advantage: str | None = None
-    agent: str | None = None
-    model: str | None = None
-    purpose: str | tuple[str, ...] | list[str] = ("act",)
-    reward: str | None = None
-    credit: str = "trajectory"
-    discount: float = 1.0
-    max_tokens: int | None = None
-    too_long: str = "drop"
-    logprobs: bool = False
-    include_failed: bool = False
-    include_invalid: bool = False
-    tokenizer: Any = None
-    scorer: Scorer | None = None
-    cap: float = 2.0
-    deleted: bool = True
+    edits: Annotated[
+        str | dict[str, str] | Callable[[Node], str],
+        _doc(
+            "what happens where the context is not what the calls before left: env, mask, reweight, imitate or pair; or by class"
+            " of edit: truncation=env,other=mask",
+            metavar="E",
+        ),
+    ] = "env"
+    advantage: Annotated[
+        str | None,
+        _doc(f"how advantages are computed over groups: {', '.join(CONVENTIONS)}", metavar="A", default="the format's"),
+    ] = None
+    agent: Annotated[str | None, _doc("train the calls of this agent only", "policy", metavar="AGENT", default="all")] = None
+    model: Annotated[str | None, _doc("train the calls of this model only", None)] = None
+    purpose: Annotated[str | tuple[str, ...] | list[str], _doc("train the calls with these purposes", None)] = ("act",)
+    reward: Annotated[
+        str | None, _doc("the name of the reward that counts", metavar="NAME", default="the trajectory's reward")
+    ] = None
+    credit: Annotated[str, _doc("whose reward counts", choices=CREDITS)] = "trajectory"
+    discount: Annotated[float, _doc("discount of later rewards, with --credit per-step", metavar="D")] = 1.0
+    max_tokens: Annotated[int | None, _doc("longest row, in tokens", metavar="N", default="no limit")] = None
+    too_long: Annotated[str, _doc("what happens to longer rows", choices=TOO_LONG)] = "drop"
+    logprobs: Annotated[bool, _doc("refuse rows of which a trained token has no logprob that a trainer can use", None)] = False
+    include_failed: Annotated[bool, _doc("keep trajectories that failed through the environment")] = False
+    include_invalid: Annotated[bool, _doc("keep trajectories with an error of `odograph validate --profile rl`")] = False
+    include_running: Annotated[bool, _doc("keep trajectories that are still being recorded, where trajectories are compared")] = (
+        False
+    )
+    tokenizer: Annotated[
+        Any, _doc("a tokenizer.json, which places edits of text", metavar="FILE", default="edits of text are not placed")
+    ] = None
+    scorer: Annotated[Scorer | None, _doc("gives the logprob of each id of a row, for edits=reweight", None)] = None
+    cap: Annotated[float, _doc("highest weight, with --edits reweight", None)] = 2.0
+    deleted: Annotated[bool, _doc("train tokens that an edit or a truncation took out of a response", None)] = True
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Plan:
@@ -130,7 +139,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 if word in ("imitate", "pair"):
                     raise InvalidInput(f"edits={word!r} is for all edits or none, not for {name!r} alone")
         _check("credit", self.credit, CREDITS)
-        _check("too_long", self.too_long, ("drop", "split"))
+        _check("too_long", self.too_long, TOO_LONG)
         if self.advantage is not None:
             convention(self.advantage)
         if self.max_tokens is not None and self.max_tokens < 1:
@@ -141,6 +150,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.advantage is not None and self.edits in ("imitate", "pair"):
             raise InvalidInput(f"edits={self.edits!r} has no advantages; leave advantage= out")
+
+    @property
+    def compares(self) -> bool:
+        """Whether advantages are of a comparison."""
+        return self.advantage is not None and not convention(self.advantage).raw
 
     def word(self, node: Node) -> str:
         """What is to happen at a node whose prompt does not extend what was before."""
@@ -165,3 +179,46 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def _check(what: str, word: Any, known: Iterable[str]) -> None:
     if word not in known:
         raise InvalidInput(f"no {what} {word!r}; there are: {', '.join(known)}")
+
+
+class Described(NamedTuple):
+    """An option with a flag of the command line: its name, the flag, the type of its value (`bool`: a switch), and its help."""
+
+    name: str
+    flag: str
+    kind: type
+    text: str
+    metavar: str | None
+    choices: tuple[str, ...] | None
+
+
+def described() -> list[Described]:
+    """The options that have a flag. The help of each says the default."""
+    found: list[Described] = []
+    for field in msgspec.structs.fields(Plan):
+        meta: msgspec.Meta = field.type.__metadata__[0]
+        extra = meta.extra or {}
+        flag = extra["flag"]
+        if flag is None:
+            continue
+        kinds = get_args(field.type.__origin__) or (field.type.__origin__,)
+        kind = kinds[0] if kinds[0] in (int, float, bool) else str
+        default = extra.get("default", field.default)
+        text = (
+            meta.description
+            if kind is bool
+            else f"{meta.description} (default: {default:g})"
+            if isinstance(default, float)
+            else f"{meta.description} (default: {default})"
+        )
+        found.append(
+            Described(
+                field.name,
+                f"--{(flag or field.name).replace('_', '-')}",
+                kind,
+                str(text),
+                extra.get("metavar"),
+                extra.get("choices"),
+            )
+        )
+    return found

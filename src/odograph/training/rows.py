@@ -13,6 +13,7 @@ from typing import Any, cast
 from ..codec import content_hash
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, Segment, View, is_media
+from ..lineage.sampling import not_computable, temperature
 from ..trajectory import Trajectory
 from ..types import Note
 from .credit import Earned
@@ -45,11 +46,6 @@ def _images(node: Node) -> list[Any]:
     """The parts of a call's messages that are no text."""
     contents = [content for m in node.call.messages if type(content := m.get("content")) is list]
     return [part for content in contents for part in content if is_media(part)]
-
-
-def _temperature(node: Node) -> float | None:
-    found = node.call.params.get("temperature")
-    return float(found) if isinstance(found, (int, float)) else None
 
 
 class Draft:
@@ -157,7 +153,7 @@ class Draft:
             self._rest(tally, "deleted")
             tally.leave("no token to train")
             return None
-        refusal = self._check(mask, logprobs, plan)
+        refusal = self._check(mask, logprobs, parts, plan)
         if refusal is not None:
             self._refused(tally, refusal)
             return None
@@ -185,8 +181,8 @@ class Draft:
         report.authored += authored
         temperatures: list[float | None] = [None] * len(mask)
         for part in parts:
-            temperatures[part.start : part.stop] = [_temperature(self._row[part.call])] * (part.stop - part.start)
-        heats = {_temperature(self._row[part.call]) for part in parts}
+            temperatures[part.start : part.stop] = [temperature(self._row[part.call].call)] * (part.stop - part.start)
+        heats = {temperature(self._row[part.call].call) for part in parts}
         described = {self._row[part.call].call.record.logprobs_of for part in parts}
         return Sample(
             token_ids=list(view.ids),
@@ -260,7 +256,7 @@ class Draft:
                     version = known
             versions[at + n] = version
 
-    def _check(self, mask: list[int], logprobs: list[float | None], plan: Plan) -> str | None:
+    def _check(self, mask: list[int], logprobs: list[float | None], parts: list[Part], plan: Plan) -> str | None:
         """Why the row can't be given where logprobs are needed."""
         if not plan.logprobs:
             return None
@@ -268,7 +264,9 @@ class Draft:
         if None in trained:
             return self._unusable or "a trained token without a logprob"
         known = cast("list[float]", trained)
-        return None if all(map(math.isfinite, known)) and max(known) <= 1e-3 else _NO_LOGPROB
+        if not all(map(math.isfinite, known)) or max(known) > 1e-3:
+            return _NO_LOGPROB
+        return next((why for call in {part.call for part in parts} if (why := not_computable(self._row[call].call))), None)
 
     def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
         ids = self._view.ids

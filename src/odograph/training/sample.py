@@ -17,8 +17,9 @@ Runs = list[tuple[int, Any]]
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Tokens [start, stop) of a sample that one call generated and that are trained. A `step` below 0: what a fork shares
-    with its parent, before its own first."""
+    """Tokens [start, stop) of a sample that one call generated and that are trained. A `step` below 0 belongs to the part that a
+    fork shares with its parent, before the fork's first step.
+    """
 
     start: int
     stop: int
@@ -30,11 +31,11 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, kw_only=True):
-    """One row. `token_ids`, `mask` (1: trained) and `logprobs` (None where there is none) are of one length.
+    """One row. `token_ids`, `mask` (1: trained) and `logprobs` (None where unknown) are of one length.
 
-    `advantages`, `weights` and `versions` are run-length over all tokens, [(count, value), ...]: see `expanded`. `segment`
-    numbers the rows of a trajectory's agent. `ended`: "terminated", "truncated" (its answer or trajectory was cut), "failed",
-    "cancelled" or "unfinished".
+    `advantages`, `weights` and `versions` are run-length lists over all tokens, [(count, value), ...]; see `expanded`. `segment`
+    numbers the rows of one agent of a trajectory. `ended`: "terminated", "truncated" (the answer or the trajectory was cut),
+    "failed", "cancelled" or "unfinished".
     """
 
     token_ids: list[int]
@@ -48,6 +49,10 @@ class Sample(msgspec.Struct, kw_only=True):
     weights: Runs = []
     trajectory: str = ""
     segment: int = 0
+    #: Into how many rows its trajectory went, and how many tokens all of them train: what a trainer that counts rows, or tokens,
+    #: divides by to count trajectories.
+    trajectory_rows: int = 1
+    trajectory_tokens: int = 0
     group: str | None = None
     agent: str | None = None
     model: str | None = None
@@ -67,7 +72,7 @@ class Sample(msgspec.Struct, kw_only=True):
 
     @property
     def weight(self) -> Runs:
-        """What the loss of each token counts: `weights`."""
+        """The weight of each token in the loss: `weights`."""
         return self.weights
 
     @property
@@ -80,7 +85,7 @@ class Sample(msgspec.Struct, kw_only=True):
 
     @property
     def prompt_length(self) -> int:
-        """Tokens before the first that is trained."""
+        """The number of tokens before the first trained token."""
         return self.mask.index(1) if 1 in self.mask else len(self.mask)
 
     @property
@@ -89,7 +94,7 @@ class Sample(msgspec.Struct, kw_only=True):
 
 
 class Pair(msgspec.Struct, kw_only=True):
-    """What was generated and what an editor preferred, after the same prompt."""
+    """The generated response and the response that an editor preferred, after the same prompt."""
 
     prompt_ids: list[int]
     rejected_ids: list[int]
@@ -104,12 +109,12 @@ class Pair(msgspec.Struct, kw_only=True):
 
 
 def expanded(runs: Runs) -> list[Any]:
-    """A run-length list, token by token."""
+    """Expands a run-length list, token by token."""
     return [value for count, value in runs for _ in range(count)]
 
 
 def compact(values: Iterable[Any]) -> Runs:
-    """A list, run-length."""
+    """Makes a run-length list of a list."""
     out: Runs = []
     for _, equal in groupby(values):
         for _, same in groupby(equal, type):  # 1 is no 1.0
@@ -119,7 +124,9 @@ def compact(values: Iterable[Any]) -> Runs:
 
 
 class Conservation(msgspec.Struct, kw_only=True):
-    """Where each sampled token went: trained once, context only, or dropped with a reason. `balanced` says that it adds up."""
+    """The account of every sampled token: trained once, context only, or dropped with a reason. `balanced` says that the numbers
+    add up.
+    """
 
     trajectories: int = 0
     rows: int = 0
@@ -149,7 +156,7 @@ class Conservation(msgspec.Struct, kw_only=True):
         return self.sampled == self.trained + sum(self.context.values()) + sum(self.dropped.values())
 
     def add(self, other: Conservation) -> None:
-        """Another account, of other tokens, on top of this one."""
+        """Adds the account of other tokens to this account."""
         for name in self.__struct_fields__:
             mine, more = getattr(self, name), getattr(other, name)
             if isinstance(mine, int):

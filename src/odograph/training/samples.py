@@ -13,7 +13,7 @@ from typing import Any, Unpack, cast
 import msgspec
 
 from ..errors import InvalidInput, NotFound
-from ..groups import Groups
+from ..groups import RUNNING, Groups
 from ..lineage import Chain, Node, Thread, chains, cut_out, tokenizer
 from ..trajectory import Trajectory, before_step
 from ..types import AnyRecord, Edit, Kept, LLMCall, Reward
@@ -54,7 +54,7 @@ class _Returns:
 
 
 class Samples:
-    """Samples as they are asked for; `report` accounts for all tokens when they have all been."""
+    """Samples, built while they are iterated. `report` accounts for all tokens when the iteration is complete."""
 
     def __init__(
         self,
@@ -62,8 +62,11 @@ class Samples:
         plan: Plan,
         *,
         parent: Callable[[str], Trajectory | None] | None = None,
+        compared: bool | None = None,
     ) -> None:
         self.plan = plan
+        #: Whether rewards are compared with each other, by us or by the trainer: what is still being recorded waits then.
+        self._compared = plan.compares if compared is None else compared
         self.report: Conservation = Conservation()
         self._parent = parent
         self._by = tokenizer(plan.tokenizer)
@@ -237,6 +240,8 @@ class Samples:
     def unfit(self, t: Trajectory) -> str | None:
         """Why a trajectory gives no row at all."""
         why = unfit(t, self.plan.include_failed)
+        if why is None and self._compared and t.status == "running" and not self.plan.include_running:
+            why = RUNNING
         if why is not None or self.plan.include_invalid:
             return why
         if self._last[0] is not t:
@@ -267,8 +272,12 @@ class Samples:
             tally.leave(reason)
             tally.rest(reason)
         else:
-            for chain in found:
-                yield from self._rows(t, whole, chain, tally, e, report)
+            made = [row for chain in found for row in self._rows(t, whole, chain, tally, e, report)]
+            rows = [row.sample for row in made if isinstance(row, Row)]
+            tokens = sum(sample.trained for sample in rows)
+            for sample in rows:
+                sample.trajectory_rows, sample.trajectory_tokens = len(rows), tokens
+            yield from made
             report.rewards_left_out += e.left_out
         tally.rest("not in any row")
         for owner, calls in shared.items():
@@ -446,16 +455,18 @@ def samples(
     parent: Callable[[str], Trajectory | None] | None = None,
     **options: Unpack[SampleOptions],
 ) -> Samples:
-    """Rows for training, and `.report`, which accounts for every sampled token.
+    """Makes training rows from trajectories. `.report` accounts for every sampled token.
 
-    `trajectories` may be the `Groups` of `store.groups`. With `advantage` what can be gone through once is kept in memory; of
-    `Groups` one group at a time is. `parent` gives the trajectory that a fork left: `store.trajectory`, or where nothing is said
-    the store that the trajectories are of. Options are those of `SampleOptions`. Raises InvalidInput, and TypeError for an
-    option that is not there.
+    `trajectories` may be the `Groups` of `store.groups`. With `advantage`, trajectories are read twice: one-shot iterators are
+    buffered in memory; `Groups` are buffered one group at a time. `parent` returns the trajectory that a fork left, for example
+    `store.trajectory` (default: the store of the trajectories). `SampleOptions` lists the options. Raises InvalidInput;
+    TypeError for an unknown option.
     """
     plan = Plan.of(options)
     if isinstance(trajectories, Trajectory) or not isinstance(trajectories, (Iterable, Groups)):
         raise _no_trajectories(trajectories)
+    if isinstance(trajectories, Groups) and trajectories.with_running:
+        plan = msgspec.structs.replace(plan, include_running=True)
     if isinstance(trajectories, Groups) and plan.advantage is None:
         return Samples(trajectories.trajectories(), plan, parent=parent)
     return Samples(cast("Iterable[Trajectory]", trajectories), plan, parent=parent)

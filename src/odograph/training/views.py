@@ -7,8 +7,10 @@ from functools import cache
 from typing import Any
 
 from ..codec import encode, loads
+from ..dialects import Choice
+from ..dialects.content import as_text, is_part
 from ..errors import InvalidInput
-from ..quality import CHECKS, Checker
+from ..quality import Checker
 from ..trajectory import Call, Trajectory
 from ..types import LLMCall
 
@@ -28,14 +30,14 @@ def unfit(t: Trajectory, include_failed: bool = False) -> str | None:
 
 
 def invalid(t: Trajectory) -> str | None:
-    """Why a trajectory must not be trained on as a whole, which no row can tell by itself: ids of it are missing."""
+    """Why a trajectory must not be trained on: the first error of the profile `rl`, rewards that are not known aside."""
     return next((f"invalid: {f.code}" for f in _checker().one(t)[0] if f.severity == "error"), None)
 
 
 @cache
 def _checker() -> Checker:
-    """What rows can't tell: other errors of the profile `rl` are refused where they stand, a row or a token."""
-    return Checker("rl", set(CHECKS) - {"ids_missing"}, None)
+    """A reward that is missing or no number is not known, which has a rule of its own."""
+    return Checker("rl", {"reward_missing", "reward_nonfinite"}, None)
 
 
 def tools_of(call: Call) -> str | None:
@@ -48,6 +50,9 @@ def rendered(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
     JSON object."""
     out: list[dict[str, Any]] = []
     for message in messages:
+        content = message.get("content")
+        if not (content is None or isinstance(content, str)) and not (isinstance(content, list) and all(map(is_part, content))):
+            message = {**message, "content": as_text(content)}  # a template takes text, or parts
         calls = message.get("tool_calls")
         if not isinstance(calls, list) or not calls:
             out.append(message)
@@ -66,6 +71,35 @@ def rendered(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
             made.append({**call, "function": {**function, "arguments": arguments}})
         out.append({**message, "tool_calls": made})
     return out
+
+
+def unsaid(choice: Choice) -> str | None:
+    """Why an answer gives no text to train on, where it gives none."""
+    if choice.text.strip() or choice.tool_calls or _says(choice.message.get("content")):
+        return None
+    if choice.reasoning:
+        return "an answer of reasoning alone"
+    return "an answer whose text is not known" if choice.token_ids else "an answer without text or tool call"
+
+
+def answer_of(choice: Choice) -> dict[str, Any]:
+    """An answer as a message: what it says in another field than its content, a refusal say, is its content."""
+    message = {**choice.message, "role": "assistant"}
+    return {**message, "content": choice.text} if message.get("content") in (None, []) and choice.text else message
+
+
+def _says(content: Any) -> bool:
+    return bool(as_text(content).strip()) if isinstance(content, list) else False
+
+
+def answered_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:
+    """The calls of the policy whose answers give text, or tool calls: no row has an empty answer, and a reward for it."""
+    for call in policy_calls(trajectory, left_out):
+        why = unsaid(call.choices[0])
+        if why is None:
+            yield call
+        else:
+            left_out(why)
 
 
 def policy_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:

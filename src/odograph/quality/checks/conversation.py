@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ... import dialects
 from ...codec import loads
+from ...dialects.content import as_text
 from ...errors import InvalidInput
+from ...trajectory import Call
 from ...types import Action
 from ..define import Found, check
 from ..look import Look
@@ -27,6 +30,12 @@ def _asked(look: Look) -> dict[str, tuple[str, str]]:
 
 @check("call_without_result", "warning", "a tool call that nothing answered", _SFT)
 def call_without_result(look: Look) -> Found:
+    """The tool call that ends a run (`finish`, `submit`), or that its limit cuts off, is answered by no design: an agent's
+    last call is
+    let be. So is a source that has no tool messages at all: its agents get results as the user's."""
+    if look.imported and not any(m.get("role") == "tool" for _, _, new, _ in look.new_messages for m in new):
+        if any(new and position for position, (_, _, new, _) in enumerate(look.new_messages)):
+            return
     answered = {
         r.tool_call_id
         for _, r in look.placed
@@ -34,23 +43,26 @@ def call_without_result(look: Look) -> Found:
     }
     for _, _, new, _ in look.new_messages:
         answered |= {m["tool_call_id"] for m in new if m.get("role") == "tool" and isinstance(m.get("tool_call_id"), str)}
+    last: dict[str | None, str] = {call.agent: f"{path}.response" for path, call in look.calls if call.purpose == "act"}
+    ends = set(last.values()) if look.t.status in ("completed", "truncated") else set()
+    told: set[str] = set()
     for id, (path, tool) in _asked(look).items():
-        if id not in answered:
+        if id not in answered and path not in ends:
+            told.add(id)
             yield path, f"the call {id} of {tool} was not answered"
+    for what, path, id in _history(look):
+        if what == "unanswered" and id not in told:
+            told.add(id)
+            yield path, f"the call {id} was sent back to the model without a result"
 
 
-@check("result_without_call", "error", "a result that no call asked for", _SFT)
+@check("result_without_call", "error", "a result that no call asked for; a warning where a call has two results", _SFT)
 def result_without_call(look: Look) -> Found:
     asked = set(_asked(look))
     results: list[tuple[str, str]] = []
     for path, _, new, _ in look.new_messages:
         for m in new:
-            calls = m.get("tool_calls")
-            asked |= (
-                {c["id"] for c in calls if isinstance(c, dict) and isinstance(c.get("id"), str)}
-                if isinstance(calls, list)
-                else set()
-            )
+            asked.update(_calls_of(m))
             if m.get("role") == "tool" and isinstance(m.get("tool_call_id"), str):
                 results.append((f"{path}.request.messages", m["tool_call_id"]))
     results += [(f"{p}.tool_call_id", r.tool_call_id) for p, r in look.placed if isinstance(r, Action) and r.tool_call_id]
@@ -59,6 +71,42 @@ def result_without_call(look: Look) -> Found:
         if id not in asked and id not in seen:
             seen.add(id)
             yield path, f"a result for {id}, which no call asked for"
+    for what, path, id in _history(look):
+        if what == "twice":
+            yield path, f"a second result for the call {id}", "warning"
+
+
+def _calls_of(message: dict[str, Any]) -> list[str]:
+    """The ids of the tool calls in a message."""
+    calls = message.get("tool_calls")
+    found = (c.get("id") for c in calls if isinstance(c, dict)) if isinstance(calls, list) else ()
+    return [id for id in found if isinstance(id, str)]
+
+
+def _history(look: Look) -> Iterator[tuple[str, str, str]]:
+    """(unanswered or twice, path, tool call id) of what the sent histories say that a model's API would refuse."""
+    state: dict[tuple[str | None, str], tuple[dict[str, None], set[str]]] = {}
+    for path, call, new, before in look.new_messages:
+        where = f"{path}.request.messages"
+        key = (call.agent, call.purpose)
+        pending, answered = state.get(key, ({}, set())) if before is not None else ({}, set())
+        for message in new:
+            id = message.get("tool_call_id")
+            if message.get("role") == "tool":
+                if not isinstance(id, str):  # it answers the first that waits
+                    pending.pop(next(iter(pending), ""), None)
+                else:
+                    if id in answered:
+                        yield "twice", where, id
+                    elif id in pending:
+                        answered.add(id)
+                    pending.pop(id, None)
+                continue
+            yield from (("unanswered", where, waiting) for waiting in pending)
+            pending = dict.fromkeys(_calls_of(message)) if message.get("role") == "assistant" else {}
+            answered -= pending.keys()
+        yield from (("unanswered", where, waiting) for waiting in pending)
+        state[key] = pending, answered
 
 
 @check("tool_arguments", "warning", "arguments that don't parse, or don't fit the tool's schema", _SFT)
@@ -148,14 +196,19 @@ def _misfit(value: Any, schema: Any, path: str, depth: int) -> str | None:
     return None
 
 
-@check("role_order", "warning", "a role that cannot follow the one before in the dialect", _SFT)
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "model")
+
+
+@check("role_order", "warning", "a role that no dialect knows, or that cannot follow the one before in the dialect", _SFT)
 def role_order(look: Look) -> Found:
     for path, _call, new, before in look.new_messages:
         last = before
         for position, message in enumerate(new):
             role = message.get("role")
             where = f"{path}.request.messages (new message {position})"
-            if role == "tool" and last not in ("assistant", "tool", None):
+            if role not in _ROLES:
+                yield where, f"the role {role!r:.60}; there are: {', '.join(_ROLES)}"
+            elif role == "tool" and last not in ("assistant", "tool", None):
                 yield where, f"a tool message after {last}; it follows the assistant message that called"
             elif role in ("system", "developer") and last in ("assistant", "tool"):
                 yield where, f"a {role} message after {last}"
@@ -174,19 +227,55 @@ def truncated_response(look: Look) -> Found:
 def empty_response(look: Look) -> Found:
     for path, call in look.calls:
         record = call.record
-        if (
-            call.error is None
-            and record.response is None
-            and not record.tokens
-            and not record.events
-            and look.t.status != "running"
-        ):
-            yield f"{path}.response", "a call without an answer, and no error says why"
-        if call.error is None and call.choices:
-            choice = call.choices[0]
-            content = choice.message.get("content")
-            if not choice.text and not choice.tool_calls and not (isinstance(content, list) and content) and not choice.token_ids:
-                yield f"{path}.response", "an answer without content and without a tool call"
+        where = f"{path}.response"
+        if call.error is not None or record.dialect in _NO_TEXT:
+            continue
+        if not call.choices:
+            if record.response is None:
+                if not record.events and look.t.status != "running":
+                    yield where, "a call without an answer, and no error says why"
+            elif dialects.of(record).later(record.response) is None:
+                yield where, "a response that holds no answer, and no error says why"
+            continue
+        choice = call.choices[0]
+        content = choice.message.get("content")
+        if choice.text.strip() or choice.tool_calls or as_text(content).strip():
+            if dialects.is_decision(record) and record.response in ({}, []):
+                yield where, f"an answer that is empty: {choice.text}"
+        elif call.reasoning:
+            yield where, "an answer of reasoning alone, without content and without a tool call"
+        elif choice.text:
+            yield where, "an answer of white space alone"
+        elif not choice.token_ids or content is not None:
+            yield where, "an answer without content and without a tool call"
+
+
+#: Dialects whose answers are no text.
+_NO_TEXT = ("openai.embeddings", "openai.images")
+
+
+@check(
+    "missing_field", "warning", "a call without model or prompt; in a trajectory by hand an action that does not say if it worked"
+)
+def missing_field(look: Look) -> Found:
+    for path, call in () if look.imported else look.calls:  # a source can't say more than it knows
+        if call.purpose != "act" or call.dialect in _NO_TEXT:
+            continue
+        if not (call.model or look.t.model):
+            yield f"{path}.model", "no model: it is not said who answered"
+        if not _prompted(call):
+            yield f"{path}.request", "no prompt: it is not said what the model was asked"
+    for path, record in look.placed if look.by_hand else ():
+        if isinstance(record, Action) and record.ok is None and record.error is None:
+            yield f"{path}.ok", f"{record.name or 'an action'} does not say whether it worked; true or false was expected"
+
+
+def _prompted(call: Call) -> bool:
+    """Whether it is known what a model was asked."""
+    names = {"prompt", "previous_response_id", *dialects.resent(call.dialect).lists} - {"messages"}
+    if call.prompt_token_ids or (isinstance(call.request, dict) and any(call.request.get(name) for name in names)):
+        return True
+    return any(as_text(m.get("content")).strip() or m.get("tool_calls") for m in call.messages)
 
 
 @check("usage_mismatch", "warning", "usage that differs from the recorded token counts", ("rl",))

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from ...clock import iso_time
+from ...trajectory import Call
 from ...types import TAG, Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
 from ..define import Found, check
 from ..look import Look
@@ -86,12 +87,52 @@ def step_order(look: Look) -> Found:
             expected[agent] = record.step + 1
 
 
-@check("time_order", "error", "a record earlier than its parent or than its predecessor by seq")
+#: 2000-01-01 in nanoseconds: what is before was meant in another unit.
+_EARLIEST = 946_684_800 * 10**9
+_DAY = 86_400 * 10**9
+_UNITS = ((10**14, 10**17, "microseconds"), (10**11, 10**14, "milliseconds"), (10**8, 10**11, "seconds"))
+
+
+def _no_time(value: Any, now: int) -> str | None:
+    """Why a number of nanoseconds since 1970 is no time at which something happened."""
+    if type(value) is not int or value == 0:  # not known
+        return None
+    if value > now + _DAY:
+        return f"{iso_time(value) or value} is in the future"
+    if value >= _EARLIEST or 0 < value < _UNITS[-1][0]:  # a small number is of a clock of its own
+        return None
+    unit = next((f", which looks like {unit}" for low, high, unit in _UNITS if low < value < high), "")
+    return f"{value}{unit}; nanoseconds since 1970 were expected"
+
+
+@check(
+    "time_order",
+    "error",
+    "a time in another unit or in the future, or a record earlier than its parent or than its predecessor by seq or by step",
+)
 def time_order(look: Look) -> Found:
+    now = time.time_ns()
+    for path, record in look.placed:
+        for field in ("time", "source_time", "started"):
+            why = _no_time(getattr(record, field, None), now)
+            if why is not None:
+                yield f"{path}.{field}", why
+    begun: dict[str | None, tuple[int, int]] = {}
+    for number, step in sorted(enumerate(look.t.steps), key=lambda s: s[1].index):
+        happened: list[Context | Call | Action] = [*step.contexts, *step.llm_calls, *step.actions]
+        whens = [r.source_time if look.imported else r.time for r in happened]
+        first = min((w for w in whens if w), default=None)
+        if first is not None:
+            before = begun.get(step.agent)
+            if before is not None and first < before[1]:
+                yield f"steps[{number}]", f"{iso_time(first)} is before {iso_time(before[1])} of step {before[0]}"
+            begun[step.agent] = (step.index, first)
     by_id = {r.id: r for _, r in look.placed}
     last: dict[str, tuple[int, int]] = {}
     steps: dict[str | None, int] = {}
     for path, record in look.placed:
+        if not record.time:  # not known: a part that was put into a dict by hand
+            continue
         before = last.get(record.writer)
         if before is not None and record.seq > before[0] and record.time < before[1]:
             yield path, f"{iso_time(record.time)} is before {iso_time(before[1])} of the record before it"

@@ -7,7 +7,9 @@ from os.path import commonprefix
 from typing import Any
 
 from ...codec import is_tagged
+from ...dialects import Choice
 from ...lineage.chain import pieces_of
+from ...lineage.sampling import not_computable, truncation
 from ...trajectory import Call
 from ...types import Edit
 from ..define import Found, check
@@ -48,29 +50,66 @@ def token_value(look: Look) -> Found:
                 break
 
 
-@check("ids_missing", "warning", "fewer recorded ids than completion tokens; an error in rl", _RL, errors_in=("rl",))
+_MISSING = "fewer recorded ids than completion tokens, or ids that don't say the tool that was called; an error in rl"
+
+
+@check("ids_missing", "warning", _MISSING, _RL, errors_in=("rl",))
 def ids_missing(look: Look) -> Found:
     for path, call in look.calls:
         counts = [len(c.token_ids) for c in call.choices if c.token_ids is not None]
         if counts and call.completion_tokens is not None and sum(counts) < call.completion_tokens:
             yield path, f"{sum(counts)} token ids of {call.completion_tokens} completion tokens"
+            continue
+        for choice in call.choices:  # a parser that holds text back takes its ids with it; every template writes a tool's name
+            said = _said(look, call, choice) if choice.tool_calls else None
+            for asked in choice.tool_calls if said is not None else ():
+                name = asked.name
+                if isinstance(name, str) and said is not None and name not in said:
+                    yield (
+                        path,
+                        f"choice {choice.index} calls {name!r}, which its {len(choice.token_ids or [])} token ids don't say",
+                    )
+                    break
+
+
+def _close(text: str) -> str:
+    """A text without its white space, which the texts of single tokens may lack."""
+    return "".join(text.split())
+
+
+def _said(look: Look, call: Call, choice: Choice) -> str | None:
+    """What the ids of an answer say as text; None where that is not known."""
+    ids = choice.token_ids
+    if ids is None:
+        return None
+    if look.tokenizer is not None and all(type(i) is int for i in ids):
+        return look.tokenizer.decode(ids)
+    pieces = pieces_of(call, choice.index)
+    return "".join(pieces) if pieces is not None and len(pieces) == len(ids) else None
+
+
+@check(
+    "sampling", "warning", "logprobs that a trainer can't compute again: raw ones at a temperature, or after top-p or top-k", _RL
+)
+def sampling(look: Look) -> Found:
+    for path, call in look.calls:
+        if not any(choice.logprobs for choice in call.choices):
+            continue
+        why = not_computable(call)
+        if why is None and call.record.logprobs_of == "unknown" and (cut := truncation(call)):
+            why = f"logprobs of which it is not known whether they are after {' and '.join(cut)}"
+        if why is not None:
+            yield path, f"{why}: the model's own distribution gives others"
 
 
 @check("decode_mismatch", "error", "ids that say another text than the answer", _RL)
 def decode_mismatch(look: Look) -> Found:
     for path, call in look.calls:
         for choice in call.choices:
-            ids = choice.token_ids
-            if ids is None or not choice.text or choice.tool_calls:
+            said = _said(look, call, choice) if choice.text else None
+            if said is None:
                 continue
-            pieces = pieces_of(call, choice.index)
-            if look.tokenizer is not None and all(type(i) is int for i in ids):
-                said = look.tokenizer.decode(ids)
-            elif pieces is not None and len(pieces) == len(ids):
-                said = "".join(pieces)
-            else:
-                continue
-            if choice.text.strip() not in said:  # reasoning and marks may stand around it
+            if _close(choice.text) not in _close(said):  # reasoning and marks may stand around it
                 from ...secrets import secrets_in
 
                 at = len(commonprefix([said, choice.text]))  # noqa: RUF071

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from ...clock import iso_time
-from ...codec import content_hash, encode
+from ...codec import content_hash, encode, loads
+from ...dialects.content import as_text
+from ...errors import InvalidInput
 from ...packing import lines_of
 from ...trajectory import Call, Step, Trajectory
 from ...types import Action
@@ -62,7 +64,7 @@ def document(trajectory: Trajectory) -> dict[str, Any]:
     if completion:
         final["total_completion_tokens"] = sum(completion)
     out["final_metrics"] = final
-    lines = [msgspec.json.decode(line) for _, line in lines_of(trajectory.id, trajectory.complete_records())]
+    lines = [msgspec.json.decode(line) for _, line in lines_of(trajectory.id, trajectory.complete_records(growing=True))]
     out["extra"] = {"odograph": {"hash": content_hash(steps), "lines": lines}}
     return out
 
@@ -78,7 +80,7 @@ def _add(steps: list[dict[str, Any]], trajectory: Trajectory, step: Step) -> Non
         steps.append(seen)
     if not (calls or step.actions):
         return
-    made: dict[str, Any] = {"step_id": len(steps) + 1, "source": "agent", "message": calls[-1].text if calls else ""}
+    made: dict[str, Any] = {"step_id": len(steps) + 1, "source": "agent", "message": _said(calls)}
     if when:
         made["timestamp"] = when
     if calls:
@@ -101,11 +103,36 @@ def _add(steps: list[dict[str, Any]], trajectory: Trajectory, step: Step) -> Non
         asked.append({"tool_call_id": id, "function_name": action.name or "action", "arguments": arguments})
         if action.result is not None or action.error is not None:
             results.append({"source_call_id": id, "content": _message(_outcome(action))})
+    done = {action.tool_call_id for action in step.actions}
+    for call in calls[-1:]:  # what the model asked for and nobody did
+        for position, tool in enumerate(call.choices[0].tool_calls if call.choices else []):
+            id = tool.id or f"call-{position + 1}"
+            if id not in done and (tool.id or not step.actions):
+                asked.append({"tool_call_id": id, "function_name": tool.name or "tool", "arguments": _arguments(tool.arguments)})
     if asked:
         made["tool_calls"] = asked
     if results:
         made["observation"] = {"results": results}
     steps.append(made)
+
+
+def _said(calls: list[Call]) -> str:
+    """The text of a step's last answer; a refusal is one."""
+    if not calls or not calls[-1].choices:
+        return ""
+    message = calls[-1].choices[0].message
+    return calls[-1].text or as_text(message.get("content")) or as_text(message.get("refusal"))
+
+
+def _arguments(given: Any) -> dict[str, Any]:
+    """Arguments as ATIF has them, an object."""
+    if isinstance(given, str):
+        try:
+            found = loads(given) if given.strip() else {}
+        except InvalidInput:
+            found = given
+        given = found
+    return given if isinstance(given, dict) else {"arguments": given}
 
 
 def _metrics(call: Call) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import encode
 from ...columns import schema_of
-from ...dialects.content import text_of
+from ...dialects.content import as_text
 from ...errors import InvalidInput
 from ...trajectory import Call, Step, Trajectory
 from ...types import Context
-from ..views import policy_calls
+from ..views import answered_calls
 from . import LeftOut
 
 NAME = "hf"
@@ -27,7 +27,7 @@ _COLUMNS = {
     "response": (str, "what it answered"),
     "reward": (float, "the trajectory's reward, or null"),
     "context": (str, "JSON: what the agent had read in that step"),
-    "metadata": (str, "JSON: ids, agent, model, group, tags, step, status, times"),
+    "metadata": (str, "JSON: ids, agent, model, group, tags, step, status, times, reasoning; the run's own metadata as `run`"),
 }
 
 
@@ -41,7 +41,7 @@ def rows(
     for record in trajectory.records:
         if isinstance(record, Context) and record.step is None:
             apart.setdefault(record.parent, []).append(record)
-    for call in policy_calls(trajectory, left_out):
+    for call in answered_calls(trajectory, left_out):
         prompt = _prompt(call)
         if not prompt:
             left_out("a call whose prompt is not known")
@@ -82,14 +82,12 @@ def prompt_text(messages: list[dict[str, Any]]) -> str:
 def answer_text(call: Call) -> str:
     """The first answer's text, and a line for each tool call in it."""
     choice = call.choices[0]
-    return "\n".join([*([choice.text] if choice.text else []), *(_tool_call(c.name, c.arguments) for c in choice.tool_calls)])
+    said = choice.text or as_text(choice.message.get("content"))
+    return "\n".join([*([said] if said else []), *(_tool_call(c.name, c.arguments) for c in choice.tool_calls)])
 
 
 def _text(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    said = text_of(content)
-    if not said and content not in (None, "", []):
-        said = encode(content).decode()
+    said = as_text(message.get("content"))
     calls = message.get("tool_calls")
     lines = [said] if said else []
     for call in calls if isinstance(calls, list) else []:
@@ -116,6 +114,7 @@ def _about(trajectory: Trajectory) -> dict[str, Any]:
         "status": trajectory.status,
         "started": iso_time(trajectory.started),
         "source": source.get("format") if isinstance(source, dict) else None,
+        "run": {k: v for k, v in trajectory.metadata.items() if k != "source"},
     }
 
 
@@ -125,6 +124,7 @@ def _about_call(trajectory: Trajectory, call: Call, step: Step | None) -> dict[s
         "agent": call.agent or trajectory.agent,
         "model": call.model or trajectory.model,
         "step": step.index if step else None,
+        "reasoning": call.reasoning,
         "time": iso_time(call.source_time if call.source_time is not None else call.time),
     }
 

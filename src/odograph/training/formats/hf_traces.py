@@ -14,10 +14,11 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import content_hash, encode
 from ...dialects import Choice
+from ...dialects.content import as_text, is_part
 from ...errors import InvalidInput
 from ...trajectory import Call, Trajectory
 from ...types import Action
-from ..views import policy_calls
+from ..views import answer_of, policy_calls, unsaid
 from . import LeftOut
 from .hf import asked_for, licensed
 
@@ -91,6 +92,11 @@ class _Session:
             self._add(made, seen, says)
         for _ in call.choices[1:]:
             self._left_out("a further answer to one prompt")
+        why = unsaid(call.choices[0])
+        if why is not None and not call.reasoning:
+            self._left_out(why)
+            self._sent[agent] = (call.messages, "")
+            return
         made = self._answer(call.choices[0])
         when = call.source_time if call.source_time is not None else call.time
         says = _says(made)
@@ -130,7 +136,7 @@ class _Session:
         return made
 
     def _answer(self, choice: Choice) -> _Message:
-        made = self._message({**choice.message, "role": "assistant"})
+        made = self._message(answer_of(choice))
         if choice.reasoning:
             made["reasoningContent"] = choice.reasoning
         return made
@@ -138,8 +144,8 @@ class _Session:
     def _text(self, content: Any) -> str:
         if isinstance(content, str):
             return content
-        if not isinstance(content, list):
-            return "" if content is None else _json(content)
+        if not isinstance(content, list) or not any(map(is_part, content)):
+            return as_text(content)
         said = []
         for part in content:
             text = part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None
@@ -147,7 +153,7 @@ class _Session:
                 said.append(text)
             else:
                 self._left_out("a part of a message that is no text")
-                said.append(f"[{part.get('type')}]" if isinstance(part, dict) else _json(part))
+                said.append(f"[{part.get('type')}]" if is_part(part) else _json(part))
         return "".join(said)
 
 

@@ -19,5 +19,5 @@ def rows(trajectory: Trajectory, left_out: LeftOut) -> Iterator[bytes]:
     if not trajectory.id:
         left_out("a trajectory without an id: add it to a store first")
         return
-    for _, line in lines_of(trajectory.id, trajectory.complete_records()):
+    for _, line in lines_of(trajectory.id, trajectory.complete_records(growing=True)):
         yield line

@@ -16,7 +16,7 @@ from typing import Any
 from ... import dialects
 from ...codec import encode, loads
 from ...dialects import Choice
-from ...dialects.content import text_of
+from ...dialects.content import is_part, text_of
 from ...errors import InvalidInput
 from ...trajectory import Call, Trajectory
 from ..views import policy_calls
@@ -191,14 +191,15 @@ def _answer_length(new: list[_Message], choice: Choice) -> int:
 def _said(messages: list[_Message]) -> Any:
     """What assistant messages say together; arguments as values, as agents may write their JSON anew."""
     calls = [c["function"] for m in messages for c in m.get("tool_calls", ())]
-    return "".join(m.get("content") or "" for m in messages), [(c["name"], _value(c["arguments"])) for c in calls]
+    return _value("".join(m.get("content") or "" for m in messages)), [(c["name"], _value(c["arguments"])) for c in calls]
 
 
-def _value(arguments: str) -> Any:
+def _value(text: str) -> Any:
+    """A text, or what it says where it is JSON: agents write an object anew when they send it back."""
     try:
-        return loads(arguments)
+        return loads(text)
     except InvalidInput:
-        return arguments
+        return text
 
 
 def _results_first(messages: list[_Message]) -> None:
@@ -250,7 +251,7 @@ def _shaped(messages: list[_Message]) -> list[_Message]:
         elif role in ("system", "developer"):
             shaped = {"role": "system", "content": _text(content)}
         else:
-            parts = [_part(p) for p in content] if isinstance(content, list) else []
+            parts = [_part(p) for p in content] if isinstance(content, list) and any(map(is_part, content)) else []
             only_text = all(p["type"] == "text" for p in parts)
             shaped = {"role": "user", "content": _text(content) if only_text else parts}
         out.append(shaped)
@@ -267,16 +268,17 @@ def _assistant(message: _Message) -> _Message | None:
     if found:
         shaped = [_call(c, i) for i, c in enumerate(found)]
         return {"role": "assistant", "content": _text(content) or None, "tool_calls": shaped}
-    return None if content is None else {"role": "assistant", "content": _text(content)}
+    text = _text(content)
+    return {"role": "assistant", "content": text} if text.strip() else None
 
 
 def _text(content: Any) -> str:
     """A content as text: that of its parts; what is no text, as JSON."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
+    if isinstance(content, list) and any(map(is_part, content)):
         return "".join(p["text"] if p["type"] == "text" else encode(p).decode() for p in map(_part, content))
-    return "" if content is None else encode(content).decode()
+    return "" if content is None or content == [] else encode(content).decode()
 
 
 def _part(part: Any) -> _Message:

@@ -26,7 +26,7 @@ def rows(trajectory: Trajectory, left_out: LeftOut) -> Iterator[tuple[str, dict[
         left_out("a trajectory without an id: add it to a store first")
         return
     yield "trajectories", _about(trajectory)
-    for record, line in lines_of(trajectory.id, trajectory.complete_records()):
+    for record, line in lines_of(trajectory.id, trajectory.complete_records(growing=True)):
         yield ("messages", message_row(line)) if record is None else ("records", record_row(line))
 
 

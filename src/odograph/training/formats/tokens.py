@@ -113,6 +113,8 @@ def about(sample: Sample) -> dict[str, Any]:
     return {
         "trajectory": sample.trajectory,
         "segment": sample.segment,
+        "trajectory_rows": sample.trajectory_rows,
+        "trajectory_tokens": sample.trajectory_tokens,
         "group": sample.group,
         "agent": sample.agent,
         "ended": sample.ended,
@@ -120,4 +122,12 @@ def about(sample: Sample) -> dict[str, Any]:
 
 
 #: The columns of `about`.
-ABOUT: dict[str, Any] = {"trajectory": str, "segment": int, "group": str, "agent": str, "ended": str}
+ABOUT: dict[str, Any] = {
+    "trajectory": str,
+    "segment": int,
+    "trajectory_rows": int,
+    "trajectory_tokens": int,
+    "group": str,
+    "agent": str,
+    "ended": str,
+}

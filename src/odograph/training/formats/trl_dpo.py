@@ -13,7 +13,7 @@ from typing import Any
 from ...codec import content_hash
 from ...errors import InvalidInput
 from ...trajectory import Trajectory
-from ..views import NO_OBJECT, rendered, tools_of
+from ..views import NO_OBJECT, answer_of, rendered, tools_of, unsaid
 from . import Made
 
 NAME = "trl-dpo"
@@ -81,9 +81,11 @@ def _of_rewards(group: list[Made]) -> Iterator[dict[str, Any]]:
             left_out("no call whose prompt is known as messages")
         elif made.reward is None:
             left_out("no reward")
+        elif (why := unsaid(calls[-1].choices[0])) is not None:
+            left_out(why)
         else:
             prompt = rendered(calls[0].messages)
-            answer = {"role": "assistant", "content": None, **calls[-1].choices[0].message}
+            answer = {"content": None, **answer_of(calls[-1].choices[0])}
             whole = rendered([*calls[-1].messages, answer])
             if prompt is None or whole is None:
                 left_out(NO_OBJECT)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...trajectory import Trajectory
-from ..views import NO_OBJECT, policy_calls, rendered, tools_of, unfit
+from ..views import NO_OBJECT, answer_of, answered_calls, rendered, tools_of, unfit
 from . import LeftOut
 
 NAME = "trl-kto"
@@ -30,14 +30,13 @@ def rows(
     if reward is None:
         left_out("no reward")
         return
-    for call in policy_calls(trajectory, left_out):
+    for call in answered_calls(trajectory, left_out):
         if not call.messages:
             left_out("a call whose prompt is not known as messages")
             continue
         message = {
             "content": "",
-            **{k: v for k, v in call.choices[0].message.items() if v not in (None, [])},
-            "role": "assistant",
+            **{k: v for k, v in answer_of(call.choices[0]).items() if v not in (None, [])},
         }
         prompt, completion = rendered(call.messages), rendered([message])
         if prompt is None or completion is None:

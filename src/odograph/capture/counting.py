@@ -1,0 +1,80 @@
+"""The indices of steps that several processes take in one trajectory: a small file beside the journal, under a lock.
+
+A trajectory that one process records alone has no such file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from ..codec import encode, loads_or_raw
+from ..store.journal import Journal, file_mode
+from .faults import fault
+
+_forks = 0
+
+
+def forks() -> int:
+    """How often this process, or those that it was forked from, forked: what changes it shares its runs with another."""
+    return _forks
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(before=_forked)
+
+
+def _file(journal: Journal, trajectory: str) -> Path:
+    return journal.folder / f"{_hash(trajectory)}.steps"
+
+
+def _hash(name: str) -> str:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def next_index(journal: Journal, trajectory: str, agent: str | None, index: int, *, alone: bool) -> int:
+    """The index of the step that an agent begins now: `index`, or a later one where another process took that.
+
+    `alone`: this process knows of no other that records in the trajectory.
+    """
+    file = _file(journal, trajectory)
+    if alone and not os.path.exists(file):
+        return index
+    try:
+        return _taken(file, agent, index)
+    except FileNotFoundError:  # the store is not there yet, or was deleted
+        return index
+    except OSError as error:
+        fault(error, of_disk=True)
+        return index
+
+
+def _taken(file: Path, agent: str | None, index: int) -> int:
+    key = "" if agent is None else _hash(agent)
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(file.parent))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        found = loads_or_raw(os.pread(fd, 1 << 20, 0) or b"{}")
+        counts = found if isinstance(found, dict) else {}
+        taken = counts.get(key)
+        if type(taken) is int:
+            index = max(index, taken)
+        data = encode({**counts, key: index + 1})
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+        return index
+    finally:
+        os.close(fd)
+
+
+def forget(journal: Journal, trajectory: str) -> None:
+    """The trajectory has ended: who goes on with it counts the steps that are recorded."""
+    with suppress(OSError):
+        os.unlink(_file(journal, trajectory))

@@ -1,0 +1,165 @@
+"""Responses over a WebSocket (`client.responses.connect()` of the OpenAI SDK) -> `llm_call`s. What passes stays untouched.
+
+A message `response.create` is the request, the events behind it are the stream that answers. `previous_response_id` stands for
+a history that the server keeps: the record holds that history, as far as it passed this socket.
+Source: https://platform.openai.com/docs/guides/websocket-mode.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from contextlib import suppress
+from functools import cache
+from typing import Any, cast
+
+from .. import dialects
+from ..codec import encode, loads_or_raw
+from . import faults
+from .exchange import Exchange, Later
+
+_MOST = 100  # answers that a later request may go on from
+
+
+def record(responses: Any) -> Any:
+    """The resource `responses` of a client, its sockets recorded from now on."""
+    connect = getattr(responses, "connect", None)
+    if connect is not None and "connect" not in vars(responses):
+        responses.connect = lambda *args, **kwargs: opening(connect(*args, **kwargs))
+    return responses
+
+
+def opening(manager: Any) -> Any:
+    """What opens a socket, which will be recorded."""
+    if not hasattr(type(manager), "_connect_ws"):
+        faults.unrecorded()
+        with suppress(Warning):
+            warnings.warn(
+                "odograph can't record the WebSockets of this version of the openai SDK; newer ones it can",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    elif not hasattr(type(manager), "_odograph"):
+        manager.__class__ = _recorded(cast(Any, type(manager)))
+    return manager
+
+
+@cache
+def _recorded(kind: type[Any]) -> type[Any]:
+    if kind.__name__.startswith("Async"):
+
+        async def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return _AsyncSocket(await kind._connect_ws(self, *args, **kwargs))
+
+    else:
+
+        def connect(self: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
+            return _Socket(kind._connect_ws(self, *args, **kwargs))
+
+    about = {"_connect_ws": connect, "_odograph": True, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (kind,), about)
+
+
+class _Calls:
+    """The calls that pass one socket."""
+
+    def __init__(self) -> None:
+        self._open: deque[tuple[Exchange, list[Any]]] = deque()
+        #: The history up to an answer, by the answer's id.
+        self._known: dict[str, list[Any]] = {}
+        self._later = Later()
+        self._dialect = dialects.get("openai.responses")
+
+    def sent(self, message: Any) -> None:
+        try:
+            event = _event(message)
+            if event.get("type") != "response.create":
+                return
+            request = {k: v for k, v in event.items() if k != "type"}
+            given = request.get("input")
+            items = [{"role": "user", "content": given}] if isinstance(given, str) else given if isinstance(given, list) else []
+            before = self._known.get(str(request.get("previous_response_id")))
+            if before is not None:
+                items = request["input"] = [*before, *items]
+            exchange = Exchange(self._dialect, "/v1/responses", {}, encode(request), lambda data, _: data, self._later)
+            exchange.answered(101, {"content-type": "text/event-stream"})
+            self._open.append((exchange, items))
+        except Exception as error:
+            faults.fault(error)
+
+    def got(self, message: Any) -> None:
+        if not self._open:
+            return
+        try:
+            data = message.encode() if isinstance(message, str) else bytes(message)
+            exchange, items = self._open[0]
+            event = _event(data)
+            exchange.chunk(b"data: " + data.replace(b"\r", b"").replace(b"\n", b" ") + b"\n\n")
+            if not exchange.over:
+                return
+            self._open.popleft()
+            answer = event.get("response")
+            if isinstance(answer, dict) and isinstance(answer.get("id"), str):
+                self._known[answer["id"]] = [*items, *self._dialect.said(answer)]
+                while len(self._known) > _MOST:
+                    self._known.pop(next(iter(self._known)), None)
+        except Exception as error:
+            faults.fault(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        while self._open:
+            self._open.popleft()[0].finish(error)
+
+
+def _event(message: Any) -> dict[str, Any]:
+    found = loads_or_raw(message.encode() if isinstance(message, str) else bytes(message))
+    return found if isinstance(found, dict) else {}
+
+
+class _Socket:
+    """A socket of the package `websockets`, which tells what passes."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._calls = _Calls()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def send(self, message: Any, *args: Any, **kwargs: Any) -> Any:
+        self._calls.sent(message)
+        return self._socket.send(message, *args, **kwargs)
+
+    def recv(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            message = self._socket.recv(*args, **kwargs)
+        except TimeoutError:
+            raise
+        except Exception as error:
+            self._calls.close(error)
+            raise
+        self._calls.got(message)
+        return message
+
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        self._calls.close()
+        return self._socket.close(*args, **kwargs)
+
+
+class _AsyncSocket(_Socket):
+    async def send(self, message: Any, *args: Any, **kwargs: Any) -> Any:
+        self._calls.sent(message)
+        return await self._socket.send(message, *args, **kwargs)
+
+    async def recv(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            message = await self._socket.recv(*args, **kwargs)
+        except Exception as error:
+            self._calls.close(error)
+            raise
+        self._calls.got(message)
+        return message
+
+    async def close(self, *args: Any, **kwargs: Any) -> Any:
+        self._calls.close()
+        return await self._socket.close(*args, **kwargs)

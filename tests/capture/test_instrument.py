@@ -1,0 +1,316 @@
+"""`instrument`: clients that nobody wrapped, by real SDKs against a real local server."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+import odograph
+from odograph.dialects.framing import as_aws
+from tests.llm_server import Answer, LLMServer
+
+HI: Any = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def recorded() -> Iterator[None]:
+    odograph.instrument()
+    yield
+    odograph.uninstrument()
+
+
+def chat(server: LLMServer) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0)
+
+
+def ask(client: Any) -> None:
+    client.chat.completions.create(model="m", messages=HI)
+
+
+def calls(store: odograph.Store, run: odograph.Run) -> list[Any]:
+    return store.trajectory(run.id).llm_calls
+
+
+def test_clients_that_exist_and_clients_to_come(store: odograph.Store) -> None:
+    """Clients of others are recorded, made before or after; twice is once; afterwards nothing is."""
+    with LLMServer([Answer(text="yo")]) as server:
+        before = chat(server)
+        odograph.instrument()
+        odograph.instrument()
+        try:
+            with store.record(task="x") as run:
+                ask(before)
+                ask(chat(server))
+                ask(before.with_options(http_client=openai.DefaultHttpxClient(timeout=5)))
+                anthropic.Anthropic(base_url=server.url, api_key="x").messages.create(model="m", max_tokens=9, messages=HI)
+        finally:
+            odograph.uninstrument()
+        assert [c.text for c in calls(store, run)] == ["yo"] * 4
+        with store.record(task="off") as run:
+            ask(before)
+            ask(chat(server))
+        assert not calls(store, run)
+
+
+def test_beside_wrap(store: odograph.Store) -> None:
+    """A wrapped client is recorded once while everything is, whichever came first, and stays recorded afterwards."""
+    with LLMServer([Answer()]) as server:
+        first, second = odograph.wrap(chat(server)), chat(server)
+        odograph.instrument()
+        ask(second)
+        odograph.wrap(second)
+        with store.record(task="x") as run:
+            ask(first)
+            ask(second)
+        assert len(calls(store, run)) == 2
+        odograph.uninstrument()
+        with store.record(task="x") as run:
+            ask(first)
+            ask(second)
+        assert len(calls(store, run)) == 2
+
+
+def test_beside_another_that_patches(store: odograph.Store) -> None:
+    """What another tool put over ours stays in its place, and records go on or stop as asked."""
+    from openai._base_client import BaseClient
+
+    seen: list[int] = []
+    odograph.instrument()
+    ours = BaseClient._build_request
+
+    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(1)
+        return ours(self, *args, **kwargs)
+
+    BaseClient._build_request = theirs  # type: ignore[method-assign]
+    try:
+        with LLMServer([Answer()]) as server:
+            with store.record(task="x") as run:
+                ask(chat(server))
+            odograph.uninstrument()
+            with store.record(task="x") as off:
+                ask(chat(server))
+        assert len(seen) == 2
+        assert len(calls(store, run)) == 1
+        assert not calls(store, off)
+    finally:
+        BaseClient._build_request = ours.__wrapped__  # type: ignore[method-assign,attr-defined]
+        odograph.uninstrument()
+
+
+def test_an_sdk_that_is_imported_later(tmp_path: Path) -> None:
+    """`instrument()` imports no SDK; one that is imported afterwards is recorded."""
+    with LLMServer([Answer(text="late")]) as server:
+        code = f"""
+import sys, odograph
+odograph.instrument()
+assert "openai" not in sys.modules and "anthropic" not in sys.modules
+import openai
+store = odograph.open({str(tmp_path / "s")!r})
+with store.record(task="x") as run:
+    openai.OpenAI(base_url={server.url + "/v1"!r}, api_key="x").chat.completions.create(model="m", messages={HI!r})
+print([c.text for c in store.trajectory(run.id).llm_calls])
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "['late']", done.stderr
+
+
+class _Bedrock(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        kind = "application/json"
+        if self.path.endswith("converse-stream"):
+            kind = "application/vnd.amazon.eventstream"
+            events: list[tuple[str, Any]] = [
+                ("messageStart", {"role": "assistant"}),
+                ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "he"}}),
+                ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "llo"}}),
+                ("contentBlockStart", {"contentBlockIndex": 1, "start": {"toolUse": {"toolUseId": "t", "name": "f"}}}),
+                ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '{"a": 1}'}}}),
+                ("messageStop", {"stopReason": "tool_use"}),
+                ("metadata", {"usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}, "metrics": {"latencyMs": 1}}),
+            ]
+            data = b"".join(as_aws({":event-type": name}, json.dumps(value).encode()) for name, value in events)
+        elif self.path.endswith("/converse"):
+            message = {"role": "assistant", "content": [{"text": "whole"}]}
+            body = {"output": {"message": message}, "stopReason": "end_turn", "usage": {"inputTokens": 1, "outputTokens": 1}}
+            data = json.dumps({**body, "metrics": {"latencyMs": 1}}).encode()
+        else:
+            content = [{"type": "text", "text": "invoked"}]
+            claude = {"id": "m", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
+            data = json.dumps({**claude, "usage": {"input_tokens": 1, "output_tokens": 1}}).encode()
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def test_bedrock(store: odograph.Store, recorded: None) -> None:
+    """Converse, its stream and InvokeModel of a Claude are recorded from botocore, and the agent gets all that came."""
+    boto3 = pytest.importorskip("boto3")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Bedrock)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name="us-east-1",
+            endpoint_url=f"http://127.0.0.1:{server.server_address[1]}",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+        )
+        asked = [{"role": "user", "content": [{"text": "q"}]}]
+        with store.record(task="x") as run:
+            whole = client.converse(modelId="amazon.nova", messages=asked, system=[{"text": "be brief"}])
+            events = list(client.converse_stream(modelId="amazon.nova", messages=asked)["stream"])
+            body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": HI})
+            invoked = client.invoke_model(modelId="anthropic.claude-3-haiku", body=body)["body"].read()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert whole["output"]["message"]["content"][0]["text"] == "whole"
+    assert len(events) == 7
+    assert json.loads(invoked)["content"][0]["text"] == "invoked"
+    found = calls(store, run)
+    assert [(c.record.dialect, c.model, c.text, c.finish_reason, c.record.error) for c in found] == [
+        ("bedrock.converse", "amazon.nova", "whole", "end_turn", None),
+        ("bedrock.converse", "amazon.nova", "hello", "tool_use", None),
+        ("anthropic.messages", "anthropic.claude-3-haiku", "invoked", "end_turn", None),
+    ]
+    assert found[0].messages == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "q"}]
+    (call,) = found[1].choices[0].tool_calls
+    assert (call.id, call.name, call.arguments) == ("t", "f", {"a": 1})
+    assert (found[1].prompt_tokens, found[1].completion_tokens) == (3, 2)
+
+
+def test_threads(store: odograph.Store) -> None:
+    """With `threads=True` a thread and a pool's task belong to the run that they were started in; a pool's next task does not."""
+
+    def work() -> None:
+        odograph.log_llm_call(model="m", user_prompt="q", response="a")
+
+    odograph.instrument(threads=True)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with store.record(task="x") as run:
+                pool.submit(work).result()
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join()
+            with store.record(task="y") as other:
+                pool.submit(work).result()
+            assert pool.submit(odograph.current).result() is None
+    finally:
+        odograph.uninstrument()
+    assert len(calls(store, run)) == 2
+    assert len(calls(store, other)) == 1
+
+
+def test_a_thread_that_lost_the_run_is_told_of_once(tmp_path: Path) -> None:
+    """A call in a thread outside of the run that is open is warned of once, and counted; without an open run nobody minds."""
+    code = f"""
+import warnings, threading, odograph
+from concurrent.futures import ThreadPoolExecutor
+store = odograph.open({str(tmp_path / "s")!r})
+def work(): odograph.log_llm_call(model="m", user_prompt="q", response="a")
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    thread = threading.Thread(target=work); thread.start(); thread.join()
+    assert not said
+    with store.record(task="x") as run:
+        work()
+        with ThreadPoolExecutor(1) as pool: pool.submit(work).result(); pool.submit(work).result()
+print(len(said), "odograph.bind" in str(said[0].message), "concurrent.futures" in str(said[0].message), store.health()["outside"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["1", "True", "True", "2"], done.stderr
+
+
+def test_copies_of_a_wrapped_client(store: odograph.Store) -> None:
+    """`with_options` and `copy` of a wrapped client give recorded ones, of the same class, and copies of these too."""
+    with LLMServer([Answer()]) as server:
+        client = odograph.wrap(chat(server))
+        assert type(client).__name__ == "OpenAI"
+        assert isinstance(client, openai.OpenAI)
+        own = client.with_options(http_client=openai.DefaultHttpxClient(timeout=5))
+        with store.record(task="x") as run:
+            ask(own)
+            ask(own.copy(timeout=3))
+            ask(client.with_options(timeout=3))
+    assert len(calls(store, run)) == 3
+
+
+def test_what_passes_unrecorded_is_counted(store: odograph.Store) -> None:
+    """A request of a wrapped client that is no call of a model is counted in `health`."""
+    before = store.health()["unrecorded"]
+    with LLMServer([Answer(status=404)]) as server:
+        client = odograph.wrap(chat(server))
+        with pytest.raises(openai.NotFoundError):
+            client.moderations.create(input="x")
+    assert store.health()["unrecorded"] == before + 1
+
+
+def test_what_wrap_cant_take_says_where_to_go() -> None:
+    """A client that `wrap` does not know is refused, with what records it."""
+    boto3 = pytest.importorskip("boto3")
+    client = boto3.client("bedrock-runtime", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    with pytest.raises(TypeError, match=r"odograph\.instrument\(\)"):
+        odograph.wrap(client)
+
+    class Chat:
+        root_client = openai.OpenAI(base_url="http://127.0.0.1:9", api_key="x")
+
+    with pytest.raises(TypeError, match=r"wrap its \.root_client"):
+        odograph.wrap(Chat())
+
+
+def test_responses_over_a_websocket(store: odograph.Store) -> None:
+    """Each response that comes over a WebSocket is a call; a later one holds the history that its predecessor stands for."""
+    server = pytest.importorskip("websockets.sync.server")
+    number = [0]
+
+    def answer(socket: Any) -> None:
+        for _ in socket:
+            number[0] += 1
+            part = {"type": "output_text", "text": f"a{number[0]}", "annotations": []}
+            message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
+            response = {"id": f"r{number[0]}", "object": "response", "model": "m", "status": "completed", "output": [message]}
+            socket.send(json.dumps({"type": "response.created", "response": {**response, "status": "in_progress", "output": []}}))
+            socket.send(json.dumps({"type": "response.completed", "response": response}))
+
+    with server.serve(answer, "127.0.0.1", 0) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
+        client = odograph.wrap(openai.OpenAI(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x"))
+        if not hasattr(client.responses, "connect"):
+            pytest.skip("this openai SDK has no WebSockets")
+        with store.record(task="x") as run, client.responses.connect() as socket:
+            for asked in ({"input": "q1"}, {"input": "q2", "previous_response_id": "r1"}):
+                socket.response.create(model="m", **asked)
+                for event in socket:
+                    if event.type == "response.completed":
+                        break
+        serving.shutdown()
+    first, second = calls(store, run)
+    assert (first.text, first.record.error, second.text) == ("a1", None, "a2")
+    assert [m["content"] for m in second.messages] == ["q1", "a1", "q2"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert second.record.dialect == "openai.responses"
