@@ -9,7 +9,7 @@ TORCH :=
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint coverage mutate bench clean
+.PHONY: demo test test-all lint coverage mutate bench bench-scale clean
 
 demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a key or network
 	$(BIN)/odograph demo
@@ -40,6 +40,9 @@ coverage: $(VENV)/.dev ## which lines and branches the tests reach, with a floor
 
 mutate: $(VENV)/.dev ## breaks the source place by place and lists what no test notices; MUTATE="store --most 50 --seed 1"
 	$(BIN)/python -m tests.mutate $(MUTATE)
+
+bench-scale: $(VENV)/.dev ## the sealed tier at a million steps: SCALE="--steps 40000" for a look
+	$(BIN)/python -m bench.scale $(SCALE)
 
 bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios
 	$(BIN)/python -m bench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
@@ -20,10 +20,12 @@ from .redact import Redact
 from .store import backend, writing
 from .store.backend import Backend, Place
 from .store.catalog import Hit, Summary, Used
+from .store.compacting import Compaction
 from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .store.lines import Damage
 from .store.reader import Reader, Tail
+from .store.sealing import Sealing
 from .trajectory import Trajectory
 from .types import AnyRecord, Fork
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .statistics.comparison import Compared
+    from .store.query import Rows
     from .training.dry_run import GroupPlan
     from .training.formats import Target
     from .training.keywords import ExportArgs
@@ -209,6 +212,56 @@ class Store:
             "unrecorded": faults.unrecorded,
             "outside": faults.outside,
         }
+
+    # --- sealing ------------------------------------------------------------------------------------------------------
+
+    def seal(self, progress: Callable[[int, int], None] | None = None) -> Sealing:
+        """Moves what is in the journal into the sealed tier: Parquet files that are a fraction of its size, and that SQL reads.
+
+        Reading gives the same before, meanwhile and after.
+
+        What is recorded while it runs, or later, is in the journal until the next seal. Several processes seal one after
+        the other.
+        `progress(done, total)` counts bytes. Raises MissingExtra without the extra `lake`, StoreError.
+        """
+        found = self.backend.seal(progress)
+        assert found is not None
+        return found
+
+    def compact(self, grace: float = 3600.0) -> Compaction:
+        """Merges small files of the sealed tier, and brings the parts of trajectories together that were sealed in several.
+
+        Files that were merged are deleted by the first `compact` after `grace` seconds: other processes may be reading them.
+        Raises MissingExtra without the extra `lake`, StoreError.
+        """
+        return self.backend.compact(grace)
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
+        """What a SELECT gives, by DuckDB, over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`.
+
+        `parameters` are for `?`, or by name for `$name`. The answer is iterated (a dict for each row) or read as a whole:
+        `.list()`, `.arrow()`, `.pandas()`. A query reads no other files and writes nothing. Raises InvalidInput for a mistake in
+        the query, MissingExtra without the extra `lake`, StoreError.
+        """
+        from .store.query import sql
+
+        return sql(self._reader, query, parameters)
+
+    def frame(self, table: str) -> Any:
+        """A table (`trajectories`, `facts` or `records`) as a Daft DataFrame, over both tiers. Raises InvalidInput, MissingExtra
+        without the extra `worlds`, StoreError."""
+        from .store.query import frame
+
+        return frame(self._reader, table)
+
+    def repair(self) -> dict[str, int]:
+        """Makes the list of the sealed tier's files anew, from the files themselves; the old list is kept beside.
+
+        Returns how many commits and files were found, and how many files were left out as they belong to no complete seal.
+        """
+        from .worlds.storage import table_in
+
+        return self.backend.repair(table_in)
 
     # --- handing on ---------------------------------------------------------------------------------------------------
 
@@ -481,6 +534,7 @@ def open(
     *,
     durability: Durability | None = None,
     redact: Redact | str | None = None,
+    seal_at: int | None = None,
     shared: bool = False,
 ) -> Store:
     """Opens the store in a folder (default: $ODOGRAPH_STORE, else ./odograph). The folder is made with the first record.
@@ -488,8 +542,8 @@ def open(
     `memory:` is a store that is removed when the store is closed or the process ends. `store.backend.place` reopens a store in
     another process.
 
-    `durability` and `redact` belong to the store. The first opening that names one of them settles the value for every later
-    opening, in any process. A later opening leaves the argument out; another value is refused.
+    `durability`, `redact` and `seal_at` belong to the store. The first opening that names one of them settles the value for every
+    later opening, in any process. A later opening leaves the argument out; another value is refused.
 
     `durability="group"` (default) syncs to the disk every 50 ms; "sync" waits for the disk at every record. When a recording
     call returns, the operating system has the record in both cases.
@@ -500,12 +554,15 @@ def open(
     importable in each process that writes. None (default): the store's own setting. False: asserts that the store has no
     redaction.
 
+    `seal_at`: how many bytes the journal may hold before a process that records seals the journal in the background. Default:
+    1 GiB; 0: never. Without the extra `lake` nothing is sealed.
+
     Only the owner can read the files, unless `shared` is set when the store is made; then the process's umask decides. Raises
     InvalidInput, StoreError, TypeError.
     """
     if isinstance(where, Place):
         return Store(backend.reopened(where))
-    return Store(backend.opened(where, redact=redact, durability=durability, shared=shared))
+    return Store(backend.opened(where, redact=redact, durability=durability, seal_at=seal_at, shared=shared))
 
 
 def score(

@@ -7,7 +7,8 @@ what its line says, whatever was in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -93,11 +94,15 @@ def fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def record_row(line: bytes) -> dict[str, Any]:
-    """The row of a record's line."""
+#: What all records have, by name: text or a whole number.
+BASE: Mapping[str, type[str] | type[int]] = _BASE
+
+
+def record_row(line: bytes, also: Mapping[str, type[str] | type[int]] = MappingProxyType({})) -> dict[str, Any]:
+    """The row of a record's line. `also`: fields of some kinds that have a column too."""
     rest = _raw(line)
     row: dict[str, Any] = {"kind": msgspec.json.decode(rest.pop("kind")), "logprobs": None}
-    for name, kind in _BASE.items():
+    for name, kind in {**_BASE, **also}.items() if also else _BASE.items():
         raw = rest.get(name)
         value = None if raw is None else msgspec.json.decode(raw)
         if raw is not None and fits(value, kind):
@@ -119,14 +124,14 @@ def _joined(fields: Mapping[str, Any]) -> bytes:
     return b"{" + b",".join([msgspec.json.encode(k) + b":" + bytes(raw) for k, raw in fields.items()]) + b"}"
 
 
-def record_line(row: Mapping[str, Any]) -> bytes:
+def record_line(row: Mapping[str, Any], also: Iterable[str] = ()) -> bytes:
     """The line that a record's row was made of. Raises msgspec.DecodeError where its body is damaged."""
     rest = _raw(row["body"])
     if row["logprobs"] is not None:
         tokens = msgspec.json.decode(rest["tokens"])
         tokens[0]["logprobs"] = row["logprobs"]
         rest["tokens"] = msgspec.Raw(msgspec.json.encode(tokens))
-    held = {n: msgspec.json.encode(row[n]) for n in ("kind", *_BASE) if row[n] is not None}
+    held = {n: msgspec.json.encode(row[n]) for n in ("kind", *_BASE, *also) if row[n] is not None}
     return _joined({**held, **rest})
 
 

@@ -30,6 +30,7 @@ NEEDS: dict[str, list[str]] = {
     "diff": ["ID", "ID"],
     "fork": ["ID"],
     "replay": ["ID"],
+    "sql": ["select 1 as one"],
 }
 #: Nothing, text, no text at all, too large a number, a file that is none of what is wanted, one that fails, a folder, an ill-made pair.
 QUICK = ["", "x", "\udce9", "99999999999999999999", "broken.py"]

@@ -31,6 +31,8 @@ COMMANDS: tuple[str, ...] = (
     "train",
     "stats",
     "compare",
+    "seal",
+    "sql",
     "lineage",
     "diff",
     "fork",

@@ -8,21 +8,26 @@ import sqlite3
 from importlib import metadata
 from typing import Any
 
+from ..clock import iso_time
 from ..types import SCHEMA_VERSION, VERSION
 from .common import add_json, existing_store, print_json
 from .terminal import line, paint, size
 
 HELP = "report damage in the store, and installed packages; exit status 1 if a line is damaged"
-_PACKAGES = ("msgspec", "orjson", "tqdm", "pyarrow", "zstandard", "datasets", "openai", "anthropic")
+_PACKAGES = ("msgspec", "orjson", "tqdm", "pyarrow", "duckdb", "zstandard", "datasets", "openai", "anthropic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repair", action="store_true", help="first make the list of the sealed files anew, from the files")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     with existing_store(args) as store:
+        repaired = store.repair() if args.repair else None
         found = store.examine()
+    if repaired is not None:
+        found["repaired"] = repaired
     facts: dict[str, Any] = {
         **found,
         "odograph": VERSION,
@@ -43,12 +48,32 @@ def run(args: argparse.Namespace) -> int:
     print(f"writers: {writers} at work; {facts['unterminated']:,} trajectories without an end whose writer is gone")
     catalog = "in memory (its file can not be used)" if facts["catalog_in_memory"] else "fine"
     print(f"catalog: {catalog}; disk: {size(facts['disk_free'])} free")
+    _sealed(facts)
     for damage in facts["damages"]:
         colour, what = ("yellow", "torn") if damage["torn"] else ("red", "damaged")
         print(paint(f"{what}: {line(damage['file'])} at byte {damage['offset']}: {line(damage['reason'])}", colour))
     if not facts["damages"]:
         print(paint("no damage", "green"))
     return 1 if damaged else 0
+
+
+def _sealed(facts: dict[str, Any]) -> None:
+    """What is sealed, and what is not."""
+    sealed, repaired = facts["sealed"], facts.get("repaired")
+    if repaired is not None:
+        left = f"; {repaired['left']} files belong to no complete seal" if repaired["left"] else ""
+        print(paint(f"repaired: {repaired['files']} files of {repaired['commits']} commits{left}", "green"))
+    when = f", the last at {iso_time(sealed['last'])}" if sealed["last"] else ""
+    what = f"{size(sealed['bytes'])} in {sealed['files']} files of {sealed['commits']} commits{when}"
+    print(f"sealed: {what if sealed['files'] else 'nothing'}")
+    print(f"not sealed: {size(sealed['unsealed_bytes'])} of {sealed['unsealed_trajectories']:,} trajectories")
+    if sealed["orphans"]:
+        print(
+            paint(
+                f"orphaned: {len(sealed['orphans'])} files of a seal that was stopped; the next seal takes or deletes them",
+                "yellow",
+            )
+        )
 
 
 def _version(name: str) -> str | None:

@@ -270,7 +270,7 @@ def _begin(function: RewardFunction, again: bool, concurrency: int) -> Callable[
     return work
 
 
-def _alone(store: Backend, function: RewardFunction) -> contextlib.AbstractContextManager[None]:
+def _alone(store: Backend, function: RewardFunction) -> contextlib.AbstractContextManager[object]:
     """Holds the function's lock: two processes that score by it would both compute, and both write."""
     return store.lock(
         f"score-{content_hash([function.source, function.name])[:16]}",

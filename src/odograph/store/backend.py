@@ -16,7 +16,10 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,13 +29,17 @@ from ..codec import DAMAGE, encode, new_id
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..plugins import load
 from ..redact import Redact, Redactor
+from .compacting import Compaction, compact
 from .journal import Durability, Journal, close_all, file_mode
 from .reader import Reader
+from .sealing import Sealing, seal, table_of
 
 #: How a store's redaction is written down: True, patterns (a text, or a text with flags), or the name of a function.
 Stored = bool | list[str | tuple[str, int]] | str
 _SETTINGS = "store.json"
 _MEMORY = "odograph-memory-"
+_SEAL_AT = 1 << 30
+_MEASURE_SECONDS = 5.0
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
 
     redact: Stored | None = None
     durability: Durability | None = None
+    #: Bytes of journal beyond which a process that records seals them; 0: never.
+    seal_at: int | None = None
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,12 +78,14 @@ class Backend:
         self._why_not: str | None = None
         self._signature: tuple[int, int, int] | None = None
         self.settings: Settings = self._agreed(self._stored())
-        if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
-            raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
         self.reader: Reader = Reader(self.folder, self.journal.release)
+        if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
+            raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
         self._applied: Settings | None = None
+        self._measured = -_MEASURE_SECONDS
+        self._sealing: threading.Thread | None = None
 
     def __str__(self) -> str:
         return "memory:" if self._asked.memory else str(self.folder)
@@ -82,7 +93,7 @@ class Backend:
     @property
     def exists(self) -> bool:
         """Whether anything was ever recorded."""
-        return (self.folder / "journal").is_dir()
+        return (self.folder / "journal").is_dir() or self.reader.lake.exists
 
     @property
     def place(self) -> Place:
@@ -102,9 +113,9 @@ class Backend:
         return self.folder / name
 
     @contextlib.contextmanager
-    def lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    def lock(self, name: str, waiting: Callable[[], None] | None = None, *, wait: bool = True) -> Iterator[bool]:
         """Holds a lock of this name among all processes that opened the store; a killed one's is free. `waiting` is called where
-        it has to wait. Raises StoreError."""
+        it has to wait. Gives whether the lock is held: always, unless `wait` is false. Raises StoreError."""
         folder = self.folder / "locks"
         mode = file_mode(self.folder / "journal")
         try:
@@ -116,12 +127,39 @@ class Backend:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    yield False
+                    return
                 if waiting is not None:
                     waiting()
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
+            yield True
         finally:
             os.close(fd)
+
+    def seal(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> Sealing | None:
+        """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. What this
+        process writes goes on in a new file. Raises MissingExtra, StoreError."""
+        if not self.exists:
+            return Sealing()
+        with self.lock("seal", wait=wait) as alone:
+            if not alone:
+                return None
+            self.journal.close()
+            return seal(self.reader.lake, self.folder / "journal", progress)
+
+    def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
+        """Makes the list of the lake's files anew; `others` says which table of others a path belongs to. Raises StoreError."""
+        with self.lock("seal"):
+            lake = self.reader.lake
+            return lake.commits.repair(table_of(lake, others))
+
+    def compact(self, grace: float) -> Compaction:
+        """Merges small files of the sealed tier. Raises MissingExtra, StoreError."""
+        if not self.exists:
+            return Compaction()
+        with self.lock("seal"):
+            return compact(self.reader.lake, grace)
 
     def close(self) -> None:
         """Everything on disk, files closed; a `memory:` store is gone."""
@@ -137,7 +175,7 @@ class Backend:
     def _agreed(self, stored: Settings) -> Settings:
         """What is stored, and else what was asked for. Raises InvalidInput where the two differ."""
         asked = self._asked.settings
-        for name in ("redact", "durability"):
+        for name in ("redact", "durability", "seal_at"):
             here, there = getattr(asked, name), getattr(stored, name)
             if here is not None and there is not None and here != there:
                 raise InvalidInput(f"the store {self} has {name}={_said(there)}, not {_said(here)}; leave {name}= out to use it")
@@ -170,6 +208,7 @@ class Backend:
     def _prepare(self) -> None:
         """Before a journal file is made, and while it is written: the settings go to the store, or those of the store are taken
         over, which another process may have made meanwhile. Raises StoreError where these can't be applied."""
+        self._seal_soon()
         path = self.folder / _SETTINGS
         try:
             found = os.stat(path)
@@ -194,6 +233,32 @@ class Backend:
             self._hold = _hold(self.folder)
         if self._why_not is not None:
             raise StoreError(self._why_not)
+
+    def _seal_soon(self) -> None:
+        """Begins to seal in the background where the journal is larger than it should be; looks every few seconds."""
+        most = _SEAL_AT if self.settings.seal_at is None else self.settings.seal_at
+        now = time.monotonic()
+        if not most or now - self._measured < _MEASURE_SECONDS or (self._sealing is not None and self._sealing.is_alive()):
+            return
+        self._measured = now
+        if self.journal_bytes() > most and find_spec("pyarrow") is not None:
+            self._sealing = threading.Thread(target=self._seal_behind, name="odograph-seal", daemon=True)
+            self._sealing.start()
+
+    def _seal_behind(self) -> None:
+        """Seals, and tells nobody where it can't: then the journal stays, and `odograph doctor` says so."""
+        with contextlib.suppress(OdographError, OSError), self.lock("seal", wait=False) as alone:
+            if alone:
+                seal(self.reader.lake, self.folder / "journal")
+
+    def journal_bytes(self) -> int:
+        """The size of all journal files."""
+        total = 0
+        with contextlib.suppress(OSError), os.scandir(self.folder / "journal") as files:
+            for file in files:
+                with contextlib.suppress(OSError):
+                    total += file.stat().st_size
+        return total
 
     def _store(self, path: Path, settings: Settings) -> None:
         """Writes the settings, whole or not at all."""
@@ -223,6 +288,7 @@ def _both(stored: Settings, asked: Settings) -> Settings:
     return Settings(
         redact=(asked.redact or None) if stored.redact is None else stored.redact,
         durability=asked.durability if stored.durability is None else stored.durability,
+        seal_at=asked.seal_at if stored.seal_at is None else stored.seal_at,
     )
 
 
@@ -307,12 +373,15 @@ def opened(
     *,
     redact: Redact | str | None = None,
     durability: Durability | None = None,
+    seal_at: int | None = None,
     shared: bool = False,
 ) -> Backend:
     """The store of a name. Raises InvalidInput, StoreError, TypeError."""
     if durability not in (None, "group", "sync"):
         raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
-    settings = Settings(stored_form(redact), durability)
+    if seal_at is not None and (type(seal_at) is not int or seal_at < 0):
+        raise InvalidInput(f"seal_at is a number of bytes, or 0 for never, not {seal_at!r}")
+    settings = Settings(stored_form(redact), durability, seal_at)
     function = redact if callable(redact) else None
     place = where if where is not None else default_place()
     if isinstance(place, str) and place == "memory:":

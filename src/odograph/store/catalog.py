@@ -28,15 +28,22 @@ from ..codec import encode
 from ..errors import InvalidInput, NotFound, StoreError
 from ..trajectory import trajectory_reward
 from .filters import EVERY, Filters
-from .indexing import VERSION, Batch, create, rewards_of, searchable
+from .indexing import REWARD, VERSION, Batch, as_rewards, backwards, create, searchable, standing_of, uses_with
 from .journal import file_mode, is_alive
-from .lines import Damage, File, complete_lines, open_file, read_range, unfinished
+from .lake import Lake, Part
+from .layout import SUMMARY
+from .learning import learn
+from .lines import Damage, File, Gone, complete_lines, open_file, read_range, unfinished
 from .where import where
 
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once
 _LOOK_SECONDS = 1.0
+_ATTEMPTS = 5  # how often files are listed again that vanish while they are read
+_SEALED = (
+    "select sealed from trajectories where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
+)
 _Answer = TypeVar("_Answer")
 
 
@@ -100,10 +107,11 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """The catalog of one journal folder."""
+    """The catalog of one store: of its journal folder and of its sealed tier."""
 
-    def __init__(self, path: Path, journal: Path) -> None:
+    def __init__(self, path: Path, journal: Path, lake: Lake) -> None:
         self._path = path
+        self._lake = lake
         self._journal = journal
         self._files: dict[str, File] = {}
         #: How far each file is indexed, as this process last saw.
@@ -194,13 +202,25 @@ class Catalog:
         """Indexes what was written since the last time."""
         with self._lock:
             try:
-                self._mended(self._catch_up)
+                for attempt in range(_ATTEMPTS):
+                    try:
+                        self._mended(self._catch_up if attempt == 0 else self._look)
+                        break
+                    except (Gone, FileNotFoundError):  # sealed meanwhile
+                        if attempt == _ATTEMPTS - 1:
+                            raise
             except sqlite3.OperationalError:
                 if self.in_memory:
                     raise
                 self._db.close()
                 self._db = self._in_memory()
                 self._look()
+
+    def look(self) -> None:
+        """Catches up with files that are there no more, too."""
+        with self._lock:
+            self._looked = -_LOOK_SECONDS
+            self.catch_up()
 
     def _mended(self, ask: Callable[[], _Answer]) -> _Answer:
         """What a question to the database gives; where the database turns out to be damaged it is made anew and asked again."""
@@ -251,8 +271,17 @@ class Catalog:
         self._data_version = self._version_of_data()
         indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         files = self.files()
+        # after the files: what vanished before they were listed was sealed before, or deleted
+        sealed = self._learn({f.name for f in files})
+        indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         dead = {f.name for f in files if f.name in self._final or not is_alive(f.path)}  # before they are measured
         sizes = {f.name: _size(f.path) for f in files}
+        gone = [(name,) for name, size in indexed.items() if name not in sizes and sealed.get(name, -1) >= size]
+        if gone:  # all of it is sealed
+            self._db.executemany("delete from files where name=?", gone)
+            for (name,) in gone:
+                del indexed[name]
+                self._files.pop(name, None)
         if any(size > sizes.get(name, -1) for name, size in indexed.items()):  # a file is gone or shorter: begin anew
             self._files = {f.name: f for f in files}
             self._rebuild(files)
@@ -286,6 +315,7 @@ class Catalog:
         db.execute("begin immediate")
         try:
             create(db)
+            self._learn_now({f.name for f in files}, 0)
             for file in files:
                 while self._index_some(file):
                     pass
@@ -293,6 +323,71 @@ class Catalog:
         except BaseException:
             db.execute("rollback")
             raise
+
+    # --- the sealed tier ----------------------------------------------------------------------------------------------
+
+    def _learn(self, names: set[str]) -> dict[str, int]:
+        """Takes over what was sealed since the last time; returns up to where each journal file is sealed."""
+        if not self._lake.exists:
+            return {}
+        known = self._db.execute("select id, seq from lake").fetchone()
+        id, last = self._lake.commits.id, self._lake.commits.last("trajectories")
+        if known == (id, last):
+            return self._lake.sealed_to()
+        db = self._db
+        db.execute("begin immediate")
+        try:
+            known = db.execute("select id, seq from lake").fetchone()
+            if known is not None and (known[0] != id or known[1] > last):  # another lake: all anew
+                create(db)
+                known = None
+            self._learn_now(names, known[1] if known else 0)
+            db.execute("commit")
+        except BaseException:
+            db.execute("rollback")
+            raise
+        return self._lake.sealed_to()
+
+    def _learn_now(self, names: set[str], since: int) -> None:
+        learn(self._db, self._lake, self._journal, names, since, self._sealed_lines)
+
+    def parts(self, id: str) -> list[Part]:
+        """Where the rows of a trajectory are in the sealed tier."""
+        return self._parts_of(self._rows(_SEALED, (id, id)))
+
+    def _parts_of(self, rows: list[Any]) -> list[Part]:
+        if not rows or not rows[0][0]:
+            return []
+        runs = [[int(n) for n in one.split(":")] for one in rows[0][0].split(" ")]
+        with self._lock:
+            paths = {
+                n: self._db.execute("select path from segments where number=?", (n,)).fetchone()[0] for n in {r[0] for r in runs}
+            }
+        return [Part(paths[number], *rest) for number, *rest in runs]
+
+    def _sealed_lines(self, id: str) -> Iterator[bytes]:
+        rows = self._db.execute(_SEALED, (id, id)).fetchall()
+        for _, _, line in self._lake.raw(self._parts_of(rows)):
+            yield line
+
+    def rows(self, ids: list[str]) -> list[tuple[Any, ...]]:
+        """The columns of the sealed tier's summaries, of these trajectories."""
+        columns = ", ".join(SUMMARY)
+        return self._rows(
+            f"select {columns} from trajectories where id in (select value from json_each(?))", (encode(ids).decode(),)
+        )
+
+    def sealed_since(self, time: int, most: int | None) -> list[str]:
+        """The trajectories with sealed lines of which a record was written after a time, or the last ones of these."""
+        rows = self._rows(
+            "select id from trajectories where sealed is not null and last>? order by last desc limit ?",
+            (time, -1 if most is None else most),
+        )
+        return [id for (id,) in rows]
+
+    def unsealed(self) -> list[str]:
+        """The trajectories that have lines in the journal."""
+        return [id for (id,) in self._rows("select distinct trajectory from places order by trajectory")]
 
     def _index(self, file: File) -> None:
         while self._index_batch(file):
@@ -315,7 +410,7 @@ class Catalog:
         db = self._db
         row = db.execute("select indexed from files where name=?", (file.name,)).fetchone()
         start = row[0] if row else 0
-        batch = Batch(db, file)
+        batch = Batch(db, file, self._sealed_lines)
         end = start
         more = False
         for offset, line in complete_lines(file.path, start):
@@ -348,9 +443,10 @@ class Catalog:
         wanted = id.lower()
         found: list[str] = []
         if wanted:
-            query = "select id from trajectories where {0}>=? and {0}<? order by id limit 6"
-            for column, part in (("id", wanted), ("reversed", wanted[::-1])):
-                found += [r[0] for r in self._rows(query.format(column), (part, part + "\U0010ffff"))]
+            query = "select id from trajectories where {0}>=? and {0}<? and substr(id, {1})=? order by id limit 6"
+            begins, ends = f"1, {len(wanted)}", f"-{len(wanted)}"
+            for column, part, which in (("id", wanted, begins), ("reversed", backwards(wanted), ends)):
+                found += [r[0] for r in self._rows(query.format(column, which), (part, part + "\U0010ffff", wanted))]
         unique = sorted(set(found))
         if len(unique) == 1:
             return unique[0]
@@ -364,7 +460,9 @@ class Catalog:
         """Where a trajectory's lines are: (file, start, stop), in the order they were found."""
         rows = self._rows("select file, start, stop from places where trajectory=? order by rowid", (id,))
         by_name = {f.name: f for f in self.files()} if any(r[0] not in self._files for r in rows) else self._files
-        return [(by_name[name], start, stop) for name, start, stop in rows if name in by_name]
+        if any(r[0] not in by_name for r in rows):
+            raise Gone(f"a journal file of trajectory {id!r} is gone")
+        return [(by_name[name], start, stop) for name, start, stop in rows]
 
     def damages(self) -> list[Damage]:
         """Damaged lines, and ends of files that a killed writer left torn."""
@@ -390,7 +488,7 @@ class Catalog:
         """What must hold of a row, and the values in it."""
         if filters.text is not None:
             self.index_text()
-        clauses, values = where(filters, self.find, self.matching, alive)
+        clauses, values = where(filters, self.find, self.matching, self._sealed_with, alive)
         return " and ".join(["1", *clauses]), values
 
     def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
@@ -432,14 +530,25 @@ class Catalog:
         """What happened in trajectories, of those of which anything is known."""
         given = (encode(ids).decode(),)
         found: dict[str, Used] = {}
-        chosen = "where trajectory in (select value from json_each(?))"
-        for id, kind, name in self._rows(f"select trajectory, kind, name from uses {chosen}", given):
-            found.setdefault(id, Used([], {})).uses.append((kind, name))
-        rewarded = [row[0] for row in self._rows(f"select distinct trajectory from rewards {chosen}", given)]
-        for id in rewarded:
-            with self._lock:
-                rewards = self._mended(lambda id=id: rewards_of(self._db, id))  # type: ignore[misc]
-            components = found.setdefault(id, Used([], {})).components
+        chosen = "in (select value from json_each(?))"
+        rewarded: dict[str, list[list[Any]]] = {}
+        used: dict[str, list[tuple[str, str, int]]] = {}
+        with self._lock:  # all three as of one time
+            rows = self._rows(f"select id, agent, uses, rewards from trajectories where id {chosen}", given)
+            for id, *reward in self._rows(
+                f"select trajectory, {REWARD}, supersedes from rewards where trajectory {chosen}", given
+            ):
+                rewarded.setdefault(id, []).append(reward)
+            for id, *use in self._rows(f"select trajectory, kind, name, count from uses where trajectory {chosen}", given):
+                used.setdefault(id, []).append((use[0], use[1], use[2]))
+        for id, agent, sealed_uses, sealed_rewards in rows:
+            uses = uses_with(used.get(id, ()), sealed_uses)
+            rewards = as_rewards(standing_of(rewarded.get(id, []), sealed_rewards), agent)
+            if not uses and not rewards:
+                continue
+            about = found.setdefault(id, Used([], {}))
+            about.uses.extend((kind, name) for kind, name, _ in uses)
+            components = about.components
             for name in dict.fromkeys(r.name for r in rewards):
                 components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
         return found
@@ -447,7 +556,7 @@ class Catalog:
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
         rows = self._rows(
-            "select trajectory, count(*) from (select trajectory from rewards as r where author=? and version=? and source=?"
+            "select trajectory, count(*) from (select trajectory from standing as r where author=? and version=? and source=?"
             " and value is not null and not targeted and not exists (select 1 from rewards where supersedes=r.id)"
             " group by trajectory, agent, step having count(distinct name)>=max(components)) group by trajectory",
             (author, version, source),
@@ -468,6 +577,8 @@ class Catalog:
 
     def _index_text_batch(self, file: File) -> bool:
         db = self._db
+        if not file.path.exists():  # sealed meanwhile
+            return False
         db.execute("begin immediate")
         try:
             row = db.execute("select searched, indexed from files where name=?", (file.name,)).fetchone()
@@ -502,8 +613,18 @@ class Catalog:
             raise InvalidInput("a search needs at least one word")
         return " AND ".join('"' + t.replace('"', '""').replace("\0", " ") + '"' for t in terms)
 
+    def _sealed_with(self, query: str) -> list[str]:
+        """The trajectories of which a sealed line holds the words of a full-text query."""
+        return sorted({found[0] for found in self._lake.matching(query)}) if self._lake.exists else []
+
     def search(self, query: str, limit: int) -> Iterator[Hit]:
         """Lines that hold all the words, newest first."""
+        for count, hit in enumerate(self._hits(query, limit)):
+            if count == limit:
+                return
+            yield hit
+
+    def _hits(self, query: str, limit: int) -> Iterator[Hit]:
         rows = self._rows(
             "select trajectory, kind, step, file, start, stop from hits where rowid in"
             " (select rowid from search where search match ?) order by rowid desc limit ?",
@@ -512,6 +633,8 @@ class Catalog:
         for trajectory, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(trajectory, kind, step, found[3] if found else "")
+        if len(rows) < limit and self._lake.exists:
+            yield from (Hit(*found) for found in self._lake.matching(self.matching(query)))
 
 
 def _size(path: Path) -> int:

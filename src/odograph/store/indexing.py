@@ -1,6 +1,8 @@
 """Journal lines -> the catalog's tables: what they are, and how a batch of lines is folded into them."""
 
+import contextlib
 import sqlite3
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -10,9 +12,12 @@ from ..trajectory import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
 
-VERSION = 9
+VERSION = 10
 #: Stands for a time that is not known where times are compared: before all times.
 UNKNOWN_TIME = -(2**63)
+_NO_RECORD = (b'{"kind":"message"', b'{"kind":"ids"', b'{"kind":"journal"')
+#: Of a trajectory by its id: its lines in the sealed tier.
+Sealed = Callable[[str], Iterable[bytes]]
 _LATE = {str(r.__struct_config__.tag) for r in LATE}
 
 _TABLES = f"""
@@ -25,11 +30,12 @@ create table trajectories(
     grp text, tags text, policy_version text, fork text, source text, error text,
     task_id text, attempt integer, scenario text, replay integer not null default 0,
     first integer not null, last integer not null, writer text not null, root text not null,
+    rewards text, uses text, revision integer not null default 0, sealed text,
     began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME}))
-) without rowid;
+);
 create index by_reversed on trajectories(reversed);
 create index by_first on trajectories(first);
-create index by_began on trajectories(began, first, id);
+create index by_began on trajectories(began, first);
 create index by_group on trajectories(grp);
 create index by_task on trajectories(task_id);
 create table places(trajectory text not null, file text not null, start integer not null, stop integer not null);
@@ -46,6 +52,13 @@ create table uses(
 ) without rowid;
 create index rewards_by on rewards(author, version) where author is not null;
 create index rewards_replaced on rewards(supersedes) where supersedes is not null;
+create view standing as
+    select id, trajectory, agent, step, name, source, author, value, version, components, targeted from rewards
+    union all select value->>0, trajectories.id, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, value->>12,
+    value->>13, value->>11 from trajectories, json_each(trajectories.rewards) where trajectories.rewards is not null;
+create table segments(number integer primary key, path text not null unique);
+create table loose(id text primary key, sealed text) without rowid;
+create table lake(id text not null, seq integer not null);
 create table damages(file text not null, offset integer not null, reason text not null);
 create virtual table search using fts5(text, content='', tokenize='unicode61');
 create table hits(
@@ -54,8 +67,17 @@ create table hits(
 """
 
 
+def backwards(id: str) -> str:
+    """The end of an id, backwards: enough to find the few ids that end so."""
+    return id[: -_END - 1 : -1]
+
+
+_END = 12
+
+
 def create(db: sqlite3.Connection) -> None:
     """Makes the tables anew; what was in them is found again in the journal."""
+    db.execute("drop view if exists standing")
     names = db.execute("select name from sqlite_master where type='table' and name not like 'sqlite_%'").fetchall()
     for (name,) in sorted(names, key=lambda n: n[0] != "search"):  # the virtual table takes its own tables with it
         if name == "search" or not name.startswith("search_"):
@@ -115,9 +137,11 @@ _head = msgspec.json.Decoder(_Head).decode
 class Batch:
     """What one run over new lines found, folded per trajectory."""
 
-    def __init__(self, db: sqlite3.Connection, file: File) -> None:
+    def __init__(self, db: sqlite3.Connection, file: File, sealed: Sealed | None = None) -> None:
+        """`sealed`: the lines of a trajectory that are in the sealed tier."""
         self._db = db
         self._file = file
+        self._sealed = sealed
         self._scans: dict[str, list[_Scan]] = {}
         self._places: list[list[Any]] = []
         self._damages: list[tuple[str, int, str]] = []
@@ -166,13 +190,27 @@ class Batch:
         for trajectory, scans in self._scans.items():
             self._fold(trajectory, scans)
 
+    def refold(self, id: str, lines: Iterable[bytes]) -> None:
+        """Folds lines of a trajectory into its row again; their places are known."""
+        scans: list[_Scan] = []
+        for line in lines:
+            if line and not line.startswith(_NO_RECORD):
+                with contextlib.suppress(*DAMAGE):
+                    line.decode()
+                    scans.append(_scan_line(line))
+        if scans:
+            self._fold(id, scans)
+
     def _fold(self, id: str, scans: list[_Scan]) -> None:
         db = self._db
         if any(s.supersedes for s in scans if s.kind not in ("reward", "label")):
             scans = self._all_scans(id)
+            kept = db.execute("select revision, sealed from trajectories where id=?", (id,)).fetchone()
             db.execute("delete from trajectories where id=?", (id,))
             db.execute("delete from rewards where trajectory=?", (id,))
             db.execute("delete from uses where trajectory=?", (id,))
+        else:
+            kept = None
         counts = {"step": 0, "llm_call": 0, "action": 0}
         prompt: int | None = None
         completion: int | None = None
@@ -239,8 +277,10 @@ class Batch:
             f" first={'excluded.first' if start else 'iif(start_time is null, min(first, excluded.first), first)'},"
             f" last=max(last, excluded.last), root={'excluded.root' if start else 'root'},"
             " writer=case when excluded.writer='' or (writer!='' and excluded.last<=last) then writer else excluded.writer end",
-            (id, id[::-1], first, last, at_work, (start or scans[0]).id),
+            (id, backwards(id), first, last, at_work, (start or scans[0]).id),
         )
+        if kept is not None:
+            db.execute("update trajectories set revision=?, sealed=? where id=?", (*kept, id))
         if "first_model" in new:
             db.execute("update trajectories set first_model=coalesce(first_model, ?) where id=?", (new.pop("first_model"), id))
         if new:
@@ -270,41 +310,63 @@ class Batch:
         for name, start, stop in rows:
             ranges.setdefault(name, []).append((start, stop))
         scans: list[_Scan] = []
+        for line in self._sealed(id) if self._sealed is not None else ():
+            if not line.startswith(_NO_RECORD):
+                with contextlib.suppress(*DAMAGE):
+                    scans.append(_scan_line(line))
         for name, places in ranges.items():
             for line in b"".join(read_ranges(self._file.path.with_name(name), places)).split(b"\n"):
-                if line and not line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
-                    try:
+                if line and not line.startswith(_NO_RECORD):
+                    with contextlib.suppress(*DAMAGE):
                         scans.append(_scan_line(line))
-                    except DAMAGE:
-                        continue
         replaced = {s.supersedes for s in scans}
-        return sorted((s for s in scans if s.id not in replaced), key=lambda s: (s.time, s.seq))
+        there = {s.id or str(n): s for n, s in enumerate(scans) if s.id not in replaced}  # a line may be in two tiers
+        return sorted(there.values(), key=lambda s: (s.time, s.seq))
 
 
 def rewards_of(db: sqlite3.Connection, id: str) -> list[Reward]:
     """The rewards of a trajectory that were not superseded, as far as its figures need them."""
-    rows = db.execute(
-        "select id, agent, step, name, source, author, value, weight, targeted, supersedes from rewards"
-        " where trajectory=? order by time, writer, seq",
-        (id,),
-    ).fetchall()
-    replaced = {r[9] for r in rows if r[9]}
-    found = db.execute("select agent from trajectories where id=?", (id,)).fetchone()
-    agent = found[0] if found else None
+    found = db.execute("select agent, rewards from trajectories where id=?", (id,)).fetchone()
+    agent, sealed = found or (None, None)
+    return as_rewards(standing(db, id, sealed), agent)
+
+
+def as_rewards(rows: list[list[Any]], agent: str | None) -> list[Reward]:
+    """Rewards as rows of `REWARD`, as far as figures need them. `agent`: that of the trajectory."""
     return [
-        Reward(
-            agent=r[1] or agent,
-            step=r[2],
-            name=r[3],
-            source=r[4],
-            author=r[5],
-            value=r[6],
-            weight=r[7],
-            span=Span(0, 0) if r[8] else None,
-        )
+        Reward(agent=r[4] or agent, step=r[5], name=r[6], source=r[7], author=r[8], value=r[9], weight=r[10], span=_SPAN[r[11]])
         for r in rows
-        if r[0] not in replaced
     ]
+
+
+_SPAN = (None, Span(0, 0))
+REWARD = "id, time, writer, seq, agent, step, name, source, author, value, weight, targeted, version, components"
+
+
+def standing(db: sqlite3.Connection, id: str, sealed: str | None) -> list[list[Any]]:
+    """The rewards that stand, each as a row of `REWARD`, in their order: those of the journal, and sealed ones (as JSON)."""
+    return standing_of([[*r] for r in db.execute(f"select {REWARD}, supersedes from rewards where trajectory=?", (id,))], sealed)
+
+
+def standing_of(rows: list[list[Any]], sealed: str | None) -> list[list[Any]]:
+    """See `standing`; `rows` are those of the journal, each with what it supersedes at its end."""
+    replaced = {supersedes for r in rows if (supersedes := r.pop())}
+    if sealed is not None:
+        rows += msgspec.json.decode(sealed)
+    return sorted((r for r in rows if r[0] not in replaced), key=lambda r: (r[1], r[2], r[3]))
+
+
+def uses_of(db: sqlite3.Connection, id: str, sealed: str | None) -> list[list[Any]]:
+    """What happened in a trajectory: [kind, name, how often]."""
+    return uses_with(db.execute("select kind, name, count from uses where trajectory=?", (id,)), sealed)
+
+
+def uses_with(rows: Iterable[Any], sealed: str | None) -> list[list[Any]]:
+    """See `uses_of`; `rows` are those of the journal."""
+    found = {(kind, name): count for kind, name, count in msgspec.json.decode(sealed)} if sealed is not None else {}
+    for kind, name, count in rows:
+        found[kind, name] = found.get((kind, name), 0) + count
+    return [[kind, name, count] for (kind, name), count in sorted(found.items())]
 
 
 _WHOLE = ("seq", "time", "step", "source_time", "prompt_tokens", "completion_tokens")

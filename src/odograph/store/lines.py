@@ -38,6 +38,10 @@ class Damage(msgspec.Struct, frozen=True):
     torn: bool = False
 
 
+class Gone(StoreError):
+    """A journal file that is there no more: it was sealed meanwhile, or deleted."""
+
+
 _apart = msgspec.json.Decoder(MessageLine | IdsLine)
 _header = msgspec.json.Decoder(Header)
 
@@ -132,5 +136,7 @@ def read_ranges(path: Path, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
                 at = end
         finally:
             os.close(fd)
+    except FileNotFoundError as error:
+        raise Gone(f"journal {path.name} is gone") from error
     except OSError as error:
         raise StoreError(f"journal {path.name} can't be read: {error.strerror}") from error

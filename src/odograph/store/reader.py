@@ -18,7 +18,8 @@ from ..types import LATE, AnyRecord, End, Start
 from .catalog import Catalog, Facts, Hit, Summary, Used
 from .filters import EVERY, Filters
 from .journal import is_alive
-from .lines import Damage, complete_lines, decode, open_file
+from .lake import Lake, Sealed
+from .lines import Damage, Gone, complete_lines, decode, open_file
 from .source import Journals, Source
 
 
@@ -30,6 +31,8 @@ class Reader:
         self._root = root
         self._before = before
         self._journal = root / "journal"
+        #: The sealed tier.
+        self.lake: Lake = Lake(root)
         self._opened: Catalog | None = None
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
@@ -38,7 +41,7 @@ class Reader:
         """The catalog, caught up. Raises NewerStore where a later version of Odograph wrote."""
         with self._opening:
             if self._opened is None:
-                self._opened = Catalog(self._root / "catalog.sqlite", self._journal)
+                self._opened = Catalog(self._root / "catalog.sqlite", self._journal, self.lake)
             opened = self._opened
         self._before()
         opened.catch_up()
@@ -48,6 +51,7 @@ class Reader:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        self.lake.close()
 
     def known(self, id: str) -> Trajectory | None:
         """The trajectory with this whole id; None where there is none."""
@@ -62,9 +66,17 @@ class Reader:
         return self._load(catalog, catalog.find(id))
 
     def _sources(self, catalog: Catalog) -> tuple[Source, ...]:
-        return (Journals(catalog.places),)
+        return (Journals(catalog.places), Sealed(self.lake, catalog.parts))  # in this order: what is sealed meanwhile is in both
 
     def _load(self, catalog: Catalog, id: str) -> Trajectory:
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._load_once(catalog, id)
+            except Gone:  # sealed between the look for it and the reading
+                catalog.look()
+        return self._load_once(catalog, id)
+
+    def _load_once(self, catalog: Catalog, id: str) -> Trajectory:
         records: list[AnyRecord] = []
         streams = Streams()
         seen: set[str] = set()
@@ -125,7 +137,8 @@ class Reader:
     def damages(self) -> list[Damage]:
         """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now."""
         catalog = self.catalog
-        found = {(d.file, d.offset): d for d in catalog.damages()}
+        found = {(d.file, d.offset): d for d in self.lake.damages()}
+        found |= {(d.file, d.offset): d for d in catalog.damages()}
         for file in catalog.files():
             for offset, line in complete_lines(file.path, 0):
                 try:
@@ -138,7 +151,15 @@ class Reader:
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """The newest records, then, each time it is iterated, those written since."""
         self._before()
-        return Tail(self._journal, count, trajectory)
+        return Tail(self._journal, count, trajectory, self._sealed_since if self.lake.exists else None)
+
+    def _sealed_since(self, time: int, most: int | None, trajectory: str | None) -> list[AnyRecord]:
+        """The sealed records that were written after a time, or the newest of them."""
+        catalog = self.catalog
+        ids = [trajectory] if trajectory is not None else catalog.sealed_since(time, most)
+        found = [r for t in self.read(ids) for r in t.records if r.time > time]
+        found.sort(key=lambda r: (r.time, r.writer, r.seq))
+        return found if most is None else found[max(0, len(found) - most) :]
 
     def examine(self) -> dict[str, Any]:
         """The journal's files with their writers, damage, and the state of the catalog."""
@@ -154,10 +175,17 @@ class Reader:
             "unterminated": self.count(Filters(status=("unterminated",))),
             "files": files,
             "journal_bytes": sum(int(str(f["bytes"])) for f in files),
+            "sealed": self._examine_sealed(catalog),
             "damages": [msgspec.structs.asdict(d) for d in self.damages()],
             "catalog_in_memory": catalog.in_memory,
             "disk_free": disk.f_bavail * disk.f_frsize,
         }
+
+    def _examine_sealed(self, catalog: Catalog) -> dict[str, Any]:
+        """What is sealed, and how far sealing lags behind the journal."""
+        sealed = self.lake.sealed_to() if self.lake.exists else {}
+        waiting = sum(max(0, f.path.stat().st_size - sealed.get(f.name, 0)) for f in catalog.files() if f.path.exists())
+        return {"unsealed_bytes": waiting, "unsealed_trajectories": len(catalog.unsealed()), **self.lake.examine()}
 
 
 def _may_go_on(records: list[AnyRecord]) -> bool:
@@ -169,11 +197,18 @@ def _is_written(records: list[AnyRecord], alive: set[str]) -> bool:
     return bool(alive) and any(r.writer in alive and not isinstance(r, LATE) for r in records)
 
 
+Earlier = Callable[[int, int | None, str | None], list[AnyRecord]]
+
+
 class Tail:
     """Follows the journal: iterating gives the newest records, and each time after that those written since."""
 
-    def __init__(self, journal: Path, count: int, trajectory: str | None) -> None:
+    def __init__(self, journal: Path, count: int, trajectory: str | None, sealed: Earlier | None = None) -> None:
+        """`sealed(time, most, trajectory)`: the sealed records after a time, `most` at most, the newest."""
         self._journal = journal
+        self._sealed = sealed
+        #: Of each journal file, its writer and the time of the last record that was given.
+        self._last: dict[str, tuple[str, int]] = {}
         self._count: int | None = count
         self._trajectory = trajectory
         self._read: dict[str, int] = {}
@@ -181,11 +216,20 @@ class Tail:
     def __iter__(self) -> Iterator[AnyRecord]:
         first, self._count = self._count, None
         newest: list[AnyRecord] = []
-        for path in sorted(self._journal.glob("*.jsonl")):
+        paths = sorted(self._journal.glob("*.jsonl"))
+        for path in paths:
             try:
                 newest += self._new(path, first)
             except OSError:  # gone since
                 continue
+        gone = {name: self._last.pop(name) for name in self._last.keys() - {p.name for p in paths}}
+        if self._sealed is not None and first is not None and len(newest) < first:
+            there = {r.id for r in newest}
+            newest += [r for r in self._sealed(-1, first, self._trajectory) if r.id not in there]
+        elif self._sealed is not None and gone:  # sealed, with what was written since the last look
+            after = dict(gone.values())
+            found = self._sealed(min(after.values()), None, self._trajectory)
+            newest += [r for r in found if r.writer in after and r.time > after[r.writer]]
         newest.sort(key=lambda r: (r.time, r.writer, r.seq))
         yield from newest if first is None else newest[max(0, len(newest) - first) :]
 
@@ -208,12 +252,14 @@ class Tail:
                 continue
             if record is None or isinstance(record, (MessageLine, IdsLine)):
                 continue
+            self._last[path.name] = file.writer, record.time
             if self._trajectory is None or record.trajectory == self._trajectory:
                 found.append(record)
         return found
 
 
 _TAIL_BYTES = 4 << 20
+_ATTEMPTS = 4  # how often a trajectory is looked for again whose files vanish while they are read
 
 
 def _line_start(path: Path, offset: int) -> int:

@@ -18,11 +18,13 @@ def where(
     filters: Filters,
     find: Callable[[str], str],
     words: Callable[[str], str],
+    sealed: Callable[[str], list[str]],
     alive: Callable[[], set[str]],
 ) -> tuple[list[str], list[Any]]:
     """The clauses, all of which must hold, and their values in order; all but `limit`.
 
-    `find` gives the whole id of a part of one, `words` the full-text query of a user's words, `alive` the writers at work.
+    `find` gives the whole id of a part of one, `words` the full-text query of a user's words, `sealed` the
+    trajectories of whose sealed lines one answers such a query, `alive` the writers at work.
     """
     clauses: list[str] = []
     values: list[Any] = []
@@ -59,9 +61,12 @@ def where(
     if filters.task_id is not None:
         add("task_id in (select value from json_each(?))", _json(list(filters.task_id)))
     if filters.text is not None:
+        query = words(filters.text)
         add(
-            "id in (select trajectory from hits where rowid in (select rowid from search where search match ?))",
-            words(filters.text),
+            "(id in (select trajectory from hits where rowid in (select rowid from search where search match ?))"
+            " or id in (select value from json_each(?)))",
+            query,
+            _json(sealed(query)),
         )
     return clauses, values
 

@@ -108,6 +108,10 @@ class Commits(Protocol):
         """The names of the tables that have live files and begin so, sorted."""
         ...
 
+    def commits(self, since: int = 0) -> list[Commit]:
+        """The commits after one, in their order."""
+        ...
+
 
 class FolderCommits:
     """The commits of the lake in a folder: `commits.sqlite` beside the files."""
@@ -152,6 +156,11 @@ class FolderCommits:
                 f"{self._path} is damaged ({error}); `odograph doctor --repair` rebuilds it from the files"
             ) from error
         return db
+
+    def prepare(self) -> None:
+        """Makes the database, so that the first files that are written are never without one."""
+        with self._lock:
+            self._db.execute("select 1")
 
     @property
     def exists(self) -> bool:
@@ -282,6 +291,17 @@ class FolderCommits:
         """See `Commits.tables`."""
         query = "select distinct tbl from files where tbl>=? and tbl<? and removed is null order by tbl"
         return [name for (name,) in self._rows(query, _span(prefix))]
+
+    def commits(self, since: int = 0) -> list[Commit]:
+        """See `Commits.commits`."""
+        rows = self._rows("select seq, id, time, properties from commits where seq>? order by seq", (since,))
+        return [Commit(seq, id, when, properties_of(text)) for seq, id, when, text in rows]
+
+    @property
+    def id(self) -> str:
+        """Tells one lake from another that took its place."""
+        rows = self._rows("select id from lake")
+        return str(rows[0][0]) if rows else ""
 
     # --- keeping the folder in order ----------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -73,6 +73,11 @@ class Writer:
             raise StoreError(f"{self._target} can't be written: {error}") from error
         self._groups.append(rows.num_rows)
 
+    @property
+    def size(self) -> int:
+        """The bytes that were written so far; what is buffered is left out."""
+        return self._temporary.stat().st_size
+
     def close(self, footer: Footer | None = None) -> DataFile:
         """Puts the file in its place. `footer` in the place of the one that it began with."""
         try:
@@ -131,33 +136,70 @@ def read(
     where rows are filtered and taken before they are decoded. Raises NewerStore for a file of a later version of the table,
     StoreError where the file can't be read.
     """
-    pa = arrow()
-    wanted = table.names if columns is None else tuple(columns)
-    try:
+    with Opened(path, table, dictionaries=dictionaries) as file:
+        return file.read(columns, groups)
+
+
+class Opened:
+    """A file of a table that is open: it can be read even after it was deleted. Raises what `read` raises."""
+
+    def __init__(self, path: Path, table: Table, *, verify: bool = False, dictionaries: bool = False) -> None:
+        """`verify`: whether the checksum of each page is compared. `dictionaries`: see `read`."""
+        self.path = path
+        self._table = table
         repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
-        encoded = repeats if dictionaries else []
-        with _parquet().ParquetFile(path, read_dictionary=encoded) as file:
-            about = file.schema_arrow.metadata or {}
-            version = int(about.get(b"odograph.version", b"1"))
-            if version > table.version:
-                raise NewerStore(
-                    f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}"
-                )
-            there = set(file.schema_arrow.names)
-            names = [name for name in wanted if name in there]
-            found = file.read_row_groups(list(groups), names) if groups is not None else file.read(names)
-    except StoreError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path} can't be read: {error}") from error
-    arrays, fields = [], []
-    for name in wanted:
-        field = table.arrow.field(name)
-        if name in encoded:
-            field = pa.field(name, pa.dictionary(pa.int32(), field.type))
-        fields.append(field)
-        arrays.append(found.column(name).cast(field.type) if name in there else pa.nulls(found.num_rows, field.type))
-    return pa.table(arrays, schema=pa.schema(fields, metadata=table.arrow.metadata))
+        self._encoded = repeats if dictionaries else []
+        try:
+            self._file = _parquet().ParquetFile(path, read_dictionary=self._encoded, page_checksum_verification=verify)
+        except FileNotFoundError as error:
+            raise StoreError(f"{path} is gone: `odograph doctor` says what else is") from error
+        except (OSError, arrow().ArrowException) as error:
+            raise StoreError(f"{path} can't be read: {error}") from error
+        about = self._file.schema_arrow.metadata or {}
+        version = int(about.get(b"odograph.version", b"1"))
+        if version > table.version:
+            self._file.close()
+            raise NewerStore(
+                f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}"
+            )
+        self.groups: int = self._file.metadata.num_row_groups
+        self._there = set(self._file.schema_arrow.names)
+
+    def bounds(self, group: int, column: str) -> tuple[Any, Any] | None:
+        """The smallest and the largest value of a column in a row group, where the file says them."""
+        if column not in self._there:
+            return None
+        found = self._file.metadata.row_group(group).column(self._file.schema_arrow.names.index(column)).statistics
+        return (found.min, found.max) if found is not None and found.has_min_max else None
+
+    def read(self, columns: Sequence[str] | None = None, groups: Iterable[int] | None = None) -> Any:
+        """See `read`."""
+        pa = arrow()
+        table = self._table
+        wanted = table.names if columns is None else tuple(columns)
+        names = [name for name in wanted if name in self._there]
+        try:
+            found = self._file.read(names) if groups is None else self._file.read_row_groups(list(groups), names)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{self.path} can't be read: {error}") from error
+        arrays, fields = [], []
+        for name in wanted:
+            field = table.arrow.field(name)
+            if name in self._encoded:
+                field = pa.field(name, pa.dictionary(pa.int32(), field.type))
+            fields.append(field)
+            there = name in self._there
+            arrays.append(found.column(name).cast(field.type) if there else pa.nulls(found.num_rows, field.type))
+        return pa.table(arrays, schema=pa.schema(fields, metadata=table.arrow.metadata))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def schema_of(path: Path) -> Any:

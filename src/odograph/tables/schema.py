@@ -18,9 +18,11 @@ from ..errors import MissingExtra
 #: Types of columns. `int` has 64 bits, `double` and `float` are IEEE 754 of 64 and 32 bits, `time` is microseconds in UTC.
 Type = OneOf["text", "int", "int32", "double", "float", "bool", "time", "texts", "ints", "ids", "doubles", "floats"]
 #: How a column is stored: `names` repeat (a dictionary), `plain` ones don't, `split` sorts the bytes of floats. A `shared` column
-#: holds hashes of texts that another table keeps once (a dictionary too).
-Encoding = OneOf["names", "plain", "split", "shared"]
+#: holds hashes of texts that another table keeps once (a dictionary too). A `delta` column says how each number, or each text,
+#: differs from the one before.
+Encoding = OneOf["names", "plain", "split", "shared", "delta"]
 
+_DELTA = ("DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY")
 _LISTS = {"texts": "text", "ints": "int", "ids": "int32", "doubles": "double", "floats": "float"}
 
 
@@ -121,13 +123,15 @@ class Table(msgspec.Struct, frozen=True, dict=True):
         if lean:
             bare: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "store_schema": False}
             return {"compression": "zstd", "compression_level": 3, **bare}
-        split = [self._path(c) for c in self.columns if c.encoding == "split"]
+        how = {self._path(c): "BYTE_STREAM_SPLIT" for c in self.columns if c.encoding == "split"}
+        how |= {self._path(c): _DELTA[c.type == "text"] for c in self.columns if c.encoding == "delta"}
         return {
             "compression": "zstd",
             "compression_level": 3,
             "use_dictionary": [self._path(c) for c in self.columns if c.encoding in ("names", "shared")],
-            "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
+            "column_encoding": how or None,
             "write_page_index": True,
+            "write_page_checksum": True,
             "store_schema": True,
         }
 

@@ -1,0 +1,74 @@
+"""`odograph seal`: the journal becomes Parquet files."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from ..errors import InvalidInput
+from ..store.sealing import Sealing
+from .common import add_json, existing_store, print_json, progress
+from .terminal import paint, size
+
+_ROUNDS = 30  # with --follow, small files are merged once in so many seals
+HELP = "move what is in the journal into Parquet files, which are smaller, and which SQL and other tools read"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--follow", action="store_true", help="seal again and again, until interrupted")
+    parser.add_argument(
+        "--every", type=float, default=10.0, metavar="SECONDS", help="with --follow: time between seals (default: 10)"
+    )
+    parser.add_argument("--compact", action="store_true", help="also merge small files")
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="with --compact: how long merged files stay (default: 3600)",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.every > 0 or not args.grace >= 0:
+        raise InvalidInput("--every is a number of seconds above 0, --grace one of at least 0")
+    with existing_store(args) as store:
+        for count in itertools.count():
+            found = store.seal(_bar())
+            if found.lines or not args.follow:
+                _say(args, found)
+            if args.compact and count % _ROUNDS == 0:
+                store.compact(args.grace)
+            if not args.follow:
+                return 0
+            time.sleep(args.every)
+    return 0
+
+
+def _say(args: argparse.Namespace, found: Sealing) -> None:
+    if args.json:
+        print_json(msgspec.structs.asdict(found))
+        return
+    small = f"{size(found.journal_bytes)} of journal in {size(found.sealed_bytes)}"
+    print(paint(f"sealed {found.lines:,} lines of {found.trajectories:,} trajectories: {small}", "green"))
+    left = f"; {found.left} stay, as somebody writes them" if found.left else ""
+    print(f"{found.deleted} journal files deleted{left}")
+    sys.stdout.flush()
+
+
+def _bar() -> Callable[[int, int], None]:
+    """What draws how many bytes are sealed, on a terminal."""
+    bar: list[Callable[[int], None]] = []
+
+    def tell(done: int, total: int) -> None:
+        if not bar:
+            bar.append(progress("bytes", total))
+        bar[0](done)
+
+    return tell

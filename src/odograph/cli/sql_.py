@@ -1,0 +1,69 @@
+"""`odograph sql`: a query over the whole store."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from itertools import islice
+from typing import Any
+
+from ..codec import encode
+from ..errors import InvalidInput
+from .common import add_json, existing_store, named_values, print_json
+from .terminal import line, number, paint, table
+
+HELP = "run a SELECT over the tables trajectories, facts, records and messages (DuckDB's SQL)"
+_MOST = 1000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", metavar="SELECT", help='the query, such as "select model, sum(cost) from facts group by 1"')
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="the value of $NAME in the query (may be repeated)"
+    )
+    form = parser.add_mutually_exclusive_group()
+    add_json(form)  # type: ignore[arg-type]
+    form.add_argument("--csv", action="store_true", help="print CSV, with a line of names first")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.query.strip():
+        raise InvalidInput('a query was expected, such as "select status, count(*) from trajectories group by 1"')
+    with existing_store(args) as store:
+        found = store.sql(args.query, named_values("--param", args.param) or None)
+        if args.json:
+            for row in found:
+                print_json({name: _plain(value) for name, value in row.items()})
+            return 0
+        if args.csv:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(found.columns)
+            writer.writerows([_csv(value) for value in row] for row in found.tuples())
+            return 0
+        rows = list(islice(found.tuples(), _MOST + 1))
+        right = {n for n in range(len(found.columns)) if all(isinstance(r[n], int | float | None) for r in rows)}
+        shown = [[_cell(value) for value in row] for row in rows[:_MOST]]
+        print("\n".join(table([line(name) for name in found.columns], shown, right=right)))
+        more = f"the first {_MOST:,} rows; --json and --csv print all" if len(rows) > _MOST else f"{len(rows):,} rows"
+        print(paint(more, "dim"))
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON says it."""
+    return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
+
+
+def _csv(value: Any) -> Any:
+    return encode(value).decode() if isinstance(value, list | dict) else value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return number(value)
+    return line(encode(value).decode() if isinstance(value, list | dict) else str(value))

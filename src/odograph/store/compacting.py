@@ -1,0 +1,115 @@
+"""Compacting: small files of the lake become large ones, and the parts of a trajectory come together."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..tables.files import DataFile
+from ..tables.schema import arrow
+from . import sealing
+from .lake import JOURNAL, Lake
+from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES
+from .sealing import Output, parts_of, recover, runs
+
+_SMALL = 128 << 20  # files of `records` below it are merged
+_MOST = 1 << 30  # bytes that one file is merged to at most
+#: Nanoseconds after which nothing is kept of a journal file that is gone.
+_FORGET = 86_400 * 10**9
+
+
+class Compaction(msgspec.Struct, frozen=True):
+    """What a compaction did."""
+
+    #: Files that were merged, and those that took their place.
+    merged: int = 0
+    made: int = 0
+    #: Files that were taken out earlier, and were deleted now.
+    deleted: int = 0
+
+
+def compact(lake: Lake, grace: float) -> Compaction:
+    """Merges small files, and the parts of a trajectory that was sealed in several. The caller holds the store's lock "seal".
+
+    Files that were taken out are deleted once that is `grace` seconds ago: other processes may be reading them.
+    """
+    arrow()
+    if not lake.exists:
+        return Compaction()
+    recover(lake)
+    live = lake.commits.files(RECORDS.name)
+    small = [one.file for one in live if one.file.bytes < _SMALL]
+    chosen: list[DataFile] = []
+    size = 0
+    for file in small:
+        if size + file.bytes <= _MOST:
+            chosen.append(file)
+            size += file.bytes
+    merged = 0
+    if len(chosen) > 1:
+        output = Output(lake)
+        try:
+            replaced = _merge(lake, {file.path for file in chosen}, output)
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt | SystemExit) and lake.commits.find(output.id) is None:
+                output.abandon()
+            raise
+        merged = len(replaced)
+    deleted = lake.commits.expire(time.time_ns() - int(grace * 1e9))
+    return Compaction(merged, len(TABLES) if merged else 0, len(deleted))
+
+
+def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
+    columns = [column.name for column in TRAJECTORIES.columns]
+    newest: dict[str, dict[str, Any]] = {}
+    for rows in lake.summaries():
+        for found in rows:
+            row = dict(zip(columns, found, strict=True))
+            if row["id"] not in newest or row["revision"] >= newest[row["id"]]["revision"]:
+                newest[row["id"]] = row
+    damaged: list[dict[str, Any]] = []
+    for path in sorted(paths):  # rows of no trajectory come first
+        for batch in lake.batches(path, RECORDS):
+            lost = [row for row in batch.to_pylist() if row["trajectory"] == ""]
+            damaged += lost
+            if len(lost) < batch.num_rows:
+                break
+    output.rows("", damaged)
+    for id in sorted(newest):
+        row = newest[id]
+        parts = parts_of(row)
+        moved = [part for part in parts if part.path in paths]
+        if moved:
+            output.rows(id, lake.rows(moved))
+    output.finish()
+    sealing.stage("rows")
+    for id in sorted(newest):
+        row = newest[id]
+        stay = [part for part in parts_of(row) if part.path not in paths]
+        output.summary({**row, **runs([*stay, *output.parts.get(id, ())])})
+    facts = {one.file.path for one in lake.commits.files(FACTS.name)} & {f"{FACTS.name}/{p.split('/')[1]}" for p in paths}
+    for path in sorted(facts):
+        for batch in lake.batches(path, FACTS):
+            output.facts(batch)
+    summaries = [one.file.path for one in lake.commits.files(TRAJECTORIES.name)]
+    replaced = [*sorted(paths), *sorted(facts), *summaries]
+    before = lake.commits.keys(JOURNAL)
+    keys = {name: _aged(name, value, lake.root.parent / "journal") for name, value in before.items()}
+    damages = [given for one in lake.commits.commits() for given in one.properties.get("damages", [])]
+    output.commit({"damages": damages} if damages else {}, keys, dict(before), replaced)
+    return replaced
+
+
+def _aged(name: str, value: str, journal: Path) -> str | None:
+    """What is kept of a journal file: "BYTES"; of a file that is gone "BYTES SINCE", and nothing a day after that. By then
+    catalogs know it, and one that does not is made anew."""
+    stop, _, since = value.partition(" ")
+    if (journal / name[len(JOURNAL) :]).exists():
+        return stop
+    now = time.time_ns()
+    if not since:
+        return f"{stop} {now}"
+    return value if now - int(since) < _FORGET else None

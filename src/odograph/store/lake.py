@@ -1,0 +1,282 @@
+"""The sealed tier as readers see it: the live files, one trajectory's lines out of its row groups, a search of the text.
+
+Knows nothing of the journal and of the catalog, which keeps where each trajectory's rows are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..codec import DAMAGE
+from ..errors import StoreError
+from ..tables.commits import FolderCommits
+from ..tables.files import Opened
+from ..tables.schema import Table, arrow
+from .indexing import searchable
+from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
+from .lines import Damage, decode
+from .source import Line
+
+FOLDER = "lake"
+#: Before the name of a journal file in the keys of the commits: up to which byte its lines are sealed.
+JOURNAL = "journal:"
+_FILES = 32  # files that are kept open
+_GROUPS = 4  # row groups that are kept in memory: neighbours are often read one after the other
+_NEAR = 4096  # rows of `trajectories` that are handled at once
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A run of rows of one trajectory in a file of `records`."""
+
+    path: str
+    group: int
+    offset: int
+    rows: int
+
+
+class Lake:
+    """The sealed tier of a store folder. Nothing is imported or opened before something was sealed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root: Path = root / FOLDER
+        self.commits: FolderCommits = FolderCommits(self.root)
+        self._lock = threading.RLock()
+        self._opened: OrderedDict[str, Opened] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever sealed here. Raises StoreError where the list of the files is lost."""
+        if self.commits.exists:
+            return True
+        if next((self.root / RECORDS.name).glob("*.parquet"), None) is not None:
+            raise StoreError(
+                f"{self.root / 'commits.sqlite'} is gone, which says what is sealed; `odograph doctor --repair` makes it anew"
+            )
+        return False
+
+    def close(self) -> None:
+        with self._lock:
+            self.commits.close()
+            for file in self._opened.values():
+                file.close()
+            self._opened.clear()
+            self._groups.clear()
+
+    def files(self, table: str, since: int = 0) -> list[str]:
+        """The live files of a table, in the order in which they came, relative to the folder of the lake."""
+        return [one.file.path for one in self.commits.files(table, since)]
+
+    def sealed_to(self) -> dict[str, int]:
+        """Up to which byte the lines of each journal file are sealed, for files that are there or went lately."""
+        return {name[len(JOURNAL) :]: int(value.split()[0]) for name, value in self.commits.keys(JOURNAL).items()}
+
+    # --- one trajectory -----------------------------------------------------------------------------------------------
+
+    def rows(self, parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
+        """The rows of these runs. Raises StoreError where a file can't be read."""
+        for part in parts:
+            yield from self._group(part.path, part.group).slice(part.offset, part.rows).to_pylist()
+
+    def raw(self, parts: Iterable[Part]) -> Iterator[tuple[str, int, bytes]]:
+        """(writer of the journal file, version, line) of each row that is not damaged."""
+        for row in self.rows(parts):
+            try:
+                if row["kind"] != DAMAGED:
+                    yield line_of(row)
+            except DAMAGE:
+                continue
+
+    def lines(self, parts: Iterable[Part]) -> Iterator[tuple[str, Line]]:
+        """The lines of these runs, as a `Source` gives them."""
+        for writer, version, line in self.raw(parts):
+            try:
+                found = decode(line, writer, version)
+            except DAMAGE:  # `Reader.damages` tells
+                continue
+            if found is not None:
+                yield writer, found
+
+    def _group(self, path: str, group: int) -> Any:
+        with self._lock:
+            key = (path, group)
+            found = self._groups.get(key)
+            if found is None:
+                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group])
+                if len(self._groups) > _GROUPS:
+                    self._groups.popitem(last=False)
+            self._groups.move_to_end(key)
+            return found
+
+    def _file(self, path: str, table: Table) -> Opened:
+        found = self._opened.get(path)
+        if found is None:
+            found = self._opened[path] = Opened(self.root / path, table)
+            if len(self._opened) > _FILES:
+                self._opened.popitem(last=False)[1].close()
+        self._opened.move_to_end(path)
+        return found
+
+    # --- all of a table -----------------------------------------------------------------------------------------------
+
+    def batches(self, path: str, table: Table, columns: Sequence[str] | None = None, *, backwards: bool = False) -> Iterator[Any]:
+        """The row groups of a file, one at a time."""
+        with Opened(self.root / path, table) as file:
+            order = range(file.groups)
+            for group in reversed(order) if backwards else order:
+                yield file.read(columns, [group])
+
+    def summaries(self, since: int = 0) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of `trajectories` that came after a commit, in the columns' order, a few thousand at once."""
+        for path in self.files(TRAJECTORIES.name, since):
+            for found in self.batches(path, TRAJECTORIES):
+                for start in range(0, found.num_rows, _NEAR):
+                    part = found.slice(start, _NEAR)
+                    yield list(zip(*(column.to_pylist() for column in part.columns), strict=True))
+
+    def newest(self, ids: set[str]) -> dict[str, dict[str, Any]]:
+        """Of these trajectories the row of `trajectories` that counts, by id; of those that were sealed."""
+        pa = arrow()
+        import pyarrow.compute as compute
+
+        found: dict[str, dict[str, Any]] = {}
+        wanted = pa.array(sorted(ids), pa.string())
+        for path in self.files(TRAJECTORIES.name) if ids else ():
+            for row in self._chosen(path, ids, lambda column: compute.is_in(column, wanted)):
+                if row["id"] not in found or row["revision"] >= found[row["id"]]["revision"]:
+                    found[row["id"]] = row
+        return found
+
+    def _chosen(self, path: str, ids: set[str], chosen: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
+        """The rows of a file of `trajectories` with these ids; row groups that can't hold any are not read."""
+        import pyarrow.compute as compute
+
+        low, high = min(ids), max(ids)
+        with Opened(self.root / path, TRAJECTORIES) as file:
+            for group in range(file.groups):
+                bounds = file.bounds(group, "id")
+                if bounds is not None and (bounds[1] < low or bounds[0] > high):
+                    continue
+                which = chosen(file.read(["id"], [group]).column("id"))
+                if compute.any(which).as_py():
+                    yield from file.read(groups=[group]).filter(which).to_pylist()
+
+    # --- text ---------------------------------------------------------------------------------------------------------
+
+    def matching(self, query: str) -> Iterator[tuple[str, str, int | None, str]]:
+        """(trajectory, kind, step, text) of each row that holds all words of a full-text query, those of the newest files first.
+
+        Rows that may hold the longest plain word are looked at as SQLite's full text would: both tiers find the same.
+        """
+        pa = arrow()
+        import pyarrow.compute as compute
+
+        words = [word for word in _plain_words(query) if word]
+        word = max(words, key=len, default="")
+        look = sqlite3.connect(":memory:")
+        try:
+            look.execute("create virtual table search using fts5(text, content='', tokenize='unicode61')")
+            for path in reversed(self.files(RECORDS.name)):
+                for batch in self.batches(path, RECORDS, _SEARCHED, backwards=True):
+                    if word:
+                        batch = batch.filter(_may_hold(pa, compute, batch, word))
+                    yield from self._found(look, query, batch.to_pylist())
+        finally:
+            look.close()
+
+    def _found(
+        self, look: sqlite3.Connection, query: str, rows: list[dict[str, Any]]
+    ) -> Iterator[tuple[str, str, int | None, str]]:
+        texts: dict[int, tuple[str, str, int | None, str]] = {}
+        for number, row in enumerate(rows):
+            if row["kind"] == DAMAGED:
+                continue
+            try:
+                found = searchable(line_of({**_NOTHING, **row})[2])
+            except DAMAGE:
+                continue
+            if found is not None:
+                kind, trajectory, step, text = found
+                texts[number] = trajectory, kind, step, text
+        look.executemany("insert into search(rowid, text) values(?,?)", [(n, text[3]) for n, text in texts.items()])
+        for (number,) in look.execute("select rowid from search where search match ? order by rowid desc", (query,)).fetchall():
+            yield texts[number]
+        look.execute("insert into search(search) values('delete-all')")
+
+    def examine(self) -> dict[str, Any]:
+        """How much is sealed, in which files, and what belongs to no commit."""
+        if not self.exists:
+            return {"files": 0, "bytes": 0, "rows": 0, "commits": 0, "last": None, "orphans": []}
+        live = [one.file for table in TABLES for one in self.commits.files(table)]
+        last = self.commits.last(TRAJECTORIES.name)
+        made = self.commits.commits(last - 1)
+        return {
+            "files": len(live),
+            "bytes": sum(file.bytes for file in live),
+            "rows": sum(file.rows for file in live if file.table == RECORDS.name),
+            "commits": last,
+            "last": made[-1].time if made else None,
+            "orphans": [path.relative_to(self.root.parent).as_posix() for path in self.commits.orphans()],
+        }
+
+    # --- damage -------------------------------------------------------------------------------------------------------
+
+    def damages(self) -> list[Damage]:
+        """Files that are gone or can't be read, and lines of the journal that could not be read when they were sealed."""
+        found: list[Damage] = []
+        if not self.exists:
+            return found
+        for one in self.commits.commits():
+            found += [Damage(*given) for given in one.properties.get("damages", [])]
+        for table in TABLES.values():
+            for path in self.files(table.name):
+                name = f"{FOLDER}/{path}"
+                try:
+                    with Opened(self.root / path, table, verify=True) as file:
+                        for group in range(file.groups):
+                            try:
+                                file.read(groups=[group])
+                            except StoreError as error:
+                                found.append(Damage(name, group, f"row group {group}: {error}"))
+                except StoreError as error:
+                    found.append(Damage(name, 0, str(error)))
+        return found
+
+
+_SEARCHED = ("trajectory", "kind", "step", "agent", "name", "stream", "n", "body", "schema_version")
+_NOTHING: dict[str, Any] = dict.fromkeys(RECORDS.names)
+
+
+def _plain_words(query: str) -> list[str]:
+    """The words of ASCII letters and digits in a full-text query."""
+    return "".join(c if c.isascii() and c.isalnum() else " " for c in query.replace(" AND ", " ")).split()
+
+
+def _may_hold(pa: Any, compute: Any, batch: Any, word: str) -> Any:
+    """Which rows may hold a word: letters with accents and escapes may stand for plain ones."""
+    body = batch.column("body")
+    may: Any = compute.or_(compute.invert(compute.string_is_ascii(body)), compute.match_substring(body, "\\u"))
+    for name in ("body", "agent", "name"):
+        may = compute.or_kleene(may, compute.match_substring(batch.column(name), word, ignore_case=True))
+    return compute.fill_null(may, False)
+
+
+Parts = Callable[[str], list[Part]]
+
+
+class Sealed:
+    """The sealed tier as a `Source`. `parts` tells where the rows of a trajectory are."""
+
+    def __init__(self, lake: Lake, parts: Parts) -> None:
+        self._lake = lake
+        self._parts = parts
+
+    def lines(self, trajectory: str) -> Iterator[tuple[str, Line]]:
+        yield from self._lake.lines(self._parts(trajectory))

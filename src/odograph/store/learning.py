@@ -1,0 +1,83 @@
+"""What was sealed -> the catalog's tables: summaries as they are, and on top of them what the journal says since."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from .indexing import Batch, Sealed, backwards
+from .lake import Lake
+from .layout import SUMMARY
+from .lines import open_file, read_ranges
+
+
+def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], since: int, sealed_lines: Sealed) -> None:
+    """Takes over the summaries of the commits after one: what they say takes the place of what the journal said, and lines
+    that came later are folded into it again. The caller holds a transaction."""
+    if not lake.exists:
+        return
+    last, sealed = lake.commits.last("trajectories"), lake.sealed_to()
+    known = {name for (name,) in db.execute("select name from files")}
+    for name, stop in sealed.items():
+        if name not in names and name not in known:
+            continue
+        if name in names:
+            db.execute(
+                "insert into files(name, indexed, searched) values(?,?,?) on conflict(name) do update set"
+                " indexed=max(indexed, excluded.indexed), searched=max(searched, excluded.searched)",
+                (name, stop, stop),
+            )
+        db.execute("delete from hits where file=? and stop<=?", (name, stop))
+        db.execute("delete from places where file=? and stop<=?", (name, stop))
+        db.execute("update places set start=? where file=? and start<?", (stop, name, stop))
+    if not db.execute("select 1 from hits limit 1").fetchone():
+        db.execute("insert into search(search) values('delete-all')")
+    numbers = dict(db.execute("select path, number from segments").fetchall())
+    columns = [*SUMMARY, "reversed", "sealed"]
+    update = ", ".join(f"{c}=excluded.{c}" for c in columns if c != "id")
+    put = (
+        f"insert into trajectories({', '.join(columns)}) values({', '.join('?' * len(columns))})"
+        f" on conflict(id) do update set {update} where excluded.revision>=trajectories.revision"
+    )
+    again: set[str] = set()
+    db.execute("create temp table if not exists learnt(id text primary key) without rowid")
+    for rows in lake.summaries(since):
+        values, loose = [], []
+        root = list(SUMMARY).index("root")
+        for row in rows:
+            *about, files, groups, offsets, counts = row
+            for path in files:
+                if path not in numbers:
+                    db.execute("insert into segments(path) values(?)", (path,))
+                    numbers[path] = db.execute("select last_insert_rowid()").fetchone()[0]
+            parts = zip((numbers[path] for path in files), groups, offsets, counts, strict=True)
+            sealed_at = " ".join(":".join(map(str, part)) for part in parts)
+            if row[root]:
+                values.append((*about, backwards(row[0]), sealed_at))
+            else:  # messages whose call was not written yet
+                loose.append((row[0], sealed_at))
+        db.executemany(put, values)
+        db.executemany("insert or replace into loose values(?,?)", loose)
+        if since or db.execute("select 1 from places limit 1").fetchone():
+            db.execute("delete from learnt")
+            db.executemany("insert or ignore into learnt values(?)", [(row[0],) for row in rows])
+            for table in ("rewards", "uses"):
+                db.execute(f"delete from {table} where trajectory in (select id from learnt)")
+            again |= {
+                i for (i,) in db.execute("select distinct trajectory from places where trajectory in (select id from learnt)")
+            }
+    for id in sorted(again):
+        _refold(db, journal, id, sealed_lines)
+    db.execute("delete from lake")
+    db.execute("insert into lake values(?,?)", (lake.commits.id, last))
+
+
+def _refold(db: sqlite3.Connection, journal: Path, id: str, sealed_lines: Sealed) -> None:
+    """Folds the lines of the journal into the row of a sealed trajectory again."""
+    by_file: dict[str, list[tuple[int, int]]] = {}
+    for name, start, stop in db.execute("select file, start, stop from places where trajectory=? order by rowid", (id,)):
+        by_file.setdefault(name, []).append((start, stop))
+    for name, ranges in by_file.items():
+        file = open_file(journal / name)
+        lines = b"".join(read_ranges(file.path, ranges)).split(b"\n")
+        Batch(db, file, sealed_lines).refold(id, lines)

@@ -1,0 +1,253 @@
+"""SQL over both tiers of a store by DuckDB, and the tables as frames of Daft. Reads only, whatever a query says.
+
+A query is one SELECT. DuckDB may open the store's own sealed files and nothing else: no other file, no network, no extension that
+is not there. What is not sealed yet is made into rows of the same tables when a query names them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..codec import DAMAGE
+from ..errors import InvalidInput, MissingExtra, StoreError, did_you_mean
+from ..tables.schema import Table, arrow
+from ..types import AnyRecord
+from .layout import FACTS, RECORDS, SUMMARY, TRAJECTORIES, fact_of, row_of
+from .lines import Gone, decode, read_ranges
+
+if TYPE_CHECKING:
+    from .reader import Reader
+
+#: The views, and what a row of each is.
+VIEWS = {
+    "trajectories": "a trajectory: its summary",
+    "facts": "a record: what people filter and aggregate",
+    "records": "a record: all of it",
+    "messages": "a message that the calls of a model refer to",
+}
+FRAMES = ("trajectories", "facts", "records")
+_BATCH = 2000
+_ATTEMPTS = 5
+
+_TRAJECTORIES = """
+select id, task->>'$' as task, agent, coalesce(model, first_model) as model,
+  coalesce(status, case when source is null and writer in (select writer from odograph_alive) then 'running'
+    else 'unterminated' end) as status,
+  steps, coalesce(stated_calls, llm_calls) as llm_calls, actions,
+  coalesce(stated_prompt, prompt_tokens) as prompt_tokens, coalesce(stated_completion, completion_tokens) as completion_tokens,
+  reward, make_timestamp(coalesce(started, case when source is null then start_time end) // 1000) as started,
+  case when started is not null then (end_source - started) / 1e9 when source is null then (end_time - start_time) / 1e9 end
+    as duration,
+  group_name, from_json(tags, '["VARCHAR"]') as tags, policy_version->>'$' as policy_version, task_id, attempt, scenario,
+  fork, source, error
+from ({rows})
+"""
+_FACTS = "select * replace (make_timestamp(epoch_us(time)) as time) from ({rows})"
+_RECORDS = """
+select * exclude (stream, n, same, hash, ids, logprobs_exact, stream_writer, schema_version)
+  replace (coalesce(logprobs_exact, logprobs::double[]) as logprobs)
+from ({rows}) where kind not in ('message', 'ids', 'damaged')
+"""
+_MESSAGES = "select trajectory, writer, stream, n, same, body from ({rows}) where kind = 'message'"
+
+
+class Rows:
+    """What a query gave. Read it once: by iterating (a dict for each row), or as a whole."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        #: The names of the columns.
+        self.columns: list[str] = [one[0] for one in connection.description]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.tuples():
+            yield dict(zip(self.columns, row, strict=True))
+
+    def tuples(self) -> Iterator[tuple[Any, ...]]:
+        """The rows as tuples, in the order of `columns`."""
+        while rows := _asked(lambda: self._connection.fetchmany(_BATCH)):
+            yield from rows
+
+    def list(self) -> list[dict[str, Any]]:
+        """All rows, a dict each."""
+        return [*self]
+
+    def arrow(self) -> Any:
+        """All rows as an Arrow table."""
+        reader = getattr(self._connection, "to_arrow_reader", None) or self._connection.fetch_record_batch  # of DuckDB before 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the rows are copied once
+            return _asked(lambda: reader().read_all())
+
+    def pandas(self) -> Any:
+        """All rows as a pandas DataFrame."""
+        return _asked(self._connection.df)
+
+
+def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
+    """What a SELECT gives. Raises InvalidInput for another statement or a mistake in it, MissingExtra, StoreError."""
+    arrow()
+    duckdb = _duckdb()
+    connection = duckdb.connect(":memory:")
+    try:
+        query.encode()
+        statements = connection.extract_statements(query)
+    except (duckdb.Error, UnicodeEncodeError) as error:
+        raise InvalidInput(f"the query can't be read: {_first(error)}") from None
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        kinds = ", ".join(str(one.type).rsplit(".", 1)[-1] for one in statements) or "none"
+        raise InvalidInput(f"a query is one SELECT; found {kinds}")
+    files = _views(reader, connection, query.lower())
+    root = reader.lake.root
+    folder = os.path.join(tempfile.gettempdir(), f"odograph-sql-{os.getpid()}")
+    connection.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
+    connection.execute("set python_enable_replacements=false; set allow_persistent_secrets=false")
+    connection.execute(f"set temp_directory={_quoted(folder)}")
+    connection.execute(f"set allowed_paths={_list(str(root / path) for path in files)}")
+    connection.execute("set enable_external_access=false; set lock_configuration=true")
+    given = parameters if parameters is None or isinstance(parameters, Mapping) else list(parameters)
+    _asked(lambda: connection.execute(query, given))
+    return Rows(connection)
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """What DuckDB answers. Raises InvalidInput, StoreError."""
+    duckdb = _duckdb()
+    try:
+        return ask()
+    except duckdb.IOException as error:
+        raise StoreError(f"the sealed tier can't be read: {_first(error)}") from None
+    except (duckdb.Error, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
+
+
+def frame(reader: Reader, table: str) -> Any:
+    """A table as a frame of Daft, of both tiers. Raises InvalidInput, MissingExtra, StoreError."""
+    if table not in FRAMES:
+        raise InvalidInput(f"no table {table!r}; there are: {', '.join(FRAMES)}{did_you_mean(table, FRAMES)}")
+    arrow()
+    try:
+        import daft
+    except ImportError:
+        raise MissingExtra("a frame", "worlds") from None
+    pa = arrow()
+    if pa.default_memory_pool().backend_name == "mimalloc":  # see `worlds.processors`: Daft frees buffers on threads of its own
+        pa.set_memory_pool(pa.system_memory_pool())
+    if table == "trajectories":
+        return daft.from_arrow(sql(reader, "select * from trajectories").arrow())
+    of = FACTS if table == "facts" else RECORDS
+    files, local = _both(reader, {of.name})
+    here = local[of.name]
+    if not files[of.name]:
+        return daft.from_arrow(here)
+    sealed = daft.read_parquet([str(reader.lake.root / path) for path in files[of.name]])
+    return sealed.concat(daft.from_arrow(here).select(*[sealed[n] for n in sealed.column_names])) if here.num_rows else sealed
+
+
+# --- both tiers -----------------------------------------------------------------------------------------------------
+
+
+def _views(reader: Reader, connection: Any, query: str) -> list[str]:
+    """Makes the views that a query may name; returns the sealed files behind them."""
+    wanted = {view for view in VIEWS if view in query}
+    tables = {"records" if view == "messages" else view for view in wanted}
+    files, local = _both(reader, tables)
+    pa = arrow()
+    alive = sorted(reader.catalog.alive_writers())
+    connection.register("odograph_alive", pa.table({"writer": pa.array(alive, pa.string())}))
+    connection.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
+    for name in tables:
+        connection.register(f"odograph_{name}", local[name])
+        rows = f"select * from odograph_{name}"
+        if files[name]:
+            sealed = f"select * from read_parquet({_list(str(reader.lake.root / p) for p in files[name])}, union_by_name=true)"
+            if name == TRAJECTORIES.name:
+                sealed = f"select * exclude (files, groups, offsets, rows) from ({sealed}) where root<>''"
+                if len(files[name]) > 1:  # of a trajectory that was sealed again the last row counts
+                    sealed += " qualify row_number() over (partition by id order by revision desc)=1"
+                if local[name].num_rows:
+                    sealed = f"select * from ({sealed}) where id not in (select id from odograph_{name})"
+            rows = f"{sealed} union all by name {rows}" if local[name].num_rows else sealed
+        for view, made in (("trajectories", _TRAJECTORIES), ("facts", _FACTS), ("records", _RECORDS), ("messages", _MESSAGES)):
+            if view in wanted and name == ("records" if view == "messages" else view):
+                connection.execute(f"create view {view} as {made.format(rows=rows)}")
+    return [path for paths in files.values() for path in paths]
+
+
+def _both(reader: Reader, tables: set[str]) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """Of each table the sealed files, and an Arrow table of what the journal holds beside them."""
+    for _ in range(_ATTEMPTS):
+        reader.catalog.look()
+        lake = reader.lake
+        there = lake.exists
+        last = lake.commits.last(TRAJECTORIES.name) if there else 0
+        try:
+            local = _local(reader, tables)
+        except Gone:
+            continue
+        files = {name: lake.files(name) if there else [] for name in tables}
+        if (lake.commits.last(TRAJECTORIES.name) if lake.exists else 0) == last:
+            return files, local
+    raise StoreError("the store is sealed again and again while it is read; ask once more")
+
+
+def _local(reader: Reader, tables: set[str]) -> dict[str, Any]:
+    """What the journal holds, as rows."""
+    catalog = reader.catalog
+    ids = catalog.unsealed()
+    names = [SUMMARY[name].name for name in SUMMARY]
+    about = {row[0]: dict(zip(names, row, strict=True)) for row in catalog.rows(ids)}
+    found: dict[str, list[dict[str, Any]]] = {"records": [], "facts": [], "trajectories": [*about.values()]}
+    for id in ids if tables & {"records", "facts"} else ():
+        records: list[AnyRecord] = []
+        for file, start, stop in catalog.places(id):
+            for line in next(read_ranges(file.path, [(start, stop)])).split(b"\n"):
+                try:
+                    one = decode(line, file.writer, file.version) if line else None
+                    if one is None:
+                        continue
+                    if "records" in tables:
+                        found["records"].append(row_of(line, file.writer, file.version))
+                    if isinstance(one, AnyRecord):
+                        records.append(one)
+                except DAMAGE:
+                    continue
+        if "facts" in tables:
+            replaced = {r.supersedes for r in records if r.supersedes}
+            of = about.get(id, {})
+            for record in records:
+                row = fact_of(record, of.get("group_name"), of.get("agent"))
+                found["facts"].append({**row, "replaced": record.id in replaced})
+    made = {"records": _table(RECORDS, RECORDS.names, found["records"]), "facts": _table(FACTS, FACTS.names, found["facts"])}
+    return {**made, "trajectories": _table(TRAJECTORIES, names, found["trajectories"])}
+
+
+def _table(table: Table, names: Sequence[str], rows: list[dict[str, Any]]) -> Any:
+    pa = arrow()
+    schema = pa.schema([table.arrow.field(name) for name in names])
+    return pa.Table.from_arrays([pa.array([row[name] for row in rows], schema.field(name).type) for name in names], schema=schema)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _list(texts: Any) -> str:
+    return f"[{', '.join(map(_quoted, texts))}]"
+
+
+def _first(error: Exception) -> str:
+    """The first line of what DuckDB says."""
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise MissingExtra("SQL", "lake") from None
+    return duckdb

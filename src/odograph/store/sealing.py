@@ -1,0 +1,482 @@
+"""Sealing: lines of the journal become rows of the lake's tables, once.
+
+A seal takes each journal file from where the last seal stopped up to its last complete line, all lines of it: those of a
+trajectory that still runs are sealed as a part. So what is sealed is one number per journal file, which is changed in the same
+commit that brings the tables' files. Whoever reads finds a line in the journal or in the lake; where a line is found
+in both it is the same line. A journal file is deleted after the commit, when all of it is sealed and nobody writes it.
+
+A process that is killed leaves files that no commit knows. The next seal commits them where they are complete, and else deletes
+them: what they hold is in the journal still.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..codec import DAMAGE, encode, new_id
+from ..errors import StoreError
+from ..tables.commits import Conflict
+from ..tables.files import DataFile, Footer, Writer, footer_of
+from ..tables.schema import Table, arrow
+from ..types import AnyRecord
+from .indexing import Batch, backwards, create, standing, uses_of
+from .journal import file_mode, is_alive
+from .lake import JOURNAL, Lake, Part
+from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
+from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
+
+_ROUND = 256 << 20  # bytes of journal that one commit seals
+_GROUP = 1 << 20  # compressed bytes of a row group of `records`
+_FACT_ROWS = 1 << 17
+_SUMMARY_ROWS = 1 << 16
+
+
+def stage(name: str) -> None:
+    """Called at each stage: tests put in its place what stops the process there."""
+
+
+class Sealing(msgspec.Struct, frozen=True):
+    """What a seal did."""
+
+    #: Lines, and trajectories of which any were sealed.
+    lines: int = 0
+    trajectories: int = 0
+    #: Bytes of journal that were sealed, and of the files that hold them now.
+    journal_bytes: int = 0
+    sealed_bytes: int = 0
+    commits: int = 0
+    #: Journal files that were deleted, and those that stay as somebody writes them.
+    deleted: int = 0
+    left: int = 0
+
+
+def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None = None) -> Sealing:
+    """Seals what the journal holds. The caller holds the store's lock "seal". `progress(done, total)` counts bytes."""
+    arrow()
+    with suppress(FileExistsError):
+        lake.root.mkdir(0o777 if file_mode(journal) == 0o666 else 0o700)  # what is in it is as open as the folder
+    lake.commits.prepare()
+    if not (lake.root / "README.md").exists():
+        (lake.root / "README.md").write_text(README)
+    recover(lake)
+    found = Sealing()
+    total: int | None = None
+    done = deleted = 0
+    while True:
+        sealed = lake.sealed_to()
+        files = _to_seal(journal, sealed)
+        total = sum(stop - start for _, start, stop, _ in files) if total is None else total
+        one = _Round(lake, files)
+        if not one.files:
+            break
+        made = one.run()
+        done += made.journal_bytes
+        found = _sum(found, made)
+        deleted += _delete(lake, journal)[0]
+        if progress is not None:
+            progress(min(done, total), total)
+        if len(one.files) == len(files):
+            break
+    more, left = _delete(lake, journal)
+    return msgspec.structs.replace(found, deleted=deleted + more, left=left)
+
+
+def _sum(a: Sealing, b: Sealing) -> Sealing:
+    return Sealing(*(x + y for x, y in zip(msgspec.structs.astuple(a), msgspec.structs.astuple(b), strict=True)))
+
+
+def _journals(journal: Path) -> Iterator[tuple[Path, int]]:
+    for path in sorted(journal.glob("*.jsonl")):
+        with suppress(FileNotFoundError):
+            size = path.stat().st_size
+            if size:
+                yield path, size
+
+
+def _to_seal(journal: Path, sealed: dict[str, int]) -> list[tuple[File, int, int, bool]]:
+    """(file, start, size, whether it can't grow) of the journal files of which anything is to be sealed."""
+    found = []
+    for path, _ in _journals(journal):
+        final = not is_alive(path)  # before it is measured
+        size = path.stat().st_size
+        start = sealed.get(path.name, 0)
+        if size > start:
+            found.append((open_file(path), start, size, final))
+    return found
+
+
+def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
+    """Deletes the journal files of which all is sealed and that nobody writes; returns how many, and how many are left."""
+    sealed = lake.sealed_to()
+    deleted = left = 0
+    for path, _ in _journals(journal):
+        if not is_alive(path) and sealed.get(path.name, -1) >= path.stat().st_size:
+            stage("delete")
+            path.unlink(missing_ok=True)
+            deleted += 1
+        else:
+            left += 1
+    return deleted, left
+
+
+def recover(lake: Lake) -> tuple[int, int]:
+    """Commits what a killed seal completed, and deletes what it did not; returns how many commits, and how many files went."""
+    groups: dict[str, list[Path]] = {}
+    lost: list[Path] = []
+    for path in lake.commits.orphans():
+        if path.relative_to(lake.root).parts[0] not in TABLES:
+            continue
+        footer = None
+        if not path.name.startswith("."):
+            with suppress(StoreError):
+                footer = footer_of(path)
+        if footer is None:
+            lost.append(path)
+        else:
+            groups.setdefault(footer.commit, []).append(path)
+    rolled = 0
+    for commit, paths in sorted(groups.items()):
+        last = next((f for p in paths if (f := footer_of(p)) is not None and f.files), None)
+        names = {p.relative_to(lake.root).as_posix(): p for p in paths}
+        if lake.commits.find(commit) is not None or last is None or set(last.files) != set(names):
+            lost += paths
+            continue
+        try:
+            lake.commits.commit(
+                commit,
+                [_data_file(name, path) for name, path in names.items()],
+                last.replaces,
+                properties=last.properties,
+                keys=last.properties.get("keys"),
+                expect=last.properties.get("expect"),
+            )
+            rolled += 1
+        except Conflict:  # somebody sealed the same lines since
+            lost += paths
+    for path in lost:
+        path.unlink(missing_ok=True)
+    return rolled, len(lost)
+
+
+def _data_file(name: str, path: Path) -> DataFile:
+    import pyarrow.parquet as parquet
+
+    about = parquet.read_metadata(path)
+    groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
+    return DataFile(name.split("/")[0], name, about.num_rows, path.stat().st_size, groups)
+
+
+def table_of(lake: Lake, others: Callable[[str], str | None]) -> Callable[[Path], str | None]:
+    """Which table a file of the lake belongs to. `others` says it of a path in the lake, of tables that are not the store's."""
+
+    def of(path: Path) -> str | None:
+        name = path.relative_to(lake.root)
+        return name.parts[0] if name.parts[0] in TABLES else others(name.as_posix())
+
+    return of
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+class Output:
+    """The files of one commit: rows of `records`, by trajectory, with what is where; facts; summaries."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.id = new_id()
+        self._lake = lake
+        self._writers = {name: self._writer(table) for name, table in TABLES.items()}
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+        self._most = 4 * _GROUP  # bytes before compression, until it is known how well they compress
+        self._written = 0
+        self._group = 0
+        self._facts: list[dict[str, Any]] = []
+        self._summaries: list[dict[str, Any]] = []
+        #: Where the rows of each trajectory are.
+        self.parts: dict[str, list[Part]] = {}
+
+    def _writer(self, table: Table) -> Writer:
+        return Writer(self._lake.root, self._path(table), table, Footer(self.id))
+
+    def _path(self, table: Table) -> str:
+        return f"{table.name}/{self.id}.parquet"
+
+    def rows(self, trajectory: str, rows: Iterable[dict[str, Any]]) -> None:
+        """All rows of one trajectory."""
+        start = len(self._rows)
+        for row in rows:
+            self._rows.append(row)
+            self._bytes += len(row["body"] or "") + 4 * len(row["ids"] or ()) + 4 * len(row["logprobs"] or ()) + 64
+            if self._bytes > 2 * self._most:  # a trajectory that fills more than one row group
+                self._place(trajectory, start)
+                self._flush()
+                start = 0
+        self._place(trajectory, start)
+        if self._bytes > self._most:
+            self._flush()
+
+    def _place(self, trajectory: str, start: int) -> None:
+        if len(self._rows) > start:
+            self.parts.setdefault(trajectory, []).append(Part(self._path(RECORDS), self._group, start, len(self._rows) - start))
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        writer = self._writers[RECORDS.name]
+        writer.write(_columns(RECORDS, self._rows))
+        size = writer.size
+        if size > self._written:  # what compression gave so far, for the next
+            ratio = self._bytes / max(1, size - self._written)
+            self._most = int(min(max(ratio, 1.0), 40.0) * _GROUP)
+            self._written = size
+        self._group += 1
+        self._rows, self._bytes = [], 0
+
+    def fact(self, row: dict[str, Any]) -> None:
+        self._facts.append(row)
+        if len(self._facts) >= _FACT_ROWS:
+            self._flush_facts()
+
+    def facts(self, rows: Any) -> None:
+        """Facts as an Arrow table."""
+        self._flush_facts()
+        self._writers[FACTS.name].write(rows)
+
+    def _flush_facts(self) -> None:
+        self._writers[FACTS.name].write(_columns(FACTS, self._facts))
+        self._facts = []
+
+    def summary(self, row: dict[str, Any]) -> None:
+        self._summaries.append(row)
+        if len(self._summaries) >= _SUMMARY_ROWS:
+            self._flush_summaries()
+
+    def _flush_summaries(self) -> None:
+        self._writers[TRAJECTORIES.name].write(_columns(TRAJECTORIES, self._summaries))
+        self._summaries = []
+
+    def finish(self) -> None:
+        """All rows of records are given."""
+        self._flush()
+
+    def commit(
+        self,
+        properties: dict[str, Any],
+        keys: dict[str, str | None] | None = None,
+        expect: dict[str, str | None] | None = None,
+        replaces: Iterable[str] = (),
+    ) -> int:
+        """Puts the files in their places and commits them; returns their bytes. `trajectories` is the last: it says what
+        belongs to the commit."""
+        self._flush_facts()
+        self._flush_summaries()
+        if keys:
+            properties |= {"keys": keys, "expect": expect or {}}
+        replaces = tuple(replaces)
+        names = tuple(self._path(table) for table in TABLES.values())
+        files = []
+        for name in (RECORDS.name, FACTS.name, TRAJECTORIES.name):
+            last = Footer(self.id, names, replaces, properties) if name == TRAJECTORIES.name else None
+            files.append(self._writers[name].close(last))
+            stage(name)
+        self._lake.commits.commit(self.id, files, replaces, properties=properties, keys=keys, expect=expect)
+        stage("commit")
+        return sum(file.bytes for file in files)
+
+    def abandon(self) -> None:
+        """Leaves nothing behind."""
+        for table in TABLES.values():
+            self._writers[table.name].abandon()
+            (self._lake.root / self._path(table)).unlink(missing_ok=True)
+
+
+def _columns(table: Table, rows: list[dict[str, Any]]) -> Any:
+    pa = arrow()
+    schema = table.arrow
+    return pa.Table.from_arrays([pa.array([row[f.name] for row in rows], f.type) for f in schema], schema=schema)
+
+
+# --- sealing --------------------------------------------------------------------------------------------------------
+
+
+class _Round:
+    """One commit: some journal files, or a part of one."""
+
+    def __init__(self, lake: Lake, files: list[tuple[File, int, int, bool]]) -> None:
+        self._lake = lake
+        self.files: list[tuple[File, int, int, bool]] = []
+        size = 0
+        for file, start, stop, final in files:
+            if size >= _ROUND:
+                break
+            self.files.append((file, start, stop, final))
+            size += stop - start
+        self._by_name = {file.name: file for file, *_ in self.files}
+
+    def run(self) -> Sealing:
+        output = Output(self._lake)
+        try:
+            with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+                return self._run(db, output)
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt | SystemExit) and self._lake.commits.find(output.id) is None:
+                output.abandon()
+            raise
+
+    def _run(self, db: sqlite3.Connection, output: Output) -> Sealing:
+        create(db)
+        stops, torn = self._fold(db)
+        lines = self._lines(db)
+        if all(stops[file.name] == start for file, start, *_ in self.files):
+            output.abandon()
+            return Sealing()
+        earlier = self._lake.newest(set(lines)) if self._lake.files(TRAJECTORIES.name) else {}
+        if earlier:  # once more, on top of what is known
+            create(db)
+            self._put(db, earlier)
+            self._fold(db, earlier, stops)
+        damages = [[name, at, why, False] for name, at, why in db.execute("select file, offset, reason from damages")]
+        damaged = []
+        for name, at, why, _ in damages:
+            with self._by_name[name].path.open("rb") as found:
+                found.seek(at)
+                damaged.append(damaged_row(name, at, why, found.readline().rstrip(b"\n")))
+        for file, start, rest in torn:
+            why = f"torn last line of {len(rest)} bytes"
+            damages.append([file.name, start, why, True])
+            damaged.append(damaged_row(file.name, start, why, rest, torn=True))
+        output.rows("", damaged)
+        count = 0
+        for id in sorted(lines):
+            records, rows = self._of(lines[id], damages)
+            output.rows(id, rows)
+            count += len(rows)
+            self._facts(db, id, records, output)
+        output.finish()
+        stage("rows")
+        self._summaries(db, sorted(lines), earlier, output)
+        keys: dict[str, str | None] = {f"{JOURNAL}{name}": str(stop) for name, stop in stops.items()}
+        before = self._lake.commits.keys(JOURNAL)
+        expect = {key: before.get(key) for key in keys}
+        size = output.commit({"damages": damages} if damages else {}, keys, expect)
+        sealed = sum(stops[file.name] - start for file, start, *_ in self.files)
+        return Sealing(count, len(lines), sealed, size, 1)
+
+    def _fold(
+        self, db: sqlite3.Connection, earlier: dict[str, dict[str, Any]] | None = None, ends: dict[str, int] | None = None
+    ) -> tuple[dict[str, int], list[tuple[File, int, bytes]]]:
+        """Folds the lines into a catalog of their own; returns where each file's lines stop, and torn ends."""
+
+        def sealed(id: str) -> Iterator[bytes]:
+            if earlier and id in earlier:
+                for _, _, line in self._lake.raw(parts_of(earlier[id])):
+                    yield line
+
+        stops: dict[str, int] = {}
+        torn = []
+        for file, start, size, final in self.files:
+            batch = Batch(db, file, sealed)
+            stop = start
+            for offset, line in complete_lines(file.path, start):
+                if offset >= (size if ends is None else ends[file.name]):
+                    break
+                stop = offset + len(line) + 1
+                if line:
+                    batch.add(offset, stop, line)
+            batch.write()
+            if final and (rest := unfinished(file.path, stop)):
+                torn.append((file, stop, rest))
+                stop += len(rest)
+            stops[file.name] = stop
+        return stops, torn
+
+    def _lines(self, db: sqlite3.Connection) -> dict[str, list[tuple[str, int, int]]]:
+        """Where each trajectory's lines are."""
+        found: dict[str, list[tuple[str, int, int]]] = {}
+        for id, *place in db.execute("select trajectory, file, start, stop from places order by rowid"):
+            found.setdefault(id, []).append((place[0], place[1], place[2]))
+        return found
+
+    def _of(self, places: list[tuple[str, int, int]], damages: list[list[Any]]) -> tuple[list[AnyRecord], list[dict[str, Any]]]:
+        """The records and the rows of one trajectory's lines."""
+        records: list[AnyRecord] = []
+        rows: list[dict[str, Any]] = []
+        for name, start, stop in places:
+            file = self._by_name[name]
+            offset = start
+            for line in next(read_ranges(file.path, [(start, stop)])).split(b"\n"):
+                if line:
+                    try:
+                        rows.append(row_of(line, file.writer, file.version))
+                    except DAMAGE as error:
+                        rows.append(damaged_row(name, offset, str(error), line))
+                    try:
+                        found = decode(line, file.writer, file.version)
+                        if isinstance(found, AnyRecord):
+                            records.append(found)
+                    except DAMAGE as error:  # it is kept, and can be read by nobody
+                        damages.append([name, offset, str(error), False])
+                offset += len(line) + 1
+        return records, rows
+
+    def _facts(self, db: sqlite3.Connection, id: str, records: list[AnyRecord], output: Output) -> None:
+        found = db.execute("select grp, agent from trajectories where id=?", (id,)).fetchone()
+        group, agent = found or (None, None)
+        replaced = {r.supersedes for r in records if r.supersedes}
+        for record in records:
+            row = fact_of(record, group, agent)
+            row["replaced"] = record.id in replaced
+            output.fact(row)
+
+    def _put(self, db: sqlite3.Connection, earlier: dict[str, dict[str, Any]]) -> None:
+        names = list(SUMMARY)
+        columns = ", ".join([*names, "reversed"])
+        for row in earlier.values():
+            if not row["root"]:
+                continue
+            values = [row[SUMMARY[name].name] for name in names]
+            db.execute(
+                f"insert into trajectories({columns}) values({', '.join('?' * (len(names) + 1))})",
+                (*values, backwards(row["id"])),
+            )
+
+    def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: Output) -> None:
+        names = list(SUMMARY)
+        for id in filter(None, ids):
+            found = db.execute(f"select {', '.join(names)} from trajectories where id=?", (id,)).fetchone()
+            if found is None:  # messages whose call never came
+                found = _nothing(names, id)
+            row = dict(zip([SUMMARY[name].name for name in names], found, strict=True))
+            rewards, uses = standing(db, id, row["rewards"]), uses_of(db, id, row["uses"])
+            row["rewards"] = encode(rewards).decode() if rewards else None
+            row["uses"] = encode(uses).decode() if uses else None
+            row["revision"] = (earlier[id]["revision"] if id in earlier else 0) + 1
+            output.summary({**row, **runs([*(parts_of(earlier[id]) if id in earlier else ()), *output.parts.get(id, ())])})
+
+
+def _nothing(names: list[str], id: str) -> list[Any]:
+    zero = dict.fromkeys(("steps", "llm_calls", "actions", "first", "last", "revision", "replay"), 0)
+    about = {"id": id, "writer": "", "root": "", **zero}
+    return [about.get(name) for name in names]
+
+
+def parts_of(row: dict[str, Any]) -> list[Part]:
+    """Where a summary says that the rows of its trajectory are."""
+    return [Part(*run) for run in zip(row["files"], row["groups"], row["offsets"], row["rows"], strict=True)]
+
+
+def runs(parts: list[Part]) -> dict[str, Any]:
+    """The columns of a summary that say where the rows of its trajectory are."""
+    return {
+        "files": [p.path for p in parts],
+        "groups": [p.group for p in parts],
+        "offsets": [p.offset for p in parts],
+        "rows": [p.rows for p in parts],
+    }

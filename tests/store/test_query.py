@@ -1,0 +1,197 @@
+"""SQL over a store: both tiers as one, the questions of the documentation, and nothing outside of the store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.cli import main
+from odograph.columns import BASE
+from odograph.store import layout
+from odograph.store.indexing import create
+from odograph.types import Record
+
+from .test_sealing import fill
+
+duckdb = pytest.importorskip("duckdb")
+DOCS = Path(__file__).parents[2] / "docs"
+QUESTIONS = re.findall(r"```sql\n(.*?)```", (DOCS / "sql.md").read_text(), re.S)
+ASKED = [
+    "select * exclude (duration) from trajectories order by id",
+    "select * from facts order by trajectory, time, kind",
+    "select * from records order by id",
+    "select * from messages order by trajectory, stream, n",
+]
+
+
+def answers(store: odograph.Store) -> list[Any]:
+    return [store.sql(one).list() for one in ASKED]
+
+
+def test_both_tiers_are_one(store: odograph.Store) -> None:
+    """A query gives the same before and after sealing, half sealed, with late rewards, and after a compaction."""
+    ids = fill(store)
+    before = answers(store)
+    assert [len(rows) for rows in before] == [6, 72, 72, 18]
+    store.seal()
+    assert answers(store) == before
+    fill(store, 1)
+    store.append(ids[0]).reward(4.0)
+    before = answers(store)
+    assert [len(rows) for rows in before] == [7, 85, 85, 21]
+    assert store.sql("select reward from trajectories where id=?", [ids[0]]).list() == [{"reward": 4.0}]
+    store.seal()
+    assert answers(store) == before
+    store.compact(grace=0)
+    assert answers(store) == before
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_the_documented_questions_are_answered(store: odograph.Store, sealed: bool) -> None:
+    """Each of the ten questions runs, over a journal and over a sealed store."""
+    fill(store)
+    if sealed:
+        store.seal()
+    assert len(QUESTIONS) == 10
+    found = [store.sql(one).list() for one in QUESTIONS]
+    assert found[0] == [{"model": "m", "calls": 18, "cost": None, "tokens_in": 180, "tokens_out": 90}]
+    assert found[2] == [{"name": "search", "calls": 18, "failed": 0.0}]
+    assert [row["calls"] for row in found[3]] == [6, 6, 6]
+    assert [row["n"] for row in found[9]] == [3, 3]
+
+
+def test_answers_come_as_arrow_and_pandas(store: odograph.Store) -> None:
+    """An answer is an Arrow table or a DataFrame where that is asked for; parameters are by position or by name."""
+    fill(store)
+    assert store.sql("select id from trajectories").arrow().num_rows == 6
+    assert list(store.sql("select agent from trajectories where agent=$a", {"a": "agent-1"}).pandas()["agent"]) == ["agent-1"] * 3
+
+
+HOSTILE = [
+    "copy (select 1) to '{out}'",
+    "copy facts to '{out}'",
+    "select 1; select 2",
+    "select * from read_csv('{secret}')",
+    "select * from read_text('{secret}')",
+    "select * from read_blob('{secret}')",
+    "from '{secret}'",
+    "select * from glob('{folder}/*')",
+    "select * from read_parquet('{folder}/x.parquet')",
+    "select * from read_text('{journal}')",
+    "attach '{out}'",
+    "install httpfs",
+    "load httpfs",
+    "set enable_external_access=true",
+    "set allowed_directories=['/']",
+    "pragma enable_profiling",
+    "create table x as select 1",
+    "export database '{folder}'",
+    "explain analyze select 1",
+    "select * from sqlite_scan('{secret}', 'x')",
+    "select * from 'https://example.com/x.parquet'",
+    "select * from outside",
+    "select * from query('copy (select 1) to ''{out}''')",
+    "",
+    "selec",
+    "select \udce9",
+    "select error('it failed') from facts",
+    "select cast(kind as int) from facts",
+]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_hostile_query_reaches_nothing(store: odograph.Store, tmp_path: Path, sealed: bool) -> None:
+    """No query reads or writes a file outside of the sealed tables, loads code, or sees Python's variables: one sentence says so."""
+    fill(store, 1)
+    outside = [{"a": 1}]
+    assert outside
+    journal = next((store.root / "journal").glob("*.jsonl"))
+    if sealed:
+        store.seal()
+        journal = store.root / "store.json"
+        journal.write_text("{}")
+    secret, out = tmp_path / "secret.csv", tmp_path / "out.csv"
+    secret.write_text("name\nmypassword\n")
+    before = sorted(tmp_path.rglob("*.parquet"))
+    for one in HOSTILE:
+        query = one.format(secret=secret, out=out, folder=tmp_path, journal=journal)
+        with pytest.raises(odograph.OdographError) as error:
+            store.sql(query + " -- facts").list()
+        assert "mypassword" not in str(error.value) and "\n" not in str(error.value)
+    assert not out.exists()
+    assert sorted(tmp_path.rglob("*.parquet")) == before
+
+
+def test_the_command_prints_tables_json_and_csv(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """`odograph sql` prints a table, an object a line, or CSV; a mistake is one sentence and exit status 2."""
+    fill(store, 2)
+    store.seal()
+    ask = [
+        "--store",
+        str(store.root),
+        "sql",
+        "select agent, count(*) as n, list(kind) as k from facts where kind=$k group by 1 order by 1",
+    ]
+    assert main([*ask, "--param", "k=end", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [{"agent": f"agent-{i}", "n": 1, "k": ["end"]} for i in range(2)]
+    assert main([*ask, "--param", "k=end", "--csv"]) == 0
+    assert [row[:2] for row in csv.reader(io.StringIO(capsys.readouterr().out))] == [
+        ["agent", "n"],
+        ["agent-0", "1"],
+        ["agent-1", "1"],
+    ]
+    assert main([*ask, "--param", "k=end"]) == 0
+    assert "agent-1" in capsys.readouterr().out
+    assert main(["--store", str(store.root), "sql", "select x from facts"]) == 2
+    said = capsys.readouterr().err
+    assert "x" in said and len(said.splitlines()) == 1
+
+
+def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
+    """`store.frame` gives the rows of a table, sealed or not, as a Daft DataFrame."""
+    pytest.importorskip("daft")
+    fill(store, 2)
+    assert store.frame("facts").count_rows() == 24
+    store.seal()
+    fill(store, 1)
+    assert [store.frame(name).count_rows() for name in ("trajectories", "facts")] == [3, 36]
+    with pytest.raises(odograph.InvalidInput, match="trajectories, facts, records"):
+        store.frame("fact")
+
+
+def test_strangers_find_their_way(store: odograph.Store) -> None:
+    """Plain DuckDB and pyarrow read the files; each column says what it holds; a README lies beside them."""
+    import pyarrow.parquet as parquet
+
+    fill(store)
+    store.seal()
+    lake = store.root / "lake"
+    assert duckdb.sql(f"select count(*) from '{lake}/facts/*.parquet'").fetchall() == [(72,)]
+    schema = parquet.read_schema(next((lake / "trajectories").glob("*.parquet")))
+    assert all(field.metadata[b"doc"] for field in schema)
+    assert "`completion_tokens`" in (lake / "README.md").read_text()
+
+
+def test_the_page_lists_all_columns() -> None:
+    """docs/lake.md has every column of every table as the tables have it."""
+    assert layout.columns_as_text() in (DOCS / "lake.md").read_text()
+
+
+def test_the_tables_follow_the_records_and_the_catalog() -> None:
+    """A new plain field of all records, or a new column of the catalog, needs a column of the sealed tier."""
+    import sqlite3
+
+    assert set(BASE) <= set(layout.RECORDS.names)
+    assert set(BASE) | {"extra"} == set(Record.__struct_fields__)
+    db = sqlite3.connect(":memory:")
+    create(db)
+    there = {row[1] for row in db.execute("pragma table_info(trajectories)")}
+    assert there - {"reversed", "sealed"} == set(layout.SUMMARY)

@@ -1,0 +1,407 @@
+"""Sealing: what is read before, meanwhile and after is the same, whoever is killed and whoever races."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import odograph
+from odograph.cli import main
+from odograph.store import sealing
+from odograph.types import Action
+
+pytest.importorskip("pyarrow")
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+
+
+def fill(store: odograph.Store, count: int = 6, steps: int = 3) -> list[str]:
+    ids = []
+    for i in range(count):
+        with store.record(task=f"task {i}", agent=f"agent-{i % 2}", model="m", group=f"g{i % 2}", tags=["all"]) as run:
+            history: list[Any] = []
+            for k in range(steps):
+                history.append({"role": "user", "content": f"where is the needle{i}? é {k}"})
+                with run.step(observation="o") as step:
+                    step.llm_call(
+                        model="m",
+                        messages=list(history),
+                        response="in the haystack",
+                        usage={"prompt_tokens": 10, "completion_tokens": 5},
+                    )
+                    step.action("search", {"q": i}, "found", ok=True)
+            run.reward(i / 3, name="final")
+        ids.append(run.id)
+    return ids
+
+
+def seen(store: odograph.Store) -> dict[str, Any]:
+    """What all ways of reading say."""
+    ids = [s.id for s in store.summaries()]
+    used = {id: (sorted(u.uses), u.components) for id, u in store.used(ids).items()}
+    return {
+        "trajectories": [t.to_dict() for t in store.trajectories()],
+        "summaries": list(store.summaries()),
+        "used": used,
+        "damages": sorted({d.reason for d in store.damages()}),
+    }
+
+
+def journals(store: odograph.Store) -> list[str]:
+    return sorted(p.name for p in (store.root / "journal").glob("*.jsonl"))
+
+
+def cold(store: odograph.Store) -> odograph.Store:
+    """The store, opened again without its catalog."""
+    store.close()
+    for path in store.root.glob("catalog.sqlite*"):
+        path.unlink()
+    return odograph.open(store.root)
+
+
+def test_a_sealed_store_reads_as_before(store: odograph.Store) -> None:
+    """Sealing changes no trajectory, list, figure or search, warm and with a new catalog, and leaves no journal."""
+    fill(store)
+    before, hits = seen(store), {(h.trajectory, h.kind, h.text) for h in store.search("needle3 é")}
+    assert store.seal().trajectories == 6
+    assert journals(store) == []
+    assert hits
+    for again in (store, cold(store)):
+        assert seen(again) == before
+        assert {(h.trajectory, h.kind, h.text) for h in again.search("needle3 é")} == hits
+        assert [s.task for s in again.summaries(text="needle3")] == ["task 3"]
+
+
+def test_what_is_sealed_is_its_owners_alone(store: odograph.Store) -> None:
+    """The sealed tier is its owner's alone where the store is."""
+    fill(store, 1)
+    store.seal()
+    assert (store.root / "lake").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_store_seals_by_itself_beyond_a_size(tmp_path: Path) -> None:
+    """A process that records seals in the background once the journal is larger than `seal_at` says; the setting stays with the store."""
+    store = odograph.open(tmp_path / "s", seal_at=1)
+    for _ in range(100):
+        fill(store, 1)
+        time.sleep(0.1)
+        if (store.root / "lake" / "commits.sqlite").exists() and store.backend.reader.lake.files("records"):
+            break
+        store.backend._measured = -100.0
+    assert store.examine()["sealed"]["files"] >= 3
+    before = seen(store)
+    assert seen(cold(store)) == before
+    with pytest.raises(odograph.InvalidInput, match="seal_at=1"):
+        odograph.open(store.root, seal_at=5)
+
+
+def test_doctor_tells_what_is_sealed_and_repairs(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """`odograph seal` seals, `odograph doctor` says how much is not sealed and which sealed file is damaged, `--repair` makes the list anew."""
+    ids = fill(store, 2)
+    command = ["--store", str(store.root)]
+    store.close()
+    assert main([*command, "seal", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trajectories"] == 2
+    store.append(ids[0]).reward(1.0)
+    store.close()
+    assert main([*command, "doctor", "--json"]) == 0
+    sealed = json.loads(capsys.readouterr().out)["sealed"]
+    assert (sealed["files"], sealed["commits"], sealed["unsealed_trajectories"], sealed["orphans"]) == (3, 1, 1, [])
+    assert sealed["unsealed_bytes"] > 0
+    for path in (store.root / "lake").glob("commits.sqlite*"):
+        path.unlink()
+    assert main([*command, "doctor"]) == 1
+    assert "--repair" in capsys.readouterr().err
+    assert main([*command, "doctor", "--repair"]) == 0
+    assert "repaired: 3 files of 1 commits" in capsys.readouterr().out
+    damaged = next((store.root / "lake" / "records").glob("*.parquet"))
+    data = bytearray(damaged.read_bytes())
+    data[2000] ^= 255
+    damaged.write_bytes(data)
+    assert main([*command, "doctor"]) == 1
+    assert "damaged: lake/records/" in capsys.readouterr().out
+
+
+def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
+    """The newest records are shown whichever tier they are in; what is sealed between two looks is not missed."""
+    fill(store, 2)
+    before = [r.id for r in store.tail(10)]
+    store.seal()
+    assert [r.id for r in store.tail(10)] == before
+    tail = store.tail(5)
+    fill(store, 1)
+    assert len(list(tail)) == 5
+    ids = fill(store, 1)
+    store.seal()
+    assert {r.trajectory for r in tail} == set(ids)
+
+
+def test_a_store_can_be_moved(store: odograph.Store, tmp_path: Path) -> None:
+    """A store that was copied elsewhere, without its catalog and its empty folders, reads the same."""
+    fill(store)
+    before = seen(store)
+    store.seal()
+    store.close()
+    shutil.copytree(store.root, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("catalog.sqlite*", "journal"))
+    assert seen(odograph.open(tmp_path / "elsewhere")) == before
+
+
+def test_what_comes_late_is_found_and_sealed_later(store: odograph.Store) -> None:
+    """Rewards, labels and corrections of sealed trajectories are found at once, count once, and survive the next seal and a compaction."""
+    ids = fill(store)
+    store.seal()
+    store.append(ids[0]).reward(7.0, name="late")
+    store.append(ids[1]).label("good", "yes")
+    records = store.trajectory(ids[2]).complete_records()
+    store.add([msgspec.structs.replace(r, result="corrected") if isinstance(r, Action) else r for r in records])
+    before = seen(store)
+    assert store.trajectory(ids[0]).reward == 7.0
+    assert [a.result for step in store.trajectory(ids[2]).steps for a in step.actions] == ["corrected"] * 3
+    assert seen(cold(store)) == before
+    store.seal()
+    assert journals(store) == []
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+    assert store.compact(grace=0).merged
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+    assert len(list((store.root / "lake" / "records").glob("*.parquet"))) == 1
+
+
+def test_a_running_trajectory_is_sealed_in_parts(store: odograph.Store) -> None:
+    """A trajectory that never ends pins no journal file: its lines are sealed as they are, and it goes on running."""
+    with store.record(task="endless") as run:
+        for part in range(3):
+            with run.step(observation=part) as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": "q" * 300}], response=str(part))
+            store.seal()
+            assert journals(store) == []
+        with run.step(observation=3) as step:
+            step.llm_call(model="m", messages=[{"role": "user", "content": "q" * 300}], response="3")
+        assert [s.status for s in store.summaries()] == ["running"]
+        assert len(store.trajectory(run.id).steps) == 4
+    assert [s.status for s in store.summaries()] == ["completed"]
+    before = seen(store)
+    store.seal()
+    store.compact(grace=0)
+    assert seen(cold(store)) == before
+
+
+def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) -> None:
+    """What another process recorded is sealed while that process goes on; nothing is seen twice, and nothing is missing."""
+    code = f"""
+        import odograph, sys
+        store = odograph.open({str(store.root)!r})
+        for i in range(3):
+            with store.record(task=i) as run:
+                run.note(i)
+            print("done", flush=True)
+            sys.stdin.readline()
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdin is not None and writer.stdout is not None
+        for count in range(1, 4):
+            writer.stdout.readline()
+            found = store.seal()
+            assert (found.trajectories, found.left) == (1, 1)
+            assert len(seen(store)["trajectories"]) == len(seen(store)["summaries"]) == count
+            writer.stdin.write(b"\n")
+            writer.stdin.flush()
+        writer.stdin.close()
+    before = seen(store)
+    assert store.seal().deleted == 1
+    assert seen(cold(store)) == before
+
+
+DAMAGED = b'{"kind":"note","id":"x","trajectory":\n\xff\xfe broken\n{"kind":"zebra","trajectory":"t"}\n'
+
+
+def test_damage_is_kept_and_told(store: odograph.Store) -> None:
+    """Lines that can't be read, and a torn end, are reported after sealing as before, by place and reason."""
+    fill(store, 2)
+    store.close()
+    path = next((store.root / "journal").glob("*.jsonl"))
+    with path.open("ab") as file:
+        file.write(
+            DAMAGED + b'{"kind":"message","trajectory":"t","stream":99999999999999999999,"n":0,"body":1}\n' + b'{"kind":"no'
+        )
+    before = store.damages()
+    assert len(before) >= 4
+    whole = seen(store)
+    store.seal()
+    assert journals(store) == []
+    assert {(d.file, d.offset, d.torn) for d in before} <= {(d.file, d.offset, d.torn) for d in store.damages()}
+    assert seen(store)["trajectories"] == whole["trajectories"]
+    store.append(whole["summaries"][0].id).reward(1.0)
+    store.seal()
+    store.compact(grace=0)
+    assert {(d.file, d.offset, d.torn) for d in before} <= {(d.file, d.offset, d.torn) for d in store.damages()}
+
+
+STAGES = ["rows", "records", "facts", "trajectories", "commit", "delete"]
+
+
+def killed(store: odograph.Store, stage: str, what: str = "seal()") -> None:
+    code = f"""
+        import os, signal, odograph
+        from odograph.store import sealing
+        sealing.stage = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {stage!r} else None
+        odograph.open({str(store.root)!r}).{what}
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_seal_that_is_killed_seals_once(store: odograph.Store, stage: str) -> None:
+    """Whenever a sealer is killed, nothing is lost and nothing is there twice, before and after the next seal."""
+    ids = fill(store)
+    store.seal()
+    store.append(ids[0]).reward(2.0, name="late")
+    fill(store, 2)
+    store.close()
+    before = seen(store)
+    killed(store, stage)
+    assert seen(odograph.open(store.root)) == before
+    assert seen(cold(store)) == before
+    assert (store.seal().lines == 0) == (stage in ("trajectories", "commit", "delete"))  # what was complete is taken over
+    assert journals(store) == []
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+    assert store.backend.reader.lake.commits.orphans() == []
+
+
+def test_what_is_written_while_a_seal_runs_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward that was listed while its trajectory was being sealed still counts after the seal, and once."""
+    ids = fill(store, 2)
+    other = odograph.open(store.root)
+
+    def late(stage: str) -> None:
+        if stage == "rows":
+            other.append(ids[0]).reward(7.0, name="late")
+            assert next(other.summaries()).reward == 7.0
+
+    monkeypatch.setattr(sealing, "stage", late)
+    store.seal()
+    before = seen(other)
+    assert before["summaries"][0].reward == 7.0
+    assert before["used"][ids[0]][1] == {"final": 0.0, "late": 7.0}
+    other.close()
+    assert seen(cold(store)) == before
+
+
+@pytest.mark.parametrize("stage", STAGES[:-1])
+def test_a_compaction_that_is_killed_changes_nothing(store: odograph.Store, stage: str) -> None:
+    """Whenever a compaction is killed, the store reads the same, and the next one does the work."""
+    for _ in range(2):
+        fill(store, 2)
+        store.seal()
+    before = seen(store)
+    killed(store, stage, "compact(0)")
+    assert seen(cold(store)) == before
+    store.compact(grace=0)
+    assert seen(cold(store)) == before
+    assert store.backend.reader.lake.commits.orphans() == []
+    assert len(list((store.root / "lake" / "records").glob("*.parquet"))) == 1
+
+
+def test_two_sealers_and_a_reader_at_once(store: odograph.Store) -> None:
+    """While processes record and two of them seal, every look at the store shows each finished trajectory once and whole."""
+    code = f"""
+        import odograph, sys
+        store = odograph.open({str(store.root)!r})
+        for i in range(15):
+            with store.record(task=i) as run:
+                with run.step(observation="o") as step:
+                    step.llm_call(model="m", messages=[{{"role": "user", "content": "q" * 400}}], response="a")
+            if sys.argv[1] == "seal" and i % 5 == 4:
+                store.seal()
+    """
+    what = ["seal", "seal", "write"]
+    running = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), one]) for one in what]
+    most = 0
+    while any(p.poll() is None for p in running):
+        if not (store.root / "journal").is_dir():
+            continue
+        found = list(store.trajectories(status="completed"))
+        assert len({t.id for t in found}) == len(found) >= most
+        assert all(t.steps[0].llm_calls[0].request["messages"][0]["content"] == "q" * 400 for t in found)
+        most = len(found)
+    assert [p.returncode for p in running] == [0, 0, 0]
+    before = seen(store)
+    assert len(before["trajectories"]) == 45
+    store.seal()
+    assert seen(store) == before
+    assert seen(cold(store)) == before
+
+
+def test_a_lost_list_of_files_is_made_anew(store: odograph.Store) -> None:
+    """Where `commits.sqlite` is lost or damaged, reading says what to do, and `repair` rebuilds it from the files."""
+    ids = fill(store)
+    store.seal()
+    store.append(ids[0]).reward(2.0)
+    store.seal()
+    before = seen(store)
+    for what in ("gone", "damaged"):
+        store.close()
+        for path in (store.root / "lake").glob("commits.sqlite*"):
+            path.unlink() if what == "gone" else path.write_bytes(b"no database" * 500)
+        with pytest.raises(odograph.StoreError, match="doctor --repair"):
+            list(cold(store).summaries())
+        found = odograph.open(store.root).repair()
+        assert (found["commits"], found["left"]) == (2, 0)
+        assert seen(cold(store)) == before
+
+
+CONTENT = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(st.tuples(CONTENT, CONTENT, st.lists(st.floats() | st.none(), max_size=4)), min_size=1, max_size=3))
+def test_any_content_is_sealed_as_it_is(tmp_path: Path, what: list[tuple[Any, Any, list[Any]]]) -> None:
+    """Whatever agents wrote comes out of the sealed tier as it came out of the journal."""
+    shutil.rmtree(tmp_path / "s", ignore_errors=True)
+    with odograph.open(tmp_path / "s") as store:
+        for one, other, logprobs in what:
+            with store.record(task=one, metadata={"m": other}) as run:
+                with run.step(observation=other) as step:
+                    step.llm_call(
+                        model="m",
+                        messages=[{"role": "user", "content": one}],
+                        response=other,
+                        logprobs=logprobs,
+                        token_ids=list(range(len(logprobs))),
+                    )
+                    step.action("a", one, other)
+                run.note(one)
+        before = [repr(t.to_dict()) for t in store.trajectories()], repr(list(store.summaries()))
+        store.seal()
+        assert ([repr(t.to_dict()) for t in store.trajectories()], repr(list(store.summaries()))) == before
+        assert ([repr(t.to_dict()) for t in cold(store).trajectories()], repr(list(store.summaries()))) == before
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not here")
+def test_sessions_of_other_tools_are_sealed_as_they_are(store: odograph.Store) -> None:
+    """Imported sessions of every format read the same before and after sealing."""
+    store.import_sessions(SAMPLES)
+    before = seen(store)
+    assert before["trajectories"]
+    store.seal()
+    assert journals(store) == []
+    assert seen(store) == before
+    assert seen(cold(store)) == before
