@@ -381,16 +381,28 @@ class _TooLate(Exception):
 
 async def _within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, str]:
     """What a tool gives within its time. A tool that is late is cancelled and left to itself when it does not end at once."""
-    task = asyncio.ensure_future(call)
+    task = asyncio.ensure_future(_kept_inside(call))
     try:
         done, _ = await asyncio.wait({task}, timeout=limit)
         if done:
-            return task.result()
+            given, left = task.result()
+            if left is not None:
+                raise left
+            assert given is not None
+            return given
     except asyncio.CancelledError:
         await _stop(task)
         raise
     await _stop(task)
     raise _TooLate
+
+
+async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[tuple[Any, str] | None, SystemExit | None]:
+    """What a tool gives, or the SystemExit that it raises: in a task of its own that would end the event loop."""
+    try:
+        return await call, None
+    except SystemExit as error:
+        return None, error
 
 
 async def _stop(task: asyncio.Future[Any]) -> None:

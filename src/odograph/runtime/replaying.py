@@ -87,9 +87,10 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
         t = joined(store or api.default_store(), t)
     elif t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
         first = next(iter(t.llm_calls), None)
-        with contextlib.suppress(NotFound, InvalidInput):  # a parent that is not there: the agent is the one that was named
-            parent = (store or api.default_store()).trajectory(t.start.fork.trajectory)
-            task.agent = at_hand(task.agent, before_step(parent, t.start.fork.step or 0))
+        if agent is not None:  # the recorded one is who had taken over
+            with contextlib.suppress(NotFound, InvalidInput):  # a parent that is not there: the agent is the one that was named
+                parent = (store or api.default_store()).trajectory(t.start.fork.trajectory)
+                task.agent = at_hand(task.agent, before_step(parent, t.start.fork.step or 0))
         task._past, task._fork = before_step(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
     if tools == "recorded":
