@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from .parsing import Shape, read, shape
 
 Status = OneOf["ok", "refused", "parse_error", "http_error", "over_context", "over_budget"]
 
-_TOO_LONG = re.compile(r"context.{0,20}(length|window|size|limit)|too (long|large|many tokens)|maximum.{0,30}tokens", re.I)
 #: Bytes of a prompt for a token, on the safe side: English has four, and a Chinese character has three.
 _BYTES_PER_TOKEN = 3
 
@@ -293,7 +291,7 @@ class Judge:
             except _OverBudget as error:
                 return Answer(status="over_budget", error=str(error), **about)
             except Unanswered as error:
-                status: Status = "over_context" if _is_too_long(error) else "http_error"
+                status: Status = "over_context" if error.is_too_long else "http_error"
                 return Answer(status=status, error=str(error), **about)
             asked, number = asked + (not cached), number + 1
             for name, more in self._stated(body, now).items():
@@ -375,7 +373,7 @@ class Judge:
         try:
             return await send(schema)
         except Unanswered as error:
-            if error.status not in (400, 415, 422, 501) or _is_too_long(error):
+            if error.status not in (400, 415, 422, 501) or error.is_too_long:
                 raise
             refusal = error
         try:
@@ -427,10 +425,6 @@ def _from_cache(stated: Any) -> int:
     parts = [stated, *(stated.get(n) for n in ("prompt_tokens_details", "input_tokens_details"))]
     found = [p.get(n) for p in parts if isinstance(p, dict) for n in ("cached_tokens", "cache_read_input_tokens")]
     return next((n for n in found if type(n) is int), 0)
-
-
-def _is_too_long(error: Unanswered) -> bool:
-    return error.status == 413 or (error.status == 400 and _TOO_LONG.search(str(error)) is not None)
 
 
 def sendable(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -111,6 +112,14 @@ class Unanswered(RunError):
     def __init__(self, what: str, status: int | None = None) -> None:
         super().__init__(what)
         self.status = status
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the request was longer than the model's context."""
+        return self.status == 413 or (self.status == 400 and _TOO_LONG.search(str(self)) is not None)
+
+
+_TOO_LONG = re.compile(r"context.{0,20}(length|window|size|limit)|too (long|large|many tokens)|maximum.{0,30}tokens", re.I)
 
 
 class _Failed(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec import loads
+from ..codec import encode, loads
 from ..errors import InvalidInput
 from .content import as_text, is_part
 from .defaults import usage
@@ -233,6 +233,24 @@ class _Calls(Items):
     def __init__(self, calls: list[Any]) -> None:
         super().__init__(calls)
         self.places: dict[int, Fields] = {}
+
+
+def history(messages: list[dict[str, Any]]) -> list[Any]:
+    """The messages as they are, but for arguments of tools: they are JSON text here."""
+    out: list[Any] = []
+    for message in messages:
+        calls = message.get("tool_calls")
+        if isinstance(calls, list):
+            message = {**message, "tool_calls": [_with_text(call) for call in calls]}
+        out.append(message)
+    return out
+
+
+def _with_text(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or isinstance(function.get("arguments"), str):
+        return call
+    return {**call, "function": {**function, "arguments": encode(function.get("arguments") or {}).decode()}}
 
 
 def request(

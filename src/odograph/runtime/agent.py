@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from .. import dialects
-from ..asking.endpoint import Endpoint
+from ..asking.endpoint import Endpoint, Unanswered
 from ..capture.scope import Acting, Scope, Step
 from ..codec import encode, loads
 from ..dialects import Result, ToolCall
 from ..errors import InvalidInput, RunError, described
 from ..trajectory import Trajectory
+from ..types import Status
 from .conversation import State, continued, messages_of, refuse_twice, transfer
 from .mcp import MCPServer
 from .task import AnyAgent, Outcome, Task
-from .tools import ToolError, answer_as, arguments_of, function_tool, sanitised, schema_of, seen
+from .tools import ToolError, answer_as, arguments_of, function_tool, is_wrapped, sanitised, schema_of, seen, wrapped
 from .walk import Walk
 
 
@@ -117,11 +118,20 @@ class Agent:
 
         names = ("name", "model", "base_url", "system_prompt", "description", "dialect", "params", "stream", "tokens")
         found = {n: v for n in names if (v := getattr(self, n))}
-        for name, default in (("max_steps", 100), ("timeout", 600.0), ("tool_timeout", 300.0), ("max_tool_output", 200_000)):
+        for name, default in (
+            ("max_steps", 100),
+            ("timeout", 600.0),
+            ("tool_timeout", 300.0),
+            ("max_tool_output", 200_000),
+            ("max_retries", 4),
+            ("policy_version", None),
+        ):
             if getattr(self, name) != default:
                 found[name] = getattr(self, name)
-        if isinstance(self.output_type, dict):
-            found["output_type"] = self.output_type
+        if self.output_type is not None:  # a type comes back as its schema: the model is asked the same
+            found["output_type"] = self._answer_schema() if self.output_type is not str else {"type": "string"}
+        if self.headers:
+            found["headers"] = dict.fromkeys(self.headers)  # their names; values may be secrets
         tools: list[dict[str, Any]] = []
         for tool in self.tools:
             if isinstance(tool, MCPServer):
@@ -166,7 +176,12 @@ class Agent:
         if not state.pending:
             response, state.response = state.response, None
             if response is None:
-                response = await agent._ask(state, step)
+                try:
+                    response = await agent._ask(state, step)
+                except Unanswered as error:
+                    if not error.is_too_long:
+                        raise
+                    return Outcome(finished=True, status="truncated", error=str(error))
             ended = agent._answered(state, response, step)
             if ended is not None:
                 return ended
@@ -198,30 +213,50 @@ class Agent:
         """Takes the answer into the conversation: the outcome where it is final, None where tools are asked for."""
         dialect = dialects.get(self.dialect)
         choice = next(iter(dialect.choices(response)), None)
+        reason = choice.finish_reason if choice is not None else None
+        if choice is not None and reason in _PAUSED:  # the same turn goes on with the next request
+            state.history = [*state.history, *dialect.said(response)]
+            return Outcome(observation=None)
+        cut = reason in _CUT and not (choice is not None and choice.tool_calls and _can_be_used(choice.tool_calls))
+        if cut or reason in _REFUSED:
+            status: Status = "truncated" if cut else "failed"
+            why = "was cut off" if cut else "was stopped"
+            answer = choice.text if choice is not None and choice.text.strip() else None
+            return Outcome(finished=True, status=status, answer=answer, error=f"the answer {why} (finish reason {reason!r})")
         if choice is None or not (choice.text.strip() or choice.tool_calls):
-            why = f" (finish reason {choice.finish_reason!r})" if choice is not None and choice.finish_reason else ""
-            status = "truncated" if choice is not None and choice.finish_reason == "length" else "failed"
-            return Outcome(finished=True, status=status, error=f"the model answered nothing{why}")  # type: ignore[arg-type]
+            said = f" (finish reason {reason!r})" if reason else ""
+            return Outcome(finished=True, status="failed", error=f"the model answered nothing{said}")
         state.history = [*state.history, *dialect.said(response)]
         if choice.tool_calls:
             state.ask_for(choice.tool_calls, step.last_call)
             return None
-        if self.output_type is None:
+        if self.output_type is None or self.output_type is str:
             return Outcome(finished=True, answer=choice.text)
         try:
-            return Outcome(finished=True, answer=answer_as(choice.text, self.output_type))
+            return Outcome(finished=True, answer=answer_as(choice.text, self.output_type, inside=self._wraps))
         except InvalidInput as error:
             again = f"This answer is not valid: {error}. Answer again, with nothing but JSON of the schema that was asked for."
             state.history = [*state.history, *dialect.history([{"role": "user", "content": again}])]
             return Outcome(observation=again)
 
     def _schema(self) -> dict[str, Any] | None:
-        if self.output_type is None or isinstance(self.output_type, dict):
+        """The schema of the answer, as the model is given it: the APIs want an object at the top."""
+        if self.output_type is None or self.output_type is str:
+            return None
+        schema = self._answer_schema()
+        return wrapped(schema) if is_wrapped(schema) else schema
+
+    def _answer_schema(self) -> dict[str, Any]:
+        if isinstance(self.output_type, dict):
             return self.output_type
         schema, definitions = schema_of(self.output_type)
-        while "$ref" in schema:  # the APIs want an object at the top
+        while "$ref" in schema:
             schema = definitions[schema["$ref"].rpartition("/")[2]]
         return schema | {"$defs": definitions} if definitions else schema
+
+    @property
+    def _wraps(self) -> bool:
+        return self.output_type is not None and self.output_type is not str and is_wrapped(self._answer_schema())
 
     # --- using tools ------------------------------------------------------------------------------------------------------
 
@@ -272,7 +307,6 @@ class Agent:
 
     async def _call(self, state: State[Agent], asked: ToolCall, arguments: dict[str, Any], action: Acting) -> str:
         limit = state.task.conf.tool_timeout or self.tool_timeout
-        timer = asyncio.timeout(limit)
         action.ok = False
         try:
             tool = state.tools.get(asked.name)
@@ -281,8 +315,7 @@ class Agent:
             if tool.agent is not None:
                 result, text = await self._delegate(state, tool.agent, arguments, action)
             else:
-                async with timer:
-                    result, text = await tool.call(arguments)
+                result, text = await _within(tool.call(arguments), limit)
         except (ToolError, InvalidInput, RunError) as error:
             action.error = error
             return f"error: {error}"
@@ -292,12 +325,12 @@ class Agent:
                 raise
             action.error = error  # it came from within the tool
             return f"error: {described(error)}"
+        except _TooLate:
+            action.error = TimeoutError(f"no answer within {limit:g} s")
+            return f"error: no answer within {limit:g} s"
         except Exception as error:
-            if isinstance(error, TimeoutError) and timer.expired():
-                action.error = TimeoutError(f"no answer within {limit:g} s")
-                return f"error: no answer within {limit:g} s"
             action.error = error
-            return f"error: {described(error)}"
+            return f"error: {_whole(error)}"
         action.result, action.ok = result, True
         return text
 
@@ -309,6 +342,11 @@ class Agent:
         task.input, task.agent, task._session = arguments["input"], agent, None
         task.conf = msgspec.structs.replace(task.conf, on_text=None)
         limit = getattr(agent, "max_steps", None) or 100
+        most = state.task.conf.max_steps
+        if most is not None:  # of the whole run, whoever takes them
+            limit = min(limit, most - action.recorder.opened)
+            if limit < 1:
+                raise ToolError(f"none of the {most} steps of this task is left for {agent.name}")
         walk = Walk(agent, task, action.sub_agent(agent.name))
         try:
             for _ in range(limit):
@@ -329,6 +367,65 @@ class Agent:
             half = self.max_tool_output // 2
             text = f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
         return Result(tool_call_id=asked.id, name=asked.name, content=text, ok=ok)
+
+
+_CUT = ("length", "max_tokens", "max_output_tokens", "incomplete", "model_context_window_exceeded")
+_REFUSED = ("content_filter", "refusal", "safety", "error", "failed", "cancelled", "malformed_function_call")
+_PAUSED = ("pause_turn",)
+_CLEANING = 1.0  # seconds that a tool whose time is over has to tidy up
+
+
+class _TooLate(Exception):
+    """A tool did not answer in time."""
+
+
+async def _within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, str]:
+    """What a tool gives within its time. A tool that is late is cancelled and left to itself when it does not end at once."""
+    task = asyncio.ensure_future(_kept_inside(call))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit)
+        if done:
+            given, left = task.result()
+            if left is not None:
+                raise left
+            assert given is not None
+            return given
+    except asyncio.CancelledError:
+        await _stop(task)
+        raise
+    await _stop(task)
+    raise _TooLate
+
+
+async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[tuple[Any, str] | None, SystemExit | None]:
+    """What a tool gives, or the SystemExit that it raises: in a task of its own that would end the event loop."""
+    try:
+        return await call, None
+    except SystemExit as error:
+        return None, error
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
+    await asyncio.wait({task}, timeout=_CLEANING)
+
+
+def _whole(error: BaseException) -> str:
+    """An error as the model is told it; of a group of errors each."""
+    if isinstance(error, BaseExceptionGroup):
+        return f"{error.message}: " + "; ".join(_whole(one) for one in error.exceptions)
+    return described(error)
+
+
+def _can_be_used(calls: list[ToolCall]) -> bool:
+    """Whether the arguments of tool calls are whole though the answer was cut."""
+    try:
+        for call in calls:
+            arguments_of(call.arguments)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _path(fn: Any) -> str | None:

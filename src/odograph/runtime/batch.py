@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,15 +10,17 @@ import msgspec
 
 from ..api import Store
 from ..bulk import Progress, for_each, ticker
-from ..errors import InvalidInput, check_count
+from ..errors import InvalidInput, MissingExtra, OdographError, check_count
+from ..store.catalog import Summary
 from . import on_ray
 from .functions import agent_of
-from .job import Job, one
+from .job import Job, begun, one
 from .response import TaskResponse
 from .task import Task
 
 _DONE = ("completed", "truncated")
 _CUT_OFF = ("unterminated", "running", "cancelled")
+_FIRST_LOOK, _LONGEST_LOOK = 0.1, 2.0  # seconds between looks at what another process does
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -41,7 +44,7 @@ async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
         if plan.runner == "ray":
             done |= await on_ray.run_jobs(jobs, store, plan.max_concurrency, advance)
         else:
-            done |= await _run_here(jobs, store, plan.max_concurrency, advance)
+            done |= await _run_here(jobs, store, plan, advance)
     finally:
         close()
     if plan.attempts == 1:
@@ -75,13 +78,9 @@ def _jobs(tasks: list[Task], store: Store, plan: Plan) -> tuple[list[Job], dict[
     for task in tasks:
         for number in range(plan.attempts):
             before = held.get((task.id, number), [])
-            finished = next((s for s in reversed(before) if s.status in _DONE), None)
+            finished = _finished(before)
             if finished is not None:
-                answer = store.trajectory(finished.id).answer
-                carry = task.conf.resp_carry_context
-                done[task.id, number] = TaskResponse(
-                    store, task.id, finished.id, finished.status, answer=answer, msg=_message(finished.error), carry_context=carry
-                )
+                done[task.id, number] = _response(task, store, finished)
                 continue
             cut_off = next(
                 (s.id for s in reversed(before) if s.status in _CUT_OFF and not store.is_written_elsewhere(s.id)), None
@@ -91,18 +90,60 @@ def _jobs(tasks: list[Task], store: Store, plan: Plan) -> tuple[list[Job], dict[
     return jobs, done
 
 
+def _finished(before: list[Summary]) -> Summary | None:
+    """The attempt that needs not be made again."""
+    return next((s for s in reversed(before) if s.status in _DONE), None)
+
+
+def _response(task: Task, store: Store, finished: Summary) -> TaskResponse:
+    answer = store.trajectory(finished.id).answer
+    carry = task.conf.resp_carry_context
+    return TaskResponse(
+        store, task.id, finished.id, finished.status, answer=answer, msg=_message(finished.error), carry_context=carry
+    )
+
+
+async def _shared(job: Job, store: Store) -> TaskResponse:
+    """One attempt of a batch that other processes may be running too: what one of them has done, or has under way, is not done
+    again; what one of them left when it died is gone on with."""
+    wait = _FIRST_LOOK
+    while True:
+        try:
+            with store.backend.lock("batch"):  # until the run's first record says that it is under way
+                before = [s for s in store.summaries(task_id=[job.task.id]) if (s.attempt or 0) == (job.attempt or 0)]
+                finished = _finished(before)
+                if finished is not None:
+                    return _response(job.task, store, finished)
+                left = [s for s in reversed(before) if s.status in _CUT_OFF]
+                if not any(s.status == "running" and store.is_written_elsewhere(s.id) for s in left):
+                    session = begun(msgspec.structs.replace(job, past=left[0].id if left else job.past), store)
+                    break
+        except MissingExtra:
+            raise
+        except OdographError as error:
+            return TaskResponse(store, job.task.id, None, "failed", msg=str(error))
+        await asyncio.sleep(wait)
+        wait = min(wait * 1.5, _LONGEST_LOOK)
+    try:
+        return await session.to_end()
+    except OdographError as error:
+        if isinstance(error, MissingExtra):
+            raise
+        return TaskResponse(store, job.task.id, None, "failed", msg=str(error))
+
+
 def _message(error: Any) -> str | None:
     return error.get("message") if isinstance(error, dict) else error
 
 
 async def _run_here(
-    jobs: list[Job], store: Store, at_once: int, advance: Callable[[], None]
+    jobs: list[Job], store: Store, plan: Plan, advance: Callable[[], None]
 ) -> dict[tuple[str, int], TaskResponse]:
     results: dict[tuple[str, int], TaskResponse] = {}
 
     async def run_one(job: Job) -> None:
-        results[job.task.id, job.attempt or 0] = await one(job, store)
+        results[job.task.id, job.attempt or 0] = await (_shared if plan.resume else one)(job, store)
         advance()
 
-    await for_each(jobs, run_one, min(at_once, len(jobs)))
+    await for_each(jobs, run_one, min(plan.max_concurrency, len(jobs)))
     return results

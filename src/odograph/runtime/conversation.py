@@ -13,14 +13,13 @@ import msgspec
 
 from .. import dialects
 from ..capture.recorder import CallRef
-from ..codec import encode, loads
 from ..dialects import Result, Tool, ToolCall
 from ..errors import InvalidInput
 from ..trajectory import Call, Step, Trajectory, own_steps
 from .mcp import Connection, MCPServer
 from .recorded import by_call, result_of, take
 from .task import AnyAgent, Task
-from .tools import ToolError, UsableTool, sanitised, seen
+from .tools import ToolError, UsableTool, sanitised, sayable, seen
 
 
 class Leader(Protocol):
@@ -70,7 +69,7 @@ class State(Generic[A]):
             systems.append(seen(messages[0].get("content")))
             messages = messages[1:]
         self.system = "\n\n".join(systems) if systems else None
-        self.history = dialects.get(self.agent.dialect).history(loads(encode(messages)))
+        self.history = dialects.get(self.agent.dialect).history(sayable(messages))
 
     def ask_for(self, calls: list[ToolCall], call: CallRef | str | None) -> None:
         self.pending, self.done, self.asked_by, self.handoff = calls, {}, call, None

@@ -42,7 +42,7 @@ class FunctionAgent:
 
     async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> Running:
         """Nothing runs yet; with a past, all of it does that ran before."""
-        running = Running(self.fn, task.input, run)
+        running = Running(self.fn, task, run)
         if past is not None:
             await running.catch_up(Replies(past))
         return running
@@ -90,18 +90,23 @@ class _Inside(Scope):
 class Running:
     """A function under way: held at each call of a model until the next step."""
 
-    def __init__(self, fn: Callable[[Any], Any], input: Any, run: Scope) -> None:
+    def __init__(self, fn: Callable[[Any], Any], task: Task, run: Scope) -> None:
         self._fn = fn
-        self._input = input
+        self._of = task
+        self._input: Any = task.input
         self._inside = _Inside(self, run)
+        self._replies: Replies | None = None
+        self._outer = scope.director.get()
+        self._here()
+
+    def _here(self) -> None:
+        """Nothing runs yet, in the event loop that is running."""
         self._task: asyncio.Task[Any] | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._held: list[asyncio.Future[None]] = []
         self._permits = 0
         self._change = asyncio.Event()
-        self._replies: Replies | None = None
-        self._outer = scope.director.get()
         #: Recorded answers that the function was given and has not read to their end.
         self._reading = 0
 
@@ -119,6 +124,10 @@ class Running:
 
     async def advance(self, step: Step) -> Outcome:
         """One call of a model, and what follows it."""
+        if asyncio.get_running_loop() is not self._loop and self._task is not None:  # the function ended with its event loop
+            session = self._of._session
+            self._here()
+            await self.catch_up(Replies(session.store.trajectory(session.run.id)))
         self._inside.move(step)
         before = self._inside.last_call
         if self._task is None:

@@ -26,17 +26,22 @@ class Job(msgspec.Struct, frozen=True):
 
 async def one(job: Job, store: Store) -> TaskResponse:
     """One attempt to its end. Whatever goes wrong is in its response; only cancelling and a missing package raise."""
-    task = job.task if job.attempt is None else copy.copy(job.task)
-    if job.attempt is not None:
-        task._session = None
     try:
-        session: Session | None = task._session
-        if session is None or session.over is not None:
-            if job.past is not None:
-                task._past, task._fork = store.trajectory(job.past), None
-            session = opened(task, store, job.attempt, job.group)
-        return await session.to_end()
+        return await begun(job, store).to_end()
     except MissingExtra:
         raise
     except OdographError as error:
-        return TaskResponse(store, task.id, None, "failed", msg=str(error))
+        return TaskResponse(store, job.task.id, None, "failed", msg=str(error))
+
+
+def begun(job: Job, store: Store) -> Session:
+    """The run of an attempt; its first record says to other processes that it is under way."""
+    task = job.task if job.attempt is None else copy.copy(job.task)
+    if job.attempt is not None:
+        task._session = None
+    session: Session | None = task._session
+    if session is None or session.over is not None:
+        if job.past is not None:
+            task._past, task._fork = store.trajectory(job.past), None
+        session = opened(task, store, job.attempt, job.group)
+    return session

@@ -12,6 +12,7 @@ from typing import Any
 from ..api import Store
 from ..capture.run import Run
 from ..errors import InvalidInput, NotFound
+from ..log import logger
 from ..trajectory import Step, Trajectory, before_step, own_steps
 from ..types import End
 from .agent import Agent
@@ -80,7 +81,12 @@ def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Ag
         return (within or {})[spec["name"]]  # they can reach each other
     if not isinstance(spec, dict) or "model" not in spec:
         raise InvalidInput(f"{where} does not say enough of its agent to run it again; give agent=")
-    agent = Agent(**{k: v for k, v in spec.items() if k not in ("tools", "handoffs")})
+    settings = {k: v for k, v in spec.items() if k not in ("tools", "handoffs", "headers")}
+    if settings.get("output_type") == {"type": "string"}:
+        settings["output_type"] = str
+    agent = Agent(**settings)
+    if spec.get("headers"):
+        logger.warning("%s was run with the headers %s, whose values are not recorded", where, ", ".join(spec["headers"]))
     within = {**(within or {}), agent.name: agent}
     tools: list[Any] = []
     for one in spec.get("tools", []):

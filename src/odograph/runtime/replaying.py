@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -11,10 +12,10 @@ from ..api import Store
 from ..capture import scope
 from ..capture.scope import Scope
 from ..codec import encode
-from ..errors import RunError
+from ..errors import InvalidInput, NotFound, RunError
 from ..trajectory import Trajectory, before_step
 from .agent import Agent
-from .past import joined
+from .past import at_hand, joined
 from .recorded import Divergence, Replies, by_call, finished
 from .response import TaskResponse
 from .runner import Runners, task_of
@@ -86,6 +87,10 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
         t = joined(store or api.default_store(), t)
     elif t.start is not None and t.start.fork is not None:  # its own steps alone, from where it began
         first = next(iter(t.llm_calls), None)
+        if agent is not None:  # the recorded one is who had taken over
+            with contextlib.suppress(NotFound, InvalidInput):  # a parent that is not there: the agent is the one that was named
+                parent = (store or api.default_store()).trajectory(t.start.fork.trajectory)
+                task.agent = at_hand(task.agent, before_step(parent, t.start.fork.step or 0))
         task._past, task._fork = before_step(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
     if tools == "recorded":

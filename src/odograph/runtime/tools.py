@@ -6,21 +6,30 @@ Knows no dialect, no agent and no record.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import dataclasses
+import datetime
+import decimal
+import enum
 import functools
 import inspect
+import pathlib
 import re
 import threading
 import typing
-from collections.abc import Awaitable, Callable
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from typing import Any
 
 import msgspec
 
-from ..codec import encode, loads, plain
+from ..codec import encode, is_tagged, loads, plain
 from ..dialects import Tool
 from ..errors import InvalidInput, MissingExtra, described
+from ..types import TAG
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -40,7 +49,52 @@ class UsableTool(msgspec.Struct, frozen=True, kw_only=True):
 
 def seen(result: Any) -> str:
     """A result as the model sees it: text as it is (but for what UTF-8 can't say), anything else as JSON."""
-    return result.encode(errors="replace").decode() if isinstance(result, str) else encode(result).decode()
+    return result.encode(errors="replace").decode() if isinstance(result, str) else encode(sayable(result)).decode()
+
+
+def sayable(value: Any) -> Any:
+    """A value as JSON that a model can read, without the store's tags: times in ISO 8601, decimals and paths as text, sets as
+    lists, bytes as text or base64, and of what else JSON can't hold the text that Python prints."""
+    return _untagged(loads(encode(_told(value, 0))))
+
+
+def _told(value: Any, depth: int) -> Any:
+    """Python's own types that JSON has no word for, in words; objects are left to the encoder."""
+    if depth > 100 or value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
+        return value
+    if isinstance(value, enum.Enum):
+        return _told(value.value, depth + 1)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta | decimal.Decimal | pathlib.PurePath | uuid.UUID | complex):
+        return str(value)
+    if isinstance(value, bytes | bytearray):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(_told(key, depth + 1)): _told(v, depth + 1) for key, v in value.items()}
+    if isinstance(value, set | frozenset):
+        return [_told(v, depth + 1) for v in sorted(value, key=repr)]
+    if isinstance(value, list | tuple | deque):
+        return [_told(v, depth + 1) for v in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _told(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
+    if isinstance(value, msgspec.Struct):
+        return {name: _told(getattr(value, name), depth + 1) for name in value.__struct_fields__}
+    return value
+
+
+def _untagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        if is_tagged(value):
+            kind, inside = value[TAG], value.get("value")
+            if kind == "mapping" and isinstance(inside, list):
+                return {str(_untagged(k)): _untagged(v) for k, v in inside}
+            return inside if isinstance(inside, str) else encode(inside).decode()
+        return {k: _untagged(v) for k, v in value.items()}
+    return [_untagged(v) for v in value] if isinstance(value, list) else value
 
 
 def arguments_of(raw: Any) -> dict[str, Any]:
@@ -92,9 +146,10 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
     is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
     known = {p.name: p for p in parts if not p.rest}
     rest = any(p.rest for p in parts)
+    defaults = _field_defaults(fn, core)
 
     async def call(arguments: dict[str, Any]) -> tuple[Any, str]:
-        given = _checked(arguments, known, rest)
+        given = _checked(arguments, known, rest) | {n: v for n, v in defaults.items() if n not in arguments}
         result = await fn(**given) if is_async else await in_thread(lambda: _all(fn(**given)))
         if inspect.isawaitable(result):  # a plain function that gives back a coroutine
             result = await result
@@ -104,6 +159,20 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
 
     tool = Tool(name=name, description=about, parameters=schema)
     return UsableTool(tool=tool, call=call)
+
+
+def _field_defaults(fn: Callable[..., Any], core: Callable[..., Any]) -> dict[str, Any]:
+    """The values of defaults that are given as pydantic's `Field(...)`."""
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(fn, follow_wrapped=core is fn).parameters.items():
+        default = parameter.default
+        if (
+            type(default).__name__ == "FieldInfo"
+            and type(default).__module__.startswith("pydantic")
+            and not default.is_required()
+        ):
+            found[name] = default.get_default(call_default_factory=True)
+    return found
 
 
 def _all(result: Any) -> Any:
@@ -128,12 +197,17 @@ class _Part(msgspec.Struct, frozen=True):
     hint: Any
     required: bool
     rest: bool = False
+    #: What the schema says it is where it is not given.
+    default: Any = msgspec.UNSET
 
     def schema(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The JSON schema of its type, and what that refers to."""
-        if self.hint is Any or self.rest:
+        if self.rest:
             return {}, {}
-        return schema_of(self.hint)
+        schema, more = ({}, {}) if self.hint is Any else schema_of(self.hint)
+        if self.default is not msgspec.UNSET and "default" not in schema:
+            schema = schema | {"default": self.default}
+        return schema, more
 
     def convert(self, value: Any) -> Any:
         if self.hint is Any:
@@ -160,7 +234,7 @@ def _parts(fn: Callable[..., Any], core: Callable[..., Any], name: str) -> list[
         elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             raise TypeError(f"tool {name!r}: parameter {parameter.name!r} can't be given by name")
         else:
-            part = _Part(parameter.name, hints.get(parameter.name, Any), parameter.default is parameter.empty)
+            part = _part(parameter, hints.get(parameter.name, Any))
             try:
                 part.schema()
             except TypeError as error:
@@ -169,9 +243,28 @@ def _parts(fn: Callable[..., Any], core: Callable[..., Any], name: str) -> list[
     return [p for p in parts if not p.rest] + [p for p in parts if p.rest]
 
 
+def _part(parameter: inspect.Parameter, hint: Any) -> _Part:
+    """A parameter as its function declares it; a default that is pydantic's `Field(...)` says more of its type."""
+    default = parameter.default
+    if type(default).__name__ == "FieldInfo" and type(default).__module__.startswith("pydantic"):
+        required = default.is_required()
+        hint = typing.Annotated[hint, default]
+        return _Part(parameter.name, hint, required)
+    if default is parameter.empty:
+        return _Part(parameter.name, hint, True)
+    try:
+        known = loads(encode(default)) if default is not None else msgspec.UNSET
+    except InvalidInput:
+        known = msgspec.UNSET
+    said = msgspec.UNSET if known is msgspec.UNSET or encode(known) != encode(sayable(default)) else known
+    return _Part(parameter.name, hint, False, default=said)
+
+
 def schema_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The JSON schema of a type (builtins, Literal, dataclasses, TypedDict, msgspec, pydantic), and its definitions."""
     try:
+        if _is_of_pydantic(kind):
+            raise TypeError("constraints of pydantic")
         (schema,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
         return schema, components
     except TypeError as error:
@@ -185,6 +278,8 @@ def schema_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def converted(value: Any, kind: Any) -> Any:
     """A JSON value as a type; numbers and booleans that came as text are read. Raises InvalidInput."""
     try:
+        if _is_of_pydantic(kind):
+            raise TypeError("constraints of pydantic")
         msgspec.json.schema_components([kind])
     except TypeError:  # a type that msgspec does not know
         try:
@@ -195,6 +290,12 @@ def converted(value: Any, kind: Any) -> Any:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(str(error)) from None
+
+
+def _is_of_pydantic(kind: Any) -> bool:
+    """Whether a type is annotated with what pydantic or annotated-types know and msgspec passes over."""
+    notes = getattr(kind, "__metadata__", ())
+    return any(type(note).__module__.split(".")[0] in ("pydantic", "annotated_types") for note in notes)
 
 
 def _pydantic(kind: Any) -> Any:
@@ -250,10 +351,25 @@ async def in_thread(fn: Callable[[], Any]) -> Any:
     return await future
 
 
-def answer_as(text: str, kind: Any) -> Any:
-    """A structured answer: JSON text as a type, or as plain values where `kind` is a schema. Raises InvalidInput."""
+def is_wrapped(schema: dict[str, Any]) -> bool:
+    """Whether an answer's type is put into an object under `answer`: the APIs want an object at the top."""
+    return schema.get("type") != "object"
+
+
+def wrapped(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema that a model is given in the place of one that is no object."""
+    inner = {k: v for k, v in schema.items() if k != "$defs"}
+    about = {"type": "object", "properties": {"answer": inner}, "required": ["answer"], "additionalProperties": False}
+    return about | ({"$defs": schema["$defs"]} if "$defs" in schema else {})
+
+
+def answer_as(text: str, kind: Any, *, inside: bool = False) -> Any:
+    """A structured answer: JSON text as a type, or as plain values where `kind` is a schema; `inside`: of an object, under
+    `answer`. Raises InvalidInput."""
     text = text.strip()
     if text.startswith("```"):  # models without structured output wrap it
         text = text.strip("`").removeprefix("json").strip()
     value = loads(text)
+    if inside and isinstance(value, dict) and value.keys() == {"answer"}:
+        value = value["answer"]
     return value if isinstance(kind, dict) else converted(plain(value), kind)

@@ -119,6 +119,7 @@ class Backend:
         folder = self.folder / "locks"
         mode = file_mode(self.folder / "journal")
         try:
+            self.folder.mkdir(mode=_folder_mode(mode), parents=True, exist_ok=True)  # nothing was recorded yet
             folder.mkdir(mode=_folder_mode(mode), exist_ok=True)
             fd = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
         except OSError as error:
