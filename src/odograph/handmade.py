@@ -309,7 +309,7 @@ def records_from_dict(data: Any) -> list[AnyRecord]:
                 raise InvalidInput(f"{where}{name}: a list was expected, found {type(found).__name__}")
             for index, raw in enumerate(found):
                 add(str(kind.__struct_config__.tag), raw, f"{where}{name}[{index}]", **defaults)
-        if not part.get("rewards") and part.get("reward") is not None:
+        if part.get("rewards") is None and part.get("reward") is not None:
             add("reward", {"value": part["reward"]}, f"{where}reward", **defaults)
 
     unknown = _known_keys(data, _WHOLE_KEYS, "", "")

@@ -28,6 +28,7 @@ NEEDS: dict[str, list[str]] = {
     "train": ["--dry-run", "--to", "trl-grpo"],
     "lineage": ["ID"],
     "diff": ["ID", "ID"],
+    "compare": ["a", "b"],
     "fork": ["ID"],
     "replay": ["ID"],
     "sql": ["select 1 as one"],

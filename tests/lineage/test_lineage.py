@@ -70,7 +70,7 @@ def test_declared_edits_are_followed_token_by_token(seed: int) -> None:
 def account(h: History, word: str) -> None:
     """The law of the samples: what is trained stands exactly as it was sampled, with its logprob, and once."""
     options = {"scorer": lambda ids: [-0.5] * len(ids)} if word == "reweight" else {}
-    found = samples([h.trajectory], edits=word, **options)
+    found = samples([h.trajectory], edits=word, include_invalid=True, **options)
     seen: set[tuple[str, int]] = set()
     total = 0
     for row in found:
@@ -116,7 +116,7 @@ def test_policies_by_class_of_edit(seed: int, words: list[str]) -> None:
     h = history(seed, vocabulary=6)
     names = ["declared", "template", "reasoning", "retokenization", "truncation", "summary", "rewrite"]
     for edits in (dict(zip(names, words, strict=True)), lambda node: words[len(node.prompt) % 7]):
-        found = samples([h.trajectory], edits=edits)
+        found = samples([h.trajectory], edits=edits, include_invalid=True)
         for row in found:
             for part in row.parts:
                 under = {t.under for t in h.responses[part.call]}
@@ -196,4 +196,4 @@ def test_a_long_trajectory_costs_some_copies_of_its_prompts() -> None:
     (row,), cost = costs(lambda: list(samples([t], edits="mask")), rounds=3)
     assert len(row.token_ids) > 99_000 and sum(row.mask) == 200 * 247
     _, copies = costs(lambda: [list(call.prompt_token_ids or ()) for call in t.llm_calls], rounds=3)
-    assert cost < 12 * copies
+    assert cost < 40 * copies  # checks of the row included

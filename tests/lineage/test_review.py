@@ -157,7 +157,7 @@ def test_an_edit_of_an_edit_is_said_to_change_nothing() -> None:
     h = History()
     first = h.edit(h.call([1], [10, 11]), [Kept(0, 1)])
     second = h.add(Edit, base=first.id, result=[Literal([4])])
-    found = samples([h.trajectory])
+    found = samples([h.trajectory], include_invalid=True)
     assert len(list(found)) == 1 and "is no call" in found.report.edits_unused[second.id]
 
 
@@ -406,7 +406,7 @@ def test_1000_calls_in_one_conversation() -> None:
     (row,), cost = costs(lambda: list(samples([t], edits="env")))
     assert sum(row.mask) == 20_000
     _, copies = costs(lambda: [list(call.prompt_token_ids or ()) for call in t.llm_calls])
-    assert cost < 12 * copies
+    assert cost < 40 * copies  # checks of the row included
 
 
 def test_a_function_that_edits_a_long_answer_does_not_hold_up_its_agent() -> None:

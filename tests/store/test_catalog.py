@@ -184,9 +184,14 @@ def test_rewards_in_lists_agree_with_the_view(store: odograph.Store) -> None:
             step.reward(0.5, name="a")
             step.reward(0.25, name="a")
         with run.step() as step:
-            step.reward(None)
-            step.reward(float("nan"))
+            step.reward(None, weight=0)
+            step.reward(float("nan"), name="watched", weight=0)
     assert next(store.summaries()).reward == store.trajectory(run.id).reward == 0.25
+    with store.record(task="y") as other, other.step() as step:
+        step.reward(0.5, name="a")
+        step.reward(None, name="b")
+    assert store.trajectory(other.id).reward is None
+    assert next(s.reward for s in store.summaries() if s.id == other.id) is None
     first = store.append(run.id).reward(1.0, name="judge", source="judge", author="j1")
     assert next(store.summaries()).reward == store.trajectory(run.id).reward == 1.0
     with store.append(run.id) as late:

@@ -157,7 +157,8 @@ class Items:
         whole = [r for r in self._rewards if r.id not in self._replaced]
         reward = last["reward"]
         if whole:
-            score = reward["score"] if reward["score"] is not None else trajectory_reward(whole)
+            own = any(c["target"] != "record" for c in reward["components"])
+            score = reward["score"] if own else trajectory_reward(whole)  # an unknown one stays so
             components = [*reward["components"], *(_component(r, "trajectory") for r in whole)]
             last = last | {"reward": {"score": score, "components": components}}
         return last

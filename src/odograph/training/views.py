@@ -10,7 +10,7 @@ from ..codec import encode, loads
 from ..dialects import Choice
 from ..dialects.content import as_text, is_part
 from ..errors import InvalidInput
-from ..quality import Checker
+from ..quality import CHECKS, Checker
 from ..trajectory import Call, Trajectory
 from ..types import LLMCall
 
@@ -36,8 +36,9 @@ def invalid(t: Trajectory) -> str | None:
 
 @cache
 def _checker() -> Checker:
-    """A reward that is missing or no number is not known, which has a rule of its own."""
-    return Checker("rl", {"reward_missing", "reward_nonfinite"}, None)
+    """The checks that find errors. A reward that is missing or no number is not known, which has a rule of its own."""
+    warnings = {c.code for c in CHECKS.values() if c.severity == "warning" and "rl" not in c.errors_in}
+    return Checker("rl", warnings | {"reward_missing", "reward_nonfinite"}, None)
 
 
 def tools_of(call: Call) -> str | None:

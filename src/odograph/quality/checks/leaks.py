@@ -12,6 +12,7 @@ from ..define import Found, check
 from ..look import Look
 
 _TEXTS = ("sft", "rl")
+_NUMBERS = frozenset((int, float, bool, type(None)))
 _SKIPPED = frozenset(
     ("id", "trajectory", "parent", "supersedes", "target", "base", "llm_call", "writer", "request", "events", "packed")
 )
@@ -32,7 +33,7 @@ def _texts(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
                     yield at, "", key
                 if isinstance(one, (str, dict, list)):
                     stack.append((at, key if isinstance(key, str) else "", one))
-        elif isinstance(inner, list):
+        elif isinstance(inner, list) and not (len(inner) > 64 and _NUMBERS.issuperset(map(type, inner))):  # token ids, logprobs
             stack += [(f"{path}[{i}]", name, one) for i, one in enumerate(inner) if isinstance(one, (str, dict, list))]
 
 

@@ -214,8 +214,11 @@ def lossy_value(look: Look) -> Found:
                     yield path, f"{value.get('value')} is missing"
                 else:
                     stack += [(f"{path}.{k}", v) for k, v in value.items() if isinstance(v, (dict, list))]
-            elif isinstance(value, list):
+            elif isinstance(value, list) and not _NUMBERS.issuperset(map(type, value)):  # token ids, logprobs
                 stack += [(f"{path}[{i}]", v) for i, v in enumerate(value) if isinstance(v, (dict, list))]
+
+
+_NUMBERS = frozenset((int, float, bool, str, type(None)))
 
 
 @check("context_purpose", "warning", "a context that does not say why it was read")

@@ -38,7 +38,9 @@ def token_value(look: Look) -> Found:
     size = look.tokenizer.size if look.tokenizer is not None else None
     for path, call, choice, ids, logprobs in _with_ids(look):
         for what, found in ((f"choice {choice}", ids), ("the prompt", call.prompt_token_ids if choice == 0 else None)):
-            for n, id in enumerate(found or []):
+            if not found or (set(map(type, found)) == {int} and min(found) >= 0 and (size is None or max(found) < size)):
+                continue
+            for n, id in enumerate(found):
                 if type(id) is not int or id < 0 or (size is not None and id >= size):
                     limit = f" below {size}" if size is not None else ""
                     yield path, f"token {n} of {what} is {id!r}; a whole number from 0{limit} was expected"
