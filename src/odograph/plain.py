@@ -83,7 +83,7 @@ def is_small(value: Any) -> bool:
     Each value counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are looked at.
     Yes for all that is no such growth.
     """
-    if type(value) is list and len(value) > _FEW and type(value[0]) in _FLAT and type(value[-1]) in _FLAT:  # token ids
+    if type(value) is list and len(value) > _LONG and type(value[0]) in _FLAT and type(value[-1]) in _FLAT:  # token ids
         return True
     left, level = _FEW, [value]
     while level:  # the values one level deeper, by the garbage collector's own eyes: no code of Python's looks at each
@@ -113,7 +113,8 @@ _FLAT = frozenset((str, int, float, bool, type(None), orjson.Fragment))
 #: A fragment went through `encode` already.
 _PLAIN = _FLAT | {dict, list, tuple}
 _MANY = BYTES // _LITTLE
-_FEW = 200
+_FEW = 1000
+_LONG = 200
 
 
 def _weight(values: Any, seen: dict[int, int], depth: int) -> int:

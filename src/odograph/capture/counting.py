@@ -31,21 +31,21 @@ def _forked() -> None:
 os.register_at_fork(before=_forked)
 
 
-def _file(journal: Journal, trajectory: str) -> Path:
-    return journal.folder / f"{_hash(trajectory)}.steps"
+def file_of(journal: Journal, trajectory: str) -> str:
+    """The path of a trajectory's file, which is there only while several processes record in the trajectory."""
+    return os.path.join(journal.folder, f"{_hash(trajectory)}.steps")
 
 
 def _hash(name: str) -> str:
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
-def next_index(journal: Journal, trajectory: str, agent: str | None, index: int, *, alone: bool) -> int:
+def next_index(file: str, agent: str | None, index: int, *, alone: bool) -> int:
     """The index of the step that an agent begins now: `index`, or a later one where another process took that.
 
     `alone`: this process knows of no other that records in the trajectory.
     """
-    file = _file(journal, trajectory)
-    if alone and not os.path.exists(file):
+    if alone and not os.access(file, os.F_OK):  # on the hot path: raises nothing
         return index
     try:
         return _taken(file, agent, index)
@@ -56,9 +56,9 @@ def next_index(journal: Journal, trajectory: str, agent: str | None, index: int,
         return index
 
 
-def _taken(file: Path, agent: str | None, index: int) -> int:
+def _taken(file: str, agent: str | None, index: int) -> int:
     key = "" if agent is None else _hash(agent)
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(file.parent))
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(Path(file).parent))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         found = loads_or_raw(os.pread(fd, 1 << 20, 0) or b"{}")
@@ -77,4 +77,4 @@ def _taken(file: Path, agent: str | None, index: int) -> int:
 def forget(journal: Journal, trajectory: str) -> None:
     """The trajectory has ended: who goes on with it counts the steps that are recorded."""
     with suppress(OSError):
-        os.unlink(_file(journal, trajectory))
+        os.unlink(file_of(journal, trajectory))

@@ -17,7 +17,7 @@ from .faults import fault
 class Recorder(Writer):
     """The writer of one trajectory that is being recorded: counts its steps, and turns what fails into faults."""
 
-    __slots__ = ("_earlier", "_forks", "_opened", "_steps", "agent", "ends", "silent", "tap")
+    __slots__ = ("_counts", "_earlier", "_forks", "_opened", "_steps", "agent", "ends", "silent", "tap")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Recorder(Writer):
         self._steps: dict[str | None, int] = {}
         #: How often this process had forked when the trajectory began; -1: other processes may take steps in it anyway.
         self._forks = counting.forks() if earlier is None else -1
+        self._counts = counting.file_of(journal, trajectory)
         self._opened = 0
         self._earlier = earlier
 
@@ -65,10 +66,11 @@ class Recorder(Writer):
     def next_step(self, agent: str | None) -> int:
         """The index of the step that an agent begins now."""
         with self.journal.lock:
-            self._count()
+            if self._earlier is not None:
+                self._count()
             known = self._steps.get(agent, 0)
             alone = self._forks == counting.forks()
-            index = counting.next_index(self.journal, self.id, agent, known, alone=alone)
+            index = counting.next_index(self._counts, agent, known, alone=alone)
             self._steps[agent] = index + 1
             self._opened += 1
         return index
