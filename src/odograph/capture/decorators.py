@@ -10,12 +10,11 @@ import functools
 import time
 from collections.abc import Callable, Generator
 from types import MethodType
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from ..codec import snapshot
 from . import faults, scope
 from .edits import difference
-from .recorder import CallRef
 from .scope import Acting, Scope
 
 P = ParamSpec("P")
@@ -133,63 +132,35 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     return wrapper
 
 
-def log_context(
-    provider: str,
-    data: Any = None,
-    *,
-    query: Any = None,
-    purpose: str | None = None,
-    error: Any = None,
-    started: int | None = None,
-    duration: int | None = None,
-) -> str | None:
-    """What was read, recorded in the current scope. Returns the record's id; None outside of a run."""
-    within = scope.current()
-    if within is None:
-        scope.missed()
-        return None
-    return within.context(provider, data, query=query, purpose=purpose, error=error, started=started, duration=duration)
+def _in_the_current_scope(method: Callable[Concatenate[Any, P], R]) -> Callable[[Callable[..., Any]], Callable[P, R | None]]:
+    """A function with the parameters of a scope's method, which is called on the current scope; None outside of a run."""
+
+    def made(documented: Callable[..., Any]) -> Callable[P, R | None]:
+        @functools.wraps(documented)
+        def logged(*args: P.args, **kwargs: P.kwargs) -> R | None:
+            within = scope.current()
+            if within is None:
+                from inspect import signature  # slow to import
+
+                signature(method).bind(None, *args, **kwargs)  # wrong use is told outside of a run, too
+                scope.missed()
+                return None
+            return method(within, *args, **kwargs)
+
+        logged.__wrapped__ = MethodType(method, logged)  # whose signature editors show
+        return logged
+
+    return made
 
 
-def log_llm_call(
-    model: str | None = None,
-    *,
-    messages: list[Any] | None = None,
-    response: Any = None,
-    request: dict[str, Any] | None = None,
-    tools: list[Any] | None = None,
-    params: dict[str, Any] | None = None,
-    system_prompt: str | None = None,
-    user_prompt: str | None = None,
-    prompt_token_ids: Any = None,
-    token_ids: Any = None,
-    logprobs: Any = None,
-    thinking: str | None = None,
-    reasoning: str | None = None,
-    usage: Any = None,
-    finish_reason: str | None = None,
-    purpose: str = "act",
-    dialect: str | None = None,
-    policy_version: str | int | None = None,
-    policy_versions: list[tuple[int, str | int]] | None = None,
-    logprobs_of: str | None = None,
-    tokenizer: str | None = None,
-    adapter: str | None = None,
-    inputs: list[str] | None = None,
-    cost: float | None = None,
-    error: Any = None,
-    started: int | None = None,
-    duration: int | None = None,
-    first_token: int | None = None,
-    metadata: dict[str, Any] | None = None,
-) -> CallRef | None:
-    """A call of a model, recorded in the current scope; arguments as in `step.llm_call`. None outside of a run."""
-    call = dict(locals())  # the arguments, before there is any other name
-    within = scope.current()
-    if within is None:
-        scope.missed()
-        return None
-    return within.llm_call(**call)
+@_in_the_current_scope(Scope.context)
+def log_context() -> None:
+    """Records a context read in the current scope, as `step.context` does. Returns the record's id; None outside of a run."""
+
+
+@_in_the_current_scope(Scope.llm_call)
+def log_llm_call() -> None:
+    """Records a model call in the current scope, as `step.llm_call` does. Returns the call; None outside of a run."""
 
 
 class _Reading(Scope):

@@ -87,3 +87,26 @@ def built(value: Any) -> Any:
     if isinstance(value, Items):
         return [built(item) for item in value]
     return value
+
+
+def assemble_choices(events: list[Any], *growing: str) -> Any:
+    """The body of a stream of choices: in each choice the `growing` fields are put together, of other fields the newer counts."""
+    body: dict[str, Any] = {}
+    parts: dict[int, Fields] = {}
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        replace(body, event, "choices")
+        found = event.get("choices")
+        for position, choice in enumerate(found if isinstance(found, list) else []):
+            if isinstance(choice, dict):
+                index = choice.get("index")
+                index = index if type(index) is int else position
+                into = parts.setdefault(index, Fields(index=index))
+                replace(into, choice, "index", *growing)
+                for name in growing:
+                    if name in choice:
+                        add(into, name, choice[name])
+    if parts:
+        body["choices"] = [built(parts[index]) for index in sorted(parts)]
+    return body or None

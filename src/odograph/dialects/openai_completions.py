@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from .content import text_of
-from .deltas import Fields, add, built, replace
+from .deltas import assemble_choices
 from .openai_chat import logprobs_of
 from .shapes import Choice, Path, Tool
 
@@ -102,25 +102,7 @@ def answers(request: Any, response: Any) -> list[Choice]:
 
 def assemble(events: list[Any]) -> Any:
     """The body of the same call without streaming: text, ids and logprobs of each choice put together, unknown fields kept."""
-    body: dict[str, Any] = {}
-    parts: dict[int, Fields] = {}
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        replace(body, event, "choices")
-        found = event.get("choices")
-        for position, choice in enumerate(found if isinstance(found, list) else []):
-            if isinstance(choice, dict):
-                index = choice.get("index")
-                index = index if type(index) is int else position
-                into = parts.setdefault(index, Fields(index=index))
-                replace(into, choice, "index", "text", "token_ids", "logprobs")
-                for name in ("text", "token_ids", "logprobs"):
-                    if name in choice:
-                        add(into, name, choice[name])
-    if parts:
-        body["choices"] = [built(parts[index]) for index in sorted(parts)]
-    return body or None
+    return assemble_choices(events, "text", "token_ids", "logprobs")
 
 
 def delta(event: Any) -> str:

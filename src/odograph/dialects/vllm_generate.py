@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .deltas import Fields, add, built, replace
+from .deltas import assemble_choices
 from .openai_chat import logprobs_of
 from .shapes import Choice, Path
 
@@ -59,22 +59,4 @@ def choices(response: Any) -> list[Choice]:
 
 def assemble(events: list[Any]) -> Any:
     """The ids and logprobs of each choice put together."""
-    body: dict[str, Any] = {}
-    parts: dict[int, Fields] = {}
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        replace(body, event, "choices")
-        found = event.get("choices")
-        for position, choice in enumerate(found if isinstance(found, list) else []):
-            if isinstance(choice, dict):
-                index = choice.get("index")
-                index = index if type(index) is int else position
-                into = parts.setdefault(index, Fields(index=index))
-                replace(into, choice, "index", "token_ids", "logprobs")
-                for name in ("token_ids", "logprobs"):
-                    if name in choice:
-                        add(into, name, choice[name])
-    if parts:
-        body["choices"] = [built(parts[index]) for index in sorted(parts)]
-    return body or None
+    return assemble_choices(events, "token_ids", "logprobs")

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
 from ..clock import parse_time
-from ..codec import derived_id, encode, loads
+from ..codec import content_hash, derived_id, encode, loads
 from ..errors import InvalidInput
 from ..types import AnyRecord, Record, Start, StepStart
 
-__all__ = ["Importer", "Lines", "NotBegun", "Session", "parse_time"]
+__all__ = ["Importer", "Lines", "NotBegun", "Session", "parse_time", "sessions_of_rows"]
 
 _R = TypeVar("_R", bound=Record)
 
@@ -156,3 +156,29 @@ def _split_glued(text: bytes) -> tuple[list[Any], bool]:
         while position < len(string) and string[position] in " \t\r\n,\x00":
             position += 1
     return values, True
+
+
+def sessions_of_rows(
+    rows: Iterable[Any], lines: Lines, is_row: Callable[[Any], bool], session: Callable[[Any, str, int], Session], expected: str
+) -> Iterator[Session]:
+    """A session per row of a file of rows; `session(row, key, count)` makes it, named by the row's content and by how often that
+    came. Rows of another shape and damaged lines are warned of with the session behind them. Raises InvalidInput where no row is
+    `expected`."""
+    seen: Counter[str] = Counter()
+    bad = 0
+    for row in rows:
+        if not is_row(row):
+            bad += 1
+            continue
+        key = content_hash(row)
+        seen[key] += 1
+        one = session(row, key, seen[key])
+        if bad:
+            one.warn("rows of another shape before this one", bad)
+            bad = 0
+        for problem in lines.problems:
+            one.warn(problem)
+        lines.problems.clear()
+        yield one
+    if not seen:
+        raise InvalidInput(f"no {expected}; {bad} rows of another shape, {len(lines.problems)} damaged")

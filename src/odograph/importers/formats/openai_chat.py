@@ -6,15 +6,15 @@ kept on the call; everything else of a line is kept in the start's metadata.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import loads
 from ...errors import InvalidInput
 from ...types import End, Start
-from ..session import Lines, Session
+from ..session import Lines, Session, sessions_of_rows
 from ..shape import content_text, dicts, items, obj, text, without
 from ..transcript import Transcript
 
@@ -62,25 +62,9 @@ def _is_chat(value: Any) -> bool:
 
 def read(path: Path) -> Iterator[Session]:
     """A session per line, or per object of a list. Raises InvalidInput where there is none."""
-    seen: Counter[str] = Counter()
-    bad = 0
     lines = Lines(path)
-    for value in _values(path, lines):
-        if not _is_chat(value):
-            bad += 1
-            continue
-        key = content_hash(value)
-        seen[key] += 1
-        session = _session(path, value, key, seen[key])
-        if bad:
-            session.warn("lines without chat messages before this one", bad)
-            bad = 0
-        for problem in lines.problems:
-            session.warn(problem)
-        lines.problems.clear()
-        yield session
-    if not seen:
-        raise InvalidInput(f"no line with chat messages in OpenAI's shape; {bad} without, {len(lines.problems)} damaged")
+    made = partial(_session, path)
+    return sessions_of_rows(_values(path, lines), lines, _is_chat, made, "line with chat messages in OpenAI's shape")
 
 
 def _values(path: Path, lines: Lines) -> Iterator[Any]:

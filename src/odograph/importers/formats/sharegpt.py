@@ -6,15 +6,15 @@ call as JSON, are actions; `observation` turns are their results. All else of a 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import loads
 from ...errors import InvalidInput
 from ...types import End, Start
-from ..session import Lines, Session
+from ..session import Lines, Session, sessions_of_rows
 from ..shape import arguments, dicts, items, obj, text, without
 from ..transcript import Transcript
 
@@ -60,25 +60,9 @@ def _is_row(value: Any) -> bool:
 
 def read(path: Path) -> Iterator[Session]:
     """A session per row. Raises InvalidInput where there is none."""
-    seen: Counter[str] = Counter()
-    bad = 0
     lines = Lines(path)
-    for value in _rows(path, lines):
-        if not _is_row(value):
-            bad += 1
-            continue
-        key = content_hash(value)
-        seen[key] += 1
-        session = _session(path, value, key, seen[key])
-        if bad:
-            session.warn("rows of another shape before this one", bad)
-            bad = 0
-        for problem in lines.problems:
-            session.warn(problem)
-        lines.problems.clear()
-        yield session
-    if not seen:
-        raise InvalidInput(f"no row with conversations, or instruction and output; {bad} without, {len(lines.problems)} damaged")
+    made = partial(_session, path)
+    return sessions_of_rows(_rows(path, lines), lines, _is_row, made, "row with conversations, or instruction and output")
 
 
 def _rows(path: Path, lines: Lines) -> Iterator[Any]:
