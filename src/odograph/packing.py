@@ -14,7 +14,6 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from operator import is_
 from typing import Any
 
@@ -151,14 +150,9 @@ def _place_of(piece: list[Any], ids: list[Any], start: int) -> int:
     return -1
 
 
-@cache
-def _packed_head(path: tuple[str | int, ...], of: str) -> bytes:
-    return b'{"at":%b,"of":"%b","stream":' % (encode(path), of.encode())
-
-
-def _packed(path: dialects.Path, of: str, number: int, ranges: Ranges) -> bytes:
-    """The JSON of a `Packed`."""
-    return b'%b%d,"ranges":%b}' % (_packed_head(path, of), number, orjson.dumps(ranges))
+def _packed(path: dialects.Path, of: str, number: int, ranges: Ranges) -> dict[str, Any]:
+    """A `Packed`, as the JSON that it is written as."""
+    return {"at": path, "of": of, "stream": number, "ranges": ranges}
 
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -219,7 +213,7 @@ class Packer:
         if found is None:
             found = self._streams[key] = (self._new_stream(), _Stream())
         number, stream = found
-        packed: list[bytes] = []
+        packed: list[dict[str, Any]] = []
         call = dict(call)
         resent = dialects.resent(call.get("dialect"))
         request = call.get("request")
@@ -248,7 +242,7 @@ class Packer:
                 rest[name] = part
             call["request"] = rest
         if packed:
-            call["packed"] = orjson.Fragment(b"[%b]" % b",".join(packed))
+            call["packed"] = packed
         return call
 
     def _messages(self, number: int, stream: _Stream, given: list[Any] | Prefix, lines: list[bytes]) -> Ranges:
@@ -352,7 +346,7 @@ class Packer:
         stream: _Stream,
         call: dict[str, Any],
         resent: dialects.Resent,
-        packed: list[bytes],
+        packed: list[dict[str, Any]],
         lines: list[bytes],
     ) -> None:
         """Takes out the prompt's ids, wherever they stand, and the first choice's: the next prompt usually extends both."""
