@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
@@ -96,8 +97,7 @@ class Store:
         Raises NotFound, StoreError.
         """
         whole, facts = self._reader.facts(id)
-        earlier = lambda: self.trajectory(whole)  # noqa: E731
-        recorder = Recorder(self.backend.sink, whole, facts.agent, after=facts.last, earlier=earlier)
+        recorder = Recorder(self.backend.sink, whole, facts.agent, after=facts.last, earlier=partial(self.trajectory, whole))
         return Run(recorder, facts.root, ends=False)
 
     def add(self, what: dict[str, Any] | Trajectory | Iterable[AnyRecord]) -> str:
@@ -485,8 +485,6 @@ class Store:
         from .statistics.comparison import compare_parts
 
         return compare_parts(self, a, b, by=by, confidence=confidence, seed=seed, **filters)
-
-    # --- living -------------------------------------------------------------------------------------------------------
 
     # --- worlds -------------------------------------------------------------------------------------------------------
 

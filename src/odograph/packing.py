@@ -67,10 +67,6 @@ def _append(ranges: Ranges, start: int, stop: int) -> None:
         ranges.append((start, stop))
 
 
-def _clip(ranges: Ranges, length: int) -> Ranges:
-    return _cut(ranges, 0, length)
-
-
 def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
     """Items `low` to `high` of those that ranges stand for."""
     out: Ranges = []
@@ -266,7 +262,7 @@ class Packer:
             data = [encode_message(m) for m in messages]
             share = shared_prefix(last, data, start)
             more = data[share:]
-        ranges = _clip(stream.ranges, share)
+        ranges = _cut(stream.ranges, 0, share)
         previous = ranges[-1][1] - 1 if ranges else -1
         for item in more:
             previous = self._item(number, stream, item, lines, previous)

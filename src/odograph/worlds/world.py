@@ -1,4 +1,4 @@
-"""A world: entities, the ticks that change them, and forks. Knows storage and frames, nothing of labels.
+"""A world: entities, ticks that change them, forks, and sessions that become entities. Knows storage and frames, no judge.
 
 Operations are staged in memory; a tick applies them, runs the processors, and writes what changed in one commit. A tick that
 fails writes nothing, and what was staged stays.
