@@ -144,3 +144,18 @@ def test_steps_of_processes_that_go_on_with_a_trajectory(store: odograph.Store) 
     steps = store.trajectory(run.id).steps
     assert sorted(s.index for s in steps) == list(range(10))
     assert len({s.observation for s in steps}) == 10
+
+
+def test_steps_of_a_run_that_another_process_goes_on_with(store: odograph.Store) -> None:
+    """A run that is still being recorded goes on behind the steps that another process took in the trajectory meanwhile."""
+    with store.record(task="x") as run:
+        with run.step("first"):
+            pass
+        other = multiprocessing.get_context("spawn").Process(target=_append, args=(str(store.root), run.id, 0))
+        other.start()
+        other.join()
+        with run.step("last"):
+            pass
+    steps = store.trajectory(run.id).steps
+    assert sorted(s.index for s in steps) == list(range(5))
+    assert next(s.observation for s in steps if s.index == 4) == "last"

@@ -61,8 +61,16 @@ class JudgeServer:
             self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
             self._ready.set()
 
+        async def end() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
         self._loop.run_until_complete(begin())
         self._loop.run_forever()
+        self._loop.run_until_complete(end())
+        self._loop.close()
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -19,7 +19,6 @@ from ...types import SCHEMA_VERSION, AnyRecord, LLMCall
 from ..session import Session
 
 NAME = "odograph"
-SURE = 90  # its first line says what it is
 _HEADER = b'{"kind":"odograph"'
 _JOURNAL = b'{"kind":"journal"'
 
