@@ -15,6 +15,7 @@ from odograph.cli import main as cli
 from odograph.codec import content_hash
 from odograph.lineage import Chain, chains
 from odograph.lineage.texts import offsets_of
+from odograph.lineage.view import matches
 from odograph.quality import validate
 from odograph.training.samples import samples
 from odograph.trajectory import Trajectory
@@ -421,3 +422,35 @@ def test_a_function_that_edits_a_long_answer_does_not_hold_up_its_agent() -> Non
         assert whole < 12 * max(part, 0.01)
         assert "".join(old[r.start : r.stop] if isinstance(r, Kept) else r.text or "" for r in runs) == new
     assert [r for r in difference(old, here) if isinstance(r, Literal)] == [Literal(text="EDIT")]
+
+
+# --- laws that a break of the source found without a test ---------------------------------------------------------------------
+
+
+def test_what_an_edit_cut_of_the_last_answer_is_not_trained_in_a_demonstration() -> None:
+    """No call comes after the edit: with `deleted=False`, as SFT has it, its cut tokens are not trained, and are counted."""
+    h = History()
+    h.edit(h.call([1, 2], [10, 11, 12, 13]), [Kept(0, 2)])
+    assert h.rows("env") == [([1, 2, 10, 11, 12, 13], "001111")]
+    assert h.rows("env", deleted=False) == [([1, 2, 10, 11, 12, 13], "001100")]
+
+
+def test_edits_of_other_places_of_one_answer_are_both_kept() -> None:
+    """An insertion behind a deletion overlaps nothing, whichever was made first."""
+    for turn in (1, -1):
+        h = History()
+        call = h.call([1], [10, 11, 12, 13, 14, 15])
+        for runs in [[Kept(3, 6)], [Kept(0, 5), Literal([77]), Kept(5, 6)]][::turn]:
+            h.edit(call, runs)
+        h.call([1, 13, 14, 77, 15, 50], [20])
+        chain = h.chain()
+        assert (chain.nodes[1].kind, chain.problems) == ("declared", {})
+
+
+def test_a_few_tokens_between_two_changes_are_found() -> None:
+    """What stands between two changes, too little to be found by itself, is found by its place."""
+    a = list(range(1000, 1400))
+    b = list(a)
+    for n in (100, 104, 200, 204, 300):
+        b[n] = -n
+    assert sum(n for _, _, n in matches(a, b)) == len(a) - 5
