@@ -127,3 +127,16 @@ def test_a_damaged_header_costs_no_message_of_its_writer(store: odograph.Store) 
         assert {r.writer for r in t.records} == writers
         assert [m["content"] for m in t.llm_calls[1].messages] == ["the first message", "more"]
         assert not t.missing
+
+
+def test_a_list_names_the_model_of_the_first_call(store: odograph.Store) -> None:
+    """A run that declares no model has that of its first call, in lists and filters, also where the calls are read in two pieces."""
+    with store.record(task="t") as run, run.step() as step:
+        step.note("before")
+        assert next(store.summaries()).model is None
+        step.llm_call(model="first", user_prompt="q", response="a")
+        assert next(store.summaries()).model == "first"
+        step.llm_call(model="second", user_prompt="q", response="a")
+    assert [s.model for s in store.summaries()] == ["first"]
+    assert store.count(model="first") == 1
+    assert store.count(model="second") == 0
