@@ -224,7 +224,7 @@ def test_chat_lines_of_any_kind(tmp_path: Path) -> None:
     assert odograph.importers.recognise(path) is not None
     (session,) = read("openai-chat", path)
     assert [(a.name, a.arguments, a.result) for a in of(Action, session)] == [("tide", {"at": "Leith"}, "ebb")]
-    assert session.warnings["lines without chat messages before this one"] == 1
+    assert session.warnings["rows of another shape before this one"] == 1
     anthropic = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": use("t1")}]}
     amp = {"v": 1, "id": "T-1", "messages": [{"role": "user", "messageId": 0, "content": [{"type": "text", "text": "hi"}]}]}
     for value in (anthropic, amp):
