@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .groups import Group, Groups
     from .hub import Dataset, export_to_huggingface
     from .importers.importing import ImportReport
-    from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler
+    from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler, sync_ruler
     from .quality import Finding, Report, validate, validate_trajectory
     from .rewards.functions import RewardFunction, reward, reward_function
     from .rewards.scoring import ScoreReport
@@ -55,7 +55,7 @@ _LATER = {
     "diff": "differences",
     "ImportReport": "importers.importing",
     **dict.fromkeys(("Finding", "Report", "validate", "validate_trajectory"), "quality"),
-    **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"), "judge"),
+    **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler", "sync_ruler"), "judge"),
     **dict.fromkeys(("Stats", "stats"), "statistics"),
     **dict.fromkeys(("Compared", "compare"), "statistics.comparison"),
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),
@@ -172,6 +172,7 @@ __all__ = [
     "samples",
     "score",
     "stats",
+    "sync_ruler",
     "uninstrument",
     "validate",
     "validate_trajectory",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 #: `progress(done, total)`, whether there is a bar, or None: a bar on a terminal.
 Progress = bool | Callable[[int, int], None] | None
@@ -27,6 +30,26 @@ async def for_each(things: Iterable[T], do: Callable[[T], Awaitable[None]], at_o
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+def complete(work: Coroutine[Any, Any, T]) -> T:
+    """Runs async work to its end: in a thread of its own where a loop is running here, a notebook's say."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(asyncio.run, work).result()
+
+
+def synced(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """The function for code that is not async."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return complete(function(*args, **kwargs))
+
+    return call
 
 
 def ticker(asked: Progress, total: int, what: str) -> tuple[Callable[[], None], Callable[[], None]]:

@@ -394,3 +394,77 @@ def test_any_object_is_found_in_prose(value: dict[str, Any], before: str, indent
     """An object comes back value-equal, whatever its strings hold."""
     text = before + json.dumps({"score": 0, **value}, indent=2 if indented else None) + "\nThat is all."
     assert read(text, shape(SCHEMA)) == {"score": 0, **value}
+
+
+# --- what an endpoint does not take, and when nothing more is asked ------------------------------------------------------------
+
+
+def _refusing(message: str, *names: str) -> Any:
+    """A server that refuses requests with any of these fields."""
+
+    def answer(request: dict[str, Any]) -> Answer:
+        if any(name in request for name in names):
+            return Answer(status=400, text=message)
+        return GOOD
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("message", "names", "renamed"),
+    [
+        ("Unsupported value: 'temperature' does not support 0 with this model.", ["temperature"], False),
+        (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            ["max_tokens"],
+            True,
+        ),
+        ("seed, temperature: Extra inputs are not permitted", ["seed", "temperature"], False),
+    ],
+)
+def test_fields_that_an_endpoint_does_not_take_are_left_out_once(
+    message: str, names: list[str], renamed: bool, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """One request is refused; it is asked again without these fields, and so are all others. Odograph warns once."""
+    params = {"temperature": 0, "seed": 7, "max_tokens": 100, "top_p": 0.5}
+    with LLMServer(_refusing(message, *names)) as server:
+        one = judge(server, params=params, journal=tmp_path, max_concurrency=1)
+        answers = ask(one, ["a", "b", "c"])
+        sent = [body for _, body in server.requests]
+    assert [a.status for a in answers] == ["ok"] * 3
+    assert len(sent) == 4
+    assert all(name in sent[0] and name not in body for name in names for body in sent[1:])
+    assert all(body["top_p"] == 0.5 for body in sent)
+    assert [body.get("max_completion_tokens") for body in sent[1:]] == [100 if renamed else None] * 3
+    assert [r.getMessage() for r in caplog.records if "does not take" in r.getMessage()] != []
+    assert len([r for r in caplog.records if "does not take" in r.getMessage()]) == 1
+
+
+def test_a_wrong_value_is_an_error_not_left_out(tmp_path: Path) -> None:
+    """A temperature of 9 is the caller's mistake: the judge does not silently use another one."""
+    message = "Invalid 'temperature': decimal above maximum value. Expected a value <= 2."
+    with LLMServer(_refusing(message, "temperature")) as server:
+        (answer,) = ask(judge(server, params={"temperature": 9}, journal=tmp_path), ["a"])
+        assert all("temperature" in body for _, body in server.requests)
+    assert answer.status == "http_error"
+    assert "above maximum" in str(answer.error)
+
+
+def test_nothing_is_asked_of_an_account_without_money(tmp_path: Path) -> None:
+    """429 with `insufficient_quota` does not pass by waiting: one request, and every prompt says why."""
+    body = {"error": {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}}
+    with LLMServer(lambda request: Answer(status=429, raw=json.dumps(body).encode())) as server:
+        answers = ask(judge(server, journal=tmp_path, max_concurrency=1), ["a", "b", "c"])
+        assert len(server.requests) == 1
+    assert [a.status for a in answers] == ["http_error"] * 3
+    assert all("insufficient_quota" in str(a.error) for a in answers)
+
+
+def test_answers_in_tool_calls_are_read(tmp_path: Path) -> None:
+    """A model that calls a tool of its own naming with the answer has answered."""
+    call = {"id": "c", "type": "function", "function": {"name": "answer", "arguments": '{"score": 0.25}'}}
+    said = {"role": "assistant", "content": "My judgement:", "tool_calls": [call]}
+    made = Answer(text="", extra={"choices": [{"index": 0, "message": said, "finish_reason": "tool_calls"}]})
+    with LLMServer([made]) as server:
+        (answer,) = ask(judge(server, journal=tmp_path), ["a"])
+    assert (answer.status, answer.value) == ("ok", {"score": 0.25})

@@ -637,3 +637,16 @@ def test_misuse_is_one_sentence(store: odograph.Store, tmp_path: Path) -> None:
         rule([{"a": 1}], judge=one)
     with pytest.raises(TypeError, match="no filter"):
         rule(store, judge=one, nonsense=1)
+
+
+def test_ruler_for_code_that_is_not_async(store: odograph.Store) -> None:
+    """`sync_ruler` takes what `ruler` takes, in a script and beside a running event loop, such as a notebook's."""
+    ids = group(store, ["42", "43"])
+    with judging() as server:
+        first = odograph.sync_ruler(store, judge=judge(server))
+        assert first.scores == dict(zip(ids, [1.0, 0.5], strict=True))
+
+        async def notebook() -> Judgements:
+            return odograph.sync_ruler(store, judge=judge(server), name="again")
+
+        assert asyncio.run(notebook()).scores == first.scores

@@ -18,6 +18,7 @@ from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
 from ..errors import InvalidInput, OdographError, check_count
+from ..log import logger
 from .answers import Answers, answers_in
 from .endpoint import Endpoint, Unanswered
 from .parsing import Shape, read, shape
@@ -104,9 +105,12 @@ class Judge:
 
     At most `max_concurrency` requests per event loop are in progress at any time. 429, 5xx, timeouts and broken connections are
     retried with backoff, `max_retries` times. An answer that can't be read or is not valid is asked for again, `max_asks` times
-    in all. `params` go into each request (temperature, max_tokens, ...). Each answer is written to the folder `journal` before
-    it is parsed; an answer in the journal is not asked for again. The default folder is `judge` in the store that the judge
-    works for (`ruler(store)`, `odograph judge`). A judge without a store keeps its answers in memory.
+    in all. Each answer is written to the folder `journal` before it is parsed; an answer in the journal is not asked for again.
+    The default folder is `judge` in the store that the judge works for (`ruler(store)`, `odograph judge`). A judge without a
+    store keeps its answers in memory.
+
+    `params` go into each request (temperature, max_tokens, ...). Odograph retries the request without those that the endpoint
+    does not take, and warns once. After a wrong key, or when the account has no money left, nothing more is asked.
 
     `context`: the longest prompt in tokens (estimated, a token per three bytes); longer prompts are not sent. `prices`: per
     million tokens of prompts and of answers. `timeout`: seconds per attempt. `api_key`: default $OPENAI_API_KEY (or
@@ -174,8 +178,10 @@ class Judge:
         self._journal = None if journal is None else Path(journal)
         self._answers: Answers | None = None
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = WeakKeyDictionary()
-        #: What was learned of the endpoint: whether it takes a schema, and how long answers get; shared by copies.
-        self._learned: dict[str, Any] = {"schema": True, "longest": 0, "cached": 0}
+        #: What was learned of the endpoint, shared by copies: what it takes, why it answers nothing, and how long answers get.
+        self._learned: dict[str, Any] = {
+            "schema": True, "refused": set(), "renamed": False, "stopped": None, "longest": 0, "cached": 0,
+        }  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Judge {self.model}>"
@@ -270,7 +276,7 @@ class Judge:
         first = messages[0] if messages[0]["role"] == "system" else None
         history = self._dialect.history(messages[1:] if first else messages)
         system = first["content"] if first else None
-        return self._dialect.request(self.model, system, history, [], self.params, schema)
+        return self._dialect.request(self.model, system, history, [], self._params, schema)
 
     def _longest(self, body: dict[str, Any]) -> int:
         """Tokens that an answer may take: the limit that the request sets, else the longest answer so far."""
@@ -323,17 +329,21 @@ class Judge:
 
     def _read(self, body: Any, wanted: Shape | None, how: tuple[Any, Any], about: dict[str, Any]) -> Answer:
         choice = next(iter(self._dialect.choices(body)), None) or Choice(message={})
-        about |= {"text": choice.text}
+        written = choice.text
+        if wanted is not None:  # some models answer by calling a tool
+            called = [a if isinstance(a, str) else encode(a).decode() for c in choice.tool_calls if (a := c.arguments)]
+            written = "\n".join([written, *called]) if called else written
+        about |= {"text": written}
         refusal = choice.message.get("refusal")
         if refusal or choice.finish_reason in ("content_filter", "refusal"):
             return Answer(status="refused", error=refusal if isinstance(refusal, str) else "it declined to answer", **about)
         try:
-            if not choice.text.strip():
+            if not written.strip():
                 raise InvalidInput("it is empty")
             parse, check = how
             if parse is not None and choice.finish_reason in ("length", "max_tokens"):
                 raise InvalidInput("it is not whole")
-            value = parse(choice.text) if parse else choice.text if wanted is None else read(choice.text, wanted)
+            value = parse(written) if parse else written if wanted is None else read(written, wanted)
             return Answer(status="ok", value=value if check is None else check(value), **about)
         except InvalidInput as error:
             cut = " (it was cut off at its longest)" if choice.finish_reason in ("length", "max_tokens") else ""
@@ -360,28 +370,56 @@ class Judge:
 
     async def _asked(self, answers: Answers, key: str, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
         """Asks the endpoint; without the schema where it does not take one, which the prompt describes in any case."""
-
-        async def send(schema: dict[str, Any] | None) -> Any:
-            body = self._request(messages, schema)
-            size = estimate(body)
-            if self.context is not None and size > self.context:
-                raise Unanswered(f"a prompt of about {size} tokens, for a context of {self.context}", 413)
-            return await self._paid(answers, key, body, size)
-
         if schema is None or not self._learned["schema"]:
-            return await send(None)
+            return await self._sent(answers, key, messages, None)
         try:
-            return await send(schema)
+            return await self._sent(answers, key, messages, schema)
         except Unanswered as error:
-            if error.status not in (400, 415, 422, 501) or error.is_too_long:
+            if error.status not in (400, 415, 422, 501) or error.is_too_long or error.is_for_all:
                 raise
             refusal = error
         try:
-            found = await send(None)
+            found = await self._sent(answers, key, messages, None)
         except Unanswered:
             raise refusal from None
         self._learned["schema"] = False
         return found
+
+    async def _sent(self, answers: Answers, key: str, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
+        """Asks the endpoint; again without the parameters that it does not take."""
+        while True:
+            if self._learned["stopped"] is not None:
+                raise Unanswered(*self._learned["stopped"])
+            params = list(self._params)
+            body = self._request(messages, schema)
+            size = estimate(body)
+            if self.context is not None and size > self.context:
+                raise Unanswered(f"a prompt of about {size} tokens, for a context of {self.context}", 413)
+            try:
+                return await self._paid(answers, key, body, size)
+            except Unanswered as error:
+                if error.is_for_all:
+                    self._learned["stopped"] = (str(error), error.status)
+                refused = error.refused(params)
+                if not refused:
+                    raise
+                self._leave_out(refused, str(error))
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        """`params` as the endpoint takes them."""
+        taken = {n: v for n, v in self.params.items() if n not in self._learned["refused"]}
+        if self._learned["renamed"] and "max_completion_tokens" not in self._learned["refused"]:
+            taken["max_completion_tokens"] = self.params["max_tokens"]
+        return taken
+
+    def _leave_out(self, refused: list[str], said: str) -> None:
+        learned = self._learned
+        new = [name for name in refused if name not in learned["refused"]]
+        learned["refused"].update(new)
+        learned["renamed"] |= "max_tokens" in new and "max_completion_tokens" in said
+        if new:
+            logger.warning("the model %s does not take %s: Odograph asks without (%s)", self.model, ", ".join(new), said)
 
     async def _paid(self, answers: Answers, key: str, body: dict[str, Any], size: int) -> Any:
         self._endpoint.check_key()

@@ -11,7 +11,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -118,8 +118,26 @@ class Unanswered(RunError):
         """Whether the request was longer than the model's context."""
         return self.status == 413 or (self.status == 400 and _TOO_LONG.search(str(self)) is not None)
 
+    @property
+    def is_for_all(self) -> bool:
+        """Whether each further request would get the same answer: a wrong key, or an account without money."""
+        return self.status in (401, 402) or _NO_MONEY.search(str(self)) is not None
+
+    def refused(self, names: Iterable[str]) -> list[str]:
+        """The fields of a request that the endpoint named as fields that it does not take."""
+        if self.status not in (400, 415, 422, 501) or _NOT_TAKEN.search(str(self)) is None:
+            return []
+        return [name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(self))]
+
 
 _TOO_LONG = re.compile(r"context.{0,20}(length|window|size|limit)|too (long|large|many tokens)|maximum.{0,30}tokens", re.I)
+_NO_MONEY = re.compile(
+    r"insufficient_quota|billing_hard_limit_reached|credit balance is too low|insufficient (balance|credits)", re.I
+)
+_NOT_TAKEN = re.compile(
+    r"unsupported|(not|n't) support|unknown|unrecogni[sz]ed|not (permitted|allowed|accepted|recogni[sz]ed)|unexpected|deprecated",
+    re.I,
+)
 
 
 class _Failed(Exception):
@@ -219,7 +237,10 @@ class _Attempt:
         wrong = said.get("error", said) if isinstance(said, dict) else said
         message = wrong.get("message") if isinstance(wrong, dict) else None
         text = message if isinstance(message, str) else encode(wrong).decode()
-        raise _Failed(f"HTTP {status}: {text[:300]}", status in _RETRIED, _retry_after(response.headers), status)
+        code = wrong.get("code") or wrong.get("type") if isinstance(wrong, dict) else None
+        told = f"HTTP {status}: {text[:300]}" + (f" ({code[:60]})" if isinstance(code, str) and code not in text else "")
+        may_pass = status in _RETRIED and not Unanswered(told, status).is_for_all
+        raise _Failed(told, may_pass, _retry_after(response.headers), status)
 
 
 def _retry_after(headers: Any) -> float | None:

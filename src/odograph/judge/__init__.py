@@ -6,6 +6,6 @@ The client stands in `odograph.asking`: prompts go in, checked values come out, 
 from __future__ import annotations
 
 from ..asking.client import Answer, Budget, Judge
-from .judging import Judgement, Judgements, ruler
+from .judging import Judgement, Judgements, ruler, sync_ruler
 
-__all__ = ["Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler"]
+__all__ = ["Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler", "sync_ruler"]

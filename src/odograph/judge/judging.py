@@ -20,7 +20,7 @@ import msgspec
 
 from ..api import Store
 from ..asking.client import Answer, Judge, estimate, sendable
-from ..bulk import for_each
+from ..bulk import for_each, synced
 from ..codec import content_hash
 from ..conversations import Shown, show
 from ..errors import InvalidInput, NotFound, check_count
@@ -189,6 +189,10 @@ async def ruler(
         for name in ("calls", "tokens", "cost")
     }
     return result
+
+
+#: `ruler` for code that is not async; works beside a running event loop, too.
+sync_ruler = synced(ruler)
 
 
 def _rubric(given: str | Path | Mapping[str, str] | None) -> tuple[str, list[str]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any
 
 import msgspec
 
+from ..bulk import complete
 from ..codec import content_hash
 from ..errors import InvalidInput
 from ..trajectory import Rewards, Step, Trajectory
@@ -167,13 +167,3 @@ async def evaluate_async(function: RewardFunction, t: Trajectory, again: bool = 
                 raise
             return _failed(t, step, error)
     return _records(function, t, given)
-
-
-def complete(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs async work to its end: in a thread of its own where a loop is running here, a notebook's say."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as apart:
-        return apart.submit(asyncio.run, work).result()

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import msgspec
 
-from ..bulk import Progress, ticker
+from ..bulk import Progress, complete, ticker
 from ..codec import content_hash
 from ..errors import InvalidInput
 from ..groups import Groups, wants_running
@@ -29,7 +29,7 @@ from ..store.filters import Filters
 from ..store.reader import Reader
 from ..store.writing import Writer
 from ..trajectory import Trajectory
-from .evaluating import Outcome, complete, evaluate, evaluate_async, evaluate_group, in_group
+from .evaluating import Outcome, evaluate, evaluate_async, evaluate_group, in_group
 from .functions import RewardFunction, as_reward_function
 
 _CHUNK = 32  # trajectories that a process is given at once
