@@ -78,12 +78,12 @@ def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
     return out
 
 
-def shared_prefix(a: list[Any], b: list[Any], low: int = 0) -> int:
+def shared_prefix(a: list[Any] | Prefix, b: list[Any] | Prefix, low: int = 0) -> int:
     """Length of the longest common prefix, at least `low`; compares slices, so equal parts cost what C needs for them."""
     return low + _run(a, low, b, low)
 
 
-def _run(a: list[Any], at: int, b: list[Any], there: int) -> int:
+def _run(a: list[Any] | Prefix, at: int, b: list[Any] | Prefix, there: int) -> int:
     """How many items are equal, in one list from `at` on and in another from `there` on."""
     most = min(len(a) - at, len(b) - there)
     if most <= 0 or a[at] != b[there]:
@@ -475,6 +475,8 @@ class Streams:
         #: The items of a stream from its first on, as far as they were read: a call is a slice of them, not a look-up of each.
         self._read: dict[tuple[str, int], list[Any]] = {}
         self._ids: dict[tuple[str, int], list[int | None]] = {}
+        #: Streams of ids with a gap, where a line is damaged.
+        self._gaps: set[tuple[str, int]] = set()
         #: What a call refers to and no line holds: (writer, stream, position).
         self.missing: list[tuple[str, int, int]] = []
 
@@ -491,6 +493,7 @@ class Streams:
         ids = self._ids.setdefault((writer, line.stream), [])
         if len(ids) < line.start:  # a line in between is damaged
             ids.extend([None] * (line.start - len(ids)))
+            self._gaps.add((writer, line.stream))
         ids[line.start : line.start + len(line.ids)] = line.ids
 
     def _item(self, writer: str, stream: int, n: int, missing: list[tuple[str, int, int]]) -> Any:
@@ -626,11 +629,11 @@ class Streams:
     def part(self, writer: str, part: Packed) -> Any:
         """A part of a call that is stored apart; None for token ids of which some are missing."""
         if part.of == "ids":
-            held = self._ids.get((writer, part.stream), [])
+            held, gaps = self._ids.get((writer, part.stream), []), (writer, part.stream) in self._gaps
             ids: list[int | None] = []
             for start, stop in part.ranges:
                 piece = held[start:stop]
-                if len(piece) < stop - start or None in piece:
+                if len(piece) < stop - start or (gaps and None in piece):
                     self.missing.append((writer, part.stream, start))
                     return None
                 ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind

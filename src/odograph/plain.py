@@ -20,7 +20,7 @@ from gc import get_referents
 from itertools import islice
 from time import perf_counter
 from types import FrameType
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import msgspec
 import orjson
@@ -158,8 +158,8 @@ class Prefix(Sequence[Any]):
     __slots__ = ("base", "length")
 
     def __init__(self, base: list[Any], length: int | None = None) -> None:
-        self.base = base
-        self.length = len(base) if length is None else length
+        self.base: list[Any] = base
+        self.length: int = len(base) if length is None else length
 
     def __len__(self) -> int:
         return self.length
@@ -178,11 +178,18 @@ class Prefix(Sequence[Any]):
         return islice(self.base, self.length)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Prefix | list) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-        )
+        if not isinstance(other, Prefix | list) or len(self) != len(other):
+            return False
+        if isinstance(other, Prefix) and other.base is self.base:
+            return True
+        at, size = 0, 64  # in pieces that double: lists that differ early cost no copy
+        while at < self.length:
+            if self[at : at + size] != other[at : at + size]:
+                return False
+            at, size = at + size, 2 * size
+        return True
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return repr(self[:])

@@ -154,6 +154,10 @@ class _Stored(Generic[T]):
         raise AttributeError(f"a call is a view: its {self._name} can't be set")
 
 
+#: Where the token ids of a prompt stand in a record that has them in a field of their own.
+_BESIDE: list[str | int] = ["prompt_token_ids"]
+
+
 class Call:
     """One model call. `record` holds the stored record; the other fields are read from the record on access."""
 
@@ -213,26 +217,33 @@ class Call:
             return self.record
         return self._streams.fill(self._stored, "response", "tokens")
 
+    @cached_property
+    def _asked(self) -> LLMCall:
+        """The record with its request whole: the token ids of a long prompt are not put together for it."""
+        if self._streams is None or "record" in self.__dict__:
+            return self.record
+        return self._streams.fill(self._stored, "request")
+
     @property
     def request(self) -> Any:
-        return self.record.request
+        return self._asked.request
 
     @property
     def response(self) -> Any:
-        return self.record.response
+        return self._answered.response
 
     @cached_property
     def messages(self) -> list[dict[str, Any]]:
         """The messages that the model was sent, chat-shaped, with the system prompt first."""
-        return dialects.get(self._stored.dialect).messages(self.record.request)
+        return dialects.get(self._stored.dialect).messages(self.request)
 
     @property
     def params(self) -> dict[str, Any]:
-        return dialects.get(self._stored.dialect).params(self.record.request)
+        return dialects.get(self._stored.dialect).params(self.request)
 
     @property
     def tools(self) -> list[Any]:
-        return dialects.get(self._stored.dialect).tools(self.record.request)
+        return dialects.get(self._stored.dialect).tools(self.request)
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -249,14 +260,25 @@ class Call:
 
     @property
     def prompt_token_ids(self) -> list[int] | None:
-        """The token ids of the prompt; None if unknown, or if one request has several prompts."""
+        """The token ids of the prompt; None if unknown, or if one request has several prompts. A list of its own each time: the
+        call does not keep it."""
+        if self._streams is not None and "record" not in self.__dict__:
+            for part in self._stored.packed:
+                if part.at == _BESIDE:
+                    return cast("list[int] | None", self._streams.part(self._stored.packed_by, part))
         return dialects.prompt_ids(self.record)
+
+    @property
+    def has_prompt_ids_beside(self) -> bool:
+        """Whether the token ids of the prompt were given beside the request and the response, and not in them."""
+        return self._stored.prompt_token_ids is not None or any(part.at == _BESIDE for part in self._stored.packed)
 
     @cached_property
     def choices(self) -> list[Choice]:
         """All answers, with token ids and logprobs from the response or from the recording call."""
         # the messages of a long history say nothing of the answers; prompts of the other dialects do
-        record = self._answered if any(part.of == "list" for part in self._stored.packed) else self.record
+        apart = any(part.of == "list" or part.at == _BESIDE for part in self._stored.packed)
+        record = self._answered if apart else self.record
         found = dialects.answers(record)
         while len(found) < len(record.tokens):  # ids of answers whose text was not given
             found.append(Choice(index=len(found), message={"role": "assistant", "content": None}))

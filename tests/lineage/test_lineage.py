@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import odograph
 from odograph.lineage import Chain, View, chains
 from odograph.lineage.view import matches
 from odograph.training.samples import samples
@@ -23,7 +26,7 @@ SEEDS = st.integers(0, 1 << 40)
 def slow_standing(chain: Chain, view: View, at: int, call: str, choice: int, index: int) -> str:
     """The rule as the design states it, token by token."""
     node = chain.by_id[call]
-    return "exact" if view.ids[:at] == node.prompt + node.responses[choice][:index] else "stale"
+    return "exact" if view.ids[:at] == [*node.prompt, *node.responses[choice][:index]] else "stale"
 
 
 def check(chain: Chain, view: View) -> None:
@@ -197,3 +200,28 @@ def test_a_long_trajectory_costs_some_copies_of_its_prompts() -> None:
     assert len(row.token_ids) > 99_000 and sum(row.mask) == 200 * 247
     _, copies = costs(lambda: [list(call.prompt_token_ids or ()) for call in t.llm_calls], rounds=3)
     assert cost < 40 * copies  # checks of the row included
+
+
+def test_memory_grows_with_what_is_new(tmp_path: Path) -> None:
+    """A history that is sent with each call is held once: twice the calls, with prompts twice as long, take twice the memory, for
+    lineage and for rows."""
+    store = odograph.open(tmp_path)
+
+    def peak(calls: int) -> int:
+        with store.record(task="t", agent="a", model="m") as run:
+            context = list(range(100))
+            for n in range(calls):
+                with run.step() as step:
+                    step.llm_call(prompt_token_ids=context, token_ids=[n] * 40, logprobs=[-0.5] * 40)
+                context = [*context, *[n] * 40, n, n]
+            run.reward(1.0)
+        tracemalloc.start()
+        try:
+            (row,) = odograph.samples([store.trajectory(run.id)])
+            assert row.trained == 40 * calls
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(50)  # what is imported late
+    assert peak(800) < 2.7 * peak(400)

@@ -15,12 +15,13 @@ import msgspec
 from ..codec import content_hash
 from ..dialects import Choice
 from ..packing import shared_prefix
+from ..plain import Prefix
 from ..trajectory import Call
 from ..types import Edit
 from .edits import Hole, Of, Pieces, Response, applied, untouched
 from .observed import Kind, kind_of
 from .texts import Tokenizer
-from .view import Aligned, Segment, Source, Standing, View, align, extends
+from .view import Aligned, Ids, Segment, Source, Standing, View, align, extends
 
 _SOURCES: dict[Kind, Source] = {
     "template": "template",
@@ -34,7 +35,8 @@ class Node(msgspec.Struct):
     """One call in its place: the view that it was sampled under, and how that came to be."""
 
     call: Call
-    prompt: list[int]
+    #: What goes on with the prompt before is a `Prefix` of one list that they share.
+    prompt: Ids
     #: Of each choice, by its index; those without ids are left out.
     responses: dict[int, list[int]]
     choices: dict[int, Choice]
@@ -110,7 +112,7 @@ class Chain:
         node = self.by_id.get(segment.call or "")
         if node is None:
             return "unknown"
-        if node.call.record.adapter != adapter or inputs[: len(node.inputs)] != node.inputs:
+        if node.call.adapter != adapter or inputs[: len(node.inputs)] != node.inputs:
             return "stale"
         if segment.exact:
             return "exact"
@@ -156,20 +158,27 @@ class Chain:
         if len(choices) < len(call.choices):  # numbered by a backend that numbers all alike
             choices = dict(enumerate(call.choices))
         responses = {i: c.token_ids for i, c in choices.items() if c.token_ids is not None}
-        if call.record.error is not None and not responses:
+        if call.error is not None and not responses:
             self.left_out.append((call, "a call that failed"))
             return
         if not prompt or not responses:
             missing = "prompt" if responses else "response" if prompt else "prompt and response"
             self.left_out.append((call, f"no token ids of the {missing}"))
             return
-        given = [*responses.values(), *([] if call.record.prompt_token_ids is not None else [prompt])]
+        given = [*responses.values(), *([] if call.has_prompt_ids_beside else [prompt])]
         if not all(map(_are_ids, given)):
             self.left_out.append((call, "token ids that are no whole numbers"))
             return
-        node = Node(call, prompt, responses, choices, View(), "start")
+        node = Node(
+            call,
+            Prefix(prompt[:]),
+            responses,  # a list of its own, which may grow
+            choices,
+            View(),
+            "start",
+        )
         before = self.nodes[-1] if self.nodes else None
-        node.inputs = call.record.inputs or media_of(call.messages)
+        node.inputs = call.inputs or media_of(call.messages)
         again = before is not None and before.call.step != call.step and fresh
         if before is not None and before.id not in acted and not again and _asks_again(before, node):
             self.discarded.append(self.nodes.pop())
@@ -182,7 +191,7 @@ class Chain:
             self._place(node)
         else:
             self._settle()
-            node.view = View.of([Segment("prompt", prompt)], prompt)
+            node.view = View.of([Segment("prompt", prompt[:])], node.prompt)
             self._begin(node)
         self.nodes.append(node)
         self.by_id[node.id] = node
@@ -224,7 +233,7 @@ class Chain:
         nothing went on with, or after which the context was another."""
         if self._largest <= size:
             return None
-        prompt, record, best = node.prompt, node.call.record, None
+        prompt, call, best = node.prompt, node.call, None
         for other in self.nodes:
             base = len(other.prompt)
             for choice, ids in other.responses.items():
@@ -233,7 +242,7 @@ class Chain:
                     continue
                 if prompt[base:total] != ids or prompt[:base] != other.prompt or not self._is_open(other, choice):
                     continue
-                if other.call.record.adapter == record.adapter and node.inputs[: len(other.inputs)] == other.inputs:
+                if other.call.adapter == call.adapter and node.inputs[: len(other.inputs)] == other.inputs:
                     best, size = (other, choice), total
         return best
 
@@ -253,7 +262,9 @@ class Chain:
         """A call that goes on with an older answer: in its thread (what came after is one of its own then), or in a new one."""
         segments = [p for p in self._predicted(before, choice) if isinstance(p, Segment) and p.ids]
         size = len(before.prompt) + len(before.responses[choice])
-        node.view = View.of([*segments, Segment(_new_source(node.call), node.prompt[size:])], node.prompt)
+        prompt = node.prompt[:]
+        node.prompt = _grown(before.prompt, prompt)
+        node.view = View.of([*segments, Segment(_new_source(node.call), prompt[size:])], node.prompt)
         node.kind = "extends"
         thread, after = self._thread[before.id], self._after(before)
         if after is not None and choice == before.continued and after.kind not in ("extends", "declared", "contradicted"):
@@ -452,8 +463,10 @@ class Chain:
 
     def _go_on(self, node: Node, before: Node, best: _Continued) -> None:
         """A prompt that begins with what was predicted."""
-        node.view = View.of([*best.segments, Segment(_new_source(node.call), node.prompt[best.size :])], node.prompt)
-        was, now = before.call.record, node.call.record
+        prompt = node.prompt[:]
+        node.prompt = _grown(before.prompt, prompt)
+        node.view = View.of([*best.segments, Segment(_new_source(node.call), prompt[best.size :])], node.prompt)
+        was, now = before.call, node.call
         if was.adapter != now.adapter:
             node.kind = "adapter"
         elif best.used:
@@ -470,7 +483,7 @@ class Chain:
             answered = before.choices[best.choice]
             kind = kind_of(before.call, answered, node.call, node.prompt, found, self._by, view, bool(best.used))
         source = _SOURCES.get(kind, "inserted")
-        if before.call.record.adapter != node.call.record.adapter:
+        if before.call.adapter != node.call.adapter:
             kind = "adapter"
         node.kind, node.view = kind, found.view(view, node.prompt, source, _new_source(node.call))
         node.deleted, node.inserted = found.deleted, found.inserted
@@ -552,7 +565,9 @@ def _are_ids(ids: list[Any]) -> bool:
 
 
 def _asks_again(before: Node, node: Node) -> bool:
-    was, now = before.call.record, node.call.record
+    if len(before.prompt) != len(node.prompt) or before.prompt[-1] != node.prompt[-1]:
+        return False
+    was, now = before.call, node.call
     return before.prompt == node.prompt and (was.adapter, before.inputs) == (now.adapter, node.inputs)
 
 
@@ -560,6 +575,16 @@ def _stand_in(node: Node, other: Node) -> None:
     """A call asks the question of another one: it stands under the same view."""
     node.view, node.kind, node.edits = other.view, other.kind, other.edits
     node.deleted, node.inserted = other.deleted, other.inserted
+
+
+def _grown(before: Ids, prompt: list[int]) -> Ids:
+    """A prompt in the list of the one before, where it goes on with that one and is the first to do so: a history that is sent
+    with each call is held once."""
+    base = before.base if isinstance(before, Prefix) else before
+    if len(base) == len(before) and prompt[: len(base)] == base:
+        base.extend(prompt[len(base) :])
+        return Prefix(base)
+    return Prefix(prompt)
 
 
 def _same(a: Pieces, b: Pieces) -> bool:
@@ -599,7 +624,7 @@ def _shaken(pieces: Pieces) -> Pieces:
     return [msgspec.structs.replace(p, exact=None) if isinstance(p, Segment) and p.exact else p for p in pieces]
 
 
-def _filled(pieces: Pieces, prompt: list[int]) -> View | None:
+def _filled(pieces: Pieces, prompt: Ids) -> View | None:
     """A predicted view whose holes the prompt fills; None where it does not fit."""
     if not any(isinstance(p, Hole) for p in pieces):
         return View(p for p in pieces if isinstance(p, Segment))

@@ -13,7 +13,7 @@ from ..dialects.content import text_of
 from ..packing import shared_prefix
 from ..trajectory import Call
 from .texts import Tokenizer
-from .view import Aligned, View
+from .view import Aligned, Ids, View
 
 #: How a prompt stands to what was predicted. `declared`: as an edit says; `contradicted`: the edit was undone on the way.
 Kind = OneOf[
@@ -34,7 +34,7 @@ CLASSES: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in
 
 
 def kind_of(
-    before: Call, answered: Choice, now: Call, prompt: list[int], found: Aligned, by: Tokenizer | None, view: View, edited: bool
+    before: Call, answered: Choice, now: Call, prompt: Ids, found: Aligned, by: Tokenizer | None, view: View, edited: bool
 ) -> Kind:
     """The class of a change that nobody declared, told from the messages where there are any, else from the ids alone. Beside
     edits that were declared it is what else was changed; `declared` where that may be no more than other tokens for them."""
@@ -54,7 +54,7 @@ def kind_of(
     return "rewrite" if found.inserted or not found.runs else "truncation"
 
 
-def _same_text(found: Aligned, by: Tokenizer | None, view: View, prompt: list[int]) -> Kind:
+def _same_text(found: Aligned, by: Tokenizer | None, view: View, prompt: Ids) -> Kind:
     """The messages are the same, and yet the tokens are not: other tokens for the same text, or another template."""
     if by is None:  # what no model sampled is written by the template alone
         return "retokenization" if found.deleted and found.inserted and view.source_at(found.shared) == "sampled" else "template"

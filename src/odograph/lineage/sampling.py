@@ -41,7 +41,7 @@ def not_computable(call: Call) -> str | None:
     Raw logprobs are those of temperature 1. Sampled ones are those after the temperature, which a trainer applies, and after
     truncation, which no trainer applies.
     """
-    meaning, heat, cut = call.record.logprobs_of, temperature(call), truncation(call)
+    meaning, heat, cut = call.logprobs_of, temperature(call), truncation(call)
     if meaning == "raw" and heat is not None and heat != 1.0:
         return f"raw logprobs at temperature {heat:g}"
     if meaning == "sampled" and cut:

@@ -15,7 +15,10 @@ from typing import Any, Literal
 import msgspec
 
 from ..packing import shared_prefix
+from ..plain import Prefix
 
+#: Token ids that are read and not changed.
+Ids = list[int] | Prefix
 Source = Literal["prompt", "template", "tool", "sampled", "inserted", "retokenized", "summary"]
 #: Of a sampled token: whether what stands left of it is what it was sampled under.
 Standing = Literal["exact", "stale", "unknown"]
@@ -50,7 +53,7 @@ class View:
 
     def __init__(self, segments: Iterable[Segment] = ()) -> None:
         self.segments: list[Segment] = []
-        self.ids: list[int] = []
+        self.ids: Ids = []
         for segment in segments:
             self.add(segment)
 
@@ -59,11 +62,13 @@ class View:
 
     def add(self, segment: Segment) -> None:
         """Puts a segment at the end; neighbours of one origin become one."""
+        if isinstance(self.ids, Prefix):
+            self.ids = self.ids[:]
         self.ids.extend(segment.ids)
         _append(self.segments, segment)
 
     @classmethod
-    def of(cls, segments: list[Segment], ids: list[int] | None = None) -> View:
+    def of(cls, segments: list[Segment], ids: Ids | None = None) -> View:
         """Of segments that are put together already; `ids`: all of theirs, where they are at hand (they are not copied)."""
         new = cls()
         new.segments = [s for s in segments if s.ids]
@@ -114,7 +119,7 @@ class Aligned(msgspec.Struct):
     #: (i, j, n): n tokens from i on of the view stand from j on in the prompt.
     runs: list[tuple[int, int, int]]
 
-    def view(self, before: View, prompt: list[int], source: Source, new: Source) -> View:
+    def view(self, before: View, prompt: Ids, source: Source, new: Source) -> View:
         """The prompt as a view. Tokens put in between are of `source`, those after the last that was kept of `new`."""
         out: list[Segment] = []
         cursor = 0
@@ -133,13 +138,13 @@ class Aligned(msgspec.Struct):
         return View.of(out, prompt)
 
 
-def extends(view: View, prompt: list[int]) -> bool:
+def extends(view: View, prompt: Ids) -> bool:
     """Whether a prompt begins with all of a view."""
     size = len(view.ids)
     return len(prompt) >= size and prompt[:size] == view.ids
 
 
-def align(view: View, prompt: list[int]) -> Aligned:
+def align(view: View, prompt: Ids) -> Aligned:
     """A longest ordered part of a view that a prompt kept."""
     shared = shared_prefix(view.ids, prompt)
     runs = [(0, 0, shared)] if shared else []
@@ -172,7 +177,7 @@ _GRAMS = (16, 4, 1)
 _SMALL = 1 << 18  # pairs of tokens that are compared one by one
 
 
-def matches(a: list[int], b: list[int]) -> list[tuple[int, int, int]]:
+def matches(a: Ids, b: Ids) -> list[tuple[int, int, int]]:
     """(i, j, n): runs a[i:i+n] == b[j:j+n], in order in both, that cover a long common subsequence.
 
     Patience: what occurs once in both is an anchor; between anchors again with shorter pieces. Near linear where the two are
@@ -189,7 +194,7 @@ def matches(a: list[int], b: list[int]) -> list[tuple[int, int, int]]:
     return out
 
 
-def _match(a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int, level: int, out: list[tuple[int, int, int]]) -> None:
+def _match(a: Ids, a0: int, a1: int, b: Ids, b0: int, b1: int, level: int, out: list[tuple[int, int, int]]) -> None:
     start = shared_prefix(a[a0:a1], b[b0:b1]) if a0 < a1 and b0 < b1 else 0
     if start:
         out.append((a0, b0, start))
@@ -213,7 +218,7 @@ def _match(a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int, level
         out.append((a1, b1, end))
 
 
-def _tail(a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int) -> tuple[int, int, int] | None:
+def _tail(a: Ids, a0: int, a1: int, b: Ids, b0: int, b1: int) -> tuple[int, int, int] | None:
     """(i, j, n) where the end of `a` stands in `b` with most of `a` before it: something was changed near the beginning, and more
     was said, as with a window that slides."""
     size = _GRAMS[0]
@@ -230,16 +235,14 @@ def _tail(a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int) -> tup
     return (a1 - n, stop - n, n) if 2 * n >= a1 - a0 else None
 
 
-def _bytes(ids: list[int], start: int, stop: int) -> bytes:
+def _bytes(ids: Ids, start: int, stop: int) -> bytes:
     try:
         return array("q", ids[start:stop]).tobytes()
     except OverflowError:  # ids that are none
         return array("q", map(hash, ids[start:stop])).tobytes()
 
 
-def _by_anchors(
-    a: list[int], a0: int, a1: int, b: list[int], b0: int, b1: int, level: int, out: list[tuple[int, int, int]]
-) -> None:
+def _by_anchors(a: Ids, a0: int, a1: int, b: Ids, b0: int, b1: int, level: int, out: list[tuple[int, int, int]]) -> None:
     size = _GRAMS[level]
     in_a, in_b = _once(a, a0, a1, size), _once(b, b0, b1, size)
     anchors = _increasing([(i, in_b[gram]) for gram, i in in_a.items() if gram in in_b])
@@ -254,7 +257,7 @@ def _by_anchors(
     _match(a, i0, a1, b, j0, b1, level + 1, out)
 
 
-def _run(a: list[int], i: int, a1: int, b: list[int], j: int, b1: int) -> int:
+def _run(a: Ids, i: int, a1: int, b: Ids, j: int, b1: int) -> int:
     """How many ids are equal from an anchor on, in pieces that double: a short run costs no copy of all that follows."""
     n, size = 0, 64
     while equal := shared_prefix(a[i + n : min(a1, i + n + size)], b[j + n : min(b1, j + n + size)]):
@@ -265,7 +268,7 @@ def _run(a: list[int], i: int, a1: int, b: list[int], j: int, b1: int) -> int:
     return n
 
 
-def _once(ids: list[int], start: int, stop: int, size: int) -> dict[Any, int]:
+def _once(ids: Ids, start: int, stop: int, size: int) -> dict[Any, int]:
     """Pieces of `size` ids that occur once, and where."""
     if size == 1:
         counts = Counter(ids[start:stop])

@@ -78,8 +78,8 @@ class Checker:
         self.across = {c.code for c in wanted} & {GROUP.code, CONTAMINATION.code}
         self._tokenizer = adapted(tokenizer)
 
-    def one(self, what: Trajectory | dict[str, Any]) -> tuple[list[Finding], Facts | None]:
-        """What is wrong with a trajectory by itself, and what it is to be compared with others by."""
+    def one(self, what: Trajectory | dict[str, Any], *, compared: bool = True) -> tuple[list[Finding], Facts | None]:
+        """What is wrong with a trajectory by itself; and, where it is `compared`, what it is to be compared with others by."""
         by_hand = isinstance(what, dict) and not isinstance(what.get("start"), dict)
         if isinstance(what, dict):
             id = what.get("id")
@@ -101,7 +101,7 @@ class Checker:
             severity = "error" if self._profile in one.errors_in else one.severity
             for path, message, *other in _found(one, look):
                 found.append(Finding(one.code, other[0] if other else severity, path, _shown(message), what.id))
-        return found, facts(what) if self.across else None
+        return found, facts(what) if self.across and compared else None
 
 
 def begin(profile: str, ignore: list[str], tokenizer: str | None, checks: list[str]) -> Callable[[Reader, list[str]], list[Any]]:

@@ -126,5 +126,5 @@ class Look:
         for path, call, new, _ in self.new_messages:
             yield f"{path}.request.messages", new
             yield f"{path}.request", call.params
-            if call.record.prompt_token_ids is None and isinstance(call.record.response, (dict, list)):
-                yield f"{path}.response", call.record.response
+            if not call.has_prompt_ids_beside and isinstance(call.response, (dict, list)):
+                yield f"{path}.response", call.response

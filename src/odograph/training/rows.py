@@ -105,7 +105,7 @@ class Draft:
         if plan.advantage is not None and self._own_reward is None and e.returns is None and not self._all_compared(e):
             self._refused(tally, "no reward")
             return None
-        record = self._last.call.record
+        record = self._last.call
         mask = [0] * len(view.ids)
         logprobs: list[float | None] = [None] * len(view.ids)
         versions: list[Any] = [None] * len(view.ids)
@@ -183,7 +183,7 @@ class Draft:
         for part in parts:
             temperatures[part.start : part.stop] = [temperature(self._row[part.call].call)] * (part.stop - part.start)
         heats = {temperature(self._row[part.call].call) for part in parts}
-        described = {self._row[part.call].call.record.logprobs_of for part in parts}
+        described = {self._row[part.call].call.logprobs_of for part in parts}
         return Sample(
             token_ids=list(view.ids),
             mask=mask,
@@ -243,8 +243,8 @@ class Draft:
         elif found is not None:
             self._unusable = "logprobs of another number than the tokens"
         position = list(node.choices).index(segment.choice)
-        changes = next((x.versions for n, x in enumerate(node.call.record.tokens) if n == position), [])
-        record = node.call.record
+        changes = next((x.versions for n, x in enumerate(node.call.tokens) if n == position), [])
+        record = node.call
         stated: Any = record.policy_version
         if stated is None and t.start is not None and record.trajectory == t.id:  # not what a fork has from its parent
             stated = t.start.policy_version
@@ -271,7 +271,7 @@ class Draft:
     def _scores(self, plan: Plan, t: Trajectory) -> list[float] | None:
         ids = self._view.ids
         if plan.scorer is not None:
-            scores = list(plan.scorer(ids))
+            scores = list(plan.scorer(ids[:]))
             if len(scores) != len(ids):
                 raise InvalidInput(f"the scorer gave {len(scores)} logprobs of {len(ids)} tokens")
             return scores

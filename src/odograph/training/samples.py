@@ -414,7 +414,7 @@ class Samples:
                 text = node.choices[choice].text
                 chosen = self._by.decode(made) if self._by is not None else _text_result(edits, text)
                 yield Pair(
-                    prompt_ids=node.prompt,
+                    prompt_ids=node.prompt[:],
                     rejected_ids=ids,
                     chosen_ids=made,
                     prompt=node.call.messages,

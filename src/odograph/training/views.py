@@ -31,7 +31,7 @@ def unfit(t: Trajectory, include_failed: bool = False) -> str | None:
 
 def invalid(t: Trajectory) -> str | None:
     """Why a trajectory must not be trained on: the first error of the profile `rl`, rewards that are not known aside."""
-    return next((f"invalid: {f.code}" for f in _checker().one(t)[0] if f.severity == "error"), None)
+    return next((f"invalid: {f.code}" for f in _checker().one(t, compared=False)[0] if f.severity == "error"), None)
 
 
 @cache

@@ -226,21 +226,20 @@ def truncated_response(look: Look) -> Found:
 @check("empty_response", "warning", "no content and no tool call", _SFT)
 def empty_response(look: Look) -> Found:
     for path, call in look.calls:
-        record = call.record
         where = f"{path}.response"
-        if call.error is not None or record.dialect in _NO_TEXT:
+        if call.error is not None or call.dialect in _NO_TEXT:
             continue
         if not call.choices:
-            if record.response is None:
-                if not record.events and look.t.status != "running":
+            if call.response is None:
+                if not call.events and look.t.status != "running":
                     yield where, "a call without an answer, and no error says why"
-            elif dialects.of(record).later(record.response) is None:
+            elif dialects.of(call).later(call.response) is None:
                 yield where, "a response that holds no answer, and no error says why"
             continue
         choice = call.choices[0]
         content = choice.message.get("content")
         if choice.text.strip() or choice.tool_calls or as_text(content).strip():
-            if dialects.is_decision(record) and record.response in ({}, []):
+            if dialects.is_decision(call) and call.response in ({}, []):
                 yield where, f"an answer that is empty: {choice.text}"
         elif call.reasoning:
             yield where, "an answer of reasoning alone, without content and without a tool call"

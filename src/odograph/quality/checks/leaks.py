@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...codec import is_tagged
-from ...types import Action, Context, LLMCall, Note
+from ...trajectory import Call
+from ...types import Action, Context, Note
 from ..define import Found, check
 from ..look import Look
 
@@ -147,7 +148,7 @@ def hindsight_leak(look: Look) -> Found:
     for path, call, new, _ in look.new_messages:
         if call.purpose != "act":  # a judge may know
             continue
-        while at < len(found) and found[at][0] <= call.record.time:  # what it had read, or got, is in its prompts for good reason
+        while at < len(found) and found[at][0] <= call.time:  # what it had read, or got, is in its prompts for good reason
             for value in [value for value in open_ if _stands(found[at][1], value)]:
                 del open_[value]
             at += 1
@@ -163,7 +164,7 @@ def hindsight_leak(look: Look) -> Found:
                         del open_[value]
                         yield f"{path}.request.messages", f"the prompt tells what {field} says"
                 for field, value, when in earned[:_MOST]:
-                    if call.record.time < when and _stands(text, value):
+                    if call.time < when and _stands(text, value):
                         yield f"{path}.request.messages", f"the prompt tells {field}, which came later"
         for value in list(open_):  # what the agent found out by itself may come back to it
             if any(_stands(text, value) for text in said):
@@ -184,11 +185,11 @@ def synthetic_text(look: Look) -> Found:
             if text and text not in generated:
                 yield f"{path}.request.messages", "an assistant message that no call answered with is marked to be trained on"
         generated |= {choice.text for choice in call.choices}
-        if call.purpose == "act" and call.choices and _made_up(call.record):
+        if call.purpose == "act" and call.choices and _made_up(call):
             yield f"{path}.response", "an answer of no model counts as the policy's: give the call a purpose other than act"
 
 
-def _made_up(call: LLMCall) -> bool:
+def _made_up(call: Call) -> bool:
     """Whether a call says of itself that no model answered (a framework's own notices are recorded as answers, too)."""
     model = call.model or ""
     extra = call.extra or {}

@@ -10,6 +10,7 @@ from ...codec import is_tagged
 from ...dialects import Choice
 from ...lineage.chain import pieces_of
 from ...lineage.sampling import not_computable, truncation
+from ...packing import shared_prefix
 from ...trajectory import Call
 from ...types import Edit
 from ..define import Found, check
@@ -36,11 +37,16 @@ def token_length(look: Look) -> Found:
 @check("token_value", "error", "a token id outside the vocabulary, a logprob above 0 or NaN", _RL)
 def token_value(look: Look) -> Found:
     size = look.tokenizer.size if look.tokenizer is not None else None
+    good: list[Any] = []  # the prompt before, of which nothing was wrong: a history that is sent again is looked at once
     for path, call, choice, ids, logprobs in _with_ids(look):
-        for what, found in ((f"choice {choice}", ids), ("the prompt", call.prompt_token_ids if choice == 0 else None)):
+        prompt = call.prompt_token_ids if choice == 0 else None
+        same = shared_prefix(good, prompt) if prompt and call.has_prompt_ids_beside else 0
+        for what, at, found in ((f"choice {choice}", 0, ids), ("the prompt", same, prompt[same:] if prompt else None)):
             if not found or (set(map(type, found)) == {int} and min(found) >= 0 and (size is None or max(found) < size)):
+                good = prompt if prompt else good
                 continue
-            for n, id in enumerate(found):
+            good = []
+            for n, id in enumerate(found, at):
                 if type(id) is not int or id < 0 or (size is not None and id >= size):
                     limit = f" below {size}" if size is not None else ""
                     yield path, f"token {n} of {what} is {id!r}; a whole number from 0{limit} was expected"
@@ -98,7 +104,7 @@ def sampling(look: Look) -> Found:
         if not any(choice.logprobs for choice in call.choices):
             continue
         why = not_computable(call)
-        if why is None and call.record.logprobs_of == "unknown" and (cut := truncation(call)):
+        if why is None and call.logprobs_of == "unknown" and (cut := truncation(call)):
             why = f"logprobs of which it is not known whether they are after {' and '.join(cut)}"
         if why is not None:
             yield path, f"{why}: the model's own distribution gives others"
@@ -152,7 +158,7 @@ def stale_tokens(look: Look) -> Found:
         at = stale = 0
         for segment in chain.last.segments:
             if segment.source == "sampled" and last is not None:
-                if chain.standing(segment, at, chain.last, last.call.record.adapter, last.inputs) == "stale":
+                if chain.standing(segment, at, chain.last, last.call.adapter, last.inputs) == "stale":
                     stale += len(segment.ids)
             at += len(segment.ids)
         made = [e for node in chain.nodes for e in node.edits] + chain.last_edits
