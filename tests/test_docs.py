@@ -36,6 +36,18 @@ README = (ROOT / "README.md").read_text()
 
 def answer(request: dict[str, Any]) -> Answer:
     """4; a judge's question gets its scores."""
+    if "prompt" in request:  # completions, of an engine that tells its ids
+        choice = {
+            "index": 0,
+            "text": "4 m",
+            "token_ids": [10, 11, 12],
+            "prompt_token_ids": request["prompt"],
+            "finish_reason": "stop",
+        }
+        choice["logprobs"] = {"tokens": ["4", " ", "m"], "token_logprobs": [-0.1, -0.2, -0.3]}
+        return Answer(raw=json.dumps({"object": "text_completion", "model": "policy", "choices": [choice]}).encode())
+    if request.get("return_token_ids"):
+        return Answer(text="t0 t1 t2", token_ids=[10, 11, 12], prompt_token_ids=[1, 2, 3], logprobs=[-0.1, -0.2, -0.3])
     if "response_format" not in request:
         return Answer(text="4")
     ids = re.findall(r'<trajectory id="(\d+)">', str(request["messages"][-1]["content"]))
@@ -48,8 +60,8 @@ def answer(request: dict[str, Any]) -> Answer:
 def run_as_a_program(code: str, folder: Path) -> None:
     """Runs code as a user would: a model answers where it asks one, a Hub takes what it uploads."""
     script = folder / "snippet.py"
-    script.write_text(code)
     with LLMServer(answer) as server, HubServer() as hub:
+        script.write_text(code.replace("http://127.0.0.1:8000", server.url))
         done = subprocess.run(
             [sys.executable, str(script)],
             cwd=folder,
