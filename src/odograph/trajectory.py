@@ -269,6 +269,14 @@ class Call:
         return dialects.prompt_ids(self.record)
 
     @property
+    def batch_token_ids(self) -> list[list[int] | None]:
+        """The token ids of each prompt of a call with several prompts (`choice.prompt` says which one a choice answers); an empty
+        list for a call with one prompt."""
+        if self.has_prompt_ids_beside or not dialects.takes_batches(self._stored.dialect):
+            return []
+        return dialects.batch_ids(self.record)
+
+    @property
     def has_prompt_ids_beside(self) -> bool:
         """Whether the token ids of the prompt were given beside the request and the response, and not in them."""
         return self._stored.prompt_token_ids is not None or any(part.at == _BESIDE for part in self._stored.packed)

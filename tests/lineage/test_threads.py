@@ -132,3 +132,49 @@ def test_the_same_ids_after_another_image_are_another_context() -> None:
                     messages = [*seen(other), {"role": "assistant", "content": "x"}, {"role": "user", "content": "z"}]
                     s.llm_call(model="m", prompt_token_ids=[1, 9, 10, 5], token_ids=[11], messages=messages, response="y")
             assert len(list(odograph.samples([store.trajectory(run.id)]))) == rows
+
+
+@pytest.mark.parametrize("sent", ["ids", "texts"])
+def test_a_call_with_several_prompts_is_a_row_for_each(sent: str) -> None:
+    """Each prompt has its own answers, a later batch goes on with them place by place, and answers are compared with those of the
+    same prompt alone."""
+
+    def choice(index: int, prompt: list[int], ids: list[int]) -> dict[str, Any]:
+        text = "".join(chr(64 + i) for i in ids)
+        told = {"tokens": list(text), "token_logprobs": [-0.1] * len(ids)}
+        return {"index": index, "text": text, "token_ids": ids, "prompt_token_ids": prompt, "logprobs": told}
+
+    def ask(step: Any, n: int, prompts: list[list[int]], answers: list[list[int]]) -> Any:
+        choices = [choice(i, prompts[i // n], ids) for i, ids in enumerate(answers)]
+        request = {"model": "m", "n": n, "prompt": prompts if sent == "ids" else [str(p) for p in prompts]}
+        response = {"object": "text_completion", "model": "m", "choices": choices}
+        return step.llm_call(dialect="openai.completions", request=request, response=response)
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m", group="g") as run:
+            with run.step() as step:
+                ask(step, 1, [[1, 2], [5]], [[10], [20, 21]])
+            with run.step() as step:
+                ask(step, 1, [[1, 2, 10, 3], [5, 20, 21, 6]], [[11], [22]])
+            run.reward(1.0)
+        made = odograph.samples(store.trajectories())
+        assert [(r.token_ids, r.mask) for r in made] == [
+            ([1, 2, 10, 3, 11], [0, 0, 1, 0, 1]),
+            ([5, 20, 21, 6, 22], [0, 1, 1, 0, 1]),
+        ]
+        assert made.report.balanced and made.report.trained == made.report.sampled == 5
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m", group="g") as run, run.step() as step:
+            call = ask(step, 2, [[1], [2]], [[10], [11], [20], [21]])
+            for n, reward in enumerate((1.0, 0.0, 5.0, 5.0)):
+                step.reward(reward, name="choice", target=call, span=odograph.types.Span(0, 1, n))
+        rows = list(odograph.samples(store.trajectories(), advantage="dr_grpo"))
+        assert [(r.token_ids, r.reward, r.advantage) for r in rows] == [
+            ([1, 10], 1.0, 0.5),
+            ([1, 11], 0.0, -0.5),
+            ([2, 20], 5.0, 0.0),
+            ([2, 21], 5.0, 0.0),
+        ]
+        assert [r.messages for r in rows[::2]] == [
+            [{"role": "user", "content": None if sent == "ids" else f"[{n}]"}] for n in (1, 2)
+        ]

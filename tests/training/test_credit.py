@@ -194,6 +194,11 @@ def test_images_are_kept_or_refused(tmp_path: Path) -> None:
         assert row["images"] == [{"image": "data:image/png;base64,AAAA"}] and row["prompt"][0]["content"] == "what<image>"
         store.export(tmp_path / "al", "agent-lightning")
         assert "image_urls" in json.dumps(lines(tmp_path / "al"))
+        store.export(tmp_path / "vf", "verifiers")
+        assert image in lines(tmp_path / "vf")[0]["traces"][0]["nodes"][0]["message"]["content"]
+        manifest = store.export(tmp_path / "hf", "hf", format="jsonl")  # a text has a mark in its place, and the manifest says so
+        assert manifest["left_out"] == {"a part of a message that is no text": 1}
+        assert lines(tmp_path / "hf")[0]["prompt"] == "what[image_url]"
 
 
 def test_ids_that_are_missing_leave_the_trajectory_out() -> None:

@@ -265,6 +265,12 @@ def resent(name: str | None) -> Resent:
 
 def ids_at(fields: Any, path: Path) -> list[Any] | None:
     """The token ids that stand at a place in a call's fields, if any do."""
+    value = _at(fields, path)
+    # a request's prompt may also be texts, or the ids of several prompts
+    return value if type(value) is list and value and (path[0] != "request" or type(value[0]) is int) else None
+
+
+def _at(fields: Any, path: Path) -> Any:
     value: Any = fields
     for key in path:
         if type(value) is dict:
@@ -273,8 +279,7 @@ def ids_at(fields: Any, path: Path) -> list[Any] | None:
             value = value[key]
         else:
             return None
-    # a request's prompt may also be texts, or the ids of several prompts
-    return value if type(value) is list and value and (path[0] != "request" or type(value[0]) is int) else None
+    return value
 
 
 def prompt_ids(record: Any) -> list[Any] | None:
@@ -288,3 +293,30 @@ def prompt_ids(record: Any) -> list[Any] | None:
         return None
     body = {"request": record.request, "response": record.response}
     return next((ids for path in dialect.PROMPT_IDS if (ids := ids_at(body, path)) is not None), None)
+
+
+def takes_batches(name: str | None) -> bool:
+    """Whether a request of a dialect may have several prompts."""
+    return get(name).prompts is not defaults.prompts
+
+
+def batch_ids(record: Any) -> list[list[Any] | None]:
+    """The token ids of each prompt of a request with several prompts, as they were sent or as each answer states them; an empty
+    list where the request has one prompt."""
+    dialect = of(record)
+    count = dialect.prompts(record.request)
+    if count < 2:
+        return []
+    body = {"request": record.request, "response": record.response}
+    found: list[list[Any] | None] = [None] * count
+    for path in dialect.PROMPT_IDS:
+        if path[0] == "request":
+            sent = _at(body, path)
+            if type(sent) is list and len(sent) == count and all(type(ids) is list for ids in sent):
+                return list(sent)
+        elif 0 in path:  # a place in the first choice: in each choice
+            at = path.index(0)
+            for number, choice in enumerate(answers(record)):
+                ids = ids_at(body, (*path[:at], number, *path[at + 1 :]))
+                found[choice.prompt] = found[choice.prompt] or ids
+    return found

@@ -38,6 +38,21 @@ def as_text(content: Any) -> str:
     return encode(rest).decode() if rest else ""
 
 
+def marked(content: Any) -> tuple[str, int]:
+    """Any content as text, with a mark such as `[image_url]` in place of each part that is no text; and how many marks."""
+    if not isinstance(content, list) or not any(map(is_part, content)):
+        return as_text(content), 0
+    said, marks = [], 0
+    for part in content:
+        text = part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None
+        if isinstance(text, str):
+            said.append(text)
+        elif not isinstance(part, dict) or part.get("type") not in _ELSEWHERE:
+            marks += 1
+            said.append(f"[{part.get('type')}]" if is_part(part) else encode(part).decode())
+    return "".join(said), marks
+
+
 def is_part(part: Any) -> bool:
     """Whether an item of a list is a part of a message: a text, or an object that says of which type it is."""
     return isinstance(part, str) or (

@@ -52,10 +52,18 @@ class Node(msgspec.Struct):
     taken: set[int] = set()
     #: What is no text in the prompt, by hash: as it was recorded, else of the parts of its messages.
     inputs: list[str] = []
+    #: Which prompt of its call it is, where that has several.
+    batch: int | None = None
 
     @property
     def id(self) -> str:
         return self.call.id
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages of the prompt."""
+        given = self.call.messages
+        return given if self.batch is None else given[self.batch : self.batch + 1]
 
 
 class Thread:
@@ -148,14 +156,17 @@ class Chain:
         elif edit.id not in self._settled:
             self._waiting.append(edit)
 
-    def add_call(self, call: Call, acted: set[str], edits: Iterable[Edit] = (), *, fresh: bool = False) -> None:
+    def add_call(
+        self, call: Call, acted: set[str], edits: Iterable[Edit] = (), *, fresh: bool = False, batch: int | None = None
+    ) -> None:
         """A call, in the order of the records. `acted`: the calls of which something came: an action, a reward of its step.
-        `fresh`: it is of a step with an observation of its own, so it is no second attempt. `edits`: all of this call;
-        `add_edit` gets each in its time, but a prompt may show one that was recorded late."""
+        `batch`: the number of the prompt, of a call with several prompts. `fresh`: it is of a step with an observation of its
+        own, so it is no second attempt. `edits`: all of this call; `add_edit` gets each in its time, but a prompt may show one
+        that was recorded late."""
         self._late[call.id] = [e for e in edits if not e.rejected]
-        prompt = call.prompt_token_ids
-        choices = {c.index: c for c in call.choices}
-        if len(choices) < len(call.choices):  # numbered by a backend that numbers all alike
+        prompt = call.prompt_token_ids if batch is None else call.batch_token_ids[batch]
+        choices = {c.index: c for c in call.choices if batch in (None, c.prompt)}
+        if batch is None and len(choices) < len(call.choices):  # numbered by a backend that numbers all alike
             choices = dict(enumerate(call.choices))
         responses = {i: c.token_ids for i, c in choices.items() if c.token_ids is not None}
         if call.error is not None and not responses:
@@ -178,7 +189,8 @@ class Chain:
             "start",
         )
         before = self.nodes[-1] if self.nodes else None
-        node.inputs = call.inputs or media_of(call.messages)
+        node.batch = batch
+        node.inputs = call.inputs or media_of(node.messages)
         again = before is not None and before.call.step != call.step and fresh
         if before is not None and before.id not in acted and not again and _asks_again(before, node):
             self.discarded.append(self.nodes.pop())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..trajectory import Trajectory
+from ..trajectory import Call, Trajectory
 from ..types import Edit
 from .chain import Chain
 from .texts import Tokenizer
@@ -43,11 +43,11 @@ def chains(
     purpose: tuple[str, ...] = ("act",),
     tokenizer: Tokenizer | None = None,
 ) -> list[Chain]:
-    """The lineage of each policy of a trajectory: one per (agent, model), and per task that it did for another agent: each of
-    those is a conversation of its own. `agent` and `model` choose."""
-    found: dict[tuple[str | None, str | None, str | None], Chain] = {}
+    """The lineage of each policy of a trajectory: one per (agent, model), per task that it did for another agent, and per place
+    in calls with several prompts: each of those is a conversation of its own. `agent` and `model` choose."""
+    found: dict[tuple[str | None, str | None, str | None, int], Chain] = {}
     places = _places(t)
-    of_call: dict[str, Chain] = {}
+    of_call: dict[tuple[str, int | None], Chain] = {}
     calls = {c.id: c for c in t.llm_calls}
     replaced = {r.supersedes for r in t.records if r.supersedes}
     acted = _acted(t)
@@ -64,11 +64,13 @@ def chains(
             if call.purpose not in purpose or (agent is not None and who != agent) or (model is not None and call.model != model):
                 continue
             place = places.get((who, call.step))
-            chain = found.setdefault((who, call.model, place), Chain(who, call.model, tokenizer))
-            of_call[call.id] = chain
-            chain.add_call(call, acted, edits.get(call.id, ()), fresh=(who, call.step) in observed)
+            fresh = (who, call.step) in observed
+            for batch in range(len(call.batch_token_ids)) or (None,):
+                chain = found.setdefault((who, call.model, place, batch or 0), Chain(who, call.model, tokenizer))
+                of_call[call.id, batch] = chain
+                chain.add_call(call, acted, edits.get(call.id, ()), fresh=fresh, batch=batch)
         elif isinstance(record, Edit) and record.id not in replaced:
-            known = of_call.get(record.base)
+            known = of_call.get((record.base, None)) or of_call.get((record.base, _prompt(calls, record)))
             if known is not None:
                 known.add_edit(record)
             elif record.base not in calls:
@@ -77,3 +79,9 @@ def chains(
         chain.finish()
         chain.problems |= strays
     return list(found.values())
+
+
+def _prompt(calls: dict[str, Call], edit: Edit) -> int | None:
+    """The number of the prompt that the edited choice answers."""
+    choices = calls[edit.base].choices if edit.base in calls else []
+    return next((c.prompt for c in choices if c.index == edit.choice), None)

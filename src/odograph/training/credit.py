@@ -26,8 +26,9 @@ class Earned(msgspec.Struct, frozen=True):
     returns: list[float] | None
     #: Rewards of one response alone, by the response.
     own: dict[Of, float]
-    #: Calls of which two choices or more have rewards of their own: these are compared with each other.
-    compared: dict[str, dict[int, float]]
+    #: Choices of one prompt that have rewards of their own, by the call and the number of the prompt: these are compared with
+    #: each other.
+    compared: dict[Of, dict[int, float]]
     #: With credit per step, what spans of a response earned: [start, stop) and how much.
     spans: dict[Of, list[tuple[int, int, float]]]
     #: How many rewards of calls and spans this credit leaves out.
@@ -35,7 +36,7 @@ class Earned(msgspec.Struct, frozen=True):
 
     def alone(self, of: Of) -> float | None:
         """The reward of a choice that is compared with the other choices of its call."""
-        return self.compared.get(of[0], {}).get(of[1])
+        return next((found[of[1]] for (call, _), found in self.compared.items() if call == of[0] and of[1] in found), None)
 
 
 def earned(t: Trajectory, plan: Plan) -> Earned:
@@ -47,11 +48,13 @@ def earned(t: Trajectory, plan: Plan) -> Earned:
 
     every = counted(t.all_rewards)
     own = _own(every)
-    choices: dict[str, dict[int, float]] = {}
+    prompts = _prompts(t, {call for call, _ in own})
+    choices: dict[Of, dict[int, float]] = {}
     for (call, choice), value in own.items():
-        choices.setdefault(call, {})[choice] = value
-    compared = {call: found for call, found in choices.items() if len(found) > 1}
-    aimed = [r for r in every if (r.target is not None or r.span is not None) and r.target not in compared]
+        choices.setdefault((call, prompts.get(call, {}).get(choice, 0)), {})[choice] = value
+    compared = {of: found for of, found in choices.items() if len(found) > 1 or of[0] in prompts}
+    calls = {call for call, _ in compared}
+    aimed = [r for r in every if (r.target is not None or r.span is not None) and r.target not in calls]
     if plan.credit in ("trajectory", "last"):
         total = _finite(trajectory_reward(every) if plan.credit == "trajectory" else _sum(every))
         return Earned(total, None if total is None else [total], own, compared, {}, len(aimed))
@@ -123,6 +126,12 @@ def _own(rewards: Iterable[Reward]) -> dict[Of, float]:
     return {of: total for of, total in totals if total is not None}
 
 
+def _prompts(t: Trajectory, rewarded: set[str]) -> dict[str, dict[int, int]]:
+    """Of calls with several prompts: which prompt each choice answers."""
+    calls = (c for c in t.llm_calls if c.id in rewarded) if rewarded else ()
+    return {c.id: {choice.index: choice.prompt for choice in c.choices} for c in calls if c.batch_token_ids}
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
@@ -150,10 +159,10 @@ def advise(
     """Gives the rows of a trajectory their advantages. What is not trained has 0."""
     steps: dict[tuple[str | None, int | None], int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
     given = {(part.call, part.choice) for row in rows for part in row.sample.parts}
-    of_call = {
-        call: GroupStatistics([value for choice, value in found.items() if (call, choice) in given])
-        for call, found in e.compared.items()
-    }
+    peers: dict[Of, GroupStatistics] = {}
+    for (call, _), found in e.compared.items():
+        together = GroupStatistics([value for choice, value in found.items() if (call, choice) in given])
+        peers |= {(call, choice): together for choice in found}
     returned = e.returns or [0.0]
 
     def of(value: float, n: int) -> float:
@@ -168,7 +177,7 @@ def advise(
         for part in sample.parts:
             value, size = e.alone((part.call, part.choice)), part.stop - part.start
             if value is not None:
-                gains = [of_call[part.call].advantage(value, rule)] * size
+                gains = [peers[part.call, part.choice].advantage(value, rule)] * size
             elif row.own is not None:
                 gains = [of(row.own, 0)] * size
             elif plan.credit == "per-step":

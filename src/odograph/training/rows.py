@@ -44,7 +44,7 @@ _ENDS = {
 
 def _images(node: Node) -> list[Any]:
     """The parts of a call's messages that are no text."""
-    contents = [content for m in node.call.messages if type(content := m.get("content")) is list]
+    contents = [content for m in node.messages if type(content := m.get("content")) is list]
     return [part for content in contents for part in content if is_media(part)]
 
 
@@ -198,7 +198,7 @@ class Draft:
             model=self._chain.model,
             ended=self._ended(t),
             parts=parts,
-            messages=next(iter(self._row.values())).call.messages,
+            messages=next(iter(self._row.values())).messages,
             temperatures=compact(temperatures),
             temperature=heats.pop() if len(heats) == 1 else None,
             images=_images(self._last),

@@ -417,7 +417,7 @@ class Samples:
                     prompt_ids=node.prompt[:],
                     rejected_ids=ids,
                     chosen_ids=made,
-                    prompt=node.call.messages,
+                    prompt=node.messages,
                     rejected=text,
                     chosen=chosen,
                     trajectory=t.id,

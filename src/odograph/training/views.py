@@ -16,6 +16,8 @@ from ..types import LLMCall
 
 #: Why a call is left out of formats that a chat template renders.
 NO_OBJECT = "a tool call whose arguments are no JSON object"
+#: What a text has a mark in place of.
+NO_TEXT = "a part of a message that is no text"
 #: Called with the reason for each thing that gives no row.
 LeftOut = Callable[[str], None]
 

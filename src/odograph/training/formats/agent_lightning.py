@@ -29,7 +29,7 @@ def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
             made.refuse("no reward")
             continue
         order = {call.id: n for n, call in enumerate(made.trajectory.llm_calls)}
-        parts = [(part, sample) for sample in usable(made) for part in sample.parts]
+        parts = [(part, sample) for sample in usable(made, images=True) for part in sample.parts]
         parts.sort(key=lambda found: order.get(found[0].call, -1))
         triplets = [_triplet(part, sample) for part, sample in parts]
         if triplets:

@@ -13,11 +13,11 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import encode
 from ...columns import schema_of
-from ...dialects.content import as_text
+from ...dialects.content import as_text, marked
 from ...errors import InvalidInput
 from ...trajectory import Call, Step, Trajectory
 from ...types import Context
-from ..views import answered_calls
+from ..views import NO_TEXT, answered_calls
 from . import LeftOut
 
 NAME = "hf"
@@ -42,7 +42,9 @@ def rows(
         if isinstance(record, Context) and record.step is None:
             apart.setdefault(record.parent, []).append(record)
     for call in answered_calls(trajectory, left_out):
-        prompt = _prompt(call)
+        prompt, marks = _prompt(call)
+        for _ in range(marks):
+            left_out(NO_TEXT)
         if not prompt:
             left_out("a call whose prompt is not known")
             continue
@@ -65,11 +67,12 @@ def schema(*, include_metadata: bool = True, license: str = "unknown") -> Any:
     return schema_of({n: kind for n, (kind, _) in _COLUMNS.items() if include_metadata or n != "metadata"})
 
 
-def _prompt(call: Call) -> str:
+def _prompt(call: Call) -> tuple[str, int]:
+    """The text, and how many parts of it are no text."""
     if call.messages:
-        return prompt_text(call.messages)
+        return prompt_text(call.messages), sum(marked(m.get("content"))[1] for m in call.messages)
     given = call.request.get("prompt") if isinstance(call.request, dict) else None  # completions, not chat
-    return given if isinstance(given, str) else ""
+    return (given if isinstance(given, str) else ""), 0
 
 
 def prompt_text(messages: list[dict[str, Any]]) -> str:
@@ -87,7 +90,7 @@ def answer_text(call: Call) -> str:
 
 
 def _text(message: dict[str, Any]) -> str:
-    said = as_text(message.get("content"))
+    said, _ = marked(message.get("content"))
     calls = message.get("tool_calls")
     lines = [said] if said else []
     for call in calls if isinstance(calls, list) else []:

@@ -14,11 +14,11 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import content_hash, encode
 from ...dialects import Choice
-from ...dialects.content import as_text, is_part
+from ...dialects.content import marked
 from ...errors import InvalidInput
 from ...trajectory import Call, Trajectory
 from ...types import Action
-from ..views import answer_of, policy_calls, unsaid
+from ..views import NO_TEXT, answer_of, policy_calls, unsaid
 from . import LeftOut
 from .hf import asked_for, licensed
 
@@ -142,19 +142,10 @@ class _Session:
         return made
 
     def _text(self, content: Any) -> str:
-        if isinstance(content, str):
-            return content
-        if not isinstance(content, list) or not any(map(is_part, content)):
-            return as_text(content)
-        said = []
-        for part in content:
-            text = part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None
-            if isinstance(text, str):
-                said.append(text)
-            else:
-                self._left_out("a part of a message that is no text")
-                said.append(f"[{part.get('type')}]" if is_part(part) else _json(part))
-        return "".join(said)
+        text, marks = marked(content)
+        for _ in range(marks):
+            self._left_out(NO_TEXT)
+        return text
 
 
 def _tool_call(call: _Message) -> _Message:

@@ -67,13 +67,16 @@ def advised(sample: Sample) -> None:
         raise Refused("no advantages: give advantage=")
 
 
-def usable(made: Made) -> list[Sample]:
-    """The samples of a trajectory for formats that give it one reward; the others are refused, with the reason."""
+def usable(made: Made, *, images: bool = False) -> list[Sample]:
+    """The samples of a trajectory for formats that give it one reward; the others are refused, with the reason. `images`: the
+    format has a place for images, and for no other part that is no text."""
     out: list[Sample] = []
     for sample in made.samples:
         try:
             prompted(sample)
             unweighted(sample)
+            for part in sample.images if images else ():
+                image_url(part)
             if sample.reward != made.reward:
                 raise Refused("a reward of its own, where the format has one for the trajectory")
         except Refused as why:

@@ -13,10 +13,11 @@ from typing import Any
 
 from ...codec import encode
 from ...dialects.content import text_of
+from ...lineage import is_media
 from ...trajectory import Call, Trajectory
 from ..sample import Sample
 from . import Made
-from .tokens import per_token, usable
+from .tokens import image_url, per_token, usable
 
 NAME = "verifiers"
 FILES = ("jsonl",)
@@ -32,7 +33,7 @@ def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
         if made.samples and made.reward is None:  # a trace without rewards counts as one of reward 0 there
             made.refuse("no reward")
             continue
-        samples = usable(made)
+        samples = usable(made, images=True)
         if not samples:
             continue
         t = made.trajectory
@@ -131,8 +132,10 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     """A message in the format's own shape: tool calls flat, arguments as text."""
     role = message.get("role")
     content = message.get("content")
-    text = text_of(content) if isinstance(content, (str, list)) else "" if content is None else encode(content).decode()
-    shaped: dict[str, Any] = {"role": role if role in _ROLES else "system" if role == "developer" else "user", "content": text}
+    said: Any = text_of(content) if isinstance(content, (str, list)) else "" if content is None else encode(content).decode()
+    if role != "assistant" and isinstance(content, list) and any(map(is_media, content)):
+        said = [_part(part) for part in content]
+    shaped: dict[str, Any] = {"role": role if role in _ROLES else "system" if role == "developer" else "user", "content": said}
     if role == "tool":
         shaped["tool_call_id"] = str(message.get("tool_call_id") or "")
     if role == "assistant":
@@ -148,3 +151,10 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
         if calls:
             shaped["tool_calls"] = calls
     return shaped
+
+
+def _part(part: Any) -> dict[str, Any]:
+    """A part of a content: an image, or a text."""
+    if is_media(part):
+        return {"type": "image_url", "image_url": {"url": image_url(part)}}
+    return {"type": "text", "text": text_of([part])}
