@@ -21,7 +21,7 @@ from ..codec import fold_events, loads_or_raw
 from ..dialects.framing import SSE, Stream
 from ..packing import of_wire
 from . import faults, fields, scope
-from .recorder import Recorder
+from .recorder import CallRef, Recorder
 
 _RETRIED = "x-stainless-retry-count"
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -106,6 +106,9 @@ class Exchange:
         self.dialect = dialect
         self.sent = sent
         self.body = sent
+        self._first = sent
+        #: The call's record, once there is one.
+        self.call: CallRef | None = None
         self.purpose = dialects.purpose(dialect, path)
         self.started = time.time_ns()
         self.first: int | None = None
@@ -141,13 +144,22 @@ class Exchange:
         return self._recorded
 
     def _digest(self) -> bytes:
-        return hashlib.sha256(self.sent).digest()
+        return hashlib.sha256(self._first).digest()
 
     @property
     def streams(self) -> bool:
         """Whether the request asks for a stream."""
         value = loads_or_raw(self.sent) if b'"stream"' in self.sent else {}
         return self.dialect.streams(self._path, value)
+
+    @property
+    def path(self) -> str:
+        """Of the request's URL."""
+        return self._path
+
+    def resend(self, sent: bytes) -> None:
+        """The request goes out with another body: a director changed it."""
+        self.sent = self.body = sent
 
     def refused(self, status: int, content: bytes) -> None:
         """The backend did not take the fields that `tokens` adds: the request goes out once more as the SDK made it."""
@@ -297,6 +309,7 @@ class Exchange:
             placed = Context().run(scope.record_call, made)
         if placed is None:
             return
+        self.call = placed[1]
         if self._left is not None:
             self._left = (placed[1].id, self._left[1])
         redirected = self.status in _REDIRECTS

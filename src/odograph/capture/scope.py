@@ -50,6 +50,26 @@ class Director(Protocol):
         """`admit` for a client that is not async."""
         ...
 
+    async def asked(self, exchange: Any) -> bytes | None:
+        """The body that an admitted request (an `Exchange`) goes out with; None: as it is."""
+        ...
+
+    def asked_sync(self, exchange: Any) -> bytes | None:
+        """`asked` for a client that is not async."""
+        ...
+
+    def looks(self, within: Scope | None) -> bool:
+        """Whether it wants to see answers before the code does."""
+        ...
+
+    async def answered(self, exchange: Any, content: bytes) -> bytes | None:
+        """The body that the code gets in the place of a recorded one; None: as it is. Called where `looks` says so."""
+        ...
+
+    def answered_sync(self, exchange: Any, content: bytes) -> bytes | None:
+        """`answered` for a client that is not async."""
+        ...
+
 
 #: Of the code that runs in this context; None: nobody directs.
 director: ContextVar[Director | None] = ContextVar("odograph_director", default=None)

@@ -185,6 +185,13 @@ class _Asking:
         exchange.body = body
         return asked
 
+    def anew(self, request: Any, exchange: Exchange, sent: bytes) -> tuple[Any, Any]:
+        """A request with another body: as the SDK would have sent it, and as it goes out."""
+        headers = [(k, v) for k, v in request.headers.raw if k.lower() not in (b"content-length", b"transfer-encoding")]
+        plain = type(request)(request.method, request.url, headers=headers, content=sent, extensions=request.extensions)
+        exchange.resend(sent)
+        return plain, self._asked(plain, exchange) if self.tokens else plain
+
     def is_refusal(self, exchange: Exchange, response: Any) -> bool:
         return exchange.body is not exchange.sent and response.status_code in (400, 422)
 
@@ -301,6 +308,13 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
         status, kind, body = known
         return http.Response(status, headers={"content-type": kind}, stream=http.ByteStream(body))
 
+    def passed(response: Any, content: bytes, changed: bytes | None) -> Any:
+        """A response whose body was read, as the agent gets it."""
+        gone = (b"content-encoding", b"content-length", b"transfer-encoding")
+        headers = [(k, v) for k, v in response.headers.raw if k.lower() not in gone]
+        stream = http.ByteStream(content if changed is None else changed)
+        return http.Response(response.status_code, headers=headers, stream=stream)
+
     class Recording(http.BaseTransport):  # type: ignore[name-defined,misc]
         _odograph = True
 
@@ -322,6 +336,9 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                     if exchange.purpose == "act":
                         with exchange.waiting():
                             directed.admit_sync(exchange.within)
+                            sent = directed.asked_sync(exchange)
+                        if sent is not None:
+                            request, asked = self._asking.anew(request, exchange, sent)
                 response = self._transport.handle_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, response.read())
@@ -330,7 +347,12 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             except BaseException as error:
                 exchange.finish(error)
                 raise
-            return tee(response, exchange, Body)
+            response = tee(response, exchange, Body)
+            if directed is None or exchange.purpose != "act" or not directed.looks(exchange.within):
+                return response
+            content = response.read()
+            response.close()  # the call is on record now
+            return passed(response, content, directed.answered_sync(exchange, content))
 
         def __getattr__(self, name: str) -> Any:
             return getattr(vars(self)["_transport"], name)
@@ -370,6 +392,9 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                     if exchange.purpose == "act":
                         with exchange.waiting():
                             await directed.admit(exchange.within)
+                            sent = await directed.asked(exchange)
+                        if sent is not None:
+                            request, asked = self._asking.anew(request, exchange, sent)
                 response = await self._transport.handle_async_request(asked)
                 if self._asking.is_refusal(exchange, response):
                     exchange.refused(response.status_code, await response.aread())
@@ -378,7 +403,12 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             except BaseException as error:
                 exchange.finish(error)
                 raise
-            return tee(response, exchange, AsyncBody)
+            response = tee(response, exchange, AsyncBody)
+            if directed is None or exchange.purpose != "act" or not directed.looks(exchange.within):
+                return response
+            content = await response.aread()
+            await response.aclose()  # the call is on record now
+            return passed(response, content, await directed.answered(exchange, content))
 
         def __getattr__(self, name: str) -> Any:
             return getattr(vars(self)["_transport"], name)

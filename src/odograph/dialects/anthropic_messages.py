@@ -286,6 +286,36 @@ def said(response: Any) -> list[Any]:
     return [{"role": "assistant", "content": content}] if content else []
 
 
+def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
+    """A changed text is one block, ahead of the calls; thinking keeps its signature."""
+    if reasoning is not None:
+        raise InvalidInput("the Messages API takes back no changed thinking; edit the channel 'content'")
+    content = response.get("content") if isinstance(response, dict) else None
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        return response
+    blocks, number, told = [], 0, text is None
+    for block in content:
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind in ("text", "tool_use") and not told:
+            if text:  # the API refuses empty blocks
+                blocks.append({"type": "text", "text": text})
+            told = True
+        if kind == "text" and text is not None:
+            continue
+        if kind == "tool_use":
+            if number in calls:
+                new = calls[number]
+                given = _loads(new.arguments) if isinstance(new.arguments, str) else new.arguments
+                block = {**block, "name": new.name, "input": given}
+            number += 1
+        blocks.append(block)
+    if not told and text:
+        blocks.append({"type": "text", "text": text})
+    return {**response, "content": blocks}
+
+
 def results(results: list[Result]) -> list[Any]:
     """One message of the user with a block each."""
     if not results:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..codec import encode
 from . import framing as framings
 from .framing import Stream
-from .shapes import Choice, Path, Result, Usage
+from .shapes import Choice, Path, Result, ToolCall, Usage
 
 SHORT = ""
 PATHS: tuple[str, ...] = ()
@@ -138,6 +139,29 @@ def framed(events: list[Any], whole: bool) -> bytes:
 def said(response: Any) -> list[Any]:
     """Nothing."""
     return []
+
+
+def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
+    """The message of the first choice of chat completions, changed."""
+    found = response.get("choices") if isinstance(response, dict) else None
+    first = found[0] if isinstance(found, list) and found else None
+    if not isinstance(first, dict):
+        return response
+    message = dict(first["message"]) if isinstance(first.get("message"), dict) else {"role": "assistant", "content": None}
+    if text is not None:
+        message["content"] = text
+    if reasoning is not None:
+        message["reasoning" if "reasoning" in message else "reasoning_content"] = reasoning
+    asked = message.get("tool_calls")
+    if calls and isinstance(asked, list):
+        message["tool_calls"] = [_recalled(c, calls[n]) if n in calls else c for n, c in enumerate(asked)]
+    rest = found[1:] if isinstance(found, list) else []
+    return {**response, "choices": [{**first, "message": message}, *rest]}
+
+
+def _recalled(old: Any, new: ToolCall) -> Any:
+    arguments = new.arguments if isinstance(new.arguments, str) else encode(new.arguments).decode()
+    return {**(old if isinstance(old, dict) else {}), "function": {"name": new.name, "arguments": arguments}}
 
 
 def results(results: list[Result]) -> list[Any]:

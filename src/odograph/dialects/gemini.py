@@ -401,6 +401,37 @@ def said(response: Any) -> list[Any]:
     return [content] if _parts(content) else []
 
 
+def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
+    """A changed text is one part, ahead of the calls; thoughts and signatures stay."""
+    if reasoning is not None:
+        raise InvalidInput("Gemini takes back no changed thoughts; edit the channel 'content'")
+    found = response.get("candidates") if isinstance(response, dict) else None
+    first = found[0] if isinstance(found, list) and found else None
+    if not isinstance(first, dict):
+        return response
+    content = _content(first)
+    parts: list[Any] = []
+    number, told = 0, text is None
+    for part in _parts(content):
+        call = _get(part, "functionCall")
+        is_text = isinstance(part, dict) and isinstance(part.get("text"), str) and not part.get("thought")
+        if (is_text or isinstance(call, dict)) and not told:
+            parts.append({"text": text})
+            told = True
+        if is_text and text is not None:
+            continue
+        if isinstance(call, dict):
+            if number in calls:
+                new = calls[number]
+                part = {**part, "functionCall": {**call, "name": new.name, "args": _arguments(new.arguments)}}
+            number += 1
+        parts.append(part)
+    if not told:
+        parts.append({"text": text})
+    rest = found[1:] if isinstance(found, list) else []
+    return {**response, "candidates": [{**first, "content": {**content, "parts": parts}}, *rest]}
+
+
 def results(results: list[Result]) -> list[Any]:
     """One content of the user with a part each."""
     parts = [

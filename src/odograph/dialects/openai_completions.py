@@ -14,7 +14,7 @@ import msgspec
 from .content import text_of
 from .deltas import assemble_choices
 from .openai_chat import logprobs_of
-from .shapes import Choice, Path, Tool
+from .shapes import Choice, Path, Tool, ToolCall
 
 NAME = "openai.completions"
 SHORT = "completions"
@@ -134,3 +134,16 @@ def request(
 def said(response: Any) -> list[Any]:
     """The first answer as a message."""
     return [c.message for c in choices(response)[:1]]
+
+
+def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
+    """The text of the first choice."""
+    found = response.get("choices") if isinstance(response, dict) else None
+    if text is None or not isinstance(found, list) or not found or not isinstance(found[0], dict):
+        return response
+    return {**response, "choices": [{**found[0], "text": text}, *found[1:]]}
+
+
+def of_ids(model: str, ids: list[int], params: dict[str, Any]) -> dict[str, Any]:
+    """The prompt is a list of ids, as vLLM and SGLang take it."""
+    return {"model": model, "prompt": ids, **params}

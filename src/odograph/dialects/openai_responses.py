@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..codec import encode
+from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
 from .content import text_of
@@ -286,6 +287,38 @@ def said(response: Any) -> list[Any]:
     """The output's items as they came: reasoning, messages, calls."""
     output = response.get("output") if isinstance(response, dict) else None
     return list(output) if isinstance(output, list) else []
+
+
+def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
+    """A changed text is one message without the id of the generated message; calls stay in their places."""
+    if reasoning is not None:
+        raise InvalidInput("the Responses API takes back no changed reasoning; edit the channel 'content'")
+    items, number, told = [], 0, text is None
+    for item in said(response):
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == "message" and text is not None:
+            if not told:
+                items.append(_written(text))
+            told = True
+            continue
+        if kind in _CALLS:
+            if not told:
+                items.append(_written(text))
+                told = True
+            if number in calls and kind == "function_call":
+                asked = calls[number].arguments
+                arguments = asked if isinstance(asked, str) else encode(asked).decode()
+                item = {**item, "name": calls[number].name, "arguments": arguments}
+            number += 1
+        items.append(item)
+    if not told:
+        items.append(_written(text))
+    return {**response, "output": items} if isinstance(response, dict) else response
+
+
+def _written(text: str | None) -> dict[str, Any]:
+    part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
 
 def results(results: list[Result]) -> list[Any]:

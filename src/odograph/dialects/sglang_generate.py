@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .shapes import Choice, Path, Usage
+from .shapes import Choice, Path, ToolCall, Usage
 
 NAME = "sglang.generate"
 PATHS = ("/generate",)
@@ -157,3 +157,20 @@ def _longer(old: Any, new: Any) -> Any:
 def delta(event: Any) -> str:
     """An event says the whole text so far, of which only the stream knows what is new."""
     return ""
+
+
+def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
+    """The text of the first body."""
+    if isinstance(response, list):
+        return [reworded(response[0], text, reasoning, calls), *response[1:]] if response else response
+    return {**response, "text": text} if text is not None and isinstance(response, dict) else response
+
+
+def of_ids(model: str, ids: list[int], params: dict[str, Any]) -> dict[str, Any]:
+    """`input_ids`. The server has one model. What is no field of a request is a sampling parameter."""
+    own = {k: v for k, v in params.items() if k in _FIELDS}
+    sampling = {"max_new_tokens" if k == "max_tokens" else k: v for k, v in params.items() if k not in _FIELDS}
+    return {"input_ids": ids, "sampling_params": {**sampling, **own.pop("sampling_params", {})}, "return_logprob": True, **own}
+
+
+_FIELDS = ("stream", "sampling_params", "return_logprob", "lora_path", "rid", "custom_logit_processor", "return_hidden_states")

@@ -217,6 +217,17 @@ class Dialect(Protocol):
         """What goes into the history of the first answer."""
         ...
 
+    def reworded(self, response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
+        """A body whose first answer has another text, another reasoning (None: as it is), or other tool calls, by their number.
+
+        Raises InvalidInput where the API takes back no changed reasoning.
+        """
+        ...
+
+    def of_ids(self, model: str, ids: list[int], params: dict[str, Any]) -> dict[str, Any]:
+        """A request's body with the token ids of the prompt in place of messages. Left out: the API takes no ids."""
+        ...
+
     def results(self, results: list[Result]) -> list[Any]:
         """What goes into the history of the results of the tools that one answer asked for."""
         ...

@@ -60,3 +60,18 @@ def choices(response: Any) -> list[Choice]:
 def assemble(events: list[Any]) -> Any:
     """The ids and logprobs of each choice put together."""
     return assemble_choices(events, "token_ids", "logprobs")
+
+
+def of_ids(model: str, ids: list[int], params: dict[str, Any]) -> dict[str, Any]:
+    """`token_ids`; logprobs of what is sampled are asked for. What is no field of a request is a sampling parameter."""
+    own = {k: v for k, v in params.items() if k in _FIELDS}
+    sampling = {k: v for k, v in params.items() if k not in _FIELDS}
+    return {
+        "model": model,
+        "token_ids": ids,
+        "sampling_params": {"logprobs": 1, **sampling, **own.pop("sampling_params", {})},
+        **own,
+    }
+
+
+_FIELDS = ("stream", "stream_options", "sampling_params", "cache_salt", "priority", "request_id")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from .. import dialects
 from ..asking.endpoint import Endpoint, Unanswered
+from ..capture.recorder import CallRef
 from ..capture.scope import Acting, Scope, Step
 from ..codec import encode, loads
-from ..dialects import Result, ToolCall
+from ..dialects import Choice, Result, Tool, ToolCall
 from ..errors import InvalidInput, RunError, described
 from ..trajectory import Trajectory
-from ..types import Status
+from ..types import Edit, Status
 from .conversation import State, continued, messages_of, refuse_twice, transfer
+from .hooks import HOOKS, Answer, Decided, OnAnswer, OnPrompt, OnTool, Prompt, Stop, ToolUse, told
 from .mcp import MCPServer
+from .recorded import COMPACTED, PUT
 from .task import AnyAgent, Outcome, Task
+from .template import Template
+from .timing import TooLate, whole, within
 from .tools import ToolError, answer_as, arguments_of, function_tool, is_wrapped, sanitised, schema_of, seen, wrapped
 from .walk import Walk
 
@@ -32,7 +37,10 @@ class Agent:
     endpoint's API: "openai.chat" (default), "openai.responses", "anthropic.messages", "gemini", or a dialect of your own (a
     Python file, `package:object`, or the name of an installed package's dialect). `params` go into each request (temperature,
     max_tokens, ...). `output_type`: the type or JSON schema of the answer; the answer is then a value of that type.
-    `tokens=True` asks vLLM and SGLang for token ids and logprobs.
+    `tokens=True` asks vLLM and SGLang for token ids and logprobs. `tokenizer`: with the dialects "openai.completions",
+    "sglang.generate" and "vllm.generate", the backend is sent token ids, made by the tokenizer's chat template.
+
+    `on_answer`, `on_tool` and `on_prompt` are called with each answer, tool call and prompt, to look at it, change it or stop.
 
     `timeout` (of one request) and `tool_timeout` (of one tool call) are seconds. A tool's result is recorded whole; the model
     sees at most `max_tool_output` characters of the result. `api_key` is the key (default: the dialect's environment variable:
@@ -62,8 +70,15 @@ class Agent:
         tool_timeout: float = 300.0,
         max_tool_output: int = 200_000,
         policy_version: str | int | None = None,
+        tokenizer: Any = None,
+        on_answer: OnAnswer | None = None,
+        on_tool: OnTool | None = None,
+        on_prompt: OnPrompt | None = None,
     ) -> None:
-        dialect = dialects.spoken(dialect).NAME
+        found = dialects.find(dialect) if tokenizer is not None else dialects.spoken(dialect)
+        if tokenizer is not None and not hasattr(found, "of_ids"):
+            found = dialects.spoken(dialect)
+        dialect = found.NAME
         if not isinstance(model, str) or not model:
             raise TypeError(f"model is a name, not {model!r}")
         self.name = name
@@ -86,6 +101,10 @@ class Agent:
         self.tool_timeout = tool_timeout
         self.max_tool_output = max_tool_output
         self.policy_version = policy_version
+        self.tokenizer = tokenizer
+        self.on_answer = on_answer
+        self.on_tool = on_tool
+        self.on_prompt = on_prompt
         self._functions = [function_tool(t) for t in self.tools if not isinstance(t, (MCPServer, AnyAgent))]
         names = [t.tool.name for t in self._functions]
         names += [sanitised(t.name) for t in self.tools if isinstance(t, AnyAgent)] + [transfer(a) for a in self.handoffs]
@@ -95,6 +114,16 @@ class Agent:
 
     def __repr__(self) -> str:
         return f"<Agent {self.name} {self.model}>"
+
+    @property
+    def template(self) -> Template | None:
+        """Of the tokenizer."""
+        return Template.of(self.tokenizer)
+
+    @property
+    def in_ids(self) -> bool:
+        """Whether the backend is sent token ids, not messages."""
+        return self.tokenizer is not None and hasattr(dialects.get(self.dialect), "of_ids")
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_functions"}
@@ -130,6 +159,11 @@ class Agent:
                 found[name] = getattr(self, name)
         if self.output_type is not None:  # a type comes back as its schema: the model is asked the same
             found["output_type"] = self._answer_schema() if self.output_type is not str else {"type": "string"}
+        for name in HOOKS:
+            if (hook := getattr(self, name)) is not None:
+                found[name] = _path(hook)
+        if self.tokenizer is not None:
+            found["tokenizer"] = getattr(self.template.tokenizer, "name_or_path", None)  # type: ignore[union-attr]
         if self.headers:
             found["headers"] = dict.fromkeys(self.headers)  # their names; values may be secrets
         tools: list[dict[str, Any]] = []
@@ -173,21 +207,47 @@ class Agent:
         """
         agent = state.agent
         await state.connect()
-        if not state.pending:
-            response, state.response = state.response, None
-            if response is None:
-                try:
-                    response = await agent._ask(state, step)
-                except Unanswered as error:
-                    if not error.is_too_long:
-                        raise
-                    return Outcome(finished=True, status="truncated", error=str(error))
-            ended = agent._answered(state, response, step)
-            if ended is not None:
-                return ended
-        return await agent._use_all(state, step)
+        try:
+            if not state.pending:
+                call: Any
+                call, response = state.response or (None, None)
+                state.response = None
+                if response is None:
+                    await agent._prompted(state, step)
+                    try:
+                        response = await agent._ask(state, step)
+                    except Unanswered as error:
+                        if not error.is_too_long:
+                            raise
+                        return Outcome(finished=True, status="truncated", error=str(error))
+                    call = step.last_call
+                ended = await agent._answered(state, call, response, step)
+            else:
+                ended = await agent._looked_at(state, step) if state.unseen else None
+            return ended if ended is not None else await agent._use_all(state, step)
+        except Stop as stop:
+            return Outcome(finished=True, status="cancelled", error=stop.reason)
 
     # --- asking -----------------------------------------------------------------------------------------------------------
+
+    async def _prompted(self, state: State[Agent], step: Step) -> None:
+        """Lets the callables see what is about to be asked, once for each prompt."""
+        if state.prompted:
+            return
+        state.prompted = True
+        turns = state.task._turns
+        if turns is not None:  # a replay does what was done
+            for name, messages in turns.upcoming(self.name):
+                state.put(name, messages)
+            return
+        hooks = (self.on_prompt, state.task.conf.on_prompt)
+        if any(hooks):
+            prompt = Prompt(self.name, state.task, step, lambda: copy.deepcopy(state.messages))
+            await told(hooks, prompt)
+            if prompt.compacted is not None:
+                state.put(COMPACTED, prompt.compacted)
+            if prompt.added:
+                state.put(PUT, prompt.added)
 
     async def _ask(self, state: State[Agent], step: Step) -> Any:
         dialect = dialects.get(self.dialect)
@@ -196,7 +256,10 @@ class Agent:
         if (self.stream or conf.on_text is not None) and "stream" not in params:
             params = {**dialect.STREAMING, **params}
         offered = [t.tool for t in state.tools.values()]
-        body = dialect.request(self.model, state.system, state.history, offered, params, self._schema())
+        if self.in_ids:
+            body = dialect.of_ids(self.model, self._ids(state, offered), params)
+        else:
+            body = dialect.request(self.model, state.system, state.history, offered, params, self._schema())
         endpoint = Endpoint(
             dialect=self.dialect,
             model=self.model,
@@ -205,17 +268,31 @@ class Agent:
             headers=self.headers,
             timeout=self.timeout,
             max_retries=self.max_retries,
-            tokens=self.tokens,
+            tokens=self.tokens or self.in_ids,
         )
-        return await endpoint.ask(body, conf.on_text)
+        response = await endpoint.ask(body, conf.on_text)
+        state.prompted = False
+        return response
 
-    def _answered(self, state: State[Agent], response: Any, step: Step) -> Outcome | None:
+    def _ids(self, state: State[Agent], offered: list[Tool]) -> list[int]:
+        """The ids of the prompt: those of the conversation so far as they were sampled and edited, and of what is new."""
+        template, new = self.template, state.history[state.covered :]
+        assert template is not None
+        added = template.added(new, offered) if state.ids is not None and new else []
+        if state.ids is None or added is None:
+            first = [{"role": "system", "content": state.system}] if state.system is not None else []
+            state.ids, state.said = template.prompt([*first, *state.history], offered), {}
+        else:
+            state.ids = [*state.ids, *added]
+        state.covered = len(state.history)
+        return state.ids
+
+    async def _answered(self, state: State[Agent], call: Any, response: Any, step: Step) -> Outcome | None:
         """Takes the answer into the conversation: the outcome where it is final, None where tools are asked for."""
-        dialect = dialects.get(self.dialect)
-        choice = next(iter(dialect.choices(response)), None)
+        choice = state.read(response)
         reason = choice.finish_reason if choice is not None else None
         if choice is not None and reason in _PAUSED:  # the same turn goes on with the next request
-            state.history = [*state.history, *dialect.said(response)]
+            state.take(call, response)
             return Outcome(observation=None)
         cut = reason in _CUT and not (choice is not None and choice.tool_calls and _can_be_used(choice.tool_calls))
         if cut or reason in _REFUSED:
@@ -226,18 +303,59 @@ class Agent:
         if choice is None or not (choice.text.strip() or choice.tool_calls):
             said = f" (finish reason {reason!r})" if reason else ""
             return Outcome(finished=True, status="failed", error=f"the model answered nothing{said}")
-        state.history = [*state.history, *dialect.said(response)]
+        state.take(call, response)
+        state.ask_for(choice.tool_calls, call if call is None or isinstance(call, CallRef) else call.id)
+        choice = await self._edited(state, step, choice)
         if choice.tool_calls:
-            state.ask_for(choice.tool_calls, step.last_call)
             return None
+        if state.queue:
+            observation, state.queue = state.queue, []
+            state.put(PUT, observation)
+            return Outcome(observation=observation)
         if self.output_type is None or self.output_type is str:
             return Outcome(finished=True, answer=choice.text)
         try:
             return Outcome(finished=True, answer=answer_as(choice.text, self.output_type, inside=self._wraps))
         except InvalidInput as error:
             again = f"This answer is not valid: {error}. Answer again, with nothing but JSON of the schema that was asked for."
-            state.history = [*state.history, *dialect.history([{"role": "user", "content": again}])]
+            state.put(PUT, [{"role": "user", "content": again}])
             return Outcome(observation=again)
+
+    async def _edited(self, state: State[Agent], step: Step, choice: Choice) -> Choice:
+        """Lets the callables see the answer that was just taken in; the answer as they leave it."""
+        state.unseen = False
+        said, turns, hooks = state.last, state.task._turns, (self.on_answer, state.task.conf.on_answer)
+        if said is None or not (turns is not None or any(hooks)):
+            return choice
+        later: list[Edit] = []
+        if turns is not None:  # a replay does what was done
+            generated = next(iter(dialects.get(self.dialect).choices(said.response)))
+            turn = turns.take(self.name, generated.message)
+            edits, state.queue, later = (turn.answered, list(turn.added), turn.later) if turn is not None else ([], [], [])
+        else:
+            call = said.call.call if isinstance(said.call, CallRef) else said.call
+            if said.call is None or call is None:
+                return choice
+            answer = Answer(self.name, state.task, step, said.call, call)
+            answer.tool_calls = choice.tool_calls
+            try:
+                await told(hooks, answer)
+            finally:
+                edits = [*said.edits, *answer.edits]
+                state.queue = [*state.queue, *answer.added]
+        if edits:
+            choice = state.revise(said, edits, {}) or choice
+            state.ask_for(choice.tool_calls, state.asked_by)
+        if later:
+            state.revise(said, [*edits, *later], {})
+        return choice
+
+    async def _looked_at(self, state: State[Agent], step: Step) -> Outcome | None:
+        """An answer of a run that was cut off before its tools."""
+        choice = state.read(state.last.response) if state.last is not None else None
+        if choice is not None:
+            await self._edited(state, step, choice)
+        return None
 
     def _schema(self) -> dict[str, Any] | None:
         """The schema of the answer, as the model is given it: the APIs want an object at the top."""
@@ -262,36 +380,67 @@ class Agent:
 
     async def _use_all(self, state: State[Agent], step: Step) -> Outcome:
         waiting = [i for i in range(len(state.pending)) if i not in state.done]
+        decided = await self._decided(state, step, waiting)
 
         async def use(index: int) -> None:
-            state.done[index] = await self._use(state, step, state.pending[index])
+            state.done[index] = await self._use(state, step, state.pending[index], decided.get(index))
 
         if len(waiting) == 1:
             await use(waiting[0])
         else:
             await asyncio.gather(*map(use, waiting))
         results = [state.done[i] for i in range(len(state.pending))]
-        state.history = [*state.history, *dialects.get(self.dialect).results(results)]
-        handoff = state.handoff
+        state.history = [*state.history, *state.results(results)]
+        if state.queue:
+            state.put(PUT, state.queue)
+        handoff, state.queue = state.handoff, []
         state.settle()
         if handoff is not None:
             state.adopt(handoff[0])
             await state.connect()
         return Outcome(observation=[msgspec.to_builtins(r) for r in results], handoff=handoff)
 
-    async def _use(self, state: State[Agent], step: Step, asked: ToolCall) -> Result:
+    async def _decided(self, state: State[Agent], step: Step, waiting: list[int]) -> dict[int, Decided]:
+        """Lets the callables see the tool calls, one after the other, before any is used."""
+        decided: dict[int, Decided] = {}
+        hooks = (self.on_tool, state.task.conf.on_tool)
+        if state.task._turns is None and not any(hooks):
+            return decided
+        for index in waiting:
+            asked = state.pending[index]
+            if state.task._turns is not None:  # a replay does what was decided
+                found = state.task.decided(asked)
+            else:
+                use = ToolUse(self.name, state.task, step, asked)
+                await told(hooks, use)
+                found = use.decided
+            if found is not None:
+                decided[index] = found
+        changed = {i: d.call for i, d in decided.items() if d.what == "changed"}
+        if changed:
+            state.pending = [changed.get(i, asked) for i, asked in enumerate(state.pending)]
+            if state.last is not None:
+                state.revise(state.last, state.last.edits, {**state.last.calls, **changed})
+        return decided
+
+    async def _use(self, state: State[Agent], step: Step, asked: ToolCall, decided: Decided | None) -> Result:
         """One call of a tool, recorded. What goes wrong in it is what the model sees."""
+        told_of = {"decision": decided.told()} if decided is not None else {}
         to = next((a for a in self.handoffs if transfer(a) == asked.name), None)
         about: dict[str, Any] = {"llm_call": state.asked_by, "tool_call_id": asked.id}
         try:
             arguments = arguments_of(asked.arguments)
         except InvalidInput as error:
             result = self._result(asked, f"error: {error}", ok=False)
-            step.action(asked.name, asked.arguments, error=error, metadata={"content": result.content}, **about)
+            if decided is not None and decided.what == "refused":
+                return self._refused(step, asked, asked.arguments, decided, about)
+            step.action(asked.name, asked.arguments, error=error, metadata={"content": result.content, **told_of}, **about)
             return result
+        if decided is not None and decided.what == "refused":
+            return self._refused(step, asked, arguments, decided, about)
         with step.acting(asked.name, arguments, **about) as action:
             action.purpose = "tool"
-            known = state.known(asked)
+            known = state.known(asked if decided is None else decided.asked)
             if to is not None and state.handoff is None:
                 state.handoff = (to, action.id)
                 action.result = text = f"{to.name} takes over."
@@ -303,6 +452,16 @@ class Agent:
             plain = action.result if isinstance(action.result, str) else encode(action.result).decode()
             if action.ok is False or action.result is None or result.content != plain:
                 action.metadata = {"content": result.content}  # what the model sees, where that is not the result itself
+            if told_of:
+                action.metadata = {**(action.metadata or {}), **told_of}
+        return result
+
+    def _refused(self, step: Step, asked: ToolCall, arguments: Any, decided: Decided, about: dict[str, Any]) -> Result:
+        """A call that was refused: what the model sees is what whoever refused it says."""
+        result = self._result(asked, decided.result if isinstance(decided.result, str) else seen(decided.result), ok=False)
+        error = {"type": "refused", "message": decided.why.get("reason") or result.content}
+        more = {"content": result.content, "decision": decided.told()}
+        step.action(asked.name, arguments, ok=False, error=error, metadata=more, **about)
         return result
 
     async def _call(self, state: State[Agent], asked: ToolCall, arguments: dict[str, Any], action: Acting) -> str:
@@ -315,7 +474,7 @@ class Agent:
             if tool.agent is not None:
                 result, text = await self._delegate(state, tool.agent, arguments, action)
             else:
-                result, text = await _within(tool.call(arguments), limit)
+                result, text = await within(tool.call(arguments), limit)
         except (ToolError, InvalidInput, RunError) as error:
             action.error = error
             return f"error: {error}"
@@ -325,12 +484,12 @@ class Agent:
                 raise
             action.error = error  # it came from within the tool
             return f"error: {described(error)}"
-        except _TooLate:
+        except TooLate:
             action.error = TimeoutError(f"no answer within {limit:g} s")
             return f"error: no answer within {limit:g} s"
         except Exception as error:
             action.error = error
-            return f"error: {_whole(error)}"
+            return f"error: {whole(error)}"
         action.result, action.ok = result, True
         return text
 
@@ -372,50 +531,6 @@ class Agent:
 _CUT = ("length", "max_tokens", "max_output_tokens", "incomplete", "model_context_window_exceeded")
 _REFUSED = ("content_filter", "refusal", "safety", "error", "failed", "cancelled", "malformed_function_call")
 _PAUSED = ("pause_turn",)
-_CLEANING = 1.0  # seconds that a tool whose time is over has to tidy up
-
-
-class _TooLate(Exception):
-    """A tool did not answer in time."""
-
-
-async def _within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, str]:
-    """What a tool gives within its time. A tool that is late is cancelled and left to itself when it does not end at once."""
-    task = asyncio.ensure_future(_kept_inside(call))
-    try:
-        done, _ = await asyncio.wait({task}, timeout=limit)
-        if done:
-            given, left = task.result()
-            if left is not None:
-                raise left
-            assert given is not None
-            return given
-    except asyncio.CancelledError:
-        await _stop(task)
-        raise
-    await _stop(task)
-    raise _TooLate
-
-
-async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[tuple[Any, str] | None, SystemExit | None]:
-    """What a tool gives, or the SystemExit that it raises: in a task of its own that would end the event loop."""
-    try:
-        return await call, None
-    except SystemExit as error:
-        return None, error
-
-
-async def _stop(task: asyncio.Future[Any]) -> None:
-    task.cancel()
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
-    await asyncio.wait({task}, timeout=_CLEANING)
-
-
-def _whole(error: BaseException) -> str:
-    """An error as the model is told it; of a group of errors each."""
-    if isinstance(error, BaseExceptionGroup):
-        return f"{error.message}: " + "; ".join(_whole(one) for one in error.exceptions)
-    return described(error)
 
 
 def _can_be_used(calls: list[ToolCall]) -> bool:

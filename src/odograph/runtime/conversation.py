@@ -13,12 +13,17 @@ import msgspec
 
 from .. import dialects
 from ..capture.recorder import CallRef
-from ..dialects import Result, Tool, ToolCall
+from ..codec import encode
+from ..dialects import Choice, Result, Tool, ToolCall
 from ..errors import InvalidInput
+from ..packing import Streams
 from ..trajectory import Call, Step, Trajectory, own_steps
+from ..types import Action, Edit, LLMCall
 from .mcp import Connection, MCPServer
-from .recorded import by_call, result_of, take
+from .recorded import COMPACTED, PUT, Turns, by_call, decision_of, result_of, take
+from .revising import revised, reworded
 from .task import AnyAgent, Task
+from .template import Template
 from .tools import ToolError, UsableTool, sanitised, sayable, seen
 
 
@@ -32,14 +37,44 @@ class Leader(Protocol):
     _functions: list[UsableTool]
 
     @property
+    def template(self) -> Template | None: ...
+
+    @property
+    def in_ids(self) -> bool:
+        """Whether the backend is sent token ids."""
+        ...
+
+    @property
     def handoffs(self) -> Sequence[Any]: ...
 
 
 A = TypeVar("A", bound=Leader)
 
 
+class Said(msgspec.Struct):
+    """An answer in the history: which call it is of, where it stands, and what was changed of it."""
+
+    call: CallRef | Call | None
+    response: Any
+    #: The first of its items in the history, and how many there are.
+    index: int
+    count: int
+    edits: list[Edit] = []
+    calls: dict[int, ToolCall] = {}
+    #: Where its token ids stand in those of the conversation.
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def id(self) -> str | None:
+        return self.call.id if self.call is not None else None
+
+
 class State(Generic[A]):
-    """Where a conversation is: the history in the agent's dialect, and the tools that were asked for and have no result yet."""
+    """Where a conversation is: the history in the agent's dialect, and the tools that were asked for and have no result yet.
+
+    With a backend that takes token ids, the history is chat-shaped, and `ids` are those of its first `covered` messages.
+    """
 
     def __init__(self, agent: A, task: Task | None) -> None:
         self.agent: A = agent
@@ -52,10 +87,19 @@ class State(Generic[A]):
         self.handoff: tuple[A, str] | None = None
         self.tools: dict[str, UsableTool] = {}
         #: An answer that was recorded and not yet looked at, where a run is continued.
-        self.response: Any = None
+        self.response: tuple[Call, Any] | None = None
         self.observation: Any = None if task is None else task.input
         #: Who took over before the run was continued, and inside of which action.
         self.place: tuple[A, str] | None = None
+        #: The answers that stand in the history, by the ids of their calls, and the last one.
+        self.said: dict[str, Said] = {}
+        self.last: Said | None = None
+        #: Messages to be put in behind the results of the tools, and whether the callables saw this prompt, and this answer.
+        self.queue: list[dict[str, Any]] = []
+        self.prompted = False
+        self.unseen = False
+        self.ids: list[int] | None = None
+        self.covered = 0
         self._toolboxes: dict[int, dict[str, UsableTool]] = {}
         self._connections: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,7 +113,7 @@ class State(Generic[A]):
             systems.append(seen(messages[0].get("content")))
             messages = messages[1:]
         self.system = "\n\n".join(systems) if systems else None
-        self.history = dialects.get(self.agent.dialect).history(sayable(messages))
+        self.history = self.shaped(sayable(messages))
 
     def ask_for(self, calls: list[ToolCall], call: CallRef | str | None) -> None:
         self.pending, self.done, self.asked_by, self.handoff = calls, {}, call, None
@@ -79,10 +123,137 @@ class State(Generic[A]):
 
     def adopt(self, agent: A) -> None:
         """Another agent goes on with the conversation."""
-        if agent.dialect != self.agent.dialect:
-            old = dialects.get(self.agent.dialect)
-            self.history = dialects.get(agent.dialect).history(old.messages({old.HISTORY: self.history}))
+        messages = self.messages if (agent.dialect, agent.in_ids) != (self.agent.dialect, self.agent.in_ids) else None
         self.agent, self.system = agent, agent.system_prompt
+        self.ids, self.covered = None, 0  # another system prompt
+        if messages is not None:
+            self.history = self.shaped(messages)
+            self.said = {}
+
+    # --- the history ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The history, chat-shaped."""
+        dialect = dialects.get(self.agent.dialect)
+        return list(self.history) if self.agent.in_ids else dialect.messages({dialect.HISTORY: self.history})
+
+    def shaped(self, messages: list[dict[str, Any]]) -> list[Any]:
+        """Chat-shaped messages in the form of the history."""
+        return messages if self.agent.in_ids else dialects.get(self.agent.dialect).history(messages)
+
+    def put(self, name: str, messages: list[dict[str, Any]]) -> None:
+        """Takes messages in: behind the history, or in its place."""
+        if name == COMPACTED:
+            self.history, self.said, self.ids, self.covered = [], {}, None, 0
+        self.history = [*self.history, *self.shaped(messages)]
+
+    def read(self, response: Any, ids: list[int] | None = None, place: int | None = None) -> Choice | None:
+        """The answer of a response; of a backend of token ids, of `ids` where they were edited."""
+        choice = next(iter(dialects.get(self.agent.dialect).choices(response)), None)
+        template = self.agent.template
+        if choice is None or not self.agent.in_ids or template is None:
+            return choice
+        ids = choice.token_ids if ids is None else ids
+        text = choice.text if ids is None else template.decode(ids)
+        message = template.message(text, str(len(self.history) if place is None else place))
+        # the ids of tool calls are made here: no record of a call has them
+        calls = [ToolCall(None, c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or ()]
+        return msgspec.structs.replace(
+            choice, message=message, text=message["content"] or "", tool_calls=calls, reasoning=message.get("reasoning_content")
+        )
+
+    def results(self, results: list[Result]) -> list[Any]:
+        """The results of tools in the form of the history."""
+        if self.agent.in_ids:
+            made = self.history[-1].get("tool_calls") if self.history else None
+            ids = [c.get("id") for c in made] if made and len(made) == len(results) else [None] * len(results)
+            return [
+                {"role": "tool", "tool_call_id": id, "name": r.name, "content": r.content}
+                for id, r in zip(ids, results, strict=True)
+            ]
+        return dialects.get(self.agent.dialect).results(results)
+
+    def take(self, call: CallRef | Call | None, response: Any) -> Said:
+        """Takes an answer into the history."""
+        items = self._items(response, None)
+        said = Said(call, response, len(self.history), len(items))
+        if self.ids is not None and self.agent.template is not None:
+            choice = next(iter(dialects.get(self.agent.dialect).choices(response)), None)
+            if choice is not None and choice.token_ids is not None:
+                said.start = len(self.ids)
+                self.ids = [*self.ids, *self.agent.template.ended(choice.token_ids)]
+                said.stop, self.covered = len(self.ids), len(self.history) + 1
+            else:  # the text is all that is known
+                self.ids, self.covered = None, 0
+        self.history = [*self.history, *items]
+        self.last = said
+        if said.id is not None:
+            self.said[said.id] = said
+        return said
+
+    def _items(self, response: Any, ids: list[int] | None, place: int | None = None) -> list[Any]:
+        if not self.agent.in_ids:
+            return dialects.get(self.agent.dialect).said(response)
+        choice = self.read(response, ids, place)
+        return [] if choice is None else [choice.message]
+
+    def revise(self, said: Said, edits: list[Edit], calls: dict[int, ToolCall]) -> Choice | None:
+        """Puts an answer as edits and other tool calls leave it in its place: the answer as it stands. Raises InvalidInput."""
+        call = said.call.call if isinstance(said.call, CallRef) else said.call
+        if call is None:
+            call = Call(LLMCall(id=said.id or "", dialect=self.agent.dialect, response=said.response), Streams())
+        made = revised(call, edits, self.agent.template, in_ids=self.agent.in_ids, known=self._known)
+        response = said.response if self.agent.in_ids else reworded(self.agent.dialect, said.response, made, calls)
+        items = self._items(response, made.ids, said.index)
+        if self.agent.in_ids and calls and items:
+            asked = items[0].get("tool_calls") or ()
+            items = [items[0] | {"tool_calls": [_recalled(c, calls[n]) if n in calls else c for n, c in enumerate(asked)]}]
+        if self.ids is not None and said.stop and said.stop <= len(self.ids):
+            self._set_ids(said, call, made.ids, items if calls else None)
+        said.edits, said.calls = edits, calls
+        moved = len(items) - said.count
+        self.history = [*self.history[: said.index], *items, *self.history[said.index + said.count :]]
+        for other in self.said.values():
+            if other.index > said.index:
+                other.index += moved
+        said.count = len(items)
+        self.covered += moved if self.covered > said.index else 0
+        return self.read(response, made.ids, said.index)
+
+    def _known(self, id: str) -> Call | None:
+        said = self.said.get(id)
+        return None if said is None else said.call.call if isinstance(said.call, CallRef) else said.call
+
+    def _set_ids(self, said: Said, call: Call, ids: list[int] | None, items: list[Any] | None) -> None:
+        """The ids of an edited answer in the place of those of the answer."""
+        template, own = self.agent.template, next((c.token_ids for c in call.choices), None)
+        assert template is not None
+        assert self.ids is not None
+        new = template.answer(items[0]) if items else template.ended(own or [] if ids is None else ids)
+        if new is None:
+            self.ids, self.covered = None, 0
+            return
+        self.ids = [*self.ids[: said.start], *new, *self.ids[said.stop :]]
+        moved = len(new) - (said.stop - said.start)
+        said.stop += moved
+        for other in self.said.values():
+            if other.start > said.start:
+                other.start, other.stop = other.start + moved, other.stop + moved
+
+    @property
+    def last_call(self) -> CallRef | Call | None:
+        """The call that an edit between steps is of."""
+        return self.last.call if self.last is not None else None
+
+    def edited(self, edit: Edit) -> None:
+        """An edit between steps: the model sees the edited answer from now on. Raises InvalidInput."""
+        said = self.said.get(edit.base)
+        if said is None:
+            raise InvalidInput("the answer is not in the conversation any more; there are: " + (", ".join(self.said) or "none"))
+        self.revise(said, [*said.edits, edit], said.calls)
+
+    # --- tools ----------------------------------------------------------------------------------------------------------------
 
     def known(self, asked: ToolCall) -> Result | None:
         """The recorded result of a tool that a replay does not use again. Other agents are: what they ask is replayed."""
@@ -168,7 +339,8 @@ def continued(agent: A, task: Task, past: Trajectory) -> State[A]:
         state.begin(task._messages, sent=True)
         return state
     if task._request is not None and not (own and answered(past)):
-        _take_request(state, *task._request)
+        _take_request(state, *task._request, past)
+        state.prompted = True  # the recorded prompt has what was put in
         return state
     handed = {a.id: a.name for s in steps for a in s.actions if a.ok and a.name.startswith("transfer_to_")}
     last: Call | None = None
@@ -178,25 +350,44 @@ def continued(agent: A, task: Task, past: Trajectory) -> State[A]:
         last = next((c for c in reversed(step.llm_calls) if c.purpose == "act" and _answered(c)), last)
     if last is None:
         return state
-    _take_request(state, last.record.dialect, last.request)
-    choice = next(iter(last.choices), None)
-    if choice is None or not choice.tool_calls:
-        state.response = last.response  # it was final, or is asked again
+    turns = Turns(past)
+    _take_request(state, last.record.dialect, last.request, past, last)
+    turn = turns[last.id]
+    choice = state.read(last.response) if _dialect(last) == state.agent.dialect else next(iter(last.choices), None)
+    changed = turn is not None and bool(turn.answered or turn.later)
+    state.queue = list(turn.added) if turn is not None else []
+    if choice is None or not (choice.tool_calls or changed or state.queue):
+        state.response = last, last.response  # it was final, or is asked again
         return state
-    response = last.response
     if _dialect(last) != state.agent.dialect:
-        state.history += dialects.get(state.agent.dialect).history([choice.message])
+        edits = [*turn.answered, *turn.later] if turn is not None else []
+        made = reworded(_dialect(last), last.response, revised(last, edits, None, in_ids=False), {})
+        answered_ = next(iter(dialects.get(_dialect(last)).choices(made)), choice)
+        state.history += state.shaped([answered_.message])
     else:
-        state.history += dialects.get(state.agent.dialect).said(response)
+        said = state.take(last, last.response)
+        if turn is not None and turn.answered:
+            choice = state.revise(said, turn.answered, {}) or choice
+    if not choice.tool_calls and not state.queue:  # an edited answer that is final
+        state.response = last, last.response
+        return state
     state.ask_for(choice.tool_calls, last.id if own else None)
     _take_results(state, past, last.id, handed)
+    state.unseen = own and not state.done and turn is not None and not turn.answered
+    if turn is not None and turn.later and state.last is not None:
+        state.revise(state.last, [*turn.answered, *turn.later], state.last.calls)
     if len(state.done) == len(state.pending):  # nothing is under way
         results, handoff = list(state.done.values()), state.handoff
-        state.history += dialects.get(state.agent.dialect).results(results)
+        if results:
+            state.history += state.results(results)
         state.settle()
         if handoff is not None:
             state.adopt(handoff[0])
             state.place = handoff if own else None
+        put = turns.open.get(state.agent.name, [])
+        for name, messages in [*([(PUT, state.queue)] if state.queue else []), *put]:
+            state.put(name, messages)
+        state.queue, state.prompted = [], bool(put)
     return state
 
 
@@ -222,28 +413,72 @@ def _adopt_inside(state: State[Any], step: Step, handed: dict[str, str]) -> None
         state.place = (target, step.record.parent or "")  # type: ignore[union-attr]
 
 
-def _take_request(state: State[Any], dialect: str | None, request: Any) -> None:
+def _take_request(state: State[Any], dialect: str | None, request: Any, past: Trajectory, call: Call | None = None) -> None:
     """The history of a request, in the agent's own dialect; its system prompt is the agent's."""
     old = dialects.get(dialect)
+    if state.agent.in_ids and state.agent.dialect == old.NAME:
+        ids = dialects.prompt_ids(call.record) if call is not None else _ids_of(old, request)
+        state.ids = None if ids is None else list(ids)
+        _say_again(state, past, call)
+        state.covered = len(state.history) if ids is not None else 0
+        return
     held = request.get(old.HISTORY) if isinstance(request, dict) else None
     items = list(held) if isinstance(held, list) else [{"role": "user", "content": held}] if held else []
     if old.NAME == "openai.chat" and state.system is not None and items and items[0].get("role") in ("system", "developer"):
         items = items[1:]
-    if state.agent.dialect != old.NAME:
+    if state.agent.in_ids:
+        state.history = old.messages({old.HISTORY: items})
+    elif state.agent.dialect != old.NAME:
         items = dialects.get(state.agent.dialect).history(old.messages({old.HISTORY: items}))
-    state.history = items
+        state.history = items
+    else:
+        state.history = items
+
+
+def _say_again(state: State[Any], past: Trajectory, call: Call | None) -> None:
+    """The messages before a call (None: all), of what was recorded: the ids that were sent tell no messages."""
+    actions: dict[str | None, list[Action]] = {}
+    for action in past.actions:
+        actions.setdefault(action.llm_call, []).append(action)
+    for turn in Turns(past).turns:
+        for name, messages in turn.prompted:
+            state.put(name, messages)
+        if call is not None and turn.call.id == call.id:
+            return
+        edits = [*turn.answered, *turn.later]
+        made = revised(turn.call, edits, state.agent.template, in_ids=True)
+        state.history += state._items(turn.call.response, made.ids)
+        state.history += state.results([result_of(a) for a in actions.get(turn.call.id, ())])
+        state.put(PUT, turn.added)
+
+
+def _ids_of(dialect: Any, request: Any) -> list[int] | None:
+    """The token ids of a prompt as they were sent."""
+    paths = [path for path in dialect.PROMPT_IDS if path[0] == "request"]
+    return next((ids for path in paths if (ids := dialects.ids_at({"request": request}, path)) is not None), None)
+
+
+def _recalled(old: dict[str, Any], new: ToolCall) -> dict[str, Any]:
+    written = new.arguments if isinstance(new.arguments, str) else encode(new.arguments).decode()
+    return {**old, "function": {"name": new.name, "arguments": written}}
 
 
 def _take_results(state: State[Any], past: Trajectory, call: str, handed: dict[str, str]) -> None:
     found = by_call(a for a in past.actions if a.llm_call == call)
+    changed: dict[int, ToolCall] = {}
     for index, asked in enumerate(state.pending):
         action = take(found, asked)
         if action is None:
             continue
         state.done[index] = msgspec.structs.replace(result_of(action), name=asked.name)
+        if decision_of(action).get("what") == "changed":
+            state.pending[index] = ToolCall(asked.id, action.name, action.arguments)
+            changed[index] = state.pending[index]
         target = next((a for a in state.agent.handoffs if transfer(a) == action.name), None)
         if action.id in handed and target is not None:
             state.handoff = (target, action.id)
+    if changed and state.last is not None:
+        state.revise(state.last, state.last.edits, changed)
 
 
 def _observation(steps: list[Step]) -> Any:

@@ -10,17 +10,24 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
+import msgspec
+
+from .. import dialects
 from ..capture import scope
+from ..capture.exchange import Exchange
 from ..capture.recorder import CallRef
 from ..capture.scope import Scope, Step
 from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, RunError
 from ..trajectory import Trajectory
-from .recorded import Replies
+from ..types import Edit
+from .changes import Changes, answer_with, body_of, messages_of
+from .hooks import Answer, Prompt, Stop, told
+from .recorded import COMPACTED, PUT, Replies, Turns
 from .task import AnyAgent, Outcome, Task
 from .tools import ToolError, in_thread
 
@@ -42,9 +49,11 @@ class FunctionAgent:
 
     async def begin(self, task: Task, run: Scope, past: Trajectory | None) -> Running:
         """Nothing runs yet; with a past, all of it does that ran before."""
-        running = Running(self.fn, task, run)
+        if task.conf.on_tool is not None:
+            raise InvalidInput(f"on_tool sees the tools of an Agent; the tools of {self.name} are its own code's: use on_answer")
+        running = Running(self.fn, task, run, self.name)
         if past is not None:
-            await running.catch_up(Replies(past))
+            await running.catch_up(past)
         return running
 
     async def step(self, state: Running, step: Step) -> Outcome:
@@ -90,13 +99,19 @@ class _Inside(Scope):
 class Running:
     """A function under way: held at each call of a model until the next step."""
 
-    def __init__(self, fn: Callable[[Any], Any], task: Task, run: Scope) -> None:
+    def __init__(self, fn: Callable[[Any], Any], task: Task, run: Scope, name: str) -> None:
         self._fn = fn
+        self._name = name
         self._of = task
         self._input: Any = task.input
         self._inside = _Inside(self, run)
         self._replies: Replies | None = None
         self._outer = scope.director.get()
+        #: What was changed of its conversations, and what it still has to be told that was changed before.
+        self._changes = Changes()
+        self._turns: Turns | None = task._turns
+        #: Why it was stopped, or what a callable raised.
+        self._stop: Outcome | None = None
         self._here()
 
     def _here(self) -> None:
@@ -112,9 +127,10 @@ class Running:
 
     # --- what a runner asks -------------------------------------------------------------------------------------------------
 
-    async def catch_up(self, replies: Replies) -> None:
-        """Runs what ran before, unrecorded, with the answers that were recorded then."""
-        self._replies = replies
+    async def catch_up(self, past: Trajectory) -> None:
+        """Runs what ran before, unrecorded, with the answers that were recorded then and what was changed of them."""
+        self._replies = replies = Replies(past)
+        self._turns, self._changes = Turns(past), Changes()
         self._inside.recorder.silent = True
         self._start()
         await self._until(lambda: bool(self._held) and not self._reading)
@@ -127,7 +143,7 @@ class Running:
         if asyncio.get_running_loop() is not self._loop and self._task is not None:  # the function ended with its event loop
             session = self._of._session
             self._here()
-            await self.catch_up(Replies(session.store.trajectory(session.run.id)))
+            await self.catch_up(session.store.trajectory(session.run.id))
         self._inside.move(step)
         before = self._inside.last_call
         if self._task is None:
@@ -142,6 +158,9 @@ class Running:
         observation = self._inside.results or None
         if not self._task.done():
             return Outcome(observation=observation)
+        if self._stop is not None:
+            self._task.cancelled() or self._task.exception()  # nobody else looks at it
+            return msgspec.structs.replace(self._stop, observation=observation)
         if self._task.cancelled():
             return Outcome(observation=observation, finished=True, status="cancelled", error="the function was cancelled")
         error = self._task.exception()
@@ -198,16 +217,121 @@ class Running:
     def reply(self, dialect: str, sent: bytes, streams: bool) -> tuple[int, str, bytes] | None:
         """A recorded answer, while there are any."""
         if self._outer is not None:
-            return self._outer.reply(dialect, sent, streams)
-        if self._replies is None:
+            outer = self._outer
+            return self._again(dialect, sent, lambda body: outer.reply(dialect, body, streams))
+        replies = self._replies
+        if replies is None:
             return None
-        if not self._replies.left:
+        if not replies.left:
             if not self._reading:
                 self._loud()
             return None
-        known = self._replies.reply(dialect, sent, streams)
+        known = self._again(dialect, sent, lambda body: replies.reply(dialect, body, streams))
         self._reading += scope.current() is self._inside
         return known
+
+    def _again(
+        self, dialect: str, sent: bytes, reply: Callable[[bytes], tuple[int, str, bytes] | None]
+    ) -> tuple[int, str, bytes] | None:
+        """A recorded answer, with what was changed of the prompt and of the answer while the function ran."""
+        turns = self._turns
+        if turns is None:
+            return reply(sent)
+        for name, messages in turns.upcoming(self._name):
+            self._changes.put(name, messages, dialect, sent)
+        known = reply(self._changes.apply(dialect, sent))
+        if known is None:
+            return None
+        status, kind, content = known
+        found = dialects.get(dialect).choices(body_of(dialect, kind, content))
+        turn = turns.take(self._name, found[0].message) if found else None
+        if turn is None:
+            return known
+        if turn.later:
+            self._changes.edited(turn.call, turn.later)
+        return (status, kind, answer_with(dialect, content, kind, turn.call, turn.answered)) if turn.answered else known
+
+    async def asked(self, exchange: Exchange) -> bytes | None:
+        """The request with what was changed; the callables see it first."""
+        hook = self._of.conf.on_prompt
+        dialect, sent, mine = exchange.dialect.NAME, exchange.sent, exchange.within is self._inside
+        left: list[tuple[str, list[Any]]] = []
+        if self._turns is not None and mine:
+            left, self._turns = self._turns.open.get(self._name, []), None
+        for name, messages in left:  # of a prompt that was not answered when the run was cut off
+            self._changes.put(name, messages, dialect, sent)
+        changed = self._changes.apply(dialect, sent) if self._changes else sent
+        if hook is not None and mine and not left:
+            prompt = Prompt(self._name, self._of, self._inside, lambda: messages_of(dialect, changed))
+            await self._tell(hook, prompt)
+            for name, new in ((COMPACTED, prompt.compacted), (PUT, prompt.added)):
+                if new:
+                    self._changes.put(name, new, dialect, sent)
+            changed = self._changes.apply(dialect, sent) if self._changes else sent
+        return None if changed is sent else changed
+
+    def asked_sync(self, exchange: Exchange) -> bytes | None:
+        return self._here_or_there(self.asked(exchange)) if self._changes or self._of.conf.on_prompt or self._turns else None
+
+    def looks(self, within: Scope | None) -> bool:
+        return self._of.conf.on_answer is not None and within is self._inside
+
+    async def answered(self, exchange: Exchange, content: bytes) -> bytes | None:
+        """The answer as the callable leaves it: the function gets the edited answer."""
+        ref, hook = exchange.call, self._of.conf.on_answer
+        call = ref.call if ref is not None else None
+        if ref is None or call is None or hook is None or call.record.error is not None or not call.choices:
+            return None
+        answer = Answer(self._name, self._of, self._inside, ref, call)
+        await self._tell(hook, answer)
+        if answer.added:
+            raise self._failure("a message can be put in behind an answer of a function by on_prompt, at the next prompt")
+        if not answer.edits:
+            return None
+        try:
+            return answer_with(exchange.dialect.NAME, content, exchange.kind, call, answer.edits)
+        except InvalidInput as error:
+            raise self._failure(str(error)) from None
+
+    def answered_sync(self, exchange: Exchange, content: bytes) -> bytes | None:
+        return self._here_or_there(self.answered(exchange, content))
+
+    def _here_or_there(self, what: Coroutine[Any, Any, bytes | None]) -> bytes | None:
+        """Awaits in the event loop, from a thread. Where the client blocks the loop itself, the callable may not be async."""
+        if threading.get_ident() != self._thread:
+            return asyncio.run_coroutine_threadsafe(what, self._loop).result()
+        try:
+            what.send(None)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        what.close()
+        raise self._failure("the client blocks the event loop, so an async callable can't be awaited; use an async client")
+
+    async def _tell(self, hook: Callable[[Any], Any], handle: Any) -> None:
+        try:
+            await told([hook], handle)
+        except Stop as stop:
+            self._stop = Outcome(finished=True, status="cancelled", error=stop.reason)
+            raise
+        except RunError as error:
+            raise self._failure(str(error)) from None
+
+    def _failure(self, why: str) -> Stop:
+        """Ends the function: its client would take an exception for a broken connection, and ask again."""
+        self._stop = Outcome(finished=True, status="failed", error=why)
+        return Stop(why)
+
+    @property
+    def last_call(self) -> CallRef | None:
+        """The call that an edit between steps is of."""
+        return self._inside.last_call
+
+    def edited(self, edit: Edit) -> None:
+        """An edit between steps: the function's later requests have the edited answer. Raises InvalidInput."""
+        ref = self._inside.last_call
+        if ref is None or ref.id != edit.base or ref.call is None:
+            raise InvalidInput("between the steps of a function, its last answer can be edited")
+        self._changes.edited(ref.call, [edit])
 
     async def admit(self, within: Scope | None) -> None:
         """Waits for the step in which the model may be asked. Calls inside of an action or of another agent don't wait."""

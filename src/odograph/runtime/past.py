@@ -17,6 +17,7 @@ from ..trajectory import Step, Trajectory, before_step, own_steps
 from ..types import End
 from .agent import Agent
 from .conversation import answered, transfer
+from .hooks import HOOKS
 from .mcp import MCPServer
 from .task import Task
 
@@ -81,7 +82,11 @@ def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Ag
         return (within or {})[spec["name"]]  # they can reach each other
     if not isinstance(spec, dict) or "model" not in spec:
         raise InvalidInput(f"{where} does not say enough of its agent to run it again; give agent=")
-    settings = {k: v for k, v in spec.items() if k not in ("tools", "handoffs", "headers")}
+    settings = {k: v for k, v in spec.items() if k not in ("tools", "handoffs", "headers", "tokenizer", *HOOKS)}
+    if "tokenizer" in spec:
+        raise InvalidInput(f"{where} was run with a tokenizer ({spec['tokenizer']}), which is not recorded; give agent=")
+    for name in (n for n in HOOKS if n in spec):
+        settings[name] = _function(spec[name], where, name)
     if settings.get("output_type") == {"type": "string"}:
         settings["output_type"] = str
     agent = Agent(**settings)
@@ -101,7 +106,7 @@ def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Ag
     return agent
 
 
-def _function(path: Any, where: str) -> Any:
+def _function(path: Any, where: str, what: str = "a tool") -> Any:
     module, _, name = str(path or "").partition(":")
     try:
         if not name:
@@ -112,5 +117,5 @@ def _function(path: Any, where: str) -> Any:
         return found
     except (ImportError, AttributeError, NotFound) as error:
         raise NotFound(
-            f"{where} has a tool {path or '(a local function)'!r} that can't be had here: {error}; give agent="
+            f"{where} has {what} {path or '(a local function)'!r} that can't be had here: {error}; give agent="
         ) from None

@@ -16,7 +16,7 @@ from ..codec import encode, loads_or_raw
 from ..dialects import Result, ToolCall
 from ..errors import InvalidInput
 from ..trajectory import Call, Trajectory
-from ..types import Action
+from ..types import Action, Edit, LLMCall, Note
 from .tools import arguments_of, seen
 
 #: How an answer travels, which is not what is asked.
@@ -103,6 +103,84 @@ class Replies:
         return Divergence(index, call.step, call.agent, "", None, call.request)
 
 
+class Turn(msgspec.Struct):
+    """One answered call of an agent, and what was done around it while the agent ran."""
+
+    call: Call
+    #: What was done to its prompt: (name of the note, messages).
+    prompted: list[tuple[str, list[Any]]] = []
+    #: Edits before its tools were used, and edits before the next call.
+    answered: list[Edit] = []
+    later: list[Edit] = []
+    #: Messages that were put in behind it.
+    added: list[Any] = []
+
+
+class Turns:
+    """The answered calls of a trajectory in order, with edits and messages that were put in. A replay takes them one by one."""
+
+    def __init__(self, t: Trajectory) -> None:
+        self.turns: list[Turn] = []
+        #: What was done to a prompt that was not answered, by agent.
+        self.open: dict[str | None, list[tuple[str, list[Any]]]] = {}
+        calls = {c.id: c for c in t.llm_calls}
+        by_id: dict[str, Turn] = {}
+        last: dict[str | None, Turn] = {}
+        replaced = {r.supersedes for r in t.records if r.supersedes}
+        for record in t.records:
+            agent = record.agent or t.agent
+            if record.id in replaced:
+                continue
+            if isinstance(record, LLMCall) and (call := calls.get(record.id)) is not None:
+                if call.purpose == "act" and call.record.error is None and call.choices:
+                    turn = Turn(call, prompted=self.open.pop(agent, []))
+                    self.turns.append(turn)
+                    by_id[call.id] = last[agent] = turn
+            elif isinstance(record, Edit) and not record.rejected and record.base in by_id:
+                turn = by_id[record.base]
+                if (record.extra or {}).get("by") == "on_answer":
+                    turn.answered.append(record)
+                elif last[turn.call.agent or t.agent] is turn:
+                    turn.later.append(record)
+            elif isinstance(record, Note) and record.name in (PUT, COMPACTED) and isinstance(record.data, dict):
+                messages = record.data.get("messages")
+                messages = messages if isinstance(messages, list) else []
+                if record.data.get("by") == "on_answer" and agent in last:
+                    last[agent].added += messages
+                elif record.data.get("by") == "on_prompt":
+                    self.open.setdefault(agent, []).append((record.name, messages))
+        self._used: set[int] = set()
+        #: Tool calls that were changed, refused or approved.
+        self.decisions: dict[str, list[Action]] = by_call(a for a in finished(t, t.actions) if decision_of(a))
+
+    def __getitem__(self, call: str) -> Turn | None:
+        return next((turn for turn in reversed(self.turns) if turn.call.id == call), None)
+
+    def upcoming(self, agent: str) -> list[tuple[str, list[Any]]]:
+        """What was done to the prompt that an agent asks next."""
+        turn = self._next(agent, None)
+        return [] if turn is None else self.turns[turn].prompted
+
+    def take(self, agent: str, message: dict[str, Any]) -> Turn | None:
+        """The turn of an answer that an agent got: the first that was not taken."""
+        found = self._next(agent, message)
+        if found is None:
+            return None
+        self._used.add(found)
+        return self.turns[found]
+
+    def _next(self, agent: str, message: dict[str, Any] | None) -> int | None:
+        for n, turn in enumerate(self.turns):
+            if n not in self._used and (turn.call.agent or agent) == agent:
+                if message is None or turn.call.choices[0].message == message:
+                    return n
+        return None
+
+
+#: Names of the notes that keep what was done to a prompt.
+PUT, COMPACTED = "message put in", "history compacted"
+
+
 def finished(t: Trajectory, found: Iterable[Any]) -> list[Any]:
     """Calls or actions without those that were stopped, and without what happened inside of such: it was done again."""
     parents = {r.id: r.parent for r in t.records}
@@ -139,8 +217,18 @@ def by_call(actions: Iterable[Action]) -> dict[str, list[Action]]:
     found: dict[str, list[Action]] = {}
     for action in actions:
         if action.ok is not False or action.result is not None or "content" in (action.extra or {}):
-            found.setdefault(_key(action.tool_call_id, action.name, action.arguments), []).append(action)
+            asked = decision_of(action).get("asked")
+            name, arguments = (
+                (asked.get("name"), asked.get("arguments")) if isinstance(asked, dict) else (action.name, action.arguments)
+            )
+            found.setdefault(_key(action.tool_call_id, str(name), arguments), []).append(action)
     return found
+
+
+def decision_of(action: Action) -> dict[str, Any]:
+    """What was decided of a tool call before the tool was used: `{"what", "asked"?, "reason"?, "author"?}`."""
+    found = (action.extra or {}).get("decision")
+    return found if isinstance(found, dict) else {}
 
 
 def take(found: dict[str, list[Action]], asked: ToolCall) -> Action | None:

@@ -16,7 +16,7 @@ from ..errors import InvalidInput, NotFound, RunError
 from ..trajectory import Trajectory, before_step
 from .agent import Agent
 from .past import at_hand, joined
-from .recorded import Divergence, Replies, by_call, finished
+from .recorded import Divergence, Replies, Turns, by_call, finished
 from .response import TaskResponse
 from .runner import Runners, task_of
 from .session import Session
@@ -50,6 +50,21 @@ class _Director:
         return None
 
     def admit_sync(self, within: Scope | None) -> None:
+        return None
+
+    async def asked(self, exchange: Any) -> bytes | None:
+        return None
+
+    def asked_sync(self, exchange: Any) -> bytes | None:
+        return None
+
+    def looks(self, within: Scope | None) -> bool:
+        return False
+
+    async def answered(self, exchange: Any, content: bytes) -> bytes | None:
+        return None
+
+    def answered_sync(self, exchange: Any, content: bytes) -> bytes | None:
         return None
 
 
@@ -93,6 +108,7 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
                 task.agent = at_hand(task.agent, before_step(parent, t.start.fork.step or 0))
         task._past, task._fork = before_step(t, 0), t.start.fork
         task._request = (first.record.dialect, first.request) if first is not None else None
+    task._turns = Turns(t)
     if tools == "recorded":
         task._results = by_call(finished(t, t.actions))
     patient = getattr(task.agent, "max_retries", None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ..api import Store, open
+from ..capture.recorder import CallRef
 from ..capture.run import Run
 from ..capture.scope import Scope, Step
 from ..errors import InvalidInput
-from ..trajectory import Trajectory, own_steps
+from ..trajectory import Call, Trajectory, own_steps
+from ..types import Kept, Literal
 from .items import Items
 
 
@@ -18,6 +20,12 @@ class Live(Protocol):
     run: Run
     #: Whether the trajectory had steps before: they are found in the store.
     continued: bool
+
+    over: Any
+
+    def edit(self, call: Any, result: Any, about: dict[str, Any]) -> Any:
+        """Edits an answer between steps."""
+        ...
 
     @property
     def items(self) -> Items | None:
@@ -125,6 +133,23 @@ class TaskResponse:
             raise InvalidInput(f"task {self.id!r} has no trajectory to reward: {self.msg}")
         wanted = self._step if step is None else step
         return self._scope(wanted).reward(value, name, **about)
+
+    def edit(self, call: CallRef | Call | None = None, result: list[Kept | Literal] | None = None, **about: Any) -> Any:
+        """Edits an answer, with the words of `step.edit`: `response.edit(on="text").replace(0, 3, "new", reason="why")`.
+
+        `call`: the call whose answer it is (default: the last). Between steps, the edit takes effect at the next
+        `Runners.step`: the model sees the edited answer. After the end, the edit is recorded. Raises InvalidInput for an edit
+        that is rejected, or that can't take effect on what the model is sent.
+        """
+        session = self._session
+        if session is not None and session.over is None:
+            return session.edit(call, result, about)
+        if call is None:
+            calls = [c for c in self.recorded.llm_calls if c.purpose == "act"]
+            if not calls:
+                raise InvalidInput(f"task {self.id!r} has no answer to edit")
+            call = calls[-1]
+        return self.store.append(str(self.trajectory_id)).edit(call, result, **about)
 
     def _scope(self, step: int | str | None) -> Scope:
         session = self._session

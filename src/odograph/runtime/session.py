@@ -7,13 +7,16 @@ import time
 from typing import Any
 
 from ..api import Store
+from ..capture.edits import Runs
+from ..capture.recorder import CallRef
 from ..capture.run import Run
 from ..capture.scope import Step
 from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
-from ..trajectory import own_steps
+from ..trajectory import Call, own_steps
 from ..types import Start
 from .functions import agent_of
+from .hooks import Editing
 from .items import Items
 from .past import before
 from .response import TaskResponse
@@ -116,6 +119,20 @@ class Session:
             step=step,
             session=self,
         )
+
+    def edit(self, call: CallRef | Call | None, result: Runs | None, about: dict[str, Any]) -> Any:
+        """Edits an answer between steps: what the model sees next is the edited answer. Raises InvalidInput."""
+        state = self.walk._state
+        edited = getattr(state, "edited", None)
+        if self._stepping:
+            raise InvalidInput(f"task {self.task.id!r} is in the middle of a step; edit between steps, or in on_answer")
+        if edited is None:
+            raise InvalidInput(f"agent {self.walk.agent.name!r} keeps no conversation that could be edited between its steps")
+        of = call if call is not None else state.last_call
+        if of is None:
+            raise InvalidInput(f"task {self.task.id!r} has no answer to edit")
+        place = self.steps[-1] if self.steps else self.run
+        return Editing(place, "response", edited).edit(of, result, **about)
 
     # --- running ------------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from ..dialects import Result, ToolCall
 from ..errors import RunError
 from ..trajectory import Trajectory
 from ..types import Action, Fork, Status
-from .recorded import result_of, take
+from .hooks import Decided, OnAnswer, OnPrompt, OnTool
+from .recorded import Turns, decision_of, result_of, take
 from .response import TaskResponse
 
 #: Gets the pieces of an answer as they come.
@@ -45,6 +46,10 @@ class TaskConfig(msgspec.Struct, kw_only=True):
     tool_timeout: float | None = None
     #: Called with the pieces of each answer as they come; the calls are streamed then.
     on_text: OnText | None = None
+    #: Called with each answer, each tool call and each prompt, to look at it and to change it; after those of the Agent.
+    on_answer: OnAnswer | None = None
+    on_tool: OnTool | None = None
+    on_prompt: OnPrompt | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +73,8 @@ class AnyAgent(Protocol):
 
     Records that an agent makes in a step (by the step's methods, or by wrapped clients and functions) belong to the step. An
     agent may also have `model` and `max_steps`. A state may have `observation` (the first step's input, if different from the
-    task's input), `place` (a hand-off made before a continued run), and `async def aclose()`, called when the run ends.
+    task's input), `place` (a hand-off made before a continued run), and `async def aclose()`, called when the run ends. For
+    `response.edit`, a state has `last_call` and `edited(edit)`, which puts the edited answer in place.
     """
 
     name: str
@@ -136,6 +142,8 @@ class Task:
         self._store: Store | None = None
         #: The recorded results of tools: a replay uses no tool again.
         self._results: dict[str, list[Action]] | None = None
+        #: The edits, messages put in, and decisions on tool calls that a replay repeats.
+        self._turns: Turns | None = None
 
     def __repr__(self) -> str:
         return f"<Task {self.id} for {getattr(self.agent, 'name', self.agent)!r}>"
@@ -149,6 +157,15 @@ class Task:
             "_session": None,
             "_store": None,
         }  # a run does not travel to another process; what is recorded does
+
+    def decided(self, asked: ToolCall) -> Decided | None:
+        """What was decided of a tool call, where this is a replay."""
+        action = take(self._turns.decisions, asked) if self._turns is not None else None
+        found = decision_of(action) if action is not None else {}
+        if action is None or not found:
+            return None
+        call = ToolCall(asked.id, action.name, action.arguments)
+        return Decided(str(found.get("what")), call, asked, result_of(action).content, {})
 
     def known(self, asked: ToolCall) -> Result | None:
         """The recorded result of a tool, where this is a replay that uses none again. Raises RunError where there is none."""

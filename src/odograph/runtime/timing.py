@@ -1,0 +1,54 @@
+"""A tool call within its time, and its error as the model is told. Knows no agent and no record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from ..errors import described
+
+_CLEANING = 1.0  # seconds that a tool whose time is over has to tidy up
+
+
+class TooLate(Exception):
+    """A tool did not answer in time."""
+
+
+async def within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, str]:
+    """What a tool gives within its time. A tool that is late is cancelled and left to itself when it does not end at once."""
+    task = asyncio.ensure_future(_kept_inside(call))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit)
+        if done:
+            given, left = task.result()
+            if left is not None:
+                raise left
+            assert given is not None
+            return given
+    except asyncio.CancelledError:
+        await _stop(task)
+        raise
+    await _stop(task)
+    raise TooLate
+
+
+async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[tuple[Any, str] | None, SystemExit | None]:
+    """What a tool gives, or the SystemExit that it raises: in a task of its own that would end the event loop."""
+    try:
+        return await call, None
+    except SystemExit as error:
+        return None, error
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
+    await asyncio.wait({task}, timeout=_CLEANING)
+
+
+def whole(error: BaseException) -> str:
+    """An error as the model is told it; of a group of errors each."""
+    if isinstance(error, BaseExceptionGroup):
+        return f"{error.message}: " + "; ".join(whole(one) for one in error.exceptions)
+    return described(error)
