@@ -259,7 +259,9 @@ class Label(Component, shared=("description",)):
     `status`: ok, refused, parse_error, http_error, over_context, skipped or over_budget; `error` says what is wrong. `cost` is
     what the label's answers cost, `omitted` how many turns the judge did not see whole. `evidence_json` is a list of `{"turn",
     "quote"}`, and `evidence_dropped` counts quotes that do not occur where they should. `verdicts_json` lists what each judge and
-    repeat said, where there are several, and `disagreement` is how far they were apart, from 0 to 1.
+    repeat said, where there are several, and `disagreement` is how far they were apart, from 0 to 1. `form_json` is the form that
+    an answer must have (of a rubric). Where parts of a session are labelled, `findings_json` lists them as `{"turn", "quote",
+    "value", "score", "rationale"}`, `value` is their number, and `score` the mean of their scores.
     """
 
     technique: str = ""
@@ -278,6 +280,8 @@ class Label(Component, shared=("description",)):
     evidence_dropped: int = 0
     verdicts_json: str = "[]"
     disagreement: float = 0.0
+    form_json: str = ""
+    findings_json: str = "[]"
 
     def _values(self) -> list[Any]:
         """The score of what nobody labelled is not known: null, not 0."""

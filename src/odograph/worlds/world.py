@@ -48,6 +48,7 @@ from .events import (
     PreTick,
     Resources,
 )
+from .forms import form_of
 from .processors import _daft
 from .rows import Entity, Shape, applied, changed, entity_of, flat, gone, one, row_of, shape_in, shape_of, stamped
 from .sessions import RecordStore, WrittenBack, labels_of, session_of, write_back
@@ -671,11 +672,15 @@ class World:
         writes what changed. A reward has the technique's name, source `judge` and `weight`.
         """
         _, rows = self._queried((Trajectory, Label), None, None)
-        names = [n for n in rows.column_names if n.startswith("label__") or n == "trajectory__trajectory_id"]
+        there = ("trajectory__trajectory_id", "trajectory__turns_json")
+        names = [n for n in rows.column_names if n.startswith("label__") or n in there]
         labelled = [row for row in rows.select(names).to_pylist() if row["label__status"] == "ok"]
-        descriptions = self._storage.texts.many({row["label__description"] for row in labelled})
+        texts = self._storage.texts
+        descriptions = texts.many({row["label__description"] for row in labelled})
         for row in labelled:
             row["label__description"] = descriptions[row["label__description"]]
+            if row["label__form_json"] and form_of(row["label__form_json"]).on != "trajectory":
+                row["trajectory__turns_json"] = texts.many([row["trajectory__turns_json"]])[row["trajectory__turns_json"]]
         return write_back(store, labelled, rewards, weight)
 
     # --- forks --------------------------------------------------------------------------------------------------------
