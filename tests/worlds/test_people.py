@@ -8,8 +8,8 @@ import pytest
 
 import odograph
 from odograph.errors import InvalidInput
+from odograph.labels import current
 from odograph.worlds import Queue, Rubric, chosen, from_csv, to_csv
-from odograph.worlds.records import current
 
 from .sessions import GRADED, RUBRIC, recorded
 

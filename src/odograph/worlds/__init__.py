@@ -16,6 +16,7 @@ from .people import Queue, chosen, from_csv, to_csv
 from .processors import AsyncProcessor, SamplingConfig, SamplingProcessor, ScoringProcessor
 from .rubrics import Rubric
 from .runtime import SyncWorld, SyncWorldRuntime, WorldRuntime
+from .scanning import Scan, scan
 from .sessions import WrittenBack, session_of
 from .settings import LabelingConfig
 from .storage import Fenced, StorageConfig, WorldError
@@ -46,6 +47,7 @@ __all__ = [
     "RunConfig",
     "SamplingConfig",
     "SamplingProcessor",
+    "Scan",
     "ScoringProcessor",
     "StorageConfig",
     "SyncArchetypeRuntime",
@@ -60,6 +62,7 @@ __all__ = [
     "WrittenBack",
     "chosen",
     "from_csv",
+    "scan",
     "session_of",
     "to_csv",
 ]

@@ -415,7 +415,8 @@ def _bar(asked: Progress, total: int, spent: Callable[[], float]) -> tuple[Calla
         return lambda: None, lambda: None
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc="labelling", unit="row", file=sys.stderr, dynamic_ncols=True)
+    out = getattr(sys.stderr, "unguarded", sys.stderr)
+    bar = tqdm(total=total, desc="labelling", unit="row", file=out, dynamic_ncols=True)
 
     def advance() -> None:
         bar.set_postfix_str(f"cost {spent():.4f}", refresh=False)

@@ -17,13 +17,13 @@ import msgspec
 from ..codec import content_hash
 from ..errors import InvalidInput, NotFound
 from ..groups import wants_running
+from ..labels import current, is_by_person, quote_of, turn_of
 from ..store.catalog import Summary
 from ..store.filters import FilterArgs, Filters
 from ..trajectory import Trajectory as Recorded
 from ..types import Label as LabelRecord
-from .components import Trajectory, Turn
+from .components import Trajectory, Turn, target_of
 from .prompting import session_of as session_lines
-from .records import current, is_by_person, quote_of, target_of, turn_of
 from .rubrics import Rubric
 from .sessions import session_of
 from .verdicts import supported

@@ -24,9 +24,9 @@ from typing import Any, Literal, cast
 import msgspec
 
 from ..errors import InvalidInput, NotFound, did_you_mean
+from ..labels import version_of
 from .components import Label
 from .forms import PARTS, Form, On
-from .records import version_of
 from .settings import LabelingConfig
 
 Strategy = Literal["random", "first", "stratified"]

@@ -12,12 +12,12 @@ from .. import dialects
 from ..codec import encode
 from ..conversations import show
 from ..errors import InvalidInput, NotFound
+from ..labels import current, quote_of, turn_of, version_of
 from ..trajectory import Call
 from ..trajectory import Trajectory as Recorded
 from ..types import Action
-from .components import Label, Trajectory, Turn, turns_of
+from .components import Label, Trajectory, Turn, target_of, turns_of
 from .forms import form_of
-from .records import current, quote_of, target_of, turn_of, version_of
 
 
 def session_of(t: Recorded) -> Trajectory:
@@ -52,7 +52,8 @@ class _Sources:
     """Which records the turns of a trajectory come from: what a model said from its call, a tool's result from its action."""
 
     def __init__(self, t: Recorded) -> None:
-        self._steps = {(step.agent, step.index): step.id for step in t.steps}
+        self._agent = t.agent
+        self._steps = {(step.agent or t.agent, step.index): step.id for step in t.steps}
         self._calls: dict[int, list[Call]] = {}  # by the length of the prompt
         for call in t.llm_calls:
             if call.purpose == "act" and call.choices:
@@ -85,7 +86,7 @@ class _Sources:
         found: dict[str, Any] = {"record": id}
         if step is not None:
             found["step"] = step
-            if (record := self._steps.get((agent, step))) is not None:
+            if (record := self._steps.get((agent or self._agent, step))) is not None:
                 found["step_record"] = record
         return found
 

@@ -1,13 +1,11 @@
-"""Label records: which count, who gave them, and which part of a session they are about. Reads records, and writes none."""
+"""Label records: which count, who gave them, of which version of a rubric, and about which part. Reads records, writes none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..codec import content_hash
-from ..errors import InvalidInput
-from ..types import Label as LabelRecord
-from .components import Turn
+from .codec import content_hash
+from .types import Label as LabelRecord
 
 
 def version_of(technique: str, description: str) -> str:
@@ -25,14 +23,6 @@ def current(labels: Iterable[LabelRecord]) -> list[LabelRecord]:
     listed = list(labels)
     replaced = {one.supersedes for one in listed if one.supersedes}
     return [one for one in listed if one.id not in replaced and (one.value is not None or one.score is not None)]
-
-
-def target_of(turns: list[Turn], turn: int, on: str) -> str | None:
-    """The record that a turn came from; on steps, the record of its step. None where it is not known."""
-    if not 1 <= turn <= len(turns):
-        raise InvalidInput(f"there is no turn {turn}; there are {len(turns)}")
-    found = turns[turn - 1].metadata.get("step_record" if on == "step" else "record")
-    return found if isinstance(found, str) else None
 
 
 def turn_of(record: LabelRecord) -> int | None:
