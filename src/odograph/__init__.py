@@ -44,7 +44,8 @@ if TYPE_CHECKING:
         replay,
     )
     from .statistics import Stats, stats
-    from .statistics.comparison import Compared, compare
+    from .statistics.compared import Compared
+    from .statistics.comparison import compare
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -57,7 +58,8 @@ _LATER = {
     **dict.fromkeys(("Finding", "Report", "validate", "validate_trajectory"), "quality"),
     **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler", "sync_ruler"), "judge"),
     **dict.fromkeys(("Stats", "stats"), "statistics"),
-    **dict.fromkeys(("Compared", "compare"), "statistics.comparison"),
+    "Compared": "statistics.compared",
+    "compare": "statistics.comparison",
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .quality import Report
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
-    from .statistics.comparison import Compared
+    from .statistics.compared import Compared
     from .store.query import Rows
     from .training.dry_run import GroupPlan
     from .training.formats import Target
@@ -476,15 +476,47 @@ class Store:
         return stats(self, by, confidence=confidence, success=success, **filters)
 
     def compare(
-        self, a: str, b: str, *, by: str = "model", confidence: float = 0.95, seed: int = 0, **filters: Unpack[FilterArgs]
+        self,
+        a: str,
+        b: str,
+        *,
+        by: str = "model",
+        confidence: float = 0.95,
+        seed: int = 0,
+        technique: str | None = None,
+        rubric: str | None = None,
+        judge: str | None = None,
+        namespace: str = "default",
+        **filters: Unpack[FilterArgs],
     ) -> Compared:
-        """Compares two models, or agents, policy versions, groups or tags: differences with intervals and tests, by task.
+        """Compares two parts of the store: differences with intervals and tests.
+
+        `by`: model, agent, policy_version, group or tag compare trajectories, task by task. rubric (beginnings of two versions,
+        or `previous`), judge (two authors; `people` are all people together) and technique compare labels of the same
+        trajectories. world compares two worlds of a `namespace`, such as a world and its fork. `technique`, `rubric` and `judge`
+        narrow labels down.
 
         Raises InvalidInput, MissingExtra (extra `worlds`).
         """
-        from .statistics.comparison import compare_parts
+        from .statistics.comparison import BY, compare_parts
+        from .statistics.labelled import LABELS_BY, compare_labels
 
-        return compare_parts(self, a, b, by=by, confidence=confidence, seed=seed, **filters)
+        more: dict[str, Any] = {"confidence": confidence, "seed": seed}
+        narrow: dict[str, Any] = {"technique": technique, "rubric": rubric, "judge": judge}
+        if by in LABELS_BY:
+            return compare_labels(self, a, b, by=by, **narrow, **more, **filters)
+        if by == "world":
+            from .worlds.comparing import compare_worlds
+
+            ids = {s.id for s in self.summaries(**filters)} if given(filters) else None
+            return compare_worlds(self.backend.folder, a, b, namespace=namespace, technique=technique, ids=ids, **more)
+        for name, value in narrow.items():
+            if value is not None:
+                raise InvalidInput(f"{name}= narrows labels down; it goes with by={', '.join(LABELS_BY)}, not with by={by!r}")
+        if by not in BY:
+            known = (*BY, *LABELS_BY, "world")
+            raise InvalidInput(f"nothing is compared by {by!r}; there are: {', '.join(known)}{did_you_mean(by, known)}")
+        return compare_parts(self, a, b, by=by, **more, **filters)
 
     # --- worlds -------------------------------------------------------------------------------------------------------
 

@@ -85,8 +85,9 @@ def session(t: Trajectory) -> Iterator[Entry]:
     calls = {c.id: c for c in t.llm_calls}
     seen = Seen()
     within: Step | None = None
+    rubrics = {r.technique: r.rubric_hash for r in t.labels}  # of each technique the version that was used last
     for record in t.records:
-        if record.id in replaced:
+        if record.id in replaced or (isinstance(record, Label) and record.supersedes and record.value is record.score is None):
             continue
         step = steps.get((record.agent or t.agent, record.step)) if record.step is not None else None
         agent = record.agent or t.agent
@@ -94,6 +95,8 @@ def session(t: Trajectory) -> Iterator[Entry]:
             yield Entry("step", {"reward": step.reward}, step.id, step.index, agent)
         within = step
         for kind, about in _entries(record, calls.get(record.id), seen):
+            if isinstance(record, Label):
+                about["stale"] = record.rubric_hash != rubrics.get(record.technique)
             yield Entry(kind, about, record.id, record.step, agent)
     if t.end is not None:
         yield Entry("outcome", {"status": t.status, "answer": t.answer, "error": t.end.error}, t.end.id)
@@ -123,7 +126,7 @@ def _entries(record: AnyRecord, call: Call | None, seen: Seen) -> Iterator[tuple
             ]
             yield "edit", {"runs": runs, "reason": record.reason, "rejected": record.rejected}
         case Label():
-            yield "label", {f: getattr(record, f) for f in ("technique", "value", "score")}
+            yield "label", {f: getattr(record, f) for f in ("technique", "value", "score", "author")}
         case Note():
             yield "note", {"name": record.name, "data": record.data}
         case _:

@@ -24,6 +24,7 @@ NEEDS: dict[str, list[str]] = {
     "search": ["hi"],
     "score": ["success"],
     "judge": ["--model", "m"],
+    "label": ["care.md", "--model", "m"],
     "export": ["--to", "jsonl", "-o", "out"],
     "train": ["--dry-run", "--to", "trl-grpo"],
     "lineage": ["ID"],
@@ -49,6 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]
     (folder / "value.py").write_text("x = 5\n")
     (folder / "text.txt").write_text("x")
     (folder / "text.json").write_text("{")
+    (folder / "care.md").write_text("---\nscore: 0 to 1\n---\nIs it good?\n")
     (folder / "empty").mkdir()
     (folder / "chat.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'

@@ -401,8 +401,9 @@ class Scope:
         rubric_hash: str | None = None,
         target: Any = None,
         supersedes: str | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> str:
-        """Records a judgement by a human or a judge model. Returns the record's id."""
+        """Records a judgement by a human or a judge model. `extra`: details, as JSON. Returns the record's id."""
         made = {"technique": named(technique, "technique")} | fields.known(
             value=value,
             score=number(score, "score"),
@@ -412,6 +413,7 @@ class Scope:
             rubric_hash=rubric_hash,
             target=None if target is None else id_of(target, "target"),
             supersedes=supersedes,
+            extra=extra,
         )
         return self._write("label", made)
 

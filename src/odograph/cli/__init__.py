@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
     "validate",
     "score",
     "judge",
+    "label",
     "export",
     "train",
     "stats",

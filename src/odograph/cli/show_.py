@@ -144,7 +144,8 @@ def _entry(kind: str, a: dict[str, Any], full: bool) -> Iterator[str]:
         case "label":
             said = "" if a["value"] is None else f" {line(_text(a['value']))[:200]}"
             score = "" if a["score"] is None else f" {number(a['score']) if isinstance(a['score'], float) else 'nan'}"
-            yield paint(f"label {line(a['technique'])}", "magenta") + said + score
+            stale = " (stale)" if a["stale"] else ""
+            yield paint(f"label {line(a['technique'])}", "magenta") + said + score + stale
         case "note" if full:
             yield from _block(f"note {line(a['name'] or '')}", a["data"], "dim", full)
         case "outcome":

@@ -6,7 +6,6 @@ Knows scores, labels and summaries, and which tests they want; the tests are in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Protocol, Unpack, cast
 
 import msgspec
@@ -14,9 +13,9 @@ import msgspec
 from ..errors import InvalidInput, did_you_mean
 from ..store.catalog import Summary, Used
 from ..store.filters import FilterArgs
-from .agreement import Confusion, cohen_kappa, confusion, krippendorff_alpha
+from .agreement import cohen_kappa, confusion, krippendorff_alpha
+from .compared import POWER, Agreement, Changed, Compared, Measure, plural
 from .comparing import detectable_effect, holm, mcnemar, paired_difference, permutation_test, unpaired_difference, wilcoxon
-from .drawing import drawn_by, save
 from .intervals import Interval, bounds_of, rate_interval
 from .parts import Distribution
 from .patterns import differences
@@ -27,7 +26,6 @@ BY = ("model", "agent", "policy_version", "group", "tag")
 _FEWEST = 10  # tasks that both sides attempted, from which tasks are paired
 _BATCH = 100
 _COSTS = ("steps", "tokens", "seconds")  # nothing says how much they can be at most
-_POWER = 0.8
 
 Value = float | str | None
 
@@ -37,131 +35,6 @@ class Source(Protocol):
 
     def summaries(self, *, newest_first: bool = False, **filters: Unpack[FilterArgs]) -> Iterator[Summary]: ...
     def used(self, ids: list[str]) -> dict[str, Used]: ...
-
-
-class Measure(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was measured on both sides, and how it differs: b less a."""
-
-    name: str
-    a: Distribution
-    b: Distribution
-    difference: float
-    interval: Interval | None
-    #: How the interval was made; None without one.
-    method: str | None
-    #: How many pairs were compared; 0 where nothing was paired.
-    pairs: int
-    #: What counts as one: "trajectory", or "task", the mean of its attempts.
-    unit: Literal["trajectory", "task"]
-    test: str
-    p_value: float
-    #: Corrected for all measures that are compared at once (Holm).
-    corrected: float
-    #: The smallest true difference that would have been found with a probability of 80 %; None for too few.
-    detectable: float | None
-
-
-class Changed(msgspec.Struct, frozen=True):
-    """A trajectory that the two sides see differently."""
-
-    trajectory: str
-    a: float | str
-    b: float | str
-
-
-class Agreement(msgspec.Struct, frozen=True, kw_only=True):
-    """How far both sides agree about the same trajectories."""
-
-    n: int
-    #: The share of equal values, and Wilson's interval of it.
-    same: float
-    interval: Interval
-    #: Cohen's, of labels and two-valued scores; None for other scores, and where one label is all there is.
-    kappa: float | None
-    #: Krippendorff's: nominal for labels, interval for scores.
-    alpha: float | None
-    #: Of labels and two-valued scores: rows are a's, columns b's.
-    confusion: Confusion | None
-
-
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """What `compare` found. `print` it, or take `to_dict()`, `plot("file.svg")`."""
-
-    names: tuple[str, str]
-    by: str | None
-    confidence: float
-    measures: list[Measure]
-    #: None where the sides are not about the same trajectories.
-    agreement: Agreement | None
-    #: The largest changes first.
-    changed: list[Changed]
-    #: Trajectories of one side alone, which are in no pair.
-    only: tuple[int, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: what `odograph compare --json` prints."""
-        found = msgspec.structs.asdict(self)
-        found["measures"] = [
-            msgspec.structs.asdict(m) | {side: msgspec.structs.asdict(getattr(m, side)) for side in ("a", "b")}
-            for m in self.measures
-        ]
-        found["changed"] = [msgspec.structs.asdict(c) for c in self.changed]
-        if self.agreement is not None:
-            matrix = self.agreement.confusion
-            found["agreement"] = msgspec.structs.asdict(self.agreement) | {"confusion": matrix and matrix._asdict()}
-        return found
-
-    def cells(self) -> tuple[list[str], list[list[str]]]:
-        """A table as texts: its head, and a row for each measure."""
-        sure = f"{self.confidence:.0%}"
-        head = ["", self.names[0], "n", self.names[1], "n", "difference", sure, "p", "corrected", "detectable", "compared by"]
-        rows = [
-            [
-                *(m.name, _number(m.a.mean), str(m.a.n), _number(m.b.mean), str(m.b.n), _number(m.difference)),
-                *("-" if m.interval is None else f"{_number(m.interval[0])} .. {_number(m.interval[1])}",),
-                *(_number(m.p_value), _number(m.corrected), _number(m.detectable)),
-                *(f"{m.test}, {_plural(m.pairs, m.unit)}" if m.pairs else m.test,),
-            ]
-            for m in self.measures
-        ]
-        return head, rows
-
-    def __str__(self) -> str:
-        head, rows = self.cells()
-        sizes = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=True)).rstrip() for row in [head, *rows]]
-        return "\n".join([*lines, *self.notes()])
-
-    def notes(self) -> list[str]:
-        """What a reader of the table should know, a sentence a line."""
-        methods = "; ".join(dict.fromkeys(m.method for m in self.measures if m.method)) or "none: too few values"
-        lines = [f"difference: {self.names[1]} less {self.names[0]}, {self.confidence:.0%} interval: {methods}"]
-        if len(self.measures) > 1:
-            lines.append(f"corrected: p for {_plural(len(self.measures), 'comparison')} at once (Holm)")
-        lines.append(f"detectable: the true difference that would be found with {_POWER:.0%} probability")
-        if (found := self.agreement) is not None:
-            share = f"{found.same:.0%} ({found.interval[0]:.0%} .. {found.interval[1]:.0%})"
-            kappas = f"Cohen's kappa {_number(found.kappa)}, Krippendorff's alpha {_number(found.alpha)}"
-            lines.append(f"the same for {share} of {_plural(found.n, 'trajectory')}; {kappas}; {len(self.changed)} changed")
-        if any(self.only):
-            lines.append(f"in no pair: {self.only[0]} of {self.names[0]}, {self.only[1]} of {self.names[1]}")
-        return lines
-
-    def figure(self) -> Any:
-        """A `matplotlib.figure.Figure`: a row for each measure, both sides and their difference. Raises MissingExtra (`plot`)."""
-        return drawn_by("comparison_plot")(self)
-
-    def plot(self, path: str | Path) -> None:
-        """Draws `figure()` into a file: png, svg or pdf, by its suffix. Raises InvalidInput, MissingExtra, OSError."""
-        save(self.figure, path)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
 
 
 def compare(
@@ -347,7 +220,7 @@ def _detectable(
     std: float | None, bounds: Interval | None, confidence: float, n: int, n_other: int | None = None
 ) -> float | None:
     """None where nothing varies, and where not even the largest difference there can be would be found."""
-    effect = detectable_effect(std, n, n_other, confidence=confidence, power=_POWER) if std else None
+    effect = detectable_effect(std, n, n_other, confidence=confidence, power=POWER) if std else None
     return None if effect is None or (bounds is not None and effect > bounds[1] - bounds[0]) else effect
 
 
@@ -471,7 +344,7 @@ def _part(name: str, values: list[list[float]], groups: list[list[int]], confide
         interval=d.interval or found.interval,
         method="Student t, within tasks" if d.interval else found.method,
         unit="trajectory",
-        test=f"permutation within {_plural(d.tasks, 'task')}",
+        test=f"permutation within {plural(d.tasks, 'task')}",
         p_value=d.p_value,
     )
 

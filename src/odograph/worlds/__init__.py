@@ -11,10 +11,14 @@ from .events import (
     PreTick,
     Resources,
 )
-from .labelling import LabelingConfig, LabelingProcessor
+from .labelling import LabelingProcessor
+from .people import Queue, chosen, from_csv, to_csv
 from .processors import AsyncProcessor, SamplingConfig, SamplingProcessor, ScoringProcessor
+from .rubrics import Rubric
 from .runtime import SyncWorld, SyncWorldRuntime, WorldRuntime
+from .scanning import Scan, scan
 from .sessions import WrittenBack, session_of
+from .settings import LabelingConfig
 from .storage import Fenced, StorageConfig, WorldError
 from .world import RunConfig, World, WorldInfo
 
@@ -37,10 +41,13 @@ __all__ = [
     "OnSpawn",
     "PostTick",
     "PreTick",
+    "Queue",
     "Resources",
+    "Rubric",
     "RunConfig",
     "SamplingConfig",
     "SamplingProcessor",
+    "Scan",
     "ScoringProcessor",
     "StorageConfig",
     "SyncArchetypeRuntime",
@@ -53,5 +60,9 @@ __all__ = [
     "WorldInfo",
     "WorldRuntime",
     "WrittenBack",
+    "chosen",
+    "from_csv",
+    "scan",
     "session_of",
+    "to_csv",
 ]

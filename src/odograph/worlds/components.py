@@ -241,6 +241,14 @@ def turns_of(turns_json: str) -> list[Turn]:
     return [Turn(**{k: v for k, v in t.items() if k in known}) for t in found]
 
 
+def target_of(turns: list[Turn], turn: int, on: str) -> str | None:
+    """The record that a turn came from; on steps, the record of its step. None where it is not known. Raises InvalidInput."""
+    if not 1 <= turn <= len(turns):
+        raise InvalidInput(f"there is no turn {turn}; there are {len(turns)}")
+    found = turns[turn - 1].metadata.get("step_record" if on == "step" else "record")
+    return found if isinstance(found, str) else None
+
+
 def _json(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -256,10 +264,13 @@ def _json(value: Any) -> str:
 class Label(Component, shared=("description",)):
     """One technique's verdict on one trajectory. Before it is labelled `status` is "" and `score` is queried as null.
 
-    `status`: ok, refused, parse_error, http_error, over_context, skipped or over_budget; `error` says what is wrong. `cost` is
+    `status`: ok, refused, parse_error, http_error, over_context, skipped, over_budget or stale (of an earlier version of a rubric
+    file); `error` says what is wrong. `cost` is
     what the label's answers cost, `omitted` how many turns the judge did not see whole. `evidence_json` is a list of `{"turn",
     "quote"}`, and `evidence_dropped` counts quotes that do not occur where they should. `verdicts_json` lists what each judge and
-    repeat said, where there are several, and `disagreement` is how far they were apart, from 0 to 1.
+    repeat said, where there are several, and `disagreement` is how far they were apart, from 0 to 1. `form_json` is the form that
+    an answer must have (of a rubric). Where parts of a session are labelled, `findings_json` lists them as `{"turn", "quote",
+    "value", "score", "rationale"}`, `value` is their number, and `score` the mean of their scores.
     """
 
     technique: str = ""
@@ -278,6 +289,8 @@ class Label(Component, shared=("description",)):
     evidence_dropped: int = 0
     verdicts_json: str = "[]"
     disagreement: float = 0.0
+    form_json: str = ""
+    findings_json: str = "[]"
 
     def _values(self) -> list[Any]:
         """The score of what nobody labelled is not known: null, not 0."""

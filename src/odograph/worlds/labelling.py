@@ -8,112 +8,31 @@ they are read, so a process that is killed pays for none of them again.
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..asking.client import Answer, Budget, Judge
+from ..asking.client import Answer, Judge
 from ..bulk import Progress, for_each
 from ..codec import content_hash
-from ..errors import InvalidInput, check_count
 from .components import Label, Trajectory
 from .events import Resources
+from .forms import Form, form_of
 from .processors import AsyncProcessor, with_columns
-from .prompting import Session, Template, answer_form, built_in, cut_middle, read_template, room, safe, segments, session_of
-from .verdicts import REDUCERS, Verdict, disagreement, read_verdict, reduced, schema, supported
+from .prompting import Session, Template, built_in, cut_middle, read_template, room, safe, segments, session_of
+from .settings import LabelingConfig
+from .verdicts import Verdict, disagreement, reduced, supported, supported_findings
 
 #: Part of what a label depends on: raise it where a prompt changes its meaning.
 PROMPT_VERSION = 1
 _FINAL = ("ok", "refused", "parse_error", "over_context")  # what a row with the same prompt is not asked for again
 _PART = 256  # rows whose prompts are in memory at once
 _PARTS = 3  # such parts under way: the next one's requests fill the gaps of the one before
-_LONG = ("middle", "segments", "summary", "refuse")
-_ORDERS = ("auto", "rubric", "session")
-_MOST_TOKENS = {"openai.responses": "max_output_tokens", "anthropic.messages": "max_tokens"}
-
-
-@dataclass
-class LabelingConfig:
-    """Who labels, and how.
-
-    `model`, `base_url` (else $OPENAI_BASE_URL), `api_key` (else $OPENAI_API_KEY), `dialect`, `params`, `max_concurrency`,
-    `max_retries`, `max_asks`, `timeout`, `context`, `prices` and `budget` are those of `odograph.Judge`; `judges` are several in
-    the place of one, and `repeats` is how often each is asked. `max_output_tokens` limits an answer, and goes out under the
-    dialect's own name (`max_completion_tokens` on chat completions).
-
-    `prompt`: a file with the prompt's text. `order`: what comes first in the built-in prompt, and so what a provider's prompt
-    cache can share: the `rubric` (many sessions, one technique), the `session` (many techniques, one session), or `auto`,
-    which takes what shares more. `evidence`: whether the judge is asked for quotes, which must occur in the turns that they name.
-
-    `long`: what becomes of a session that `context` (tokens) has no room for: its `middle` is cut, it is labelled in `segments`
-    that `reducer` brings together (majority, any, all, union), a `summary` of its segments is labelled, or it is refused
-    (status over_context). `label__omitted` says how many turns the judge did not see whole.
-    """
-
-    model: str = "gpt-5-mini"
-    max_output_tokens: int = 512
-    base_url: str | None = None
-    api_key: str | None = None
-    dialect: str = "openai.chat"
-    params: dict[str, Any] = field(default_factory=dict)
-    max_concurrency: int = 64
-    max_retries: int = 4
-    max_asks: int = 1
-    timeout: float = 300.0
-    context: int | None = None
-    prices: tuple[float, float] | None = None
-    budget: Budget | None = None
-    judges: Sequence[Judge] = ()
-    repeats: int = 1
-    prompt: str | Path | None = None
-    order: str = "auto"
-    evidence: bool = False
-    long: str = "middle"
-    reducer: str = "majority"
-    progress: Progress = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("max_output_tokens", 1), ("repeats", 1)):
-            check_count(name, getattr(self, name), least)
-        for name, known in (("order", _ORDERS), ("long", _LONG), ("reducer", tuple(REDUCERS))):
-            if getattr(self, name) not in known:
-                raise InvalidInput(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
-        for judge in self.judges:
-            if not isinstance(judge, Judge):
-                raise TypeError(f"judges are odograph.Judge objects, not {type(judge).__name__}")
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LabelingConfig:
-        """A fork's copy: it has its own settings, and shares judges and their budget, which stays one ceiling."""
-        other = copy.copy(self)
-        other.params = copy.deepcopy(self.params, memo)
-        return other
-
-    def made_judges(self) -> list[Judge]:
-        """The judges. Raises InvalidInput for settings that no judge can have."""
-        if self.judges:
-            return list(self.judges)
-        limit = _MOST_TOKENS.get(self.dialect, "max_completion_tokens")
-        return [
-            Judge(
-                self.model,
-                self.base_url,
-                api_key=self.api_key,
-                dialect=self.dialect,
-                params={limit: self.max_output_tokens, **self.params},
-                max_concurrency=self.max_concurrency,
-                max_retries=self.max_retries,
-                max_asks=self.max_asks,
-                timeout=self.timeout,
-                context=self.context,
-                budget=self.budget,
-                prices=self.prices,
-            )
-        ]
 
 
 class _Row(msgspec.Struct):
@@ -124,6 +43,7 @@ class _Row(msgspec.Struct):
     description: str  # these two are hashes where the frame has hashes
     turns: str
     about: dict[str, Any]
+    form: Form
     hash: str
 
 
@@ -149,6 +69,7 @@ class _Made(msgspec.Struct):
     omitted: int = 0
     evidence_json: str = "[]"
     evidence_dropped: int = 0
+    findings_json: str = "[]"
     verdicts_json: str = "[]"
     disagreement: float | None = None  # None: there was one verdict; what several said before stays
 
@@ -221,13 +142,11 @@ class _Work:
         self.judges = judges
         self._world = world
         self._template = None if config.prompt is None else read_template(config.prompt)
-        self._schema = schema(config.evidence)
-        self._answer = answer_form(config.evidence)
         self._order = config.order
         self._usage: Counter[str] = Counter()
         self._paid = {id(judge.budget): dict(judge.budget.spent) for judge in judges}
         self._cached = [judge.cached for judge in judges]
-        names = ("technique", "description", "sampled", "status", "prompt_hash")
+        names = ("technique", "description", "form_json", "sampled", "status", "prompt_hash")
         self._labels = {name: rows.column(f"label__{name}").to_pylist() for name in names}
 
     # --- which rows ---------------------------------------------------------------------------------------------------
@@ -251,10 +170,11 @@ class _Work:
             technique, description = self._labels["technique"][index] or "", self._labels["description"][index] or ""
             facts = {name: column[index] for name, column in zip(about, columns, strict=True)}
             shown = turns[index] or "[]"
-            key = [self._hashed(shown), technique, self._hashed(description), *facts.values()]
+            form = self._labels["form_json"][index] or ""
+            key = [self._hashed(shown), technique, self._hashed(description), *facts.values(), *([form] if form else [])]
             hash = content_hash([asker, key])
             if hash != before or status not in _FINAL:
-                found.append(_Row(index, technique, description, shown, facts, hash))
+                found.append(_Row(index, technique, description, shown, facts, form_of(form), hash))
         return found
 
     def _hashed(self, text: str) -> str:
@@ -297,14 +217,16 @@ class _Work:
     def _asked(self, todo: list[_Row], part: list[_Row]) -> Iterator[_Asked]:
         template = self._templates(todo)
         texts = self._texts(list(dict.fromkeys(h for row in part for h in (row.turns, row.description) if h and h != "[]")))
-        sessions: dict[str, Session] = {}
+        sessions: dict[tuple[str, bool], Session] = {}
         for row in part:
-            if row.turns not in sessions:
-                sessions[row.turns] = session_of(texts.get(row.turns, "[]"))
-            session = sessions[row.turns]
+            with_steps = row.form.on == "step"
+            if (row.turns, with_steps) not in sessions:
+                sessions[row.turns, with_steps] = session_of(texts.get(row.turns, "[]"), with_steps=with_steps)
+            session = sessions[row.turns, with_steps]
             description = texts.get(row.description, "")
             about = {("turns" if k == "total_turns" else k): v for k, v in row.about.items() if v not in (None, "", 0, 0.0, "[]")}
-            values = {"technique": row.technique, "description": description, "about": safe(about), "answer": self._answer}
+            values = {"technique": row.technique, "description": description, "about": safe(about)}
+            values["answer"] = row.form.instructions(self.config.evidence)
             rest = sum(len(m["content"].encode()) for m in template.filled({**values, "turns": ""}))
             most = room(self.config.context, self.config.max_output_tokens, rest)
             omitted = 0
@@ -329,11 +251,12 @@ class _Work:
         total = {"calls": 0.0, "tokens": 0.0, "cost": 0.0}
         todo = self._sorted(todo) if todo else []
         for start in range(0, len(todo), _PART):
-            prompts = [p for asked in self._asked(todo, todo[start : start + _PART]) for p in asked.prompts]
-            for judge in self.judges:
-                for repeat in range(self.config.repeats):
-                    for name, more in judge.estimate(prompts, self._schema, repeat=repeat).items():
-                        total[name] += more
+            for form, asked in _by_form(self._asked(todo, todo[start : start + _PART])).items():
+                prompts, schema = [p for one in asked for p in one.prompts], form.schema(self.config.evidence)
+                for judge in self.judges:
+                    for repeat in range(self.config.repeats):
+                        for name, more in judge.estimate(prompts, schema, repeat=repeat).items():
+                            total[name] += more
         return total
 
     # --- asking -------------------------------------------------------------------------------------------------------
@@ -344,24 +267,25 @@ class _Work:
         tick, close = _bar(self.config.progress, len(todo), self._spent)
 
         async def label(start: int) -> None:
-            asked = list(self._asked(todo, todo[start : start + _PART]))
-            for one, row in zip(await self._labelled(asked), asked, strict=True):
-                made[row.row.index] = one
-                tick()
+            for form, asked in _by_form(self._asked(todo, todo[start : start + _PART])).items():
+                for one, row in zip(await self._labelled(form, asked), asked, strict=True):
+                    made[row.row.index] = one
+                    tick()
 
         try:
             await for_each(range(0, len(todo), _PART), label, min(_PARTS, -(-len(todo) // _PART)))
         finally:
             close()
 
-    async def _labelled(self, asked: list[_Asked]) -> list[_Made]:
+    async def _labelled(self, form: Form, asked: list[_Asked]) -> list[_Made]:
+        schema = form.schema(self.config.evidence)
         if self.config.long == "summary":
             await self._summarise(asked)
         prompts = [prompt for one in asked for prompt in one.prompts]
         verdicts: list[list[tuple[int, Answer]]] = [[] for _ in asked]  # by row: segment, answer
         for judge in self.judges:
             for repeat in range(self.config.repeats):
-                answers = iter(await judge.ask(prompts, self._schema, parse=read_verdict, repeat=repeat))
+                answers = iter(await judge.ask(prompts, schema, parse=form.read, repeat=repeat))
                 for found, one in zip(verdicts, asked, strict=True):
                     found += [(segment, next(answers)) for segment in range(len(one.prompts))]
         return [self._made(one, found) for one, found in zip(asked, verdicts, strict=True)]
@@ -385,7 +309,8 @@ class _Work:
             lines = [safe({"segment": n, "of": len(texts), "summary": text}) for n, text in enumerate(texts, 1)]
             template = self._template or built_in(self._order)
             row = self._texts([h for h in (one.row.description,) if h])
-            values = {"technique": one.row.technique, "description": row.get(one.row.description, ""), "answer": self._answer}
+            values = {"technique": one.row.technique, "description": row.get(one.row.description, "")}
+            values["answer"] = one.row.form.instructions(self.config.evidence)
             about = safe({k: v for k, v in one.row.about.items() if v})
             one.prompts = [template.filled({**values, "about": about, "turns": "\n".join(lines)})]
             one.omitted = len(one.session.lines)
@@ -404,7 +329,6 @@ class _Work:
         made = _Made(model=models, cost=sum(a.cost for a in answers), omitted=asked.omitted)
         votes: list[Verdict] = []
         listed: list[dict[str, Any]] = []
-        dropped = 0
         several = len(asked.prompts)
         failed: Answer | None = None
         for start in range(0, len(found), several):  # what one judge said at one repeat, of all segments
@@ -428,8 +352,15 @@ class _Work:
             return made
         verdict = reduced(votes, "majority")
         made.disagreement = disagreement(votes) if len(votes) > 1 else None
-        kept, dropped = supported(verdict.evidence, asked.session.texts)
         made.value, made.score, made.rationale = verdict.value, verdict.score, verdict.rationale
+        if asked.row.form.on != "trajectory":
+            steps = asked.session.steps if asked.row.form.on == "step" else None
+            findings, dropped = supported_findings(verdict.findings, asked.session.texts, steps)
+            scores = [f["score"] for f in findings if f["score"] is not None]
+            made.value, made.score = str(len(findings)), math.fsum(scores) / len(scores) if scores else None
+            made.findings_json, made.evidence_dropped = msgspec.json.encode(findings).decode(), dropped
+            return made
+        kept, dropped = supported(verdict.evidence, asked.session.texts)
         made.evidence_json, made.evidence_dropped = msgspec.json.encode(kept).decode(), dropped
         return made
 
@@ -455,6 +386,14 @@ class _Work:
         return found
 
 
+def _by_form(asked: Iterable[_Asked]) -> dict[Form, list[_Asked]]:
+    """Rows whose answers have the same form, together."""
+    found: dict[Form, list[_Asked]] = {}
+    for one in asked:
+        found.setdefault(one.row.form, []).append(one)
+    return found
+
+
 _SUMMARISE = """\
 You summarise one segment of a recorded session of an AI agent, for somebody who has to judge the session and can't read all of \
 it. Say what was asked, done, found and claimed, turn by turn where it matters, with the exact words where they matter. What \
@@ -476,13 +415,11 @@ def _bar(asked: Progress, total: int, spent: Callable[[], float]) -> tuple[Calla
         return lambda: None, lambda: None
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc="labelling", unit="row", file=sys.stderr, dynamic_ncols=True)
+    out = getattr(sys.stderr, "unguarded", sys.stderr)
+    bar = tqdm(total=total, desc="labelling", unit="row", file=out, dynamic_ncols=True)
 
     def advance() -> None:
         bar.set_postfix_str(f"cost {spent():.4f}", refresh=False)
         bar.update()
 
     return advance, bar.close
-
-
-__all__ = ["LabelingConfig", "LabelingProcessor"]

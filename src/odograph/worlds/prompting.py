@@ -23,11 +23,6 @@ _BLOB = re.compile(r"(data:[\w/+.-]{1,60};base64,)[A-Za-z0-9+/=_-]{200,}")
 _BYTES_PER_TOKEN = 3  # as a Judge counts: on the safe side
 _LEAST = 600  # bytes of turns that a prompt has room for in any case
 
-_ANSWER = """\
-Answer with one JSON object and nothing else: {"rationale": "why, in a sentence or two", %s"value": "the technique's verdict, in \
-a word or a short phrase", "score": 0.5}. The score is a number from 0 to 1."""
-_EVIDENCE = """"evidence": [{"turn": 3, "quote": "words of that turn, copied exactly"}], """
-
 
 class Template(msgspec.Struct, frozen=True):
     """A prompt with places such as `{turns}`, as a text that begins with a line `# system` and has a line `# user`."""
@@ -77,38 +72,41 @@ def read_template(path: str | Path) -> Template:
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A session as lines: one per turn, safe to stand in a prompt. `texts` are what quotes are looked for in, by turn from 1."""
+    """A session as lines: one per turn, safe to stand in a prompt. `texts` are what quotes are looked for in, by turn from 1, and
+    `steps` the step of each turn."""
 
     lines: list[str]
     texts: list[str]
+    steps: list[int | None]
 
 
-def session_of(turns_json: str) -> Session:
-    """The session of a `turns_json`; what is no list of turns is shown as it is."""
+def session_of(turns_json: str, *, with_steps: bool = False) -> Session:
+    """The session of a `turns_json`; what is no list of turns is shown as it is. `with_steps`: lines state the steps of turns."""
     try:
         turns = json.loads(turns_json or "[]")
     except (ValueError, RecursionError):
         turns = [{"content": turns_json}]
     if not isinstance(turns, list):
         turns = [turns]
-    lines, texts = [], []
+    lines: list[str] = []
+    texts: list[str] = []
+    steps: list[int | None] = []
     for number, turn in enumerate(turns, 1):
         said = turn if isinstance(turn, dict) else {"content": turn}
         kept = {k: v for k, v in said.items() if k not in ("tokens", "duration_ms", "metadata") and v not in (None, "", [], {})}
-        lines.append(safe({"turn": number, **kept}))
+        about = said.get("metadata")
+        step = about.get("step") if isinstance(about, dict) else None
+        steps.append(step if type(step) is int else None)
+        place = {"step": steps[-1]} if with_steps and steps[-1] is not None else {}
+        lines.append(safe({"turn": number, **place, **kept}))
         texts.append("\n".join(v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in kept.values()))
-    return Session(lines, texts)
+    return Session(lines, texts, steps)
 
 
 def safe(value: Any) -> str:
     """JSON in which no tag can stand, and no picture."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr).encode("utf-8", "replace").decode()
     return _BLOB.sub(lambda m: f"{m[1]}... ({len(m[0])} characters)", text).replace("<", "\\u003c")
-
-
-def answer_form(evidence: bool) -> str:
-    """What a judge is told of the form of its answer."""
-    return _ANSWER % (_EVIDENCE if evidence else "")
 
 
 def room(context: int | None, answer: int, rest: int) -> int | None:

@@ -9,11 +9,15 @@ from typing import Any, Protocol
 import msgspec
 
 from .. import dialects
-from ..codec import content_hash, encode
+from ..codec import encode
 from ..conversations import show
 from ..errors import InvalidInput, NotFound
+from ..labels import current, quote_of, turn_of, version_of
+from ..trajectory import Call
 from ..trajectory import Trajectory as Recorded
-from .components import Label, Trajectory, Turn
+from ..types import Action
+from .components import Label, Trajectory, Turn, target_of, turns_of
+from .forms import form_of
 
 
 def session_of(t: Recorded) -> Trajectory:
@@ -21,9 +25,10 @@ def session_of(t: Recorded) -> Trajectory:
     shown = show(t)
     turns: list[Turn] = []
     if shown is not None:
-        turns += _turns(shown.messages, None)
+        sources = _Sources(t)
+        turns += _turns(shown.messages, None, sources)
         for history in shown.more:
-            turns += _turns(history.messages, history.agent)
+            turns += _turns(history.messages, history.agent, sources)
     tokens = 0
     for call in t.llm_calls:
         usage = dialects.get(call.record.dialect).usage(call.usage)
@@ -43,10 +48,54 @@ def session_of(t: Recorded) -> Trajectory:
     )
 
 
-def _turns(messages: list[dict[str, Any]], agent: str | None) -> Iterator[Turn]:
+class _Sources:
+    """Which records the turns of a trajectory come from: what a model said from its call, a tool's result from its action."""
+
+    def __init__(self, t: Recorded) -> None:
+        self._agent = t.agent
+        self._steps = {(step.agent or t.agent, step.index): step.id for step in t.steps}
+        self._calls: dict[int, list[Call]] = {}  # by the length of the prompt
+        for call in t.llm_calls:
+            if call.purpose == "act" and call.choices:
+                self._calls.setdefault(len(call.messages), []).append(call)
+        self._actions: dict[str, Action] = {}
+        self._others: dict[str, list[Action]] = {}
+        for record in t.records:
+            if isinstance(record, Action):
+                if record.tool_call_id is not None:
+                    self._actions.setdefault(record.tool_call_id, record)
+                else:
+                    self._others.setdefault(record.name, []).append(record)
+
+    def of(self, messages: list[dict[str, Any]], n: int) -> dict[str, Any]:
+        """The record of a message, its step, and the step's record, as far as they are known."""
+        message = messages[n]
+        if message.get("role") == "assistant":
+            before = messages[n - 1] if n else None
+            call = next((c for c in self._calls.get(n, ()) if not n or c.messages[-1] == before), None)
+            return {} if call is None else self._about(call.id, call.agent, call.step)
+        if message.get("role") in ("tool", "function"):
+            action = self._actions.get(str(message.get("tool_call_id")))
+            others = self._others.get(str(message.get("name")))
+            if action is None and others and message.get("tool_call_id") is None:
+                action = others.pop(0)
+            return {} if action is None else self._about(action.id, action.agent, action.step)
+        return {}
+
+    def _about(self, id: str, agent: str | None, step: int | None) -> dict[str, Any]:
+        found: dict[str, Any] = {"record": id}
+        if step is not None:
+            found["step"] = step
+            if (record := self._steps.get((agent or self._agent, step))) is not None:
+                found["step_record"] = record
+        return found
+
+
+def _turns(messages: list[dict[str, Any]], agent: str | None, sources: _Sources) -> Iterator[Turn]:
     """Chat-shaped messages as turns: tool calls and results are turns of their own."""
-    about = {} if agent is None else {"agent": agent}
-    for message in messages:
+    whose = {} if agent is None else {"agent": agent}
+    for n, message in enumerate(messages):
+        about = whose | sources.of(messages, n)
         role, text = message.get("role"), _said(message.get("content"))
         if role in ("tool", "function"):
             name = message.get("name")
@@ -119,7 +168,8 @@ def write_back(store: RecordStore, rows: Iterable[dict[str, Any]], rewards: bool
     """Appends labels to the trajectories that they judge, as `label` records, and their scores as rewards where asked.
 
     What a trajectory has already is not written again; a verdict that changed supersedes the one of the same technique, rubric
-    and judge.
+    and judge. Where parts of a session are labelled, each part has a record of its own, too, whose target is the record that the
+    part came from.
     """
     report = WrittenBack()
     by_trajectory: dict[str, list[dict[str, Any]]] = {}
@@ -131,38 +181,66 @@ def write_back(store: RecordStore, rows: Iterable[dict[str, Any]], rewards: bool
         except NotFound:
             report.missing += len(some)
             continue
-        run: Any = None
+        back = _Back(store, t, report)
         for row in some:
-            technique, model, score = row["label__technique"] or "label", row["label__model"] or "human", row["label__score"]
-            rubric = content_hash([technique, row["label__description"] or ""])
-            rationale = _with_evidence(row)
-            before = [r for r in t.labels if (r.technique, r.author, r.rubric_hash, r.target) == (technique, model, rubric, None)]
-            if before and (before[-1].value, before[-1].score, before[-1].rationale or "") == (
-                row["label__value"],
-                score,
-                rationale,
-            ):
-                report.unchanged += 1
-            else:
-                run = run or store.append(t.id)
-                run.label(
-                    technique,
-                    row["label__value"],
-                    score=score,
-                    description=row["label__description"],
-                    rationale=rationale,
-                    author=model,
-                    rubric_hash=rubric,
-                    supersedes=before[-1].id if before else None,
-                )
-                report.labels += 1
-            if rewards and score is not None:
-                earlier = [r for r in t.rewards if (r.name, r.source, r.author) == (technique, "judge", model)]
-                if not earlier or earlier[-1].value != score:
-                    run = run or store.append(t.id)
-                    run.reward(score, name=technique, source="judge", author=model, weight=weight)
-                    report.rewards += 1
+            back.label(row)
+            if rewards and row["label__score"] is not None:
+                back.reward(row, weight)
     return report
+
+
+class _Back:
+    """What is appended to one trajectory."""
+
+    def __init__(self, store: RecordStore, t: Recorded, report: WrittenBack) -> None:
+        self._store, self._t, self._report = store, t, report
+        self._run: Any = None
+
+    @property
+    def _appended(self) -> Any:
+        self._run = self._run or self._store.append(self._t.id)
+        return self._run
+
+    def label(self, row: dict[str, Any]) -> None:
+        """A verdict and, where parts are labelled, a record for each part."""
+        technique, model = row["label__technique"] or "label", row["label__model"] or "human"
+        about = {"description": row["label__description"], "author": model}
+        about["rubric_hash"] = version_of(technique, row["label__description"] or "")
+        mine = [r for r in current(self._t.labels) if (r.technique, r.author, r.rubric_hash) == (technique, *_who(about))]
+        whole = next((r for r in reversed(mine) if turn_of(r) is None and r.target is None), None)
+        found = json.loads(row.get("label__findings_json") or "[]")
+        form = form_of(row.get("label__form_json") or "")
+        if form.on != "trajectory":
+            turns = turns_of(row["trajectory__turns_json"])
+            parts = {(turn_of(r), quote_of(r)): r for r in mine if turn_of(r) is not None}
+            for one in found:
+                old = parts.pop((one["turn"], one["quote"]), None)
+                extra = {name: one[name] for name in ("turn", "step", "quote") if name in one}
+                more = {"target": target_of(turns, one["turn"], form.on), "extra": extra, **about}
+                self._put(technique, old, one["value"], one["score"], one["rationale"], more)
+            for old in parts.values():  # what the judge finds no more
+                self._put(technique, old, None, None, None, {"target": old.target, "extra": old.extra, **about})
+        self._put(technique, whole, row["label__value"], row["label__score"], _with_evidence(row), about)
+
+    def _put(self, technique: str, old: Any, value: Any, score: Any, rationale: str | None, about: dict[str, Any]) -> None:
+        if old is not None and (old.value, old.score, old.rationale or "") == (value, score, rationale or ""):
+            self._report.unchanged += 1
+            return
+        supersedes = None if old is None else old.id
+        self._appended.label(technique, value, score=score, rationale=rationale, supersedes=supersedes, **about)
+        self._report.labels += 1
+
+    def reward(self, row: dict[str, Any], weight: float) -> None:
+        """A verdict's score."""
+        technique, model, score = row["label__technique"] or "label", row["label__model"] or "human", row["label__score"]
+        earlier = [r for r in self._t.rewards if (r.name, r.source, r.author) == (technique, "judge", model)]
+        if not earlier or earlier[-1].value != score:
+            self._appended.reward(score, name=technique, source="judge", author=model, weight=weight)
+            self._report.rewards += 1
+
+
+def _who(about: dict[str, Any]) -> tuple[Any, Any]:
+    return about["author"], about["rubric_hash"]
 
 
 def _with_evidence(row: dict[str, Any]) -> str:

@@ -20,36 +20,31 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?(\s*/\s*1(\.0+)?)?")
 _NONE = ("", "null", "none", "n/a")
 
 
+class Finding(msgspec.Struct, frozen=True):
+    """What a judge says of one part of a session: of the turn, or the step, with this number."""
+
+    place: int
+    quote: str
+    value: str = ""
+    score: float | None = None
+    rationale: str = ""
+
+
 class Verdict(msgspec.Struct, frozen=True):
-    """A judge's verdict. `score` None: it gave none, and said so. `evidence`: (turn, quote)."""
+    """A judge's verdict. `score` None: it gave none, and said so. `evidence`: (turn, quote). `findings`: where parts of a session
+    are labelled."""
 
     value: str = ""
     score: float | None = None
     rationale: str = ""
     evidence: tuple[tuple[int, str], ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
-def schema(evidence: bool) -> dict[str, Any]:
-    """The JSON schema of an answer, for endpoints that hold models to one."""
-    cited = {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {"turn": {"type": "integer"}, "quote": {"type": "string"}},
-            "required": ["turn", "quote"],
-            "additionalProperties": False,
-        },
-    }
-    properties: dict[str, Any] = {"rationale": {"type": "string"}}
-    if evidence:
-        properties["evidence"] = cited
-    properties |= {"value": {"type": "string"}, "score": {"type": "number", "description": "From 0 to 1."}}
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-def read_verdict(text: str) -> Verdict:
+def read_verdict(text: str, *, scored: bool = True) -> Verdict:
     """The verdict in an answer: a JSON object, or lines such as `**SCORE:** 0.9`, with prose around them or not.
 
+    `scored`: whether an answer without a score is no answer.
     Raises InvalidInput with what is wrong: no verdict, none that is whole, two that differ, a score that is no number.
     """
     text = _THOUGHT.sub("", text).rpartition("</think>")[2]
@@ -58,14 +53,14 @@ def read_verdict(text: str) -> Verdict:
         if isinstance(value, dict):
             fields = {str(k).lower(): v for k, v in value.items()}
             if "value" in fields or "score" in fields:
-                one = _verdict(fields)
+                one = _verdict(fields, scored)
                 if one not in found:
                     found.append(one)
     if not found:
         fields = _lines(text)
         if not fields:
             raise InvalidInput("no verdict was found: neither a JSON object with value and score nor lines VALUE: and SCORE:")
-        found.append(_verdict(fields))
+        found.append(_verdict(fields, scored))
     if len(found) > 1:
         raise InvalidInput(f"{len(found)} verdicts that differ were found, where one was expected")
     return found[0]
@@ -85,8 +80,36 @@ def _lines(text: str) -> dict[str, Any]:
     return fields
 
 
-def _verdict(fields: dict[str, Any]) -> Verdict:
-    missing = [name for name in ("value", "score") if name not in fields]
+def listed_findings(text: str, key: str, scored: bool) -> list[Finding]:
+    """The findings in an answer, `{"findings": [...]}` or a bare list. `key`: turn or step. Raises InvalidInput, also where one
+    finding is not whole."""
+    text = _THOUGHT.sub("", text).rpartition("</think>")[2]
+    found: list[list[Finding]] = []
+    for value in values(text):
+        given = value.get("findings") if isinstance(value, dict) else value or None
+        if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+            continue
+        listed = [_finding({str(k).lower(): v for k, v in one.items()}, key, scored) for one in given]
+        if listed not in found:
+            found.append(listed)
+    if not found:
+        raise InvalidInput('no list of findings was found; {"findings": []} says that there is none')
+    if len(found) > 1:
+        raise InvalidInput(f"{len(found)} lists of findings that differ were found, where one was expected")
+    return found[0]
+
+
+def _finding(fields: dict[str, Any], key: str, scored: bool) -> Finding:
+    one, place, quote = _verdict(fields, scored), fields.get(key), fields.get("quote")
+    if isinstance(place, str) and place.strip().isdecimal():
+        place = int(place)
+    if type(place) is not int:
+        raise InvalidInput(f"a finding names its {key}, a number; found {place!r:.40}")
+    return Finding(place, quote if isinstance(quote, str) else "", one.value, one.score, one.rationale)
+
+
+def _verdict(fields: dict[str, Any], scored: bool) -> Verdict:
+    missing = [name for name in ("value", "score") if name not in fields and (scored or name != "score")]
     if missing:
         raise InvalidInput(f"the answer has no {missing[0]}")
     value, rationale = fields["value"], fields.get("rationale")
@@ -94,9 +117,8 @@ def _verdict(fields: dict[str, Any]) -> Verdict:
         value = ""
     elif not isinstance(value, str):
         value = json.dumps(value, ensure_ascii=False)
-    return Verdict(
-        value.strip(), _score(fields["score"]), rationale if isinstance(rationale, str) else "", _cited(fields.get("evidence"))
-    )
+    score = _score(fields.get("score")) if scored else None
+    return Verdict(value.strip(), score, rationale if isinstance(rationale, str) else "", _cited(fields.get("evidence")))
 
 
 def _score(given: Any) -> float | None:
@@ -128,6 +150,25 @@ def supported(evidence: Sequence[tuple[int, str]], texts: Sequence[str]) -> tupl
         if 1 <= turn <= len(texts) and _plain(quote) in _plain(texts[turn - 1]):
             kept.append({"turn": turn, "quote": quote})
     return kept, len(evidence) - len(kept)
+
+
+def supported_findings(
+    findings: Sequence[Finding], texts: Sequence[str], steps: Sequence[int | None] | None
+) -> tuple[list[dict[str, Any]], int]:
+    """The findings whose quotes occur in the turn that they name, and how many do not. `steps`: the step of each turn, where
+    findings name steps; the quote then occurs in a turn of the step."""
+    kept = []
+    for one in findings:
+        if steps is None:
+            turns = [one.place] if 1 <= one.place <= len(texts) else []
+        else:
+            turns = [n for n, step in enumerate(steps, 1) if step == one.place]
+        turn = next((n for n in turns if one.quote.strip() and _plain(one.quote) in _plain(texts[n - 1])), None)
+        if turn is not None:
+            place = {} if steps is None else {"step": one.place}
+            kept.append({"turn": turn, **place, "quote": one.quote, "value": one.value, "score": one.score,
+                         "rationale": one.rationale})  # fmt: skip
+    return kept, len(findings) - len(kept)
 
 
 def _plain(text: str) -> str:
@@ -190,7 +231,8 @@ def reduced(verdicts: Sequence[Verdict], reducer: str) -> Verdict:
     value, score = REDUCERS[reducer](verdicts)
     near = sorted((v for v in verdicts if v.value == value), key=lambda v: abs((v.score or 0.0) - (score or 0.0)))
     evidence = tuple(dict.fromkeys(e for v in verdicts for e in v.evidence))
-    return Verdict(value, score, (near or verdicts)[0].rationale, evidence)
+    findings = {(f.place, f.quote, f.value): f for v in verdicts for f in v.findings}
+    return Verdict(value, score, (near or verdicts)[0].rationale, evidence, tuple(findings.values()))
 
 
 def disagreement(verdicts: Sequence[Verdict]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ from .events import (
     PreTick,
     Resources,
 )
+from .forms import form_of
 from .processors import _daft
 from .rows import Entity, Shape, applied, changed, entity_of, flat, gone, one, row_of, shape_in, shape_of, stamped
 from .sessions import RecordStore, WrittenBack, labels_of, session_of, write_back
@@ -621,6 +622,10 @@ class World:
         """The texts that hashes stand for, for processors whose frames have hashes (`AsyncProcessor.hashes`)."""
         return self._storage.texts.many(hashes)
 
+    def hash_of(self, text: str) -> str:
+        """The hash that stands for a shared text in the frames of such processors."""
+        return self._storage.texts.hash(text)
+
     async def estimate(self, **kwargs: Any) -> dict[str, float]:
         """What the next step would ask of judges: `{"rows", "calls", "tokens", "cost"}`. Asks nothing and writes nothing.
 
@@ -664,18 +669,35 @@ class World:
                     await self.update(entity, one)
         return made
 
-    async def write_back(self, store: RecordStore, *, rewards: bool = False, weight: float = 1.0) -> WrittenBack:
+    async def write_back(
+        self,
+        store: RecordStore,
+        *,
+        rewards: bool = False,
+        weight: float = 1.0,
+        trajectories: Collection[str] | None = None,
+    ) -> WrittenBack:
         """Appends the world's labels to the trajectories of a store, as `label` records; `rewards`: their scores too.
+        `trajectories`: ids of those that are written to, in place of all.
 
         Labels with status ok are written: value, score, rationale with what it cites, and the judge as author. Called again it
         writes what changed. A reward has the technique's name, source `judge` and `weight`.
         """
         _, rows = self._queried((Trajectory, Label), None, None)
-        names = [n for n in rows.column_names if n.startswith("label__") or n == "trajectory__trajectory_id"]
-        labelled = [row for row in rows.select(names).to_pylist() if row["label__status"] == "ok"]
-        descriptions = self._storage.texts.many({row["label__description"] for row in labelled})
+        there = ("trajectory__trajectory_id", "trajectory__turns_json")
+        names = [n for n in rows.column_names if n.startswith("label__") or n in there]
+        wanted = None if trajectories is None else set(trajectories)
+        labelled = [
+            row
+            for row in rows.select(names).to_pylist()
+            if row["label__status"] == "ok" and (wanted is None or row[there[0]] in wanted)
+        ]
+        texts = self._storage.texts
+        descriptions = texts.many({row["label__description"] for row in labelled})
         for row in labelled:
             row["label__description"] = descriptions[row["label__description"]]
+            if row["label__form_json"] and form_of(row["label__form_json"]).on != "trajectory":
+                row["trajectory__turns_json"] = texts.many([row["trajectory__turns_json"]])[row["trajectory__turns_json"]]
         return write_back(store, labelled, rewards, weight)
 
     # --- forks --------------------------------------------------------------------------------------------------------
