@@ -9,7 +9,7 @@ TORCH :=
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint coverage mutate bench bench-scale clean
+.PHONY: demo test test-all browser lint coverage mutate bench bench-scale clean
 
 demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a key or network
 	$(BIN)/odograph demo
@@ -19,6 +19,9 @@ test: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done ## the tests
 
 test-all: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done $(LIGHTNING)/.done coverage ## the tests, slow ones too, and coverage
 	$(BIN)/python -m pytest -q -n 2
+
+browser: ## Debian's Chromium, for the tests of the viewer's pages; without one, these tests are skipped
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }
 
 lint: $(VENV)/.dev ## format, style, types, floors
 	$(BIN)/ruff format --check .

@@ -136,7 +136,7 @@ def test_values_are_json(store: odograph.Store, capsys: Any) -> None:
         "label",
         "outcome",
     ]
-    assert entries[-1] == ["outcome", None, {"status": "completed", "answer": "4", "error": None}]
+    assert entries[-1] == ["outcome", None, {"status": "completed", "answer": "4", "error": None, "metrics": {}}]
     assert json.loads(encode(shown.facts(t)))["actions"] == 1
     assert main(["--store", str(store.root), "show", run.id, "--full"]) == 0
     printed = capsys.readouterr().out

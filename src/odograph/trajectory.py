@@ -207,8 +207,15 @@ class Call:
 
     def new_messages(self, seen: Seen) -> list[dict[str, Any]]:
         """What the model was sent and what no call before that went through `seen` sent, chat-shaped. Costs what is new."""
+        return self.news(seen)[0]
+
+    def news(self, seen: Seen) -> tuple[list[dict[str, Any]], list[Any], dict[str, Any]]:
+        """New in the request: `new_messages`, the tool schemas where they differ from those before, all parameters."""
         request = self._streams.new_in(self._stored, seen) if self._streams else self._stored.request
-        return dialects.get(self._stored.dialect).messages(request) if isinstance(request, dict) else []
+        if not isinstance(request, dict):
+            return [], [], {}
+        dialect = dialects.get(self._stored.dialect)
+        return dialect.messages(request), dialect.tools(request), dialect.params(request)
 
     @cached_property
     def _answered(self) -> LLMCall:

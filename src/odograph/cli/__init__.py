@@ -22,6 +22,7 @@ COMMANDS: tuple[str, ...] = (
     "import",
     "ls",
     "show",
+    "view",
     "search",
     "tail",
     "validate",

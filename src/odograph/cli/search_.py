@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import InvalidInput
+from ..shown import snippet
 from .common import add_json, existing_store, print_json
 from .ls_ import short_ids
 from .terminal import line, paint, width
@@ -26,20 +27,10 @@ def run(args: argparse.Namespace) -> int:
         hits = store.search(query, args.limit)
     ids = short_ids({h.trajectory for h in hits})
     for hit in hits:
-        found = snippet(hit.text, query)
+        found = snippet(hit.text, query, max(60, width() - 30))
         if args.json:
             print_json({"trajectory": hit.trajectory, "kind": hit.kind, "step": hit.step, "snippet": found})
         else:
             step = "" if hit.step is None else f" step {hit.step}"
             print(f"{paint(ids[hit.trajectory], 'bold')}{step} {paint(hit.kind, 'dim')}  {line(found)}")
     return 0
-
-
-def snippet(text: str, query: str, size: int | None = None) -> str:
-    """The part of a text around the first of the words."""
-    size = size or max(60, width() - 30)
-    low = text.lower()
-    places = [p for w in query.replace('"', " ").lower().split() if (p := low.find(w)) >= 0]
-    start = max(0, (min(places) if places else 0) - size // 3)
-    part = text[start : start + size]
-    return ("…" if start else "") + part + ("…" if start + size < len(text) else "")

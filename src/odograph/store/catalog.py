@@ -34,6 +34,7 @@ from .lake import Lake, Part
 from .layout import SUMMARY
 from .learning import learn
 from .lines import Damage, File, Gone, complete_lines, open_file, read_range, unfinished
+from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
 from .where import where
 
 _BATCH = 16 << 20
@@ -45,6 +46,12 @@ _SEALED = (
     "select sealed from trajectories where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
 )
 _Answer = TypeVar("_Answer")
+_SUMMARIES = (
+    "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
+    " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
+    " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
+    " policy_version, scenario, first, began, replay from trajectories"
+)
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -507,11 +514,7 @@ class Catalog:
             size = _PAGE if left is None else min(_PAGE, left)
             after = f" and (began, first, id){way}(?, ?, ?)" if page else ""
             rows = self._rows(
-                "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
-                " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
-                " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
-                " policy_version, scenario, first, began, replay"
-                f" from trajectories where {chosen} and first<=?{after} order by {order} limit ?",
+                f"{_SUMMARIES} where {chosen} and first<=?{after} order by {order} limit ?",
                 (*values, last, *page, size),
             )
             yield from (_summary(row, alive) for row in rows)
@@ -525,6 +528,37 @@ class Catalog:
         chosen, values = self._chosen(filters, self.alive_writers)
         found = int(self._rows(f"select count(*) from trajectories where {chosen}", tuple(values))[0][0])
         return found if filters.limit is None else min(found, filters.limit)
+
+    def page(self, filters: Filters, sort: Sort, offset: int, size: int) -> list[Summary]:
+        """`size` summaries from a place of the sorted list on."""
+        alive = cache(self.alive_writers)
+        chosen, values = self._chosen(filters, alive)
+        rows = self._rows(f"{_SUMMARIES} where {chosen} order by {order_of(sort)} limit ? offset ?", (*values, size, offset))
+        return [_summary(row, alive) for row in rows]
+
+    def counts(self, filters: Filters, most: int = 50) -> dict[str, list[tuple[Any, int]]]:
+        """For each filter of a fixed choice, the values of the chosen trajectories with their counts, the most frequent first."""
+        alive = self.alive_writers()
+        chosen, values = self._chosen(filters, lambda: alive)
+        return {name: self._rows(query.format(chosen), tuple(values))[:most] for name, query in VALUES.items()} | {
+            "status": statuses(self._rows(STATES_OF.format(chosen), tuple(values)), alive)
+        }
+
+    def folded(self, filters: Filters, sort: Sort, offset: int, size: int) -> tuple[int, list[Fold]]:
+        """How many groups the chosen trajectories are in, and `size` of the groups from a place of the sorted list on."""
+        alive = self.alive_writers()
+        chosen, values = self._chosen(filters, lambda: alive)
+        number = int(self._rows(f"select count(distinct grp) from trajectories where {chosen}", tuple(values))[0][0])
+        rows = self._rows(f"{folds(chosen, sort)} limit ? offset ?", (*values, size, offset))
+        return number, [Fold(*row) for row in rows]
+
+    def forks(self, id: str) -> list[tuple[str, int | None]]:
+        """The trajectories that left a trajectory, each with the step where it left."""
+        rows = self._rows(
+            "select id, fork->>'step' from trajectories where fork is not null and fork->>'trajectory'=? order by first, id",
+            (id,),
+        )
+        return [(one, step) for one, step in rows]
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """What happened in trajectories, of those of which anything is known."""

@@ -20,6 +20,7 @@ from .filters import EVERY, Filters
 from .journal import is_alive
 from .lake import Lake, Sealed
 from .lines import Damage, Gone, complete_lines, decode, open_file
+from .listing import Fold, Sort
 from .source import Journals, Source
 
 
@@ -123,6 +124,22 @@ class Reader:
     def count(self, filters: Filters = EVERY) -> int:
         """How many trajectories filters choose; counted in the catalog."""
         return self.catalog.count(filters)
+
+    def page(self, filters: Filters, sort: Sort, offset: int, size: int) -> list[Summary]:
+        """`size` summaries from a place of the sorted list on; read from the catalog alone."""
+        return self.catalog.page(filters, sort, offset, size)
+
+    def counts(self, filters: Filters = EVERY) -> dict[str, list[tuple[Any, int]]]:
+        """For each filter of a fixed choice, the values that there are, with their counts."""
+        return self.catalog.counts(filters)
+
+    def folded(self, filters: Filters, sort: Sort, offset: int, size: int) -> tuple[int, list[Fold]]:
+        """How many groups filters choose, and `size` of them from a place of the sorted list on."""
+        return self.catalog.folded(filters, sort, offset, size)
+
+    def forks(self, id: str) -> list[tuple[str, int | None]]:
+        """The trajectories that left the trajectory with this whole id, each with the step where it left."""
+        return self.catalog.forks(id)
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """By trajectory: the actions, contexts and models in it, and its rewards by name; read from the catalog alone."""

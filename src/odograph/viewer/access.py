@@ -1,0 +1,95 @@
+"""Who may ask a server for what: tokens, hosts, origins. Knows no framework, no trajectory.
+
+The lessons are those of other local servers: a page on the web reaches 127.0.0.1 by a name of its own (DNS rebinding), forms and
+images of other pages send requests, and other programs of the machine are on loopback, too.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ..errors import InvalidInput
+
+#: What who holds a token may do: look, or write labels and notes, too.
+Right = Literal["read", "label"]
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SHORTEST = 16  # characters of a token that is given
+
+
+class Refused(Exception):
+    """A request that is not answered: the HTTP status, and why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Access(msgspec.Struct, frozen=True):
+    """What a server lets in. `tokens`: what each token allows. `hosts`: the names by which it may be asked."""
+
+    tokens: Mapping[str, Right]
+    hosts: frozenset[str]
+    #: The name of the cookie: cookies of one host are shared by all its ports.
+    cookie: str = "odograph"
+
+    @classmethod
+    def of(cls, bind: str, port: int, *, token: str | None, right: Right = "label", hosts: Iterable[str] = ()) -> Access:
+        """Access to a server bound to an address. Raises InvalidInput without a token beyond loopback, and for a short token."""
+        if token is None:
+            if not is_loopback(bind):
+                raise InvalidInput(f"{bind} can be reached from other machines: a token is needed")
+            token = secrets.token_urlsafe(24)
+        if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+            raise InvalidInput(f"a token is {_SHORTEST} or more characters of ASCII without spaces")
+        names = frozenset(n.lower() for n in (*LOOPBACK, *([] if is_any(bind) else [bind]), *hosts))
+        return cls({token: right}, names, f"odograph-{port}")
+
+    def check_host(self, hosts: list[str]) -> None:
+        """Raises Refused unless a request names this server, once."""
+        if len(hosts) != 1 or host_of(hosts[0]) not in self.hosts:
+            raise Refused(403, "this server is not asked by that name")
+
+    def check_origin(self, host: str, origin: str | None, site: str | None, *, page: bool, writes: bool) -> None:
+        """Raises Refused for what another page of the browser asks. `page`: a page itself, to which any page may link."""
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            raise Refused(403, "the request comes from another origin")
+        if site is not None and not page and site not in ("same-origin", "none"):
+            raise Refused(403, "the request comes from another site")
+        if writes and origin is None and site is None:
+            raise Refused(403, "a request that writes says its origin")
+
+    def right(self, *given: str | None) -> Right | None:
+        """What the first known one of the given tokens allows; None: nothing."""
+        for token in given:
+            for known, right in self.tokens.items():
+                if token is not None and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), known.encode()):
+                    return right
+        return None
+
+
+def host_of(header: str) -> str:
+    """The name in a Host header, without its port."""
+    name = header.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if name.count(":") == 1 else name
+
+
+def is_any(bind: str) -> bool:
+    """Whether an address stands for all addresses of the machine."""
+    return bind in ("", "0.0.0.0", "::")
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind.lower() == "localhost"

@@ -1,0 +1,221 @@
+"""What a page asks for, as JSON: lists, trajectories, tokens, rows, groups, differences. Knows no HTTP and no HTML.
+
+Each answer has a name, such as `t/ID/part/3`; a server answers it by its URL, and a file holds it under the same name.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from .. import shown
+from ..api import Store
+from ..clock import iso_time
+from ..codec import encode
+from ..errors import InvalidInput, NotFound, did_you_mean
+from ..store.filters import STATES, Filters, described
+from ..store.listing import COLUMNS, Sort
+from ..trajectory import Trajectory
+from ..types import VERSION
+from .document import Document, document, raw
+
+#: Rows of a list that one answer has at most.
+PAGE = 200
+_HELD = 256 << 20  # bytes of documents that are kept
+_PATIENCE = 4.0  # a growing trajectory is read again after so many times what reading it took
+#: What a page may write, and the type of each field (None: any).
+_LABEL: dict[str, Any] = dict.fromkeys(("technique", "description", "rationale", "author", "target", "rubric_hash"), str)
+_LABEL |= {"value": None, "score": (int, float), "supersedes": str}
+_NOTE: dict[str, Any] = {"data": None, "name": str}
+#: Filters whose value is a number, from the text of a URL.
+_KINDS: dict[str, type] = {one.name: one.kind for one in described()}
+
+
+class _Held(msgspec.Struct):
+    """A trajectory that was read: as of which record, and how long reading took."""
+
+    trajectory: Trajectory
+    document: Document
+    state: tuple[Any, ...]
+    cost: float
+    at: float
+
+
+class Answers:
+    """Answers from one store. Safe in several threads."""
+
+    def __init__(self, store: Store, *, base: Mapping[str, Any] | None = None, right: str = "label") -> None:
+        """`base`: filters that hold in each list, whatever a page asks for."""
+        self.store = store
+        self._base = dict(base or {})
+        self._right = right
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._lock = threading.Lock()
+        self._reading: dict[str, threading.Lock] = {}
+
+    # --- the store --------------------------------------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """What a page needs to know before anything else."""
+        return {
+            "version": VERSION,
+            "store": str(self.store.root.name or self.store.root),
+            "trajectories": self.store.count(**self._base),
+            "right": self._right,
+            "filters": [{"name": one.name, "text": one.text} for one in described()],
+            "states": STATES,
+            "columns": list(COLUMNS),
+            "only": {k: v for k, v in self._base.items() if k != "ids"} | ({"ids": True} if "ids" in self._base else {}),
+        }
+
+    def filters(self, query: Mapping[str, list[str]]) -> Filters:
+        """The filters of a URL's query, with those that always hold. Raises InvalidInput."""
+        found: dict[str, Any] = dict(self._base)
+        for name, values in query.items():
+            kind = _KINDS.get(name)
+            if kind is None or not any(values):
+                continue
+            try:
+                found[name] = (
+                    [v for v in values if v] if kind is list else kind(values[-1]) if kind in (int, float) else values[-1]
+                )
+            except ValueError:
+                raise InvalidInput(f"{name} is a number, not {values[-1]!r}") from None
+        for name in ("since", "until"):
+            if query.get(name) and "time_range" not in query:
+                low, high = (query.get(n, [None])[-1] or None for n in ("since", "until"))
+                is_span = low is not None and high is None and low[:1].isdigit() and low[-1:].isalpha() and "-" not in low
+                found["time_range"] = low if is_span else (low, high)
+        return Filters.of(found)
+
+    def listing(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """A window of the list: `rows` from `offset` on, `total` of all; with `fold=group` a row is a group."""
+        filters = self.filters(query)
+        sort = Sort.of(query.get("sort", ["-started"])[-1])
+        offset, size = _whole(query, "offset", 0, 1 << 40), _whole(query, "size", 100, PAGE)
+        reader = self.store.backend.reader
+        if query.get("fold") == ["group"]:
+            total, folds = reader.folded(filters, sort, offset, size)
+            rows = [msgspec.structs.asdict(f) | {"started": iso_time(f.started)} for f in folds]
+            return {"total": total, "offset": offset, "rows": rows}
+        found = reader.page(filters, sort, offset, size)
+        rows = [shown.summary(s) | {"error": s.error is not None, "task": _brief(s.task)} for s in found]
+        return {"total": reader.count(filters), "offset": offset, "rows": rows}
+
+    def counts(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The values of some filters among the chosen trajectories, with counts."""
+        return dict(self.store.backend.reader.counts(self.filters(query)))
+
+    def search(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Records and messages with all words of `q`."""
+        words = query.get("q", [""])[-1]
+        hits = self.store.search(words, _whole(query, "size", 50, PAGE))
+        return {
+            "hits": [
+                {"trajectory": h.trajectory, "kind": h.kind, "step": h.step, "text": shown.snippet(h.text, words, 240)}
+                for h in hits
+            ]
+        }
+
+    # --- one trajectory ---------------------------------------------------------------------------------------------------
+
+    def head(self, id: str) -> dict[str, Any]:
+        """What is known of a trajectory as a whole, with its outline."""
+        held = self._read(id)
+        forks = [{"id": one, "step": step} for one, step in self.store.backend.reader.forks(held.document.id)]
+        siblings = held.trajectory.group and self.store.count(group=held.trajectory.group)
+        return held.document.head | {"forks": forks, "siblings": siblings}
+
+    def part(self, id: str, number: int) -> bytes:
+        """The entries of a part. Raises NotFound."""
+        parts = self._read(id).document.parts
+        if not 0 <= number < len(parts):
+            raise NotFound(f"no part {number} of trajectory {id[-8:]}; there are 0 to {len(parts) - 1}")
+        return parts[number]
+
+    def whole(self, id: str, number: int) -> bytes:
+        """An entry with nothing cut. Raises NotFound."""
+        found = self._read(id).document.long.get(number)
+        if found is None:
+            raise NotFound(f"no long entry {number} of trajectory {id[-8:]}")
+        return found
+
+    def record(self, id: str, record: str) -> bytes:
+        """The JSON of a record. Raises NotFound."""
+        found = raw(self._read(id).trajectory, record)
+        if found is None:
+            raise NotFound(f"no record {record!r} in trajectory {id[-8:]}")
+        return encode(found)
+
+    def annotate(self, id: str, given: Any) -> dict[str, Any]:
+        """Appends a label or a note that a page wrote; returns its id. Raises InvalidInput, NotFound."""
+        if not isinstance(given, dict) or given.get("kind") not in ("label", "note"):
+            raise InvalidInput(
+                'a label or a note was expected: {"kind": "label", "technique": ...} or {"kind": "note", "data": ...}'
+            )
+        fields = {k: v for k, v in given.items() if k != "kind" and v is not None}
+        known = _LABEL if given["kind"] == "label" else _NOTE
+        for name, value in fields.items():
+            if name not in known:
+                raise InvalidInput(f"a {given['kind']} has no {name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}")
+            if known[name] is not None and not isinstance(value, known[name]):
+                raise InvalidInput(f"{name} of a {given['kind']} is of another type than {type(value).__name__}")
+        needed = "technique" if given["kind"] == "label" else "data"
+        if fields.get(needed) in (None, ""):
+            raise InvalidInput(f"a {given['kind']} needs a {needed}")
+        run = self.store.append(id)
+        try:
+            made = run.label(**fields) if given["kind"] == "label" else run.note(**fields)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(str(error)) from None
+        return {"id": made}
+
+    def trajectory(self, id: str) -> Trajectory:
+        """A trajectory, read again only where it grew. Raises NotFound."""
+        return self._read(id).trajectory
+
+    def _read(self, id: str) -> _Held:
+        reader = self.store.backend.reader
+        id, facts = reader.facts(id)
+        with self._lock:
+            one_at_a_time = self._reading.setdefault(id, threading.Lock())
+        with one_at_a_time:
+            held = self._held.get(id)
+            if held is not None:
+                state = self._state(id, facts.last, held.trajectory)
+                if held.state == state or time.monotonic() - held.at < _PATIENCE * held.cost:
+                    return held
+            began = time.monotonic()
+            t = self.store.trajectory(id)
+            made = document(t)
+            now = time.monotonic()
+            held = _Held(t, made, self._state(id, facts.last, t), now - began, now)
+            with self._lock:
+                self._held[id] = held
+                self._held.move_to_end(id)
+                while len(self._held) > 1 and sum(h.document.size for h in self._held.values()) > _HELD:
+                    gone, _ = self._held.popitem(last=False)
+                    self._reading.pop(gone, None)
+            return held
+
+    def _state(self, id: str, last: int, t: Trajectory) -> tuple[Any, ...]:
+        """What is another where a trajectory is another: its last record, and whether its writer is at work."""
+        return (last, None if t.end is not None else bool(self.store.backend.reader.catalog.alive_writers()))
+
+
+def _whole(query: Mapping[str, list[str]], name: str, default: int, most: int) -> int:
+    text = query.get(name, [str(default)])[-1]
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise InvalidInput(f"{name} is a whole number, not {text!r}")
+    return min(int(text), most)
+
+
+def _brief(task: Any) -> Any:
+    """A task as a line of a list shows it."""
+    text = task if isinstance(task, str) or task is None else encode(task).decode()
+    return text if text is None else text[:300]

@@ -1,0 +1,73 @@
+"""A server from its start to its end: the address, the token, signals. Knows no route."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from aiohttp import web
+
+from ..errors import StoreError
+from .access import Access, is_any
+from .web import AccessLog, Route, application
+
+_GRACE = 2.0  # seconds that requests under way have when the server ends
+_HEADERS = 16 << 10  # bytes of one line of a request's head
+
+
+def listen(bind: str, port: int) -> socket.socket:
+    """A socket at an address; port 0 is any free one. Raises StoreError."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((bind, port))
+    except OSError as error:
+        found.close()
+        raise StoreError(f"{bind}:{port} can't be listened at: {error.strerror or error}") from None
+    return found
+
+
+def address(bind: str, port: int, token: str | None, *, tls: bool = False) -> str:
+    """The URL of a server's page; with its token."""
+    host = "127.0.0.1" if is_any(bind) else f"[{bind}]" if ":" in bind else bind
+    return f"http{'s' if tls else ''}://{host}:{port}/" + (f"?token={token}" if token else "")
+
+
+async def serve(
+    routes: Iterable[Route],
+    access: Access,
+    at: socket.socket,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    tls: ssl.SSLContext | None = None,
+    log_requests: bool = False,
+) -> None:
+    """Serves until SIGINT or SIGTERM. `ready` is called when requests are answered."""
+    app = application(routes, access)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, ValueError, RuntimeError):  # not the main thread
+            loop.add_signal_handler(sign, stop.set)
+    runner = web.AppRunner(
+        app,
+        access_log=logging.getLogger("odograph.viewer.access") if log_requests else None,
+        access_log_class=AccessLog,
+        shutdown_timeout=_GRACE,
+        max_line_size=_HEADERS,
+        max_field_size=_HEADERS,
+        handler_cancellation=True,  # of a stream whose page is gone
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, at, ssl_context=tls).start()
+        ready()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
