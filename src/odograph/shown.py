@@ -285,7 +285,7 @@ class _Walk:
 
 
 _CONTEXT = ("provider", "query", "purpose", "data", "error")
-_ACTION = ("name", "arguments", "ok", "error", "result", "tool_call_id", "llm_call")
+_ACTION = ("name", "arguments", "tool_call_id", "llm_call")
 _REWARD = ("name", "source", "target", "rationale", "weight", "author", "version")
 _EDIT = ("reason", "rejected", "author", "base", "choice", "channel", "unit", "preferred")
 _LABEL = ("technique", "description", "value", "score", "rationale", "author", "target")
