@@ -37,6 +37,7 @@ COMMANDS: tuple[str, ...] = (
     "diff",
     "fork",
     "replay",
+    "proxy",
     "doctor",
 )
 
