@@ -102,18 +102,18 @@ class Exchange:
         later: Later,
         asked: Asked | None = None,
     ) -> None:
-        self.within = scope.current() if asked is None else asked.within
-        self.dialect = dialect
-        self.sent = sent
-        self.body = sent
-        self.purpose = dialects.purpose(dialect, path)
-        self.started = time.time_ns()
+        self.within: scope.Scope | None = scope.current() if asked is None else asked.within
+        self.dialect: dialects.Dialect = dialect
+        self.sent: bytes = sent
+        self.body: bytes = sent
+        self.purpose: str = dialects.purpose(dialect, path)
+        self.started: int = time.time_ns()
         self.first: int | None = None
         self.status: int | None = None
-        self.encoding = ""
-        self.kind = ""
+        self.encoding: str = ""
+        self.kind: str = ""
         #: Whether its bytes came to their end.
-        self.done = False
+        self.done: bool = False
         self._path = path
         self._decode = decode
         self._later = later

@@ -20,9 +20,9 @@ class Traffic:
         #: Requests that pass at once at most.
         self._most = most
         self.policy = policy
-        self.paused = False
-        self.closing = False
-        self.busy = 0
+        self.paused: bool = False
+        self.closing: bool = False
+        self.busy: int = 0
         self.calls: set[Passing] = set()
         self.counts: Counter[tuple[str, str]] = Counter()
         self._idle = asyncio.Event()

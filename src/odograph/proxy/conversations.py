@@ -35,9 +35,9 @@ class Asked:
     """A request, taken apart as far as is needed: items stay bytes until their content is asked for."""
 
     def __init__(self, dialect: Dialect, request: Any) -> None:
-        self.dialect = dialect
+        self.dialect: Dialect = dialect
         self.request: dict[str, Any] = request if isinstance(request, dict) else {}
-        self.field = next((n for n in dialect.LISTS if isinstance(self.request.get(n), list)), None)
+        self.field: str | None = next((n for n in dialect.LISTS if isinstance(self.request.get(n), list)), None)
         self.items: list[Any] = self.request[self.field] if self.field else []
         #: After each item, the hash of all items up to it.
         self.marks: list[bytes] = []
@@ -46,7 +46,7 @@ class Asked:
             data = bytes(item) if isinstance(item, msgspec.Raw) else encode(item)
             before = blake2b(before + _CACHE.sub(b"", data), digest_size=16).digest()
             self.marks.append(before)
-        self.tools = bool(dialect.tools(self.request))
+        self.tools: bool = bool(dialect.tools(self.request))
 
     @property
     def who(self) -> bytes:

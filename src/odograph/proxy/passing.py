@@ -36,8 +36,8 @@ class Passing(Exchange):
         asked: Asked | None = None,
     ) -> None:
         super().__init__(dialect, path, {}, b"" if asked is None else asked.sent, lambda data, _: data, later, asked)
-        self.address = address
-        self.sender = sender
+        self.address: Address = address
+        self.sender: Sender = sender
         #: The policy's version when the call began, and what it changed to: (tokens of the answer before, version).
         self.policy: str | int | None = None
         self.changes: list[tuple[int | None, str | int]] = []

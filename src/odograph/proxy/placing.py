@@ -124,7 +124,7 @@ class Placer:
         self._failed: OrderedDict[tuple[Any, ...], _Attempt] = OrderedDict()
         #: What has a program that starts and ends it (`odograph record`), by its run.
         self._owned: dict[str, dict[str, Any]] = {}
-        self.recorded = 0
+        self.recorded: int = 0
 
     # --- a call --------------------------------------------------------------------------------------------------------------
 

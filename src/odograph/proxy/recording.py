@@ -25,8 +25,8 @@ class Recording:
     """The one thread that writes. Its `placer` is used in that thread alone."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
-        self.placer = Placer(store)
+        self.store: Store = store
+        self.placer: Placer = Placer(store)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="odograph-proxy")
         self._later = Later()
 

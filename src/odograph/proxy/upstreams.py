@@ -21,12 +21,12 @@ class Upstream:
             raise InvalidInput(f"an upstream is an http:// or https:// URL without a query, not {url!r}")
         if parts.username or parts.password:
             raise InvalidInput("an upstream's URL holds no user or password; the key goes in a header")
-        self.url = url.rstrip("/")
+        self.url: str = url.rstrip("/")
         self._path = parts.path.rstrip("/")
-        self.busy = 0
-        self.failed = 0
+        self.busy: int = 0
+        self.failed: int = 0
         #: Runs that stick to it.
-        self.runs = 0
+        self.runs: int = 0
 
     def target(self, path: str) -> str:
         """The URL of a request's path. A `/v1` that both have stands there once: people paste base URLs with and without it."""
@@ -41,7 +41,7 @@ class Upstreams:
     def __init__(self, urls: Sequence[str]) -> None:
         if not urls:
             raise InvalidInput("the proxy needs an upstream: the URL of a model's API")
-        self.all = [Upstream(url) for url in urls]
+        self.all: list[Upstream] = [Upstream(url) for url in urls]
         self._stuck: OrderedDict[str, Upstream] = OrderedDict()
 
     def choose(self, sticky: str | None, without: Sequence[Upstream] = ()) -> Upstream:
