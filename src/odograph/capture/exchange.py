@@ -47,7 +47,7 @@ class _Failed(NamedTuple):
 _failed: ContextVar[_Failed | None] = ContextVar("odograph_failed", default=None)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """A request whose answer is fetched later."""
 
     path: str
@@ -62,14 +62,14 @@ class Later:
     """What one client asked and will fetch the answer of, by the answer's id (background responses)."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, Asked] = {}
 
-    def put(self, id: str, asked: _Asked) -> None:
+    def put(self, id: str, asked: Asked) -> None:
         self._asked[id] = asked
         while len(self._asked) > _MOST_LATER:
             self._asked.pop(next(iter(self._asked)), None)
 
-    def get(self, id: str) -> _Asked | None:
+    def get(self, id: str) -> Asked | None:
         return self._asked.get(id)
 
     def drop(self, id: str) -> None:
@@ -100,23 +100,23 @@ class Exchange:
         sent: bytes,
         decode: Decode,
         later: Later,
-        asked: _Asked | None = None,
+        asked: Asked | None = None,
     ) -> None:
-        self.within = scope.current() if asked is None else asked.within
-        self.dialect = dialect
-        self.sent = sent
-        self.body = sent
+        self.within: scope.Scope | None = scope.current() if asked is None else asked.within
+        self.dialect: dialects.Dialect = dialect
+        self.sent: bytes = sent
+        self.body: bytes = sent
         self._first = sent
         #: The call's record, once there is one.
         self.call: CallRef | None = None
-        self.purpose = dialects.purpose(dialect, path)
-        self.started = time.time_ns()
+        self.purpose: str = dialects.purpose(dialect, path)
+        self.started: int = time.time_ns()
         self.first: int | None = None
         self.status: int | None = None
-        self.encoding = ""
-        self.kind = ""
+        self.encoding: str = ""
+        self.kind: str = ""
         #: Whether its bytes came to their end.
-        self.done = False
+        self.done: bool = False
         self._path = path
         self._decode = decode
         self._later = later
@@ -185,14 +185,19 @@ class Exchange:
     def chunk(self, data: bytes) -> None:
         """A piece of the body that the agent is about to get. A stream whose last event it brings is recorded at once: older
         SDKs don't close what ended in an error, and whatever becomes of the agent then, its call is on record."""
+        if self.took(data):
+            self.finish()
+
+    def took(self, data: bytes) -> bool:
+        """Takes a piece of the body in. Whether it brings the last event of a stream: then the call is to be recorded."""
         if self._recorded:
-            return
+            return False
         if self.first is None and data:
             self.first = time.perf_counter_ns() - self._clock
         self._chunks.append(data)
         stream = self._stream
         if stream is None:
-            return
+            return False
         try:
             stream.feed(data)
             over = stream.done
@@ -201,9 +206,8 @@ class Exchange:
                 over = over or self.dialect.ending(stream)[0]
         except Exception as error:
             faults.fault(error)
-            return
-        if over:
-            self.finish()
+            return False
+        return over
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -227,6 +231,12 @@ class Exchange:
             faults.fault(fault)
         finally:  # agents may keep responses
             self._chunks, self._stream = [], None
+
+    def drop(self) -> None:
+        """It was no call: nothing is recorded."""
+        self._recorded = True
+        with _lock:
+            _unfinished.discard(self)
 
     def leave(self) -> None:
         """The run ends that it is in. A stream of which something came is recorded as it stands; if the agent reads on, what then
@@ -320,7 +330,7 @@ class Exchange:
             _failed.set(None)
         id = self.dialect.later(answer)
         if id is not None:
-            self._later.put(id, _Asked(self._path, self.sent, self.started, placed[0], placed[1].id))
+            self._later.put(id, Asked(self._path, self.sent, self.started, placed[0], placed[1].id))
         elif self._asked is not None and isinstance(answer, dict) and isinstance(answer.get("id"), str):
             self._later.drop(answer["id"])
 

@@ -91,10 +91,12 @@ def start(
     tags: list[str] | tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
     fork: Fork | None = None,
+    id: str | None = None,
     **about: Any,
 ) -> Run:
-    """Begins a trajectory in a journal. `about`: the other fields of its start (`_ABOUT`), None where one is not known."""
-    recorder = Recorder(journal, new_id(), about.get("agent"))
+    """Begins a trajectory in a journal. `about`: the other fields of its start (`_ABOUT`), None where one is not known. `id`: the
+    trajectory's, where its source names it."""
+    recorder = Recorder(journal, id or new_id(), about.get("agent"))
     if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
         raise TypeError("tags are a list of strings")
     if metadata is not None and not isinstance(metadata, dict):

@@ -212,6 +212,11 @@ class Scope:
         """The recorder that writes the scope's records."""
         return self._recorder
 
+    @property
+    def agent(self) -> str | None:
+        """Who acts here; None: the trajectory's own agent."""
+        return self._agent
+
     def _write(self, kind: str, made: dict[str, Any], id: str | None = None) -> str:
         return self._recorder.write(kind, made, self._id, self._agent, self._step, id)[0]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any, cast
@@ -60,11 +61,13 @@ def _recorded(kind: type[Any]) -> type[Any]:
     return type(kind.__name__, (kind,), about)
 
 
-class _Calls:
-    """The calls that pass one socket."""
+class Calls:
+    """The calls that pass one socket. `begin` makes the exchange of a request's body."""
 
-    def __init__(self) -> None:
-        self._open: deque[tuple[Exchange, list[Any]]] = deque()
+    def __init__(self, begin: Callable[[bytes], Exchange] | None = None) -> None:
+        self._begin = begin or self._exchange
+        #: With the history, and whether the model is asked: `generate: false` only sends history ahead.
+        self._open: deque[tuple[Exchange, list[Any], bool]] = deque()
         #: The history up to an answer, by the answer's id.
         self._known: dict[str, list[Any]] = {}
         self._later = Later()
@@ -81,24 +84,29 @@ class _Calls:
             before = self._known.get(str(request.get("previous_response_id")))
             if before is not None:
                 items = request["input"] = [*before, *items]
-            exchange = Exchange(self._dialect, "/v1/responses", {}, encode(request), lambda data, _: data, self._later)
+            exchange = self._begin(encode(request))
             exchange.answered(101, {"content-type": "text/event-stream"})
-            self._open.append((exchange, items))
+            self._open.append((exchange, items, event.get("generate") is not False))
         except Exception as error:
             faults.fault(error)
+
+    def _exchange(self, sent: bytes) -> Exchange:
+        return Exchange(self._dialect, "/v1/responses", {}, sent, lambda data, _: data, self._later)
 
     def got(self, message: Any) -> None:
         if not self._open:
             return
         try:
             data = message.encode() if isinstance(message, str) else bytes(message)
-            exchange, items = self._open[0]
-            event = _event(data)
-            exchange.chunk(b"data: " + data.replace(b"\r", b"").replace(b"\n", b" ") + b"\n\n")
-            if not exchange.over:
+            exchange, items, asks = self._open[0]
+            if not exchange.took(b"data: " + data.replace(b"\r", b"").replace(b"\n", b" ") + b"\n\n"):
                 return
             self._open.popleft()
-            answer = event.get("response")
+            if asks:
+                exchange.finish()
+            else:
+                exchange.drop()
+            answer = _event(data).get("response")
             if isinstance(answer, dict) and isinstance(answer.get("id"), str):
                 self._known[answer["id"]] = [*items, *self._dialect.said(answer)]
                 while len(self._known) > _MOST:
@@ -108,7 +116,11 @@ class _Calls:
 
     def close(self, error: BaseException | None = None) -> None:
         while self._open:
-            self._open.popleft()[0].finish(error)
+            exchange, _, asks = self._open.popleft()
+            if asks:
+                exchange.finish(error)
+            else:
+                exchange.drop()
 
 
 def _event(message: Any) -> dict[str, Any]:
@@ -121,7 +133,7 @@ class _Socket:
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
-        self._calls = _Calls()
+        self._calls = Calls()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)

@@ -39,6 +39,7 @@ COMMANDS: tuple[str, ...] = (
     "diff",
     "fork",
     "replay",
+    "proxy",
     "doctor",
 )
 

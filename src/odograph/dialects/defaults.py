@@ -65,6 +65,11 @@ def asking_tokens(streams: bool) -> dict[str, Any]:
     return {}
 
 
+def unasked(value: Any, asked: dict[str, Any]) -> Any:
+    """Nothing is taken out."""
+    return value
+
+
 def is_response(response: Any) -> bool:
     """A body that holds no more than its name is not known by its looks."""
     return False

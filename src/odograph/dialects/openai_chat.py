@@ -55,6 +55,31 @@ def asking_tokens(streams: bool) -> dict[str, Any]:
     return fields if streams else fields | {"return_prompt_token_ids": True, "return_meta_info": True}
 
 
+#: What the fields of `asking_tokens` bring, in a body or in its choices.
+_BROUGHT = {
+    "return_token_ids": ("prompt_token_ids", "token_ids", "sglext"),
+    "return_prompt_token_ids": ("prompt_token_ids",),
+    "return_meta_info": ("meta_info",),
+}
+
+
+def unasked(value: Any, asked: dict[str, Any]) -> Any:
+    """Ids are taken out; logprobs are null, as where nobody asks for them."""
+    found = value.get("choices") if isinstance(value, dict) else None
+    if not isinstance(found, list):
+        return value
+    brought = {name for field in asked for name in _BROUGHT.get(field, ())}
+
+    def without(part: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: None if name == "logprobs" and "logprobs" in asked else field
+            for name, field in part.items()
+            if name not in brought
+        }
+
+    return without(value) | {"choices": [without(c) if isinstance(c, dict) else c for c in found]}
+
+
 def is_response(response: Any) -> bool:
     """A body with `choices`; an agent's decision may have a field of that name, too."""
     found = response.get("choices") if isinstance(response, dict) else None

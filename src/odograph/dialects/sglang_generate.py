@@ -57,6 +57,18 @@ def asking_tokens(streams: bool) -> dict[str, Any]:
     return {"return_logprob": True}
 
 
+def unasked(value: Any, asked: dict[str, Any]) -> Any:
+    """The logprobs are taken out."""
+    if "return_logprob" not in asked:
+        return value
+    if isinstance(value, list):
+        return [unasked(body, asked) for body in value]
+    about = value.get("meta_info") if isinstance(value, dict) else None
+    if not isinstance(about, dict):
+        return value
+    return {**value, "meta_info": {name: field for name, field in about.items() if not name.endswith("_logprobs")}}
+
+
 def _bodies(response: Any) -> list[dict[str, Any]]:
     found = response if isinstance(response, list) else [response]
     return [b for b in found if isinstance(b, dict) and isinstance(b.get("meta_info"), dict)]

@@ -137,6 +137,10 @@ class Dialect(Protocol):
         """The fields by which a backend is asked for token ids and logprobs; none: it is not asked."""
         ...
 
+    def unasked(self, value: Any, asked: dict[str, Any]) -> Any:
+        """A response's body, or an event, without what these fields of `asking_tokens` brought."""
+        ...
+
     # --- a response -------------------------------------------------------------------------------------------------------
 
     def is_response(self, response: Any) -> bool:

@@ -1,0 +1,117 @@
+"""`odograph proxy`: records the model calls of agents that send them here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+from ..api import open
+from ..errors import InvalidInput, MissingExtra
+from .common import add_json, print_json
+
+HELP = "record the model calls of any agent: a proxy that passes them on unchanged"
+_SWITCH_SECONDS = 0.0005
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--upstream",
+        action="append",
+        required=True,
+        metavar="URL",
+        help="the model's API, such as https://api.openai.com; may be repeated for several servers of one model",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="listen here (default: 127.0.0.1); others need --token")
+    parser.add_argument("--port", type=int, default=8788, help="listen on this port (default: 8788; 0: any free port)")
+    add_shared(parser)
+    parser.add_argument(
+        "--token",
+        metavar="TOKEN",
+        help="require this token of every client, and allow control with it (default: $ODOGRAPH_PROXY_TOKEN)",
+    )
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="also accept this Host header; may be repeated"
+    )
+    parser.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN", help="accept pages of this origin; may be repeated"
+    )
+    parser.add_argument("--policy-version", metavar="VERSION", help="version of the weights that answer")
+    parser.add_argument("--drain", type=float, default=30.0, metavar="SECONDS", help="wait so long for running calls at the end")
+    add_json(parser)
+
+
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    """The flags that `record` has, too."""
+    parser.add_argument(
+        "--tokens", action="store_true", help="ask for token ids and logprobs (vLLM, SGLang); agents don't see them"
+    )
+    parser.add_argument(
+        "--key-variable", metavar="NAME", help="send the key in this environment variable upstream, in place of the clients' keys"
+    )
+    parser.add_argument("--redact", action="store_true", help="make a new store that removes secrets from what is recorded")
+
+
+def key_of(args: argparse.Namespace) -> str | None:
+    """The key that goes upstream. Raises InvalidInput where the variable is not set."""
+    if args.key_variable is None:
+        return None
+    key = os.environ.get(args.key_variable)
+    if not key:
+        raise InvalidInput(f"--key-variable: the environment has no {args.key_variable}")
+    return key
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from ..proxy.service import Proxy
+    except ImportError:
+        raise MissingExtra("the proxy", "proxy") from None
+
+    if not 0 <= args.port < 65536:
+        raise InvalidInput(f"a port is a number from 0 to 65535, not {args.port}")
+    if not 0 <= args.drain <= 86_400:
+        raise InvalidInput(f"--drain is a number of seconds from 0 to 86400, not {args.drain}")
+    sys.setswitchinterval(_SWITCH_SECONDS)  # the thread that records lets the event loop go on sooner
+    version = args.policy_version
+    with open(args.store, redact=args.redact or None) as store:
+        proxy = Proxy(
+            store,
+            args.upstream,
+            host=args.host,
+            port=args.port,
+            token=args.token or os.environ.get("ODOGRAPH_PROXY_TOKEN"),
+            key=key_of(args),
+            tokens=args.tokens,
+            policy=int(version) if version is not None and version.isdecimal() else version,
+            hosts=args.allow_host,
+            origins=args.allow_origin,
+        )
+
+        async def serve() -> None:
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            drain = [args.drain]
+
+            def stopped() -> None:
+                if stop.is_set():
+                    drain[0] = 0.0
+                    proxy.hurry()
+                stop.set()
+
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(signum, stopped)
+            await proxy.open()
+            if args.json:
+                print_json({"url": proxy.url, "upstreams": args.upstream, "store": str(store.root)})
+                sys.stdout.flush()
+            print(f"odograph: {proxy.url} records into {store.root}; upstream: {', '.join(args.upstream)}", file=sys.stderr)
+            print("odograph: clients use this URL, or URL/t/RUN, as their base URL; Ctrl-C ends", file=sys.stderr)
+            await stop.wait()
+            await proxy.aclose(drain[0])
+
+        asyncio.run(serve())
+        print(f"odograph: {proxy.recorded:,} calls recorded", file=sys.stderr)
+    return 0

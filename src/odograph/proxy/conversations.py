@@ -1,0 +1,168 @@
+"""Which conversation a request goes on with: requests as lists of items, of which each next one begins with the last. Pure.
+
+An agent sends its whole history with each call. So a request belongs to the conversation whose last request it begins with. If
+several conversations begin so, it belongs to the one whose answer comes next in the request. Any other request is of an agent
+that edited its history, of a sub-agent whose prompt stands in a tool call without a result, or of somebody new.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from .. import dialects
+from ..codec import encode, loads_or_raw
+from ..dialects import Dialect
+from ..dialects.content import text_of
+
+#: A mark that moves from message to message as a history grows.
+_CACHE = re.compile(rb',?\s*"cache_control"\s*:\s*\{[^{}]*\}')
+#: Fields that say who is asked: the same for all calls of one agent.
+_WHO = ("system", "instructions", "systemInstruction", "system_instruction", "tools", "functions")
+#: What programs add to what a user wrote stands between such tags.
+_ADDED = re.compile(
+    r"<(system-reminder|environment_context|user_instructions|permissions instructions|session_context|INSTRUCTIONS"
+    r"|skills_instructions)>"
+)
+_LONG = 20  # characters of an argument that may stand inside of a prompt
+
+
+class Asked:
+    """A request, taken apart as far as is needed: items stay bytes until their content is asked for."""
+
+    def __init__(self, dialect: Dialect, request: Any) -> None:
+        self.dialect: Dialect = dialect
+        self.request: dict[str, Any] = request if isinstance(request, dict) else {}
+        self.field: str | None = next((n for n in dialect.LISTS if isinstance(self.request.get(n), list)), None)
+        self.items: list[Any] = self.request[self.field] if self.field else []
+        #: After each item, the hash of all items up to it.
+        self.marks: list[bytes] = []
+        before = b""
+        for item in self.items:
+            data = bytes(item) if isinstance(item, msgspec.Raw) else encode(item)
+            before = blake2b(before + _CACHE.sub(b"", data), digest_size=16).digest()
+            self.marks.append(before)
+        self.tools: bool = bool(dialect.tools(self.request))
+
+    @property
+    def who(self) -> bytes:
+        """The hash of system prompt and tools."""
+        parts = {name: self.request[name] for name in _WHO if name in self.request}
+        if self.field == "messages" and self.items:
+            first = _parsed(self.items[0])
+            if isinstance(first, dict) and first.get("role") in ("system", "developer"):
+                parts["first"] = first
+        return blake2b(_CACHE.sub(b"", encode(parts)), digest_size=16).digest()
+
+    def messages(self, start: int = 0) -> list[dict[str, Any]]:
+        """The items from `start` on, chat-shaped."""
+        if self.field is None:
+            return [] if start else self.dialect.messages(self.request)
+        return self.dialect.messages({self.field: [_parsed(item) for item in self.items[start:]]})
+
+    def failed(self, start: int = 0) -> set[str]:
+        """The ids of the tool calls whose results, from `start` on, say that they failed."""
+        out: set[str] = set()
+        for item in self.items[start:]:
+            if isinstance(item, msgspec.Raw) and b'"is_error"' not in bytes(item):
+                continue
+            content = parsed.get("content") if isinstance(parsed := _parsed(item), dict) else None
+            for block in content if isinstance(content, list) else []:
+                if isinstance(block, dict) and block.get("is_error") is True and isinstance(block.get("tool_use_id"), str):
+                    out.add(block["tool_use_id"])
+        return out
+
+    def system(self) -> str:
+        """The system prompt's text."""
+        found = next((self.request[n] for n in _WHO[:4] if n in self.request), None)
+        if found is None and self.items:
+            first = _parsed(self.items[0])
+            found = first.get("content") if isinstance(first, dict) and first.get("role") in ("system", "developer") else None
+        if isinstance(found, dict):
+            found = found.get("parts")
+        return text_of(found)
+
+
+def _parsed(item: Any) -> Any:
+    return loads_or_raw(bytes(item)) if isinstance(item, msgspec.Raw) else item
+
+
+def said_by_user(messages: Iterable[dict[str, Any]]) -> list[str]:
+    """The texts of the last message that a user wrote, part by part, without what programs add."""
+    for message in reversed(list(messages)):
+        if message.get("role") != "user":
+            continue
+        content = message.get("content")
+        parts = [content] if isinstance(content, str) else [text_of([p]) for p in content] if isinstance(content, list) else []
+        found = [wrote for p in parts if (wrote := _wrote(p))]
+        if found:
+            return found
+    return []
+
+
+def _wrote(text: str) -> str:
+    """A text without what programs added to it."""
+    out: list[str] = []
+    at = 0
+    while (added := _ADDED.search(text, at)) is not None:
+        end = text.find(f"</{added[1].split()[0]}", added.end())
+        end = -1 if end < 0 else text.find(">", end)
+        if end < 0:
+            break
+        out.append(text[at : added.start()])
+        at = end + 1
+    return "".join([*out, text[at:]]).strip()
+
+
+def asks(arguments: Any, said: list[str]) -> bool:
+    """Whether a tool call's arguments hold what a request's user says: the call started the agent that sends the request."""
+    given = loads_or_raw(arguments.encode("utf-8", "replace")) if isinstance(arguments, str) else arguments
+    values = [v.strip() for v in given.values() if isinstance(v, str)] if isinstance(given, dict) else []
+    return any(v and (v == part.strip() or (len(v) >= _LONG and v in part)) for v in values for part in said)
+
+
+def answer_of(dialect: Dialect, request: Any, answer: Any) -> dialects.Choice | None:
+    """The first answer of a response."""
+    found = dialect.answers(request, answer)
+    return found[0] if found else None
+
+
+def signature(choice: dialects.Choice | None) -> tuple[str, ...]:
+    """What an answer is recognised by where it is sent again: its text, and the ids and names of its tool calls."""
+    if choice is None:
+        return ()
+    return (choice.text.strip(), *(f"{c.id} {c.name}" for c in choice.tool_calls))
+
+
+def answered_with(asked: Asked, at: int) -> tuple[str, ...]:
+    """The signature of the answer that a request's items hold from `at` on."""
+    for message in asked.messages(at):
+        if message.get("role") == "assistant":
+            calls = message.get("tool_calls")
+            names = [f"{c.get('id')} {(c.get('function') or {}).get('name')}" for c in (calls if isinstance(calls, list) else [])]
+            return (text_of(message.get("content")).strip(), *names)
+    return ()
+
+
+#: What calls beside the work are for, by what their system prompt or their last message says. Such calls have no tools.
+_BESIDE: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("title", re.compile(r"title generator|conversation title|new conversation topic|generate a (short |concise |brief )?title"
+                         r"|\d-\d+ word title|title for this conversation|name for (this|the) session", re.I)),
+    ("compact", re.compile(r"summary of the conversation so far|compact(ing)? the conversation|<state_snapshot>"
+                           r"|summarize (this|the) (coding )?conversation", re.I)),
+    ("route", re.compile(r"next[_ ]speaker|model_choice|complexity_reasoning|task routing", re.I)),
+)  # fmt: skip
+
+
+def beside(asked: Asked) -> str | None:
+    """What a request is for that is not the work itself, told by its texts; None where nothing tells it."""
+    if asked.tools:
+        return None
+    if asked.request.get("max_tokens") == 1:
+        return "probe"
+    text = asked.system()[:4000] + "\n" + "\n".join(said_by_user(asked.messages()[-3:]))[:4000]
+    return next((purpose for purpose, pattern in _BESIDE if pattern.search(text)), None)

@@ -1,0 +1,195 @@
+"""Who may pass: the Host and Origin of a request, its token, and the tickets of rollouts. Pure; asked before anything is routed.
+
+Nothing in a request names an upstream, a file or a command. A page in a browser can reach a port of this machine. So requests of
+pages (with an `Origin`) and requests under a foreign name (`Host`, after a change of DNS) are refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from ..errors import InvalidInput
+from . import address
+from .address import Address
+
+_MOST_TICKETS = 100_000
+TICKET = "odo-"
+#: Headers that hold a client's key.
+_KEYS = ("x-odograph-token", "x-api-key", "x-goog-api-key", "api-key")
+#: What a holder of a ticket may add to it.
+_OWN = ("run", "agent", "purpose")
+
+
+class Refused(Exception):
+    """A request that goes no further: its status and one sentence."""
+
+    def __init__(self, status: int, kind: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A request that may pass: whose it is, the path that goes upstream, and whether its key is one of ours."""
+
+    address: Address
+    path: str
+    ours: bool
+
+
+class Gate:
+    """`token`: without it, or a ticket, nobody passes; None: whoever reaches the port does."""
+
+    def __init__(self, token: str | None = None, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        self._token = token
+        self._hosts = {"localhost", *(h.lower() for h in hosts)}
+        self._origins = {o.lower().rstrip("/") for o in origins}
+        self._tickets: dict[str, Address] = {}
+        #: Runs that have a ticket: nobody gets into them by their name.
+        self._reserved: set[str] = set()
+
+    def issue(self, whose: Address) -> str:
+        """A ticket for a run: who holds it records in that run, and nobody else does. Raises InvalidInput."""
+        if whose.run is None:
+            raise InvalidInput("a ticket is for a run; it was given none")
+        if len(self._tickets) >= _MOST_TICKETS:
+            raise InvalidInput(f"there are {_MOST_TICKETS:,} tickets, which is the most; end runs that are over")
+        ticket = TICKET + secrets.token_urlsafe(24)
+        self._tickets[ticket] = whose
+        self._reserved.add(whose.run)
+        return ticket
+
+    def withdraw(self, run: str) -> None:
+        """The tickets of a run end. Its name stays reserved."""
+        for ticket in [t for t, whose in self._tickets.items() if whose.run == run]:
+            del self._tickets[ticket]
+
+    # --- asked for each request ----------------------------------------------------------------------------------------------
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raises Refused for a Host that is none of ours, and for a page of a browser."""
+        host = headers.get("host", "")
+        name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
+        name = name.lower().strip("[]")
+        if name not in self._hosts and not _is_ip(name):
+            raise Refused(
+                403,
+                "host",
+                f"the Host {host[:100]!r} is none of this proxy's; --allow-host allows it (now: {sorted(self._hosts)})",
+            )
+        origin = headers.get("origin")
+        if origin is not None and origin.lower().rstrip("/") not in self._origins:
+            raise Refused(403, "origin", f"pages of {origin[:100]!r} may not use this proxy; --allow-origin allows them")
+
+    def check_control(self, headers: Mapping[str, str]) -> None:
+        """Raises Refused for a request to control the proxy that does not have the token."""
+        if self._token is None:
+            raise Refused(403, "control", "this proxy was started without --token, so it can't be controlled over HTTP")
+        if not any(_same(key, self._token) for key in _keys(headers, "")):
+            raise Refused(401, "token", "controlling the proxy needs its token, as `Authorization: Bearer TOKEN`")
+
+    def admit(self, target: str, headers: Mapping[str, str]) -> Admitted:
+        """Whose a request is. Raises Refused."""
+        path, mark, query = target.partition("?")
+        try:
+            parts, rest = address.parse(path)
+            parts = address.of_headers(headers) | parts
+        except InvalidInput as error:
+            raise Refused(400, "address", str(error)) from None
+        keys = _keys(headers, query)
+        named = parts.get("run")
+        by_path = self._tickets.get(named) if isinstance(named, str) else None
+        by_key = next((self._tickets[key] for key in keys if key in self._tickets), None)
+        token = self._token is not None and any(_same(key, self._token) for key in keys)
+        whose = by_path or by_key
+        if whose is not None:
+            odd = [name for name in parts if name not in _OWN]
+            if odd or (by_path is None and named not in (None, whose.run)):
+                raise Refused(
+                    403, "ticket", f"this ticket is for one run; it can't be used with another {odd[0] if odd else 'run'}"
+                )
+            found = msgspec.structs.replace(whose, **{k: v for k, v in parts.items() if k in ("agent", "purpose")})
+        elif isinstance(named, str) and (named.startswith(TICKET) or named in self._reserved) and not token:
+            raise Refused(403, "ticket", "this run is recorded with a ticket, and the request has none that is valid")
+        elif self._token is not None and not token:
+            raise Refused(401, "token", "this proxy wants its token or a run's ticket: as the API key, or a ticket as /t/TICKET/")
+        else:
+            found = Address(**parts)
+        return Admitted(found, rest + mark + query, ours=by_key is not None or token)
+
+
+def _same(a: str, b: str) -> bool:
+    return hmac.compare_digest(a.encode("utf-8", "surrogateescape"), b.encode())
+
+
+def _keys(headers: Mapping[str, str], query: str) -> list[str]:
+    """All keys that a request has."""
+    found = [headers[name] for name in _KEYS if name in headers]
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        found.append(value.strip())
+    if "key=" in query:  # Gemini's clients of old
+        found += parse_qs(query).get("key", [])
+    return found
+
+
+def without_key(headers: list[tuple[str, str]], target: str, key: str | None) -> tuple[list[tuple[str, str]], str]:
+    """A request's headers and target with another key in place of its own; None: with none."""
+    out: list[tuple[str, str]] = []
+    placed = False
+    for name, value in headers:
+        lower = name.lower()
+        if lower in _KEYS or lower == "authorization":
+            if key is not None and lower != "x-odograph-token":
+                out.append((name, f"Bearer {key}" if lower == "authorization" else key))
+                placed = True
+        else:
+            out.append((name, value))
+    path, _, query = target.partition("?")
+    if "key=" in query:
+        kept = [part for part in query.split("&") if unquote(part.partition("=")[0]) != "key"]
+        target = path + ("?" + "&".join(kept) if kept else "")
+    if key is not None and not placed:
+        out.append(("Authorization", f"Bearer {key}"))
+    return out, target
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def tickets_address(given: Any) -> Address:
+    """The address that a request for a ticket describes. Raises InvalidInput."""
+    try:
+        found = msgspec.convert(given, Address)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"a run is described by {', '.join(Address.__struct_fields__)}: {error}") from None
+    if isinstance(given, dict) and (odd := set(given) - set(Address.__struct_fields__)):
+        raise InvalidInput(f"a run has no {sorted(odd)[0]!r}; it is described by {', '.join(Address.__struct_fields__)}")
+    if not found.run:
+        raise InvalidInput('a run needs a name: {"run": "NAME", ...}')
+    return found

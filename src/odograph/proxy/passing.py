@@ -1,0 +1,160 @@
+"""One model call as it passes the proxy: a copy of what crosses, and how the copy becomes a record. Knows no HTTP library."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ..capture.exchange import Asked, Exchange, Later
+from ..capture.scope import Scope
+from ..dialects import Dialect
+from . import encodings
+from .address import Address
+from .senders import Sender
+
+#: Records a call: the call, the fields of its record, its answer, and what a failed attempt came to.
+Place = Callable[["Passing", dict[str, Any], Any, dict[str, Any] | None], Scope]
+
+
+class Passing(Exchange):
+    """A call between a client and an upstream. `copied` and `took` are told what passes; `finish` records it.
+
+    At most `limit` bytes of the request, and of the response, are kept. What is larger passes all the same; its record says how
+    large it was, and has no request or a cut response.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        path: str,
+        address: Address,
+        sender: Sender,
+        place: Place,
+        later: Later,
+        limit: int,
+        asked: Asked | None = None,
+    ) -> None:
+        super().__init__(dialect, path, {}, b"" if asked is None else asked.sent, lambda data, _: data, later, asked)
+        self.address: Address = address
+        self.sender: Sender = sender
+        #: The policy's version when the call began, and what it changed to: (tokens of the answer before, version).
+        self.policy: str | int | None = None
+        self.changes: list[tuple[int | None, str | int]] = []
+        self._placing = place
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._asked_size = self._answer_size = 0
+        self._request_encoding = ""
+        self._undo: encodings.Decoder | None = None
+        self._cut = False
+
+    # --- what passes ---------------------------------------------------------------------------------------------------------
+
+    def copied(self, data: bytes, encoding: str = "") -> None:
+        """A piece of the request's body that goes upstream."""
+        if self._asked is not None:
+            return
+        self._request_encoding = encoding
+        self._asked_size += len(data)
+        if self._asked_size <= self._limit:
+            self._parts.append(data)
+        else:
+            self._parts.clear()
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """The response has begun."""
+        encoding = headers.get("content-encoding", "").strip().lower()
+        self._undo = encodings.decoder(encoding) if encoding else None
+        plain = {"content-type": headers.get("content-type", "")}
+        super().answered(status, plain if self._undo is not None or not encoding else plain | {"content-encoding": encoding})
+
+    def took(self, data: bytes) -> bool:
+        """Takes a piece of the response in. Whether it brings the last event of a stream."""
+        over = False
+        for piece in self._undo(data) if self._undo is not None else (data,):
+            self._answer_size += len(piece)
+            if self._answer_size > self._limit:
+                self._cut = True
+                return False
+            over = super().took(piece) or over
+        return over
+
+    def changed(self, version: str | int) -> None:
+        """The policy has another version from now on."""
+        stream = self._stream
+        count: int | None = 0
+        if self.status is not None:
+            count = None
+            body = self.dialect.assemble(list(stream.events)) if stream is not None and stream.events else None
+            found = self.dialect.choices(body) if body is not None else []
+            if found and found[0].token_ids is not None:
+                count = len(found[0].token_ids)
+        if count == 0:
+            self.policy = version
+        else:
+            self.changes.append((count, version))
+
+    # --- its record ----------------------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """The request's body is whole. Puts the copy together; the record is made of it."""
+        if self._parts:
+            data, self._parts = b"".join(self._parts), []
+            if self._request_encoding:
+                undo = encodings.decoder(self._request_encoding)
+                data = b"".join(_bounded(undo(data), self._limit)) if undo is not None else data
+            asked = self.body if self.body is not self.sent else None
+            self.sent = data
+            self.body = data if asked is None else asked
+
+    def _record(self, error: Any) -> None:
+        self.ready()
+        super()._record(error)
+
+    def _answer(self) -> tuple[Any, list[Any] | None, Any]:
+        if not self._cut:
+            return super()._answer()
+        why = f"the response has more than {self._limit:,} bytes, which is all that the proxy keeps of one"
+        if self._stream is None:
+            return None, None, why
+        return (*super()._answer()[:2], why)
+
+    def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
+        if self._asked_size > self._limit:
+            del made["request"]
+            made["extra"] = {"not_kept": f"the request has {self._asked_size:,} bytes; the proxy keeps up to {self._limit:,}"}
+        version = self.address.policy_version if self.address.policy_version is not None else self.policy
+        if version is not None:
+            made["policy_version"] = version
+            if self.changes and all(count is not None for count, _ in self.changes):
+                made["tokens"] = [{"versions": [[0, version], *map(list, self.changes)]}]
+            elif self.changes:
+                made["extra"] = {**made.get("extra", {}), "policy_version_after": self.changes[-1][1]}
+        asked = self._asked
+        if asked is not None:  # it was asked before, and its answer is fetched now
+            made["supersedes"] = asked.id
+            made["started"], made["duration"] = asked.started, time.time_ns() - asked.started
+            asked.within.record_call(made)
+            if isinstance(answer, dict) and isinstance(answer.get("id"), str):
+                self._later.drop(answer["id"])
+            return
+        failure = self._attempt(self.status, made.get("error"), made["duration"]) if may_repeat or self._broken(made) else None
+        if self._refused:
+            made["extra"] = {**made.get("extra", {}), "retries": self._refused}
+        scope = self._placing(self, made, answer, failure)
+        id = self.dialect.later(answer)
+        if id is not None and scope.last_call is not None:
+            self._later.put(id, Asked(self._path, self.sent, self.started, scope, scope.last_call.id))
+
+    def _broken(self, made: dict[str, Any]) -> bool:
+        return "error" in made and not (self.status is not None and self.status >= 300)
+
+
+def _bounded(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total > limit:
+            return
+        yield piece

@@ -1,0 +1,86 @@
+"""Calls that have passed -> the store, in a thread of their own, so that no call waits for the record of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from .. import dialects
+from ..api import Store
+from ..capture.exchange import Later
+from ..capture.faults import fault
+from ..dialects import Dialect
+from .address import Address
+from .passing import Passing
+from .placing import Placer
+from .senders import sender
+
+T = TypeVar("T")
+
+
+class Recording:
+    """The one thread that writes. Its `placer` is used in that thread alone."""
+
+    def __init__(self, store: Store) -> None:
+        self.store: Store = store
+        self.placer: Placer = Placer(store)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="odograph-proxy")
+        self._later = Later()
+
+    def begin(self, dialect: Dialect, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing:
+        """A call that begins."""
+        return Passing(dialect, path, address, sender(headers), self.placer.place, self._later, limit)
+
+    def fetched(self, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing | None:
+        """The call whose answer a GET fetches; None where that is none."""
+        found = dialects.of_fetch(path)
+        asked = None if found is None else self._later.get(found[1])
+        if found is None or asked is None:
+            return None
+        return Passing(found[0], asked.path, address, sender(headers), self.placer.place, self._later, limit, asked)
+
+    def sticky(self, address: Address, headers: Mapping[str, str]) -> str | None:
+        """What a request's upstream is chosen by: its run, else its session."""
+        return address.run or sender(headers).session
+
+    async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Calls a function in the thread."""
+        return await asyncio.shield(asyncio.wrap_future(self._thread.submit(fn, *args, **kwargs)))
+
+    def call(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Calls a function in the thread, for callers that have no event loop."""
+        return self._thread.submit(fn, *args, **kwargs).result()
+
+    async def quietly(self, fn: Callable[..., Any], *args: Any) -> None:
+        """`run`, where a fault costs the record and not the call."""
+        try:
+            await self.run(fn, *args)
+        except Exception as failure:
+            _note(failure)
+
+    async def finish(self, call: Passing, error: BaseException | None = None) -> None:
+        """Returns when the call is in the store."""
+        await self.quietly(call.finish, error)
+
+    def soon(self, call: Passing) -> None:
+        """Records a call whose client is gone."""
+        self._thread.submit(_quietly, call)
+
+    def close(self) -> None:
+        """Everything that was submitted is done."""
+        self._thread.shutdown(wait=True)
+
+
+def _quietly(call: Passing) -> None:
+    try:
+        call.finish()
+    except Exception as failure:
+        _note(failure)
+
+
+def _note(failure: Exception) -> None:
+    with suppress(Exception):  # it is raised under ODOGRAPH_STRICT, and was counted
+        fault(failure)

@@ -1,0 +1,424 @@
+"""The proxy's server: what comes in goes upstream as it came, what comes back goes to the client as it came, and both are copied.
+
+Everything on the wire passes untouched: bodies byte by byte, and all headers that are not of one hop. The end of a response is
+held back until the call is in the store. So a call whose end a client saw is on record, whatever is killed then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from .. import dialects
+from ..capture.sockets import Calls
+from ..codec import encode
+from .control import Traffic
+from .gate import Admitted, Gate, Refused, without_key
+from .passing import Passing
+from .recording import Recording
+from .tokens import Asking, Stripped, fields_of
+from .upstreams import Upstream, Upstreams
+from .websockets import HANDSHAKE, bridge
+
+#: Headers of one hop (RFC 9110, 7.6.1), and those that the next hop gets anew.
+_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+     "transfer-encoding", "upgrade")
+)  # fmt: skip
+_OWN = "x-odograph-"
+_WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
+_HEADER_BYTES = 1 << 16
+_AGAIN_SECONDS = 1.0  # a kept connection that breaks so soon was closed before the request came
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
+#: Paths whose calls count tokens and ask no model, and their dialects.
+_COUNTS = {"/v1/messages/count_tokens": "anthropic.messages", ":countTokens": "gemini"}
+
+
+class Limits:
+    """`body`: of a request; `copy`: of what is kept of a request, and of a response; `requests`: at once."""
+
+    def __init__(self, body: int = 1 << 30, copy: int = 64 << 20, requests: int = 2000) -> None:
+        self.body = body
+        self.copy = copy
+        self.requests = requests
+
+
+class Door:
+    """One port: who may come in, where it leads, and who records."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        upstreams: Upstreams,
+        recording: Recording,
+        traffic: Traffic,
+        limits: Limits,
+        *,
+        tokens: bool = False,
+        key: str | None = None,
+        control: Callable[[web.BaseRequest], Any] | None = None,
+    ) -> None:
+        self.gate = gate
+        self._upstreams = upstreams
+        self._recording = recording
+        self.traffic = traffic
+        self._limits = limits
+        self._asking = Asking() if tokens else None
+        self._key = key
+        self._control = control
+        self._client: aiohttp.ClientSession | None = None
+
+    # --- being there ---------------------------------------------------------------------------------------------------------
+
+    async def open(self, socket: Any) -> web.ServerRunner:
+        """Listens on a socket."""
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=60),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_NO_TIMEOUT,
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+            skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE),
+        )
+        server = web.Server(
+            self.handle,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        await runner.setup()
+        await web.SockSite(runner, socket).start()
+        return runner
+
+    async def close(self) -> None:
+        """Lets go of the connections to the upstreams."""
+        if self._client is not None:
+            await self._client.close()
+
+    # --- a request -----------------------------------------------------------------------------------------------------------
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers a request: refused, a matter of the proxy's own, or passed on."""
+        try:
+            self.gate.check_origin(request.headers)
+            target = request.raw_path
+            if not target.startswith("/"):
+                raise Refused(400, "target", "the target of a request is a path, not a whole URL")
+            if target.startswith("/odograph/"):
+                if self._control is None:
+                    raise Refused(404, "control", "this port has no controls")
+                found: web.StreamResponse = await self._control(request)
+                return found
+            admitted = self.gate.admit(target, request.headers)
+            if admitted.path.partition("?")[0] in ("", "/") and target.startswith("/t/") and request.method in ("HEAD", "GET"):
+                return web.Response(
+                    text="" if request.method == "HEAD" else "odograph proxy\n"
+                )  # clients look whether it is there
+            if (request.content_length or 0) > self._limits.body:
+                raise Refused(
+                    413, "too_large", f"the body has {request.content_length:,} bytes; at most {self._limits.body:,} pass"
+                )
+            self.traffic.enter()
+        except Refused as refused:
+            return refusal(refused)
+        try:
+            if request.headers.get("upgrade", "").lower() == "websocket":
+                return await self._bridge(request, admitted)
+            return await self._pass(request, admitted)
+        finally:
+            self.traffic.leave()
+
+    async def _bridge(self, request: web.BaseRequest, admitted: Admitted) -> web.StreamResponse:
+        """A WebSocket. Calls of the Responses API are recorded, whatever else passes is not."""
+        assert self._client is not None
+        upstream = self._upstreams.choose(self._recording.sticky(admitted.address, request.headers))
+        headers, url = self.headers_up(request, admitted, upstream)
+        for name in HANDSHAKE:
+            headers.popall(name, None)
+        path = admitted.path.partition("?")[0]
+        dialect = dialects.of_path(path)
+        calls = None
+        if dialect is not None and dialect.NAME == "openai.responses":
+
+            def begin(sent: bytes) -> Passing:
+                call = self._recording.begin(dialect, path, admitted.address, request.headers, self._limits.copy)
+                call.copied(sent)
+                call.policy = self.traffic.policy
+                return call
+
+            calls = Calls(begin)
+        upstream.busy += 1
+        try:
+            return await bridge(request, self._client, url, headers, calls, self._recording.quietly, self._limits.copy)
+        except Refused as refused:
+            return refusal(refused)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return refusal(Refused(502, "upstream", f"the upstream can't be reached: {type(error).__name__}: {error}"))
+        finally:
+            upstream.busy -= 1
+
+    async def _pass(self, request: web.BaseRequest, admitted: Admitted) -> web.StreamResponse:
+        call = self._begin(request, admitted)
+        if call is not None:
+            self.traffic.calls.add(call)
+        try:
+            return await self._forward(request, admitted, call)
+        except asyncio.CancelledError:  # the client went away
+            if call is not None:
+                self._recording.soon(call)
+            raise
+        except Refused as refused:
+            if call is not None:
+                call.drop()
+            return refusal(refused)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if call is not None:
+                await self._recording.finish(call, error)
+            self.traffic.counts["upstream", "failed"] += 1
+            return refusal(Refused(502, "upstream", f"the upstream can't be reached: {type(error).__name__}: {error}"))
+        finally:
+            if call is not None:
+                self.traffic.calls.discard(call)
+
+    def _begin(self, request: web.BaseRequest, admitted: Admitted) -> Passing | None:
+        """The call that a request begins; None for what is no call of a model."""
+        path = admitted.path.partition("?")[0]
+        if request.method == "POST":
+            dialect = dialects.of_path(path)
+            purpose = None if dialect is None else dialects.purpose(dialect, path)
+            if dialect is None:
+                name = next((d for end, d in _COUNTS.items() if path.endswith(end)), None)
+                if name is None:
+                    return None
+                dialect, purpose = dialects.get(name), "count"
+            call = self._recording.begin(dialect, path, admitted.address, request.headers, self._limits.copy)
+            call.purpose = purpose or "act"
+        elif request.method == "GET":
+            found = self._recording.fetched(path, admitted.address, request.headers, self._limits.copy)
+            if found is None:
+                return None
+            call = found
+        else:
+            return None
+        call.policy = self.traffic.policy
+        return call
+
+    def headers_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[CIMultiDict[str], URL]:
+        """The headers and the URL of a request as they go upstream."""
+        dropped = _HOP | _named(request.headers)
+        kept = [
+            (name, value)
+            for name, value in _raw(request.raw_headers)
+            if name.lower() not in dropped and name.lower() not in ("host", "expect") and not name.lower().startswith(_OWN)
+        ]
+        target = admitted.path
+        if admitted.ours or self._key is not None:
+            kept, target = without_key(kept, target, self._key)
+        return CIMultiDict(kept), URL(upstream.target(target), encoded=True)
+
+    async def _forward(self, request: web.BaseRequest, admitted: Admitted, call: Passing | None) -> web.StreamResponse:
+        sticky = self._recording.sticky(admitted.address, request.headers)
+        upstream = self._upstreams.choose(sticky)
+        asked: dict[str, Any] = {}
+        whole: bytes | None = None
+        size = request.content_length
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        if not request.body_exists:
+            whole = b""
+        elif (size is not None and size <= _WHOLE) or (call is not None and self._asking is not None):
+            whole = b"".join([data async for data in self._body(request)])
+        if call is not None and whole is not None:
+            call.copied(whole, encoding)
+            if self._asking is not None and not encoding:
+                call.ready()
+                asked = fields_of(call, self._asking)
+        tried: list[Upstream] = []
+        refused: list[Refused] = []
+        while True:
+            headers, url = self.headers_up(request, admitted, upstream)
+            body: Any = whole
+            if asked and call is not None:
+                body = call.body
+                headers.popall("content-length", None)
+                headers.popall("accept-encoding", None)
+                headers["accept-encoding"] = "identity"
+            elif whole is None:
+                body = self._upload(request, call, encoding, refused)
+            began = time.monotonic()
+            upstream.busy += 1
+            try:
+                answer = await self._ask(request.method, url, headers, body)
+            except aiohttp.ClientError as error:
+                if refused:
+                    raise refused[0] from None
+                upstream.failed += 1
+                if not isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+                    raise
+                nobody = isinstance(error, aiohttp.ClientConnectorError)
+                others = [u for u in self._upstreams.all if u not in (*tried, upstream)]
+                if whole is not None and nobody and others:  # it takes no connection: another may
+                    tried.append(upstream)
+                    upstream = self._upstreams.choose(sticky, tried)
+                    continue
+                if whole is not None and not nobody and upstream not in tried and time.monotonic() - began < _AGAIN_SECONDS:
+                    tried.append(upstream)  # a kept connection that the upstream had closed: once more, on a new one
+                    continue
+                raise
+            finally:
+                upstream.busy -= 1
+            if asked and call is not None and answer.status in (400, 422):
+                call.refused(answer.status, await answer.read())
+                assert self._asking is not None
+                self._asking.refuse(call)
+                asked = {}
+                continue
+            break
+        upstream.busy += 1
+        try:
+            return await self._answer(request, answer, call, asked)
+        finally:
+            upstream.busy -= 1
+            answer.close() if not answer.content.is_eof() else answer.release()
+
+    async def _ask(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> aiohttp.ClientResponse:
+        assert self._client is not None
+        data = body if body else None
+        if data is None and "content-length" in headers:
+            data = b""
+        return await self._client.request(method, url, headers=headers, data=data, allow_redirects=False)
+
+    async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        """The pieces of a body as they come. Raises Refused where it is too large."""
+        size = 0
+        async for data in request.content.iter_any():
+            size += len(data)
+            if size > self._limits.body:
+                raise Refused(413, "too_large", f"the body has more than {self._limits.body:,} bytes, which is all that passes")
+            yield data
+
+    async def _upload(
+        self, request: web.BaseRequest, call: Passing | None, encoding: str, refused: list[Refused]
+    ) -> AsyncIterator[bytes]:
+        """The same, copied; the HTTP client turns what is raised here into an error of its own, so it is put into `refused`."""
+        try:
+            async for data in self._body(request):
+                if call is not None:
+                    call.copied(data, encoding)
+                yield data
+        except Refused as error:
+            refused.append(error)
+            raise
+
+    # --- the response --------------------------------------------------------------------------------------------------------
+
+    async def _answer(
+        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, call: Passing | None, asked: dict[str, Any]
+    ) -> web.StreamResponse:
+        kind = "unrecorded" if call is None else call.dialect.NAME
+        self.traffic.counts[kind, str(answer.status)] += 1
+        if call is not None:
+            call.answered(answer.status, answer.headers)
+        stripped = None
+        if call is not None and asked and answer.status < 300 and "content-encoding" not in answer.headers:
+            path = request.raw_path.partition("?")[0]
+            stripped = Stripped(call.dialect, answer.headers.get("content-type", ""), path, asked)
+        dropped = _HOP | _named(answer.headers) | ({"content-length"} if stripped is not None else set())
+        response = _Response(
+            status=answer.status,
+            reason=answer.reason,
+            headers=CIMultiDict((n, v) for n, v in _raw(answer.raw_headers) if n.lower() not in dropped),
+        )
+        connected = True
+        try:
+            await response.prepare(request)
+        except ConnectionError:
+            connected = False
+        left = answer.content_length
+        done = False
+        while connected:
+            data = await answer.content.readany()
+            if not data:
+                done = True
+                break
+            over = False
+            if left is not None:
+                left -= len(data)
+                over = left <= 0
+            passed = data if stripped is None else stripped.feed(data, over)
+            if call is not None:
+                ends = call.took(data)
+                call.done = over
+                if ends or over:
+                    passed = await self._held(response, passed, call)
+            if passed:
+                connected = await _write(response, passed)
+        if call is not None:
+            call.done = done
+            if not call.over:
+                await self._recording.finish(call)
+        if stripped is not None and connected and (rest := stripped.feed(b"", True)):
+            connected = await _write(response, rest)
+        if connected:
+            with contextlib.suppress(ConnectionError):
+                await response.write_eof()
+        return response
+
+    async def _held(self, response: web.StreamResponse, data: bytes, call: Passing) -> bytes:
+        """Sends all but the end of a call's last bytes, records the call, and returns the end."""
+        cut = data.rstrip().rfind(b"\n") + 1 or max(len(data) - 1, 0)
+        if cut and not await _write(response, data[:cut]):
+            await self._recording.finish(call)
+            return b""
+        await self._recording.finish(call)
+        return data[cut:]
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> bool:
+    """Whether the client still takes something."""
+    try:
+        await response.write(data)
+    except ConnectionError:
+        return False
+    return True
+
+
+class _Response(web.StreamResponse):
+    """A response with the headers of the upstream, and none of this server's own."""
+
+    async def _prepare_headers(self) -> None:
+        added = [name for name in (hdrs.SERVER, hdrs.CONTENT_TYPE, hdrs.DATE) if name not in self.headers]
+        await super()._prepare_headers()
+        for name in added:
+            self.headers.popall(name, None)
+
+
+def refusal(refused: Refused) -> web.Response:
+    """The answer to a request that goes no further, in a shape that the SDKs of OpenAI and Anthropic show."""
+    body = {"type": "error", "error": {"type": f"odograph_{refused.kind}", "message": f"odograph proxy: {refused.message}"}}
+    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    response = web.Response(status=refused.status, body=encode(body), content_type="application/json", headers=headers)
+    if refused.status in (413, 401, 403):
+        response.force_close()
+    return response
+
+
+def _raw(headers: Any) -> list[tuple[str, str]]:
+    """Headers with their names and values as they came."""
+    return [(n.decode("latin-1"), v.decode("utf-8", "surrogateescape")) for n, v in headers]
+
+
+def _named(headers: CIMultiDictProxy[str]) -> set[str]:
+    """The headers that `Connection` says are of this hop."""
+    return {name.strip().lower() for value in headers.getall("connection", ()) for name in value.split(",")}

@@ -1,0 +1,59 @@
+"""Where requests go: upstreams that are fixed when the proxy starts, and which of several a run's requests stick to."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from ..errors import InvalidInput
+
+_MOST_STUCK = 100_000
+
+
+class Upstream:
+    """One server: its address, and how busy it is."""
+
+    def __init__(self, url: str) -> None:
+        """Raises InvalidInput for what is no http(s) URL."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise InvalidInput(f"an upstream is an http:// or https:// URL without a query, not {url!r}")
+        if parts.username or parts.password:
+            raise InvalidInput("an upstream's URL holds no user or password; the key goes in a header")
+        self.url: str = url.rstrip("/")
+        self._path = parts.path.rstrip("/")
+        self.busy: int = 0
+        self.failed: int = 0
+        #: Runs that stick to it.
+        self.runs: int = 0
+
+    def target(self, path: str) -> str:
+        """The URL of a request's path. A `/v1` that both have stands there once: people paste base URLs with and without it."""
+        if self._path.endswith("/v1") and (path == "/v1" or path.startswith(("/v1/", "/v1?"))):
+            path = path[3:]
+        return self.url + path
+
+
+class Upstreams:
+    """All of them. A run's requests go where its first went, so that the server's cache of prompts serves them."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        if not urls:
+            raise InvalidInput("the proxy needs an upstream: the URL of a model's API")
+        self.all: list[Upstream] = [Upstream(url) for url in urls]
+        self._stuck: OrderedDict[str, Upstream] = OrderedDict()
+
+    def choose(self, sticky: str | None, without: Sequence[Upstream] = ()) -> Upstream:
+        """The upstream of a run, or session; of what is new the one with the least to do. `without`: they did not answer."""
+        found = self._stuck.pop(sticky, None) if sticky is not None else None
+        if found is not None:
+            found.runs -= 1
+        if found is None or found in without:
+            found = min((u for u in self.all if u not in without), key=lambda u: (u.busy, u.runs, u.failed), default=self.all[0])
+        if sticky is not None:
+            self._stuck[sticky] = found
+            found.runs += 1
+            while len(self._stuck) > _MOST_STUCK:
+                self._stuck.popitem(last=False)[1].runs -= 1
+        return found

@@ -1,0 +1,125 @@
+"""Responses over a WebSocket, passed on message by message; the calls in it are recorded with the history that they stand for.
+
+An upstream without a WebSocket at a path refuses the upgrade with 404 or the like, and Codex then tries it seven times. So the
+client gets a 426, on which Codex turns to POST at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from ..capture.sockets import Calls
+from .gate import Refused
+
+#: Statuses by which a server says that it has no WebSocket at a path.
+_NONE_THERE = (400, 404, 405, 501)
+#: What stands in a message that ends a call, which is then recorded before the client gets it.
+_ENDS = ('"response.completed"', '"response.incomplete"', '"response.failed"', '"error"')
+#: Headers of a handshake, which each hop makes anew.
+HANDSHAKE = (
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+    "sec-websocket-accept",
+)
+
+
+async def bridge(
+    request: web.BaseRequest,
+    client: aiohttp.ClientSession,
+    url: URL,
+    headers: CIMultiDict[str],
+    calls: Calls | None,
+    record: Callable[..., Awaitable[Any]],
+    largest: int,
+) -> web.StreamResponse:
+    """Connects a client's WebSocket to the upstream's. `calls`: of this socket; None: nothing is recorded. `record` calls a
+    function where records are written. `largest`: bytes of one message. Raises Refused where the upstream has no WebSocket."""
+    offered = request.headers.get("sec-websocket-protocol", "")
+    protocols = tuple(name for part in offered.split(",") if (name := part.strip()))
+    compress = 15 if "permessage-deflate" in request.headers.get("sec-websocket-extensions", "") else 0
+    try:
+        upstream = await client.ws_connect(
+            url, headers=headers, protocols=protocols, compress=compress, max_msg_size=largest, autoclose=False
+        )
+    except aiohttp.WSServerHandshakeError as error:
+        status = 426 if error.status in _NONE_THERE else error.status
+        raise Refused(status, "upstream", f"the upstream answers a WebSocket with HTTP {error.status}") from None
+    chosen = (upstream.protocol,) if upstream.protocol else ()
+    ours = web.WebSocketResponse(protocols=chosen, compress=bool(compress), max_msg_size=largest, autoclose=False)
+    try:
+        await ours.prepare(request)
+        directions = [
+            asyncio.ensure_future(_upward(ours, upstream, calls)),
+            asyncio.ensure_future(_downward(upstream, ours, calls, record)),
+        ]
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in directions:
+                one.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
+    finally:
+        if calls is not None:
+            await record(calls.close)
+        with suppress(Exception):
+            await upstream.close()
+        with suppress(Exception):
+            await ours.close()
+    return ours
+
+
+async def _upward(ours: web.WebSocketResponse, upstream: aiohttp.ClientWebSocketResponse, calls: Calls | None) -> None:
+    while True:
+        message = await ours.receive()
+        if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            if calls is not None:
+                calls.sent(message.data)
+            await _send(upstream, message)
+        else:
+            await upstream.close(code=_code(ours.close_code))
+            return
+
+
+async def _downward(
+    upstream: aiohttp.ClientWebSocketResponse,
+    ours: web.WebSocketResponse,
+    calls: Calls | None,
+    record: Callable[..., Awaitable[Any]],
+) -> None:
+    while True:
+        message = await upstream.receive()
+        if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            if calls is not None:
+                data = message.data if isinstance(message.data, str) else message.data.decode("utf-8", "replace")
+                if any(mark in data for mark in _ENDS):
+                    await record(calls.got, message.data)
+                else:
+                    calls.got(message.data)
+            await _send(ours, message)
+        else:
+            await ours.close(code=_code(upstream.close_code))
+            return
+
+
+async def _send(to: Any, message: aiohttp.WSMessage) -> None:
+    if message.type == aiohttp.WSMsgType.TEXT:
+        await to.send_str(message.data)
+    else:
+        await to.send_bytes(message.data)
+
+
+def _code(code: int | None) -> int:
+    """A close code that may be sent; those that only say what happened here become 1000 or 1011."""
+    if code is None or code in (1005, 1006, 1015):
+        return 1011 if code == 1006 else 1000
+    return code

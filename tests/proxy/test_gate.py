@@ -1,0 +1,354 @@
+"""Who may pass the proxy, what never reaches the store, and what ends well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+
+import odograph
+from odograph.errors import InvalidInput
+from odograph.proxy.server import Limits
+from odograph.proxy.service import Proxy
+from tests.proxy.test_passing import CHAT, one, post
+from tests.proxy.wire import END, Wire, chat_body, chat_chunk, chunk, events, head_of, json_answer
+
+PATH = "/v1/chat/completions"
+TOKEN = "a-token-of-more-than-16"
+
+
+def status(url: str, path: str = PATH, **headers: str) -> int:
+    return post(url, path, CHAT, **headers)[0]
+
+
+def control(url: str, command: str, body: dict[str, Any] | None = None, token: str = TOKEN) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}/odograph/{command}", data, {"authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request) as answer:
+        text = answer.read().decode()
+    return json.loads(text) if command != "metrics" else text
+
+
+def test_pages_and_foreign_names_are_refused(store: odograph.Store) -> None:
+    """A page in a browser (Origin) and a name that points to this machine (Host) get 403 before anything is routed, WebSockets too."""
+
+    async def upgrade(url: str) -> int:
+        async with aiohttp.ClientSession() as client:
+            try:
+                await client.ws_connect(url + "/v1/responses", headers={"origin": "http://evil.example"})
+            except aiohttp.WSServerHandshakeError as error:
+                return error.status
+        return 101
+
+    with (
+        Wire(lambda head, body: json_answer(chat_body())) as up,
+        Proxy(store, [up.url], hosts=["proxy.lan"], origins=["http://mine"]) as proxy,
+    ):
+        assert [
+            status(proxy.url, host=h)
+            for h in ("localhost", "127.0.0.1:99", "[::1]:8", "proxy.lan:1", "evil.example", "localhost.evil")
+        ] == [200] * 4 + [403] * 2
+        assert [status(proxy.url, origin=o) for o in ("http://mine", "http://evil.example", "null")] == [200, 403, 403]
+        assert [
+            status(proxy.url, "/odograph/pause", origin="http://evil.example"),
+            status(proxy.url, "/t/r/-" + PATH, host="evil.example"),
+        ] == [403, 403]
+        assert asyncio.run(upgrade(proxy.url)) == 403
+        assert len(up.got) == 5
+
+
+def test_beyond_this_machine_only_with_a_token(store: odograph.Store) -> None:
+    """Listening on other addresses needs a token of some length. Then nobody passes without it, and it never goes upstream."""
+    with pytest.raises(InvalidInput, match="token"):
+        Proxy(store, ["http://x"], host="0.0.0.0")
+    with pytest.raises(InvalidInput, match="16"):
+        Proxy(store, ["http://x"], token="short")
+    with (
+        Wire(lambda head, body: json_answer(chat_body())) as up,
+        Proxy(store, [up.url], host="0.0.0.0", token=TOKEN, key="upstream-key") as proxy,
+    ):
+        url = proxy.url.replace("0.0.0.0", "127.0.0.1")
+        assert [status(url), status(url, authorization="Bearer wrong"), status(url, x_api_key="wrong")] == [401, 401, 401]
+        assert [
+            status(url, authorization=f"Bearer {TOKEN}"),
+            status(url, x_api_key=TOKEN),
+            status(url, PATH + f"?a=1&key={TOKEN}"),
+        ] == [200] * 3
+    assert not any(TOKEN.encode() in head for head, _ in up.got)
+    assert all(b"upstream-key" in head for head, _ in up.got) and up.got[2][0].startswith(b"POST /v1/chat/completions?a=1 ")
+
+
+def test_a_ticket_keeps_others_out_of_a_run(store: odograph.Store) -> None:
+    """A rollout's secret, in its address or as its key, records in its run; without it nobody gets into that run, with it into no other."""
+    with Wire(lambda head, body: json_answer(chat_body())) as up, Proxy(store, [up.url], key="real") as proxy:
+        url = proxy.rollout("r1", group="g", task={"id": 1}, policy_version=4)
+        ticket = url.rpartition("/")[2]
+        path = "/t/" + ticket
+        assert [status(proxy.url, path + PATH), status(proxy.url, PATH, authorization=f"Bearer {ticket}")] == [200, 200]
+        assert [
+            status(proxy.url, "/t/r1" + PATH),
+            status(proxy.url, "/t/r2" + PATH, authorization=f"Bearer {ticket}"),
+            status(proxy.url, path + "/group/h" + PATH),
+            status(proxy.url, "/t/odo-guessed" + PATH),
+        ] == [403] * 4
+        assert status(proxy.url, path + "/agent/helper" + PATH) == 200
+        id = proxy.end("r1", status="failed")
+        assert status(proxy.url, path + PATH) == 403
+    assert not any(ticket.encode() in head for head, _ in up.got)
+    t = one(store)
+    assert (t.id, t.group, t.task, t.metadata["run"], t.status, len(t.llm_calls)) == (id, "g", {"id": 1}, "r1", "failed", 3)
+    assert {c.policy_version for c in t.llm_calls} == {4} and {s.agent for s in t.steps} == {None, "helper"}
+
+
+def test_no_request_names_an_upstream(store: odograph.Store) -> None:
+    """A whole URL, two slashes or an @ in the target lead nowhere but to the upstream; control without a token is refused."""
+    from tests.proxy.test_passing import raw
+
+    with Wire(lambda head, body: [head_of(2) + b"ok"]) as up, Proxy(store, [up.url]) as proxy:
+        assert raw(proxy.url, b"GET http://evil.example/x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").startswith(
+            b"HTTP/1.1 400"
+        )
+        for target in (b"//evil.example/x", b"/@evil.example/x", b"/t/r/-//evil.example/x"):
+            assert raw(proxy.url, b"GET " + target + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").startswith(
+                b"HTTP/1.1 200"
+            )
+        assert status(proxy.url, "/odograph/runs") == 403
+    assert [head.split()[1] for head, _ in up.got] == [b"//evil.example/x", b"/@evil.example/x", b"//evil.example/x"]
+
+
+def test_keys_and_headers_are_not_stored_and_secrets_are_redacted(tmp_path: Path) -> None:
+    """No header and no key reaches the store; with redaction neither does a secret in a message, in a task or in an address."""
+    secret = "sk-ant-api03-" + "A1b2C3d4E5" * 9
+    sent = json.dumps({"model": "m", "messages": [{"role": "user", "content": f"use {secret}"}]}).encode()
+    with odograph.open(tmp_path / "s", redact=True) as store:
+        with Wire(lambda head, body: json_answer(chat_body(f"I used {secret}"))) as up, Proxy(store, [up.url]) as proxy:
+            assert (
+                post(proxy.url, f"/t/r/task/{secret}{PATH}", sent, authorization=f"Bearer {secret}x", x_private="header-value")[0]
+                == 200
+            )
+            assert secret.encode() in up.got[0][1]
+    stored = b"".join(f.read_bytes() for f in (tmp_path / "s").rglob("*") if f.is_file())
+    assert b"redacted:" in stored and secret.encode() not in stored and b"header-value" not in stored
+
+
+def test_trainers_pause_resume_and_drain(store: odograph.Store) -> None:
+    """While weights change, new calls get 503 with Retry-After, running ones end; the SDK waits; versions stand in the records."""
+    go = threading.Event()
+    ids = [dict(chat_chunk(c, token_ids=[n])) for n, c in enumerate("ab")]
+
+    def script(head: bytes, body: bytes) -> Any:
+        if b'"stream"' not in body:
+            yield from json_answer(chat_body())
+            return
+        yield head_of(None, "text/event-stream") + chunk(events(ids[:1], done=False)[0])
+        go.wait(10)
+        for event in events([ids[1], chat_chunk(None, "stop")]):
+            yield chunk(event)
+        yield END
+
+    with Wire(script) as up, Proxy(store, [up.url], token=TOKEN, policy=1) as proxy:
+        client = openai.OpenAI(base_url=proxy.url + "/t/r/v1", api_key=TOKEN)
+        user: Any = [{"role": "user", "content": "q"}]
+        stream = iter(client.chat.completions.create(model="m", messages=user, stream=True))
+        next(stream)
+        assert control(proxy.url, "drain", {"seconds": 0.05}) == {"drained": False, "in_flight": 1}
+        code, headers, _ = post(proxy.url, PATH, CHAT, authorization=f"Bearer {TOKEN}")
+        assert (code, headers["retry-after"]) == (503, "1")
+        control(proxy.url, "policy", {"version": 2})
+        go.set()
+        list(stream)
+        assert control(proxy.url, "drain", {}) == {"drained": True, "in_flight": 0}
+        threading.Timer(0.2, control, (proxy.url, "resume", {"version": 3})).start()
+        assert client.chat.completions.create(model="m", messages=user).choices[0].message.content == "Paris"
+        assert 'event="refused",what="paused"' in control(proxy.url, "metrics")
+        assert control(proxy.url, "health")["policy"] == 3
+        ticket = control(proxy.url, "runs", {"run": "r2", "group": "g"})
+        assert status(proxy.url, "/t/" + ticket["ticket"] + PATH) == 200
+        assert control(proxy.url, "end", {"run": "r2", "status": "truncated"})["trajectory"]
+    first, second = next(store.trajectories()).llm_calls
+    assert (first.policy_version, first.tokens[0].versions, first.choices[0].token_ids) == (1, [(0, 1), (1, 2)], [0, 1])
+    assert second.policy_version == 3 and [t.status for t in store.trajectories(group="g")] == ["truncated"]
+
+
+def test_tokens_are_asked_for_and_taken_out_again(store: odograph.Store) -> None:
+    """With `tokens` the record has ids and logprobs, and the agent an answer without them; a backend that refuses is asked no more."""
+    asked: list[dict[str, Any]] = []
+
+    def script(head: bytes, body: bytes) -> Any:
+        request = json.loads(body)
+        asked.append(request)
+        if "return_token_ids" in request and b"/t400/" in head:
+            return [head_of(2, status="400 Bad Request") + b"{}"]
+        more = (
+            {"token_ids": [5], "logprobs": {"content": [{"token": "P", "logprob": -0.5}]}}
+            if "return_token_ids" in request
+            else {}
+        )
+        if request.get("stream"):
+            parts = [{**chat_chunk("P", **more), "prompt_token_ids": [1, 2]}, chat_chunk(None, "stop")]
+            return [head_of(None, "text/event-stream"), *map(chunk, events(parts)), END]
+        whole = chat_body("P", prompt_token_ids=[1, 2])
+        whole["choices"][0] |= more
+        return json_answer(whole)
+
+    with Wire(script) as up, Proxy(store, [up.url], tokens=True) as proxy:
+        client = openai.OpenAI(base_url=proxy.url + "/t/r/v1", api_key="k")
+        user: Any = [{"role": "user", "content": "q"}]
+        whole = client.chat.completions.create(model="m", messages=user)
+        parts = list(client.chat.completions.create(model="m", messages=user, stream=True))
+        own = client.chat.completions.create(model="m", messages=user, logprobs=True)
+        for run in ("/t400/v1", "/t400/v1"):
+            openai.OpenAI(base_url=proxy.url + run, api_key="k").chat.completions.create(model="m", messages=user)
+    assert whole.choices[0].message.content == "P" and whole.choices[0].logprobs is None
+    assert not {"token_ids", "prompt_token_ids"} & {*whole.to_dict(), *whole.to_dict()["choices"][0]}  # type: ignore[index]
+    assert all(not {"token_ids"} & {*p.to_dict()["choices"][0]} and "prompt_token_ids" not in p.to_dict() for p in parts)  # type: ignore[index]
+    assert own.choices[0].logprobs is not None and "token_ids" not in own.to_dict()["choices"][0]  # type: ignore[index]
+    first, *rest = store.trajectories()
+    assert [(c.prompt_token_ids, c.choices[0].token_ids, c.choices[0].logprobs) for c in first.llm_calls] == [
+        ([1, 2], [5], [-0.5])
+    ] * 3
+    assert len(asked) == 6 and "return_token_ids" not in asked[5]
+    assert rest[0].llm_calls[0].extra["retries"][0]["status_code"] == 400
+
+
+def test_runs_stick_to_their_upstream(store: odograph.Store) -> None:
+    """Of several upstreams each run keeps the one that it began with; one that is gone is left for another."""
+    with Wire(lambda h, b: json_answer(chat_body("1"))) as a, Wire(lambda h, b: json_answer(chat_body("2"))) as b:
+        with Proxy(store, [a.url, b.url]) as proxy:
+            for run in "wxyz" * 3:
+                assert status(proxy.url, f"/t/{run}{PATH}") == 200
+            assert len(a.got) == len(b.got) == 6
+    assert all(len({c.text for c in t.llm_calls}) == 1 for t in store.trajectories())
+    with Wire(lambda h, b: json_answer(chat_body("2"))) as b, Proxy(store, [a.url, b.url]) as proxy:
+        assert {status(proxy.url, f"/t/{run}{PATH}") for run in "abc"} == {200} and len(b.got) == 3
+
+
+def test_limits_hold(store: odograph.Store) -> None:
+    """More requests at once than allowed get 503, with when to try again."""
+    go = threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        go.wait(10)
+        return json_answer(chat_body())
+
+    with Wire(script) as up, Proxy(store, [up.url], limits=Limits(requests=1)) as proxy:
+        waiting = threading.Thread(target=status, args=(proxy.url,))
+        waiting.start()
+        while not up.got:
+            time.sleep(0.01)
+        code, headers, _ = post(proxy.url, PATH, CHAT)
+        assert (code, headers["retry-after"]) == (503, "1")
+        go.set()
+        waiting.join()
+
+
+def start(tmp_path: Path, upstream: str, *flags: str) -> tuple[subprocess.Popen[str], str]:
+    """`odograph proxy` as a process of its own, and its URL."""
+    command = [
+        sys.executable,
+        "-m",
+        "odograph",
+        "--store",
+        str(tmp_path / "s"),
+        "proxy",
+        "--upstream",
+        upstream,
+        "--port",
+        "0",
+        "--json",
+        *flags,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, json.loads(process.stdout.readline())["url"]
+
+
+def test_calls_whose_end_was_seen_survive_sigkill(tmp_path: Path) -> None:
+    """The proxy is killed with SIGKILL in the middle of traffic: each call whose end a client saw is in the store."""
+    seen: list[str] = []
+
+    def script(head: bytes, body: bytes) -> Any:
+        parts = events([chat_chunk(json.loads(body)["messages"][0]["content"]), chat_chunk(None, "stop")])
+        return [head_of(None, "text/event-stream"), *map(chunk, parts), END]
+
+    def client(url: str, name: int) -> None:
+        sdk = openai.OpenAI(base_url=url + "/v1", api_key="k", max_retries=0)
+        for n in range(10_000):
+            text = f"{name}-{n}"
+            try:
+                for _ in sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": text}], stream=True):
+                    pass
+            except Exception:  # whatever a killed proxy looks like
+                return
+            seen.append(text)
+
+    with Wire(script) as up:
+        process, url = start(tmp_path, up.url)
+        threads = [threading.Thread(target=client, args=(url, n)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        while len(seen) < 60:
+            time.sleep(0.01)
+        process.kill()
+        for thread in threads:
+            thread.join()
+        process.communicate()
+    with odograph.open(tmp_path / "s") as store:
+        recorded = {c.text for t in store.trajectories() for c in t.llm_calls if c.error is None}
+    assert set(seen) <= recorded
+
+
+def test_shutdown_drains(tmp_path: Path) -> None:
+    """SIGTERM: running calls end and are recorded, new ones are refused, the exit status is 0."""
+    go = threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        yield head_of(None, "text/event-stream") + chunk(events([chat_chunk("Pa")], done=False)[0])
+        go.wait(10)
+        for event in events([chat_chunk("ris", "stop")]):
+            yield chunk(event)
+        yield END
+
+    with Wire(script) as up:
+        process, url = start(tmp_path, up.url)
+        stream = iter(
+            openai.OpenAI(base_url=url + "/v1", api_key="k").chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "q"}], stream=True
+            )
+        )
+        next(stream)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert process.poll() is None
+        go.set()
+        assert "".join(e.choices[0].delta.content or "" for e in stream) == "ris"
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0 and "1 calls recorded" in said
+    with odograph.open(tmp_path / "s") as store:
+        assert one(store).llm_calls[0].text == "Paris"
+
+
+def test_wrong_use_is_one_sentence(tmp_path: Path) -> None:
+    """An upstream that is no URL, a port that is taken, a missing key: status 2 and one line."""
+    run = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "proxy"]
+    for flags, said in (
+        (["--upstream", "ftp://x"], "http:// or https://"),
+        (["--upstream", "http://x", "--host", "0.0.0.0"], "token"),
+        (["--upstream", "http://x", "--key-variable", "NOT_THERE"], "NOT_THERE"),
+        (["--upstream", "http://x", "--port", "70000"], "65535"),
+    ):
+        done = subprocess.run([*run, *flags], capture_output=True, text=True, env={**os.environ}, timeout=60, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and said in done.stderr, done.stderr
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,356 @@
+"""The proxy passes everything on as it came, and keeps an exact copy of the calls of models."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anthropic
+import openai
+import pytest
+from google import genai
+
+import odograph
+from odograph.proxy.server import Limits
+from odograph.proxy.service import Proxy
+from tests.llm_server import Answer, LLMServer
+from tests.proxy.wire import END, Wire, chat_body, chat_chunk, chunk, events, head_of, json_answer
+
+CHAT = b'{"model": "m",  "messages":[{"role":"user","content":"caf\\u00e9 \xc3\xa9"}]}'
+
+
+def raw(url: str, data: bytes) -> bytes:
+    """Sends bytes and reads until the server closes, or says no more for a while."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port)) as client:
+        client.sendall(data)
+        client.settimeout(1)
+        out = b""
+        try:
+            while got := client.recv(65536):
+                out += got
+        except TimeoutError:
+            pass
+        return out
+
+
+def post(url: str, path: str, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    place = urlsplit(url)
+    client = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
+    client.request("POST", path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+    answer = client.getresponse()
+    data = answer.read()
+    client.close()
+    return answer.status, {k.lower(): v for k, v in answer.getheaders()}, data
+
+
+def one(store: odograph.Store) -> Any:
+    (t,) = store.trajectories()
+    return t
+
+
+def test_bytes_and_headers_are_those_of_the_client(store: odograph.Store) -> None:
+    """The upstream gets the body byte for byte, the headers with the client's spelling and order, and none of the proxy's own."""
+    with Wire(lambda head, body: json_answer(b'{ "odd":1,"choices":[] }', X_Odd="yes")) as up, Proxy(store, [up.url]) as proxy:
+        sent = (
+            b"POST /v1/chat/completions?beta=a%%2Fb HTTP/1.1\r\nHost: localhost\r\nX-Mixed-Case: A\r\nauthorization: Bearer k\r\n"
+            b"x-odograph-run: mine\r\nConnection: close, x-hop\r\nX-Hop: 1\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % len(CHAT)
+        ) + CHAT
+        answer = raw(proxy.url, sent)
+    head, body = up.got[0]
+    assert body == CHAT
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "POST /v1/chat/completions?beta=a%2Fb HTTP/1.1"
+    host = up.url.removeprefix("http://")
+    assert [line for line in lines[1:] if line] == [
+        f"Host: {host}",
+        "X-Mixed-Case: A",
+        "authorization: Bearer k",
+        "content-type: application/json",
+        f"content-length: {len(CHAT)}",
+    ]
+    got, data = answer.split(b"\r\n\r\n", 1)
+    assert data == b'{ "odd":1,"choices":[] }'
+    assert sorted(got.decode().split("\r\n")[1:]) == [
+        "Connection: close",
+        "X-Odd: yes",
+        "content-length: 24",
+        "content-type: application/json",
+    ]
+    assert one(store).llm_calls[0].request == json.loads(CHAT)
+
+
+def test_every_dialect_by_its_own_sdk(store: odograph.Store) -> None:
+    """OpenAI's, Anthropic's and Google's SDKs get their answers, streamed or not, and each call is recorded as it crossed the wire."""
+    with LLMServer([Answer(text="four")]) as server, Proxy(store, [server.url]) as proxy:
+        o = openai.OpenAI(base_url=proxy.url + "/t/openai/v1", api_key="k", max_retries=0)
+        user: Any = [{"role": "user", "content": "2+2"}]
+        assert o.chat.completions.create(model="m", messages=user).choices[0].message.content == "four"
+        streamed = o.chat.completions.create(model="m", messages=user, stream=True)
+        assert "".join(e.choices[0].delta.content or "" for e in streamed if e.choices) == "four"
+        assert o.responses.create(model="m", input="2+2").output_text == "four"
+        with o.responses.stream(model="m", input="2+2") as stream:
+            assert stream.get_final_response().output_text == "four"
+        a = anthropic.Anthropic(base_url=proxy.url + "/t/anthropic", api_key="k", max_retries=0)
+        with a.messages.stream(model="c", max_tokens=9, messages=user) as messages:
+            assert messages.get_final_text() == "four"
+        sent, answered = list(server.bodies), list(server.responses)
+    gemini = {"candidates": [{"content": {"role": "model", "parts": [{"text": "four"}]}, "finishReason": "STOP"}]}
+    with Wire(lambda head, body: json_answer(gemini)) as up, Proxy(store, [up.url]) as proxy:
+        g = genai.Client(api_key="k", http_options={"base_url": proxy.url + "/t/google"})
+        assert g.models.generate_content(model="g-1", contents="2+2").text == "four"
+    calls = {t.metadata["run"]: t.llm_calls for t in store.trajectories()}
+    assert [c.dialect for c in calls["openai"]] == ["openai.chat", "openai.chat", "openai.responses", "openai.responses"]
+    assert [c.dialect for c in calls["anthropic"]] == ["anthropic.messages"]
+    assert [(c.dialect, c.model) for c in calls["google"]] == [("gemini", "g-1")]
+    wire = [*calls["openai"], *calls["anthropic"]]
+    assert all(c.origin == "wire" and c.error is None and c.text == "four" for c in [*wire, *calls["google"]])
+    assert [c.request for c in wire] == [json.loads(b) for b in sent]
+    assert wire[0].response == json.loads(answered[0])
+    assert len(wire[1].events) == answered[1].count(b"data: {")
+
+
+def test_generate_of_vllm_and_sglang_and_completions(store: odograph.Store) -> None:
+    """Token-in, token-out calls are recorded with their ids and logprobs."""
+    answers = {
+        b"/inference/v1/generate": {"choices": [{"index": 0, "token_ids": [7, 8], "finish_reason": "stop"}]},
+        b"/v1/completions": {"choices": [{"index": 0, "text": "x", "finish_reason": "stop", "token_ids": [9]}]},
+        b"/generate": {
+            "text": "x",
+            "output_ids": [5],
+            "meta_info": {"output_token_logprobs": [[-0.5, 5, "x"]], "finish_reason": {"type": "stop"}},
+        },
+    }
+    with Wire(lambda head, body: json_answer(answers[head.split()[1]])) as up, Proxy(store, [up.url]) as proxy:
+        assert post(proxy.url, "/t/r/generate", b'{"input_ids":[1,2],"return_logprob":true}')[0] == 200
+        assert post(proxy.url, "/t/r/inference/v1/generate", b'{"token_ids":[1,2,3]}')[0] == 200
+        assert post(proxy.url, "/t/r/v1/completions", b'{"model":"m","prompt":[1,2]}')[0] == 200
+    calls = one(store).llm_calls
+    assert [(c.prompt_token_ids, c.choices[0].token_ids) for c in calls] == [([1, 2], [5]), ([1, 2, 3], [7, 8]), ([1, 2], [9])]
+    assert calls[0].choices[0].logprobs == [-0.5]
+
+
+def test_a_stream_is_live_both_ways(store: odograph.Store) -> None:
+    """Each event reaches the client before the upstream sends the next one, and each piece of a body before the client sends the next."""
+    come, gone = threading.Event(), threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        first, *rest = events([chat_chunk("Pa"), chat_chunk("ris", "stop")])
+        yield head_of(None, "text/event-stream") + chunk(first)
+        assert come.wait(10)
+        for event in rest:
+            yield chunk(event)
+        yield END
+        gone.set()
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k")
+        stream = iter(client.chat.completions.create(model="m", messages=[{"role": "user", "content": "q"}], stream=True))
+        assert next(stream).choices[0].delta.content == "Pa"
+        come.set()
+        assert next(stream).choices[0].delta.content == "ris"
+        assert gone.wait(10)
+        place = urlsplit(proxy.url)
+        with socket.create_connection((place.hostname, place.port)) as slow:
+            slow.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(b"one"))
+            before = len(up.got)
+            deadline = time.monotonic() + 10
+            while up.heads < 2 and time.monotonic() < deadline:  # the upload has begun while the client still sends
+                time.sleep(0.01)
+            assert up.heads == 2 and len(up.got) == before
+            slow.sendall(chunk(b"two") + END)
+            while len(up.got) == before and time.monotonic() < deadline:
+                time.sleep(0.01)
+    assert up.got[-1][1] == b"onetwo"
+    assert one(store).llm_calls[0].text == "Paris"
+
+
+def test_unknown_paths_and_head_pass_unrecorded(store: odograph.Store) -> None:
+    """What is no call of a model passes and leaves no record: other paths, other methods, and the look whether a base URL is there."""
+    with (
+        Wire(lambda head, body: [head_of(5, x_a="b")] if head.startswith(b"HEAD") else [head_of(5) + b"fine!"]) as up,
+        Proxy(store, [up.url]) as proxy,
+    ):
+        place = urlsplit(proxy.url)
+        client = http.client.HTTPConnection(place.hostname or "", place.port)
+        seen = []
+        for method, path in (
+            ("GET", "/v1/models"),
+            ("HEAD", "/v1/models"),
+            ("DELETE", "/v1/files/1"),
+            ("POST", "/v1/embeds"),
+            ("HEAD", "/t/run"),
+            ("GET", "/t/run/"),
+        ):
+            client.request(method, path)
+            answer = client.getresponse()
+            seen.append((answer.status, answer.read(), answer.getheader("content-length")))
+        client.close()
+    assert seen[:4] == [(200, b"fine!", "5"), (200, b"", "5"), (200, b"fine!", "5"), (200, b"fine!", "5")]
+    assert [s[0] for s in seen[4:]] == [200, 200]
+    assert [head.split()[0] for head, _ in up.got] == [b"GET", b"HEAD", b"DELETE", b"POST"]
+    assert up.connections == 1  # kept alive
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+def test_compressed_bodies_pass_as_they_are_and_are_decoded_for_the_record(store: odograph.Store, encoding: str) -> None:
+    """A compressed request and a compressed stream cross unchanged; the record has what they say, and the stream's end is seen."""
+    import zlib
+
+    import brotli
+    import zstandard
+
+    def packed(data: bytes) -> bytes:
+        if encoding == "gzip":
+            return gzip.compress(data)
+        if encoding == "deflate":
+            return zlib.compress(data)
+        return brotli.compress(data) if encoding == "br" else zstandard.ZstdCompressor().compress(data)
+
+    whole = packed(b"".join(events([chat_chunk("Pa"), chat_chunk("ris", "stop")])))
+    with Wire(lambda head, body: [head_of(None, "text/event-stream", content_encoding=encoding) + chunk(whole) + END]) as up:
+        with Proxy(store, [up.url]) as proxy:
+            sent = packed(CHAT)
+            status, headers, data = post(
+                proxy.url, "/v1/chat/completions", sent, content_encoding=encoding, accept_encoding=encoding
+            )
+    assert (status, data, headers["content-encoding"]) == (200, whole, encoding)
+    assert up.got[0][1] == sent
+    (call,) = one(store).llm_calls
+    assert (call.request, call.text, call.error) == (json.loads(CHAT), "Paris", None)
+
+
+def test_early_closing_clients_lose_nothing(store: odograph.Store) -> None:
+    """A client that stops at `[DONE]` has a complete call on record; one that stops in the middle, what came, and the upstream stops."""
+    go = threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        yield head_of(None, "text/event-stream")
+        if b"endless" in body:
+            yield chunk(events([chat_chunk("begun")], done=False)[0])
+            while True:
+                yield chunk(events([chat_chunk("...")], done=False)[0])
+                time.sleep(0.02)
+        for event in events([chat_chunk("Pa"), chat_chunk("ris", "stop")]):
+            yield chunk(event)
+        go.wait(5)  # the connection stays open behind [DONE]
+        yield END
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        place = urlsplit(proxy.url)
+        for question, until in (("short", b"[DONE]\n\n"), ("endless", b"begun")):
+            body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": question}]}).encode()
+            with socket.create_connection((place.hostname, place.port)) as client:
+                client.sendall(
+                    b"POST /t/%b/v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+                    % (question.encode(), len(body))
+                    + body
+                )
+                got = b""
+                while until not in got:
+                    got += client.recv(4096)
+            if question == "short":  # it is in the store when the client sees the end
+                assert next(store.trajectories()).llm_calls[0].text == "Paris"
+        assert up.broken.wait(10)
+        go.set()
+        deadline = time.monotonic() + 10
+        while len(store) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    short, endless = store.trajectories()
+    assert (short.llm_calls[0].text, short.llm_calls[0].error, short.status) == ("Paris", None, "completed")
+    assert endless.llm_calls[0].text.startswith("begun") and endless.llm_calls[0].error == "stream abandoned"
+
+
+def test_what_fails_upstream_is_a_call_with_an_error(store: odograph.Store) -> None:
+    """An upstream that is not there is a 502 in one sentence, and a stream that breaks is recorded with what came."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with Proxy(store, [f"http://127.0.0.1:{port}"]) as proxy:
+        status, _, data = post(proxy.url, "/t/a/v1/chat/completions", CHAT)
+    assert status == 502 and "can't be reached" in json.loads(data)["error"]["message"]
+
+    def script(head: bytes, body: bytes) -> Any:
+        yield head_of(None, "text/event-stream") + chunk(events([chat_chunk("half")], done=False)[0])
+        raise OSError
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            post(proxy.url, "/t/b/v1/chat/completions", CHAT)
+    a, b = (t.llm_calls[0] for t in store.trajectories())
+    assert a.response is None and a.error is not None
+    assert b.text == "half" and b.error is not None
+
+
+def test_large_bodies_pass_and_small_copies_are_kept(store: odograph.Store) -> None:
+    """A body beyond the copy's limit passes whole; the record says how large it was. One beyond the body's limit is refused."""
+    big = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 3_000_000 + b'"}]}'
+    limits = Limits(body=4_000_000, copy=1_000_000)
+    with Wire(lambda head, body: json_answer(chat_body("y" * 2_000_000))) as up, Proxy(store, [up.url], limits=limits) as proxy:
+        status, _, data = post(proxy.url, "/v1/chat/completions", big)
+        assert (status, len(data) > 2_000_000, up.got[0][1]) == (200, True, big)
+        assert post(proxy.url, "/v1/chat/completions", b"x" * 4_000_001)[0] == 413
+        assert raw(
+            proxy.url,
+            b"POST /x HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(b"x" * 4_000_001) + END,
+        ).startswith(b"HTTP/1.1 413")
+    (call,) = one(store).llm_calls
+    assert call.request is None and "3,000,055 bytes" in (call.extra or {})["not_kept"]
+    assert call.response is None and "more than 1,000,000 bytes" in call.error
+
+
+def test_a_bomb_of_zeros_is_not_unpacked(store: odograph.Store) -> None:
+    """A few compressed bytes that stand for gigabytes pass, and no more than the limit of them is kept."""
+    bomb = gzip.compress(b"0" * 50_000_000)
+    with (
+        Wire(lambda head, body: [head_of(len(bomb), content_encoding="gzip") + bomb]) as up,
+        Proxy(store, [up.url], limits=Limits(copy=1_000_000)) as proxy,
+    ):
+        assert post(proxy.url, "/v1/chat/completions", bomb, content_encoding="gzip")[2] == bomb
+    (call,) = one(store).llm_calls
+    assert call.response is None and "more than" in call.error
+
+
+def test_a_background_response_is_one_call(store: odograph.Store) -> None:
+    """A response that is made in the background and fetched later is one call, with its answer."""
+    ready = {
+        "id": "resp_9",
+        "object": "response",
+        "status": "completed",
+        "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "late"}]}],
+    }
+    waits = {"id": "resp_9", "object": "response", "status": "queued", "output": []}
+    with (
+        Wire(lambda head, body: json_answer(waits if head.startswith(b"POST") else ready)) as up,
+        Proxy(store, [up.url]) as proxy,
+    ):
+        client = openai.OpenAI(base_url=proxy.url + "/t/r/v1", api_key="k")
+        client.responses.create(model="m", input="q", background=True)
+        assert client.responses.retrieve("resp_9").output_text == "late"
+    (call,) = one(store).llm_calls
+    assert call.text == "late" and call.request["background"] is True
+
+
+def test_kept_connections_that_the_upstream_closed_are_no_error(store: odograph.Store, tmp_path: Path) -> None:
+    """An upstream closes a kept connection; the next call goes out on a new one."""
+    first = True
+
+    def script(head: bytes, body: bytes) -> Any:
+        nonlocal first
+        yield from json_answer(chat_body())
+        if first:
+            first = False
+            raise OSError
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
+        assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
+    assert up.connections == 2

@@ -1,0 +1,133 @@
+"""Responses over a WebSocket through the proxy: passed on as they are, recorded with the history that they stand for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+import openai
+from aiohttp import web
+
+import odograph
+from odograph.proxy.service import Proxy
+from tests.proxy.test_passing import one
+
+
+def answer(id: str, *items: dict[str, Any]) -> list[dict[str, Any]]:
+    response = {"id": id, "object": "response", "status": "completed", "output": list(items)}
+    return [
+        {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
+        {"type": "response.completed", "response": response},
+    ]
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": words}]}
+
+
+@contextmanager
+def serving(*answers: list[dict[str, Any]], status: int | None = None) -> Iterator[tuple[str, list[str], list[Any]]]:
+    """A server with a WebSocket: its URL, the messages that it got, and the headers of its handshakes."""
+    got: list[str] = []
+    heads: list[Any] = []
+    ready, stop = threading.Event(), threading.Event()
+    place: list[str] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        heads.append(dict(request.headers))
+        if status is not None:
+            return web.Response(status=status)
+        script = iter(answers)
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for message in ws:
+            got.append(message.data)
+            for event in next(script):
+                await ws.send_str(json.dumps(event))
+        return ws
+
+    async def run() -> None:
+        runner = web.ServerRunner(web.Server(handle))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        place.append(f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}")  # type: ignore[union-attr]
+        ready.set()
+        await asyncio.to_thread(stop.wait)
+        await runner.cleanup()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        yield place[0], got, heads
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_codexs_session_over_one_socket(store: odograph.Store) -> None:
+    """What is sent ahead is no call; an answer that goes on from another has the whole history in its record, and its tool's result."""
+    call = {"type": "function_call", "call_id": "c1", "name": "shell", "arguments": '{"cmd":"ls"}'}
+    first = {"role": "user", "content": "list"}
+    output = {"type": "function_call_output", "call_id": "c1", "output": "a.txt"}
+
+    async def talk(url: str) -> list[Any]:
+        seen: list[Any] = []
+        headers = {"authorization": "Bearer k", "session-id": "s", "thread-id": "s", "x-codex-window-id": "w"}
+        async with aiohttp.ClientSession() as client, client.ws_connect(url + "/t/r/v1/responses", headers=headers) as ws:
+            for sent in (
+                {"generate": False, "input": [first]},
+                {"input": [first], "tools": [{"type": "function", "name": "shell"}]},
+                {"input": [output], "previous_response_id": "r1", "tools": [{"type": "function", "name": "shell"}]},
+            ):
+                await ws.send_json({"type": "response.create", "model": "m", **sent})
+                seen += [await ws.receive_json(), await ws.receive_json()]
+        return seen
+
+    answers = [answer("r0"), answer("r1", call), answer("r2", text("one file"))]
+    with serving(*answers) as (url, got, heads), Proxy(store, [url]) as proxy:
+        assert asyncio.run(talk(proxy.url)) == [e for events in answers for e in events]
+    assert (
+        json.loads(got[2])["input"] == [output]
+        and heads[0]["Authorization" if "Authorization" in heads[0] else "authorization"] == "Bearer k"
+    )
+    t = one(store)
+    assert [c.request["input"] for c in t.llm_calls] == [[first], [first, call, output]]
+    assert [[a.result for a in s.actions] for s in t.steps] == [["a.txt"], []]
+    assert (t.llm_calls[1].text, t.agent, t.status) == ("one file", "codex", "completed")
+
+
+def test_the_sdks_socket_and_a_call_that_is_cut(store: odograph.Store) -> None:
+    """OpenAI's SDK works over the proxy; a call whose socket closes in the middle is recorded with what came."""
+    begun = [{"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}}]
+    with serving(answer("r1", text("hi")), begun) as (url, _, _), Proxy(store, [url]) as proxy:
+        client = openai.OpenAI(base_url=proxy.url + "/t/r/v1", api_key="k")
+        with client.responses.connect() as connection:
+            connection.response.create(model="m", input="q")
+            assert [e.type for e in (connection.recv(), connection.recv())] == ["response.created", "response.completed"]
+            connection.response.create(model="m", input="again")
+            connection.recv()
+    whole, cut = one(store).llm_calls
+    assert (whole.text, whole.error, cut.error is None) == ("hi", None, False)
+
+
+def test_an_upstream_without_sockets_is_a_426(store: odograph.Store) -> None:
+    """An upgrade that the upstream answers with 404 is a 426 for the client, on which Codex goes on by POST at once; a 401 stays a 401."""
+
+    async def status(url: str) -> int:
+        async with aiohttp.ClientSession() as client:
+            try:
+                await client.ws_connect(url + "/v1/responses")
+            except aiohttp.WSServerHandshakeError as error:
+                return error.status
+        return 101
+
+    for said, got in ((404, 426), (401, 401)):
+        with serving(status=said) as (url, _, _), Proxy(store, [url]) as proxy:
+            assert asyncio.run(status(proxy.url)) == got

@@ -1,0 +1,271 @@
+"""Whose call it is: by its address, its key, its headers, or by whose messages it goes on with; steps, actions, sub-agents, retries."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anthropic
+import openai
+
+import odograph
+from odograph.proxy.service import Proxy
+from tests.llm_server import Answer, LLMServer
+from tests.proxy.test_passing import one, post
+from tests.proxy.wire import Wire, json_answer
+
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {"name": name, "parameters": {"type": "object", "properties": {"command": {"type": "string"}}}},
+    }
+    for name in ("sh", "spawn")
+]
+SYSTEM = {"role": "system", "content": "You work."}
+
+
+def ask(name: str, id: str = "call_1", **arguments: Any) -> dict[str, Any]:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def said(answer: Answer) -> dict[str, Any]:
+    return {"role": "assistant", "content": answer.text or None, "tool_calls": answer.tool_calls}
+
+
+def result(text: str, id: str = "call_1") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": id, "content": text}
+
+
+def talk(proxy: Proxy, messages: list[Any], path: str = "", tools: Any = TOOLS, **headers: str) -> None:
+    client = openai.OpenAI(base_url=proxy.url + path + "/v1", api_key="k", max_retries=0, default_headers=headers)
+    client.chat.completions.create(model="m", messages=messages, tools=tools or openai.omit)
+
+
+def test_an_address_says_whose_call_it_is(store: odograph.Store) -> None:
+    """Run, group, task, agent, attempt, policy version and purpose stand in the address, and in headers of the same names."""
+    path = "/t/r%201/group/g/task/2%2B2/agent/solver/attempt/2/policy/7/purpose/judge"
+    with LLMServer([Answer()]) as server, Proxy(store, [server.url]) as proxy:
+        talk(proxy, [user("q")], path)
+        talk(proxy, [user("q")], "/t/r%201/attempt/3/-")
+        talk(proxy, [user("q")], **{"x-odograph-run": "r2", "x-odograph-group": "h"})
+        assert server.requests[0][0] == server.requests[2][0] == "/v1/chat/completions"
+    judged, again, by_header = store.trajectories()
+    (call,) = judged.llm_calls
+    assert (judged.metadata["run"], judged.metadata["attempt"], judged.group, judged.task, judged.agent) == (
+        "r 1",
+        2,
+        "g",
+        "2+2",
+        "solver",
+    )
+    assert (call.purpose, call.policy_version) == ("judge", 7)
+    assert (again.metadata["attempt"], by_header.group, by_header.metadata["run"]) == (3, "h", "r2")
+
+
+def test_an_address_that_says_nonsense_is_refused(store: odograph.Store) -> None:
+    """A prefix without a run, a key without a value, twice the same key, an attempt that is no number: 400, one sentence."""
+    with LLMServer([Answer()]) as server, Proxy(store, [server.url]) as proxy:
+        for path in (
+            "/t//v1/x",
+            "/t/r/group",
+            "/t/r/group/a/group/b/v1/x",
+            "/t/r/attempt/x/v1",
+            "/t/" + "r" * 300,
+            "/t/a%0Ab/v1/x",
+        ):
+            status, _, data = post(proxy.url, path, b"{}")
+            assert (status, json.loads(data)["error"]["type"]) == (400, "odograph_address"), path
+        assert not server.requests
+
+
+def test_steps_and_actions_come_from_the_wire(store: odograph.Store) -> None:
+    """Each call is a step; a tool's result that the next request brings is an action of the step that asked, with its call."""
+    first, last = Answer(text="", tool_calls=[ask("sh", command="ls"), ask("sh", "call_2", command="rm")]), Answer(text="done")
+    with LLMServer([first, last]) as server, Proxy(store, [server.url]) as proxy:
+        messages = [SYSTEM, user("tidy up")]
+        talk(proxy, messages, "/t/r")
+        talk(proxy, [*messages, said(first), result("a.txt"), result("gone", "call_2")], "/t/r")
+    t = one(store)
+    assert (t.task, t.status, t.end.answer, [s.observation for s in t.steps]) == (
+        "tidy up",
+        "completed",
+        "done",
+        ["tidy up", None],
+    )
+    assert [(a.name, a.arguments, a.result, a.tool_call_id, a.llm_call) for a in t.steps[0].actions] == [
+        ("sh", {"command": "ls"}, "a.txt", "call_1", t.llm_calls[0].id),
+        ("sh", {"command": "rm"}, "gone", "call_2", t.llm_calls[0].id),
+    ]
+    assert all(a.started and a.duration is not None for a in t.steps[0].actions)
+    assert [f.code for f in odograph.validate(t).findings] == ["reward_missing"]
+
+
+def test_without_names_calls_go_where_their_messages_belong(store: odograph.Store) -> None:
+    """Two agents with the same prompt, interleaved and without any name: each call lands in the trajectory that it goes on with."""
+    answers = [Answer(text="", tool_calls=[ask("sh", f"call_{n}", command=str(n))]) for n in (1, 2)]
+    with LLMServer([*answers, Answer(text="done")]) as server, Proxy(store, [server.url]) as proxy:
+        messages = [SYSTEM, user("go")]
+        talk(proxy, messages)
+        talk(proxy, messages)
+        talk(proxy, [*messages, said(answers[1]), result("two", "call_2")])
+        talk(proxy, [*messages, said(answers[0]), result("one", "call_1")])
+    a, b = store.trajectories()
+    assert [(t.steps[0].actions[0].result, len(t.steps), t.status) for t in (a, b)] == [
+        ("one", 2, "completed"),
+        ("two", 2, "completed"),
+    ]
+
+
+def test_a_sub_agent_is_in_its_parents_tree(store: odograph.Store) -> None:
+    """An agent whose prompt stands in an open tool call is recorded inside that call's action, with steps of its own."""
+    spawn = Answer(text="", tool_calls=[ask("spawn", prompt="count the files", subagent_type="counter")])
+    with LLMServer([spawn, Answer(text="three"), Answer(text="done")]) as server, Proxy(store, [server.url]) as proxy:
+        messages = [SYSTEM, user("how many?")]
+        talk(proxy, messages)
+        talk(proxy, [{"role": "system", "content": "You count."}, user("count the files")])
+        talk(proxy, [*messages, said(spawn), result("three")])
+    t = one(store)
+    assert [(s.agent, s.index) for s in t.steps] == [(None, 0), ("counter", 0), (None, 1)]
+    (action,) = t.steps[0].actions
+    assert t.steps[1].record.parent == action.id and action.result == "three"
+    assert t.status == "completed" and odograph.validate(t).valid
+
+
+def test_claude_codes_headers_tell_sessions_and_sub_agents(store: odograph.Store) -> None:
+    """Claude Code's headers: one trajectory a session, its sub-agents in it, a title call beside; the body names the session, too."""
+    headers = {"x-claude-code-session-id": "s-1", "user-agent": "claude-cli/2.1"}
+    spawn = [
+        {"type": "tool_use", "id": "t1", "name": "Agent", "input": {"prompt": "Sub: do it", "subagent_type": "general-purpose"}}
+    ]
+    tools: Any = [{"name": "Agent", "input_schema": {"type": "object"}}]
+    answers = [
+        spawn,
+        [{"type": "text", "text": "sub done"}],
+        [{"type": "text", "text": "A title"}],
+        [{"type": "text", "text": "done"}],
+    ]
+    body = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "c",
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }
+    script = iter(answers)
+    with Wire(lambda head, sent: json_answer({**body, "content": next(script)})) as up, Proxy(store, [up.url]) as proxy:
+        client = anthropic.Anthropic(base_url=proxy.url, api_key="k", default_headers=headers, max_retries=0)
+        asked: Any = [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "<system-reminder>x</system-reminder>"}, {"type": "text", "text": "do it"}],
+            }
+        ]
+        make: Any = client.messages.create
+        make(model="c", max_tokens=9, messages=asked, tools=tools)
+        make(model="c", max_tokens=9, messages=[user("Sub: do it")], tools=tools, extra_headers={"x-claude-code-agent-id": "a-9"})
+        make(
+            model="c",
+            max_tokens=9,
+            messages=[user("x")],
+            system="Generate a concise title",
+            metadata={"user_id": '{"session_id":"s-1"}'},
+        )
+        failed = [{"type": "tool_result", "tool_use_id": "t1", "content": "sub done", "is_error": True}]
+        make(
+            model="c",
+            max_tokens=9,
+            messages=[*asked, {"role": "assistant", "content": spawn}, {"role": "user", "content": failed}],
+            tools=tools,
+        )
+    t = one(store)
+    assert (t.agent, t.task, t.metadata["session"]) == ("claude-code", "do it", "s-1")
+    assert [(s.agent, s.index) for s in t.steps] == [("claude-code", 0), ("general-purpose", 0), ("claude-code", 1)]
+    (action,) = t.steps[0].actions
+    assert (t.steps[1].record.parent, action.ok, action.result) == (action.id, False, "sub done")
+    assert [c.purpose for c in t.llm_calls] == ["act", "act", "title", "act"]
+    assert t.llm_calls[2].step is None and odograph.validate(t).valid
+
+
+def test_codex_and_opencode_name_their_sessions(store: odograph.Store) -> None:
+    """Codex's threads are agents of one session; opencode's title call is in the session of its turns."""
+    meta = json.dumps({"session_id": "s", "thread_id": "t2", "agent_name": "/root/helper"})
+    answer = {
+        "id": "r",
+        "object": "response",
+        "status": "completed",
+        "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ok"}]}],
+    }
+    with Wire(lambda head, body: json_answer(answer)) as up, Proxy(store, [up.url]) as proxy:
+        client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k")
+        client.responses.create(
+            model="m", input="q", extra_headers={"session-id": "s", "thread-id": "s", "x-codex-window-id": "w"}
+        )
+        client.responses.create(
+            model="m", input="p", extra_headers={"session-id": "s", "thread-id": "t2", "x-codex-turn-metadata": meta}
+        )
+    with LLMServer([Answer()]) as server, Proxy(store, [server.url]) as proxy:
+        headers = {"x-session-id": "ses_1", "user-agent": "opencode/1.18"}
+        talk(proxy, [{"role": "system", "content": "You are a title generator."}, user("fix it")], tools=None, **headers)
+        talk(proxy, [SYSTEM, user("fix it")], **headers)
+    codex, opencode = store.trajectories()
+    assert (codex.agent, [s.agent for s in codex.steps]) == ("codex", ["codex", "helper"])
+    assert (opencode.agent, opencode.task, [c.purpose for c in opencode.llm_calls], len(opencode.steps)) == (
+        "opencode",
+        "fix it",
+        ["title", "act"],
+        1,
+    )
+
+
+def test_retries_are_one_call(store: odograph.Store) -> None:
+    """A request that failed and comes again is one call with its failed attempts, although its headers say that it is no retry."""
+    script = [Answer(status=529, text="full"), Answer(status=429, text="slow"), Answer(text="fine"), Answer(text="other")]
+    with LLMServer(script) as server, Proxy(store, [server.url]) as proxy:
+        client = openai.OpenAI(
+            base_url=proxy.url + "/v1", api_key="k", max_retries=0, default_headers={"x-stainless-retry-count": "0"}
+        )
+        for _ in range(3):
+            try:
+                client.chat.completions.create(model="m", messages=[{"role": "user", "content": "q"}])
+            except openai.APIStatusError:
+                continue
+    t = one(store)
+    (call,) = t.llm_calls
+    assert (call.text, len(t.steps), [r["status_code"] for r in call.extra["retries"]]) == ("fine", 1, [529, 429])
+
+
+def test_a_restarted_proxy_goes_on_where_it_was(store: odograph.Store) -> None:
+    """A run that goes on behind another proxy on the same store is one trajectory: the tool's result finds its call."""
+    first = Answer(text="", tool_calls=[ask("sh", command="ls")])
+    messages = [SYSTEM, user("go")]
+    with LLMServer([first, Answer(text="done")]) as server:
+        with Proxy(store, [server.url]) as proxy:
+            talk(proxy, messages, "/t/r")
+        with Proxy(store, [server.url]) as proxy:
+            talk(proxy, [*messages, said(first), result("a.txt")], "/t/r")
+    t = one(store)
+    assert [(s.index, len(s.llm_calls), [a.result for a in s.actions]) for s in t.steps] == [(0, 1, ["a.txt"]), (1, 1, [])]
+
+
+def test_counting_tokens_is_no_decision(store: odograph.Store) -> None:
+    """A call that counts tokens is recorded as that, and is no step."""
+    with Wire(lambda head, body: json_answer({"input_tokens": 42})) as up, Proxy(store, [up.url]) as proxy:
+        assert post(proxy.url, "/t/r/v1/messages/count_tokens", b'{"model":"c","messages":[]}')[0] == 200
+    t = one(store)
+    assert ([c.purpose for c in t.llm_calls], len(t.steps)) == (["count"], 0)
+
+
+def test_an_edited_history_stays_with_its_agent(store: odograph.Store) -> None:
+    """In a run, a request that goes on with no other is of the agent with the same system prompt and tools: it edited its history."""
+    with LLMServer([Answer(text="one"), Answer(text="two")]) as server, Proxy(store, [server.url]) as proxy:
+        talk(proxy, [SYSTEM, user("a"), {"role": "assistant", "content": "x"}, user("b")], "/t/r")
+        talk(proxy, [SYSTEM, user("summary of all")], "/t/r")
+        talk(proxy, [{"role": "system", "content": "Which model?"}, user("choose")], "/t/r", tools=None)
+    t = one(store)
+    assert [(s.agent, s.index, s.observation) for s in t.steps] == [(None, 0, ["a", "b"]), (None, 1, "summary of all")]
+    assert [c.purpose for c in t.llm_calls] == ["act", "act", "utility"]
