@@ -222,14 +222,14 @@ class Packer:
         if type(request) is dict:
             rest: dict[str, Any] = {}
             for name, part in request.items():
-                if part and name in resent.names:
-                    kind = type(part)
+                kind = type(part)
+                if name in resent.names:
                     if name in resent.lists:
-                        if kind is list or kind is Prefix:
+                        if (kind is list or kind is Prefix) and part:
                             ranges = self._messages(number, stream, part, lines)
                             packed.append(_packed(("request", name), "list", number, ranges))
                             continue
-                    elif kind is list or kind is dict or kind is str:
+                    elif (kind is list or kind is dict or kind is str) and part:
                         data = encode(part)
                         if len(data) >= _SMALL:
                             n = self._item(number, stream, data, lines, -1)

@@ -96,14 +96,19 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
     return _kept(fn, lambda inner: _edited(inner, about, preferred))
 
 
+def _as_it_is(response: Any) -> Any:
+    """A response as it is before the function may change it."""
+    return list.__getitem__(response, slice(None)) if issubclass(type(response), list) else response
+
+
 def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     def note(given: Any, result: Any) -> None:
         within = scope.current()
         made = within.last_call if within is not None else None
-        if within is None or made is None or type(given) is not type(result) or not isinstance(given, (str, list)):
+        if within is None or made is None or not issubclass(type(given), (str, list)) or type(given) is not type(result):
             return
         try:
-            on = "text" if isinstance(given, str) else "tokens"
+            on = "text" if issubclass(type(given), str) else "tokens"
             within.edit(made, difference(given, result), on=on, preferred=preferred, **about)
         except Exception as error:
             faults.fault(error)
@@ -115,7 +120,7 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
 
         @functools.wraps(fn)
         async def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
-            given = list(response) if isinstance(response, list) else response
+            given = _as_it_is(response)
             result = await fn(response, *args, **kwargs)
             note(given, result)
             return result
@@ -124,7 +129,7 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
 
         @functools.wraps(fn)
         def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
-            given = list(response) if isinstance(response, list) else response
+            given = _as_it_is(response)
             result = fn(response, *args, **kwargs)
             note(given, result)
             return result
