@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from types import MethodType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
@@ -84,7 +86,8 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
     """Records the changes of a function from a response to an edited response (text or token ids) as edits.
 
     An edit of the step's last call is recorded if the function runs inside a run, the first argument is the text or the ids of
-    that call, and the result is another text or list. The function's own result is returned unchanged.
+    that call, and the result is another text or list. The function's own result is returned unchanged. A generator function is
+    left as it is, with a warning: what it makes of the response is not known before its end.
     """
     if fn is None:
         return functools.partial(edit, reason=reason, author=author, preferred=preferred)
@@ -115,6 +118,14 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
 
     import inspect
 
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        with suppress(Warning):
+            warnings.warn(
+                f"odograph.edit can't record {_name(fn)}, a generator function; it takes one that returns the whole response",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        return fn
     wrapper: Any
     if inspect.iscoroutinefunction(fn):
 
@@ -214,7 +225,27 @@ def _kept(fn: Any, wrap: Callable[[Any], Any]) -> Any:
         return property(fn.fget and _kept(fn.fget, wrap), fn.fset, fn.fdel, fn.__doc__)
     if type(fn) is functools.cached_property:
         return functools.cached_property(_kept(fn.func, wrap))
+    if not callable(fn) and hasattr(type(fn), "__get__"):
+        return _Descriptor(fn, wrap)
     return wrap(fn)
+
+
+class _Descriptor:
+    """What gives a function to who asks an object or a class for it (`functools.singledispatchmethod`): gives it wrapped."""
+
+    def __init__(self, inner: Any, wrap: Callable[[Any], Any]) -> None:
+        self._inner = inner
+        self._wrap = wrap
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self._wrap(self._inner.__get__(owner, kind))
+
+    def __set_name__(self, kind: Any, name: str) -> None:
+        if hasattr(type(self._inner), "__set_name__"):
+            self._inner.__set_name__(kind, name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["_inner"], name)
 
 
 def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: frozenset[str] = frozenset()) -> Any:
@@ -312,6 +343,18 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                 result = part.result = fn(*args, **kwargs)
             return result
 
+    return wrapper if inspect.isfunction(fn) else _offering(fn, wrapper)
+
+
+def _offering(fn: Any, wrapper: Any) -> Any:
+    """The wrapper of what is no plain function, with its methods: `cache_info` of `functools.lru_cache`."""
+    try:
+        for name in dir(fn):
+            offered = None if name.startswith("_") else getattr(fn, name)
+            if callable(offered):
+                setattr(wrapper, name, offered)
+    except Exception as error:
+        faults.fault(error)
     return wrapper
 
 
