@@ -187,13 +187,8 @@ def test_what_holds_functions_goes_on_holding_them() -> None:
         assert (kept(3), kept(3), kept.cache_info().hits) == (3, 3, 1)  # type: ignore[attr-defined]
         assert (table(a=1), table.fromkeys("b")) == ({"a": 1}, {"b": None})  # type: ignore[attr-defined]
 
-    assert actions(work) == [
-        ("show", {"args": ["a"]}, "any"),
-        ("show", {"args": [1]}, "int"),
-        ("kept", {"q": 3}, 3),
-        ("kept", {"q": 3}, 3),
-        ("table", {"a": 1}, {"a": 1}),
-    ]
+    found = [(name, result) for name, _, result in actions(work)]
+    assert found == [("show", "any"), ("show", "int"), ("kept", 3), ("kept", 3), ("table", {"a": 1})]
 
 
 def test_an_edit_of_a_generator_is_told_of_where_it_is_decorated() -> None:

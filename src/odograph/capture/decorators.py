@@ -209,6 +209,7 @@ _HOLDERS = (
     functools.partial,
     functools.partialmethod,
     functools.cached_property,
+    functools.singledispatchmethod,
     MethodType,
 )
 
