@@ -148,7 +148,7 @@ def request_in_parts(
     if system_prompt is not None or user_prompt is not None:
         first = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
         last = [] if user_prompt is None else [{"role": "user", "content": user_prompt}]
-        between = messages if isinstance(messages, list) else [] if messages is None else [messages]
+        between = messages if issubclass(type(messages), list) else [] if messages is None else [messages]
         messages = [*first, *between, *last]
     if messages is not None:
         made["messages"] = messages

@@ -23,7 +23,7 @@ import orjson
 from . import dialects
 from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict
 from .plain import Prefix, tagged
-from .types import AnyRecord, LLMCall, Packed
+from .types import AnyRecord, LLMCall, Packed, Tokens
 
 _SMALL = 256  # bytes; a value below it is cheaper where it is
 _MOST_RANGES = 64  # a list more broken than that is put together again
@@ -222,14 +222,14 @@ class Packer:
         if type(request) is dict:
             rest: dict[str, Any] = {}
             for name, part in request.items():
-                if part and name in resent.names:
-                    kind = type(part)
+                kind = type(part)
+                if name in resent.names:
                     if name in resent.lists:
-                        if kind is list or kind is Prefix:
+                        if (kind is list or kind is Prefix) and part:
                             ranges = self._messages(number, stream, part, lines)
                             packed.append(_packed(("request", name), "list", number, ranges))
                             continue
-                    elif kind is list or kind is dict or kind is str:
+                    elif (kind is list or kind is dict or kind is str) and part:
                         data = encode(part)
                         if len(data) >= _SMALL:
                             n = self._item(number, stream, data, lines, -1)
@@ -432,6 +432,37 @@ def _taken(counts: Counter[Any], key: Any) -> bool:
     return True
 
 
+#: Token ids between two lines, and messages of a list, beyond which a number is a damaged one.
+_MOST = 4_000_000
+_MOST_MESSAGES = 250_000
+
+
+def is_sound(call: LLMCall) -> bool:
+    """Whether what a call says of its packed parts can be: a place that the call has, and ranges of a length that lists have."""
+    for part in call.packed:
+        at = part.at
+        if not at or at[0] not in ("request", "response", "tokens", "prompt_token_ids"):
+            return False
+        place = getattr(call, at[0])
+        if at[0] == "tokens" and (len(at) != 3 or at[2] != "token_ids"):
+            return False
+        for key in at[1:]:
+            if type(place) is list:
+                if type(key) is not int or not 0 <= key < len(place):
+                    return False
+                place = place[key]
+            elif type(key) is str and (place is None or type(place) is dict or type(place) is Tokens):
+                place = place.get(key) if type(place) is dict else None
+            else:
+                return False
+        if any(not 0 <= start <= stop for start, stop in part.ranges):
+            return False
+        length = sum(stop - start for start, stop in part.ranges)
+        if (part.of != "ids" and length > _MOST_MESSAGES) or (part.of == "value" and not length):
+            return False
+    return True
+
+
 class Seen:
     """Which messages were looked at, call after call, so that looking at the next call costs what is new in it."""
 
@@ -493,6 +524,8 @@ class Streams:
                 self._items[key] = _Same(line.same)
             return
         ids = self._ids.setdefault((writer, line.stream), [])
+        if not 0 <= line.start <= len(ids) + _MOST:  # a damaged number
+            return
         if len(ids) < line.start:  # a line in between is damaged
             ids.extend([None] * (line.start - len(ids)))
             self._gaps.add((writer, line.stream))
@@ -500,10 +533,9 @@ class Streams:
 
     def _item(self, writer: str, stream: int, n: int, missing: list[tuple[str, int, int]]) -> Any:
         key = (writer, stream, n)
-        item = self._items.get(key, self)
-        if type(item) is _Same:
-            item = self._item(writer, stream, int(item), missing)
-        elif type(item) is msgspec.Raw:
+        while type(item := self._items.get(key, self)) is _Same:
+            key = (writer, stream, int(item))
+        if type(item) is msgspec.Raw:
             try:
                 item = msgspec.json.decode(item)
             except DAMAGE:

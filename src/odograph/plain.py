@@ -2,8 +2,8 @@
 
 Content is hostile. An object may hold itself, change while it is read, raise at every question or never answer. `plain_of` looks
 at the real type first, which runs no code of the object. What must run (a `__repr__`, a `model_dump`, a property) runs under
-`_Walk.ask`, which catches every Exception and stops Python code after `SECONDS`. A KeyboardInterrupt, a SystemExit and a
-cancellation pass through. What is left out stands in the stored form with the tag `omitted` and the reason.
+`_Walk.ask`, which catches what the code raises and waits `SECONDS` at most (see `guard`). Ctrl-C passes through. What is left out
+stands in the stored form with the tag `omitted` and the reason.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import base64
 import dataclasses
 import enum
 import math
-import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from gc import get_referents
 from itertools import islice
 from time import perf_counter
-from types import FrameType
+from types import MemberDescriptorType
 from typing import Any, ClassVar, overload
 
 import msgspec
 import orjson
 
+from . import guard
+from .guard import Refused
 from .types import TAG
 
 OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -53,8 +54,6 @@ def plain_of(value: Any) -> Any:
             return walk.of(value, 0)
         except RecursionError:  # the agent itself is deep in calls: there is room for less
             continue
-        finally:
-            walk.disarm()
     return _omitted(type(value), "no room is left on the stack of calls")
 
 
@@ -69,10 +68,8 @@ def one_level(value: Any) -> Any:
             found = _NOTHING if real is kind else walk.parts(value, real)
         if found is not _NOTHING:
             return found
-    except (_Refused, RecursionError):
+    except (Refused, RecursionError):
         pass
-    finally:
-        walk.disarm()
     found = plain_of(value)
     return msgspec.json.decode(found) if type(found) is msgspec.Raw else found
 
@@ -195,22 +192,13 @@ class Prefix(Sequence[Any]):
         return repr(self[:])
 
 
-class _TooLong(BaseException):
-    """The time for a stranger's code is over. No Exception, so that the stranger's own handlers let it pass."""
-
-
-class _Refused(Exception):
-    """A stranger's code raised, or took too long; the text says which."""
-
-
 _NOTHING = object()
-_HERE = __file__
 _mro = type.__dict__["__mro__"].__get__
 _dict = type.__dict__["__dict__"].__get__
 _module = type.__dict__["__module__"].__get__
 
 
-def _on_type(kind: type, name: str) -> Any:
+def on_type(kind: type, name: str) -> Any:
     """What a type itself has by a name: asked without any code of the type, of its metaclass or of an instance."""
     for base in _mro(kind):
         found = _dict(base).get(name, _NOTHING)
@@ -228,16 +216,19 @@ def type_name(kind: type) -> str:
         return "an unknown type"
 
 
+def answer_of(question: Callable[[], Any], kind: type) -> Any:
+    """What code of a type answers. Raises Refused where it raises, or gives no answer within `SECONDS`."""
+    return _Walk(DEPTH).ask(question, kind, type_name(kind).split(".")[0] in _TRUSTED)
+
+
 def message_of(error: BaseException) -> str:
     """The text of an exception; an exception's own `__str__` may do anything."""
     walk = _Walk(DEPTH)
     try:
-        text = walk.ask(lambda: str(error), trusted=_on_type(type(error), "__str__") in _TEXTS)
+        text = walk.ask(lambda: str(error), type(error), trusted=on_type(type(error), "__str__") in _TEXTS)
         return str.__str__(text)[:REPR]
-    except _Refused as refused:
+    except Refused as refused:
         return f"<no message: {refused}>"
-    finally:
-        walk.disarm()
 
 
 def _omitted(kind: type, why: str) -> dict[str, Any]:
@@ -247,7 +238,7 @@ def _omitted(kind: type, why: str) -> dict[str, Any]:
 class _Walk:
     """One value being looked at: what was met, and what is left of each bound."""
 
-    __slots__ = ("armed", "depth", "known", "nodes", "room", "until")
+    __slots__ = ("depth", "known", "nodes", "room", "until")
 
     def __init__(self, depth: int) -> None:
         #: By id: the object, what was found of it (_NOTHING: the walk is inside of it), and what that cost.
@@ -256,7 +247,6 @@ class _Walk:
         self.nodes = NODES
         self.room = BYTES
         self.until: float | None = None
-        self.armed = False
 
     # --- plain values -------------------------------------------------------------------------------------------------
 
@@ -348,12 +338,12 @@ class _Walk:
             if found is _NOTHING:
                 real = self.claimed(value, kind)
                 found = _NOTHING if real is kind else self.parts(value, real)
-        except _Refused:
+        except Refused:
             pass
         try:
             if found is _NOTHING:
                 found = self.said(value, kind)
-        except _Refused as refused:
+        except Refused as refused:
             return tagged("repr", f"<no repr: {refused}>", type=type_name(kind))
         if type(found) is dict and TAG in found:
             self.room -= len(found["value"])
@@ -376,15 +366,15 @@ class _Walk:
 
     def claimed(self, value: Any, kind: type) -> type:
         """The class that an object says it is of: a proxy's is that of what it stands for."""
-        if _on_type(kind, "__class__") is _OBJECT_CLASS and _on_type(kind, "__getattribute__") is _OBJECT_GET:
+        if on_type(kind, "__class__") is _OBJECT_CLASS and on_type(kind, "__getattribute__") is _OBJECT_GET:
             return kind
-        real = self.ask(lambda: value.__class__)
+        real = self.ask(lambda: value.__class__, kind)
         return real if issubclass(type(real), type) else kind
 
     def parts(self, value: Any, kind: Any) -> Any:
         """The dict, list, text or number that an object of a type stands for; _NOTHING where it stands for none."""
         if issubclass(kind, enum.Enum):
-            return self.ask(lambda: object.__getattribute__(value, "_value_"))
+            return self.ask(lambda: object.__getattribute__(value, "_value_"), kind, _reads_plainly(kind, ("_value_",)))
         if kind is type(value):  # methods of the builtin types themselves, so that a subclass's own don't run
             if issubclass(kind, str):
                 return str.__str__(value)
@@ -403,23 +393,27 @@ class _Walk:
         else:
             builtin = next((b for b in (str, int, float, dict, list, tuple) if issubclass(kind, b)), None)
             if builtin is not None:
-                return self.ask(lambda: builtin(value))
+                return self.ask(lambda: _held(value, builtin), type(value))
         if issubclass(kind, uuid.UUID):
-            return self.ask(lambda: str(value))
+            return self.ask(lambda: str(value), kind, kind is uuid.UUID)
         if issubclass(kind, type):
             return _NOTHING
         if issubclass(kind, msgspec.Struct):
-            return self.ask(lambda: {f: getattr(value, f) for f in kind.__struct_fields__})
-        if _on_type(kind, "__dataclass_fields__") is not None:
-            return self.ask(lambda: {f.name: getattr(value, f.name) for f in dataclasses.fields(kind)}, _reads_plainly(kind))
-        if _on_type(kind, "model_dump") is not None:
+            return self.read(value, kind, kind.__struct_fields__)
+        if on_type(kind, "__dataclass_fields__") is not None:
+            return self.read(value, kind, [f.name for f in dataclasses.fields(kind)])
+        if on_type(kind, "model_dump") is not None:
             return self.model(value, kind)
-        if _on_type(kind, "__attrs_attrs__") is not None:
-            names = [a.name for a in _on_type(kind, "__attrs_attrs__")]
-            return self.ask(lambda: {n: getattr(value, n) for n in names}, _reads_plainly(kind))
-        if _on_type(kind, "dtype") is not None:
+        if on_type(kind, "__attrs_attrs__") is not None:
+            return self.read(value, kind, [a.name for a in on_type(kind, "__attrs_attrs__")])
+        if on_type(kind, "dtype") is not None:
             return self.array(value, kind)
         return _NOTHING
+
+    def read(self, value: Any, kind: type, names: Sequence[str]) -> Any:
+        """The attributes of an object."""
+        plainly = _reads_plainly(type(value), names)
+        return self.ask(lambda: {name: getattr(value, name) for name in names}, kind, plainly)
 
     def binary(self, value: Any, kind: type) -> Any:
         try:
@@ -428,48 +422,48 @@ class _Walk:
                 return _omitted(kind, f"{view.nbytes:,} bytes: {self.full()}")
             return tagged("bytes", base64.b64encode(view).decode())
         except (ValueError, TypeError, BufferError) as error:  # a view that was released
-            raise _Refused(type(error).__name__) from None
+            raise Refused(type(error).__name__) from None
 
     def model(self, value: Any, kind: type) -> Any:
         """A pydantic model. Of the SDKs' own models, what crossed the wire is what was set."""
         sdk = type_name(kind).split(".")[0] in ("openai", "anthropic")
         try:
-            return self.ask(lambda: value.model_dump(mode="json", exclude_unset=sdk), trusted=sdk)
-        except _Refused:  # it holds itself, or something that is no JSON
-            fields = _on_type(kind, "__pydantic_fields__")
+            return self.ask(lambda: value.model_dump(mode="json", exclude_unset=sdk), kind, trusted=sdk)
+        except Refused:  # it holds itself, or something that is no JSON
+            fields = on_type(kind, "__pydantic_fields__")
             if type(fields) is not dict:
                 return _NOTHING
-            return self.ask(lambda: {name: getattr(value, name) for name in fields})
+            return self.read(value, kind, list(fields))
 
     def array(self, value: Any, kind: type) -> Any:
         """Arrays and columns of numpy, torch, jax, pandas and polars."""
-        name = "tolist" if _on_type(kind, "tolist") is not None else "to_list"
-        if _on_type(kind, name) is None:
+        name = "tolist" if on_type(kind, "tolist") is not None else "to_list"
+        if on_type(kind, name) is None:
             return _NOTHING
-        size = self.ask(lambda: getattr(value, "nbytes", 0))
+        trusted = type_name(kind).split(".")[0] in _TRUSTED
+        size = self.ask(lambda: getattr(value, "nbytes", 0), kind, trusted)
         if type(size) is int and size > self.room:
-            shape = self.ask(lambda: str(getattr(value, "shape", None)))
+            shape = self.ask(lambda: str(getattr(value, "shape", None)), kind, trusted)
             return _omitted(kind, f"shape {shape[:100]}, {size:,} bytes: {self.full()}")
         try:
-            return self.ask(lambda: getattr(value, name)())
-        except _Refused:  # a tensor without data
+            return self.ask(lambda: getattr(value, name)(), kind, trusted)
+        except Refused:  # a tensor without data
             return _NOTHING
 
     def said(self, value: Any, kind: type) -> Any:
         """The repr of what stands for nothing in JSON, or its time in ISO's form."""
-        iso = _on_type(kind, "isoformat") is not None and not issubclass(kind, type)
-        if issubclass(kind, (set, frozenset, deque)):
+        iso = on_type(kind, "isoformat") is not None and not issubclass(kind, type)
+        base = next((b for b in (set, frozenset, deque) if issubclass(kind, b)), None)
+        if base is not None:
             inside = self.nodes
-            try:
-                held = self.ask(lambda: list(value))
-            except _Refused:
-                held = []
+            held = self.ask(lambda: list(base.__iter__(value)), kind, trusted=True)
             self.items(held, self.depth - 20 if self.depth > 20 else 0)
             if len(held) > REPR or inside - self.nodes > REPR:
                 return _omitted(kind, f"{len(held):,} items, too many for a repr")
-        text = self.ask(lambda: value.isoformat() if iso else repr(value), trusted=_module(kind) in _STDLIB)
+        trusted = _module(kind) in _STDLIB or (not iso and on_type(kind, "__repr__") is _OBJECT_REPR)
+        text = self.ask(lambda: value.isoformat() if iso else repr(value), kind, trusted)
         if not issubclass(type(text), str):
-            raise _Refused(f"{type_name(type(text))} in place of a text")
+            raise Refused(f"{type_name(type(text))} in place of a text")
         text = str.__str__(text)
         if len(text) > REPR:
             text = text[:REPR] + f"... ({len(text)} characters)"
@@ -477,59 +471,51 @@ class _Walk:
 
     # --- the guard ----------------------------------------------------------------------------------------------------
 
-    def ask(self, question: Callable[[], Any], trusted: bool = False) -> Any:
-        """What a stranger's code answers. Raises _Refused where it raises, or where the time of this value is over.
-
-        Code in C can't be stopped. Where a debugger or a measure of coverage traces this thread, no code is stopped.
-        """
+    def ask(self, question: Callable[[], Any], kind: type, trusted: bool = False) -> Any:
+        """What code of a stranger's type answers. Raises Refused where it raises, or where the time of this value is over."""
         if not trusted:
-            self.arm()
-        try:
-            return question()
-        except _TooLong:
-            self.armed = False  # Python stops tracing where a trace function raises
-            raise _Refused(f"no answer within {SECONDS:g} s") from None
-        except Exception as error:
-            raise _Refused(type_name(type(error)).removeprefix("builtins.")) from None
-
-    def arm(self) -> None:
-        now = perf_counter()
-        if self.until is None:
-            self.until = now + SECONDS
-        elif now > self.until:
-            raise _Refused(f"the objects of this value took more than {SECONDS:g} s")
-        if not self.armed and sys.gettrace() is None:
-            until = self.until
-
-            def trace(frame: FrameType, event: str, arg: Any) -> Any:
-                if frame.f_code.co_filename == _HERE:
-                    return None
-                if perf_counter() > until:
-                    raise _TooLong
-                frame.f_trace_opcodes = True  # `while True: pass` never comes to another line
-                return trace
-
-            self.armed = True
-            sys.settrace(trace)
-
-    def disarm(self) -> None:
-        if self.armed:
-            self.armed = False
-            sys.settrace(None)
+            now = perf_counter()
+            if self.until is None:
+                self.until = now + SECONDS
+            elif now > self.until:
+                raise Refused(f"the objects of this value took more than {SECONDS:g} s")
+            answer, raised = guard.ask(question, kind, max(self.until - now, 0.01))
+            if isinstance(raised, KeyboardInterrupt):
+                raise raised
+        else:
+            answer, raised = None, None
+            try:
+                return question()
+            except Exception as error:
+                raised = error
+        if raised is not None:
+            raise Refused(type_name(type(raised)).removeprefix("builtins."))
+        return answer
 
 
 _OBJECT_CLASS = object.__dict__["__class__"]
 _OBJECT_GET = object.__dict__["__getattribute__"]
+_OBJECT_REPR = object.__dict__["__repr__"]
+#: Packages whose own types run nobody's code.
+_TRUSTED = ("numpy", "torch", "odograph")
 _TEXTS = (BaseException.__dict__["__str__"], OSError.__dict__["__str__"])
 #: Modules of Python's own whose reprs run nobody's code.
 _STDLIB = ("datetime", "decimal", "pathlib", "zoneinfo")
 
 
-def _reads_plainly(kind: type) -> bool:
-    """Whether reading attributes runs nobody's code: no property, no `__getattr__` of its own."""
-    if _on_type(kind, "__getattribute__") is not _OBJECT_GET or _on_type(kind, "__getattr__") is not None:
+def _held(value: Any, builtin: Any) -> Any:
+    """The value of a builtin type that a proxy stands for. An iterator of C without an end can't be stopped: it is cut."""
+    if builtin is dict:
+        return {key: value[key] for key in islice(value.keys(), NODES)}
+    return builtin(islice(value, NODES)) if builtin in (list, tuple) else builtin(value)
+
+
+def _reads_plainly(kind: type, names: Sequence[str]) -> bool:
+    """Whether reading these attributes runs nobody's code: no property, no `__getattr__`."""
+    if on_type(kind, "__getattribute__") is not _OBJECT_GET or on_type(kind, "__getattr__") is not None:
         return False
-    return not any(type(found) is property for base in _mro(kind)[:-1] for found in _dict(base).values())
+    found = (type(on_type(kind, name)) for name in names)
+    return all(of is MemberDescriptorType or on_type(of, "__get__") is None for of in found)
 
 
 def _is_text(value: str) -> bool:

@@ -101,11 +101,12 @@ def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
 
 def stated_success(result: Any) -> bool | None:
     """What a result itself says of its success: `{"success": false}` (elizaOS), `{"isError": true}` (MCP). None: nothing."""
-    if not isinstance(result, dict):
+    if not issubclass(type(result), dict):
         return None
     for name, good in (("success", True), ("ok", True), ("isError", False), ("is_error", False)):
-        if isinstance(result.get(name), bool):
-            return bool(result[name]) is good
+        stated = dict.get(result, name)
+        if type(stated) is bool:
+            return stated is good
     return None
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import sys
 import threading
+import time
 import weakref
 from typing import Any
 from unittest.mock import MagicMock
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import odograph
-from odograph import codec
+from odograph import codec, guard, plain
 
 ASKED = ("__class__", "__repr__", "__str__", "__iter__", "__len__", "__eq__", "__hash__", "__bool__", "__getattr__", "__getattribute__", "__getitem__",
          "keys", "items", "model_dump", "tolist", "dtype", "isoformat", "__float__", "__dict__")  # fmt: skip
@@ -152,3 +153,105 @@ def test_a_dict_that_another_thread_changes_is_recorded() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+class Blocked:
+    """Whoever looks at it waits for a lock that the agent holds."""
+
+    lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __repr__(self) -> str:
+        self.asked += 1
+        with self.lock:
+            return "free"
+
+    def __float__(self) -> float:
+        self.asked += 1
+        time.sleep(3600)
+        return 1.0
+
+
+def test_code_that_waits_holds_the_agent_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `__repr__` that waits for a lock, a conversion that sleeps: given up in time, and not asked again with every step."""
+    monkeypatch.setattr(plain, "SECONDS", 0.2)
+    monkeypatch.setattr(guard, "_silent", {})
+    blocked = Blocked()
+    with Blocked.lock, odograph.open("memory:") as store:
+        with store.record(task="t") as run:
+            for _ in range(3):
+                run.note({"it": blocked, "keep": "me"})
+            with pytest.raises(TypeError, match="a reward is a number"):
+                run.reward(blocked)  # type: ignore[arg-type]
+        kept = [note.data for note in store.trajectory(run.id).records if isinstance(note, odograph.types.Note)]
+    assert [data["keep"] for data in kept] == ["me"] * 3
+    assert "no answer within" in kept[0]["it"]["value"]
+    assert "another object of this type" in kept[2]["it"]["value"]
+    assert blocked.asked == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), type("Stop", (BaseException,), {})()])
+def test_what_content_raises_stays_with_the_content(error: BaseException) -> None:
+    """A `__repr__` that calls `sys.exit` ends no agent."""
+
+    class Exits:
+        def __repr__(self) -> str:
+            raise error
+
+    assert codec.loads(codec.encode(["keep", Exits()]))[0] == "keep"
+
+
+def test_a_type_that_answers_no_question() -> None:
+    """A class whose metaclass raises, a dead weak reference: as a result, as a message, as what says whether it went well."""
+
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise RuntimeError(name)
+
+    class Closed(metaclass=Meta):
+        pass
+
+    gone = weakref.proxy(Gone())
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run:
+            for value in (Closed, gone):
+                run.action("a", {"v": value}, value)
+                run.action("a", {}, {"success": value}, ok=value)
+                run.llm_call(model="m", messages=[value], response=value, usage=value, tools=value, params=value)
+            run.finish(gone, metrics=gone)
+        trajectory = store.trajectory(run.id)
+        assert (len(trajectory.actions), len(trajectory.llm_calls), trajectory.status) == (4, 2, "completed")
+
+
+NAMES = ("role", "content", "choices", "message", "usage", "prompt_tokens", "tool_calls", "function", "arguments", "output", "type", "success", "model")  # fmt: skip
+CONTENT = st.recursive(
+    OBJECTS | st.sampled_from([1, "text", None]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(CONTENT, CONTENT, CONTENT)
+def test_no_method_that_takes_content_raises(a: Any, b: Any, c: Any) -> None:
+    """Whatever stands where content may stand, in each recording method: the record is written, nothing reaches the agent."""
+    with odograph.open("memory:") as store:
+        before = store.health()["faults"]
+        with store.record(task=a, metadata={"a": b}) as run:
+            with run.step(observation=a) as step:
+                step.context("kb", a, query=b, error=c)
+                step.llm_call(model="m", messages=a, response=b, usage=c, tools=a, params=b, reasoning=c, error=a, metadata=b)
+                step.llm_call(request=a, response=b, prompt_token_ids=c, token_ids=a, logprobs=b, inputs=c)
+                step.llm_call(messages=[a], response={"choices": [{"message": b}], "usage": c}, system_prompt=c)
+                step.action("act", a, b, error=c, ok=a, metadata=b)
+                step.action("act", a, b)
+                with step.acting("do", a) as acting:
+                    acting.result = b
+                    acting.ok = c
+                step.label("t", a, rationale=b, description=c)
+                step.reward(1.0, rationale=a, extra=b)
+                step.note(a)
+            run.finish(a, error=b, metrics=c)
+        assert len(store.trajectory(run.id).records) == 13
+        assert store.health()["faults"] == before

@@ -7,6 +7,7 @@ import functools
 import inspect
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -159,3 +160,50 @@ def test_generators_give_take_and_return_as_before() -> None:
 
     assert actions(work) == [("talk", {}, ["first", "x", "y"]), ("talk_async", {}, ["first", "x", "y"])]
     work()  # outside of a run they just run
+
+
+def test_what_holds_functions_goes_on_holding_them() -> None:
+    """A `singledispatchmethod` chooses by type, a cache keeps its methods, a class its constructors; all are recorded."""
+
+    class Chosen:
+        @odograph.action
+        @functools.singledispatchmethod
+        def show(self, value: Any) -> str:
+            return "any"
+
+        @show.register
+        def _(self, value: int) -> str:
+            return "int"
+
+    @odograph.action
+    @functools.lru_cache
+    def kept(q: int) -> int:
+        return q
+
+    table = odograph.wrap_action(dict, name="table")
+
+    def work() -> None:
+        assert (Chosen().show("a"), Chosen().show(1)) == ("any", "int")
+        assert (kept(3), kept(3), kept.cache_info().hits) == (3, 3, 1)  # type: ignore[attr-defined]
+        assert (table(a=1), table.fromkeys("b")) == ({"a": 1}, {"b": None})  # type: ignore[attr-defined]
+
+    found = [(name, result) for name, _, result in actions(work)]
+    assert found == [("show", "any"), ("show", "int"), ("kept", 3), ("kept", 3), ("table", {"a": 1})]
+
+
+def test_an_edit_of_a_generator_is_told_of_where_it_is_decorated() -> None:
+    """`@edit` on a generator function changes nothing and says that it records nothing."""
+
+    def pieces(response: str) -> Iterator[str]:
+        yield response
+
+    with pytest.warns(RuntimeWarning, match="can't record pieces, a generator function"):
+        assert odograph.edit(pieces) is pieces
+
+
+def test_steps_of_threads_stand_in_the_order_of_their_indices() -> None:
+    """Threads that begin steps of one run at once: the n-th step is number n."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda k: run.step({"k": k, "long": ["x"] * 2000}), range(400)))
+        assert [step.index for step in store.trajectory(run.id).steps] == list(range(400))

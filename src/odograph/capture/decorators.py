@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from types import MethodType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
@@ -84,7 +86,8 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
     """Records the changes of a function from a response to an edited response (text or token ids) as edits.
 
     An edit of the step's last call is recorded if the function runs inside a run, the first argument is the text or the ids of
-    that call, and the result is another text or list. The function's own result is returned unchanged.
+    that call, and the result is another text or list. The function's own result is returned unchanged. A generator function is
+    left as it is, with a warning: what it makes of the response is not known before its end.
     """
     if fn is None:
         return functools.partial(edit, reason=reason, author=author, preferred=preferred)
@@ -96,26 +99,39 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
     return _kept(fn, lambda inner: _edited(inner, about, preferred))
 
 
+def _as_it_is(response: Any) -> Any:
+    """A response as it is before the function may change it."""
+    return list.__getitem__(response, slice(None)) if issubclass(type(response), list) else response
+
+
 def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     def note(given: Any, result: Any) -> None:
         within = scope.current()
         made = within.last_call if within is not None else None
-        if within is None or made is None or type(given) is not type(result) or not isinstance(given, (str, list)):
+        if within is None or made is None or not issubclass(type(given), (str, list)) or type(given) is not type(result):
             return
         try:
-            on = "text" if isinstance(given, str) else "tokens"
+            on = "text" if issubclass(type(given), str) else "tokens"
             within.edit(made, difference(given, result), on=on, preferred=preferred, **about)
         except Exception as error:
             faults.fault(error)
 
     import inspect
 
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        with suppress(Warning):
+            warnings.warn(
+                f"odograph.edit can't record {_name(fn)}, a generator function; it takes one that returns the whole response",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        return fn
     wrapper: Any
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
         async def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
-            given = list(response) if isinstance(response, list) else response
+            given = _as_it_is(response)
             result = await fn(response, *args, **kwargs)
             note(given, result)
             return result
@@ -124,7 +140,7 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
 
         @functools.wraps(fn)
         def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
-            given = list(response) if isinstance(response, list) else response
+            given = _as_it_is(response)
             result = fn(response, *args, **kwargs)
             note(given, result)
             return result
@@ -193,6 +209,7 @@ _HOLDERS = (
     functools.partial,
     functools.partialmethod,
     functools.cached_property,
+    functools.singledispatchmethod,
     MethodType,
 )
 
@@ -209,7 +226,27 @@ def _kept(fn: Any, wrap: Callable[[Any], Any]) -> Any:
         return property(fn.fget and _kept(fn.fget, wrap), fn.fset, fn.fdel, fn.__doc__)
     if type(fn) is functools.cached_property:
         return functools.cached_property(_kept(fn.func, wrap))
+    if not callable(fn) and hasattr(type(fn), "__get__"):
+        return _Descriptor(fn, wrap)
     return wrap(fn)
+
+
+class _Descriptor:
+    """What gives a function to who asks an object or a class for it (`functools.singledispatchmethod`): gives it wrapped."""
+
+    def __init__(self, inner: Any, wrap: Callable[[Any], Any]) -> None:
+        self._inner = inner
+        self._wrap = wrap
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self._wrap(self._inner.__get__(owner, kind))
+
+    def __set_name__(self, kind: Any, name: str) -> None:
+        if hasattr(type(self._inner), "__set_name__"):
+            self._inner.__set_name__(kind, name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["_inner"], name)
 
 
 def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: frozenset[str] = frozenset()) -> Any:
@@ -307,6 +344,18 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                 result = part.result = fn(*args, **kwargs)
             return result
 
+    return wrapper if inspect.isfunction(fn) else _offering(fn, wrapper)
+
+
+def _offering(fn: Any, wrapper: Any) -> Any:
+    """The wrapper of what is no plain function, with its methods: `cache_info` of `functools.lru_cache`."""
+    try:
+        for name in dir(fn):
+            offered = None if name.startswith("_") else getattr(fn, name)
+            if callable(offered):
+                setattr(wrapper, name, offered)
+    except Exception as error:
+        faults.fault(error)
     return wrapper
 
 

@@ -14,7 +14,7 @@ from ..codec import plain
 from ..handmade import request_in_parts
 from ..trajectory import stated_success
 from ..types import Span
-from .values import error_of, id_of, listed, named, number, tokens_of
+from .values import error_of, id_of, listed, named, number, tokens_of, truth
 
 _SOURCES = ("environment", "function", "judge", "human")
 _MEANINGS = ("sampled", "raw", "unknown")
@@ -42,6 +42,9 @@ def request_of(
         if any(part is not None for part in (messages, tools, params, system_prompt, user_prompt)):
             raise TypeError("give the request whole (request=) or in parts (messages=, tools=, params=), not both")
         return request if type(request) is dict else plain(request)
+    if params is not None and type(params) is not dict:
+        found = plain(params)
+        params = found if type(found) is dict else {"params": found}
     return request_in_parts(model, None if messages is None else listed(messages), tools, params, system_prompt, user_prompt)
 
 
@@ -126,7 +129,7 @@ def about(
         fields["tokenizer"] = tokenizer
     if adapter is not None:
         fields["adapter"] = adapter
-    if inputs:
+    if inputs is not None and (type(inputs) is not list or inputs):
         fields["inputs"] = listed(inputs)
     if cost is not None:
         fields["cost"] = cost
@@ -206,7 +209,7 @@ def action(
     if ok is None and stated_success(result) is False:
         ok = False
     if ok is not None:
-        fields["ok"] = bool(ok)
+        fields["ok"] = ok if type(ok) is bool else truth(ok)
     if llm_call is not None:
         fields["llm_call"] = id_of(llm_call, "llm_call")
     if tool_call_id is not None:
@@ -237,11 +240,12 @@ def reward(
         fields["value"] = counted
     if source != "environment":
         fields["source"] = source
-    if weight != 1.0:
+    if type(weight) is not float or weight != 1.0:
         checked = number(weight, "weight")
-        if not isinstance(checked, float):
-            raise TypeError(f"weight is a finite number, not {weight!r}")
-        fields["weight"] = checked
+        if type(checked) is not float:
+            raise TypeError(f"weight is a finite number, not {checked!r}")
+        if checked != 1.0:
+            fields["weight"] = checked
     if span is not None:
         if target is None:
             raise TypeError("a span needs target=, the call whose tokens it counts")

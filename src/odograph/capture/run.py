@@ -50,7 +50,7 @@ class Run(Scope):
         fields: dict[str, Any] = {"status": status, "answer": answer}
         if error is not None:
             fields["error"] = error_of(error)
-        if metrics:
+        if metrics is not None and (type(metrics) is not dict or metrics):
             fields["metrics"] = metrics
         self._ends = False
         exchange.leave(self._recorder)

@@ -431,9 +431,10 @@ class Scope:
     def step(self, observation: Any = None) -> Step:
         """Begins the agent's next step."""
         recorder = self._recorder
-        index = recorder.next_step(self._agent)
         made = {} if observation is None else {"observation": observation}
-        id, _ = recorder.write("step", made, self._id, self._agent, index)
+        with recorder.journal.lock:  # steps of several threads stand in the order of their indices
+            index = recorder.next_step(self._agent)
+            id, _ = recorder.write("step", made, self._id, self._agent, index)
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:

@@ -7,13 +7,14 @@ from collections import deque
 from typing import Any
 
 from ..codec import plain
-from ..plain import NODES, message_of, tagged, type_name
+from ..guard import Refused
+from ..plain import NODES, answer_of, message_of, on_type, tagged, type_name
 
 
 def id_of(thing: Any, what: str) -> str:
     try:
-        found = thing if issubclass(type(thing), str) else getattr(thing, "id", None)
-    except Exception:
+        found = thing if issubclass(type(thing), str) else answer_of(lambda: getattr(thing, "id", None), type(thing))
+    except Refused:
         found = None
     if found is None or not issubclass(type(found), str):
         raise TypeError(f"{what} is a record, what a recording method returned, or an id; not {type(thing).__name__}")
@@ -33,13 +34,22 @@ def number(value: Any, what: str) -> float | dict[str, Any] | None:
     if value is None:
         return None
     kind = type(value)
-    if not issubclass(kind, (int, float)) and (issubclass(kind, (str, bytes)) or not hasattr(kind, "__float__")):
-        raise TypeError(f"{what} is a number or None, not {kind.__name__}")
+    if not issubclass(kind, (int, float)) and (issubclass(kind, (str, bytes)) or on_type(kind, "__float__") is None):
+        raise TypeError(f"{what} is a number or None, not {type_name(kind).removeprefix('builtins.')}")
     try:
-        result = float(value)
-    except Exception as error:
-        raise TypeError(f"{what} is a number or None: {message_of(error)}") from None
+        plainly = kind is int or kind is bool
+        result = float(value) if plainly else float.__float__(answer_of(lambda: float(value), kind))
+    except (OverflowError, Refused) as error:
+        raise TypeError(f"{what} is a number or None: {error}") from None
     return result if math.isfinite(result) else tagged("float", str(result))
+
+
+def truth(value: Any) -> bool | None:
+    """True or False; None where the value itself can't say."""
+    try:
+        return bool(value) if type(value) in (int, float, str) else answer_of(lambda: bool(value), type(value))
+    except Refused:
+        return None
 
 
 def error_of(error: BaseException | Any) -> Any:
@@ -64,21 +74,22 @@ def listed(values: Any) -> Any:
     if values is None or type(values) is list:
         return values
     kind = type(values)
-    if issubclass(kind, (tuple, range, set, frozenset, deque)) or kind in (type({}.values()), type({}.keys())):
+    if kind in (tuple, range, set, frozenset, deque, type({}.values()), type({}.keys())):
         return list(values)
+    if issubclass(kind, tuple):
+        return list(tuple.__getitem__(values, slice(None)))
     found = plain(values)
     return found if type(found) is list else values if issubclass(kind, str) else _sequence(values)
 
 
 def _sequence(values: Any) -> Any:
     """A sequence of a class of its own, as a list of as many items as it says that it has."""
+    kind = type(values)
+    if on_type(kind, "__getitem__") is None or (on_type(kind, "keys") is None and on_type(kind, "__len__") is None):
+        return values
     try:
-        if not hasattr(type(values), "__getitem__") or (
-            not hasattr(type(values), "keys") and not hasattr(type(values), "__len__")
-        ):
-            return values
-        return [values[index] for index in range(min(len(values), NODES))]
-    except Exception:
+        return answer_of(lambda: [values[index] for index in range(min(len(values), NODES))], kind)
+    except Refused:
         return values
 
 
@@ -87,7 +98,7 @@ def tokens_of(ids: list[Any] | None, logprobs: list[Any] | None) -> list[dict[st
         return [{k: v for k, v in (("token_ids", ids), ("logprobs", logprobs)) if v is not None}]
     if ids and logprobs and type(ids[0]) is int and type(logprobs[0]) is float:
         return [{"token_ids": ids, "logprobs": logprobs}]
-    nested = any(isinstance(x[0], (list, tuple)) for x in (ids, logprobs) if x)
+    nested = any(issubclass(type(x[0]), (list, tuple)) for x in (ids, logprobs) if x)
     pairs = [(ids, logprobs)]
     if nested:
         count = max(len(x) for x in (ids, logprobs) if x is not None)
@@ -95,6 +106,4 @@ def tokens_of(ids: list[Any] | None, logprobs: list[Any] | None) -> list[dict[st
             (ids[i] if ids and i < len(ids) else None, logprobs[i] if logprobs and i < len(logprobs) else None)
             for i in range(count)
         ]
-    return [
-        {k: v if type(v) is list else list(v) for k, v in (("token_ids", i), ("logprobs", p)) if v is not None} for i, p in pairs
-    ]
+    return [{k: listed(v) for k, v in (("token_ids", i), ("logprobs", p)) if v is not None} for i, p in pairs]

@@ -113,6 +113,10 @@ class Facts(msgspec.Struct, frozen=True):
     last: int
 
 
+class _Shifted(Exception):
+    """A journal file was changed by another hand: its lines are no longer where the catalog knows them."""
+
+
 class Catalog:
     """The catalog of one store: of its journal folder and of its sealed tier."""
 
@@ -257,7 +261,11 @@ class Catalog:
                 if size < self._indexed[file.name]:
                     self._look()
                     return
-                self._index(file)
+                try:
+                    self._index(file)
+                except _Shifted:
+                    self._look()
+                    return
 
     def _must_look(self) -> bool:
         """Whether more may have changed than the size of files whose writers live."""
@@ -294,10 +302,14 @@ class Catalog:
             self._rebuild(files)
             indexed = self._indexed
         self._indexed = indexed
-        for file in files:
-            name = file.name
-            if sizes[name] > indexed.setdefault(name, 0) and self._final.get(name) != (sizes[name], indexed[name]):
-                self._index(file)
+        try:
+            for file in files:
+                name = file.name
+                if sizes[name] > indexed.setdefault(name, 0) and self._final.get(name) != (sizes[name], indexed[name]):
+                    self._index(file)
+        except _Shifted:
+            self._rebuild(files)
+            indexed = self._indexed
         self._final = {name: (sizes[name], indexed[name]) for name in dead}
         self._growing = [(str(f.path), f) for f in files if f.name not in dead]
         self._folder_time, self._looked = folder_time, time.monotonic()
@@ -417,6 +429,8 @@ class Catalog:
         db = self._db
         row = db.execute("select indexed from files where name=?", (file.name,)).fetchone()
         start = row[0] if row else 0
+        if start and read_range(file.path, start - 1, start) != b"\n":
+            raise _Shifted
         batch = Batch(db, file, self._sealed_lines)
         end = start
         more = False

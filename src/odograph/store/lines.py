@@ -12,7 +12,7 @@ import msgspec
 
 from ..codec import DAMAGE, check_version, decode_record
 from ..errors import StoreError
-from ..packing import IdsLine, MessageLine
+from ..packing import IdsLine, MessageLine, is_sound
 from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 
 _CHUNK = 8 << 20
@@ -101,6 +101,8 @@ def decode(line: bytes, writer: str, version: int = SCHEMA_VERSION) -> AnyRecord
     if not record.writer:
         msgspec.structs.force_setattr(record, "writer", writer)
     if isinstance(record, LLMCall) and record.packed:
+        if not is_sound(record):
+            raise msgspec.ValidationError("a call whose packed parts have no place in it, or no length")
         msgspec.structs.force_setattr(record, "packed_by", writer)
     return record
 

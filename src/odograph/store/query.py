@@ -119,7 +119,7 @@ def _asked(ask: Callable[[], Any]) -> Any:
     duckdb = _duckdb()
     try:
         return ask()
-    except duckdb.IOException as error:
+    except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException) as error:
         raise StoreError(f"the sealed tier can't be read: {_first(error)}") from None
     except (duckdb.Error, TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
@@ -174,7 +174,10 @@ def _views(reader: Reader, connection: Any, query: str) -> list[str]:
             rows = f"{sealed} union all by name {rows}" if local[name].num_rows else sealed
         for view, made in (("trajectories", _TRAJECTORIES), ("facts", _FACTS), ("records", _RECORDS), ("messages", _MESSAGES)):
             if view in wanted and name == ("records" if view == "messages" else view):
-                connection.execute(f"create view {view} as {made.format(rows=rows)}")
+                try:
+                    connection.execute(f"create view {view} as {made.format(rows=rows)}")
+                except _duckdb().Error as error:  # DuckDB looks into the files here
+                    raise StoreError(f"the sealed tier can't be read: {_first(error)}") from None
     return [path for paths in files.values() for path in paths]
 
 

@@ -1,0 +1,163 @@
+"""Whatever happens to the bytes of a store: every command ends with a status and a sentence, and what is whole is read."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import odograph
+from odograph.cli import main
+from odograph.codec import DAMAGE
+from odograph.packing import Streams
+from odograph.store.lines import decode
+
+_CHANGES = ("flip", "set", "insert", "delete", "twice", "cut")
+_BYTES = b'0\x00"{}[],:-9eE.\xff\n tfnul'
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small runs with records of every kind."""
+    where = tmp_path_factory.mktemp("damage") / "store"
+    with odograph.open(where) as store:
+        for k in range(2):
+            with store.record(task={"q": k}, agent="a", model="m", group="g", tags=["x"], metadata={"k": k}) as run:
+                history: list[Any] = [{"role": "user", "content": "hello"}]
+                with run.step({"o": 1}) as step:
+                    step.context("kb", {"x": 1}, query="q", purpose="p")
+                    call = step.llm_call(
+                        model="m",
+                        messages=history,
+                        response="4 hi",
+                        usage={"prompt_tokens": 3},
+                        prompt_token_ids=[1, 2],
+                        token_ids=[4, 5],
+                        logprobs=[-0.5, -0.25],
+                    )
+                    step.edit(call).replace(0, 1, "zz")
+                    step.action("search", {"q": 1}, {"hits": 2}, llm_call=call, tool_call_id="t")
+                    step.reward(0.5, "env")
+                    step.label("t", 1, score=0.5, author="j")
+                    step.note({"n": 1}, name="nn")
+                history += [{"role": "assistant", "content": "4 hi"}, {"role": "user", "content": "more"}]
+                with run.step() as step:
+                    step.llm_call(model="m", messages=history, response="ok", prompt_token_ids=[1, 2, 4, 5, 6], token_ids=[7])
+                run.reward(1.0, "final")
+    return where
+
+
+def journal(store: Path) -> Path:
+    (path,) = (store / "journal").glob("*.jsonl")
+    return path
+
+
+def changed(data: bytes, at: int, how: str, chance: random.Random) -> bytes:
+    if how == "flip":
+        return data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
+    if how == "set":
+        return data[:at] + bytes([chance.choice(_BYTES)]) + data[at + 1 :]
+    if how == "insert":
+        return data[:at] + bytes([chance.choice(_BYTES)]) + data[at:]
+    if how == "delete":
+        return data[:at] + data[at + 1 :]
+    more = chance.randrange(1, 60)
+    return data[: at + more] + data[at:] if how == "twice" else data[:at] + data[at + more :]
+
+
+def commands(ids: list[str], out: Path) -> Iterator[list[str]]:
+    yield from (["ls"], ["show", ids[0]], ["show", ids[0], "--json"], ["search", "hello"], ["stats"], ["validate"], ["doctor"])
+    yield from (["lineage", ids[0]], ["diff", *ids], ["diff", *ids, "--json"], ["tail", ids[0]], ["train", "--dry-run"])
+    yield from (["export", "--to", to, "-o", str(out / to)] for to in ("jsonl", "openai", "trl-grpo"))
+    yield ["sql", "select kind, count(*) from records group by 1"]
+
+
+def status(command: list[str], where: Path) -> tuple[int, str]:
+    """The exit status of a command, and what it says on stderr."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        found = main([*command, "--store", str(where)])
+    return found, err.buffer.getvalue().decode(errors="replace")  # type: ignore[attr-defined]
+
+
+def check(store: Path, data: bytes, place: tuple[Any, ...], tmp_path: Path) -> None:
+    """The store with this journal, in every command; what `place` says names the damage."""
+    where, out = tmp_path / "damaged", tmp_path / "out"
+    for folder in (where, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(store, where)
+    journal(where).write_bytes(data)
+    with odograph.open(store) as whole:
+        before = {t.id: t.to_dict() for t in whole.trajectories()}
+    damaged = False
+    touched = set()
+    for line in data.split(b"\n")[:-1]:
+        try:
+            decode(line, "w")
+        except DAMAGE:
+            damaged = True
+    lines = journal(store).read_bytes().split(b"\n")
+    for line in set(lines).symmetric_difference(data.split(b"\n")):
+        touched |= {id for id in before if id.encode() in line}
+    for command in commands(list(before), out):
+        found, said = status(command, where)
+        assert found in (0, 1, 2), (place, command)
+        assert "Traceback" not in said, (place, command, said)
+        if command == ["doctor"] and damaged:
+            assert found == 1, (place, "doctor says nothing of a damaged line")
+    with odograph.open(where) as after:
+        for id in before.keys() - touched:
+            assert after.trajectory(id).to_dict() == before[id], (place, "a run without a damaged line has changed")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_damaged_byte_of_a_journal_in_every_command(store: Path, tmp_path: Path, seed: int) -> None:
+    """A byte that is changed, lost, or came in: no command fails without a sentence, the doctor says it, other runs are whole."""
+    chance, data = random.Random(seed), journal(store).read_bytes()
+    at, how = chance.randrange(len(data) - 1), _CHANGES[seed % len(_CHANGES)]
+    check(store, changed(data, at, how, chance), (seed, at, how), tmp_path)
+
+
+@pytest.mark.slow
+def test_every_part_of_a_journal_damaged_in_every_command(store: Path, tmp_path: Path) -> None:
+    """The same for every 20th byte, each time in another way."""
+    chance, data = random.Random(0), journal(store).read_bytes()
+    for n, at in enumerate(range(0, len(data) - 1, 20)):
+        how = _CHANGES[n % len(_CHANGES)]
+        check(store, changed(data, at, how, chance), (at, how), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"at":["tokens",0,"token_ids"]', b'"at":["token",0,"token_ids"]'),
+        (b'"at":["tokens",0,"token_ids"]', b'"at":["tokens",9,"token_ids"]'),
+        (b'"at":["tokens",0,"token_ids"]', b'"at":["id"]'),
+        (b'"at":["request","messages"]', b'"at":[]'),
+        (b'"at":["request","messages"]', b'"at":["request",0]'),
+        (b'"ranges":[[0,1]]', b'"ranges":[[0,99999999999]]'),
+        (b'"ranges":[[0,1]]', b'"ranges":[[-5,1]]'),
+        (b'"stream":1,"start":0', b'"stream":1,"start":99999999999'),
+        (b'"stream":1,"n":0', b'"stream":1,"n":-1'),
+    ],
+)
+def test_damaged_numbers_and_names_of_what_is_stored_apart(store: Path, tmp_path: Path, old: bytes, new: bytes) -> None:
+    """A call that says that its messages stand where none can stand, or are a hundred billion: it costs itself alone."""
+    data = journal(store).read_bytes()
+    assert old in data
+    check(store, data.replace(old, new, 1), (old, new), tmp_path)
+
+
+def test_items_that_are_equal_to_one_another_in_a_long_row(store: Path) -> None:
+    """A message that is equal to the one before, ten thousand times, is read."""
+    streams, n = Streams(), 10_000
+    for k in range(n):
+        streams.add("w", msgspec.json.decode(b'{"kind":"message","trajectory":"t","stream":1,"n":%d,"hash":"","%b}' % (k, b'body":"x"' if not k else b'same":%d' % (k - 1)), type=odograph.packing.MessageLine))  # fmt: skip
+    assert streams.item("w", 1, n - 1) == "x"
