@@ -28,6 +28,7 @@ COMMANDS: tuple[str, ...] = (
     "score",
     "judge",
     "label",
+    "discover",
     "export",
     "train",
     "stats",
