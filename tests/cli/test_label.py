@@ -92,16 +92,22 @@ def test_a_judge_labels_a_sample_and_pays_once(made: tuple[Path, Path, list[str]
         assert (again["spent"]["calls"], again["written"]["labels"], len(server)) == (0, 0, 4)
         more = json.loads(run(store, str(rubric), "--base-url", server.url, "--sample", "6", "--seed", "1", "--json").stdout)
         assert (more["spent"]["calls"], more["statuses"], len(server)) == (2, {"ok": 6}, 6)
+        few = ("--base-url", server.url, "--sample", "2", "--seed", "1", "--model", "other", "--json")
+        assert (
+            json.loads(run(store, str(rubric), *few).stdout)["statuses"] == {"ok": 2} and len(server) == 8
+        )  # no more than asked
         rubric.write_text(RUBRIC.replace("before it", "long before it"))
         changed = run(store, *args)
-        assert len(server) == 10 and "6 labels are stale" in changed.stdout
+        assert len(server) == 12 and "6 labels are stale" in changed.stdout
         rubric.write_text(RUBRIC)  # back again: the journal knows the answers
-        assert json.loads(run(store, *args, "--json").stdout)["spent"]["calls"] == 0 and len(server) == 10
+        assert json.loads(run(store, *args, "--json").stdout)["spent"]["calls"] == 0 and len(server) == 12
     with odograph.open(store) as opened:
         labels = [r for t in opened.trajectories() for r in t.labels]
-        assert len(labels) == 10 and {r.rubric_hash for r in labels} >= {Rubric.of(RUBRIC).version}
-        assert {r.score for r in labels} <= {1.0, 0.5} and {r.author for r in labels} == {"gpt-5-mini"}
-        changed_id = next(t.id for t in opened.trajectories() if len(t.labels) == 2)
+        assert len(labels) == 12 and {r.rubric_hash for r in labels} >= {Rubric.of(RUBRIC).version}
+        assert {r.score for r in labels} <= {1.0, 0.5} and {r.author for r in labels} == {"gpt-5-mini", "other"}
+        changed_id = next(
+            t.id for t in opened.trajectories() if len({r.rubric_hash for r in t.labels}) == 2 and len(t.labels) == 2
+        )
     shown = run(store, changed_id, command="show").stdout
     assert len(re.findall(r"label care .*\(stale\)", shown)) == 1
 

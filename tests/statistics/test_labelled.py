@@ -107,9 +107,10 @@ def test_a_take_back_and_a_correction_count_once(made: tuple[odograph.Store, lis
     t = store.trajectory(ids[0])
     mine = next(r for r in t.labels if r.author == "ann")
     store.append(t.id).label("care", author="ann", rubric_hash=NEW, supersedes=mine.id, extra=mine.extra)
-    label(store, ids[1], "bad", "ann", NEW, extra={"source": "human", "turn": 3}, target=t.records[0].id)
+    label(store, ids[1], "good", "ann", NEW, extra={"source": "human", "turn": 3})
     agreed = store.compare("people", "gpt-5-mini", by="judge").agreement
-    assert agreed is not None and agreed.n == 19
+    assert agreed is not None and agreed.confusion is not None
+    assert agreed.confusion.counts == [[7, 0], [2, 10]]
 
 
 def test_techniques_and_worlds_are_compared(made: tuple[odograph.Store, list[str]]) -> None:

@@ -99,6 +99,22 @@ def test_a_step_asks_once_and_a_fork_pays_for_what_differs(tmp_path: Path, runti
         assert set(labels(world, "model")) == {"gpt-5-mini"}
 
 
+def test_another_form_of_an_answer_is_another_question(tmp_path: Path, runtime: SyncWorldRuntime) -> None:
+    """A label whose form changes is asked again; the judge is held to the form, and told of it."""
+    with JudgeServer(lambda text: verdict("low" if "one of: low, high" in text else "free")) as server:
+        world = made(runtime, tmp_path, server)
+        id = world.spawn(trajectory("t"), Label(technique="a", description="d"))
+        world.step()
+        label = world.get(id, Label)
+        label.form_json = '{"values":["low","high"]}'
+        world.update(id, label)
+        world.step()
+        assert (labels(world, "value", "status"), len(server)) == ([("low", "ok")], 2)
+        world.update(id, Label(technique="a", description="d", form_json='{"values":["x"]}'))
+        world.step()
+        assert labels(world, "status") == ["parse_error"]
+
+
 _ANSWERS: dict[str, tuple[Any, str, float | None]] = {
     "json": (verdict("bad", 0.25), "ok", 0.25),
     "fenced": (f"Here it is:\n```json\n{verdict('bad', 0.25)}\n```", "ok", 0.25),

@@ -41,6 +41,10 @@ def test_a_queue_shows_each_session_once_and_goes_on_where_it_stopped(tmp_path: 
         queue.label(third, "hasty")
         assert queue.done == 2 and queue.undo() and queue.next() == third
         queue.label(third, "careless")
+        fourth = queue.next()
+        assert fourth is not None and fourth.trajectory == queue.ids[3]
+        queue.skip(fourth)
+        assert queue.next() == first  # what was skipped comes again
     with odograph.open(tmp_path) as store:
         assert given(store, "ann") == {second.trajectory: ("careful", 1.0), third.trajectory: ("careless", 0.0)}
         again = Queue(store, CARE, "ann", sample=4)

@@ -38,6 +38,7 @@ def test_the_version_is_that_of_the_content() -> None:
     assert Rubric.of(RUBRIC.replace("gpt-5-mini", "other\nsample: 5").replace("# each", "# all")).version == first.version
     for old, new in (("before it changed", "long before"), ("hasty = 0.5", "hasty = 0.6"), ("technique: care", "technique: c")):
         assert Rubric.of(RUBRIC.replace(old, new)).version != first.version
+    assert Rubric.of("---\nvalues: a, b\n---\nx").version != Rubric.of("---\nvalues: a, b\nscore: 0 to 1\n---\nx").version
 
 
 @pytest.mark.parametrize(

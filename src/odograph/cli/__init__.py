@@ -29,6 +29,7 @@ COMMANDS: tuple[str, ...] = (
     "score",
     "judge",
     "label",
+    "discover",
     "export",
     "train",
     "stats",

@@ -1,6 +1,7 @@
 """Worlds: label, score, fork and compare recorded sessions. Names of its own; `odograph.Trajectory` is another class."""
 
 from .components import Component, Label, Trajectory, Turn
+from .discovering import Discovery, discover
 from .events import (
     OnComponentAdded,
     OnComponentRemoved,
@@ -30,6 +31,7 @@ __all__ = [
     "ArchetypeRuntime",
     "AsyncProcessor",
     "Component",
+    "Discovery",
     "Fenced",
     "Label",
     "LabelingConfig",
@@ -61,6 +63,7 @@ __all__ = [
     "WorldRuntime",
     "WrittenBack",
     "chosen",
+    "discover",
     "from_csv",
     "scan",
     "session_of",

@@ -57,7 +57,7 @@ class Form(msgspec.Struct, frozen=True, omit_defaults=True):
             parts.append(f"The value, with its score, is one of: {', '.join(each)}.")
         elif self.values:
             parts.append(f"The value is one of: {', '.join(self.values)}.")
-        if self.asks_score and (self.low, self.high) != (0.0, 1.0):
+        if self.asks_score and self.is_bounded:
             parts.append(f"The score is a number from {self.low:g} to {self.high:g}.")
         if self.on != "trajectory":
             parts.append(f"Label each {self.on} that this applies to, and no other.")

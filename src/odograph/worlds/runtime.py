@@ -85,6 +85,15 @@ def _loop(process: int) -> asyncio.AbstractEventLoop:
     return loop
 
 
+def waited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine gives, for code that is not async; works beside a running event loop."""
+    future = asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid()))
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # who is interrupted pays for no more answers
+
+
 class SyncWorld:
     """A world for code that is not async: the methods of `World`, each returning when it is done."""
 
@@ -127,20 +136,13 @@ class SyncWorldRuntime:
         """See `WorldRuntime.close`."""
         self._runtime.close()
 
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        future = asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid()))
-        try:
-            return future.result()
-        finally:
-            future.cancel()  # who is interrupted pays for no more answers
-
     def world(self, name: str, *args: Any, **kwargs: Any) -> SyncWorld:
         """See `WorldRuntime.world`."""
-        return SyncWorld(self._runtime.world(name, *args, **kwargs), self._run)
+        return SyncWorld(self._runtime.world(name, *args, **kwargs), waited)
 
     def resume(self, world_id: str, *args: Any, **kwargs: Any) -> SyncWorld:
         """See `WorldRuntime.resume`."""
-        return SyncWorld(self._runtime.resume(world_id, *args, **kwargs), self._run)
+        return SyncWorld(self._runtime.resume(world_id, *args, **kwargs), waited)
 
     def discover(self, storage: StorageConfig | None = None) -> list[str]:
         """See `WorldRuntime.discover`."""
@@ -153,5 +155,5 @@ def opened(runtime: WorldRuntime, name: str, *args: Any, **kwargs: Any) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return SyncWorld(world, SyncWorldRuntime()._run)
+        return SyncWorld(world, waited)
     return world
