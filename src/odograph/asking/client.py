@@ -17,9 +17,11 @@ from .. import dialects
 from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
-from ..errors import InvalidInput, OdographError, check_count
+from ..errors import InvalidInput, check_count
 from ..log import logger
 from .answers import Answers, answers_in
+from .batches import Batches, provider_of
+from .budget import Budget, OverBudget
 from .endpoint import Endpoint, Unanswered
 from .parsing import Shape, read, shape
 
@@ -27,48 +29,6 @@ Status = OneOf["ok", "refused", "parse_error", "http_error", "over_context", "ov
 
 #: Bytes of a prompt for a token, on the safe side: English has four, and a Chinese character has three.
 _BYTES_PER_TOKEN = 3
-
-
-class _OverBudget(OdographError):
-    pass
-
-
-class Budget:
-    """A limit for the judges' common spending during this object's lifetime; None: no limit. Answers from the journal cost
-    nothing.
-
-    A request is sent only if the spending so far, the requests in progress and the most that the request can cost stay below the
-    limit. A prompt counts a token per three bytes. An answer counts `max_tokens` of the judge's parameters, else the longest
-    answer so far. `cost` is in the currency of the judge's `prices`.
-    """
-
-    def __init__(self, *, calls: int | None = None, tokens: int | None = None, cost: float | None = None) -> None:
-        for name, value in (("calls", calls), ("tokens", tokens), ("cost", cost)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
-                raise InvalidInput(f"{name} is a number from 0, not {value!r}")
-        self.limits: dict[str, float | None] = {"calls": calls, "tokens": tokens, "cost": cost}
-        #: Requests that were sent (each retry is one), tokens of prompts and answers, and what they cost.
-        self.spent: dict[str, float] = {"calls": 0, "tokens": 0, "cost": 0.0}
-        self._held: dict[str, float] = {"calls": 0, "tokens": 0, "cost": 0.0}
-
-    def __repr__(self) -> str:
-        parts = [f"{self.spent[n]:g} of {'any' if most is None else f'{most:g}'} {n}" for n, most in self.limits.items()]
-        return f"<Budget {', '.join(parts)}>"
-
-    def _take(self, **more: float) -> None:
-        for name, value in more.items():
-            most = self.limits[name]
-            total = self.spent[name] + self._held[name] + value
-            if most is not None and total > most + 1e-9:
-                raise _OverBudget(f"a budget of {most:g} {name} has {self.spent[name]:g} spent; this could take it to {total:g}")
-        for name, value in more.items():
-            self._held[name] += value
-
-    def _pay(self, held: dict[str, float], **spent: float) -> None:
-        for name, value in held.items():
-            self._held[name] -= value
-        for name, value in spent.items():
-            self.spent[name] += value
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +50,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     #: Of the prompts' tokens, those that the provider read from its cache.
     cached_tokens: int = 0
+
+
+class _Batched:
+    """What a batch endpoint did: the questions that it answered just now, and what is wrong with others."""
+
+    def __init__(self) -> None:
+        self.fresh: set[str] = set()
+        self.wrong: dict[str, Unanswered | OverBudget] = {}
 
 
 class _Here:
@@ -114,7 +82,8 @@ class Judge:
 
     `context`: the longest prompt in tokens (estimated, a token per three bytes); longer prompts are not sent. `prices`: per
     million tokens of prompts and of answers. `timeout`: seconds per attempt. `api_key`: default $OPENAI_API_KEY (or
-    $ANTHROPIC_API_KEY). Raises InvalidInput.
+    $ANTHROPIC_API_KEY). `batch`: asks through the provider's batch endpoint, which takes up to a day and costs half (state these
+    prices in `prices`); `batch_poll`: seconds between two looks at a job. Raises InvalidInput.
     """
 
     def __init__(
@@ -135,6 +104,8 @@ class Judge:
         budget: Budget | None = None,
         prices: tuple[float, float] | None = None,
         journal: str | Path | None = None,
+        batch: bool = False,
+        batch_poll: float = 30.0,
     ) -> None:
         if not isinstance(model, str) or not model:
             raise InvalidInput(f"a judge needs the name of its model, not {model!r}")
@@ -175,6 +146,11 @@ class Judge:
             backoff=backoff,
             recorded=False,
         )
+        if batch:
+            provider_of(self._endpoint)
+        self.batch = batch
+        self._batch_poll = batch_poll
+        self._batches: Batches | None = None
         self._journal = None if journal is None else Path(journal)
         self._answers: Answers | None = None
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = WeakKeyDictionary()
@@ -201,7 +177,7 @@ class Judge:
         if self._journal is not None:
             return self
         other = copy.copy(self)
-        other._journal, other._answers = folder, None
+        other._journal, other._answers, other._batches = folder, None, None
         return other
 
     async def ask(
@@ -234,12 +210,13 @@ class Judge:
         async def answer(one: tuple[int, list[dict[str, Any]]]) -> None:
             nonlocal done
             number, messages = one
-            found[number] = await self._answer(messages, wanted, (parse, check), repeat)
+            found[number] = await self._answer(messages, wanted, (parse, check), repeat, batched)
             done += 1
             if progress is not None:
                 progress(done)
 
         try:
+            batched = await self._batched([messages for _, messages in todo], wanted, repeat) if self.batch else None
             await for_each(todo, answer, min(self.max_concurrency, len(todo)))
         finally:
             await asyncio.to_thread(answers.sync)
@@ -283,9 +260,69 @@ class Judge:
         limits = [v for n in ("max_tokens", "max_completion_tokens", "max_output_tokens") if type(v := body.get(n)) is int]
         return limits[0] if limits else int(self._learned["longest"])
 
+    # --- by a batch endpoint --------------------------------------------------------------------------------------------
+
+    async def _batched(self, prompts: list[list[dict[str, Any]]], wanted: Shape | None, repeat: int) -> _Batched:
+        """Gets prompts answered by jobs, into the journal."""
+        answers, schema = self._opened(), wanted.schema if wanted else None
+        if self._batches is None:
+            self._batches = Batches(self._journal, self._endpoint, self._batch_poll)
+        self._endpoint.check_key()
+        asked = {self._key(messages, wanted, (repeat, 0)): messages for messages in prompts}
+        waiting = [key for key in asked if not any(self._dialect.is_response(loads_or_raw(raw)) for raw in answers.of(key))]
+        found, held = _Batched(), {}
+
+        def request(key: str) -> dict[str, Any] | None:
+            body = self._request(asked[key], schema)
+            size, most = estimate(body), self._longest(body)
+            if self.context is not None and size > self.context:
+                found.wrong[key] = Unanswered(f"a prompt of about {size} tokens, for a context of {self.context}", 413)
+                return None
+            costs = {"calls": 1.0, "tokens": float(size + most), "cost": self._price(size, most)}
+            try:
+                self.budget.take(**costs)
+            except OverBudget as error:
+                found.wrong[key] = error
+                return None
+            held[key] = (costs, size, most)
+            return body
+
+        def pay(key: str, body: Any) -> None:
+            costs, size, most = held.pop(key)
+            stated = self._dialect.stated(body)
+            usage = self._dialect.usage(stated)
+            read = size if usage.prompt is None else usage.prompt
+            wrote = most if usage.completion is None else usage.completion
+            self._learned["longest"] = max(self._learned["longest"], wrote)
+            self.budget.pay(costs, calls=1, tokens=read + wrote, cost=self._cost(stated, read, wrote))
+
+        def keep(key: str, body: Any) -> None:
+            if not answers.of(key):  # another waited for the same job
+                answers.put(key, self.model, encode(body))
+            if key in held:
+                pay(key, body)
+                found.fresh.add(key)
+
+        try:
+            wrong = await self._batches.answers(waiting, request, keep) if waiting else {}
+        except Unanswered as error:
+            wrong = dict.fromkeys((k for k in waiting if k not in found.wrong and k not in found.fresh), str(error))
+        finally:
+            for costs, _, _ in held.values():  # what was not answered costs nothing
+                self.budget.pay(costs)
+        found.wrong |= {key: Unanswered(f"the batch did not answer: {why}", 500) for key, why in wrong.items()}
+        return found
+
     # --- one prompt -------------------------------------------------------------------------------------------------------
 
-    async def _answer(self, messages: list[dict[str, Any]], wanted: Shape | None, how: tuple[Any, Any], repeat: int) -> Answer:
+    async def _answer(
+        self,
+        messages: list[dict[str, Any]],
+        wanted: Shape | None,
+        how: tuple[Any, Any],
+        repeat: int,
+        batched: _Batched | None,
+    ) -> Answer:
         """Asks until an answer is valid. Those of the journal are gone through first, and don't count."""
         asked = number = 0
         now, last = messages, Answer(status="parse_error", model=self.model)
@@ -293,8 +330,8 @@ class Judge:
         while asked < self.max_asks:
             about: dict[str, Any] = {"model": self.model, "repeat": repeat, **paid}
             try:
-                body, cached = await self._body(now, wanted, (repeat, number))
-            except _OverBudget as error:
+                body, cached = await self._body(now, wanted, (repeat, number), batched)
+            except OverBudget as error:
                 return Answer(status="over_budget", error=str(error), **about)
             except Unanswered as error:
                 status: Status = "over_context" if error.is_too_long else "http_error"
@@ -349,7 +386,9 @@ class Judge:
             cut = " (it was cut off at its longest)" if choice.finish_reason in ("length", "max_tokens") else ""
             return Answer(status="parse_error", error=f"{error}{cut}", **about)
 
-    async def _body(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> tuple[Any, bool]:
+    async def _body(
+        self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int], batched: _Batched | None
+    ) -> tuple[Any, bool]:
         """The body that answers, and whether it was in the journal."""
         answers = self._opened()
         schema = wanted.schema if wanted else None
@@ -361,8 +400,11 @@ class Judge:
                 for raw in answers.of(key):
                     body = loads_or_raw(raw)
                     if self._dialect.is_response(body):
-                        self._learned["cached"] += 1
-                        return body, True
+                        is_new = batched is not None and key in batched.fresh
+                        self._learned["cached"] += not is_new
+                        return body, not is_new
+                if batched is not None and key in batched.wrong:
+                    raise batched.wrong[key]
                 async with here.slots:
                     return await self._asked(answers, key, messages, schema), False
             finally:
@@ -425,26 +467,26 @@ class Judge:
         self._endpoint.check_key()
         budget, most = self.budget, self._longest(body)
         held = {"tokens": float(size + most), "cost": self._price(size, most)}
-        budget._take(**held)
+        budget.take(**held)
         sent = 0
 
         def before() -> None:
             nonlocal sent
-            budget._take(calls=1)
-            budget._pay({"calls": 1}, calls=1)
+            budget.take(calls=1)
+            budget.pay({"calls": 1}, calls=1)
             sent += 1
 
         try:
             found = await self._endpoint.ask(body, before=before, on_body=lambda raw: answers.put(key, self.model, raw))
         except BaseException:
-            budget._pay(held)
+            budget.pay(held)
             raise
         stated = self._dialect.stated(found)
         usage = self._dialect.usage(stated)
         read = size if usage.prompt is None else usage.prompt
         wrote = most if usage.completion is None else usage.completion
         self._learned["longest"] = max(self._learned["longest"], wrote)
-        budget._pay(held, tokens=read + wrote, cost=self._cost(stated, read, wrote))
+        budget.pay(held, tokens=read + wrote, cost=self._cost(stated, read, wrote))
         return found
 
     def _price(self, read: int, wrote: int) -> float:

@@ -80,6 +80,33 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         async with _client(self.tokens, self.recorded) as client:
             return await self._tried(client, url, data, headers, bool(body.get("stream")), on_text, before, on_body)
 
+    async def request(
+        self, method: str, path: str, content: bytes | None = None, headers: dict[str, str] | None = None, *, retry: bool = True
+    ) -> bytes:
+        """Another request to the endpoint, such as for a file: what it answers. Raises Unanswered; without a status where the
+        connection broke, so that nobody knows whether the request arrived."""
+        import httpx2
+
+        url = self.url(path)
+        sent = {k: v for k, v in self._headers().items() if content is not None or k != "content-type"} | (headers or {})
+        async with _client(False, False) as client:
+            for attempt in range(self.max_retries + 1 if retry else 1):
+                try:
+                    response = await client.request(method, url, content=content, headers=sent, timeout=self.timeout)
+                except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                    wait, failure = None, Unanswered(f"{url} did not answer: {described(error)}")
+                else:
+                    if response.status_code < 300:
+                        return bytes(response.content)
+                    wait = _retry_after(response.headers)
+                    text = response.text[:300]
+                    failure = Unanswered(f"{url} did not answer: HTTP {response.status_code}: {text}", response.status_code)
+                    if response.status_code not in _RETRIED:
+                        raise failure
+                if attempt < self.max_retries and retry:
+                    await asyncio.sleep(min(wait if wait is not None else self.backoff * 2**attempt, _LONGEST_WAIT))
+        raise failure
+
     async def _tried(
         self,
         client: Any,

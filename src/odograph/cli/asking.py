@@ -33,7 +33,7 @@ def add_judge_flags(parser: argparse.ArgumentParser, *, concurrency: int) -> Non
 
 def judge_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags say, as settings of `LabelingConfig`; what was not given is left out."""
-    from ..asking.client import Budget
+    from ..asking.budget import Budget
 
     if not 1 <= args.concurrency <= _MOST:
         raise InvalidInput(f"--concurrency is a whole number from 1 to {_MOST:,}, not {args.concurrency}")

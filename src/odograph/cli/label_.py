@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--annotator", metavar="NAME", help="who labels by hand (default: the user's name)")
     parser.add_argument("--from-csv", metavar="FILE", help="take labels that people gave elsewhere from a CSV file")
     parser.add_argument("--to-csv", metavar="FILE", help="write the technique's labels to a CSV file (-: to stdout)")
+    parser.add_argument("--batch", action="store_true", help="ask through the provider's batch endpoint: cheaper, within a day")
+    parser.add_argument(
+        "--batch-poll", type=float, default=30.0, metavar="S", help="seconds between looks at a batch (default: 30)"
+    )
     add_judge_flags(parser, concurrency=64)
     add_filters(parser, without=("model",))
     add_json(parser)
@@ -96,7 +100,9 @@ def _to_csv(store: Any, rubric: Any, out: str, filters: dict[str, Any]) -> int:
 def _by_judge(store: Any, rubric: Any, args: argparse.Namespace, filters: dict[str, Any]) -> int:
     from ..worlds.scanning import scan
 
-    settings = judge_settings(args)
+    settings = judge_settings(args) | {"batch": args.batch, "batch_poll": args.batch_poll}
+    if not 0 < args.batch_poll < 3600:
+        raise InvalidInput(f"--batch-poll is a number of seconds up to an hour, not {args.batch_poll}")
     if "params" in settings:
         settings["params"] = {**rubric.settings.get("params", {}), **settings["params"]}
 

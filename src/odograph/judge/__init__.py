@@ -5,7 +5,8 @@ The client stands in `odograph.asking`: prompts go in, checked values come out, 
 
 from __future__ import annotations
 
-from ..asking.client import Answer, Budget, Judge
+from ..asking.budget import Budget
+from ..asking.client import Answer, Judge
 from .judging import Judgement, Judgements, ruler, sync_ruler
 
 __all__ = ["Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler", "sync_ruler"]

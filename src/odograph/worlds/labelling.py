@@ -32,6 +32,7 @@ from .verdicts import Verdict, disagreement, reduced, supported, supported_findi
 PROMPT_VERSION = 1
 _FINAL = ("ok", "refused", "parse_error", "over_context")  # what a row with the same prompt is not asked for again
 _PART = 256  # rows whose prompts are in memory at once
+_BATCH = 10_000  # rows of a part where a batch endpoint is asked: a job is as large as may be
 _PARTS = 3  # such parts under way: the next one's requests fill the gaps of the one before
 
 
@@ -266,14 +267,16 @@ class _Work:
         todo = self._sorted(todo)
         tick, close = _bar(self.config.progress, len(todo), self._spent)
 
+        size = _BATCH if any(judge.batch for judge in self.judges) else _PART
+
         async def label(start: int) -> None:
-            for form, asked in _by_form(self._asked(todo, todo[start : start + _PART])).items():
+            for form, asked in _by_form(self._asked(todo, todo[start : start + size])).items():
                 for one, row in zip(await self._labelled(form, asked), asked, strict=True):
                     made[row.row.index] = one
                     tick()
 
         try:
-            await for_each(range(0, len(todo), _PART), label, min(_PARTS, -(-len(todo) // _PART)))
+            await for_each(range(0, len(todo), size), label, min(_PARTS, -(-len(todo) // size)))
         finally:
             close()
 

@@ -16,7 +16,8 @@ from typing import Any, Protocol, Unpack
 
 import msgspec
 
-from ..asking.client import Budget, Judge
+from ..asking.budget import Budget
+from ..asking.client import Judge
 from ..store.filters import FilterArgs
 from .components import Label, Trajectory
 from .events import Resources

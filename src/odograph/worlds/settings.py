@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..asking.client import Budget, Judge
+from ..asking.budget import Budget
+from ..asking.client import Judge
 from ..bulk import Progress
 from ..errors import InvalidInput, check_count
 from .verdicts import REDUCERS
@@ -23,9 +24,9 @@ class LabelingConfig:
     """Who labels, and how.
 
     `model`, `base_url` (else $OPENAI_BASE_URL), `api_key` (else $OPENAI_API_KEY), `dialect`, `params`, `max_concurrency`,
-    `max_retries`, `max_asks`, `timeout`, `context`, `prices` and `budget` are those of `odograph.Judge`; `judges` are several in
-    the place of one, and `repeats` is how often each is asked. `max_output_tokens` limits an answer, and goes out under the
-    dialect's own name (`max_completion_tokens` on chat completions).
+    `max_retries`, `max_asks`, `timeout`, `context`, `prices`, `budget`, `batch` and `batch_poll` are those of `odograph.Judge`;
+    `judges` are several in the place of one, and `repeats` is how often each is asked. `max_output_tokens` limits an answer, and
+    goes out under the dialect's own name (`max_completion_tokens` on chat completions).
 
     `prompt`: a file with the prompt's text. `order`: what comes first in the built-in prompt, and so what a provider's prompt
     cache can share: the `rubric` (many sessions, one technique), the `session` (many techniques, one session), or `auto`,
@@ -43,6 +44,8 @@ class LabelingConfig:
     dialect: str = "openai.chat"
     params: dict[str, Any] = field(default_factory=dict)
     max_concurrency: int = 64
+    batch: bool = False
+    batch_poll: float = 30.0
     max_retries: int = 4
     max_asks: int = 1
     timeout: float = 300.0
@@ -87,6 +90,8 @@ class LabelingConfig:
                 dialect=self.dialect,
                 params={limit: self.max_output_tokens, **self.params},
                 max_concurrency=self.max_concurrency,
+                batch=self.batch,
+                batch_poll=self.batch_poll,
                 max_retries=self.max_retries,
                 max_asks=self.max_asks,
                 timeout=self.timeout,
