@@ -34,6 +34,7 @@ COMMANDS: tuple[str, ...] = (
     "stats",
     "compare",
     "seal",
+    "publish",
     "sql",
     "lineage",
     "diff",
