@@ -24,6 +24,7 @@ from odograph.cli import main
 from odograph.store import layout
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
+from odograph.tables.shared import said, shared
 
 from ..servers import object_storage, postgres
 from .test_sealing import fill, journals, seen
@@ -230,6 +231,32 @@ def test_a_commit_that_is_killed_is_made_once(near: Team, monkeypatch: pytest.Mo
         assert (sealed["pending"], sealed["orphans"]) == ({}, [])
 
 
+def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies while it merges: whoever asks then sees each record once, and a later compaction ends what was begun."""
+    a = near.machine("a")
+    for _ in range(2):
+        fill(a, 1)
+        a.seal()
+    before = seen(a)
+
+    def die(name: str) -> None:
+        if name == "truth":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(iceberg, "stage", die)
+        with pytest.raises(KeyboardInterrupt):
+            a.compact(grace=0)
+    count = "select count(*) as n, count(distinct trajectory) as t from facts"
+    for name in ("b", "a"):
+        machine = near.machine(name)
+        assert machine.sql(count).list() == [{"n": 24, "t": 2}]
+        assert seen(machine) == before
+    assert machine.compact(grace=0).deleted == 6
+    assert seen(fresh(near, "c")) == before
+    assert len(list((near.root / "warehouse" / "runs" / "facts").glob("*.parquet"))) == 1
+
+
 def test_a_copied_folder_seals_nothing_twice(near: Team) -> None:
     """Two machines that hold copies of one journal: the second seal finds that it is done."""
     import shutil
@@ -317,6 +344,9 @@ def test_secrets_are_never_shown(team: Team, servers: dict[str, str], caplog: py
     with pytest.raises(odograph.InvalidInput) as wrong:
         odograph.open("s3://key:hunter2@team-bucket/x", catalog="c")
     assert "hunter2" not in str(wrong.value)
+    place = shared("s3://b/x", {**servers, "token": "t0ken-of-rest"}, None)
+    error_text = said(OSError("login with hunter2-of-the-database, t0ken-of-rest\nand s3cr3t-of-the-bucket failed"), place)
+    assert error_text == "login with ***, *** and *** failed"
     store = team.machine("a")
     fill(store, 1)
     store.seal()
