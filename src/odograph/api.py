@@ -25,8 +25,10 @@ from .store.compacting import Compaction
 from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .store.lines import Damage
+from .store.publishing import Publication
 from .store.reader import Reader, Tail
 from .store.sealing import Sealing
+from .tables.shared import shared as tables_of
 from .trajectory import Trajectory
 from .types import AnyRecord, Fork
 
@@ -235,6 +237,22 @@ class Store:
         Raises MissingExtra without the extra `lake`, StoreError.
         """
         return self.backend.compact(grace)
+
+    def publish(
+        self,
+        where: str,
+        *,
+        catalog: str | dict[str, str] | None = None,
+        namespace: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Publication:
+        """Seals this folder's store, and brings what is sealed to tables that machines share, such as "s3://bucket/runs".
+
+        `catalog` and `namespace` as for `odograph.open`. What an earlier call brought is not brought again, and a call that was
+        interrupted is continued by the next. The folder stays as it is. `progress(done, total)` counts bytes. Raises StoreError,
+        InvalidInput, MissingExtra without the extra `iceberg`.
+        """
+        return self.backend.publish(tables_of(where, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace), progress)
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
         """What a SELECT gives, by DuckDB, over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`.
@@ -566,6 +584,9 @@ def open(
     redact: Redact | str | None = None,
     seal_at: int | None = None,
     shared: bool = False,
+    catalog: str | dict[str, str] | None = None,
+    namespace: str | None = None,
+    local: str | Path | None = None,
 ) -> Store:
     """Opens the store in a folder (default: $ODOGRAPH_STORE, else ./odograph). The folder is made with the first record.
 
@@ -587,12 +608,19 @@ def open(
     `seal_at`: how many bytes the journal may hold before a process that records seals the journal in the background. Default:
     1 GiB; 0: never. Without the extra `lake` nothing is sealed.
 
-    Only the owner can read the files, unless `shared` is set when the store is made; then the process's umask decides. Raises
+    Only the owner can read the files, unless `shared` is set when the store is made; then the process's umask decides.
+
+    `where` may be object storage that machines share, such as "s3://bucket/runs"; this needs the extra `iceberg`. `catalog` says
+    which files are live (default: $ODOGRAPH_CATALOG): "postgresql://host/database", the URL of an Iceberg REST catalog, the name
+    of a catalog in pyiceberg's own settings, or a dict of such settings. `namespace`: the namespace of the tables in the catalog
+    (default: the last part of `where`). `local`: the folder for what this machine recorded and has not sealed yet (default: a
+    folder in $ODOGRAPH_LOCAL, $XDG_STATE_HOME or ~/.local/state). Other machines see a trajectory once it is sealed. Raises
     InvalidInput, StoreError, TypeError.
     """
     if isinstance(where, Place):
         return Store(backend.reopened(where))
-    return Store(backend.opened(where, redact=redact, durability=durability, seal_at=seal_at, shared=shared))
+    team: dict[str, Any] = {"catalog": catalog, "namespace": namespace, "local": local}
+    return Store(backend.opened(where, redact=redact, durability=durability, seal_at=seal_at, shared=shared, **team))
 
 
 def score(

@@ -35,6 +35,7 @@ COMMANDS: tuple[str, ...] = (
     "stats",
     "compare",
     "seal",
+    "publish",
     "sql",
     "lineage",
     "diff",

@@ -126,3 +126,15 @@ def progress(what: str, total: int | None = None) -> Callable[[int], None]:
             bar.close()
 
     return update
+
+
+def bytes_bar() -> Callable[[int, int], None]:
+    """What draws how many bytes are done, on a terminal."""
+    bar: list[Callable[[int], None]] = []
+
+    def tell(done: int, total: int) -> None:
+        if not bar:
+            bar.append(progress("bytes", total))
+        bar[0](done)
+
+    return tell

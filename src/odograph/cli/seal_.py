@@ -6,13 +6,12 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable
 
 import msgspec
 
 from ..errors import InvalidInput
 from ..store.sealing import Sealing
-from .common import add_json, existing_store, print_json, progress
+from .common import add_json, bytes_bar, existing_store, print_json
 from .terminal import paint, size
 
 _ROUNDS = 30  # with --follow, small files are merged once in so many seals
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--every is a number of seconds above 0, --grace one of at least 0")
     with existing_store(args) as store:
         for count in itertools.count():
-            found = store.seal(_bar())
+            found = store.seal(bytes_bar())
             if found.lines or not args.follow:
                 _say(args, found)
             if args.compact and count % _ROUNDS == 0:
@@ -60,15 +59,3 @@ def _say(args: argparse.Namespace, found: Sealing) -> None:
     left = f"; {found.left} stay, as somebody writes them" if found.left else ""
     print(f"{found.deleted} journal files deleted{left}")
     sys.stdout.flush()
-
-
-def _bar() -> Callable[[int, int], None]:
-    """What draws how many bytes are sealed, on a terminal."""
-    bar: list[Callable[[int], None]] = []
-
-    def tell(done: int, total: int) -> None:
-        if not bar:
-            bar.append(progress("bytes", total))
-        bar[0](done)
-
-    return tell

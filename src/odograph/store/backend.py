@@ -19,18 +19,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
-from ..codec import DAMAGE, encode, new_id
+from ..codec import DAMAGE, content_hash, encode, new_id
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..plugins import load
 from ..redact import Redact, Redactor
+from ..tables.commits import FolderCommits
+from ..tables.shared import Shared
+from ..tables.shared import shared as tables_of
+from ..trajectory import Trajectory
+from . import writing
 from .compacting import Compaction, compact
 from .journal import Durability, Journal, close_all, file_mode
+from .publishing import Publication, publish
 from .reader import Reader
 from .sealing import Sealing, seal, table_of
 
@@ -59,6 +66,8 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     shared: bool = False
     #: Of a `memory:` store, which stays while a process holds it.
     memory: bool = False
+    #: Where the sealed tier is that machines share: then the folder has only what this machine did not seal yet.
+    tables: Shared | None = None
 
 
 _place = msgspec.json.Decoder(Place)
@@ -80,7 +89,7 @@ class Backend:
         self.settings: Settings = self._agreed(self._stored())
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
-        self.reader: Reader = Reader(self.folder, self.journal.release)
+        self.reader: Reader = Reader(self.folder, self.journal.release, place.tables)
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
             raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
         self._applied: Settings | None = None
@@ -88,7 +97,7 @@ class Backend:
         self._sealing: threading.Thread | None = None
 
     def __str__(self) -> str:
-        return "memory:" if self._asked.memory else str(self.folder)
+        return "memory:" if self._asked.memory else str(self._asked.tables or self.folder)
 
     @property
     def exists(self) -> bool:
@@ -150,9 +159,12 @@ class Backend:
             return seal(self.reader.lake, self.folder / "journal", progress)
 
     def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
-        """Makes the list of the lake's files anew; `others` says which table of others a path belongs to. Raises StoreError."""
+        """Makes the list of the lake's files anew; `others` says which table of others a path belongs to. Raises StoreError, and
+        InvalidInput for a store that machines share."""
+        lake = self.reader.lake
+        if not isinstance(lake.commits, FolderCommits):
+            raise InvalidInput(f"the list of the files of {self} is in its catalog, which keeps it: there is nothing to repair")
         with self.lock("seal"):
-            lake = self.reader.lake
             return lake.commits.repair(table_of(lake, others))
 
     def compact(self, grace: float) -> Compaction:
@@ -161,6 +173,19 @@ class Backend:
             return Compaction()
         with self.lock("seal"):
             return compact(self.reader.lake, grace)
+
+    def publish(self, tables: Shared, progress: Callable[[int, int], None] | None = None) -> Publication:
+        """Seals, and brings the sealed tier to tables that machines share. Raises InvalidInput, MissingExtra, StoreError."""
+        self.seal()
+        target = Backend(Place(str(self.beside("publishing")), self.settings, tables=tables), self._function)
+
+        def add(trajectories: Iterable[Trajectory]) -> None:
+            for one in trajectories:
+                writing.add(target.sink, target.reader, list(one.complete_records(growing=True)))
+            target.seal()
+
+        with closing(target), self.lock("seal"):
+            return publish(self.reader, target.reader, add, progress)
 
     def close(self) -> None:
         """Everything on disk, files closed; a `memory:` store is gone."""
@@ -376,6 +401,9 @@ def opened(
     durability: Durability | None = None,
     seal_at: int | None = None,
     shared: bool = False,
+    catalog: str | dict[str, str] | None = None,
+    namespace: str | None = None,
+    local: str | Path | None = None,
 ) -> Backend:
     """The store of a name. Raises InvalidInput, StoreError, TypeError."""
     if durability not in (None, "group", "sync"):
@@ -388,7 +416,13 @@ def opened(
     if isinstance(place, str) and place == "memory:":
         return Backend(Place(str(_memory()), settings, memory=True), function)
     if isinstance(place, str) and "://" in place:
-        raise InvalidInput(f"{place!r} can't be opened; a store is a folder, or memory:")
+        tables = tables_of(place, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace)
+        return Backend(Place(str(local or _local(tables)), settings, shared=shared, tables=tables), function)
+    for name, value in (("catalog", catalog), ("namespace", namespace), ("local", local)):
+        if value is not None:
+            raise InvalidInput(
+                f"{name}= is for a store that machines share, such as 's3://bucket/runs'; {str(place)!r} is a folder"
+            )
     root = Path(place)
     if root.exists() and not root.is_dir():
         raise StoreError(f"{str(root)!r} is a file; a store is a folder")
@@ -400,8 +434,16 @@ def reopened(place: Place | bytes) -> Backend:
     return Backend(_place.decode(place) if isinstance(place, bytes) else place)
 
 
+def _local(tables: Shared) -> Path:
+    """Where a store that machines share keeps what this machine did not seal yet."""
+    home = os.environ.get("ODOGRAPH_LOCAL") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "odograph" / f"{tables.namespace}-{content_hash([tables.where, tables.namespace])[:8]}"
+
+
 def is_there(where: str | Path | None) -> bool:
-    """Whether there is a store of that name, or a folder for one."""
+    """Whether there is a store of that name, or a folder for one. Of a store that machines share only its catalog knows."""
+    if isinstance(where, str) and "://" in where:
+        return True
     return Path(where if where is not None else default_place()).is_dir()
 
 

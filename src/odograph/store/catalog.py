@@ -347,6 +347,7 @@ class Catalog:
 
     def _learn(self, names: set[str]) -> dict[str, int]:
         """Takes over what was sealed since the last time; returns up to where each journal file is sealed."""
+        self._lake.commits.refresh()
         if not self._lake.exists:
             return {}
         known = self._db.execute("select id, seq from lake").fetchone()

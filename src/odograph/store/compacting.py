@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from ..tables.commits import Conflict
 from ..tables.files import DataFile
 from ..tables.schema import arrow
 from . import sealing
-from .lake import JOURNAL, Lake
+from .lake import Lake
 from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES
 from .sealing import Output, parts_of, recover, runs
 
@@ -37,6 +38,7 @@ def compact(lake: Lake, grace: float) -> Compaction:
     Files that were taken out are deleted once that is `grace` seconds ago: other processes may be reading them.
     """
     arrow()
+    lake.commits.refresh()
     if not lake.exists:
         return Compaction()
     recover(lake)
@@ -53,9 +55,11 @@ def compact(lake: Lake, grace: float) -> Compaction:
         output = Output(lake)
         try:
             replaced = _merge(lake, {file.path for file in chosen}, output)
+        except Conflict as error:  # another machine merged or sealed meanwhile: the next compaction merges
+            output.failed(error)
+            replaced = []
         except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt | SystemExit) and lake.commits.find(output.id) is None:
-                output.abandon()
+            output.failed(error)
             raise
         merged = len(replaced)
     deleted = lake.commits.expire(time.time_ns() - int(grace * 1e9))
@@ -65,7 +69,8 @@ def compact(lake: Lake, grace: float) -> Compaction:
 def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
     columns = [column.name for column in TRAJECTORIES.columns]
     newest: dict[str, dict[str, Any]] = {}
-    for rows in lake.summaries():
+    summaries = lake.files(TRAJECTORIES.name)
+    for rows in lake.summaries_in(summaries):
         for found in rows:
             row = dict(zip(columns, found, strict=True))
             if row["id"] not in newest or row["revision"] >= newest[row["id"]]["revision"]:
@@ -94,10 +99,10 @@ def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
     for path in sorted(facts):
         for batch in lake.batches(path, FACTS):
             output.facts(batch)
-    summaries = [one.file.path for one in lake.commits.files(TRAJECTORIES.name)]
     replaced = [*sorted(paths), *sorted(facts), *summaries]
-    before = lake.commits.keys(JOURNAL)
-    keys = {name: _aged(name, value, lake.root.parent / "journal") for name, value in before.items()}
+    begin = lake.journal_key
+    before = lake.commits.keys(begin)
+    keys = {name: _aged(name[len(begin) :], value, lake.root.parent / "journal") for name, value in before.items()}
     damages = [given for one in lake.commits.commits() for given in one.properties.get("damages", [])]
     output.commit({"damages": damages} if damages else {}, keys, dict(before), replaced)
     return replaced
@@ -107,7 +112,7 @@ def _aged(name: str, value: str, journal: Path) -> str | None:
     """What is kept of a journal file: "BYTES"; of a file that is gone "BYTES SINCE", and nothing a day after that. By then
     catalogs know it, and one that does not is made anew."""
     stop, _, since = value.partition(" ")
-    if (journal / name[len(JOURNAL) :]).exists():
+    if (journal / name).exists():
         return stop
     now = time.time_ns()
     if not since:

@@ -9,16 +9,20 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..codec import DAMAGE
+from ..codec import DAMAGE, new_id
 from ..errors import StoreError
-from ..tables.commits import FolderCommits
+from ..tables.commits import Commits, FolderCommits
 from ..tables.files import Opened
+from ..tables.iceberg import IcebergCommits
 from ..tables.schema import Table, arrow
+from ..tables.shared import Shared
 from .indexing import searchable
 from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
 from .lines import Damage, decode
@@ -42,11 +46,15 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Lake:
-    """The sealed tier of a store folder. Nothing is imported or opened before something was sealed."""
+    """The sealed tier of a store: in its folder, or shared by machines. Nothing is imported before something was sealed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shared: Shared | None = None) -> None:
+        #: Where files are; of a shared tier, where files wait for their commit.
         self.root: Path = root / FOLDER
-        self.commits: FolderCommits = FolderCommits(self.root)
+        self.shared: Shared | None = shared
+        self.commits: Commits = (
+            FolderCommits(self.root) if shared is None else IcebergCommits(self.root, shared, TABLES, TRAJECTORIES.name)
+        )
         self._lock = threading.RLock()
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
@@ -56,7 +64,7 @@ class Lake:
         """Whether anything was ever sealed here. Raises StoreError where the list of the files is lost."""
         if self.commits.exists:
             return True
-        if next((self.root / RECORDS.name).glob("*.parquet"), None) is not None:
+        if self.shared is None and next((self.root / RECORDS.name).glob("*.parquet"), None) is not None:
             raise StoreError(
                 f"{self.root / 'commits.sqlite'} is gone, which says what is sealed; `odograph doctor --repair` makes it anew"
             )
@@ -74,9 +82,23 @@ class Lake:
         """The live files of a table, in the order in which they came, relative to the folder of the lake."""
         return [one.file.path for one in self.commits.files(table, since)]
 
+    @cached_property
+    def journal_key(self) -> str:
+        """What the keys of this folder's journal files begin with. Machines that share the tier tell their keys apart by a name
+        that stands in the folder."""
+        if self.shared is None:
+            return JOURNAL
+        path = self.root / "folder"
+        with suppress(FileExistsError):
+            self.root.mkdir(0o700, parents=True, exist_ok=True)
+            with path.open("x") as file:
+                file.write(new_id())
+        return f"{JOURNAL}{path.read_text().strip()}/"
+
     def sealed_to(self) -> dict[str, int]:
         """Up to which byte the lines of each journal file are sealed, for files that are there or went lately."""
-        return {name[len(JOURNAL) :]: int(value.split()[0]) for name, value in self.commits.keys(JOURNAL).items()}
+        begin = self.journal_key
+        return {name[len(begin) :]: int(value.split()[0]) for name, value in self.commits.keys(begin).items()}
 
     # --- one trajectory -----------------------------------------------------------------------------------------------
 
@@ -118,24 +140,35 @@ class Lake:
     def _file(self, path: str, table: Table) -> Opened:
         found = self._opened.get(path)
         if found is None:
-            found = self._opened[path] = Opened(self.root / path, table)
+            found = self._opened[path] = self.open(path, table)
             if len(self._opened) > _FILES:
                 self._opened.popitem(last=False)[1].close()
         self._opened.move_to_end(path)
         return found
 
+    def open(self, path: str, table: Table, *, verify: bool = False) -> Opened:
+        """A file of the tier. Raises StoreError where it is gone or can't be read, NewerStore."""
+        source = self.commits.source(path)
+        if isinstance(source, Path):
+            return Opened(source, table, verify=verify)
+        return Opened(Path(path), table, source=source, verify=verify)
+
     # --- all of a table -----------------------------------------------------------------------------------------------
 
     def batches(self, path: str, table: Table, columns: Sequence[str] | None = None, *, backwards: bool = False) -> Iterator[Any]:
         """The row groups of a file, one at a time."""
-        with Opened(self.root / path, table) as file:
+        with self.open(path, table) as file:
             order = range(file.groups)
             for group in reversed(order) if backwards else order:
                 yield file.read(columns, [group])
 
     def summaries(self, since: int = 0) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of `trajectories` that came after a commit, in the columns' order, a few thousand at once."""
-        for path in self.files(TRAJECTORIES.name, since):
+        yield from self.summaries_in(self.files(TRAJECTORIES.name, since))
+
+    def summaries_in(self, paths: Iterable[str]) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of files of `trajectories`, in the columns' order, a few thousand at once."""
+        for path in paths:
             for found in self.batches(path, TRAJECTORIES):
                 for start in range(0, found.num_rows, _NEAR):
                     part = found.slice(start, _NEAR)
@@ -159,7 +192,7 @@ class Lake:
         import pyarrow.compute as compute
 
         low, high = min(ids), max(ids)
-        with Opened(self.root / path, TRAJECTORIES) as file:
+        with self.open(path, TRAJECTORIES) as file:
             for group in range(file.groups):
                 bounds = file.bounds(group, "id")
                 if bounds is not None and (bounds[1] < low or bounds[0] > high):
@@ -213,7 +246,7 @@ class Lake:
     def examine(self) -> dict[str, Any]:
         """How much is sealed, in which files, and what belongs to no commit."""
         if not self.exists:
-            return {"files": 0, "bytes": 0, "rows": 0, "commits": 0, "last": None, "orphans": []}
+            return {"files": 0, "bytes": 0, "rows": 0, "commits": 0, "last": None, "pending": {}, "orphans": []}
         live = [one.file for table in TABLES for one in self.commits.files(table)]
         last = self.commits.last(TRAJECTORIES.name)
         made = self.commits.commits(last - 1)
@@ -223,6 +256,7 @@ class Lake:
             "rows": sum(file.rows for file in live if file.table == RECORDS.name),
             "commits": last,
             "last": made[-1].time if made else None,
+            "pending": self.commits.pending() if isinstance(self.commits, IcebergCommits) else {},
             "orphans": [path.relative_to(self.root.parent).as_posix() for path in self.commits.orphans()],
         }
 
@@ -235,11 +269,13 @@ class Lake:
             return found
         for one in self.commits.commits():
             found += [Damage(*given) for given in one.properties.get("damages", [])]
+        if isinstance(self.commits, IcebergCommits):  # to verify all pages would fetch the whole store
+            return found + [Damage(path, 0, "it is gone") for name in TABLES for path in self.commits.vanished(name)]
         for table in TABLES.values():
             for path in self.files(table.name):
                 name = f"{FOLDER}/{path}"
                 try:
-                    with Opened(self.root / path, table, verify=True) as file:
+                    with self.open(path, table, verify=True) as file:
                         for group in range(file.groups):
                             try:
                                 file.read(groups=[group])

@@ -16,7 +16,7 @@ from ..codec import DAMAGE
 from ..errors import InvalidInput, MissingExtra, StoreError, did_you_mean
 from ..tables.schema import Table, arrow
 from ..types import AnyRecord
-from .layout import FACTS, RECORDS, SUMMARY, TRAJECTORIES, fact_of, row_of
+from .layout import FACTS, RECORDS, SUMMARY, TABLES, TRAJECTORIES, fact_of, row_of
 from .lines import Gone, decode, read_ranges
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def frame(reader: Reader, table: str) -> Any:
     here = local[of.name]
     if not files[of.name]:
         return daft.from_arrow(here)
-    sealed = daft.read_parquet([str(reader.lake.root / path) for path in files[of.name]])
+    sealed = reader.lake.commits.frame(of.name, files[of.name])
     return sealed.concat(daft.from_arrow(here).select(*[sealed[n] for n in sealed.column_names])) if here.num_rows else sealed
 
 
@@ -164,7 +164,7 @@ def _views(reader: Reader, connection: Any, query: str) -> list[str]:
         connection.register(f"odograph_{name}", local[name])
         rows = f"select * from odograph_{name}"
         if files[name]:
-            sealed = f"select * from read_parquet({_list(str(reader.lake.root / p) for p in files[name])}, union_by_name=true)"
+            sealed = f"select * from {_sealed(reader, connection, TABLES[name], files[name])}"
             if name == TRAJECTORIES.name:
                 sealed = f"select * exclude (files, groups, offsets, rows) from ({sealed}) where root<>''"
                 if len(files[name]) > 1:  # of a trajectory that was sealed again the last row counts
@@ -178,7 +178,18 @@ def _views(reader: Reader, connection: Any, query: str) -> list[str]:
                     connection.execute(f"create view {view} as {made.format(rows=rows)}")
                 except _duckdb().Error as error:  # DuckDB looks into the files here
                     raise StoreError(f"the sealed tier can't be read: {_first(error)}") from None
+    if reader.lake.shared is not None:
+        return []
     return [path for paths in files.values() for path in paths]
+
+
+def _sealed(reader: Reader, connection: Any, table: Table, paths: list[str]) -> str:
+    """What DuckDB reads the sealed files of a table from."""
+    found = reader.lake.commits.dataset(table, paths)
+    if found is None:
+        return f"read_parquet({_list(str(reader.lake.root / path) for path in paths)}, union_by_name=true)"
+    connection.register(f"odograph_sealed_{table.name}", found)
+    return f"odograph_sealed_{table.name}"
 
 
 def _both(reader: Reader, tables: set[str]) -> tuple[dict[str, list[str]], dict[str, Any]]:

@@ -13,6 +13,7 @@ import msgspec
 from ..codec import DAMAGE
 from ..errors import NotFound
 from ..packing import IdsLine, MessageLine, Streams
+from ..tables.shared import Shared
 from ..trajectory import Trajectory
 from ..types import LATE, AnyRecord, End, Start
 from .catalog import Catalog, Facts, Hit, Summary, Used
@@ -27,13 +28,14 @@ from .source import Journals, Source
 class Reader:
     """Reads one store folder. Every question first catches up with what was written since the last."""
 
-    def __init__(self, root: Path, before: Callable[[], None] = lambda: None) -> None:
-        """`before` is called before each question: what this process still holds is written then."""
+    def __init__(self, root: Path, before: Callable[[], None] = lambda: None, shared: Shared | None = None) -> None:
+        """`before` is called before each question: what this process still holds is written then. `shared`: where the sealed
+        tier is that machines share."""
         self._root = root
         self._before = before
         self._journal = root / "journal"
         #: The sealed tier.
-        self.lake: Lake = Lake(root)
+        self.lake: Lake = Lake(root, shared)
         self._opened: Catalog | None = None
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ..tables.schema import Table, arrow
 from ..types import AnyRecord
 from .indexing import Batch, backwards, create, standing, uses_of
 from .journal import file_mode, is_alive
-from .lake import JOURNAL, Lake, Part
+from .lake import Lake, Part
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
 
@@ -35,6 +36,7 @@ _ROUND = 256 << 20  # bytes of journal that one commit seals
 _GROUP = 1 << 20  # compressed bytes of a row group of `records`
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16
+_CONFLICTS = 10  # how often a commit is made anew that others made wrong
 
 
 def stage(name: str) -> None:
@@ -62,12 +64,12 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
     with suppress(FileExistsError):
         lake.root.mkdir(0o777 if file_mode(journal) == 0o666 else 0o700)  # what is in it is as open as the folder
     lake.commits.prepare()
-    if not (lake.root / "README.md").exists():
+    if lake.shared is None and not (lake.root / "README.md").exists():
         (lake.root / "README.md").write_text(README)
     recover(lake)
     found = Sealing()
     total: int | None = None
-    done = deleted = 0
+    done = deleted = conflicts = 0
     while True:
         sealed = lake.sealed_to()
         files = _to_seal(journal, sealed)
@@ -75,7 +77,14 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
         one = _Round(lake, files)
         if not one.files:
             break
-        made = one.run()
+        try:
+            made = one.run()
+        except Conflict:  # another machine sealed more of a trajectory: once more, on top of it
+            conflicts += 1
+            if conflicts > _CONFLICTS:
+                raise
+            lake.commits.refresh()
+            continue
         done += made.journal_bytes
         found = _sum(found, made)
         deleted += _delete(lake, journal)[0]
@@ -155,6 +164,7 @@ def recover(lake: Lake) -> tuple[int, int]:
                 properties=last.properties,
                 keys=last.properties.get("keys"),
                 expect=last.properties.get("expect"),
+                check=_check_again(lake, last, [*names]),
             )
             rolled += 1
         except Conflict:  # somebody sealed the same lines since
@@ -162,6 +172,35 @@ def recover(lake: Lake) -> tuple[int, int]:
     for path in lost:
         path.unlink(missing_ok=True)
     return rolled, len(lost)
+
+
+def _check_again(lake: Lake, last: Footer, names: list[str]) -> Callable[[], None] | None:
+    """What refuses a commit that was left: see `unchanged`. In a folder nobody else seals."""
+    base = last.properties.get("base")
+    return None if base is None else unchanged(lake, base, last.replaces, partial(_ids_in, lake, names))
+
+
+def _ids_in(lake: Lake, names: Iterable[str]) -> set[str]:
+    """The trajectories of which files of a commit hold the summaries."""
+    name = next(name for name in names if name.startswith(f"{TRAJECTORIES.name}/"))
+    return {id for batch in lake.batches(name, TRAJECTORIES, ["id"]) for id in batch.column("id").to_pylist()}
+
+
+def unchanged(lake: Lake, base: int, replaces: Iterable[str], ids: Callable[[], set[str]]) -> Callable[[], None]:
+    """Refuses a commit that others made wrong after commit `base`: another machine sealed more of a trajectory of the commit, or
+    of one in a file that the commit takes out. `ids`: the trajectories of the commit."""
+    gone = set(replaces)
+
+    def check() -> None:
+        newer = lake.files(TRAJECTORIES.name, base)
+        mine = ids() if newer and not gone else set()
+        for path in newer:
+            for batch in lake.batches(path, TRAJECTORIES, ["id", "files"]):
+                for row in batch.to_pylist():
+                    if row["id"] in mine or not gone.isdisjoint(row["files"]):
+                        raise Conflict(f"another machine sealed more of trajectory {row['id']!r} meanwhile")
+
+    return check
 
 
 def _data_file(name: str, path: Path) -> DataFile:
@@ -191,6 +230,10 @@ class Output:
     def __init__(self, lake: Lake) -> None:
         self.id = new_id()
         self._lake = lake
+        #: The last commit that this one takes into account.
+        self.base: int = lake.commits.last(TRAJECTORIES.name)
+        self._ids: set[str] = set()
+        self._complete = False
         self._writers = {name: self._writer(table) for name, table in TABLES.items()}
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
@@ -255,6 +298,7 @@ class Output:
 
     def summary(self, row: dict[str, Any]) -> None:
         self._summaries.append(row)
+        self._ids.add(row["id"])
         if len(self._summaries) >= _SUMMARY_ROWS:
             self._flush_summaries()
 
@@ -279,16 +323,27 @@ class Output:
         self._flush_summaries()
         if keys:
             properties |= {"keys": keys, "expect": expect or {}}
+        if self._lake.shared is not None:
+            properties |= {"base": self.base}
         replaces = tuple(replaces)
         names = tuple(self._path(table) for table in TABLES.values())
         files = []
+        self._complete = True
         for name in (RECORDS.name, FACTS.name, TRAJECTORIES.name):
             last = Footer(self.id, names, replaces, properties) if name == TRAJECTORIES.name else None
             files.append(self._writers[name].close(last))
             stage(name)
-        self._lake.commits.commit(self.id, files, replaces, properties=properties, keys=keys, expect=expect)
+        check = unchanged(self._lake, self.base, replaces, lambda: self._ids)
+        self._lake.commits.commit(self.id, files, replaces, properties=properties, keys=keys, expect=expect, check=check)
         stage("commit")
         return sum(file.bytes for file in files)
+
+    def failed(self, error: BaseException) -> None:
+        """Leaves nothing behind, unless the commit may be half made: then the next seal or compaction makes it whole."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return
+        if not self._complete or isinstance(error, Conflict) or self._lake.commits.untouched(self.id):
+            self.abandon()
 
     def abandon(self) -> None:
         """Leaves nothing behind."""
@@ -326,8 +381,7 @@ class _Round:
             with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
                 return self._run(db, output)
         except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt | SystemExit) and self._lake.commits.find(output.id) is None:
-                output.abandon()
+            output.failed(error)
             raise
 
     def _run(self, db: sqlite3.Connection, output: Output) -> Sealing:
@@ -362,8 +416,9 @@ class _Round:
         output.finish()
         stage("rows")
         self._summaries(db, sorted(lines), earlier, output)
-        keys: dict[str, str | None] = {f"{JOURNAL}{name}": str(stop) for name, stop in stops.items()}
-        before = self._lake.commits.keys(JOURNAL)
+        begin = self._lake.journal_key
+        keys: dict[str, str | None] = {f"{begin}{name}": str(stop) for name, stop in stops.items()}
+        before = self._lake.commits.keys(begin)
         expect = {key: before.get(key) for key in keys}
         size = output.commit({"damages": damages} if damages else {}, keys, expect)
         sealed = sum(stops[file.name] - start for file, start, *_ in self.files)

@@ -1,4 +1,4 @@
-"""Which files of a lake are live: the seam that sealing, worlds and readers share, and its form in a store's folder.
+"""Which files of a lake are live, and how they are read: the seam that sealing and readers share, and its form in a folder.
 
 A commit puts files into tables and takes files out of them, at once and exactly once: the same id commits once. Beside the
 files a commit can set keys, and expect keys to have certain values, which is how a world lets one writer in. In a folder a commit
@@ -21,6 +21,7 @@ import msgspec
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
 from .files import DataFile, footer_of, properties_json, properties_of
+from .schema import Table
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
@@ -69,23 +70,18 @@ class Commits(Protocol):
         properties: Mapping[str, Any] | None = None,
         keys: Mapping[str, str | None] | None = None,
         expect: Mapping[str, str | None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> int:
         """Commits, and returns the commit's seq. An id that was committed before changes nothing and returns its seq.
 
-        Raises Conflict where a key of `expect` has another value (None: no value), StoreError where nothing could be written.
+        `check` is called before anything changes, and again whenever another commit came first; it raises Conflict where the
+        commit must not be made. Raises Conflict where a key of `expect` has another value (None: no value), StoreError where
+        nothing could be written.
         """
         ...
 
     def files(self, table: str, since: int = 0) -> list[Live]:
         """The files of a table that are live and that came after commit `since`, in the order of commits."""
-        ...
-
-    def latest(self, folder: str, before: str) -> Iterator[Live]:
-        """The live files in a folder whose names sort before a name, last first. Reads no more of them than are taken."""
-        ...
-
-    def removed(self, table: str, since: int) -> list[str]:
-        """The paths that commits after `since` took out of a table."""
         ...
 
     def last(self, table: str) -> int:
@@ -104,12 +100,55 @@ class Commits(Protocol):
         """The keys that begin so and have a value, sorted."""
         ...
 
-    def tables(self, prefix: str = "") -> list[str]:
-        """The names of the tables that have live files and begin so, sorted."""
-        ...
-
     def commits(self, since: int = 0) -> list[Commit]:
         """The commits after one, in their order."""
+        ...
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever committed here."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Tells one lake from another that took its place."""
+        ...
+
+    def prepare(self) -> None:
+        """Makes what commits need, so that the first files that are written are never without it."""
+        ...
+
+    def refresh(self) -> None:
+        """Looks at what others committed: questions are answered as of the last look, or later."""
+        ...
+
+    def untouched(self, id: str) -> bool:
+        """Whether nothing of a commit that failed was made, so that its files may go."""
+        ...
+
+    def source(self, path: str) -> Any:
+        """What a reader of Parquet reads a file from: a path, or an open file. Raises StoreError."""
+        ...
+
+    def dataset(self, table: Table, paths: Iterable[str]) -> Any:
+        """Files of a table as an Arrow dataset; None where they are files of this machine, which engines read by their paths."""
+        ...
+
+    def frame(self, table: str, paths: Iterable[str]) -> Any:
+        """Files of a table as a Daft DataFrame. Raises ImportError where Daft is not installed."""
+        ...
+
+    def orphans(self) -> list[Path]:
+        """Files in the folder, whole or begun, that no commit knows: what a process left that was killed before it committed."""
+        ...
+
+    def expire(self, before: int) -> list[str]:
+        """Deletes the files that were taken out before a time (nanoseconds); returns their paths. Readers of other processes may
+        hold the places of a file that was taken out: they get the time until then."""
+        ...
+
+    def close(self) -> None:
+        """Closes connections; they are opened again when needed."""
         ...
 
 
@@ -211,12 +250,15 @@ class FolderCommits:
         properties: Mapping[str, Any] | None = None,
         keys: Mapping[str, str | None] | None = None,
         expect: Mapping[str, str | None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> int:
         """See `Commits.commit`."""
         with self._transaction() as db:
             done = db.execute("select seq from commits where id=?", (id,)).fetchone()
             if done is not None:
                 return int(done[0])
+            if check is not None:
+                check()
             for name, value in (expect or {}).items():
                 row = db.execute("select value from keys where name=?", (name,)).fetchone()
                 found = row[0] if row else None
@@ -247,7 +289,7 @@ class FolderCommits:
         return [Live(DataFile(table, path, n, size, tuple(properties_of(g)["rows"])), added) for path, n, size, g, added in rows]
 
     def latest(self, folder: str, before: str) -> Iterator[Live]:
-        """See `Commits.latest`."""
+        """The live files in a folder whose names sort before a name, last first. Reads no more of them than are taken."""
         start, stop = f"{folder}/", f"{folder}/{before}"
         query = (
             "select tbl, path, rows, bytes, groups, added from files"
@@ -260,10 +302,6 @@ class FolderCommits:
             if len(rows) < _PAGE:
                 return
             stop = rows[-1][1]
-
-    def removed(self, table: str, since: int) -> list[str]:
-        """See `Commits.removed`."""
-        return [path for (path,) in self._rows("select path from files where tbl=? and removed>?", (table, since))]
 
     def last(self, table: str) -> int:
         """See `Commits.last`."""
@@ -288,7 +326,7 @@ class FolderCommits:
         return dict(rows)
 
     def tables(self, prefix: str = "") -> list[str]:
-        """See `Commits.tables`."""
+        """The names of the tables that have live files and begin so, sorted."""
         query = "select distinct tbl from files where tbl>=? and tbl<? and removed is null order by tbl"
         return [name for (name,) in self._rows(query, _span(prefix))]
 
@@ -303,13 +341,32 @@ class FolderCommits:
         rows = self._rows("select id from lake")
         return str(rows[0][0]) if rows else ""
 
+    def refresh(self) -> None:
+        """See `Commits.refresh`: each question looks."""
+
+    def untouched(self, id: str) -> bool:
+        """See `Commits.untouched`."""
+        return self.find(id) is None
+
+    # --- the files ----------------------------------------------------------------------------------------------------
+
+    def source(self, path: str) -> Path:
+        """See `Commits.source`."""
+        return self.root / path
+
+    def dataset(self, table: Table, paths: Iterable[str]) -> None:
+        """See `Commits.dataset`."""
+
+    def frame(self, table: str, paths: Iterable[str]) -> Any:
+        """See `Commits.frame`."""
+        import daft
+
+        return daft.read_parquet([str(self.root / path) for path in paths])
+
     # --- keeping the folder in order ----------------------------------------------------------------------------------
 
     def expire(self, before: int) -> list[str]:
-        """Forgets and deletes the files that commits older than a time (nanoseconds) took out; returns their paths.
-
-        Readers of other processes may hold the places of a file that was taken out: they get the time until then.
-        """
+        """See `Commits.expire`."""
         with self._transaction() as db:
             gone = [
                 path
@@ -323,7 +380,7 @@ class FolderCommits:
         return gone
 
     def orphans(self) -> list[Path]:
-        """Parquet files, whole or begun, that no commit knows: what a process left that was killed before it committed."""
+        """See `Commits.orphans`."""
         known = {path for (path,) in self._rows("select path from files")}
         found = [p for p in self.root.rglob("*.parquet*") if p.is_file()]
         return sorted(p for p in found if p.relative_to(self.root).as_posix() not in known)

@@ -143,14 +143,16 @@ def read(
 class Opened:
     """A file of a table that is open: it can be read even after it was deleted. Raises what `read` raises."""
 
-    def __init__(self, path: Path, table: Table, *, verify: bool = False, dictionaries: bool = False) -> None:
-        """`verify`: whether the checksum of each page is compared. `dictionaries`: see `read`."""
+    def __init__(self, path: Path, table: Table, *, source: Any = None, verify: bool = False, dictionaries: bool = False) -> None:
+        """`source`: the open file, where it is none of this machine. `verify`: whether the checksum of each page is compared.
+        `dictionaries`: see `read`."""
         self.path = path
         self._table = table
         repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
         self._encoded = repeats if dictionaries else []
         try:
-            self._file = _parquet().ParquetFile(path, read_dictionary=self._encoded, page_checksum_verification=verify)
+            more = {"read_dictionary": self._encoded, "page_checksum_verification": verify, "pre_buffer": source is not None}
+            self._file = _parquet().ParquetFile(path if source is None else source, **more)
         except FileNotFoundError as error:
             raise StoreError(f"{path} is gone: `odograph doctor` says what else is") from error
         except (OSError, arrow().ArrowException) as error:

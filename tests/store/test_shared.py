@@ -1,0 +1,507 @@
+"""A store that machines share: tables of Apache Iceberg in object storage, which several processes write at once.
+
+A machine is a process with a folder of its own. The servers are real: moto's S3, PostgreSQL, and SQLite for a single machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import textwrap
+import traceback
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.cli import main
+from odograph.store import layout
+from odograph.tables import iceberg
+from odograph.tables.schema import Column
+from odograph.tables.shared import said, shared
+
+from ..servers import object_storage, postgres
+from .test_sealing import fill, journals, seen
+
+pytest.importorskip("pyiceberg")
+SECRETS = ("hunter2", "s3cr3t")
+
+
+class Team:
+    """Tables that machines share; `machine(name)` opens them with a folder of its own."""
+
+    def __init__(self, where: str, catalog: str | dict[str, str], root: Path) -> None:
+        self.where, self.catalog, self.root = where, catalog, root
+
+    def machine(self, name: str) -> odograph.Store:
+        return odograph.open(self.where, catalog=self.catalog, local=self.root / name)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    with object_storage("team-bucket") as storage:
+        with postgres() as database:
+            yield {"uri": database, **storage}
+
+
+@pytest.fixture
+def team(servers: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> Team:
+    """On S3 and PostgreSQL."""
+    return Team(f"s3://team-bucket/{request.node.originalname[:30]}", servers, tmp_path)
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Team:
+    """On files and SQLite, for what needs no server."""
+    (tmp_path / "warehouse").mkdir()
+    return Team(f"file://{tmp_path}/warehouse/runs", f"sqlite:///{tmp_path}/catalog.db", tmp_path)
+
+
+def fresh(team: Team, name: str) -> odograph.Store:
+    """A machine that has never seen the store."""
+    return team.machine(f"{name}-fresh")
+
+
+@pytest.fixture(params=["near", pytest.param("team", marks=pytest.mark.slow)])
+def both(request: pytest.FixtureRequest) -> Team:
+    """On files and SQLite; in the long tests also on S3 and PostgreSQL."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def test_machines_read_what_others_sealed(both: Team) -> None:
+    """A trajectory is seen on its own machine at once, and on others once it is sealed: by lists, searches, figures, SQL and frames.
+    Late rewards of two machines count both, and merging files changes nothing."""
+    a, b = both.machine("a"), both.machine("b")
+    ids = fill(a, 4)
+    before = seen(a)
+    assert list(b.summaries()) == []
+    assert a.seal().trajectories == 4
+    assert journals(a) == []
+    b.backend.reader.catalog.look()
+    assert seen(a) == seen(b) == before
+    fill(b, 2)
+    b.append(ids[0]).reward(7.0, name="late")
+    a.append(ids[0]).reward(1.0, name="other")
+    a.seal(), b.seal()
+    all = seen(fresh(both, "c"))
+    assert len(all["summaries"]) == 6
+    assert next(s for s in all["summaries"] if s.id == ids[0]).reward == 8.0
+    count = "select count(*) as n, count(distinct trajectory) as t from facts"
+    told = a.sql(count).list(), len(a.search("needle0 é"))
+    assert told[0] == [{"n": 74, "t": 6}]
+    assert a.frame("facts").count_rows() == 74
+    from pyiceberg.catalog import load_catalog
+
+    settings = {
+        k: v.replace("postgresql:", "postgresql+psycopg:")
+        for k, v in (both.catalog if isinstance(both.catalog, dict) else {"uri": both.catalog}).items()
+    }
+    table = load_catalog("odograph", type="sql", warehouse=both.where, **settings).load_table(
+        f"{a.backend.place.tables.namespace}.facts"
+    )  # type: ignore[union-attr]
+    assert table.scan().to_arrow().num_rows == 74  # others attach the tables
+    assert a.compact(grace=0).merged == 9
+    assert (a.sql(count).list(), len(a.search("needle0 é"))) == told
+    c = fresh(both, "d")
+    assert seen(c) == all
+    assert c.sql(count).list() == told[0]
+    assert c.examine()["sealed"]["files"] == 3
+
+
+MACHINE = """
+    import sys, time
+    import odograph
+    from odograph.errors import OdographError
+    name, where, catalog, root, common = sys.argv[1:]
+    import json
+    store = odograph.open(where, catalog=json.loads(catalog), local=f"{root}/{name}")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for round in range(2):
+        for i in range(4):
+            with store.record(task=f"{name} {round} {i}", group=name) as run:
+                with run.step(observation="o") as step:
+                    step.llm_call(model="m", messages=[{"role": "user", "content": f"{name} {i}"}], response="a")
+                run.reward(1.0)
+        store.append(common).reward(1.0, name=f"{name} {round}")
+        store.seal()
+    if name == "m0":
+        store.compact(grace=3600)
+"""
+
+
+def work(store: odograph.Store, name: str, common: str) -> None:
+    for round in range(2):
+        for i in range(4):
+            with store.record(task=f"{name} {round} {i}", group=name) as run:
+                with run.step(observation="o") as step:
+                    step.llm_call(model="m", messages=[{"role": "user", "content": f"{name} {i}"}], response="a")
+                run.reward(1.0)
+        store.append(common).reward(1.0, name=f"{name} {round}")
+        store.seal()
+    if name == "m0":
+        store.compact(grace=3600)
+
+
+def nothing_lost_or_doubled(reader: odograph.Store, count: int, common: str) -> None:
+    tasks = sorted(t.task for t in reader.trajectories() if t.id != common)
+    assert tasks == sorted(f"m{n} {round} {i}" for n in range(count) for round in range(2) for i in range(4))
+    rewards = sorted(r.name for r in reader.trajectory(common).rewards if r.name != "final")
+    assert rewards == sorted(f"m{n} {round}" for n in range(count) for round in range(2))
+    assert reader.sql("select count(*) as n from facts where kind = 'reward'").list() == [{"n": count * (8 + 2) + 1}]
+    assert (
+        reader.sql("select count(*) as n from records").list() == reader.sql("select count(distinct id) as n from records").list()
+    )
+    assert reader.examine()["sealed"]["pending"] == {}
+
+
+def test_folders_seal_at_once(near: Team) -> None:
+    """Folders that record, reward one trajectory, seal and merge at the same time: nothing is lost, and nothing is twice."""
+    a = near.machine("a")
+    common = fill(a, 1)[0]
+    a.seal()
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda n: work(near.machine(f"m{n}"), f"m{n}", common), range(3)))
+    nothing_lost_or_doubled(fresh(near, "r"), 3, common)
+
+
+MACHINE = """
+    import json, sys
+    import odograph
+    from tests.store.test_shared import work
+    name, where, catalog, root, common = sys.argv[1:]
+    work(odograph.open(where, catalog=json.loads(catalog), local=f"{root}/{name}"), name, common)
+"""
+
+
+@pytest.mark.slow
+def test_machines_seal_at_once(team: Team) -> None:
+    """Three processes on S3 and PostgreSQL that record, reward one trajectory, seal and merge at the same time: nothing is lost, and
+    nothing is twice."""
+    a = team.machine("a")
+    common = fill(a, 1)[0]
+    a.seal()
+    given = [team.where, json.dumps(team.catalog), str(team.root), common]
+    here = Path(__file__).parents[2]
+    code = [sys.executable, "-c", textwrap.dedent(MACHINE)]
+    machines = [subprocess.Popen([*code, f"m{n}", *given], cwd=here) for n in range(3)]
+    assert [machine.wait(140) for machine in machines] == [0, 0, 0]
+    nothing_lost_or_doubled(fresh(team, "r"), 3, common)
+
+
+def test_a_commit_that_is_killed_is_made_once(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies anywhere in a commit: others never see half of it, and its machine's next seal makes it whole, once."""
+    a = near.machine("a")
+    fill(a, 1)
+    a.seal()
+    there = 1
+    for stage in ("uploaded", "marked", "facts", "records", "truth"):
+        a = near.machine("a")
+        fill(a, 2)
+        before = seen(a)
+
+        def die(name: str, stage: str = stage) -> None:
+            if name == stage:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(iceberg, "stage", die)
+            with pytest.raises(KeyboardInterrupt):
+                a.seal()
+        visible = there + 2 if stage == "truth" else there
+        other = near.machine("b")
+        assert len(list(other.summaries())) == visible, stage
+        count = "select count(*) as n, count(distinct trajectory) as t from facts"
+        assert other.sql(count).list() == [{"n": visible * 12, "t": visible}]
+        again = near.machine("a")
+        assert seen(again) == before, stage
+        again.seal()
+        there += 2
+        assert journals(again) == []
+        other.backend.reader.catalog.look()
+        assert seen(again) == seen(other) == before
+        assert other.sql(count).list() == [{"n": there * 12, "t": there}]
+        sealed = again.examine()["sealed"]
+        assert (sealed["pending"], sealed["orphans"]) == ({}, [])
+
+
+def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies while it merges: whoever asks then sees each record once, and a later compaction ends what was begun."""
+    a = near.machine("a")
+    for _ in range(2):
+        fill(a, 1)
+        a.seal()
+    before = seen(a)
+
+    def die(name: str) -> None:
+        if name == "truth":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(iceberg, "stage", die)
+        with pytest.raises(KeyboardInterrupt):
+            a.compact(grace=0)
+    count = "select count(*) as n, count(distinct trajectory) as t from facts"
+    for name in ("b", "a"):
+        machine = near.machine(name)
+        assert machine.sql(count).list() == [{"n": 24, "t": 2}]
+        assert seen(machine) == before
+    assert machine.compact(grace=0).deleted == 6
+    assert seen(fresh(near, "c")) == before
+    assert len(list((near.root / "warehouse" / "runs" / "facts").glob("*.parquet"))) == 1
+
+
+def test_a_copied_folder_seals_nothing_twice(near: Team) -> None:
+    """Two machines that hold copies of one journal: the second seal finds that it is done."""
+    import shutil
+
+    a = near.machine("a")
+    fill(a, 1)
+    a.seal()
+    fill(a, 2)
+    a.close()
+    shutil.copytree(near.root / "a", near.root / "copy")
+    assert near.machine("a").seal().trajectories == 2
+    copy = near.machine("copy")
+    assert copy.seal().trajectories == 0
+    assert journals(copy) == []
+    assert copy.sql("select count(*) as n from facts").list() == [{"n": 36}]
+
+
+def test_a_folder_is_published_once(near: Team) -> None:
+    """A folder that grew up goes to shared tables: files as they are, once, also after it went on, was merged, or was interrupted.
+    Where another machine sealed more of its trajectories, both parts are there."""
+    folder = odograph.open(near.root / "grown")
+    ids = fill(folder, 3)
+    before = seen(folder)
+    first = folder.publish(near.where, catalog=near.catalog)
+    assert (first.commits, first.before, first.files) == (1, 0, 3)
+    assert folder.publish(near.where, catalog=near.catalog).files == 0
+    a = near.machine("a")
+    assert seen(a) == seen(folder) == before
+    fill(folder, 1)
+    folder.append(ids[1]).reward(5.0, name="late")
+    assert folder.publish(near.where, catalog=near.catalog).merged == 0
+    folder.compact(grace=0)
+    found = folder.publish(near.where, catalog=near.catalog)
+    assert (found.files, found.merged) == (3, 0)
+    assert seen(fresh(near, "b")) == seen(folder)
+    a.append(ids[1]).reward(2.0, name="of another machine")
+    a.seal()
+    folder.append(ids[1]).label("good", "yes")
+    found = folder.publish(near.where, catalog=near.catalog)
+    assert found.merged == 1
+    reader = fresh(near, "c")
+    t = reader.trajectory(ids[1])
+    assert sorted(r.name for r in t.rewards) == ["final", "late", "of another machine"]
+    assert [label.technique for label in t.labels] == ["good"]
+    assert (
+        reader.sql("select count(*) as n from records").list() == reader.sql("select count(distinct id) as n from records").list()
+    )
+    assert len(list(reader.summaries())) == 4
+
+
+def test_publish_is_a_command(near: Team, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`odograph publish URL` publishes; `--store URL` then reads the shared tables, with the catalog of $ODOGRAPH_CATALOG."""
+    folder = odograph.open(near.root / "grown")
+    fill(folder, 2)
+    folder.close()
+    monkeypatch.setenv("ODOGRAPH_CATALOG", str(near.catalog))
+    monkeypatch.setenv("ODOGRAPH_LOCAL", str(near.root / "state"))
+    assert main(["--store", str(near.root / "grown"), "publish", near.where, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == 3
+    assert main(["--store", near.where, "ls", "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["--store", near.where, "doctor", "--repair"]) == 2
+    assert "in its catalog" in capsys.readouterr().err
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def told(error: BaseException) -> str:
+    """All that an error says, with what caused it."""
+    return "".join(traceback.format_exception(error))
+
+
+def test_secrets_are_never_shown(team: Team, servers: dict[str, str], caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """Passwords and keys are in no error, log, repr, trajectory or shared table."""
+    caplog.set_level(logging.DEBUG, "odograph")
+    down = servers["uri"].replace(str(Path(servers["uri"].split("host=")[1])), "/nowhere")
+    for catalog in ({**servers, "uri": down}, down, "postgresql://odo:hunter2@localhost:1/x?y=[", "mysql://odo:hunter2@h/x"):
+        store = odograph.open("s3://team-bucket/secrets", catalog=catalog, local=tmp_path / "s")
+        assert not any(secret in repr(store) + repr(store.backend.place) + str(store.backend) for secret in SECRETS)
+        fill(store, 1)
+        with pytest.raises(odograph.OdographError) as error:
+            store.seal()
+        assert not any(secret in told(error.value) for secret in SECRETS)
+    with pytest.raises(odograph.InvalidInput) as wrong:
+        odograph.open("s3://key:hunter2@team-bucket/x", catalog="c")
+    assert "hunter2" not in str(wrong.value)
+    place = shared("s3://b/x", {**servers, "token": "t0ken-of-rest"}, None)
+    error_text = said(OSError("login with hunter2-of-the-database, t0ken-of-rest\nand s3cr3t-of-the-bucket failed"), place)
+    assert error_text == "login with ***, *** and *** failed"
+    store = team.machine("a")
+    fill(store, 1)
+    store.seal()
+    for path in (team.root / "a").rglob("*"):
+        assert not path.is_file() or not any(secret.encode() in path.read_bytes() for secret in SECRETS)
+    assert not any(secret in caplog.text for secret in SECRETS)
+
+
+def test_a_catalog_that_is_down_costs_nothing(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the catalog is down, recording goes on, sealing says so in one sentence, and the next seal seals all of it once."""
+    catalog = near.root / "catalog.db"
+    a = near.machine("a")
+    fill(a, 1)
+    a.seal()
+
+    def fall(name: str) -> None:
+        if name == "records":
+            catalog.rename(near.root / "away.db")
+            catalog.mkdir()
+
+    monkeypatch.setattr(iceberg, "stage", fall)
+    fill(a, 2)
+    with pytest.raises(odograph.StoreError, match="can't be written") as error:
+        a.seal()
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    fill(a, 1)
+    with pytest.raises(odograph.StoreError):
+        near.machine("b").count()
+    catalog.rmdir()
+    (near.root / "away.db").rename(catalog)
+    a.seal()
+    reader = near.machine("b")
+    assert reader.sql("select count(*) as n, count(distinct trajectory) as t from facts").list() == [{"n": 48, "t": 4}]
+    assert seen(reader) == seen(a)
+
+
+def test_a_bucket_without_rights_is_told(team: Team, servers: dict[str, str]) -> None:
+    """A storage that refuses to be written costs nothing: one sentence, and the journal stays."""
+    a = team.machine("a")
+    fill(a, 1)
+    a.seal()
+    fill(a, 1)
+    before = seen(a)
+
+    def ask(count: str) -> None:
+        url = f"{servers['s3.endpoint']}/moto-api/reset-auth"
+        urllib.request.urlopen(urllib.request.Request(url, count.encode(), {"Content-Type": "text/plain"}, method="POST"))
+
+    ask("0")
+    try:
+        with pytest.raises(odograph.StoreError) as error:
+            a.seal()
+    finally:
+        ask("inf")
+    assert "\n" not in str(error.value)
+    assert not any(secret in told(error.value) for secret in SECRETS)
+    assert len(journals(a)) == 1
+    a.seal()
+    assert seen(a) == before
+
+
+def test_tables_of_others_are_left_alone(near: Team) -> None:
+    """A table of somebody else, or of another store, under our name: refused in a sentence, and nothing of it is changed."""
+    from pyiceberg.catalog import load_catalog
+    from pyiceberg.schema import Schema
+    from pyiceberg.types import NestedField, StringType
+
+    catalog = load_catalog("odograph", type="sql", uri=near.catalog, warehouse=near.where)
+    catalog.create_namespace("runs")
+    catalog.create_table("runs.trajectories", Schema(NestedField(1, "name", StringType(), required=False)))
+    a = near.machine("a")
+    fill(a, 1)
+    with pytest.raises(odograph.StoreError, match=r"runs\.trajectories in the catalog belongs to somebody else"):
+        a.seal()
+    assert catalog.load_table("runs.trajectories").metadata.snapshots == []
+    catalog.drop_table("runs.trajectories")
+    a.seal()
+    other = odograph.open(near.where.replace("/warehouse/", "/elsewhere/"), catalog=near.catalog, local=near.root / "o")
+    fill(other, 1)
+    with pytest.raises(odograph.StoreError, match=r"belongs to the store file://.*/warehouse/runs.*another namespace="):
+        other.seal()
+    with_name = odograph.open(
+        other.backend.place.tables.where, catalog=near.catalog, namespace="team.other", local=near.root / "o"
+    )  # type: ignore[union-attr]
+    with_name.seal()
+    assert len(with_name) == 1 and len(a) == 1
+
+
+def test_newer_and_older_schemas(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables that a later Odograph wrote are left alone in a sentence; tables that an earlier one made get the new columns, and
+    all of it is read."""
+    old = near.machine("old")
+    fill(old, 2)
+    old.seal()
+    grown = layout.FACTS.with_columns(Column("ring", "text", "What came later."))
+    tables = {**layout.TABLES, "facts": grown}
+    for module in ("lake", "layout", "sealing", "query"):
+        monkeypatch.setattr(f"odograph.store.{module}.TABLES", tables)
+    for module in ("layout", "sealing", "query"):
+        monkeypatch.setattr(f"odograph.store.{module}.FACTS", grown)
+    fact_of = layout.fact_of
+    for module in ("sealing", "query"):
+        monkeypatch.setattr(f"odograph.store.{module}.fact_of", lambda *a: {**fact_of(*a), "ring": "7"})
+    new = near.machine("new")
+    fill(new, 1)
+    new.seal()
+    assert sorted(r["n"] for r in new.sql("select ring, count(*) as n from facts group by ring")) == [12, 24]
+    assert new.backend.reader.lake.commits._load("facts").schema().find_field("ring").field_id == grown.field_ids["ring"]  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    fill(old, 1)
+    with pytest.raises(odograph.errors.NewerStore, match=r"runs.facts has version 2.*reads up to 1"):
+        old.seal()
+    assert len(journals(old)) == 1
+
+
+def test_a_vanished_file_is_told(near: Team) -> None:
+    """A data file that somebody deleted: what needs it says which, the rest is read, and `odograph doctor` names it."""
+    a = near.machine("a")
+    first = fill(a, 1)[0]
+    a.seal()
+    second = fill(a, 1)[0]
+    a.seal()
+    a.close()
+    lost = sorted((near.root / "warehouse" / "runs" / "records").glob("*.parquet"))[0]
+    lost.unlink()
+    b = near.machine("b")
+    assert len(list(b.summaries())) == 2
+    assert b.trajectory(second).id == second
+    with pytest.raises(odograph.StoreError, match=rf"{lost.name} is gone"):
+        b.trajectory(first)
+    assert [d.file for d in b.damages()] == [f"records/{lost.name}"]
+
+
+def test_places_reopen_shared_stores(near: Team) -> None:
+    """Other processes reopen a shared store by its place, with its catalog: validation in processes reads the shared tables."""
+    a = near.machine("a")
+    fill(a, 3)
+    a.seal()
+    assert odograph.open(a.backend.place).count() == 3
+    assert a.validate(workers=2).checked == 3
+
+
+@pytest.mark.parametrize(
+    ("where", "more", "match"),
+    [
+        ("s3://bucket/x", {}, "needs a catalog"),
+        ("ftp://bucket/x", {"catalog": "c"}, "shared tables are at s3://"),
+        ("s3://bucket/x", {"catalog": "c", "namespace": "a b"}, "namespace is names"),
+        ("./folder", {"catalog": "c"}, "catalog= is for a store that machines share"),
+        ("s3://bucket/x?secret=1", {"catalog": "c"}, r"none of \* \?"),
+    ],
+)
+def test_wrong_places_are_refused(where: str, more: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be a shared store is refused in a sentence, before anything is written."""
+    monkeypatch.delenv("ODOGRAPH_CATALOG", raising=False)
+    with pytest.raises(odograph.InvalidInput, match=match):
+        odograph.open(where, **more)
