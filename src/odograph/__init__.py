@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .statistics import Stats, stats
     from .statistics.compared import Compared
     from .statistics.comparison import compare
+    from .training.feed import rows
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -63,6 +64,7 @@ _LATER = {
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
+    "rows": "training.feed",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Group", "Groups"), "groups"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
@@ -170,6 +172,7 @@ __all__ = [
     "replay",
     "reward",
     "reward_function",
+    "rows",
     "ruler",
     "samples",
     "score",
