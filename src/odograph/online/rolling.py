@@ -8,25 +8,22 @@ before the model answered, or through the environment, or ids or logprobs are mi
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import inspect
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..api import Store, default_store
 from ..bulk import for_each, waited
-from ..errors import InvalidInput, OdographError, check_count, described
+from ..errors import InvalidInput, check_count
 from ..log import logger
 from ..runtime import Agent, Runners, Task, TaskResponse
+from ..runtime.rewarding import RewardFn, rewarded
 from ..runtime.template import Template
 from ..training.sample import Sample
 from ..training.samples import samples
-from ..trajectory import Trajectory
 
-#: A trajectory -> its reward: a number, named components, or None (not known).
-RewardFn = Callable[[Trajectory], Any] | Callable[[Trajectory], Awaitable[Any]]
+__all__ = ["RewardFn", "rollout", "rollouts", "sync_rollouts"]
 
 
 async def rollout(
@@ -61,7 +58,7 @@ async def rollout(
         logger.warning("no row of task %s: %s", task.id, response.msg)
         return None, response
     if reward is not None:
-        await _rewarded(response, reward)
+        await rewarded(response, reward)
     template = Template.of(tokenizer if tokenizer is not None else getattr(task.agent, "tokenizer", None))
     by = template.by if template is not None else None
     return _row(response, edits, logprobs, by, getattr(task.agent, "name", None)), response
@@ -101,24 +98,6 @@ def _anew(task: Task, settings: Mapping[str, Any]) -> Task:
             f"{task.agent!r} is no Agent: {', '.join(changes)} can't be given to it; make it ask the endpoint itself"
         )
     return made
-
-
-async def _rewarded(response: TaskResponse, reward: RewardFn) -> None:
-    name = str(getattr(reward, "name", None) or getattr(reward, "__name__", "reward"))
-    try:
-        value = reward(response.recorded)
-        value = await value if inspect.isawaitable(value) else value
-        values = dict(value) if isinstance(value, Mapping) else {name: value}
-        for part, number in values.items():
-            if number is None and len(values) == 1:
-                continue
-            response.reward(
-                None if number is None else float(number), str(part), step="trajectory", source="function", author=name
-            )
-    except (OdographError, asyncio.CancelledError):
-        raise
-    except Exception as error:  # the rollout is on record, without a reward
-        logger.warning("reward %s of trajectory %s failed: %s", name, str(response.trajectory_id)[-8:], described(error))
 
 
 def _row(response: TaskResponse, edits: str, logprobs: bool, tokenizer: Any, agent: str | None) -> Sample | None:
