@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Agent,
         AnyAgent,
         Divergence,
+        Event,
         FunctionAgent,
         GymAgent,
         MCPServer,
@@ -40,12 +41,14 @@ if TYPE_CHECKING:
         TaskConfig,
         TaskResponse,
         TaskRunMode,
+        ToolContext,
         fork,
         replay,
     )
     from .statistics import Stats, stats
     from .statistics.compared import Compared
     from .statistics.comparison import compare
+    from .training.feed import rows
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
 
@@ -63,6 +66,7 @@ _LATER = {
     **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
+    "rows": "training.feed",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Group", "Groups"), "groups"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
@@ -71,6 +75,7 @@ _LATER = {
             "Agent",
             "AnyAgent",
             "Divergence",
+            "Event",
             "FunctionAgent",
             "GymAgent",
             "MCPServer",
@@ -81,6 +86,7 @@ _LATER = {
             "TaskConfig",
             "TaskResponse",
             "TaskRunMode",
+            "ToolContext",
             "fork",
             "replay",
         ),
@@ -111,6 +117,7 @@ __all__ = [
     "Conservation",
     "Dataset",
     "Divergence",
+    "Event",
     "FilterArgs",
     "Finding",
     "Fork",
@@ -151,6 +158,7 @@ __all__ = [
     "TaskConfig",
     "TaskResponse",
     "TaskRunMode",
+    "ToolContext",
     "Trajectory",
     "UploadError",
     "action",
@@ -170,6 +178,7 @@ __all__ = [
     "replay",
     "reward",
     "reward_function",
+    "rows",
     "ruler",
     "samples",
     "score",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
+
+from .errors import InvalidInput
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,6 +44,27 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as apart:
         return apart.submit(asyncio.run, work).result()
+
+
+@cache
+def _loop(process: int) -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="odograph-loop", daemon=True).start()
+    return loop
+
+
+def waited(work: Coroutine[Any, Any, T]) -> T:
+    """Runs async work to its end in the one loop of a process for code that is not async; also beside a running loop. What one
+    call leaves open (connections, runs between steps) is there at the next."""
+    loop = _loop(os.getpid())
+    if threading.current_thread().name == "odograph-loop":
+        work.close()
+        raise InvalidInput("this code runs inside of a sync call already; await the async function here")
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # who is interrupted waits for no more
 
 
 def synced(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:

@@ -17,7 +17,7 @@ from .faults import fault
 class Recorder(Writer):
     """The writer of one trajectory that is being recorded: counts its steps, and turns what fails into faults."""
 
-    __slots__ = ("_counts", "_earlier", "_forks", "_opened", "_steps", "agent", "ends", "silent", "tap")
+    __slots__ = ("_counts", "_earlier", "_forks", "_opened", "_steps", "agent", "ends", "listener", "silent", "tap")
 
     def __init__(
         self,
@@ -36,6 +36,8 @@ class Recorder(Writer):
         self.silent: bool = False
         #: Where the lines go, too, while somebody follows this trajectory.
         self.tap: list[bytes] | None = None
+        #: Told of each record as it is written: (kind, fields, agent, step, id, lines).
+        self.listener: Callable[[str, dict[str, Any], str | None, int | None, str, bytes], None] | None = None
         #: How often its run was left: what was entered before is over, in whatever task or thread.
         self.ends: int = 0
         self._steps: dict[str | None, int] = {}
@@ -56,6 +58,8 @@ class Recorder(Writer):
             written = self.put(kind, fields, parent, agent, step, id)
             if self.tap is not None:
                 self.tap.append(written[1])
+            if self.listener is not None:
+                self.listener(kind, fields, agent, step, *written)
             if journal.failure is not None:
                 fault(journal.failure, of_disk=True)
             return written

@@ -316,6 +316,12 @@ def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict
     return {**response, "content": blocks}
 
 
+def choosing(choice: str) -> dict[str, Any]:
+    """`tool_choice` as an object."""
+    words = {"auto": "auto", "required": "any", "none": "none"}
+    return {"tool_choice": {"type": words[choice]} if choice in words else {"type": "tool", "name": choice}}
+
+
 def results(results: list[Result]) -> list[Any]:
     """One message of the user with a block each."""
     if not results:

@@ -169,6 +169,12 @@ def _recalled(old: Any, new: ToolCall) -> Any:
     return {**(old if isinstance(old, dict) else {}), "function": {"name": new.name, "arguments": arguments}}
 
 
+def choosing(choice: str) -> dict[str, Any]:
+    """`tool_choice` of chat completions."""
+    named = {"type": "function", "function": {"name": choice}}
+    return {"tool_choice": choice if choice in ("auto", "required", "none") else named}
+
+
 def results(results: list[Result]) -> list[Any]:
     """A tool message each."""
     return [{"role": "tool", "tool_call_id": r.tool_call_id, "content": r.content} for r in results]

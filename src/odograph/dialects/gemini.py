@@ -432,6 +432,13 @@ def reworded(response: Any, text: str | None, reasoning: str | None, calls: dict
     return {**response, "candidates": [{**first, "content": {**content, "parts": parts}}, *rest]}
 
 
+def choosing(choice: str) -> dict[str, Any]:
+    """`toolConfig.functionCallingConfig`."""
+    words = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
+    named = {"mode": "ANY", "allowedFunctionNames": [choice]}
+    return {"toolConfig": {"functionCallingConfig": {"mode": words[choice]} if choice in words else named}}
+
+
 def results(results: list[Result]) -> list[Any]:
     """One content of the user with a part each."""
     parts = [

@@ -321,6 +321,11 @@ def _written(text: str | None) -> dict[str, Any]:
     return {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
 
+def choosing(choice: str) -> dict[str, Any]:
+    """`tool_choice`."""
+    return {"tool_choice": choice if choice in ("auto", "required", "none") else {"type": "function", "name": choice}}
+
+
 def results(results: list[Result]) -> list[Any]:
     """An output item each."""
     return [{"type": "function_call_output", "call_id": r.tool_call_id, "output": r.content} for r in results]

@@ -228,6 +228,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def choosing(self, choice: str) -> dict[str, Any]:
+        """The fields that say which tools the model uses: "auto", "required" (any of them), "none", or the name of one."""
+        ...
+
     def of_ids(self, model: str, ids: list[int], params: dict[str, Any]) -> dict[str, Any]:
         """A request's body with the token ids of the prompt in place of messages. Left out: the API takes no ids."""
         ...

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .agent import Agent
+from .events import Event
 from .functions import FunctionAgent
 from .gym import GymAgent
 from .mcp import MCPServer
@@ -14,6 +15,7 @@ from .replaying import Replay, replay
 from .response import TaskResponse
 from .runner import Runners
 from .task import AnyAgent, Outcome, Task, TaskConfig, TaskRunMode
+from .tools import ToolContext
 
 fork = Runners.fork
 
@@ -21,6 +23,7 @@ __all__ = [
     "Agent",
     "AnyAgent",
     "Divergence",
+    "Event",
     "FunctionAgent",
     "GymAgent",
     "MCPServer",
@@ -31,6 +34,7 @@ __all__ = [
     "TaskConfig",
     "TaskResponse",
     "TaskRunMode",
+    "ToolContext",
     "fork",
     "replay",
 ]

@@ -25,7 +25,19 @@ from .recorded import COMPACTED, PUT
 from .task import AnyAgent, Outcome, Task
 from .template import Template
 from .timing import TooLate, whole, within
-from .tools import ToolError, answer_as, arguments_of, function_tool, is_wrapped, sanitised, schema_of, seen, wrapped
+from .tools import (
+    ToolContext,
+    ToolError,
+    answer_as,
+    arguments_of,
+    function_tool,
+    is_wrapped,
+    sanitised,
+    schema_of,
+    seen,
+    using,
+    wrapped,
+)
 from .walk import Walk
 
 
@@ -39,6 +51,9 @@ class Agent:
     max_tokens, ...). `output_type`: the type or JSON schema of the answer; the answer is then a value of that type.
     `tokens=True` asks vLLM and SGLang for token ids and logprobs. `tokenizer`: with the dialects "openai.completions",
     "sglang.generate" and "vllm.generate", the backend is sent token ids, made by the tokenizer's chat template.
+
+    `tool_choice`: "auto", "required", "none" or the name of a tool, until a tool was used; then the model is free again, so that
+    the run comes to an end.
 
     `on_answer`, `on_tool` and `on_prompt` are called with each answer, tool call and prompt, to look at it, change it or stop.
 
@@ -71,6 +86,7 @@ class Agent:
         max_tool_output: int = 200_000,
         policy_version: str | int | None = None,
         tokenizer: Any = None,
+        tool_choice: str | None = None,
         on_answer: OnAnswer | None = None,
         on_tool: OnTool | None = None,
         on_prompt: OnPrompt | None = None,
@@ -102,6 +118,7 @@ class Agent:
         self.max_tool_output = max_tool_output
         self.policy_version = policy_version
         self.tokenizer = tokenizer
+        self.tool_choice = tool_choice
         self.on_answer = on_answer
         self.on_tool = on_tool
         self.on_prompt = on_prompt
@@ -154,6 +171,7 @@ class Agent:
             ("max_tool_output", 200_000),
             ("max_retries", 4),
             ("policy_version", None),
+            ("tool_choice", None),
         ):
             if getattr(self, name) != default:
                 found[name] = getattr(self, name)
@@ -196,7 +214,7 @@ class Agent:
             state = continued(self, task, past)
         else:
             state = State(self, task)
-            state.begin(messages_of(task.input))
+            state.begin([*task.memory(), *messages_of(task.input)])
         await state.connect()
         return state
 
@@ -256,6 +274,8 @@ class Agent:
         if (self.stream or conf.on_text is not None) and "stream" not in params:
             params = {**dialect.STREAMING, **params}
         offered = [t.tool for t in state.tools.values()]
+        if self.tool_choice is not None and offered and not state.used:
+            params = {**dialect.choosing(self.tool_choice), **params}
         if self.in_ids:
             body = dialect.of_ids(self.model, self._ids(state, offered), params)
         else:
@@ -390,6 +410,7 @@ class Agent:
         else:
             await asyncio.gather(*map(use, waiting))
         results = [state.done[i] for i in range(len(state.pending))]
+        state.used = True
         state.history = [*state.history, *state.results(results)]
         if state.queue:
             state.put(PUT, state.queue)
@@ -474,7 +495,12 @@ class Agent:
             if tool.agent is not None:
                 result, text = await self._delegate(state, tool.agent, arguments, action)
             else:
-                result, text = await within(tool.call(arguments), limit)
+                told_of = ToolContext(state.task.context, state.task, self.name, asked.id, action)
+                token = using.set(told_of)
+                try:
+                    result, text = await within(tool.call(arguments), limit)
+                finally:
+                    using.reset(token)
         except (ToolError, InvalidInput, RunError) as error:
             action.error = error
             return f"error: {error}"

@@ -16,6 +16,7 @@ from . import on_ray
 from .functions import agent_of
 from .job import Job, begun, one
 from .response import TaskResponse
+from .rewarding import RewardFn, rewarded
 from .task import Task
 
 _DONE = ("completed", "truncated")
@@ -31,6 +32,9 @@ class Plan(msgspec.Struct, frozen=True):
     resume: bool = False
     progress: Progress = None
     runner: str = "local"
+    reward: RewardFn | None = None
+    #: Told of each response when it is there.
+    ready: Callable[[TaskResponse], None] | None = None
 
 
 async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
@@ -38,7 +42,9 @@ async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
     _check(tasks, plan)
     jobs, done = _jobs(tasks, store, plan)
     advance, close = ticker(plan.progress, len(jobs) + len(done), "tasks")
-    for _ in done:
+    for response in done.values():
+        if plan.ready is not None:
+            plan.ready(response)
         advance()
     try:
         if plan.runner == "ray":
@@ -142,7 +148,11 @@ async def _run_here(
     results: dict[tuple[str, int], TaskResponse] = {}
 
     async def run_one(job: Job) -> None:
-        results[job.task.id, job.attempt or 0] = await (_shared if plan.resume else one)(job, store)
+        response = results[job.task.id, job.attempt or 0] = await (_shared if plan.resume else one)(job, store)
+        if plan.reward is not None:
+            await rewarded(response, plan.reward)
+        if plan.ready is not None:
+            plan.ready(response)
         advance()
 
     await for_each(jobs, run_one, min(plan.max_concurrency, len(jobs)))

@@ -97,6 +97,8 @@ class State(Generic[A]):
         #: Messages to be put in behind the results of the tools, and whether the callables saw this prompt, and this answer.
         self.queue: list[dict[str, Any]] = []
         self.prompted = False
+        #: Whether a tool was used: a choice of tools is made for the first use.
+        self.used = False
         self.unseen = False
         self.ids: list[int] | None = None
         self.covered = 0
@@ -372,6 +374,7 @@ def continued(agent: A, task: Task, past: Trajectory) -> State[A]:
         state.response = last, last.response
         return state
     state.ask_for(choice.tool_calls, last.id if own else None)
+    state.used = any(s.actions for s in steps)
     _take_results(state, past, last.id, handed)
     state.unseen = own and not state.done and turn is not None and not turn.answered
     if turn is not None and turn.later and state.last is not None:

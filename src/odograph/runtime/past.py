@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+from .. import dialects
 from ..api import Store
 from ..capture.run import Run
 from ..errors import InvalidInput, NotFound
@@ -19,6 +21,8 @@ from .agent import Agent
 from .conversation import answered, transfer
 from .hooks import HOOKS
 from .mcp import MCPServer
+from .recorded import Turns, result_of
+from .revising import revised, reworded
 from .task import Task
 
 
@@ -37,6 +41,31 @@ def before(store: Store, task: Task, agent: Any) -> Trajectory | None:
         task._request = request_at(parent, fork.step or 0)
         return before_step(parent, fork.step or 0)
     return past
+
+
+def remembered(store: Store, session: str) -> list[dict[str, Any]]:
+    """The conversation of a session as its last task left it, chat-shaped; nothing where it has none."""
+    last = next((t for t in _newest(store, session) if answered(t)), None)
+    turns = [turn for turn in Turns(last).turns if turn.call.agent in (None, last.agent)] if last is not None else []
+    if last is None or not turns:
+        return []
+    turn = turns[-1]
+    call, dialect = turn.call, turn.call.record.dialect or "openai.chat"
+    edits = [*turn.answered, *turn.later]
+    made = dialects.get(dialect).choices(reworded(dialect, call.response, revised(call, edits, None, in_ids=False), {}))
+    answer = (made or call.choices)[0].message
+    messages = [m for m in call.messages if m.get("role") not in ("system", "developer")]
+    results = [
+        {"role": "tool", "tool_call_id": a.tool_call_id, "content": result_of(a).content}
+        for a in last.actions
+        if a.llm_call == call.id
+    ]
+    return [*messages, {k: v for k, v in answer.items() if v not in (None, [])}, *results]
+
+
+def _newest(store: Store, session: str) -> Iterator[Trajectory]:
+    for summary in store.summaries(tag=f"session:{session}", newest_first=True):
+        yield store.trajectory(summary.id)
 
 
 def joined(store: Store, t: Trajectory) -> Trajectory:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import cache
 from typing import Any
 
+import msgspec
+
 from ..api import Store, default_store
+from ..bulk import waited
 from ..errors import InvalidInput
+from ..log import logger
 from ..trajectory import Trajectory, before_step, own_steps
 from ..types import Fork
 from . import batch, live
 from . import task as tasks
+from .events import Event, Following, listen
 from .past import at_hand, rebuilt, request_at
 from .response import TaskResponse
+from .rewarding import RewardFn
 from .session import Stepped
 from .task import Task, TaskConfig
 
@@ -30,6 +38,7 @@ class Runners:
         resume: bool = False,
         progress: bool | Callable[[int, int], None] | None = None,
         runner: str = "local",
+        reward: RewardFn | None = None,
     ) -> dict[str, Any]:
         """Runs one task or many tasks to the end: `{task.id: TaskResponse}`, with `attempts` above 1 `{task.id:
         [TaskResponse]}`.
@@ -37,12 +46,85 @@ class Runners:
         The `attempts` of a task form a group. At most `max_concurrency` attempts run at once. A failed attempt costs no other
         attempt, and its response has the reason. `resume=True` skips finished attempts (completed or truncated, by task id),
         continues interrupted attempts, and retries failed attempts. `progress`: a bar (default: on a terminal), or a function
-        (done, total). `runner="ray"`: run on a Ray cluster whose machines share the store's folder. Raises InvalidInput before
+        (done, total). `reward`: a function of the trajectory, whose value is recorded when an attempt is over. `runner="ray"`:
+        run on a Ray cluster whose machines share the store's folder. Raises InvalidInput before
         anything runs.
         """
         tasks = [task] if isinstance(task, Task) else list(task)
-        where = store or next((t._store for t in tasks if t._store is not None), None) or default_store()
-        return await batch.run(tasks, where, batch.Plan(max_concurrency, attempts, resume, progress, runner))
+        where = store or next((t._store for t in tasks if t._store is not None), None) or _default()
+        return await batch.run(tasks, where, batch.Plan(max_concurrency, attempts, resume, progress, runner, reward))
+
+    @staticmethod
+    async def run(
+        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Any
+    ) -> TaskResponse:
+        """Runs one task of an input and an agent to its end: `await Runners.run("2+2?", agent)`. `task`: more of the Task."""
+        made = Task(input, agent, conf, **task)
+        return (await Runners.run_task(made, store=store))[made.id]  # type: ignore[no-any-return]
+
+    @staticmethod
+    def sync_run(
+        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Any
+    ) -> TaskResponse:
+        """`run` for code that is not async; works in a notebook and beside a running event loop."""
+        return waited(Runners.run(input, agent, conf, store=store, **task))
+
+    @staticmethod
+    def sync_run_task(task: Task | Iterable[Task], **options: Any) -> dict[str, Any]:
+        """`run_task` for code that is not async; works in a notebook and beside a running event loop."""
+        return waited(Runners.run_task(task, **options))
+
+    @staticmethod
+    def sync_step(task: Task, *, store: Store | None = None) -> Stepped:
+        """`step` for code that is not async. A task that was begun so is stepped so to its end, or with `await Runners.step`."""
+        return waited(Runners.step(task, store=store))
+
+    @staticmethod
+    async def results(
+        tasks: Iterable[Task],
+        *,
+        store: Store | None = None,
+        max_concurrency: int = 64,
+        attempts: int = 1,
+        resume: bool = False,
+        reward: RewardFn | None = None,
+    ) -> AsyncIterator[TaskResponse]:
+        """Runs many tasks, and yields each response when it is there. Options as for `run_task`. After `break`, what is under way
+        is cancelled."""
+        given = list(tasks)
+        where = store or next((t._store for t in given if t._store is not None), None) or _default()
+        ready: asyncio.Queue[TaskResponse | None] = asyncio.Queue()
+        plan = batch.Plan(max_concurrency, attempts, resume, False, "local", reward, ready.put_nowait)
+        work = asyncio.create_task(batch.run(given, where, plan))
+        work.add_done_callback(lambda _: ready.put_nowait(None))
+        try:
+            while (response := await ready.get()) is not None:
+                yield response
+            await work
+        finally:
+            await _cancelled(work)
+
+    @staticmethod
+    async def stream(task: Task, *, store: Store | None = None, text: bool = True) -> AsyncIterator[Event]:
+        """Runs a task to its end, and yields what happens as it happens: steps, text, answers, tools, hand-offs, the end.
+
+        The end has the response. `text=False` does not stream the model's answers. After `break`, the run is cancelled, and can
+        be resumed.
+        """
+        session = live.session_of(task, store)
+        following = Following()
+        if session.over is None:
+            listen(session.run.recorder, following.tell)
+        if text:
+            session.stream_text(lambda piece: following.tell(Event(kind="text", agent=session.walk.agent.name, data=piece)))
+        work = asyncio.create_task(Runners.finish(task, store=store))
+        work.add_done_callback(lambda _: following.tell(Event(kind="end")))
+        try:
+            while (event := await following.next()).kind != "end":
+                yield event
+            yield msgspec.structs.replace(event, data=await work)
+        finally:
+            await _cancelled(work)
 
     @staticmethod
     async def step(task: Task, *, store: Store | None = None) -> Stepped:
@@ -125,7 +207,7 @@ class Runners:
         settings of an Agent (`system_prompt=`, `params=`, ...), or on `messages`, chat-shaped, in place of the messages that the
         model was sent there. After a hand-off, the agent is the one that had taken over. Raises NotFound, InvalidInput.
         """
-        where = store or default_store()
+        where = store or _default()
         whole = where.trajectory(of) if isinstance(of, str) else of
         here = f"trajectory {whole.id[-8:]}"
         steps = own_steps(whole)
@@ -158,6 +240,23 @@ def task_of(past: Trajectory, agent: Any, conf: TaskConfig | None, here: str) ->
     seed = past.start.seed if past.start else None
     rest = {k: v for k, v in past.metadata.items() if k != "runtime"}
     return Task(past.task, agent, given, name=about.get("task_name"), group=past.group, tags=past.tags, metadata=rest, seed=seed)
+
+
+@cache
+def _default() -> Store:
+    """The store that `odograph.open()` names; who runs something without naming a store is told once where it is."""
+    store = default_store()
+    logger.info("recording into %s; `odograph ls` lists it", store.backend.place.folder)
+    return store
+
+
+async def _cancelled(work: asyncio.Task[Any]) -> None:
+    """Work that nobody waits for any more is over when this returns."""
+    if not work.done():
+        work.cancel()
+        await asyncio.wait({work})
+    if not work.cancelled():
+        work.exception()  # seen
 
 
 tasks.finish = Runners.finish

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from ..api import Store
 from ..capture.edits import Runs
@@ -15,10 +18,12 @@ from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
 from ..trajectory import Call, own_steps
 from ..types import Start
+from .agent import Agent
+from .events import listen, log
 from .functions import agent_of
 from .hooks import Editing
 from .items import Items
-from .past import before
+from .past import before, remembered
 from .response import TaskResponse
 from .task import AnyAgent, Outcome, Task
 from .walk import Walk
@@ -56,6 +61,12 @@ class Session:
             if task._fork is not None:
                 self.run.recorder.steps[None] = task._fork.step or 0
         self.run.recorder.tap = []
+        if task.conf.log:
+            listen(self.run.recorder, log)
+        if task.session is not None and task._past is None:
+            if not isinstance(self.agent, Agent):
+                raise InvalidInput(f"agent {self.agent.name!r} keeps its own memory; session= is for an Agent")
+            task._remembered = remembered(store, task.session)
         self.walk: Walk = Walk(self.agent, task, self.run)
 
     def _about(self, attempt: int | None) -> dict[str, Any]:
@@ -87,6 +98,16 @@ class Session:
             metadata={**task.metadata, "runtime": about},
             fork=task._fork,
         )
+
+    def stream_text(self, tell: Callable[[str], None]) -> None:
+        """Tells of the pieces of answers, before the task's own `on_text`."""
+        own = self.task.conf.on_text
+
+        def both(piece: str) -> Any:
+            tell(piece)
+            return own(piece) if own is not None else None
+
+        self.task.conf = msgspec.structs.replace(self.task.conf, on_text=both)
 
     # --- what was recorded so far -------------------------------------------------------------------------------------------
 

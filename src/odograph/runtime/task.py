@@ -46,6 +46,8 @@ class TaskConfig(msgspec.Struct, kw_only=True):
     tool_timeout: float | None = None
     #: Called with the pieces of each answer as they come; the calls are streamed then.
     on_text: OnText | None = None
+    #: Whether each step is a line of `odograph.logger`.
+    log: bool = False
     #: Called with each answer, each tool call and each prompt, to look at it and to change it; after those of the Agent.
     on_answer: OnAnswer | None = None
     on_tool: OnTool | None = None
@@ -97,7 +99,8 @@ class Task:
 
     `input` is the agent's question or job: text, a list of chat messages, or any JSON. `agent` is an `Agent`, any object with
     the two methods of `AnyAgent`, or a function `input -> answer`, sync or async. `id` names the task in responses and for
-    `resume=True`. `group`, `tags`, `metadata` and `seed` are recorded with each trajectory of the task.
+    `resume=True`. `group`, `tags`, `metadata` and `seed` are recorded with each trajectory of the task. `context` is for tools
+    (`ToolContext`) and is not recorded. `session` names a conversation: the agent remembers the session's tasks before.
     """
 
     def __init__(
@@ -112,6 +115,8 @@ class Task:
         tags: list[str] | tuple[str, ...] = (),
         metadata: dict[str, Any] | None = None,
         seed: int | None = None,
+        context: Any = None,
+        session: str | None = None,
     ) -> None:
         if isinstance(conf, dict):
             known = TaskConfig.__struct_fields__
@@ -132,6 +137,14 @@ class Task:
         self.tags: list[str] = list(tags)
         self.metadata: dict[str, Any] = metadata or {}
         self.seed = seed
+        self.context = context
+        if session is not None:
+            if not isinstance(session, str) or not session:
+                raise TypeError(f"session is a name, not {session!r}")
+            self.tags = list(dict.fromkeys([*self.tags, f"session:{session}"]))
+        self.session = session
+        #: The conversation of the session before, chat-shaped.
+        self._remembered: list[dict[str, Any]] = []
         #: Its run, of the runner's own kind (`Session`).
         self._session: Any = None
         #: What it continues, and for a fork: where it leaves it, with which request of which dialect, or with which messages.
@@ -157,6 +170,10 @@ class Task:
             "_session": None,
             "_store": None,
         }  # a run does not travel to another process; what is recorded does
+
+    def memory(self) -> list[dict[str, Any]]:
+        """The session's conversation before this task."""
+        return list(self._remembered)
 
     def decided(self, asked: ToolCall) -> Decided | None:
         """What was decided of a tool call, where this is a replay."""

@@ -21,7 +21,7 @@ import typing
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import msgspec
@@ -118,6 +118,22 @@ def sanitised(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "tool"
 
 
+class ToolContext(msgspec.Struct, frozen=True):
+    """What a tool may know of the run. A parameter of this type is filled in, and the model does not see it."""
+
+    #: What `Task(context=...)` was given: connections, users, settings.
+    context: Any
+    task: Any
+    #: Who uses the tool; the id of the tool call; and the action, in which a tool may record.
+    agent: str
+    tool_call_id: str | None
+    action: Any
+
+
+#: Of the tool that is being used.
+using: ContextVar[ToolContext | None] = ContextVar("odograph_tool", default=None)
+
+
 def function_tool(fn: Callable[..., Any]) -> UsableTool:
     """A function as a tool. Raises TypeError for one that can't be described."""
     core = fn
@@ -148,8 +164,14 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
     rest = any(p.rest for p in parts)
     defaults = _field_defaults(fn, core)
 
+    told = _told_of(fn, core)
+
     async def call(arguments: dict[str, Any]) -> tuple[Any, str]:
-        given = _checked(arguments, known, rest) | {n: v for n, v in defaults.items() if n not in arguments}
+        given = (
+            dict.fromkeys(told, using.get())
+            | _checked(arguments, known, rest)
+            | {n: v for n, v in defaults.items() if n not in arguments}
+        )
         result = await fn(**given) if is_async else await in_thread(lambda: _all(fn(**given)))
         if inspect.isawaitable(result):  # a plain function that gives back a coroutine
             result = await result
@@ -159,6 +181,12 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
 
     tool = Tool(name=name, description=about, parameters=schema)
     return UsableTool(tool=tool, call=call)
+
+
+def _told_of(fn: Callable[..., Any], core: Callable[..., Any]) -> list[str]:
+    """The parameters that take the run's context."""
+    hints = typing.get_type_hints(core if hasattr(core, "__annotations__") else type(core).__call__)
+    return [name for name in inspect.signature(fn, follow_wrapped=core is fn).parameters if hints.get(name) is ToolContext]
 
 
 def _field_defaults(fn: Callable[..., Any], core: Callable[..., Any]) -> dict[str, Any]:
@@ -229,6 +257,8 @@ def _parts(fn: Callable[..., Any], core: Callable[..., Any], name: str) -> list[
         raise TypeError(f"tool {name!r} can't be described: {error}") from None
     parts: list[_Part] = []
     for parameter in signature.parameters.values():
+        if hints.get(parameter.name) is ToolContext:
+            continue
         if parameter.kind is parameter.VAR_KEYWORD:
             parts.append(_Part(parameter.name, Any, False, rest=True))
         elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):

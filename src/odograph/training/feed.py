@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from ..codec import loads
 from ..groups import together
 from ..trajectory import Trajectory
 from .advantages import convention
 from .credit import earned
 from .formats import Made, Refused, Target, find
-from .sample import Pair
+from .sample import Conservation, Pair
 from .samples import Samples
 
 
@@ -136,6 +137,42 @@ class Feed:
                 yield sample
         after = (report.left_out, report.calls_left_out, report.dropped)
         member.reasons += [why for was, now in zip(before, after, strict=True) for why in now if now[why] > was[why]]
+
+
+class Rows(list[Any]):
+    """The rows of a format, in memory. `left_out`: what gave no row, by reason. `report`: of a format of samples, the account of
+    every sampled token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: Counter[str] = Counter()
+        self.report: Conservation | None = None
+
+
+def rows(
+    trajectories: Trajectory | Iterable[Trajectory],
+    to: str | Target,
+    *,
+    parent: Callable[[str], Trajectory | None] | None = None,
+    **options: Any,
+) -> Rows:
+    """Returns the rows that `store.export(to=...)` writes, as dicts in memory: of one trajectory or of several.
+
+    `to`: the name of a format. `options` are those of the format and, for formats of samples, of `odograph.samples`. `parent`
+    returns the trajectory that a fork left. Raises NotFound for an unknown format, InvalidInput.
+    """
+    feed = Feed(to, options, parent=parent)
+    given = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
+    made = Rows()
+    feed.start()
+    for batch in feed.batches(in_groups(given) if feed.takes_groups else given):
+        members = [feed.member(t, lambda why: made.left_out.update([why])) for t in batch]
+        for row in feed.rows(members):
+            made.append(loads(row) if isinstance(row, bytes) else row)
+    if feed.samples is not None:
+        made.report = feed.samples.report
+        made.left_out.update(made.report.left_out)
+    return made
 
 
 def in_groups(trajectories: Iterable[Trajectory]) -> list[Trajectory]:

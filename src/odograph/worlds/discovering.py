@@ -15,13 +15,13 @@ from typing import Any, Unpack
 import msgspec
 
 from ..asking.client import Answer, Judge
+from ..bulk import waited
 from ..errors import InvalidInput, check_count
 from ..store.filters import FilterArgs
 from .forms import Form
 from .people import chosen
 from .prompting import Session, cut_middle, room, safe, session_of
 from .rubrics import Rubric
-from .runtime import waited
 from .scanning import ScannedStore
 from .sessions import session_of as recorded_session
 from .settings import LabelingConfig

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import threading
-from collections.abc import Coroutine, Iterable
-from functools import cache
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..bulk import waited
 from ..errors import MissingExtra
 from .events import Event, Resources
 from .storage import Storage, StorageConfig, lake_of
@@ -75,23 +73,6 @@ class WorldRuntime:
         if key not in self._storages:
             self._storages[key] = Storage(*key)
         return self._storages[key]
-
-
-@cache
-def _loop(process: int) -> asyncio.AbstractEventLoop:
-    """The event loop of all sync runtimes of a process, in a thread that lives as long as the process."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="odograph-worlds", daemon=True).start()
-    return loop
-
-
-def waited(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine gives, for code that is not async; works beside a running event loop."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid()))
-    try:
-        return future.result()
-    finally:
-        future.cancel()  # who is interrupted pays for no more answers
 
 
 class SyncWorld:
