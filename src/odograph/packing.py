@@ -442,6 +442,8 @@ class Seen:
         self.last: dict[tuple[str | None, str], tuple[str, Packed]] = {}
         #: By (agent, purpose, name): the value of a request's field in the call before.
         self.values: dict[tuple[str | None, str, str], Any] = {}
+        #: How many messages the last call no longer has of the list of the call before.
+        self.gone: int = 0
 
     def knows(self, writer: str, stream: int) -> bool:
         return (writer, stream) in self._ranges
@@ -545,6 +547,7 @@ class Streams:
         in a conversation is new there.
         """
         request = call.request
+        seen.gone = 0
         if not isinstance(request, dict):
             return request
         who = (call.agent, call.purpose)
@@ -573,16 +576,20 @@ class Streams:
             for start, stop in part.ranges:
                 seen.add(writer, stream, start, stop)
             held = Counter(encode(item) for item in self._items_of(last[0], last[1].stream, last[1].ranges))
-            return [item for item in self._items_of(writer, stream, part.ranges) if not _taken(held, encode(item))]
+            fresh_items = [item for item in self._items_of(writer, stream, part.ranges) if not _taken(held, encode(item))]
+            seen.gone = held.total()
+            return fresh_items
         before = last[1].ranges if last is not None and (last[0], last[1].stream) == (writer, stream) else []
         gone, come = _changed(before, part.ranges)
         new = [n for start, stop in come for a, b in seen.add(writer, stream, start, stop) for n in range(a, b)]
-        if gone and any(type(self._items.get((writer, stream, n))) is _Same for n in new):
+        if gone:
             # what is left of a history that was cut, or whose list is put together again, has new numbers: it is what it was
             known = Counter(self._root(writer, stream, n) for a, b in gone for n in range(a, b))
-            fresh = set(new)
             kept = [n for a, b in come for n in range(a, b) if not _taken(known, self._root(writer, stream, n))]
-            new = [n for n in kept if n in fresh]
+            seen.gone = known.total()
+            if any(type(self._items.get((writer, stream, n))) is _Same for n in new):
+                fresh = set(new)
+                new = [n for n in kept if n in fresh]
         missing: list[tuple[str, int, int]] = []
         return [self._item(writer, stream, n, missing) for n in new]
 

@@ -424,7 +424,9 @@ class Trajectory(_Part):
         calls = {r.id: Call(r, streams) for r in self.records if isinstance(r, LLMCall)}
         self._superseded = [r for r in self.records if r.id in replaced]
         self._outside: list[AnyRecord] = []
-        active = _standing(self.records, replaced) if replaced else self.records
+        #: The records that no other corrects, in order; a correction stands in the place of what it corrects.
+        self.standing: list[AnyRecord] = _standing(self.records, replaced) if replaced else self.records
+        active = self.standing
         self.start = next((r for r in active if isinstance(r, Start)), None)
         agent = self.start.agent if self.start else None
         for record in active:

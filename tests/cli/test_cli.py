@@ -130,13 +130,12 @@ def test_filters_by_id_and_by_policy_version(tmp_path: Path) -> None:
 
 
 def test_show_reads_like_a_session_and_json_is_lossless(filled: Path) -> None:
-    """`show` names what was observed, read, asked, answered, done and earned; `--json` gives the whole back."""
+    """`show` names what was read, asked, answered, done and earned; `--json` gives the whole back."""
     first = json.loads(run("ls", "--json", store=filled).stdout.splitlines()[-1])
     text = run("show", first["id"][-8:], store=filled).stdout
     for part in (
         "question 0",
         "step 0",
-        "observed",
         "read kb",
         "(why)",
         "user",
@@ -317,7 +316,9 @@ def on_a_terminal(args: list[str], **env: str) -> str:
     if pid == 0:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
         inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}  # which parallel tests have
-        os.execvpe(sys.executable, [sys.executable, "-m", "odograph", *args], {**inherited, "TERM": "xterm", **env})
+        os.execvpe(
+            sys.executable, [sys.executable, "-m", "odograph", *args], {**inherited, "TERM": "xterm", "PAGER": "cat", **env}
+        )
     out = b""
     end = time.monotonic() + 20
     while time.monotonic() < end:

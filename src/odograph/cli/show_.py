@@ -1,4 +1,4 @@
-"""`odograph show`: one trajectory, as a session to read, or whole as JSON."""
+"""`odograph show`: one trajectory, as a session to read in a terminal or as Markdown, or as JSON."""
 
 from __future__ import annotations
 
@@ -10,41 +10,62 @@ from typing import Any
 
 from .. import shown
 from ..codec import encode
-from ..dialects.content import text_of
+from ..dialects.content import as_text
+from ..errors import InvalidInput
 from ..trajectory import Trajectory
+from . import markdown
 from .common import add_json, existing_store
-from .terminal import cells, line, number, paint, safe, seconds, width
+from .phrases import brief, call_line, figures, gone, hidden
+from .terminal import cells, line, number, paged, paint, safe, seconds, width
 
 HELP = "show one trajectory"
-_SHORT = 700
 _ROLES = {"system": "magenta", "developer": "magenta", "user": "green", "assistant": "cyan", "tool": "yellow"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the id, or a unique prefix or suffix of the id")
     parser.add_argument("--full", action="store_true", help="show long texts whole, and notes")
-    parser.add_argument("--step", type=int, metavar="N", help="show only this step")
+    parser.add_argument("--step", type=int, metavar="N", help="show only this step, with the sub-agents that it started")
+    parser.add_argument("--agent", metavar="NAME", help="show only what this agent did")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="with --json: print each message once, as `show` does (default: every request whole, lossless)",
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.compact and not args.json:
+        raise InvalidInput("--compact is a form of --json; give both")
+    chosen = [flag for flag in ("step", "agent") if getattr(args, flag) is not None]
+    if args.json and chosen and not args.compact:
+        raise InvalidInput(f"--json prints the whole trajectory; --{chosen[0]} goes with --json --compact")
     with existing_store(args) as store:
         trajectory = store.trajectory(args.id)
         if args.json:
-            write_json(trajectory)
-            return 0
-        for text in session(trajectory, full=args.full, only=args.step):
-            print(text)
+            write_json(trajectory, compact=args.compact, step=args.step, agent=args.agent)
+        elif args.markdown:
+            for text in markdown.session(trajectory, full=args.full, step=args.step, agent=args.agent):
+                print(text)
+        else:
+            lines = session(trajectory, full=args.full, step=args.step, agent=args.agent)
+            first = next(lines)  # a wrong step or agent is told before a pager starts
+            with paged():
+                print(first)
+                for text in lines:
+                    print(text)
     return 0
 
 
-def write_json(trajectory: Trajectory) -> None:
-    """The whole trajectory as one JSON object, written piece by piece: a long history is in it many times."""
+def write_json(t: Trajectory, *, compact: bool = False, step: int | None = None, agent: str | None = None) -> None:
+    """The trajectory as one JSON object, written piece by piece: whole, a long history is in it many times."""
     out = sys.stdout.buffer
-    out.write(b"{")
-    for number_, (key, value) in enumerate(trajectory.to_dict().items()):
-        out.write((b"," if number_ else b"") + encode(key) + b":")
-        if isinstance(value, list):
+    found = shown.compact(t, step=step, agent=agent) if compact else t.to_dict().items()
+    for number_, (key, value) in enumerate(found):
+        out.write((b"," if number_ else b"{") + encode(key) + b":")
+        if isinstance(value, (list, Iterator)):
             out.write(b"[")
             for index, item in enumerate(value):
                 out.write((b"," if index else b"") + encode(item))
@@ -54,27 +75,31 @@ def write_json(trajectory: Trajectory) -> None:
     out.write(b"}\n")
 
 
-def session(t: Trajectory, *, full: bool = False, only: int | None = None) -> Iterator[str]:
+def session(t: Trajectory, *, full: bool = False, step: int | None = None, agent: str | None = None) -> Iterator[str]:
     """The lines of a session: header, then each step with what was observed, read, asked, answered, done and earned."""
+    entries = shown.session(t, step=step, agent=agent)
     about = shown.facts(t)
+    first = next(entries, None)
     yield paint(line(t.id), "bold")
     yield " · ".join(f"{name} {line(value)}" for name, value in _header(about) if value)
     if t.task is not None:
         yield from _block("task", t.task, "green", full)
     within = False
-    for entry in shown.session(t):
-        if only is not None and entry.step != only:
-            continue
+    for entry in brief([] if first is None else [first], entries):
+        margin = "  │ " * entry.depth
         if entry.kind == "step":
-            who = f" · {line(entry.agent)}" if entry.agent and entry.agent != t.agent else ""
-            earned = f" · reward {number(entry.about['reward'])}" if entry.about["reward"] is not None else ""
-            yield from _rule(f"step {entry.step}{who}{earned}")
+            lines = _rule(_step(entry, t.agent))
         elif entry.kind == "outcome":
-            yield from _rule(str(entry.about["status"]))
-        elif within and entry.step is None and entry.kind != "note":
-            yield ""
+            lines = _rule(str(entry.about["status"]))
+        elif within and entry.step is None and entry.kind not in ("note", "compaction"):
+            lines = iter([""])
+        else:
+            lines = iter(())
         within = entry.step is not None or (within and entry.kind == "note")
-        yield from _entry(entry.kind, entry.about, full)
+        for text in lines:
+            yield f"{margin}{text}".rstrip() if margin else text
+        for text in _entry(entry.kind, entry.about, full, 4 * entry.depth):
+            yield margin + text
 
 
 def _header(about: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -87,6 +112,7 @@ def _header(about: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "calls", str(about["llm_calls"])
     yield "actions", str(about["actions"])
     yield "tokens", None if tokens == (None, None) else f"{number(tokens[0] or 0)} in, {number(tokens[1] or 0)} out"
+    yield "cost", None if about["cost"] is None else f"${number(about['cost'])}"
     yield "started", about["started"]
     yield "took", None if about["duration"] is None else seconds(about["duration"])
     yield "group", about["group"]
@@ -94,40 +120,53 @@ def _header(about: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "fork of", about["fork_of"]
 
 
+def _step(entry: shown.Entry, agent: str | None) -> str:
+    """A step's title: who, when, how long, what it cost and what it earned."""
+    a = entry.about
+    title = [f"step {entry.step}"]
+    if entry.agent and (entry.agent != agent or entry.depth):
+        title.append(line(entry.agent))
+    return " · ".join([*title, *(f"{name} {text}".strip() for name, text in figures(a))])
+
+
 def _rule(text: str) -> Iterator[str]:
     yield ""
     yield paint(f"── {text} ".ljust(min(width(), 100), "─"), "bold")
 
 
-def _entry(kind: str, a: dict[str, Any], full: bool) -> Iterator[str]:
+def _entry(kind: str, a: dict[str, Any], full: bool, margin: int) -> Iterator[str]:
     match kind:
-        case "observation" if full or not a["of_tools"]:  # results of tools are shown as the messages they are
-            yield from _block("observed", a["value"], "green", full)
+        case "observation":
+            yield from _block("observed", a["value"], "green", full, margin)
         case "context":
             why = f" ({line(a['purpose'])})" if a["purpose"] else ""
-            asked = f" {line(_text(a['query']))[:200]}" if a["query"] is not None else ""
+            asked = f" {line(as_text(a['query']))[:200]}" if a["query"] is not None else ""
             data = a["error"] if a["error"] is not None else a["data"]
-            yield from _block(f"read {line(a['provider'])}{asked}{why}", data, "blue", full)
-        case "message" if full or a["role"] != "assistant":  # what it said before is shown where it said it
-            content = a["content"]
-            text = text_of(content) or ("" if content in (None, "", []) else _text(content))
-            yield from _said(line(a["role"]), text, a["tool_calls"], _ROLES.get(a["role"], "dim"), full)
+            yield from _block(f"read {line(a['provider'])}{asked}{why}", data, "blue", full, margin)
+        case "tools" if full:
+            yield from _block("tools", a["tools"], "dim", full, margin)
+        case "history":
+            yield paint(f"· {gone(a)}", "dim")
+        case "message":
+            role = line(a["role"])
+            yield from _said(role, as_text(a["content"]), a["tool_calls"], _ROLES.get(role, "dim"), full, margin)
         case "call":
-            yield from _call(a, full)
+            yield paint(f"· {' · '.join(line(text) for text in call_line(a))}", "dim")
+            if a["error"] is not None:
+                yield from _block("error", a["error"], "red", full, margin)
         case "thinking":
-            yield from _block("thinking", a["text"], "dim", full)
+            yield from _block("thinking", a["text"], "dim", full, margin)
         case "answer":
             name = "assistant" if a["of"] == 1 else f"assistant, choice {a['choice']}"
-            yield from _said(name, a["text"], a["tool_calls"], "cyan", full)
+            yield from _said(name, a["text"], a["tool_calls"], "cyan", full, margin)
         case "action":
-            mark = {True: paint("ok", "green"), False: paint("failed", "red"), None: ""}[a["ok"]]
-            took = f" {seconds(a['duration'])}" if a["duration"] is not None else ""
             name = paint(f"do {line(a['name'] or '(unknown)')}", "yellow")
-            yield f"{name}({_brief(a['arguments'], full)}) {mark}{took}".rstrip()
-            if a["error"] is not None:
-                yield from _block("error", a["error"], "red", full)
-            if a["result"] is not None:
-                yield from _block("result", a["result"], "yellow", full)
+            yield f"{name}({_brief(a['arguments'], full)}) {_ended(a)}".rstrip()
+            yield from _came(a, full, margin)
+        case "result":
+            if ended := _ended(a):
+                yield f"done {ended}"
+            yield from _came(a, full, margin)
         case "reward":
             value = number(a["value"]) if isinstance(a["value"], float | None) else line(str(a["value"]))
             where = " on a record" if a["target"] else ""
@@ -142,68 +181,64 @@ def _entry(kind: str, a: dict[str, Any], full: bool) -> Iterator[str]:
             state = f" REJECTED: {line(a['rejected'])}" if a["rejected"] else ""
             yield paint("edit", "magenta") + f" {line(runs)[:400]}{why}{state}"
         case "label":
-            said = "" if a["value"] is None else f" {line(_text(a['value']))[:200]}"
+            said = "" if a["value"] is None else f" {line(as_text(a['value']))[:200]}"
             score = "" if a["score"] is None else f" {number(a['score']) if isinstance(a['score'], float) else 'nan'}"
             stale = " (stale)" if a["stale"] else ""
             yield paint(f"label {line(a['technique'])}", "magenta") + said + score + stale
+        case "compaction":
+            text = as_text(a["data"])
+            data = text if full else shown.fold(text, lines=4, characters=300).text
+            yield from _block(f"compaction ({line(a['name'] or '')})", data, "magenta", full, margin)
         case "note" if full:
-            yield from _block(f"note {line(a['name'] or '')}", a["data"], "dim", full)
+            yield from _block(f"note {line(a['name'] or '')}", a["data"], "dim", full, margin)
         case "outcome":
             if a["answer"] is not None:
-                yield from _block("answer", a["answer"], "cyan", full)
+                yield from _block("answer", a["answer"], "cyan", full, margin)
             if a["error"] is not None:
-                yield from _block("error", a["error"], "red", full)
+                yield from _block("error", a["error"], "red", full, margin)
 
 
-def _call(a: dict[str, Any], full: bool) -> Iterator[str]:
-    about = [line(a["model"] or "model")]
-    if a["purpose"] != "act":
-        about.append(f"for {line(a['purpose'])}")
-    if a["prompt_tokens"] is not None or a["completion_tokens"] is not None:
-        about.append(f"{number(a['prompt_tokens'])} → {number(a['completion_tokens'])} tokens")
-    if a["duration"] is not None:
-        about.append(seconds(a["duration"]))
-    yield paint(f"· {' · '.join(about)}", "dim")
-    if a["error"] is not None:
-        yield from _block("error", a["error"], "red", full)
+def _ended(a: dict[str, Any]) -> str:
+    """How an action ended, and how long it took; nothing of one whose outcome is told later."""
+    mark = "" if a.get("ok") is None else paint("ok", "green") if a["ok"] else paint("failed", "red")
+    took = seconds(a["duration"]) if a.get("duration") is not None else ""
+    return f"{mark} {took}".strip()
 
 
-def _said(name: str, text: str, tool_calls: list[dict[str, Any]], colour: str, full: bool) -> Iterator[str]:
+def _came(a: dict[str, Any], full: bool, margin: int) -> Iterator[str]:
+    if a.get("error") is not None:
+        yield from _block("error", a["error"], "red", full, margin)
+    if a.get("result") is not None:
+        yield from _block("result", a["result"], "yellow", full, margin)
+
+
+def _said(name: str, text: str, tool_calls: list[dict[str, Any]], colour: str, full: bool, margin: int) -> Iterator[str]:
     for one in tool_calls:
-        text += f"\n→ {one['name']}({_text(one['arguments'])})"
+        if not one["done"]:  # else its action shows it, with its result
+            text += f"\n→ {one['name']}({as_text(one['arguments'])})"
     if text.strip():
-        yield from _block(name, text.strip("\n"), colour, full)
+        yield from _block(name, text.strip("\n"), colour, full, margin)
 
 
 def _brief(value: Any, full: bool) -> str:
-    if value is None:
-        return ""
-    text = line(_text(value))
+    text = line(as_text(value))
     return text if full or len(text) <= 200 else text[:200] + "…"
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else encode(value).decode()
-
-
-def _block(name: str, value: Any, colour: str, full: bool) -> Iterator[str]:
-    """A named text, wrapped and indented; shortened where it is long."""
-    parts = isinstance(value, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in value)
-    text = safe(text_of(value) if parts and value else _text(value)).strip("\n")
-    more = ""
-    if not full and len(text) > _SHORT:
-        more = paint(f"… ({len(text):,} characters; --full shows all)", "dim")
-        text = text[:_SHORT]
-    head = paint(name, colour) if colour != "dim" else paint(name, "dim")
-    lines = text.split("\n")
-    if len(lines) == 1 and not more and cells(name) + cells(text) + 2 <= width():
+def _block(name: str, value: Any, colour: str, full: bool, margin: int = 0) -> Iterator[str]:
+    """A named text, wrapped and indented; folded where it is long."""
+    text = safe(as_text(value)).strip("\n")
+    folded = shown.Folded(text) if full else shown.fold(text)
+    more = paint(f"… {hidden(folded)} (--full shows all)", "dim") if folded.characters else ""
+    head = paint(name, colour)
+    lines = folded.text.split("\n")
+    room = max(20, width() - margin)
+    if len(lines) == 1 and not more and cells(name) + cells(text) + 2 <= room:
         yield f"{head}: {text}"
         return
     yield f"{head}:"
     for one in lines:
-        wrapped = textwrap.wrap(
-            one, max(20, width() - 4), replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
-        )
+        wrapped = textwrap.wrap(one, room - 4, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False)
         for part in wrapped or [""]:
             yield f"    {part}"
     if more:

@@ -7,14 +7,17 @@ separators. Of escape sequences only the colours of `paint` pass. In JSON the sa
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 #: Unicode's Cc, Cf, Zl, Zp and Cs, tab and line feed aside, and the fillers that are shown as nothing.
 _RANGES = (
@@ -107,6 +110,41 @@ def guarded() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = out, err
+
+
+class _ToPager(io.TextIOWrapper):
+    """A pager's input: it stands for the terminal that the pager writes to."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def paged() -> Iterator[None]:
+    """On a terminal with somebody at it, what is written to stdout meanwhile goes through $PAGER (default: less)."""
+    command = shlex.split(os.environ.get("PAGER", "less"))
+    if (
+        not (sys.stdin.isatty() and sys.stdout.isatty() and command and shutil.which(command[0]))
+        or os.environ.get("TERM") == "dumb"
+    ):
+        yield
+        return
+    usual = {"LESS": "FRX", "LESSCHARSET": "utf-8"}  # colours pass; what fits the screen is printed as it is
+    sys.stdout.flush()
+    out = sys.stdout
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=usual | os.environ) as pager:
+        assert pager.stdin is not None
+        stream = _ToPager(cast(Any, pager.stdin), encoding="utf-8", errors="backslashreplace")
+        sys.stdout = cast(Any, _Guarded(stream))
+        try:
+            yield
+            stream.close()
+        except BrokenPipeError:  # the reader has read enough
+            pass
+        finally:
+            sys.stdout = out
+            with suppress(OSError):
+                stream.close()
 
 
 def line(text: str) -> str:
