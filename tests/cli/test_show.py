@@ -70,6 +70,7 @@ def test_each_thing_is_shown_once(store: odograph.Store, team: str, capsys: Any)
     assert "3 messages of the prompt before are left out here" in out
     assert out.count("    noon\n") == 1
     assert re.search(r"── step 0 .*1,234 → 2 tokens · \$0.5", out)
+    assert "observed" not in out
     assert "→ search" not in out  # its action shows it
     assert 'do search({"q":"tides"}) ok' in out
     assert "compaction (compaction)" in out

@@ -139,8 +139,6 @@ def paged() -> Iterator[None]:
         try:
             yield
             stream.close()
-        except BrokenPipeError:  # the reader has read enough
-            pass
         finally:
             sys.stdout = out
             with suppress(OSError):

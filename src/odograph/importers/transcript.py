@@ -10,9 +10,9 @@ from collections import deque
 from typing import Any
 
 from ..plain import Prefix
+from ..shape import arguments, dicts, obj, text, thinking
 from ..types import Action, LLMCall, Note, StepStart
 from .session import Session
-from .shape import arguments, dicts, obj, text, thinking
 
 
 class Transcript:

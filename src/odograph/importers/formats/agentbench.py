@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...shape import dicts, number, obj, text, without
 from ...types import End, Start, Status
 from ..session import Session, parse_time
-from ..shape import dicts, number, obj, text, without
 from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 

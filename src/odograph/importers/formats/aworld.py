@@ -14,9 +14,9 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...plain import tagged
+from ...shape import arguments, content_text, dicts, integer, number, obj, text, without
 from ...types import Action, End, LLMCall, Reward, Start, StepStart
 from ..session import Session, parse_time
-from ..shape import arguments, content_text, dicts, integer, number, obj, text, without
 
 NAME = "aworld"
 SURE = 30  # words that a file of another format may quote

@@ -9,8 +9,8 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import items, obj
 from ..session import Lines, Session
-from ..shape import items, obj
 
 
 def first_row(head: bytes) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...plain import Prefix
+from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, parse_time
-from ..shape import added, dicts, integer, number, obj, text, without
 from .claude_files import Agent, File, agents_of, parent_of, session_of
 
 NAME = "claude-code"

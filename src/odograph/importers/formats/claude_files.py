@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from ...codec import loads
 from ...errors import InvalidInput
+from ...shape import dicts, obj, text
 from ..session import Lines, parse_time
-from ..shape import dicts, obj, text
 
 _HEAD = 64 * 1024
 

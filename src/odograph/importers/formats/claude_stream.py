@@ -13,9 +13,9 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import integer, number, obj, text
 from ...types import End, Note, Start, Status
 from ..session import Lines, NotBegun, Session
-from ..shape import integer, number, obj, text
 from .claude_code import replayed
 from .claude_files import File
 

@@ -16,9 +16,9 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...plain import Prefix
+from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, parse_time
-from ..shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, find_rollout, identity, spawned
 
 NAME = "codex"

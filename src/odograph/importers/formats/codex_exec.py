@@ -12,9 +12,9 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import integer, obj, text, without
 from ...types import Action, End, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session
-from ..shape import integer, obj, text, without
 
 NAME = "codex-exec"
 _SAID = ("agent_message", "reasoning", "todo_list", "error")

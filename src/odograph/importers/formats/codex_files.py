@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import integer, obj, text
 from ..session import Lines, parse_time
-from ..shape import integer, obj, text
 
 CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
 SERVER = ("tool_search_call", "image_generation_call")  # the backend's own doing: part of the reply, no action of the agent

@@ -12,9 +12,9 @@ from typing import Any
 from ...codec import loads
 from ...errors import InvalidInput
 from ...plain import tagged
+from ...shape import dicts, integer, number, obj, text, without
 from ...types import Action, Context, End, LLMCall, Reward, Start, StepStart
 from ..session import Lines, Session, parse_time
-from ..shape import dicts, integer, number, obj, text, without
 
 NAME = "eliza"
 SURE = 30  # words that a file of another format may quote

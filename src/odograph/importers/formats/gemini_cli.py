@@ -17,9 +17,9 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...plain import Prefix
+from ...shape import content_text, dicts, integer, nanoseconds, obj, text, without
 from ...types import Action, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, parse_time
-from ..shape import content_text, dicts, integer, nanoseconds, obj, text, without
 
 NAME = "gemini-cli"
 _NOT_ASKED = ("<session_context>", "<environment", "This is the Gemini CLI. We are setting up the context")

@@ -18,9 +18,9 @@ import msgspec
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import integer, number, obj, score, text, without
 from ...types import End, Reward, Start, Status
 from ..session import Session, parse_time
-from ..shape import integer, number, obj, score, text, without
 
 NAME = "harbor"
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput, MissingExtra
+from ...shape import added, arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, StepStart
 from ..session import Session, parse_time
-from ..shape import added, arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ..transcript import Transcript
 
 NAME = "inspect"

@@ -14,9 +14,9 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import items, obj, score, text, without
 from ...types import Action, End, Reward, Start, StepStart
 from ..session import Session
-from ..shape import items, obj, score, text, without
 
 NAME = "intercode"
 SURE = 30  # words that a file of another format may quote

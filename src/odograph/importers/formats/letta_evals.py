@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...shape import dicts, integer, items, obj, score, text, without
 from ...types import End, Reward, Start
 from ..session import Session, parse_time
-from ..shape import dicts, integer, items, obj, score, text, without
 from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 

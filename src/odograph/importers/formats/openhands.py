@@ -16,10 +16,10 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import dicts, items, obj, score, without
 from ...types import End, Note, Reward, Start
 from .. import peek
 from ..session import Lines, Session
-from ..shape import dicts, items, obj, score, without
 from . import openhands_v0, openhands_v1
 
 NAME = "openhands"

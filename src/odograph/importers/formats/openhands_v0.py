@@ -10,9 +10,9 @@ from typing import Any
 
 from ...codec import content_hash
 from ...plain import Prefix
+from ...shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Context, End, LLMCall, Note, Start, Status, StepStart
 from ..session import Session, parse_time
-from ..shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
 
 _NO_STEP = ("system", "change_agent_state", "recall")
 _ENDED: dict[str, Status] = {

@@ -13,9 +13,9 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...plain import Prefix
+from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart, Tokens
 from ..session import Session, parse_time
-from ..shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 
 _ENDED: dict[str, Status] = {"finished": "completed", "error": "failed", "stuck": "failed", "deleting": "cancelled"}
 _SWITCHES = ("cache_enabled", "vision_enabled", "function_calling_enabled", "force_string_serializer")

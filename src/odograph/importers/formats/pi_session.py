@@ -14,9 +14,9 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import added, content_text, dicts, integer, number, obj, text, without
 from ...types import Note, Start
 from ..session import Lines, NotBegun, Session, parse_time
-from ..shape import added, content_text, dicts, integer, number, obj, text, without
 from ..transcript import Transcript
 
 NAME = "pi-session"

@@ -14,9 +14,9 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...plain import Prefix
+from ...shape import dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, parse_time
-from ..shape import dicts, integer, items, nanoseconds, obj, text, without
 
 NAME = "qwen-code"
 _NOT_ASKED = ("/", "This is the Qwen Code. We are setting up the context", "<session_context>", "<environment")

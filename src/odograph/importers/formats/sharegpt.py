@@ -13,9 +13,9 @@ from typing import Any
 
 from ...codec import loads
 from ...errors import InvalidInput
+from ...shape import arguments, dicts, items, obj, text, without
 from ...types import End, Start
 from ..session import Lines, Session, sessions_of_rows
-from ..shape import arguments, dicts, items, obj, text, without
 from ..transcript import Transcript
 
 NAME = "sharegpt"

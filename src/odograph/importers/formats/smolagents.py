@@ -16,9 +16,9 @@ from typing import Any
 
 from ...codec import loads
 from ...errors import InvalidInput
+from ...shape import arguments, content_text, dicts, integer, obj, text, without
 from ...types import End, Start
 from ..session import Session, parse_time
-from ..shape import arguments, content_text, dicts, integer, obj, text, without
 from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 

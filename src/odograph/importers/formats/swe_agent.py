@@ -15,10 +15,10 @@ from typing import Any
 
 from ...codec import content_hash, encode, loads
 from ...errors import InvalidInput
+from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart
 from .. import peek
 from ..session import Session
-from ..shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 
 NAME = "swe-agent"
 _MARKS = ("agent", "message_type", "thought", "action", "is_demo", "tags")  # of a history item; the model is not sent them

@@ -18,10 +18,10 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, thinking, without
 from ...types import End, LLMCall, Note, Reward, Start, Status
 from .. import peek
 from ..session import Session, parse_time
-from ..shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, thinking, without
 from ..transcript import Transcript
 
 NAME = "tau2-bench"

@@ -15,10 +15,10 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import content_text, dicts, integer, items, obj, score, text, without
 from ...types import End, Reward, Start
 from .. import peek
 from ..session import Session
-from ..shape import content_text, dicts, integer, items, obj, score, text, without
 from ..transcript import Transcript
 
 NAME = "tau-bench"

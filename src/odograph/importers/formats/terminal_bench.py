@@ -12,9 +12,9 @@ from typing import Any
 
 from ...codec import loads
 from ...errors import InvalidInput
+from ...shape import dicts, integer, obj, score, text
 from ...types import End, Reward, Start, Status
 from ..session import Session, parse_time
-from ..shape import dicts, integer, obj, score, text
 
 NAME = "terminal-bench"
 SURE = 30  # words that a file of another format may quote

@@ -15,9 +15,9 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...shape import arguments, content_text, dicts, items, nanoseconds, number, obj, score, text, without
 from ...types import End, Reward, Start
 from ..session import Lines, Session
-from ..shape import arguments, content_text, dicts, items, nanoseconds, number, obj, score, text, without
 from ..transcript import Transcript
 
 NAME = "verifiers"

@@ -1,12 +1,13 @@
-"""Reading what may be anything: the value where it has the expected type, else an empty one. Used by all importers."""
+"""Reading what may be anything: the value where it has the expected type, else an empty one. For what reads the files and
+messages of others."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..codec import loads
-from ..errors import InvalidInput
-from ..plain import tagged
+from .codec import loads
+from .errors import InvalidInput
+from .plain import tagged
 
 
 def obj(value: Any) -> dict[str, Any]:

@@ -1,0 +1,193 @@
+"""Messages in the shapes of instrumentation libraries -> OpenAI's chat shape. Nothing is left out: an unknown part stays as it
+is."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from .. import dialects
+from ..codec import loads
+from ..errors import InvalidInput
+from ..shape import dicts, items, obj, text
+
+Message = dict[str, Any]
+
+
+def call(id: Any, name: Any, arguments: Any) -> dict[str, Any]:
+    """A tool call in an answer."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def messages(value: Any) -> list[Message]:
+    """Messages of any shape that is known here, in order."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if isinstance(value, dict):
+        value = value.get("messages") if isinstance(value.get("messages"), list) else [value]
+    return [found for one in items(value) for found in message(one)]
+
+
+def message(one: Any) -> list[Message]:
+    """One message; a message with several results of tools is one message per result."""
+    if isinstance(one, list):  # langchain's batches
+        return [found for inner in one for found in message(inner)]
+    if not isinstance(one, dict):
+        return [{"role": "user", "content": one}]
+    if isinstance(one.get("parts"), list):
+        return _of_parts(one)
+    if "lc" in one or isinstance(one.get("kwargs"), dict):
+        return [_of_langchain(one)]
+    if isinstance(one.get("message"), dict):
+        return message(one["message"])
+    kinds = [p["type"] for p in items(one.get("content")) if isinstance(p, dict) and isinstance(p.get("type"), str)]
+    if any(kind in ("tool-call", "tool-result") for kind in kinds):
+        return _of_vercel(one)
+    if any(kind in ("tool_use", "tool_result", "thinking", "redacted_thinking") for kind in kinds):
+        return dialects.get("anthropic.messages").messages({"messages": [one]})
+    shaped = {k: v for k, v in one.items() if k not in ("event.name", "gen_ai.message.index", "gen_ai.system")}
+    shaped.setdefault("role", _LANGCHAIN.get(str(one.get("type")), "user"))
+    if isinstance(shaped["role"], str):
+        shaped["role"] = _ROLES.get(shaped["role"], shaped["role"])
+    if shaped["role"] == "tool" and "tool_call_id" not in shaped and isinstance(one.get("id"), str):
+        shaped["tool_call_id"] = shaped.pop("id")
+    return [shaped]
+
+
+_ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool"}
+_LANGCHAIN = {
+    "human": "user",
+    "ai": "assistant",
+    "AIMessageChunk": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "function": "tool",
+}
+_CLASSES = {
+    "HumanMessage": "user",
+    "AIMessage": "assistant",
+    "SystemMessage": "system",
+    "ToolMessage": "tool",
+    "FunctionMessage": "tool",
+}
+
+
+def _of_parts(one: dict[str, Any]) -> list[Message]:
+    """GenAI's `{role, parts}`, and Gemini's."""
+    role = _ROLES.get(str(one.get("role")), text(one.get("role")) or "user")
+    content: list[Any] = []
+    calls: list[Any] = []
+    results: list[Message] = []
+    thoughts: list[str] = []
+    for part in items(one["parts"]):
+        p = part if isinstance(part, dict) else {"type": "text", "content": part}
+        kind = p.get("type")
+        said = p.get("content", p.get("text"))
+        if kind == "tool_call":
+            calls.append(call(p.get("id"), p.get("name"), p.get("arguments")))
+        elif isinstance(p.get("functionCall"), dict):
+            calls.append(call(p["functionCall"].get("id"), p["functionCall"].get("name"), p["functionCall"].get("args")))
+        elif kind == "tool_call_response":
+            result = next((p[k] for k in ("response", "result", "content") if k in p), None)
+            results.append({"role": "tool", "tool_call_id": p.get("id"), "content": result})
+        elif isinstance(p.get("functionResponse"), dict):
+            result = p["functionResponse"]
+            results.append(
+                {"role": "tool", "tool_call_id": result.get("id"), "name": result.get("name"), "content": result.get("response")}
+            )
+        elif (kind in ("reasoning", "thinking") or p.get("thought") is True) and isinstance(said, str):
+            thoughts.append(said)
+        elif kind in (None, "text") and isinstance(said, str):
+            content.append({"type": "text", "text": said})
+        else:
+            content.append(p)
+    if results and not (content or calls or thoughts):
+        return results
+    only_text = all(p.get("type") == "text" and p.keys() == {"type", "text"} for p in content)
+    joined = "".join(p["text"] for p in content) if len(content) == 1 and only_text else content or None
+    shaped: Message = {"role": role, "content": joined}
+    if thoughts:
+        shaped["reasoning_content"] = "\n\n".join(thoughts)
+    if calls:
+        shaped["tool_calls"] = calls
+    return [*results, shaped]
+
+
+def _of_vercel(one: dict[str, Any]) -> list[Message]:
+    rest: list[Any] = []
+    calls: list[Any] = []
+    results: list[Message] = []
+    thoughts: list[str] = []
+    for part in items(one["content"]):
+        p = obj(part)
+        if p.get("type") == "tool-call":
+            calls.append(call(p.get("toolCallId"), p.get("toolName"), p.get("input", p.get("args"))))
+        elif p.get("type") == "tool-result":
+            output = p.get("output", p.get("result"))
+            value = output["value"] if isinstance(output, dict) and output.keys() == {"type", "value"} else output
+            results.append({"role": "tool", "tool_call_id": p.get("toolCallId"), "content": value})
+        elif p.get("type") == "reasoning" and isinstance(p.get("text"), str):
+            thoughts.append(p["text"])
+        else:
+            rest.append(part)
+    if results and not (rest or calls or thoughts):
+        return results
+    shaped: Message = {"role": one.get("role") or "assistant", "content": rest or None}
+    if thoughts:
+        shaped["reasoning_content"] = "\n\n".join(thoughts)
+    if calls:
+        shaped["tool_calls"] = calls
+    return [*results, shaped]
+
+
+def _of_langchain(one: dict[str, Any]) -> Message:
+    given = obj(one.get("kwargs"))
+    named = items(one.get("id"))
+    role = _CLASSES.get(str(named[-1]) if named else "", _LANGCHAIN.get(str(given.get("type")), "user"))
+    shaped: Message = {"role": role, "content": given.get("content")}
+    calls = [call(c.get("id"), c.get("name"), c.get("args")) for c in dicts(given.get("tool_calls"))]
+    raw = dicts(obj(given.get("additional_kwargs")).get("tool_calls"))
+    if raw or calls:
+        shaped["tool_calls"] = raw or calls
+    for name in ("tool_call_id", "name"):
+        if given.get(name) is not None:
+            shaped[name] = given[name]
+    return shaped
+
+
+def system(value: Any) -> list[Message]:
+    """System instructions: a text, or parts, as one message; nothing where there are none."""
+    if isinstance(value, str):
+        return [{"role": "system", "content": value}] if value else []
+    parts = items(value)
+    if not parts:
+        return []
+    return _of_parts({"role": "system", "parts": parts})
+
+
+def tools(value: Any) -> list[Any]:
+    """Tool schemas, in the shape that they have: a list of objects, or of objects as JSON."""
+    out: list[Any] = []
+    for one in items(value):
+        if isinstance(one, str):
+            with contextlib.suppress(InvalidInput):
+                one = loads(one)
+        out.append(one)
+    return out
+
+
+def answer(found: list[Message], reasons: Any = None) -> Any:
+    """A response of one message, or of several as choices."""
+    if not found:
+        return None
+    for one in found:
+        one.pop("finish_reason", None)
+        one["role"] = "assistant"
+    if len(found) == 1:
+        return found[0]
+    ended = items(reasons)
+    return {
+        "choices": [
+            {"index": n, "message": m, "finish_reason": ended[n] if n < len(ended) else None} for n, m in enumerate(found)
+        ]
+    }

@@ -1,0 +1,471 @@
+"""Spans as tools write them to files and answer them from APIs -> `TraceSpan`: OTLP/JSON, JavaScript's span objects, Phoenix,
+Logfire, Langfuse, LangSmith, the OpenAI Agents SDK.
+
+`spans_of(value)` reads any of them. OTLP's protobuf is decoded elsewhere, into the same value.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+
+from ..clock import parse_time
+from ..codec import content_hash, loads
+from ..errors import InvalidInput
+from ..shape import dicts, integer, items, obj, text, without
+from .span import Event, TraceSpan
+
+
+def spans_of(value: Any) -> Iterator[TraceSpan]:
+    """The spans in a parsed JSON value of any shape known here; nothing of a value in another shape."""
+    if isinstance(value, list):
+        for one in value:
+            yield from spans_of(one)
+        return
+    if not isinstance(value, dict):
+        return
+    if isinstance(value.get("resourceSpans"), list) or isinstance(value.get("resourceLogs"), list):
+        yield from of_otlp(value)
+    elif isinstance(value.get("observations"), list):
+        yield from _of_langfuse(value)
+    elif "rows" in value and isinstance(value["rows"], list):
+        yield from spans_of(value["rows"])
+    elif isinstance(value.get("post"), list) or isinstance(value.get("patch"), list):
+        yield from _of_runs([*dicts(value.get("post")), *dicts(value.get("patch"))])
+    elif isinstance(value.get("spans"), list):
+        yield from spans_of(value["spans"])
+    elif is_span(value):
+        yield _one(value)
+
+
+def is_span(value: Any) -> bool:
+    """Whether a value is one span, in a shape known here."""
+    v = obj(value)
+    if v.get("run_type") is not None and ("trace_id" in v or "dotted_order" in v):
+        return True
+    if isinstance(v.get("span_data"), dict) and "trace_id" in v:
+        return True
+    if not isinstance(v.get("attributes"), (dict, list)):
+        return False
+    return (
+        isinstance(v.get("spanContext"), dict)
+        or ("spanId" in v and "traceId" in v)
+        or (isinstance(v.get("context"), dict) and "span_id" in v["context"])
+        or ("span_id" in v and "trace_id" in v)
+        or ("hrTime" in v and isinstance(v.get("attributes"), dict))
+    )
+
+
+def _one(v: dict[str, Any]) -> TraceSpan:
+    if v.get("run_type") is not None:
+        return _of_run(v)
+    if isinstance(v.get("span_data"), dict):
+        return _of_agents(v)
+    if isinstance(v.get("spanContext"), dict) or "hrTime" in v:
+        return _of_javascript(v)
+    if "spanId" in v:
+        return _of_otlp(v, {}, {})
+    return _of_columns(v)
+
+
+# --- OTLP ----------------------------------------------------------------------------------------------------------
+
+
+def of_otlp(value: dict[str, Any]) -> Iterator[TraceSpan]:
+    """The spans and log records of an OTLP/JSON body. Ids in base64, as protobuf's own JSON has them, become hex."""
+    for resource in dicts(value.get("resourceSpans")):
+        about = values(obj(resource.get("resource")).get("attributes"))
+        for scope in dicts(resource.get("scopeSpans", resource.get("instrumentationLibrarySpans"))):
+            library = obj(scope.get("scope", scope.get("instrumentationLibrary")))
+            yield from (_of_otlp(span, about, library) for span in dicts(scope.get("spans")))
+    for resource in dicts(value.get("resourceLogs")):
+        about = values(obj(resource.get("resource")).get("attributes"))
+        for scope in dicts(resource.get("scopeLogs")):
+            library = obj(scope.get("scope"))
+            yield from (_of_log(log, about, library) for log in dicts(scope.get("logRecords")))
+
+
+def values(attributes: Any) -> dict[str, Any]:
+    """OTLP's list of keys and values as an object; what is an object already, as it is."""
+    if isinstance(attributes, dict):
+        return attributes
+    return {str(one["key"]): any_value(one.get("value")) for one in dicts(attributes) if one.get("key") is not None}
+
+
+def any_value(value: Any) -> Any:
+    """OTLP's typed value: 64-bit integers may be texts."""
+    v = obj(value)
+    for name in ("stringValue", "boolValue", "doubleValue"):
+        if name in v:
+            return v[name]
+    if "intValue" in v:
+        try:
+            return int(v["intValue"])
+        except (ValueError, TypeError):
+            return v["intValue"]
+    if "arrayValue" in v:
+        return [any_value(one) for one in items(obj(v["arrayValue"]).get("values"))]
+    if "kvlistValue" in v:
+        return values(obj(v["kvlistValue"]).get("values"))
+    return v.get("bytesValue")
+
+
+def _id(value: Any, size: int) -> str:
+    """An id in hex: one of `size` bytes that is written in base64 is decoded."""
+    if not isinstance(value, str):
+        return ""
+    if len(value) != 2 * size and value.endswith("="):
+        try:
+            raw = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            return value
+        if len(raw) == size:
+            return raw.hex()
+    return value.lower() if len(value) == 2 * size else value
+
+
+def _time(value: Any) -> int | None:
+    """Nanoseconds: a count, also as a text; JavaScript's [seconds, nanoseconds]; a date."""
+    if isinstance(value, list) and len(value) == 2:
+        whole, rest = integer(value[0]), integer(value[1])
+        return whole * 1_000_000_000 + rest if whole is not None and rest is not None and 0 < whole < 4e9 else None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    return parse_time(value) if value else None
+
+
+def _failed(status: Any) -> tuple[bool, str | None]:
+    s = obj(status)
+    code = s.get("code", s.get("status_code", status if isinstance(status, str) else None))
+    return code in (2, "STATUS_CODE_ERROR", "ERROR", "Error"), text(s.get("message", s.get("description")))
+
+
+def _of_otlp(span: dict[str, Any], resource: dict[str, Any], library: dict[str, Any]) -> TraceSpan:
+    failed, error = _failed(span.get("status"))
+    dropped = {k: v for k in ("droppedAttributesCount", "droppedEventsCount") if (v := span.get(k))}
+    return TraceSpan(
+        trace=_id(span.get("traceId"), 16),
+        id=_id(span.get("spanId"), 8) or content_hash(span)[:16],
+        parent=_id(span.get("parentSpanId"), 8) or None,
+        name=text(span.get("name")) or "",
+        start=_time(span.get("startTimeUnixNano")),
+        end=_time(span.get("endTimeUnixNano")),
+        attributes=flat(values(span.get("attributes"))),
+        events=[
+            Event(name=text(e.get("name")) or "", time=_time(e.get("timeUnixNano")), attributes=values(e.get("attributes")))
+            for e in dicts(span.get("events"))
+        ],
+        failed=failed,
+        error=error,
+        resource=resource,
+        scope=text(library.get("name")) or "",
+        scope_version=text(library.get("version")),
+        more=dropped,
+    )
+
+
+def _of_log(log: dict[str, Any], resource: dict[str, Any], library: dict[str, Any]) -> TraceSpan:
+    when = _time(log.get("timeUnixNano")) or _time(log.get("observedTimeUnixNano"))
+    attributes = flat(values(log.get("attributes")))
+    body = any_value(log.get("body"))
+    if isinstance(body, dict):  # GenAI's events had their content in the body
+        attributes = {**body, **attributes}
+    name = (
+        text(log.get("eventName"))
+        or text(attributes.get("event.name"))
+        or (body if isinstance(body, str) and len(body) < 80 else "")
+    )
+    severity = integer(log.get("severityNumber")) or 0
+    return TraceSpan(
+        trace=_id(log.get("traceId"), 16),
+        id=content_hash([when, attributes, body])[:16],
+        parent=_id(log.get("spanId"), 8) or None,
+        name=name,
+        start=when,
+        end=when,
+        attributes={"event.name": name, **attributes} if name else attributes,
+        failed=severity >= 17,
+        resource=resource,
+        scope=text(library.get("name")) or "",
+        log=True,
+        more={"body": body} if isinstance(body, str) else {},
+    )
+
+
+def flat(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes by dotted names: Phoenix keeps `{"llm": {"model_name": ...}}`. Values of names that hold JSON stay as they
+    are."""
+    if not any(
+        isinstance(attributes.get(name), dict)
+        for name in ("llm", "input", "output", "openinference", "tool", "gen_ai", "session")
+    ):
+        return attributes
+    out: dict[str, Any] = {}
+    _flatten(attributes, "", out, 0)
+    return out
+
+
+_WHOLE = ("value", "json_schema", "parameters", "invocation_parameters", "metadata", "arguments", "document.metadata")
+
+
+def _flatten(value: Any, name: str, out: dict[str, Any], depth: int) -> None:
+    if depth < 24 and isinstance(value, dict) and value and name.rpartition(".")[2] not in _WHOLE:
+        for key, inner in value.items():
+            _flatten(inner, f"{name}.{key}" if name else str(key), out, depth + 1)
+    elif depth < 24 and isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        for number, inner in enumerate(value):
+            _flatten(inner, f"{name}.{number}", out, depth + 1)
+    else:
+        out[name] = value
+
+
+# --- objects of SDKs and rows of tools -----------------------------------------------------------------------------
+
+
+def _of_javascript(v: dict[str, Any]) -> TraceSpan:
+    """A span or a log record as JavaScript's SDK prints it."""
+    context = obj(v.get("spanContext"))
+    resource = obj(obj(v.get("resource")).get("attributes"))
+    library = obj(v.get("instrumentationScope", v.get("instrumentationLibrary")))
+    if "hrTime" in v:
+        attributes = obj(v.get("attributes"))
+        when = _time(v.get("hrTime"))
+        name = text(attributes.get("event.name")) or text(v.get("eventName")) or ""
+        return TraceSpan(
+            trace=text(context.get("traceId")) or "",
+            id=content_hash([when, attributes, v.get("body", v.get("_body"))])[:16],
+            parent=text(context.get("spanId")),
+            name=name,
+            start=when,
+            end=when,
+            attributes=attributes,
+            resource=resource,
+            scope=text(library.get("name")) or "",
+            log=True,
+            more={"body": body} if isinstance(body := v.get("body", v.get("_body")), str) else {},
+        )
+    failed, error = _failed(v.get("status"))
+    parent = obj(v.get("parentSpanContext"))
+    return TraceSpan(
+        trace=text(context.get("traceId")) or text(v.get("traceId")) or "",
+        id=text(context.get("spanId")) or text(v.get("id")) or content_hash(v)[:16],
+        parent=text(v.get("parentSpanId")) or text(v.get("parentId")) or text(parent.get("spanId")),
+        name=text(v.get("name")) or "",
+        start=_time(v.get("startTime")),
+        end=_time(v.get("endTime")),
+        attributes=flat(obj(v.get("attributes"))),
+        events=[
+            Event(name=text(e.get("name")) or "", time=_time(e.get("time")), attributes=obj(e.get("attributes")))
+            for e in dicts(v.get("events"))
+        ],
+        failed=failed,
+        error=error,
+        resource=resource,
+        scope=text(library.get("name")) or "",
+        scope_version=text(library.get("version")),
+    )
+
+
+def _of_columns(v: dict[str, Any]) -> TraceSpan:
+    """A span of Phoenix, a row of Logfire, or a span of Python's SDK (`to_json`)."""
+    context = obj(v.get("context"))
+    attributes = v.get("attributes")
+    attributes = flat(obj(attributes))
+    kind = v.get("span_kind")
+    if isinstance(kind, str) and kind.isupper() and "openinference.span.kind" not in attributes and "start_time" in v:
+        attributes = {"openinference.span.kind": kind, **attributes}
+    failed, error = _failed(v.get("status", v.get("status_code", v.get("otel_status_code"))))
+    error = error or text(v.get("status_message")) or text(v.get("otel_status_message"))
+    if v.get("is_exception") is True:
+        failed, error = True, error or text(v.get("exception_stacktrace")) or text(v.get("exception_message"))
+    resource = obj(obj(v.get("resource")).get("attributes")) or obj(v.get("otel_resource_attributes"))
+    events = v.get("events", v.get("otel_events"))
+    return TraceSpan(
+        trace=_hex(context.get("trace_id", v.get("trace_id"))),
+        id=_hex(context.get("span_id", v.get("span_id"))) or content_hash(v)[:16],
+        parent=_hex(v.get("parent_id", v.get("parent_span_id"))) or None,
+        name=text(v.get("span_name")) or text(v.get("name")) or text(v.get("message")) or "",
+        start=_time(v.get("start_time", v.get("start_timestamp"))),
+        end=_time(v.get("end_time", v.get("end_timestamp"))),
+        attributes=attributes,
+        events=[
+            Event(
+                name=text(e.get("name", e.get("event_name"))) or "",
+                time=_time(e.get("timestamp", e.get("time", e.get("event_timestamp")))),
+                attributes=obj(e.get("attributes")),
+            )
+            for e in dicts(events)
+        ],
+        failed=failed,
+        error=error if failed else None,
+        resource=resource,
+        scope=text(v.get("otel_scope_name")) or "",
+        scope_version=text(v.get("otel_scope_version")),
+        log=v.get("kind") in ("log", "event"),
+    )
+
+
+def _hex(value: Any) -> str:
+    return value.removeprefix("0x") if isinstance(value, str) else ""
+
+
+def _of_agents(v: dict[str, Any]) -> TraceSpan:
+    """A span of the OpenAI Agents SDK's own export."""
+    error = obj(v.get("error"))
+    return TraceSpan(
+        trace=text(v.get("trace_id")) or "",
+        id=text(v.get("id")) or text(v.get("span_id")) or content_hash(v)[:16],
+        parent=text(v.get("parent_id")),
+        name=str(obj(v["span_data"]).get("name") or obj(v["span_data"]).get("type") or ""),
+        start=_time(v.get("started_at")),
+        end=_time(v.get("ended_at")),
+        attributes={"span_data": v["span_data"], **({"session.id": v["group_id"]} if v.get("group_id") else {})},
+        failed=bool(error),
+        error=text(error.get("message")),
+        scope="openai-agents",
+    )
+
+
+# --- LangSmith -----------------------------------------------------------------------------------------------------
+
+
+def _of_runs(operations: list[dict[str, Any]]) -> Iterator[TraceSpan]:
+    """Creates and updates of runs, merged by id."""
+    runs: dict[str, dict[str, Any]] = {}
+    for run in operations:
+        id = str(run.get("id"))
+        given = {k: v for k, v in run.items() if v is not None}
+        before = runs.get(id, {})
+        merged = {k: {**before[k], **v} for k, v in given.items() if isinstance(v, dict) and isinstance(before.get(k), dict)}
+        runs[id] = {**before, **given, **merged}
+    yield from (_of_run(run) for run in runs.values())
+
+
+def runs_of(values: list[Any]) -> Iterator[TraceSpan]:
+    """Lines of run operations: creates, and updates of the same ids."""
+    yield from _of_runs(dicts(values))
+
+
+def _of_run(v: dict[str, Any]) -> TraceSpan:
+    extra = obj(v.get("extra"))
+    metadata = obj(extra.get("metadata"))
+    attributes: dict[str, Any] = {
+        "langsmith.span.kind": v.get("run_type") or "chain",
+        "langsmith.inputs": v.get("inputs"),
+        "langsmith.outputs": v.get("outputs"),
+        "langsmith.span.tags": v.get("tags"),
+        "langsmith.invocation_params": extra.get("invocation_params"),
+        **{f"langsmith.metadata.{k}": value for k, value in metadata.items()},
+    }
+    more = without(
+        v,
+        "id",
+        "trace_id",
+        "parent_run_id",
+        "name",
+        "start_time",
+        "end_time",
+        "inputs",
+        "outputs",
+        "tags",
+        "run_type",
+        "extra",
+        "error",
+    )
+    error = text(v.get("error"))
+    return TraceSpan(
+        trace=str(v.get("trace_id") or v.get("id") or ""),
+        id=str(v.get("id") or content_hash(v)[:16]),
+        parent=text(v.get("parent_run_id")),
+        name=text(v.get("name")) or "",
+        start=_time(v.get("start_time")),
+        end=_time(v.get("end_time")),
+        attributes={k: a for k, a in attributes.items() if a is not None},
+        failed=error is not None,
+        error=error,
+        scope="langsmith",
+        more=more,
+    )
+
+
+# --- Langfuse ------------------------------------------------------------------------------------------------------
+
+
+def _of_langfuse(value: dict[str, Any]) -> Iterator[TraceSpan]:
+    """A trace and its observations, as Langfuse's API and export give them."""
+    trace = value["trace"] if isinstance(value.get("trace"), dict) else value
+    about = {
+        "langfuse.session.id": trace.get("sessionId"),
+        "langfuse.user.id": trace.get("userId"),
+        "langfuse.trace.tags": trace.get("tags") or None,
+    }
+    metadata = _parsed(trace.get("metadata"))
+    resource = obj(obj(metadata).get("resourceAttributes"))
+    observations = dicts(value["observations"])
+    ids = {o.get("id") for o in observations}
+    first = next((o for o in observations if o.get("parentObservationId") not in ids), None)
+    scores = dicts(trace.get("scores"))
+    for one in observations:
+        attributes: dict[str, Any] = {
+            "langfuse.observation.type": str(one.get("type") or "SPAN").lower(),
+            "langfuse.observation.input": _parsed(one.get("input")),
+            "langfuse.observation.output": _parsed(one.get("output")),
+            "langfuse.observation.model.name": one.get("model"),
+            "langfuse.observation.model.parameters": one.get("modelParameters") or None,
+            "langfuse.observation.usage_details": one.get("usageDetails") or one.get("usage") or None,
+            "langfuse.observation.cost_details": {"total": one["totalCost"]}
+            if one.get("totalCost")
+            else one.get("costDetails") or None,
+            "langfuse.observation.completion_start_time": one.get("completionStartTime"),
+            "langfuse.scores": [
+                s for s in scores if s.get("observationId") == one.get("id") or (one is first and not s.get("observationId"))
+            ]
+            or None,
+            **about,
+        }
+        if one is first:
+            attributes |= {
+                "langfuse.trace.input": _parsed(_parsed(trace.get("input"))),
+                "langfuse.trace.output": _parsed(_parsed(trace.get("output"))),
+            }
+        more = without(
+            one,
+            "id",
+            "traceId",
+            "startTime",
+            "endTime",
+            "parentObservationId",
+            "type",
+            "name",
+            "input",
+            "output",
+            "model",
+            "usageDetails",
+            "usage",
+        )
+        failed = one.get("level") == "ERROR"
+        yield TraceSpan(
+            trace=str(one.get("traceId") or trace.get("id") or ""),
+            id=str(one.get("id") or content_hash(one)[:16]),
+            parent=text(one.get("parentObservationId")),
+            name=text(one.get("name")) or "",
+            start=_time(one.get("startTime")),
+            end=_time(one.get("endTime")),
+            attributes={k: a for k, a in attributes.items() if a is not None},
+            failed=failed,
+            error=text(one.get("statusMessage")) if failed else None,
+            resource=resource,
+            scope="langfuse",
+            more={k: v for k, v in more.items() if v not in (None, "", {}, [], "{}")},
+        )
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return loads(value)
+        except InvalidInput:
+            return value
+    return value
