@@ -26,10 +26,10 @@ from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note,
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing of a session, in the order in which it happened; `about` has the fields of its kind.
 
-    Kinds: step, observation, context, tools (schemas that differ from those of the call before), message (a message that no call
-    before it was sent), history (how many messages of the prompt before are gone from this one), call, thinking, answer, action,
-    result (of an action that other records happened inside; else the result is in the action), compaction, reward, edit, label,
-    note and, last, outcome.
+    Kinds: step, observation, context, tools (schemas that differ from those of the call before), message (a message that no
+    call before it was sent), history (how many messages of the prompt before are gone from this one), call, thinking, answer,
+    action, result (of an action that other records happened inside; else the result is in the action), compaction, reward,
+    edit, label, note and, last, outcome.
     """
 
     kind: str
@@ -85,7 +85,6 @@ def facts(t: Trajectory) -> dict[str, Any]:
     """The head of a session: what is known of a trajectory as a whole; None where it is not."""
     prompt = [c.prompt_tokens for c in t.llm_calls if c.prompt_tokens is not None]
     completion = [c.completion_tokens for c in t.llm_calls if c.completion_tokens is not None]
-    costs = [c.cost for c in t.llm_calls if c.cost is not None]
     return {
         "id": t.id,
         "task": t.task,
@@ -98,12 +97,13 @@ def facts(t: Trajectory) -> dict[str, Any]:
         "actions": len(t.actions),
         "prompt_tokens": sum(prompt) if prompt else None,
         "completion_tokens": sum(completion) if completion else None,
-        "cost": sum(costs) if costs else None,
         "started": iso_time(t.started),
         "duration": t.duration,
         "group": t.group,
         "tags": list(t.tags),
         "fork_of": t.start.fork.trajectory if t.start and t.start.fork else None,
+        "rewards": {name: t.rewards[name] for name in t.rewards.names},
+        "cost": sum(costs) if (costs := [c.cost for c in t.llm_calls if c.cost is not None]) else None,
     }
 
 
@@ -112,6 +112,11 @@ _DEEPEST = 40
 _COMPACTED = re.compile(r"compact|condens|compress", re.IGNORECASE)
 
 _About = dict[str, Any]
+_CONTEXT = ("provider", "query", "purpose", "data", "error")
+_REWARD = ("name", "source", "target", "rationale", "weight", "author", "version")
+_EDIT = ("reason", "rejected", "author", "base", "choice", "channel", "unit", "preferred")
+_LABEL = ("technique", "description", "value", "score", "rationale", "author", "target")
+_CALL = ("model", "purpose", "prompt_tokens", "completion_tokens", "error", "cost", "finish_reason", "policy_version", "origin")
 _PLACE = ("kind", "step", "agent", "depth", "record")
 
 
@@ -138,14 +143,20 @@ def session(t: Trajectory, *, step: int | None = None, agent: str | None = None)
             yield entry
 
 
+class _News(msgspec.Struct, frozen=True):
+    """What is new in a call: messages, tool schemas where they changed, all parameters; how many messages of before are gone."""
+
+    messages: list[_About]
+    tools: list[Any]
+    params: _About
+    gone: int
+
+
 class _Walk:
     """A walk through a trajectory's records as a tree, which knows what was shown before."""
 
     def __init__(self, t: Trajectory) -> None:
         self.t = t
-        self.imported = "source" in t.metadata
-        #: Of each technique the version of the rubric that was used last.
-        self.rubrics = {r.technique: r.rubric_hash for r in t.labels}
         self.steps = {(s.agent, s.index): s for s in t.steps}
         self.calls = {c.id: c for c in t.llm_calls}
         self.outside, self.inside = _tree(t)
@@ -154,10 +165,13 @@ class _Walk:
         #: What answers and results said: a prompt that sends them again says nothing new.
         self.said: set[int] = set()
         self.seen = Seen()
-        #: Of requests that are not packed: the messages of the last one, by (agent, purpose).
-        self.last: dict[tuple[str | None, str], list[Any]] = {}
+        #: Of requests that are not packed: the messages and the tools of the last one, by (agent, purpose).
+        self.last: dict[tuple[str | None, str], tuple[list[Any], list[Any]]] = {}
         #: What is new in calls that were looked at before their turn.
-        self.ahead: dict[str, tuple[list[_About], int, list[Any], _About]] = {}
+        self.ahead: dict[str, _News] = {}
+        self.imported = t.start is not None and "source" in t.metadata
+        #: Of each technique the version of the rubric that was used last.
+        self.rubrics = {r.technique: r.rubric_hash for r in t.labels}
 
     def entries(self) -> Iterator[Entry]:
         yield from self._entries(self.outside, 0)
@@ -169,19 +183,19 @@ class _Walk:
         within: Step | None = None
         met: set[int] = set()
         for record in records:
-            agent = record.agent or self.t.agent
+            agent, time = record.agent or self.t.agent, happened(record, self.imported)
             step = self.steps.get((agent, record.step)) if record.step is not None else None
             if step is not None and step is not within:
                 again = id(step) in met  # steps of agents that work side by side take turns
                 met.add(id(step))
                 about: _About = {"again": True} if again else _figures(self.t, step)
-                yield Entry("step", about, step.id, step.index, agent, happened(record, self.imported), depth)
+                yield Entry("step", about, step.id, step.index, agent, time, depth)
             within = step
             for kind, about in self._of(record, step):
-                yield Entry(kind, about, record.id, record.step, agent, happened(record, self.imported), depth)
+                yield Entry(kind, about, record.id, record.step, agent, time, depth)
             if isinstance(record, Action) and (inner := self.inside.get(record.id)):
                 yield from self._entries(inner, min(depth + 1, _DEEPEST))
-                yield Entry("result", _outcome(record), record.id, record.step, agent, depth=depth)
+                yield Entry("result", _outcome(record), record.id, record.step, agent, time, depth)
 
     def _of(self, record: AnyRecord, step: Step | None) -> Iterator[tuple[str, _About]]:
         match record:
@@ -193,7 +207,7 @@ class _Walk:
                 yield from self._call(self.calls[record.id])
             case Action():
                 self.said |= {_mark("tool", told) for told in (record.result, record.error)}
-                about = {f: getattr(record, f) for f in _ACTION}
+                about = {f: getattr(record, f) for f in ("name", "arguments", "tool_call_id", "llm_call")}
                 yield "action", about | ({} if record.id in self.inside else _outcome(record))
             case Reward():
                 value = record.value.get("value") if isinstance(record.value, dict) else record.value
@@ -205,11 +219,9 @@ class _Walk:
                 ]
                 about = {"runs": runs, "changes": changes(record, self.calls.get(record.base))}
                 yield "edit", about | {f: getattr(record, f) for f in _EDIT}
-            case Label() if record.supersedes and record.value is record.score is None:  # it was taken back
-                return
-            case Label():
-                about = {f: getattr(record, f) for f in _LABEL}
-                yield "label", about | {"stale": record.rubric_hash != self.rubrics.get(record.technique)}
+            case Label() if not (record.supersedes and record.value is record.score is None):
+                stale = record.rubric_hash != self.rubrics.get(record.technique)
+                yield "label", {f: getattr(record, f) for f in _LABEL} | {"stale": stale}
             case Note():
                 yield from self._note(record)
             case _:
@@ -225,38 +237,37 @@ class _Walk:
             return False
         if call.id not in self.ahead:
             self.ahead[call.id] = self._new(call)
-        texts = [as_text(m.get("content")).strip() for m in self.ahead[call.id][0]]
+        texts = [as_text(m.get("content")).strip() for m in self.ahead[call.id].messages]
         return all(any(as_text(one).strip() == text for text in texts) for one in many)
 
-    def _new(self, call: Call) -> tuple[list[_About], int, list[Any], _About]:
-        """The messages that are new in a call, how many of the prompt before are gone, its tool schemas where they differ from
-        those before, and its parameters."""
+    def _new(self, call: Call) -> _News:
         messages, tools, params = call.news(self.seen)
         gone = self.seen.gone
         if not any(part.of == "list" for part in call.packed):  # the request is whole
             who = (call.agent, call.purpose)
-            before, self.last[who] = self.last.get(who, []), messages
+            before, self.last[who] = self.last.get(who, ([], [])), (messages, tools)
             same = 0
-            while same < min(len(before), len(messages)) and before[same] == messages[same]:
+            while same < min(len(before[0]), len(messages)) and before[0][same] == messages[same]:
                 same += 1
-            messages, gone = messages[same:], len(before) - same
-        return messages, gone, tools, params
+            messages, gone = messages[same:], len(before[0]) - same
+            tools = [] if tools == before[1] else tools
+        return _News(messages, tools, params, gone)
 
     def _call(self, call: Call) -> Iterator[tuple[str, _About]]:
-        messages, gone, tools, params = self.ahead.pop(call.id) if call.id in self.ahead else self._new(call)
-        if tools:
-            yield "tools", {"tools": tools}
-        if gone:
-            yield "history", {"gone": gone, "new": len(messages)}
-        yield from self._messages(messages)
-        about = {f: getattr(call, f) for f in _CALL} | {"params": params, "first_token": _seconds(call.first_token)}
+        new = self.ahead.pop(call.id) if call.id in self.ahead else self._new(call)
+        if new.gone:
+            yield "history", {"gone": new.gone, "new": len(new.messages)}
+        if new.tools:
+            yield "tools", {"tools": new.tools}
+        yield from self._messages(new.messages)
+        about = {f: getattr(call, f) for f in _CALL} | {"params": new.params, "first_token": _seconds(call.first_token)}
         yield "call", about | {"duration": _seconds(call.duration)}
         if call.reasoning:
             yield "thinking", {"text": call.reasoning}
         for choice in call.choices:
-            asked = [self._asked(one.id, one.name, one.arguments) for one in choice.tool_calls]
-            self.said.add(_mark("assistant", choice.text, asked))
-            about = {"choice": choice.index, "of": len(call.choices), "text": choice.text, "tool_calls": asked}
+            tools = [self._asked(one.id, one.name, one.arguments) for one in choice.tool_calls]
+            self.said.add(_mark("assistant", choice.text, tools))
+            about = {"choice": choice.index, "of": len(call.choices), "text": choice.text, "tool_calls": tools}
             yield "answer", about | {"finish_reason": choice.finish_reason}
 
     def _messages(self, messages: list[_About]) -> Iterator[tuple[str, _About]]:
@@ -274,7 +285,7 @@ class _Walk:
 
     def _asked(self, id: Any, name: Any, arguments: Any) -> _About:
         """A tool call of an answer; `done`: an action has it."""
-        return {"id": id, "name": name, "arguments": arguments, "done": isinstance(id, str) and id in self.done}
+        return {"name": name, "arguments": arguments, "id": id, "done": isinstance(id, str) and id in self.done}
 
     def _note(self, note: Note) -> Iterator[tuple[str, _About]]:
         sent = note.data.get("messages") if note.name == "unanswered" and isinstance(note.data, dict) else None
@@ -282,20 +293,6 @@ class _Walk:
             yield from self._messages([m if isinstance(m, dict) else {"role": "user", "content": m} for m in sent])
         else:
             yield "compaction" if _COMPACTED.search(note.name or "") else "note", {"name": note.name, "data": note.data}
-
-
-_CONTEXT = ("provider", "query", "purpose", "data", "error")
-_ACTION = ("name", "arguments", "tool_call_id", "llm_call")
-_REWARD = ("name", "source", "target", "rationale", "weight", "author", "version")
-_EDIT = ("reason", "rejected", "author", "base", "choice", "channel", "unit", "preferred")
-_LABEL = ("technique", "description", "value", "score", "rationale", "author", "target")
-_CALL = ("model", "purpose", "prompt_tokens", "completion_tokens", "error", "cost", "finish_reason", "policy_version", "origin")
-
-
-def happened(record: AnyRecord, imported: bool) -> int | None:
-    """When a record happened, nanoseconds; None where an import's source does not say."""
-    began = getattr(record, "started", None)
-    return began or record.source_time or (None if imported else record.time)
 
 
 def changes(edit: Edit, call: Call | None) -> list[dict[str, Any]] | None:
@@ -333,6 +330,12 @@ def changes(edit: Edit, call: Call | None) -> list[dict[str, Any]] | None:
             add("moved", base[run.start : run.stop])
     add("cut", base[at:])
     return out
+
+
+def happened(record: AnyRecord, imported: bool) -> int | None:
+    """When a record happened, nanoseconds; None where an import's source does not say."""
+    began = getattr(record, "started", None)
+    return began or record.source_time or (None if imported else record.time)
 
 
 def _mark(role: str, content: Any, tools: Iterable[_About] = ()) -> int:

@@ -90,7 +90,8 @@ def _entry(entry: shown.Entry, agent: str | None, full: bool) -> Iterator[str]:
             yield from (f"**edit**{why}", "", *_fenced(as_text(a["runs"]), full))
         case "label":
             score = f" {number(a['score'])}" if isinstance(a["score"], float) else ""
-            yield f"**label {_inline(a['technique'])}** {_inline(as_text(a['value']))}{score}".rstrip()
+            stale = " (stale)" if a["stale"] else ""
+            yield f"**label {_inline(a['technique'])}** {_inline(as_text(a['value']))}{score}{stale}".rstrip()
         case "compaction" | "note" if full or entry.kind == "compaction":
             yield from (f"**{entry.kind} {_inline(a['name'] or '')}**", "", *_fenced(as_text(a["data"]), full))
 

@@ -143,6 +143,8 @@ def _entry(kind: str, a: dict[str, Any], full: bool, margin: int) -> Iterator[st
             asked = f" {line(as_text(a['query']))[:200]}" if a["query"] is not None else ""
             data = a["error"] if a["error"] is not None else a["data"]
             yield from _block(f"read {line(a['provider'])}{asked}{why}", data, "blue", full, margin)
+        case "tools" if full:
+            yield from _block("tools", a["tools"], "dim", full, margin)
         case "history":
             yield paint(f"· {gone(a)}", "dim")
         case "message":

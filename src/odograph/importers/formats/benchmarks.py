@@ -25,27 +25,35 @@ def first_row(head: bytes) -> dict[str, Any]:
     return {}
 
 
-def sessions(path: Path, is_row: Callable[[dict[str, Any]], bool], make: Callable[..., Session], what: str) -> Iterator[Session]:
-    """A session per row of JSON lines or of a JSON list. `make(row, key, count)`. Raises InvalidInput where there is none."""
+def rows(
+    path: Path, is_row: Callable[[dict[str, Any]], bool], what: str
+) -> Iterator[tuple[dict[str, Any], str, int, Counter[str]]]:
+    """The rows of JSON lines or of a JSON list: a row, its content's hash, how often that came, and what its first session
+    warns of.
+    Raises InvalidInput where there is none."""
     seen: Counter[str] = Counter()
     with path.open("rb") as file:
         start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     lines = Lines(path)
-    rows = items(loads(path.read_bytes())) if start.startswith(b"[") else (v for _, v in lines)
-    bad = 0
-    for row in rows:
+    found = items(loads(path.read_bytes())) if start.startswith(b"[") else (v for _, v in lines)
+    warnings: Counter[str] = Counter()
+    for row in found:
         if not isinstance(row, dict) or not is_row(row):
-            bad += 1
+            warnings["rows of another shape before this one"] += 1
             continue
         key = content_hash(row)
         seen[key] += 1
-        session = make(row, key, seen[key])
-        for problem in lines.problems:
-            session.warn(problem)
-        if bad:
-            session.warn("rows of another shape before this one", bad)
+        warnings.update(lines.problems)
         lines.problems.clear()
-        bad = 0
-        yield session
+        yield row, key, seen[key], warnings
+        warnings = Counter()
     if not seen:
         raise InvalidInput(f"no {what}")
+
+
+def sessions(path: Path, is_row: Callable[[dict[str, Any]], bool], make: Callable[..., Session], what: str) -> Iterator[Session]:
+    """A session per row. `make(row, key, count)`. Raises InvalidInput where there is none."""
+    for row, key, count, warnings in rows(path, is_row, what):
+        session = make(row, key, count)
+        session.warnings.update(warnings)
+        yield session

@@ -20,7 +20,6 @@ from ..peek import keys
 from ..session import Lines, NotBegun, Session
 
 NAME = "spans"
-SURE = 60
 
 
 def recognise(path: Path, head: bytes) -> bool:
