@@ -12,6 +12,7 @@ import odograph
 from odograph import shown
 from odograph.cli import main
 from odograph.codec import encode
+from odograph.lineage import chains
 
 
 def said(text: str, role: str = "user") -> dict[str, str]:
@@ -152,3 +153,14 @@ def test_values_are_json(store: odograph.Store, capsys: Any) -> None:
         "answer: 4",
     ):
         assert text in printed, text
+
+
+def test_an_image_that_was_sent_all_along_makes_no_token_stale(store: odograph.Store) -> None:
+    """Tokens that were sampled after an image are exact in a context that begins with the same image."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with store.record(task="t") as run:
+        for k in range(2):
+            messages = [{"role": "user", "content": [image]}, *[said("more")] * k]
+            run.step().llm_call(model="m", messages=messages, response="a", prompt_token_ids=[1, 2, *[3, 4] * k], token_ids=[3])
+    (chain,) = chains(store.trajectory(run.id))
+    assert [s for _, _, s in shown.standings(chain, chain.last) if s] == ["exact", "exact"]

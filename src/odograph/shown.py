@@ -427,12 +427,12 @@ def snippet(text: str, words: str, size: int) -> str:
 
 def standings(chain: Chain, view: View) -> Iterator[tuple[Segment, int, str | None]]:
     """(segment, where it starts, exact, stale or unknown; None for what was not sampled) of a view."""
-    last = chain.nodes[-1].call.record if chain.nodes else None
+    last = chain.nodes[-1] if chain.nodes else None
     at = 0
     for segment in view.segments:
         standing = None
         if segment.source == "sampled" and last is not None:
-            standing = chain.standing(segment, at, view, last.adapter, last.inputs)
+            standing = chain.standing(segment, at, view, last.call.adapter, last.inputs)
         yield segment, at, standing
         at += len(segment.ids)
 

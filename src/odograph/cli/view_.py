@@ -1,61 +1,127 @@
-"""`odograph view`: a store in the browser, or a page as one file."""
+"""`odograph view`: a store in the browser, or pages as one file."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from ..api import Store, open
 from ..errors import InvalidInput, MissingExtra
+from ..store.filters import FilterArgs
 from .common import add_filters, existing_store, filters_of
+from .terminal import size
 
-HELP = "look at trajectories in the browser"
+if TYPE_CHECKING:
+    from ..viewer.access import Right
+
+HELP = "look at trajectories in the browser, or write them as one HTML file"
+_MOST = 1000  # trajectories that one file holds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", nargs="?", help="open at this trajectory: the id, or a unique prefix or suffix of it")
+    parser.add_argument(
+        "ids", metavar="ID", nargs="*", help="the trajectory to open (id, or a unique prefix or suffix); two: their differences"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write one HTML file instead, which opens without a server or network")
+    parser.add_argument("--redact", action="store_true", help="remove secrets from the file")
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port to listen at (default: any free one)")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     parser.add_argument("--read-only", action="store_true", help="let the page write no labels and notes")
+    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json; shows tokens as text")
     add_filters(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if not 0 <= args.port < 1 << 16:
         raise InvalidInput(f"--port is a whole number from 0 to 65,535, not {args.port}")
-    try:
-        import aiohttp
-    except ImportError:
-        raise MissingExtra("odograph view", "view") from None
-    del aiohttp
-    from ..viewer.access import Access, Right
+    if args.redact and not args.html:
+        raise InvalidInput("--redact is for a file; name one with --html")
+    ids, args.ids = args.ids, []  # two of them are pages, not filters
+    with existing_store(args) as store:
+        base = filters_of(args)
+        store.count(**base)  # a wrong filter is told now
+        found = [store.backend.reader.facts(id)[0] for id in ids]
+        if args.html:
+            return _write(args, store, found, base)
+        return _serve(args, store, _home(found, None), base)
+
+
+def _home(ids: list[str], group: str | None) -> str:
+    """The page that opens first."""
+    if len(ids) == 2:
+        return f"#/diff?a={ids[0]}&b={ids[1]}"
+    if ids:
+        return f"#/t/{ids[0]}"
+    return f"#/group?name={quote(group)}" if group is not None else "#/"
+
+
+def _write(args: argparse.Namespace, store: Store, ids: list[str], base: FilterArgs) -> int:
+    from ..viewer.answers import Answers
+    from ..viewer.single import write
+
+    group = base.get("group") if not ids else None
+    chosen = ids or [s.id for s in store.summaries(newest_first=True, **base)]
+    if len(chosen) > _MOST:
+        raise InvalidInput(f"{len(chosen):,} trajectories are too many for a file: at most {_MOST:,}; choose with filters or -n")
+    if not chosen:
+        raise InvalidInput("no trajectory is chosen")
+    home = _home(ids, group) if ids or group is not None else _home(chosen if len(chosen) == 1 else [], None)
+    with _without_secrets(store, chosen) if args.redact else _as_it_is(store) as source:
+        out = Path(args.html)
+        written = write(out, Answers(source, by=args.tokenizer), chosen, home, group=group)
+    print(f"{out}: {len(chosen)} trajector{'y' if len(chosen) == 1 else 'ies'}, {size(written)}")
+    return 0
+
+
+@contextmanager
+def _as_it_is(store: Store) -> Iterator[Store]:
+    yield store
+
+
+@contextmanager
+def _without_secrets(store: Store, ids: list[str]) -> Iterator[Store]:
+    """A store in memory that holds the same trajectories without their secrets."""
+    with open("memory:", redact=True) as copy:
+        for id in ids:
+            copy.add(store.trajectory(id))
+        yield copy
+
+
+def _serve(args: argparse.Namespace, store: Store, home: str, base: FilterArgs) -> int:
+    if find_spec("aiohttp") is None:
+        raise MissingExtra("odograph view", "view")
+    from ..viewer.access import Access
     from ..viewer.answers import Answers
     from ..viewer.live import Live
     from ..viewer.routes import Routes
     from ..viewer.serving import address, listen, serve
 
-    with existing_store(args) as store:
-        right: Right = "read" if args.read_only else "label"
-        base = filters_of(args)
-        store.count(**base)  # a wrong filter is told now
-        place = f"#/t/{store.backend.reader.facts(args.id)[0]}" if args.id else ""
-        at = listen("127.0.0.1", args.port)
-        port = at.getsockname()[1]
-        access = Access.of("127.0.0.1", port, token=None, right=right)
-        (token,) = access.tokens
-        routes = Routes(Answers(store, base=base, right=right), Live(store))
-        url = address("127.0.0.1", port, token) + place
+    right: Right = "read" if args.read_only else "label"
+    answers = Answers(store, base=base, right=right, by=args.tokenizer)
+    at = listen("127.0.0.1", args.port)
+    port = at.getsockname()[1]
+    access = Access.of("127.0.0.1", port, token=None, right=right)
+    (token,) = access.tokens
+    routes = Routes(answers, Live(store))
+    url = address("127.0.0.1", port, token) + ("" if home == "#/" else home)
 
-        def ready() -> None:
-            print(url, flush=True)
-            print("Anyone with this address can read the store. Ctrl-C ends the server.", file=sys.stderr)
-            if not args.no_browser:
-                _browse(url)
+    def ready() -> None:
+        print(url, flush=True)
+        print("Anyone with this address can read the store. Ctrl-C ends the server.", file=sys.stderr)
+        if not args.no_browser:
+            _browse(url)
 
-        try:
-            asyncio.run(serve(routes.table(), access, at, ready=ready))
-        finally:
-            routes.close()
+    try:
+        asyncio.run(serve(routes.table(), access, at, ready=ready))
+    finally:
+        routes.close()
     return 0
 
 

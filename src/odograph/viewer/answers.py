@@ -17,15 +17,21 @@ from .. import shown
 from ..api import Store
 from ..clock import iso_time
 from ..codec import encode
+from ..differences import diff
 from ..errors import InvalidInput, NotFound, did_you_mean
+from ..lineage import tokenizer
 from ..store.filters import STATES, Filters, described
 from ..store.listing import COLUMNS, Sort
+from ..training.advantages import CONVENTIONS, GroupStatistics
 from ..trajectory import Trajectory
 from ..types import VERSION
 from .document import Document, document, raw
+from .tokens import rows, tokens
 
 #: Rows of a list that one answer has at most.
 PAGE = 200
+_COMPARED = 128  # trajectories whose rows are built for the advantages of one
+_MEMBERS = 500  # attempts of a group that a page shows
 _HELD = 256 << 20  # bytes of documents that are kept
 _PATIENCE = 4.0  # a growing trajectory is read again after so many times what reading it took
 #: What a page may write, and the type of each field (None: any).
@@ -49,9 +55,10 @@ class _Held(msgspec.Struct):
 class Answers:
     """Answers from one store. Safe in several threads."""
 
-    def __init__(self, store: Store, *, base: Mapping[str, Any] | None = None, right: str = "label") -> None:
-        """`base`: filters that hold in each list, whatever a page asks for."""
+    def __init__(self, store: Store, *, base: Mapping[str, Any] | None = None, right: str = "label", by: Any = None) -> None:
+        """`base`: filters that hold in each list, whatever a page asks for. `by`: a tokenizer, or its file."""
         self.store = store
+        self._tokenizer = tokenizer(by)
         self._base = dict(base or {})
         self._right = right
         self._held: OrderedDict[str, _Held] = OrderedDict()
@@ -124,6 +131,11 @@ class Answers:
 
     # --- one trajectory ---------------------------------------------------------------------------------------------------
 
+    def about(self, id: str) -> dict[str, Any]:
+        """What the catalog knows of a trajectory, before anything is read."""
+        whole = self.store.backend.reader.facts(id)[0]
+        return shown.summary(next(self.store.summaries(ids=whole)))
+
     def head(self, id: str) -> dict[str, Any]:
         """What is known of a trajectory as a whole, with its outline."""
         held = self._read(id)
@@ -152,6 +164,61 @@ class Answers:
             raise NotFound(f"no record {record!r} in trajectory {id[-8:]}")
         return encode(found)
 
+    def tokens(self, id: str) -> dict[str, Any]:
+        """The tokens of a trajectory by source and standing."""
+        return tokens(self.trajectory(id), self._tokenizer)
+
+    def rows(self, id: str, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The training rows of a trajectory, as the `edits` and `advantage` of a query ask."""
+        t = self.trajectory(id)
+        edits, advantage = query.get("edits", ["env"])[-1], query.get("advantage", [""])[-1]
+        group = [t]
+        if advantage and t.group is not None:
+            if (size := self.store.count(group=t.group)) > _COMPARED:
+                raise InvalidInput(f"group {t.group!r} has {size:,} trajectories; at most {_COMPARED} are compared here")
+            group = [t if one.id == t.id else one for one in self.store.trajectories(group=t.group)]
+        return rows(t, group, edits, advantage, self._tokenizer)
+
+    # --- several ----------------------------------------------------------------------------------------------------------
+
+    def group(self, name: str) -> dict[str, Any]:
+        """The attempts of a group with their rewards by component and their advantages by each convention."""
+        members = list(self.store.summaries(group=name, limit=_MEMBERS))
+        if not members:
+            raise NotFound(f"no group {name!r}")
+        used = self.store.used([s.id for s in members])
+        compared = [s for s in members if s.reward is not None and s.status != "running" and not s.replay]
+        known = [s.reward for s in compared if s.reward is not None]
+        statistics = GroupStatistics(known)
+        ids = {s.id for s in compared}
+        attempts = []
+        for s in members:
+            found = used.get(s.id)
+            made = (
+                {c: statistics.advantage(s.reward, by) for c, by in CONVENTIONS.items()}
+                if s.reward is not None and s.id in ids
+                else {}
+            )
+            attempts.append(
+                shown.summary(s) | {"rewards": found.components if found else {}, "advantages": made, "replay": s.replay}
+            )
+        spread = {"mean": statistics.mean if known else None, "varies": statistics.varies, "known": len(known)}
+        return {
+            "name": name,
+            "total": self.store.count(group=name),
+            "attempts": attempts,
+            "conventions": list(CONVENTIONS),
+            **spread,
+        }
+
+    def difference(self, a: str, b: str) -> dict[str, Any]:
+        """Two trajectories aligned step by step."""
+        left, right = self.trajectory(a), self.trajectory(b)
+        found: dict[str, Any] = msgspec.to_builtins(diff(left, right))
+        return found | {"about": [shown.facts(left), shown.facts(right)]}
+
+    # --- writing ----------------------------------------------------------------------------------------------------------
+
     def annotate(self, id: str, given: Any) -> dict[str, Any]:
         """Appends a label or a note that a page wrote; returns its id. Raises InvalidInput, NotFound."""
         if not isinstance(given, dict) or given.get("kind") not in ("label", "note"):
@@ -174,6 +241,8 @@ class Answers:
         except (TypeError, ValueError) as error:
             raise InvalidInput(str(error)) from None
         return {"id": made}
+
+    # --- reading ----------------------------------------------------------------------------------------------------------
 
     def trajectory(self, id: str) -> Trajectory:
         """A trajectory, read again only where it grew. Raises NotFound."""

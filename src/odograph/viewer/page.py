@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 
 #: The modules in an order in which each comes after those that it imports.
-MODULES = ("dom", "source", "rows", "content", "entries", "tokens", "compare", "list", "trajectory", "app")
+MODULES = ("dom", "source", "rows", "content", "entries", "tokens", "list", "trajectory", "compare", "app")
 #: What a server's page may do: its own scripts and styles, its own server, images that stand in the data. No other host.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none';"
@@ -31,13 +31,19 @@ def names() -> list[str]:
 
 
 def script() -> str:
-    """All modules as one script: their imports of each other are gone, and what they export is at its top."""
-    parts = (asset(f"{module}.js").decode() for module in MODULES)
-    return "".join(_EXPORT.sub("", _IMPORT.sub("", part)) for part in parts)
+    """All modules as one script: each is a function that gives what it exports, and takes what it imports from those before."""
+    return "const modules = {};\n" + "".join(map(_as_function, MODULES))
 
 
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.M)
-_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class) )", re.M)
+def _as_function(module: str) -> str:
+    text = asset(f"{module}.js").decode()
+    exported = ", ".join(_EXPORT.findall(text))
+    text = _EXPORT.sub(lambda found: found[0].removeprefix("export "), _IMPORT.sub(r"const {\1} = modules.\2;", text))
+    return f"modules.{module} = (() => {{\n{text}return {{ {exported} }};\n}})();\n"
+
+
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";', re.M)
+_EXPORT = re.compile(r"^export (?:async )?(?:function|const|let|class) (\w+)", re.M)
 
 
 def hash_of(text: str) -> str:

@@ -1,0 +1,85 @@
+// Where answers come from: a server, or this very file. Both have the same names.
+
+export const isFile = document.querySelector("script[data-name]") !== null;
+
+const known = new Map();
+const MOST = 400;
+
+export class Problem extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+export async function get(name, { fresh = false } = {}) {
+  if (!fresh && known.has(name)) return known.get(name);
+  const found = isFile ? await fromFile(name) : await fromServer(name);
+  if (name.includes("/part/") || name.includes("/whole/") || isFile) {
+    known.set(name, found);
+    if (known.size > MOST) known.delete(known.keys().next().value);
+  }
+  return found;
+}
+
+export function forget(prefix) {
+  for (const name of known.keys()) if (name.startsWith(prefix)) known.delete(name);
+}
+
+async function fromServer(name) {
+  const reply = await fetch(`api/${name}`);
+  const value = await reply.json();
+  if (!reply.ok) throw new Problem(reply.status, value.error ?? `The server answered ${reply.status}`);
+  return value;
+}
+
+async function fromFile(name) {
+  if (name.startsWith("list?")) return windowOf(await get("list"), new URLSearchParams(name.slice(5)));
+  const held = document.querySelector(`script[data-name="${CSS.escape(name)}"]`);
+  if (held === null) throw new Problem(404, "This file does not hold that.");
+  const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(held.textContent) : decoded(held.textContent);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+// A file holds the whole list: it is sorted here.
+function windowOf(whole, query) {
+  const by = query.get("sort")?.replace(/^-/, "") ?? "started";
+  const way = query.get("sort")?.startsWith("-") ? -1 : 1;
+  const value = (row) => (by === "tokens" ? row.completion_tokens : row[by]);
+  const rows = [...whole.rows].sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x === y) return 0;
+    if (x === null || x === undefined) return 1;
+    if (y === null || y === undefined) return -1;
+    return (x < y ? -1 : 1) * way;
+  });
+  const offset = Number(query.get("offset") ?? 0);
+  return { total: rows.length, offset, rows: rows.slice(offset, offset + Number(query.get("size") ?? 100)) };
+}
+
+function decoded(text) {
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let n = 0; n < raw.length; n++) bytes[n] = raw.charCodeAt(n);
+  return bytes;
+}
+
+export async function post(name, value) {
+  const reply = await fetch(`api/${name}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(value),
+  });
+  const said = await reply.json();
+  if (!reply.ok) throw new Problem(reply.status, said.error);
+  return said;
+}
+
+// What changes: calls back with ids, as long as the page is open.
+export function follow(changed) {
+  if (isFile) return () => {};
+  const events = new EventSource("api/live");
+  events.onmessage = (event) => changed(new Set(JSON.parse(event.data)));
+  return () => events.close();
+}

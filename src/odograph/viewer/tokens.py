@@ -1,0 +1,122 @@
+"""Tokens and training rows of a trajectory, as pages get them. What is not known is null, and never 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .. import shown
+from ..errors import InvalidInput
+from ..lineage import Chain, Tokenizer, chains
+from ..lineage.chain import pieces_of
+from ..training.plan import POLICIES
+from ..training.sample import Pair, Sample
+from ..training.samples import samples
+from ..trajectory import Trajectory
+
+_MOST = 400_000  # tokens that one answer holds
+
+
+def tokens(t: Trajectory, by: Tokenizer | None) -> dict[str, Any]:
+    """The tokens of each policy by their source, and where each sampled run stands in later prompts."""
+    found = chains(t, tokenizer=by)
+    ids: set[int] = set()
+    made: list[dict[str, Any]] = []
+    left = _MOST
+    for chain in found:
+        about = shown.lineage(chain)
+        for run in about["view"]:
+            if left <= 0:
+                run["ids"], run["logprobs"], run["left_out"] = [], None, len(run["ids"])
+            left -= len(run["ids"])
+            ids.update(run["ids"])
+        kept = {run["call"] for run in about["view"] if run["call"]}
+        about["pieces"] = {f"{call} {choice}": pieces for call, choice, pieces in _pieces(chain, kept)}
+        about["places"] = _places(chain)
+        about["about"] = {n.id: {"policy_version": n.call.policy_version, "logprobs_of": n.call.logprobs_of} for n in chain.nodes}
+        made.append(about)
+    edits = {e.id: {"author": e.author, "reason": e.reason, "step": e.step, "base": e.base} for e in t.all_edits}
+    texts = {str(i): by.decode([i]) for i in ids} if by is not None else None
+    return {"chains": made, "edits": edits, "texts": texts}
+
+
+def _pieces(chain: Chain, calls: set[str]) -> list[tuple[str, int, list[str]]]:
+    """The text of each token of answers, where the backend gave the texts."""
+    out: list[tuple[str, int, list[str]]] = []
+    for node in chain.nodes:
+        for choice, ids in node.responses.items():
+            pieces = pieces_of(node.call, choice) if node.id in calls else None
+            if pieces is not None and len(pieces) == len(ids):
+                out.append((node.id, choice, pieces))
+    return out
+
+
+def _places(chain: Chain) -> list[list[Any]]:
+    """Where runs of sampled tokens stand in later prompts: call, choice, start, stop, position, standing, first call,
+    last call; calls by their number. A run that stays where it is is one entry, however many prompts have it."""
+    numbers = {node.id: n for n, node in enumerate(chain.nodes)}
+    going: dict[tuple[Any, ...], int] = {}
+    out: list[list[Any]] = []
+    for number, node in enumerate(chain.nodes):
+        now: dict[tuple[Any, ...], int] = {}
+        at = 0
+        for segment in node.view.segments:
+            if segment.source == "sampled" and segment.call in numbers:
+                standing = chain.standing(segment, at, node.view, node.call.adapter, node.inputs)
+                key = (numbers[segment.call], segment.choice, segment.start, segment.start + len(segment.ids), at, standing)
+                held = going.get(key)
+                if held is not None:
+                    out[held][7] = number
+                else:
+                    held = len(out)
+                    out.append([*key, number, number])
+                now[key] = held
+            at += len(segment.ids)
+        going = now
+    return out
+
+
+def rows(t: Trajectory, group: list[Trajectory], edits: str, advantage: str | None, by: Tokenizer | None) -> dict[str, Any]:
+    """The rows that a trajectory gives under a policy for edits, with the account of each token. `group`: the trajectories with
+    which rewards are compared, the trajectory itself among them. Raises InvalidInput."""
+    if edits not in POLICIES:
+        raise InvalidInput(f"no policy {edits!r} for edits; there are: {', '.join(POLICIES)}")
+    options: dict[str, Any] = {"edits": edits, "advantage": advantage or None, "tokenizer": by}
+    made = samples(group if advantage else [t], **options)
+    mine: list[Any] = [one for one in made if one.trajectory == t.id]
+    ids: set[int] = set()
+    out = [_pair(one) if isinstance(one, Pair) else _row(one) for one in mine]
+    for row in out:
+        for name in ("token_ids", "prompt_ids", "chosen_ids", "rejected_ids"):
+            ids.update(row.get(name, ()))
+    report = made.report
+    if advantage:  # of the group; the page is of one trajectory
+        alone = samples([t], edits=edits, tokenizer=by)
+        list(alone)
+        report = alone.report
+    texts = {str(i): by.decode([i]) for i in ids} if by is not None else None
+    return {"rows": out, "report": report.to_dict(), "texts": texts, "compared": len(group) if advantage else None}
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    fields = (
+        "token_ids",
+        "mask",
+        "logprobs",
+        "logprobs_of",
+        "versions",
+        "reward",
+        "advantage",
+        "advantages",
+        "weights",
+        "segment",
+    )
+    about = {name: getattr(sample, name) for name in (*fields, "agent", "model", "ended", "policy")}
+    return about | {"parts": msgspec.to_builtins(sample.parts)}
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    return {
+        name: getattr(pair, name) for name in ("prompt_ids", "rejected_ids", "chosen_ids", "rejected", "chosen", "agent", "call")
+    }
