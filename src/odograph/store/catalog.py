@@ -216,8 +216,10 @@ class Catalog:
         return found
 
     def catch_up(self, *, text: bool = False, each: Each | None = None) -> None:
-        """Indexes what was written since the last time; with its full text where `text` is asked for. `each` gets every line that is
-        read meanwhile, so that who wants to see the lines needs not read them again."""
+        """Indexes what was written since the last time; its full text, too, where `text` is asked for.
+
+        `each` gets each line that is read meanwhile: who wants to see the lines needs not read them again.
+        """
         with self._lock:
             self._text, self._each = text, each
             try:
@@ -225,7 +227,7 @@ class Catalog:
             finally:
                 self._text, self._each = False, None
             if text:
-                self._mended(self._index_text)
+                self.index_text()
 
     def _caught_up(self) -> None:
         with self._lock:
@@ -466,7 +468,8 @@ class Catalog:
                 break
         batch.write()
         db.execute(
-            "insert into files values(?,?,?,?,?) on conflict(name) do update set indexed=excluded.indexed, searched=excluded.searched",
+            "insert into files values(?,?,?,?,?)"
+            " on conflict(name) do update set indexed=excluded.indexed, searched=excluded.searched",
             (file.name, file.writer, file.version, end, end if text else searched),
         )
         self._indexed[file.name] = end
@@ -636,8 +639,12 @@ class Catalog:
 
     # --- full text ----------------------------------------------------------------------------------------------------
 
+    def index_text(self) -> None:
+        """Brings the full-text index up to what was indexed without it. Only a search needs it."""
+        with self._lock:
+            self._mended(self._index_text)
+
     def _index_text(self) -> None:
-        """Brings the full-text index up to what was indexed before without it. Only a search needs it."""
         for file in self.files():
             while self._index_text_batch(file):
                 pass

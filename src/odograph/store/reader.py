@@ -24,7 +24,6 @@ from .lines import Damage, File, Gone, complete_lines, decode, open_file
 from .listing import Fold, Sort
 from .source import Journals, Source
 
-
 #: Called with what was done so far, and with all that there is to do.
 Progress = Callable[[int, int], None]
 
@@ -163,7 +162,7 @@ class Reader:
         return list(catalog.search(query, limit))
 
     def damages(self, progress: Progress | None = None) -> list[Damage]:
-        """Damaged and torn lines of the journal, which is read anew, once: what was whole when it was catalogued may not be so now.
+        """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now.
 
         `progress(done, total)` counts bytes.
         """
@@ -173,8 +172,8 @@ class Reader:
         found |= {(d.file, d.offset): d for d in catalog.damages()}
         for file in catalog.files():
             until = look.since.get(file.name)
-            for offset, line in complete_lines(file.path, 0):
-                if until is not None and offset >= until:  # it was read a moment ago, to be catalogued
+            for offset, line in complete_lines(file.path, 0) if until != 0 else ():
+                if until is not None and offset >= until:  # what follows was read a moment ago, to be catalogued
                     break
                 look(file, offset, line)
         look.over()
