@@ -128,6 +128,7 @@ def test_a_damaged_byte_of_a_journal_in_every_command(store: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_part_of_a_journal_damaged_in_every_command(store: Path, tmp_path: Path) -> None:
     """The same for every 20th byte, each time in another way."""
     chance, data = random.Random(0), journal(store).read_bytes()
