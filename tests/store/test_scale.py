@@ -192,3 +192,33 @@ def test_the_first_look_at_a_journal_reads_it_once(tmp_path: Path, work: str, mo
     assert sum(read) == size
     assert told == sorted(told)
     assert told[-1] == (size, size)
+
+
+WRITES = """
+import sys
+import odograph
+
+def kilobytes():
+    return int(open("/proc/self/statm").read().split()[1]) * 4
+
+store = odograph.open(sys.argv[1])
+for k in range(40):
+    with store.record(task=k) as run:
+        history = []
+        for j in range(125):
+            history = [*history[-20:], {"role": "user", "content": f"{k} {j} " + "x" * 200}]
+            with run.step(j) as step:
+                step.llm_call(model="m", messages=history, response="y")
+                step.action("look", {"j": j}, "r" * 200)
+                step.reward(0.5)
+    if k == 9:
+        before = kilobytes()
+print(kilobytes() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_a_writers_memory_stays_flat(tmp_path: Path) -> None:
+    """15,000 more records, of runs that have ended, take no memory of the process that wrote them."""
+    done = subprocess.run([sys.executable, "-c", WRITES, str(tmp_path / "s")], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2000  # kilobytes; the journal has 15 MB more
