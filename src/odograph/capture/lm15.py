@@ -10,9 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import faults
-from .exchange import Exchange, Later, begun
-
-_later = Later()
+from .exchange import Exchange, begun, later_at
 
 
 def passed(request: Any, send: Callable[[], Any]) -> Any:
@@ -68,7 +66,9 @@ async def passed_async(request: Any, send: Callable[[], Awaitable[Any]]) -> Any:
 def _begun(request: Any) -> Exchange | None:
     try:
         headers = {str(k).lower(): str(v) for k, v in request.headers}
-        exchange = begun(request.method, urlsplit(request.url).path, headers, bytes(request.body), lambda data, _: data, _later)
+        url = urlsplit(request.url)
+        later = later_at(url.netloc)
+        exchange = begun(request.method, url.path, headers, bytes(request.body), lambda data, _: data, later)
         if exchange is None and request.method == "POST":
             faults.unrecorded()
         return exchange
