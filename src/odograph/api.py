@@ -169,9 +169,12 @@ class Store:
         """Counts the trajectories that the filters choose, without reading them. Filters as for `trajectories`."""
         return self._reader.count(Filters.of(filters))
 
-    def search(self, query: str, limit: int = 100) -> list[Hit]:
-        """Finds records and messages with all the words of a query ("quoted" for a phrase), newest first."""
-        return self._reader.search(query, limit)
+    def search(self, query: str, limit: int = 100, *, progress: Callable[[int, int], None] | None = None) -> list[Hit]:
+        """Finds records and messages with all the words of a query ("quoted" for a phrase), newest first.
+
+        The first search indexes the text of the journal; `progress(done, total)` counts these bytes.
+        """
+        return self._reader.search(query, limit, progress)
 
     def tail(self, count: int = 20, trajectory: str | None = None) -> Tail:
         """Returns the newest records, of all trajectories or of one. Iterating again gives the records written since."""
@@ -181,9 +184,9 @@ class Store:
         """Whether another process, or another open store, may still write to a trajectory."""
         return bool(self._reader.writers(id) - {self._journal.writer})
 
-    def examine(self) -> dict[str, Any]:
-        """Facts for `odograph doctor`: files, sizes, writers, damage."""
-        return self._reader.examine()
+    def examine(self, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Facts for `odograph doctor`: files, sizes, writers, damage. `progress(done, total)` counts bytes of the journal."""
+        return self._reader.examine(progress)
 
     def damages(self) -> list[Damage]:
         """Lists the journal lines that can't be read. A damaged line costs only itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import json
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import lm15.transports
 import openai
 import pytest
 
@@ -198,6 +200,42 @@ def test_bedrock(store: odograph.Store, recorded: None) -> None:
     (call,) = found[1].choices[0].tool_calls
     assert (call.id, call.name, call.arguments) == ("t", "f", {"a": 1})
     assert (found[1].prompt_tokens, found[1].completion_tokens) == (3, 2)
+
+
+def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> None:
+    """lm15 makes its connections itself: its calls, streams, failures and left streams are recorded, sync and async."""
+
+    def request(stream: bool = False) -> lm15.transports.TransportRequest:
+        body = json.dumps({"model": "m", "messages": HI, "stream": stream}).encode()
+        return lm15.transports.TransportRequest("POST", server.url + "/v1/chat/completions", [("Content-Type", "a/b")], body)
+
+    async def asked() -> None:
+        async with lm15.transports.StdlibAsyncTransport() as client:
+            for stream in (False, True):
+                async with client.stream(request(stream)) as response:
+                    assert b"yo" in await response.read()
+
+    answers = [Answer(text="yo")] * 5 + [Answer(text="too much", status=429)]
+    with LLMServer(answers) as server, store.record(task="x") as run:
+        with lm15.transports.StdlibTransport() as client:
+            for stream in (False, True):
+                with client.stream(request(stream)) as response:
+                    assert b"yo" in response.read()
+            asyncio.run(asked())
+            with client.stream(request(True)) as response:
+                next(iter(response))
+            with client.stream(request()) as response:
+                assert response.status == 429
+                response.read()
+    found = calls(store, run)
+    assert [c.text for c in found[:4]] == ["yo"] * 4
+    assert [c.error for c in found] == [None] * 4 + ["stream abandoned", "HTTP 429"]
+    assert {c.request["model"] for c in found} == {"m"}
+    odograph.uninstrument()
+    with LLMServer([Answer(text="yo")]) as server, store.record(task="off") as run:
+        with lm15.transports.StdlibTransport() as client, client.stream(request()) as response:
+            response.read()
+    assert not calls(store, run)
 
 
 def test_threads(store: odograph.Store) -> None:

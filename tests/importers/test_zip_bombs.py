@@ -1,10 +1,15 @@
-"""A zip that unpacks to far more than any log costs an error that says so, not the memory."""
+"""A file that unpacks to far more than any log costs an error that says so, not the memory."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
 
 import odograph
 
@@ -23,3 +28,28 @@ def test_a_zip_bomb_is_refused_with_its_size(tmp_path: Path) -> None:
         assert "expected at most" in said
         assert "64,000,002" in said
         assert sum(1 for _ in store.trajectories()) <= 1
+
+
+TEXT = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int32()), pa.array(["x" * 1_000_000]))
+IDS = pa.array([[5] * 30_000_000], pa.list_(pa.int32()))
+
+
+@pytest.mark.parametrize(("column", "values", "said"), [("body", TEXT, "unpacks to more than"), ("ids", IDS, "unpacks to 120,")])
+def test_a_parquet_bomb_is_refused_with_its_size(tmp_path: Path, column: str, values: Any, said: str) -> None:
+    """Fifty thousand times the same megabyte, or one list of thirty million numbers, from a kilobyte; what is whole is imported."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run:
+            run.note({"q": "whole"})
+        store.export(tmp_path / "out", to="parquet")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path / "out").imported == 1
+        assert store.trajectory(run.id).records
+    (path,) = (tmp_path / "out" / "records").glob("*.parquet")
+    row = parquet.read_table(path).slice(0, 1).drop_columns([column] if column in parquet.read_schema(path).names else [])
+    table = row.take(pa.array([0] * len(values))).append_column(column, values)
+    parquet.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path / "out")
+        assert said in str(report.failed), report
+        assert "expected at most 10,000,000" in str(report.failed)

@@ -431,3 +431,56 @@ def test_with_sync_durability_the_beginning_of_a_step_is_on_disk_when_step_retur
         before = store.health()["written"]
         run.step()
         assert store.health()["written"] == before + 1
+
+
+NO_FILES = """
+    import os, resource, sys, time, warnings
+    import odograph
+    warnings.simplefilter("ignore")
+    store, new = odograph.open(sys.argv[1]), odograph.open(sys.argv[2])
+    with store.record(task="before") as run:
+        run.note("a")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for place in (store, new):
+        with place.record(task="without a file") as run:
+            with run.step() as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": "hi"}], response="yo")
+            time.sleep(0.2)
+        print(place.health()["failure"] is None, run.id)
+    for fd in held:
+        os.close(fd)
+    for place in (store, new):
+        with place.record(task="after") as run:
+            run.note("b")
+        time.sleep(0.2)
+        print(place.health()["failure"], place.health()["waiting"], place.health()["lost"], len(place))
+    import threading
+    print(sum(t.name == "odograph-sync" for t in threading.enumerate()))
+"""
+
+
+def test_a_process_that_may_open_no_more_files(tmp_path: Path) -> None:
+    """An open journal is written and synced on; one that can't be opened is written when a file is free again; nothing is lost."""
+    roots = [str(tmp_path / "old"), str(tmp_path / "new")]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(NO_FILES), *roots],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ODOGRAPH_STRICT": "0"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    first, second, *after = done.stdout.splitlines()
+    assert first.startswith("True ")
+    assert second.startswith("False ")
+    assert after == ["None 0 0 3", "None 0 0 2", "2"]
+    for root, said in zip(roots, (first, second), strict=True):
+        with odograph.open(root) as store:
+            assert [c.text for c in store.trajectory(said.split()[1]).llm_calls] == ["yo"]

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import odograph
+from odograph.store import catalog, lines
+from odograph.store import reader as reading
 
 
 def system_calls(work: Callable[[], object]) -> Counter[str]:
@@ -152,3 +155,70 @@ def test_a_flipped_byte_in_the_name_of_a_field_stops_no_search(tmp_path: Path, f
     with odograph.open(tmp_path) as store:
         assert len(store.search("needle")) in (2, 3)
         assert len(list(store.trajectories())) == 3
+
+
+@pytest.mark.parametrize("work", ["search", "examine"])
+def test_the_first_look_at_a_journal_reads_it_once(tmp_path: Path, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first search, and the doctor, read each byte of the journal once, say how far they are, and find what they find later."""
+    monkeypatch.setattr(reading, "_TOLD", 1000)
+    root = tmp_path / "store"
+    with odograph.open(root) as store:
+        for k in range(20):
+            with store.record(task=f"needle {k}") as run:
+                run.note("x" * 1000)
+    (path,) = (root / "journal").glob("*.jsonl")
+    data = path.read_bytes()
+    path.write_bytes(data + b'{"kind":"note","broken\n')
+    read: list[int] = []
+    told: list[tuple[int, int]] = []
+    whole = lines.complete_lines
+
+    def counted(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
+        for offset, line in whole(path, start):
+            read.append(len(line) + 1)
+            yield offset, line
+
+    for module in (reading, catalog):
+        monkeypatch.setattr(module, "complete_lines", counted)
+    with odograph.open(root) as store:
+        if work == "search":
+            found: Any = [store.search("needle", progress=lambda *at: told.append(at)) for _ in range(2)]
+            assert len(found[0]) == 20
+        else:
+            found = [store.examine(lambda *at: told.append(at))["damages"]]
+            assert [damage["offset"] for damage in found[0]] == [len(data)]
+    assert found[0] == found[-1]
+    size = path.stat().st_size
+    assert sum(read) == size
+    assert told == sorted(told)
+    assert told[-1] == (size, size)
+
+
+WRITES = """
+import sys
+import odograph
+
+def kilobytes():
+    return int(open("/proc/self/statm").read().split()[1]) * 4
+
+store = odograph.open(sys.argv[1])
+for k in range(40):
+    with store.record(task=k) as run:
+        history = []
+        for j in range(125):
+            history = [*history[-20:], {"role": "user", "content": f"{k} {j} " + "x" * 200}]
+            with run.step(j) as step:
+                step.llm_call(model="m", messages=history, response="y")
+                step.action("look", {"j": j}, "r" * 200)
+                step.reward(0.5)
+    if k == 9:
+        before = kilobytes()
+print(kilobytes() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_a_writers_memory_stays_flat(tmp_path: Path) -> None:
+    """15,000 more records, of runs that have ended, take no memory of the process that wrote them."""
+    done = subprocess.run([sys.executable, "-c", WRITES, str(tmp_path / "s")], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2000  # kilobytes; the journal has 15 MB more

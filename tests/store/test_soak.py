@@ -50,6 +50,7 @@ print("read", rounds)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(MINUTES * 60 * 3 + 300)  # the records are read back when the writers are gone
 def test_nothing_is_lost_doubled_or_unreadable(tmp_path: Path) -> None:
     """Every record that a writer was told of is read back once, whoever was killed meanwhile; no reader fails."""
     root, chance = tmp_path / "store", random.Random(7)

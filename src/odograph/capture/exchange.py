@@ -25,6 +25,7 @@ from .recorder import CallRef, Recorder
 
 _RETRIED = "x-stainless-retry-count"
 _REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_SERVERS = 100
 _MOST_LATER = 1000  # answers that are waited for; who asks for more and never fetches them loses the oldest
 
 #: Undoes a content-encoding, as far as the content came.
@@ -59,7 +60,7 @@ class Asked(NamedTuple):
 
 
 class Later:
-    """What one client asked and will fetch the answer of, by the answer's id (background responses)."""
+    """What a server was asked and will be fetched the answer of, by the answer's id (background responses)."""
 
     def __init__(self) -> None:
         self._asked: dict[str, Asked] = {}
@@ -76,8 +77,21 @@ class Later:
         self._asked.pop(id, None)
 
 
+_laters: dict[Any, Later] = {}
+
+
+def later_at(server: Any) -> Later:
+    """What is waited for from a server: another client may fetch what one asked."""
+    found = _laters.get(server)
+    if found is None:
+        while len(_laters) >= _MOST_SERVERS:
+            _laters.pop(next(iter(_laters)), None)
+        found = _laters[server] = Later()
+    return found
+
+
 def begun(method: str, path: str, headers: Mapping[str, str], sent: bytes, decode: Decode, later: Later) -> Exchange | None:
-    """The exchange that a request begins; None for what is no call of a model. `path`: of its URL. `later`: of the client."""
+    """The exchange that a request begins; None for what is no call of a model. `path`: of its URL. `later`: of the server."""
     if method == "POST":
         dialect = dialects.of_path(path)
         return None if dialect is None else Exchange(dialect, path, headers, sent, decode, later)

@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 from weakref import WeakSet
 
-from . import botocore, faults, scope, sockets
+from . import botocore, faults, lm15, scope, sockets
 from .wrap import record, unrecord
 
 
@@ -36,10 +36,11 @@ _told: WeakSet[Any] = WeakSet()
 
 
 def instrument(*, tokens: bool = False, threads: bool = False) -> None:
-    """Records every call that the SDKs of OpenAI, Anthropic and Google (google-genai), LiteLLM and botocore (Bedrock) make in
-    this process, by clients that exist and by those to come. Calls are recorded as those of a wrapped client: in the current run,
-    else as trajectories of their own in the default store. A client that `wrap` was given is recorded once. `tokens`: as of
-    `wrap`. `threads`: a thread that is started inside of a run, and what is submitted to a thread pool there, belong to that run.
+    """Records every call that the SDKs of OpenAI, Anthropic and Google (google-genai), LiteLLM, DSPy and botocore (Bedrock) make
+    in this process, by clients that exist and by those to come. Calls are recorded as those of a wrapped client: in the current
+    run, else as trajectories of their own in the default store. A client that `wrap` was given is recorded once. `tokens`: as of
+    `wrap`. `threads`: a thread that is started inside of a run, and what is submitted to a thread pool there, belong to that
+    run.
 
     Calling it twice is a no-op but for options that come in addition. `uninstrument` undoes all of it.
     """
@@ -134,6 +135,20 @@ def _sending(theirs: Any) -> Any:
     return ours
 
 
+def _streaming(theirs: Any) -> Any:
+    def ours(self: Any, request: Any) -> Any:
+        return lm15.passed(request, lambda: theirs(self, request)) if _state.on else theirs(self, request)
+
+    return ours
+
+
+def _streaming_async(theirs: Any) -> Any:
+    async def ours(self: Any, request: Any) -> Any:
+        return await (lm15.passed_async(request, lambda: theirs(self, request)) if _state.on else theirs(self, request))
+
+    return ours
+
+
 #: Modules, and what of them every request passes: class, method, what is put around it.
 _HOOKS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
     "openai._base_client": [("BaseClient", "_build_request", _meeting)],
@@ -147,6 +162,14 @@ _HOOKS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
         ("AsyncHTTPHandler", "single_connection_request", _meeting_handler),
     ],
     "botocore.endpoint": [("Endpoint", "_send", _sending)],
+    **{
+        f"{package}.transports.{module}": [hook]
+        for package in ("lm15", "dspy._vendor.lm15")
+        for module, hook in (
+            ("_sync", ("StdlibTransport", "stream", _streaming)),
+            ("_async", ("StdlibAsyncTransport", "_do_stream", _streaming_async)),
+        )
+    },
 }
 
 

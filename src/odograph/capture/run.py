@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from .. import dialects
 from ..codec import new_id
 from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork
@@ -96,6 +98,8 @@ def start(
 ) -> Run:
     """Begins a trajectory in a journal. `about`: the other fields of its start (`_ABOUT`), None where one is not known. `id`: the
     trajectory's, where its source names it."""
+    with suppress(OSError):  # it is loaded now: a process that has no file left to open later can still record calls
+        dialects.resent(None)
     recorder = Recorder(journal, id or new_id(), about.get("agent"))
     if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
         raise TypeError("tags are a list of strings")

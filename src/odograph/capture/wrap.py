@@ -17,7 +17,7 @@ from .. import dialects
 from ..codec import encode, loads_or_raw
 from ..redact import Redactor
 from . import faults, scope, sockets
-from .exchange import Exchange, Later, begun
+from .exchange import Exchange, begun, later_at
 
 C = TypeVar("C")
 
@@ -143,20 +143,20 @@ def _library(inner: Any) -> str | None:
 
 
 class _Asking:
-    """What the requests of one transport have in common: what `tokens` adds to them, and what is fetched later."""
+    """What the requests of one transport have in common: what `tokens` adds to them."""
 
     def __init__(self, library: str, tokens: bool) -> None:
         self.tokens = tokens
         #: The dialects, and whether streams or other calls, that are asked for tokens no more.
         self._refused: set[tuple[str, bool]] = set()
-        self._later = Later()
         self._decode = _decoder(library)
 
     def begin(self, request: Any) -> tuple[Any, Exchange | None]:
         """The request to send, and the exchange to record; None for what is no call of a model."""
         try:
             sent = _content(request) if request.method == "POST" else b""
-            exchange = begun(request.method, request.url.path, request.headers, sent, self._decode, self._later)
+            url = request.url
+            exchange = begun(request.method, url.path, request.headers, sent, self._decode, later_at(url.netloc))
             if exchange is None and request.method == "POST":
                 faults.unrecorded()
         except Exception as error:

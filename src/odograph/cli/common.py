@@ -128,13 +128,13 @@ def progress(what: str, total: int | None = None) -> Callable[[int], None]:
     return update
 
 
-def bytes_bar() -> Callable[[int, int], None]:
+def bytes_bar(what: str = "bytes") -> Callable[[int, int], None]:
     """What draws how many bytes are done, on a terminal."""
     bar: list[Callable[[int], None]] = []
 
     def tell(done: int, total: int) -> None:
         if not bar:
-            bar.append(progress("bytes", total))
+            bar.append(progress(what, total))
         bar[0](done)
 
     return tell

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..clock import iso_time
 from ..types import SCHEMA_VERSION, VERSION
-from .common import add_json, existing_store, print_json
+from .common import add_json, bytes_bar, existing_store, print_json
 from .terminal import line, paint, size
 
 HELP = "report damage in the store, and installed packages; exit status 1 if a line is damaged"
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with existing_store(args) as store:
         repaired = store.repair() if args.repair else None
-        found = store.examine()
+        found = store.examine(bytes_bar("reading"))
     if repaired is not None:
         found["repaired"] = repaired
     facts: dict[str, Any] = {

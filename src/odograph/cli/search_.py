@@ -6,7 +6,7 @@ import argparse
 
 from ..errors import InvalidInput
 from ..shown import snippet
-from .common import add_json, existing_store, print_json
+from .common import add_json, bytes_bar, existing_store, print_json
 from .ls_ import short_ids
 from .terminal import line, paint, width
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput(f"--limit is a whole number from 1 to {2**31 - 1:,}, not {args.limit}")
     query = " ".join(args.query)
     with existing_store(args) as store:
-        hits = store.search(query, args.limit)
+        hits = store.search(query, args.limit, progress=bytes_bar("indexing"))
     ids = short_ids({h.trajectory for h in hits})
     for hit in hits:
         found = snippet(hit.text, query, max(60, width() - 30))

@@ -113,6 +113,10 @@ class Facts(msgspec.Struct, frozen=True):
     last: int
 
 
+#: Gets a line that is indexed: its file, and where it begins.
+Each = Callable[[File, int, bytes], None]
+
+
 class _Shifted(Exception):
     """A journal file was changed by another hand: its lines are no longer where the catalog knows them."""
 
@@ -134,6 +138,8 @@ class Catalog:
         self._data_version = -1
         self._looked = -_LOOK_SECONDS
         self._inode = 0
+        self._text = False
+        self._each: Each | None = None
         self._lock = threading.RLock()  # one transaction at a time on the one connection
         self._db = self._open()
 
@@ -209,8 +215,21 @@ class Catalog:
             found.append(known)
         return found
 
-    def catch_up(self) -> None:
-        """Indexes what was written since the last time."""
+    def catch_up(self, *, text: bool = False, each: Each | None = None) -> None:
+        """Indexes what was written since the last time; its full text, too, where `text` is asked for.
+
+        `each` gets each line that is read meanwhile: who wants to see the lines needs not read them again.
+        """
+        with self._lock:
+            self._text, self._each = text, each
+            try:
+                self._caught_up()
+            finally:
+                self._text, self._each = False, None
+            if text:
+                self.index_text()
+
+    def _caught_up(self) -> None:
         with self._lock:
             try:
                 for attempt in range(_ATTEMPTS):
@@ -231,7 +250,7 @@ class Catalog:
         """Catches up with files that are there no more, too."""
         with self._lock:
             self._looked = -_LOOK_SECONDS
-            self.catch_up()
+            self._caught_up()
 
     def _mended(self, ask: Callable[[], _Answer]) -> _Answer:
         """What a question to the database gives; where the database turns out to be damaged it is made anew and asked again."""
@@ -428,8 +447,9 @@ class Catalog:
 
     def _index_some(self, file: File) -> bool:
         db = self._db
-        row = db.execute("select indexed from files where name=?", (file.name,)).fetchone()
-        start = row[0] if row else 0
+        row = db.execute("select indexed, searched from files where name=?", (file.name,)).fetchone()
+        start, searched = row or (0, 0)
+        text = self._text and searched == start
         if start and read_range(file.path, start - 1, start) != b"\n":
             raise _Shifted
         batch = Batch(db, file, self._sealed_lines)
@@ -439,13 +459,18 @@ class Catalog:
             end = offset + len(line) + 1
             if line:
                 batch.add(offset, end, line)
+                if text:
+                    self._index_text_of(file, offset, end, line)
+                if self._each is not None:
+                    self._each(file, offset, line)
             if end - start > _BATCH:
                 more = True
                 break
         batch.write()
         db.execute(
-            "insert into files values(?,?,?,?,0) on conflict(name) do update set indexed=excluded.indexed",
-            (file.name, file.writer, file.version, end),
+            "insert into files values(?,?,?,?,?)"
+            " on conflict(name) do update set indexed=excluded.indexed, searched=excluded.searched",
+            (file.name, file.writer, file.version, end, end if text else searched),
         )
         self._indexed[file.name] = end
         return more
@@ -615,7 +640,7 @@ class Catalog:
     # --- full text ----------------------------------------------------------------------------------------------------
 
     def index_text(self) -> None:
-        """Brings the full-text index up to what `catch_up` has seen. Only a search needs it."""
+        """Brings the full-text index up to what was indexed without it. Only a search needs it."""
         with self._lock:
             self._mended(self._index_text)
 
@@ -635,24 +660,30 @@ class Catalog:
                 db.execute("commit")
                 return False
             start, indexed = row
-            number = db.execute("select coalesce(max(rowid), 0) from hits").fetchone()[0]
             end = start
             for offset, line in complete_lines(file.path, start):
                 if offset >= indexed or offset - start > _BATCH:
                     break
                 end = offset + len(line) + 1
-                found = searchable(line)
-                if found:
-                    number += 1
-                    kind, trajectory, step, text = found
-                    db.execute("insert into search(rowid, text) values(?,?)", (number, text))
-                    db.execute("insert into hits values(?,?,?,?,?,?,?)", (number, trajectory, kind, step, file.name, offset, end))
+                self._index_text_of(file, offset, end, line)
+                if self._each is not None:
+                    self._each(file, offset, line)
             db.execute("update files set searched=? where name=?", (end, file.name))
             db.execute("commit")
             return bool(end < indexed)
         except BaseException:
             db.execute("rollback")
             raise
+
+    def _index_text_of(self, file: File, start: int, stop: int, line: bytes) -> None:
+        found = searchable(line)
+        if found:
+            kind, trajectory, step, text = found
+            made = self._db.execute(
+                "insert into hits(trajectory, kind, step, file, start, stop) values(?,?,?,?,?,?)",
+                (trajectory, kind, step, file.name, start, stop),
+            )
+            self._db.execute("insert into search(rowid, text) values(?,?)", (made.lastrowid, text))
 
     def matching(self, query: str) -> str:
         """The full-text query for words (all must occur) and "quoted phrases". Raises InvalidInput for none."""

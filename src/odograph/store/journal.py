@@ -297,10 +297,7 @@ class Journal:
 
     def _sync_soon(self) -> None:
         if self.durability == "sync":
-            try:
-                os.fdatasync(self._fd)
-            except OSError as error:
-                self.failure = error
+            self._fdatasync()
             self._check()
             return
         if self._flusher is None:
@@ -310,13 +307,23 @@ class Journal:
             self._flusher.start()
         self._wake.set()
 
+    def _fdatasync(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self.failure = error
+
     def _sync(self) -> None:
         """fdatasync without holding the lock; a failure shows in `failure`."""
         with self.lock:
             self.release()
             self._dirty = False
             self._check()
-            fd = os.dup(self._fd) if self._fd >= 0 else -1
+            try:
+                fd = os.dup(self._fd) if self._fd >= 0 else -1
+            except OSError:  # the process has as many files open as it may: no second one, so the lock is held
+                fd = -1
+                self._fdatasync()
         if fd >= 0:
             try:
                 os.fdatasync(fd)

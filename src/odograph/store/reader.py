@@ -16,13 +16,16 @@ from ..packing import IdsLine, MessageLine, Streams
 from ..tables.shared import Shared
 from ..trajectory import Trajectory
 from ..types import LATE, AnyRecord, End, Start
-from .catalog import Catalog, Facts, Hit, Summary, Used
+from .catalog import Catalog, Each, Facts, Hit, Summary, Used
 from .filters import EVERY, Filters
 from .journal import is_alive
 from .lake import Lake, Sealed
-from .lines import Damage, Gone, complete_lines, decode, open_file
+from .lines import Damage, File, Gone, complete_lines, decode, open_file
 from .listing import Fold, Sort
 from .source import Journals, Source
+
+#: Called with what was done so far, and with all that there is to do.
+Progress = Callable[[int, int], None]
 
 
 class Reader:
@@ -42,12 +45,15 @@ class Reader:
     @property
     def catalog(self) -> Catalog:
         """The catalog, caught up. Raises NewerStore where a later version of Odograph wrote."""
+        return self._caught_up()
+
+    def _caught_up(self, *, text: bool = False, each: Each | None = None) -> Catalog:
         with self._opening:
             if self._opened is None:
                 self._opened = Catalog(self._root / "catalog.sqlite", self._journal, self.lake)
             opened = self._opened
         self._before()
-        opened.catch_up()
+        opened.catch_up(text=text, each=each)
         return opened
 
     def close(self) -> None:
@@ -147,24 +153,32 @@ class Reader:
         """By trajectory: the actions, contexts and models in it, and its rewards by name; read from the catalog alone."""
         return self.catalog.used(ids)
 
-    def search(self, query: str, limit: int = 100) -> list[Hit]:
-        """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first."""
-        catalog = self.catalog
-        catalog.index_text()
+    def search(self, query: str, limit: int = 100, progress: Progress | None = None) -> list[Hit]:
+        """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first. `progress(done, total)`
+        counts the bytes that are indexed for it."""
+        count = _Count(self._journal, progress)
+        catalog = self._caught_up(text=True, each=None if progress is None else count)
+        count.over()
         return list(catalog.search(query, limit))
 
-    def damages(self) -> list[Damage]:
-        """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now."""
-        catalog = self.catalog
+    def damages(self, progress: Progress | None = None) -> list[Damage]:
+        """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now.
+
+        `progress(done, total)` counts bytes.
+        """
+        look = _Look(self._journal, progress)
+        catalog = self._caught_up(each=look)
         found = {(d.file, d.offset): d for d in self.lake.damages()}
         found |= {(d.file, d.offset): d for d in catalog.damages()}
         for file in catalog.files():
-            for offset, line in complete_lines(file.path, 0):
-                try:
-                    if line:
-                        decode(line, file.writer, file.version)
-                except DAMAGE as error:
-                    found.setdefault((file.name, offset), Damage(file.name, offset, str(error)))
+            until = look.since.get(file.name)
+            for offset, line in complete_lines(file.path, 0) if until != 0 else ():
+                if until is not None and offset >= until:  # what follows was read a moment ago, to be catalogued
+                    break
+                look(file, offset, line)
+        look.over()
+        for key, damage in look.found.items():
+            found.setdefault(key, damage)
         return sorted(found.values(), key=lambda d: (d.file, d.offset))
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
@@ -180,8 +194,9 @@ class Reader:
         found.sort(key=lambda r: (r.time, r.writer, r.seq))
         return found if most is None else found[max(0, len(found) - most) :]
 
-    def examine(self) -> dict[str, Any]:
-        """The journal's files with their writers, damage, and the state of the catalog."""
+    def examine(self, progress: Progress | None = None) -> dict[str, Any]:
+        """The journal's files with their writers, damage, and the state of the catalog. `progress(done, total)` counts bytes."""
+        damages = self.damages(progress)
         catalog = self.catalog
         disk = os.statvfs(self._root)
         files = [
@@ -195,7 +210,7 @@ class Reader:
             "files": files,
             "journal_bytes": sum(int(str(f["bytes"])) for f in files),
             "sealed": self._examine_sealed(catalog),
-            "damages": [msgspec.structs.asdict(d) for d in self.damages()],
+            "damages": [msgspec.structs.asdict(d) for d in damages],
             "catalog_in_memory": catalog.in_memory,
             "disk_free": disk.f_bavail * disk.f_frsize,
         }
@@ -205,6 +220,45 @@ class Reader:
         sealed = self.lake.sealed_to() if self.lake.exists else {}
         waiting = sum(max(0, f.path.stat().st_size - sealed.get(f.name, 0)) for f in catalog.files() if f.path.exists())
         return {"unsealed_bytes": waiting, "unsealed_trajectories": len(catalog.unsealed()), **self.lake.examine()}
+
+
+class _Count:
+    """Counts the lines that it is given, for a bar."""
+
+    def __init__(self, journal: Path, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = self._told = 0
+        self._total = sum(f.stat().st_size for f in journal.glob("*.jsonl")) if progress is not None else 0
+
+    def __call__(self, file: File, offset: int, line: bytes) -> None:
+        self._done += len(line) + 1
+        if self._progress is not None and self._done - self._told > _TOLD:
+            self._told = self._done
+            self._progress(min(self._done, self._total), self._total)
+
+    def over(self) -> None:
+        if self._told:
+            assert self._progress is not None
+            self._progress(self._total, self._total)
+
+
+class _Look(_Count):
+    """Looks for damage in the lines that it is given."""
+
+    def __init__(self, journal: Path, progress: Progress | None) -> None:
+        super().__init__(journal, progress)
+        self.found: dict[tuple[str, int], Damage] = {}
+        #: From where on it was given the lines of each file.
+        self.since: dict[str, int] = {}
+
+    def __call__(self, file: File, offset: int, line: bytes) -> None:
+        super().__call__(file, offset, line)
+        self.since[file.name] = min(offset, self.since.get(file.name, offset))
+        try:
+            if line:
+                decode(line, file.writer, file.version)
+        except DAMAGE as error:
+            self.found[file.name, offset] = Damage(file.name, offset, str(error))
 
 
 def _may_go_on(records: list[AnyRecord]) -> bool:
@@ -277,6 +331,7 @@ class Tail:
         return found
 
 
+_TOLD = 1 << 20  # bytes between two steps of a bar
 _TAIL_BYTES = 4 << 20
 _ATTEMPTS = 4  # how often a trajectory is looked for again whose files vanish while they are read
 

@@ -18,6 +18,7 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput, MissingExtra
 from ...shape import added, arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, StepStart
+from ..bounds import limit, too_large
 from ..session import Session, parse_time
 from ..transcript import Transcript
 
@@ -85,22 +86,16 @@ def _from_zip(path: Path, archive: zipfile.ZipFile) -> Iterator[Session]:
         raise InvalidInput(f"damaged samples: {'; '.join(broken)}")
 
 
-#: Bounds of one file in a zip: its size, and how many times smaller it may be packed. Logs are packed 5 to 100 times.
-_MOST = 2_000_000_000
-_RATIO = 1000
-_ALWAYS = 10_000_000  # bytes that need no look at the ratio
-
-
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """The bytes of a file in the zip. Raises InvalidInput where it is, or says that it is, larger than any log."""
-    limit = min(_MOST, max(_ALWAYS, _RATIO * info.compress_size))
-    if info.file_size > limit:
-        raise InvalidInput(_too_large(info, f"{info.file_size:,}", limit))
+    most = limit(info.compress_size)
+    if info.file_size > most:
+        raise InvalidInput(too_large(info.filename, f"{info.file_size:,}", info.compress_size))
     if info.compress_type != _ZSTD:
         with archive.open(info) as member:
-            data = member.read(limit + 1)
-        if len(data) > limit:
-            raise InvalidInput(_too_large(info, f"more than {limit:,}", limit))
+            data = member.read(most + 1)
+        if len(data) > most:
+            raise InvalidInput(too_large(info.filename, f"more than {most:,}", info.compress_size))
         return data
     try:
         import zstandard
@@ -116,19 +111,12 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> byte
         data = file.read(info.compress_size)
     try:
         with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            whole: bytes = reader.read(limit + 1)
-        if len(whole) > limit:
-            raise InvalidInput(_too_large(info, f"more than {limit:,}", limit))
+            whole: bytes = reader.read(most + 1)
+        if len(whole) > most:
+            raise InvalidInput(too_large(info.filename, f"more than {most:,}", info.compress_size))
         return whole
     except zstandard.ZstdError as error:
         raise InvalidInput(str(error)) from None
-
-
-def _too_large(info: zipfile.ZipInfo, size: str, limit: int) -> str:
-    return (
-        f"{info.filename} unpacks to {size} bytes from {info.compress_size:,}; expected at most {limit:,}: "
-        f"{_RATIO:,} times its packed size, and {_MOST // 10**9} GB"
-    )
 
 
 class _Sample:

@@ -16,6 +16,7 @@ from ...errors import InvalidInput, MissingExtra, NewerStore
 from ...packing import IdsLine, MessageLine, Streams
 from ...store.lines import decode
 from ...types import SCHEMA_VERSION, AnyRecord, LLMCall
+from ..bounds import limit, too_large
 from ..session import Session
 
 NAME = "odograph"
@@ -143,6 +144,25 @@ def _lines(owner: Any, rows: Iterable[tuple[dict[str, Any], int, str]], line_of:
         yield _Line(str(owner), data, version, where)
 
 
+def _stated(group: Any) -> tuple[int, int]:
+    """The packed size of a row group, and what it says that it unpacks to; a number in a list may take no byte."""
+    columns = [group.column(n) for n in range(group.num_columns)]
+    packed = sum(c.total_compressed_size for c in columns)
+    return packed, sum(max(c.total_uncompressed_size, 4 * c.num_values) for c in columns)
+
+
+def _repeated(batch: Any) -> int:
+    """The bytes of the texts in a batch, each as often as it stands there. The batch holds each text once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    size = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            size += pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0
+    return size
+
+
 def _rows(files: list[Path]) -> Iterator[tuple[dict[str, Any], int, str]]:
     try:
         import pyarrow
@@ -152,12 +172,22 @@ def _rows(files: list[Path]) -> Iterator[tuple[dict[str, Any], int, str]]:
     for file in files:
         number = 0
         try:
-            with parquet.ParquetFile(file) as source:
+            texts = [field.name for field in parquet.read_schema(file) if pyarrow.types.is_string(field.type)]
+            with parquet.ParquetFile(file, read_dictionary=texts) as source:
                 stated = (source.schema_arrow.metadata or {}).get(b"odograph_schema_version", b"")
                 version = _version(int(stated) if stated.isdigit() else None, file.name)
-                for batch in source.iter_batches(batch_size=1024):
-                    for row in batch.to_pylist():
-                        yield row, version, f"row {number} of {file.name}"
-                        number += 1
+                for group in range(source.num_row_groups):
+                    packed, size = _stated(source.metadata.row_group(group))
+                    name = f"part {group} of {file.name}"
+                    if size > limit(packed):
+                        raise InvalidInput(too_large(name, f"{size:,}", packed))
+                    size = 0
+                    for batch in source.iter_batches(batch_size=1024, row_groups=[group]):
+                        size += _repeated(batch)
+                        if size > limit(packed):
+                            raise InvalidInput(too_large(name, f"more than {size:,}", packed))
+                        for row in batch.to_pylist():
+                            yield row, version, f"row {number} of {file.name}"
+                            number += 1
         except pyarrow.ArrowException as error:
             raise InvalidInput(f"{file.name} is damaged: {error}") from None
