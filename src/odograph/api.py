@@ -10,13 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
-from . import clusters
 from .capture import scope
 from .capture.faults import faults
 from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
-from .clusters import check_runner
 from .errors import InvalidInput, check_count, did_you_mean
 from .handmade import records_from_dict
 from .redact import Redact
@@ -337,7 +335,10 @@ class Store:
             parent=self._reader.known,
         )
         found: Iterator[Trajectory]
-        check_runner(runner)
+        if runner is not None:
+            from . import clusters
+
+            clusters.check_runner(runner)
         if groups is not None:
             if asked:
                 raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
@@ -469,7 +470,10 @@ class Store:
         checker = Checker(profile, ignore, tokenizer, more)
         if workers is not None:
             check_count("workers", workers)
-        check_runner(runner)
+        if runner is not None:
+            from . import clusters
+
+            clusters.check_runner(runner)
         filters = given(filters)
         shared: dict[str, Any] = {
             "across": True,
