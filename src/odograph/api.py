@@ -300,6 +300,7 @@ class Store:
         max_shard_size: int | None = None,
         max_shard_rows: int | None = None,
         redact: Redact | None = None,
+        runner: str | None = None,
         **filters_and_options: Unpack[ExportArgs],
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in the format of a trainer or another tool (hf, openai, atif, jsonl, parquet, ...).
@@ -309,7 +310,8 @@ class Store:
 
         `groups`: groups of `store.groups(...)`, which took the filters, in place of the recorded groups. Trajectories in no
         group are left out, and the manifest counts them and their groups. `redact` removes secrets, as in `odograph.open`.
-        `max_shard_size` (bytes before compression) and `max_shard_rows` bound one Parquet file.
+        `max_shard_size` (bytes before compression) and `max_shard_rows` bound one Parquet file. `runner="ray"`: the actors of a
+        Ray cluster read and decode the trajectories, as for `score`; this process writes the rows.
 
         Returns the manifest, which is also in the folder. `odograph.Dataset(out).upload(repo)` uploads the folder to the Hub.
         Raises NotFound for an unknown format, InvalidInput, MissingExtra, TypeError for an unknown keyword.
@@ -336,10 +338,18 @@ class Store:
             parent=self._reader.known,
         )
         found: Iterator[Trajectory]
+        if runner is not None:
+            from . import clusters
+
+            clusters.check_runner(runner)
         if groups is not None:
             if asked:
                 raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
             asked, found = groups.asked, groups.trajectories()
+        elif runner == "ray":
+            summaries = self.summaries(**filters)
+            ids = self._ids_by_group(summaries) if feed.takes_groups else (s.id for s in summaries)
+            found = clusters.trajectories(self.backend.place, self._reader, ids)
         else:
             found = self._by_group(self.summaries(**filters)) if feed.takes_groups else self.trajectories(**filters)
         return export(
@@ -394,10 +404,13 @@ class Store:
 
     def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
         """Trajectories, those of a group one after the other; the groups in the order of their first."""
+        yield from self._reader.read(self._ids_by_group(summaries))
+
+    def _ids_by_group(self, summaries: Iterator[Summary]) -> Iterator[str]:
         from .groups import together
 
-        found = together(((s.id, s.group) for s in summaries), lambda one: one[1])
-        yield from self._reader.read(id for group in found for id, _ in group)
+        for group in together(((s.id, s.group) for s in summaries), lambda one: one[1]):
+            yield from (id for id, _ in group)
 
     def score(
         self,
@@ -407,6 +420,7 @@ class Store:
         again: bool = False,
         concurrency: int | None = None,
         processes: int = 1,
+        runner: str | None = None,
         progress: Progress = None,
         **filters: Unpack[FilterArgs],
     ) -> ScoreReport:
@@ -420,6 +434,8 @@ class Store:
         scores trajectories that have a reward, for functions that read changing data; equal values are not written.
         `concurrency`: trajectories at once, as tasks if the function is async (default: 16), else as threads (default: 1).
         `processes`: number of processes, for functions that compute; each process must be able to import the function.
+        `runner="ray"`: the actors of a Ray cluster evaluate instead (extra `ray`). All machines must see the store's folder under
+        the same path, or share its sealed tier. Functions of groups run in this process.
         `progress`: `progress(done, total)`, or whether to show a bar (on a terminal).
 
         A function that fails on a trajectory costs only that trajectory; see the report. Raises InvalidInput, NotFound,
@@ -428,6 +444,7 @@ class Store:
         from .rewards.scoring import score  # it needs asyncio, which who records does not
 
         options: dict[str, Any] = {"version": version, "again": again, "concurrency": concurrency, "processes": processes}
+        options["runner"] = runner
         return score(self.backend, fn, Filters.of(filters), progress=progress, **options)
 
     def validate(
@@ -438,6 +455,7 @@ class Store:
         tokenizer: Any = None,
         checks: Iterable[Any] = (),
         workers: int | None = None,
+        runner: str | None = None,
         progress: Callable[[int], None] | None = None,
         **filters: Unpack[FilterArgs],
     ) -> Report:
@@ -445,6 +463,7 @@ class Store:
 
         Filters as for `trajectories`. `checks`: additional checks, by file, `package:object` or entry point, or as modules or
         checks. `workers`: number of processes (default: one for fewer than 500 trajectories, else one per core, at most 8).
+        `runner="ray"`: the actors of a Ray cluster check instead, as for `score`; then tokenizer and checks are given by name.
         `progress(n)` is called with the number of checked trajectories. At most 10,000 findings per code are kept; `counts` has
         the true numbers. Raises InvalidInput, NotFound, StoreError.
         """
@@ -454,6 +473,10 @@ class Store:
         checker = Checker(profile, ignore, tokenizer, more)
         if workers is not None:
             check_count("workers", workers)
+        if runner is not None:
+            from . import clusters
+
+            clusters.check_runner(runner)
         filters = given(filters)
         shared: dict[str, Any] = {
             "across": True,
@@ -466,15 +489,19 @@ class Store:
                 workers = min(os.cpu_count() or 1, 8)
                 if self.count(**filters) < _FEW:
                     workers = 1
+        elif runner == "ray":
+            raise InvalidInput("with runner='ray', the tokenizer and the checks are given by name or file, not as objects")
         else:  # objects of this process
             workers = 1
-        if workers > 1:
+        if workers > 1 or runner == "ray":
             from .processes import over
             from .quality.checking import begin
 
             ids = (summary.id for summary in self.summaries(**filters))
             about = (profile, sorted(checker.skip), None if tokenizer is None else str(tokenizer), more)
-            found = over(self.backend.place, begin, about, ids, workers, batch=_BATCH, doing="checked trajectories")
+            work: dict[str, Any] = {"begin": begin, "about": about, "ids": ids, "batch": _BATCH, "doing": "checked trajectories"}
+            place = self.backend.place
+            found = clusters.over(place, self._reader, **work) if runner == "ray" else over(place, count=workers, **work)
             report = collect((one for batch in found for one in batch), checker, **shared)
         else:
             report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)
@@ -634,11 +661,12 @@ def score(
     again: bool = False,
     concurrency: int | None = None,
     processes: int = 1,
+    runner: str | None = None,
     progress: Progress = None,
     **filters: Unpack[FilterArgs],
 ) -> ScoreReport:
     """`store.score(fn, ...)`."""
-    more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "progress": progress}
+    more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "runner": runner, "progress": progress}
     return store.score(fn, version=version, again=again, **more, **filters)
 
 

@@ -53,7 +53,8 @@ def over(
     died or the work raised.
     """
     may_start()
-    head = _packed((place, _sendable((begin, about)), doing))
+    sent = sendable((begin, about))
+    head = _packed((place, (sent, script_of(sent)), doing))
     count = min(count, _PER_CORE * (os.cpu_count() or 1))
     batches = _batches(ids, batch)
     processes: list[_Process] = []
@@ -165,18 +166,24 @@ def _read(pipe: IO[bytes]) -> Any:
     return pickle.loads(data)
 
 
-def _sendable(what: Any) -> tuple[bytes, str | None]:
-    """Pickled, and the script in which parts of it stand. Raises InvalidInput."""
+def sendable(what: Any) -> bytes:
+    """Pickled. Raises NotSendable."""
     try:
         sent = pickle.dumps(what)
     except Exception as error:
         raise NotSendable(described(error)) from None
+    script_of(sent)
+    return sent
+
+
+def script_of(sent: bytes) -> str | None:
+    """The script in which parts of what is pickled stand. Raises NotSendable where these stand in no file."""
     if _IN_MAIN not in sent:
-        return sent, None
-    script = getattr(sys.modules["__main__"], "__file__", None)
+        return None
+    script: str | None = getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
         raise NotSendable("it stands in no file")
-    return sent, os.path.abspath(script)
+    return os.path.abspath(script)
 
 
 # --- in a process --------------------------------------------------------------------------------------------------------
@@ -200,7 +207,7 @@ def main() -> None:
             try:
                 if work is None or reader is None:
                     if script is not None:
-                        _stand_in(script)
+                        stand_in(script)
                     begin, about = pickle.loads(sent)
                     work, reader = begin(*about), reopened(place).reader
                     _ = reader.catalog
@@ -213,7 +220,7 @@ def main() -> None:
         return
 
 
-def _stand_in(script: str) -> None:
+def stand_in(script: str) -> None:
     """What the asking process has in its script, under the same name."""
     module = types.ModuleType("__mp_main__")
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module

@@ -32,6 +32,7 @@ NEEDS: dict[str, list[str]] = {
     "compare": ["a", "b"],
     "fork": ["ID"],
     "replay": ["ID"],
+    "publish": ["s3://bucket/runs", "--catalog", "sqlite:////dev/null/none"],
     "sql": ["select 1 as one"],
 }
 #: Nothing, text, no text at all, too large a number, a file that is none of what is wanted, one that fails, a folder, an ill-made pair.

@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, cast
 
 import msgspec
 
+from .. import clusters
 from ..bulk import Progress, complete, ticker
+from ..clusters import check_runner
 from ..codec import content_hash
 from ..errors import InvalidInput
 from ..groups import Groups, wants_running
 from ..log import logger
 from ..processes import NotSendable, may_start, over
-from ..store.backend import Backend, Place
+from ..store.backend import Backend
 from ..store.filters import Filters
 from ..store.reader import Reader
 from ..store.writing import Writer
@@ -79,6 +82,7 @@ def score(
     again: bool = False,
     concurrency: int | None = None,
     processes: int = 1,
+    runner: str | None = None,
     progress: Progress = None,
 ) -> ScoreReport:
     """Scores what is missing: see `Store.score`."""
@@ -90,6 +94,7 @@ def score(
     for what, count in (("concurrency", concurrency), ("processes", processes)):
         if type(count) is not int or count < 1:
             raise InvalidInput(f"{what} is 1 or more, not {count!r}")
+    check_runner(runner)
     if processes > 1:
         may_start()  # before the lock, which the process that started this one holds
     report = ScoreReport(function=function.name, version=function.version)
@@ -120,9 +125,13 @@ def score(
                 for ids in groups:
                     for outcome in evaluate_group(function, list(reader.read(ids))):
                         take(outcome)
+            elif runner == "ray":
+                work = partial(clusters.over, store.place, reader)
+                _in_parts(work, function, todo, again, concurrency, _CHUNK, take)
             elif processes > 1 and len(todo) > _CHUNK:
-                shares = -(-len(todo) // _CHUNK)
-                _in_processes(store.place, function, todo, again, concurrency, min(processes, shares), take)
+                count = min(processes, -(-len(todo) // _CHUNK))
+                work = partial(over, store.place, count=count)
+                _in_parts(work, function, todo, again, concurrency, min(_CHUNK, len(todo) // count + 1), take)
             else:
                 run(function, reader.read(todo), again, concurrency, take)
         finally:
@@ -237,27 +246,26 @@ async def _as_tasks(
             task.cancel()
 
 
-def _in_processes(
-    place: Place,
+def _in_parts(
+    work: Callable[..., Generator[Any, None, None]],
     function: RewardFunction,
     todo: list[str],
     again: bool,
     concurrency: int,
-    processes: int,
+    size: int,
     take: Callable[[Outcome], None],
 ) -> None:
     """Each process reads its share itself; what comes back is the records, which this one writes."""
     about, doing = (function, again, concurrency), f"scored by {function.name}"
-    size = min(_CHUNK, len(todo) // processes + 1)
     try:
-        with closing(over(place, _begin, about, todo, processes, batch=size, doing=doing)) as shares:
+        with closing(work(begin=_begin, about=about, ids=todo, batch=size, doing=doing)) as shares:
             for share in shares:
                 for outcome in share:
                     take(outcome)
     except NotSendable as error:
         raise InvalidInput(
             f"{function.name} can't be sent to other processes ({error}): define it at the top of a module, name it as"
-            f" file.py:function, or leave processes out"
+            f" file.py:function, or leave processes and runner out"
         ) from None
 
 

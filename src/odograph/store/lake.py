@@ -5,6 +5,7 @@ Knows nothing of the journal and of the catalog, which keeps where each trajecto
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -91,7 +92,7 @@ class Lake:
         path = self.root / "folder"
         with suppress(FileExistsError):
             self.root.mkdir(0o700, parents=True, exist_ok=True)
-            with path.open("x") as file:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(new_id())
         return f"{JOURNAL}{path.read_text().strip()}/"
 

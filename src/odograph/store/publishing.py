@@ -15,7 +15,7 @@ import msgspec
 from ..codec import new_id
 from ..errors import InvalidInput
 from ..tables.commits import Commit, Conflict, FolderCommits
-from ..tables.files import DataFile, footer_of
+from ..tables.files import DataFile, footer_of, opened
 from ..tables.iceberg import IcebergCommits
 from ..tables.schema import arrow
 from ..trajectory import Trajectory
@@ -127,5 +127,6 @@ def _name(root: Path) -> str:
     """What tells this folder's publications from those of others; it stays with the folder."""
     path = root / "publisher"
     if not path.exists():
-        path.write_text(new_id())
+        with opened(root, path) as file:
+            file.write(new_id().encode())
     return path.read_text().strip()

@@ -23,7 +23,7 @@ import msgspec
 from ..codec import DAMAGE, encode, new_id
 from ..errors import StoreError
 from ..tables.commits import Conflict
-from ..tables.files import DataFile, Footer, Writer, footer_of
+from ..tables.files import DataFile, Footer, Writer, footer_of, opened
 from ..tables.schema import Table, arrow
 from ..types import AnyRecord
 from .indexing import Batch, backwards, create, standing, uses_of
@@ -61,11 +61,13 @@ class Sealing(msgspec.Struct, frozen=True):
 def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None = None) -> Sealing:
     """Seals what the journal holds. The caller holds the store's lock "seal". `progress(done, total)` counts bytes."""
     arrow()
+    _ = lake.exists  # refuses where the list of the files is lost: a new list would leave out what is sealed
     with suppress(FileExistsError):
         lake.root.mkdir(0o777 if file_mode(journal) == 0o666 else 0o700)  # what is in it is as open as the folder
     lake.commits.prepare()
     if lake.shared is None and not (lake.root / "README.md").exists():
-        (lake.root / "README.md").write_text(README)
+        with opened(lake.root, lake.root / "README.md") as file:
+            file.write(README.encode())
     recover(lake)
     found = Sealing()
     total: int | None = None
@@ -175,7 +177,7 @@ def recover(lake: Lake) -> tuple[int, int]:
 
 
 def _check_again(lake: Lake, last: Footer, names: list[str]) -> Callable[[], None] | None:
-    """What refuses a commit that was left: see `unchanged`. In a folder nobody else seals."""
+    """What refuses a commit that was left: see `unchanged`. A seal of an earlier Odograph does not state its base."""
     base = last.properties.get("base")
     return None if base is None else unchanged(lake, base, last.replaces, partial(_ids_in, lake, names))
 
@@ -323,8 +325,7 @@ class Output:
         self._flush_summaries()
         if keys:
             properties |= {"keys": keys, "expect": expect or {}}
-        if self._lake.shared is not None:
-            properties |= {"base": self.base}
+        properties |= {"base": self.base}
         replaces = tuple(replaces)
         names = tuple(self._path(table) for table in TABLES.values())
         files = []

@@ -8,6 +8,7 @@ the database can be rebuilt.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -20,7 +21,7 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
-from .files import DataFile, footer_of, properties_json, properties_of
+from .files import DataFile, footer_of, is_private, properties_json, properties_of
 from .schema import Table
 
 _VERSION = 1
@@ -170,6 +171,8 @@ class FolderCommits:
     def _connect(self) -> sqlite3.Connection:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists() and is_private(self.root):  # its files beside get the same mode
+                os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             db.execute("pragma journal_mode=wal")
             db.execute("pragma synchronous=full")  # a commit is the truth: journals go once it returned
@@ -386,7 +389,7 @@ class FolderCommits:
         return sorted(p for p in found if p.relative_to(self.root).as_posix() not in known)
 
     def repair(self, table_of: Callable[[Path], str | None]) -> dict[str, int]:
-        """Rebuilds the database from the footers of the files: each complete commit, in the order of the ids' times.
+        """Rebuilds the database from the footers of the files: each complete commit, in their order.
 
         `table_of` says which table a path belongs to. The old database is kept beside, as `commits.sqlite.damaged`. Returns how
         many commits and live files were found, and how many files belong to commits that are not complete.
@@ -413,7 +416,7 @@ class FolderCommits:
                 one |= {"all": set(footer.files), "replaces": set(footer.replaces), "properties": footer.properties}
         replaced = {path for one in commits.values() if one["all"] is not None for path in one["replaces"]}
         made = files = 0
-        for id in sorted(commits, key=lambda id: id.rpartition("/")[2]):  # ids end in a UUIDv7: in the order of their time
+        for id in sorted(commits, key=lambda id: _order(id, commits[id]["properties"])):
             one = commits[id]
             there = set(one["files"])
             if one["all"] is None or not one["all"] - replaced <= there:
@@ -432,6 +435,12 @@ def _data_file(table: str, name: str, path: Path) -> DataFile:
     about = parquet.read_metadata(path)
     groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
     return DataFile(table, name, about.num_rows, path.stat().st_size, groups)
+
+
+def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:
+    """By the commit that a commit is based on, as a clock may jump; else by time: ids end in a UUIDv7."""
+    base = properties.get("base")
+    return base if type(base) is int else -1, id.rpartition("/")[2]
 
 
 def _span(prefix: str) -> tuple[str, str]:

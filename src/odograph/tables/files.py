@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import msgspec
 
@@ -54,7 +54,8 @@ class Writer:
         self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}")
         self._footer = footer
         try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
+            folder(root, self._target.parent)
+            opened(root, self._temporary).close()
             self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean))
         except OSError as error:
             raise StoreError(f"{self._target} can't be written: {error}") from error
@@ -96,6 +97,25 @@ class Writer:
     def abandon(self) -> None:
         """Leaves nothing behind."""
         self._temporary.unlink(missing_ok=True)
+
+
+def is_private(root: Path) -> bool:
+    """Whether a folder is its owner's alone: then so is all that is made in it."""
+    return not root.stat().st_mode & 0o077
+
+
+def folder(root: Path, path: Path) -> None:
+    """Makes a folder inside of a lake's folder."""
+    if not path.exists():
+        if path != root:
+            folder(root, path.parent)
+        path.mkdir(0o700 if root.exists() and is_private(root) else 0o777, exist_ok=True)
+
+
+def opened(root: Path, path: Path) -> IO[bytes]:
+    """Opens a new file inside of a lake's folder for writing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600 if is_private(root) else 0o666), "wb")
 
 
 def sync_folder(folder: Path) -> None:

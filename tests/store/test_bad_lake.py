@@ -1,0 +1,213 @@
+"""A sealed tier that something happened to: what is safe is said in a sentence, and nothing is lost or sealed twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.cli import main
+
+from .test_sealing import cold, fill, journals, seen
+
+pytest.importorskip("pyarrow")
+
+
+def test_a_lost_list_is_never_replaced_by_a_seal(store: odograph.Store) -> None:
+    """Where `commits.sqlite` is lost, sealing, merging and reading refuse and name the way out, which brings all of it back: also what
+    was merged, whose parts are gone."""
+    fill(store, 1)
+    store.seal()
+    fill(store, 1)
+    store.seal()
+    store.compact(grace=0)
+    store.compact(grace=0)
+    fill(store, 1)
+    before = seen(store)
+    store.close()
+    for path in (store.root / "lake").glob("commits.sqlite*"):
+        path.unlink()
+    files = sorted((store.root / "lake").rglob("*.parquet"))
+    for ask in (store.seal, store.compact, store.count, lambda: store.sql("select 1").list() and store.count()):
+        with pytest.raises(odograph.StoreError, match=r"commits.sqlite is gone.*odograph doctor --repair"):
+            ask()
+    assert sorted((store.root / "lake").rglob("*.parquet")) == files
+    assert store.repair()["left"] == 0
+    assert seen(store) == before
+    store.seal()
+    assert seen(cold(store)) == before
+
+
+def test_a_damaged_list_is_told(store: odograph.Store) -> None:
+    """A `commits.sqlite` that is no database: one sentence with the way out; the journal stays, and after the repair nothing is twice."""
+    fill(store, 2)
+    store.seal()
+    fill(store, 1)
+    before = seen(store)
+    store.close()
+    for path in (store.root / "lake").glob("commits.sqlite*"):
+        path.write_bytes(b"no database at all" * 300)
+    with pytest.raises(odograph.StoreError, match=r"is damaged .*odograph doctor --repair"):
+        store.seal()
+    assert len(journals(store)) == 1
+    store.repair()
+    store.seal()
+    assert seen(cold(store)) == before
+
+
+def test_a_file_that_vanished_is_told(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """A data file that somebody deleted costs what is in it: lists go on, reading says which file is gone, and so does `odograph doctor`."""
+    first = fill(store, 1)[0]
+    store.seal()
+    second = fill(store, 1)[0]
+    store.seal()
+    store.close()
+    lost = sorted((store.root / "lake" / "records").glob("*.parquet"))[0]
+    lost.unlink()
+    assert len(list(store.summaries())) == 2
+    assert store.trajectory(second).id == second
+    with pytest.raises(odograph.StoreError, match=rf"{lost.name} is gone"):
+        store.trajectory(first)
+    assert main(["--store", str(store.root), "doctor"]) == 1
+    assert lost.name in capsys.readouterr().out
+
+
+def test_a_full_disk_costs_nothing(store: odograph.Store) -> None:
+    """A disk that is full while sealing: a sentence, no half file, the journal stays, and the next seal seals all of it once."""
+    fill(store, 40)
+    with store.record(task="much") as run:
+        run.note(os.urandom(300_000).hex())
+    before = seen(store)
+    store.close()
+    code = f"""
+        import resource, signal
+        import odograph
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+        store = odograph.open({str(store.root)!r})
+        try:
+            store.seal()
+        except odograph.StoreError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "can't be written" in done.stdout and len(done.stdout.splitlines()) == 1
+    assert [p.name for p in (store.root / "lake").rglob("*.parquet*")] == []
+    assert len(journals(store)) == 1
+    assert store.seal().trajectories == 41
+    assert seen(cold(store)) == before
+
+
+@pytest.mark.parametrize("jump", [-400 * 86_400, 400 * 86_400])
+def test_a_clock_that_jumps_changes_nothing(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, jump: int) -> None:
+    """A host's clock that jumps between seals, back or ahead: what is sealed stays once, also merged, and after a repair."""
+    real = time.time_ns
+    ids = fill(store, 2)
+    store.seal()
+    monkeypatch.setattr(time, "time_ns", lambda: real() + jump * 10**9)
+    store.append(ids[0]).reward(5.0, name="late")
+    fill(store, 1)
+    store.seal()
+    monkeypatch.undo()
+    fill(store, 1)
+    store.seal()
+    before = seen(store)
+    assert store.trajectory(ids[0]).reward == 5.0
+    assert seen(cold(store)) == before
+    store.compact(grace=3600)
+    assert seen(cold(store)) == before
+    store.close()
+    for path in (store.root / "lake").glob("commits.sqlite*"):
+        path.unlink()
+    store.repair()
+    assert seen(cold(store)) == before
+    assert store.sql("select count(*) as n from facts").list() == [{"n": 4 * 12 + 1}]
+
+
+def test_a_repair_after_a_jump_seals_nothing_twice(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that a living process wrote, sealed twice with a clock that went back between: the repaired list knows its later end."""
+    real = time.time_ns
+    with store.record(task="endless") as run:
+        run.note("one")
+        other = odograph.open(store.root)  # seals what this process goes on writing
+        other.seal()
+        run.note("two")
+        monkeypatch.setattr(time, "time_ns", lambda: real() - 400 * 86_400 * 10**9)
+        other.seal()
+        monkeypatch.undo()
+        before = other.backend.reader.lake.sealed_to()
+        other.close()
+        for path in (store.root / "lake").glob("commits.sqlite*"):
+            path.unlink()
+        other.repair()
+        assert other.backend.reader.lake.sealed_to() == before
+        other.seal()
+    store.seal()
+    assert (
+        store.sql("select count(*) as n from records").list() == store.sql("select count(distinct id) as n from records").list()
+    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "does", "extra"),
+    [
+        ("pyarrow", "store.seal()", "lake"),
+        ("duckdb", "store.sql('select 1')", "lake"),
+        (
+            "pyiceberg",
+            "odograph.open('file:///tmp/none', catalog='sqlite:////tmp/none.db', local=root + '/l').count()",
+            "iceberg",
+        ),
+        ("pyiceberg", "store.publish('file:///tmp/none', catalog='sqlite:////tmp/none.db')", "iceberg"),
+        ("ray", "store.validate(runner='ray')", "ray"),
+    ],
+)
+def test_a_missing_extra_is_named(store: odograph.Store, missing: str, does: str, extra: str) -> None:
+    """Without an extra recording goes on, and what needs the extra names it in a sentence."""
+    fill(store, 1)
+    store.close()
+    code = f"""
+        import sys
+        sys.modules[{missing!r}] = None
+        import odograph
+        root = {str(store.root)!r}
+        store = odograph.open(root)
+        with store.record(task="goes on"):
+            pass
+        try:
+            {does}
+        except odograph.MissingExtra as error:
+            print(error)
+        assert store.count() == 2
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"odograph[{extra}]" in done.stdout and len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_all_of_the_lake_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
+    """Folders of the sealed tier have mode 0700 and files 0600, whatever the umask."""
+    before = os.umask(umask)
+    try:
+        store = odograph.open(tmp_path / "s")
+        fill(store, 1)
+        store.seal()
+        fill(store, 1)
+        store.seal()
+        store.compact(grace=0)
+    finally:
+        os.umask(before)
+    wrong: list[Any] = []
+    for path in [store.root / "lake", *(store.root / "lake").rglob("*")]:
+        if path.stat().st_mode & 0o777 != (0o700 if path.is_dir() else 0o600):
+            wrong.append((path.name, oct(path.stat().st_mode)))
+    assert wrong == []
