@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import MissingExtra
+from ..redact import Redactor
 from .events import Event, Resources
 from .storage import Storage, StorageConfig, lake_of
 from .world import Hook, World
@@ -22,9 +23,11 @@ from .world import Hook, World
 class WorldRuntime:
     """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, redactor: Redactor | None = None) -> None:
+        """`redactor`: that of the store which the worlds are in, where the store has it in memory only."""
         if find_spec("daft") is None or find_spec("pyarrow") is None:
             raise MissingExtra("a world", "worlds")
+        self._redactor = redactor
         self._storages: dict[tuple[Path, str], Storage] = {}
 
     async def __aenter__(self) -> Self:
@@ -73,7 +76,7 @@ class WorldRuntime:
     def _storage(self, config: StorageConfig) -> Storage:
         key = (lake_of(config.uri), config.namespace)
         if key not in self._storages:
-            self._storages[key] = Storage(*key)
+            self._storages[key] = Storage(*key, self._redactor)
         return self._storages[key]
 
 
