@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -201,7 +202,7 @@ class _Attempt:
         import httpx2
 
         try:
-            response = await self._client.post(self._url, **self._request)
+            response = await self._client.post(_parsed(self._url), **self._request)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _Failed(described(error), isinstance(error, httpx2.TransportError)) from error
         return self._body(response, response.content)
@@ -282,7 +283,7 @@ def _retry_after(headers: Any) -> float | None:
 #: The loop, whether token ids are asked for, whether it is recorded; and a number.
 _Key = tuple[asyncio.AbstractEventLoop, bool, bool, int]
 #: Requests under way in one client. A client looks at all its connections for each request, so many at once go through several.
-_PER_CLIENT = 8
+_PER_CLIENT = 2
 _busy: Counter[_Key] = Counter()
 _clients: dict[_Key, AsyncGenerator[Any, None]] = {}
 _opened: dict[_Key, Any] = {}
@@ -310,6 +311,22 @@ async def _client(tokens: bool, recorded: bool) -> AsyncIterator[Any]:
         _busy[key] -= 1
 
 
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> Any:
+    """A URL that many requests go to, taken apart once. Raises httpx2.InvalidURL."""
+    import httpx2
+
+    return httpx2.URL(url)
+
+
+@cache
+def _trusted() -> Any:
+    """The certificates that are trusted: reading them takes a tenth of a second, and each client would."""
+    import httpx2
+
+    return httpx2.create_ssl_context(trust_env=True)
+
+
 async def _living(key: _Key) -> AsyncGenerator[Any, None]:
     """Holds a client open until its loop shuts down its generators: nobody has to close anything, and nothing leaks."""
     try:
@@ -317,7 +334,7 @@ async def _living(key: _Key) -> AsyncGenerator[Any, None]:
     except ImportError:
         raise MissingExtra("asking a model", "run") from None
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256)
-    transport: Any = httpx2.AsyncHTTPTransport(limits=limits, trust_env=True)
+    transport: Any = httpx2.AsyncHTTPTransport(verify=_trusted(), limits=limits, trust_env=True)
     if key[2]:
         transport = recording(transport, "httpx2", key[1])
     opened, clients = _opened, _clients  # at the end of the interpreter the module's own names may be gone

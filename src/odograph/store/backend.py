@@ -386,6 +386,18 @@ def _redactor_of(stored: Stored | None, function: Callable[[str], str] | None = 
     return Redactor.of(stored)
 
 
+def redactor_in(folder: Path) -> Redactor | None:
+    """The redaction of the store in a folder, for what is written beside its journal; None where there is none. Raises StoreError
+    where nobody knows, OdographError where its function can't be loaded."""
+    try:
+        stored = _settings.decode((folder / _SETTINGS).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, *DAMAGE) as error:
+        raise StoreError(f"{str(folder / _SETTINGS)!r} can't be read ({error}), and it says what the store redacts") from None
+    return _redactor_of(stored.redact)
+
+
 # --- opening --------------------------------------------------------------------------------------------------------
 
 

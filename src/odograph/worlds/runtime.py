@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from ..bulk import waited
 from ..errors import MissingExtra
+from ..redact import Redactor
 from .events import Event, Resources
 from .storage import Storage, StorageConfig, lake_of
 from .world import Hook, World
@@ -20,9 +21,11 @@ from .world import Hook, World
 class WorldRuntime:
     """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, redactor: Redactor | None = None) -> None:
+        """`redactor`: that of the store which the worlds are in, where the store has it in memory only."""
         if find_spec("daft") is None or find_spec("pyarrow") is None:
             raise MissingExtra("a world", "worlds")
+        self._redactor = redactor
         self._storages: dict[tuple[Path, str], Storage] = {}
 
     async def __aenter__(self) -> Self:
@@ -71,7 +74,7 @@ class WorldRuntime:
     def _storage(self, config: StorageConfig) -> Storage:
         key = (lake_of(config.uri), config.namespace)
         if key not in self._storages:
-            self._storages[key] = Storage(*key)
+            self._storages[key] = Storage(*key, self._redactor)
         return self._storages[key]
 
 

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import InvalidInput, NotFound, OdographError
+from ..redact import Redactor
+from ..store.backend import redactor_in
 from ..tables.commits import Conflict, FolderCommits
 from ..tables.files import DataFile, Footer, Writer, read, schema_of
 from ..tables.schema import Column, Table, arrow
 from .components import BASE
+from .redacting import Redaction
 from .texts import VALUES, Texts, groups_of
 
 _ROWS = "world_rows_"
@@ -124,11 +128,18 @@ def columns_in(table: Table, prefix: str) -> tuple[Column, ...]:
 class Storage:
     """The worlds of one namespace in one lake."""
 
-    def __init__(self, root: Path, namespace: str) -> None:
+    def __init__(self, root: Path, namespace: str, redactor: Redactor | None = None) -> None:
         self.root = root
         self.namespace = namespace
         self.commits = FolderCommits(root)
         self.texts = Texts(self.commits)
+        self._given = redactor
+
+    @cached_property
+    def redaction(self) -> Redaction | None:
+        """How the store that the worlds are in redacts. Raises OdographError where that can't be known."""
+        redactor = self._given or redactor_in(self.root.parent)
+        return None if redactor is None else Redaction(redactor)
 
     def __repr__(self) -> str:
         return f"<worlds of {self.root.parent}, namespace {self.namespace!r}>"

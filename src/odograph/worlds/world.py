@@ -264,6 +264,9 @@ class World:
     def _valued(self, one: Component) -> tuple[tuple[Column, ...], list[Any]]:
         """A component's columns and values; shared texts are hashes."""
         columns, values = columns_of(type(one)), values_of(one)
+        redaction = self._storage.redaction
+        if redaction is not None:
+            values = [redaction.value(column, value) for column, value in zip(columns, values, strict=True)]
         for n in shared_of(type(one)):
             if values[n] is not None:
                 values[n] = self._storage.texts.hash(values[n])
@@ -486,12 +489,16 @@ class World:
                 what = f"a row of an unknown entity {min(found - expected, key=repr)}"
             raise WorldError(f"{name} returned a frame with {what}; every entity has one row; nothing was written")
         arrays = []
+        redaction = self._storage.redaction
         for column, field in zip(table.columns, table.arrow, strict=True):
             if field.name in BASE and field.name != "is_active":  # these are the world's own
                 arrays.append(before.column(field.name))
                 continue
             try:
                 values = after.column(field.name)
+                if redaction is not None and not (hashed and column.encoding == "shared"):
+                    if not values.equals(before.column(field.name)):  # of shared texts always: these are hashes before
+                        values = redaction.array(column, values)
                 if column.encoding == "shared" and not hashed:
                     values = self._storage.texts.hashes(one(values.cast(pa.large_string()).combine_chunks()))
                 arrays.append(values.cast(field.type))
