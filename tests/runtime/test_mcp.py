@@ -46,6 +46,12 @@ def facts() -> dict[str, int]:
     return {"pid": os.getpid()}
 
 @server.tool()
+def photo() -> list:
+    """A photo."""
+    from mcp.server.mcpserver import Image
+    return ["a dot", Image(data=b"dot", format="png")]
+
+@server.tool()
 def die() -> str:
     """Dies."""
     os._exit(1)
@@ -98,7 +104,7 @@ def both(store: odograph.Store, source: MCPServer) -> Any:
         said = [m["content"] for m in sent(server)[-1] if m["role"] == "tool"]
         offered = [t["function"]["name"] for t in server.requests[0][1]["tools"]]
     assert response.answer == "end", response.msg
-    assert offered == ["remember", "fail", "facts", "die"]
+    assert offered == ["remember", "fail", "facts", "photo", "die"]
     assert said[:2] == ["1 notes", "2 notes"] and said[2].startswith("error") and '"pid"' in said[3] and "error" in said[4]
     actions = {(a.name, a.ok) for a in response.recorded.actions}
     assert actions == {("remember", True), ("fail", False), ("facts", True), ("remember", False)}
@@ -136,7 +142,7 @@ def test_stepped_over_event_loops_and_rebuilt(store: odograph.Store, script: str
 
 
 def test_servers_that_are_not_there_or_die(store: odograph.Store, script: str) -> None:
-    """No such command, nobody at the URL, no such tool, a server that dies in the middle: a sentence, and a record."""
+    """No such command, nobody at the URL, no such tool: a sentence, and a record; a server that dies in the middle is started again."""
     with LLMServer(by_turn(asks(("die", {})), asks(("remember", {"text": "x"}), id="b"), Answer(text="end"))) as server:
         for source, why in (
             (MCPServer(command="/no/such/command"), "can't be used"),
@@ -152,7 +158,28 @@ def test_servers_that_are_not_there_or_die(store: odograph.Store, script: str) -
             assert response.recorded.end.metrics == {"status": "error_environment"}
         assert not server.requests
         response = run(store, server, MCPServer(command=sys.executable, args=[script]), tool_timeout=5)
-        assert response.answer == "end" and [a.ok for a in response.recorded.actions] == [False, False]
+        assert response.answer == "end" and [a.ok for a in response.recorded.actions] == [False, True]  # it was started again
     with pytest.raises(InvalidInput, match=r"a command .* or a url"):
         MCPServer()
     assert issubclass(RunError, RuntimeError) and signal
+
+
+def test_two_servers_images_and_what_a_server_said(store: odograph.Store, script: str, tmp_path: Path) -> None:
+    """Tools of one name are told apart by their server, or by a prefix; an image is an image for the model, and again on replay; a
+    server that can't start is quoted."""
+    other = tmp_path / "other.py"
+    other.write_text(Path(script).read_text())
+    servers = [MCPServer(command=sys.executable, args=[str(p)], tools=["photo", "remember"]) for p in (script, other)]
+    servers.append(MCPServer(command=sys.executable, args=[script], tools=["remember"], prefix="third_"))
+    with LLMServer(by_turn(asks(("server_photo", {}), ("third_remember", {"text": "x"})), Answer(text="end"))) as server:
+        own = Agent(model="m", base_url=server.url + "/v1", api_key="x", tools=servers, max_retries=0)
+        response = Runners.sync_run("q", own, store=store)
+        offered = [t["function"]["name"] for t in server.requests[0][1]["tools"]]
+        assert offered == ["server_remember", "server_photo", "other_remember", "other_photo", "third_remember"], offered
+        *_, tool, _, user = sent(server)[1]
+        assert tool["content"] == "a dot"
+        assert user["content"][1]["image_url"]["url"] == "data:image/png;base64,ZG90"
+        assert asyncio.run(odograph.replay(response.trajectory_id, own, store=store)).same
+        broken = MCPServer(command=sys.executable, args=["-c", "import sys; sys.exit('no licence')"])
+        failed = Runners.sync_run("q", own.replace(tools=[broken]), store=store)
+        assert failed.status == "failed" and "its stderr ends with: no licence" in str(failed.msg)

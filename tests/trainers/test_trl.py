@@ -13,7 +13,18 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRL_EXPERIMENTAL_
 
 import torch
 from datasets import Dataset, load_dataset
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 import odograph
 
@@ -166,6 +177,25 @@ def test_dpo_by_reward(recorded: tuple[odograph.Store, list[Rollout]], tmp_path:
             whole = rendered([*one.said[-1].messages, one.said[-1].message])
             expected.append((one.said[0].prompt, whole[len(one.said[0].prompt) :]))
         assert sorted(found) == sorted(expected)
+
+
+def test_reward_model(recorded: tuple[odograph.Store, list[Rollout]], tmp_path: Path) -> None:
+    """`RewardTrainer` takes a step on the pairs."""
+    from transformers import LlamaForSequenceClassification
+
+    store, _ = recorded
+    store.export(tmp_path / "out", "trl-reward", options={"by": "reward"})
+    data = loaded(tmp_path / "out", tmp_path)
+    config = model().config
+    config.num_labels, config.pad_token_id = 1, 0
+    policy = LlamaForSequenceClassification(config)
+    trainer = RewardTrainer(
+        model=policy,
+        args=RewardConfig(max_length=None, **settings(tmp_path, 2)),
+        train_dataset=data,
+        processing_class=tokenizer(),
+    )
+    assert len(data) == 2 and math.isfinite(trainer.train().training_loss)
 
 
 def test_kto(recorded: tuple[odograph.Store, list[Rollout]], tmp_path: Path) -> None:

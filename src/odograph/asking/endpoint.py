@@ -7,12 +7,15 @@ What is asked here is recorded at the transport, into the scope that is current,
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
 from typing import Any
 
@@ -26,6 +29,7 @@ from ..errors import InvalidInput, MissingExtra, RunError, described
 
 _RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 _LONGEST_WAIT = 60.0
+_LONGEST_ASKED = 600.0  # where the server asks for it
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +109,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
                     if response.status_code not in _RETRIED:
                         raise failure
                 if attempt < self.max_retries and retry:
-                    await asyncio.sleep(min(wait if wait is not None else self.backoff * 2**attempt, _LONGEST_WAIT))
+                    await asyncio.sleep(_bounded(wait, self.backoff * 2**attempt))
         raise failure
 
     async def _tried(
@@ -129,8 +133,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
                 if attempt == self.max_retries or not failure.may_pass or one.said:
                     tries = "" if attempt == 0 else f", {attempt + 1} times"
                     raise Unanswered(f"{url} did not answer{tries}: {failure}", failure.status) from failure.__cause__
-                wait = failure.wait if failure.wait is not None else self.backoff * 2**attempt * random.uniform(0.5, 1.0)
-                await asyncio.sleep(min(wait, _LONGEST_WAIT))
+                await asyncio.sleep(_bounded(failure.wait, self.backoff * 2**attempt * random.uniform(0.5, 1.0)))
         raise AssertionError  # the loop returns or raises
 
 
@@ -272,12 +275,21 @@ class _Attempt:
 
 
 def _retry_after(headers: Any) -> float | None:
+    """The seconds that a server asks to wait: as milliseconds, as seconds, or until a date."""
+    asked = headers.get("retry-after")
     try:
-        return max(
-            0.0, float(headers.get("retry-after-ms")) / 1000 if headers.get("retry-after-ms") else float(headers["retry-after"])
-        )
+        wait = float(headers["retry-after-ms"]) / 1000 if headers.get("retry-after-ms") else float(asked)
     except (KeyError, ValueError, TypeError):
-        return None
+        try:
+            wait = parsedate_to_datetime(asked).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return None
+    return max(0.0, wait) if math.isfinite(wait) else None
+
+
+def _bounded(asked: float | None, own: float) -> float:
+    """How long to wait: as long as the server asks, within reason; else our own backoff."""
+    return min(own, _LONGEST_WAIT) if asked is None else min(asked, _LONGEST_ASKED)
 
 
 #: The loop, whether token ids are asked for, whether it is recorded; and a number.

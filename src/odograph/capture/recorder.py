@@ -17,7 +17,7 @@ from .faults import fault
 class Recorder(Writer):
     """The writer of one trajectory that is being recorded: counts its steps, and turns what fails into faults."""
 
-    __slots__ = ("_counts", "_earlier", "_forks", "_opened", "_steps", "agent", "ends", "listener", "silent", "tap")
+    __slots__ = ("_counts", "_earlier", "_forks", "_opened", "_steps", "agent", "ends", "listener", "silent", "spent", "tap")
 
     def __init__(
         self,
@@ -36,6 +36,8 @@ class Recorder(Writer):
         self.silent: bool = False
         #: Where the lines go, too, while somebody follows this trajectory.
         self.tap: list[bytes] | None = None
+        #: Tokens of the calls that were recorded here, prompts and answers.
+        self.spent: int = 0
         #: Told of each record as it is written: (kind, fields, agent, step, id, lines).
         self.listener: Callable[[str, dict[str, Any], str | None, int | None, str, bytes], None] | None = None
         #: How often its run was left: what was entered before is over, in whatever task or thread.
@@ -56,6 +58,8 @@ class Recorder(Writer):
             return id or new_id(), b""
         try:
             written = self.put(kind, fields, parent, agent, step, id)
+            if kind == "llm_call":
+                self.spent += (fields.get("prompt_tokens") or 0) + (fields.get("completion_tokens") or 0)
             if self.tap is not None:
                 self.tap.append(written[1])
             if self.listener is not None:

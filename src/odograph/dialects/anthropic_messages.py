@@ -13,7 +13,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import text_of
+from .content import data_of, text_of
 from .deltas import Fields, add, built, merge, replace
 from .shapes import Choice, Result, Tool, ToolCall
 
@@ -328,9 +328,17 @@ def results(results: list[Result]) -> list[Any]:
         return []
     blocks: list[Any] = []
     for r in results:
-        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": r.tool_call_id, "content": r.content}
+        told: Any = [{"type": "text", "text": r.content}, *map(_image, r.images)] if r.images else r.content
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": r.tool_call_id, "content": told}
         blocks.append(block if r.ok else block | {"is_error": True})
     return [{"role": "user", "content": blocks}]
+
+
+def _image(part: dict[str, Any]) -> dict[str, Any]:
+    found = data_of(part)
+    if found is None:
+        return {"type": "image", "source": {"type": "url", "url": part["image_url"]["url"]}}
+    return {"type": "image", "source": {"type": "base64", "media_type": found[0], "data": found[1]}}
 
 
 def delta(event: Any) -> str:

@@ -20,6 +20,13 @@ def text_of(content: Any) -> str:
     return ""
 
 
+def data_of(image: dict[str, Any]) -> tuple[str, str] | None:
+    """(media type, base64) of an image whose URL has its data; None for one that stands elsewhere."""
+    url = (image.get("image_url") or {}).get("url") or ""
+    head, _, data = url.partition(",")
+    return (head[5:].removesuffix(";base64"), data) if head.startswith("data:") and head.endswith(";base64") else None
+
+
 def as_text(content: Any) -> str:
     """Any content as text. The texts of its parts are joined; what is no text is compact JSON. None is the empty text.
 

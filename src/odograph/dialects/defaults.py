@@ -176,8 +176,10 @@ def choosing(choice: str) -> dict[str, Any]:
 
 
 def results(results: list[Result]) -> list[Any]:
-    """A tool message each."""
-    return [{"role": "tool", "tool_call_id": r.tool_call_id, "content": r.content} for r in results]
+    """A tool message each; images follow in one message of the user, as the API takes none from a tool."""
+    told: list[Any] = [{"role": "tool", "tool_call_id": r.tool_call_id, "content": r.content} for r in results]
+    parts = [part for r in results if r.images for part in ({"type": "text", "text": f"Images of {r.name}:"}, *r.images)]
+    return [*told, {"role": "user", "content": parts}] if parts else told
 
 
 def history(messages: list[dict[str, Any]]) -> list[Any]:

@@ -15,7 +15,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import text_of
+from .content import data_of, text_of
 from .shapes import Choice, Result, Tool, ToolCall, Usage
 
 NAME = "gemini"
@@ -445,4 +445,6 @@ def results(results: list[Result]) -> list[Any]:
         _response(r.name, None if r.tool_call_id == f"{r.name}-{n}" else r.tool_call_id, r.content, r.ok)
         for n, r in enumerate(results)
     ]
+    found = [data for r in results for image in r.images if (data := data_of(image)) is not None]
+    parts += [{"inlineData": {"mimeType": kind, "data": data}} for kind, data in found]
     return [{"role": "user", "parts": parts}] if parts else []

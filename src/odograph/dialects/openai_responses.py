@@ -327,8 +327,15 @@ def choosing(choice: str) -> dict[str, Any]:
 
 
 def results(results: list[Result]) -> list[Any]:
-    """An output item each."""
-    return [{"type": "function_call_output", "call_id": r.tool_call_id, "output": r.content} for r in results]
+    """An output item each, of text, or of text and images."""
+    return [{"type": "function_call_output", "call_id": r.tool_call_id, "output": _output(r)} for r in results]
+
+
+def _output(result: Result) -> Any:
+    if not result.images:
+        return result.content
+    images = [{"type": "input_image", "image_url": part["image_url"]["url"]} for part in result.images]
+    return [{"type": "input_text", "text": result.content}, *images]
 
 
 def delta(event: Any) -> str:

@@ -53,6 +53,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     content: str
     ok: bool = True
+    #: Images in it, as chat-shaped parts: `{"type": "image_url", "image_url": {"url"}}`.
+    images: list[dict[str, Any]] = []
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import msgspec
 from .. import dialects
 from ..asking.endpoint import Endpoint, Unanswered
 from ..capture.recorder import CallRef
-from ..capture.scope import Acting, Scope, Step
+from ..capture.scope import Acting, Scope, Step, director
 from ..codec import encode, loads
 from ..dialects import Choice, Result, Tool, ToolCall
 from ..errors import InvalidInput, RunError, described
@@ -21,11 +21,12 @@ from ..types import Edit, Status
 from .conversation import State, continued, messages_of, refuse_twice, transfer
 from .hooks import HOOKS, Answer, Decided, OnAnswer, OnPrompt, OnTool, Prompt, Stop, ToolUse, told
 from .mcp import MCPServer
-from .recorded import COMPACTED, PUT
+from .recorded import BEGUN, COMPACTED, PUT, asked_as, told_again
 from .task import AnyAgent, Outcome, Task
 from .template import Template
 from .timing import TooLate, whole, within
 from .tools import (
+    Shown,
     ToolContext,
     ToolError,
     answer_as,
@@ -54,6 +55,8 @@ class Agent:
 
     `tool_choice`: "auto", "required", "none" or the name of a tool, until a tool was used; then the model is free again, so that
     the run comes to an end.
+
+    `once`: names of tools that a resumed run does not use again where it was cut off in the middle of them.
 
     `on_answer`, `on_tool` and `on_prompt` are called with each answer, tool call and prompt, to look at it, change it or stop.
 
@@ -87,6 +90,7 @@ class Agent:
         policy_version: str | int | None = None,
         tokenizer: Any = None,
         tool_choice: str | None = None,
+        once: Iterable[str] = (),
         on_answer: OnAnswer | None = None,
         on_tool: OnTool | None = None,
         on_prompt: OnPrompt | None = None,
@@ -119,6 +123,7 @@ class Agent:
         self.policy_version = policy_version
         self.tokenizer = tokenizer
         self.tool_choice = tool_choice
+        self.once: list[str] = list(once)
         self.on_answer = on_answer
         self.on_tool = on_tool
         self.on_prompt = on_prompt
@@ -172,6 +177,7 @@ class Agent:
             ("max_retries", 4),
             ("policy_version", None),
             ("tool_choice", None),
+            ("once", []),
         ):
             if getattr(self, name) != default:
                 found[name] = getattr(self, name)
@@ -290,6 +296,8 @@ class Agent:
             max_retries=self.max_retries,
             tokens=self.tokens or self.in_ids,
         )
+        if not state.said and director.get() is None:
+            endpoint.check_key()
         response = await endpoint.ask(body, conf.on_text)
         state.prompted = False
         return response
@@ -419,7 +427,8 @@ class Agent:
         if handoff is not None:
             state.adopt(handoff[0])
             await state.connect()
-        return Outcome(observation=[msgspec.to_builtins(r) for r in results], handoff=handoff)
+        observation = [{k: v for k, v in msgspec.to_builtins(r).items() if k != "images" or v} for r in results]
+        return Outcome(observation=observation, handoff=handoff)
 
     async def _decided(self, state: State[Agent], step: Step, waiting: list[int]) -> dict[int, Decided]:
         """Lets the callables see the tool calls, one after the other, before any is used."""
@@ -466,8 +475,13 @@ class Agent:
                 state.handoff = (to, action.id)
                 action.result = text = f"{to.name} takes over."
             elif known is not None:
-                action.result, action.ok, text = known.content, known.ok, known.content
+                action.result, action.ok, text = known.content, known.ok, told_again(known)
+            elif asked.name in self.once and not state.begin_once(asked):
+                action.ok, action.error = False, "it was begun before the run was cut off, and is not repeated"
+                text = f"error: {asked.name} was begun before the run was cut off; whether it was done is not known"
             else:
+                if asked.name in self.once:
+                    step.note({"tool": asked.name, "call": asked_as(asked)}, name=BEGUN)
                 text = await self._call(state, asked, arguments, action)
             result = self._result(asked, text, ok=action.ok is not False)
             plain = action.result if isinstance(action.result, str) else encode(action.result).decode()
@@ -534,10 +548,13 @@ class Agent:
                 raise ToolError(f"none of the {most} steps of this task is left for {agent.name}")
         walk = Walk(agent, task, action.sub_agent(agent.name))
         try:
+            budget = state.task.conf.max_tokens
             for _ in range(limit):
                 outcome = await walk.step()
                 if outcome.finished:
                     break
+                if budget is not None and action.recorder.spent >= budget:
+                    raise ToolError(f"none of the {budget} tokens of this task is left for {agent.name}")
             else:
                 raise ToolError(f"{agent.name} came to no end within {limit} steps")
         finally:
@@ -547,11 +564,12 @@ class Agent:
         return outcome.answer, seen(outcome.answer)
 
     def _result(self, asked: ToolCall, text: str, ok: bool = True) -> Result:
+        images = text.images if isinstance(text, Shown) else []
         text = seen(text)
         if len(text) > self.max_tool_output:
             half = self.max_tool_output // 2
             text = f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
-        return Result(tool_call_id=asked.id, name=asked.name, content=text, ok=ok)
+        return Result(tool_call_id=asked.id, name=asked.name, content=text, ok=ok, images=images)
 
 
 _CUT = ("length", "max_tokens", "max_output_tokens", "incomplete", "model_context_window_exceeded")

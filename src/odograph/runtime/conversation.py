@@ -6,6 +6,7 @@ Asks no model; an `Agent` leads it.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ from ..packing import Streams
 from ..trajectory import Call, Step, Trajectory, own_steps
 from ..types import Action, Edit, LLMCall
 from .mcp import Connection, MCPServer
-from .recorded import COMPACTED, PUT, Turns, by_call, decision_of, result_of, take
+from .recorded import BEGUN, COMPACTED, PUT, Turns, asked_as, by_call, decision_of, result_of, take
 from .revising import revised, reworded
 from .task import AnyAgent, Task
 from .template import Template
@@ -97,6 +98,8 @@ class State(Generic[A]):
         #: Messages to be put in behind the results of the tools, and whether the callables saw this prompt, and this answer.
         self.queue: list[dict[str, Any]] = []
         self.prompted = False
+        #: Tool calls that were begun before the run was cut off, and are not to be repeated.
+        self.begun: set[str] = set()
         #: Whether a tool was used: a choice of tools is made for the first use.
         self.used = False
         self.unseen = False
@@ -257,6 +260,10 @@ class State(Generic[A]):
 
     # --- tools ----------------------------------------------------------------------------------------------------------------
 
+    def begin_once(self, asked: ToolCall) -> bool:
+        """Whether a tool that is not to be repeated may be used."""
+        return asked_as(asked) not in self.begun
+
     def known(self, asked: ToolCall) -> Result | None:
         """The recorded result of a tool that a replay does not use again. Other agents are: what they ask is replayed."""
         tool = self.tools.get(asked.name)
@@ -272,14 +279,16 @@ class State(Generic[A]):
             self.tools = known
             return
         found: list[UsableTool] = list(self.agent._functions)
+        servers: list[tuple[MCPServer, list[UsableTool]]] = []
         for source in self.agent.tools:
             if isinstance(source, MCPServer):
                 connection = Connection(source)
                 self._connections.append(connection)
-                found += await connection.open()
+                servers.append((source, await connection.open()))
             elif isinstance(source, AnyAgent):
                 found.append(_agent_tool(source))
         found += [_handoff_tool(a) for a in self.agent.handoffs]
+        found += _told_apart(found, servers)
         refuse_twice([t.tool.name for t in found])
         self.tools = self._toolboxes[id(self.agent)] = {t.tool.name: t for t in found}
 
@@ -287,6 +296,21 @@ class State(Generic[A]):
         connections, self._connections = self._connections, []
         for connection in connections:
             await connection.close()
+
+
+def _told_apart(known: list[UsableTool], servers: list[tuple[MCPServer, list[UsableTool]]]) -> list[UsableTool]:
+    """The tools of servers. Where names are taken by others, they have the name of their server before them."""
+    names = Counter([t.tool.name for t in known] + [t.tool.name for _, tools in servers for t in tools])
+    labels = Counter(s.label for s, tools in servers if any(names[t.tool.name] > 1 for t in tools))
+    out: list[UsableTool] = []
+    for number, (server, tools) in enumerate(servers):
+        label = server.label if labels[server.label] <= 1 else f"{server.label}_{number}"
+        for tool in tools:
+            if names[tool.tool.name] > 1:
+                named = msgspec.structs.replace(tool.tool, name=sanitised(f"{label}_{tool.tool.name}"))
+                tool = msgspec.structs.replace(tool, tool=named)
+            out.append(tool)
+    return out
 
 
 def messages_of(given: Any) -> list[dict[str, Any]]:
@@ -375,6 +399,9 @@ def continued(agent: A, task: Task, past: Trajectory) -> State[A]:
         return state
     state.ask_for(choice.tool_calls, last.id if own else None)
     state.used = any(s.actions for s in steps)
+    notes = [n for s in steps for n in s.notes if n.name == BEGUN and isinstance(n.data, dict)]
+    ended = by_call(a for s in steps for a in s.actions).keys()
+    state.begun = {str(n.data.get("call")) for n in notes} - ended if own else set()
     _take_results(state, past, last.id, handed)
     state.unseen = own and not state.done and turn is not None and not turn.answered
     if turn is not None and turn.later and state.last is not None:

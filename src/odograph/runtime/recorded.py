@@ -17,7 +17,7 @@ from ..dialects import Result, ToolCall
 from ..errors import InvalidInput
 from ..trajectory import Call, Trajectory
 from ..types import Action, Edit, LLMCall, Note
-from .tools import arguments_of, seen
+from .tools import Shown, arguments_of, images_of, seen
 
 #: How an answer travels, which is not what is asked.
 _STREAMING = ("stream", "stream_options")
@@ -177,6 +177,8 @@ class Turns:
         return None
 
 
+#: The note that keeps that a tool was begun which is not to be repeated.
+BEGUN = "tool begun"
 #: Names of the notes that keep what was done to a prompt.
 PUT, COMPACTED = "message put in", "history compacted"
 
@@ -237,6 +239,11 @@ def take(found: dict[str, list[Action]], asked: ToolCall) -> Action | None:
     return held.pop(0) if held else None
 
 
+def asked_as(asked: ToolCall) -> str:
+    """A tool call as one text, by which it is known again."""
+    return _key(asked.id, asked.name, asked.arguments)
+
+
 def _key(id: str | None, name: str, arguments: Any) -> str:
     with contextlib.suppress(InvalidInput):
         arguments = arguments_of(arguments)
@@ -247,7 +254,15 @@ def result_of(action: Action) -> Result:
     """What the model was told of an action."""
     told = (action.extra or {}).get("content")
     text = told if isinstance(told, str) else seen(action.result) if action.result is not None else ""
-    return Result(tool_call_id=action.tool_call_id, name=action.name, content=text, ok=action.ok is not False)
+    images = images_of(action.result) if action.result is not None else []
+    return Result(tool_call_id=action.tool_call_id, name=action.name, content=text, ok=action.ok is not False, images=images)
+
+
+def told_again(result: Result) -> str:
+    """A recorded result as a tool gives it."""
+    told = Shown(result.content)
+    told.images = result.images
+    return told
 
 
 def difference(a: Any, b: Any, path: str = "") -> tuple[str, Any, Any] | None:

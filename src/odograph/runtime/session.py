@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from ..capture.run import Run
 from ..capture.scope import Step
 from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
+from ..log import logger
 from ..trajectory import Call, own_steps
 from ..types import Start
 from .agent import Agent
@@ -49,6 +51,8 @@ class Session:
         self._stepping = False
         self._began = time.perf_counter()
         self._before = len(own_steps(task._past)) if self.continued and task._past is not None else 0
+        calls = task._past.llm_calls if self.continued and task._past is not None else []
+        self._spent_before = sum((c.prompt_tokens or 0) + (c.completion_tokens or 0) for c in calls)
         if task._past is not None and task._fork is None:
             self.run: Run = store.append(task._past.id)
             for record in task._past.complete_records():
@@ -81,7 +85,9 @@ class Session:
             about["messages"] = task._messages
         spec = getattr(agent, "spec", None)
         about["agent"] = spec() if spec is not None else {"name": agent.name, "type": type(agent).__qualname__}
-        settings = {k: getattr(conf, k) for k in ("max_steps", "timeout", "tool_timeout") if getattr(conf, k) is not None}
+        settings = {
+            k: getattr(conf, k) for k in ("max_steps", "max_tokens", "timeout", "tool_timeout") if getattr(conf, k) is not None
+        }
         return about | {"conf": settings} if settings else about
 
     def _recorded(self, about: dict[str, Any], group: str | None) -> Run:
@@ -184,7 +190,7 @@ class Session:
         self._stepping = True
         try:
             await self.begin()
-            if self._taken >= self.limit:
+            if self._taken >= self.limit or self._is_spent:
                 return await self._before_step()
             outcome = await self._within_time(self.walk.step())
         finally:
@@ -193,13 +199,19 @@ class Session:
             return self.over  # type: ignore[return-value]
         if outcome.finished:
             return await self.finish(outcome)
-        if self._taken >= self.limit:
+        if self._taken >= self.limit or self._is_spent:
             return await self._before_step(outcome.observation)
         return False, outcome.observation, self.response("running", step=self._last)
 
     @property
     def _taken(self) -> int:
         return self._before + len(self.steps)
+
+    @property
+    def _is_spent(self) -> bool:
+        """Whether the run has used up its tokens."""
+        most = self.task.conf.max_tokens
+        return most is not None and self._spent_before + self.run.recorder.spent >= most
 
     @property
     def _last(self) -> int:
@@ -223,7 +235,8 @@ class Session:
         return None
 
     async def _before_step(self, observation: Any = None) -> Stepped:
-        why = f"no end within {self.limit} steps"
+        most = self.task.conf.max_tokens
+        why = f"no end within {self.limit} steps" if self._taken >= self.limit else f"no end within {most} tokens"
         return await self.finish(Outcome(observation=observation, finished=True, status="truncated", error=why))
 
     async def finish(self, outcome: Outcome, *, environment: bool = False) -> Stepped:
@@ -234,6 +247,8 @@ class Session:
         metrics = {"status": "error_environment"} if environment else None
         self.run.finish(outcome.answer, status=outcome.status, error=error, metrics=metrics)
         said = error.get("message") if isinstance(error, dict) else error
+        if outcome.status == "failed" and self.task._turns is None:
+            _told_of_failure(self.task.id, said)
         step = self._last if self.steps and self._stepwise else None
         response = self.response(outcome.status, answer=outcome.answer, msg=said, step=step)
         self.over = True, outcome.observation, response
@@ -266,3 +281,16 @@ class Session:
         """Ends it, where it has no end yet."""
         if not self.replaced:
             await self.finish(Outcome(finished=True, status="cancelled", error=why))
+
+
+_MOST_TOLD = 20  # failures of one process that the log names
+_failures = count(1)
+
+
+def _told_of_failure(task: str, why: Any) -> None:
+    """A run that failed says so in the log; of many, the first ones do."""
+    number = next(_failures)
+    if number <= _MOST_TOLD:
+        logger.warning("task %s failed: %s", task, why or "no reason given")
+    elif number == _MOST_TOLD + 1:
+        logger.warning("more tasks failed; their responses say why")

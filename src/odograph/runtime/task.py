@@ -39,6 +39,8 @@ class TaskConfig(msgspec.Struct, kw_only=True):
     run_mode: TaskRunMode = TaskRunMode.ONE_WAY
     #: Steps until the run is cut (status `truncated`); None: the agent's own limit.
     max_steps: int | None = None
+    #: Tokens, of prompts and answers and of all agents, after which no further step is taken (status `truncated`).
+    max_tokens: int | None = None
     #: Whether `response.trajectory` holds the messages that the model was sent. The store always does.
     resp_carry_context: bool = True
     #: Of the whole run; of one call of a tool (None: the agent's own limit).

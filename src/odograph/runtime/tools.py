@@ -52,6 +52,50 @@ def seen(result: Any) -> str:
     return result.encode(errors="replace").decode() if isinstance(result, str) else encode(sayable(result)).decode()
 
 
+class Shown(str):
+    """A result as the model sees it, with images."""
+
+    images: list[dict[str, Any]]
+
+
+def shown(result: Any) -> str:
+    """A tool's result as the model sees it: `seen`, with the images that are in it as images."""
+    images = images_of(result)
+    if not images:
+        return seen(result)
+    parts = result if isinstance(result, list) else [result]
+    texts = [p if isinstance(p, str) else str(p.get("text") or "") for p in parts if isinstance(p, str) or _image_of(p) is None]
+    told = Shown("\n".join(t for t in texts if t) or f"({len(images)} image{'s'[: len(images) > 1]})")
+    told.images = images
+    return told
+
+
+def images_of(result: Any) -> list[dict[str, Any]]:
+    """The images of a result, chat-shaped: of a part or a list of texts and parts, as chat completions, Anthropic's API or MCP
+    have them. A result that holds anything else is data."""
+    parts = result if isinstance(result, list) else [result]
+    found = [_image_of(part) for part in parts]
+    plain = all(i is not None or isinstance(p, str) or _is_text(p) for p, i in zip(parts, found, strict=True))
+    return [image for image in found if image is not None] if plain else []
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _image_of(part: Any) -> dict[str, Any] | None:
+    kind = part.get("type") if isinstance(part, dict) else None
+    url: Any = None
+    if kind == "image_url":
+        url = part["image_url"].get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
+    elif kind == "image" and isinstance(part.get("source"), dict):  # Anthropic
+        source = part["source"]
+        url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
+    elif kind == "image" and isinstance(part.get("data"), str):  # MCP
+        url = f"data:{part.get('mimeType') or part.get('mime_type') or 'image/png'};base64,{part['data']}"
+    return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
+
+
 def sayable(value: Any) -> Any:
     """A value as JSON that a model can read, without the store's tags: times in ISO 8601, decimals and paths as text, sets as
     lists, bytes as text or base64, and of what else JSON can't hold the text that Python prints."""
@@ -177,7 +221,7 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
             result = await result
         if inspect.isasyncgen(result):
             result = [item async for item in result]
-        return result, seen(result)
+        return result, shown(result)
 
     tool = Tool(name=name, description=about, parameters=schema)
     return UsableTool(tool=tool, call=call)

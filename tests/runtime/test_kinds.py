@@ -1,0 +1,108 @@
+"""Kinds of small programs that went wrong elsewhere: outcomes, results as images, budgets, what is not repeated, waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph import Agent, Runners, Task, TaskConfig
+from odograph.asking import endpoint
+from tests.llm_server import Answer, LLMServer
+
+from .scaffold import PATHS, add, asks, by_turn, turns
+
+DOT = {"type": "image_url", "image_url": {"url": "data:image/png;base64,ZG90"}}
+
+
+def agent(server: LLMServer, dialect: str = "openai.chat", **settings: Any) -> Agent:
+    url = server.url + PATHS[dialect]
+    return Agent(model="m", base_url=url, api_key="x", dialect=dialect, **{"tools": [add], "max_retries": 0, **settings})
+
+
+def test_a_first_program_without_a_key(tmp_path: Path) -> None:
+    """It is told on stderr what is missing, before anything is asked; the trajectory says so, too."""
+    code = "from odograph import Agent, Runners; print(Runners.sync_run('q', Agent(model='gpt-4o')).answer)"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n" and "failed: agent 'agent' failed: " in done.stderr and "set $OPENAI_API_KEY" in done.stderr
+    (t,) = odograph.open(tmp_path / "odograph").trajectories()
+    assert t.status == "failed" and not t.llm_calls
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+def test_an_image_of_a_tool_is_an_image(dialect: str, store: odograph.Store) -> None:
+    """In each dialect in its own form; resumed and replayed, it is the same; data that only looks alike stays data."""
+
+    def photo() -> Any:
+        """A photo."""
+        return ["a dot", DOT]
+
+    def data() -> Any:
+        """Data."""
+        return [{"type": "image", "size": 3}]
+
+    with LLMServer(by_turn(asks(("photo", {}), ("data", {})), Answer(text="end"))) as server:
+        own = agent(server, dialect, tools=[photo, data])
+        response = Runners.sync_run("q", own, store=store)
+        body = json.dumps(server.requests[1][1])
+        form = {"openai.chat": '"image_url": {"url": "data:image', "openai.responses": '"image_url": "data:image', "anthropic.messages": '"media_type": "image/png"'}  # fmt: skip
+        assert form[dialect] in body and body.count("ZG90") == 1 and "a dot" in body and "size" in body
+        assert asyncio.run(odograph.replay(response.trajectory_id, own, store=store)).same
+
+
+def test_tokens_bound_a_run_and_its_helpers(store: odograph.Store) -> None:
+    """`max_tokens` ends a run as truncated, also where an agent that is a tool spends them."""
+    with LLMServer(lambda request: asks(("add", {"a": 1, "b": 1}), id=f"c{turns(request)}")) as server:
+        response = Runners.sync_run("q", agent(server), TaskConfig(max_tokens=25), store=store)
+        assert (response.status, response.msg) == ("truncated", "no end within 25 tokens") and len(server.requests) == 3
+        helper = agent(server, name="add")
+        boss = agent(server, tools=[helper], name="boss", max_steps=50)
+        before = len(server.requests)
+        response = Runners.sync_run("q", boss, TaskConfig(max_tokens=45), store=store)
+        assert response.status == "truncated" and len(server.requests) - before <= 6
+
+
+def test_a_tool_that_is_not_to_be_repeated(store: odograph.Store) -> None:
+    """Cut off in the middle of it, a resumed run says that it was begun, and goes on without it; a tool that ended may be used
+    again."""
+    paid: list[int] = []
+
+    async def pay(euros: int) -> str:
+        """Pays."""
+        paid.append(euros)
+        await asyncio.sleep(0 if euros == 1 else 30)
+        return "paid"
+
+    async def main() -> Any:
+        with LLMServer(by_turn(asks(("pay", {"euros": 1})), asks(("pay", {"euros": 2})), asks(("pay", {"euros": 1})), Answer(text="end"))) as server:  # fmt: skip
+            own = agent(server, tools=[pay], once=["pay"])
+            task = Task("q", own)
+            await Runners.step(task, store=store)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(Runners.step(task), 0.5)
+            response = await Runners.finish(Runners.resume(store, task._session.run.id, agent=own))
+            assert response.answer == "end" and paid == [1, 2, 1]
+            return [a.error for a in response.recorded.actions if a.ok is False]
+
+    assert any("was begun before the run was cut off" in str(error) for error in asyncio.run(main()))
+
+
+def test_how_long_a_server_asks_to_wait() -> None:
+    """Seconds, milliseconds or a date; above a minute, too; nonsense is our own backoff."""
+    assert endpoint._retry_after({"retry-after": "90"}) == 90.0 == endpoint._bounded(90.0, 1.0)
+    assert endpoint._retry_after({"retry-after-ms": "1500"}) == 1.5
+    wait = endpoint._retry_after({"retry-after": formatdate(time.time() + 120, usegmt=True)})
+    assert wait is not None and 110 < wait <= 121
+    assert [endpoint._retry_after({"retry-after": v}) for v in ("soon", "nan", "inf", "")] == [None] * 4
+    assert endpoint._retry_after({"retry-after": formatdate(0, usegmt=True)}) == 0.0
+    assert endpoint._bounded(None, 300.0) == 60.0 and endpoint._bounded(1e9, 1.0) == 600.0
