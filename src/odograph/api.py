@@ -125,12 +125,14 @@ class Store:
         format: str = "auto",
         importers: Iterable[str | importing.Importer] = (),
         progress: Callable[[Path, int, int], None] | None = None,
+        skip_empty: bool = False,
     ) -> ImportReport:
         """Imports sessions that other tools recorded: files, or folders with files, recognised by their content.
 
         Importing again adds nothing. A session that has grown is continued. The report names each file that can't be read; such
         a file costs no other file. `importers`: importers (a file, `package:object` or name) that are asked before all others
-        whether a file is of their format. `progress(path, done, total)` is called before each file. Raises NotFound.
+        whether a file is of their format. `progress(path, done, total)` is called before each file. `skip_empty`: a named file in
+        which no session has begun is no failure either. Raises NotFound.
         """
         from .importers.importing import import_files
 
@@ -143,7 +145,9 @@ class Store:
             return text if sink.redactor is None else sink.redactor.text(text, Counter())
 
         given = [importers] if isinstance(importers, str) else list(importers)
-        return import_files(list(map(Path, paths)), add, format=format, importers=given, progress=progress, clean=clean)
+        return import_files(
+            list(map(Path, paths)), add, format=format, importers=given, progress=progress, clean=clean, skip_empty=skip_empty
+        )
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -248,7 +248,7 @@ def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
         (["import", str(tmp_path / "nowhere")], 1, "no file or folder"),
         (["train", "--dry-run", "--to", "xyz"], 2, "no exporter named 'xyz'; there are: hf"),
         (["score", "xyz"], 2, "no reward function 'xyz'; there are: "),
-        (["import", str(filled), "--format", "xyz"], 2, "no importer named 'xyz'; there are: agentbench"),
+        (["import", str(filled), "--format", "xyz"], 2, "no importer named 'xyz'; there are: agent-lightning"),
         (["search", '""'], 2, "a search needs at least one word"),
         (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: ids, group"),
         (["ls", "--where", "min-rewards=1"], 2, "limit; did you mean 'min_reward'?"),

@@ -227,8 +227,9 @@ def test_chat_lines_of_any_kind(tmp_path: Path) -> None:
     assert session.warnings["rows of another shape before this one"] == 1
     anthropic = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": use("t1")}]}
     amp = {"v": 1, "id": "T-1", "messages": [{"role": "user", "messageId": 0, "content": [{"type": "text", "text": "hi"}]}]}
-    for value in (anthropic, amp):
-        assert odograph.importers.recognise(lines(tmp_path / "other.jsonl", [value])) is None
+    assert odograph.importers.recognise(lines(tmp_path / "other.jsonl", [anthropic])) is None
+    found = odograph.importers.recognise(lines(tmp_path / "other.jsonl", [amp]))
+    assert found is not None and found.NAME == "amp"
 
 
 def test_harbor_trials_have_their_verdict(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 import odograph
 
+from .agents import LINES
+
 T = "2026-03-01T10:00:{:02d}.000Z"
 
 
@@ -215,6 +217,7 @@ FILES: dict[str, tuple[str, list[Any]]] = {
     "openai-chat": ("e.jsonl", CHAT),
     "openhands": ("output.jsonl", HANDS),
     "eliza": ("g.jsonl", ELIZA),
+    **LINES,
 }
 
 

@@ -35,6 +35,7 @@ def import_files(
     importers: Iterable[str | Importer] = (),
     progress: Callable[[Path, int, int], None] | None = None,
     clean: Callable[[str], str] = str,
+    skip_empty: bool = False,
 ) -> ImportReport:
     """Imports files, or folders with files: see `Store.import_sessions`. `clean` takes secrets out of the text of an error."""
     importer = None if format == "auto" else find(format)
@@ -44,7 +45,7 @@ def import_files(
     for path in paths:
         if not path.exists():
             raise NotFound(f"no file or folder {str(path)!r}")
-        found += [(p, p == path) for p in sessions_in(path, more)]
+        found += [(p, p == path and not skip_empty) for p in sessions_in(path, more)]
     for done, (path, named) in enumerate(found):
         if progress is not None:
             progress(path, done, len(found))

@@ -18,8 +18,11 @@ from .session import Session
 class Transcript:
     """Give it every message in order: `saw` for what the model was sent, `replied` for what it answered, `result` for tools."""
 
-    def __init__(self, session: Session, *, model: str | None = None, tools: list[Any] | None = None) -> None:
+    def __init__(
+        self, session: Session, *, model: str | None = None, tools: list[Any] | None = None, dialect: str = "openai.chat"
+    ) -> None:
         self.session = session
+        self.dialect = dialect
         self.model = model
         self.tools = tools
         self.history: list[Any] = []
@@ -86,7 +89,7 @@ class Transcript:
                 step=self.step,
                 source_time=when,
                 origin="transcript",
-                dialect="openai.chat",
+                dialect=self.dialect,
                 request=request,
                 response=message if response is None else response,
                 **fields,
@@ -141,6 +144,10 @@ class Transcript:
             return False
         self.session.replace(self._asked.popleft(), **changes)
         return True
+
+    def action(self, id: str | None) -> Action | None:
+        """The action of a tool call."""
+        return self._actions.get(id or "")
 
     def result(self, id: str | None, **changes: Any) -> bool:
         """What came of a tool call. False where no call has that id."""

@@ -1,0 +1,49 @@
+"""Messages of Anthropic's shape, content blocks and all -> a transcript. Several agents keep their sessions that way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..shape import dicts, items, obj, text
+from ..types import LLMCall
+from .transcript import Transcript
+
+
+def told(content: Any) -> str | None:
+    """What a person said: the first text of a message that no program wrote around it."""
+    if isinstance(content, str):
+        return content or None
+    for block in items(content):
+        said = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else block
+        if isinstance(said, str) and said.strip() and not said.lstrip().startswith(("<system-reminder", "<environment_details")):
+            return said
+    return None
+
+
+def add(transcript: Transcript, message: dict[str, Any], **fields: Any) -> LLMCall | None:
+    """A message of `role` and `content`: an answer with the tools that it asks for, or what the model is sent, with the
+    results of
+    tools. `fields` are those of the call."""
+    sent = {"role": text(message.get("role")) or "user", "content": message.get("content")}
+    blocks = dicts(sent["content"])
+    if sent["role"] == "assistant":
+        call = transcript.replied(sent, **fields)
+        for block in blocks:
+            if block.get("type") == "tool_use":
+                transcript.acted(
+                    str(block.get("name") or ""), block.get("input"), id=text(block.get("id")), call=call, when=fields.get("when")
+                )
+        return call
+    results = [b for b in blocks if b.get("type") == "tool_result"]
+    transcript.saw(
+        sent,
+        observed=len(results) < len(blocks) or isinstance(sent["content"], str),
+        noted=bool(results) and len(results) == len(blocks),
+    )
+    for block in results:
+        ok = None if not isinstance(block.get("is_error"), bool) else not block["is_error"]
+        id = text(block.get("tool_use_id")) or text(block.get("toolUseID"))
+        result = block.get("content", obj(block.get("run")).get("result"))
+        if not transcript.result(id, result=result, ok=ok):
+            transcript.session.warn("tool results that no call in the file asked for")
+    return None

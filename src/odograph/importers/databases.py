@@ -1,0 +1,59 @@
+"""SQLite files of other programs, read while those may write: never written, and asked for what tables they have first."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import InvalidInput, described
+
+Ask = Callable[..., Iterator[dict[str, Any]]]
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    name = quote(str(path.absolute()))
+    connection = sqlite3.connect(f"file:{name}?mode=ro", uri=True)
+    try:
+        connection.execute("select name from sqlite_master limit 1").fetchone()
+    except sqlite3.OperationalError:  # a log beside it that can't be opened for reading alone
+        connection.close()
+        connection = sqlite3.connect(f"file:{name}?mode=ro&immutable=1", uri=True)
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    return connection
+
+
+def has_tables(path: Path, names: tuple[str, ...]) -> bool:
+    """Whether a file is a SQLite database with these tables; a damaged one has none."""
+    try:
+        connection = _open(path)
+    except sqlite3.Error:
+        return False
+    try:
+        found = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.close()
+    return set(names) <= found
+
+
+@contextmanager
+def rows(path: Path) -> Iterator[Ask]:
+    """A function that asks for rows as dicts. Raises InvalidInput where the database can't be read."""
+    connection = _open(path)
+
+    def ask(sql: str, *values: Any) -> Iterator[dict[str, Any]]:
+        for row in connection.execute(sql, values):
+            yield dict(row)
+
+    try:
+        yield ask
+    except sqlite3.Error as error:
+        raise InvalidInput(f"the database can't be read: {described(error)}") from None
+    finally:
+        connection.close()

@@ -1,0 +1,175 @@
+"""GitHub Copilot's command line: `~/.copilot/session-state/<id>/events.jsonl`, events of `type`, `data`, `id`, `timestamp`,
+`parentId`.
+
+An `assistant.message` is a call with the tools that it asks for; `tool.execution_complete` has a tool's outcome, and
+`assistant.usage`, where it is written, the tokens. Events inside a sub-agent name the tool call that started it.
+
+Source: github/copilot-sdk, the types of session events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...codec import content_hash, loads
+from ...errors import InvalidInput
+from ...shape import added, arguments, content_text, dicts, integer, obj, text, without
+from ...types import Action, LLMCall, Note, Start
+from ..session import Lines, NotBegun, Session, parse_time
+from ..transcript import Transcript
+
+NAME = "copilot"
+
+
+def recognise(path: Path, head: bytes) -> bool:
+    """A first event `session.start` or `session.resume` with data, or one of its kinds of events with an id and a parent."""
+    try:
+        first = obj(loads(head.split(b"\n", 1)[0]))
+    except InvalidInput:
+        return False
+    kind = first.get("type")
+    return (
+        isinstance(kind, str)
+        and isinstance(first.get("data"), dict)
+        and kind.startswith(("session.start", "session.resume", "user.message", "session.info"))
+    )
+
+
+def read(path: Path) -> Iterator[Session]:
+    """The session of a file. Raises NotBegun where nobody has said anything."""
+    lines = Lines(path)
+    events = [v for _, v in lines if isinstance(v, dict) and isinstance(v.get("type"), str)]
+    if not any(e["type"] in ("user.message", "assistant.message") for e in events):
+        raise NotBegun("a Copilot session without a message")
+    about = next((obj(e.get("data")) for e in events if e["type"] == "session.start"), {})
+    session = Session(NAME, text(about.get("sessionId")) or path.parent.name)
+    for problem in lines.problems:
+        session.warn(problem)
+    task = next((text(obj(e.get("data")).get("content")) for e in events if e["type"] == "user.message"), None)
+    started = parse_time(about.get("startTime")) or parse_time(events[0].get("timestamp"))
+    model = text(about.get("selectedModel"))
+    source = {"format": NAME, "path": path.name, **about, "interactive": True}
+    start = Start(
+        task=task,
+        agent="copilot",
+        agent_version=text(about.get("copilotVersion")),
+        model=model,
+        metadata={"source": source},
+        source_time=started,
+    )
+    session.add(start, "start")
+    reader = _Reader(session, model)
+    for event in events:
+        reader.take(event, obj(event.get("data")), parse_time(event.get("timestamp")))
+    reader.main.close()
+    yield session
+
+
+class _Reader:
+    def __init__(self, session: Session, model: str | None) -> None:
+        self.session = session
+        self.main = Transcript(session, model=model)
+        self.actions: dict[str, Action] = {}
+        #: The last call, which usage that comes later is of.
+        self.call: LLMCall | None = None
+        self.began: dict[str, int] = {}
+
+    def take(self, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
+        kind = str(event["type"])
+        match kind:
+            case "session.start":
+                pass
+            case "system.message":
+                self.main.saw({"role": "system", "content": data.get("content")}, observed=False)
+            case "user.message":
+                told = data.get("transformedContent")
+                content = told if isinstance(told, str) and told else data.get("content")
+                self.main.saw({"role": "user", "content": content})
+            case "assistant.message":
+                self._answer(event, data, when)
+            case "assistant.usage":
+                self._usage(data)
+            case "tool.execution_start":
+                self._started(data, when)
+            case "tool.execution_complete":
+                self._done(data, when)
+            case "session.model_change":
+                self.main.model = text(data.get("newModel")) or self.main.model
+                self._note(kind, event, data, when)
+            case "session.compaction_complete":
+                summary = text(data.get("summaryContent"))
+                if data.get("success") is not False and summary:
+                    self.main.history = [{"role": "user", "content": summary}]
+                self._note(kind, event, data, when)
+            case _ if kind.endswith(("_delta", "turn_start", "turn_end", "_progress", "partial_result", "session.idle")):
+                pass
+            case _:
+                self._note(kind, event, data, when)
+
+    def _note(self, kind: str, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
+        self.session.add(Note(name=kind, data=data, source_time=when), "event", text(event.get("id")) or content_hash(event))
+
+    def _answer(self, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
+        asked = [
+            {"id": r.get("toolCallId"), "type": "function", "function": {"name": r.get("name"), "arguments": r.get("arguments")}}
+            for r in dicts(data.get("toolRequests"))
+        ]
+        answer = {"role": "assistant", "content": data.get("content") or None, **({"tool_calls": asked} if asked else {})}
+        if not answer["content"] and not asked and not data.get("reasoningText"):
+            return
+        more = without(data, "content", "toolRequests", "reasoningText", "outputTokens")
+        inside = self.actions.get(text(data.get("parentToolCallId")) or "")
+        extra = {"id": event.get("id"), **more, **({"inside": inside.id} if inside else {})}
+        self.call = self.main.replied(
+            answer,
+            when=when,
+            model=text(data.get("model")) or self.main.model,
+            reasoning=text(data.get("reasoningText")),
+            completion_tokens=integer(data.get("outputTokens")),
+            extra=extra,
+        )
+        for one in asked:
+            id = text(one["id"])
+            found = self.main.action(id)
+            if found is not None and id:
+                self.actions[id] = found
+
+    def _usage(self, data: dict[str, Any]) -> None:
+        if self.call is None:
+            return
+        # input tokens have the cached ones in them
+        self.call = self.session.replace(
+            self.call,
+            usage=data,
+            model=text(data.get("model")) or self.call.model,
+            prompt_tokens=added(integer(data.get("inputTokens"))),
+            completion_tokens=integer(data.get("outputTokens")),
+        )
+
+    def _started(self, data: dict[str, Any], when: int | None) -> None:
+        id = text(data.get("toolCallId"))
+        if id and id not in self.actions:
+            name = str(data.get("toolName") or "")
+            self.actions[id] = self.main.acted(name, arguments(data.get("arguments")), id=id, when=when)
+        if id and when is not None:
+            self.began[id] = when
+
+    def _done(self, data: dict[str, Any], when: int | None) -> None:
+        id = text(data.get("toolCallId")) or ""
+        action = self.actions.get(id)
+        result, error = obj(data.get("result")), data.get("error")
+        told = text(result.get("content")) or content_text(result.get("contents"))
+        if action is None:
+            self.session.warn("tool results that no call in the file asked for")
+            return
+        began = self.began.get(id)
+        took = when - began if when is not None and began is not None and when >= began else None
+        extra = without(data, "toolCallId", "success", "result", "error") | (
+            {"shown": result["detailedContent"]} if "detailedContent" in result else {}
+        )
+        success = data.get("success") if isinstance(data.get("success"), bool) else None
+        self.session.replace(action, result=told, ok=success, error=error, started=began, duration=took, extra=extra or None)
+        content = told if told is not None else text(obj(error).get("message")) or error
+        self.main.saw({"role": "tool", "tool_call_id": id, "content": content})

@@ -1,0 +1,313 @@
+"""Sessions of coding agents and rows for training, written by hand in the shapes in which the programs write them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+T = "2026-03-01T10:00:{:02d}.000Z"
+MS = 1_772_359_200_000
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def use(id: str, name: str, **given: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": id, "name": name, "input": given}
+
+
+def result(id: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": id, "content": content, **more}
+
+
+COPILOT = [
+    {"type": "session.start", "id": "e0", "parentId": None, "timestamp": T.format(0), "data": {"sessionId": "cp", "copilotVersion": "1.0", "startTime": T.format(0), "selectedModel": "m"}},
+    {"type": "user.message", "id": "e1", "parentId": "e0", "timestamp": T.format(1), "data": {"content": "Mend the net", "transformedContent": "<now/>Mend the net", "attachments": []}},
+    {"type": "assistant.turn_start", "id": "e2", "parentId": "e1", "timestamp": T.format(1), "data": {"turnId": "0"}},
+    {"type": "assistant.message", "id": "e3", "parentId": "e2", "timestamp": T.format(2), "data": {"messageId": "x", "content": "", "reasoningText": "which knot", "toolRequests": [{"toolCallId": "c1", "name": "bash", "arguments": {"command": "ls"}}], "outputTokens": 4}},
+    {"type": "assistant.usage", "id": "e4", "parentId": "e3", "timestamp": T.format(2), "data": {"model": "m", "inputTokens": 15, "outputTokens": 5, "cacheReadTokens": 2}},
+    {"type": "tool.execution_start", "id": "e5", "parentId": "e3", "timestamp": T.format(3), "data": {"toolCallId": "c1", "toolName": "bash", "arguments": {"command": "ls"}}},
+    {"type": "tool.execution_complete", "id": "e6", "parentId": "e5", "timestamp": T.format(5), "data": {"toolCallId": "c1", "success": False, "result": {"content": "twine", "detailedContent": "twine!"}}},
+    {"type": "session.model_change", "id": "e7", "parentId": "e6", "timestamp": T.format(6), "data": {"newModel": "n"}},
+    {"type": "session.compaction_complete", "id": "e8", "parentId": "e7", "timestamp": T.format(6), "data": {"success": True, "summaryContent": "so far: twine"}},
+    {"type": "assistant.message", "id": "e9", "parentId": "e8", "timestamp": T.format(7), "data": {"messageId": "y", "content": "Mended", "toolRequests": []}},
+    {"type": "user.message", "id": "ea", "parentId": "e9", "timestamp": T.format(8), "data": {"content": "And the sail"}},
+]  # fmt: skip
+DROID = [
+    {"type": "session_start", "id": "dr", "title": "t", "owner": "o", "version": 2, "cwd": "/w"},
+    {"type": "message", "id": "1", "timestamp": T.format(1), "message": {"role": "user", "content": [said("<system-reminder>x</system-reminder>"), said("Mend the net")]}},
+    {"type": "message", "id": "2", "timestamp": T.format(2), "parentId": "1", "message": {"role": "assistant", "content": [{"type": "thinking", "thinking": "which knot", "signature": "s"}, use("c1", "Execute", command="ls")]}},
+    {"type": "message", "id": "3", "timestamp": T.format(3), "parentId": "2", "message": {"role": "user", "content": [result("c1", "twine", is_error=True)]}},
+    {"type": "todo_state", "id": "t", "timestamp": T.format(3), "todos": {}},
+    {"type": "message", "id": "4", "timestamp": T.format(4), "parentId": "3", "message": {"role": "assistant", "content": [said("Mended")]}},
+]  # fmt: skip
+KIMI = [
+    {"role": "_system_prompt", "content": "be brief"},
+    {"role": "_checkpoint", "id": 0},
+    {"role": "user", "content": "Mend the net"},
+    {"role": "assistant", "content": [{"type": "think", "think": "which knot"}], "tool_calls": [{"type": "function", "id": "c1", "function": {"name": "Shell", "arguments": "{\"command\": \"ls\"}"}}]},
+    {"role": "_usage", "token_count": 90},
+    {"role": "tool", "content": [said("twine")], "tool_call_id": "c1"},
+    {"role": "assistant", "content": "Mended"},
+    {"role": "_usage", "token_count": 120},
+]  # fmt: skip
+CURSOR = [
+    {"role": "user", "message": {"content": [said("<user_query>\nMend the net\n</user_query>")]}},
+    {
+        "role": "assistant",
+        "message": {"content": [said("I look"), {"type": "tool_use", "name": "Shell", "input": {"command": "ls"}}]},
+    },
+    {"role": "assistant", "message": {"content": [said("Mended")]}},
+]
+GOOSE = [
+    {"working_dir": "/w", "description": "d", "message_count": 3, "total_tokens": 40, "input_tokens": 30, "output_tokens": 10, "accumulated_input_tokens": 60, "accumulated_output_tokens": 20},
+    {"role": "user", "created": 1772359201, "content": [said("Mend the net")]},
+    {"role": "assistant", "created": 1772359202, "content": [{"type": "thinking", "thinking": "which knot", "signature": ""}, {"type": "toolRequest", "id": "c1", "toolCall": {"status": "success", "value": {"name": "developer__shell", "arguments": {"command": "ls"}}}}]},
+    {"role": "user", "created": 1772359203, "content": [{"type": "toolResponse", "id": "c1", "toolResult": {"status": "success", "value": [said("twine")]}}]},
+    {"role": "assistant", "created": 1772359204, "content": [said("Mended")]},
+]  # fmt: skip
+ATROPOS = [
+    {"tokens": [[1, 2, 3, 4, 5], [1, 2, 9]], "masks": [[-100, -100, 3, -100, 5], [-100, -100, 9]], "scores": [1.0, 0], "inference_logprobs": [[1.0, 1.0, -0.1, 1.0, -0.2], [1.0, 1.0, -0.5]], "messages": [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "tool", "content": "t"}, {"role": "assistant", "content": "b"}], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "c"}]]},
+    {"tokens": [[1, 2]], "masks": [[-100, 2]], "scores": [0.5], "messages": ["<|user|>q<|assistant|>a"]},
+]  # fmt: skip
+LIGHTNING = [
+    {
+        "rollout": {"rollout_id": f"r{n}", "status": "succeeded", "input": {"question": "q"}, "created_at": 1772359200.5, "updated_at": 1772359209.5, "metadata": {"batch_idx": 1, "sample_idx_in_batch": 0}},
+        "events": [
+            {"event_type": "model_request", "timestamp": 1772359201.5, "attempt_id": "a", "data": {"request": {"messages": [{"role": "user", "content": "q"}], "model": "m"}, "response": {"object": "chat.completion", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "token_ids": [7, 8]}], "prompt_token_ids": [1, 2, 3], "usage": None}}},
+            {"event_type": "model_request", "timestamp": 1772359202.5, "data": {"request": {"messages": [{"role": "user", "content": "q2"}], "model": "m", "stream": True}, "response": [{"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "a"}}]}, {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": "stop"}]}]}},
+            {"event_type": "reward", "timestamp": 1772359203.5, "data": {"value": 0.5, "reason": "half"}},
+        ],
+        "resources": None,
+    }
+    for n in range(2)
+]  # fmt: skip
+CHOICE = {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "a", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, "logprobs": {"content": [{"token": "token_id:7", "logprob": -0.5}]}}  # fmt: skip
+ART = [
+    {"trajectories": [
+        {"messages_and_choices": [{"role": "user", "content": "q"}, CHOICE, {"role": "tool", "tool_call_id": "c", "content": "t"}], "reward": r, "metrics": {"turns": 1}, "metadata": {"k": "v"}, "additional_histories": [], "tools": None, "logs": ["x"]}
+        for r in (1.0, 0.0)
+    ], "metadata": {"scenario": "s1"}},
+    {"exchanges": [{"request": {"model": "m", "messages": [{"role": "user", "content": "q"}]}, "response": {"model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}}], "reward": 0.5, "metrics": {}, "metadata": {}},
+]  # fmt: skip
+PREFERENCES = [
+    {"prompt": "q", "chosen": "good", "rejected": "bad", "score_chosen": 8.0, "score_rejected": 2.0},
+    {"prompt": [{"role": "user", "content": "q"}], "chosen": [{"role": "assistant", "content": "good"}], "rejected": [{"role": "assistant", "content": "bad"}]},
+    {"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "bad"}]},
+    {"prompt": "q", "completion": "fine", "label": True},
+]  # fmt: skip
+
+#: Files of lines, which grow.
+LINES: dict[str, tuple[str, list[Any]]] = {
+    "copilot": ("events.jsonl", COPILOT),
+    "droid": ("dr.jsonl", DROID),
+    "kimi": ("0000-aaaa-kimi.jsonl", KIMI),
+    "cursor": ("cu.jsonl", CURSOR),
+    "goose": ("go.jsonl", GOOSE),
+    "atropos": ("at.jsonl", ATROPOS),
+    "agent-lightning": ("al.jsonl", LIGHTNING),
+    "art": ("ar.jsonl", ART),
+    "preferences": ("pr.jsonl", PREFERENCES),
+}
+
+CLINE = [
+    {"role": "user", "ts": MS + 1000, "content": [said("<task>\nMend the net\n</task>"), said("<environment_details>x</environment_details>")]},
+    {"role": "assistant", "ts": MS + 2000, "content": [{"type": "thinking", "thinking": "which knot"}, use("c1", "execute_command", command="ls")], "modelInfo": {"modelId": "m"}, "metrics": {"tokens": {"prompt": 5, "cached": 20, "completion": 2}, "cost": 0.5}},
+    {"role": "user", "ts": MS + 3000, "content": [result("c1", [said("twine")])]},
+    {"role": "assistant", "ts": MS + 4000, "content": [said("Mended")], "modelInfo": {"modelId": "m"}},
+]  # fmt: skip
+AMP = {
+    "v": 9,
+    "id": "T-1",
+    "created": MS,
+    "messages": [
+        {"role": "user", "messageId": 0, "content": [said("Mend the net")], "meta": {"sentAt": MS + 1000}},
+        {"role": "assistant", "messageId": 1, "content": [{"type": "thinking", "thinking": "which knot"}, {**use("c1", "Bash", cmd="ls"), "complete": True}], "state": {"type": "complete", "stopReason": "tool_use"}, "usage": {"model": "m", "inputTokens": 5, "cacheReadInputTokens": 20, "cacheCreationInputTokens": 0, "outputTokens": 2}},
+        {"role": "user", "messageId": 2, "content": [{"type": "tool_result", "toolUseID": "c1", "run": {"status": "done", "result": {"output": "twine", "exitCode": 1}}}]},
+        {"role": "assistant", "messageId": 3, "content": [said("Mended")], "state": {"type": "complete", "stopReason": "end_turn"}},
+    ],
+}  # fmt: skip
+CONTINUE = {
+    "sessionId": "co",
+    "title": "t",
+    "workspaceDirectory": "/w",
+    "history": [
+        {"message": {"role": "user", "content": "Mend the net"}, "contextItems": [{"name": "net.md", "content": "holes", "description": "d"}]},
+        {"message": {"role": "assistant", "content": "", "toolCalls": [{"id": "c1", "type": "function", "function": {"name": "Bash", "arguments": "{\"command\": \"ls\"}"}}], "usage": {"prompt_tokens": 25, "completion_tokens": 2, "model": "m", "cost_cents": 50}}, "contextItems": [], "toolCallStates": [{"toolCallId": "c1", "status": "errored", "output": [{"content": "twine", "name": "r", "description": "d"}]}], "reasoning": {"text": "which knot"}},
+        {"message": {"role": "assistant", "content": "Mended"}, "contextItems": []},
+    ],
+}  # fmt: skip
+GOOSE_EXPORT = {
+    "id": "20260301_1",
+    "working_dir": "/w",
+    "name": "d",
+    "created_at": "2026-03-01T10:00:00Z",
+    "total_tokens": 40,
+    "conversation": GOOSE[1:],
+}
+CHAT = {
+    "requesterUsername": "me",
+    "responderUsername": "GitHub Copilot",
+    "initialLocation": "panel",
+    "requests": [
+        {
+            "requestId": "q1",
+            "timestamp": MS + 1000,
+            "modelId": "copilot/m",
+            "message": {"text": "Mend the net", "parts": []},
+            "variableData": {"variables": []},
+            "response": [{"value": "Look"}, {"kind": "thinking", "value": "which knot"}, {"value": " Mended"}],
+            "result": {"metadata": {
+                "toolCallRounds": [
+                    {"id": "a", "response": "Look", "thinking": {"id": "t", "text": "which knot"}, "toolCalls": [{"id": "c1", "name": "run_in_terminal", "arguments": "{\"command\": \"ls\"}"}]},
+                    {"id": "b", "response": "Mended", "toolCalls": []},
+                ],
+                "toolCallResults": {"c1": {"content": [{"kind": "text", "value": "twine"}]}},
+            }},
+        },
+    ],
+}  # fmt: skip
+AIDER = """
+# aider chat started at 2026-03-01 10:00:00
+
+> Aider v0.80
+> Main model: m with diff edit format
+
+#### Mend the net
+#### with twine
+
+I look at it.
+
+```
+ls
+```
+
+> Tokens: 1.5k sent, 20 received. Cost: $0.25 message, $0.25 session.
+> Applied edit to net.txt
+
+#### /exit
+
+# aider chat started at 2026-03-01 11:00:00
+
+> Aider v0.80
+
+#### And the sail
+
+Sewn.
+"""
+
+#: Files that are one value, which is written anew: a name, and the value with its list of messages cut after so many.
+WHOLE: dict[str, tuple[str, Any]] = {
+    "cline": ("1772359200000/api_conversation_history.json", lambda n: CLINE[:n]),
+    "amp": ("T-1.json", lambda n: {**AMP, "messages": AMP["messages"][:n]}),
+    "continue": ("co.json", lambda n: {**CONTINUE, "history": CONTINUE["history"][:n]}),
+    "goose": ("export.json", lambda n: {**GOOSE_EXPORT, "conversation": GOOSE[1:][:n]}),
+    "copilot-chat": ("chat.json", lambda n: {**CHAT, "requests": CHAT["requests"][:n]}),
+}
+
+
+def opencode(path: Path, parts: int = 99) -> Path:
+    """OpenCode's database, with a session, its sub-agent's, and a compaction; of the messages the first parts alone."""
+    database = sqlite3.connect(path)
+    database.executescript(
+        "create table if not exists project (id text); create table if not exists session (id text, project_id text, parent_id text, slug text, directory text, title text, version text, time_created integer, time_updated integer);"
+        "create table if not exists message (id text primary key, session_id text, time_created integer, data text); create table if not exists part (id text primary key, message_id text, session_id text, data text);"
+        "delete from session; delete from message; delete from part;"
+    )
+    tokens = {"input": 5, "output": 2, "reasoning": 1, "cache": {"read": 20, "write": 0}}
+    state = {
+        "status": "completed",
+        "input": {"command": "ls"},
+        "output": "twine",
+        "metadata": {"exit": 1},
+        "time": {"start": MS + 2000, "end": MS + 2500},
+    }
+    rows: list[tuple[str, str, str, dict[str, Any], list[dict[str, Any]]]] = [
+        ("s1", "m1", "user", {}, [said("Mend the net")]),
+        ("s1", "m2", "assistant", {"modelID": "m", "tokens": tokens, "cost": 0.5, "finish": "tool-calls", "time": {"created": MS + 1500, "completed": MS + 3000}}, [{"type": "reasoning", "text": "which knot"}, {"type": "tool", "tool": "bash", "callID": "c1", "state": state}]),
+        ("s1", "m3", "assistant", {"modelID": "m", "summary": True, "time": {"created": MS + 4000}}, [said("so far: twine")]),
+        ("s1", "m4", "assistant", {"modelID": "m", "time": {"created": MS + 5000}}, [said("Mended")]),
+        ("s2", "m5", "user", {}, [said("find twine")]),
+        ("s2", "m6", "assistant", {"modelID": "m", "time": {"created": MS + 6000}}, [said("by the door")]),
+    ]  # fmt: skip
+    for id, parent in (("s1", None), ("s2", "s1")):
+        database.execute("insert into session values (?, 'p', ?, 'x', '/w', 't', '1.2', ?, ?)", (id, parent, MS, MS))
+    count = 0
+    for n, (session, id, role, about, many) in enumerate(rows):
+        kept = many[: max(0, parts - count)]
+        count += len(many)
+        if kept:
+            about = {"time": {"created": MS + n}, **about, "role": role}
+            database.execute("insert into message values (?, ?, ?, ?)", (id, session, MS + n, json.dumps(about)))
+        for k, part in enumerate(kept):
+            database.execute("insert into part values (?, ?, ?, ?)", (f"{id}-{k}", id, session, json.dumps(part)))
+    database.commit()
+    database.close()
+    return path
+
+
+def cursor(path: Path) -> Path:
+    """Cursor's database with one chat, and one that is empty."""
+    database = sqlite3.connect(path)
+    database.execute("create table cursorDiskKV (key text unique, value blob)")
+    tool = {
+        "toolCallId": "c1",
+        "name": "run_terminal_cmd",
+        "rawArgs": '{"command": "ls"}',
+        "status": "error",
+        "result": '{"output": "twine"}',
+    }
+    bubbles = {
+        "b1": {
+            "type": 1,
+            "text": "Mend the net",
+            "createdAt": T.format(1),
+            "context": {"fileSelections": ["net.md"], "mentions": {}},
+        },
+        "b2": {
+            "type": 2,
+            "thinking": {"text": "which knot"},
+            "createdAt": T.format(2),
+            "tokenCount": {"inputTokens": 25, "outputTokens": 2},
+        },
+        "b3": {"type": 2, "text": "", "toolFormerData": tool, "createdAt": T.format(3)},
+        "b4": {"type": 2, "text": "Mended", "createdAt": T.format(4), "tokenCount": {"inputTokens": 0, "outputTokens": 0}},
+    }
+    headers = [{"bubbleId": id, "type": b["type"]} for id, b in bubbles.items()]
+    composer = {
+        "composerId": "c9",
+        "_v": 3,
+        "createdAt": MS,
+        "name": "n",
+        "modelConfig": {"modelName": "m"},
+        "fullConversationHeadersOnly": headers,
+    }
+    rows = {"composerData:c9": composer, "composerData:c0": {"composerId": "c0", "fullConversationHeadersOnly": []}, "other": 3}
+    rows |= {f"bubbleId:c9:{id}": {"bubbleId": id, **b} for id, b in bubbles.items()}
+    database.executemany("insert into cursorDiskKV values (?, ?)", [(k, json.dumps(v)) for k, v in rows.items()])
+    database.commit()
+    database.close()
+    return path
+
+
+def goose(path: Path) -> Path:
+    """Goose's database with one session."""
+    database = sqlite3.connect(path)
+    database.execute(
+        "create table sessions (id text, description text, working_dir text, created_at text, accumulated_input_tokens integer, accumulated_output_tokens integer)"
+    )
+    database.execute(
+        "create table messages (id integer primary key, session_id text, role text, content_json text, created_timestamp integer)"
+    )
+    database.execute("insert into sessions values ('g9', 'd', '/w', '2026-03-01 10:00:00', 60, 20)")
+    for message in GOOSE[1:]:
+        database.execute(
+            "insert into messages (session_id, role, content_json, created_timestamp) values ('g9', ?, ?, ?)",
+            (message["role"], json.dumps(message["content"]), message["created"]),
+        )
+    database.commit()
+    database.close()
+    return path

@@ -1,0 +1,302 @@
+"""Coding agents that people have, and rows for training: recognised by no other importer, every text, argument, result and figure there."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import odograph
+from odograph import importers
+from odograph.cli import main
+
+from . import agents
+from .agents import AIDER, LINES, WHOLE
+from .test_growing import content
+
+
+def lines(folder: Path, name: str) -> Path:
+    path = folder / LINES[name][0]
+    path.write_text("".join(json.dumps(v) + "\n" for v in LINES[name][1]))
+    return path
+
+
+def whole(folder: Path, name: str, size: int = 99) -> Path:
+    path = folder / WHOLE[name][0]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(WHOLE[name][1](size), indent=2))
+    return path
+
+
+def text(folder: Path) -> Path:
+    path = folder / ".aider.chat.history.md"
+    path.write_text(AIDER)
+    return path
+
+
+#: (importer, where its sessions are, which a person would recognise)
+AGENTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    **{
+        f"{name} lines": (name, lambda folder, name=name: lines(folder, name))
+        for name in ("copilot", "droid", "kimi", "cursor", "goose")
+    },
+    **{f"{name} whole": (name, lambda folder, name=name: whole(folder, name)) for name in WHOLE},
+    "opencode database": ("opencode", lambda folder: agents.opencode(folder / "opencode.db")),
+    "cursor database": ("cursor", lambda folder: agents.cursor(folder / "state.vscdb")),
+    "goose database": ("goose", lambda folder: agents.goose(folder / "sessions.db")),
+    "aider": ("aider", text),
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_session_of_an_agent(store: odograph.Store, tmp_path: Path, name: str) -> None:
+    """The person's task, the tool that the model asked for with arguments, result and outcome, what it thought and answered: each is
+    there, once, in order, under the agent's name; a second import adds nothing."""
+    importer, write = AGENTS[name]
+    path = write(tmp_path)
+    report = store.import_sessions(path)
+    assert (report.failed, {t["format"] for t in report.trajectories}) == ([], {importer})
+    assert store.import_sessions(path).imported == 0
+    t = next(t for t in store.trajectories() if str(t.task).startswith("Mend the net"))
+    assert t.agent in (importer, "copilot", "kimi-cli") and t.metadata["source"]["interactive"] is True
+    assert t.task == ("Mend the net\nwith twine" if importer == "aider" else "Mend the net")
+    assert "Mended" in t.llm_calls[-1].text or importer == "aider"
+    if importer == "aider":
+        return
+    (action,) = t.actions
+    assert action.name and {"ls"} == set(action.arguments.values())
+    assert action.llm_call == next(c.id for c in t.llm_calls if action.step == c.step)
+    if name != "cursor lines":  # which have neither results nor thoughts
+        assert "twine" in json.dumps(action.result)
+        assert "which knot" in [c.reasoning for c in t.llm_calls]
+        prompt = t.llm_calls[-1].messages
+        assert any("twine" in json.dumps(m) for m in prompt)
+    assert odograph.validate(t).errors == []
+
+
+FIGURES = {
+    "copilot lines": (False, 15, 5, None),
+    "droid lines": (False, None, None, None),
+    "goose lines": (True, None, None, None),
+    "cline whole": (None, 25, 2, 0.5),
+    "amp whole": (False, 25, 2, None),
+    "continue whole": (False, 25, 2, 0.5),
+    "opencode database": (False, 25, 3, 0.5),
+    "cursor database": (False, 25, 2, None),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_of_a_session(store: odograph.Store, tmp_path: Path, name: str) -> None:
+    """Whether the tool failed, and the first call's tokens (cached ones are part of the prompt's) and price."""
+    store.import_sessions(AGENTS[name][1](tmp_path))
+    t = next(t for t in store.trajectories() if t.task == "Mend the net")
+    call = t.llm_calls[0]
+    assert (t.actions[0].ok, call.prompt_tokens, call.completion_tokens, call.cost) == FIGURES[name]
+
+
+def test_no_importer_takes_the_files_of_another(tmp_path: Path) -> None:
+    """Each file is taken by its own importer alone, whichever is asked first."""
+    known = [importers.find(name) for name in importers.names()]
+    made = {
+        n: (importer, write((folder := tmp_path / str(k)).mkdir() or folder))
+        for k, (n, (importer, write)) in enumerate(AGENTS.items())
+    }
+    for k, name in enumerate(("atropos", "agent-lightning", "art", "preferences")):
+        (folder := tmp_path / f"row{k}").mkdir()
+        made[name] = (name, lines(folder, name))
+    for name, (importer, path) in made.items():
+        head = path.read_bytes()[: 64 * 1024]
+        assert [one.NAME for one in known if one.recognise(path, head)] == [importer], name
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_that_is_written_anew(tmp_path: Path, name: str) -> None:
+    """A session's file that is imported after every message ends as one import of the whole."""
+    with odograph.open("memory:") as store, odograph.open("memory:") as fresh:
+        for size in range(6):
+            path = whole(tmp_path, name, size)
+            assert all("while reading it" not in f["error"] for f in store.import_sessions(path).failed)
+        fresh.import_sessions(path)
+        assert store.import_sessions(path).imported == 0
+        assert content(store) == content(fresh)
+
+
+JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(WHOLE)), st.randoms(use_true_random=False), JUNK)
+def test_odd_fields_never_crash(tmp_path_factory: pytest.TempPathFactory, name: str, rng: random.Random, junk: Any) -> None:
+    """Any field may be missing or of any type: the session is imported as far as it goes, or refused with a sentence."""
+
+    def spoil(value: Any, depth: int) -> Any:
+        if isinstance(value, dict):
+            out = {k: spoil(v, depth + 1) for k, v in value.items()}
+            if out and rng.random() < 0.2:
+                out[rng.choice(sorted(out))] = junk
+            if depth and out and rng.random() < 0.1:
+                del out[rng.choice(sorted(out))]
+            return out
+        return [spoil(v, depth + 1) for v in value] if isinstance(value, list) else junk if rng.random() < 0.02 else value
+
+    path = tmp_path_factory.mktemp("odd") / WHOLE[name][0]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(spoil(WHOLE[name][1](99), 0)))
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(path, format=name)
+        assert all("while reading it" not in f["error"] for f in report.failed), report.failed
+        for trajectory in store.trajectories():
+            json.dumps(trajectory.to_dict())
+
+
+def test_databases_and_histories_that_grow(tmp_path: Path) -> None:
+    """A database that is imported while its program writes, and a history of text, end as one import of the whole."""
+    for kind in ("opencode.db", ".aider.chat.history.md"):
+        path = tmp_path / kind
+        with odograph.open("memory:") as store, odograph.open("memory:") as fresh:
+            for size in [*range(8), 99]:
+                if kind == "opencode.db":
+                    agents.opencode(path, size)
+                else:
+                    at = [n for n, c in enumerate(AIDER) if AIDER[n : n + 2] == "\n\n"]
+                    path.write_text(AIDER[: at[min(size * 2, len(at) - 1)] + 1] if size < 99 else AIDER)
+                store.import_sessions(path)
+            fresh.import_sessions(path)
+            assert store.import_sessions(path).imported == 0
+            assert content(store) == content(fresh)
+            assert len(list(fresh.trajectories())) == 2
+
+
+def test_opencodes_sub_agents_and_compactions(store: odograph.Store, tmp_path: Path) -> None:
+    """A sub-agent's session refers to its parent; after a compaction the prompt is the summary."""
+    path = agents.opencode(tmp_path / "opencode.db")
+    store.import_sessions(path)
+    parent, child = (next(t for t in store.trajectories() if t.task == task) for task in ("Mend the net", "find twine"))
+    assert child.start.fork.trajectory == parent.id
+    assert parent.llm_calls[-1].messages == [{"role": "assistant", "content": "so far: twine"}]
+    assert sqlite3.connect(path).execute("select count(*) from message").fetchone() == (6,)
+
+
+def test_clines_figures_stand_beside_the_history(store: odograph.Store, tmp_path: Path) -> None:
+    """Where messages have no figures, those of `ui_messages.json` are the calls', in order."""
+    history = [{k: v for k, v in m.items() if k not in ("metrics", "modelInfo")} for m in agents.CLINE]
+    shown = [
+        {
+            "ts": 1,
+            "type": "say",
+            "say": "api_req_started",
+            "text": json.dumps({"request": "x", "tokensIn": n, "tokensOut": 1, "cacheReads": 10, "cost": 0.25}),
+        }
+        for n in (3, 4)
+    ]
+    (tmp_path / "api_conversation_history.json").write_text(json.dumps(history))
+    (tmp_path / "ui_messages.json").write_text(json.dumps(shown))
+    report = store.import_sessions(tmp_path)
+    assert (report.imported, report.unrecognised) == (1, [])
+    assert [(c.prompt_tokens, c.cost) for c in next(store.trajectories()).llm_calls] == [(13, 0.25), (14, 0.25)]
+
+
+def test_rows_for_training(store: odograph.Store, tmp_path: Path) -> None:
+    """Token ids, masks, logprobs, scores and groups of Atropos, ART and agent-lightning; pairs of preference rows."""
+    for name in ("atropos", "art", "agent-lightning", "preferences"):
+        assert store.import_sessions(lines(tmp_path, name)).failed == []
+    found: dict[str, list[Any]] = {}
+    for t in store.trajectories():
+        found.setdefault(t.metadata["source"]["format"], []).append(t)
+    first, second, rendered = found["atropos"]
+    assert [(c.prompt_token_ids, c.choices[0].token_ids, c.choices[0].logprobs) for c in first.llm_calls] == [
+        ([1, 2], [3], [-0.1]),
+        ([1, 2, 3, 4], [5], [-0.2]),
+    ]
+    assert (first.reward, second.reward, first.group == second.group, second.llm_calls[0].text) == (1.0, 0.0, True, "c")
+    assert rendered.notes[0].data == {"text": "<|user|>q<|assistant|>a"} and rendered.llm_calls[0].choices[0].token_ids == [2]
+    one, two, exchanged = found["art"]
+    assert (one.reward, two.reward, one.group, two.group) == (1.0, 0.0, "s1", "s1")
+    assert one.llm_calls[0].choices[0].token_ids == [7] and one.actions[0].result == "t" and one.rewards["turns"] == 1
+    assert (exchanged.llm_calls[0].prompt_tokens, exchanged.llm_calls[0].text, exchanged.reward) == (3, "a", 0.5)
+    rollout = found["agent-lightning"][0]
+    plain, streamed = rollout.llm_calls
+    assert (plain.prompt_token_ids, plain.choices[0].token_ids, plain.prompt_tokens, plain.completion_tokens) == (
+        [1, 2, 3],
+        [7, 8],
+        3,
+        2,
+    )
+    assert (streamed.text, len(streamed.events), rollout.reward, rollout.group, rollout.status) == (
+        "ab",
+        2,
+        0.5,
+        "1-0",
+        "completed",
+    )
+    pairs = found["preferences"]
+    assert [(t.llm_calls[0].messages[-1]["content"], t.llm_calls[0].text, t.reward) for t in pairs] == [
+        ("q", "good", 1.0), ("q", "bad", 0.0), ("q", "good", 1.0), ("q", "bad", 0.0), ("q", "good", 1.0), ("q", "bad", 0.0), ("q", "fine", 1.0),
+    ]  # fmt: skip
+    assert pairs[0].rewards["score"] == 8.0 and pairs[0].group == pairs[1].group != pairs[2].group
+
+
+def test_a_database_that_is_damaged_or_foreign(store: odograph.Store, tmp_path: Path) -> None:
+    """A database of another program is passed over, a damaged one fails with a sentence, and neither is changed."""
+    foreign = tmp_path / "x.db"
+    with sqlite3.connect(foreign) as database:
+        database.execute("create table session (id text)")
+    damaged = tmp_path / "opencode.db"
+    agents.opencode(damaged)
+    data = bytearray(damaged.read_bytes())
+    data[5000:9000] = b"\xff" * 4000
+    damaged.write_bytes(bytes(data))
+    report = store.import_sessions(tmp_path)
+    assert str(foreign) in report.unrecognised
+    assert all("Traceback" not in f["error"] and "while reading it" not in f["error"] for f in report.failed)
+    assert damaged.read_bytes() == bytes(data)
+
+
+def test_what_is_on_the_machine(store: odograph.Store, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """`odograph import` without a path lists the sessions of the agents of this machine, and imports them after `--yes`."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--store", str(store.root), "import"]) == 1
+    assert "no sessions of an agent" in capsys.readouterr().err
+    for name, place in (
+        ("copilot", ".copilot/session-state/cp"),
+        ("droid", ".factory/sessions/w"),
+        ("goose", ".local/share/goose/sessions"),
+    ):
+        (home / place).mkdir(parents=True)
+        shutil.move(lines(tmp_path, name), home / place)
+    (home / ".local/share/opencode").mkdir(parents=True)
+    agents.opencode(home / ".local/share/opencode/opencode.db")
+    (home / ".factory/sessions/w/readme.txt").write_text("not a session")
+    (home / ".config/Cursor/User/globalStorage").mkdir(parents=True)
+    with sqlite3.connect(home / ".config/Cursor/User/globalStorage/state.vscdb") as database:  # nobody has chatted yet
+        database.execute("create table cursorDiskKV (key text, value blob)")
+    assert main(["--store", str(store.root), "import"]) == 2
+    out, err = capsys.readouterr()
+    assert {line.split()[0] for line in out.splitlines()} == {"agent", "copilot", "opencode", "goose", "droid", "cursor"}
+    assert "give --yes to import them" in err
+    assert main(["--store", str(store.root), "import", "--json"]) == 0
+    assert {p["agent"] for p in json.loads(capsys.readouterr().out)["found"]} == {
+        "copilot",
+        "opencode",
+        "goose",
+        "droid",
+        "cursor",
+    }
+    assert not list(store.trajectories())
+    assert main(["--store", str(store.root), "import", "--yes", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["imported"], report["failed"]) == (5, [])
+    assert {t["format"] for t in report["trajectories"]} == {"copilot", "droid", "goose", "opencode"}
