@@ -141,7 +141,8 @@ class Answers:
         held = self._read(id)
         forks = [{"id": one, "step": step} for one, step in self.store.backend.reader.forks(held.document.id)]
         siblings = held.trajectory.group and self.store.count(group=held.trajectory.group)
-        return held.document.head | {"forks": forks, "siblings": siblings}
+        used = self.store.used([held.document.id]).get(held.document.id)
+        return held.document.head | {"forks": forks, "siblings": siblings, "rewards": used.components if used else {}}
 
     def part(self, id: str, number: int) -> bytes:
         """The entries of a part. Raises NotFound."""

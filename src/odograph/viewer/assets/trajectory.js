@@ -2,7 +2,7 @@
 import { badge, button, clear, copy, figure, h, moment, notice, seconds, tail } from "./dom.js";
 import { forget, get, isFile, post } from "./source.js";
 import { Rows } from "./rows.js";
-import { draw, isEcho, markdown, NAMES } from "./entries.js";
+import { draw, markdown, NAMES } from "./entries.js";
 import { json } from "./content.js";
 import { rowsView, tokensView } from "./tokens.js";
 
@@ -59,7 +59,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     say("Putting the session together …");
     const out = [`# ${taskOf(head.task)}\n`];
     for (let n = 0; n < head.firsts.length; n++) {
-      for (const entry of await get(`t/${id}/part/${n}`)) if (!isEcho(entry)) out.push(await markdown(entry, id));
+      for (const entry of await get(`t/${id}/part/${n}`)) out.push(await markdown(entry, id));
     }
     copy(out.join("\n"), say);
   }
@@ -69,15 +69,12 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     const boxes = [];
     let stamps = head.stamps;
     let active = -1;
-    let echoes = query.get("all") === "1";
-    const only = new Set();
-    stream.classList.toggle("echoes", echoes);
 
     const steps = new Rows({
       height: 26, label: "steps", role: "listbox",
       draw: (n) => {
-        const [index, agent, depth, , , did, failed, reward] = head.outline[n];
-        const row = h("div", { role: "option", class: failed ? "bad" : "" }, h("span", { class: "n" }, index), h("span", { class: "did" }, did.join(", ") || "–", depth || agent !== head.agent ? h("span", { class: "dim" }, ` ${agent ?? ""}`) : ""), reward === null ? "" : h("span", { class: "earned" }, figure(reward)));
+        const [index, agent, depth, , did, failed, reward] = head.outline[n];
+        const row = h("div", { role: "option", class: failed ? "bad" : "" }, h("span", { class: "n" }, index), h("span", { class: "did" }, did.join(", ") || "answer", depth || agent !== head.agent ? h("span", { class: "dim" }, ` ${agent ?? ""}`) : ""), reward === null ? "" : h("span", { class: "earned" }, figure(reward)));
         row.style.paddingInlineStart = `${8 + depth * 14}px`;
         return row;
       },
@@ -123,8 +120,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     }
 
     const kinds = h("details", { class: "menu" }, h("summary", {}, "Show"), h("div", {},
-      h("label", {}, h("input", { type: "checkbox", checked: echoes, onchange: (e) => { echoes = e.target.checked; stream.classList.toggle("echoes", echoes); } }), "what is sent again"),
-      Object.entries(head.kinds).filter(([k]) => k !== "step").map(([kind, n]) => h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (e) => { e.target.checked ? only.delete(kind) : only.add(kind); stream.classList.toggle(`no-${kind}`, !e.target.checked); } }), `${NAMES[kind] ?? kind} (${n.toLocaleString("en")})`))));
+      Object.entries(head.kinds).filter(([k]) => k !== "step").map(([kind, n]) => h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (e) => { stream.classList.toggle(`no-${kind}`, !e.target.checked); } }), `${NAMES[kind] ?? kind} (${n.toLocaleString("en")})`))));
     const toolbar = h("div", { class: "tools" }, button("Steps", () => body.classList.toggle("side"), { class: "toggle-side", "aria-label": "show the list of steps" }), find, found, kinds,
       head.errors.length ? button(`${head.errors.length} failed  ( e )`, () => error(1)) : null, button("Slowest", slowest), button("Copy all", everything), isFile || info.right !== "read" ? button("Label  ( a )", () => label(null)) : null);
     clear(body, h("aside", { class: "side", "aria-label": "steps" }, steps.element), h("div", { class: "center" }, toolbar, stream));
