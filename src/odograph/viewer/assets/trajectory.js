@@ -37,7 +37,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       ["reward", figure(head.reward), "strong"], ...(rewards.length > 1 || rewards[0]?.[1] !== head.reward ? rewards.map(([n, v]) => [n, figure(v)]) : []),
       ["agent", head.agent], ["model", head.model], ["steps", figure(head.steps)], ["calls", figure(head.llm_calls)], ["actions", figure(head.actions)],
       ["tokens", head.prompt_tokens === null && head.completion_tokens === null ? null : `${figure(head.prompt_tokens)} in, ${figure(head.completion_tokens)} out`],
-      ["cost", head.cost === null ? null : `$${figure(head.cost)}`], ["took", head.duration === null ? null : seconds(head.duration)], ["started", moment(head.started)],
+      ["cost", head.cost === null ? null : `$${figure(head.cost)}`], ["took", head.took.whole == null ? null : seconds(head.took.whole / 1000)], ["started", moment(head.started)],
       ["group", head.group && h("a", { href: `#/group?name=${encodeURIComponent(head.group)}` }, head.group, head.siblings > 1 ? ` (${head.siblings})` : "")],
       ["tags", head.tags.join(", ")],
       ["fork of", head.fork_of && [h("a", { href: `#/t/${head.fork_of}` }, tail(head.fork_of)), " ", h("a", { href: `#/diff?a=${head.fork_of}&b=${head.id}` }, "compare")]],
