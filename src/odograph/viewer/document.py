@@ -52,6 +52,7 @@ def document(t: Trajectory) -> Document:
     errors: list[int] = []
     outline: list[list[Any]] = []
     place: dict[tuple[str | None, int | None], int] = {}
+    numbers: dict[Any, int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
     number = -1
 
     def close() -> None:
@@ -69,7 +70,7 @@ def document(t: Trajectory) -> Document:
         who = (entry.agent, entry.step)
         if entry.kind == "step" and who not in place:
             place[who] = len(outline)
-            outline.append([entry.step, entry.agent, entry.depth, number, [], False, entry.about.get("reward")])
+            outline.append([entry.step, entry.agent, entry.depth, number, [], False, entry.about.get("reward"), numbers.get(who)])
         elif who in place:
             about = outline[place[who]]
             about[5] = about[5] or failed
@@ -94,7 +95,7 @@ def document(t: Trajectory) -> Document:
         "kinds": kinds,
         "errors": errors,
         "cut": sorted(long),
-        # each step: [index, agent, depth, entry, what it did, whether something failed, reward]
+        # each step: [index, agent, depth, entry, what it did, whether something failed, reward, its number in `steps`]
         "outline": outline,
         **_time(t, places),
     }

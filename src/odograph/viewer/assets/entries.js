@@ -138,8 +138,9 @@ const PARTS = {
     if (a.rationale) put(box, text(a.rationale));
   },
   note(a, box, whole) {
-    if (a.name) put(box, line(h("strong", {}, a.name)));
-    put(box, content(a.data, { whole: whole(["about", "data"]) }));
+    const said = isText(a.data) && a.data.length < 400 ? text(a.data) : null;
+    if (said) put(box, a.name ? line(h("strong", {}, a.name)) : null, said);
+    else put(box, h("details", {}, h("summary", {}, h("strong", {}, a.name ?? "note"), " ", dim(brief(a.data))), content(a.data, { whole: whole(["about", "data"]) })));
   },
   outcome(a, box, whole) {
     put(box, line(h("span", { class: `badge ${a.status}` }, a.status)));

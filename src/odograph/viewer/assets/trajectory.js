@@ -200,7 +200,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       // parts above may have taken their real height meanwhile
       requestAnimationFrame(() => element.isConnected && element.scrollIntoView({ block: "start" }));
       if (focus) element.focus({ preventScroll: true });
-      if (push) history.replaceState(null, "", `#/t/${id}?e=${number}`);
+      if (push && location.protocol !== "about:") history.replaceState(null, "", `#/t/${id}?e=${number}`);
     }
     page.goTo = goTo;
 
@@ -316,7 +316,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     };
 
     grow();
-    const wanted = query.get("e") !== null ? Number(query.get("e")) : query.get("step") !== null ? head.outline.find((s) => s[0] === Number(query.get("step")))?.[3] : null;
+    const wanted = query.get("e") !== null ? Number(query.get("e")) : query.get("step") !== null ? head.outline.find((s) => s[0] === Number(query.get("step")))?.[3] : query.get("at") !== null ? head.outline.find((s) => s[7] === Number(query.get("at")))?.[3] : null;
     if (wanted !== null && wanted !== undefined) goTo(wanted, { push: false });
     else show(0);
   }
