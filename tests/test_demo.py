@@ -20,6 +20,9 @@ def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
         [sys.executable, "-m", "odograph", "demo", "-o", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    address = done.stdout.strip().rpartition("Open in a browser: file://")[2]
+    page = Path(address).read_text()
+    assert page.startswith("<!doctype html>") and page.count('data-name="t/') >= 100
     for part in ("was killed with SIGKILL", " 0 of them are lost", "resumes it", "the copy is equal to the store", "valid: "):
         assert part in done.stdout
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .training.feed import rows
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
+    from .viewer.notebook import show
 
 __version__ = VERSION
 
@@ -67,6 +68,7 @@ _LATER = {
     **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
     "ScoreReport": "rewards.scoring",
     "rows": "training.feed",
+    "show": "viewer.notebook",
     **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
     **dict.fromkeys(("Group", "Groups"), "groups"),
     **dict.fromkeys(("Samples", "samples"), "training.samples"),
@@ -182,6 +184,7 @@ __all__ = [
     "ruler",
     "samples",
     "score",
+    "show",
     "stats",
     "sync_ruler",
     "uninstrument",

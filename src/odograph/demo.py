@@ -207,11 +207,14 @@ def main(out: str, model: str | None = None) -> int:
     status |= _run("export", "--to", "jsonl", "-o", str(folder / "jsonl"), store=store)
     status |= _run("import", str(folder / "jsonl" / "data"), store=folder / "copy")
     status |= _load(folder, store)
-    print(
-        f"\nAll of it is in {folder}; look around with: odograph --store {shlex.quote(str(store))} ls"
-        if not status
-        else "\nThe demo FAILED."
-    )
+    _say("All of it as pages in one file, which needs no server")
+    pages = folder / "demo.html"
+    status |= _run("view", "--html", str(pages), store=store)
+    if status:
+        print("\nThe demo FAILED.")
+    else:
+        print(f"\nAll of it is in {folder}; look around with: odograph --store {shlex.quote(str(store))} view")
+        print(f"Open in a browser: {pages.resolve().as_uri()}")
     return status
 
 

@@ -13,7 +13,7 @@ from typing import Literal as OneOf
 
 import msgspec
 
-from . import dialects
+from . import cards, dialects
 from .clock import iso_time
 from .codec import record_to_dict, unfold_events
 from .dialects import Choice
@@ -39,6 +39,9 @@ from .types import (
 )
 
 State = OneOf["completed", "failed", "timeout", "cancelled", "truncated", "running", "unterminated"]
+
+
+_CARD = 12  # steps that a notebook shows of a trajectory
 
 
 def returns(rewards: Iterable[float | None], discount: float = 1.0) -> list[float]:
@@ -455,6 +458,18 @@ class Trajectory(_Part):
 
     def __repr__(self) -> str:
         return f"<Trajectory {self.id[-8:]} {self.status}: {len(self.steps)} steps, reward {self.reward}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of a trajectory."""
+        about = (("agent", self.agent), ("model", self.model), ("reward", self.reward), ("group", self.group), ("id", self.id))
+        rows = [
+            [s.index, ", ".join(a.name for a in s.actions) or "answer", s.reward, s.llm_calls[-1].text if s.llm_calls else None]
+            for s in self.steps[:_CARD]
+        ]
+        left = len(self.steps) - len(rows)
+        more = [("more steps", left), ("all of it", "odograph.show(t)")] if left else []
+        head = cards.facts([(self.status, self.task)]) + cards.facts(about)
+        return head + cards.table(["step", "did", "reward", "said"], rows) + cards.facts(more)
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)

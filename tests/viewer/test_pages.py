@@ -240,6 +240,22 @@ def test_a_group_and_two_attempts(page: Page, viewer: Viewer, ids: dict[str, str
     assert "differ in" in page.inner_text(".pair.first h2")
 
 
+def test_figures_have_intervals_and_findings_lead_to_their_place(page: Page, viewer: Viewer) -> None:
+    """Rewards by what is chosen with their intervals; a finding of validation is a link to the step that it is about."""
+    opened(page, viewer, "#/over?by=group").wait_for_selector(".over table")
+    assert (
+        "fix" in page.inner_text(".over")
+        and "progress" in page.inner_text(".over")
+        and page.locator(".spread .mean").count() >= 2
+    )
+    page.select_option(".tools select", "policy_version")
+    page.wait_for_selector("h2:has-text('Reward by policy version')")
+    page.click("button:has-text('Validate')")
+    page.click(".over tr:has-text('stale_tokens') a >> nth=0")
+    page.wait_for_selector(".entry.step.active")
+    assert page.inner_text(".entry.active h2") == "Step 1"
+
+
 def test_both_themes_can_be_read(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
     """The system's theme is taken over, a key changes it, and text has a contrast of 4.5 at least in both."""
     contrast = """(() => {

@@ -17,6 +17,7 @@ from typing import Any, Protocol, Unpack
 
 import msgspec
 
+from ..cards import table
 from ..clock import iso_time
 from ..codec import encode
 from ..errors import InvalidInput
@@ -76,6 +77,16 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     span: str | None
     #: Those that stand out first, then by size.
     differences: list[Difference]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of figures."""
+        rows = []
+        for part in (self.whole, *self.parts):
+            low, high = part.reward.interval or (None, None)
+            interval = "" if low is None else f"{low:.4g} to {high:.4g}"
+            mean = "" if part.reward.mean is None else f"{part.reward.mean:.4g}"
+            rows.append(["all" if part is self.whole else part.key, part.trajectories, part.reward.n, mean, interval])
+        return table([self.by or "", "trajectories", "rewarded", "mean reward", f"{self.confidence:.0%} interval"], rows)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: what `odograph stats --json` prints."""

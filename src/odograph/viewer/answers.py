@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from .tokens import rows, tokens
 
 #: Rows of a list that one answer has at most.
 PAGE = 200
+_CHECKED = 500  # trajectories of which one answer has the findings
 _COMPARED = 128  # trajectories whose rows are built for the advantages of one
 _MEMBERS = 500  # attempts of a group that a page shows
 _HELD = 256 << 20  # bytes of documents that are kept
@@ -82,6 +84,9 @@ class Answers:
 
     def filters(self, query: Mapping[str, list[str]]) -> Filters:
         """The filters of a URL's query, with those that always hold. Raises InvalidInput."""
+        return Filters.of(self._given(query))
+
+    def _given(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         found: dict[str, Any] = dict(self._base)
         for name, values in query.items():
             kind = _KINDS.get(name)
@@ -98,7 +103,7 @@ class Answers:
                 low, high = (query.get(n, [None])[-1] or None for n in ("since", "until"))
                 is_span = low is not None and high is None and low[:1].isdigit() and low[-1:].isalpha() and "-" not in low
                 found["time_range"] = low if is_span else (low, high)
-        return Filters.of(found)
+        return found
 
     def listing(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """A window of the list: `rows` from `offset` on, `total` of all; with `fold=group` a row is a group."""
@@ -117,6 +122,18 @@ class Answers:
     def counts(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """The values of some filters among the chosen trajectories, with counts."""
         return dict(self.store.backend.reader.counts(self.filters(query)))
+
+    def figures(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Distributions of rewards with intervals, by component, over time and by what `by` names."""
+        return self.store.stats(query.get("by", [""])[-1] or None, **self._given(query)).to_dict()
+
+    def findings(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """What `validate` finds in the newest of the chosen trajectories, and which of how many were checked."""
+        given = self._given(query)
+        chosen = [s.id for s in islice(self.store.summaries(newest_first=True, **given), _CHECKED)]
+        if not chosen:
+            return {"checked": 0, "of": 0, "counts": {}, "findings": [], "valid": True}
+        return self.store.validate(ids=chosen, workers=1).to_dict() | {"of": self.store.count(**given)}
 
     def search(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """Records and messages with all words of `q`."""
@@ -141,7 +158,8 @@ class Answers:
         held = self._read(id)
         forks = [{"id": one, "step": step} for one, step in self.store.backend.reader.forks(held.document.id)]
         siblings = held.trajectory.group and self.store.count(group=held.trajectory.group)
-        return held.document.head | {"forks": forks, "siblings": siblings}
+        used = self.store.used([held.document.id]).get(held.document.id)
+        return held.document.head | {"forks": forks, "siblings": siblings, "rewards": used.components if used else {}}
 
     def part(self, id: str, number: int) -> bytes:
         """The entries of a part. Raises NotFound."""

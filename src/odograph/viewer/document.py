@@ -21,6 +21,7 @@ from ..types import Action, AnyRecord, Context, LLMCall
 ENTRIES, BYTES = 40, 96 << 10
 #: An entry beyond this many bytes is cut in its part: each text in it to so many characters.
 _LONG, _KEPT = 24 << 10, 6_000
+_NAMED = 4  # actions of a step that its line names
 _KINDS = {LLMCall: "model", Action: "tool", Context: "context"}
 
 
@@ -49,7 +50,9 @@ def document(t: Trajectory) -> Document:
     kinds: Counter[str] = Counter()
     places: dict[str, int] = {}
     errors: list[int] = []
-    steps: dict[tuple[str | None, int | None], int] = {}
+    outline: list[list[Any]] = []
+    place: dict[tuple[str | None, int | None], int] = {}
+    numbers: dict[Any, int] = {(s.agent, s.index): n for n, s in enumerate(t.steps)}
     number = -1
 
     def close() -> None:
@@ -61,11 +64,19 @@ def document(t: Trajectory) -> Document:
     for number, entry in enumerate(shown.session(t)):
         if entry.record is not None:
             places.setdefault(entry.record, number)
-        if entry.kind == "step":
-            steps.setdefault((entry.agent, entry.step), number)
-        kinds[entry.kind] += 1
-        if entry.about.get("error") is not None or entry.about.get("ok") is False:
+        failed = entry.about.get("error") is not None or entry.about.get("ok") is False
+        if failed:
             errors.append(number)
+        who = (entry.agent, entry.step)
+        if entry.kind == "step" and who not in place:
+            place[who] = len(outline)
+            outline.append([entry.step, entry.agent, entry.depth, number, [], False, entry.about.get("reward"), numbers.get(who)])
+        elif who in place:
+            about = outline[place[who]]
+            about[5] = about[5] or failed
+            if entry.kind == "action" and len(about[4]) < _NAMED:
+                about[4].append(entry.about["name"])
+        kinds[entry.kind] += 1
         data = encode({"n": number, **_plain(entry)})
         if len(data) > _LONG:
             long[number] = data
@@ -84,7 +95,8 @@ def document(t: Trajectory) -> Document:
         "kinds": kinds,
         "errors": errors,
         "cut": sorted(long),
-        "outline": _outline(t, steps),
+        # each step: [index, agent, depth, entry, what it did, whether something failed, reward, its number in `steps`]
+        "outline": outline,
         **_time(t, places),
     }
     return Document(t.id, head, parts, long)
@@ -92,7 +104,7 @@ def document(t: Trajectory) -> Document:
 
 def _plain(entry: shown.Entry) -> dict[str, Any]:
     about = {"kind": entry.kind, "about": entry.about, "record": entry.record, "step": entry.step, "agent": entry.agent}
-    return about | {"time": _ms(entry.time)}
+    return about | {"time": _ms(entry.time), "depth": entry.depth}
 
 
 def _ms(nanoseconds: int | None) -> float | None:
@@ -109,28 +121,6 @@ def _cut(value: Any) -> Any:
     if isinstance(value, list):
         return [_cut(v) for v in value[:500]] + ([{"$cut": len(value), "text": "more"}] if len(value) > 500 else [])
     return value
-
-
-def _outline(t: Trajectory, entries: dict[tuple[str | None, int | None], int]) -> list[list[Any]]:
-    """Each step: [index, agent, depth, entry, milliseconds when it began, what it did, whether something failed, reward]."""
-    inside = {s.record.id: n for n, s in enumerate(t.steps) if s.record is not None}
-    acted = {a.id: a.parent for a in t.actions}
-    imported = "source" in t.metadata
-    depths: list[int] = []
-    out: list[list[Any]] = []
-    for step in t.steps:
-        parent = step.record.parent if step.record is not None else None
-        parent = acted.get(parent or "", parent)
-        above = inside.get(parent or "")
-        depths.append(depths[above] + 1 if above is not None and above < len(depths) else 0)
-        failed = any(c.error is not None for c in step.llm_calls) or any(
-            a.ok is False or a.error is not None for a in step.actions
-        )
-        did = [a.name for a in step.actions[:4]] or (["answer"] if step.llm_calls else [])
-        began = shown.happened(step.record, imported) if step.record is not None else None
-        entry = entries.get((step.agent, step.index))
-        out.append([step.index, step.agent, depths[-1], entry, _ms(began), did, failed, step.reward])
-    return out
 
 
 def _time(t: Trajectory, places: dict[str, int]) -> dict[str, Any]:

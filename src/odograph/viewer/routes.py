@@ -41,6 +41,8 @@ class Routes:
             ("info", lambda r: a.info()),
             ("list", lambda r: a.listing(_query(r))),
             ("counts", lambda r: a.counts(_query(r))),
+            ("figures", lambda r: a.figures(_query(r))),
+            ("findings", lambda r: a.findings(_query(r))),
             ("search", lambda r: a.search(_query(r))),
             ("t/{id}", lambda r: a.head(_name(r, "id"))),
             ("t/{id}/about", lambda r: a.about(_name(r, "id"))),

@@ -3,7 +3,7 @@ import { button, clear, h, notice } from "./dom.js";
 import { follow, get, isFile } from "./source.js";
 import { listPage } from "./list.js";
 import { dialog, labelsFile, trajectoryPage } from "./trajectory.js";
-import { diffPage, groupPage } from "./compare.js";
+import { diffPage, groupPage, overPage } from "./compare.js";
 
 const KEYS = [
   ["j  k", "next and previous entry, or row"], ["n  p", "next and previous step"], ["e  E", "next and previous failure"], ["/", "search"], ["Enter", "open; next hit in a search"],
@@ -42,6 +42,16 @@ document.body.append(
   h("header", { class: "top" }, h("a", { class: "brand", href: "#/" }, "Odograph"), crumbs, h("span", { class: "spring" }), save, button("Theme", theme, { "aria-label": "light or dark" }), button("Keys  ( ? )", help)),
   place, said);
 
+// in a frame of a notebook (about:srcdoc) a link to a place would lead to that place of the notebook
+if (location.protocol === "about:") {
+  document.addEventListener("click", (event) => {
+    const to = event.target.closest?.("a[href^='#']")?.getAttribute("href");
+    if (!to || event.defaultPrevented) return;
+    event.preventDefault();
+    go(to);
+  });
+}
+
 function go(hash, { again = false } = {}) {
   if (location.hash === hash || again) route();
   else location.hash = hash;
@@ -58,6 +68,7 @@ async function route() {
     if (parts[0] === "t" && parts[1]) page = await trajectoryPage({ ...given, id: parts[1], view: parts[2] ?? "" });
     else if (parts[0] === "group") page = await groupPage({ ...given, name: query.get("name") ?? "" });
     else if (parts[0] === "diff") page = await diffPage({ ...given, a: query.get("a") ?? "", b: query.get("b") ?? "" });
+    else if (parts[0] === "over") page = await overPage(given);
     else page = listPage(given);
   } catch (problem) {
     page = { element: notice(problem.message, "error"), title: "Odograph" };
@@ -66,7 +77,7 @@ async function route() {
   current = page;
   clear(place, page.element);
   document.title = `${page.title.slice(0, 60)} · Odograph`;
-  clear(crumbs, h("a", { href: "#/" }, info.store ?? "store"), parts.length ? [h("span", { "aria-hidden": "true" }, " / "), parts[0] === "t" ? h("code", {}, parts[1].slice(-8)) : parts[0] === "group" ? query.get("name") : "difference"] : "");
+  clear(crumbs, h("a", { href: "#/" }, info.store ?? "store"), parts.length ? [h("span", { "aria-hidden": "true" }, " / "), parts[0] === "t" ? h("code", {}, parts[1].slice(-8)) : parts[0] === "group" ? query.get("name") : parts[0] === "over" ? "figures" : "difference"] : "");
   await page.ready;
   if (mine === turn && !document.querySelector("dialog[open]") && (document.activeElement === document.body || document.activeElement === null)) page.focus?.();
 }
@@ -114,7 +125,7 @@ async function start() {
   } catch (problem) {
     return clear(place, notice(problem.message, "error"));
   }
-  if (!location.hash && info.home) location.replace(info.home);
+  if (!location.hash && info.home && info.home !== "#/") location.hash = info.home;
   else await route();
   let held = new Set();
   let waiting = 0;

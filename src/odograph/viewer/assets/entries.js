@@ -5,37 +5,27 @@ import { get } from "./source.js";
 
 export const NAMES = {
   step: "step", observation: "observed", context: "read", tools: "tools", message: "message", call: "call", thinking: "thinking",
-  answer: "answer", action: "tool", reward: "reward", edit: "edit", label: "label", note: "note", outcome: "outcome",
+  history: "prompt", compaction: "compaction", answer: "answer", action: "tool", result: "result", reward: "reward", edit: "edit", label: "label", note: "note", outcome: "outcome",
 };
-
-// Kinds that a reader may hide, with what hides by default: what was said or seen before, as a prompt repeats it.
-export function isEcho(entry) {
-  const a = entry.about;
-  return (entry.kind === "message" && (a.role === "assistant" || (a.role === "tool" && a.tool_call_id))) || (entry.kind === "observation" && a.of_tools);
-}
 
 export function draw(entry, { id, actions }) {
   const whole = (path) => async () => path.reduce((v, k) => v?.[k], await get(`t/${id}/whole/${entry.n}`));
   const a = entry.about;
   const name = entry.kind === "message" ? a.role : entry.kind === "answer" && a.of > 1 ? `answer ${a.choice}` : NAMES[entry.kind] ?? entry.kind;
   const element = h("article", {
-    class: `entry ${entry.kind}${entry.kind === "message" ? ` role-${roleOf(a.role)}` : ""}`,
-    id: `e${entry.n}`, tabindex: "-1", "data-n": entry.n,
+    class: `entry ${entry.kind}${entry.depth ? " inner" : ""}${entry.kind === "message" ? ` role-${roleOf(a.role)}` : ""}`,
+    style: entry.depth ? { marginInlineStart: `${Math.min(entry.depth, 8) * 18}px` } : null, id: `e${entry.n}`, tabindex: "-1", "data-n": entry.n,
     "aria-label": entry.kind === "step" ? `step ${entry.step}` : name,
   });
   if (entry.kind === "step") {
-    element.append(h("h2", {}, `Step ${entry.step}`), h("span", { class: "who" }, entry.agent ?? ""),
-      a.reward !== null ? h("span", { class: "earned" }, `reward ${figure(a.reward)}`) : "", actions(entry));
+    const about = [entry.agent, a.again ? "goes on" : null, a.duration ? seconds(a.duration) : null, a.prompt_tokens != null ? `${figure(a.prompt_tokens)} → ${figure(a.completion_tokens)} tokens` : null,
+      a.cost != null ? `$${figure(a.cost)}` : null, a.reward != null ? `reward ${figure(a.reward)}` : null];
+    element.append(h("h2", {}, `Step ${entry.step}`), h("span", { class: "who" }, about.filter(Boolean).join(" · ")), actions(entry));
     return element;
   }
   const body = h("div", { class: "body" });
   element.append(h("div", { class: "kind" }, name), body, actions(entry));
   (PARTS[entry.kind] ?? PARTS.other)(a, body, whole, entry);
-  if (isEcho(entry)) {
-    const said = h("details", { class: "echo" }, h("summary", {}, entry.kind === "observation" ? "results of tools, as above" : `sent again: ${brief(a.content ?? a.tool_calls)}`));
-    said.append(...body.childNodes);
-    body.replaceChildren(said);
-  }
   return element;
 }
 
@@ -55,7 +45,7 @@ function failed(error, whole) {
 }
 
 function asked(calls) {
-  return calls.map((one) => h("div", { class: "asked" }, h("span", { class: "arrow", "aria-hidden": "true" }, "→ "), h("code", {}, one.name ?? "?"), argument(one.arguments)));
+  return calls.map((one) => h("div", { class: "asked" }, h("span", { class: "arrow", "aria-hidden": "true" }, "→ "), h("code", {}, one.name ?? "?"), one.done ? "" : argument(one.arguments)));
 }
 
 function argument(value) {
@@ -74,13 +64,20 @@ function argument(value) {
   return json(found);
 }
 
+const state = (a) => (a.ok === true ? h("span", { class: "good" }, "ok") : a.ok === false ? h("span", { class: "bad" }, "failed") : null);
+
+function outcome(a, box, whole) {
+  if (a.error != null) put(box, failed(a.error, whole(["about", "error"])));
+  if (a.result != null) put(box, h("div", { class: "result" }, content(a.result, { whole: whole(["about", "result"]) })));
+}
+
 const PARTS = {
   observation(a, box, whole) {
     put(box, content(a.value, { whole: whole(["about", "value"]) }));
   },
   context(a, box, whole) {
     put(box, line(h("code", {}, a.provider || "?"), a.query !== null ? [" ", h("q", {}, brief(a.query))] : "", a.purpose ? dim(` · ${a.purpose}`) : "", a.duration !== null ? dim(` · ${seconds(a.duration)}`) : ""));
-    put(box, a.error !== null ? failed(a.error, whole(["about", "error"])) : content(a.data, { whole: whole(["about", "data"]) }));
+    put(box, a.error != null ? failed(a.error, whole(["about", "error"])) : content(a.data, { whole: whole(["about", "data"]) }));
   },
   tools(a, box) {
     const names = a.tools.map((t) => t?.function?.name ?? t?.name ?? "?");
@@ -97,7 +94,7 @@ const PARTS = {
     const params = Object.entries(a.params ?? {});
     put(box, h("div", { class: "line dim" }, about.filter(Boolean).join(" · "),
       params.length ? h("details", { class: "inline" }, h("summary", {}, params.map(([k, v]) => `${k} ${brief(v)}`).join(", ").slice(0, 80)), json(a.params)) : ""));
-    if (a.error !== null) put(box, failed(a.error, whole(["about", "error"])));
+    if (a.error != null) put(box, failed(a.error, whole(["about", "error"])));
   },
   thinking(a, box, whole) {
     put(box, text(a.text, { whole: whole(["about", "text"]) }));
@@ -107,12 +104,20 @@ const PARTS = {
     if (a.finish_reason && !["stop", "tool_calls", "end_turn", "tool_use"].includes(a.finish_reason)) put(box, line(h("span", { class: "warn" }, `finished: ${a.finish_reason}`)));
     if (!a.text && !a.tool_calls.length) put(box, dim("no text"));
   },
+  history(a, box) {
+    put(box, h("div", { class: "line dim" }, `${figure(a.gone)} messages of the prompt before are gone, ${figure(a.new)} are new`));
+  },
   action(a, box, whole) {
-    const state = a.ok === true ? h("span", { class: "good" }, "ok") : a.ok === false ? h("span", { class: "bad" }, "failed") : null;
-    put(box, line(h("code", { class: "name" }, a.name || "?"), " ", state, a.duration !== null ? dim(` ${seconds(a.duration)}`) : ""));
+    put(box, line(h("code", { class: "name" }, a.name || "?"), " ", state(a), a.duration != null ? dim(` ${seconds(a.duration)}`) : ""));
     put(box, argument(a.arguments));
-    if (a.error !== null) put(box, failed(a.error, whole(["about", "error"])));
-    if (a.result !== null) put(box, h("div", { class: "result" }, content(a.result, { whole: whole(["about", "result"]) })));
+    outcome(a, box, whole);
+  },
+  result(a, box, whole) {
+    put(box, line(state(a), a.duration != null ? dim(` ${seconds(a.duration)}`) : ""));
+    outcome(a, box, whole);
+  },
+  compaction(a, box, whole) {
+    PARTS.note(a, box, whole);
   },
   reward(a, box) {
     const where = a.span ? `tokens ${a.span[0]} to ${a.span[1]}` : a.target ? "one record" : null;
@@ -128,17 +133,18 @@ const PARTS = {
   },
   label(a, box) {
     put(box, line(h("strong", {}, a.technique), a.value !== null ? [" ", h("code", {}, isText(a.value) ? a.value : JSON.stringify(a.value))] : "", a.score !== null ? [" ", h("span", { class: "value" }, figure(a.score))] : "",
-      a.author ? dim(` · ${a.author}`) : ""));
+      a.author ? dim(` · ${a.author}`) : "", a.stale ? h("span", { class: "warn" }, " · of an older rubric") : ""));
     if (a.description) put(box, line(dim(a.description)));
     if (a.rationale) put(box, text(a.rationale));
   },
   note(a, box, whole) {
-    if (a.name) put(box, line(h("strong", {}, a.name)));
-    put(box, content(a.data, { whole: whole(["about", "data"]) }));
+    const said = isText(a.data) && a.data.length < 400 ? text(a.data) : null;
+    if (said) put(box, a.name ? line(h("strong", {}, a.name)) : null, said);
+    else put(box, h("details", {}, h("summary", {}, h("strong", {}, a.name ?? "note"), " ", dim(brief(a.data))), content(a.data, { whole: whole(["about", "data"]) })));
   },
   outcome(a, box, whole) {
     put(box, line(h("span", { class: `badge ${a.status}` }, a.status)));
-    if (a.error !== null) put(box, failed(a.error, whole(["about", "error"])));
+    if (a.error != null) put(box, failed(a.error, whole(["about", "error"])));
     if (a.answer !== null) put(box, content(a.answer, { whole: whole(["about", "answer"]) }));
     if (Object.keys(a.metrics ?? {}).length) put(box, json(a.metrics));
   },
@@ -161,7 +167,7 @@ export async function markdown(entry, id) {
     case "thinking": return `**thinking**\n\n${a.text}\n`;
     case "answer": return `**answer**\n\n${a.text}${calls(a.tool_calls)}\n`;
     case "action": return `**tool \`${a.name}\`** ${a.ok === false ? "failed" : ""}\n\n${quoted(a.arguments)}\n\n${quoted(a.error ?? a.result)}\n`;
-    case "call": return a.error !== null ? `**call failed**\n\n${quoted(a.error)}\n` : "";
+    case "call": return a.error != null ? `**call failed**\n\n${quoted(a.error)}\n` : "";
     case "tools": return `**tools**: ${a.tools.map((t) => t?.function?.name ?? t?.name ?? "?").join(", ")}\n`;
     case "reward": return `**reward** ${a.name}: ${a.value === null ? "unknown" : a.value} ${a.rationale ?? ""}\n`;
     case "outcome": return `**outcome**: ${a.status}\n\n${a.answer === null ? "" : said(a.answer)}\n`;

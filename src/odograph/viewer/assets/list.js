@@ -5,7 +5,7 @@ import { Rows } from "./rows.js";
 
 const PAGE = 100;
 const COLUMNS = {
-  task: ["Task", (r) => r.task ?? "–", "wide"], status: ["Status", (r) => badge(r.status), ""], reward: ["Reward", (r) => figure(r.reward), "number"],
+  task: ["Task", (r) => r.task ?? "–", "wide"], status: ["Status", (r) => badge(r.status), "status"], reward: ["Reward", (r) => figure(r.reward), "number"],
   agent: ["Agent", (r) => r.agent ?? "–", ""], model: ["Model", (r) => r.model ?? "–", ""], group: ["Group", (r) => r.group ?? "–", ""],
   steps: ["Steps", (r) => figure(r.steps), "number"], llm_calls: ["Calls", (r) => figure(r.llm_calls), "number"], actions: ["Actions", (r) => figure(r.actions), "number"],
   tokens: ["Tokens", (r) => (r.prompt_tokens === null && r.completion_tokens === null ? "–" : `${short(r.prompt_tokens)}/${short(r.completion_tokens)}`), "number"],
@@ -13,9 +13,9 @@ const COLUMNS = {
 };
 const SHOWN = ["task", "status", "reward", "agent", "model", "group", "steps", "tokens", "duration", "started"];
 const FOLDED = {
-  group: ["Group", (r) => r.group, "wide"], trajectories: ["Attempts", (r) => figure(r.trajectories), "number"], reward: ["Mean reward", (r) => figure(r.mean), "number"],
+  group: ["Group", (r) => r.group, "wide"], trajectories: ["Attempts", (r) => figure(r.trajectories), "number"], reward: ["Mean", (r) => figure(r.mean), "number"],
   min: ["Lowest", (r) => figure(r.min), "number"], max: ["Highest", (r) => figure(r.max), "number"], rewarded: ["Rewarded", (r) => figure(r.rewarded), "number"],
-  steps: ["Mean steps", (r) => figure(r.steps), "number"], started: ["Newest", (r) => moment(r.started), "date"],
+  steps: ["Steps", (r) => figure(r.steps), "number"], started: ["Newest", (r) => moment(r.started), "date"],
 };
 const FACETS = { status: "Status", agent: "Agent", model: "Model", tag: "Tag", group: "Group" };
 const KEPT = "odograph-columns";
@@ -120,7 +120,7 @@ export function listPage({ query, go, info }) {
       go(location.hash, { again: true });
     },
   }), title)))),
-  query.size ? button("Clear", () => go("#/")) : null, count);
+  h("a", { href: `#/over?${asked}` }, "Figures"), query.size ? button("Clear", () => go("#/")) : null, count);
 
   const head = h("div", { class: "row head", role: "row" }, shown.map((name) => {
     const on = sort.replace("-", "") === name;

@@ -1,8 +1,8 @@
 // Tokens: by source, standing, logprob, policy version and mask; and the rows that a trainer would get of them.
-import { button, clear, figure, h, notice, tail } from "./dom.js";
+import { clear, figure, h, notice, tail, visible } from "./dom.js";
 import { get } from "./source.js";
 
-const BLOCK = 400; // tokens of an element that the browser lays out only where it is seen
+const BLOCK = 400; // tokens of an element; its tokens exist once it comes near what is seen
 const COLOURS = [["source", "Source"], ["standing", "Exact or stale"], ["logprob", "Logprob"], ["version", "Policy version"], ["call", "Call"]];
 const ROW_COLOURS = [["mask", "Trained"], ["logprob", "Logprob"], ["advantage", "Advantage"], ["weight", "Weight"], ["version", "Policy version"]];
 
@@ -21,27 +21,39 @@ function signed(value) {
 function stream(count, textAt, kindOf, pick, plainIds) {
   const box = h("div", { class: `tokens${plainIds ? " ids" : ""}`, tabindex: "0", role: "listbox", "aria-label": `${count} tokens` });
   let chosen = null;
-  const fill = () => {
-    const blocks = [];
-    for (let start = 0; start < count; start += BLOCK) {
-      const block = h("div", { class: "block" });
-      for (let n = start; n < Math.min(count, start + BLOCK); n++) {
-        const one = document.createElement("span");
-        one.className = `tk ${kindOf(n)}`;
-        one.dataset.n = n;
-        one.textContent = textAt(n);
-        block.append(one);
-      }
-      blocks.push(block);
+  const near = new IntersectionObserver((seen) => {
+    for (const one of seen) if (one.isIntersecting) fillBlock(one.target);
+  }, { rootMargin: "600px", scrollMargin: "600px" });
+  for (let start = 0; start < count; start += BLOCK) {
+    const block = h("div", { class: "block waiting" });
+    block.dataset.start = start;
+    box.append(block);
+    near.observe(block);
+  }
+  const fillBlock = (block) => {
+    if (!block.classList.contains("waiting")) return;
+    near.unobserve(block);
+    block.classList.remove("waiting");
+    const start = Number(block.dataset.start);
+    for (let n = start; n < Math.min(count, start + BLOCK); n++) {
+      const one = document.createElement("span");
+      one.className = `tk ${kindOf(n)}`;
+      one.dataset.n = n;
+      one.textContent = visible(textAt(n));
+      block.append(one);
     }
-    box.replaceChildren(...blocks);
+  };
+  const fill = () => {
+    for (const one of box.querySelectorAll(".tk")) one.className = `tk ${kindOf(Number(one.dataset.n))}`;
     if (chosen !== null) choose(chosen, false);
   };
   const choose = (n, tell = true) => {
     if (n < 0 || n >= count) return;
     box.querySelector(".tk.chosen")?.classList.remove("chosen");
     chosen = n;
-    const one = box.children[Math.floor(n / BLOCK)]?.children[n % BLOCK];
+    const block = box.children[Math.floor(n / BLOCK)];
+    fillBlock(block);
+    const one = block.children[n % BLOCK];
     one?.classList.add("chosen");
     if (tell) {
       one?.scrollIntoView({ block: "nearest" });
@@ -56,7 +68,7 @@ function stream(count, textAt, kindOf, pick, plainIds) {
     event.stopPropagation();
     choose((chosen ?? -1) + moves[event.key]);
   });
-  fill();
+  if (count) fillBlock(box.firstChild);
   return { box, fill, choose };
 }
 

@@ -2,7 +2,7 @@
 import { badge, button, clear, copy, figure, h, moment, notice, seconds, tail } from "./dom.js";
 import { forget, get, isFile, post } from "./source.js";
 import { Rows } from "./rows.js";
-import { draw, isEcho, markdown, NAMES } from "./entries.js";
+import { draw, markdown, NAMES } from "./entries.js";
 import { json } from "./content.js";
 import { rowsView, tokensView } from "./tokens.js";
 
@@ -37,7 +37,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       ["reward", figure(head.reward), "strong"], ...(rewards.length > 1 || rewards[0]?.[1] !== head.reward ? rewards.map(([n, v]) => [n, figure(v)]) : []),
       ["agent", head.agent], ["model", head.model], ["steps", figure(head.steps)], ["calls", figure(head.llm_calls)], ["actions", figure(head.actions)],
       ["tokens", head.prompt_tokens === null && head.completion_tokens === null ? null : `${figure(head.prompt_tokens)} in, ${figure(head.completion_tokens)} out`],
-      ["cost", head.cost === null ? null : `$${figure(head.cost)}`], ["took", head.duration === null ? null : seconds(head.duration)], ["started", moment(head.started)],
+      ["cost", head.cost === null ? null : `$${figure(head.cost)}`], ["took", head.took.whole == null ? null : seconds(head.took.whole / 1000)], ["started", moment(head.started)],
       ["group", head.group && h("a", { href: `#/group?name=${encodeURIComponent(head.group)}` }, head.group, head.siblings > 1 ? ` (${head.siblings})` : "")],
       ["tags", head.tags.join(", ")],
       ["fork of", head.fork_of && [h("a", { href: `#/t/${head.fork_of}` }, tail(head.fork_of)), " ", h("a", { href: `#/diff?a=${head.fork_of}&b=${head.id}` }, "compare")]],
@@ -59,7 +59,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     say("Putting the session together …");
     const out = [`# ${taskOf(head.task)}\n`];
     for (let n = 0; n < head.firsts.length; n++) {
-      for (const entry of await get(`t/${id}/part/${n}`)) if (!isEcho(entry)) out.push(await markdown(entry, id));
+      for (const entry of await get(`t/${id}/part/${n}`)) out.push(await markdown(entry, id));
     }
     copy(out.join("\n"), say);
   }
@@ -69,15 +69,12 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     const boxes = [];
     let stamps = head.stamps;
     let active = -1;
-    let echoes = query.get("all") === "1";
-    const only = new Set();
-    stream.classList.toggle("echoes", echoes);
 
     const steps = new Rows({
       height: 26, label: "steps", role: "listbox",
       draw: (n) => {
-        const [index, agent, depth, , , did, failed, reward] = head.outline[n];
-        const row = h("div", { role: "option", class: failed ? "bad" : "" }, h("span", { class: "n" }, index), h("span", { class: "did" }, did.join(", ") || "–", depth || agent !== head.agent ? h("span", { class: "dim" }, ` ${agent ?? ""}`) : ""), reward === null ? "" : h("span", { class: "earned" }, figure(reward)));
+        const [index, agent, depth, , did, failed, reward] = head.outline[n];
+        const row = h("div", { role: "option", class: failed ? "bad" : "" }, h("span", { class: "n" }, index), h("span", { class: "did" }, did.join(", ") || "answer", depth || agent !== head.agent ? h("span", { class: "dim" }, ` ${agent ?? ""}`) : ""), reward === null ? "" : h("span", { class: "earned" }, figure(reward)));
         row.style.paddingInlineStart = `${8 + depth * 14}px`;
         return row;
       },
@@ -123,8 +120,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     }
 
     const kinds = h("details", { class: "menu" }, h("summary", {}, "Show"), h("div", {},
-      h("label", {}, h("input", { type: "checkbox", checked: echoes, onchange: (e) => { echoes = e.target.checked; stream.classList.toggle("echoes", echoes); } }), "what is sent again"),
-      Object.entries(head.kinds).filter(([k]) => k !== "step").map(([kind, n]) => h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (e) => { e.target.checked ? only.delete(kind) : only.add(kind); stream.classList.toggle(`no-${kind}`, !e.target.checked); } }), `${NAMES[kind] ?? kind} (${n.toLocaleString("en")})`))));
+      Object.entries(head.kinds).filter(([k]) => k !== "step").map(([kind, n]) => h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (e) => { stream.classList.toggle(`no-${kind}`, !e.target.checked); } }), `${NAMES[kind] ?? kind} (${n.toLocaleString("en")})`))));
     const toolbar = h("div", { class: "tools" }, button("Steps", () => body.classList.toggle("side"), { class: "toggle-side", "aria-label": "show the list of steps" }), find, found, kinds,
       head.errors.length ? button(`${head.errors.length} failed  ( e )`, () => error(1)) : null, button("Slowest", slowest), button("Copy all", everything), isFile || info.right !== "read" ? button("Label  ( a )", () => label(null)) : null);
     clear(body, h("aside", { class: "side", "aria-label": "steps" }, steps.element), h("div", { class: "center" }, toolbar, stream));
@@ -204,7 +200,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       // parts above may have taken their real height meanwhile
       requestAnimationFrame(() => element.isConnected && element.scrollIntoView({ block: "start" }));
       if (focus) element.focus({ preventScroll: true });
-      if (push) history.replaceState(null, "", `#/t/${id}?e=${number}`);
+      if (push && location.protocol !== "about:") history.replaceState(null, "", `#/t/${id}?e=${number}`);
     }
     page.goTo = goTo;
 
@@ -320,7 +316,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     };
 
     grow();
-    const wanted = query.get("e") !== null ? Number(query.get("e")) : query.get("step") !== null ? head.outline.find((s) => s[0] === Number(query.get("step")))?.[3] : null;
+    const wanted = query.get("e") !== null ? Number(query.get("e")) : query.get("step") !== null ? head.outline.find((s) => s[0] === Number(query.get("step")))?.[3] : query.get("at") !== null ? head.outline.find((s) => s[7] === Number(query.get("at")))?.[3] : null;
     if (wanted !== null && wanted !== undefined) goTo(wanted, { push: false });
     else show(0);
   }
