@@ -142,10 +142,15 @@ def answered_with(asked: Asked, at: int) -> tuple[str, ...]:
     """The signature of the answer that a request's items hold from `at` on."""
     for message in asked.messages(at):
         if message.get("role") == "assistant":
-            calls = message.get("tool_calls")
-            names = [f"{c.get('id')} {(c.get('function') or {}).get('name')}" for c in (calls if isinstance(calls, list) else [])]
-            return (text_of(message.get("content")).strip(), *names)
+            return (text_of(message.get("content")).strip(), *(f"{id} {name}" for id, name in calls_in(message)))
     return ()
+
+
+def calls_in(message: dict[str, Any]) -> list[tuple[str, str]]:
+    """The id and the name of each tool call of a message."""
+    calls = message.get("tool_calls")
+    found = [c for c in (calls if isinstance(calls, list) else []) if isinstance(c, dict)]
+    return [(str(c.get("id")), str(f.get("name"))) for c in found if isinstance(f := c.get("function") or {}, dict)]
 
 
 #: What calls beside the work are for, by what their system prompt or their last message says. Such calls have no tools.
