@@ -64,6 +64,16 @@ class Asked:
             return [] if start else self.dialect.messages(self.request)
         return self.dialect.messages({self.field: [_parsed(item) for item in self.items[start:]]})
 
+    def said(self) -> list[str]:
+        """The texts of the last message that a user wrote: only what stands behind that message is taken apart."""
+        if self.field is None:
+            return said_by_user(self.dialect.messages(self.request))
+        for item in reversed(self.items):
+            found = said_by_user(self.dialect.messages({self.field: [_parsed(item)]}))
+            if found:
+                return found
+        return []
+
     def failed(self, start: int = 0) -> set[str]:
         """The ids of the tool calls whose results, from `start` on, say that they failed."""
         out: set[str] = set()
@@ -156,11 +166,13 @@ def calls_in(message: dict[str, Any]) -> list[tuple[str, str]]:
 #: What calls beside the work are for, by what their system prompt or their last message says. Such calls have no tools.
 _BESIDE: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("title", re.compile(r"title generator|conversation title|new conversation topic|generate a (short |concise |brief )?title"
-                         r"|\d-\d+ word title|title for this conversation|name for (this|the) session", re.I)),
+                         r"|\d-\d+ word title|title for this conversation|name for (this|the) session")),
     ("compact", re.compile(r"summary of the conversation so far|compact(ing)? the conversation|<state_snapshot>"
-                           r"|summarize (this|the) (coding )?conversation", re.I)),
-    ("route", re.compile(r"next[_ ]speaker|model_choice|complexity_reasoning|task routing", re.I)),
+                           r"|summarize (this|the) (coding )?conversation")),
+    ("route", re.compile(r"next[_ ]speaker|model_choice|complexity_reasoning|task routing")),
 )  # fmt: skip
+#: One of these words is in every such text: looked for first, as that is much quicker.
+_WORDS = ("conversation", "title", "session", "state_snapshot", "speaker", "model_choice", "complexity_reasoning", "routing")
 
 
 def beside(asked: Asked) -> str | None:
@@ -169,5 +181,7 @@ def beside(asked: Asked) -> str | None:
         return None
     if asked.request.get("max_tokens") == 1:
         return "probe"
-    text = asked.system()[:4000] + "\n" + "\n".join(said_by_user(asked.messages()[-3:]))[:4000]
+    text = (asked.system()[:4000] + "\n" + "\n".join(asked.said())[:4000]).lower()
+    if not any(word in text for word in _WORDS):
+        return None
     return next((purpose for purpose, pattern in _BESIDE if pattern.search(text)), None)

@@ -216,7 +216,7 @@ class Placer:
             talk = self._longest(asked, trail)
             if talk is not None:
                 return talk.trail, talk if purpose is None else None, purpose or "act"
-        said = conversations.said_by_user(asked.messages())
+        said = asked.said()
         started = self._started_by(said, trail, key) if purpose is None else None
         if started is not None:
             trail = started[0].trail
