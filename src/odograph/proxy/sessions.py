@@ -94,7 +94,8 @@ def _merge(format: str, records: list[AnyRecord], t: Trajectory, run: Run, merge
 
 
 def _enrich(wire: Action, told: Action, t: Trajectory, run: Run) -> None:
-    """A correction of the wire's action: with the session's times and outcome, and with what else it says beside."""
+    """A correction of the wire's action: with the session's times and outcome, and with what else it says beside. An action that
+    other records are inside of stays; a note inside of it says the same."""
     made = {k: v for k, v in record_to_dict(wire).items() if k not in (*_PLACE, "supersedes")}
     more = {k: v for k, v in record_to_dict(told).items() if k not in (*_PLACE, "name", "arguments", "tool_call_id")}
     if wire.ok is None and told.ok is not None:
@@ -105,6 +106,9 @@ def _enrich(wire: Action, told: Action, t: Trajectory, run: Run) -> None:
     beside = {k: v for k, v in more.items() if made.get(k) != v}
     if beside:
         made["extra"] = {**(wire.extra or {}), "session": beside}
-    made |= {"supersedes": wire.id, "llm_call": wire.llm_call}
     agent = None if wire.agent == t.agent else wire.agent
+    if any(record.parent == wire.id for record in t.records):
+        run.recorder.write("note", {"name": "session", "data": more}, wire.id, agent, wire.step)
+        return
+    made |= {"supersedes": wire.id, "llm_call": wire.llm_call}
     run.recorder.write("action", made, wire.parent, agent, wire.step)
