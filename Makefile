@@ -51,7 +51,7 @@ bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(OLD) $(TRAINERS) $(LIGHTNING) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.* odograph-demo bench-data
+	rm -rf $(VENV) $(OLD) $(TRAINERS) $(LIGHTNING) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.* odograph-demo bench-data .agents
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -23,7 +23,7 @@ from typing import Any
 from .workload import STEPS, long_conversation, new_bytes, steps
 from .writers import WRITERS, now, readable, size
 
-PARTS = ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads", "lineage", "worlds", "viewer")
+PARTS = ("hot_path", "flatness", "bytes_per_step", "crash", "imports", "runtime", "reads", "lineage", "worlds", "viewer", "proxy")
 
 
 @dataclass
@@ -386,6 +386,12 @@ class Bench:
         from . import viewer
 
         viewer.all_parts(self)
+
+    def proxy(self) -> None:
+        """See `bench/proxies.py`."""
+        from . import proxies
+
+        proxies.passing(self)
 
 
 def _built(t: Any) -> list[Any]:

@@ -95,9 +95,11 @@ class LLMServer:
             return
         path = handler.path.split("?")[0]
         kind = "messages" if path.endswith("/messages") else "responses" if path.endswith("/responses") else "chat"
-        whole = {"chat": chat, "responses": responses, "messages": messages}[kind](answer, request)
-        if request.get("stream"):
-            events = {"chat": chat_events, "responses": response_events, "messages": message_events}[kind](answer, whole, request)
+        kind = "gemini" if "enerateContent" in path else kind
+        whole = {"chat": chat, "responses": responses, "messages": messages, "gemini": gemini}[kind](answer, request)
+        if request.get("stream") or ":stream" in path:
+            streams = {"chat": chat_events, "responses": response_events, "messages": message_events}
+            events = streams[kind](answer, whole, request) if kind in streams else [(None, whole)]
             self._stream(handler, answer, events)
         else:
             self._send(handler, answer, answer.raw if answer.raw is not None else json.dumps(whole).encode(), "application/json")
@@ -365,6 +367,16 @@ def messages(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
         "usage": {"input_tokens": 5, "cache_read_input_tokens": 2, "cache_creation_input_tokens": 0, "output_tokens": 3},
         **answer.extra,
     }
+
+
+def gemini(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
+    """A body of Gemini's API; its tool calls have no ids."""
+    parts: list[dict[str, Any]] = [{"text": answer.text}] if answer.text else []
+    for call in answer.tool_calls:
+        function = call["function"]
+        parts.append({"functionCall": {"name": function["name"], "args": json.loads(function["arguments"])}})
+    candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
+    return {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 3}, **answer.extra}
 
 
 def message_events(answer: Answer, whole: dict[str, Any], request: dict[str, Any]) -> list[tuple[str | None, Any]]:

@@ -31,8 +31,9 @@ def text(words: str) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(*answers: list[dict[str, Any]], status: int | None = None) -> Iterator[tuple[str, list[str], list[Any]]]:
-    """A server with a WebSocket: its URL, the messages that it got, and the headers of its handshakes."""
+def serving(*answers: Any, status: int | None = None) -> Iterator[tuple[str, list[str], list[Any]]]:
+    """A server with a WebSocket: its URL, the messages that it got, and the headers of its handshakes. An answer is a list of events,
+    or a function from the request to these."""
     got: list[str] = []
     heads: list[Any] = []
     ready, stop = threading.Event(), threading.Event()
@@ -47,7 +48,8 @@ def serving(*answers: list[dict[str, Any]], status: int | None = None) -> Iterat
         await ws.prepare(request)
         async for message in ws:
             got.append(message.data)
-            for event in next(script):
+            found = next(script)
+            for event in found(json.loads(message.data)) if callable(found) else found:
                 await ws.send_str(json.dumps(event))
         return ws
 

@@ -41,6 +41,7 @@ COMMANDS: tuple[str, ...] = (
     "diff",
     "fork",
     "replay",
+    "record",
     "proxy",
     "doctor",
 )

@@ -13,7 +13,7 @@ from ..errors import InvalidInput, MissingExtra
 from .common import add_json, print_json
 
 HELP = "record the model calls of any agent: a proxy that passes them on unchanged"
-_SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0005
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput(f"a port is a number from 0 to 65535, not {args.port}")
     if not 0 <= args.drain <= 86_400:
         raise InvalidInput(f"--drain is a number of seconds from 0 to 86400, not {args.drain}")
-    sys.setswitchinterval(_SWITCH_SECONDS)  # the thread that records lets the event loop go on sooner
+    sys.setswitchinterval(SWITCH_SECONDS)  # the thread that records lets the event loop go on sooner
     version = args.policy_version
     with open(args.store, redact=args.redact or None) as store:
         proxy = Proxy(

@@ -64,6 +64,16 @@ class Asked:
             return [] if start else self.dialect.messages(self.request)
         return self.dialect.messages({self.field: [_parsed(item) for item in self.items[start:]]})
 
+    def said(self) -> list[str]:
+        """The texts of the last message that a user wrote: only what stands behind that message is taken apart."""
+        if self.field is None:
+            return said_by_user(self.dialect.messages(self.request))
+        for item in reversed(self.items):
+            found = said_by_user(self.dialect.messages({self.field: [_parsed(item)]}))
+            if found:
+                return found
+        return []
+
     def failed(self, start: int = 0) -> set[str]:
         """The ids of the tool calls whose results, from `start` on, say that they failed."""
         out: set[str] = set()
@@ -142,20 +152,27 @@ def answered_with(asked: Asked, at: int) -> tuple[str, ...]:
     """The signature of the answer that a request's items hold from `at` on."""
     for message in asked.messages(at):
         if message.get("role") == "assistant":
-            calls = message.get("tool_calls")
-            names = [f"{c.get('id')} {(c.get('function') or {}).get('name')}" for c in (calls if isinstance(calls, list) else [])]
-            return (text_of(message.get("content")).strip(), *names)
+            return (text_of(message.get("content")).strip(), *(f"{id} {name}" for id, name in calls_in(message)))
     return ()
+
+
+def calls_in(message: dict[str, Any]) -> list[tuple[str, str]]:
+    """The id and the name of each tool call of a message."""
+    calls = message.get("tool_calls")
+    found = [c for c in (calls if isinstance(calls, list) else []) if isinstance(c, dict)]
+    return [(str(c.get("id")), str(f.get("name"))) for c in found if isinstance(f := c.get("function") or {}, dict)]
 
 
 #: What calls beside the work are for, by what their system prompt or their last message says. Such calls have no tools.
 _BESIDE: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("title", re.compile(r"title generator|conversation title|new conversation topic|generate a (short |concise |brief )?title"
-                         r"|\d-\d+ word title|title for this conversation|name for (this|the) session", re.I)),
+                         r"|\d-\d+ word title|title for this conversation|name for (this|the) session")),
     ("compact", re.compile(r"summary of the conversation so far|compact(ing)? the conversation|<state_snapshot>"
-                           r"|summarize (this|the) (coding )?conversation", re.I)),
-    ("route", re.compile(r"next[_ ]speaker|model_choice|complexity_reasoning|task routing", re.I)),
+                           r"|summarize (this|the) (coding )?conversation")),
+    ("route", re.compile(r"next[_ ]speaker|model_choice|complexity_reasoning|task routing")),
 )  # fmt: skip
+#: One of these words is in every such text: looked for first, as that is much quicker.
+_WORDS = ("conversation", "title", "session", "state_snapshot", "speaker", "model_choice", "complexity_reasoning", "routing")
 
 
 def beside(asked: Asked) -> str | None:
@@ -164,5 +181,7 @@ def beside(asked: Asked) -> str | None:
         return None
     if asked.request.get("max_tokens") == 1:
         return "probe"
-    text = asked.system()[:4000] + "\n" + "\n".join(said_by_user(asked.messages()[-3:]))[:4000]
+    text = (asked.system()[:4000] + "\n" + "\n".join(asked.said())[:4000]).lower()
+    if not any(word in text for word in _WORDS):
+        return None
     return next((purpose for purpose, pattern in _BESIDE if pattern.search(text)), None)

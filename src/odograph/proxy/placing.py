@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .. import dialects
 from ..api import Store
+from ..capture.faults import fault
 from ..capture.run import Run, start
 from ..capture.scope import Scope
 from ..codec import derived_id, loads_or_raw, new_id
@@ -112,6 +113,17 @@ class _Attempt(NamedTuple):
     time: int
 
 
+def _renamed(pending: OrderedDict[str, _Pending], sent: list[tuple[str, str]]) -> None:
+    """An answer is sent again with ids of the agent's own, where the model gave none: each belongs to the open call of its name
+    that comes first."""
+    ids = {id for id, _ in sent}
+    for id, name in sent:
+        if id not in pending:
+            old = next((key for key, one in pending.items() if one.name == name and key not in ids), None)
+            if old is not None:
+                pending[id] = pending.pop(old)
+
+
 class Placer:
     """Writes the calls of one proxy into a store."""
 
@@ -129,7 +141,22 @@ class Placer:
     # --- a call --------------------------------------------------------------------------------------------------------------
 
     def place(self, call: Passing, made: dict[str, Any], answer: Any, failure: dict[str, Any] | None) -> Scope:
-        """Records a call. `failure`: what the attempt came to, where it may be repeated. Returns the scope that it is in."""
+        """Records a call. `failure`: what the attempt came to, where it may be repeated. Returns the scope that it is in.
+
+        A call whose place can't be told, whatever its content, is a trajectory of its own."""
+        try:
+            return self._place(call, made, answer, failure)
+        except StoreError:
+            raise
+        except Exception as error:
+            trail = self._begin(None, Address(), Sender(), made, [])
+            trail.run.record_call({k: v for k, v in made.items() if k != "supersedes"})
+            self.recorded += 1
+            self._close(trail, "completed")
+            fault(error)
+            return trail.run
+
+    def _place(self, call: Passing, made: dict[str, Any], answer: Any, failure: dict[str, Any] | None) -> Scope:
         asked = Asked(call.dialect, made.get("request"))
         address, sender = call.address, call.sender
         session = sender.session or session_in(made.get("request"))
@@ -189,7 +216,7 @@ class Placer:
             talk = self._longest(asked, trail)
             if talk is not None:
                 return talk.trail, talk if purpose is None else None, purpose or "act"
-        said = conversations.said_by_user(asked.messages())
+        said = asked.said()
         started = self._started_by(said, trail, key) if purpose is None else None
         if started is not None:
             trail = started[0].trail
@@ -302,6 +329,8 @@ class Placer:
         messages = asked.messages(at)
         failed = asked.failed(at) if talk.pending else set()
         for message in messages:
+            if message.get("role") == "assistant" and talk.pending:
+                _renamed(talk.pending, conversations.calls_in(message))
             if message.get("role") in ("tool", "function"):
                 pending = talk.pending.pop(str(message.get("tool_call_id")), None)
                 if pending is not None:
@@ -377,7 +406,7 @@ class Placer:
         task = address.task if address.task is not None else about.get("task")
         if task is None and said:
             task = said[-1]
-        metadata = {"source": {"door": "proxy"}, **address.metadata, **about.get("metadata", {})}
+        metadata: dict[str, Any] = {"door": "proxy", **address.metadata, **about.get("metadata", {})}
         named = {"run": address.run, "attempt": address.attempt, "session": sender.session}
         metadata |= {name: value for name, value in named.items() if value is not None}
         run = start(
@@ -425,6 +454,8 @@ class Placer:
         trail = self._trail(("run", run, attempt))
         if trail is None:
             return None
+        if "answer" not in more and trail.main is not None and len(trail.main.answer) == 1:
+            more["answer"] = trail.main.answer[0] or None
         self._close(trail, status, **more)
         return trail.run.id
 

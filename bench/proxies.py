@@ -1,0 +1,230 @@
+"""The recording proxy beside a bare aiohttp pass-through and no proxy at all: first bytes, spaced streams, calls a second.
+
+`python -m bench.proxies upstream` and `python -m bench.proxies bare URL` are the other processes of the measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+EVENTS = 20
+SPACE = 0.005  # seconds between the events of a spaced stream
+_CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+_LINES = [
+    b"data: "
+    + json.dumps({**_CHUNK, "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}).encode()
+    + b"\n\n"
+] * EVENTS
+_END = (
+    b"data: "
+    + json.dumps({**_CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}).encode()
+    + b"\n\ndata: [DONE]\n\n"
+)
+_WHOLE = json.dumps(
+    {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": {"prompt_tokens": 9, "completion_tokens": 400},
+     "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 350}, "finish_reason": "stop"}]}
+).encode()  # fmt: skip
+
+
+# --- the other processes ---------------------------------------------------------------------------------------------------------
+
+
+async def _upstream(request: web.BaseRequest) -> web.StreamResponse:
+    asked = json.loads(await request.read())
+    if not asked.get("stream"):
+        return web.Response(body=_WHOLE, content_type="application/json")
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    for line in _LINES:
+        await response.write(line)
+        if asked.get("user") == "spaced":
+            await asyncio.sleep(SPACE)
+    await response.write(_END)
+    return response
+
+
+def _bare(upstream: str) -> Any:
+    client: list[aiohttp.ClientSession] = []
+
+    async def passed(request: web.BaseRequest) -> web.StreamResponse:
+        if not client:
+            client.append(aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)))
+        path = request.raw_path.partition("/v1/")[2]
+        headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
+        async with client[0].request(
+            request.method, f"{upstream}/v1/{path}", data=await request.read(), headers=headers
+        ) as answer:
+            kept = {k: v for k, v in answer.headers.items() if k.lower() != "transfer-encoding"}
+            response = web.StreamResponse(status=answer.status, headers=kept)
+            await response.prepare(request)
+            async for data in answer.content.iter_any():
+                await response.write(data)
+            await response.write_eof()
+            return response
+
+    return passed
+
+
+async def _serve(handler: Any) -> None:
+    runner = web.ServerRunner(web.Server(handler, access_log=None))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(json.dumps({"url": f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"}), flush=True)  # type: ignore[union-attr]
+    await asyncio.Event().wait()
+
+
+@contextmanager
+def _process(*argv: str) -> Iterator[tuple[str, int]]:
+    """A process that prints its URL when it is ready: the URL, and its number."""
+    process = subprocess.Popen([sys.executable, "-m", *argv], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout
+    try:
+        yield json.loads(process.stdout.readline())["url"], process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stdout.close()
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------------------
+
+
+class Load:
+    """A client of one of the three."""
+
+    def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._count = 0
+
+    async def call(self, stream: bool, user: str = "") -> tuple[float, float, float]:
+        """Milliseconds to the first byte of the body, in all, and of the longest wait between two pieces."""
+        self._count += 1
+        text = f"question {self._count} " + "x" * 1000
+        body = {"model": "m", "stream": stream, "user": user, "messages": [{"role": "user", "content": text}]}
+        began = last = time.perf_counter()
+        first, gap = 0.0, 0.0
+        async with self._client.post(f"{self._url}/t/run-{self._count % 64}/v1/chat/completions", json=body) as answer:
+            while await answer.content.readany():
+                now = time.perf_counter()
+                if not first:
+                    first = now - began
+                else:
+                    gap = max(gap, now - last)
+                last = now
+        return first * 1000, (time.perf_counter() - began) * 1000, gap * 1000
+
+    async def alone(self, count: int) -> float:
+        """The median time to the first byte of a stream, one after the other."""
+        return statistics.median([(await self.call(True))[0] for _ in range(count)])
+
+    async def together(self, count: int, stream: bool, user: str = "") -> tuple[list[tuple[float, float, float]], float]:
+        """64 clients at once: each call's times, and calls a second."""
+        left = iter(range(count))
+        out: list[tuple[float, float, float]] = []
+
+        async def one() -> None:
+            for _ in left:
+                out.append(await self.call(stream, user))
+
+        began = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(64)))
+        return out, count / (time.perf_counter() - began)
+
+    async def pauses(self, seconds: float) -> float:
+        """The 99th percentile of the longest wait between two events of a spaced stream, while other calls come and end."""
+        stop = time.perf_counter() + seconds
+        gaps: list[float] = []
+
+        async def beside() -> None:
+            while time.perf_counter() < stop:
+                await self.call(False)
+                await asyncio.sleep(0.02)
+
+        async def watched() -> None:
+            while time.perf_counter() < stop:
+                gaps.append((await self.call(True, "spaced"))[2])
+
+        await asyncio.gather(watched(), watched(), beside())
+        return sorted(gaps)[int(len(gaps) * 0.99)]
+
+
+def _spent(pid: int) -> float:
+    """The seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _measured(urls: dict[str, tuple[str, int]], quick: bool) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {name: {} for name in urls}
+    rounds = 1 if quick else 3
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+        loads = {name: Load(client, url) for name, (url, _) in urls.items()}
+        for load in loads.values():
+            await load.together(64, True)
+        kinds = ("first", "spaced", "rate", "streams", "pause", "call_cpu", "stream_cpu")
+        samples: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in kinds} for name in urls}
+        for _ in range(rounds):  # in turns, so that what else the machine does is shared
+            for name, load in loads.items():
+                into, pid = samples[name], urls[name][1]
+                into["first"].append(await load.alone(50 if quick else 200))
+                into["spaced"].append(statistics.median([c[1] for c in (await load.together(192, True, "spaced"))[0]]))
+                into["pause"].append(await load.pauses(1 if quick else 3))
+                for rate, stream in (("rate", False), ("streams", True)):
+                    count, before = 300 if quick else 1000, _spent(pid)
+                    into[rate].append((await load.together(count, stream))[1])
+                    into["stream_cpu" if stream else "call_cpu"].append((_spent(pid) - before) / count * 1000)
+        for name, into in samples.items():
+            found[name] = {k: statistics.median(v) for k, v in into.items()}
+    return found
+
+
+def passing(bench: Any) -> None:
+    """Time to the first byte, spaced streams, calls a second, and how long other streams wait for a record."""
+    store: Path = bench.folder()
+    with _process("bench.proxies", "upstream") as direct, _process("bench.proxies", "bare", direct[0]) as bare:
+        ours = _process("odograph", "--store", str(store), "proxy", "--upstream", direct[0], "--port", "0", "--json")
+        with ours as proxy:
+            found = asyncio.run(_measured({"direct": direct, "bare": bare, "ours": proxy}, bench.quick))
+    direct_, bare_, ours_ = found["direct"], found["bare"], found["ours"]
+
+    def add(name: str, value: float, unit: str, other: str, ratio: float, budget: str, holds: bool | None) -> None:
+        bench.add(f"proxy: {name}", value, unit, f"bare pass-through {other}", ratio, budget, holds)
+
+    added, least = ours_["first"] - direct_["first"], bare_["first"] - direct_["first"]
+    add("first byte of a stream, added", added, "ms", f"{least:.2f}", ours_["first"] / bare_["first"], "<= 0.5 ms", added <= 0.5)
+    ratio, other = ours_["spaced"] / direct_["spaced"], bare_["spaced"] / direct_["spaced"]
+    add("64 spaced streams, against direct", ours_["spaced"], "ms", f"{other:.2f}", ratio, "<= 1.1", ratio <= 1.1)
+    more, other = ours_["pause"] - direct_["pause"], bare_["pause"] - direct_["pause"]
+    add(
+        "longest wait of other streams, added",
+        more,
+        "ms (p99)",
+        f"{other:.2f}",
+        ours_["pause"] / bare_["pause"],
+        "<= 3 ms",
+        more <= 3,
+    )
+    for rate, cpu, what in (("rate", "call_cpu", "calls"), ("streams", "stream_cpu", "streams")):
+        fast = ours_[rate] >= 500
+        add(f"recorded {what} a second", ours_[rate], "calls/s", f"{bare_[rate]:,.0f}", ours_[rate] / bare_[rate], ">= 500", fast)
+        spent, ratio = ours_[cpu], ours_[cpu] / max(bare_[cpu], 1e-9)
+        add(f"processor time of {what}", spent, "ms/call", f"{bare_[cpu]:.2f}", ratio, "<= 2 ms", spent <= 2)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(_upstream if sys.argv[1] == "upstream" else _bare(sys.argv[2])))

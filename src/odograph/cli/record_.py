@@ -1,0 +1,131 @@
+"""`odograph record -- CMD`: runs an agent's program, and records the model calls that it makes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ..api import Store, open
+from ..errors import InvalidInput, MissingExtra, NotFound
+from ..redact import Redactor
+from .proxy_ import SWITCH_SECONDS, add_shared, key_of
+from .terminal import line
+
+HELP = "run an agent's program (Claude Code, Codex, a script, ...) and record the model calls that it makes"
+_DRAIN = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", metavar="TEXT", help="task of the trajectory (default: what the user says first)")
+    parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="tag of the trajectory; may be repeated")
+    parser.add_argument("--group", metavar="NAME", help="group of the trajectory")
+    parser.add_argument("--agent", metavar="NAME", help="which agent the program is (default: told by the program's name)")
+    parser.add_argument(
+        "--upstream", metavar="URL", help="the model's API (default: the base URLs of the environment, else the providers' own)"
+    )
+    parser.add_argument("--git", action="store_true", help="keep the git head and diff of the working folder, before and after")
+    parser.add_argument("--into-session", action="store_true", help="add what the agent's own session file says beside the calls")
+    add_shared(parser)
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD", help="the program and its arguments")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from ..proxy import agents, git
+        from ..proxy.service import Proxy
+    except ImportError:
+        raise MissingExtra("recording a program", "proxy") from None
+
+    argv = args.program[1:] if args.program[:1] == ["--"] else args.program
+    if not argv:
+        raise InvalidInput("a program was expected: odograph record -- claude -p 'fix the test'")
+    agent = agents.agent_of(argv, args.agent)
+    roots = agents.upstreams(os.environ, args.upstream)
+    name = f"record-{uuid.uuid4().hex}"
+    folder = Path.cwd()
+    clean = Redactor(True)
+    metadata: dict[str, Any] = {"command": [clean.text(part, Counter()) for part in argv], "folder": str(folder)}
+    if args.git and (before := git.state(folder)) is not None:
+        metadata["git"] = before
+    sys.setswitchinterval(SWITCH_SECONDS)
+    began = time.time()
+    with open(args.store, redact=args.redact or None) as store:
+        names = list(roots)
+        proxy = Proxy(store, [roots[names[0]][0]], tokens=args.tokens, key=key_of(args))
+        for other in names[1:]:
+            proxy.also([roots[other][0]])
+        with proxy:
+            proxy.own(name, task=args.task, group=args.group, tags=args.tag, metadata=metadata, agent=_named(agent.name))
+            ticket = proxy.ticket(name)
+            bases = {n: agents.based(proxy.urls[i], ticket, roots[n][1]) for i, n in enumerate(names)}
+            status = _child(argv, agent, bases)
+            proxy.drain(_DRAIN)
+            id = proxy.end(name, **_outcome(status))
+            proxy.close(0)
+        _say(store, id, args, agent, began, git.state(folder) if args.git else None)
+    return 128 - status if status < 0 else status
+
+
+def _named(name: str) -> str | None:
+    return None if name == "generic" else name
+
+
+def _child(argv: list[str], agent: Any, bases: dict[str, str]) -> int:
+    from ..proxy import agents, child
+
+    whole = [argv[0], *agent.flags(bases), *argv[1:]]
+    with tempfile.TemporaryDirectory(prefix="odograph-record-") as place:
+        try:
+            return child.run(whole, agents.environment(agent, bases, os.environ, argv, Path(place)))
+        except NotFound as error:
+            print(f"odograph: {error}", file=sys.stderr)
+            return 127
+
+
+def _outcome(status: int) -> dict[str, Any]:
+    """How the trajectory ends."""
+    if status == 0:
+        return {"status": "completed"}
+    if status in (-2, 130):
+        return {"status": "cancelled", "metrics": {"exit_status": status}}
+    said = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return {"status": "failed", "error": said, "metrics": {"exit_status": status}}
+
+
+def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, began: float, after: Any) -> None:
+    """What else is recorded, and the one line at the end."""
+    where = f"--store {shlex.quote(args.store)}" if args.store else ""
+    if id is None:
+        print("odograph: no call of a model passed; nothing is recorded", file=sys.stderr)
+        return
+    t = store.trajectory(id)
+    more = ""
+    if after is not None or args.into_session:
+        run = store.append(id)
+        if after is not None:
+            run.note(after, name="git")
+        if args.into_session:
+            more = _merged(t, run, agent, began)
+    counts = f"{len(t.llm_calls)} calls, {len(t.steps)} steps, {len(t.actions)} actions"
+    print(f"odograph: recorded {counts}{more}: odograph show {t.id[-8:]} {line(where)}".rstrip(), file=sys.stderr)
+
+
+def _merged(t: Any, run: Any, agent: Any, began: float) -> str:
+    from ..proxy import sessions
+
+    folder = agent.folder(os.environ)
+    if folder is None:
+        return f", no session file ({agent.name} has none that is known)"
+    named = [t.metadata.get("session") or ""]
+    found = sessions.merge(sessions.files_since(folder, agent.sessions, began, named), t, run)
+    return (
+        f", {len(found.files)} session files with {found.enriched + found.added} records" if found.files else ", no session file"
+    )

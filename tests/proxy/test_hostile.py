@@ -1,0 +1,66 @@
+"""Whatever crosses the wire is a record, and never a fault: junk as requests, as responses, as headers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.capture.faults import faults
+from odograph.proxy.service import Proxy
+from tests.proxy.test_passing import post
+from tests.proxy.wire import Wire, json_answer
+
+PATHS = (
+    "/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/messages", "/v1beta/models/g:generateContent", "/generate",
+    "/inference/v1/generate", "/v1/messages/count_tokens",
+)  # fmt: skip
+JUNK: list[Any] = [
+    None, 1, "text", [], {}, [[]], {"messages": 1}, {"messages": [1, None, [], {"role": []}]},
+    {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": [1]}, {"type": {}}]}]},
+    {"messages": [{"role": "assistant", "tool_calls": [1, {"id": {}, "function": []}]}, {"role": "tool", "tool_call_id": {}}]},
+    {"input": [{"type": []}, {"type": "function_call_output", "call_id": {}}]}, {"input": {}, "tools": 5, "instructions": []},
+    {"contents": [{"parts": [{"functionResponse": 1}, {"functionCall": {"name": []}}]}], "systemInstruction": 3},
+    {"prompt": [[1], "x", None]}, {"metadata": {"user_id": {}}}, {"metadata": {"user_id": "{"}}, {"system": {"parts": {}}, "max_tokens": 1},
+    {"choices": [{"message": {"tool_calls": [{"id": None, "function": {"name": None, "arguments": 5}}]}}]}, {"output": [1, {}]},
+    {"content": [{"type": "tool_use", "id": [], "name": {}, "input": []}], "role": "assistant", "stop_reason": []},
+    {"candidates": [{"content": {"parts": 5}}]}, {"text": 5, "meta_info": {"output_token_logprobs": [1]}}, {"usage": {"prompt_tokens": "x"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_any_json_is_recorded(store: odograph.Store, path: str) -> None:
+    """Any JSON, and what is none, passes as it is in both directions and is recorded, in named runs and without."""
+    bodies = [json.dumps(j).encode() for j in JUNK] + [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"messages":[{"role":"user","content":"\\ud800"}]}',
+    ]
+    before = faults.count
+    with Wire(lambda head, body: json_answer(body[::-1] if body[:1] == b"\x00" else body)) as up, Proxy(store, [up.url]) as proxy:
+        for prefix in ("/t/r", "", "/t/r/agent/a"):
+            for body in bodies:
+                assert post(proxy.url, prefix + path, body)[2] == body
+    assert faults.count == before
+    calls = [c for t in store.trajectories() for c in t.llm_calls]
+    assert len(calls) == 3 * len(bodies)
+    for t in store.trajectories():
+        odograph.validate(t)
+
+
+def test_odd_headers_cost_nothing(store: odograph.Store) -> None:
+    """Headers of agents that say nonsense neither stop a call nor keep it from being recorded."""
+    odd = [
+        {"x-codex-turn-metadata": "{"},
+        {"x-codex-turn-metadata": "[1]"},
+        {"x-claude-code-session-id": "x" * 5000},
+        {"session-id": ""},
+        {"x-session-id": "ü"},
+    ]
+    before = faults.count
+    with Wire(lambda head, body: json_answer({})) as up, Proxy(store, [up.url]) as proxy:
+        assert [post(proxy.url, PATHS[0], b"{}", **h)[0] for h in odd] == [200] * 5
+    assert faults.count == before and sum(len(t.llm_calls) for t in store.trajectories()) == 5

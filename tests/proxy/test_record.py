@@ -1,0 +1,270 @@
+"""`odograph record -- CMD`: a program runs as it would without us, and its model calls are recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.errors import InvalidInput
+from odograph.proxy import agents
+from tests.llm_server import Answer, LLMServer
+
+SCRIPT = """
+import anthropic, openai
+user = [{"role": "user", "content": "2+2"}]
+print(openai.OpenAI().chat.completions.create(model="m", messages=user).choices[0].message.content)
+print(anthropic.Anthropic().messages.create(model="c", max_tokens=9, messages=user).content[0].text)
+"""
+
+#: The same without an SDK, which takes a while to import.
+QUICK = """
+import json, os, urllib.request
+body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "2+2"}]}).encode()
+request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", body, {"content-type": "application/json"})
+print(json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
+"""
+
+
+def environment(server: LLMServer, home: Path) -> dict[str, str]:
+    keys = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "HOME": str(home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    return {"PATH": os.environ["PATH"], **keys, "OPENAI_BASE_URL": server.url + "/v1", "ANTHROPIC_BASE_URL": server.url}
+
+
+def record(
+    folder: Path, server: LLMServer, *argv: str, flags: tuple[str, ...] = (), **more: Any
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "odograph", "--store", str(folder / "s"), "record", *flags, "--", *argv]
+    env = environment(server, folder) | more.pop("env", {})
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False, **more)
+
+
+def recorded(folder: Path) -> Any:
+    with odograph.open(folder / "s") as store:
+        (t,) = store.trajectories()
+        return t
+
+
+def test_a_plain_script_is_recorded_without_a_change(tmp_path: Path) -> None:
+    """A script with the OpenAI and the Anthropic SDK, as it stands: one trajectory with both calls, and one line at the end."""
+    (tmp_path / "agent.py").write_text(SCRIPT)
+    with LLMServer([Answer(text="four")]) as server:
+        flags = ("--task", "sum", "--tag", "a", "--tag", "b", "--group", "g")
+        done = record(tmp_path, server, sys.executable, "agent.py", flags=flags)
+    t = recorded(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "four\nfour\n")
+    assert done.stderr == f"odograph: recorded 2 calls, 2 steps, 0 actions: odograph show {t.id[-8:]} --store {tmp_path / 's'}\n"
+    assert (t.task, t.tags, t.group, t.status, t.end.answer) == ("sum", ["a", "b"], "g", "completed", "four")
+    assert [c.dialect for c in t.llm_calls] == ["openai.chat", "anthropic.messages"]
+    assert t.metadata["command"] == [sys.executable, "agent.py"] and t.started is not None
+    assert odograph.validate(t).valid
+
+
+def test_exit_status_and_stdin_are_the_programs(tmp_path: Path) -> None:
+    """Exit status and stdin pass through; a failed program is a failed trajectory; a program that is not there is status 127."""
+    (tmp_path / "agent.py").write_text(QUICK + "import sys\nprint(sys.stdin.read())\nsys.exit(3)\n")
+    with LLMServer([Answer(text="four")]) as server:
+        done = record(tmp_path, server, sys.executable, "agent.py", input="typed")
+        assert (done.returncode, done.stdout) == (3, "four\ntyped\n")
+        missing = record(tmp_path, server, "no-such-program")
+        quiet = record(tmp_path, server, "true")
+    t = recorded(tmp_path)
+    assert (t.status, t.end.error, t.end.metrics) == ("failed", "exit status 3", {"exit_status": 3})
+    assert missing.returncode == 127 and missing.stderr.startswith("odograph: no program 'no-such-program'")
+    assert (quiet.returncode, quiet.stderr) == (0, "odograph: no call of a model passed; nothing is recorded\n")
+
+
+def test_signals_reach_the_program(tmp_path: Path) -> None:
+    """SIGTERM goes to the program, which ends as it likes; the status says which signal ended it."""
+    (tmp_path / "agent.py").write_text(QUICK + "import pathlib, time\npathlib.Path('ready').touch()\ntime.sleep(60)\n")
+    with LLMServer([Answer()]) as server:
+        command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "agent.py"]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(server, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    t = recorded(tmp_path)
+    assert (process.returncode, t.status, t.end.error) == (128 + signal.SIGTERM, "failed", f"signal {int(signal.SIGTERM)}")
+
+
+def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
+    """In a terminal the program has the terminal, and Ctrl-C interrupts the program and not the recording."""
+    code = "import os, sys, time\nprint('tty' if sys.stdin.isatty() and os.isatty(1) else 'none', flush=True)\n"
+    code += "try:\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+    (tmp_path / "agent.py").write_text(code)
+    with LLMServer([Answer()]) as server:
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.chdir(tmp_path)
+            command = [sys.executable, "-m", "odograph", "--store", "s", "record", "--", sys.executable, "agent.py"]
+            os.execve(sys.executable, command, environment(server, tmp_path))
+        seen = b""
+        while b"tty" not in seen:
+            seen += os.read(fd, 1000)
+        os.write(fd, b"\x03")
+        try:
+            while more := os.read(fd, 1000):
+                seen += more
+        except OSError:  # the terminal's other end is closed
+            pass
+        _, status = os.waitpid(pid, 0)
+    assert b"interrupted" in seen and b"Traceback" not in seen and os.waitstatus_to_exitcode(status) == 0
+
+
+def test_git_before_and_after(tmp_path: Path) -> None:
+    """With --git, head and diff of the folder before and after are kept, new files too; the index and the repository stay as they were."""
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def git(*arguments: str) -> str:
+        about = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+        return subprocess.run(["git", *about, *arguments], cwd=work, capture_output=True, text=True, check=True).stdout
+
+    git("init")
+    (work / "old.txt").write_text("one\n")
+    git("add", ".")
+    git("commit", "-m", "first")
+    (work / "old.txt").write_text("two\n")
+    (work / "agent.py").write_text(QUICK + "open('made.txt', 'w').write('made\\n')\n")
+    status, objects = git("status", "--porcelain"), git("count-objects")
+    with LLMServer([Answer()]) as server:
+        env = environment(server, tmp_path)
+        command = [
+            sys.executable,
+            "-m",
+            "odograph",
+            "--store",
+            str(tmp_path / "s"),
+            "record",
+            "--git",
+            "--",
+            sys.executable,
+            "agent.py",
+        ]
+        assert subprocess.run(command, cwd=work, env=env, capture_output=True, timeout=60, check=False).returncode == 0
+    t = recorded(tmp_path)
+    before, (after,) = t.metadata["git"], [n.data for n in t.notes if n.name == "git"]
+    assert before["head"] == after["head"] == git("rev-parse", "HEAD").strip() and before["branch"] == "main"
+    assert "+two" in before["diff"] and "b/made.txt" not in before["diff"] and "+++ b/made.txt" in after["diff"]
+    assert git("status", "--porcelain") == status + "?? made.txt\n" and git("count-objects") == objects
+
+
+def test_into_session_adds_what_the_wire_has_not(tmp_path: Path) -> None:
+    """The agent's own session file says more of its tools: outcome and details are added beside what crossed the wire."""
+    call = {"id": "t1", "type": "function", "function": {"name": "Bash", "arguments": '{"command": "ls"}'}}
+    claude = tmp_path / "bin" / "claude"
+    claude.parent.mkdir()
+    about = {"sessionId": "s-1", "cwd": "/w", "version": "2.1", "isSidechain": False}
+    use = {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}
+    lines: list[dict[str, Any]] = [
+        {"type": "user", "uuid": "u1", "parentUuid": None, "timestamp": "2026-01-01T00:00:00Z", "message": {"role": "user", "content": "list"}, **about},
+        {"type": "assistant", "uuid": "u2", "parentUuid": "u1", "timestamp": "2026-01-01T00:00:01Z", "message": {"id": "m1", "role": "assistant", "model": "c", "content": [use]}, **about},
+        {"type": "user", "uuid": "u3", "parentUuid": "u2", "timestamp": "2026-01-01T00:00:02Z", "toolUseResult": {"stdout": "a.txt", "interrupted": False}, "message": {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "a.txt"}]}, **about},
+    ]  # fmt: skip
+    claude.write_text(
+        f"#!{sys.executable}\nimport json, os, pathlib, urllib.request\n"
+        "body = {'model': 'c', 'messages': [{'role': 'user', 'content': 'list'}], 'tools': [{'name': 'Bash'}]}\n"
+        "url = os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages'\n"
+        "headers = {'x-claude-code-session-id': 's-1'}\n"
+        "urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers))\n"
+        "place = pathlib.Path(os.environ['HOME'], '.claude/projects/p')\nplace.mkdir(parents=True)\n"
+        f"(place / 's-1.jsonl').write_text({chr(10).join(map(json.dumps, lines))!r})\n"
+    )
+    claude.chmod(claude.stat().st_mode | stat.S_IXUSR)
+    with LLMServer([Answer(text="", tool_calls=[call])]) as server:
+        path = f"{claude.parent}{os.pathsep}{os.environ['PATH']}"
+        done = record(tmp_path, server, "claude", flags=("--into-session",), env={"PATH": path})
+    t = recorded(tmp_path)
+    assert done.returncode == 0 and "1 session files" in done.stderr, done.stderr
+    (action,) = t.steps[0].actions  # no request brought its result any more
+    assert (action.name, action.result, action.tool_call_id, action.llm_call) == ("Bash", "a.txt", "t1", t.llm_calls[0].id)
+    assert t.agent == "claude-code" and [n.name for n in t.notes] == ["session"] and odograph.validate(t).valid
+
+
+def test_each_agent_is_led_by_its_own_variables_and_flags(tmp_path: Path) -> None:
+    """A program's name finds its row; the user's own configuration is merged, and no file of it changes."""
+    bases = {"openai": "http://p/t/x/v1", "anthropic": "http://q/t/x", "gemini": "http://r/t/x"}
+
+    def led(argv: list[str], env: dict[str, str]) -> tuple[str, dict[str, str], list[str]]:
+        row = agents.agent_of(argv)
+        place = tmp_path / row.name
+        place.mkdir()
+        return row.name, agents.environment(row, bases, {"HOME": str(tmp_path), **env}, argv, place), row.flags(bases)
+
+    name, env, flags = led(["/usr/bin/codex", "exec"], {"NO_PROXY": "lan"})
+    assert (name, flags, env["NO_PROXY"]) == ("codex", ["-c", 'openai_base_url="http://p/t/x/v1"'], "lan,127.0.0.1,localhost")
+    mine = {"theme": "dark", "provider": {"odo": {"options": {"apiKey": "k", "baseURL": "http://old"}}}}
+    _, env, _ = led(["opencode", "run", "-m", "odo/fake"], {"OPENCODE_CONFIG_CONTENT": json.dumps(mine)})
+    config = json.loads(env["OPENCODE_CONFIG_CONTENT"])
+    assert config["theme"] == "dark" and config["provider"]["odo"]["options"] == {"apiKey": "k", "baseURL": "http://p/t/x/v1"}
+    assert config["provider"]["anthropic"]["options"]["baseURL"] == "http://q/t/x/v1"
+    home = tmp_path / ".pi/agent"
+    home.mkdir(parents=True)
+    models = '{"providers": {"odo": {"baseUrl": "http://old", "api": "openai-completions"}}}'
+    (home / "models.json").write_text(models)
+    (home / "auth.json").write_text("{}")
+    _, env, _ = led(["pi"], {})
+    place = Path(env["PI_CODING_AGENT_DIR"])
+    assert json.loads((place / "models.json").read_text())["providers"]["odo"]["baseUrl"] == "http://p/t/x/v1"
+    assert (home / "models.json").read_text() == models and (place / "auth.json").resolve() == home / "auth.json"
+    for program, wanted in (
+        ("claude", "claude-code"),
+        ("gemini", "gemini-cli"),
+        ("qwen", "qwen-code"),
+        ("aider", "aider"),
+        ("mini", "mini-swe-agent"),
+        ("python", "generic"),
+    ):
+        row, env, _ = led([program], {})
+        assert row == wanted and (env["OPENAI_BASE_URL"], env["ANTHROPIC_BASE_URL"], env["GOOGLE_GEMINI_BASE_URL"]) == tuple(
+            bases.values()
+        )
+
+
+def test_upstreams_are_those_of_the_environment() -> None:
+    """The base URLs of the user's environment are the upstreams, with their paths; --upstream is one for all."""
+    found = agents.upstreams({"OPENAI_API_BASE": "http://gw:1/openai/v1/", "ANTHROPIC_BASE_URL": ""}, None)
+    assert found["openai"] == ("http://gw:1", "/openai/v1") and found["anthropic"] == ("https://api.anthropic.com", "")
+    assert agents.upstreams({}, "http://gpu:8000") == {
+        "openai": ("http://gpu:8000", "/v1"),
+        "anthropic": ("http://gpu:8000", ""),
+        "gemini": ("http://gpu:8000", ""),
+    }
+    assert agents.based("http://p", "odo-1", "/task/v1") == "http://p/t/odo-1/-/task/v1"
+    with pytest.raises(InvalidInput, match="http"):
+        agents.upstreams({"OPENAI_BASE_URL": "ftp://x"}, None)
+
+
+def test_wrong_use_is_one_sentence(tmp_path: Path) -> None:
+    """No program, an agent that is not known, a base URL that is none: status 2 and one line; nothing is made."""
+    with LLMServer([Answer()]) as server:
+        for argv, flags, said in (
+            ((), (), "a program was expected"),
+            (("true",), ("--agent", "x"), "no agent 'x'; there are: claude-code"),
+            (("true",), ("--upstream", "x"), "http://"),
+        ):
+            done = record(tmp_path, server, *argv, flags=flags)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1) and said in done.stderr, done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_keys_on_the_command_line_are_not_stored(tmp_path: Path) -> None:
+    """The command is kept with the trajectory, and a key in it is not."""
+    key = "sk-ant-api03-" + "A1b2C3d4E5" * 9
+    (tmp_path / "agent.py").write_text(QUICK)
+    with LLMServer([Answer()]) as server:
+        assert record(tmp_path, server, sys.executable, "agent.py", "--key", key).returncode == 0
+    assert key.encode() not in b"".join(f.read_bytes() for f in (tmp_path / "s").rglob("*") if f.is_file())
