@@ -42,6 +42,7 @@ COMMANDS: tuple[str, ...] = (
     "fork",
     "replay",
     "proxy",
+    "collect",
     "doctor",
 )
 
