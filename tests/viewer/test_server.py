@@ -16,8 +16,8 @@ import pytest
 import odograph
 
 pytest.importorskip("aiohttp")
+from odograph.access import Access
 from odograph.errors import InvalidInput
-from odograph.viewer.access import Access
 from tests.viewer.scaffold import Viewer, viewing
 
 
@@ -294,7 +294,7 @@ def test_an_access_log_has_no_query() -> None:
     """The line that a server logs for a request has its path and nothing after the question mark."""
     script = (
         "import asyncio, logging, sys\n"
-        "from odograph.viewer.access import Access\n"
+        "from odograph.access import Access\n"
         "from odograph.viewer.serving import listen, serve\n"
         "from odograph.viewer.web import Route, answer\n"
         "logging.basicConfig(level=logging.INFO, stream=sys.stderr)\n"

@@ -43,6 +43,7 @@ COMMANDS: tuple[str, ...] = (
     "replay",
     "record",
     "proxy",
+    "collect",
     "doctor",
 )
 

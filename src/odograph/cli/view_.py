@@ -19,7 +19,7 @@ from .common import add_filters, existing_store, filters_of
 from .terminal import size
 
 if TYPE_CHECKING:
-    from ..viewer.access import Right
+    from ..access import Right
 
 HELP = "look at trajectories in the browser, or write them as one HTML file"
 _MOST = 1000  # trajectories that one file holds
@@ -97,7 +97,7 @@ def _without_secrets(store: Store, ids: list[str]) -> Iterator[Store]:
 def _serve(args: argparse.Namespace, store: Store, home: str, base: FilterArgs) -> int:
     if find_spec("aiohttp") is None:
         raise MissingExtra("odograph view", "view")
-    from ..viewer.access import Access
+    from ..access import Access
     from ..viewer.answers import Answers
     from ..viewer.live import Live
     from ..viewer.routes import Routes

@@ -29,7 +29,21 @@ whose one request is told in several events has `joined(spans) -> spans` too. Wh
 """
 
 from .assembling import ROOMS, Sink, groups, meaning, write
+from .common import session_of
 from .sources import is_span, of_otlp, spans_of
 from .span import Event, Meaning, TraceSpan
 
-__all__ = ["ROOMS", "Event", "Meaning", "Sink", "TraceSpan", "groups", "is_span", "meaning", "of_otlp", "spans_of", "write"]
+__all__ = [
+    "ROOMS",
+    "Event",
+    "Meaning",
+    "Sink",
+    "TraceSpan",
+    "groups",
+    "is_span",
+    "meaning",
+    "of_otlp",
+    "session_of",
+    "spans_of",
+    "write",
+]

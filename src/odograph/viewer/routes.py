@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
+from ..access import Right
 from ..codec import encode, loads
 from . import page
-from .access import Right
 from .answers import Answers
 from .live import Live
 from .web import Route, answer, problem

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from ..access import Access, is_any
 from ..errors import StoreError
-from .access import Access, is_any
 from .web import AccessLog, Route, application
 
 _GRACE = 2.0  # seconds that requests under way have when the server ends

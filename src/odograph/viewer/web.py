@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
+from ..access import Access, Refused, Right
 from ..codec import encode
 from ..errors import InvalidInput, NotFound, OdographError
-from .access import Access, Refused, Right
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: The largest body of a request, bytes.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ..errors import InvalidInput
+from .errors import InvalidInput
 
 #: What who holds a token may do: look, or write labels and notes, too.
 Right = Literal["read", "label"]

@@ -1,0 +1,138 @@
+"""Spans into a store: kept at once, written as sessions when nothing more of them is coming. Knows no HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from ..api import Store
+from ..errors import InvalidInput, OdographError, StoreError
+from ..importers import Session
+from ..log import logger
+from ..redact import Redactor
+from ..spans import TraceSpan, write
+from ..store import writing
+from .spool import Spool
+
+FORMAT = "otlp"
+_KEPT = 86_400.0  # seconds that spans of a quiet session stay at hand
+_LONGEST = 30.0  # seconds after which a session is written though spans of it still come
+_ROOTED = 0.5  # seconds that a trace waits after its root came: children come before, but not always
+_SHARE = 10  # a session that grows is written so seldom that this takes a tenth of the time
+
+
+class Collector:
+    """`with Collector(store) as collector: collector.put(spans)`. One for a store at a time.
+
+    `quiet`: a session is written when nothing of it came for so many seconds, and earlier where the root of its trace came.
+    Raises InvalidInput, StoreError.
+    """
+
+    def __init__(self, store: Store, *, quiet: float = 3.0) -> None:
+        if isinstance(quiet, bool) or not isinstance(quiet, (int, float)) or not 0 <= quiet <= 3600:
+            raise InvalidInput(f"quiet is a number of seconds from 0 to 3600, not {quiet!r}")
+        self._store = store
+        self._quiet = quiet
+        self._held = ExitStack()
+        if not self._held.enter_context(store.backend.lock("collect", wait=False)):
+            self._held.close()
+            raise InvalidInput("another process collects into this store")
+        folder = store.backend.beside("collect")
+        self._in, self._out = Spool(folder), Spool(folder)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        #: When a session may be written again, by its key.
+        self._next: dict[tuple[str, ...], float] = {}
+        #: spans (that were not known), written (sessions that had something new), unreadable, failed.
+        self.counts: Counter[str] = Counter()
+        #: Ids of the trajectories.
+        self.sessions: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="odograph-collect", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def put(self, spans: Iterable[TraceSpan]) -> int:
+        """Keeps spans, without secrets where the store has none; returns how many were not known. Raises StoreError."""
+        redactor = self._store.backend.sink.redactor
+        if redactor is not None:
+            spans = [_redacted(span, redactor) for span in spans]
+        with self._lock:
+            new = self._in.put(spans)
+        self.counts["spans"] += new
+        return new
+
+    def flush(self) -> None:
+        """Writes all sessions now."""
+        self._write(self._out.due(quiet=0.0, rooted=0.0, longest=0.0), now=True)
+
+    def close(self) -> None:
+        """Writes what waits, and ends."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self.flush()
+        finally:
+            self._in.close()
+            self._out.close()
+            self._held.close()
+
+    def _run(self) -> None:
+        swept = time.monotonic()
+        while not self._stop.wait(0.25):
+            try:
+                self._write(self._out.due(quiet=self._quiet, rooted=min(_ROOTED, self._quiet), longest=_LONGEST))
+                if time.monotonic() - swept > 600:
+                    swept = time.monotonic()
+                    self._out.forget(_KEPT)
+            except OdographError as error:  # a full disk: the spans are kept, and are written later
+                if not self.counts["failed"]:
+                    logger.warning("%s; the spans that came are kept, and Odograph tries again", error)
+                self.counts["failed"] += 1
+                self._stop.wait(5.0)
+
+    def _write(self, traces: list[str], *, now: bool = False) -> None:
+        if not traces:
+            return
+        before = time.time()
+        later: set[str] = set()
+        for key, spans in self._out.sessions(traces):
+            if not now and time.monotonic() < self._next.get(key, 0.0):
+                later.update(s.trace for s in spans)
+                continue
+            began = time.monotonic()
+            self._add(key, spans)
+            self._next[key] = time.monotonic() + _SHARE * (time.monotonic() - began)
+        self._out.written([t for t in traces if t not in later], before)
+
+    def _add(self, key: tuple[str, ...], spans: list[TraceSpan]) -> None:
+        session = Session(FORMAT, *key)
+        try:
+            write(spans, session, {"format": FORMAT, key[0]: key[1]})
+            _, new = writing.add(self._store.backend.sink, self._store.backend.reader, session.records)
+        except StoreError:
+            raise
+        except Exception as error:  # spans that nobody foresaw cost their own session alone
+            self.counts["unreadable"] += 1
+            logger.warning("the session %s of %d spans can't be understood: %s", key[1][:60], len(spans), type(error).__name__)
+            return
+        if new:
+            self.counts["written"] += 1
+        self.sessions.add(session.id)
+
+
+def _redacted(span: TraceSpan, redactor: Redactor) -> TraceSpan:
+    whole = msgspec.to_builtins(span)
+    kept = redactor.value(whole, Counter())
+    return span if kept is whole else msgspec.convert(kept | {n: whole[n] for n in ("trace", "id", "parent")}, TraceSpan)

@@ -1,0 +1,44 @@
+"""The ports of a collector, from their start to their end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from ..errors import InvalidInput
+from .collecting import Collector
+from .receiver import Receiver
+
+_GRACE = 5.0  # seconds that requests under way have when the server ends
+_HEADERS = 16 << 10
+
+
+@asynccontextmanager
+async def serve(
+    receiver: Receiver, collector: Collector, host: str, port: int, grpc: int | None = None, token: str | None = None
+) -> AsyncIterator[list[str]]:
+    """Listens while the context lasts; gives the URLs. Requests that came before the end are answered. Raises InvalidInput."""
+    runner = web.AppRunner(
+        receiver.application(), access_log=None, shutdown_timeout=_GRACE, max_line_size=_HEADERS, max_field_size=_HEADERS
+    )
+    await runner.setup()
+    remote = None
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise InvalidInput(f"can't listen on {host}:{port}: {error.strerror or error}") from None
+        shown = f"[{host}]" if ":" in host else host
+        urls = [f"http://{shown}:{runner.addresses[0][1]}"]
+        if grpc is not None:
+            from .remote import listen
+
+            remote = await listen(collector, f"{shown}:{grpc}", token)
+            urls.append(f"http://{shown}:{grpc}")
+        yield urls
+    finally:
+        if remote is not None:
+            await remote.stop(_GRACE)
+        await runner.cleanup()
