@@ -46,10 +46,16 @@ class Access(msgspec.Struct, frozen=True):
             if not is_loopback(bind):
                 raise InvalidInput(f"{bind} can be reached from other machines: a token is needed")
             token = secrets.token_urlsafe(24)
-        if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
-            raise InvalidInput(f"a token is {_SHORTEST} or more characters of ASCII without spaces")
+        return cls.several(bind, port, {token: right}, hosts)
+
+    @classmethod
+    def several(cls, bind: str, port: int, tokens: Mapping[str, Right], hosts: Iterable[str] = ()) -> Access:
+        """`of`, with several tokens. Raises InvalidInput for a short one."""
+        for token in tokens:
+            if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+                raise InvalidInput(f"a token is {_SHORTEST} or more characters of ASCII without spaces")
         names = frozenset(n.lower() for n in (*LOOPBACK, *([] if is_any(bind) else [bind]), *hosts))
-        return cls({token: right}, names, f"odograph-{port}")
+        return cls(dict(tokens), names, f"odograph-{port}")
 
     def check_host(self, hosts: list[str]) -> None:
         """Raises Refused unless a request names this server, once."""

@@ -44,6 +44,7 @@ COMMANDS: tuple[str, ...] = (
     "record",
     "proxy",
     "collect",
+    "serve",
     "doctor",
 )
 

@@ -105,6 +105,10 @@ class Answers:
                 found["time_range"] = low if is_span else (low, high)
         return found
 
+    def health(self) -> dict[str, Any]:
+        """How the store fares: how many trajectories it has, and what could not be written."""
+        return {"trajectories": self.store.count(), **self.store.health()}
+
     def listing(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """A window of the list: `rows` from `offset` on, `total` of all; with `fold=group` a row is a group."""
         filters = self.filters(query)

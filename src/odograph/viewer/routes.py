@@ -58,6 +58,17 @@ class Routes:
         found.append(Route("POST", "/api/t/{id}/annotate", self._annotate, "label"))
         return found
 
+    def operation(self) -> list[Route]:
+        """What those who run a server ask: whether it answers, and how the store fares."""
+
+        async def health(request: web.Request) -> web.StreamResponse:
+            return answer({"status": "ok"})
+
+        def metrics(request: web.Request) -> dict[str, Any]:
+            return self._answers.health()
+
+        return [Route("GET", "/health", health, None), self._route("GET", "metrics", metrics, "read")]
+
     def _route(self, method: str, path: str, make: Callable[[web.Request], Any], right: Right) -> Route:
         async def handle(request: web.Request) -> web.StreamResponse:
             return answer(await asyncio.get_running_loop().run_in_executor(self._threads, make, request))

@@ -1,0 +1,99 @@
+"""`odograph serve`: a store in the browsers of a team."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import ssl
+import sys
+from importlib.util import find_spec
+
+from ..access import Access, Right, is_loopback
+from ..errors import InvalidInput, MissingExtra, StoreError
+from .common import add_filters, add_json, existing_store, filters_of, print_json
+
+HELP = "share a store with a team: the pages of `odograph view`, with tokens"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="listen here (default: 127.0.0.1); others need --token or --read-token"
+    )
+    parser.add_argument("--port", type=int, default=8787, help="listen on this port (default: 8787; 0: any free port)")
+    parser.add_argument(
+        "--token", metavar="TOKEN", help="who has it may read and write labels and notes (default: $ODOGRAPH_SERVE_TOKEN)"
+    )
+    parser.add_argument("--read-token", metavar="TOKEN", help="who has it may read (default: $ODOGRAPH_SERVE_READ_TOKEN)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also answer to this Host; may be repeated",
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (default: in the certificate's file)")
+    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json; shows tokens as text")
+    add_json(parser)
+    add_filters(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not 0 <= args.port < 1 << 16:
+        raise InvalidInput(f"--port is a whole number from 0 to 65,535, not {args.port}")
+    if args.tls_key and not args.tls_cert:
+        raise InvalidInput("--tls-key is the key of a certificate; name it with --tls-cert")
+    if find_spec("aiohttp") is None:
+        raise MissingExtra("odograph serve", "view")
+    from ..viewer.answers import Answers
+    from ..viewer.live import Live
+    from ..viewer.routes import Routes
+    from ..viewer.serving import address, listen, serve
+
+    tokens: dict[str, Right] = {}
+    for given, variable, right in (
+        (args.token, "ODOGRAPH_SERVE_TOKEN", "label"),
+        (args.read_token, "ODOGRAPH_SERVE_READ_TOKEN", "read"),
+    ):
+        if token := given or os.environ.get(variable):
+            tokens[token] = "label" if right == "label" else "read"
+    if not tokens:
+        if not is_loopback(args.host):
+            raise InvalidInput(f"{args.host} can be reached from other machines: give --token or --read-token")
+        tokens[secrets.token_urlsafe(24)] = "label"
+    tls = _tls(args.tls_cert, args.tls_key) if args.tls_cert else None
+    with existing_store(args) as store:
+        base = filters_of(args)
+        store.count(**base)  # a wrong filter is told now
+        at = listen(args.host, args.port)
+        port = at.getsockname()[1]
+        access = Access.several(args.host, port, tokens, args.allow_host)
+        answers = Answers(store, base=base, right=max(tokens.values(), key=("read", "label").index), by=args.tokenizer)
+        routes = Routes(answers, Live(store))
+
+        def ready() -> None:
+            for token, right in access.tokens.items():
+                url = address(args.host, port, token, tls=tls is not None)
+                if args.json:
+                    print_json({"url": url, "right": right, "store": str(store.root)})
+                else:
+                    print(f"{url} may {'read' if right == 'read' else 'read and label'}")
+            sys.stdout.flush()
+            print("Ctrl-C ends the server.", file=sys.stderr)
+
+        try:
+            asyncio.run(serve([*routes.table(), *routes.operation()], access, at, ready=ready, tls=tls, log_requests=True))
+        finally:
+            routes.close()
+    return 0
+
+
+def _tls(certificate: str, key: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise StoreError(f"the certificate {certificate!r} can't be read: {error.strerror or error}") from None
+    return context
