@@ -172,16 +172,6 @@ def _is_ip(name: str) -> bool:
     return True
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def tickets_address(given: Any) -> Address:
     """The address that a request for a ticket describes. Raises InvalidInput."""
     try:

@@ -11,12 +11,13 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from ..access import is_loopback
 from ..api import Store
 from ..codec import encode, loads
 from ..errors import InvalidInput, OdographError, StoreError
 from ..types import STATUSES
 from .control import Traffic
-from .gate import Gate, Refused, is_loopback, tickets_address
+from .gate import Gate, Refused, tickets_address
 from .recording import Recording
 from .server import Door, Limits, refusal
 from .upstreams import Upstreams
