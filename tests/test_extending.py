@@ -82,37 +82,37 @@ def recorded(tmp_path: Path) -> Path:
 
 def test_an_importer_is_one_file(tmp_path: Path) -> None:
     """An importer in a file is asked among all others whether a file is of its format; damage in it is told."""
-    (tmp_path / "goose.py").write_text(example("An importer"))
+    (tmp_path / "heron.py").write_text(example("An importer"))
     sessions = tmp_path / "sessions"
     sessions.mkdir()
     (sessions / "one.jsonl").write_text(
-        '{"goose": "What is 2+2?", "reply": "4"}\n{"goose": "And 3+3?", "reply": "6"}\n{"goose": "to'
+        '{"heron": "What is 2+2?", "reply": "4"}\n{"heron": "And 3+3?", "reply": "6"}\n{"heron": "to'
     )
     (sessions / "chat.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
     )
-    assert "1 openai-chat" in (out := run("import", "sessions", "--importer", "goose.py", cwd=tmp_path)) and "1 goose" in out
-    report = json.loads(run("import", "sessions", "--importer", "goose.py", "--json", cwd=tmp_path))
+    assert "1 openai-chat" in (out := run("import", "sessions", "--importer", "heron.py", cwd=tmp_path)) and "1 heron" in out
+    report = json.loads(run("import", "sessions", "--importer", "heron.py", "--json", cwd=tmp_path))
     assert (report["imported"], report["skipped"], report["failed"]) == (0, 2, [])
     (damaged,) = report["warnings"]
     assert [w for w in damaged if w.startswith("torn line at byte")]
     (row,) = [r for line in run("ls", "--json", cwd=tmp_path).splitlines() if (r := json.loads(line))["steps"] == 2]
     assert row["llm_calls"] == 2
     with odograph.open(tmp_path / "other") as store:
-        found = store.import_sessions(sessions / "one.jsonl", importers=[str(tmp_path / "goose.py")])
-        assert [t["format"] for t in found.trajectories] == ["goose"]
+        found = store.import_sessions(sessions / "one.jsonl", importers=[str(tmp_path / "heron.py")])
+        assert [t["format"] for t in found.trajectories] == ["heron"]
         assert store.import_sessions(sessions / "one.jsonl").failed[0]["error"].startswith("no session of a known format")
 
 
 def test_an_importer_of_a_package_is_asked_by_itself(tmp_path: Path) -> None:
     """What an installed package offers needs no flag; a name of its own takes it, too."""
-    package(tmp_path, "odograph.importers", "goose", example("An importer"))
-    (tmp_path / "one.jsonl").write_text('{"goose": "What is 2+2?", "reply": "4"}\n')
-    assert "1 goose" in run("import", "one.jsonl", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert "1 there already" in run("import", "one.jsonl", "--format", "goose", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    (tmp_path / "goose_package.py").write_text("1/0")
+    package(tmp_path, "odograph.importers", "heron", example("An importer"))
+    (tmp_path / "one.jsonl").write_text('{"heron": "What is 2+2?", "reply": "4"}\n')
+    assert "1 heron" in run("import", "one.jsonl", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert "1 there already" in run("import", "one.jsonl", "--format", "heron", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    (tmp_path / "heron_package.py").write_text("1/0")
     said = run("import", "one.jsonl", cwd=tmp_path, check=2, PYTHONPATH=str(tmp_path))
-    assert "goose_package by an entry point, can't be loaded: ZeroDivisionError" in said
+    assert "heron_package by an entry point, can't be loaded: ZeroDivisionError" in said
 
 
 def test_importers_say_how_sure_they_are(tmp_path: Path) -> None:
@@ -125,10 +125,10 @@ def test_importers_say_how_sure_they_are(tmp_path: Path) -> None:
     path.write_text('{"messages": [{"role": "user", "content": "q"}]}\n')
     found = importers.recognise(path)
     assert found is not None and found.NAME == "openai-chat"
-    (tmp_path / "all.py").write_text(example("An importer").replace("head.startswith(b'{\"goose\":')", "True"))
+    (tmp_path / "all.py").write_text(example("An importer").replace("head.startswith(b'{\"heron\":')", "True"))
     mine = importers.find(str(tmp_path / "all.py"))
     first = importers.recognise(path, [mine])
-    assert first is not None and first.NAME == "goose"
+    assert first is not None and first.NAME == "heron"
 
 
 def test_an_importer_that_lacks_a_part_or_fails_is_named(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_an_importer_that_lacks_a_part_or_fails_is_named(tmp_path: Path) -> None
     (tmp_path / "x.jsonl").write_text("{}\n")
     said = run("import", "x.jsonl", "--importer", "half.py", cwd=tmp_path, check=2)
     assert "'half.py' is no importer: it has no recognise, read" in said
-    (tmp_path / "bad.py").write_text(example("An importer").replace("return head.startswith(b'{\"goose\":')", "return 1 / 0"))
+    (tmp_path / "bad.py").write_text(example("An importer").replace("return head.startswith(b'{\"heron\":')", "return 1 / 0"))
     report = json.loads(run("import", "x.jsonl", "--importer", "bad.py", "--json", cwd=tmp_path, check=1))
-    assert report["failed"][0]["error"].startswith("the importer 'goose' can't look at 'x.jsonl': ZeroDivisionError")
+    assert report["failed"][0]["error"].startswith("the importer 'heron' can't look at 'x.jsonl': ZeroDivisionError")
 
 
 def test_an_exporter_is_one_file(recorded: Path) -> None:
@@ -232,7 +232,7 @@ def test_type_checkers_see_the_examples_and_our_own(tmp_path: Path) -> None:
     """The examples satisfy mypy in its strict mode, and they and our own importers are an `Importer` to it; what lacks a part is not."""
     for number, (name, heading) in enumerate(
         (
-            ("goose", "An importer"),
+            ("heron", "An importer"),
             ("tasks", "An exporter"),
             ("mini", "An exporter"),
             ("rewards_", "A reward function"),
@@ -241,13 +241,13 @@ def test_type_checkers_see_the_examples_and_our_own(tmp_path: Path) -> None:
     ):
         (tmp_path / f"{name}.py").write_text(example(heading, int(number == 2)))
     own = [importers.find(name).__name__ for name in importers.NAMES]  # type: ignore[attr-defined]
-    lines = ["import goose, half", "from odograph.importers import Importer", "one: Importer = goose"]
+    lines = ["import heron, half", "from odograph.importers import Importer", "one: Importer = heron"]
     for number, name in enumerate(own):
         lines += [f"import {name} as m{number}", f"i{number}: Importer = m{number}"]
     (tmp_path / "half.py").write_text("NAME = 'half'\n")
     (tmp_path / "use.py").write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache")]
-    files = ["goose.py", "tasks.py", "mini.py", "rewards_.py", "tools.py", "half.py", "use.py"]
+    files = ["heron.py", "tasks.py", "mini.py", "rewards_.py", "tools.py", "half.py", "use.py"]
     env = {**os.environ, "MYPYPATH": str(ROOT / "src")}
     done = subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stdout
