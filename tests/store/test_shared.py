@@ -409,6 +409,20 @@ def test_a_bucket_without_rights_is_told(team: Team, servers: dict[str, str]) ->
     assert seen(a) == before
 
 
+def test_machines_redact_alike(near: Team) -> None:
+    """Once a machine redacts, a machine that does not, or in another way, seals nothing into the shared tables."""
+    for name, redact in (("a", True), ("b", None), ("c", ["ring-[0-9]+"]), ("d", True)):
+        machine = odograph.open(near.where, catalog=near.catalog, local=near.root / name, redact=redact)
+        fill(machine, 1)
+        if name in "ad":
+            assert machine.seal().trajectories == 1
+        else:
+            with pytest.raises(odograph.StoreError, match="does not redact in the same way: nothing was sealed"):
+                machine.seal()
+            assert len(journals(machine)) == 1
+    assert near.machine("e").count() == 2
+
+
 def test_tables_of_others_are_left_alone(near: Team) -> None:
     """A table of somebody else, or of another store, under our name: refused in a sentence, and nothing of it is changed."""
     from pyiceberg.catalog import load_catalog
