@@ -195,7 +195,9 @@ def test_machines_seal_at_once(team: Team) -> None:
     nothing_lost_or_doubled(fresh(team, "r"), 3, common)
 
 
-def test_a_commit_that_is_killed_is_made_once(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_is_killed_is_made_once(
+    near: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A process that dies anywhere in a commit: others never see half of it, and its machine's next seal makes it whole, once."""
     a = near.machine("a")
     fill(a, 1)
@@ -214,6 +216,11 @@ def test_a_commit_that_is_killed_is_made_once(near: Team, monkeypatch: pytest.Mo
             patch.setattr(iceberg, "stage", die)
             with pytest.raises(KeyboardInterrupt):
                 a.seal()
+        if stage == "facts":
+            monkeypatch.setenv("ODOGRAPH_CATALOG", str(near.catalog))
+            monkeypatch.setenv("ODOGRAPH_LOCAL", str(near.root / "doctor"))
+            assert main(["--store", near.where, "doctor"]) == 0
+            assert "under way: 1 commits of machines that share the store" in capsys.readouterr().out
         visible = there + 2 if stage == "truth" else there
         other = near.machine("b")
         assert len(list(other.summaries())) == visible, stage
@@ -407,6 +414,20 @@ def test_a_bucket_without_rights_is_told(team: Team, servers: dict[str, str]) ->
     assert len(journals(a)) == 1
     a.seal()
     assert seen(a) == before
+
+
+def test_machines_redact_alike(near: Team) -> None:
+    """Once a machine redacts, a machine that does not, or in another way, seals nothing into the shared tables."""
+    for name, redact in (("a", True), ("b", None), ("c", ["ring-[0-9]+"]), ("d", True)):
+        machine = odograph.open(near.where, catalog=near.catalog, local=near.root / name, redact=redact)
+        fill(machine, 1)
+        if name in "ad":
+            assert machine.seal().trajectories == 1
+        else:
+            with pytest.raises(odograph.StoreError, match="does not redact in the same way: nothing was sealed"):
+                machine.seal()
+            assert len(journals(machine)) == 1
+    assert near.machine("e").count() == 2
 
 
 def test_tables_of_others_are_left_alone(near: Team) -> None:

@@ -265,7 +265,7 @@ def _in_parts(
     except NotSendable as error:
         raise InvalidInput(
             f"{function.name} can't be sent to other processes ({error}): define it at the top of a module, name it as"
-            f" file.py:function, or leave processes and runner out"
+            f" file.py:function, or leave processes out, and runner"
         ) from None
 
 

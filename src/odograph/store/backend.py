@@ -156,7 +156,25 @@ class Backend:
             if not alone:
                 return None
             self.journal.close()
+            self._agree_on_redaction()
             return seal(self.reader.lake, self.folder / "journal", progress)
+
+    def _agree_on_redaction(self) -> None:
+        """Machines that share a sealed tier redact alike: the first that redacts settles it. Raises StoreError."""
+        commits = self.reader.lake.commits
+        if isinstance(commits, FolderCommits):
+            return
+        mine = "" if not self.settings.redact else content_hash(self.settings.redact)  # patterns may be secrets themselves
+        commits.prepare()
+        there = commits.key("redact")
+        if there is None and mine:
+            commits.commit(new_id(), keys={"redact": mine}, expect={"redact": None})
+        elif there is not None and there != mine:
+            raise StoreError(
+                f"other machines redact what they seal into {self}, and this one does not redact in the same way: nothing was"
+                f" sealed. What was recorded is in {str(self.folder)!r}; open the store with the others' redact= and a new local="
+                " folder, and record again"
+            )
 
     def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
         """Makes the list of the lake's files anew; `others` says which table of others a path belongs to. Raises StoreError, and
@@ -275,6 +293,7 @@ class Backend:
         """Seals, and tells nobody where it can't: then the journal stays, and `odograph doctor` says so."""
         with contextlib.suppress(OdographError, OSError), self.lock("seal", wait=False) as alone:
             if alone:
+                self._agree_on_redaction()
                 seal(self.reader.lake, self.folder / "journal")
 
     def journal_bytes(self) -> int:
