@@ -125,7 +125,7 @@ def test_stdio(store: odograph.Store, script: str) -> None:
 
 def test_http(store: odograph.Store, url: str) -> None:
     """The same over streamable HTTP."""
-    source = MCPServer(url=url, tools=["remember", "fail", "facts", "die"])
+    source = MCPServer(url=url, tools=["remember", "fail", "facts", "photo", "die"])
     both(store, source)
 
 
