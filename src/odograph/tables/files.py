@@ -109,7 +109,8 @@ def folder(root: Path, path: Path) -> None:
     if not path.exists():
         if path != root:
             folder(root, path.parent)
-        path.mkdir(0o700 if root.exists() and is_private(root) else 0o777, exist_ok=True)
+        private = root.exists() and is_private(root)
+        path.mkdir(0o700 if private else 0o777, parents=path == root, exist_ok=True)
 
 
 def opened(root: Path, path: Path) -> IO[bytes]:
