@@ -166,6 +166,31 @@ def test_a_callable_that_fails_costs_the_step_and_nothing_else(store: odograph.S
             asyncio.run(Runners.step(Task("q", agent(server, on_prompt=broken)), store=store))
 
 
+def test_a_model_that_a_callable_asks_is_not_the_policy(store: odograph.Store) -> None:
+    """What a callable asks a wrapped client is on record with the purpose `tool`, of an agent and of a function; a step stays one."""
+
+    async def main() -> None:
+        with looker() as server:
+            client = odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0))
+
+            async def critic(answer: Any) -> None:
+                asked = [{"role": "user", "content": f"good? {answer.text}"}, {"role": "assistant", "content": "hm"}]
+                await client.chat.completions.create(model="critic", messages=asked)
+
+            async def solve(question: str) -> Any:
+                asked = [{"role": "user", "content": question}]
+                return (await client.chat.completions.create(model="m", messages=asked)).choices[0].message.content
+
+            for one in (agent(server), solve):
+                task = Task("q", one, TaskConfig(on_answer=critic))
+                response = (await Runners.run_task(task, store=store))[task.id]
+                purposes = [(c.purpose, c.model) for c in response.recorded.llm_calls]
+                assert purposes[:2] == [("act", "m"), ("tool", "critic")], purposes
+                assert len(response.recorded.steps) == purposes.count(("act", "m"))
+
+    asyncio.run(main())
+
+
 # --- backends of token ids ----------------------------------------------------------------------------------------------------
 
 

@@ -106,3 +106,19 @@ def test_how_long_a_server_asks_to_wait() -> None:
     assert [endpoint._retry_after({"retry-after": v}) for v in ("soon", "nan", "inf", "")] == [None] * 4
     assert endpoint._retry_after({"retry-after": formatdate(0, usegmt=True)}) == 0.0
     assert endpoint._bounded(None, 300.0) == 60.0 and endpoint._bounded(1e9, 1.0) == 600.0
+
+
+def test_tool_calls_that_came_without_ids(store: odograph.Store) -> None:
+    """Each gets an id, and its result names it; a replay gives the same ids."""
+
+    def model(request: dict[str, Any]) -> Answer:
+        calls = [{"type": "function", "function": {"name": "add", "arguments": json.dumps({"a": 1, "b": n})}} for n in (1, 2)]
+        return Answer(text="end") if turns(request) else Answer(text="", tool_calls=calls)
+
+    with LLMServer(model) as server:
+        own = agent(server)
+        response = Runners.sync_run("q", own, store=store)
+        asked, *told = server.requests[1][1]["messages"][1:]
+        assert [c["id"] for c in asked["tool_calls"]] == [m["tool_call_id"] for m in told] == ["call_1_0", "call_1_1"]
+        assert [m["content"] for m in told] == ["2", "3"]
+        assert asyncio.run(odograph.replay(response.trajectory_id, own, store=store)).same

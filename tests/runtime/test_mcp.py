@@ -125,7 +125,7 @@ def test_stdio(store: odograph.Store, script: str) -> None:
 
 def test_http(store: odograph.Store, url: str) -> None:
     """The same over streamable HTTP."""
-    source = MCPServer(url=url, tools=["remember", "fail", "facts", "die"])
+    source = MCPServer(url=url, tools=["remember", "fail", "facts", "photo", "die"])
     both(store, source)
 
 
@@ -157,7 +157,7 @@ def test_servers_that_are_not_there_or_die(store: odograph.Store, script: str) -
             assert response.status == "failed" and why in response.msg, response.msg
             assert response.recorded.end.metrics == {"status": "error_environment"}
         assert not server.requests
-        response = run(store, server, MCPServer(command=sys.executable, args=[script]), tool_timeout=5)
+        response = run(store, server, MCPServer(command=sys.executable, args=[script]), tool_timeout=60)
         assert response.answer == "end" and [a.ok for a in response.recorded.actions] == [False, True]  # it was started again
     with pytest.raises(InvalidInput, match=r"a command .* or a url"):
         MCPServer()

@@ -49,9 +49,11 @@ def test_one_rollout_is_one_row(store: odograph.Store) -> None:
         with ChatServer(engine, WORDS) as server:
             options: dict[str, Any] = {"base_url": server.url, "model": "policy", "policy_version": 7, "store": store}
             first = await rollout(task, reward=rewarded, **options)
-            return [first, *await rollouts([task, task], **options)]
+            longest = await rollout(task, edits="env", **options)
+            return [first, longest, *await rollouts([task, task], **options)]
 
-    (row, response), (again, _), _ = asyncio.run(main())
+    (row, response), (longest, _), (again, _), _ = asyncio.run(main())
+    assert longest is not None and longest.trained == len(WORDS.encode(f"think of the weather {CALL} <end>"))  # of two rows
     assert row is not None and again is not None and row.reward == 1.0 and again.reward is None
     calls = response.recorded.llm_calls
     assert response.recorded.start.policy_version == 7 and row.group == again.group == "q1"
@@ -60,7 +62,7 @@ def test_one_rollout_is_one_row(store: odograph.Store) -> None:
     assert trained[-5:] == [(i, -i / 100) for i in WORDS.encode("maybe it rains today <end>")]
     assert [e.reason for s in response.recorded.steps for e in s.edits] == ["shorter"]
     assert response.recorded.llm_calls[1].messages[1]["content"] == "of the weather"
-    assert len(list(store.trajectories(group="q1"))) == 3
+    assert len(list(store.trajectories(group="q1"))) == 4
     synced = sync_rollouts([Task("q", thinker(base_url="http://127.0.0.1:9", max_retries=0))], store=store)
     assert synced[0][0] is None and synced[0][1].status == "failed"
 
@@ -84,7 +86,7 @@ def test_what_is_no_row(store: odograph.Store) -> None:
 
 def test_the_server_speaks_to_any_client(store: odograph.Store) -> None:
     """A conversation that goes on keeps its sampled ids, streamed or not; wrong requests are told what was expected."""
-    odd = WORDS.encode("today of q <end>")
+    odd = WORDS.encode("today of <end> q <end>")  # other ids than its text has
 
     def strange(ids: list[int], params: dict[str, Any]) -> Generated:
         return Generated(odd, None, "length" if params.get("max_tokens") == 1 else "stop")

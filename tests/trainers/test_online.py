@@ -33,6 +33,7 @@ def example(out: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_trl_calls_an_agent_while_it_trains(tmp_path: Path) -> None:
     """`GRPOTrainer` gets one row per prompt, of an agent with a tool and an edit; all of it is on record, at the trainer's step."""
     example(tmp_path, "--steps", "1")

@@ -6,6 +6,7 @@ Asks no model; an `Agent` leads it.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -177,6 +178,10 @@ class State(Generic[A]):
                 {"role": "tool", "tool_call_id": id, "name": r.name, "content": r.content}
                 for id, r in zip(ids, results, strict=True)
             ]
+        if self.last is not None and any(r.tool_call_id is None for r in results):
+            ids = [call[name] for call, name in _calls_in(self.history[self.last.index : self.last.index + self.last.count])]
+            if len(ids) == len(results):
+                results = [msgspec.structs.replace(r, tool_call_id=id) for r, id in zip(results, ids, strict=True)]
         return dialects.get(self.agent.dialect).results(results)
 
     def take(self, call: CallRef | Call | None, response: Any) -> Said:
@@ -199,7 +204,7 @@ class State(Generic[A]):
 
     def _items(self, response: Any, ids: list[int] | None, place: int | None = None) -> list[Any]:
         if not self.agent.in_ids:
-            return dialects.get(self.agent.dialect).said(response)
+            return _with_ids(dialects.get(self.agent.dialect).said(response), len(self.history) if place is None else place)
         choice = self.read(response, ids, place)
         return [] if choice is None else [choice.message]
 
@@ -486,6 +491,31 @@ def _ids_of(dialect: Any, request: Any) -> list[int] | None:
     """The token ids of a prompt as they were sent."""
     paths = [path for path in dialect.PROMPT_IDS if path[0] == "request"]
     return next((ids for path in paths if (ids := dialects.ids_at({"request": request}, path)) is not None), None)
+
+
+def _calls_in(items: list[Any]) -> list[tuple[dict[str, Any], str]]:
+    """The tool calls in an answer, and the field of each that has its id; Gemini's need none."""
+    found: list[tuple[dict[str, Any], str]] = []
+    for item in items:
+        if not isinstance(item, dict):
+            continue
+        calls, content = item.get("tool_calls"), item.get("content")
+        found += [(call, "id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+        if isinstance(content, list):
+            found += [(part, "id") for part in content if isinstance(part, dict) and part.get("type") == "tool_use"]
+        if item.get("type") == "function_call":
+            found.append((item, "call_id"))
+    return found
+
+
+def _with_ids(items: list[Any], place: int) -> list[Any]:
+    """An answer whose tool calls all have ids: some models give none, and the APIs want a result to name its call."""
+    if all(call.get(name) for call, name in _calls_in(items)):
+        return items
+    items = copy.deepcopy(items)
+    for n, (call, name) in enumerate(_calls_in(items)):
+        call[name] = call.get(name) or f"call_{place}_{n}"
+    return items
 
 
 def _recalled(old: dict[str, Any], new: ToolCall) -> dict[str, Any]:
