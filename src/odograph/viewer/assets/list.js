@@ -63,7 +63,7 @@ export function listPage({ query, go, info }) {
     params.set("size", PAGE);
     params.set("sort", sort);
     try {
-      const found = await get(`list?${params}`, { fresh });
+      const found = await get(`list?${params}`);
       pages.set(number, found);
       if (found.total !== total) {
         total = found.total;
@@ -81,7 +81,7 @@ export function listPage({ query, go, info }) {
   async function fillFacets() {
     let found;
     try {
-      found = await get(`counts?${asked}`, { fresh: true });
+      found = await get(`counts?${asked}`);
     } catch {
       return;
     }
