@@ -161,17 +161,6 @@ class Answers:
             return {"checked": 0, "of": 0, "counts": {}, "findings": [], "valid": True}
         return self.store.validate(ids=chosen, workers=1).to_dict() | {"of": self.store.count(**given)}
 
-    def search(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Records and messages with all words of `q`."""
-        words = query.get("q", [""])[-1]
-        hits = self.store.search(words, _whole(query, "size", 50, PAGE))
-        return {
-            "hits": [
-                {"trajectory": h.trajectory, "kind": h.kind, "step": h.step, "text": shown.snippet(h.text, words, 240)}
-                for h in hits
-            ]
-        }
-
     # --- one trajectory ---------------------------------------------------------------------------------------------------
 
     def about(self, id: str) -> dict[str, Any]:

@@ -110,12 +110,15 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       hit = -1;
       found.textContent = "";
       if (words.length < 2) return;
+      // "a phrase" is one, as in the list
+      const wanted = [...words.matchAll(/"([^"]+)"|[^\s"]+/g)].map((found) => JSON.stringify(found[1] ?? found[0]).slice(1, -1));
       await new Promise((later) => setTimeout(later, 120)); // the next key
       for (let n = 0; n < head.firsts.length && mine === searching; n++) {
         const entries = await part(n);
         if (mine !== searching) return;
         for (const entry of entries) {
-          if (JSON.stringify(entry.about).toLowerCase().includes(words)) hits.push(entry.n);
+          const said = JSON.stringify(entry.about).toLowerCase();
+          if (wanted.every((word) => said.includes(word))) hits.push(entry.n);
         }
         found.textContent = `${hits.length.toLocaleString("en")} entries${n < head.firsts.length - 1 ? " …" : ""}`;
         if (hit < 0 && hits.length) next(1, false);
@@ -179,7 +182,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     }
 
     function actions(entry) {
-      const buttons = h("div", { class: "actions" }, button("Copy", async () => copy(await markdown(entry, id), say)), h("a", { href: `#/t/${id}?e=${entry.n}` }, "Link"));
+      const buttons = h("div", { class: "actions" }, button("Copy", () => copyEntry(entry)), h("a", { href: `#/t/${id}?e=${entry.n}` }, "Link"));
       if (entry.record) buttons.append(button("JSON", () => raw(entry)));
       if (isFile || info.right !== "read") buttons.append(button("Label", () => label(entry)));
       return buttons;
@@ -300,7 +303,19 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       const entry = active < 0 ? null : (await part(partOf(active))).find((one) => one.n === active);
       if (entry || orWhole) what(entry);
     }
-    const copyActive = () => withActive(async (entry) => copy(await markdown(entry, id), say));
+    const copyActive = () => withActive(copyEntry);
+
+    // an entry as Markdown; of a step, all that is in it
+    async function copyEntry(entry) {
+      const at = head.outline.findIndex((step) => step[3] === entry.n);
+      if (at < 0) return copy(await markdown(entry, id), say);
+      const stop = head.outline.slice(at + 1).find((step) => step[2] <= head.outline[at][2])?.[3] ?? head.entries;
+      const out = [];
+      for (let n = partOf(entry.n); n < head.firsts.length && head.firsts[n] < stop; n++) {
+        for (const one of await part(n)) if (one.n >= entry.n && one.n < stop) out.push(await markdown(one, id));
+      }
+      copy(out.join("\n"), say);
+    }
     page.search = () => find.focus();
     page.focus = () => stream.focus({ preventScroll: true });
 
@@ -329,6 +344,10 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     const wanted = query.get("e") !== null ? Number(query.get("e")) : query.get("step") !== null ? head.outline.find((s) => s[0] === Number(query.get("step")))?.[3] : query.get("at") !== null ? head.outline.find((s) => s[7] === Number(query.get("at")))?.[3] : null;
     if (wanted !== null && wanted !== undefined) goTo(wanted, { push: false });
     else show(0);
+    if (query.has("q")) {
+      find.value = query.get("q");
+      search(find.value.toLowerCase());
+    }
   }
 }
 
