@@ -409,3 +409,24 @@ def test_a_hundred_thousand_rows_are_a_window(page: Page, chromium: Any, tmp_pat
         page.keyboard.press("End")
         page.wait_for_selector(".row:has-text('task 0')")
         assert page.locator(".space .row").count() < 80
+
+
+@pytest.mark.slow
+def test_sessions_of_all_tools_can_be_looked_at(page: Page, samples: Path, tmp_path: Path) -> None:
+    """Sessions that many tools recorded: each page of the newest of each agent opens, and reaches nobody."""
+    with odograph.open(tmp_path) as store:
+        store.import_sessions(samples)
+        newest = {s.agent: s.id for s in store.summaries()}
+    assert len(newest) > 5
+    with viewing(tmp_path) as v:
+        for id in newest.values():
+            for place, there in (
+                ("", ".entry"),
+                ("/tokens", ".tk, .notice"),
+                ("/rows", ".account, .notice"),
+                ("/about", ".about"),
+            ):
+                page.goto("about:blank")
+                opened(page, v, f"#/t/{id}{place}").wait_for_selector(there)
+        own = f"http://127.0.0.1:{v.port}/"
+        assert [url for url in page.asked if not url.startswith((own, "data:", "about:"))] == []
