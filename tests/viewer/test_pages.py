@@ -54,10 +54,12 @@ def test_the_list_shows_filters_with_counts_and_goes_back(page: Page, viewer: Vi
     assert "status=failed" in page.url and "another thing" in page.texts(".space .row")[0]
     page.go_back()
     page.has(".space .row", 4)
-    page.fill("input[name=text]", "I look 2 3")
+    page.fill("input[name=text]", '"I look 2 3"')
     page.keyboard.press("Enter")
     page.has(".space .row", 1)
     assert "find the failure 2" in page.texts(".space .row")[0]
+    page.click(".space .row a")
+    page.wait_for_selector(".entry.answer.active:has-text('I look 2 3')")  # where the words are
     page.goto(page.url.split("#")[0] + "#/?sort=reward")
     page.has(".space .row", 4)
     assert [t for t in page.texts(".space .row .c-reward") if t != "–"] == ["0", "1", "2"]
@@ -214,6 +216,24 @@ def test_tokens_say_where_they_came_from(page: Page, viewer: Viewer, ids: dict[s
     assert "sampled by" not in page.inner_text(".detail")
 
 
+def test_a_step_is_copied_whole_and_a_token_has_an_address(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
+    """Copying a step gives all that is in it as Markdown, for another model; the address of a chosen token leads to it again."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened(page, viewer, f"#/t/{ids['find the failure 1']}?step=2").wait_for_selector(".entry.step.active")
+    page.keyboard.press("c")
+    page.wait_for_selector(".said.shown")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert (
+        copied.strip().startswith("## Step 2") and "I look 1 2" in copied and "timed out" in copied and "I look 1 3" not in copied
+    )
+    opened(page, viewer, f"#/t/{ids['find the failure 1']}/tokens").wait_for_selector(".tk")
+    page.click(".tk[data-n='9']")
+    assert page.url.endswith("token=9")
+    page.reload()
+    page.wait_for_selector(".tk.chosen[data-n='9']")
+    assert "call 0 of step 0" in page.inner_text(".detail")
+
+
 def test_rows_stand_beside_the_account(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
     """The rows of a policy for edits, with what of the sampled tokens was trained, and advantages of the group."""
     id = ids["find the failure 1"]
@@ -290,6 +310,33 @@ def test_any_width_can_be_read(page: Page, viewer: Viewer, ids: dict[str, str], 
     assert page.evaluate("document.querySelector('.stream').clientHeight") > 180
 
 
+SCRIPT = """(() => new Promise((done) => {
+    const refused = new Set();
+    document.addEventListener('securitypolicyviolation', (event) => refused.add(event.effectiveDirective));
+    const script = document.createElement('script');
+    script.textContent = 'window.pwned = 1';
+    const image = document.createElement('img');
+    image.src = 'http://evil.example/pixel.png';
+    document.body.append(script, image);
+    fetch('http://evil.example/').catch(() => 0);
+    setTimeout(() => done([window.pwned ?? null, ...[...refused].sort()]), 100);
+}))()"""
+REFUSED = [None, "connect-src", "img-src", "script-src-elem"]
+
+
+def test_a_page_is_sealed_even_if_content_became_html(
+    page: Page, viewer: Viewer, folder: Path, tmp_path: Path, ids: dict[str, str]
+) -> None:
+    """If a defect of the page ever let content in as HTML, its policy still runs no foreign script and reaches no host."""
+    opened(page, viewer, "#/").wait_for_selector(".row .cell a")
+    assert page.evaluate(SCRIPT) == REFUSED
+    out = tmp_path / "page.html"
+    assert main(["--store", str(folder), "view", ids["find the failure 1"], "--html", str(out)]) == 0
+    page.goto(out.as_uri())
+    page.wait_for_selector(".entry.outcome")
+    assert page.evaluate(SCRIPT) == REFUSED
+
+
 def test_a_file_holds_everything_and_reaches_nothing(
     page: Page, folder: Path, ids: dict[str, str], tmp_path: Path, chromium: Any
 ) -> None:
@@ -362,3 +409,24 @@ def test_a_hundred_thousand_rows_are_a_window(page: Page, chromium: Any, tmp_pat
         page.keyboard.press("End")
         page.wait_for_selector(".row:has-text('task 0')")
         assert page.locator(".space .row").count() < 80
+
+
+@pytest.mark.slow
+def test_sessions_of_all_tools_can_be_looked_at(page: Page, samples: Path, tmp_path: Path) -> None:
+    """Sessions that many tools recorded: each page of the newest of each agent opens, and reaches nobody."""
+    with odograph.open(tmp_path) as store:
+        store.import_sessions(samples)
+        newest = {s.agent: s.id for s in store.summaries()}
+    assert len(newest) > 5
+    with viewing(tmp_path) as v:
+        for id in newest.values():
+            for place, there in (
+                ("", ".entry"),
+                ("/tokens", ".tk, .notice"),
+                ("/rows", ".account, .notice"),
+                ("/about", ".about"),
+            ):
+                page.goto("about:blank")
+                opened(page, v, f"#/t/{id}{place}").wait_for_selector(there)
+        own = f"http://127.0.0.1:{v.port}/"
+        assert [url for url in page.asked if not url.startswith((own, "data:", "about:"))] == []

@@ -26,7 +26,7 @@ from ..store.listing import COLUMNS, Sort
 from ..training.advantages import CONVENTIONS, GroupStatistics
 from ..trajectory import Trajectory
 from ..types import VERSION
-from .document import Document, document, raw
+from .document import Document, document, first_part, raw
 from .tokens import rows, tokens
 
 #: Rows of a list that one answer has at most.
@@ -44,14 +44,36 @@ _NOTE: dict[str, Any] = {"data": None, "name": str}
 _KINDS: dict[str, type] = {one.name: one.kind for one in described()}
 
 
-class _Held(msgspec.Struct):
-    """A trajectory that was read: as of which record, and how long reading took."""
+class _Held:
+    """A trajectory that was read: as of which record, when, and how long that took."""
 
-    trajectory: Trajectory
-    document: Document
-    state: tuple[Any, ...]
-    cost: float
-    at: float
+    def __init__(self, t: Trajectory, state: tuple[Any, ...], began: float) -> None:
+        self.trajectory = t
+        self.state = state
+        self.at = time.monotonic()
+        self.cost = self.at - began
+        self._document: Document | None = None
+        self._making = threading.Lock()
+
+    @property
+    def document(self) -> Document:
+        """Made when it is asked for."""
+        with self._making:
+            if self._document is None:
+                began = time.monotonic()
+                self._document = document(self.trajectory)
+                self.cost += time.monotonic() - began
+            return self._document
+
+    @property
+    def size(self) -> int:
+        """Bytes of the document, as far as it is made."""
+        return self._document.size if self._document is not None else 0
+
+    def first_part(self) -> bytes | None:
+        """The first part, without the rest where that is not made yet."""
+        made = self._document
+        return first_part(self.trajectory) if made is None else made.parts[0] if made.parts else None
 
 
 class Answers:
@@ -139,17 +161,6 @@ class Answers:
             return {"checked": 0, "of": 0, "counts": {}, "findings": [], "valid": True}
         return self.store.validate(ids=chosen, workers=1).to_dict() | {"of": self.store.count(**given)}
 
-    def search(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Records and messages with all words of `q`."""
-        words = query.get("q", [""])[-1]
-        hits = self.store.search(words, _whole(query, "size", 50, PAGE))
-        return {
-            "hits": [
-                {"trajectory": h.trajectory, "kind": h.kind, "step": h.step, "text": shown.snippet(h.text, words, 240)}
-                for h in hits
-            ]
-        }
-
     # --- one trajectory ---------------------------------------------------------------------------------------------------
 
     def about(self, id: str) -> dict[str, Any]:
@@ -160,14 +171,19 @@ class Answers:
     def head(self, id: str) -> dict[str, Any]:
         """What is known of a trajectory as a whole, with its outline."""
         held = self._read(id)
+        known = held.state == self._state(held.document.id, self.store.backend.reader.facts(id)[1].last, held.trajectory)
         forks = [{"id": one, "step": step} for one, step in self.store.backend.reader.forks(held.document.id)]
         siblings = held.trajectory.group and self.store.count(group=held.trajectory.group)
         used = self.store.used([held.document.id]).get(held.document.id)
-        return held.document.head | {"forks": forks, "siblings": siblings, "rewards": used.components if used else {}}
+        more = {"forks": forks, "siblings": siblings, "rewards": used.components if used else {}}
+        return held.document.head | more | {"behind": not known}
 
     def part(self, id: str, number: int) -> bytes:
         """The entries of a part. Raises NotFound."""
-        parts = self._read(id).document.parts
+        held = self._read(id)
+        if number == 0 and (first := held.first_part()) is not None:
+            return first
+        parts = held.document.parts
         if not 0 <= number < len(parts):
             raise NotFound(f"no part {number} of trajectory {id[-8:]}; there are 0 to {len(parts) - 1}")
         return parts[number]
@@ -283,13 +299,11 @@ class Answers:
                     return held
             began = time.monotonic()
             t = self.store.trajectory(id)
-            made = document(t)
-            now = time.monotonic()
-            held = _Held(t, made, self._state(id, facts.last, t), now - began, now)
+            held = _Held(t, self._state(id, facts.last, t), began)
             with self._lock:
                 self._held[id] = held
                 self._held.move_to_end(id)
-                while len(self._held) > 1 and sum(h.document.size for h in self._held.values()) > _HELD:
+                while len(self._held) > 1 and sum(h.size for h in self._held.values()) > _HELD:
                     gone, _ = self._held.popitem(last=False)
                     self._reading.pop(gone, None)
             return held

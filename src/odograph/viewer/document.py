@@ -77,11 +77,10 @@ def document(t: Trajectory) -> Document:
             if entry.kind == "action" and len(about[4]) < _NAMED:
                 about[4].append(entry.about["name"])
         kinds[entry.kind] += 1
-        data = encode({"n": number, **_plain(entry)})
-        if len(data) > _LONG:
-            long[number] = data
-            data = encode({"n": number, "long": len(data), **_cut(_plain(entry))})
-        if not held or size + len(data) > BYTES or len(held) >= ENTRIES:
+        data, whole = _encoded(number, entry)
+        if whole is not None:
+            long[number] = whole
+        if not held or _is_full(held, size + len(data)):
             close()
             firsts.append(number)
         held.append(data)
@@ -100,6 +99,32 @@ def document(t: Trajectory) -> Document:
         **_time(t, places),
     }
     return Document(t.id, head, parts, long)
+
+
+def first_part(t: Trajectory) -> bytes:
+    """The first part alone: what a page shows of a long session while the rest is put together."""
+    held: list[bytes] = []
+    size = 0
+    for number, entry in enumerate(shown.session(t)):
+        data, _ = _encoded(number, entry)
+        if held and _is_full(held, size + len(data)):
+            break
+        held.append(data)
+        size += len(data)
+    return b"[" + b",".join(held) + b"]"
+
+
+def _is_full(held: list[bytes], size: int) -> bool:
+    """Whether a part has no room for one more entry, with which it would have so many bytes."""
+    return size > BYTES or len(held) >= ENTRIES
+
+
+def _encoded(number: int, entry: shown.Entry) -> tuple[bytes, bytes | None]:
+    """An entry as it stands in its part; and whole, where it is cut there."""
+    data = encode({"n": number, **_plain(entry)})
+    if len(data) <= _LONG:
+        return data, None
+    return encode({"n": number, "long": len(data), **_cut(_plain(entry))}), data
 
 
 def _plain(entry: shown.Entry) -> dict[str, Any]:

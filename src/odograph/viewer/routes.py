@@ -43,7 +43,6 @@ class Routes:
             ("counts", lambda r: a.counts(_query(r))),
             ("figures", lambda r: a.figures(_query(r))),
             ("findings", lambda r: a.findings(_query(r))),
-            ("search", lambda r: a.search(_query(r))),
             ("t/{id}", lambda r: a.head(_name(r, "id"))),
             ("t/{id}/about", lambda r: a.about(_name(r, "id"))),
             ("t/{id}/tokens", lambda r: a.tokens(_name(r, "id"))),

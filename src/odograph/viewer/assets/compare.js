@@ -5,7 +5,7 @@ import { changes, difference, json } from "./content.js";
 import { taskOf } from "./trajectory.js";
 
 export async function groupPage({ name, go }) {
-  const found = await get(`group?name=${encodeURIComponent(name)}`, { fresh: true });
+  const found = await get(`group?name=${encodeURIComponent(name)}`);
   const components = [...new Set(found.attempts.flatMap((a) => Object.keys(a.rewards)))];
   let convention = "grpo";
   const chosen = [];
@@ -109,7 +109,7 @@ export async function overPage({ query, go }) {
   const filters = new URLSearchParams([...query].filter(([k]) => !["by", "fold", "sort"].includes(k)));
   const asked = new URLSearchParams(filters);
   asked.set("by", by);
-  const found = await get(`figures?${asked}`, { fresh: true });
+  const found = await get(`figures?${asked}`);
   const change = (value) => {
     const next = new URLSearchParams(filters);
     next.set("by", value);
@@ -131,7 +131,7 @@ export async function overPage({ query, go }) {
     event.target.disabled = true;
     event.target.textContent = "Validating …";
     try {
-      showFindings(await get(`findings?${filters}`, { fresh: true }));
+      showFindings(await get(`findings?${filters}`));
     } catch (problem) {
       findings.append(notice(problem.message, "error"));
     }

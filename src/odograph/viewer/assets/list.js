@@ -36,6 +36,8 @@ export function listPage({ query, go, info }) {
     go(`#/${text ? `?${text}` : ""}`);
   };
 
+  const words = query.get("text");
+  const placeOf = (row) => `#/t/${row.id}${words ? `?q=${encodeURIComponent(words)}` : ""}`;
   const rows = new Rows({
     height: 34, label: folded ? "groups" : "trajectories",
     draw: (index) => {
@@ -43,12 +45,12 @@ export function listPage({ query, go, info }) {
       if (page === undefined) want(Math.floor(index / PAGE));
       const row = page?.rows?.[index % PAGE];
       if (!row) return null;
-      const to = folded ? `#/group?name=${encodeURIComponent(row.group)}` : `#/t/${row.id}`;
+      const to = folded ? `#/group?name=${encodeURIComponent(row.group)}` : placeOf(row);
       return h("div", { role: "row" }, shown.map((name, n) => h("div", { class: `cell c-${name} ${columns[name][2]}`, role: "gridcell" }, n === 0 ? h("a", { href: to, tabindex: "-1" }, columns[name][1](row)) : columns[name][1](row))));
     },
     open: (index) => {
       const row = pages.get(Math.floor(index / PAGE))?.rows?.[index % PAGE];
-      if (row) go(folded ? `#/group?name=${encodeURIComponent(row.group)}` : `#/t/${row.id}`);
+      if (row) go(folded ? `#/group?name=${encodeURIComponent(row.group)}` : placeOf(row));
     },
   });
 
@@ -63,7 +65,7 @@ export function listPage({ query, go, info }) {
     params.set("size", PAGE);
     params.set("sort", sort);
     try {
-      const found = await get(`list?${params}`, { fresh });
+      const found = await get(`list?${params}`);
       pages.set(number, found);
       if (found.total !== total) {
         total = found.total;
@@ -81,7 +83,7 @@ export function listPage({ query, go, info }) {
   async function fillFacets() {
     let found;
     try {
-      found = await get(`counts?${asked}`, { fresh: true });
+      found = await get(`counts?${asked}`);
     } catch {
       return;
     }

@@ -12,18 +12,16 @@ export class Problem extends Error {
   }
 }
 
-export async function get(name, { fresh = false } = {}) {
-  if (!fresh && known.has(name)) return known.get(name);
+// `stamp`: of which state of the answer this is; an answer with a stamp is kept.
+export async function get(name, { stamp } = {}) {
+  const key = stamp === undefined ? name : `${name} ${stamp}`;
+  if (known.has(key)) return known.get(key);
   const found = isFile ? await fromFile(name) : await fromServer(name);
-  if (name.includes("/part/") || name.includes("/whole/") || isFile) {
-    known.set(name, found);
+  if (isFile || stamp !== undefined) {
+    known.set(key, found);
     if (known.size > MOST) known.delete(known.keys().next().value);
   }
   return found;
-}
-
-export function forget(prefix) {
-  for (const name of known.keys()) if (name.startsWith(prefix)) known.delete(name);
 }
 
 async function fromServer(name) {

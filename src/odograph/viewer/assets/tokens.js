@@ -135,6 +135,7 @@ export function tokensView({ id, query, say }) {
       relabel();
 
       function pick(n) {
+        if (location.protocol !== "about:") history.replaceState(null, "", `#/t/${id}/tokens?by=${colour}&token=${n}`);
         const run = flat[n];
         const k = n - run.from;
         const rows = [["token", `${JSON.stringify(piece(n) ?? found.texts?.[run.ids[k]] ?? null)} · id ${run.ids[k]}`], ["position", figure(n)], ["source", run.source]];

@@ -1,6 +1,6 @@
 // One trajectory: what is known of it, its timeline, its steps as a tree, and its entries, of which only what is seen exists.
 import { badge, button, clear, copy, figure, h, moment, notice, seconds, tail } from "./dom.js";
-import { forget, get, isFile, post } from "./source.js";
+import { get, isFile, post } from "./source.js";
 import { Rows } from "./rows.js";
 import { draw, markdown, NAMES } from "./entries.js";
 import { json } from "./content.js";
@@ -18,14 +18,24 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     // from the catalog alone: there before the trajectory is read
     get(`t/${id}/about`).then((found) => head === null && clear(facts, title(found))).catch(() => {});
   }
+  // of a long session the first entries are there before the rest is put together
+  const FIRST = `t/${id}/part/0`;
+  const early = !isFile && view === "" && !query.has("e") && !query.has("step") && !query.has("at");
+  const first = early ? get(FIRST).then((entries) => {
+    if (head === null) clear(body, h("div", { class: "center" }, h("section", { class: "stream" }, entries.map((entry) => draw(entry, { id, actions: () => "" })))));
+  }).catch(() => {}) : Promise.resolve();
   const page = { element: main, title: tail(id), focus() {}, key: () => false, changed() {} };
-  const ready = get(`t/${id}`, { fresh: true }).then((found) => {
+  const ready = first.then(() => get(`t/${id}`)).then((found) => {
     head = found;
     fill();
   }).catch((problem) => clear(body, notice(problem.message, "error")));
   clear(body, h("p", { class: "notice" }, "Reading …"));
   page.ready = ready;
   return page;
+
+  function part(n) {
+    return get(`t/${id}/part/${n}`, { stamp: head.stamps[n] });
+  }
 
   function title(found) {
     return h("div", { class: "title" }, badge(found.status), h("h1", {}, taskOf(found.task) || `Trajectory ${tail(found.id)}`));
@@ -59,7 +69,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     say("Putting the session together …");
     const out = [`# ${taskOf(head.task)}\n`];
     for (let n = 0; n < head.firsts.length; n++) {
-      for (const entry of await get(`t/${id}/part/${n}`)) out.push(await markdown(entry, id));
+      for (const entry of await part(n)) out.push(await markdown(entry, id));
     }
     copy(out.join("\n"), say);
   }
@@ -100,12 +110,15 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       hit = -1;
       found.textContent = "";
       if (words.length < 2) return;
+      // "a phrase" is one, as in the list
+      const wanted = [...words.matchAll(/"([^"]+)"|[^\s"]+/g)].map((found) => JSON.stringify(found[1] ?? found[0]).slice(1, -1));
       await new Promise((later) => setTimeout(later, 120)); // the next key
       for (let n = 0; n < head.firsts.length && mine === searching; n++) {
-        const entries = await get(`t/${id}/part/${n}`);
+        const entries = await part(n);
         if (mine !== searching) return;
         for (const entry of entries) {
-          if (JSON.stringify(entry.about).toLowerCase().includes(words)) hits.push(entry.n);
+          const said = JSON.stringify(entry.about).toLowerCase();
+          if (wanted.every((word) => said.includes(word))) hits.push(entry.n);
         }
         found.textContent = `${hits.length.toLocaleString("en")} entries${n < head.firsts.length - 1 ? " …" : ""}`;
         if (hit < 0 && hits.length) next(1, false);
@@ -151,7 +164,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       const held = boxes[n];
       if (held.state !== "empty") return held.load;
       held.state = "shown";
-      held.load = get(`t/${id}/part/${n}`).then((entries) => {
+      held.load = part(n).then((entries) => {
         if (held.state !== "shown") return;
         held.box.replaceChildren(...entries.map((entry) => draw(entry, { id, actions })));
         held.box.style.minHeight = "";
@@ -169,7 +182,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     }
 
     function actions(entry) {
-      const buttons = h("div", { class: "actions" }, button("Copy", async () => copy(await markdown(entry, id), say)), h("a", { href: `#/t/${id}?e=${entry.n}` }, "Link"));
+      const buttons = h("div", { class: "actions" }, button("Copy", () => copyEntry(entry)), h("a", { href: `#/t/${id}?e=${entry.n}` }, "Link"));
       if (entry.record) buttons.append(button("JSON", () => raw(entry)));
       if (isFile || info.right !== "read") buttons.append(button("Label", () => label(entry)));
       return buttons;
@@ -287,10 +300,22 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       return true;
     };
     async function withActive(what, orWhole = false) {
-      const entry = active < 0 ? null : (await get(`t/${id}/part/${partOf(active)}`)).find((one) => one.n === active);
+      const entry = active < 0 ? null : (await part(partOf(active))).find((one) => one.n === active);
       if (entry || orWhole) what(entry);
     }
-    const copyActive = () => withActive(async (entry) => copy(await markdown(entry, id), say));
+    const copyActive = () => withActive(copyEntry);
+
+    // an entry as Markdown; of a step, all that is in it
+    async function copyEntry(entry) {
+      const at = head.outline.findIndex((step) => step[3] === entry.n);
+      if (at < 0) return copy(await markdown(entry, id), say);
+      const stop = head.outline.slice(at + 1).find((step) => step[2] <= head.outline[at][2])?.[3] ?? head.entries;
+      const out = [];
+      for (let n = partOf(entry.n); n < head.firsts.length && head.firsts[n] < stop; n++) {
+        for (const one of await part(n)) if (one.n >= entry.n && one.n < stop) out.push(await markdown(one, id));
+      }
+      copy(out.join("\n"), say);
+    }
     page.search = () => find.focus();
     page.focus = () => stream.focus({ preventScroll: true });
 
@@ -298,10 +323,9 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       if (!ids.has(head.id)) return;
       const before = head;
       const stays = stream.scrollTop + stream.clientHeight > stream.scrollHeight - 80;
-      head = await get(`t/${id}`, { fresh: true });
+      head = await get(`t/${id}`);
       for (let n = 0; n < head.firsts.length; n++) {
         if (n < boxes.length && head.stamps[n] !== stamps[n]) {
-          forget(`t/${id}/part/${n}`);
           if (boxes[n].state === "shown") {
             boxes[n].state = "empty";
             await show(n);
@@ -311,6 +335,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       stamps = head.stamps;
       grow();
       steps.fill(head.outline.length);
+      if (head.behind) setTimeout(() => page.changed(ids), 1500); // the server reads long sessions less often
       if (before.status !== head.status || before.entries !== head.entries) facts.querySelector(".badge").replaceWith(badge(head.status));
       if (stays) stream.scrollTop = stream.scrollHeight;
     };
@@ -319,6 +344,10 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     const wanted = query.get("e") !== null ? Number(query.get("e")) : query.get("step") !== null ? head.outline.find((s) => s[0] === Number(query.get("step")))?.[3] : query.get("at") !== null ? head.outline.find((s) => s[7] === Number(query.get("at")))?.[3] : null;
     if (wanted !== null && wanted !== undefined) goTo(wanted, { push: false });
     else show(0);
+    if (query.has("q")) {
+      find.value = query.get("q");
+      search(find.value.toLowerCase());
+    }
   }
 }
 
