@@ -270,7 +270,7 @@ class Packer:
         if len(ranges) > _MOST_RANGES:
             ranges = self._joined(number, stream, ranges, lines)
         del last[share:]
-        last += more
+        last += map(_tight, more)
         stream.ranges, stream.base = ranges, base
         if self._immutable:
             del stream.last_objects[start:]
@@ -287,7 +287,7 @@ class Packer:
             item = encode_message(message)
             previous = self._item(number, stream, item, lines, previous)
             _append(ranges, previous, previous + 1)
-            stream.last.append(item)
+            stream.last.append(_tight(item))
             if self._immutable:
                 stream.last_objects.append(message)
         if len(ranges) > _MOST_RANGES:
@@ -422,6 +422,11 @@ def _changed(before: Ranges, after: Ranges) -> tuple[Ranges, Ranges]:
         stop = min(gone[0][1], come[0][1])
         gone, come = [(stop, gone[0][1]), *gone[1:]], [(stop, come[0][1]), *come[1:]]
     return [r for r in gone if r[1] > r[0]], [r for r in come if r[1] > r[0]]
+
+
+def _tight(data: bytes) -> bytes:
+    """The same bytes without the buffer that their encoder made for them, which is many times larger than most messages."""
+    return bytes(memoryview(data)) if len(data) < 4096 else data
 
 
 def _taken(counts: Counter[Any], key: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import odograph
@@ -31,3 +32,28 @@ def test_a_sub_agents_records_stand_under_its_steps(store: odograph.Store, tmp_p
     for record in (*(c.record for c in t.llm_calls), *t.actions):
         assert under[record.parent or ""] == (record.agent or t.agent, record.step)
     assert len({record.agent for record in t.actions}) == 2
+
+
+def test_an_import_takes_a_small_multiple_of_its_file(tmp_path: Path) -> None:
+    """The memory of an import is a few times the size of the file, also for many short messages."""
+    lines: list[dict[str, object]] = []
+    for n in range(1500):
+        about = {"sessionId": "s", "timestamp": "2026-03-01T10:00:00.000Z", "isSidechain": False}
+        result = [{"type": "tool_result", "tool_use_id": f"t{n - 1}", "content": f"result {n} " * 20}]
+        asked = [{"type": "tool_use", "id": f"t{n}", "name": "Bash", "input": {"command": f"look {n}"}}]
+        for kind, content in (("user", result if n else "look"), ("assistant", asked)):
+            message: dict[str, object] = {"role": kind, "content": content, "id": f"m{n}", "model": "m"}
+            ids = {"uuid": f"u{len(lines)}", "parentUuid": f"u{len(lines) - 1}" if lines else None}
+            lines.append({**ids, **about, "type": kind, "message": message})
+    path = tmp_path / "s.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    short = tmp_path / "short.jsonl"
+    short.write_text("".join(json.dumps({**line, "sessionId": "short"}) + "\n" for line in lines[:3]))
+    with odograph.open(tmp_path / "store") as store:
+        store.import_sessions(short)  # modules and caches are loaded once
+        short.unlink()
+        tracemalloc.start()
+        assert store.import_sessions(path).imported == 1
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 17 * path.stat().st_size

@@ -7,6 +7,7 @@ each thing: importing a file again adds nothing, and importing one that has grow
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -87,9 +88,11 @@ class Session:
 
     def id_of(self, *key: Any, new: bool = False) -> str:
         """The id of the record with a key; what comes under a key again (`new`) is numbered."""
-        number = self._keys[encode(key)]
+        # not the key itself: what the encoder returns keeps a whole buffer, however short it is
+        name = hashlib.blake2b(encode(key), digest_size=16).digest()
+        number = self._keys[name]
         if new:
-            self._keys[encode(key)] += 1
+            self._keys[name] += 1
         return derived_id(self._started, self.id, *key, *((number,) if number and new else ()))
 
     def within(self, agent: str | None, record: str | None) -> None:

@@ -108,13 +108,13 @@ class Writer:
             records = redact(journal, records)
         packer = Packer(self.id, journal.new_stream, immutable=True)
         with journal.lock:
-            lines: list[bytes] = []
-            size = 0
+            data = bytearray()  # and no list of lines: each keeps the buffer that its encoder made, however short it is
             for record in records:
                 fields = record_to_dict(record)
-                before = len(lines)
                 if isinstance(record, LLMCall):
+                    lines: list[bytes] = []
                     fields = packer.pack((record.agent, record.purpose), fields, lines)
+                    data += b"".join(lines)
                 if not record.time:
                     now, seq = journal.stamp()
                     if now <= self._after:
@@ -126,17 +126,17 @@ class Writer:
                         "time": now,
                     }
                     fields.pop("writer", None)
-                lines.append(encode(fields) + b"\n")
-                size += sum(map(len, lines[before:]))
-                if size > _WRITE:
-                    self._append(lines)
-                    lines, size = [], 0
-            if lines:
-                self._append(lines)
+                data += encode(fields)
+                data += b"\n"
+                if len(data) > _WRITE:
+                    self._append(bytes(data))
+                    data = bytearray()
+            if data:
+                self._append(bytes(data))
 
-    def _append(self, lines: list[bytes]) -> None:
+    def _append(self, data: bytes) -> None:
         journal = self.journal
-        journal.append(b"".join(lines))
+        journal.append(data)
         if journal.failure is not None:
             raise StoreError(f"the store can't be written: {journal.failure.strerror or journal.failure}")
 
