@@ -105,11 +105,17 @@ def is_private(root: Path) -> bool:
 
 
 def folder(root: Path, path: Path) -> None:
-    """Makes a folder inside of a lake's folder."""
+    """Makes a folder inside of a lake's folder, and this itself, with the store's folder around it."""
     if not path.exists():
         if path != root:
             folder(root, path.parent)
-        path.mkdir(0o700 if root.exists() and is_private(root) else 0o777, exist_ok=True)
+            private = is_private(root)
+        else:
+            if not root.parent.exists():
+                root.parent.parent.mkdir(parents=True, exist_ok=True)
+                root.parent.mkdir(0o700, exist_ok=True)
+            private = is_private(root.parent)
+        path.mkdir(0o700 if private else 0o777, exist_ok=True)
 
 
 def opened(root: Path, path: Path) -> IO[bytes]:
