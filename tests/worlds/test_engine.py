@@ -251,6 +251,28 @@ def test_ticks_stay_right_over_many_of_them(runtime: SyncWorldRuntime, storage: 
     assert rows(world.history(2), "tick") == [{"tick": 98}, {"tick": 99}]
 
 
+def test_entities_that_come_and_go_read_back(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
+    """Few entities of many come, go, come back in another shape and change: each tick reads back, in the order of the entities."""
+    world = runtime.world("few", storage)
+    ids = world.spawn_many([(Place(x=n),) for n in range(60)])
+    world.step()
+    wanted = [dict(enumerate(range(60), 1))]
+    for tick in range(1, 8):
+        state = dict(wanted[-1])
+        new = world.spawn(Place(x=100 + tick))
+        state[new] = 100 + tick
+        world.despawn(ids[tick])
+        del state[ids[tick]]
+        world.update(ids[20 + tick // 2], Place(x=tick))
+        state[ids[20 + tick // 2]] = tick
+        world.step()
+        wanted.append(state)
+    with SyncWorldRuntime() as elsewhere:
+        for tick, state in enumerate(wanted):
+            found = [(row["entity_id"], row["place__x"]) for row in rows(elsewhere.world("few", storage).query(Place, tick=tick))]
+            assert found == sorted(state.items())
+
+
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 

@@ -47,7 +47,7 @@ def answers_in(folder: Path | None) -> Answers:
 
 
 class Answers:
-    """The answers in a folder: those of earlier processes, as they stood when it was opened, and this one's own. Without a
+    """The answers in a folder: those of other processes, as they stood when it last caught up, and this one's own. Without a
     folder they are in memory, and gone with this object."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -59,8 +59,17 @@ class Answers:
         self._end = 0
         #: Where the answers to a question stand: (file, offset), oldest first.
         self._places: dict[str, list[tuple[Path, int]]] = {}
-        for path in [] if folder is None else sorted(folder.glob("*.jsonl")):
-            for offset, line in complete_lines(path, 0):
+        self._folder = folder
+        self._read: dict[Path, int] = {}  # how far the files of others are known
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Learns of the answers that other processes got since."""
+        for path in [] if self._folder is None else sorted(self._folder.glob("*.jsonl")):
+            if path == self._path:
+                continue
+            for offset, line in complete_lines(path, self._read.get(path, 0)):
+                self._read[path] = offset + len(line) + 1
                 try:
                     self._places.setdefault(_key.decode(line).key, []).append((path, offset))
                 except DAMAGE:  # it costs itself alone: it is asked again

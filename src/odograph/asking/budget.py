@@ -47,3 +47,7 @@ class Budget:
             self._held[name] -= value
         for name, value in spent.items():
             self.spent[name] += value
+
+    def left(self) -> dict[str, float | None]:
+        """What is neither spent nor held; None where there is no limit."""
+        return {n: None if most is None else max(0.0, most - self.spent[n] - self._held[n]) for n, most in self.limits.items()}

@@ -180,6 +180,31 @@ class Judge:
         other._journal, other._answers, other._batches = folder, None, None
         return other
 
+    def shared_by(self, count: int) -> Judge:
+        """This judge with a share of its requests at once, one at least, for one of several processes."""
+        other = copy.copy(self)
+        other.max_concurrency = max(1, self.max_concurrency // count)
+        return other
+
+    def catch_up(self) -> None:
+        """Learns of the answers that other processes got since."""
+        self._opened().catch_up()
+
+    def __copy__(self) -> Judge:
+        """A judge with the same budget, bounds and journal."""
+        other = object.__new__(Judge)
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; its journal is opened anew there."""
+        state = self.__dict__ | {"_answers": None, "_batches": None, "_dialect": self._dialect.NAME}
+        del state["_loops"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _dialect=dialects.spoken(state["_dialect"]), _loops=WeakKeyDictionary())
+
     async def ask(
         self,
         prompts: Iterable[str | list[dict[str, Any]]],

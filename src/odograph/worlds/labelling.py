@@ -13,13 +13,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..asking.client import Answer, Judge
 from ..bulk import Progress, for_each
 from ..codec import content_hash
+from ..errors import InvalidInput
 from .components import Label, Trajectory
 from .events import Resources
 from .forms import Form, form_of
@@ -27,6 +28,9 @@ from .processors import AsyncProcessor, with_columns
 from .prompting import Session, Template, built_in, cut_middle, read_template, room, safe, segments, session_of
 from .settings import LabelingConfig
 from .verdicts import Verdict, disagreement, reduced, supported, supported_findings
+
+if TYPE_CHECKING:
+    from .on_ray import Spread
 
 #: Part of what a label depends on: raise it where a prompt changes its meaning.
 PROMPT_VERSION = 1
@@ -96,7 +100,18 @@ class LabelingProcessor(AsyncProcessor):
         todo = work.todo()
         made: dict[int, _Made] = {}
         if todo:
-            await work.ask(todo, made)
+            runner = "ray" if "ray" in (work.config.runner, getattr(world, "runner", None)) else "local"
+            if runner == "ray":
+                from .on_ray import Spread
+
+                if world is None:
+                    raise InvalidInput("labelling on Ray needs a world, whose store keeps the answers for all actors")
+                work.spread = Spread(work.judges, world.beside("judge"), work.config.workers)
+            try:
+                await work.ask(todo, made)
+            finally:
+                if work.spread is not None:
+                    work.spread.close()
         self.said = work.said(todo, made)
         return self._frame(rows, work, todo, made)
 
@@ -144,6 +159,7 @@ class _Work:
         self._world = world
         self._template = None if config.prompt is None else read_template(config.prompt)
         self._order = config.order
+        self.spread: Spread | None = None
         self._usage: Counter[str] = Counter()
         self._paid = {id(judge.budget): dict(judge.budget.spent) for judge in judges}
         self._cached = [judge.cached for judge in judges]
@@ -276,7 +292,8 @@ class _Work:
                     tick()
 
         try:
-            await for_each(range(0, len(todo), size), label, min(_PARTS, -(-len(todo) // size)))
+            at_once = _PARTS if self.spread is None else self.spread.parts
+            await for_each(range(0, len(todo), size), label, min(at_once, -(-len(todo) // size)))
         finally:
             close()
 
@@ -286,9 +303,12 @@ class _Work:
             await self._summarise(asked)
         prompts = [prompt for one in asked for prompt in one.prompts]
         verdicts: list[list[tuple[int, Answer]]] = [[] for _ in asked]  # by row: segment, answer
-        for judge in self.judges:
+        for which, judge in enumerate(self.judges):
             for repeat in range(self.config.repeats):
-                answers = iter(await judge.ask(prompts, schema, parse=form.read, repeat=repeat))
+                if self.spread is not None:
+                    answers = iter(await self.spread.ask(which, prompts, form, self.config.evidence, repeat))
+                else:
+                    answers = iter(await judge.ask(prompts, schema, parse=form.read, repeat=repeat))
                 for found, one in zip(verdicts, asked, strict=True):
                     found += [(segment, next(answers)) for segment in range(len(one.prompts))]
         return [self._made(one, found) for one, found in zip(asked, verdicts, strict=True)]
@@ -304,7 +324,10 @@ class _Work:
             for one in long
             for prompt in one.prompts
         ]
-        answers = iter(await self.judges[0].ask(prompts)) if prompts else iter(())
+        if self.spread is not None and prompts:
+            answers = iter(await self.spread.ask(0, prompts, None, False, 0))
+        else:
+            answers = iter(await self.judges[0].ask(prompts)) if prompts else iter(())
         for one in long:
             said = [next(answers) for _ in one.prompts]
             self._count(said)

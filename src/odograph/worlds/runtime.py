@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..bulk import waited
-from ..errors import MissingExtra
+from ..errors import InvalidInput, MissingExtra
 from ..redact import Redactor
 from .events import Event, Resources
 from .storage import Storage, StorageConfig, lake_of
@@ -21,10 +21,14 @@ from .world import Hook, World
 class WorldRuntime:
     """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
 
-    def __init__(self, *, redactor: Redactor | None = None) -> None:
-        """`redactor`: that of the store which the worlds are in, where the store has it in memory only."""
+    def __init__(self, runner: str = "local", *, redactor: Redactor | None = None) -> None:
+        """`runner`: "ray" labels on a Ray cluster (see `LabelingConfig.runner`). `redactor`: that of the store which the worlds
+        are in, where the store has it in memory only."""
         if find_spec("daft") is None or find_spec("pyarrow") is None:
             raise MissingExtra("a world", "worlds")
+        if runner not in ("local", "ray"):
+            raise InvalidInput(f"runner is local or ray, not {runner!r}")
+        self._runner = runner
         self._redactor = redactor
         self._storages: dict[tuple[Path, str], Storage] = {}
 
@@ -52,7 +56,9 @@ class WorldRuntime:
     ) -> World:
         """A handle of the world of a name, which is made where there is none; `fresh`: another one of that name in any case."""
         config = storage or StorageConfig()
-        return World(name, lambda: self._storage(config), processors, Resources(resources), hooks, fresh=fresh)
+        made = World(name, lambda: self._storage(config), processors, Resources(resources), hooks, fresh=fresh)
+        made.runner = self._runner
+        return made
 
     def resume(
         self,
@@ -65,7 +71,9 @@ class WorldRuntime:
         """The world with an id. Its first change or step makes it the one writer, and fences the earlier one. Raises NotFound."""
         config = storage or StorageConfig()
         about = self._storage(config).about(world_id)
-        return World(about.name, lambda: self._storage(config), processors, Resources(resources), hooks, about=about)
+        made = World(about.name, lambda: self._storage(config), processors, Resources(resources), hooks, about=about)
+        made.runner = self._runner
+        return made
 
     def discover(self, storage: StorageConfig | None = None) -> list[str]:
         """The names of the worlds of a storage."""
@@ -107,8 +115,8 @@ class SyncWorld:
 class SyncWorldRuntime:
     """`WorldRuntime` for code that is not async: `with SyncWorldRuntime() as runtime: ...`. Works beside a running event loop."""
 
-    def __init__(self) -> None:
-        self._runtime = WorldRuntime()
+    def __init__(self, runner: str = "local") -> None:
+        self._runtime = WorldRuntime(runner)
 
     def __enter__(self) -> Self:
         return self

@@ -35,6 +35,9 @@ class LabelingConfig:
     `long`: what becomes of a session that `context` (tokens) has no room for: its `middle` is cut, it is labelled in `segments`
     that `reducer` brings together (majority, any, all, union), a `summary` of its segments is labelled, or it is refused
     (status over_context). `label__omitted` says how many turns the judge did not see whole.
+
+    `runner`: "ray" asks from `workers` actors of a Ray cluster (0: one for each CPU), which divide bounds and budget and share
+    the store's journal of answers; all machines see the store under the same path.
     """
 
     model: str = "gpt-5-mini"
@@ -60,6 +63,8 @@ class LabelingConfig:
     long: str = "middle"
     reducer: str = "majority"
     progress: Progress = None
+    runner: str = "local"
+    workers: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("max_output_tokens", 1), ("repeats", 1)):
@@ -67,6 +72,9 @@ class LabelingConfig:
         for name, known in (("order", _ORDERS), ("long", _LONG), ("reducer", tuple(REDUCERS))):
             if getattr(self, name) not in known:
                 raise InvalidInput(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.runner not in ("local", "ray"):
+            raise InvalidInput(f"runner is local or ray, not {self.runner!r}")
+        check_count("workers", self.workers, 0)
         for judge in self.judges:
             if not isinstance(judge, Judge):
                 raise TypeError(f"judges are odograph.Judge objects, not {type(judge).__name__}")

@@ -99,6 +99,7 @@ class World:
         create: bool = True,
     ) -> None:
         self.name = name
+        self.runner = "local"
         self.resources = resources or Resources()
         self._open_storage = open_storage
         self._opened: Storage | None = None
@@ -725,6 +726,7 @@ class World:
             about = self._storage.fork(self.about, name, self._storage.next_tick(self.id), fresh=fresh)
             fork = World(name, self._open_storage, self._processors, self.resources.copy(), self._hooks, about=about)
             fork._opened = self._storage
+            fork.runner = self.runner
             fork._touched = dict(self._touched)
             fork._next_entity = self._next_entity
             return fork
