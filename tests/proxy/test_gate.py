@@ -343,7 +343,7 @@ def test_shutdown_drains(tmp_path: Path) -> None:
         )
         next(stream)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        time.sleep(0.8)
         assert process.poll() is None
         go.set()
         assert "".join(e.choices[0].delta.content or "" for e in stream) == "ris"
