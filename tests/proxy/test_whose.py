@@ -269,3 +269,39 @@ def test_an_edited_history_stays_with_its_agent(store: odograph.Store) -> None:
     t = one(store)
     assert [(s.agent, s.index, s.observation) for s in t.steps] == [(None, 0, ["a", "b"]), (None, 1, "summary of all")]
     assert [c.purpose for c in t.llm_calls] == ["act", "act", "utility"]
+
+
+def test_marks_of_caches_change_no_conversation(store: odograph.Store) -> None:
+    """Anthropic's cache marks move to the newest message with each call; the conversation stays the same one."""
+    marked = {"cache_control": {"type": "ephemeral"}}
+    answer = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn"}
+    with Wire(lambda head, body: json_answer(answer)) as up, Proxy(store, [up.url]) as proxy:
+        first = {"role": "user", "content": [{"type": "text", "text": "one", **marked}]}
+        plain = {"role": "user", "content": [{"type": "text", "text": "one"}]}
+        second = {"role": "user", "content": [{"type": "text", "text": "two", **marked}]}
+        said = {"role": "assistant", "content": "a"}
+        for messages in ([first], [plain, said, second]):
+            assert post(proxy.url, "/v1/messages", json.dumps({"model": "c", "messages": messages}).encode())[0] == 200
+    assert [s.observation for s in one(store).steps] == ["one", "two"]
+
+
+def test_tool_calls_that_the_agent_names_itself(store: odograph.Store) -> None:
+    """Gemini's tool calls have no ids, and its CLI sends them again with ids of its own: results find their calls."""
+    call = {"functionCall": {"name": "sh", "args": {"c": 1}}}
+    parts = iter([[call, call], [{"text": "done"}]])
+    tools = [{"functionDeclarations": [{"name": "sh"}]}]
+    path = "/t/r/v1beta/models/g:generateContent"
+    with Wire(
+        lambda head, body: json_answer(
+            {"candidates": [{"content": {"role": "model", "parts": next(parts)}, "finishReason": "STOP"}]}
+        )
+    ) as up:
+        with Proxy(store, [up.url]) as proxy:
+            contents: list[Any] = [{"role": "user", "parts": [{"text": "go"}]}]
+            post(proxy.url, path, json.dumps({"contents": contents, "tools": tools}).encode())
+            named = [{"functionCall": {**call["functionCall"], "id": f"sh_99_{n}"}} for n in range(2)]
+            results = [{"functionResponse": {"name": "sh", "id": f"sh_99_{n}", "response": {"n": n}}} for n in range(2)]
+            contents += [{"role": "model", "parts": named}, {"role": "user", "parts": results}]
+            post(proxy.url, path, json.dumps({"contents": contents, "tools": tools}).encode())
+    t = one(store)
+    assert [a.result for a in t.steps[0].actions] == [{"n": 0}, {"n": 1}] and t.status == "completed"

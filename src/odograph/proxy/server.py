@@ -97,7 +97,7 @@ class Door:
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
         )
-        runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         await web.SockSite(runner, socket).start()
         return runner
