@@ -313,7 +313,8 @@ class Scope:
         id: str | None = None,
     ) -> str:
         """Records an action: name, arguments, and result or error. An `error` means not ok. Returns the record's id."""
-        made = fields.action(name, arguments, result, ok, error, llm_call, tool_call_id, started, duration, metadata)
+        call = llm_call.id if type(llm_call) is CallRef else llm_call  # our own object needs no guard
+        made = fields.action(name, arguments, result, ok, error, call, tool_call_id, started, duration, metadata)
         return self._recorder.write("action", made, self._id, self._agent, self._step, id)[0]
 
     def reward(
