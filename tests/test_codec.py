@@ -126,7 +126,7 @@ def test_a_number_that_json_has_no_word_for_is_tagged_alone_too(value: float, na
     assert codec.loads(codec.encode(value)) == tag
     assert codec.loads(codec.encode([None, value])) == [None, tag]
     assert codec.loads(codec.encode({"a": [{"b": (1, value)}], "c": None})) == {"a": [{"b": [1, tag]}], "c": None}
-    assert codec.loads(codec.encode_record({"kind": "note", "data": value}))["data"] == tag
+    assert codec.loads(codec.encode_record({"kind": "note"}, {"data": value}))["data"] == tag
     assert codec.loads(codec.encode_message(value)) == tag
     assert codec.loads(codec.encode(None)) is None
 

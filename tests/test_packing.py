@@ -250,3 +250,14 @@ def test_windows_of_ids_that_repeat_themselves_come_back(cuts: list[tuple[int, i
         prompt = prompt[: min(start, stop)] + prompt[max(start, stop) :] + more
         prompts.append(prompt or [1])
     assert stored_ids(prompts)[1] == prompts
+    longer = [[(1, 12, 123, 31, 1231)[n] for n in prompt] for prompt in prompts]  # some begin or end like others
+    assert stored_ids(longer)[1] == longer
+
+
+def test_an_id_that_begins_like_another_is_another() -> None:
+    """The ids of a prompt that ends with 12, and the ids of the next that goes on with 123, share what is before."""
+    before = list(range(1_000, 1_100))
+    prompts = [[*before, 12], [*before, 123], [*before, 1], [*before, 12, 3]]
+    stored, found, _ = stored_ids(prompts)
+    assert found == prompts
+    assert stored == 101 + 1 + 1 + 2

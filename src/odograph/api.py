@@ -20,7 +20,6 @@ from .handmade import records_from_dict
 from .redact import Redact
 from .store import backend, writing
 from .store.backend import Backend, Place
-from .store.catalog import Hit, Summary, Used
 from .store.compacting import Compaction
 from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
@@ -28,6 +27,7 @@ from .store.lines import Damage
 from .store.publishing import Publication
 from .store.reader import Reader, Tail
 from .store.sealing import Sealing
+from .store.summary import Hit, Summary, Used
 from .tables.shared import shared as tables_of
 from .trajectory import Trajectory
 from .types import AnyRecord, Fork

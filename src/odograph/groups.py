@@ -18,8 +18,8 @@ import msgspec
 from .clock import iso_time, parse_span
 from .codec import content_hash, encode
 from .errors import InvalidInput, NotFound
-from .store.catalog import Summary
 from .store.filters import Filters
+from .store.summary import Summary
 from .trajectory import Trajectory
 
 #: What groups are made by, beside a function of a `Summary`.

@@ -9,11 +9,11 @@ survive damage better.)
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from operator import is_
 from typing import Any
 
@@ -28,9 +28,9 @@ from .types import AnyRecord, LLMCall, Packed, Tokens
 _SMALL = 256  # bytes; a value below it is cheaper where it is
 _MOST_RANGES = 64  # a list more broken than that is put together again
 _JOINED = 32
-_PIECE = 16  # ids; fewer that are the same are no part of the list before
+_PIECE = 96  # bytes of ids that are looked for in the list before
+_FEW = 32  # bytes of ids that are written again sooner than they are referred to
 _MOST_PIECES = 8
-_MOST_TRIES = 100
 
 
 class MessageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="message", tag_field="kind"):
@@ -54,8 +54,7 @@ class IdsLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag
 
 
 Ranges = list[tuple[int, int]]
-#: What stands between the brackets of a list of whole numbers >= 0.
-_OF_IDS = b"0123456789,"
+_DIGITS = b"0123456789"
 
 
 def _append(ranges: Ranges, start: int, stop: int) -> None:
@@ -107,43 +106,72 @@ def same_objects(a: list[Any], b: list[Any]) -> int:
     return next(i for i, same in enumerate(map(is_, a, b)) if not same)
 
 
-def _shared(last: list[Any], ranges: Ranges, ids: list[Any]) -> tuple[Ranges, int]:
-    """What a list of ids begins with that stands in the last one too, in this order: as ranges, and how many ids.
+class _Sent:
+    """The token ids of the last call, as text with a comma before and behind each id.
 
-    A prompt that goes on has all of the last one in front. A window that moves on has left out what was in front, or behind a
-    system prompt.
+    The next prompt shares ids with this text. A comparison of bytes finds them, at a fraction of the cost of comparing numbers.
     """
-    at = shared = shared_prefix(last, ids)
-    found = _cut(ranges, 0, shared)
-    for _ in range(_MOST_PIECES):
-        if at == len(last) or shared == len(ids):
-            break
-        at = _place_of(ids[shared : shared + _PIECE], last, at)
-        if at < 0:
-            break
-        more = _run(last, at, ids, shared)
-        for start, stop in _cut(ranges, at, at + more):
-            _append(found, start, stop)
-        at, shared = at + more, shared + more
-    return found, shared
+
+    __slots__ = ("count", "ranges", "text")
+
+    def __init__(self, text: bytes = b",", count: int = 0, ranges: Ranges | None = None) -> None:
+        self.text = text
+        self.count = count
+        self.ranges: Ranges = ranges or []
+
+    def shared(self, text: bytes) -> tuple[Ranges, int]:
+        """The ids at the beginning of `text` that stand here, too, in this order: their ranges, and the position of their last
+        comma.
+
+        A prompt that goes on has all of the last one in front. A window that moves on has left out what was in front, or behind a
+        system prompt.
+        """
+        found: Ranges = []
+        last = self.text
+        at = index = end = 0  # positions of commas here and in `text`, and the number of ids before the one here
+        for _ in range(_MOST_PIECES):
+            more = _same_ids(last, at, text, end)
+            if more:
+                stop = self.count if at + more == len(last) - 1 else index + last.count(b",", at, at + more)
+                for low, high in _cut(self.ranges, index, stop):
+                    _append(found, low, high)
+                at, index, end = at + more, stop, end + more
+            if at == len(last) - 1 or end == len(text) - 1:
+                break
+            piece = text[end : text.rfind(b",", end, end + _PIECE) + 1]
+            there = last.find(piece, at) if len(piece) > _PIECE // 2 else -1
+            if there < 0:
+                break
+            index, at = index + last.count(b",", at, there), there
+        return found, end
+
+    def extend(self, text: bytes, ranges: Ranges, count: int) -> None:
+        """Ids that the next prompt has behind these."""
+        self.text += text[1:]
+        self.count += count
+        self.ranges = _joined(self.ranges, ranges)
 
 
-def _place_of(piece: list[Any], ids: list[Any], start: int) -> int:
-    """Where a piece of ids begins; -1 where that is nowhere, or not to be found soon."""
-    if len(piece) < _PIECE:
-        return -1
-    try:
-        rare = max(piece)  # tokenizers give large numbers to what is rare
-        before = piece.index(rare)
-        start += before
-        for _ in range(_MOST_TRIES):
-            start = ids.index(rare, start)
-            if ids[start - before : start - before + _PIECE] == piece:
-                return start - before
-            start += 1
-    except (ValueError, TypeError):
-        pass
-    return -1
+def _same_ids(a: bytes, at: int, b: bytes, there: int) -> int:
+    """How many bytes of whole ids are equal, from two commas on."""
+    most = min(len(a) - at, len(b) - there) - 1
+    if a[at : at + most + 1] == b[there : there + most + 1]:
+        return most
+    low, high = _FEW, most + 1  # so many bytes are equal, so many are not
+    if a[at : at + low] != b[there : there + low]:
+        return 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[at + low : at + middle] == b[there + low : there + middle]:
+            low = middle
+        else:
+            high = middle
+    return max(0, a.rfind(b",", at, at + low) - at)
+
+
+def _ids_text(ids: list[Any]) -> bytes:
+    """Ids as `_Sent` holds them, or another text where they are no ids."""
+    return b",%b," % encode(ids)[1:-1]
 
 
 def _packed(path: dialects.Path, of: str, number: int, ranges: Ranges) -> dict[str, Any]:
@@ -175,7 +203,7 @@ def of_wire(body: bytes, dialect: str | None = None) -> Any:
 class _Stream:
     """The writer's side of one stream: what it holds, and the last list that was sent, which the next usually extends."""
 
-    __slots__ = ("base", "hashes", "ids", "ids_length", "ids_ranges", "known", "last", "last_objects", "ranges")
+    __slots__ = ("base", "hashes", "ids_length", "known", "last", "last_objects", "ranges", "sent")
 
     def __init__(self) -> None:
         self.hashes: list[str] = []
@@ -185,8 +213,8 @@ class _Stream:
         #: Where the last list was a `Prefix`: of what.
         self.base: list[Any] | None = None
         self.ranges: Ranges = []
-        self.ids: list[int] = []
-        self.ids_ranges: Ranges = []
+        self.sent = _Sent()
+        #: How many token ids the stream holds.
         self.ids_length = 0
 
 
@@ -213,12 +241,18 @@ class Packer:
         call = dict(call)
         resent = dialects.resent(call.get("dialect"))
         request = call.get("request")
-        sent_ids = type(request) is dict and not resent.sent_ids.isdisjoint(request)
-        if sent_ids or "prompt_token_ids" in call or "tokens" in call or type(call.get("response")) is dict:
-            self._token_ids(number, stream, call, resent, packed, lines)
+        places = ["prompt_token_ids"] if "prompt_token_ids" in call else []
+        if "tokens" in call:
+            places.append("tokens")
+        if type(request) is dict and not resent.sent_ids.isdisjoint(request):
+            places.append("request")
+        if type(call.get("response")) is dict:
+            places.append("response")
+        if places:
+            self._token_ids(number, stream, call, resent, places, packed, lines)
             request = call.get("request")
-            if "tokens" in call:  # alone, a long list of logprobs is not searched for a null among all the texts
-                call["tokens"] = orjson.Fragment(encode(call["tokens"]))
+            if "tokens" in call:
+                call["tokens"] = _tokens(call["tokens"])
         if type(request) is dict:
             rest: dict[str, Any] = {}
             for name, part in request.items():
@@ -238,17 +272,17 @@ class Packer:
                 rest[name] = part
             call["request"] = rest
         if packed:
-            call["packed"] = packed
+            call["packed"] = orjson.Fragment(orjson.dumps(packed))
         return call
 
     def _messages(self, number: int, stream: _Stream, given: list[Any] | Prefix, lines: list[bytes]) -> Ranges:
         last = stream.last
         base: list[Any] | None = None
-        if isinstance(given, Prefix):
+        if type(given) is Prefix:
             base = given.base
             if stream.base is base and len(last) <= given.length:
                 return self._continued(number, stream, given, lines)
-        messages = given[:] if isinstance(given, Prefix) else given
+        messages = given[:] if type(given) is Prefix else given
         start = same_objects(stream.last_objects, messages) if self._immutable else 0
         if messages and type(messages[0]) is msgspec.Raw:  # as `of_wire` gave them
             data = list(map(bytes, messages))
@@ -315,7 +349,7 @@ class Packer:
 
     def _item(self, number: int, stream: _Stream, data: bytes, lines: list[bytes], previous: int) -> int:
         """Number of the item with these bytes; the one after `previous` if it is equal, so that ranges stay whole."""
-        digest = hashlib.sha256(data).hexdigest()[:32]
+        digest = sha256(data).hexdigest()[:32]
         end = len(stream.hashes)
         known = stream.known.get(digest)
         if known is not None:
@@ -324,14 +358,13 @@ class Packer:
                 return after
             if after != end:
                 return known
-            same = b'"same":%d}\n' % known
+            body = b'"same":%d' % known
         else:
-            same = b'"body":' + data + b"}\n"
+            body = b'"body":' + data
             stream.known[digest] = end
         lines.append(
-            b'{"kind":"message","trajectory":%b,"stream":%d,"n":%d,"hash":"%b",'
-            % (self._trajectory, number, end, digest.encode())
-            + same
+            b'{"kind":"message","trajectory":%b,"stream":%d,"n":%d,"hash":"%b",%b}\n'
+            % (self._trajectory, number, end, digest.encode(), body)
         )
         stream.hashes.append(digest)
         return end
@@ -342,52 +375,64 @@ class Packer:
         stream: _Stream,
         call: dict[str, Any],
         resent: dialects.Resent,
+        places: list[str],
         packed: list[dict[str, Any]],
         lines: list[bytes],
     ) -> None:
-        """Takes out the prompt's ids, wherever they stand, and the first choice's: the next prompt usually extends both."""
+        """Takes the prompt's ids and the first choice's ids out of the fields named by `places`. The next prompt usually extends
+        both."""
         prompt = False
         for path in resent.prompt_ids:
-            ids = dialects.ids_at(call, path)
+            ids = dialects.ids_at(call, path) if path[0] in places else None
             if ids is None:
                 continue
-            ranges, share = _shared(stream.ids, stream.ids_ranges, ids)
+            text = _ids_text(ids)
+            ranges, end = stream.sent.shared(text)
             if len(ranges) > _MOST_RANGES:
-                ranges, share = [], 0
-            if not self._more_ids(number, stream, ids[share:], ranges, lines):
+                ranges, end = [], 0
+            if self._more_ids(number, stream, text[end:], ranges, lines) is None:
                 return
-            stream.ids, stream.ids_ranges, prompt = list(ids), ranges, True
+            stream.sent, prompt = _Sent(text, len(ids), ranges), True
             packed.append(_packed(path, "ids", number, ranges))
             _take_out(call, path)
         for path in resent.answer_ids:
-            ids = dialects.ids_at(call, path)
+            ids = dialects.ids_at(call, path) if path[0] in places else None
             if ids is None:
                 continue
             ranges = []
-            if self._more_ids(number, stream, ids, ranges, lines):
+            text = _ids_text(ids)
+            count = self._more_ids(number, stream, text, ranges, lines)
+            if count is not None:
                 packed.append(_packed(path, "ids", number, ranges))
                 _take_out(call, path)
                 if prompt:
-                    stream.ids.extend(ids)
+                    stream.sent.extend(text, ranges, count)
                 else:
-                    stream.ids = []
-                stream.ids_ranges = _joined(stream.ids_ranges, ranges) if prompt else []
+                    stream.sent = _Sent()
             break
 
-    def _more_ids(self, number: int, stream: _Stream, ids: list[int], ranges: Ranges, lines: list[bytes]) -> bool:
-        """Adds ids to the stream; False, and nothing done, where they are not all whole numbers >= 0."""
-        if not ids:
-            return True
-        data = encode(ids)
-        if data.translate(None, _OF_IDS) != b"[]":
-            return False
+    def _more_ids(self, number: int, stream: _Stream, text: bytes, ranges: Ranges, lines: list[bytes]) -> int | None:
+        """Adds ids to the stream, and returns their number; None, and nothing done, where they are not all whole numbers >= 0."""
+        if len(text) == 1:
+            return 0
+        commas = text.translate(None, _DIGITS)
+        if commas.strip(b","):
+            return None
+        count = len(commas) - 1
         lines.append(
-            b'{"kind":"ids","trajectory":%b,"stream":%d,"start":%d,"ids":%b}\n'
-            % (self._trajectory, number, stream.ids_length, data)
+            b'{"kind":"ids","trajectory":%b,"stream":%d,"start":%d,"ids":[%b]}\n'
+            % (self._trajectory, number, stream.ids_length, text[1:-1])
         )
-        _append(ranges, stream.ids_length, stream.ids_length + len(ids))
-        stream.ids_length += len(ids)
-        return True
+        _append(ranges, stream.ids_length, stream.ids_length + count)
+        stream.ids_length += count
+        return count
+
+
+def _tokens(choices: Any) -> Any:
+    """A call's tokens, each list of ids or logprobs encoded alone: a look at a list of numbers costs next to nothing."""
+    if type(choices) is not list or not all(type(choice) is dict for choice in choices):
+        return choices
+    return [{k: orjson.Fragment(encode(v)) if type(v) is list else v for k, v in choice.items()} for choice in choices]
 
 
 def _take_out(value: Any, path: dialects.Path) -> None:

@@ -19,7 +19,7 @@ from gc import get_referents
 from itertools import islice
 from time import perf_counter
 from types import MemberDescriptorType
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, final, overload
 
 import msgspec
 import orjson
@@ -145,6 +145,7 @@ def is_finite(value: Any) -> bool:
     return True
 
 
+@final
 class Prefix(Sequence[Any]):
     """The first items of a list that only grows: the history that a call was sent, without a copy of it per call.
 

@@ -1,7 +1,8 @@
 """Work over a store in several processes: each reopens the store, reads the trajectories that it is told of, and sends results.
 
 Not multiprocessing: that would run the user's script again in every process (spawn), or copy its threads and connections (fork).
-Knows nothing of the work.
+A batch on Ray (`runtime/on_ray.py`) uses none of this: Ray starts and restarts the workers itself, on other machines, and hands
+them pickled tasks. Both kinds of workers reopen the store by its `place`. Knows nothing of the work.
 """
 
 from __future__ import annotations

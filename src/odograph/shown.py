@@ -18,7 +18,7 @@ from .errors import InvalidInput
 from .lineage import Chain, Segment, View
 from .lineage.chain import pieces_of
 from .packing import Seen
-from .store.catalog import Summary
+from .store.summary import Summary
 from .trajectory import Call, Step, Trajectory
 from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
 

@@ -40,13 +40,13 @@ def _hash(name: str) -> str:
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
-def next_index(file: str, agent: str | None, index: int, *, alone: bool) -> int:
-    """The index of the step that an agent begins now: `index`, or a later one where another process took that.
+def others(file: str) -> bool:
+    """Whether another process takes steps in the trajectory, too."""
+    return os.access(file, os.F_OK)  # on the hot path: raises nothing
 
-    `alone`: this process knows of no other that records in the trajectory.
-    """
-    if alone and not os.access(file, os.F_OK):  # on the hot path: raises nothing
-        return index
+
+def next_index(file: str, agent: str | None, index: int) -> int:
+    """The index of the step that an agent begins now: `index`, or a later one where another process took that."""
     try:
         return _taken(file, agent, index)
     except FileNotFoundError:  # the store is not there yet, or was deleted

@@ -76,9 +76,9 @@ class Recorder(Writer):
         with self.journal.lock:
             if self._earlier is not None:
                 self._count()
-            known = self._steps.get(agent, 0)
-            alone = self._forks == counting.forks()
-            index = counting.next_index(self._counts, agent, known, alone=alone)
+            index = self._steps.get(agent, 0)
+            if self._forks != counting.forks() or counting.others(self._counts):
+                index = counting.next_index(self._counts, agent, index)
             self._steps[agent] = index + 1
             self._opened += 1
         return index

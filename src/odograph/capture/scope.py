@@ -186,21 +186,22 @@ def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scop
 class Scope:
     """The parent of records: a run, a step, an action, an agent. Enter a scope by `with` or `async with`."""
 
+    #: The scope that it was entered in, and whether it was left.
+    _around: Scope | None = None
+    _gone: bool = False
+    #: What calls that pass a wrapped client here are for, where that is not to act.
+    purpose: str | None = None
+    #: The last call that was recorded here.
+    last_call: CallRef | None = None
+
     def __init__(self, recorder: Recorder, id: str | None, agent: str | None, step: int | None) -> None:
         self._recorder = recorder
         self._id = id
         self._agent = agent
         self._step = step
         self._tokens: list[Token[Scope | None]] = []
-        #: The scope that it was entered in, and whether it was left.
-        self._around: Scope | None = None
-        self._gone = False
         #: The last end of the run that there was before this.
         self._end = recorder.ends
-        #: What calls that pass a wrapped client here are for, where that is not to act.
-        self.purpose: str | None = None
-        #: The last call that was recorded here.
-        self.last_call: CallRef | None = None
 
     @property
     def trajectory(self) -> str:
@@ -312,7 +313,8 @@ class Scope:
         id: str | None = None,
     ) -> str:
         """Records an action: name, arguments, and result or error. An `error` means not ok. Returns the record's id."""
-        made = fields.action(name, arguments, result, ok, error, llm_call, tool_call_id, started, duration, metadata)
+        call = llm_call.id if type(llm_call) is CallRef else llm_call  # our own object needs no guard
+        made = fields.action(name, arguments, result, ok, error, call, tool_call_id, started, duration, metadata)
         return self._recorder.write("action", made, self._id, self._agent, self._step, id)[0]
 
     def reward(

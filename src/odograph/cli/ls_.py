@@ -10,7 +10,7 @@ from itertools import islice
 from .. import shown
 from ..clock import iso_time
 from ..codec import encode
-from ..store.catalog import Summary
+from ..store.summary import Summary
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .terminal import line, number, paint, seconds, table
 

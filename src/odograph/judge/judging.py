@@ -233,7 +233,8 @@ def _rubric(given: str | Path | Mapping[str, str] | None) -> tuple[str, list[str
 
 
 class _Given:
-    """Trajectories that were handed over: one group."""
+    """Trajectories that were handed over, in memory: one group, whatever groups they are of. `groups.Groups` reads the groups of
+    a store, and has no part in this."""
 
     def __init__(self, members: list[Trajectory], result: Judgements) -> None:
         if not all(isinstance(t, Trajectory) for t in members):

@@ -42,8 +42,8 @@ def validate(
         report = Report()
         report.add(validate_export(what), skip)
         return report
-    whole = getattr(what, "validate", None)
-    if callable(whole):  # a store
+    whole = getattr(what, "validate", None)  # `Store` stands above this room, which can't name the class
+    if callable(whole):
         found: Report = whole(profile=profile, ignore=ignore, tokenizer=tokenizer, checks=checks)
         return found
     if isinstance(what, (str, bytes)) or not isinstance(what, Iterable):

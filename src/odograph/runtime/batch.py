@@ -11,7 +11,7 @@ import msgspec
 from ..api import Store
 from ..bulk import Progress, for_each, ticker
 from ..errors import InvalidInput, MissingExtra, OdographError, check_count
-from ..store.catalog import Summary
+from ..store.summary import Summary
 from . import on_ray
 from .functions import agent_of
 from .job import Job, begun, one

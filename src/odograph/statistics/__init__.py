@@ -21,8 +21,8 @@ from ..cards import table
 from ..clock import iso_time
 from ..codec import encode
 from ..errors import InvalidInput
-from ..store.catalog import Summary, Used
 from ..store.filters import FilterArgs
+from ..store.summary import Summary, Used
 from .drawing import drawn_by, save
 from .intervals import Interval, bounds_of, mean_interval
 from .parts import Difference, Distribution, Part

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, Unpack, cast
 import msgspec
 
 from ..errors import InvalidInput, did_you_mean
-from ..store.catalog import Summary, Used
 from ..store.filters import FilterArgs
+from ..store.summary import Summary, Used
 from .agreement import cohen_kappa, confusion, krippendorff_alpha
 from .compared import POWER, Agreement, Changed, Compared, Measure, plural
 from .comparing import detectable_effect, holm, mcnemar, paired_difference, permutation_test, unpaired_difference, wilcoxon

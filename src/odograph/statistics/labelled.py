@@ -16,8 +16,8 @@ import msgspec
 
 from ..codec import loads
 from ..errors import InvalidInput, did_you_mean
-from ..store.catalog import Summary
 from ..store.filters import FilterArgs
+from ..store.summary import Summary
 from .agreement import brier_score, calibration, expected_calibration_error, krippendorff_alpha
 from .bias import family_bias, length_bias
 from .compared import Calibration, Changed, Compared, Corrected, Probe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..codec import encode
-from ..store.catalog import Summary
+from ..store.summary import Summary
 
 
 class Tasks:

@@ -1,8 +1,8 @@
 """What is where, and the summaries: SQLite beside the journal. Written by readers, never by capture; can be deleted.
 
-With `indexing` and `where` the one place with SQL. It catches up with the journal files from where it stopped, in transactions
-that hold both what was found and how far was read: readers of several processes can catch up at once. Where the file can't be
-written or is busy too long, a catalog in memory takes its place; a damaged file is made anew.
+The SQL stands here and in `indexing`, `listing`, `text` and `where`. The catalog catches up with the journal files from where it
+stopped, in transactions that hold both what was found and how far was read: readers of several processes can catch up at once.
+Where the file can't be written or is busy too long, a catalog in memory takes its place; a damaged file is made anew.
 
 How a question costs little where there are many files, and misses nothing that was written before it:
 - A file whose writer was gone when it was last measured can't grow: only the files of living writers are measured each time.
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..codec import encode
-from ..errors import InvalidInput, NotFound, StoreError
+from ..errors import NotFound, StoreError
 from ..trajectory import trajectory_reward
 from .filters import EVERY, Filters
 from .indexing import REWARD, VERSION, Batch, as_rewards, backwards, create, searchable, standing_of, uses_with
@@ -35,6 +35,8 @@ from .layout import SUMMARY
 from .learning import learn
 from .lines import Damage, File, Gone, complete_lines, open_file, read_range, unfinished
 from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
+from .summary import SUMMARIES, Facts, Hit, Summary, Used, summary_of
+from .text import FOUND, Each, index_line, index_some, matching
 from .where import where
 
 _BATCH = 16 << 20
@@ -46,75 +48,6 @@ _SEALED = (
     "select sealed from trajectories where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
 )
 _Answer = TypeVar("_Answer")
-_SUMMARIES = (
-    "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
-    " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
-    " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
-    " policy_version, scenario, first, began, replay from trajectories"
-)
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """A trajectory as lists show it. `started` and the times are nanoseconds; None is unknown."""
-
-    id: str
-    task: Any
-    agent: str | None
-    model: str | None
-    status: str
-    steps: int
-    llm_calls: int
-    actions: int
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    reward: float | None
-    started: int | None
-    duration: float | None
-    group: str | None
-    tags: list[str]
-    source: dict[str, Any] | None
-    error: Any
-    last: int
-    #: Of a run of the runtime: the task's id, and which of several attempts it is.
-    task_id: str | None = None
-    attempt: int | None = None
-    policy_version: Any = None
-    #: `scenario` of the metadata; what is no text as JSON.
-    scenario: str | None = None
-    #: Whether it repeats another (`replay_of` of the metadata): then it is compared with nothing and never trained.
-    replay: bool = False
-
-
-class Used(msgspec.Struct, frozen=True):
-    """What happened in a trajectory, by name."""
-
-    #: ("action" | "context" | "model", name): what was done, read from and asked.
-    uses: list[tuple[str, str]] = []
-    #: The value that counts under each name of a reward, before its weight; None where it is not known.
-    components: dict[str, float | None] = {}
-
-
-class Hit(msgspec.Struct, frozen=True):
-    """A line that a search found."""
-
-    trajectory: str
-    kind: str
-    step: int | None
-    text: str
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """What records that come late need to know of their trajectory."""
-
-    #: The id of the record inside of which all others are.
-    root: str
-    agent: str | None
-    #: When the last record was written, nanoseconds.
-    last: int
-
-
-#: Gets a line that is indexed: its file, and where it begins.
-Each = Callable[[File, int, bytes], None]
 
 
 class _Shifted(Exception):
@@ -460,7 +393,7 @@ class Catalog:
             if line:
                 batch.add(offset, end, line)
                 if text:
-                    self._index_text_of(file, offset, end, line)
+                    index_line(self._db, file, offset, end, line)
                 if self._each is not None:
                     self._each(file, offset, line)
             if end - start > _BATCH:
@@ -535,7 +468,7 @@ class Catalog:
         """What must hold of a row, and the values in it."""
         if filters.text is not None:
             self.index_text()
-        clauses, values = where(filters, self.find, self.matching, self._sealed_with, alive)
+        clauses, values = where(filters, self.find, matching, self._sealed_with, alive)
         return " and ".join(["1", *clauses]), values
 
     def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
@@ -554,10 +487,10 @@ class Catalog:
             size = _PAGE if left is None else min(_PAGE, left)
             after = f" and (began, first, id){way}(?, ?, ?)" if page else ""
             rows = self._rows(
-                f"{_SUMMARIES} where {chosen} and first<=?{after} order by {order} limit ?",
+                f"{SUMMARIES} where {chosen} and first<=?{after} order by {order} limit ?",
                 (*values, last, *page, size),
             )
-            yield from (_summary(row, alive) for row in rows)
+            yield from (summary_of(row, alive) for row in rows)
             if len(rows) < size:
                 return
             page = (rows[-1][26], rows[-1][25], rows[-1][0])
@@ -573,8 +506,8 @@ class Catalog:
         """`size` summaries from a place of the sorted list on."""
         alive = cache(self.alive_writers)
         chosen, values = self._chosen(filters, alive)
-        rows = self._rows(f"{_SUMMARIES} where {chosen} order by {order_of(sort)} limit ? offset ?", (*values, size, offset))
-        return [_summary(row, alive) for row in rows]
+        rows = self._rows(f"{SUMMARIES} where {chosen} order by {order_of(sort)} limit ? offset ?", (*values, size, offset))
+        return [summary_of(row, alive) for row in rows]
 
     def counts(self, filters: Filters, most: int = 50) -> dict[str, list[tuple[Any, int]]]:
         """For each filter of a fixed choice, the values of the chosen trajectories with their counts, the most frequent first."""
@@ -646,52 +579,8 @@ class Catalog:
 
     def _index_text(self) -> None:
         for file in self.files():
-            while self._index_text_batch(file):
+            while index_some(self._db, file, self._each):
                 pass
-
-    def _index_text_batch(self, file: File) -> bool:
-        db = self._db
-        if not file.path.exists():  # sealed meanwhile
-            return False
-        db.execute("begin immediate")
-        try:
-            row = db.execute("select searched, indexed from files where name=?", (file.name,)).fetchone()
-            if row is None or row[0] >= row[1]:
-                db.execute("commit")
-                return False
-            start, indexed = row
-            end = start
-            for offset, line in complete_lines(file.path, start):
-                if offset >= indexed or offset - start > _BATCH:
-                    break
-                end = offset + len(line) + 1
-                self._index_text_of(file, offset, end, line)
-                if self._each is not None:
-                    self._each(file, offset, line)
-            db.execute("update files set searched=? where name=?", (end, file.name))
-            db.execute("commit")
-            return bool(end < indexed)
-        except BaseException:
-            db.execute("rollback")
-            raise
-
-    def _index_text_of(self, file: File, start: int, stop: int, line: bytes) -> None:
-        found = searchable(line)
-        if found:
-            kind, trajectory, step, text = found
-            made = self._db.execute(
-                "insert into hits(trajectory, kind, step, file, start, stop) values(?,?,?,?,?,?)",
-                (trajectory, kind, step, file.name, start, stop),
-            )
-            self._db.execute("insert into search(rowid, text) values(?,?)", (made.lastrowid, text))
-
-    def matching(self, query: str) -> str:
-        """The full-text query for words (all must occur) and "quoted phrases". Raises InvalidInput for none."""
-        parts = query.split('"')
-        terms = [t for i, part in enumerate(parts) for t in ([part] if i % 2 else part.split()) if t.strip()]
-        if not terms:
-            raise InvalidInput("a search needs at least one word")
-        return " AND ".join('"' + t.replace('"', '""').replace("\0", " ") + '"' for t in terms)
 
     def _sealed_with(self, query: str) -> list[str]:
         """The trajectories of which a sealed line holds the words of a full-text query."""
@@ -705,16 +594,13 @@ class Catalog:
             yield hit
 
     def _hits(self, query: str, limit: int) -> Iterator[Hit]:
-        rows = self._rows(
-            "select trajectory, kind, step, file, start, stop from hits where rowid in"
-            " (select rowid from search where search match ?) order by rowid desc limit ?",
-            (self.matching(query), limit),
-        )
+        words = matching(query)
+        rows = self._rows(FOUND, (words, limit))
         for trajectory, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(trajectory, kind, step, found[3] if found else "")
         if len(rows) < limit and self._lake.exists:
-            yield from (Hit(*found) for found in self._lake.matching(self.matching(query)))
+            yield from (Hit(*found) for found in self._lake.matching(words))
 
 
 def _size(path: Path) -> int:
@@ -732,41 +618,3 @@ def _settled_time(folder: Path) -> int:
         return -1
     coarse = 2_100_000_000 if changed % 1_000_000_000 == 0 else 50_000_000
     return changed if time.time_ns() - changed >= coarse else -1
-
-
-def _summary(row: tuple[Any, ...], alive: Callable[[], set[str]]) -> Summary:
-    status = row[4]
-    if status is None:
-        status = "running" if not row[17] and row[22] in alive() else "unterminated"
-    started, start_time, end_time, end_source = row[11:15]
-    source = msgspec.json.decode(row[17]) if row[17] else None
-    if started is not None:
-        duration = (end_source - started) / 1e9 if end_source is not None else None
-    else:
-        started = None if source is not None else start_time
-        duration = (end_time - started) / 1e9 if started is not None and end_time is not None else None
-    return Summary(
-        id=row[0],
-        task=msgspec.json.decode(row[1]) if row[1] else None,
-        agent=row[2],
-        model=row[3],
-        status=status,
-        steps=row[5],
-        llm_calls=row[6],
-        actions=row[7],
-        prompt_tokens=row[8],
-        completion_tokens=row[9],
-        reward=row[10],
-        started=started,
-        duration=duration,
-        group=row[15],
-        tags=msgspec.json.decode(row[16]) if row[16] else [],
-        source=source,
-        error=msgspec.json.decode(row[18]) if row[18] else None,
-        last=row[19],
-        task_id=row[20],
-        attempt=row[21],
-        policy_version=msgspec.json.decode(row[23]) if row[23] else None,
-        scenario=row[24],
-        replay=bool(row[27]),
-    )

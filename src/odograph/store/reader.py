@@ -16,13 +16,15 @@ from ..packing import IdsLine, MessageLine, Streams
 from ..tables.shared import Shared
 from ..trajectory import Trajectory
 from ..types import LATE, AnyRecord, End, Start
-from .catalog import Catalog, Each, Facts, Hit, Summary, Used
+from .catalog import Catalog
 from .filters import EVERY, Filters
 from .journal import is_alive
 from .lake import Lake, Sealed
 from .lines import Damage, File, Gone, complete_lines, decode, open_file
 from .listing import Fold, Sort
 from .source import Journals, Source
+from .summary import Facts, Hit, Summary, Used
+from .text import Each
 
 #: Called with what was done so far, and with all that there is to do.
 Progress = Callable[[int, int], None]

@@ -65,8 +65,7 @@ class Writer:
                 record["step"] = step
             if kind == "llm_call":
                 return id, self._call(record, fields)
-            record |= fields
-            data = encode_record(record)
+            data = encode_record(record, fields)
             if kind == "step" and not fields:
                 journal.hold(data)
             else:
@@ -90,8 +89,7 @@ class Writer:
             self._generation = journal.generation
         self._packer = None  # until the lines are with the operating system, what they hold is not known to be there
         lines: list[bytes] = []
-        record |= packer.pack((record.get("agent"), fields.get("purpose")), fields, lines)
-        lines.append(encode_record(record))
+        lines.append(encode_record(record, packer.pack((record.get("agent"), fields.get("purpose")), fields, lines)))
         data = b"".join(lines) if len(lines) > 1 else lines[0]
         journal.append(data)
         self._packer = packer

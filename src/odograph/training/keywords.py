@@ -17,6 +17,10 @@ class ExportArgs(FilterArgs, RowOptions, total=False):
     env_name: str | None
     harness: str
     include_metadata: bool
+    last_only: bool
     license: str
+    reference: str | None
+    service: str
+    style: str
     temperature: float
     threshold: float

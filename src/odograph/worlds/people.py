@@ -18,8 +18,8 @@ from ..codec import content_hash
 from ..errors import InvalidInput, NotFound
 from ..groups import wants_running
 from ..labels import current, is_by_person, quote_of, turn_of
-from ..store.catalog import Summary
 from ..store.filters import FilterArgs, Filters
+from ..store.summary import Summary
 from ..trajectory import Trajectory as Recorded
 from ..types import Label as LabelRecord
 from .components import Trajectory, Turn, target_of
