@@ -1,6 +1,7 @@
 """The sealed tier at length: writers and readers while sealing goes on, sealers killed at every stage, late rewards by the thousand.
 
-`ODOGRAPH_SOAK_MINUTES`: how long (10). `ODOGRAPH_LATE`: how many late rewards (250,000).
+`ODOGRAPH_SOAK_MINUTES`: how long (10). `ODOGRAPH_KILLS`: how often at each stage (20). `ODOGRAPH_LATE`: how many late rewards
+(250,000).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .test_soak import READER, WRITER
 pytest.importorskip("pyarrow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 MINUTES = float(os.environ.get("ODOGRAPH_SOAK_MINUTES", "10"))
+KILLS = int(os.environ.get("ODOGRAPH_KILLS", "20"))
 LATE = int(os.environ.get("ODOGRAPH_LATE", "250000"))
 
 SEALER = """
@@ -96,10 +98,10 @@ def test_nothing_is_lost_or_doubled_while_it_is_sealed(tmp_path: Path) -> None:
 
 
 def test_a_store_whose_sealer_is_killed_again_and_again(store: odograph.Store) -> None:
-    """Twenty sealers killed at every stage, one after the other on the same store: it reads the same each time."""
+    """Sealers killed at every stage, one after the other on the same store: it reads the same each time."""
     chance = random.Random(5)
     ids = fill(store, 2)
-    for round in range(20):
+    for round in range(KILLS):
         for stage in STAGES:
             store.append(chance.choice(ids)).reward(1.0, name=f"{round} {stage}")
             ids += fill(store, 1, steps=1)

@@ -195,7 +195,9 @@ def test_machines_seal_at_once(team: Team) -> None:
     nothing_lost_or_doubled(fresh(team, "r"), 3, common)
 
 
-def test_a_commit_that_is_killed_is_made_once(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_is_killed_is_made_once(
+    near: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A process that dies anywhere in a commit: others never see half of it, and its machine's next seal makes it whole, once."""
     a = near.machine("a")
     fill(a, 1)
@@ -214,6 +216,11 @@ def test_a_commit_that_is_killed_is_made_once(near: Team, monkeypatch: pytest.Mo
             patch.setattr(iceberg, "stage", die)
             with pytest.raises(KeyboardInterrupt):
                 a.seal()
+        if stage == "facts":
+            monkeypatch.setenv("ODOGRAPH_CATALOG", str(near.catalog))
+            monkeypatch.setenv("ODOGRAPH_LOCAL", str(near.root / "doctor"))
+            assert main(["--store", near.where, "doctor"]) == 0
+            assert "under way: 1 commits of machines that share the store" in capsys.readouterr().out
         visible = there + 2 if stage == "truth" else there
         other = near.machine("b")
         assert len(list(other.summaries())) == visible, stage

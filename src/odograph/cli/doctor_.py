@@ -74,6 +74,9 @@ def _sealed(facts: dict[str, Any]) -> None:
                 "yellow",
             )
         )
+    if sealed["pending"]:
+        oldest = iso_time(min(sealed["pending"].values()))
+        print(paint(f"under way: {len(sealed['pending'])} commits of machines that share the store, since {oldest}", "yellow"))
 
 
 def _version(name: str) -> str | None:
