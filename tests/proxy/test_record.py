@@ -102,8 +102,9 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
 
 def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
     """In a terminal the program has the terminal, and Ctrl-C interrupts the program and not the recording."""
-    code = "import os, sys, time\nprint('tty' if sys.stdin.isatty() and os.isatty(1) else 'none', flush=True)\n"
-    code += "try:\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+    code = "import os, sys, time\ntry:\n"
+    code += "    print('tty' if sys.stdin.isatty() and os.isatty(1) else 'none', flush=True)\n    time.sleep(30)\n"
+    code += "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
     (tmp_path / "agent.py").write_text(code)
     with LLMServer([Answer()]) as server:
         pid, fd = pty.fork()
@@ -121,7 +122,7 @@ def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
         except OSError:  # the terminal's other end is closed
             pass
         _, status = os.waitpid(pid, 0)
-    assert b"interrupted" in seen and b"Traceback" not in seen and os.waitstatus_to_exitcode(status) == 0
+    assert b"interrupted" in seen and b"Traceback" not in seen and os.waitstatus_to_exitcode(status) == 0, seen
 
 
 def test_git_before_and_after(tmp_path: Path) -> None:
