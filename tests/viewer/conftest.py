@@ -1,4 +1,7 @@
-"""One Chromium for all tests of the pages; without one, or without what drives it, they are skipped."""
+"""One Chromium for the tests of a module; without one, or without what drives it, they are skipped.
+
+What drives the browser runs an event loop in the main thread until the browser is closed; other modules' tests run loops of their own there.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
