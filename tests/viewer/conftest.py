@@ -18,6 +18,7 @@ def chromium() -> Iterator[Any]:
     found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip("no Chromium on this machine: `make browser` installs it")
+    playwright.expect.set_options(timeout=20_000)  # a busy machine
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
@@ -32,7 +33,7 @@ class Page:
         self.page = self.context.new_page()
         self.asked: list[str] = []
         self.wrong: list[str] = []
-        self.page.set_default_timeout(8000)
+        self.page.set_default_timeout(20_000)
         self.page.on("request", lambda r: self.asked.append(r.url))
         self.page.on("pageerror", lambda e: self.wrong.append(str(e)))
         self.page.on("dialog", lambda d: (self.wrong.append(f"dialog {d.message}"), d.dismiss()))
