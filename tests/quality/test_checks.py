@@ -871,3 +871,25 @@ def test_times_that_can_not_be_are_found(times: tuple[int, int], said: str | Non
     found = [f for f in validate({"task": "t", "agent": "a", "reward": 1.0, "steps": steps}).findings if f.code == "time_order"]
     assert all(said is not None and said in f.message for f in found), found
     assert bool(found) is (said is not None)
+
+
+@pytest.mark.parametrize(("parents", "found"), [((0, 1), []), ((0, 0), ["time_order"])])
+def test_one_agent_that_works_for_two_at_once_is_no_disorder(
+    store: odograph.Store, parents: tuple[int, int], found: list[str]
+) -> None:
+    """Steps of one agent inside of two actions go on side by side; inside of one action, one after the other."""
+    with store.record(task="t", agent="boss", model="m") as run:
+        with run.step() as step:
+            outer = [step.action("helper", {}, "r", ok=True) for _ in range(2)]
+        for n, late in ((0, 1), (1, 0)):
+            with run.step() as step:
+                step.llm_call(messages=[{"role": "user", "content": f"{n}"}], response=str(late))
+        run.reward(1.0)
+    whole = store.trajectory(run.id).to_dict()
+    first, second = whole["steps"][1:]
+    for part, parent in ((first, parents[0]), (second, parents[1])):
+        part["record"] |= {"agent": "helper", "parent": outer[parent]}
+        part["llm_calls"][0]["agent"] = "helper"
+    earlier, later = first["llm_calls"][0], second["llm_calls"][0]
+    earlier["time"], earlier["seq"] = later["time"] + 1, later["seq"] + 1  # the earlier step's answer came later
+    assert sorted({f.code for f in validate(whole).findings if f.code == "time_order"}) == found

@@ -57,7 +57,7 @@ def test_the_page_is_true(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "policy")
     tokenizer.save_pretrained(tmp_path / "policy")
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.S)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     with ModelServer(model, tokenizer) as server:
         env = os.environ | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "x", "HF_HUB_OFFLINE": "1"}
         env["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
