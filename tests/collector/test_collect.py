@@ -194,6 +194,7 @@ def test_what_is_no_otlp_is_refused_and_the_rest_is_kept(store: odograph.Store, 
         assert post(url, "/v1/traces", gzip.compress(b" " * (1 << 20)), Content_Encoding="gzip")[0] == 413
         status, _, said = post(url, "/v1/traces", body(chat(2), {**chat(3), "spanId": "0" * 16}))
         assert status == 200 and json.loads(said)["partialSuccess"]["rejectedSpans"] == "1"
+        assert collector.counts["rejected"] == 1
         status, headers, said = post(url, "/v1/metrics", b"\x00anything", "application/x-protobuf")
         assert (status, said, headers["Content-Type"]) == (200, b"", "application/x-protobuf")
         assert post(url, "/v1/logs", b'{"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": null}]}]}]}')[0] == 200

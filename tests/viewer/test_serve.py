@@ -61,6 +61,9 @@ def test_tokens_say_who_may_read_and_who_may_label(tmp_path: Path) -> None:
         assert [one["right"] for one in printed] == ["label", "read"]
         assert asked(base + "health") == 200
         assert asked(base + "api/list") == asked(base + "api/metrics") == asked(base + "api/list", "x" * 20) == 401
+        for token, right in ((WRITES, "label"), (READS, "read")):  # a page shows no button that its token may not press
+            request = urllib.request.Request(base + "api/info", headers={"Authorization": f"Bearer {token}"})
+            assert json.load(urllib.request.urlopen(request, timeout=20))["right"] == right
         assert asked(base + "api/list", READS) == asked(base + "api/metrics", READS) == 200
         assert asked(base + f"api/t/{id}/annotate", READS, label) == 403
         assert asked(base + f"api/t/{id}/annotate", WRITES, label) == 200

@@ -62,5 +62,5 @@ def run(args: argparse.Namespace) -> int:
 
         asyncio.run(main())
         spans = collector.counts["spans"]
-    print(f"odograph: {spans:,} spans in {len(collector.sessions):,} sessions", file=sys.stderr)
+    print(f"odograph: {spans:,} spans received", file=sys.stderr)
     return 0

@@ -53,12 +53,10 @@ def run(args: argparse.Namespace) -> int:
     from ..viewer.serving import address, listen, serve
 
     tokens: dict[str, Right] = {}
-    for given, variable, right in (
-        (args.token, "ODOGRAPH_SERVE_TOKEN", "label"),
-        (args.read_token, "ODOGRAPH_SERVE_READ_TOKEN", "read"),
-    ):
-        if token := given or os.environ.get(variable):
-            tokens[token] = "label" if right == "label" else "read"
+    if token := args.token or os.environ.get("ODOGRAPH_SERVE_TOKEN"):
+        tokens[token] = "label"
+    if token := args.read_token or os.environ.get("ODOGRAPH_SERVE_READ_TOKEN"):
+        tokens[token] = "read"
     if not tokens:
         if not is_loopback(args.host):
             raise InvalidInput(f"{args.host} can be reached from other machines: give --token or --read-token")
@@ -70,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         at = listen(args.host, args.port)
         port = at.getsockname()[1]
         access = Access.several(args.host, port, tokens, args.allow_host)
-        answers = Answers(store, base=base, right=max(tokens.values(), key=("read", "label").index), by=args.tokenizer)
+        answers = Answers(store, base=base, by=args.tokenizer)
         routes = Routes(answers, Live(store))
 
         def ready() -> None:

@@ -104,7 +104,7 @@ def _serve(args: argparse.Namespace, store: Store, home: str, base: FilterArgs) 
     from ..viewer.serving import address, listen, serve
 
     right: Right = "read" if args.read_only else "label"
-    answers = Answers(store, base=base, right=right, by=args.tokenizer)
+    answers = Answers(store, base=base, by=args.tokenizer)
     at = listen("127.0.0.1", args.port)
     port = at.getsockname()[1]
     access = Access.of("127.0.0.1", port, token=None, right=right)

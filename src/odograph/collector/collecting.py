@@ -50,10 +50,9 @@ class Collector:
         self._stop = threading.Event()
         #: When a session may be written again, by its key.
         self._next: dict[tuple[str, ...], float] = {}
-        #: spans (that were not known), written (sessions that had something new), unreadable, failed.
+        #: spans (that were not known), rejected (without ids), written (how often a session had something new), unreadable,
+        #: failed.
         self.counts: Counter[str] = Counter()
-        #: Ids of the trajectories.
-        self.sessions: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="odograph-collect", daemon=True)
         self._thread.start()
 
@@ -96,6 +95,7 @@ class Collector:
                 if time.monotonic() - swept > 600:
                     swept = time.monotonic()
                     self._out.forget(_KEPT)
+                    self._next = {key: when for key, when in self._next.items() if when > swept}
             except OdographError as error:  # a full disk: the spans are kept, and are written later
                 if not self.counts["failed"]:
                     logger.warning("%s; the spans that came are kept, and Odograph tries again", error)
@@ -129,7 +129,6 @@ class Collector:
             return
         if new:
             self.counts["written"] += 1
-        self.sessions.add(session.id)
 
 
 def _redacted(span: TraceSpan, redactor: Redactor) -> TraceSpan:

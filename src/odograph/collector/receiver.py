@@ -46,7 +46,6 @@ class Receiver:
         self._collector = collector
         self._access = Access.of(host, 0, token=token, hosts=hosts)
         self._open = token is None
-        self.rejected = 0
 
     def application(self) -> web.Application:
         """Each request passes one door, whatever its path."""
@@ -73,7 +72,7 @@ class Receiver:
                 return _taken(binary, 0, "")
             spans, rejected = await asyncio.to_thread(_decoded, signal, body, binary)
             await asyncio.to_thread(self._collector.put, spans)
-            self.rejected += rejected
+            self._collector.counts["rejected"] += rejected
             return _taken(binary, rejected, f"{rejected} spans without a trace id or a span id")
         except Refused as why:
             return _refused(binary, why.status, str(why))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -89,7 +90,7 @@ class Spool:
         now = time.time()
         return [
             trace
-            for trace, first, last, root in self._db.execute("select trace, first, last, rooted from traces where dirty")
+            for trace, first, last, root in self._asked("select trace, first, last, rooted from traces where dirty")
             if now - last >= (rooted if root else quiet) or now - first >= longest or last > now
         ]
 
@@ -100,13 +101,19 @@ class Spool:
         spans = [
             _decoder.decode(body)
             for part in _parts(list(related))
-            for (body,) in self._db.execute(f"select body from spans where trace in ({_marks(part)})", part)
+            for (body,) in self._asked(f"select body from spans where trace in ({_marks(part)})", part)
         ]
         mine = set(traces)
         return [group for group in groups(spans) if any(span.trace in mine for span in group[1])]
 
     def _of(self, values: list[str], query: str) -> list[str]:
-        return [row[0] for part in _parts(values) for row in self._db.execute(query % _marks(part), part)]
+        return [row[0] for part in _parts(values) for row in self._asked(query % _marks(part), part)]
+
+    def _asked(self, query: str, values: Iterable[str] = ()) -> list[Any]:
+        try:
+            return self._db.execute(query, tuple(values)).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def written(self, traces: list[str], before: float) -> None:
         """The traces' sessions were written with all that came before a time."""

@@ -79,12 +79,11 @@ class _Held:
 class Answers:
     """Answers from one store. Safe in several threads."""
 
-    def __init__(self, store: Store, *, base: Mapping[str, Any] | None = None, right: str = "label", by: Any = None) -> None:
+    def __init__(self, store: Store, *, base: Mapping[str, Any] | None = None, by: Any = None) -> None:
         """`base`: filters that hold in each list, whatever a page asks for. `by`: a tokenizer, or its file."""
         self.store = store
         self._tokenizer = tokenizer(by)
         self._base = dict(base or {})
-        self._right = right
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._lock = threading.Lock()
         self._reading: dict[str, threading.Lock] = {}
@@ -97,7 +96,6 @@ class Answers:
             "version": VERSION,
             "store": str(self.store.root.name or self.store.root),
             "trajectories": self.store.count(**self._base),
-            "right": self._right,
             "filters": [{"name": one.name, "text": one.text} for one in described()],
             "states": STATES,
             "columns": list(COLUMNS),

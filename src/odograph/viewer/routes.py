@@ -38,7 +38,7 @@ class Routes:
         found.append(Route("GET", "/api/live", self._follow, "read"))
         a = self._answers
         for path, make in (
-            ("info", lambda r: a.info()),
+            ("info", lambda r: a.info() | {"right": r["right"]}),
             ("list", lambda r: a.listing(_query(r))),
             ("counts", lambda r: a.counts(_query(r))),
             ("figures", lambda r: a.figures(_query(r))),
