@@ -38,6 +38,8 @@ from odograph.collector import receiver as receiving
 from odograph.collector.collecting import Collector
 from odograph.collector.receiver import Receiver
 from odograph.collector.serving import serve
+from odograph.collector.spool import Spool
+from odograph.spans import of_otlp
 
 KEY = "sk-" + "proj-" + "Zx81jQmV0aLr5TgYb3Wn7Kc2"
 ASKED = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "when is high tide?"}]}])
@@ -318,3 +320,34 @@ def test_payloads_of_real_emitters(store: odograph.Store) -> None:
         assert sent
         found = wait_for(store, sent)
     assert all(t.llm_calls and all(c.text or c.choices[0].tool_calls for c in t.llm_calls) for t in found)
+
+
+def test_a_body_that_is_too_large_is_read_before_it_is_refused(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender whose connection is answered in the middle of its body sees a reset, and sends again: the answer waits for the end."""
+    monkeypatch.setattr(receiving, "LARGEST", 1 << 16)
+    with collecting(store) as (_, (url,)):
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=20) as sender:
+            head = f"POST /v1/traces HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: {1 << 19}\r\n\r\n"
+            sender.sendall(head.encode() + b" " * (1 << 18))
+            sender.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                sender.recv(1)
+            sender.settimeout(20)
+            sender.sendall(b" " * (1 << 18))
+            assert sender.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_spans_that_come_while_their_session_is_written_are_written_next(tmp_path: Path) -> None:
+    """What came after the spans were read is still to be written."""
+    spool = Spool(tmp_path)
+    first, second = (list(of_otlp(json.loads(body(chat(n))))) for n in (2, 3))
+    spool.put(first)
+    (trace,) = spool.due(quiet=0.0, rooted=0.0, longest=0.0)
+    before = time.time()
+    spool.put(second)
+    spool.written([trace], before)
+    assert spool.due(quiet=0.0, rooted=0.0, longest=0.0) == [trace]
+    spool.written([trace], time.time() + 1)
+    assert spool.due(quiet=0.0, rooted=0.0, longest=0.0) == []
+    spool.close()
