@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -70,8 +71,8 @@ def script(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
-def url(script: str) -> Iterator[str]:
+@contextlib.contextmanager
+def served(script: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,6 +85,12 @@ def url(script: str) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/mcp"
     process.terminate()
     process.wait()
+
+
+@pytest.fixture
+def url(script: str) -> Iterator[str]:
+    with served(script) as url:
+        yield url
 
 
 def run(store: odograph.Store, server: LLMServer, source: MCPServer, **more: Any) -> Any:
@@ -183,3 +190,62 @@ def test_two_servers_images_and_what_a_server_said(store: odograph.Store, script
         broken = MCPServer(command=sys.executable, args=["-c", "import sys; sys.exit('no licence')"])
         failed = Runners.sync_run("q", own.replace(tools=[broken]), store=store)
         assert failed.status == "failed" and "its stderr ends with: no licence" in str(failed.msg)
+
+
+LEARNS = """
+import os, sys
+from mcp.server.mcpserver import Context, MCPServer
+server = MCPServer("learner")
+
+@server.tool()
+async def learn(context: Context) -> str:
+    \"\"\"Learns.\"\"\"
+    server.add_tool(os.getpid, name="dance", description="Dances.")
+    await context.notify_tools_changed()
+    await context.session.send_tool_list_changed()
+    return "learnt"
+
+if len(sys.argv) > 1:
+    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+else:
+    server.run("stdio")
+"""
+
+
+@pytest.mark.parametrize("kind", ["stdio", "http"])
+def test_a_server_that_learns_a_tool(store: odograph.Store, tmp_path: Path, kind: str) -> None:
+    """A tool that a server says it has now is offered from the next request on, and can be used."""
+    script = tmp_path / "learner.py"
+    script.write_text(LEARNS)
+    with served(str(script)) if kind == "http" else contextlib.nullcontext() as url:
+        source = MCPServer(url=url) if url else MCPServer(command=sys.executable, args=[str(script)])
+        with LLMServer(by_turn(asks(("learn", {})), asks(("dance", {}), id="b"), Answer(text="end"))) as server:
+            response = run(store, server, source)
+            offered = [[t["function"]["name"] for t in body["tools"]] for _, body, *_ in server.requests]
+    assert response.answer == "end", response.msg
+    assert offered == [["learn"], ["learn", "dance"], ["learn", "dance"]]
+    assert [a.ok for a in response.recorded.actions] == [True, True]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_batch_shares_a_server(store: odograph.Store, script: str, shared: bool) -> None:
+    """`shared=True`: the runs of a batch have one process, which ends with the batch, and starts again for who finds it dead;
+    without, each run has its own."""
+    source = MCPServer(command=sys.executable, args=[script], shared=shared)
+
+    def answer(body: Any) -> Answer:
+        turn = sum(m["role"] == "tool" for m in body["messages"])
+        first = "die" if body["messages"][0]["content"] == "2" else "facts"
+        return [asks((first, {})), asks(("facts", {}), id="b"), Answer(text="end")][turn]
+
+    with LLMServer(answer) as server:
+        agent = Agent(model="m", base_url=server.url + "/v1", api_key="x", tools=[source], max_retries=0)
+        tasks = [Task(input=str(n), id=str(n), agent=agent) for n in range(4)]
+        done = asyncio.run(Runners.run_task(tasks, store=store, max_concurrency=1))
+    assert [r.answer for r in done.values()] == ["end"] * 4, [r.msg for r in done.values()]
+    pids = [[a.result["pid"] for a in r.recorded.actions if a.ok] for r in done.values()]
+    one = {pid for own in pids for pid in own}
+    assert len(one) == (2 if shared else 4), pids
+    for pid in one:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

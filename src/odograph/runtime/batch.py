@@ -15,6 +15,7 @@ from ..store.summary import Summary
 from . import on_ray
 from .functions import agent_of
 from .job import Job, begun, one
+from .mcp import Connections
 from .response import TaskResponse
 from .rewarding import RewardFn, rewarded
 from .task import Task
@@ -50,7 +51,8 @@ async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
         if plan.runner == "ray":
             done |= await on_ray.run_jobs(jobs, store, plan.max_concurrency, advance)
         else:
-            done |= await _run_here(jobs, store, plan, advance)
+            async with Connections():  # to the servers that its runs share
+                done |= await _run_here(jobs, store, plan, advance)
     finally:
         close()
     if plan.attempts == 1:

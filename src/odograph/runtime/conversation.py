@@ -21,7 +21,7 @@ from ..errors import InvalidInput
 from ..packing import Streams
 from ..trajectory import Call, Step, Trajectory, own_steps
 from ..types import Action, Edit, LLMCall
-from .mcp import Connection, MCPServer
+from .mcp import Connections, MCPServer
 from .recorded import BEGUN, COMPACTED, PUT, Turns, asked_as, by_call, decision_of, result_of, take
 from .revising import revised, reworded
 from .task import AnyAgent, Task
@@ -106,8 +106,8 @@ class State(Generic[A]):
         self.unseen = False
         self.ids: list[int] | None = None
         self.covered = 0
-        self._toolboxes: dict[int, dict[str, UsableTool]] = {}
-        self._connections: list[Connection] = []
+        self._toolboxes: dict[int, tuple[list[int], dict[str, UsableTool]]] = {}
+        self._connections = Connections()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, messages: list[dict[str, Any]], *, sent: bool = False) -> None:
@@ -278,29 +278,25 @@ class State(Generic[A]):
         """The tools of the agent at hand, servers connected."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # connections ended with the loop that they were made in
-            self._toolboxes, self._connections, self._loop = {}, [], loop
-        known = self._toolboxes.get(id(self.agent))
-        if known is not None:
+            self._toolboxes, self._connections, self._loop = {}, Connections(), loop
+        sources = [s for s in self.agent.tools if isinstance(s, MCPServer)]
+        connections = [self._connections.to(s) for s in sources]
+        versions, known = self._toolboxes.get(id(self.agent), ([], None))
+        if known is not None and versions == [c.version for c in connections]:
             self.tools = known
             return
+        versions = [c.version for c in connections]
+        servers = [(source, await c.tools()) for source, c in zip(sources, connections, strict=True)]
         found: list[UsableTool] = list(self.agent._functions)
-        servers: list[tuple[MCPServer, list[UsableTool]]] = []
-        for source in self.agent.tools:
-            if isinstance(source, MCPServer):
-                connection = Connection(source)
-                self._connections.append(connection)
-                servers.append((source, await connection.open()))
-            elif isinstance(source, AnyAgent):
-                found.append(_agent_tool(source))
+        found += [_agent_tool(source) for source in self.agent.tools if isinstance(source, AnyAgent)]
         found += [_handoff_tool(a) for a in self.agent.handoffs]
         found += _told_apart(found, servers)
         refuse_twice([t.tool.name for t in found])
-        self.tools = self._toolboxes[id(self.agent)] = {t.tool.name: t for t in found}
+        self.tools = {t.tool.name: t for t in found}
+        self._toolboxes[id(self.agent)] = versions, self.tools
 
     async def aclose(self) -> None:
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            await connection.close()
+        await self._connections.aclose()
 
 
 def _told_apart(known: list[UsableTool], servers: list[tuple[MCPServer, list[UsableTool]]]) -> list[UsableTool]:

@@ -7,11 +7,13 @@ import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from contextvars import ContextVar, Token
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
+from ..codec import encode
 from ..dialects import Tool
 from ..errors import InvalidInput, MissingExtra, RunError, described
 from .tools import ToolError, UsableTool, images_of, sanitised, shown
@@ -21,8 +23,10 @@ class MCPServer(msgspec.Struct, frozen=True, kw_only=True):
     """An MCP server as a source of tools: `command` with `args` (stdio), or `url` (streamable HTTP).
 
     Each run gets a connection of its own, and over stdio a process of its own, so that runs don't see each other's state.
-    `tools` names those to offer; None: all. `prefix` goes before the names of the tools; without, tools of several servers that
-    have one name get the name of their server. Values of `env` and `headers` are never recorded. `timeout`: seconds to connect.
+    `shared=True`: the runs of a batch have one connection, for a server that is slow to start or keeps no state of a run.
+    A server that says that its tools changed is asked for them before the next request. `tools` names those to
+    offer; None: all. `prefix` goes before the names of the tools; without, tools of several servers that have one name get the
+    name of their server. Values of `env` and `headers` are never recorded. `timeout`: seconds to connect.
     """
 
     command: str | None = None
@@ -34,6 +38,7 @@ class MCPServer(msgspec.Struct, frozen=True, kw_only=True):
     tools: list[str] | None = None
     prefix: str = ""
     timeout: float = 30.0
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if (self.command is None) == (self.url is None):
@@ -52,8 +57,8 @@ class MCPServer(msgspec.Struct, frozen=True, kw_only=True):
 
     def spec(self) -> dict[str, Any]:
         """What is recorded of it."""
-        whole = {"command": self.command, "args": self.args, "cwd": self.cwd, "url": self.url, "tools": self.tools}
-        whole["prefix"] = self.prefix
+        whole: dict[str, Any] = {"command": self.command, "args": self.args, "cwd": self.cwd, "url": self.url, "tools": self.tools}
+        whole |= {"prefix": self.prefix, "shared": self.shared}
         return {k: v for k, v in whole.items() if v}
 
 
@@ -62,6 +67,10 @@ class Connection:
 
     def __init__(self, server: MCPServer) -> None:
         self._server = server
+        #: How often the server said that its tools changed, or was started again.
+        self.version = 0
+        self._known: tuple[int, list[UsableTool]] | None = None
+        self._turn = asyncio.Lock()  # of those who share the connection, one opens it
         self._client: Any = None
         self._ready: asyncio.Future[list[Any]] | None = None
         self._closing = asyncio.Event()
@@ -69,18 +78,43 @@ class Connection:
         self._lost = False
         self._stderr: Any = None
 
-    async def open(self) -> list[UsableTool]:
-        """Connects; the tools that are offered. Raises RunError, MissingExtra, InvalidInput."""
+    async def tools(self) -> list[UsableTool]:
+        """The tools that are offered; connects where that was not done. Raises RunError, MissingExtra, InvalidInput."""
+        async with self._turn:
+            version = self.version
+            if self._known is None:
+                found = await self._open()
+                names = [t.name for t in found]
+                for name in self._server.tools or ():
+                    if name not in names:
+                        await self.close()
+                        raise InvalidInput(f"{self._server!r} has no tool {name!r}; there are: {', '.join(names)}")
+            elif self._known[0] == version:
+                return self._known[1]
+            else:
+                try:
+                    async with asyncio.timeout(self._server.timeout):
+                        found = await _listed(self._client)
+                except Exception as error:  # a server that died: the next call starts it again, or says why not
+                    if not _is_lost(error):
+                        raise RunError(f"{self._server!r} does not list its tools: {_first(error)}") from None
+                    return self._known[1]
+            wanted = self._server.tools
+            self._known = version, [self._usable(t) for t in found if wanted is None or t.name in wanted]
+            return self._known[1]
+
+    async def _open(self) -> list[Any]:
         try:
             import mcp  # noqa: F401
         except ImportError:
             raise MissingExtra("an agent with an MCP server", "mcp") from None
+        self._closing, self._lost = asyncio.Event(), False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         self._ready = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._live(self._ready), name="odograph-mcp")
         try:
             async with asyncio.timeout(self._server.timeout):
-                found = await asyncio.shield(self._ready)
+                return await asyncio.shield(self._ready)
         except TimeoutError:
             said = self._said()
             await self.close()
@@ -88,13 +122,6 @@ class Connection:
         except (RunError, asyncio.CancelledError):
             await self.close()
             raise
-        names = [t.name for t in found]
-        wanted = self._server.tools
-        for name in wanted or ():
-            if name not in names:
-                await self.close()
-                raise InvalidInput(f"{self._server!r} has no tool {name!r}; there are: {', '.join(names)}")
-        return [self._usable(t) for t in found if wanted is None or t.name in wanted]
 
     async def close(self) -> None:
         self._closing.set()
@@ -111,23 +138,34 @@ class Connection:
         try:
             async with self._connected() as client:
                 self._client = client
-                tools: list[Any] = []
-                cursor = None
-                while True:
-                    page = await client.list_tools(cursor=cursor)
-                    tools += page.tools
-                    cursor = page.next_cursor
-                    if not cursor:
-                        break
+                tools = await _listed(client)
                 if not ready.done():
                     ready.set_result(tools)
-                await self._closing.wait()
+                listening = asyncio.create_task(self._listen(client), name="odograph-mcp-listen")
+                try:
+                    await self._closing.wait()
+                finally:
+                    listening.cancel()
+                    await asyncio.gather(listening, return_exceptions=True)
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(RunError(f"{self._server!r} can't be used: {_first(error)}{self._said()}"))
                 ready.exception()  # seen, even if nobody waits any more
             elif not isinstance(error, Exception):
                 raise
+
+    async def _listen(self, client: Any) -> None:
+        """Hears of changed tools from a server that speaks the protocol of 2026-07-28. Earlier ones tell by themselves."""
+        offered = getattr(client.server_capabilities, "tools", None)
+        if getattr(offered, "list_changed", None):
+            with contextlib.suppress(Exception):  # an earlier protocol, or the connection is over
+                async with client.listen(tools_list_changed=True) as changes:
+                    async for _ in changes:
+                        self.version += 1
+
+    async def _heard(self, message: Any) -> None:
+        if getattr(message, "method", None) == "notifications/tools/list_changed":
+            self.version += 1
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
@@ -146,17 +184,20 @@ class Connection:
             else:
                 about = mcp.StdioServerParameters(command=str(server.command), args=server.args, env=server.env, cwd=server.cwd)
                 transport = stdio_client(about, errlog=self._stderr)
-            yield await stack.enter_async_context(mcp.Client(transport))
+            yield await stack.enter_async_context(mcp.Client(transport, message_handler=self._heard))
 
-    async def _again(self) -> None:
-        """Connects once more: the server died, or closed the connection."""
-        await self.close()
-        self._closing, self._lost = asyncio.Event(), False
-        try:
-            await self.open()
-        except RunError as error:
-            self._lost = True
-            raise ToolError(f"{self._server!r} is gone, and can't be started again: {error}") from None
+    async def _alive(self) -> None:
+        """Connects once more where the server died, or closed the connection."""
+        async with self._turn:
+            if not (self._lost or self._task is None or self._task.done()):
+                return
+            await self.close()
+            try:
+                await self._open()
+            except RunError as error:
+                self._lost = True
+                raise ToolError(f"{self._server!r} is gone, and can't be started again: {error}") from None
+            self.version += 1  # it may offer others now
 
     def _said(self) -> str:
         """The last that a server process said on stderr."""
@@ -172,8 +213,7 @@ class Connection:
         name: str = found.name
 
         async def call(arguments: dict[str, Any]) -> tuple[Any, str]:
-            if self._lost or self._task is None or self._task.done():
-                await self._again()
+            await self._alive()
             try:
                 result = await self._client.call_tool(name, arguments)
             except Exception as error:
@@ -196,6 +236,49 @@ class Connection:
             name=sanitised(self._server.prefix + name), description=found.description or "", parameters=found.input_schema
         )
         return UsableTool(tool=tool, call=call)
+
+
+async def _listed(client: Any) -> list[Any]:
+    """The tools of all pages, as the server has them now."""
+    tools: list[Any] = []
+    cursor = None
+    while True:
+        page = await client.list_tools(cursor=cursor, cache_mode="refresh")
+        tools += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            return tools
+
+
+class Connections:
+    """Those of one conversation, by server. In a batch, the connections of shared servers are the batch's."""
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, Connection] = {}
+        self._outer: Token[Connections | None] | None = None
+
+    def to(self, server: MCPServer) -> Connection:
+        outer = _batch.get()
+        if server.shared and outer is not None and outer is not self:
+            return outer.to(server)
+        return self._open.setdefault(encode(server), Connection(server))
+
+    async def aclose(self) -> None:
+        connections, self._open = self._open, {}
+        for connection in connections.values():
+            await connection.close()
+
+    async def __aenter__(self) -> Self:
+        self._outer = _batch.set(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._outer is not None:
+            _batch.reset(self._outer)
+        await self.aclose()
+
+
+_batch: ContextVar[Connections | None] = ContextVar("odograph_mcp_batch", default=None)
 
 
 def _text(block: Any) -> str:
