@@ -332,6 +332,79 @@ def test_langgraph(store: odograph.Store) -> None:
         check(store, langgraph(graph, model, name="weatherman"), "weatherman", {"city": "Bonn"}, "sun in Bonn")
 
 
+def test_agents_of_openai_agents_have_their_names(store: odograph.Store) -> None:
+    """Steps after a hand-off are those of the agent that took over, inside of the action that handed over; resumed, too."""
+    agents = pytest.importorskip("agents")
+    import openai
+
+    from odograph.runtime.frameworks import openai_agents
+
+    agents.set_tracing_disabled(True)
+    script = by_turn(asks(("transfer_to_poet", {})), asks(("look", {}), id="b"), Answer(text="A rhyme."))
+    with LLMServer(script) as server:
+        model = agents.OpenAIChatCompletionsModel(
+            model="m", openai_client=openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x")
+        )
+        look = agents.function_tool(lambda: "sun", name_override="look", description_override="Looks.")
+        poet = agents.Agent(name="Poet", tools=[look], model=model)
+        theirs = openai_agents(agents.Agent(name="Boss", handoffs=[poet], model=model))
+        several(store, theirs, [("Boss", 0), ("Poet", 0), ("Poet", 1)], "transfer_to_Poet", "call_0")
+
+
+def test_graphs_in_a_graph_have_their_names(store: odograph.Store) -> None:
+    """A LangGraph graph inside of another is an agent of its own, and gives back to the graph around it."""
+    pytest.importorskip("langgraph")
+    import warnings
+
+    from langchain_openai import ChatOpenAI
+    from langgraph.graph import END, START, MessagesState, StateGraph
+
+    from odograph.runtime.frameworks import langgraph
+
+    with LLMServer(by_turn(asks(("look", {})), Answer(text="Sunny."), Answer(text="A rhyme."))) as server:
+        model = ChatOpenAI(model="m", base_url=server.url + "/v1", api_key="x", stream_usage=False)
+
+        def look() -> str:
+            """Looks."""
+            return "sun"
+
+        async def write(state: Any) -> Any:
+            return {"messages": [await model.ainvoke(state["messages"])]}
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from langgraph.prebuilt import create_react_agent
+
+            research = create_react_agent(model, [look], name="research")
+        graph = StateGraph(MessagesState)
+        graph.add_node("research", research)
+        graph.add_node("write", write)
+        graph.add_edge(START, "research")
+        graph.add_edge("research", "write")
+        graph.add_edge("write", END)
+        theirs = langgraph(graph.compile(), model, name="team")
+        several(store, theirs, [("team", 0), ("research", 0), ("research", 1), ("team", 1)], "transfer_to_research", None)
+
+
+def several(store: odograph.Store, agent: FunctionAgent, steps: list[Any], action: str, call: str | None) -> None:
+    async def main() -> None:
+        first = await Runners.run("go", agent, store=store)
+        assert (await odograph.replay(first.trajectory_id, agent, store=store)).same
+        task = Task(input="go", agent=agent)
+        await Runners.step(task, store=store)
+        await Runners.step(task)
+        again = Runners.resume(store, task._session.run.id, agent=agent)  # type: ignore[union-attr]
+        for response in (first, await Runners.finish(again)):
+            t = response.recorded
+            assert (t.answer, [(s.agent, s.index) for s in t.steps]) == ("A rhyme.", steps)
+            hand = t.steps[0].actions[0]
+            assert (hand.name, hand.tool_call_id) == (action, call)
+            assert t.steps[1].record is not None and t.steps[1].record.parent == hand.id
+            assert not [f for f in odograph.validate(t).findings if f.severity == "error"]
+
+    asyncio.run(main())
+
+
 def check(store: odograph.Store, agent: FunctionAgent, name: str, arguments: Any, result: str) -> None:
     task = Task(input="How is the weather?", agent=agent)
 

@@ -14,7 +14,7 @@ from ..capture import scope
 from ..capture.wrap import wrap
 from ..codec import snapshot
 from ..errors import InvalidInput, MissingExtra
-from .functions import FunctionAgent
+from .functions import FunctionAgent, acting
 
 
 def openai_agents(agent: Any, **options: Any) -> FunctionAgent:
@@ -30,6 +30,9 @@ def openai_agents(agent: Any, **options: Any) -> FunctionAgent:
 
         def __init__(self) -> None:
             self._open: dict[Any, tuple[int, int, Any]] = {}
+
+        async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:
+            acting(agent.name)
 
         async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
             arguments = getattr(context, "tool_arguments", None)
@@ -81,7 +84,8 @@ def langgraph(graph: Any, *models: Any, name: str | None = None, answer: Callabl
     """A compiled LangGraph graph with the chat models that it asks (`ChatOpenAI`, `ChatAnthropic`: what has an SDK client).
 
     A text is given to it as `{"messages": [("user", text)]}`, anything else as it is; the answer is the last message's text, or
-    what `answer` makes of the final state. Raises MissingExtra.
+    what `answer` makes of the final state. Graphs inside of the graph are agents of their own, by the names of their nodes.
+    Raises MissingExtra.
     """
     try:
         from langchain_core.callbacks import AsyncCallbackHandler
@@ -98,6 +102,11 @@ def langgraph(graph: Any, *models: Any, name: str | None = None, answer: Callabl
         def __init__(self) -> None:
             self._open: dict[Any, tuple[int, int, Any, Any]] = {}
 
+        async def on_chat_model_start(self, serialized: Any, messages: Any, *, metadata: Any = None, **more: Any) -> None:
+            # "researcher:UUID|agent:UUID": nodes from the outside in; the last is the node that asks, not an agent
+            place = str((metadata or {}).get("langgraph_checkpoint_ns") or "").split("|")[:-1]
+            acting(place[-1].partition(":")[0] if place else own_name)
+
         async def on_tool_start(self, serialized: Any, input_str: str, *, run_id: Any, inputs: Any = None, **more: Any) -> None:
             name = (serialized or {}).get("name") or more.get("name") or "tool"
             self._open[run_id] = (time.time_ns(), time.perf_counter_ns(), name, inputs if inputs is not None else input_str)
@@ -112,6 +121,8 @@ def langgraph(graph: Any, *models: Any, name: str | None = None, answer: Callabl
             started, clock, name, inputs = self._open.pop(run_id)
             _did(name, inputs, error, more.get("tool_call_id"), started, clock, ok=False)
 
+    own_name = name or getattr(graph, "name", None) or "graph"
+
     async def run(input: Any) -> Any:
         given = {"messages": [("user", input)]} if isinstance(input, str) else input
         state = await graph.ainvoke(given, config={"callbacks": [Hooks()]})
@@ -121,7 +132,7 @@ def langgraph(graph: Any, *models: Any, name: str | None = None, answer: Callabl
         return messages[-1].text if messages else state
 
     own = getattr(models[0], "model_name", None) if models else None
-    return FunctionAgent(run, name=name or getattr(graph, "name", None) or "graph", model=own)
+    return FunctionAgent(run, name=own_name, model=own)
 
 
 def _did(name: str, arguments: Any, result: Any, id: str | None, started: int, clock: int, ok: bool = True) -> None:

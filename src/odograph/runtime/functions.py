@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ from .changes import Changes, answer_with, body_of, messages_of
 from .hooks import Answer, Prompt, Stop, told
 from .recorded import COMPACTED, PUT, Replies, Turns
 from .task import AnyAgent, Outcome, Task
-from .tools import ToolError, in_thread
+from .tools import ToolError, in_thread, sanitised
 
 
 class FunctionAgent:
@@ -78,10 +78,12 @@ class _Inside(Scope):
     def __init__(self, running: Running, run: Scope) -> None:
         super().__init__(run.recorder, run._id, run._agent, None)
         self.results: list[dict[str, Any]] = []
+        #: The ids of its actions, by name.
+        self.did: dict[str, str] = {}
         self._running = running
 
     def move(self, step: Step) -> None:
-        self._id, self._step, self.results = step._id, step._step, []
+        self._id, self._step, self._agent, self.results, self.did = step._id, step._step, step._agent, [], {}
 
     def record_call(self, fields: dict[str, Any]) -> CallRef:
         made = super().record_call(fields)
@@ -90,10 +92,25 @@ class _Inside(Scope):
 
     def action(self, name: str, arguments: Any = None, result: Any = None, **about: Any) -> str:
         made = super().action(name, arguments, result, **about)
+        self.did[name] = made
         error = about.get("error")
         content = result if error is None else f"error: {error}"
         self.results.append({"tool_call_id": about.get("tool_call_id"), "name": name, "content": content, "ok": about.get("ok")})
         return made
+
+
+_acting: ContextVar[str | None] = ContextVar("odograph_acting", default=None)
+
+
+def acting(name: str) -> None:
+    """Says which of a framework's agents acts from now on, in this context and, as long as no other is said to, in the function.
+
+    Its steps are recorded under its name, inside of the action that hands over to it.
+    """
+    running = scope.director.get()
+    if isinstance(running, Running):
+        running.acts = name
+        _acting.set(name)
 
 
 class Running:
@@ -101,7 +118,8 @@ class Running:
 
     def __init__(self, fn: Callable[[Any], Any], task: Task, run: Scope, name: str) -> None:
         self._fn = fn
-        self._name = name
+        #: Who takes the step that is present, and who was last said to act.
+        self._name = self.acts = name
         self._of = task
         self._input: Any = task.input
         self._inside = _Inside(self, run)
@@ -112,6 +130,8 @@ class Running:
         self._turns: Turns | None = task._turns
         #: Why it was stopped, or what a callable raised.
         self._stop: Outcome | None = None
+        #: Who acted last before the run was continued, and inside of which action.
+        self.place: tuple[FunctionAgent, str] | None = None
         self._here()
 
     def _here(self) -> None:
@@ -119,7 +139,7 @@ class Running:
         self._task: asyncio.Task[Any] | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._held: list[asyncio.Future[None]] = []
+        self._held: list[tuple[str, asyncio.Future[None]]] = []
         self._permits = 0
         self._change = asyncio.Event()
         #: Recorded answers that the function was given and has not read to their end.
@@ -137,6 +157,8 @@ class Running:
         self._loud()
         if replies.divergence is not None:
             raise RunError(f"the function does not do what it did before: {replies.divergence}")
+        if self._held and past is self._of._past and self._of._fork is None:
+            self.place = self._handed_over({a.name: a.id for a in past.actions})
 
     async def advance(self, step: Step) -> Outcome:
         """One call of a model, and what follows it."""
@@ -150,14 +172,15 @@ class Running:
             self._permits = 1
             self._start()
         elif self._held:
-            self._held.pop(0).set_result(None)
+            self._held.pop(0)[1].set_result(None)
         else:
             self._permits = 1
-        await self._until(lambda: bool(self._held) and self._inside.last_call is not before)
+        await self._until(lambda: bool(self._held) and (self._inside.last_call is not before or self._held[0][0] != self._name))
         assert self._task is not None
+        handoff = self._handed_over(self._inside.did) if self._held else None
         observation = self._inside.results or None
         if not self._task.done():
-            return Outcome(observation=observation)
+            return Outcome(observation=observation, handoff=handoff)
         if self._stop is not None:
             self._task.cancelled() or self._task.exception()  # nobody else looks at it
             return msgspec.structs.replace(self._stop, observation=observation)
@@ -169,10 +192,25 @@ class Running:
             return Outcome(observation=observation, finished=True, status=status, error=error_of(error))
         return Outcome(observation=observation, finished=True, answer=self._task.result())
 
+    def _handed_over(self, known: dict[str, str]) -> tuple[FunctionAgent, str] | None:
+        """Another agent of the function asks next: who, and the action that it acts inside of, one of those `known` by name."""
+        name = self._held[0][0]
+        if name == self._name:
+            return None
+        self._name, action = name, f"transfer_to_{sanitised(name)}"
+        id = known.get(action)
+        if id is None:
+            last = self._inside.last_call
+            asked = last.call.choices[0].tool_calls if last is not None and last.call is not None and last.call.choices else []
+            answered = {r["tool_call_id"] for r in self._inside.results}
+            call = next((c.id for c in asked if c.name.lower() == action.lower() and c.id not in answered), None)
+            id = self._inside.action(action, None, f"{name} goes on", ok=True, tool_call_id=call)
+        return FunctionAgent(self._fn, name), id
+
     async def aclose(self) -> None:
         if self._task is not None and not self._task.done():
             self._task.cancel()
-            for held in self._held:
+            for _, held in self._held:
                 held.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._task
@@ -337,11 +375,13 @@ class Running:
         """Waits for the step in which the model may be asked. Calls inside of an action or of another agent don't wait."""
         if within is not self._inside:
             return
-        if self._permits:
+        name = _acting.get() or self.acts
+        if self._permits and name == self._name:
             self._permits -= 1
             return
+        self._permits = 0
         held = self._loop.create_future()
-        self._held.append(held)
+        self._held.append((name, held))
         self._change.set()
         await held
 

@@ -57,7 +57,13 @@ class MCPServer(msgspec.Struct, frozen=True, kw_only=True):
 
     def spec(self) -> dict[str, Any]:
         """What is recorded of it."""
-        whole: dict[str, Any] = {"command": self.command, "args": self.args, "cwd": self.cwd, "url": self.url, "tools": self.tools}
+        whole: dict[str, Any] = {
+            "command": self.command,
+            "args": self.args,
+            "cwd": self.cwd,
+            "url": self.url,
+            "tools": self.tools,
+        }
         whole |= {"prefix": self.prefix, "shared": self.shared}
         return {k: v for k, v in whole.items() if v}
 
