@@ -128,10 +128,14 @@ class Storage:
         self._given = redactor
 
     @cached_property
+    def redactor(self) -> Redactor | None:
+        """That of the store which the worlds are in. Raises OdographError where that can't be known."""
+        return self._given or redactor_in(self.root.parent)
+
+    @cached_property
     def redaction(self) -> Redaction | None:
-        """How the store that the worlds are in redacts. Raises OdographError where that can't be known."""
-        redactor = self._given or redactor_in(self.root.parent)
-        return None if redactor is None else Redaction(redactor)
+        """How rows are redacted."""
+        return None if self.redactor is None else Redaction(self.redactor)
 
     def __repr__(self) -> str:
         return f"<worlds of {self.root.parent}, namespace {self.namespace!r}>"

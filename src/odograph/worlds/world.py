@@ -21,6 +21,7 @@ import msgspec
 from ..codec import new_id
 from ..errors import InvalidInput, NotFound, check_count, described
 from ..log import logger
+from ..redact import Redactor
 from ..tables.commits import Conflict
 from ..tables.schema import Column, Table, arrow
 from ..trajectory import Trajectory as Recorded
@@ -536,6 +537,11 @@ class World:
     def beside(self, name: str) -> Path:
         """A folder of the store, for what processors keep for all worlds: judges' answers."""
         return self._storage.beside(name)
+
+    @property
+    def redactor(self) -> Redactor | None:
+        """What takes secrets out of what is kept there; None where the store keeps all."""
+        return self._storage.redactor
 
     def texts(self, hashes: Iterable[str]) -> dict[str, str]:
         """The texts that hashes stand for, for processors whose frames have hashes (`AsyncProcessor.hashes`)."""
