@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import resource
@@ -47,6 +48,24 @@ def _judge() -> Iterator[str]:
     finally:
         stub.kill()
         stub.wait()
+
+
+async def _bare(url: str, count: int) -> float:
+    """Requests a second of aiohttp alone, 64 at once: what this server and this machine can do."""
+    import aiohttp
+
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a session " + "of turns " * 300}]}).encode()
+    waiting = iter(range(count))
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for _ in waiting:
+            async with session.post(f"{url}/chat/completions", data=body) as response:
+                json.loads(await response.read())
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        begun = time.perf_counter()
+        await asyncio.gather(*(work(session) for _ in range(64)))
+    return count / (time.perf_counter() - begun)
 
 
 def engine(bench: Any) -> None:
@@ -195,10 +214,12 @@ def labelling(bench: Any) -> None:
         rate = count / _seconds(world.step)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
         again = _seconds(world.step)
+        bare = asyncio.run(_bare(url, count))
         environment = {**os.environ, "DAFT_PROGRESS_BAR": "0"}
         command = [sys.executable, "-c", _PEER, url, str(peers)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     bench.add("worlds: labels", rate, "rows/s", f"{count:,} rows, 64 at once, 20 ms", rate / 3200, ">= 800", rate >= 800)
+    bench.add("worlds: labels", rate, "rows/s", "aiohttp alone", rate / bare, "-", None)
     bench.add("worlds: labelling's memory", grown, "MB", f"{count:,} rows", 1.0, "-", None)
     bench.add("worlds: a step that asks nothing", again, "s", f"{count:,} rows", 1.0, "-", None)
     if done.returncode:

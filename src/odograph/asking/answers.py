@@ -87,7 +87,7 @@ class Answers:
         return self._file is not None and self._path is not None and not self._path.exists()
 
     def put(self, key: str, model: str, body: bytes) -> None:
-        """Keeps a body as it came, or without secrets. Raises StoreError: an answer that can't be kept is not worth paying for the next."""
+        """Keeps a body as it came, or without secrets. Raises StoreError: what can't be kept is not worth paying for."""
         if self._path is None:
             self._held.setdefault(key, []).append(body)
             return

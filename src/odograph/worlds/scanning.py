@@ -136,6 +136,7 @@ def scan(
         found.written = world.write_back(store, rewards=rewards, weight=weight, trajectories=ids)
         return found
 
+
 def _spawn(store: ScannedStore, world: SyncWorld, rubric: Rubric, ids: list[str]) -> None:
     waiting = iter(ids)
     while batch := list(islice(waiting, _BATCH)):
