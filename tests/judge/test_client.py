@@ -7,9 +7,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph import Budget, InvalidInput, Judge
+from odograph.asking import posting
 from odograph.asking.parsing import read, shape, values
 from tests.judge.made import Crowd, judge
 from tests.llm_server import Answer, LLMServer
@@ -35,6 +38,16 @@ GOOD = Answer(text='{"score": 0.5, "why": "so"}')
 
 def ask(one: Judge, prompts: list[Any], schema: Any = SCHEMA, **more: Any) -> list[odograph.Answer]:
     return asyncio.run(one.ask(prompts, schema, **more))
+
+
+@pytest.fixture(params=["aiohttp", "httpx2"])
+def poster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With aiohttp, and as if it were not installed."""
+    if request.param == "httpx2":
+        monkeypatch.setitem(sys.modules, "aiohttp", None)
+    posting.is_possible.cache_clear()
+    yield
+    posting.is_possible.cache_clear()
 
 
 # --- bounds and retries -----------------------------------------------------------------------------------------------
@@ -79,7 +92,7 @@ def test_answers_come_in_the_order_of_their_prompts(tmp_path: Path) -> None:
     ],
     ids=["429", "500", "garbage", "closed", "cut"],
 )
-def test_what_may_pass_is_retried(bad: Answer, tmp_path: Path) -> None:
+def test_what_may_pass_is_retried(bad: Answer, tmp_path: Path, poster: None) -> None:
     """429, 500, a body that is none, a connection that closes: asked again, and then answered."""
     with LLMServer([bad, bad, GOOD]) as server:
         (answer,) = ask(judge(server, journal=tmp_path), ["a"])
@@ -87,14 +100,35 @@ def test_what_may_pass_is_retried(bad: Answer, tmp_path: Path) -> None:
     assert (answer.status, answer.value) == ("ok", {"score": 0.5, "why": "so"})
 
 
-def test_a_slow_answer_is_given_up_and_asked_again(tmp_path: Path) -> None:
+def test_a_slow_answer_is_given_up_and_asked_again(tmp_path: Path, poster: None) -> None:
     """An attempt that takes longer than `timeout` is one that failed."""
     with LLMServer([Answer(delay=1.0), GOOD]) as server:
         (answer,) = ask(judge(server, timeout=0.2, journal=tmp_path), ["a"])
     assert answer.status == "ok"
 
 
-def test_a_prompt_that_fails_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_packed_answer_is_unpacked(encoding: str, tmp_path: Path, poster: None) -> None:
+    """Answers may come compressed; the journal has them as text."""
+    with LLMServer([Answer(text='{"score": 0.5}', encoding=encoding)]) as server:
+        (answer,) = ask(judge(server, journal=tmp_path), ["a"])
+    assert answer.status == "ok" and "score" in next(tmp_path.glob("*.jsonl")).read_text()
+
+
+def test_an_address_that_answers_nothing_is_named(tmp_path: Path, poster: None) -> None:
+    """A port where nobody listens, a host that is none, an address that is none, a redirect: an http_error that names the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    for url, said in ((nobody, "onnect"), ("http://no.host.invalid/v1", ""), ("http://[oh/v1", ""), ("ftp://127.0.0.1/v1", "")):
+        (answer,) = ask(Judge("m", url, api_key="x", max_retries=0, journal=tmp_path), ["a"])
+        assert answer.status == "http_error" and url in str(answer.error) and said in str(answer.error), answer
+    with LLMServer([Answer(status=302, text="over there")]) as server:
+        (answer,) = ask(judge(server, journal=tmp_path), ["a"])
+    assert answer.status == "http_error" and "HTTP 302" in str(answer.error)
+
+
+def test_a_prompt_that_fails_fails_alone(tmp_path: Path, poster: None) -> None:
     """A server error, a refusal, a prompt too long, an answer that can't be read: each has its status, no value, and the raw text."""
     long = "This model's maximum context length is 8192 tokens"
     said = {

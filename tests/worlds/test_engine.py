@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -249,6 +250,57 @@ def test_ticks_stay_right_over_many_of_them(runtime: SyncWorldRuntime, storage: 
     assert len(history) == 50 + 99
     assert [row["tick"] for row in history] == sorted(row["tick"] for row in history)
     assert rows(world.history(2), "tick") == [{"tick": 98}, {"tick": 99}]
+
+
+def test_a_tick_writes_the_columns_that_changed(tmp_path: Path) -> None:
+    """A file of changes has no column in which nothing changed, and every reader still sees whole rows: now, at any tick, in
+    history, in a fork and in another process."""
+    storage = StorageConfig(tmp_path)
+    with SyncWorldRuntime() as runtime:
+        world = runtime.world("w", storage)
+        ids = world.spawn_many([(Mood(name=f"m{n}", score=0.5, story="s" * 300), Place(x=n, tags=["a"])) for n in range(8)])
+        world.step()
+        world.update(ids[0], Mood(name="m0", score=0.9, story="s" * 300))  # one column of one component
+        world.step()
+        world.update(ids[1], Place(x=77, tags=["a"]))
+        world.step()
+        late = world.spawn(Mood(name="late"), Place())  # a new entity: every column
+        world.despawn(ids[7])
+        world.step()
+        world.update(late, Mood(name="later"))
+        world.remove_components(ids[6], Place)  # to another archetype, and back
+        world.step()
+        world.add_components(ids[6], Place(x=-1))
+        world.step()
+    files = sorted((tmp_path / "lake").glob("world_rows_mood+place*/*/*-delta-*.parquet"))
+    base = {"world_id", "run_id", "entity_id", "tick", "is_active"}
+    written = [set(pq.read_schema(file).names) - base for file in files]
+    everything = {"mood__name", "mood__score", "mood__story", "place__x", "place__tags"}
+    assert written == [{"mood__score"}, {"place__x"}, everything, {"mood__name"}, everything]
+    fields = ("entity_id", "mood__name", "mood__score", "mood__story", "place__x", "place__tags")
+    with SyncWorldRuntime() as runtime:
+        world = runtime.world("w", storage)
+        fork = world.fork("f")
+        for one in (world, fork):
+            first = rows(one.query(Mood, Place, tick=0), *fields)
+            assert first == [dict(zip(fields, (n + 1, f"m{n}", 0.5, "s" * 300, n, ["a"]), strict=True)) for n in range(8)]
+            now = {row["entity_id"]: row for row in rows(one.query(Mood, Place, tick=5), *fields)}
+            assert now == {row["entity_id"]: row for row in rows(one.query(Mood, Place), *fields)}
+            assert list(now) == [1, 2, 3, 4, 5, 6, 7, 9]
+            assert tuple(now[1].values()) == (1, "m0", 0.9, "s" * 300, 0, ["a"])
+            assert tuple(now[2].values()) == (2, "m1", 0.5, "s" * 300, 77, ["a"])
+            assert tuple(now[7].values()) == (7, "m6", 0.5, "s" * 300, -1, [])
+            assert tuple(now[9].values()) == (9, "later", 0.0, "", 0, [])
+            past = [r for r in rows(one.history(Mood, Place), *fields, "tick", "is_active") if r["tick"]]
+            assert [tuple(r.values()) for r in past] == [
+                (1, "m0", 0.9, "s" * 300, 0, ["a"], 1, True),
+                (2, "m1", 0.5, "s" * 300, 77, ["a"], 2, True),
+                (8, None, None, None, None, None, 3, False),
+                (9, "late", 0.0, "", 0, [], 3, True),
+                (7, None, None, None, None, None, 4, False),
+                (9, "later", 0.0, "", 0, [], 4, True),
+                (7, "m6", 0.5, "s" * 300, -1, [], 5, True),
+            ]
 
 
 def test_entities_that_come_and_go_read_back(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:

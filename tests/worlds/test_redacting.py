@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,29 @@ def test_a_store_without_redaction_keeps_all(tmp_path: Path) -> None:
         id = world.spawn(Mood(name=SECRET))
         world.step()
         assert world.get(id, Mood).name == SECRET
+
+
+def test_no_secret_is_in_the_answers_that_judges_keep(tmp_path: Path) -> None:
+    """Raw answers are kept as the store redacts, be it the answer of a label or of RULER, and are still read again: nothing is paid
+    for twice."""
+    said = json.dumps({"rationale": f'it said "{SECRET}"', "value": "good", "score": 1.0, "api_key": "q8Zr5TtW0pLmXv2NbK7s"})
+    with odograph.open(tmp_path / "s", redact=[r"kitten-\d+"]) as store, JudgeServer(lambda text: said) as server:
+        config = LabelingConfig(base_url=server.url, api_key="x", progress=False)
+        world = store.world("w", processors=[LabelingProcessor()], resources=[config])  # nothing was recorded yet
+        session = Trajectory.from_turns("t", [Turn("user", "hello")])
+        world.spawn(session, Label(technique="k", description="d"))
+        world.step()
+        other = store.world("other", processors=[LabelingProcessor()], resources=[config])
+        id = other.spawn(session, Label(technique="k", description="d"))
+        other.step()
+        assert len(server) == 1 and other.get(id, Label).rationale == 'it said "[redacted:pattern]"'
+        with store.record(task="2+2?", group="g") as run, run.step() as step:
+            step.llm_call(messages=[{"role": "user", "content": "2+2?"}], response="4")
+        judge = odograph.Judge("m", server.url, api_key="x", journal=tmp_path / "own")  # a folder of its own, too
+        asyncio.run(odograph.ruler(store, judge=judge, rubric="Is it right?", absolute=True))
+        assert len(server) > 1
+    kept = [*(tmp_path / "s" / "judge").glob("*.jsonl"), *(tmp_path / "own").glob("*.jsonl")]
+    assert len(kept) == 2
+    for path in kept:
+        text = path.read_text()
+        assert "it said" in text and SECRET not in text and "q8Zr5TtW0pLmXv2NbK7s" not in text, path

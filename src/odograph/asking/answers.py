@@ -1,6 +1,7 @@
 """Raw answers, by the hash of what was asked: on disk, one file per process and a line per answer, or in memory. Knows no model.
 
 A line is written to the operating system before the answer is read: a process that is killed has lost nothing that it paid for.
+Where the judge works for a store that redacts, answers are kept without secrets.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import os
 import threading
 import time
 import weakref
+from collections import Counter
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from ..codec import DAMAGE, encode, new_id
+from ..codec import DAMAGE, encode, loads_or_raw, new_id
 from ..errors import StoreError
+from ..redact import Redactor
 from ..store.journal import file_mode
 from ..store.lines import complete_lines
 
@@ -36,13 +40,14 @@ _whole = msgspec.json.Decoder(_Whole)
 _open: WeakValueDictionary[Path, Answers] = WeakValueDictionary()
 
 
-def answers_in(folder: Path | None) -> Answers:
-    """The answers in a folder, one object for all that ask in this process."""
+def answers_in(folder: Path | None, redactor: Redactor | None = None) -> Answers:
+    """The answers in a folder, one object for all that ask in this process. `redactor`: that of the store they are for."""
     if folder is None:
         return Answers(None)
     found = _open.get(folder)
     if found is None or found.process != os.getpid() or found.is_gone:  # of a parent process, or deleted since
         found = _open[folder] = Answers(folder)
+    found.redactor = redactor or found.redactor
     return found
 
 
@@ -52,6 +57,7 @@ class Answers:
 
     def __init__(self, folder: Path | None) -> None:
         self.process: int = os.getpid()
+        self.redactor: Redactor | None = None
         self._file: int | None = None
         self._lock = threading.Lock()
         self._held: dict[str, list[bytes]] = {}
@@ -81,11 +87,14 @@ class Answers:
         return self._file is not None and self._path is not None and not self._path.exists()
 
     def put(self, key: str, model: str, body: bytes) -> None:
-        """Keeps a body as it came. Raises StoreError: an answer that can't be kept is not worth paying for the next."""
+        """Keeps a body as it came, or without secrets. Raises StoreError: what can't be kept is not worth paying for."""
         if self._path is None:
             self._held.setdefault(key, []).append(body)
             return
-        line = encode({"key": key, "time": time.time_ns(), "model": model, "body": body.decode("utf-8", "replace")}) + b"\n"
+        text = body.decode("utf-8", "replace")
+        if self.redactor is not None:
+            text = _without_secrets(text, self.redactor)
+        line = encode({"key": key, "time": time.time_ns(), "model": model, "body": text}) + b"\n"
         with self._lock:
             try:
                 if self._file is None:
@@ -117,3 +126,31 @@ class Answers:
         """Waits until what was written is on the disk, against power loss."""
         if self._file is not None:
             os.fdatasync(self._file)
+
+
+def _without_secrets(text: str, redactor: Redactor) -> str:
+    """A body without what a store takes out; it stays JSON, and so do the texts in it that are JSON."""
+    found: Counter[str] = Counter()
+    if not redactor.may_find(text):
+        return text
+    body = loads_or_raw(text.encode())
+    if not isinstance(body, (dict, list)):
+        return redactor.text(text, found)
+    kept = redactor.value(_inside(body, redactor, found), found)
+    return encode(kept).decode() if found else text
+
+
+def _inside(value: Any, redactor: Redactor, found: Counter[str], depth: int = 0) -> Any:
+    """A value in which texts that are JSON were redacted as values, so that they are read as before."""
+    if depth > 50:  # a body nests less; `Redactor.value` looks at the rest
+        return value
+    if isinstance(value, dict):
+        return {name: _inside(one, redactor, found, depth + 1) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_inside(one, redactor, found, depth + 1) for one in value]
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        inner = loads_or_raw(value.encode("utf-8", "replace"))
+        if isinstance(inner, (dict, list)):
+            kept = redactor.value(inner, found)
+            return value if kept is inner else encode(kept).decode()
+    return value

@@ -19,6 +19,8 @@ from ..codec import content_hash, encode, loads_or_raw
 from ..dialects import Choice
 from ..errors import InvalidInput, check_count
 from ..log import logger
+from ..redact import Redactor
+from ..store.backend import redactor_in
 from .answers import Answers, answers_in
 from .batches import Batches, provider_of
 from .budget import Budget, OverBudget
@@ -153,6 +155,7 @@ class Judge:
         self._batches: Batches | None = None
         self._journal = None if journal is None else Path(journal)
         self._answers: Answers | None = None
+        self._redactor: Redactor | None = None
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = WeakKeyDictionary()
         #: What was learned of the endpoint, shared by copies: what it takes, why it answers nothing, and how long answers get.
         self._learned: dict[str, Any] = {
@@ -172,12 +175,16 @@ class Judge:
         """The number of questions that the journal answered."""
         return int(self._learned["cached"])
 
-    def working_for(self, folder: Path) -> Judge:
-        """This judge with its journal in a folder, unless it was given one: same budget, same bounds."""
-        if self._journal is not None:
-            return self
+    def working_for(self, folder: Path, redactor: Redactor | None = None) -> Judge:
+        """This judge with its journal in a folder of a store, unless it was given one: same budget, same bounds.
+
+        Its answers are kept as the store redacts; `redactor`: of a store that has not written down yet how. Raises OdographError
+        where nobody knows.
+        """
         other = copy.copy(self)
-        other._journal, other._answers, other._batches = folder, None, None
+        if self._journal is None:
+            other._journal, other._batches = folder, None
+        other._answers, other._redactor = None, redactor or self._redactor or redactor_in(folder.parent)
         return other
 
     def shared_by(self, count: int) -> Judge:
@@ -268,7 +275,7 @@ class Judge:
 
     def _opened(self) -> Answers:
         if self._answers is None:
-            self._answers = answers_in(self._journal)
+            self._answers = answers_in(self._journal, self._redactor)
         return self._answers
 
     def _key(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> str:

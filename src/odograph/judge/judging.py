@@ -156,7 +156,7 @@ async def ruler(
     if source is None and filters:
         raise TypeError(f"filters ({', '.join(filters)}) need a store")
     if target is not None:
-        judges = [j.working_for(target.backend.beside("judge")) for j in judges]
+        judges = [j.working_for(target.backend.beside("judge"), target.backend.sink.redactor) for j in judges]
     result = Judgements(estimate=dict.fromkeys(("calls", "tokens", "cost"), 0.0) if dry_run else None)
     groups = _Groups(what, filters, result) if isinstance(what, Store) else _Given(list(what), result)
     if source is None and store is not None:

@@ -44,7 +44,7 @@ class Writer:
     with a dot, which nothing reads.
     """
 
-    def __init__(self, root: Path, path: str, table: Table, footer: Footer, *, lean: bool = False) -> None:
+    def __init__(self, root: Path, path: str, table: Table, footer: Footer, *, lean: int | None = None) -> None:
         parquet = _parquet()
         self._root = root
         self._target = root / path
@@ -169,9 +169,13 @@ class Opened:
         self.path = path
         self._table = table
         repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
-        self._encoded = repeats if dictionaries else []
+        self._encoded: list[str] = []
+        more: dict[str, Any] = {"page_checksum_verification": verify, "pre_buffer": source is not None}
         try:
-            more = {"read_dictionary": self._encoded, "page_checksum_verification": verify, "pre_buffer": source is not None}
+            if dictionaries:
+                more["metadata"] = _parquet().read_metadata(path if source is None else source)
+                there = set(more["metadata"].schema.names)  # a column that the file does not have can't be asked for
+                self._encoded = more["read_dictionary"] = [name for name in repeats if name in there]
             self._file = _parquet().ParquetFile(path if source is None else source, **more)
         except FileNotFoundError as error:
             raise StoreError(f"{path} is gone: `odograph doctor` says what else is") from error
@@ -186,6 +190,31 @@ class Opened:
             )
         self.groups: int = self._file.metadata.num_row_groups
         self._there = set(self._file.schema_arrow.names)
+
+    def __contains__(self, column: str) -> bool:
+        return column in self._there
+
+    def same(self, column: str) -> tuple[Any] | None:
+        """The one value that all rows have in a column, where the file's statistics say so. They never do for lists, whose
+        elements they describe, and for floats, of which they leave NaN out."""
+        if column not in self._there:
+            return (None,)
+        pa, at = arrow(), self._file.schema_arrow.names.index(column)
+        about, found = self._file.metadata, set[Any]()
+        kind = self._file.schema_arrow.field(at).type
+        if pa.types.is_floating(kind) or pa.types.is_list(kind):
+            return None
+        for group in range(about.num_row_groups):
+            said = about.row_group(group).column(at).statistics
+            if said is None or not said.has_null_count:
+                return None
+            if said.null_count == about.row_group(group).num_rows:
+                found.add(None)
+            elif said.null_count == 0 and said.has_min_max and said.min == said.max:
+                found.add(said.min)
+            else:
+                return None
+        return (found.pop(),) if len(found) == 1 else None
 
     def bounds(self, group: int, column: str) -> tuple[Any, Any] | None:
         """The smallest and the largest value of a column in a row group, where the file says them."""

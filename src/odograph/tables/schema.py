@@ -7,6 +7,7 @@ to an added column the next ones (https://iceberg.apache.org/spec/#schemas-and-d
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 from typing import Literal as OneOf
@@ -23,6 +24,7 @@ Type = OneOf["text", "int", "int32", "double", "float", "bool", "time", "texts",
 Encoding = OneOf["names", "plain", "split", "shared", "delta"]
 
 _DELTA = ("DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY")
+_FEW = 256  # rows for which a dictionary takes more than it saves
 _LISTS = {"texts": "text", "ints": "int", "ids": "int32", "doubles": "double", "floats": "float"}
 
 
@@ -57,6 +59,12 @@ class Table(msgspec.Struct, frozen=True, dict=True):
         if taken:
             raise ValueError(f"table {self.name!r} has a column {sorted(taken)[0]!r} already")
         return Table(self.name, self.doc, (*self.generations, more), self.version + 1)
+
+    def only(self, names: Collection[str]) -> Table:
+        """The table with some of its columns, which keep their field ids: for a file that has no others."""
+        found = Table(self.name, self.doc, (tuple(c for c in self.columns if c.name in names),), self.version)
+        found.__dict__["field_ids"] = self.field_ids
+        return found
 
     @cached_property
     def field_ids(self) -> dict[str, int]:
@@ -114,26 +122,24 @@ class Table(msgspec.Struct, frozen=True, dict=True):
     def _id(self, path: str) -> dict[bytes, bytes]:
         return {b"PARQUET:field_id": str(self.field_ids[path]).encode()}
 
-    def writing(self, *, lean: bool = False) -> dict[str, Any]:
+    def writing(self, *, lean: int | None = None) -> dict[str, Any]:
         """The options of a Parquet writer: zstd 3, and dictionaries only where values repeat.
 
-        `lean` is for files of a few rows, where what describes the rows takes more than they do: no documentation, no
-        statistics, no index. A lean file of one row takes 1 KB in place of 6.
+        `lean`, the number of rows, is for small files, where what describes the rows takes more than they do: no documentation,
+        no statistics, no index. A lean file of one row takes 1 KB in place of 6.
         """
-        if lean:
-            bare: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "store_schema": False}
-            return {"compression": "zstd", "compression_level": 3, **bare}
         how = {self._path(c): "BYTE_STREAM_SPLIT" for c in self.columns if c.encoding == "split"}
         how |= {self._path(c): _DELTA[c.type == "text"] for c in self.columns if c.encoding == "delta"}
-        return {
+        dictionaries = [self._path(c) for c in self.columns if c.encoding in ("names", "shared")]
+        found: dict[str, Any] = {
             "compression": "zstd",
             "compression_level": 3,
-            "use_dictionary": [self._path(c) for c in self.columns if c.encoding in ("names", "shared")],
+            "use_dictionary": dictionaries if lean is None or lean >= _FEW else False,
             "column_encoding": how or None,
-            "write_page_index": True,
-            "write_page_checksum": True,
-            "store_schema": True,
         }
+        if lean is not None:
+            return {**found, "write_statistics": False, "store_schema": False}
+        return {**found, "write_page_index": True, "write_page_checksum": True, "store_schema": True}
 
     def _path(self, column: Column) -> str:
         """A column's path as Parquet's options name it."""

@@ -127,7 +127,7 @@ class LabelingProcessor(AsyncProcessor):
         folder: Path | None = None if world is None else world.beside("judge")
         if self._judges is None or self._judges[0] != config or self._judges[1] != folder:
             judges = config.made_judges()
-            judges = judges if folder is None else [judge.working_for(folder) for judge in judges]
+            judges = judges if folder is None else [judge.working_for(folder, world.redactor) for judge in judges]
             self._judges = (copy.deepcopy(config), folder, judges)
         rows = df.to_arrow()
         return rows, _Work(rows, config, self._judges[2], world)

@@ -126,23 +126,30 @@ def applied(before: Mapping[Table, Any], touched: Mapping[int, Entity], world: s
     return found
 
 
-def changed(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> Any:
-    """The rows that are new or have other values than before, stamped with this tick."""
+def changed(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> tuple[Any, list[str]]:
+    """The rows that are new or have other values than before, stamped with this tick; and the columns in which some of them
+    have other values, all where some are new."""
     import pyarrow.compute as pc
 
     if done is old:
-        return table.arrow.empty_table()
+        return table.arrow.empty_table(), []
+    names = [column.name for column in table.columns[len(BASE_COLUMNS) :]]
     if old is None or not old.num_rows:
         rows = done
     else:
         index = pc.index_in(flat(done, "entity_id"), flat(old, "entity_id"))
-        differs = pc.is_null(index)
+        differs, differing = pc.is_null(index), []
         whole = index.null_count == 0 and done.num_rows == old.num_rows  # both are sorted: the same entities
         before = old if whole else old.take(index)
-        for column in table.columns[len(BASE_COLUMNS) :]:
-            differs = pc.or_(differs, _differs(flat(before, column.name), flat(done, column.name)))
+        for name in names:
+            if not (a := flat(before, name)).equals(b := flat(done, name)):
+                found = _differs(a, b)
+                if found.true_count:
+                    differs = pc.or_(differs, found)
+                    differing.append(name)
         rows = done.filter(differs)
-    return _with(table, rows, {"tick": tick, "run_id": run, "world_id": world})
+        names = names if index.null_count else differing
+    return _with(table, rows, {"tick": tick, "run_id": run, "world_id": world}), names
 
 
 def _with(table: Table, rows: Any, values: Mapping[str, Any]) -> Any:
@@ -159,8 +166,6 @@ def _differs(a: Any, b: Any) -> Any:
     pa = arrow()
     import pyarrow.compute as pc
 
-    if a.equals(b):
-        return pa.repeat(pa.scalar(False), len(a))
     if pa.types.is_list(a.type):
         return pa.array([x != y for x, y in zip(map(repr, a.to_pylist()), map(repr, b.to_pylist()), strict=True)], pa.bool_())
     unequal = pc.fill_null(pc.not_equal(a, b), False)

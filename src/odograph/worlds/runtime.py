@@ -115,8 +115,8 @@ class SyncWorld:
 class SyncWorldRuntime:
     """`WorldRuntime` for code that is not async: `with SyncWorldRuntime() as runtime: ...`. Works beside a running event loop."""
 
-    def __init__(self, runner: str = "local") -> None:
-        self._runtime = WorldRuntime(runner)
+    def __init__(self, runner: str = "local", *, redactor: Redactor | None = None) -> None:
+        self._runtime = WorldRuntime(runner, redactor=redactor)
 
     def __enter__(self) -> Self:
         return self

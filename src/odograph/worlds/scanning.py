@@ -17,7 +17,6 @@ from typing import Any, Protocol, Unpack
 import msgspec
 
 from ..asking.budget import Budget
-from ..asking.client import Judge
 from ..store.filters import FilterArgs
 from .components import Label, Trajectory
 from .events import Resources
@@ -40,6 +39,8 @@ class Reading(Protocol):
 
     @property
     def folder(self) -> Path: ...
+    @property
+    def sink(self) -> Any: ...
     @property
     def reader(self) -> Any: ...
 
@@ -105,7 +106,9 @@ def scan(
         config.budget = Budget()
     names = list(models) or list(rubric.judges) or [config.model]
     folder = store.backend.folder
-    config.judges = [_journalled(one, folder) for name in names for one in replace(config, model=name).made_judges()]
+    redactor = store.backend.sink.redactor
+    judges = [one for name in names for one in replace(config, model=name).made_judges()]
+    config.judges = [one.working_for(folder / "judge", redactor) for one in judges]
     ids = chosen(store, rubric, sample, seed, **filters)
     about: dict[str, Any] = {
         "technique": rubric.technique,
@@ -114,7 +117,7 @@ def scan(
         "dry_run": dry_run,
     }
     stages: list[Any] = [_Chosen(rubric, ids), LabelingProcessor(), ScoringProcessor()]
-    with SyncWorldRuntime() as runtime:
+    with SyncWorldRuntime(redactor=redactor) as runtime:
         if dry_run:
             with tempfile.TemporaryDirectory() as elsewhere:  # nothing is written to the store
                 world = runtime.world("dry run", StorageConfig(elsewhere, NAMESPACE), stages, [config])
@@ -132,10 +135,6 @@ def scan(
         found.from_journal = stages[1].said.get("from_journal", 0)
         found.written = world.write_back(store, rewards=rewards, weight=weight, trajectories=ids)
         return found
-
-
-def _journalled(judge: Judge, folder: Path) -> Judge:
-    return judge.working_for(folder / "judge")
 
 
 def _spawn(store: ScannedStore, world: SyncWorld, rubric: Rubric, ids: list[str]) -> None:

@@ -23,16 +23,15 @@ from ..errors import InvalidInput, NotFound, OdographError
 from ..redact import Redactor
 from ..store.backend import redactor_in
 from ..tables.commits import Conflict, FolderCommits
-from ..tables.files import DataFile, Footer, Writer, read, schema_of
-from ..tables.schema import Column, Table, arrow
-from .components import BASE
+from ..tables.files import DataFile, Footer, Writer, read
+from ..tables.schema import Column, Table
+from .reading import State, history_of, state_of
 from .redacting import Redaction
 from .texts import VALUES, Texts, groups_of
 
 _ROWS = "world_rows_"
 _GROUP = 262_144  # rows of a row group
 _DESTROYED = "destroyed"  # who writes a world that was destroyed
-_FEW = 256  # rows of a file that is written lean
 
 BASE_COLUMNS = (
     Column(
@@ -42,7 +41,7 @@ BASE_COLUMNS = (
         "names",
     ),
     Column("run_id", "text", "The run of the world that wrote the row: one opening for writing.", "names"),
-    Column("entity_id", "int", "The entity, numbered from 1 in its world and shared with forks."),
+    Column("entity_id", "int", "The entity, numbered from 1 in its world and shared with forks.", "delta"),
     Column("tick", "int", "The tick that wrote the row. The row holds until a later tick writes another of the same entity."),
     Column("is_active", "bool", "False where the entity left this archetype: despawned, or with other components since."),
 )
@@ -97,13 +96,6 @@ class About(msgspec.Struct, frozen=True):
     time: int
 
 
-class State(msgspec.Struct):
-    """The rows of one archetype that are there: an Arrow table sorted by entity. Shared texts are hashes."""
-
-    table: Table
-    rows: Any
-
-
 def table_of(columns: Mapping[str, tuple[Column, ...]]) -> Table:
     """The table of an archetype, given the columns of its components by prefix.
 
@@ -136,10 +128,14 @@ class Storage:
         self._given = redactor
 
     @cached_property
+    def redactor(self) -> Redactor | None:
+        """That of the store which the worlds are in. Raises OdographError where that can't be known."""
+        return self._given or redactor_in(self.root.parent)
+
+    @cached_property
     def redaction(self) -> Redaction | None:
-        """How the store that the worlds are in redacts. Raises OdographError where that can't be known."""
-        redactor = self._given or redactor_in(self.root.parent)
-        return None if redactor is None else Redaction(redactor)
+        """How rows are redacted."""
+        return None if self.redactor is None else Redaction(self.redactor)
 
     def __repr__(self) -> str:
         return f"<worlds of {self.root.parent}, namespace {self.namespace!r}>"
@@ -282,7 +278,8 @@ class Storage:
     ) -> None:
         """Writes the changed rows of a tick (shared texts as hashes) and publishes it, all or nothing.
 
-        `changed`: Arrow tables by archetype; `whole`: whether they are the whole state. Raises Fenced, StoreError.
+        `changed`: Arrow tables by archetype, without the columns in which no row changed; `whole`: whether they are the whole
+        state. Raises Fenced, StoreError.
         """
         commit = new_id()
         texts = self._new_texts(changed)
@@ -296,8 +293,8 @@ class Storage:
                 kind = "base" if whole[table] else "delta"
                 path = f"{table.name}/{about.id}/{tick:010d}-{kind}-{commit}.parquet"
                 groups = (rows.slice(start, _GROUP) for start in range(0, rows.num_rows, _GROUP))
-                lean = not whole[table] and rows.num_rows < _FEW
-                files.append(self._write(table, path, commit, groups, lean=lean))
+                lean = None if whole[table] else rows.num_rows
+                files.append(self._write(table.only(rows.column_names), path, commit, groups, lean=lean))
                 keys[self._table_key(about.id) + table.name] = "1"
             self._publish(
                 about,
@@ -323,7 +320,7 @@ class Storage:
         for file in files:
             (self.root / file.path).unlink(missing_ok=True)
 
-    def _write(self, table: Table, path: str, commit: str, groups: Iterable[Any], *, lean: bool = False) -> DataFile:
+    def _write(self, table: Table, path: str, commit: str, groups: Iterable[Any], *, lean: int | None = None) -> DataFile:
         writer = Writer(self.root, path, table, Footer(commit), lean=lean)
         try:
             for rows in groups:
@@ -337,7 +334,7 @@ class Storage:
         """The shared texts of changed rows that the lake does not have."""
         hashes: dict[str, None] = {}
         for table, rows in changed.items():
-            for name in shared(table):
+            for name in set(shared(table)) & set(rows.column_names):
                 hashes.update(dict.fromkeys(h for h in rows.column(name).unique().to_pylist() if h is not None))
         return self.texts.new(hashes) if hashes else {}
 
@@ -368,7 +365,7 @@ class Storage:
         }
         path = f"{TICKS.name}/{about.id}/{tick:010d}-{commit.replace('/', '-')}.parquet"
         properties = {"keys": dict(keys)} if kind == "tick" else {"row": row, "keys": dict(keys)}
-        writer = Writer(self.root, path, TICKS, Footer(commit), lean=True)
+        writer = Writer(self.root, path, TICKS, Footer(commit), lean=1)
         try:
             writer.write([row])
             last = writer.close(Footer(commit, (*(f.path for f in files), path), (), properties))
@@ -395,9 +392,7 @@ class Storage:
             if set(wanted) <= set(_prefixes(name)):
                 files = list(self._over_base(about, name, tick))
                 if files:
-                    table = Table.of_arrow(schema_of(self.root / files[-1].path))
-                    names = None if columns is None else [n for n in table.names if n in columns or n in BASE]
-                    found.append(State(table, self._state(table, files, names)))
+                    found.append(state_of([self.root / file.path for file in files], columns))
         return found
 
     def _tables(self, about: About) -> list[str]:
@@ -416,21 +411,6 @@ class Storage:
                 if _is_whole(live.file.path):
                     return
 
-    def _state(self, table: Table, files: list[DataFile], columns: list[str] | None) -> Any:
-        """The rows that hold, given the files that may have some, newest first."""
-        pa = arrow()
-        import pyarrow.compute as pc
-
-        parts = [read(self.root / file.path, table, columns, dictionaries=True) for file in files]
-        rows = parts[0]
-        if len(parts) > 1:
-            rows = pa.concat_tables([parts[-1], *parts[:-1]]).unify_dictionaries().combine_chunks()
-            rows = rows.take(pa.array(_latest(rows.column("entity_id").to_numpy(), parts[-1].num_rows)))
-            if not pc.all(rows.column("is_active")).as_py():
-                rows = rows.filter(rows.column("is_active"))
-        schema = pa.schema([table.arrow.field(name) for name in rows.column_names])
-        return rows.cast(schema).combine_chunks()
-
     def is_rebased(self, about: About, table: Table, tick: int, changes: int, there: int) -> bool:
         """Whether a tick writes the whole state of an archetype, given how many rows it changes and how many there are.
 
@@ -443,23 +423,14 @@ class Storage:
     def history(self, about: About, prefixes: Collection[str]) -> list[tuple[Table, Any]]:
         """Every row that ticks wrote of archetypes that have these components, by archetype; shared texts are hashes."""
         found: list[tuple[Table, Any]] = []
-        pa = arrow()
         for name in self._tables(about):
-            if not set(prefixes) <= set(_prefixes(name)):
-                continue
-            files: list[str] = []
-            for world, bound in self.lineage(about):
-                files += [live.file.path for live in self.commits.latest(f"{name}/{world}", f"{bound:010d}")]
-            if files:
-                base = next(path for path in reversed(files) if _is_whole(path))
-                table = Table.of_arrow(schema_of(self.root / base))
-                parts = []
-                for path in reversed(files):
-                    rows = read(self.root / path, table)
-                    if _is_whole(path):  # it repeats what earlier ticks wrote
-                        rows = rows.filter(_written_by(rows, path))
-                    parts.append(rows)
-                found.append((table, pa.concat_tables(parts)))
+            if set(prefixes) <= set(_prefixes(name)):
+                files: list[str] = []
+                for world, bound in self.lineage(about):
+                    files += [live.file.path for live in self.commits.latest(f"{name}/{world}", f"{bound:010d}")]
+                if files:
+                    # a whole state repeats what earlier ticks wrote
+                    found.append(history_of([(self.root / p, _tick_of(p) if _is_whole(p) else None) for p in reversed(files)]))
         return found
 
     # --- keys ---------------------------------------------------------------------------------------------------------
@@ -485,25 +456,6 @@ def shared(table: Table) -> list[str]:
     return [c.name for c in table.columns if c.encoding == "shared"]
 
 
-def _latest(ids: Any, whole: int) -> Any:
-    """Where the latest row of each entity stands, by entity: of the ids of a whole state, and of changes to it, newest first.
-
-    A state is in order and far larger than its changes, so that these are put in their places, and nothing is sorted anew.
-    """
-    import numpy as np
-
-    base, changed = ids[:whole], ids[whole:]
-    new, first = np.unique(changed, return_index=True)  # the first of an entity is its newest
-    if whole > 1 and not (base[1:] > base[:-1]).all():
-        new, first = np.unique(np.concatenate([changed, base]), return_index=True)
-        return np.where(first < len(changed), whole + first, first - len(changed))
-    at = np.searchsorted(base, new)
-    there = (at < whole) & (base[np.minimum(at, max(0, whole - 1))] == new) if whole else np.zeros(len(new), bool)
-    found = np.arange(whole)
-    found[at[there]] = whole + first[there]
-    return np.insert(found, at[~there], whole + first[~there])
-
-
 def _check_name(name: str) -> None:
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"a world's name is a text, not {name!r}")
@@ -519,11 +471,9 @@ def _is_whole(path: str) -> bool:
     return path.rpartition("/")[2][11:].startswith("base")
 
 
-def _written_by(rows: Any, path: str) -> Any:
-    """Which rows of a whole state its own tick wrote."""
-    import pyarrow.compute as pc
-
-    return pc.equal(rows.column("tick"), int(path.rpartition("/")[2][:10]))
+def _tick_of(path: str) -> int:
+    """The tick that wrote a file of rows."""
+    return int(path.rpartition("/")[2][:10])
 
 
 def table_in(path: str) -> str | None:

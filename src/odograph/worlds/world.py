@@ -21,6 +21,7 @@ import msgspec
 from ..codec import new_id
 from ..errors import InvalidInput, NotFound, check_count, described
 from ..log import logger
+from ..redact import Redactor
 from ..tables.commits import Conflict
 from ..tables.schema import Column, Table, arrow
 from ..trajectory import Trajectory as Recorded
@@ -49,10 +50,12 @@ from .events import (
     Resources,
 )
 from .forms import form_of
+from .frames import frame_of, returned, selected, together, wanted_of
 from .processors import _daft
-from .rows import Entity, Shape, applied, changed, entity_of, flat, gone, one, row_of, shape_in, shape_of, stamped
+from .reading import State
+from .rows import Entity, Shape, applied, changed, entity_of, gone, row_of, shape_in, shape_of, stamped
 from .sessions import RecordStore, WrittenBack, labels_of, session_of, write_back
-from .storage import About, State, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, shared, table_of
+from .storage import About, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, table_of
 
 Hook = Callable[[Any], Awaitable[None] | None]
 
@@ -112,7 +115,7 @@ class World:
         self._hooks: list[tuple[type[Event], Hook]] = list(hooks)
         self._touched: dict[int, Entity] = {}
         self._next_entity: int | None = None
-        self._states: list[State] | None = None
+        self._states: dict[Table, Any] | None = None
         self._tick = 0
         self._run: str | None = None
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
@@ -174,12 +177,17 @@ class World:
             self._run = run
         return self._run
 
-    def _current(self) -> list[State]:
-        """The states as of the last tick, read anew where another handle made ticks since."""
+    def _current(self) -> dict[Table, Any]:
+        """The rows as of the last tick by archetype, read anew where another handle made ticks since."""
         tick = self._storage.next_tick(self.id)
         if self._states is None or tick != self._tick:
-            self._states, self._tick = self._storage.states(self.about, tick), tick
+            states = self._storage.states(self.about, tick)
+            self._states, self._tick = {state.table: state.whole() for state in states}, tick
         return self._states
+
+    def _now(self, run: str = "") -> dict[Table, Any]:
+        """The rows now, by archetype: those as of the last tick, with what is staged."""
+        return applied(self._current(), self._touched, self.id, run, self._tick)
 
     # --- staging ------------------------------------------------------------------------------------------------------
 
@@ -287,10 +295,10 @@ class World:
                 raise NotFound(f"entity {id} of world {self.name!r} was despawned")
             return self._touched[id]
         if type(id) is int:
-            for state in self._current():
-                found = row_of(state.rows, id) if state.rows.num_rows else None
+            for table, rows in self._current().items():
+                found = row_of(rows, id) if rows.num_rows else None
                 if found is not None:
-                    return Entity(shape_in(state.table), found)
+                    return Entity(shape_in(table), found)
         raise NotFound(f"no entity {id!r} in world {self.name!r}")
 
     def _new_entity(self) -> int:
@@ -370,18 +378,17 @@ class World:
         about, storage = self.about, self._storage
         run = self._taken()
         storage.check_writer(about, run)  # nobody pays for labels that can't be written
-        states = self._current()
+        before = self._current()
         tick = self._tick
         touched = dict(self._touched)
-        before = {state.table: state.rows for state in states}
         new: dict[Table, Any] = {}
         whole: dict[Table, bool] = {}
-        after: list[State] = []
+        after: dict[Table, Any] = {}
         said: dict[str, Any] = {}
         for table, rows in applied(before, touched, self.id, run, tick).items():
             done = await self._processed(table, rows, kwargs, said, self._chosen(table))
             old = before.get(table)
-            fresh = changed(table, old, done, tick, run, self.id)
+            fresh, columns = changed(table, old, done, tick, run, self.id)
             left = gone(table, old, done, tick, run, self.id)
             if left.num_rows:
                 fresh = arrow().concat_tables([fresh, left])
@@ -390,8 +397,8 @@ class World:
                 is_whole = not left.num_rows and (
                     old is None or storage.is_rebased(about, table, tick, fresh.num_rows, now.num_rows)
                 )
-                new[table], whole[table] = (now if is_whole else fresh), is_whole
-            after.append(State(table, now))
+                new[table], whole[table] = (now if is_whole else fresh.select([*BASE, *columns])), is_whole
+            after[table] = now
         said |= {
             "rows": {table.name: rows.num_rows for table, rows in new.items()},
             "processors": [type(p).__name__ for p in self._ordered()],
@@ -418,7 +425,7 @@ class World:
         if at is None or not rows.num_rows:
             return {}
         rows = await self._processed(table, rows, kwargs, {}, chosen[:at])
-        frame = _daft().from_arrow(rows) if getattr(chosen[at], "hashes", False) else self._texted(table, rows)
+        frame = self._frame(table, rows, hashed=getattr(chosen[at], "hashes", False))
         found: dict[str, float] = chosen[at].estimate(frame, resources=self.resources, world=self, **kwargs)
         return found
 
@@ -427,10 +434,9 @@ class World:
         there = set(prefixes_of(table))
         if not chosen or not rows.num_rows:
             return rows
-        daft = _daft()
         for processor in chosen:
             hashed, name = bool(getattr(processor, "hashes", False)), type(processor).__name__
-            frame = daft.from_arrow(rows) if hashed else self._texted(table, rows)
+            frame = self._frame(table, rows, hashed=hashed)
             token = _stepping.set(self)
             try:
                 result = processor.process(frame, resources=self.resources, world=self, **kwargs)
@@ -443,72 +449,14 @@ class World:
                 ) from error
             finally:
                 _stepping.reset(token)
-            rows = self._checked(name, table, rows, done, hashed)
+            rows = returned(name, table, rows, done, self._storage.texts, self._storage.redaction, hashed=hashed)
             if isinstance(about := getattr(processor, "said", None), dict):
                 said.setdefault(name, {}).update(about)
         return rows.filter(rows.column("is_active"))
 
-    def _texted(self, table: Table, rows: Any) -> Any:
-        """A frame in which shared columns hold their texts, which are read where the frame's plan needs them."""
-        daft = _daft()
-        columns = [name for name in shared(table) if name in rows.column_names]
-        if not columns:
-            return daft.from_arrow(rows)
-        texts = self._storage.texts
-
-        def text_of(hashes: Any) -> Any:
-            return texts.array(hashes.to_arrow().cast(arrow().string()))
-
-        look_up = daft.func.batch(return_dtype=daft.DataType.string())(text_of)
-        names = {name: f"__hash_of_{name}" for name in columns}
-        frame = daft.from_arrow(rows.rename_columns([names.get(name, name) for name in rows.column_names]))
-        return frame.select(
-            *(look_up(daft.col(names[name])).alias(name) if name in names else daft.col(name) for name in rows.column_names)
-        )
-
-    def _checked(self, name: str, table: Table, before: Any, after: Any, hashed: bool) -> Any:
-        """What a processor returned, in the order and with the types of its archetype. Raises WorldError for rows that are
-        missing, doubled or new, and for columns that are missing or of another type."""
-        pa = arrow()
-        missing = [n for n in table.names if n not in after.column_names]
-        if missing:
-            raise WorldError(f"{name} returned a frame without the column {missing[0]!r}; nothing was written")
-        extra = [n for n in after.column_names if n not in table.names]
-        if extra:
-            raise WorldError(f"{name} returned a frame with the unknown column {extra[0]!r}; nothing was written")
-        ids, old = one(after.column("entity_id").combine_chunks()), flat(before, "entity_id")
-        if not ids.equals(old):
-            after = after.sort_by("entity_id")
-            ids = flat(after, "entity_id")
-        if not ids.equals(old):
-            found, expected = set(ids.to_pylist()), set(old.to_pylist())
-            if len(ids) != len(found):
-                what = "an entity twice"
-            elif expected - found:
-                what = f"no row of entity {min(expected - found)}"
-            else:
-                what = f"a row of an unknown entity {min(found - expected, key=repr)}"
-            raise WorldError(f"{name} returned a frame with {what}; every entity has one row; nothing was written")
-        arrays = []
-        redaction = self._storage.redaction
-        for column, field in zip(table.columns, table.arrow, strict=True):
-            if field.name in BASE and field.name != "is_active":  # these are the world's own
-                arrays.append(before.column(field.name))
-                continue
-            try:
-                values = after.column(field.name)
-                if redaction is not None and not (hashed and column.encoding == "shared"):
-                    if not values.equals(before.column(field.name)):  # of shared texts always: these are hashes before
-                        values = redaction.array(column, values)
-                if column.encoding == "shared" and not hashed:
-                    values = self._storage.texts.hashes(one(values.cast(pa.large_string()).combine_chunks()))
-                arrays.append(values.cast(field.type))
-            except pa.ArrowException as error:
-                raise WorldError(f"{name} returned {field.name!r} with another type ({error}); nothing was written") from error
-        active = arrays[table.names.index("is_active")]
-        if active.null_count:
-            raise WorldError(f"{name} returned is_active without a value; it is true or false; nothing was written")
-        return pa.table(arrays, schema=table.arrow)
+    def _frame(self, table: Table, rows: Any, *, hashed: bool = False) -> Any:
+        """Rows as a Daft frame; `hashed`: with hashes in the place of shared texts."""
+        return _daft().from_arrow(rows) if hashed else frame_of(State(table, rows), self._storage.texts)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -517,53 +465,21 @@ class World:
 
         Columns: world_id, run_id, entity_id, tick (the one asked for), is_active, and those of the components.
         """
-        table, rows = self._queried(types, entity_ids, tick)
-        return self._texted(table, rows)
+        return frame_of(self._queried(types, entity_ids, tick), self._storage.texts)
 
     def _queried(
-        self, types: tuple[type[Component], ...], entity_ids: Iterable[int] | None, tick: int | None
-    ) -> tuple[Table, Any]:
-        pa = arrow()
-        import pyarrow.compute as pc
-
-        wanted = archetype_of(types)
-        if not wanted:
-            raise InvalidInput("query() needs the types of components, query(Trajectory, Label) say")
-        prefixes = {prefix_of(kind) for kind in wanted}
-        schema = table_of({prefix_of(kind): columns_of(kind) for kind in wanted})
+        self, types: tuple[type[Component], ...], entity_ids: Iterable[int] | None = None, tick: int | None = None
+    ) -> State:
+        prefixes, schema = wanted_of(types)
         if tick is None:
-            current = {state.table: state.rows for state in self._current()}
-            shown = self._tick - 1
-            rows_of = applied(current, self._touched, self.id, self._run or "", self._tick)
-        else:
-            if type(tick) is not int or not 0 <= tick < self._next():
-                made = f"0 to {self._next() - 1}" if self._next() else "none yet"
-                raise InvalidInput(f"tick is one of those that world {self.name!r} made ({made}), not {tick!r}")
-            states = self._storage.states(self.about, tick + 1, prefixes, schema.names)
-            rows_of, shown = {state.table: state.rows for state in states}, tick
-        ids = None if entity_ids is None else pa.array(sorted(entity_ids), pa.int64())
-        touched = pa.array(sorted(self._touched) if tick is None else [], pa.int64())
-        parts = []
-        for table, rows in rows_of.items():
-            if not prefixes <= set(prefixes_of(table)):
-                continue
-            if ids is not None:
-                rows = rows.filter(pc.is_in(rows.column("entity_id"), ids))
-            arrays = []
-            for field in schema.arrow:
-                if field.name == "tick":
-                    now = pa.repeat(pa.scalar(shown, field.type), rows.num_rows)
-                    if len(touched):
-                        now = pc.if_else(pc.is_in(flat(rows, "entity_id"), touched), pa.scalar(self._tick, field.type), now)
-                    arrays.append(now)
-                elif field.name == "world_id":
-                    arrays.append(pa.repeat(pa.scalar(self.id, field.type), rows.num_rows))
-                else:
-                    arrays.append(_column_as(rows, field))
-            parts.append(pa.table(arrays, schema=schema.arrow))
-        if not parts:
-            return schema, schema.arrow.empty_table()
-        return schema, parts[0] if len(parts) == 1 else pa.concat_tables(parts).sort_by("entity_id")
+            now = [State(table, rows) for table, rows in self._now(self._run or "").items()]
+            return selected(schema, prefixes, now, entity_ids, self.id, self._tick - 1, self._touched)
+        if type(tick) is not int or not 0 <= tick < self._next():
+            made = f"0 to {self._next() - 1}" if self._next() else "none yet"
+            raise InvalidInput(f"tick is one of those that world {self.name!r} made ({made}), not {tick!r}")
+        columns = set(schema.names) - {"world_id", "tick", "is_active"}  # what these are is known
+        states = self._storage.states(self.about, tick + 1, prefixes, columns)
+        return selected(schema, prefixes, states, entity_ids, self.id, tick)
 
     async def history(self, *types: Any, limit: int | None = None) -> Any:
         """A Daft frame with every row that ticks wrote of entities with these components (none: of all), oldest first.
@@ -571,7 +487,6 @@ class World:
         `limit`, which may be given alone (`history(10)`): the newest rows only. A row holds from its tick until a later row of
         the same entity. `is_active` is False where the entity left its archetype.
         """
-        pa = arrow()
         if types and type(types[-1]) is int:
             types, limit = types[:-1], types[-1]
         wanted = archetype_of(types)
@@ -581,18 +496,15 @@ class World:
             for table, _ in found:
                 columns |= {prefix: columns_in(table, prefix) for prefix in prefixes_of(table)}
         schema = table_of(columns)
-        parts = [pa.table([_column_as(rows, field) for field in schema.arrow], schema=schema.arrow) for _, rows in found]
-        rows = pa.concat_tables(parts) if parts else schema.arrow.empty_table()
-        rows = rows.sort_by([("tick", "ascending"), ("entity_id", "ascending"), ("is_active", "ascending")])
+        rows = together([rows for _, rows in found], schema)
         if limit is not None:
             check_count("limit", limit, 0)
             rows = rows.slice(max(0, rows.num_rows - limit))
-        return self._texted(schema, rows)
+        return self._frame(schema, rows)
 
     async def info(self) -> WorldInfo:
         """The world's name, id, next tick, and how many entities of which archetypes it has."""
-        rows_of = applied({s.table: s.rows for s in self._current()}, self._touched, self.id, self._run or "", self._tick)
-        there = [(prefixes_of(table), rows.num_rows) for table, rows in rows_of.items() if rows.num_rows]
+        there = [(prefixes_of(table), rows.num_rows) for table, rows in self._now().items() if rows.num_rows]
         about = self.about
         return WorldInfo(
             about.id,
@@ -626,6 +538,11 @@ class World:
         """A folder of the store, for what processors keep for all worlds: judges' answers."""
         return self._storage.beside(name)
 
+    @property
+    def redactor(self) -> Redactor | None:
+        """What takes secrets out of what is kept there; None where the store keeps all."""
+        return self._storage.redactor
+
     def texts(self, hashes: Iterable[str]) -> dict[str, str]:
         """The texts that hashes stand for, for processors whose frames have hashes (`AsyncProcessor.hashes`)."""
         return self._storage.texts.many(hashes)
@@ -641,8 +558,7 @@ class World:
         """
         total: dict[str, float] = {}
         async with self._alone():
-            states = {state.table: state.rows for state in self._current()}
-            for table, rows in applied(states, self._touched, self.id, "", self._tick).items():
+            for table, rows in self._now().items():
                 for name, more in (await self._estimated(table, rows, kwargs)).items():
                     total[name] = total.get(name, 0.0) + more
         return total or {"rows": 0.0, "calls": 0.0, "tokens": 0.0, "cost": 0.0}
@@ -658,7 +574,7 @@ class World:
         wanted = labels_of(labels)
         there: dict[tuple[str, str, str], int] = {}
         hash_of = self._storage.texts.hash
-        _, rows = self._queried((Trajectory, Label), None, None)
+        rows = self._queried((Trajectory, Label)).whole()
         columns = ("trajectory__trajectory_id", "label__technique", "label__description", "entity_id", "trajectory__turns_json")
         turns: dict[int, str] = {}
         for id, technique, description, entity, text in zip(*(rows.column(n).to_pylist() for n in columns), strict=True):
@@ -691,7 +607,7 @@ class World:
         Labels with status ok are written: value, score, rationale with what it cites, and the judge as author. Called again it
         writes what changed. A reward has the technique's name, source `judge` and `weight`.
         """
-        _, rows = self._queried((Trajectory, Label), None, None)
+        rows = self._queried((Trajectory, Label)).whole()
         there = ("trajectory__trajectory_id", "trajectory__turns_json")
         names = [n for n in rows.column_names if n.startswith("label__") or n in there]
         wanted = None if trajectories is None else set(trajectories)
@@ -748,14 +664,3 @@ def _check_components(components: tuple[Component, ...]) -> None:
     if len({type(one_) for one_ in components}) < len(components):
         raise InvalidInput("an entity has one component of each type")
     archetype_of(type(one_) for one_ in components)
-
-
-def _column_as(rows: Any, field: Any) -> Any:
-    """A column of rows in a field's type; nulls where the rows do not have it: a field that came later."""
-    pa = arrow()
-    if field.name not in rows.column_names:
-        return pa.nulls(rows.num_rows, field.type)
-    try:
-        return rows.column(field.name).cast(field.type)
-    except pa.ArrowException as error:
-        raise InvalidInput(f"{field.name} was written with another type than the component has now: {error}") from None
