@@ -1,28 +1,21 @@
 """Odograph: the system of record for the trajectories of LLM agents."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-from .api import Store, open, score
-from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
-from .capture.instrument import instrument, uninstrument
-from .capture.recorder import CallRef
-from .capture.run import Run
-from .capture.scope import Scope, Step, bind, current
-from .capture.wrap import wrap
-from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
-from .log import logger
-from .store.filters import FilterArgs
-from .trajectory import Call, Trajectory
-from .types import VERSION, Fork, Kept, Literal, Span
-
+TYPE_CHECKING = False  # as type checkers know it; `typing` alone costs as much as Python itself
 if TYPE_CHECKING:
+    from .api import Store, open, score
+    from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
+    from .capture.instrument import instrument, uninstrument
+    from .capture.recorder import CallRef
+    from .capture.run import Run
+    from .capture.scope import Scope, Step, bind, current
+    from .capture.wrap import wrap
     from .differences import diff
+    from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
     from .groups import Group, Groups
     from .hub import Dataset, export_to_huggingface
     from .importers.importing import ImportReport
     from .judge import Answer, Budget, Judge, Judgement, Judgements, ruler, sync_ruler
+    from .log import logger
     from .quality import Finding, Report, validate, validate_trajectory
     from .rewards.functions import RewardFunction, reward, reward_function
     from .rewards.scoring import ScoreReport
@@ -48,64 +41,65 @@ if TYPE_CHECKING:
     from .statistics import Stats, stats
     from .statistics.compared import Compared
     from .statistics.comparison import compare
+    from .store.filters import FilterArgs
     from .training.feed import rows
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
+    from .trajectory import Call, Trajectory
+    from .types import VERSION, Fork, Kept, Literal, Span
     from .viewer.notebook import show
 
-__version__ = VERSION
+    __version__ = VERSION
 
-#: Loaded when they are asked for: who only records needs neither asyncio nor an agent.
-_LATER = {
-    "diff": "differences",
-    "ImportReport": "importers.importing",
-    **dict.fromkeys(("Finding", "Report", "validate", "validate_trajectory"), "quality"),
-    **dict.fromkeys(("Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler", "sync_ruler"), "judge"),
-    **dict.fromkeys(("Stats", "stats"), "statistics"),
-    "Compared": "statistics.compared",
-    "compare": "statistics.comparison",
-    **dict.fromkeys(("Dataset", "export_to_huggingface"), "hub"),
-    **dict.fromkeys(("RewardFunction", "reward", "reward_function"), "rewards.functions"),
-    "ScoreReport": "rewards.scoring",
-    "rows": "training.feed",
-    "show": "viewer.notebook",
-    **dict.fromkeys(("Conservation", "Pair", "Sample"), "training.sample"),
-    **dict.fromkeys(("Group", "Groups"), "groups"),
-    **dict.fromkeys(("Samples", "samples"), "training.samples"),
-    **dict.fromkeys(
-        (
-            "Agent",
-            "AnyAgent",
-            "Divergence",
-            "Event",
-            "FunctionAgent",
-            "GymAgent",
-            "MCPServer",
-            "Outcome",
-            "Replay",
-            "Runners",
-            "Task",
-            "TaskConfig",
-            "TaskResponse",
-            "TaskRunMode",
-            "ToolContext",
-            "fork",
-            "replay",
-        ),
-        "runtime",
-    ),
+#: Where the names are that this package offers. A name is loaded when it is asked for first.
+_PARTS = {
+    "api": "Store open score",
+    "capture.decorators": "action context edit log_context log_llm_call wrap_action",
+    "capture.instrument": "instrument uninstrument",
+    "capture.recorder": "CallRef",
+    "capture.run": "Run",
+    "capture.scope": "Scope Step bind current",
+    "capture.wrap": "wrap",
+    "differences": "diff",
+    "errors": "InvalidInput MissingExtra NewerStore NotFound OdographError RunError StoreError UploadError",
+    "groups": "Group Groups",
+    "hub": "Dataset export_to_huggingface",
+    "importers.importing": "ImportReport",
+    "judge": "Answer Budget Judge Judgement Judgements ruler sync_ruler",
+    "log": "logger",
+    "quality": "Finding Report validate validate_trajectory",
+    "rewards.functions": "RewardFunction reward reward_function",
+    "rewards.scoring": "ScoreReport",
+    "runtime": "Agent AnyAgent Divergence Event FunctionAgent GymAgent MCPServer Outcome Replay Runners Task TaskConfig"
+    " TaskResponse TaskRunMode ToolContext fork replay",
+    "statistics": "Stats stats",
+    "statistics.compared": "Compared",
+    "statistics.comparison": "compare",
+    "store.filters": "FilterArgs",
+    "training.feed": "rows",
+    "training.sample": "Conservation Pair Sample",
+    "training.samples": "Samples samples",
+    "trajectory": "Call Trajectory",
+    "types": "VERSION Fork Kept Literal Span",
+    "viewer.notebook": "show",
 }
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of these
 
-    def __getattr__(name: str) -> Any:
-        module = _LATER.get(name)
-        if module is None:
+    def __getattr__(name):
+        wanted = "VERSION" if name == "__version__" else name
+        part = next((part for part, names in _PARTS.items() if wanted in names.split()), None)
+        if part is None:
             raise AttributeError(f"module 'odograph' has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f".{module}", __name__), name)
+        import_module(".api", __name__)  # it fills the slot for calls that are made outside of any run
+        found = globals()[name] = getattr(import_module(f".{part}", __name__), wanted)
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
 
 
 __all__ = [

@@ -20,14 +20,8 @@ from .handmade import records_from_dict
 from .redact import Redact
 from .store import backend, writing
 from .store.backend import Backend, Place
-from .store.compacting import Compaction
 from .store.filters import FILTERS, FilterArgs, Filters, given
 from .store.journal import Durability, Journal
-from .store.lines import Damage
-from .store.publishing import Publication
-from .store.reader import Reader, Tail
-from .store.sealing import Sealing
-from .store.summary import Hit, Summary, Used
 from .tables.shared import shared as tables_of
 from .trajectory import Trajectory
 from .types import AnyRecord, Fork
@@ -41,7 +35,13 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .rewards.scoring import ScoreReport
     from .statistics import Stats
     from .statistics.compared import Compared
+    from .store.compacting import Compaction
+    from .store.lines import Damage
+    from .store.publishing import Publication
     from .store.query import Rows
+    from .store.reader import Reader, Tail
+    from .store.sealing import Sealing
+    from .store.summary import Hit, Summary, Used
     from .training.dry_run import GroupPlan
     from .training.formats import Target
     from .training.keywords import ExportArgs
@@ -59,7 +59,6 @@ class Store:
         #: The store below this facade: its sink, its reader, and what reopens it elsewhere.
         self.backend: Backend = backend
         self._journal: Journal = backend.journal
-        self._reader: Reader = backend.reader
         self._worlds: WorldRuntime | None = None
 
     def __repr__(self) -> str:
@@ -69,6 +68,10 @@ class Store:
     def root(self) -> Path:
         """The store's folder, for people and their tools. Code inside Odograph uses `backend`."""
         return self.backend.folder
+
+    @property
+    def _reader(self) -> Reader:
+        return self.backend.reader
 
     # --- recording ----------------------------------------------------------------------------------------------------
 

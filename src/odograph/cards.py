@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 from typing import Any
 
 from .codec import encode
@@ -18,16 +17,22 @@ def short(value: Any) -> str:
     return text if len(text) <= _TEXT else text[:_TEXT] + "…"
 
 
+def _safe(text: str) -> str:
+    from html import escape  # who records shows nothing
+
+    return escape(text)
+
+
 def facts(pairs: Iterable[tuple[str, Any]]) -> str:
     """Names with values on one line; what is not known is left out."""
     known = [(name, short(value)) for name, value in pairs if value not in (None, "", [], {})]
-    return "<p>" + " &nbsp; ".join(f"<b>{escape(name)}</b> {escape(value)}" for name, value in known) + "</p>"
+    return "<p>" + " &nbsp; ".join(f"<b>{_safe(name)}</b> {_safe(value)}" for name, value in known) + "</p>"
 
 
 def table(head: list[str], rows: Iterable[list[Any]]) -> str:
     """A table whose cells are values."""
 
     def line(cells: list[Any], tag: str) -> str:
-        return "<tr>" + "".join(f'<{tag} style="{_CELL}">{escape(short(c))}</{tag}>' for c in cells) + "</tr>"
+        return "<tr>" + "".join(f'<{tag} style="{_CELL}">{_safe(short(c))}</{tag}>' for c in cells) + "</tr>"
 
     return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import os
-import random
 import time
 from collections.abc import Callable
 from functools import cache
@@ -138,7 +137,11 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 #: What decoding a damaged line can raise.
 DAMAGE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
-_decode_record = msgspec.json.Decoder(AnyRecord).decode
+
+@cache
+def _record_decoder() -> msgspec.json.Decoder[AnyRecord]:
+    """Made when the first record is read: to make it takes longer than to write a record."""
+    return msgspec.json.Decoder(AnyRecord)
 
 
 def check_version(version: int, where: str) -> None:
@@ -150,7 +153,7 @@ def decode_record(line: bytes, version: int = SCHEMA_VERSION) -> AnyRecord:
     """One record from its JSON, upgraded where it is older. Raises one of DAMAGE."""
     if version == SCHEMA_VERSION:
         try:
-            return cast(AnyRecord, _decode_record(line))
+            return _record_decoder().decode(line)
         except msgspec.ValidationError:
             pass
     raw = msgspec.json.decode(line)
@@ -237,7 +240,8 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(encode(value)).hexdigest()[:32]
 
 
-_DIGITS = [f"{n:03x}" for n in range(0x1000)]
+_HEX = "0123456789abcdef"
+_DIGITS = [a + b for a in _HEX for b in [c + d for c in _HEX for d in _HEX]]
 
 
 class IdMaker:
@@ -246,12 +250,12 @@ class IdMaker:
     __slots__ = ("_count", "_low", "_ms", "_prefix", "_random", "_top")
 
     def __init__(self) -> None:
-        chance = random.SystemRandom()
+        chance = int.from_bytes(os.urandom(10))
         #: What counts up: all but the last three digits, and these.
-        self._count = chance.getrandbits(35)
-        self._low = chance.getrandbits(12)
-        self._top = f"{0x8000 | chance.getrandbits(14):04x}"
-        self._random = f"7{chance.getrandbits(12):03x}"
+        self._count = chance & 0x7FFFFFFFF
+        self._low = chance >> 35 & 0xFFF
+        self._top = f"{0x8000 | chance >> 47 & 0x3FFF:04x}"
+        self._random = f"7{chance >> 61 & 0xFFF:03x}"
         self._ms = -1
         self._prefix = ""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pkgutil
 import sys
 from functools import cached_property
 from hashlib import sha256
@@ -99,6 +98,8 @@ class Door:
 
     @cached_property
     def _builtin(self) -> dict[str, Any]:
+        import pkgutil
+
         folder = importlib.import_module(self._package).__path__
         modules = [importlib.import_module(f"{self._package}.{found.name}") for found in pkgutil.iter_modules(folder)]
         whole = [m for m in modules if all(hasattr(m, part) for part in self._parts)]  # others are helpers of these

@@ -381,7 +381,45 @@ def test_every_command_and_flag_is_documented() -> None:
                     assert f"`{flag}" in text, (name, flag)
 
 
-def test_it_starts_quickly_without_heavy_packages() -> None:
-    """`import odograph` loads no Arrow, DuckDB, Daft, SDK or web server, and no asyncio."""
-    code = "import sys, odograph; print([m for m in ('pyarrow', 'duckdb', 'daft', 'openai', 'anthropic', 'httpx', 'httpx2', 'asyncio', 'datasets', 'pandas', 'numpy', 'tqdm') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+def loaded_by(code: str, *args: str) -> set[str]:
+    """The modules that a program has loaded when it ends."""
+    code += "\nimport sys; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_an_import_loads_nothing_before_a_name_is_asked_for() -> None:
+    """`import odograph` costs next to nothing: no other module is loaded."""
+    new = loaded_by("import odograph") - loaded_by("")
+    assert {name for name in new if not name.startswith("_")} == {"odograph"}
+
+
+def test_who_only_records_loads_no_more(tmp_path: Path) -> None:
+    """A program that opens a store and records has loaded neither what reads and seals nor heavy packages: no SQLite, asyncio,
+    argparse, Arrow, DuckDB, SDK or web server."""
+    code = """
+import sys, odograph
+with odograph.open(sys.argv[1]) as store, store.record(task="x") as run, run.step() as step:
+    step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a")
+    step.reward(1.0)
+"""
+    modules = loaded_by(code, str(tmp_path / "s"))
+    heavy = ("pyarrow", "duckdb", "daft", "openai", "anthropic", "httpx", "httpx2", "datasets", "pandas", "numpy", "tqdm")
+    late = ("sqlite3", "asyncio", "concurrent.futures", "argparse", "logging", "multiprocessing", "html", "shutil")
+    own = ("store.catalog", "store.reader", "store.sealing", "tables.commits", "capture.wrap", "cli", "runtime", "training")
+    assert "odograph.store.journal" in modules and not modules & {*heavy, *late, *(f"odograph.{name}" for name in own)}
+
+
+def test_the_public_names_are_there_however_they_are_asked_for() -> None:
+    """`dir`, `import *`, `__version__`, a name that is none, and a call outside of any run, with a name that needs no store."""
+    code = """
+from odograph import wrap
+from odograph.capture import scope
+assert scope.outside is not None
+import odograph
+assert set(odograph.__all__) <= set(dir(odograph)) and odograph.__version__ == "0.1.0"
+assert not hasattr(odograph, "samplse")
+names = {}
+exec("from odograph import *", names)
+assert set(odograph.__all__) <= set(names) and names["wrap"] is wrap is odograph.wrap
+"""
+    assert "odograph.api" in loaded_by(code)

@@ -13,16 +13,14 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -30,16 +28,17 @@ from ..codec import DAMAGE, content_hash, encode, new_id
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..plugins import load
 from ..redact import Redact, Redactor
-from ..tables.commits import FolderCommits
 from ..tables.shared import Shared
 from ..tables.shared import shared as tables_of
-from ..trajectory import Trajectory
 from . import writing
-from .compacting import Compaction, compact
 from .journal import Durability, Journal, close_all, file_mode
-from .publishing import Publication, publish
-from .reader import Reader
-from .sealing import Sealing, seal, table_of
+
+if TYPE_CHECKING:  # imported where they are used: who only records neither reads nor seals
+    from ..trajectory import Trajectory
+    from .compacting import Compaction
+    from .publishing import Publication
+    from .reader import Reader
+    from .sealing import Sealing
 
 #: How a store's redaction is written down: True, patterns (a text, or a text with flags), or the name of a function.
 Stored = bool | list[str | tuple[str, int]] | str
@@ -89,7 +88,8 @@ class Backend:
         self.settings: Settings = self._agreed(self._stored())
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
-        self.reader: Reader = Reader(self.folder, self.journal.release, place.tables)
+        self._reader: Reader | None = None
+        self._opening = threading.Lock()  # two threads' first questions make one reader
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
             raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
         self._applied: Settings | None = None
@@ -98,6 +98,17 @@ class Backend:
 
     def __str__(self) -> str:
         return "memory:" if self._asked.memory else str(self._asked.tables or self.folder)
+
+    @property
+    def reader(self) -> Reader:
+        """What reads the store, made when it is asked for first."""
+        if self._reader is None:
+            from .reader import Reader
+
+            with self._opening:
+                if self._reader is None:
+                    self._reader = Reader(self.folder, self.journal.release, self._asked.tables)
+        return self._reader
 
     @property
     def exists(self) -> bool:
@@ -150,6 +161,8 @@ class Backend:
     def seal(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> Sealing | None:
         """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. What this
         process writes goes on in a new file. Raises MissingExtra, StoreError."""
+        from .sealing import Sealing, seal
+
         if not self.exists:
             return Sealing()
         with self.lock("seal", wait=wait) as alone:
@@ -161,6 +174,8 @@ class Backend:
 
     def _agree_on_redaction(self) -> None:
         """Machines that share a sealed tier redact alike: the first that redacts settles it. Raises StoreError."""
+        from ..tables.commits import FolderCommits
+
         commits = self.reader.lake.commits
         if isinstance(commits, FolderCommits):
             return
@@ -179,6 +194,9 @@ class Backend:
     def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
         """Makes the list of the lake's files anew; `others` says which table of others a path belongs to. Raises StoreError, and
         InvalidInput for a store that machines share."""
+        from ..tables.commits import FolderCommits
+        from .sealing import table_of
+
         lake = self.reader.lake
         if not isinstance(lake.commits, FolderCommits):
             raise InvalidInput(f"the list of the files of {self} is in its catalog, which keeps it: there is nothing to repair")
@@ -187,6 +205,8 @@ class Backend:
 
     def compact(self, grace: float) -> Compaction:
         """Merges small files of the sealed tier. Raises MissingExtra, StoreError."""
+        from .compacting import Compaction, compact
+
         if not self.exists:
             return Compaction()
         with self.lock("seal"):
@@ -194,6 +214,8 @@ class Backend:
 
     def publish(self, tables: Shared, progress: Callable[[int, int], None] | None = None) -> Publication:
         """Seals, and brings the sealed tier to tables that machines share. Raises InvalidInput, MissingExtra, StoreError."""
+        from .publishing import publish
+
         self.seal()
         target = Backend(Place(str(self.beside("publishing")), self.settings, tables=tables), self._function)
 
@@ -208,7 +230,8 @@ class Backend:
     def close(self) -> None:
         """Everything on disk, files closed; a `memory:` store is gone."""
         self.journal.close()
-        self.reader.close()
+        if self._reader is not None:
+            self._reader.close()
         if self._hold >= 0 and str(self.folder) in _made:
             _remove(self.folder)
             os.close(self._hold)
@@ -291,6 +314,8 @@ class Backend:
 
     def _seal_behind(self) -> None:
         """Seals, and tells nobody where it can't: then the journal stays, and `odograph doctor` says so."""
+        from .sealing import seal
+
         with contextlib.suppress(OdographError, OSError), self.lock("seal", wait=False) as alone:
             if alone:
                 self._agree_on_redaction()
@@ -487,6 +512,8 @@ _made: dict[str, int] = {}
 
 
 def _memory() -> Path:
+    import tempfile
+
     fast = Path("/dev/shm")
     parent = fast if os.access(fast, os.W_OK) else Path(tempfile.gettempdir())
     _sweep(parent)
@@ -514,6 +541,8 @@ def _hold(folder: Path) -> int:
 
 def _sweep(parent: Path) -> None:
     """Removes what killed processes left."""
+    import shutil
+
     for folder in parent.glob(f"{_MEMORY}*"):
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -531,6 +560,8 @@ def _sweep(parent: Path) -> None:
 def _remove(folder: Path) -> None:
     """Removes a folder in memory, where this process made it and not one that it was forked from."""
     if _made.get(str(folder)) == os.getpid():
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)
 
 

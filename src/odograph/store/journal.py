@@ -16,7 +16,6 @@ import atexit
 import contextlib
 import fcntl
 import os
-import random
 import threading
 import time
 import warnings
@@ -69,7 +68,7 @@ class Journal:
         # reentrant: a signal handler or a finalizer may record while this thread is writing
         self.lock: threading.RLock = threading.RLock()
         self.new_id: IdMaker = IdMaker()
-        self.writer: str = f"{time_ns() // 1_000_000:011x}{random.SystemRandom().getrandbits(32):08x}"
+        self.writer: str = f"{time_ns() // 1_000_000:011x}{os.urandom(4).hex()}"
         self.generation += 1
         self._part = 0
         self._fd = -1

@@ -7,7 +7,7 @@ Whoever writes, by whatever door, writes by a `Writer`.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..codec import encode, encode_record, record_to_dict
 from ..errors import StoreError
@@ -15,9 +15,10 @@ from ..handmade import placed_records
 from ..packing import Packer
 from ..redact import History, Redactor
 from ..types import AnyRecord, LLMCall
-from .comparing import changes
 from .journal import Journal
-from .reader import Reader
+
+if TYPE_CHECKING:  # who only records reads nothing
+    from .reader import Reader
 
 _WRITE = 1 << 20  # bytes of records that are added in one write
 
@@ -157,6 +158,8 @@ def add(journal: Journal, reader: Reader, records: list[AnyRecord]) -> tuple[str
     existing = reader.known(id)
     new, after = placed, 0
     if existing is not None:
+        from .comparing import changes
+
         new, after = changes(existing, placed), max(record.time for record in existing.records)
     if new:
         Writer(journal, id, after).add(new, redacted=True)

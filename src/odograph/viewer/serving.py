@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import ssl
@@ -14,7 +13,7 @@ from aiohttp import web
 
 from ..access import Access, is_any
 from ..errors import StoreError
-from .web import AccessLog, Route, application
+from .web import AccessLog, Route, application, log
 
 _GRACE = 2.0  # seconds that requests under way have when the server ends
 _HEADERS = 16 << 10  # bytes of one line of a request's head
@@ -57,7 +56,7 @@ async def serve(
             loop.add_signal_handler(sign, stop.set)
     runner = web.AppRunner(
         app,
-        access_log=logging.getLogger("odograph.viewer.access") if log_requests else None,
+        access_log=log.getChild("access") if log_requests else None,
         access_log_class=AccessLog,
         shutdown_timeout=_GRACE,
         max_line_size=_HEADERS,

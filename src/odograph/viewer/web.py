@@ -7,7 +7,6 @@ websockets as for all else. Errors are JSON, `{"error": "..."}`; a defect of our
 from __future__ import annotations
 
 import asyncio
-import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from aiohttp.abc import AbstractAccessLogger
 from ..access import Access, Refused, Right
 from ..codec import encode
 from ..errors import InvalidInput, NotFound, OdographError
+from ..log import logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: The largest body of a request, bytes.
@@ -33,7 +33,7 @@ _HEADERS = {
 }
 #: Of all that is no page.
 _NO_CONTENT = "default-src 'none'; frame-ancestors 'none'; sandbox"
-log = logging.getLogger("odograph.viewer")
+log = logger.getChild("viewer")
 
 
 class Route(NamedTuple):
