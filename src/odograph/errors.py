@@ -31,6 +31,12 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise InvalidInput(f"{name} is a whole number from {least}, not {value!r}")
 
 
+def check_seconds(name: str, value: object) -> None:
+    """Raises InvalidInput unless a value is a number of seconds above 0."""
+    if type(value) not in (int, float) or not value > 0:  # type: ignore[operator]
+        raise InvalidInput(f"{name} is a number of seconds above 0, not {value!r}")
+
+
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """The end of a sentence about a name that is not there: the most similar one that is; "" where none is similar."""
     from difflib import get_close_matches  # a mistake may take its time, an import may not

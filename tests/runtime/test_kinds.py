@@ -122,3 +122,65 @@ def test_tool_calls_that_came_without_ids(store: odograph.Store) -> None:
         assert [c["id"] for c in asked["tool_calls"]] == [m["tool_call_id"] for m in told] == ["call_1_0", "call_1_1"]
         assert [m["content"] for m in told] == ["2", "3"]
         assert asyncio.run(odograph.replay(response.trajectory_id, own, store=store)).same
+
+
+REFUSED = {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No, I won't."}]}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "answer", "status", "said"),
+    [
+        ("openai.chat", {"choices": [{"message": {"content": None, "refusal": "No, I won't."}, "finish_reason": "stop"}]}, "failed", "'refusal'"),
+        ("openai.responses", {"status": "completed", "output": [REFUSED]}, "failed", "'refusal'"),
+        ("openai.responses", {"status": "failed", "error": {"message": "engine died"}, "output": []}, "failed", "'failed'): engine died"),
+        ("openai.responses", {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "output": []}, "failed", "'content_filter'"),
+        ("openai.responses", {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": []}, "truncated", "'length'"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_says_why(dialect: str, answer: Any, status: str, said: str, store: odograph.Store) -> None:
+    """A refusal, a failure and a cut say what the server said; a refusal's words are kept."""
+    with LLMServer([Answer(extra={"id": "r", "object": "chat.completion", **answer})]) as server:
+        response = Runners.sync_run("q", agent(server, dialect), store=store)
+    assert response.status == status and said in str(response.msg), response.msg
+    assert response.answer == ("No, I won't." if "refusal" in said else None)
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ("prompt is too long: 210000 tokens > 200000 maximum", "truncated"),
+        ("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).", "truncated"),
+        ("Input is too long for requested model.", "truncated"),
+        ("max_tokens is too large: 100000. This model supports at most 4096 completion tokens", "failed"),
+        ("'user' is too long. Expected a string with maximum length 64", "failed"),
+    ],
+)
+def test_only_a_prompt_can_be_too_long(message: str, status: str, store: odograph.Store) -> None:
+    """A conversation that outgrew the model is truncated; a field of the request that is too long is a mistake of the request."""
+    with LLMServer([Answer(status=400, raw=json.dumps({"error": {"message": message}}).encode())]) as server:
+        assert Runners.sync_run("q", agent(server), store=store).status == status
+
+
+def test_arguments_that_a_server_sends_as_an_object(store: odograph.Store) -> None:
+    """Are text when they are sent back, as the API wants them; what iterates gives the model its items."""
+
+    def parts(of: str) -> Any:
+        """Parts."""
+        return map(str.upper, of)
+
+    call = {"id": "c", "type": "function", "function": {"name": "parts", "arguments": {"of": "ab"}}}
+    with LLMServer(by_turn(Answer(text="", tool_calls=[call]), Answer(text="end"))) as server:
+        assert Runners.sync_run("q", agent(server, tools=[parts]), store=store).answer == "end"
+        *_, said, result = server.requests[1][1]["messages"]
+    assert said["tool_calls"][0]["function"]["arguments"] == '{"of":"ab"}' and result["content"] == '["A","B"]'
+
+
+@pytest.mark.parametrize("name", ["max_steps", "max_tokens", "timeout", "tool_timeout"])
+@pytest.mark.parametrize("value", [0, -1, "x", float("nan"), True])
+def test_limits_are_numbers(name: str, value: Any) -> None:
+    """A limit that is none is refused where it is given, not in the middle of a run."""
+    with pytest.raises(odograph.InvalidInput, match=f"{name} is a"):
+        TaskConfig(**{name: value})
+    if name != "max_tokens":
+        with pytest.raises(odograph.InvalidInput, match=f"{name} is a"):
+            Agent(model="m", **{name: value})

@@ -164,7 +164,12 @@ class Unanswered(RunError):
         return [name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(self))]
 
 
-_TOO_LONG = re.compile(r"context.{0,20}(length|window|size|limit)|too (long|large|many tokens)|maximum.{0,30}tokens", re.I)
+# of a prompt; that one field of a request is too long, or asks for too many tokens, is a mistake of the request
+_TOO_LONG = re.compile(
+    r"context.{0,20}(length|window|size|limit)|(prompt|input|request|conversation)s?\b.{0,40}too (long|large|many tokens)"
+    r"|request_too_large|exceeds? .{0,30}(?<!completion )tokens|too many (input|prompt) tokens",
+    re.I,
+)
 _NO_MONEY = re.compile(
     r"insufficient_quota|billing_hard_limit_reached|credit balance is too low|insufficient (balance|credits)", re.I
 )

@@ -52,6 +52,12 @@ def truth(value: Any) -> bool | None:
         return None
 
 
+def said_of(error: Any) -> str | None:
+    """What a recorded error says, without its kind."""
+    said = error.get("message") if isinstance(error, dict) else error
+    return said if isinstance(said, str) and said else None
+
+
 def error_of(error: BaseException | Any) -> Any:
     """What is kept of an exception: its type and message; anything else as it is."""
     if not issubclass(type(error), BaseException):

@@ -147,7 +147,10 @@ def _choice(message: dict[str, Any], choice: dict[str, Any], index: int, apart: 
     if not (content is None or isinstance(content, str)) and not (isinstance(content, list) and all(map(is_part, content))):
         message = {**message, "content": as_text(content)}
     audio = message.get("audio")
-    spoken = [message.get("refusal"), audio.get("transcript") if isinstance(audio, dict) else None]
+    refusal = message.get("refusal")
+    spoken = [refusal, audio.get("transcript") if isinstance(audio, dict) else None]
+    if isinstance(refusal, str) and refusal and not content and finish == "stop":
+        finish = "refusal"  # as Anthropic's API has it
     return Choice(
         index=index,
         message=message,
@@ -304,7 +307,7 @@ def said(response: Any) -> list[Any]:
     found = choices(response)
     if not found:
         return []
-    message = found[0].message
+    (message,) = history([found[0].message])
     return [{"role": "assistant", "content": None} | {k: v for k, v in message.items() if v not in (None, [])}]
 
 

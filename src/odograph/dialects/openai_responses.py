@@ -107,6 +107,7 @@ def choices(response: Any) -> list[Choice]:
     reasoning: list[str] = []
     logprobs: list[float | None] = []
     texts: list[str] = []
+    refusals: list[str] = []
     calls: list[ToolCall] = []
     for item in response["output"]:
         if not isinstance(item, dict):
@@ -119,6 +120,8 @@ def choices(response: Any) -> list[Choice]:
         if item.get("type") == "message":
             texts.append(text_of(item.get("content")))
             for part in item["content"] if isinstance(item.get("content"), list) else []:
+                if isinstance(part, dict) and isinstance(part.get("refusal"), str):
+                    refusals.append(part["refusal"])
                 found = part.get("logprobs") if isinstance(part, dict) else None
                 logprobs += [p.get("logprob") if isinstance(p, dict) else None for p in found] if isinstance(found, list) else []
         elif item.get("type") in _CALLS:
@@ -128,21 +131,24 @@ def choices(response: Any) -> list[Choice]:
                 ToolCall(item.get("call_id") or item.get("id"), str(name), arguments, item["type"] == "custom_tool_call")
             )
         _append(shaped, {**item, "role": item.get("role") or "assistant"})
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}
+    said = "".join(texts)
+    message: dict[str, Any] = {"role": "assistant", "content": said or None}
     if calls:
         message["tool_calls"] = [
             {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in calls
         ]
-    details = response.get("incomplete_details")
-    cut = isinstance(details, dict) and details.get("reason") == "max_output_tokens"
-    status = response.get("status")
+    details, finish = response.get("incomplete_details"), response.get("status")
+    if isinstance(details, dict) and isinstance(details.get("reason"), str):
+        finish = "length" if details["reason"] == "max_output_tokens" else details["reason"]
+    if refusals and not said:
+        message["refusal"], finish = "".join(refusals), "refusal"
     return [
         Choice(
             message=message,
-            text="".join(texts),
+            text=said or "".join(refusals),
             reasoning="\n".join(reasoning) or None,
             tool_calls=calls,
-            finish_reason="length" if cut else status if isinstance(status, str) else None,
+            finish_reason=finish if isinstance(finish, str) else None,
             logprobs=logprobs or None,
         )
     ]

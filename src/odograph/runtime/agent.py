@@ -13,9 +13,10 @@ from .. import dialects
 from ..asking.endpoint import Endpoint, Unanswered
 from ..capture.recorder import CallRef
 from ..capture.scope import Acting, Scope, Step, director
+from ..capture.values import said_of
 from ..codec import encode, loads
 from ..dialects import Choice, Result, Tool, ToolCall
-from ..errors import InvalidInput, RunError, described
+from ..errors import InvalidInput, RunError, check_count, check_seconds, described
 from ..trajectory import Trajectory
 from ..types import Edit, Status
 from .conversation import State, continued, messages_of, refuse_twice, transfer
@@ -101,6 +102,11 @@ class Agent:
         dialect = found.NAME
         if not isinstance(model, str) or not model:
             raise TypeError(f"model is a name, not {model!r}")
+        check_count("max_steps", max_steps)
+        check_count("max_retries", max_retries, 0)
+        check_count("max_tool_output", max_tool_output)
+        check_seconds("timeout", timeout)
+        check_seconds("tool_timeout", tool_timeout)
         self.name = name
         self.model = model
         self.base_url = base_url
@@ -327,7 +333,9 @@ class Agent:
             status: Status = "truncated" if cut else "failed"
             why = "was cut off" if cut else "was stopped"
             answer = choice.text if choice is not None and choice.text.strip() else None
-            return Outcome(finished=True, status=status, answer=answer, error=f"the answer {why} (finish reason {reason!r})")
+            said = said_of(call.record.error) if isinstance(call, CallRef) and (call := call.call) is not None else None
+            error = f"the answer {why} (finish reason {reason!r})" + (f": {said}" if said else "")
+            return Outcome(finished=True, status=status, answer=answer, error=error)
         if choice is None or not (choice.text.strip() or choice.tool_calls):
             said = f" (finish reason {reason!r})" if reason else ""
             return Outcome(finished=True, status="failed", error=f"the model answered nothing{said}")

@@ -10,6 +10,7 @@ import msgspec
 
 from ..api import Store
 from ..bulk import Progress, for_each, ticker
+from ..capture.values import said_of
 from ..errors import InvalidInput, MissingExtra, OdographError, check_count
 from ..store.summary import Summary
 from . import on_ray
@@ -107,7 +108,7 @@ def _response(task: Task, store: Store, finished: Summary) -> TaskResponse:
     answer = store.trajectory(finished.id).answer
     carry = task.conf.resp_carry_context
     return TaskResponse(
-        store, task.id, finished.id, finished.status, answer=answer, msg=_message(finished.error), carry_context=carry
+        store, task.id, finished.id, finished.status, answer=answer, msg=said_of(finished.error), carry_context=carry
     )
 
 
@@ -138,10 +139,6 @@ async def _shared(job: Job, store: Store) -> TaskResponse:
         if isinstance(error, MissingExtra):
             raise
         return TaskResponse(store, job.task.id, None, "failed", msg=str(error))
-
-
-def _message(error: Any) -> str | None:
-    return error.get("message") if isinstance(error, dict) else error
 
 
 async def _run_here(

@@ -15,7 +15,7 @@ from ..capture.edits import Runs
 from ..capture.recorder import CallRef
 from ..capture.run import Run
 from ..capture.scope import Step
-from ..capture.values import error_of, status_of
+from ..capture.values import error_of, said_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
 from ..log import logger
 from ..trajectory import Call, own_steps
@@ -246,7 +246,7 @@ class Session:
         error = error_of(outcome.error)
         metrics = {"status": "error_environment"} if environment else None
         self.run.finish(outcome.answer, status=outcome.status, error=error, metrics=metrics)
-        said = error.get("message") if isinstance(error, dict) else error
+        said = said_of(error)
         if outcome.status == "failed" and self.task._turns is None:
             _told_of_failure(self.task.id, said)
         step = self._last if self.steps and self._stepwise else None

@@ -15,7 +15,7 @@ import msgspec
 from ..api import Store
 from ..capture.scope import Scope, Step
 from ..dialects import Result, ToolCall
-from ..errors import RunError
+from ..errors import RunError, check_count, check_seconds
 from ..trajectory import Trajectory
 from ..types import Action, Fork, Status
 from .hooks import Decided, OnAnswer, OnPrompt, OnTool
@@ -34,7 +34,7 @@ class TaskRunMode(enum.Enum):
 
 
 class TaskConfig(msgspec.Struct, kw_only=True):
-    """Settings of a task's run. Times are seconds; None: no limit."""
+    """Settings of a task's run. Times are seconds; None: no limit. Raises InvalidInput."""
 
     run_mode: TaskRunMode = TaskRunMode.ONE_WAY
     #: Steps until the run is cut (status `truncated`); None: the agent's own limit.
@@ -54,6 +54,14 @@ class TaskConfig(msgspec.Struct, kw_only=True):
     on_answer: OnAnswer | None = None
     on_tool: OnTool | None = None
     on_prompt: OnPrompt | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "max_tokens"):
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value)
+        for name in ("timeout", "tool_timeout"):
+            if (value := getattr(self, name)) is not None:
+                check_seconds(name, value)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ import threading
 import typing
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -248,8 +248,9 @@ def _field_defaults(fn: Callable[..., Any], core: Callable[..., Any]) -> dict[st
 
 
 def _all(result: Any) -> Any:
-    """What a generator gives, all of it; anything else as it is."""
-    return list(result) if inspect.isgenerator(result) else result
+    """What a generator, another iterator or a view of a dict gives, all of it; anything else as it is."""
+    gives = isinstance(result, (Iterator, KeysView, ValuesView, ItemsView)) and not hasattr(result, "read")  # a file is none
+    return list(result) if gives else result
 
 
 def _checked(arguments: dict[str, Any], known: dict[str, _Part], rest: bool) -> dict[str, Any]:
