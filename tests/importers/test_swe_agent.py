@@ -144,7 +144,8 @@ def test_a_human_is_no_model(tmp_path: Path):
     session = one(NAME, write(tmp_path / "h.traj", old(calls=0)))
     assert not of(LLMCall, session)
     assert [a.extra["response"] for a in of(Action, session) if a.extra] == ["Look.\n```\nls 0\n```", "Look.\n```\nls 1\n```"]
-    assert [n.data["content"] for n in of(Note, session)] == ["You are a programmer.", "A demonstration."]
+    told = [n.data["content"] for n in of(Note, session)]
+    assert told == ["You are a programmer.", "A demonstration.", "file 0\n(Open file: n/a)"]
 
 
 def test_what_the_agent_wrote_when_it_stopped_is_no_reply(tmp_path: Path):

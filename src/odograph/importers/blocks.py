@@ -20,10 +20,9 @@ def told(content: Any) -> str | None:
     return None
 
 
-def add(transcript: Transcript, message: dict[str, Any], **fields: Any) -> LLMCall | None:
+def add(transcript: Transcript, message: dict[str, Any], *, id: str | None = None, **fields: Any) -> LLMCall | None:
     """A message of `role` and `content`: an answer with the tools that it asks for, or what the model is sent, with the
-    results of
-    tools. `fields` are those of the call."""
+    results of tools. `fields` are those of the call; `id` is what the source calls a message that is no answer."""
     sent = {"role": text(message.get("role")) or "user", "content": message.get("content")}
     blocks = dicts(sent["content"])
     if sent["role"] == "assistant":
@@ -39,11 +38,13 @@ def add(transcript: Transcript, message: dict[str, Any], **fields: Any) -> LLMCa
         sent,
         observed=len(results) < len(blocks) or isinstance(sent["content"], str),
         noted=bool(results) and len(results) == len(blocks),
+        id=id,
+        when=fields.get("when"),
     )
     for block in results:
         ok = None if not isinstance(block.get("is_error"), bool) else not block["is_error"]
-        id = text(block.get("tool_use_id")) or text(block.get("toolUseID"))
+        asked = text(block.get("tool_use_id")) or text(block.get("toolUseID"))
         result = block.get("content", obj(block.get("run")).get("result"))
-        if not transcript.result(id, result=result, ok=ok):
+        if not transcript.result(asked, result=result, ok=ok):
             transcript.session.warn("tool results that no call in the file asked for")
     return None

@@ -16,12 +16,12 @@ from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from ..clock import parse_time
+from ..clock import iso_time, parse_time
 from ..codec import content_hash, derived_id, encode, loads
 from ..errors import InvalidInput
 from ..types import AnyRecord, Record, Start, StepStart
 
-__all__ = ["Importer", "Lines", "NotBegun", "Session", "parse_time", "sessions_of_rows"]
+__all__ = ["Importer", "Lines", "NotBegun", "Session", "observed_where", "parse_time", "sessions_of_rows"]
 
 _R = TypeVar("_R", bound=Record)
 
@@ -111,6 +111,14 @@ class Session:
     def warn(self, what: str, count: int = 1) -> None:
         """Counts something of the source that is not in the records, or was damaged."""
         self.warnings[what] += count
+
+
+def observed_where(ids: list[str | None], times: list[int | None]) -> dict[str, Any] | None:
+    """The `extra` of what a step observes: the source's ids, and when each message came. None where the source says neither."""
+    found: dict[str, Any] = {"ids": ids} if any(ids) else {}
+    if any(time is not None for time in times):
+        found["times"] = [iso_time(time) for time in times]
+    return found or None
 
 
 class Lines:

@@ -12,7 +12,7 @@ from typing import Any
 from ..plain import Prefix
 from ..shape import arguments, dicts, obj, text, thinking
 from ..types import Action, LLMCall, Note, StepStart
-from .session import Session
+from .session import Session, observed_where
 
 
 class Transcript:
@@ -27,8 +27,9 @@ class Transcript:
         self.tools = tools
         self.history: list[Any] = []
         self.step: int = -1
-        self._observed: list[Any] = []
-        self._unanswered: list[Any] = []
+        #: What the next step observes: each content, with the source's own id and the time.
+        self._observed: list[tuple[Any, str | None, int | None]] = []
+        self._unanswered: list[tuple[Any, str | None, int | None]] = []
         #: How often the model was asked: what a call is known by, where the source has no id for it.
         self._turn = 0
         self._actions: dict[str, Action] = {}
@@ -37,19 +38,23 @@ class Transcript:
         #: Of the older `function_call`, which has no id: the last call of each function.
         self._functions: dict[str, Action] = {}
 
-    def saw(self, message: Any, *, observed: bool | None = None, noted: bool = False) -> None:
+    def saw(
+        self, message: Any, *, observed: bool | None = None, noted: bool = False, id: str | None = None, when: int | None = None
+    ) -> None:
         """A message that the model is sent next; a user's is what the next step observes. `noted`: a record holds it already."""
         self.history.append(message)
         if not noted and obj(message).get("role") not in ("tool", "function"):  # a tool's result is its action's
-            self._unanswered.append(message)
+            self._unanswered.append((message, id, when))
         if observed if observed is not None else obj(message).get("role") == "user":
-            self._observed.append(obj(message).get("content"))
+            self._observed.append((obj(message).get("content"), id, when))
 
     def begin(self, when: int | None = None, extra: dict[str, Any] | None = None) -> int:
         """Begins the next step; its observation is what was seen since the last."""
         self.step += 1
-        seen, self._observed = self._observed, []
+        told, self._observed = self._observed, []
+        seen = [content for content, _, _ in told]
         observation = seen[0] if len(seen) == 1 else seen or None
+        extra = {**(extra or {}), **(_where(told) or {})} or None
         self._unanswered = []
         self._turn += 1
         self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=extra), "turn", self._turn)
@@ -59,10 +64,12 @@ class Transcript:
         """The end of the source: the messages that no reply followed are kept in a note. Where the session goes on later, the
         next step takes the note's place."""
         if self._unanswered:
-            data: dict[str, Any] = {"messages": self._unanswered}
+            data: dict[str, Any] = {"messages": [message for message, _, _ in self._unanswered]}
             if self.tools and self._turn == 0:
                 data["tools"] = self.tools
-            self.session.add(Note(name="unanswered", data=data, source_time=when), "turn", self._turn + 1)
+            when = when if when is not None else self._unanswered[0][2]
+            note = Note(name="unanswered", data=data, source_time=when, extra=_where(self._unanswered))
+            self.session.add(note, "turn", self._turn + 1)
 
     def replied(
         self,
@@ -156,3 +163,7 @@ class Transcript:
             return False
         self.session.replace(action, **changes)
         return True
+
+
+def _where(told: list[tuple[Any, str | None, int | None]]) -> dict[str, Any] | None:
+    return observed_where([id for _, id, _ in told], [when for _, _, when in told])

@@ -79,7 +79,9 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
         )
         return
     shaped = [_result(b) if isinstance(b, dict) and b.get("type") == "tool_result" else b for b in items(message.get("content"))]
-    blocks.add(transcript, {"role": "user", "content": shaped or message.get("content")})
+    id = message.get("messageId")
+    name = str(id) if isinstance(id, (str, int)) else None
+    blocks.add(transcript, {"role": "user", "content": shaped or message.get("content")}, id=name, when=when)
 
 
 def _result(block: dict[str, Any]) -> dict[str, Any]:

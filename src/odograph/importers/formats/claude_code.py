@@ -21,11 +21,12 @@ from ...errors import InvalidInput
 from ...plain import Prefix
 from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
-from ..session import NotBegun, Session, parse_time
+from ..session import NotBegun, Session, observed_where, parse_time
 from .claude_files import Agent, File, agents_of, parent_of, session_of
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
+_OURS = ("_uuids", "_times", "_last", "_call")  # what claude_files.py and this file put into a line
 #: What the program itself writes in a person's place.
 _NOT_ASKED = (
     "<command-",
@@ -237,7 +238,7 @@ class _Reader:
             elif uuid:
                 self.spots[uuid] = (chain.history, len(chain.history), len(chain.history), chain)
             name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
-            data = without(event, "_uuids", "_last", "_call", "type", "timestamp")
+            data = without(event, *_OURS, "type", "timestamp")
             key = uuid or content_hash(data)
             if not self.silent:
                 self.to.add(Note(name=name, data=data, agent=chain.agent, source_time=when), "event", key)
@@ -350,8 +351,7 @@ class _Reader:
         unanswered, chain.unanswered = chain.unanswered, []
         seen = observed[0] if len(observed) == 1 else observed or None
         key = (chain.key, unanswered[0].get("uuid") or content_hash(unanswered[0])) if unanswered else (chain.key, name, "reply")
-        uuids = [u["uuid"] for u in unanswered if u.get("uuid")]
-        extra = {"uuids": uuids} if uuids else None
+        extra = observed_where([text(u.get("uuid")) for u in unanswered], [parse_time(u.get("timestamp")) for u in unanswered])
         to.add(StepStart(step=chain.step, observation=seen, agent=chain.agent, source_time=when, extra=extra), "step", *key)
         usage = obj(message.get("usage"))
         counts = [integer(usage.get(n)) for n in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")]
@@ -381,13 +381,14 @@ class _Reader:
                 cost=number(event.get("costUSD")),
                 duration=round(took * 1e6) if took is not None and 0 <= took < 4e12 else None,
                 extra={
-                    **without(event, "message", "_uuids", "_last", "_call", *_COMMON),
+                    **without(event, "message", *_OURS, *_COMMON),
                     **{k: v for k, v in where.items() if v is not None},
                 }
                 or None,
             ),
             *("reply", name),
         )
+        times = event.get("_times") or []  # each part of a reply has a line, and so a time, of its own
         for number_, block in enumerate(message["content"] if isinstance(message.get("content"), list) else []):
             if isinstance(block, dict) and block.get("type") in ("tool_use", "server_tool_use"):
                 id = text(block.get("id"))
@@ -395,7 +396,7 @@ class _Reader:
                     Action(
                         step=chain.step,
                         agent=chain.agent,
-                        source_time=when,
+                        source_time=parse_time(times[number_]) if number_ < len(times) else when,
                         name=str(block.get("name") or ""),
                         arguments=block.get("input"),
                         llm_call=call.id,

@@ -72,7 +72,9 @@ class File:
             key = (message["id"], bool(value.get("isSidechain")))
             reply = replies.get(key)
             if reply is None or message.get("model") == "<synthetic>":
-                replies[key] = reply = {**value, "_uuids": [], "message": {**message, "content": _blocks(message.get("content"))}}
+                blocks = _blocks(message.get("content"))
+                when = [value.get("timestamp")] * len(blocks)
+                replies[key] = reply = {**value, "_uuids": [], "_times": when, "message": {**message, "content": blocks}}
                 events.append(reply)
                 continue
             merged = reply["message"]
@@ -86,6 +88,7 @@ class File:
                 "content": merged["content"] + more,
             }
             reply["_uuids"].append(str(uuid))
+            reply["_times"] += [value.get("timestamp")] * len(more)
             reply["_last"] = value.get("timestamp")
         return events
 

@@ -57,7 +57,7 @@ def read(path: Path) -> Iterator[Session]:
     for message in messages:
         when = parse_time(message.get("ts"))
         if message.get("role") != "assistant":
-            blocks.add(transcript, message)
+            blocks.add(transcript, message, when=when)
             continue
         figures = obj(message.get("metrics")) or (requests[asked] if asked < len(requests) else {})
         asked += 1

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...clock import iso_time
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...plain import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
-from ..session import NotBegun, Session, parse_time
+from ..session import NotBegun, Session, observed_where, parse_time
 from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, find_rollout, identity, spawned
 
 NAME = "codex"
@@ -70,7 +71,8 @@ class _Reader:
         self.counted: dict[str, int] = {}
         self.last: dict[str, Any] = {}
         self.step = -1
-        self.results: dict[str | None, Any] = {}
+        #: The outputs of calls that were not seen yet.
+        self.results: dict[str | None, list[Any]] = {}
         #: What is known of how a tool call went: ok, duration, error.
         self.outcomes: dict[str, dict[str, Any]] = {}
 
@@ -158,7 +160,8 @@ class _Reader:
         if self.unanswered:
             first, when = self.unanswered[0]
             data = {"messages": [item for item, _ in self.unanswered]}
-            self.session.add(Note(name="unanswered", data=data, source_time=when), "reply", _key(first, when))
+            where = observed_where([], [w for _, w in self.unanswered])
+            self.session.add(Note(name="unanswered", data=data, source_time=when, extra=where), "reply", _key(first, when))
         self.unanswered, self.inputs = [], []
 
     # --- what came of tool calls --------------------------------------------------------------------------------------
@@ -172,11 +175,13 @@ class _Reader:
         if id is not None:
             self.outcomes[id] = {**found, **self.outcomes.get(id, {})}
         if known is not None:
+            if known.result is not None and known.result != result:  # the last counts: the one before is kept
+                self.note("result_before", {"call_id": id, "output": known.result}, known.source_time)
             self.actions[id or ""] = self.session.replace(
                 known, result=result, **self.outcomes.get(id or "", {}), **_spawns(result)
             )
         else:
-            self.results[id] = result
+            self.results.setdefault(id, []).append(result)
 
     def event(self, payload: dict[str, Any]) -> None:
         """How a tool call went, as the program's own events tell it: they know better than the text that the model was sent."""
@@ -247,16 +252,18 @@ class _Reader:
             return
         calls = [(i, w) for i, w in generated if i.get("type") in CALLS]
         observed, self.inputs = self.inputs, []
+        where = observed_where([text(i.get("id")) for i, _ in unanswered], [w for _, w in unanswered])
         names = [text(i.get("call_id")) or text(i.get("id")) or _key(i, w) for i, w in calls]
         first = self.step + 1 if calls else None
         if first is not None:
             seen = observed[0] if len(observed) == 1 else observed or None
-            self.session.add(StepStart(step=first, observation=seen, source_time=when), "step", names[0])
+            self.session.add(StepStart(step=first, observation=seen, source_time=when, extra=where), "step", names[0])
         request: dict[str, Any] = {"input": Prefix(self.history)}
         if self.instructions:
             request["instructions"] = self.instructions
         if self.model:
             request["model"] = self.model
+        about = {"ended": iso_time(generated[-1][1])} if generated and generated[-1][1] != when else {}
         thinking = [
             p.get("text") for i, _ in generated if i.get("type") == "reasoning" for p in map(obj, items(i.get("summary")))
         ]
@@ -270,6 +277,7 @@ class _Reader:
                 request=request,
                 response={"output": [i for i, _ in generated]},
                 reasoning="\n".join(t for t in thinking if isinstance(t, str)) or None,
+                extra={**about, **((where or {}) if first is None else {})} or None,
             ),
             *key,
         )
@@ -283,7 +291,7 @@ class _Reader:
                 self.session.add(StepStart(step=self.step, source_time=at), "step", id)
             index = self.step
             given = next((item[k] for k in ("arguments", "input", "action") if item.get(k) is not None), None)
-            result = self.results.pop(id, None)
+            result = self.results[id].pop(0) if self.results.get(id) else None
             about = {k: item[k] for k in ("id", "namespace", "status") if item.get(k) is not None}
             spawns = _spawns(result)
             extra = {**about, **spawns.pop("extra", {})}
@@ -302,7 +310,7 @@ class _Reader:
                 *("action", id),
             )
             self.actions[id] = action
-        for id_, result in self.results.items():
+        for id_, result in ((i, r) for i, results in self.results.items() for r in results):
             self.session.warn("tool results that no call in the file asked for")
             lost: dict[str, Any] = {"call_id": id_, "output": result, **_outcome(result)}
             key = ("action", id_) if id_ else ("result", content_hash(result))

@@ -45,6 +45,7 @@ def read(path: Path) -> Iterator[Session]:
     turn = -1
     found: dict[str, dict[str, Any]] = {}
     failure: Any = None
+    answer: Any = None
     ended = False
     for event in events:
         kind = event.get("type")
@@ -59,16 +60,25 @@ def read(path: Path) -> Iterator[Session]:
             failure = event.get("error") if kind == "turn.failed" else None
             turn, ended = max(turn, 0), True
             _turn(session, turn, found, obj(event.get("usage")), failure)
+            answer = next((i.get("text") for i in reversed(found.values()) if i.get("type") == "agent_message"), None)
             found = {}
         elif kind != "thread.started":
             session.add(Note(name=str(kind), data=without(event, "type")), "event", content_hash(event))
     if found:
         _turn(session, max(turn, 0), found, {})
     if ended:  # a later turn may follow: what the last one said counts
-        answer = next((c.response for c in reversed(session.records) if isinstance(c, LLMCall)), None)
-        said = [i.get("text") for i in obj(answer).get("output", []) if i.get("type") == "agent_message"]
-        session.add(End(status="failed" if failure else "completed", error=failure, answer=said[-1] if said else None), "end")
+        session.add(End(status="failed" if failure else "completed", error=failure, answer=answer), "end")
     yield session
+
+
+def _item(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of the stream as the Responses API has it: what the agent said and thought; others as they are."""
+    if item.get("type") == "agent_message":
+        content = [{"type": "output_text", "text": item.get("text")}]
+        return {**without(item, "text"), "type": "message", "role": "assistant", "content": content}
+    if item.get("type") == "reasoning" and isinstance(item.get("text"), str):
+        return {**without(item, "text"), "summary": [{"type": "summary_text", "text": item["text"]}]}
+    return item
 
 
 def _turn(session: Session, turn: int, found: dict[str, dict[str, Any]], usage: dict[str, Any], error: Any = None) -> None:
@@ -80,7 +90,7 @@ def _turn(session: Session, turn: int, found: dict[str, dict[str, Any]], usage: 
             step=turn,
             origin="transcript",
             dialect="openai.responses",
-            response={"output": output},
+            response={"output": [_item(i) for i in output]},
             reasoning="\n\n".join(thoughts) or None,
             usage=usage or None,
             prompt_tokens=integer(usage.get("input_tokens")),

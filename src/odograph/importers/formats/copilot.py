@@ -86,7 +86,7 @@ class _Reader:
             case "user.message":
                 told = data.get("transformedContent")
                 content = told if isinstance(told, str) and told else data.get("content")
-                self.main.saw({"role": "user", "content": content})
+                self.main.saw({"role": "user", "content": content}, id=text(event.get("id")), when=when)
             case "assistant.message":
                 self._answer(event, data, when)
             case "assistant.usage":

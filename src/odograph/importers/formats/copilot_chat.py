@@ -61,7 +61,7 @@ def _request(transcript: Transcript, request: dict[str, Any], number: int) -> No
     if attached:
         names = [{"type": "attachment", **{k: v[k] for k in ("name", "kind", "value") if k in v}} for v in attached]
         prompt["content"] = [{"type": "text", "text": said}, *names]
-    transcript.saw(prompt)
+    transcript.saw(prompt, id=text(request.get("requestId")), when=when)
     result = obj(request.get("result"))
     about = obj(result.get("metadata"))
     rounds = dicts(about.get("toolCallRounds"))

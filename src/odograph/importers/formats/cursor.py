@@ -137,7 +137,9 @@ def _session(path: Path, id: str, composer: dict[str, Any], bubbles: list[dict[s
             {
                 "role": "user",
                 "content": [{"type": "text", "text": content}, {"type": "context", **attached}] if attached else content,
-            }
+            },
+            id=text(bubble.get("bubbleId")),
+            when=parse_time(bubble.get("createdAt")),
         )
     if waiting:
         _answer(transcript, waiting)

@@ -71,12 +71,9 @@ def read(path: Path) -> Iterator[Session]:
             if entry.get("type") == "compaction_state" and text(entry.get("summaryText")):
                 transcript.history = [{"role": "user", "content": entry["summaryText"]}]
             continue
-        more = (
-            {"extra": {k: entry[k] for k in ("id", "parentId") if k in entry}}
-            if entry["message"].get("role") == "assistant"
-            else {}
-        )
-        blocks.add(transcript, entry["message"], **({"when": when, **more} if more else {}))
+        answered = entry["message"].get("role") == "assistant"
+        more = {"extra": {k: entry[k] for k in ("id", "parentId") if k in entry}} if answered else {"id": text(entry.get("id"))}
+        blocks.add(transcript, entry["message"], when=when, **more)
     transcript.close()
     yield session
 

@@ -19,7 +19,7 @@ from ...errors import InvalidInput
 from ...plain import Prefix
 from ...shape import content_text, dicts, integer, nanoseconds, obj, text, without
 from ...types import Action, LLMCall, Note, Start, StepStart
-from ..session import Lines, NotBegun, Session, parse_time
+from ..session import Lines, NotBegun, Session, observed_where, parse_time
 
 NAME = "gemini-cli"
 _NOT_ASKED = ("<session_context>", "<environment", "This is the Gemini CLI. We are setting up the context")
@@ -169,9 +169,13 @@ class _Reader:
         to = self.session
         key = ("step", unanswered[0]["id"]) if unanswered else ("step", id, "reply")
         seen = observed[0] if len(observed) == 1 else observed or None
-        to.add(StepStart(step=self.step, observation=seen, source_time=when), *key)
+        where = observed_where([u["id"] for u in unanswered], [parse_time(u.get("timestamp")) for u in unanswered])
+        to.add(StepStart(step=self.step, observation=seen, source_time=when, extra=where), *key)
         tokens = obj(message.get("tokens"))
-        thoughts = [f"{t.get('subject') or ''}\n{t.get('description') or ''}".strip() for t in dicts(message.get("thoughts"))]
+        thoughts = [
+            f"{t.get('subject') or ''}\n{t.get('description') or t.get('summary') or ''}".strip()
+            for t in dicts(message.get("thoughts"))
+        ]
         call = to.add(
             LLMCall(
                 step=self.step,

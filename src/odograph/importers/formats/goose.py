@@ -134,7 +134,7 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
     rest = [c for c in contents if c.get("type") != "toolResponse"]
     if rest:
         only_text = all(c.get("type") == "text" for c in rest)
-        transcript.saw({"role": "user", "content": said if only_text else rest})
+        transcript.saw({"role": "user", "content": said if only_text else rest}, id=text(message.get("id")), when=when)
 
 
 def _call(request: dict[str, Any]) -> dict[str, Any]:

@@ -123,14 +123,17 @@ class _Sample:
     """One sample, with what it refers to put back in place."""
 
     def __init__(self, sample: dict[str, Any]) -> None:
-        self.attachments = obj(sample.get("attachments"))
+        self.attachments = {
+            **{f"tc://{name}": text for name, text in obj(obj(sample.get("transcript")).get("content")).items()},  # in 2024
+            **{f"attachment://{name}": text for name, text in obj(sample.get("attachments")).items()},
+        }
         data = obj(sample.get("events_data"))
         self.pool = items(sample.get("message_pool")) or items(data.get("messages"))
         self.calls = items(sample.get("call_pool")) or items(data.get("calls"))
 
     def whole(self, value: Any, depth: int = 0) -> Any:
         if isinstance(value, str):
-            return self.attachments.get(value[13:], value) if value.startswith("attachment://") else value
+            return self.attachments.get(value, value) if value.startswith(("attachment://", "tc://")) else value
         if depth > 50:
             return value
         if isinstance(value, list):
@@ -154,7 +157,7 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
     about = obj(log.get("eval"))
     whole = _Sample(sample)
     messages = dicts(whole.whole(items(sample.get("messages"))))
-    events = dicts(sample.get("events")) or dicts(obj(sample.get("transcript")).get("events"))
+    events = list(_flat(dicts(sample.get("events")) or dicts(obj(sample.get("transcript")).get("events"))))
     started = next((t for e in events if (t := parse_time(e.get("timestamp"))) is not None), None)
     given = whole.whole(sample.get("input"))
     task = (
@@ -196,6 +199,14 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
         _messages(session, transcript, messages)
     _outcome(session, sample, whole, log, events)
     return session
+
+
+def _flat(events: list[dict[str, Any]], depth: int = 0) -> Iterator[dict[str, Any]]:
+    """The events in order, with those that older logs keep inside of the tool call or subtask that they are of."""
+    for event in events:
+        yield event
+        if depth < 50:
+            yield from _flat(dicts(event.get("events")), depth + 1)
 
 
 def _chat(message: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +280,7 @@ def _events(
         elif kind == "tool":
             agents.acted(event, whole)
         elif kind not in _SKIPPED:
-            data = whole.whole(without(event, "event", "timestamp", "uuid", "span_id"))
+            data = whole.whole(without(event, "event", "timestamp", "uuid", "span_id", "events"))
             session.add(Note(name=str(kind), data=data, source_time=when))
     agents.end()
     for message in waiting:  # answers that no event tells of
@@ -426,7 +437,7 @@ def _call(
             cost=number(usage.get("total_cost")),
             error=event.get("error") or output.get("error"),
             duration=round(seconds * 1e9) if seconds is not None and seconds >= 0 else None,
-            extra={k: event[k] for k in ("cache", "retries", "role", "uuid") if event.get(k) is not None} or None,
+            extra={k: event[k] for k in ("cache", "retries", "role", "uuid", "traceback") if event.get(k) is not None} or None,
         )
     )
 

@@ -76,7 +76,8 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
             if not transcript.result(id, result=said, ok=ok):
                 session.warn("tool results that no call in the file asked for")
         else:
-            transcript.saw({"role": "system" if kind == "system_message" else "user", "content": message.get("content")})
+            told = {"role": "system" if kind == "system_message" else "user", "content": message.get("content")}
+            transcript.saw(told, id=text(message.get("id")), when=parse_time(message.get("date")))
     if reply:
         _reply(transcript, reply)
     transcript.close()

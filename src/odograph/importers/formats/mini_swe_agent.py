@@ -175,7 +175,10 @@ class _Reader:
         if failure := text(extra.get("exception_info")):
             changes["error"] = failure
             changes["ok"] = False
-        if more := {k: v for k, v in without(extra, "raw_output", "timestamp").items() if v not in ("", None)}:
+        more = {k: v for k, v in without(extra, "raw_output", "timestamp").items() if v not in ("", None)}
+        if said != changes["result"]:
+            more["content"] = said  # what the model was sent
+        if more:
             changes["extra"] = more
         answered = False
         if id is not None:
@@ -186,7 +189,8 @@ class _Reader:
         noted = not answered and (id is not None or bool(extra))
         if noted:
             self.session.add(Note(name="message", data=message, step=self._step(), source_time=when))
-        self.transcript.saw(sent, observed=not answered and message.get("role") == "user", noted=noted or answered)
+        is_asked = not answered and message.get("role") == "user"
+        self.transcript.saw(sent, observed=is_asked, noted=noted or answered, when=when)
 
     def _step(self) -> int | None:
         return self.transcript.step if self.transcript.step >= 0 else None

@@ -114,7 +114,9 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
         ]
         content: Any = "\n".join(said) if not others else [*({"type": "text", "text": t} for t in said), *others]
         if content:
-            transcript.saw({"role": "user", "content": content})
+            transcript.saw(
+                {"role": "user", "content": content}, id=text(message.get("id")), when=parse_time(times.get("created"))
+            )
         return
     tools = [p for p in parts if p.get("type") == "tool"]
     thoughts = [t for p in parts if p.get("type") == "reasoning" and (t := text(p.get("text")))]

@@ -12,7 +12,7 @@ from ...codec import content_hash
 from ...plain import Prefix
 from ...shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Context, End, LLMCall, Note, Start, Status, StepStart
-from ..session import Session, parse_time
+from ..session import Session, observed_where, parse_time
 
 _NO_STEP = ("system", "change_agent_state", "recall")
 _ENDED: dict[str, Status] = {
@@ -82,7 +82,8 @@ class _Reader:
         #: Whether the conversation holds all that the model said so far.
         self.whole = True
         self.user_was_heard = False
-        self.heard: list[Any] = []
+        #: What the next step observes: what a person said, and when.
+        self.heard: list[tuple[Any, int | None]] = []
         self.calls: dict[str, LLMCall] = {}
         self.actions: dict[str, Action] = {}
         self.last: Action | None = None
@@ -121,22 +122,27 @@ class _Reader:
         self.session.add(Note(name=name, step=step, data=without(event, "timestamp"), source_time=when))
 
     def _user(self, event: dict[str, Any], when: int | None) -> None:
-        self.heard.append(_said(event))
-        self._say((event.get("id"), {"role": "user", "content": _said(event)}))
+        images = items(obj(event.get("args")).get("image_urls"))
+        said = [{"type": "text", "text": _said(event)}, *({"type": "image_url", "image_url": {"url": i}} for i in images)]
+        self.heard.append((said if images else _said(event), when))
+        self._say((event.get("id"), {"role": "user", "content": said if images else _said(event)}))
         if self.paired:  # a pair is a step of that time's own count, whoever acted
             self._begin(when)
 
     def _begin(self, when: int | None) -> None:
         self.step += 1
-        heard, self.heard = self.heard, []
-        self.session.add(StepStart(step=self.step, observation=heard[0] if len(heard) == 1 else heard or None, source_time=when))
+        told, self.heard = self.heard, []
+        heard, where = [said for said, _ in told], observed_where([], [at for _, at in told])
+        observation = heard[0] if len(heard) == 1 else heard or None
+        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=where), "turn", self.step)
 
     def _recall(self, event: dict[str, Any], when: int | None) -> None:
-        extras = obj(event.get("extras"))
+        extras, told = obj(event.get("extras")), event.get("content")
         self.session.add(
             Context(
                 provider="recall",
-                data=extras or event.get("content"),
+                data=extras or told,
+                extra={"content": told} if extras and told else None,
                 purpose=text(extras.get("recall_type")),
                 step=self.step if self.step >= 0 else None,
                 source_time=when,
@@ -272,6 +278,10 @@ class _Reader:
         self._say((event.get("id"), sent))
 
     def end(self, source: dict[str, Any]) -> None:
+        if self.heard:
+            messages = [{"role": "user", "content": said} for said, _ in self.heard]
+            note = Note(name="unanswered", data={"messages": messages}, source_time=self.heard[0][1])
+            self.session.add(note, "turn", self.step + 1)  # where an answer comes later, its step takes this place
         error = source.get("error") or None
         status = _ENDED.get(self.state or "")
         if self.finish is not None:

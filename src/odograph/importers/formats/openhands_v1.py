@@ -15,7 +15,7 @@ from ...errors import InvalidInput
 from ...plain import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart, Tokens
-from ..session import Session, parse_time
+from ..session import Session, observed_where, parse_time
 
 _ENDED: dict[str, Status] = {"finished": "completed", "error": "failed", "stuck": "failed", "deleting": "cancelled"}
 _SWITCHES = ("cache_enabled", "vision_enabled", "function_calling_enabled", "force_string_serializer")
@@ -74,7 +74,7 @@ def from_events(
     reader.services = _services(stats or {})
     if not first and isinstance(instruction, str):  # an evaluation's output leaves the task's own message out
         reader._say((None, {"role": "user", "content": instruction}))
-        reader.observed.append(instruction)
+        reader.observed.append((instruction, None, None))
     for event in found:
         reader.event(event)
     reader.end(source)
@@ -117,7 +117,8 @@ class _Reader:
         self.spoke = False
         self.last_call: LLMCall | None = None
         self.actions: dict[str, Action] = {}
-        self.observed: list[Any] = []
+        #: What the next step observes: each text, with the id and the time of its event.
+        self.observed: list[tuple[Any, str | None, int | None]] = []
         self.step = -1
         self.answer: Any = None
         self.finished = False
@@ -175,7 +176,7 @@ class _Reader:
             self.spoke = True
             self._critic(event, None)
         else:
-            self.observed.append(content_text(message.get("content")))
+            self.observed.append((content_text(message.get("content")), text(event.get("id")), when))
             self._say((text(event.get("id")), message))
 
     def _call(self, event: dict[str, Any], message: dict[str, Any], when: int | None, step: int | None) -> LLMCall:
@@ -213,8 +214,11 @@ class _Reader:
     def _action(self, event: dict[str, Any], when: int | None) -> None:
         self.step += 1
         self.spoke = False
-        seen, self.observed = self.observed, []
-        self.session.add(StepStart(step=self.step, observation=seen[0] if len(seen) == 1 else seen or None, source_time=when))
+        told, self.observed = self.observed, []
+        seen = [said for said, _, _ in told]
+        where = observed_where([id for _, id, _ in told], [at for _, _, at in told])
+        observation = seen[0] if len(seen) == 1 else seen or None
+        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=where))
         reply = self.replies.get(text(event.get("llm_response_id")) or "") or _reply([event])
         call = self._call(event, reply, when, self.step)
         asked = _tool_call(event)

@@ -88,7 +88,8 @@ def _entry(transcript: Transcript, entry: dict[str, Any], starts: dict[str, tupl
         if not transcript.result(id, result=message.get("content"), ok=ok, extra=more or None):
             transcript.session.warn("tool results that no call in the file asked for")
     elif entry.get("type") == "message":
-        transcript.saw({"role": "user", "content": message.get("content", message.get("output"))})
+        said = {"role": "user", "content": message.get("content", message.get("output"))}
+        transcript.saw(said, id=text(entry.get("id")), when=when)
     else:
         if entry.get("type") == "model_change":
             transcript.model = text(entry.get("modelId")) or transcript.model

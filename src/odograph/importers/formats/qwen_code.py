@@ -16,7 +16,7 @@ from ...errors import InvalidInput
 from ...plain import Prefix
 from ...shape import dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, LLMCall, Note, Start, StepStart
-from ..session import Lines, NotBegun, Session, parse_time
+from ..session import Lines, NotBegun, Session, observed_where, parse_time
 
 NAME = "qwen-code"
 _NOT_ASKED = ("/", "This is the Qwen Code. We are setting up the context", "<session_context>", "<environment")
@@ -59,7 +59,7 @@ class _Reader:
             said = _chat(message)
             self.history += said
             self.observed.append(said[0]["content"] if said else None)
-            self.unanswered += [{**m, "uuid": uuid} for m in said]
+            self.unanswered += [{**m, "uuid": uuid, "timestamp": event.get("timestamp")} for m in said]
         elif kind == "assistant" and message:
             self._reply(event, message, uuid, when)
         elif kind == "tool_result" and message:
@@ -88,7 +88,8 @@ class _Reader:
     def leave(self) -> None:
         """What no reply followed is kept in a note; where one follows later, the reply's step takes its place."""
         if self.unanswered:
-            note = Note(name="unanswered", data={"messages": self.unanswered})
+            when = parse_time(self.unanswered[0]["timestamp"])
+            note = Note(name="unanswered", data={"messages": self.unanswered}, source_time=when)
             self.session.add(note, "step", self.unanswered[0]["uuid"])
         self.unanswered, self.observed = [], []
 
@@ -99,7 +100,8 @@ class _Reader:
         unanswered, self.unanswered = self.unanswered, []
         key = ("step", unanswered[0]["uuid"]) if unanswered else ("step", uuid, "reply")
         seen = observed[0] if len(observed) == 1 else observed or None
-        to.add(StepStart(step=self.step, observation=seen, source_time=when), *key)
+        where = observed_where([u["uuid"] for u in unanswered], [parse_time(u["timestamp"]) for u in unanswered])
+        to.add(StepStart(step=self.step, observation=seen, source_time=when, extra=where), *key)
         usage = obj(event.get("usageMetadata"))
         parts = dicts(message.get("parts"))
         thoughts = [p["text"] for p in parts if p.get("thought") and isinstance(p.get("text"), str)]

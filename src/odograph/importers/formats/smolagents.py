@@ -89,7 +89,8 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
                 noted=role == "tool-response",
             )
             if role == "tool-response":
-                transcript.next_result(result=(said or "").removeprefix("Observation:\n"))
+                result = (said or "").removeprefix("Observation:\n")
+                transcript.next_result(result=result, extra={"content": said} if result != said else None)
     transcript.close()
     failed, stopped = row.get("agent_error") or row.get("error"), parse_time(row.get("end_time"))
     end = End(status="failed" if failed else "completed", answer=row.get("answer"), error=failed or None, source_time=stopped)

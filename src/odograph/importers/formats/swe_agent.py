@@ -167,8 +167,9 @@ class _Reader:
             if item.get("role") in ("user", "tool") and not item.get("is_demo"):
                 said = said or content_text(item.get("content"))
             if not self.model_was_asked:
-                if item.get("role") == "system" or item.get("is_demo"):
-                    self.session.add(Note(name="message", data=item))
+                begun = self.step if self.step >= 0 else None
+                if item.get("role") == "system" or item.get("is_demo") or begun is not None:
+                    self.session.add(Note(name="message", data=item, step=begun))
         self.done = max(self.done, stop)
         return said
 
@@ -186,6 +187,8 @@ class _Reader:
                 self._step(item, self.history[position], said, prompt=self.sent)
                 self.sent.append(self._as_sent(self.history[position]))
                 self.done = position + 1
+                if not (self.model_was_asked or same):  # a person's, told otherwise there
+                    self.session.add(Note(name="message", data=self.history[position], step=self.step))
                 repeated = False
                 continue
             # not in the history: it was asked again; what it was asked then is known for the first try alone
@@ -195,6 +198,8 @@ class _Reader:
         for item in self.history[self.done :]:
             if item.get("role") == "assistant" and not item.get("is_demo"):
                 self.session.warn("answers in the history that no step of the trajectory has")
+            elif not item.get("is_demo") and item.get("content") != steps[-1].get("observation"):  # after the last answer
+                self.session.add(Note(name="message", data=item, step=self.step))
 
     def _step(self, item: dict[str, Any], answer: dict[str, Any], said: str | None, prompt: list[Any] | None) -> None:
         self.step += 1
@@ -270,7 +275,8 @@ class _Reader:
             asked = dicts(item.get("tool_calls"))
             for one in asked:
                 function = obj(one.get("function"))
-                last = self._act(call, str(function.get("name") or ""), arguments(function.get("arguments")), text(one.get("id")))
+                name, given, id = str(function.get("name") or ""), arguments(function.get("arguments")), text(one.get("id"))
+                last = self._act(call, name, given, id, extra={"action": item["action"]} if item.get("action") else None)
                 waiting[str(one.get("id"))] = last
             command = text(item.get("action"))
             if not asked and command and command.strip():

@@ -140,7 +140,7 @@ class _Reader:
             if role == "user":
                 self._user(message, when)
             if message.get("content") is not None:
-                self.transcript.saw({"role": role, "content": message["content"]})
+                self.transcript.saw({"role": role, "content": message["content"]}, when=when)
 
     def _assistant(self, message: dict[str, Any], when: int | None) -> None:
         sent: dict[str, Any] = {"role": "assistant", "content": message.get("content")}
