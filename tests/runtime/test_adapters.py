@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph import FunctionAgent, GymAgent, Outcome, RunError, Runners, Task
+from odograph import FunctionAgent, GymAgent, InvalidInput, Outcome, RunError, Runners, Task
 from tests.llm_server import Answer, LLMServer
 
 from .scaffold import asks, by_turn
@@ -384,6 +384,17 @@ def test_graphs_in_a_graph_have_their_names(store: odograph.Store) -> None:
         graph.add_edge("write", END)
         theirs = langgraph(graph.compile(), model, name="team")
         several(store, theirs, [("team", 0), ("research", 0), ("research", 1), ("team", 1)], "transfer_to_research", None)
+
+
+def test_a_function_that_yields_is_no_agent(store: odograph.Store) -> None:
+    """It is refused: its answer would be a generator."""
+
+    async def pieces(task: Any) -> Any:
+        yield task
+
+    for fn in (pieces, lambda task: (yield task)):
+        with pytest.raises(InvalidInput, match="yields: give a function that returns"):
+            done(store, fn)
 
 
 def several(store: odograph.Store, agent: FunctionAgent, steps: list[Any], action: str, call: str | None) -> None:

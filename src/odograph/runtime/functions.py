@@ -36,10 +36,15 @@ class FunctionAgent:
     """A function of a task's input that gives back the answer; a coroutine function, or a plain one that runs in a thread.
 
     A step is one call of a model through a client that is wrapped (`odograph.wrap`), with what the function does until the next.
-    A run that is continued does what it did before again, with the recorded answers, up to where it stopped.
+    A run that is continued does what it did before again, with the recorded answers, up to where it stopped. Raises InvalidInput
+    of a function that yields.
     """
 
     def __init__(self, fn: Callable[[Any], Any], name: str | None = None, model: str | None = None) -> None:
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise InvalidInput(
+                f"an agent's function returns its answer; {getattr(fn, '__qualname__', fn)} yields: put it into a function that returns"
+            )
         self.fn = fn
         self.name: str = name or getattr(fn, "__name__", None) or type(fn).__name__
         self.model = model
