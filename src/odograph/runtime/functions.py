@@ -42,9 +42,8 @@ class FunctionAgent:
 
     def __init__(self, fn: Callable[[Any], Any], name: str | None = None, model: str | None = None) -> None:
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            raise InvalidInput(
-                f"an agent's function returns its answer; {getattr(fn, '__qualname__', fn)} yields: put it into a function that returns"
-            )
+            given = getattr(fn, "__qualname__", fn)
+            raise InvalidInput(f"an agent's function returns its answer, and {given} yields: give a function that returns")
         self.fn = fn
         self.name: str = name or getattr(fn, "__name__", None) or type(fn).__name__
         self.model = model
