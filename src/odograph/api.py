@@ -283,9 +283,14 @@ class Store:
         return frame(self._reader, table)
 
     def repair(self) -> dict[str, int]:
-        """Makes the list of the sealed tier's files anew, from the files themselves; the old list is kept beside.
+        """Mends what can be mended of a sealed tier and of a catalog that are damaged.
 
-        Returns how many commits and files were found, and how many files were left out as they belong to no complete seal.
+        The list of the sealed files, where it is lost or damaged, is made anew from the files; the old list is kept beside. A
+        damaged file is taken out; what can be read of it, or can be made anew from other files, goes into new files. The catalog
+        is deleted, and the next question makes it anew.
+
+        Returns how many commits and files were found, how many files were left out as they belong to no complete seal, and how
+        many damaged files were taken out (`mended`).
         """
         from .worlds.storage import table_in
 

@@ -106,6 +106,37 @@ def test_a_full_disk_costs_nothing(store: odograph.Store) -> None:
     assert seen(cold(store)) == before
 
 
+@pytest.mark.parametrize(("bytes", "sealed"), [(8192, False), (36_000, False), (512, True)])
+def test_a_disk_that_is_full_before_the_list_of_the_files(store: odograph.Store, bytes: int, sealed: bool) -> None:
+    """A disk too full for `commits.sqlite`, new or old: a sentence, no traceback; reading goes on, and a later seal seals once."""
+    fill(store, 3)
+    if sealed:
+        store.seal()
+        fill(store, 1)
+    before = seen(store)
+    store.close()
+    code = f"""
+        import resource, signal
+        import odograph, pyarrow.parquet
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
+        store = odograph.open({str(store.root)!r})
+        try:
+            store.seal()
+        except odograph.StoreError as error:
+            print(error)
+        print(len(list(store.trajectories())))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == [str(len(before["trajectories"]))]
+    assert "can't be" in done.stdout
+    assert seen(cold(store)) == before
+    store.seal()
+    assert journals(store) == []
+    assert seen(cold(store)) == before
+
+
 @pytest.mark.parametrize("jump", [-400 * 86_400, 400 * 86_400])
 def test_a_clock_that_jumps_changes_nothing(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, jump: int) -> None:
     """A host's clock that jumps between seals, back or ahead: what is sealed stays once, also merged, and after a repair."""

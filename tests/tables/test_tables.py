@@ -227,6 +227,6 @@ def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
 
 
 def _file(root: Path, path: str) -> Any:
-    from odograph.tables.commits import _data_file
+    from odograph.tables.files import data_file
 
-    return _data_file("birds", path, root / path)
+    return data_file("birds", path, root / path)

@@ -18,7 +18,11 @@ _PACKAGES = ("msgspec", "orjson", "tqdm", "pyarrow", "duckdb", "zstandard", "dat
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repair", action="store_true", help="first make the list of the sealed files anew, from the files")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="first mend what can be mended: a lost list of the sealed files, damaged files, the catalog",
+    )
     add_json(parser)
 
 
@@ -62,6 +66,11 @@ def _sealed(facts: dict[str, Any]) -> None:
     sealed, repaired = facts["sealed"], facts.get("repaired")
     if repaired is not None:
         left = f"; {repaired['left']} files belong to no complete seal" if repaired["left"] else ""
+        left += (
+            f"; {repaired['mended']} damaged files were taken out, with what can be read in new ones"
+            if repaired["mended"]
+            else ""
+        )
         print(paint(f"repaired: {repaired['files']} files of {repaired['commits']} commits{left}", "green"))
     when = f", the last at {iso_time(sealed['last'])}" if sealed["last"] else ""
     what = f"{size(sealed['bytes'])} in {sealed['files']} files of {sealed['commits']} commits{when}"

@@ -192,16 +192,26 @@ class Backend:
             )
 
     def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
-        """Makes the list of the lake's files anew; `others` says which table of others a path belongs to. Raises StoreError, and
-        InvalidInput for a store that machines share."""
+        """Mends the list of the lake's files, damaged files and the catalog; `others` says which table of others a path belongs to.
+        Raises StoreError, and InvalidInput for a store that machines share."""
         from ..tables.commits import FolderCommits
-        from .sealing import table_of
+        from .mending import mend
+        from .sealing import elsewhere, table_of
 
         lake = self.reader.lake
         if not isinstance(lake.commits, FolderCommits):
             raise InvalidInput(f"the list of the files of {self} is in its catalog, which keeps it: there is nothing to repair")
         with self.lock("seal"):
-            return lake.commits.repair(table_of(lake, others))
+            lake.close()
+            commits, begin = lake.commits, lake.journal_key
+            if not commits.exists or commits.wrong(begin) is not None:
+                found = commits.repair(table_of(lake, others), elsewhere(lake))
+            else:
+                files = sum(len(commits.files(table)) for table in commits.tables())
+                found = {"commits": len(commits.commits()), "files": files, "left": 0}
+            mended = mend(lake, lake.damages()) if found["files"] and find_spec("pyarrow") is not None else 0
+            self.reader.forget()
+            return found | {"mended": mended}
 
     def compact(self, grace: float) -> Compaction:
         """Merges small files of the sealed tier. Raises MissingExtra, StoreError."""

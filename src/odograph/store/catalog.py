@@ -339,7 +339,7 @@ class Catalog:
 
     def _sealed_lines(self, id: str) -> Iterator[bytes]:
         rows = self._db.execute(_SEALED, (id, id)).fetchall()
-        for _, _, line in self._lake.raw(self._parts_of(rows)):
+        for _, _, line in self._lake.raw(self._parts_of(rows), whole=False):
             yield line
 
     def rows(self, ids: list[str]) -> list[tuple[Any, ...]]:

@@ -19,8 +19,9 @@ import msgspec
 
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
+from ..log import logger
 from ..tables.commits import Commits, FolderCommits
-from ..tables.files import Opened
+from ..tables.files import DamagedFile, Opened, crc_of
 from ..tables.iceberg import IcebergCommits
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
@@ -59,6 +60,7 @@ class Lake:
         self._lock = threading.RLock()
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._told: set[str] = set()
 
     @property
     def exists(self) -> bool:
@@ -101,16 +103,31 @@ class Lake:
         begin = self.journal_key
         return {name[len(begin) :]: int(value.split()[0]) for name, value in self.commits.keys(begin).items()}
 
+    def left_out(self, error: DamagedFile) -> None:
+        """Says once of a damaged file that readers go on without it."""
+        said = str(error)
+        if said not in self._told:
+            self._told.add(said)
+            logger.warning("%s; what it held is left out, and `odograph doctor --repair` mends what can be mended", said)
+
     # --- one trajectory -----------------------------------------------------------------------------------------------
 
-    def rows(self, parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
-        """The rows of these runs. Raises StoreError where a file can't be read."""
+    def rows(self, parts: Iterable[Part], *, whole: bool = True) -> Iterator[dict[str, Any]]:
+        """The rows of these runs. Raises DamagedFile where a file can't be read; unless `whole`, what is in it is left out, and
+        said. Raises StoreError."""
         for part in parts:
-            yield from self._group(part.path, part.group).slice(part.offset, part.rows).to_pylist()
+            try:
+                found = self._group(part.path, part.group).slice(part.offset, part.rows).to_pylist()
+            except DamagedFile as error:
+                if whole:
+                    raise
+                self.left_out(error)
+            else:
+                yield from found
 
-    def raw(self, parts: Iterable[Part]) -> Iterator[tuple[str, int, bytes]]:
-        """(writer of the journal file, version, line) of each row that is not damaged."""
-        for row in self.rows(parts):
+    def raw(self, parts: Iterable[Part], *, whole: bool = True) -> Iterator[tuple[str, int, bytes]]:
+        """(writer of the journal file, version, line) of each row that is not damaged. See `rows`."""
+        for row in self.rows(parts, whole=whole):
             try:
                 if row["kind"] != DAMAGED:
                     yield line_of(row)
@@ -118,8 +135,8 @@ class Lake:
                 continue
 
     def lines(self, parts: Iterable[Part]) -> Iterator[tuple[str, Line]]:
-        """The lines of these runs, as a `Source` gives them."""
-        for writer, version, line in self.raw(parts):
+        """The lines of these runs that can be read, as a `Source` gives them."""
+        for writer, version, line in self.raw(parts, whole=False):
             try:
                 found = decode(line, writer, version)
             except DAMAGE:  # `Reader.damages` tells
@@ -147,30 +164,54 @@ class Lake:
         self._opened.move_to_end(path)
         return found
 
-    def open(self, path: str, table: Table, *, verify: bool = False) -> Opened:
-        """A file of the tier. Raises StoreError where it is gone or can't be read, NewerStore."""
+    def open(self, path: str, table: Table) -> Opened:
+        """A file of the tier; its pages are verified when they are read. Raises DamagedFile, StoreError, NewerStore."""
         source = self.commits.source(path)
-        if isinstance(source, Path):
-            return Opened(source, table, verify=verify)
-        return Opened(Path(path), table, source=source, verify=verify)
+        if not isinstance(source, Path):
+            return Opened(Path(path), table, source=source)
+        found = Opened(source, table, verify=True)
+        if found.commit != source.stem:
+            found.close()
+            raise DamagedFile(f"{source} can't be read: it is a file of the commit {found.commit!r}")
+        return found
 
     # --- all of a table -----------------------------------------------------------------------------------------------
 
-    def batches(self, path: str, table: Table, columns: Sequence[str] | None = None, *, backwards: bool = False) -> Iterator[Any]:
-        """The row groups of a file, one at a time."""
-        with self.open(path, table) as file:
+    def batches(
+        self,
+        path: str,
+        table: Table,
+        columns: Sequence[str] | None = None,
+        *,
+        backwards: bool = False,
+        damaged: Callable[[DamagedFile], None] | None = None,
+    ) -> Iterator[Any]:
+        """The row groups of a file, one at a time. Raises DamagedFile, or gives it to `damaged` and leaves the row group out."""
+        try:
+            file = self.open(path, table)
+        except DamagedFile as error:
+            if damaged is None:
+                raise
+            damaged(error)
+            return
+        with file:
             order = range(file.groups)
             for group in reversed(order) if backwards else order:
-                yield file.read(columns, [group])
+                try:
+                    found = file.read(columns, [group])
+                except DamagedFile as error:
+                    if damaged is None:
+                        raise
+                    damaged(error)
+                else:
+                    yield found
 
-    def summaries(self, since: int = 0) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows of `trajectories` that came after a commit, in the columns' order, a few thousand at once."""
-        yield from self.summaries_in(self.files(TRAJECTORIES.name, since))
-
-    def summaries_in(self, paths: Iterable[str]) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows of files of `trajectories`, in the columns' order, a few thousand at once."""
+    def summaries_in(
+        self, paths: Iterable[str], damaged: Callable[[DamagedFile], None] | None = None
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of files of `trajectories`, in the columns' order, a few thousand at once. `damaged`: see `batches`."""
         for path in paths:
-            for found in self.batches(path, TRAJECTORIES):
+            for found in self.batches(path, TRAJECTORIES, damaged=damaged):
                 for start in range(0, found.num_rows, _NEAR):
                     part = found.slice(start, _NEAR)
                     yield list(zip(*(column.to_pylist() for column in part.columns), strict=True))
@@ -218,7 +259,7 @@ class Lake:
         try:
             look.execute("create virtual table search using fts5(text, content='', tokenize='unicode61')")
             for path in reversed(self.files(RECORDS.name)):
-                for batch in self.batches(path, RECORDS, _SEARCHED, backwards=True):
+                for batch in self.batches(path, RECORDS, _SEARCHED, backwards=True, damaged=self.left_out):
                     if word:
                         batch = batch.filter(_may_hold(pa, compute, batch, word))
                     yield from self._found(look, query, batch.to_pylist())
@@ -268,21 +309,28 @@ class Lake:
         found: list[Damage] = []
         if not self.exists:
             return found
+        if isinstance(self.commits, FolderCommits) and (wrong := self.commits.wrong(self.journal_key)) is not None:
+            found.append(Damage(f"{FOLDER}/commits.sqlite", 0, wrong))
         for one in self.commits.commits():
             found += [Damage(*given) for given in one.properties.get("damages", [])]
         if isinstance(self.commits, IcebergCommits):  # to verify all pages would fetch the whole store
             return found + [Damage(path, 0, "it is gone") for name in TABLES for path in self.commits.vanished(name)]
         for table in TABLES.values():
-            for path in self.files(table.name):
-                name = f"{FOLDER}/{path}"
+            for live in self.commits.files(table.name):
+                name = f"{FOLDER}/{live.file.path}"
+                before = len(found)
                 try:
-                    with self.open(path, table, verify=True) as file:
+                    with self.open(live.file.path, table) as file:
                         for group in range(file.groups):
                             try:
                                 file.read(groups=[group])
                             except StoreError as error:
                                 found.append(Damage(name, group, f"row group {group}: {error}"))
-                except StoreError as error:
+                    if len(found) == before and live.file.crc not in (None, crc_of(self.root / live.file.path)):
+                        found.append(
+                            Damage(name, 0, "its bytes are not those that were written, and some that it says may be wrong")
+                        )
+                except (StoreError, OSError) as error:
                     found.append(Damage(name, 0, str(error)))
         return found
 

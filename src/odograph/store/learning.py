@@ -9,6 +9,7 @@ from .indexing import Batch, Sealed, backwards
 from .lake import Lake
 from .layout import SUMMARY
 from .lines import open_file, read_ranges
+from .mending import summaries
 
 
 def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], since: int, sealed_lines: Sealed) -> None:
@@ -41,7 +42,7 @@ def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], si
     )
     again: set[str] = set()
     db.execute("create temp table if not exists learnt(id text primary key) without rowid")
-    for rows in lake.summaries(since):
+    for rows in summaries(lake, since):
         values, loose = [], []
         root = list(SUMMARY).index("root")
         for row in rows:

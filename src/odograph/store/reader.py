@@ -13,6 +13,7 @@ import msgspec
 from ..codec import DAMAGE
 from ..errors import NotFound
 from ..packing import IdsLine, MessageLine, Streams
+from ..tables.files import DamagedFile
 from ..tables.shared import Shared
 from ..trajectory import Trajectory
 from ..types import LATE, AnyRecord, End, Start
@@ -43,6 +44,12 @@ class Reader:
         self.lake: Lake = Lake(root, shared)
         self._opened: Catalog | None = None
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
+
+    def forget(self) -> None:
+        """Deletes the catalog, which the next question makes anew."""
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            (self._root / f"catalog.sqlite{suffix}").unlink(missing_ok=True)
 
     @property
     def catalog(self) -> Catalog:
@@ -99,6 +106,8 @@ class Reader:
                     seen.add(line.id)
                     records.append(line)
         if not records:
+            for _ in self.lake.rows(catalog.parts(id)):  # says which file is damaged, where one is
+                break
             raise NotFound(f"trajectory {id!r} has no readable record")
         trajectory = Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, catalog.alive_writers()))
         trajectory.beside = self.trajectory
@@ -124,7 +133,7 @@ class Reader:
         for id in ids:
             try:
                 yield self._load(self.catalog if self._opened is None else self._opened, id)
-            except NotFound:  # damage took all of its records: `damages` tells; the others are to be had
+            except (NotFound, DamagedFile):  # damage took all of its records: `damages` tells; the others are to be had
                 continue
 
     def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:

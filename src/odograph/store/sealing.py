@@ -23,12 +23,12 @@ import msgspec
 from ..codec import DAMAGE, encode, new_id
 from ..errors import StoreError
 from ..tables.commits import Conflict
-from ..tables.files import DataFile, Footer, Writer, footer_of, opened
+from ..tables.files import Footer, Writer, data_file, footer_of, opened
 from ..tables.schema import Table, arrow
 from ..types import AnyRecord
 from .indexing import Batch, backwards, create, standing, uses_of
 from .journal import file_mode, is_alive
-from .lake import Lake, Part
+from .lake import JOURNAL, Lake, Part
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
 
@@ -143,25 +143,25 @@ def recover(lake: Lake) -> tuple[int, int]:
     for path in lake.commits.orphans():
         if path.relative_to(lake.root).parts[0] not in TABLES:
             continue
-        footer = None
-        if not path.name.startswith("."):
-            with suppress(StoreError):
-                footer = footer_of(path)
-        if footer is None:
+        if path.name.startswith("."):
             lost.append(path)
-        else:
-            groups.setdefault(footer.commit, []).append(path)
+            continue
+        with suppress(StoreError):  # a file that was whole once, and was damaged since: `odograph doctor` tells
+            if (footer := footer_of(path)) is not None:
+                groups.setdefault(footer.commit, []).append(path)
     rolled = 0
+    held = elsewhere(lake)
     for commit, paths in sorted(groups.items()):
         last = next((f for p in paths if (f := footer_of(p)) is not None and f.files), None)
         names = {p.relative_to(lake.root).as_posix(): p for p in paths}
         if lake.commits.find(commit) is not None or last is None or set(last.files) != set(names):
-            lost += paths
+            if last is None or held(last):  # else nothing else holds what is in them
+                lost += paths
             continue
         try:
             lake.commits.commit(
                 commit,
-                [_data_file(name, path) for name, path in names.items()],
+                [data_file(name.split("/")[0], name, path) for name, path in names.items()],
                 last.replaces,
                 properties=last.properties,
                 keys=last.properties.get("keys"),
@@ -174,6 +174,25 @@ def recover(lake: Lake) -> tuple[int, int]:
     for path in lost:
         path.unlink(missing_ok=True)
     return rolled, len(lost)
+
+
+def elsewhere(lake: Lake) -> Callable[[Footer], bool]:
+    """What says of a commit that is not whole whether all that it holds is there all the same: in the journal, or in the files
+    that it was to replace."""
+
+    def is_there(footer: Footer) -> bool:
+        if footer.replaces:
+            return all((lake.root / path).exists() for path in footer.replaces)
+        keys = footer.properties.get("keys")
+        for name, value in keys.items() if isinstance(keys, dict) else ():
+            try:
+                if (lake.root.parent / "journal" / name.rpartition("/")[2].removeprefix(JOURNAL)).stat().st_size < int(value):
+                    return False
+            except (OSError, ValueError, TypeError):
+                return False
+        return True
+
+    return is_there
 
 
 def _check_again(lake: Lake, last: Footer, names: list[str]) -> Callable[[], None] | None:
@@ -203,14 +222,6 @@ def unchanged(lake: Lake, base: int, replaces: Iterable[str], ids: Callable[[], 
                         raise Conflict(f"another machine sealed more of trajectory {row['id']!r} meanwhile")
 
     return check
-
-
-def _data_file(name: str, path: Path) -> DataFile:
-    import pyarrow.parquet as parquet
-
-    about = parquet.read_metadata(path)
-    groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
-    return DataFile(name.split("/")[0], name, about.num_rows, path.stat().st_size, groups)
 
 
 def table_of(lake: Lake, others: Callable[[str], str | None]) -> Callable[[Path], str | None]:
@@ -319,8 +330,8 @@ class Output:
         expect: dict[str, str | None] | None = None,
         replaces: Iterable[str] = (),
     ) -> int:
-        """Puts the files in their places and commits them; returns their bytes. `trajectories` is the last: it says what
-        belongs to the commit."""
+        """Puts the files in their places and commits them; returns their bytes. Each file says what belongs to the commit: where
+        one is lost, the others tell."""
         self._flush_facts()
         self._flush_summaries()
         if keys:
@@ -331,8 +342,7 @@ class Output:
         files = []
         self._complete = True
         for name in (RECORDS.name, FACTS.name, TRAJECTORIES.name):
-            last = Footer(self.id, names, replaces, properties) if name == TRAJECTORIES.name else None
-            files.append(self._writers[name].close(last))
+            files.append(self._writers[name].close(Footer(self.id, names, replaces, properties)))
             stage(name)
         check = unchanged(self._lake, self.base, replaces, lambda: self._ids)
         self._lake.commits.commit(self.id, files, replaces, properties=properties, keys=keys, expect=expect, check=check)
@@ -504,17 +514,23 @@ class _Round:
             )
 
     def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: Output) -> None:
-        names = list(SUMMARY)
         for id in filter(None, ids):
-            found = db.execute(f"select {', '.join(names)} from trajectories where id=?", (id,)).fetchone()
-            if found is None:  # messages whose call never came
-                found = _nothing(names, id)
-            row = dict(zip([SUMMARY[name].name for name in names], found, strict=True))
-            rewards, uses = standing(db, id, row["rewards"]), uses_of(db, id, row["uses"])
-            row["rewards"] = encode(rewards).decode() if rewards else None
-            row["uses"] = encode(uses).decode() if uses else None
-            row["revision"] = (earlier[id]["revision"] if id in earlier else 0) + 1
-            output.summary({**row, **runs([*(parts_of(earlier[id]) if id in earlier else ()), *output.parts.get(id, ())])})
+            before = earlier.get(id)
+            parts = [*(parts_of(before) if before else ()), *output.parts.get(id, ())]
+            output.summary(summary_row(db, id, before["revision"] if before else 0, parts))
+
+
+def summary_row(db: sqlite3.Connection, id: str, revision: int, parts: list[Part]) -> dict[str, Any]:
+    """The row of `trajectories` of a trajectory whose lines were folded into a catalog, after the row of this revision."""
+    names = list(SUMMARY)
+    found = db.execute(f"select {', '.join(names)} from trajectories where id=?", (id,)).fetchone()
+    if found is None:  # messages whose call never came
+        found = _nothing(names, id)
+    row = dict(zip([SUMMARY[name].name for name in names], found, strict=True))
+    rewards, uses = standing(db, id, row["rewards"]), uses_of(db, id, row["uses"])
+    row["rewards"] = encode(rewards).decode() if rewards else None
+    row["uses"] = encode(uses).decode() if uses else None
+    return {**row, "revision": revision + 1, **runs(parts)}
 
 
 def _nothing(names: list[str], id: str) -> list[Any]:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +21,16 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
-from .files import DataFile, footer_of, is_private, properties_json, properties_of
+from .files import DataFile, Footer, data_file, footer_of, is_private, properties_json, properties_of
 from .schema import Table
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
 _PAGE = 64  # files that `latest` reads at once
+#: Errors that are the machine's and not the database's: busy, out of memory, read-only, full, and a file that can't be opened.
+_MACHINE = tuple(
+    getattr(sqlite3, f"SQLITE_{name}") for name in ("BUSY", "LOCKED", "NOMEM", "READONLY", "IOERR", "FULL", "CANTOPEN", "PERM")
+)
 _TABLES = """
 create table commits(seq integer primary key, id text not null unique, time integer not null, properties text not null);
 create table files(
@@ -161,6 +165,7 @@ class FolderCommits:
         self._path = root / "commits.sqlite"
         self._lock = threading.RLock()
         self._open: sqlite3.Connection | None = None
+        self._fleeting = False
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -169,6 +174,8 @@ class FolderCommits:
         return self._open
 
     def _connect(self) -> sqlite3.Connection:
+        db: sqlite3.Connection | None = None
+        made, self._fleeting = not self.exists, False
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not self._path.exists() and is_private(self.root):  # its files beside get the same mode
@@ -186,18 +193,44 @@ class FolderCommits:
                     db.execute(f"pragma user_version={_VERSION}")
                 db.execute("commit")
             elif version > _VERSION:
-                db.close()
                 raise NewerStore(f"{self._path.name} has version {version}; this Odograph reads up to {_VERSION}")
             db.execute("select count(*) from files")
         except NewerStore:
+            if db is not None:
+                db.close()
             raise
-        except (sqlite3.OperationalError, OSError) as error:
-            raise StoreError(f"{self._path} can't be opened: {error}") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, OSError) as error:
+            if db is not None:
+                db.close()
+            if made:
+                for suffix in ("", "-wal", "-shm"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINE:
+                if (there := self._unchanging()) is not None:
+                    return there
+                raise StoreError(f"{self._path} can't be opened: {error}") from error
             raise StoreError(
                 f"{self._path} is damaged ({error}); `odograph doctor --repair` rebuilds it from the files"
             ) from error
         return db
+
+    def _unchanging(self) -> sqlite3.Connection | None:
+        """The database for one question, where nothing can be written, not even the files that SQLite needs beside it."""
+        beside = self._path.with_name(self._path.name + "-wal")
+        db: sqlite3.Connection | None = None
+        try:
+            if not self._path.stat().st_size or (beside.exists() and beside.stat().st_size):
+                return None
+            where = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
+            db = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
+            if db.execute("pragma user_version").fetchone()[0] == _VERSION:
+                self._fleeting = True
+                return db
+        except (sqlite3.Error, OSError):
+            pass
+        if db is not None:
+            db.close()
+        return None
 
     def prepare(self) -> None:
         """Makes the database, so that the first files that are written are never without one."""
@@ -207,7 +240,12 @@ class FolderCommits:
     @property
     def exists(self) -> bool:
         """Whether anything was ever committed here."""
-        return self._open is not None or self._path.exists()
+        if self._open is not None:
+            return True
+        try:
+            return self._path.stat().st_size > 0  # an empty file is what a full disk leaves of a new one
+        except OSError:
+            return False
 
     def close(self) -> None:
         with self._lock:
@@ -243,6 +281,9 @@ class FolderCommits:
                 raise StoreError(
                     f"{self._path} can't be read: {error}; `odograph doctor --repair` rebuilds it from the files"
                 ) from error
+            finally:
+                if self._fleeting:
+                    self.close()
 
     def commit(
         self,
@@ -276,7 +317,7 @@ class FolderCommits:
                     raise Conflict(f"{path} is no live file: somebody else took it out first")
             db.executemany(
                 "insert into files values(?,?,?,?,?,?,null)",
-                [(f.path, f.table, f.rows, f.bytes, properties_json({"rows": f.groups}), seq) for f in add],
+                [(f.path, f.table, f.rows, f.bytes, properties_json({"rows": f.groups, "crc": f.crc}), seq) for f in add],
             )
             db.executemany(
                 "insert into keys values(?,?) on conflict do update set value=excluded.value", list((keys or {}).items())
@@ -289,7 +330,14 @@ class FolderCommits:
             "select path, rows, bytes, groups, added from files where tbl=? and added>? and removed is null order by added, path",
             (table, since),
         )
-        return [Live(DataFile(table, path, n, size, tuple(properties_of(g)["rows"])), added) for path, n, size, g, added in rows]
+        return [self._live(table, *row) for row in rows]
+
+    def _live(self, table: str, path: str, rows: int, size: int, about: str, added: int) -> Live:
+        try:
+            known = properties_of(about)
+            return Live(DataFile(table, path, rows, size, tuple(known["rows"]), known.get("crc")), added)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{self._path} is damaged; `odograph doctor --repair` rebuilds it from the files") from error
 
     def latest(self, folder: str, before: str) -> Iterator[Live]:
         """The live files in a folder whose names sort before a name, last first. Reads no more of them than are taken."""
@@ -300,8 +348,8 @@ class FolderCommits:
         )
         while True:
             rows = self._rows(query, (start, stop))
-            for table, path, n, size, groups, added in rows:
-                yield Live(DataFile(table, path, n, size, tuple(properties_of(groups)["rows"])), added)
+            for row in rows:
+                yield self._live(*row)
             if len(rows) < _PAGE:
                 return
             stop = rows[-1][1]
@@ -379,7 +427,8 @@ class FolderCommits:
             ]
             db.executemany("delete from files where path=?", [(path,) for path in gone])
         for path in gone:
-            (self.root / path).unlink(missing_ok=True)
+            with suppress(OSError):  # what can't be deleted belongs to no commit
+                (self.root / path).unlink(missing_ok=True)
         return gone
 
     def orphans(self) -> list[Path]:
@@ -388,53 +437,88 @@ class FolderCommits:
         found = [p for p in self.root.rglob("*.parquet*") if p.is_file()]
         return sorted(p for p in found if p.relative_to(self.root).as_posix() not in known)
 
-    def repair(self, table_of: Callable[[Path], str | None]) -> dict[str, int]:
+    def wrong(self, keys: str) -> str | None:
+        """What is wrong with the database, though it can be opened; None where nothing is. `keys`: what the keys begin with that
+        the commits say too."""
+        try:
+            with self._lock:
+                (found,) = self._db.execute("pragma integrity_check(1)").fetchone()
+            if found != "ok":
+                return f"it is damaged: {found}"
+            said: dict[str, str | None] = {}
+            for one in self.commits():
+                made = one.properties.get("keys")
+                said |= {name: value for name, value in made.items() if name.startswith(keys)} if isinstance(made, dict) else {}
+            if {name: value for name, value in said.items() if value is not None} != self.keys(keys):
+                return "it is damaged: its keys are not those of its commits"
+        except (StoreError, sqlite3.Error) as error:
+            return str(error)
+        except (ValueError, TypeError):
+            return "it is damaged: a commit can't be read"
+        if any(footer.commit in self._ids() for footer in self._strays()):
+            return "it is damaged: it does not list a file of one of its commits, and lists one that is gone"
+        return None
+
+    def _ids(self) -> set[str]:
+        return {id for (id,) in self._rows("select id from commits")}
+
+    def _strays(self) -> Iterator[Footer]:
+        """Footers of whole files that are not listed; nothing where each file that is listed is there."""
+        if all((self.root / path).exists() for (path,) in self._rows("select path from files where removed is null")):
+            return
+        for path in self.orphans():
+            with suppress(StoreError):
+                if not path.name.startswith(".") and (footer := footer_of(path)) is not None:
+                    yield footer
+
+    def repair(
+        self, table_of: Callable[[Path], str | None], elsewhere: Callable[[Footer], bool] = lambda footer: True
+    ) -> dict[str, int]:
         """Rebuilds the database from the footers of the files: each complete commit, in their order.
 
-        `table_of` says which table a path belongs to. The old database is kept beside, as `commits.sqlite.damaged`. Returns how
-        many commits and live files were found, and how many files belong to commits that are not complete.
+        `table_of` says which table a path belongs to. `elsewhere` says of a commit of which files are missing whether what it
+        holds is there all the same, so that it was never made; else it was, and files were lost since: they stay in the list.
+        The old database is kept beside, as `commits.sqlite.damaged`. Returns how many commits and live files were found, and how
+        many files belong to commits that are not complete.
         """
         self.close()
         for suffix in ("", "-wal", "-shm"):
             old = self._path.with_name(self._path.name + suffix)
             if old.exists():
                 old.rename(old.with_name(old.name + ".damaged"))
-        commits: dict[str, dict[str, Any]] = {}
+        commits: dict[str, dict[str, Path]] = {}
+        footers: dict[str, Footer] = {}
+        unread: dict[str, Path] = {}
         left = 0
         for path in sorted(self.root.rglob("[!.]*.parquet")):
-            name, table = path.relative_to(self.root).as_posix(), table_of(path)
+            name = path.relative_to(self.root).as_posix()
             try:
                 footer = footer_of(path)
             except StoreError:
-                footer = None
-            if footer is None or table is None:
+                unread[name] = path
+                continue
+            if footer is None or table_of(path) is None:
                 left += 1
                 continue
-            one = commits.setdefault(footer.commit, {"files": {}, "all": None, "replaces": set(), "properties": {}})
-            one["files"][name] = (table, path)
+            commits.setdefault(footer.commit, {})[name] = path
             if footer.files:
-                one |= {"all": set(footer.files), "replaces": set(footer.replaces), "properties": footer.properties}
-        replaced = {path for one in commits.values() if one["all"] is not None for path in one["replaces"]}
+                footers[footer.commit] = footer
+        replaced = {path for footer in footers.values() for path in footer.replaces}
         made = files = 0
-        for id in sorted(commits, key=lambda id: _order(id, commits[id]["properties"])):
-            one = commits[id]
-            there = set(one["files"])
-            if one["all"] is None or not one["all"] - replaced <= there:
+        for id in sorted(commits, key=lambda id: _order(id, footers[id].properties if id in footers else {})):
+            there, said = commits[id], footers.get(id)
+            missing = set(said.files) - replaced - there.keys() if said is not None else set[str]()
+            if said is None or (missing and elsewhere(said)):
                 left += len(there)
                 continue
-            live = [_data_file(table, name, path) for name, (table, path) in one["files"].items() if name not in replaced]
-            self.commit(id, live, properties=one["properties"], keys=one["properties"].get("keys"))
+            live = [data_file(table_of(path) or "", name, path) for name, path in there.items() if name not in replaced]
+            for name in sorted(missing):  # readers say that they are lost
+                unread.pop(name, None)
+                live.append(DataFile(table_of(self.root / name) or "", name, 0, 0))
+            self.commit(id, live, properties=said.properties, keys=said.properties.get("keys"))
             made += 1
             files += len(live)
-        return {"commits": made, "files": files, "left": left}
-
-
-def _data_file(table: str, name: str, path: Path) -> DataFile:
-    import pyarrow.parquet as parquet
-
-    about = parquet.read_metadata(path)
-    groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
-    return DataFile(table, name, about.num_rows, path.stat().st_size, groups)
+        return {"commits": made, "files": files, "left": left + len(unread.keys() - replaced)}
 
 
 def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:

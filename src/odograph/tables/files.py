@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
+from zlib import crc32
 
 import msgspec
 
@@ -18,13 +21,15 @@ FOOTER = b"odograph.commit"
 
 
 class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file of a table. `path` is relative to the folder of the lake, with `/`; `groups` are the rows of each row group."""
+    """A file of a table. `path` is relative to the folder of the lake, with `/`; `groups` are the rows of each row group; `crc`,
+    where it is known, is the CRC-32 of the file."""
 
     table: str
     path: str
     rows: int
     bytes: int
     groups: tuple[int, ...] = ()
+    crc: int | None = None
 
 
 class Footer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +40,10 @@ class Footer(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Files that this commit takes out (those that were merged into new ones).
     replaces: tuple[str, ...] = ()
     properties: dict[str, Any] = {}
+
+
+class DamagedFile(StoreError):
+    """A file that is gone, or that is not what was written: what it held is lost, and nothing else is."""
 
 
 class Writer:
@@ -86,17 +95,43 @@ class Writer:
             self._writer.close()
             with self._temporary.open("rb") as file:
                 os.fsync(file.fileno())
-                size = os.fstat(file.fileno()).st_size
+                size, crc = os.fstat(file.fileno()).st_size, _crc(file)
             self._temporary.rename(self._target)
             sync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
             raise StoreError(f"{self._target} can't be written: {error}") from error
-        return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups))
+        return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc)
 
     def abandon(self) -> None:
         """Leaves nothing behind."""
+        with suppress(OSError, arrow().ArrowException):
+            self._writer.close()
+        self._writer.is_open = False  # else pyarrow tries once more, and prints a traceback
         self._temporary.unlink(missing_ok=True)
+
+
+def data_file(table: str, name: str, path: Path) -> DataFile:
+    """What a commit says of a file that is there. Raises StoreError where it is no whole Parquet file."""
+    try:
+        about = _parquet().read_metadata(path)
+        groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
+        return DataFile(table, name, about.num_rows, path.stat().st_size, groups, crc_of(path))
+    except (OSError, arrow().ArrowException) as error:
+        raise StoreError(f"{path} can't be read: {error}") from error
+
+
+def crc_of(path: Path) -> int:
+    """The CRC-32 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return _crc(file)
+
+
+def _crc(file: IO[bytes]) -> int:
+    found = 0
+    while chunk := file.read(1 << 20):
+        found = crc32(chunk, found)
+    return found
 
 
 def is_private(root: Path) -> bool:
@@ -165,9 +200,11 @@ class Opened:
 
     def __init__(self, path: Path, table: Table, *, source: Any = None, verify: bool = False, dictionaries: bool = False) -> None:
         """`source`: the open file, where it is none of this machine. `verify`: whether the checksum of each page is compared.
-        `dictionaries`: see `read`."""
+        `dictionaries`: see `read`. Raises DamagedFile where the file is gone or damaged, which another error is not: that of a
+        process which may open no more files, for one."""
         self.path = path
         self._table = table
+        self._local = source is None
         repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
         self._encoded: list[str] = []
         more: dict[str, Any] = {"page_checksum_verification": verify, "pre_buffer": source is not None}
@@ -177,12 +214,19 @@ class Opened:
                 there = set(more["metadata"].schema.names)  # a column that the file does not have can't be asked for
                 self._encoded = more["read_dictionary"] = [name for name in repeats if name in there]
             self._file = _parquet().ParquetFile(path if source is None else source, **more)
+            about = self._file.schema_arrow.metadata or {}
         except FileNotFoundError as error:
-            raise StoreError(f"{path} is gone: `odograph doctor` says what else is") from error
-        except (OSError, arrow().ArrowException) as error:
-            raise StoreError(f"{path} can't be read: {error}") from error
-        about = self._file.schema_arrow.metadata or {}
-        version = int(about.get(b"odograph.version", b"1"))
+            raise (DamagedFile if source is None else StoreError)(
+                f"{path} is gone: `odograph doctor` says what else is"
+            ) from error
+        except (OSError, ValueError, arrow().ArrowException) as error:
+            raise self._unreadable(error) from error
+        named = about.get(b"odograph.table", b"").decode(errors="replace")
+        if named not in ("", table.name):
+            self._file.close()
+            raise DamagedFile(f"{path} can't be read: it is a file of the table {named!r}, not of {table.name!r}")
+        said = about.get(b"odograph.version", b"1")
+        version = int(said) if said.isdigit() else 1
         if version > table.version:
             self._file.close()
             raise NewerStore(
@@ -216,6 +260,14 @@ class Opened:
                 return None
         return (found.pop(),) if len(found) == 1 else None
 
+    @property
+    def commit(self) -> str | None:
+        """The id of the commit that brought the file, as the file says it."""
+        try:
+            return msgspec.json.decode((self._file.metadata.metadata or {}).get(FOOTER, b""), type=Footer).commit
+        except msgspec.DecodeError:
+            return None
+
     def bounds(self, group: int, column: str) -> tuple[Any, Any] | None:
         """The smallest and the largest value of a column in a row group, where the file says them."""
         if column not in self._there:
@@ -231,8 +283,13 @@ class Opened:
         names = [name for name in wanted if name in self._there]
         try:
             found = self._file.read(names) if groups is None else self._file.read_row_groups(list(groups), names)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{self.path} can't be read: {error}") from error
+            return self._cast(found, wanted)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+
+    def _cast(self, found: Any, wanted: Sequence[str]) -> Any:
+        """These columns, with the types of the table."""
+        pa, table = arrow(), self._table
         arrays, fields = [], []
         for name in wanted:
             field = table.arrow.field(name)
@@ -242,6 +299,11 @@ class Opened:
             there = name in self._there
             arrays.append(found.column(name).cast(field.type) if there else pa.nulls(found.num_rows, field.type))
         return pa.table(arrays, schema=pa.schema(fields, metadata=table.arrow.metadata))
+
+    def _unreadable(self, error: BaseException) -> StoreError:
+        """Why a file could not be read: an error with a number is the machine's or the storage's, one without is of the bytes."""
+        damaged = self._local and getattr(error, "errno", None) in (None, errno.EISDIR) and not isinstance(error, MemoryError)
+        return (DamagedFile if damaged else StoreError)(f"{self.path} can't be read: {' '.join(str(error).split())}")
 
     def close(self) -> None:
         self._file.close()

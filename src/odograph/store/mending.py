@@ -1,0 +1,156 @@
+"""What is damaged in the sealed tier of a folder, made anew from what is whole there: `records` say what the other tables say.
+
+What is lost is only what stood in a damaged row group of `records`. Readers go on without it; a mended tier says it for good.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ..codec import DAMAGE
+from ..tables.files import DamagedFile
+from ..types import AnyRecord
+from .indexing import Batch, create
+from .lake import FOLDER, Lake, Part
+from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES, fact_of
+from .lines import Damage, File, decode
+from .sealing import Output, parts_of, summary_row
+
+_COLUMNS = [column.name for column in TRAJECTORIES.columns]
+
+
+def summaries(lake: Lake, since: int = 0) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of `trajectories` that came after a commit, in the columns' order, a few thousand at once; those that a damaged
+    file held are made anew."""
+    lost: list[DamagedFile] = []
+    yield from lake.summaries_in(lake.files(TRAJECTORIES.name, since), lost.append)
+    if lost:
+        for error in lost:
+            lake.left_out(error)
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+            create(db)
+            found = _Survey(lake)
+            yield [tuple(row[name] for name in _COLUMNS) for row in found.folded(db, found.unsaid())]
+
+
+def mend(lake: Lake, damages: Iterable[Damage]) -> int:
+    """Takes damaged files out of the tier, with what can be read of them, and what can be made anew, in new ones; returns how
+    many. The caller holds the store's lock "seal", and the list of the files is sound. Raises StoreError."""
+    live = {f"{FOLDER}/{path}": path for table in TABLES for path in lake.files(table)}
+    gone = {path for damage in damages if (path := live.get(damage.file)) is not None}
+    if not gone:
+        return 0
+    output = Output(lake)
+    try:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+            create(db)
+            _mend(lake, db, gone, output)
+            lost: list[list[Any]] = [
+                [damage.file, damage.offset, damage.reason, False] for damage in damages if live.get(damage.file) in gone
+            ]
+            lost = [one for one in lost if one[0].startswith(f"{FOLDER}/{RECORDS.name}/")]
+            output.commit({"damages": lost} if lost else {}, replaces=sorted(gone))
+    except BaseException as error:
+        output.failed(error)
+        raise
+    lake.close()  # what was read of the files is not what they hold now
+    return len(gone)
+
+
+def _mend(lake: Lake, db: sqlite3.Connection, gone: set[str], output: Output) -> None:
+    found = _Survey(lake, gone)
+    again = set(found.unsaid())
+    for id, parts in sorted(found.parts.items()):
+        moved = [part for part in parts if part.path in gone]
+        if moved:
+            output.rows(id, lake.rows(moved))
+            found.parts[id] = [*(part for part in parts if part.path not in gone), *output.parts.get(id, ())]
+            again.add(id)
+    output.finish()
+    for row in found.folded(db, sorted(again)):
+        output.summary(row)
+    for path in sorted(gone):
+        if path.startswith(f"{FACTS.name}/"):
+            for id, parts in sorted(found.before.items()):
+                mine = [part for part in parts if Path(part.path).name == Path(path).name]
+                _facts(lake, id, mine, found.about.get(id, (None, None)), output)
+
+
+def _facts(lake: Lake, id: str, parts: list[Part], about: tuple[Any, Any], output: Output) -> None:
+    """The facts of these rows of a trajectory."""
+    records: list[AnyRecord] = []
+    for writer, version, line in lake.raw(parts):
+        try:
+            one = decode(line, writer, version)
+        except DAMAGE:
+            continue
+        if isinstance(one, AnyRecord):
+            records.append(one)
+    replaced = {record.supersedes for record in records if record.supersedes}
+    for record in records:
+        output.fact({**fact_of(record, *about), "replaced": record.id in replaced})
+
+
+class _Survey:
+    """Where the rows of each trajectory are, as `records` say it, and what `trajectories` say of them."""
+
+    def __init__(self, lake: Lake, gone: Collection[str] = ()) -> None:
+        """`gone`: files that are taken out, whatever can be read of them."""
+        self._lake = lake
+        self.parts: dict[str, list[Part]] = {}
+        for path in lake.files(RECORDS.name):
+            for group, ids in self._groups(path):
+                start = 0
+                for id, run in groupby(ids):
+                    count = len(list(run))
+                    self.parts.setdefault(id, []).append(Part(path, group, start, count))
+                    start += count
+        #: As it was found.
+        self.before: dict[str, list[Part]] = dict(self.parts)
+        self._said: dict[str, tuple[int, frozenset[Part]]] = {}
+        #: The group and the agent of each trajectory.
+        self.about: dict[str, tuple[Any, Any]] = {}
+        whole = [path for path in lake.files(TRAJECTORIES.name) if path not in gone]
+        for rows in lake.summaries_in(whole, lambda error: None):
+            for values in rows:
+                row = dict(zip(_COLUMNS, values, strict=True))
+                id = row["id"]
+                if row["revision"] >= self._said.get(id, (0, frozenset()))[0]:
+                    self._said[id] = row["revision"], frozenset(parts_of(row))
+                    self.about[id] = row["group_name"], row["agent"]
+
+    def _groups(self, path: str) -> Iterator[tuple[int, list[str]]]:
+        """Of each row group of a file that can be read as a whole, the trajectories of its rows."""
+        try:
+            file = self._lake.open(path, RECORDS)
+        except DamagedFile:
+            return
+        with file:
+            for group in range(file.groups):
+                try:
+                    yield group, file.read(groups=[group]).column("trajectory").to_pylist()
+                except DamagedFile:
+                    continue
+
+    def unsaid(self) -> list[str]:
+        """The trajectories with rows of which no summary tells."""
+        nothing = (0, frozenset[Part]())
+        return sorted(id for id, parts in self.parts.items() if id and not self._said.get(id, nothing)[1].issuperset(parts))
+
+    def folded(self, db: sqlite3.Connection, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The summaries of trajectories, made of their rows."""
+        for id in filter(None, ids):
+            parts = self.parts[id]
+            lines: list[bytes] = []
+            for (writer, version), run in groupby(self._lake.raw(parts, whole=False), key=lambda one: one[:2]):
+                more = [line for _, _, line in run]
+                lines += more
+                Batch(db, File(Path(f"{writer}.jsonl"), writer, version), lambda _: lines).refold(id, more)  # noqa: B023
+            row = summary_row(db, id, self._said.get(id, (0,))[0], parts)
+            self.about[id] = row["group_name"], row["agent"]
+            yield row

@@ -1,0 +1,175 @@
+"""Whatever happens to the files of a sealed tier: what is whole is read, what is lost is said, and a repair mends what can be mended."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.cli import main
+
+from .test_damage import status
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("duckdb")
+ROUNDS = int(os.environ.get("ODOGRAPH_DAMAGES", "200"))
+
+
+class Made:
+    """A store sealed twice, with a part in the journal: the first and the second trajectory have parts in two places."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        self.ids: list[str] = []
+        with odograph.open(where) as store:
+            self._run(store)
+            self._run(store)
+            store.seal()
+            self._run(store)
+            store.append(self.ids[0]).reward(2.0, "late")
+            store.seal()
+            self._run(store)
+            store.append(self.ids[1]).reward(3.0, "late")
+            store.count()
+            self.before = [store.trajectory(id).to_dict() for id in self.ids]
+            self.rewards = {s.id: s.reward for s in store.summaries()}
+            self.facts = store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list()
+        lake = where / "lake"
+        self.files = sorted([*lake.rglob("*.parquet"), lake / "commits.sqlite", where / "catalog.sqlite"])
+
+    def _run(self, store: odograph.Store) -> None:
+        with store.record(task={"q": len(self.ids)}, agent="a", model="m", group="g", tags=["x"]) as run:
+            with run.step({"o": 1}) as step:
+                call = step.llm_call(model="m", messages=[{"role": "user", "content": "hello"}], response="hi", token_ids=[4, 5])
+                step.action("search", {"q": 1}, {"hits": 2}, llm_call=call)
+            run.reward(1.0, "final")
+        self.ids.append(run.id)
+
+    def file(self, table: str, which: int) -> Path:
+        """The `which`th file of a table, relative to the store."""
+        return sorted((self.where / "lake" / table).glob("*.parquet"))[which].relative_to(self.where)
+
+    def copied(self, to: Path) -> Path:
+        shutil.rmtree(to, ignore_errors=True)
+        return Path(shutil.copytree(self.where, to))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return Made(tmp_path_factory.mktemp("made") / "store")
+
+
+def damage(path: Path, how: str, chance: random.Random) -> int:
+    """Does something to a file; returns where."""
+    data = path.read_bytes()
+    at = chance.randrange(len(data))
+    if how == "gone":
+        path.unlink()
+    elif how == "swap":
+        other = chance.choice([p for p in path.parent.parent.rglob("*.parquet") if p != path])
+        path.write_bytes(other.read_bytes())
+        other.write_bytes(data)
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        changed = {
+            "flip": data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :],
+            "zero": data[:at] + bytes(min(64, len(data) - at)) + data[at + 64 :],
+            "cut": data[:at],
+            "empty": b"",
+            "junk": chance.randbytes(len(data)),
+        }
+        path.write_bytes(changed[how])
+    return at
+
+
+def read(where: Path, ids: list[str]) -> tuple[list[Any], dict[str, Any]]:
+    """What each trajectory is, asked for one by one, and all of them at once; an error in the place of what can't be read."""
+    with odograph.open(where) as store:
+        one: list[Any] = []
+        for id in ids:
+            try:
+                one.append(store.trajectory(id).to_dict())
+            except odograph.OdographError as error:
+                one.append(error)
+        try:
+            return one, {t.id: t.to_dict() for t in store.trajectories()}
+        except odograph.OdographError as error:
+            return one, {"error": error}
+
+
+COMMANDS = [["ls"], ["search", "hello"], ["stats"], ["validate"], ["tail"], ["train", "--dry-run"], ["export", "--to", "jsonl"]]
+COMMANDS += [["show", "{}"], ["show", "{}", "--json"], ["lineage", "{}"], ["sql", "select count(*) from records"]]
+COMMANDS += [["sql", "select * from trajectories"], ["sql", "select sum(value) from facts"], ["seal"]]
+
+
+def check(made: Made, where: Path, path: Path, how: str, seed: int, commands: list[list[str]]) -> None:
+    at = damage(where / path, how, random.Random(seed))
+    place = (path.parent.name, path.name, how, at, seed)
+    one, all = read(where, made.ids)
+    found, said = status(["doctor"], where)
+    assert "Traceback" not in said, (place, said)
+    whole = [made.before[k] == one[k] and made.before[k] == all.get(id) for k, id in enumerate(made.ids)]
+    assert found == 1 or (found == 0 and False not in whole), (place, "something is lost, and the doctor says nothing")
+    with odograph.open(made.where) as store:
+        parts = {k: {p.path for p in store.backend.reader.catalog.parts(id)} for k, id in enumerate(made.ids)}
+    if path.suffix == ".parquet" and how != "swap":  # a damaged file costs what is in it, and nothing else
+        for k in range(len(made.ids)):
+            assert whole[k] or (f"records/{path.name}" in parts[k] and path.parent.name == "records"), (place, k, one[k])
+    for command in commands:
+        given = [word.format(made.ids[0]) for word in command]
+        more = ["-o", str(where.with_name("out"))] if command[0] == "export" else []
+        shutil.rmtree(where.with_name("out"), ignore_errors=True)
+        found, said = status([*given, *more], where)
+        assert found in (0, 1, 2), (place, command)
+        assert "Traceback" not in said, (place, command, said)
+    assert main(["--store", str(where), "doctor", "--repair", "--json"]) in (0, 1), place
+    for command in (["seal"], ["doctor"]):
+        found, said = status(command, where)
+        assert "Traceback" not in said, (place, command, said)
+    again, _ = read(where, made.ids)
+    for k, before in enumerate(made.before):
+        assert again[k] == before or (not whole[k] and path.suffix == ".parquet"), (place, k, "repair lost it")
+    if path.parent.name != "records" and how != "swap":  # what other files say is made anew from the records
+        assert again == made.before, place
+        assert status(["doctor"], where)[0] == 0, place
+        with odograph.open(where) as store:
+            assert {s.id: s.reward for s in store.summaries()} == made.rewards, place
+            assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts, place
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        ("records", "zero"),
+        ("records", "gone"),
+        ("facts", "junk"),
+        ("trajectories", "gone"),
+        ("trajectories", "zero"),
+        ("commits.sqlite", "zero"),
+    ],
+)
+def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, what: str, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A damaged, cut or lost file of the sealed tier: everything that is in other files is read, the doctor tells, and a repair
+    makes anew what other files say; the next seal deletes nothing that is whole."""
+    path = Path("lake") / what if "." in what else made.file(what, 0)
+    check(made, made.copied(tmp_path / "s"), path, how, 0, COMMANDS[:1])
+    assert what != "records" or path.name in caplog.text, "readers say which file is damaged"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_damage_of_every_kind_in_every_file_and_command(made: Made, tmp_path: Path) -> None:
+    """Bits turned, blocks of zeros, files cut, emptied, filled with junk, deleted, exchanged, in the place of a folder: no command
+    fails without a sentence."""
+    chance = random.Random(5)
+    hows = ["flip", "flip", "flip", "zero", "cut", "empty", "junk", "gone", "swap", "folder"]
+    for seed in range(ROUNDS):
+        path = chance.choice(made.files).relative_to(made.where)
+        check(made, made.copied(tmp_path / "s"), path, chance.choice(hows) if path.suffix == ".parquet" else chance.choice(hows[:7]), seed, COMMANDS)  # fmt: skip
