@@ -358,6 +358,10 @@ class Bench:
             start = time.perf_counter()
             assert sum(1 for _ in store.summaries(group="g7")) == count // 50
             self.add("list a group", (time.perf_counter() - start) * 1000, "ms", f"{count // 50} of {count}", 1.0, "-", None)
+        from . import reading
+
+        for part in (reading.files, reading.interleaved, reading.again):
+            part(self)
 
     def lineage(self) -> None:
         """Views and samples of one long conversation, against a copy of the ids of all its prompts, which whoever reads them has to
