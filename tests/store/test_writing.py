@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import odograph
+from odograph.types import Action, AnyRecord, LLMCall, Start
 
 
 def conversation(calls: int) -> dict[str, Any]:
@@ -96,6 +99,42 @@ def test_adding_again_adds_nothing_and_is_linear(store: odograph.Store) -> None:
         assert store.add(t.to_dict()) == id
         assert lines(store) == before
     assert costs[1] < costs[0] * 2.4
+
+
+def test_adding_again_costs_about_as_much_as_reading(store: odograph.Store) -> None:
+    """What is there already is looked at, not hashed: to read, and to look, is at most four times as much as to read."""
+    id = store.add(conversation(200))
+    t = store.trajectory(id)
+    store.add(t)
+    reading = python_calls(lambda: store.trajectory(id))
+    assert python_calls(lambda: store.add(t)) < 4 * reading
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, float("nan")), (1, True), (0, False), (1, 1.0), ("YWJj", b"abc"), ("1", 1), ([1, 2], {1, 2})]
+)
+@pytest.mark.parametrize("where", ["result", "message", "tools"])
+def test_what_only_looks_alike_is_a_correction(store: odograph.Store, where: str, before: Any, after: Any) -> None:
+    """A value that Python, or an encoder, takes for the one before is another one: each record that has it is corrected, once."""
+
+    def made(value: Any) -> list[AnyRecord]:
+        values: dict[str, Any] = {name: value if name == where else "same" for name in ("result", "message", "tools")}
+        tools = [{"name": "look", "description": "x" * 300, "odd": values["tools"]}]
+        call: dict[str, Any] = {"model": "m", "tools": tools, "messages": [{"role": "user", "odd": values["message"]}]}
+        about: dict[str, Any] = {"trajectory": "t", "step": 0}
+        return [
+            Start(id="s", trajectory="t", task="t"),
+            LLMCall(id="c1", request=call, **about),
+            LLMCall(id="c2", request={**call, "messages": [*call["messages"], {"role": "user"}]}, **about),
+            Action(id="a", name="look", result=values["result"], **about),
+        ]
+
+    store.add(made(before))
+    store.add(made(before))
+    assert len(store.trajectory("t").records) == 4
+    for _ in range(2):
+        store.add(made(after))
+        assert len(store.trajectory("t").records) == 4 + (1 if where == "result" else 2)
 
 
 def test_a_changed_message_deep_inside_is_a_correction(store: odograph.Store) -> None:

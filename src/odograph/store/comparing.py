@@ -1,7 +1,7 @@
 """What of a trajectory that is added again is new: its records against those that the store has, by what they say.
 
-The cost grows with what is there, not with what each call sends again: a call's messages are compared by a hash that goes on from
-the call before.
+The cost grows with what is there, not with what each call sends again: a look at a call's messages goes on from the call before.
+Records that a look finds equal are most of them, and the others are hashed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def changes(existing: Trajectory, placed: list[AnyRecord]) -> list[AnyRecord]:
     history = {
         record.supersedes for record in placed if record.supersedes
     }  # what these records say that they replaced themselves
-    there, given = _Contents(existing.streams), _Contents(None)
+    assert existing.streams is not None  # it was read from the store
+    there, given, same = _Contents(existing.streams), _Contents(None), _Look(existing.streams)
     new: list[AnyRecord] = []
     for record in placed:
         latest = known.get(record.id)
@@ -49,11 +50,83 @@ def changes(existing: Trajectory, placed: list[AnyRecord]) -> list[AnyRecord]:
         while latest.id in corrected and corrected[latest.id].id not in passed:
             latest = corrected[latest.id]
             passed.add(latest.id)
+        if same(record, latest):
+            continue
         content = given.of(record)
         if there.of(latest) != content:
             id = derived_id(record.source_time, record.id, latest.id, content)
             new.append(msgspec.structs.replace(record, id=id, supersedes=latest.id, time=0, writer=""))
     return new
+
+
+class _Look:
+    """Whether a record says what the store's record says. Yes is certain; where it is not, the records are hashed."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._lists: dict[Any, _Pair] = {}
+        #: By the name of a request's field: the value that was given last, and the one of the store that it equals.
+        self._values: dict[str | int, tuple[Any, Any]] = {}
+
+    def __call__(self, record: AnyRecord, latest: AnyRecord) -> bool:
+        changes = {name: getattr(latest, name) for name in ("id", "seq", "time", "writer", "supersedes")}
+        try:
+            if isinstance(latest, LLMCall) and isinstance(record, LLMCall) and latest.packed:
+                changes["request"] = self._rest(record, latest)
+                if any(part.at[0] != "request" for part in latest.packed):
+                    latest = self._streams.fill(latest, "response", "tokens", "prompt_token_ids")
+                changes |= {"packed": latest.packed, "packed_by": latest.packed_by}
+            return _is_same(msgspec.structs.replace(record, **changes), latest)
+        except Exception:  # what no JSON is can be anything
+            return False
+
+    def _rest(self, record: LLMCall, latest: LLMCall) -> dict[str, Any]:
+        """A request without the parts that the store has apart. Raises ValueError where one of these parts differs."""
+        rest = dict(record.request)
+        for part in latest.packed:
+            if part.at[0] != "request":
+                continue
+            if len(part.at) != 2 or part.of == "ids":
+                raise ValueError
+            name = part.at[1]
+            if not self._is_part(record, name, rest.pop(name), latest.packed_by, part):
+                raise ValueError
+        return rest
+
+    def _is_part(self, record: LLMCall, name: str | int, value: Any, writer: str, part: Packed) -> bool:
+        if part.of == "list":
+            pair = self._lists.setdefault((record.agent, record.purpose, name, writer, part.stream), _Pair())
+            return pair.is_same(value, part.ranges, lambda n: self._streams.item(writer, part.stream, n))
+        item = self._streams.item(writer, part.stream, part.ranges[0][0])
+        known = self._values.get(name)
+        if known is None or known[0] is not value or known[1] is not item:
+            if not _is_same(value, item):
+                return False
+            self._values[name] = value, item
+        return True
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Equal, and equal as JSON: to Python True is 1, and to the encoder NaN is null."""
+    return bool(msgspec.json.encode(a) == msgspec.json.encode(b) and a == b)
+
+
+class _Pair:
+    """A list that is given and a list of the store, each of which usually goes on from the one before."""
+
+    def __init__(self) -> None:
+        self._objects, self._ranges = _Objects(), _Ranges()
+        self._equal = 0
+
+    def is_same(self, given: Any, ranges: list[tuple[int, int]], item: Callable[[int], Any]) -> bool:
+        if type(given) not in (list, Prefix) or len(given) != sum(stop - start for start, stop in ranges):
+            return False
+        start = self._equal = min(self._equal, self._objects.go_on(given), self._ranges.go_on(ranges))
+        for value, n in zip(given[start:], _numbers(ranges, start), strict=True):
+            if not _is_same(value, item(n)):
+                return False
+            self._equal += 1
+        return True
 
 
 class _Contents:
@@ -110,17 +183,16 @@ class _Contents:
         return put(fields, part.at, chain.of_ranges(part.ranges, lambda n: self._hash(streams.item(writer, stream, n))))
 
 
-class _Chain:
-    """Hashes of lists, each of which usually goes on from the one before: of every prefix of the last list."""
+class _Objects:
+    """The last list of objects of several."""
 
     def __init__(self) -> None:
-        self._digests: list[bytes] = []
         self._objects: list[Any] = []
         #: The growing list that the last list was the beginning of, where it was one.
         self._base: list[Any] | None = None
-        self._ranges: list[tuple[int, int]] = []
 
-    def of_objects(self, objects: list[Any] | Prefix, hash_of: Callable[[Any], str]) -> str:
+    def go_on(self, objects: list[Any] | Prefix) -> int:
+        """With how many objects of the last list the next one begins."""
         base = objects.base if type(objects) is Prefix else None
         if base is not None and base is self._base:
             same = min(len(self._objects), len(objects))
@@ -129,9 +201,17 @@ class _Chain:
         self._base = base
         del self._objects[same:]
         self._objects += objects[same:]
-        return self._go_on(same, map(hash_of, objects[same:]))
+        return same
 
-    def of_ranges(self, ranges: list[tuple[int, int]], hash_of: Callable[[int], str]) -> str:
+
+class _Ranges:
+    """The last list of several that are ranges of a stream."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+
+    def go_on(self, ranges: list[tuple[int, int]]) -> int:
+        """With how many items of the last list the next one begins."""
         same = 0
         for (a, b), (c, d) in zip(self._ranges, ranges, strict=False):
             if a != c:
@@ -140,12 +220,32 @@ class _Chain:
             if b != d:
                 break
         self._ranges = list(ranges)
-        skip = same
-        rest: list[int] = []
-        for start, stop in ranges:
-            rest += range(min(stop, start + skip), stop)
-            skip = max(0, skip - (stop - start))
-        return self._go_on(same, map(hash_of, rest))
+        return same
+
+
+def _numbers(ranges: list[tuple[int, int]], skip: int) -> list[int]:
+    """The numbers of the items that ranges stand for, but for the first ones."""
+    rest: list[int] = []
+    for start, stop in ranges:
+        rest += range(min(stop, start + skip), stop)
+        skip = max(0, skip - (stop - start))
+    return rest
+
+
+class _Chain:
+    """Hashes of lists, each of which usually goes on from the one before: of every prefix of the last list."""
+
+    def __init__(self) -> None:
+        self._digests: list[bytes] = []
+        self._objects, self._ranges = _Objects(), _Ranges()
+
+    def of_objects(self, objects: list[Any] | Prefix, hash_of: Callable[[Any], str]) -> str:
+        same = self._objects.go_on(objects)
+        return self._go_on(same, map(hash_of, objects[same:]))
+
+    def of_ranges(self, ranges: list[tuple[int, int]], hash_of: Callable[[int], str]) -> str:
+        same = self._ranges.go_on(ranges)
+        return self._go_on(same, map(hash_of, _numbers(ranges, same)))
 
     def _go_on(self, same: int, more: Iterable[str]) -> str:
         del self._digests[same:]
