@@ -13,6 +13,7 @@ from ..access import Right
 from ..codec import encode, loads
 from . import page
 from .answers import Answers
+from .labelling import Labelling
 from .live import Live
 from .web import Route, answer, problem
 
@@ -22,8 +23,10 @@ _THREADS = 4  # answers that are made at once
 class Routes:
     """The routes of a viewer of one store."""
 
-    def __init__(self, answers: Answers, live: Live) -> None:
+    def __init__(self, answers: Answers, live: Live, labelling: Labelling | None = None) -> None:
+        """`labelling`: the queues of those who label in the browser."""
         self._answers = answers
+        self._labelling = labelling
         self._live = live
         self._threads = ThreadPoolExecutor(_THREADS, "odograph-view")
 
@@ -38,7 +41,7 @@ class Routes:
         found.append(Route("GET", "/api/live", self._follow, "read"))
         a = self._answers
         for path, make in (
-            ("info", lambda r: a.info() | {"right": r["right"]}),
+            ("info", lambda r: a.info() | {"right": r["right"]} | self._rubric()),
             ("list", lambda r: a.listing(_query(r))),
             ("counts", lambda r: a.counts(_query(r))),
             ("figures", lambda r: a.figures(_query(r))),
@@ -54,7 +57,11 @@ class Routes:
             ("t/{id}/record/{record}", lambda r: a.record(_name(r, "id"), _name(r, "record"))),
         ):
             found.append(self._route("GET", path, make, "read"))
-        found.append(Route("POST", "/api/t/{id}/annotate", self._annotate, "label"))
+        found.append(self._taking("/api/t/{id}/annotate", lambda r, given: a.annotate(_name(r, "id"), given)))
+        queue = self._labelling
+        if queue is not None:
+            found.append(self._route("GET", "queue", lambda r: queue.look(r.query.get("annotator", "")), "read"))
+            found.append(self._taking("/api/queue", lambda r, given: queue.act(given)))
         return found
 
     def operation(self) -> list[Route]:
@@ -74,10 +81,17 @@ class Routes:
 
         return Route(method, f"/api/{path}", handle, right)
 
-    async def _annotate(self, request: web.Request) -> web.StreamResponse:
-        given = loads(await request.read())
-        id = _name(request, "id")
-        return answer(await asyncio.get_running_loop().run_in_executor(self._threads, self._answers.annotate, id, given))
+    def _taking(self, path: str, make: Callable[[web.Request, Any], Any]) -> Route:
+        """A route that writes what a page sends."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            given = loads(await request.read())
+            return answer(await asyncio.get_running_loop().run_in_executor(self._threads, make, request, given))
+
+        return Route("POST", path, handle, "label")
+
+    def _rubric(self) -> dict[str, Any]:
+        return {"rubric": self._labelling.rubric.technique} if self._labelling is not None else {}
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         headers = {"Content-Security-Policy": page.POLICY}

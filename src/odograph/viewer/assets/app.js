@@ -4,6 +4,7 @@ import { follow, get, isFile } from "./source.js";
 import { listPage } from "./list.js";
 import { dialog, labelsFile, trajectoryPage } from "./trajectory.js";
 import { diffPage, groupPage, overPage } from "./compare.js";
+import { queuePage } from "./queue.js";
 
 const KEYS = [
   ["j  k", "next and previous entry, or row"], ["n  p", "next and previous step"], ["e  E", "next and previous failure"], ["/", "search"], ["Enter", "open; next hit in a search"],
@@ -28,6 +29,7 @@ function say(text) {
 
 const crumbs = h("nav", { class: "crumbs", "aria-label": "place" });
 const place = h("div", { class: "page" });
+const label = h("a", { href: "#/label", hidden: true }, "Label");
 const save = button("Save labels", () => {
   const url = URL.createObjectURL(new Blob([labelsFile()], { type: "application/jsonl" }));
   const link = h("a", { href: url, download: "odograph-labels.jsonl" });
@@ -39,7 +41,7 @@ document.addEventListener("labels", (event) => {
   save.textContent = `Save ${event.detail} label${event.detail > 1 ? "s" : ""}`;
 });
 document.body.append(
-  h("header", { class: "top" }, h("a", { class: "brand", href: "#/" }, "Odograph"), crumbs, h("span", { class: "spring" }), save, button("Theme", theme, { "aria-label": "light or dark" }), button("Keys  ( ? )", help)),
+  h("header", { class: "top" }, h("a", { class: "brand", href: "#/" }, "Odograph"), crumbs, h("span", { class: "spring" }), label, save, button("Theme", theme, { "aria-label": "light or dark" }), button("Keys  ( ? )", help)),
   place, said);
 
 // in a frame of a notebook (about:srcdoc) a link to a place would lead to that place of the notebook
@@ -69,6 +71,7 @@ async function route() {
     else if (parts[0] === "group") page = await groupPage({ ...given, name: query.get("name") ?? "" });
     else if (parts[0] === "diff") page = await diffPage({ ...given, a: query.get("a") ?? "", b: query.get("b") ?? "" });
     else if (parts[0] === "over") page = await overPage(given);
+    else if (parts[0] === "label") page = await queuePage(given);
     else page = listPage(given);
   } catch (problem) {
     page = { element: notice(problem.message, "error"), title: "Odograph" };
@@ -77,7 +80,7 @@ async function route() {
   current = page;
   clear(place, page.element);
   document.title = `${page.title.slice(0, 60)} · Odograph`;
-  clear(crumbs, h("a", { href: "#/" }, info.store ?? "store"), parts.length ? [h("span", { "aria-hidden": "true" }, " / "), parts[0] === "t" ? h("code", {}, parts[1].slice(-8)) : parts[0] === "group" ? query.get("name") : parts[0] === "over" ? "figures" : "difference"] : "");
+  clear(crumbs, h("a", { href: "#/" }, info.store ?? "store"), parts.length ? [h("span", { "aria-hidden": "true" }, " / "), parts[0] === "t" ? h("code", {}, parts[1].slice(-8)) : parts[0] === "group" ? query.get("name") : ({ over: "figures", label: "label" })[parts[0]] ?? "difference"] : "");
   await page.ready;
   if (mine === turn && !document.querySelector("dialog[open]") && (document.activeElement === document.body || document.activeElement === null)) page.focus?.();
 }
@@ -122,6 +125,7 @@ async function start() {
   addEventListener("hashchange", route);
   try {
     info = await get("info");
+    label.hidden = !info.rubric;
   } catch (problem) {
     return clear(place, notice(problem.message, "error"));
   }
