@@ -68,6 +68,8 @@ class Resources:
 
     def __init__(self, objects: Iterable[Any] = ()) -> None:
         self._held: dict[type, Any] = {}
+        if not isinstance(objects, Iterable):
+            raise TypeError(f"resources are a list of objects, not {objects!r:.100}")
         for one in objects:
             self.insert(one)
 

@@ -55,7 +55,7 @@ class WorldRuntime:
         fresh: bool = False,
     ) -> World:
         """A handle of the world of a name, which is made where there is none; `fresh`: another one of that name in any case."""
-        config = storage or StorageConfig()
+        config = _config(storage)
         made = World(name, lambda: self._storage(config), processors, Resources(resources), hooks, fresh=fresh)
         made.runner = self._runner
         return made
@@ -69,7 +69,7 @@ class WorldRuntime:
         hooks: Iterable[tuple[type[Event], Hook]] = (),
     ) -> World:
         """The world with an id. Its first change or step makes it the one writer, and fences the earlier one. Raises NotFound."""
-        config = storage or StorageConfig()
+        config = _config(storage)
         about = self._storage(config).about(world_id)
         made = World(about.name, lambda: self._storage(config), processors, Resources(resources), hooks, about=about)
         made.runner = self._runner
@@ -77,7 +77,7 @@ class WorldRuntime:
 
     def discover(self, storage: StorageConfig | None = None) -> list[str]:
         """The names of the worlds of a storage."""
-        return self._storage(storage or StorageConfig()).names()
+        return self._storage(_config(storage)).names()
 
     def _storage(self, config: StorageConfig) -> Storage:
         key = (lake_of(config.uri), config.namespace)
@@ -86,12 +86,28 @@ class WorldRuntime:
         return self._storages[key]
 
 
+def _config(storage: StorageConfig | None) -> StorageConfig:
+    if storage is None:
+        return StorageConfig()
+    if not isinstance(storage, StorageConfig):
+        raise TypeError(f"a storage is a StorageConfig(uri, namespace), not {storage!r:.100}")
+    if not isinstance(storage.namespace, str):
+        raise InvalidInput(f"the namespace of a StorageConfig is a text, not {storage.namespace!r:.100}")
+    return storage
+
+
 class SyncWorld:
     """A world for code that is not async: the methods of `World`, each returning when it is done."""
 
     def __init__(self, world: World, run: Any) -> None:
         self._world = world
         self._call = run
+
+    def __repr__(self) -> str:
+        return repr(self._world)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return self._world.__reduce__()
 
     @property
     def resources(self) -> Resources:

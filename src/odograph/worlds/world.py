@@ -112,7 +112,11 @@ class World:
         self._processors: list[Any] = []
         for processor in processors:
             self.add_processor(processor)
-        self._hooks: list[tuple[type[Event], Hook]] = list(hooks)
+        self._hooks: list[tuple[type[Event], Hook]] = []
+        for pair in hooks:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(f"hooks are pairs of a type of event and a function, not {pair!r:.100}")
+            self.add_hook(*pair)
         self._touched: dict[int, Entity] = {}
         self._next_entity: int | None = None
         self._states: dict[Table, Any] | None = None
@@ -122,6 +126,9 @@ class World:
 
     def __repr__(self) -> str:
         return f"<world {self.name!r}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(f"{self!r} is a handle of this process; open the world there: runtime.resume({self.id!r}, storage)")
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
@@ -197,7 +204,7 @@ class World:
 
     async def spawn_many(self, entities: Iterable[Iterable[Component]]) -> list[int]:
         """Several entities at once, each given by its components. Returns their ids. Where one can't be made, none is."""
-        given = [tuple(components) for components in entities]
+        given = [tuple(some) if isinstance(some, Iterable) else (some,) for some in entities]
         known: dict[int, list[Any]] = {}  # of components that several entities have: by identity, while `given` holds them
         made = [self._made(components, known) for components in given]
         ids = []
@@ -221,6 +228,7 @@ class World:
         """Replaces a component of an entity, whole. Raises NotFound where the entity does not have it."""
         async with self._alone():
             self._taken()
+            _check_components((component,))
             parts = self._parts(entity_id)
             prefix = prefix_of(type(component))
             if prefix not in parts:
@@ -333,6 +341,10 @@ class World:
 
     def add_hook(self, event: type[Event], hook: Hook) -> None:
         """Calls a function, or awaits a coroutine function, at each event of a type. A failing hook is logged."""
+        if not (isinstance(event, type) and issubclass(event, Event)) or not callable(hook):
+            raise TypeError(
+                f"a hook is a type of event (PreTick, OnSpawn, ...) and a function, not {event!r:.100} and {hook!r:.100}"
+            )
         self._hooks.append((event, hook))
 
     def _hears(self, event: type[Event]) -> bool:
@@ -441,6 +453,8 @@ class World:
             try:
                 result = processor.process(frame, resources=self.resources, world=self, **kwargs)
                 frame = await result if inspect.isawaitable(result) else result
+                if not isinstance(frame, _daft().DataFrame):
+                    raise TypeError(f"it returned {type(frame).__name__}, not the Daft frame")
                 done = frame.to_arrow()  # a lazy frame fails where it is computed: here, by name
             except Exception as error:
                 raise WorldError(
@@ -522,6 +536,7 @@ class World:
 
     async def get(self, entity_id: int, kind: type[T]) -> T:
         """One component of one entity, as it is now. Raises NotFound."""
+        archetype_of((kind,))
         parts = self._parts(entity_id)
         if prefix_of(kind) not in parts:
             raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
@@ -660,7 +675,9 @@ def _check_components(components: tuple[Component, ...]) -> None:
         raise InvalidInput("an entity has at least one component")
     for one_ in components:
         if not isinstance(one_, Component):
-            raise TypeError(f"an entity is made of components, not of {type(one_).__name__}")
+            is_class = isinstance(one_, type) and issubclass(one_, Component)
+            what = f"the class: {one_.__name__}()" if is_class else f"of {type(one_).__name__}"
+            raise TypeError(f"an entity is made of components, not {what}")
     if len({type(one_) for one_ in components}) < len(components):
         raise InvalidInput("an entity has one component of each type")
     archetype_of(type(one_) for one_ in components)
