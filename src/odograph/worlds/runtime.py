@@ -13,9 +13,9 @@ from typing import Any, Self
 from ..bulk import waited
 from ..errors import InvalidInput, MissingExtra
 from ..redact import Redactor
-from .events import Event, Resources
+from .events import Event, Hook, Resources
 from .storage import Storage, StorageConfig, lake_of
-from .world import Hook, World
+from .world import World
 
 
 class WorldRuntime:

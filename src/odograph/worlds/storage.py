@@ -78,8 +78,8 @@ def lake_of(uri: str | Path) -> Path:
         raise InvalidInput(f"the uri of a StorageConfig is the folder of a store, not {uri!r}")
     if "://" in str(uri):
         raise InvalidInput(
-            f"worlds are in a folder of this machine, not at {str(uri)!r}; a store that machines share has its worlds in its local"
-            " folder"
+            f"worlds are in a folder of this machine, not at {str(uri)!r}: a store that machines share has its worlds in its"
+            " local folder"
         )
     return Path(uri).expanduser().resolve() / "lake"
 
