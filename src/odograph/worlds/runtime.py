@@ -14,6 +14,7 @@ from ..bulk import waited
 from ..errors import InvalidInput, MissingExtra
 from ..redact import Redactor
 from .events import Event, Hook, Resources
+from .on_ray import frames_on_ray
 from .storage import Storage, StorageConfig, lake_of
 from .world import World
 
@@ -22,12 +23,14 @@ class WorldRuntime:
     """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
 
     def __init__(self, runner: str = "local", *, redactor: Redactor | None = None) -> None:
-        """`runner`: "ray" labels on a Ray cluster (see `LabelingConfig.runner`). `redactor`: that of the store which the worlds
-        are in, where the store has it in memory only."""
+        """`runner`: "ray" runs frames and labels on a Ray cluster (see `LabelingConfig.runner`). `redactor`: that of the store
+        which the worlds are in, where the store has it in memory only."""
         if find_spec("daft") is None or find_spec("pyarrow") is None:
             raise MissingExtra("a world", "worlds")
         if runner not in ("local", "ray"):
             raise InvalidInput(f"runner is local or ray, not {runner!r}")
+        if runner == "ray":
+            frames_on_ray()
         self._runner = runner
         self._redactor = redactor
         self._storages: dict[tuple[Path, str], Storage] = {}
