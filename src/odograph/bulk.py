@@ -49,8 +49,16 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
 @cache
 def _loop(process: int) -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="odograph-loop", daemon=True).start()
+    threading.Thread(target=_forever, args=(loop,), name="odograph-loop", daemon=True).start()
     return loop
+
+
+def _forever(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # of some task, which has it; the others go on
+            continue
 
 
 def waited(work: Coroutine[Any, Any, T]) -> T:
@@ -60,9 +68,19 @@ def waited(work: Coroutine[Any, Any, T]) -> T:
     if threading.current_thread().name == "odograph-loop":
         work.close()
         raise InvalidInput("this code runs inside of a sync call already; await the async function here")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+
+    async def carried() -> tuple[Any, BaseException | None]:
+        try:
+            return await work, None
+        except (SystemExit, KeyboardInterrupt) as error:  # which would end the loop: who called gets it
+            return None, error
+
+    future = asyncio.run_coroutine_threadsafe(carried(), loop)
     try:
-        return future.result()
+        found, error = future.result()
+        if error is not None:
+            raise error
+        return found  # type: ignore[no-any-return]
     finally:
         future.cancel()  # who is interrupted waits for no more
 

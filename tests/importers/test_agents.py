@@ -118,18 +118,6 @@ def test_no_importer_takes_the_files_of_another(tmp_path: Path) -> None:
         assert [one.NAME for one in known if one.recognise(path, head)] == [importer], name
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_file_that_is_written_anew(tmp_path: Path, name: str) -> None:
-    """A session's file that is imported after every message ends as one import of the whole."""
-    with odograph.open("memory:") as store, odograph.open("memory:") as fresh:
-        for size in range(6):
-            path = whole(tmp_path, name, size)
-            assert all("while reading it" not in f["error"] for f in store.import_sessions(path).failed)
-        fresh.import_sessions(path)
-        assert store.import_sessions(path).imported == 0
-        assert content(store) == content(fresh)
-
-
 JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
 
 

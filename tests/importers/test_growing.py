@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import sqlite3
+import tempfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -13,8 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import odograph
+from odograph import importers
 
-from .agents import LINES
+from . import agents
+from .agents import AIDER, LINES, WHOLE
+from .test_mini_swe_agent import calls_file
+from .test_openhands import v0, v1
+from .test_sessions import ATIF, AWORLD, EVAL, SAMPLE
+from .test_sessions import GEMINI as SESSION
+from .test_swe_agent import old
+from .test_tau2_bench import results
+from .test_tau_bench import episode
 
 T = "2026-03-01T10:00:{:02d}.000Z"
 
@@ -253,27 +267,195 @@ def content(store: odograph.Store) -> dict[str, Any]:
     return found
 
 
-def grown(folder: Path, name: str, cuts: list[int]) -> tuple[dict[str, Any], dict[str, Any]]:
-    file, values = FILES[name]
-    whole = b"".join(json.dumps(v).encode() + b"\n" for v in values)
-    path = folder / file
+class Growing(NamedTuple):
+    """A file or folder of a format, in each state of its growth."""
+
+    format: str
+    states: list[int]  #: the states worth a look each: after each line, message, row or part
+    write: Callable[[Path, int], Path]  #: writes the state of a number into a folder, and says where
+
+
+def by_bytes(format: str, file: str, data: bytes) -> Growing:
+    """A file that grows at its end: its state is its size."""
+    ends = [n + 1 for n, byte in enumerate(data) if byte == 10]
+    return Growing(format, [*ends, len(data)], lambda folder, size: write(folder / file, data[:size]))
+
+
+def by_value(format: str, file: str, count: int, value: Callable[[int], Any], first: int = 1) -> Growing:
+    """A file that is one value, and is written anew whenever something comes: its state is how many came. `first`: how many
+    there are when the program writes it for the first time."""
+    states = list(range(first, count + 1))
+    return Growing(format, states, lambda folder, size: write(folder / file, json.dumps(value(max(size, first))).encode()))
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def jsonl(values: list[Any]) -> bytes:
+    return b"".join(json.dumps(v).encode() + b"\n" for v in values)
+
+
+def database(name: str, file: str, fill: Callable[[Path, int], Any], count: int) -> Growing:
+    def state(folder: Path, size: int) -> Path:
+        (folder / file).unlink(missing_ok=True)
+        fill(folder / file, size)
+        return folder / file
+
+    return Growing(name, list(range(1, count + 1)), state)
+
+
+def rows_of(make: Callable[[Path], Path], table: str) -> Callable[[Path, int], Any]:
+    """Of a database as `make` writes it, the first rows of a table."""
+
+    def fill(path: Path, size: int) -> None:
+        with contextlib.closing(sqlite3.connect(make(path))) as database:
+            database.execute(f"delete from {table} where rowid not in (select rowid from {table} order by rowid limit {size})")
+            database.commit()
+
+    return fill
+
+
+def of_hands(folder: Path, size: int) -> Path:
+    """A conversation of OpenHands V1: a file per event, beside the state."""
+    events = v1(3, finish=True)
+    for n, event in enumerate(events[:size]):
+        write(folder / "c1" / "events" / f"event-{n:05}-{event['id']}.json", json.dumps(event).encode())
+    state = {"id": "c1", "agent": {"llm": {"model": "m"}}, "execution_status": "finished" if size >= len(events) else "running"}
+    write(folder / "c1" / "base_state.json", json.dumps(state).encode())
+    return folder / "c1"
+
+
+def trial(folder: Path, size: int) -> Path:
+    """A trial of Harbor, whose agent writes its trajectory; the verdict comes last."""
+    result = {"id": "x", "task_name": "t", "trial_name": "t.1", "started_at": T.format(0)}
+    atif = {**ATIF, "steps": ATIF["steps"][: max(2, size)]}
+    write(folder / "t1" / "agent" / "trajectory.json", json.dumps(atif).encode())
+    if size >= 4:
+        result |= {"finished_at": T.format(9), "verifier_result": {"rewards": {"reward": 1.0}}}
+    write(folder / "t1" / "result.json", json.dumps(result).encode())
+    return folder / "t1"
+
+
+def eval_log(folder: Path, size: int) -> Path:
+    """An Inspect log, to which samples are added as they end."""
+    path = folder / "a.eval"
+    with zipfile.ZipFile(path, "w") as log:
+        log.writestr("header.json" if size >= 3 else "_journal/start.json", json.dumps(EVAL))
+        for n in range(min(size, 3)):
+            log.writestr(f"samples/{n}_epoch_1.json", json.dumps({**SAMPLE, "id": n, "uuid": f"u{n}"}))
+    return path
+
+
+def span(n: int) -> dict[str, Any]:
+    about = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": n}
+    about["gen_ai.output.messages"] = json.dumps([{"role": "assistant", "parts": [{"type": "text", "content": f"wave {n}"}]}])
+    attributes = [{"key": k, "value": {"stringValue": v} if isinstance(v, str) else {"intValue": v}} for k, v in about.items()]
+    at = 1_772_359_200_000_000_000 + n * 10**9
+    one = {"traceId": "ab" * 16, "spanId": f"{n:016x}", "name": "chat m", "startTimeUnixNano": at, "endTimeUnixNano": at + 10**8}
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [{**one, "attributes": attributes}]}]}]}
+
+
+def recorded() -> bytes:
+    """Our own export of two runs."""
+    with odograph.open("memory:") as store:
+        for task in ("Row", "Sail"):
+            with store.record(task=task) as run, run.step() as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": task}], response="Aye")
+                step.action("oar", {"n": 1}, "splash")
+        with tempfile.TemporaryDirectory() as folder:
+            store.export(f"{folder}/o", to="jsonl")
+            return Path(folder, "o", "data", "train.jsonl").read_bytes()
+
+
+def mini(size: int) -> dict[str, Any]:
+    whole = calls_file(3)
+    return whole if size >= len(whole["messages"]) else {**whole, "info": {}, "messages": whole["messages"][:size]}
+
+
+def hand_run(size: int) -> dict[str, Any]:
+    whole = old(4)
+    if size >= 4:
+        return whole
+    history = whole["history"][: 3 + 2 * size - 1]
+    return {**whole, "trajectory": whole["trajectory"][:size], "history": history, "info": {}}
+
+
+AWORLD_LINES = jsonl(AWORLD)
+TRIALS = [{"id": f"t{n}", "trial_name": f"t.{n}", "task_id": "t", "instruction": "Knot", "is_resolved": True, "trial_started_at": T.format(n)} for n in range(3)]  # fmt: skip
+TURNS = {"actions": ["ls"], "observations": ["x"], "rewards": [1], "valid_action": [True]}
+WINDS = [
+    {"environment": "e", "dataset": "d", "task_id": n, "query": f"q{n}", "turn_history": TURNS, "summary": {"max_reward": 1}}
+    for n in range(3)
+]
+BENCH = [{"index": n, "output": {"index": n, "status": "completed", "history": [{"role": "user", "content": "q"}, {"role": "agent", "content": f"a{n}"}]}} for n in range(3)]  # fmt: skip
+LETTA = [{"result": {"sample": {"id": n, "input": "q"}, "trajectory": [[{"id": f"m{n}", "message_type": "user_message", "content": "q"}, {"id": f"a{n}", "message_type": "assistant_message", "content": "a"}]], "grade": {"score": 1.0}}} for n in range(3)]  # fmt: skip
+SMOL = [{"model_id": "m", "question": "q", "answer": f"{n}", "intermediate_steps": [{"role": "user", "content": "q"}, {"role": "assistant", "content": f"{n}"}]} for n in range(3)]  # fmt: skip
+#: Every importer, and where a format has several shapes that grow, each of those.
+GROWS: dict[str, Growing] = {
+    **{name: by_bytes(name, file, jsonl(values)) for name, (file, values) in FILES.items()},
+    **{f"{name} whole": by_value(name, file, 5, value) for name, (file, value) in WHOLE.items()},
+    "aider": by_bytes("aider", ".aider.chat.history.md", AIDER.encode()),
+    "agentbench": by_bytes("agentbench", "runs.jsonl", jsonl(BENCH)),
+    "letta-evals": by_bytes("letta-evals", "results.jsonl", jsonl(LETTA)),
+    "smolagents": by_bytes("smolagents", "a.jsonl", jsonl(SMOL)),
+    "aworld": by_bytes("aworld", "a.jsonl", AWORLD_LINES),
+    "spans": by_bytes("spans", "spans.jsonl", jsonl([span(n) for n in range(3)])),
+    "odograph": by_bytes("odograph", "train.jsonl", recorded()),
+    "gemini-cli whole": by_value("gemini-cli", "a.json", 4, lambda n: {**SESSION, "messages": SESSION["messages"][:n]}),
+    "inspect json": by_value("inspect", "a.json", 3, lambda n: {**EVAL, "samples": [{**SAMPLE, "id": k, "uuid": f"u{k}"} for k in range(n)]}),
+    "inspect": Growing("inspect", [1, 2, 3], eval_log),
+    "atif": by_value("atif", "trajectory.json", 3, lambda n: {**ATIF, "steps": ATIF["steps"][:n]}, first=2),
+    "harbor": Growing("harbor", [1, 2, 3, 4], trial),
+    "openhands V0": by_value("openhands", "a.json", len(v0()), lambda n: v0()[:n]),
+    "openhands V1": Growing("openhands", list(range(1, len(v1(3, finish=True)) + 1)), of_hands),
+    "mini-swe-agent": by_value("mini-swe-agent", "a.traj.json", 9, mini, first=3),
+    "swe-agent": by_value("swe-agent", "a.traj", 4, hand_run),
+    "tau-bench": by_value("tau-bench", "a.json", 4, lambda n: [episode(k, 0) for k in range(n)]),
+    "tau2-bench": by_value("tau2-bench", "a.json", 2, lambda n: {**results(), "simulations": results()["simulations"][:n]}),
+    "intercode": by_value("intercode", "a.json", 3, lambda n: {str(k): task for k, task in enumerate(WINDS[:n])}),
+    "terminal-bench": by_value("terminal-bench", "results.json", 3, lambda n: {"id": "r", "results": TRIALS[:n]}),
+    "opencode": database("opencode", "opencode.db", agents.opencode, 7),
+    "cursor database": database("cursor", "state.vscdb", rows_of(agents.cursor, "cursorDiskKV"), 7),
+    "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),
+}  # fmt: skip
+
+
+def grown(folder: Path, name: str, states: list[int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a store holds that looked at each of these states, and what one holds that looked at the last alone."""
+    growing = GROWS[name]
     with odograph.open("memory:") as store, odograph.open("memory:") as fresh:
-        for cut in [*sorted(c % (len(whole) + 1) for c in cuts), len(whole)]:
-            path.write_bytes(whole[:cut])
-            report = store.import_sessions(path, format=name)
+        for state in [*sorted(states), growing.states[-1]]:
+            path = growing.write(folder, state)
+            report = store.import_sessions(path, format=growing.format)
             assert all("while reading it" not in f["error"] for f in report.failed), report.failed
-        fresh.import_sessions(path, format=name)
-        assert store.import_sessions(path, format=name).imported == 0
+        fresh.import_sessions(path, format=growing.format)
+        assert store.import_sessions(path, format=growing.format).imported == 0
         return content(store), content(fresh)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_imported_line_by_line_is_as_one_import(tmp_path: Path, name: str) -> None:
-    """Every line is imported as it comes: in the end nothing is there twice, nothing is left over, and nothing is missing."""
-    data = b"".join(json.dumps(v).encode() + b"\n" for v in FILES[name][1])
-    cuts = [n + 1 for n, byte in enumerate(data) if byte == 10]
-    ours, whole = grown(tmp_path, name, cuts)
+def test_every_importer_is_here() -> None:
+    """No format is left out."""
+    assert {growing.format for growing in GROWS.values()} == set(importers.NAMES)
+
+
+@pytest.mark.parametrize("name", GROWS)
+def test_a_growing_session_ends_as_one_import(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    """Whatever was there when a growing session was imported, however often, the end is as one import of the whole: nothing is
+    there twice, nothing is left over, nothing is missing. A file may be cut in the middle of a line too."""
+    ours, whole = grown(tmp_path_factory.mktemp("grown"), name, GROWS[name].states)
+    assert whole
     assert ours == whole
+
+    @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(st.integers(0, GROWS[name].states[-1]), max_size=4))
+    def any_states(states: list[int]) -> None:
+        ours, whole = grown(tmp_path_factory.mktemp("grown"), name, states)
+        assert ours == whole
+
+    any_states()
 
 
 JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
@@ -301,11 +483,3 @@ def test_odd_fields_never_crash(tmp_path_factory: pytest.TempPathFactory, name: 
         assert all("while reading it" not in f["error"] for f in report.failed), report.failed
         for trajectory in store.trajectories():
             json.dumps(trajectory.to_dict())
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(sorted(FILES)), st.lists(st.integers(0, 100_000), max_size=4))
-def test_any_cut_and_any_sequence_of_cuts(tmp_path_factory: pytest.TempPathFactory, name: str, cuts: list[int]) -> None:
-    """Wherever a growing file was cut when it was imported, in the middle of a line too, the end is as one import of the whole."""
-    ours, whole = grown(tmp_path_factory.mktemp("grown"), name, cuts)
-    assert ours == whole

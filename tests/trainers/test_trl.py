@@ -308,3 +308,51 @@ def assert_row(row: dict[str, Any], rollout: Rollout) -> None:
         a == 0 for a, m in zip(row["advantages"], row["env_mask"], strict=True) if not m
     )
     assert END in row["completion_ids"]
+
+
+def test_async_grpo(recorded: tuple[odograph.Store, list[Rollout]], tmp_path: Path) -> None:
+    """`RecordedWorker` fills the queue of TRL's asynchronous trainer. Of what TRL packs, each trained token is predicted from the
+    token before it, with the recorded logprob and the advantage that TRL itself makes of the rewards; rows that are too old are
+    dropped by TRL. (The trainer's own forward pass needs a GPU.)"""
+    from collections import defaultdict
+
+    from accelerate import PartialState
+    from trl.experimental.async_grpo.async_grpo_trainer import DataCollatorForRollout, FixedCountBatcher, RolloutQueueDataset
+
+    from odograph.training.formats.trl_async_grpo import RecordedWorker
+
+    PartialState()  # TRL's logger wants it
+    store, rollouts = recorded
+    manifest = store.export(tmp_path / "out", "trl-async-grpo")
+    data = loaded(tmp_path / "out", tmp_path)
+    expected = []
+    for rollout in rollouts:
+        rewards = [r.reward for r in rollouts if r.group == rollout.group]
+        mean = sum(rewards) / len(rewards)
+        deviation = math.sqrt(sum((r - mean) ** 2 for r in rewards) / len(rewards))  # as TRL's worker: of the population
+        gain = (rollout.reward - mean) / (deviation + 1e-8)
+        for ids, mask, logprobs in rollout.rows:
+            terms = [(ids[p - 1], ids[p], logprobs[p], round(gain, 4)) for p in range(1, len(ids)) if mask[p]]
+            expected.append((terms, rollout.group))
+
+    def packed(worker: RecordedWorker, version: int, count: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+        worker.start()
+        metrics: dict[str, list[Any]] = defaultdict(list)
+        source = RolloutQueueDataset(
+            worker.rollout_buffer, lambda: version, worker.check_health, 1.0, metrics, max_staleness=3, poll_interval_s=0.01
+        )
+        rows = next(iter(FixedCountBatcher(source, 1, count)))
+        return DataCollatorForRollout(tokenizer().pad_token_id, metrics=metrics)([rows]), metrics
+
+    batch, metrics = packed(RecordedWorker(data, version=3), 3, len(expected))
+    assert len(data) == manifest["rows"] == len(expected) and set(metrics["sample/staleness_max"]) == {3.0}
+    ids, labels = batch["input_ids"][0].tolist(), batch["shift_labels"][0].tolist()
+    got: dict[int, list[Any]] = {}
+    columns = (batch[name][0].tolist() for name in ("segment_id", "token_index", "old_log_probs", "advantages"))
+    for segment, at, logprob, gain in zip(*columns, strict=True):
+        got.setdefault(segment, []).append((ids[at], labels[at], logprob, round(gain, 4)))
+    assert sorted(got.values()) == sorted(terms for terms, _ in expected)
+    assert sum(map(len, got.values())) == manifest["samples"]["trained"]
+    assert len({row["group_id"] for row in data}) == 2
+    with pytest.raises(RuntimeError, match=f"all {len(data)} recorded rows were given"):
+        packed(RecordedWorker(data, version=3), 4, 1)  # 4 versions on, all are too old

@@ -15,9 +15,9 @@ from odograph import Kept, Literal
 from odograph.cli import main as cli
 
 #: Formats that train on logprobs, and those that have no place for them or none that must be filled.
-WITH_LOGPROBS = ("trl-grpo", "art", "verifiers", "tinker", "verl", "prime-rl", "slime")
+WITH_LOGPROBS = ("trl-grpo", "trl-async-grpo", "art", "verifiers", "tinker", "verl", "prime-rl", "slime")
 OTHERS = ("trl-sft", "agent-lightning")
-REWARDED = ("trl-grpo", "tinker", "prime-rl", "art", "verifiers", "agent-lightning", "trl-kto")
+REWARDED = ("trl-grpo", "trl-async-grpo", "tinker", "prime-rl", "art", "verifiers", "agent-lightning", "trl-kto")
 UNREWARDED = ("trl-sft", "verl", "slime")
 
 NO_LOGPROB = "a trained token without a logprob"

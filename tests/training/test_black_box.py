@@ -49,7 +49,8 @@ def test_in_and_out(store: odograph.Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "to", [n for n in formats.NAMES if n.startswith(("trl-grpo", "trl-sft", "verl", "prime", "slime", "tinker", "agent"))]
+    "to",
+    [n for n in formats.NAMES if n.startswith(("trl-grpo", "trl-async", "trl-sft", "verl", "prime", "slime", "tinker", "agent"))],
 )
 def test_every_exporter_of_tokens_takes_it(store: odograph.Store, tmp_path: Path, to: str) -> None:
     """Each format has the row, and its account balances."""

@@ -60,7 +60,7 @@ def test_each_group_trains_or_has_its_reason(filled: odograph.Store) -> None:
     assert [(m.reward, m.tokens, m.why) for m in good.members] == [(1.0, 2, None), (0.0, 2, None), (None, 0, "no reward")]
 
 
-@pytest.mark.parametrize("to", ["trl-grpo", "verl", "slime", "tinker", "verifiers", "prime-rl"])
+@pytest.mark.parametrize("to", ["trl-grpo", "trl-async-grpo", "verl", "slime", "tinker", "verifiers", "prime-rl"])
 def test_other_trainers_are_asked_in_their_own_format(filled: odograph.Store, to: str) -> None:
     """The rows are those of the very exporter: the dry run counts as many for the groups that train as an export would write."""
     options = {} if to in ("trl-grpo", "verl", "slime") else {"advantage": "grpo"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -703,6 +705,24 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
         (lambda: world.remove_processor(Walk), NotFound, "no such processor"),
         (lambda: RunConfig(steps=3), TypeError, "steps"),
         (lambda: runtime.world("").info(), InvalidInput, "a world's name is a text"),
+        (lambda: world.spawn(Place), TypeError, r"the class: Place\(\)"),
+        (lambda: world.update(1, Place), TypeError, r"the class: Place\(\)"),
+        (lambda: world.get(1, 5), TypeError, "a subclass of Component, not 5"),
+        (lambda: world.query(Place, entity_ids=["a"]), InvalidInput, "entity_ids are the numbers of entities"),
+        (lambda: world.query(Place, entity_ids=5), InvalidInput, "entity_ids are the numbers of entities"),
+        (lambda: world.add_hook("PreTick", print), TypeError, "a hook is a type of event"),
+        (lambda: world.add_hook(PreTick, None), TypeError, "a hook is a type of event"),
+        (lambda: runtime.world("w", storage, hooks=[5]), TypeError, "hooks are pairs"),
+        (lambda: runtime.world("w", storage, resources=5), TypeError, "resources are a list"),
+        (lambda: runtime.world("w", "folder"), TypeError, "a storage is a StorageConfig"),
+        (lambda: runtime.world("w", StorageConfig(5)).info(), InvalidInput, "the folder of a store, not 5"),
+        (lambda: runtime.world("w", StorageConfig(storage.uri, namespace=5)), InvalidInput, "namespace"),
+        (
+            lambda: runtime.world("w", StorageConfig("s3://bucket/x")).info(),
+            InvalidInput,
+            "worlds are in a folder of this machine",
+        ),
+        (lambda: pickle.dumps(world), TypeError, "a handle of this process; open the world there"),
     ]
     for call, error, said in cases:
         with pytest.raises(error, match=said):
@@ -711,10 +731,66 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
         ({"type": str}, "'type' is reserved"),
         ({"a__b": str}, "may not be named so"),
         ({"when": dict}, "a field's type is one of"),
+        ({"when": "Nowhere"}, "type of a field can't be found: name 'Nowhere'"),
     ):
         with pytest.raises(TypeError, match=said):
             type("Bad", (Component,), {"__annotations__": fields, **dict.fromkeys(fields, "")})
+    with pytest.raises(TypeError, match=r"a field's type is one of .* not dict\[str, int\]; put other values in as JSON text"):
+        type("Bad", (Component,), {"__annotations__": {"when": dict[str, int]}, "when": {}})
     assert world.info().entities == 0
+
+
+def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
+    """A number that numpy computed is that number, and a member of an enum of texts is its text."""
+    import numpy as np
+
+    calm = enum.StrEnum("Tone", {"CALM": "calm"})["CALM"]
+    old = enum.Enum("Old", {"GLAD": "glad"}, type=str)["GLAD"]
+    world = runtime.world("w", storage)
+    ids = world.spawn_many(
+        [(Mood(name=calm, score=np.float32(0.5)), Place(x=np.int64(3))), (Mood(name=old), Ghost(seen=np.bool_(True)))]
+    )
+    world.step()
+    assert (world.get(ids[0], Mood), world.get(ids[0], Place)) == (Mood(name="calm", score=0.5), Place(x=3))
+    assert (world.get(ids[1], Mood), world.get(ids[1], Ghost)) == (Mood(name="glad"), Ghost(seen=True))
+
+
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
+def test_a_processor_that_ends_the_program_ends_no_world(
+    runtime: SyncWorldRuntime, storage: StorageConfig, leave: type[BaseException]
+) -> None:
+    """`sys.exit()` in a processor or a hook reaches who called `step`; nothing is written, and worlds can be used as before."""
+
+    class Leaves(AsyncProcessor):
+        components = (Place,)
+
+        async def process(self, df: Any, resources: Any = None, **kwargs: Any) -> Any:
+            raise leave(3)
+
+    world = runtime.world("w", storage, [Leaves()])
+    world.spawn(Place(x=1))
+    with pytest.raises(leave):
+        world.step()
+    assert world.info().tick == 0
+    world.remove_processor(Leaves)
+    world.step()
+    assert rows(world.query(Place), "place__x") == [{"place__x": 1}]
+
+
+@pytest.mark.parametrize("made", [None, [], {"a": 1}])
+def test_a_processor_that_returns_no_frame_is_named(runtime: SyncWorldRuntime, storage: StorageConfig, made: Any) -> None:
+    """The error says what the processor returned."""
+
+    class Other(AsyncProcessor):
+        components = (Place,)
+
+        async def process(self, df: Any, resources: Any = None, **kwargs: Any) -> Any:
+            return made
+
+    world = runtime.world("w", storage, [Other()])
+    world.spawn(Place(x=1))
+    with pytest.raises(WorldError, match=f"in Other on place.*it returned {type(made).__name__}, not the Daft frame"):
+        world.step()
 
 
 def test_a_component_that_gained_a_field_reads_its_old_rows(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:

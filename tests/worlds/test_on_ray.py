@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -103,6 +105,48 @@ def test_a_budget_holds_for_all_actors_together(cluster: Any, tmp_path: Path) ->
         assert len(server) == 250 == budget.spent["calls"]
         found = statuses(made)
         assert 230 < found["ok"] < 250 and found["http_error"] and found["over_budget"] >= 150  # a failed row may be asked again
+
+
+_FRAMES = """
+import os, sys, daft, ray
+from odograph.worlds import AsyncProcessor, Component, StorageConfig, SyncWorldRuntime
+
+class Mood(Component, shared=("story",)):
+    node: str = ""
+    score: float = 0.0
+    story: str = ""
+
+@daft.func
+def node(score: float) -> str:
+    return f"{ray.get_runtime_context().get_node_id()} {os.getpid()}"
+
+class Where(AsyncProcessor):
+    components = (Mood,)
+    async def process(self, df, resources=None, **kwargs):
+        return df.into_partitions(8).with_column("mood__node", node(daft.col("mood__score")))
+
+with SyncWorldRuntime(runner="ray") as runtime:
+    world = runtime.world("w", StorageConfig(sys.argv[1]), [Where()])
+    world.spawn_many([(Mood(score=n / 4, story=f"story {n % 3}"),) for n in range(400)])
+    assert {row["mood__story"] for row in world.query(Mood).to_pylist()} == {f"story {n}" for n in range(3)}  # not written yet
+    world.step()
+    found = world.query(Mood, tick=0).sort("entity_id").to_pylist()
+    assert [(row["mood__score"], row["mood__story"]) for row in found] == [(n / 4, f"story {n % 3}") for n in range(400)]
+    where = {tuple(row["mood__node"].split()) for row in found}
+    assert str(os.getpid()) not in {pid for _, pid in where}
+    print(len({one for one, _ in where}))
+"""
+
+
+@pytest.mark.slow
+def test_frames_run_on_the_cluster(cluster: Any, tmp_path: Path) -> None:
+    """With runner="ray" the frames of processors and queries run on both nodes, and not in the script's process; rows and texts are
+    the same, those too that no tick wrote yet."""
+    environment = {**os.environ, "DO_NOT_TRACK": "1", "RAY_ADDRESS": cluster.address}
+    command = [sys.executable, "-c", _FRAMES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=140, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) == 2
 
 
 def test_an_unknown_runner_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import textwrap
 from pathlib import Path
@@ -106,3 +107,52 @@ def test_the_programs_do_what_their_page_says(tmp_path: Path, monkeypatch: pytes
             assert labels == [(False, "good", "ok")] * 2 + [(False, "", "skipped")] * 2
 
     asyncio.run(later())
+
+
+def defaults(kind: Any) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(kind)}
+
+
+def test_components_and_settings_are_those_of_the_page() -> None:
+    """Each class has the fields of the page, with their defaults; Odograph's own fields come after them."""
+    texts = {"turns_json": "[]", "total_turns": 0, "total_tokens": 0, "duration_seconds": 0.0, "outcome": ""}
+    rest = {"tags_json": "[]", "metadata_json": "{}"}
+    assert defaults(worlds.Trajectory) == {"trajectory_id": "", "source": "", **texts, **rest}
+    label = {"technique": "", "description": "", "value": "", "score": 0.0, "rationale": "", "sampled": True}
+    assert list(defaults(worlds.Label).items())[:6] == list(label.items())
+    hints = {f.name: f.type for f in dataclasses.fields(worlds.Turn)}
+    kinds = ("str", "str", "str | None", "str | None", "str | None", "int", "float", "str | None", "dict[str, Any]")
+    names = ("role", "content", "tool_name", "tool_input", "tool_output", "tokens", "duration_ms", "error", "metadata")
+    assert hints == dict(zip(names, kinds, strict=True)) and not issubclass(worlds.Turn, worlds.Component)
+    sampling = {"max_trajectories": 0, "min_turns": 0, "max_turns": 0, "require_tags": None, "exclude_tags": None}
+    assert list(defaults(worlds.SamplingConfig).items())[:6] == [*sampling.items(), ("outcome_filter", None)]
+    assert list(defaults(worlds.LabelingConfig).items())[:2] == [("model", "gpt-5-mini"), ("max_output_tokens", 512)]
+    stages = (worlds.SamplingProcessor, worlds.LabelingProcessor, worlds.ScoringProcessor)
+    assert [stage.priority for stage in stages] == [10, 20, 30]
+    assert PAGE.count("| 10 |") == PAGE.count("| 20 |") == PAGE.count("| 30 |") == 1  # the table of processors
+
+
+def test_a_fork_compares_two_descriptions_of_a_technique(tmp_path: Path) -> None:
+    """The label of a fork is swapped for one with another description: the fork asks about it alone, and both worlds can be queried
+    at any tick."""
+    with (
+        worlds.SyncWorldRuntime() as runtime,
+        JudgeServer(lambda text: verdict("good", 0.2 if "STRICT" in text else 0.9)) as server,
+    ):
+        config = worlds.LabelingConfig(base_url=server.url, api_key="x", progress=False)
+        stages = [worlds.SamplingProcessor(), worlds.LabelingProcessor(), worlds.ScoringProcessor()]
+        world = runtime.world("w", worlds.StorageConfig(tmp_path), stages, [worlds.SamplingConfig(), config])
+        sessions = [worlds.Trajectory.from_turns(f"t{n}", [worlds.Turn("user", f"hello {n}")]) for n in range(2)]
+        ids = world.spawn_many([(one, worlds.Label(technique="k", description="LAX")) for one in sessions])
+        world.step()
+        fork = world.fork("strict")
+        fork.update(ids[0], worlds.Label(technique="k", description="STRICT"))
+        fork.step()
+        assert len(server) == 3
+
+        def scores(of: Any, tick: int) -> list[float]:
+            return [row["label__score"] for row in of.query(worlds.Trajectory, worlds.Label, tick=tick).to_pylist()]
+
+        assert (scores(world, 0), scores(fork, 0), scores(fork, 1)) == ([0.9, 0.9], [0.9, 0.9], [0.2, 0.9])
+        world.step()
+        assert scores(world, 1) == [0.9, 0.9] and len(server) == 3

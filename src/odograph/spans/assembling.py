@@ -25,6 +25,7 @@ from . import (
     langfuse,
     langsmith,
     logfire,
+    odograph,
     openai_agents,
     openinference,
     openllmetry,
@@ -94,7 +95,7 @@ def _service(span: TraceSpan) -> str:
 
 def _says_something(span: TraceSpan) -> bool:
     found = meaning(span)
-    return found.kind in ("call", "tool", "read", "note") or bool(found.fields.get("conversation"))
+    return found.kind in ("call", "tool", "read", "note") or bool(found.fields.get("conversation")) or odograph.is_own(span)
 
 
 def _depths(spans: list[TraceSpan]) -> dict[str, int]:
@@ -115,7 +116,11 @@ def _depths(spans: list[TraceSpan]) -> dict[str, int]:
 
 def write(spans: Iterable[TraceSpan], into: Sink, source: dict[str, Any]) -> None:
     """The records of one session into a sink. `source` says where the spans came from; it becomes `metadata.source`."""
-    _Assembly(spans, into).write(source)
+    given = list(spans)
+    if all(map(odograph.is_own, given)):
+        odograph.write(given, into, source)
+    else:
+        _Assembly(given, into).write(source)
 
 
 class _Assembly:

@@ -9,7 +9,7 @@ from typing import Any
 from .. import dialects
 from ..codec import loads
 from ..errors import InvalidInput
-from ..shape import dicts, items, obj, text
+from ..shape import arguments, dicts, items, obj, text
 
 Message = dict[str, Any]
 
@@ -111,6 +111,26 @@ def _of_parts(one: dict[str, Any]) -> list[Message]:
     if calls:
         shaped["tool_calls"] = calls
     return [*results, shaped]
+
+
+def parts(one: Message) -> Message:
+    """A chat-shaped message as GenAI's `{role, parts}`, which `messages` reads back."""
+    role = text(one.get("role")) or "user"
+    content = one.get("content")
+    if role == "tool":
+        result = {"type": "tool_call_response", "id": one.get("tool_call_id"), "response": content}
+        return {"role": "tool", "parts": [result]}
+    out: list[Any] = []
+    if isinstance(thought := one.get("reasoning_content"), str) and thought:
+        out.append({"type": "reasoning", "content": thought})
+    for part in content if isinstance(content, list) else [] if content is None else [content]:
+        said = part.get("text") if isinstance(part, dict) and part.keys() == {"type", "text"} else part
+        out.append({"type": "text", "content": said} if isinstance(said, str) else part)
+    for asked in items(one.get("tool_calls")):
+        function = obj(obj(asked).get("function"))
+        given = {"name": function.get("name"), "arguments": arguments(function.get("arguments"))}
+        out.append({"type": "tool_call", "id": obj(asked).get("id"), **given})
+    return {"role": role, "parts": out}
 
 
 def _of_vercel(one: dict[str, Any]) -> list[Message]:

@@ -19,7 +19,8 @@ from .common import about_of, count, ended, prompt_count
 from .span import Meaning, TraceSpan
 
 _CALLS = ("chat", "text_completion", "generate_content", "completion", "message", "responses")
-_PARAMS = {
+#: Names of the conventions, each with its place in a request of OpenAI's chat.
+PARAMS = {
     "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "max_tokens": "max_tokens", "seed": "seed",
     "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty", "stop_sequences": "stop",
     "choice.count": "n", "reasoning_effort": "reasoning_effort",
@@ -105,7 +106,7 @@ def call_fields(span: TraceSpan) -> dict[str, Any]:
     model = text(span.get("gen_ai.request.model"))
     if model:
         request["model"] = model
-    for name, wire in _PARAMS.items():
+    for name, wire in PARAMS.items():
         if (value := span.get(f"gen_ai.request.{name}")) is not None:
             request[wire] = value
     definitions = chat.tools(span.json("gen_ai.tool.definitions"))

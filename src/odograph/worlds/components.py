@@ -54,15 +54,20 @@ class Component:
 
     def __init_subclass__(cls, *, shared: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        try:
+            hints = get_type_hints(cls)
+        except NameError as error:
+            raise TypeError(f"{cls.__name__}: the type of a field can't be found: {error}") from None
         for name in inspect.get_annotations(cls):
             value = cls.__dict__.get(name)
+            if typing.get_origin(hints[name]) is not ClassVar:
+                _type_of(f"{cls.__name__}.{name}", hints[name])
             if isinstance(value, list):  # as other libraries allow; each component gets a list of its own
                 setattr(cls, name, dataclasses.field(default_factory=functools.partial(list, value)))
         dataclasses.dataclass(kw_only=True)(cls)
         cls._prefix = cls.__name__.lower()
         if "__" in cls._prefix or not cls._prefix.isidentifier():
             raise TypeError(f"the name of a component is a word without '__'; {cls.__name__!r} is none")
-        hints = get_type_hints(cls)
         cls._shared = (*cls._shared, *shared)
         cls._columns = {}
         for field in dataclasses.fields(typing.cast(Any, cls)):
@@ -70,13 +75,7 @@ class Component:
                 raise TypeError(
                     f"{cls.__name__}.{field.name}: a field may not be named so; 'type' is reserved, '__' parts columns"
                 )
-            kind = _TYPES.get(_bare(hints[field.name]))
-            if kind is None:
-                known = "str, int, float, bool, list[str], list[int] and list[float]"
-                raise TypeError(
-                    f"{cls.__name__}.{field.name}: a field's type is one of {known}, not {hints[field.name]!r};"
-                    " put other values in as JSON text"
-                )
+            kind = _type_of(f"{cls.__name__}.{field.name}", hints[field.name])
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 raise TypeError(f"{cls.__name__}.{field.name} needs a default")
             encoding: Encoding = "names" if kind in ("text", "texts") else "plain"
@@ -132,6 +131,14 @@ def component_of(kind: type[T], row: dict[str, Any]) -> T:
     return kind(**{name: row[column.name] for name, column in kind._columns.items() if row.get(column.name) is not None})
 
 
+def _type_of(where: str, hint: Any) -> Type:
+    kind = _TYPES.get(_bare(hint))
+    if kind is None:
+        known = "str, int, float, bool, list[str], list[int] and list[float]"
+        raise TypeError(f"{where}: a field's type is one of {known}, not {hint!r}; put other values in as JSON text")
+    return kind
+
+
 def _bare(hint: Any) -> Any:
     """The type of a hint that allows None: a column always may be null."""
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
@@ -142,6 +149,8 @@ def _bare(hint: Any) -> Any:
 def _checked(where: str, value: Any, kind: Type) -> Any:
     if value is None:
         return None
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():  # what computing gave
+        value = value.item()
     given: Any = value
     expected: dict[str, tuple[type, ...]] = {"text": (str,), "int": (int,), "double": (int, float), "bool": (bool,)}
     if kind in expected:
@@ -156,8 +165,8 @@ def _checked(where: str, value: Any, kind: Type) -> Any:
                 value.encode()
             except UnicodeEncodeError:
                 raise InvalidInput(f"{where} is text that UTF-8 can hold, not {value!r:.100}") from None
-            return str(value)
-        return value
+            return str.__str__(value)  # of a member of an enum, its value
+        return int(value) if kind == "int" else value
     if not isinstance(value, (list, tuple)):
         raise InvalidInput(f"{where} is a list, not {value!r:.100}")
     inner: dict[str, Type] = {"texts": "text", "ints": "int", "doubles": "double"}

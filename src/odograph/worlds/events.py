@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ..errors import NotFound
+from ..errors import NotFound, described
+from ..log import logger
 
 if TYPE_CHECKING:
     from .components import Component
@@ -63,11 +65,52 @@ class OnDestroy(Event, frozen=True):
     """The world was destroyed: its name is free again, its rows stay for its forks."""
 
 
+Hook = Callable[[Any], Awaitable[None] | None]
+
+
+class Hooks:
+    """Functions, and coroutine functions, that are told of events of a type."""
+
+    def __init__(self, pairs: Iterable[tuple[type[Event], Hook]] = ()) -> None:
+        self._all: list[tuple[type[Event], Hook]] = []
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(f"hooks are pairs of a type of event and a function, not {pair!r:.100}")
+            self.add(*pair)
+
+    def add(self, event: type[Event], hook: Hook) -> None:
+        """See `World.add_hook`."""
+        if not (isinstance(event, type) and issubclass(event, Event)) or not callable(hook):
+            said = f"{event!r:.100} and {hook!r:.100}"
+            raise TypeError(f"a hook is a type of event (PreTick, OnSpawn, ...) and a function, not {said}")
+        self._all.append((event, hook))
+
+    def __iter__(self) -> Iterator[tuple[type[Event], Hook]]:
+        return iter(list(self._all))
+
+    def hear(self, event: type[Event]) -> bool:
+        """Whether some hook is told of events of this type."""
+        return any(issubclass(event, kind) for kind, _ in self._all)
+
+    async def tell(self, event: Event) -> None:
+        """Tells the hooks. One that fails is logged, and stops nothing."""
+        for kind, hook in self:
+            if isinstance(event, kind):
+                try:
+                    done = hook(event)
+                    if inspect.isawaitable(done):
+                        await done
+                except Exception as error:
+                    logger.warning("a hook of world %r failed at %s: %s", event.world, type(event).__name__, described(error))
+
+
 class Resources:
     """One object per type, for processors: `insert(SamplingConfig(min_turns=3))`, `get(SamplingConfig)`."""
 
     def __init__(self, objects: Iterable[Any] = ()) -> None:
         self._held: dict[type, Any] = {}
+        if not isinstance(objects, Iterable):
+            raise TypeError(f"resources are a list of objects, not {objects!r:.100}")
         for one in objects:
             self.insert(one)
 

@@ -57,7 +57,10 @@ def selected(
     pa = arrow()
     import pyarrow.compute as pc
 
-    only = None if ids is None else pa.array(sorted(ids), pa.int64())
+    try:
+        only = None if ids is None else pa.array(sorted(ids), pa.int64())
+    except (TypeError, pa.ArrowException):
+        raise InvalidInput(f"entity_ids are the numbers of entities, not {ids!r:.100}") from None
     changed = pa.array(sorted(staged), pa.int64())
     parts = []
     for state in states:

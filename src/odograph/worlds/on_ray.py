@@ -13,7 +13,8 @@ from typing import Any
 
 from ..asking.budget import Budget
 from ..asking.client import Answer, Judge
-from ..errors import MissingExtra, StoreError
+from ..errors import MissingExtra, StoreError, described
+from ..log import logger
 from .forms import Form
 
 _PARTS = 2  # parts that an actor works at, so that the next one's requests fill the gaps of the one before
@@ -29,6 +30,19 @@ def ray() -> Any:
     if not found.is_initialized():
         found.init(log_to_driver=False, include_dashboard=False)
     return found
+
+
+def frames_on_ray() -> None:
+    """Has Daft run the frames of processors and queries on the cluster. Daft chooses once in a process: where it ran a frame
+    already, frames stay on this machine, and the log says so. Raises MissingExtra."""
+    import daft
+
+    ray()
+    try:
+        daft.set_runner_ray()
+    except Exception as error:
+        if daft.runners.get_or_create_runner().name != "ray":
+            logger.warning("frames of worlds run on this machine and not on Ray: %s", described(error))
 
 
 class Spread:

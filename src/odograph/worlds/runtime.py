@@ -13,21 +13,24 @@ from typing import Any, Self
 from ..bulk import waited
 from ..errors import InvalidInput, MissingExtra
 from ..redact import Redactor
-from .events import Event, Resources
+from .events import Event, Hook, Resources
+from .on_ray import frames_on_ray
 from .storage import Storage, StorageConfig, lake_of
-from .world import Hook, World
+from .world import World
 
 
 class WorldRuntime:
     """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
 
     def __init__(self, runner: str = "local", *, redactor: Redactor | None = None) -> None:
-        """`runner`: "ray" labels on a Ray cluster (see `LabelingConfig.runner`). `redactor`: that of the store which the worlds
-        are in, where the store has it in memory only."""
+        """`runner`: "ray" runs frames and labels on a Ray cluster (see `LabelingConfig.runner`). `redactor`: that of the store
+        which the worlds are in, where the store has it in memory only."""
         if find_spec("daft") is None or find_spec("pyarrow") is None:
             raise MissingExtra("a world", "worlds")
         if runner not in ("local", "ray"):
             raise InvalidInput(f"runner is local or ray, not {runner!r}")
+        if runner == "ray":
+            frames_on_ray()
         self._runner = runner
         self._redactor = redactor
         self._storages: dict[tuple[Path, str], Storage] = {}
@@ -55,7 +58,7 @@ class WorldRuntime:
         fresh: bool = False,
     ) -> World:
         """A handle of the world of a name, which is made where there is none; `fresh`: another one of that name in any case."""
-        config = storage or StorageConfig()
+        config = _config(storage)
         made = World(name, lambda: self._storage(config), processors, Resources(resources), hooks, fresh=fresh)
         made.runner = self._runner
         return made
@@ -69,7 +72,7 @@ class WorldRuntime:
         hooks: Iterable[tuple[type[Event], Hook]] = (),
     ) -> World:
         """The world with an id. Its first change or step makes it the one writer, and fences the earlier one. Raises NotFound."""
-        config = storage or StorageConfig()
+        config = _config(storage)
         about = self._storage(config).about(world_id)
         made = World(about.name, lambda: self._storage(config), processors, Resources(resources), hooks, about=about)
         made.runner = self._runner
@@ -77,7 +80,7 @@ class WorldRuntime:
 
     def discover(self, storage: StorageConfig | None = None) -> list[str]:
         """The names of the worlds of a storage."""
-        return self._storage(storage or StorageConfig()).names()
+        return self._storage(_config(storage)).names()
 
     def _storage(self, config: StorageConfig) -> Storage:
         key = (lake_of(config.uri), config.namespace)
@@ -86,12 +89,28 @@ class WorldRuntime:
         return self._storages[key]
 
 
+def _config(storage: StorageConfig | None) -> StorageConfig:
+    if storage is None:
+        return StorageConfig()
+    if not isinstance(storage, StorageConfig):
+        raise TypeError(f"a storage is a StorageConfig(uri, namespace), not {storage!r:.100}")
+    if not isinstance(storage.namespace, str):
+        raise InvalidInput(f"the namespace of a StorageConfig is a text, not {storage.namespace!r:.100}")
+    return storage
+
+
 class SyncWorld:
     """A world for code that is not async: the methods of `World`, each returning when it is done."""
 
     def __init__(self, world: World, run: Any) -> None:
         self._world = world
         self._call = run
+
+    def __repr__(self) -> str:
+        return repr(self._world)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return self._world.__reduce__()
 
     @property
     def resources(self) -> Resources:

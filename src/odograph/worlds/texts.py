@@ -41,7 +41,12 @@ class Texts:
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:  # frames that are lazy go to other processes
-        return _opened, (self._commits.root,)
+        import daft
+
+        if daft.runners.get_or_create_runner().name != "ray":  # Daft looks whether it could, for each frame
+            return _opened, (self._commits.root,)
+        with self._lock:
+            return _opened, (self._commits.root, dict(self._waiting))
 
     def hash(self, text: str) -> str:
         """The hash that stands for a text; `written` says when the lake has the text."""
@@ -134,5 +139,7 @@ def groups_of(texts: dict[str, str]) -> Iterator[list[dict[str, str]]]:
         yield part
 
 
-def _opened(root: Path) -> Texts:
-    return Texts(FolderCommits(root))
+def _opened(root: Path, waiting: dict[str, str] | None = None) -> Texts:
+    found = Texts(FolderCommits(root))
+    found._waiting.update(waiting or {})
+    return found

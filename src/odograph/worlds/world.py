@@ -7,11 +7,9 @@ fails writes nothing, and what was staged stays.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,7 @@ from typing import Any
 import msgspec
 
 from ..codec import new_id
-from ..errors import InvalidInput, NotFound, check_count, described
-from ..log import logger
+from ..errors import InvalidInput, NotFound, check_count
 from ..redact import Redactor
 from ..tables.commits import Conflict
 from ..tables.schema import Column, Table, arrow
@@ -40,6 +37,8 @@ from .components import (
 )
 from .events import (
     Event,
+    Hook,
+    Hooks,
     OnComponentAdded,
     OnComponentRemoved,
     OnDespawn,
@@ -50,14 +49,12 @@ from .events import (
     Resources,
 )
 from .forms import form_of
-from .frames import frame_of, returned, selected, together, wanted_of
-from .processors import _daft
+from .frames import frame_of, selected, together, wanted_of
 from .reading import State
 from .rows import Entity, Shape, applied, changed, entity_of, gone, row_of, shape_in, shape_of, stamped
 from .sessions import RecordStore, WrittenBack, labels_of, session_of, write_back
+from .stages import Passing, Stages, stepping
 from .storage import About, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, table_of
-
-Hook = Callable[[Any], Awaitable[None] | None]
 
 
 @dataclass
@@ -82,8 +79,6 @@ class WorldInfo(msgspec.Struct, frozen=True):
 
 #: Archetypes of what was spawned: by the components' types, and the order of their columns.
 _plans: dict[tuple[type, ...], tuple[Shape, list[int]]] = {}
-#: The world whose processors run in this task: its ticks can't wait for what waits for them.
-_stepping: ContextVar[World | None] = ContextVar("stepping", default=None)
 
 
 class World:
@@ -109,10 +104,8 @@ class World:
         self._about = about
         self._fresh = fresh
         self._create = create
-        self._processors: list[Any] = []
-        for processor in processors:
-            self.add_processor(processor)
-        self._hooks: list[tuple[type[Event], Hook]] = list(hooks)
+        self._stages = Stages(processors)
+        self._hooks = Hooks(hooks)
         self._touched: dict[int, Entity] = {}
         self._next_entity: int | None = None
         self._states: dict[Table, Any] | None = None
@@ -122,6 +115,9 @@ class World:
 
     def __repr__(self) -> str:
         return f"<world {self.name!r}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(f"{self!r} is a handle of this process; open the world there: runtime.resume({self.id!r}, storage)")
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
@@ -155,7 +151,7 @@ class World:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """While no tick is made. Raises WorldError in a processor of this world, whose tick would wait for itself."""
-        if _stepping.get() is self:
+        if stepping.get() is self:
             raise WorldError(
                 f"a processor of world {self.name!r} can spawn entities, and change others by the frame that it returns; it"
                 " can't step, fork or change the world while its own tick is made"
@@ -197,16 +193,16 @@ class World:
 
     async def spawn_many(self, entities: Iterable[Iterable[Component]]) -> list[int]:
         """Several entities at once, each given by its components. Returns their ids. Where one can't be made, none is."""
-        given = [tuple(components) for components in entities]
+        given = [tuple(some) if isinstance(some, Iterable) else (some,) for some in entities]
         known: dict[int, list[Any]] = {}  # of components that several entities have: by identity, while `given` holds them
         made = [self._made(components, known) for components in given]
         ids = []
         for entity in made:
             ids.append(self._new_entity())
             self._touched[ids[-1]] = entity
-        if self._hears(OnSpawn):
+        if self._hooks.hear(OnSpawn):
             for id, components in zip(ids, given, strict=True):
-                await self._tell(OnSpawn(self.name, self.id, self._next(), id, components))
+                await self._hooks.tell(OnSpawn(self.name, self.id, self._next(), id, components))
         return ids
 
     async def despawn(self, entity_id: int) -> None:
@@ -215,12 +211,13 @@ class World:
             self._taken()
             self._entity(entity_id)
             self._touched[entity_id] = Entity(None)
-        await self._tell(OnDespawn(self.name, self.id, self._next(), entity_id))
+        await self._hooks.tell(OnDespawn(self.name, self.id, self._next(), entity_id))
 
     async def update(self, entity_id: int, component: Component) -> None:
         """Replaces a component of an entity, whole. Raises NotFound where the entity does not have it."""
         async with self._alone():
             self._taken()
+            _check_components((component,))
             parts = self._parts(entity_id)
             prefix = prefix_of(type(component))
             if prefix not in parts:
@@ -239,7 +236,7 @@ class World:
                     raise InvalidInput(f"entity {entity_id} has a {type(one).__name__} already; use update")
             parts |= {prefix_of(type(one)): self._valued(one) for one in components}
             self._touched[entity_id] = entity_of(parts)
-        await self._tell(OnComponentAdded(self.name, self.id, self._next(), entity_id, components))
+        await self._hooks.tell(OnComponentAdded(self.name, self.id, self._next(), entity_id, components))
 
     async def remove_components(self, entity_id: int, *types: type[Component]) -> None:
         """Takes components from an entity. Raises NotFound where it does not have one, ValueError where none would be left."""
@@ -253,7 +250,7 @@ class World:
             if not left:
                 raise InvalidInput(f"entity {entity_id} would be left without components; use despawn")
             self._touched[entity_id] = entity_of(left)
-        await self._tell(OnComponentRemoved(self.name, self.id, self._next(), entity_id, types))
+        await self._hooks.tell(OnComponentRemoved(self.name, self.id, self._next(), entity_id, types))
 
     def _made(self, components: tuple[Component, ...], known: dict[int, list[Any]]) -> Entity:
         types = tuple(map(type, components))
@@ -316,37 +313,15 @@ class World:
 
     def add_processor(self, processor: Any) -> None:
         """Adds a processor: an object with `components`, `priority` and `process`."""
-        if isinstance(processor, type):
-            raise TypeError(f"a processor is an object: {processor.__name__}(), not the class")
-        if not callable(getattr(processor, "process", None)) or not isinstance(getattr(processor, "components", None), tuple):
-            raise TypeError(f"a processor has components (a tuple), priority and process(); {type(processor).__name__} has not")
-        archetype_of(processor.components)
-        self._processors.append(processor)
+        self._stages.add(processor)
 
     def remove_processor(self, processor: Any) -> None:
         """Takes a processor, or all of a class, out. Raises NotFound."""
-        kept = [p for p in self._processors if p is not processor and type(p) is not processor]
-        if len(kept) == len(self._processors):
-            there = ", ".join(type(p).__name__ for p in self._processors) or "none"
-            raise NotFound(f"no such processor; there are: {there}")
-        self._processors = kept
+        self._stages.remove(processor)
 
     def add_hook(self, event: type[Event], hook: Hook) -> None:
         """Calls a function, or awaits a coroutine function, at each event of a type. A failing hook is logged."""
-        self._hooks.append((event, hook))
-
-    def _hears(self, event: type[Event]) -> bool:
-        return any(issubclass(event, kind) for kind, _ in self._hooks)
-
-    async def _tell(self, event: Event) -> None:
-        for kind, hook in list(self._hooks):
-            if isinstance(event, kind):
-                try:
-                    done = hook(event)
-                    if inspect.isawaitable(done):
-                        await done
-                except Exception as error:
-                    logger.warning("a hook of world %r failed at %s: %s", self.name, type(event).__name__, described(error))
+        self._hooks.add(event, hook)
 
     # --- ticks --------------------------------------------------------------------------------------------------------
 
@@ -363,11 +338,11 @@ class World:
         if type(count) is not int or count < 1:
             raise InvalidInput(f"num_steps is a whole number from 1, not {count!r}")
         for _ in range(count):
-            if self._hears(PreTick):
-                await self._tell(PreTick(self.name, self.id, self._next()))
+            if self._hooks.hear(PreTick):
+                await self._hooks.tell(PreTick(self.name, self.id, self._next()))
             async with self._alone():
                 await self._make_tick(kwargs)
-            await self._tell(PostTick(self.name, self.id, self._tick))
+            await self._hooks.tell(PostTick(self.name, self.id, self._tick))
 
     async def run(self, steps: int, **kwargs: Any) -> None:
         """Makes several ticks."""
@@ -384,9 +359,9 @@ class World:
         new: dict[Table, Any] = {}
         whole: dict[Table, bool] = {}
         after: dict[Table, Any] = {}
-        said: dict[str, Any] = {}
+        passing = self._passing(kwargs)
         for table, rows in applied(before, touched, self.id, run, tick).items():
-            done = await self._processed(table, rows, kwargs, said, self._chosen(table))
+            done = await passing.through(table, rows, self._stages.of(table))
             old = before.get(table)
             fresh, columns = changed(table, old, done, tick, run, self.id)
             left = gone(table, old, done, tick, run, self.id)
@@ -399,9 +374,10 @@ class World:
                 )
                 new[table], whole[table] = (now if is_whole else fresh.select([*BASE, *columns])), is_whole
             after[table] = now
-        said |= {
+        said = {
+            **passing.said,
             "rows": {table.name: rows.num_rows for table, rows in new.items()},
-            "processors": [type(p).__name__ for p in self._ordered()],
+            "processors": [type(p).__name__ for p in self._stages],
             "seconds": round(time.perf_counter() - begun, 6),
         }
         next_entity = self._next_entity or storage.next_entity(self.id)
@@ -411,52 +387,8 @@ class World:
             if self._touched.get(id) is entity:
                 del self._touched[id]
 
-    def _ordered(self) -> list[Any]:
-        return sorted(self._processors, key=lambda p: getattr(p, "priority", 0))
-
-    def _chosen(self, table: Table) -> list[Any]:
-        """The processors whose components an archetype has, in their order."""
-        there = set(prefixes_of(table))
-        return [p for p in self._ordered() if {prefix_of(c) for c in p.components} <= there]
-
-    async def _estimated(self, table: Table, rows: Any, kwargs: dict[str, Any]) -> dict[str, float]:
-        chosen = self._chosen(table)
-        at = next((n for n, p in enumerate(chosen) if callable(getattr(p, "estimate", None))), None)
-        if at is None or not rows.num_rows:
-            return {}
-        rows = await self._processed(table, rows, kwargs, {}, chosen[:at])
-        frame = self._frame(table, rows, hashed=getattr(chosen[at], "hashes", False))
-        found: dict[str, float] = chosen[at].estimate(frame, resources=self.resources, world=self, **kwargs)
-        return found
-
-    async def _processed(self, table: Table, rows: Any, kwargs: dict[str, Any], said: dict[str, Any], chosen: list[Any]) -> Any:
-        """The rows after processors. `said` gets what processors say of their work."""
-        there = set(prefixes_of(table))
-        if not chosen or not rows.num_rows:
-            return rows
-        for processor in chosen:
-            hashed, name = bool(getattr(processor, "hashes", False)), type(processor).__name__
-            frame = self._frame(table, rows, hashed=hashed)
-            token = _stepping.set(self)
-            try:
-                result = processor.process(frame, resources=self.resources, world=self, **kwargs)
-                frame = await result if inspect.isawaitable(result) else result
-                done = frame.to_arrow()  # a lazy frame fails where it is computed: here, by name
-            except Exception as error:
-                raise WorldError(
-                    f"tick {self._tick} of world {self.name!r} failed in {name} on {'+'.join(sorted(there))}, nothing was"
-                    f" written: {described(error)}"
-                ) from error
-            finally:
-                _stepping.reset(token)
-            rows = returned(name, table, rows, done, self._storage.texts, self._storage.redaction, hashed=hashed)
-            if isinstance(about := getattr(processor, "said", None), dict):
-                said.setdefault(name, {}).update(about)
-        return rows.filter(rows.column("is_active"))
-
-    def _frame(self, table: Table, rows: Any, *, hashed: bool = False) -> Any:
-        """Rows as a Daft frame; `hashed`: with hashes in the place of shared texts."""
-        return _daft().from_arrow(rows) if hashed else frame_of(State(table, rows), self._storage.texts)
+    def _passing(self, kwargs: dict[str, Any]) -> Passing:
+        return Passing(self, self._storage, self._tick, self.resources, kwargs)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -500,7 +432,7 @@ class World:
         if limit is not None:
             check_count("limit", limit, 0)
             rows = rows.slice(max(0, rows.num_rows - limit))
-        return self._frame(schema, rows)
+        return frame_of(State(schema, rows), self._storage.texts)
 
     async def info(self) -> WorldInfo:
         """The world's name, id, next tick, and how many entities of which archetypes it has."""
@@ -522,6 +454,7 @@ class World:
 
     async def get(self, entity_id: int, kind: type[T]) -> T:
         """One component of one entity, as it is now. Raises NotFound."""
+        archetype_of((kind,))
         parts = self._parts(entity_id)
         if prefix_of(kind) not in parts:
             raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
@@ -559,7 +492,7 @@ class World:
         total: dict[str, float] = {}
         async with self._alone():
             for table, rows in self._now().items():
-                for name, more in (await self._estimated(table, rows, kwargs)).items():
+                for name, more in (await self._passing(kwargs).estimate(table, rows, self._stages.of(table))).items():
                     total[name] = total.get(name, 0.0) + more
         return total or {"rows": 0.0, "calls": 0.0, "tokens": 0.0, "cost": 0.0}
 
@@ -640,7 +573,7 @@ class World:
                 )
         async with self._alone():
             about = self._storage.fork(self.about, name, self._storage.next_tick(self.id), fresh=fresh)
-            fork = World(name, self._open_storage, self._processors, self.resources.copy(), self._hooks, about=about)
+            fork = World(name, self._open_storage, self._stages, self.resources.copy(), self._hooks, about=about)
             fork._opened = self._storage
             fork.runner = self.runner
             fork._touched = dict(self._touched)
@@ -652,7 +585,7 @@ class World:
         async with self._alone():
             self._storage.destroy(self.about)
             self._touched.clear()
-        await self._tell(OnDestroy(self.name, self.id, self._tick))
+        await self._hooks.tell(OnDestroy(self.name, self.id, self._tick))
 
 
 def _check_components(components: tuple[Component, ...]) -> None:
@@ -660,7 +593,9 @@ def _check_components(components: tuple[Component, ...]) -> None:
         raise InvalidInput("an entity has at least one component")
     for one_ in components:
         if not isinstance(one_, Component):
-            raise TypeError(f"an entity is made of components, not of {type(one_).__name__}")
+            is_class = isinstance(one_, type) and issubclass(one_, Component)
+            what = f"the class: {one_.__name__}()" if is_class else f"of {type(one_).__name__}"
+            raise TypeError(f"an entity is made of components, not {what}")
     if len({type(one_) for one_ in components}) < len(components):
         raise InvalidInput("an entity has one component of each type")
     archetype_of(type(one_) for one_ in components)

@@ -43,8 +43,9 @@ def read(path: Path) -> Iterator[Session]:
         raise InvalidInput("an ATIF file without a step")
     started = parse_time(steps[0].get("timestamp"))
     key = (value.get("trajectory_id"), value.get("session_id"))
-    # a continuation repeats its parent's first step, and fixtures share session ids
-    session = Session(NAME, *key, content_hash(steps[:3]), started=started)
+    # a continuation repeats its parent's first step, and fixtures share session ids; what came of the second may come later
+    began = [[s.get(k) for k in ("timestamp", "source", "message")] for s in steps[:2]]
+    session = Session(NAME, *key, content_hash(began), started=started)
     if own:
         session.warn("changed since Odograph wrote it: read as any other ATIF file")
     agent = obj(value.get("agent"))

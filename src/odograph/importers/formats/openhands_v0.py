@@ -34,7 +34,9 @@ def from_events(format: str, history: list[Any], source: dict[str, Any], *, key:
     system = obj(next((e for e in found if e.get("action") == "system"), {}).get("args"))
     started = next((t for e in found if (t := parse_time(e.get("timestamp"))) is not None), None)
     config = obj(obj(source.get("metadata")).get("llm_config"))
-    session = Session(format, *(key or [content_hash(found[:2])]), started=started)
+    # the first event tells one run from another where it has a time
+    first_ones = found[: 1 if found and found[0].get("timestamp") is not None else 2]
+    session = Session(format, *(key or [content_hash(first_ones)]), started=started)
     if len(found) < len(events):
         session.warn("events that are no object", len(events) - len(found))
     session.add(

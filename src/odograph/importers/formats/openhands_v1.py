@@ -120,6 +120,7 @@ class _Reader:
         #: What the next step observes: each text, with the id and the time of its event.
         self.observed: list[tuple[Any, str | None, int | None]] = []
         self.step = -1
+        self.turn = 0  #: how many replies there were
         self.answer: Any = None
         self.finished = False
         self.failure: Any = None
@@ -188,6 +189,8 @@ class _Reader:
         request: dict[str, Any] = {"messages": Prefix(self.sent)}
         if self.tools:
             request["tools"] = self.tools
+        self.turn += 1
+        key = ("turn", self.turn) if step is None else ()  # takes the place of a note `unanswered`, as a step's beginning does
         self.last_call = call = self.session.add(
             LLMCall(
                 step=step,
@@ -204,7 +207,8 @@ class _Reader:
                 cost=self.costs.get(id or ""),
                 duration=nanoseconds(self.latencies.get(id or "", {}).get("latency")),
                 extra={"llm_response_id": id} if id else None,
-            )
+            ),
+            *key,
         )
         self._say((text(event.get("id")), message))
         if id is not None:
@@ -218,7 +222,8 @@ class _Reader:
         seen = [said for said, _, _ in told]
         where = observed_where([id for _, id, _ in told], [at for _, _, at in told])
         observation = seen[0] if len(seen) == 1 else seen or None
-        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=where))
+        key = () if text(event.get("llm_response_id")) in self.calls else ("turn", self.turn + 1)
+        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=where), *key)
         reply = self.replies.get(text(event.get("llm_response_id")) or "") or _reply([event])
         call = self._call(event, reply, when, self.step)
         asked = _tool_call(event)
@@ -322,7 +327,7 @@ class _Reader:
             data: dict[str, Any] = {"messages": self.unanswered}
             if self.tools and not self.calls and self.step < 0:
                 data["tools"] = self.tools
-            self.session.add(Note(name="unanswered", data=data), "unanswered")
+            self.session.add(Note(name="unanswered", data=data), "turn", self.turn + 1)
         used = obj(self.metrics.get("accumulated_token_usage"))
         metrics = {
             "prompt_tokens": integer(used.get("prompt_tokens")),

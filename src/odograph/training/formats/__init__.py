@@ -204,6 +204,7 @@ NAMES: tuple[str, ...] = (
     "trl-dpo",
     "trl-kto",
     "trl-grpo",
+    "trl-async-grpo",
     "trl-reward",
     "trl-prm",
     "tokenized",
@@ -225,6 +226,7 @@ NAMES: tuple[str, ...] = (
     "hf-traces",
     "openai",
     "atif",
+    "otel",
     "jsonl",
     "parquet",
 )
