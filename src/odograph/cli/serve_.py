@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from ..access import Access, Right, is_loopback
 from ..errors import InvalidInput, MissingExtra, StoreError
 from .common import add_filters, add_json, existing_store, filters_of, print_json
+from .labelling import add_labelling, labelling_of
 
 HELP = "share a store with a team: the pages of `odograph view`, with tokens"
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (default: in the certificate's file)")
+    add_labelling(parser)
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json; shows tokens as text")
     add_json(parser)
     add_filters(parser)
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         port = at.getsockname()[1]
         access = Access.several(args.host, port, tokens, args.allow_host)
         answers = Answers(store, base=base, by=args.tokenizer)
-        routes = Routes(answers, Live(store))
+        routes = Routes(answers, Live(store), labelling_of(args, store))
 
         def ready() -> None:
             for token, right in access.tokens.items():

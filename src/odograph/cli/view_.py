@@ -16,6 +16,7 @@ from ..api import Store, open
 from ..errors import InvalidInput, MissingExtra
 from ..store.filters import FilterArgs
 from .common import add_filters, existing_store, filters_of
+from .labelling import add_labelling, labelling_of
 from .terminal import size
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port to listen at (default: any free one)")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     parser.add_argument("--read-only", action="store_true", help="let the page write no labels and notes")
-    parser.add_argument("--label", metavar="RUBRIC", help="label by this rubric file in the browser; several people may")
-    parser.add_argument("--sample", type=int, metavar="N", help="label N trajectories of those that the filters choose")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the sample")
+    add_labelling(parser)
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json; shows tokens as text")
     add_filters(parser)
 
@@ -47,18 +46,17 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput(f"--port is a whole number from 0 to 65,535, not {args.port}")
     if args.redact and not args.html:
         raise InvalidInput("--redact is for a file; name one with --html")
-    if args.label is None and (args.sample, args.seed) != (None, None):
-        raise InvalidInput("--sample and --seed belong to --label")
     if args.label is not None and (args.ids or args.html or args.read_only):
         raise InvalidInput("--label goes with filters, and not with an ID, --html or --read-only")
     ids, args.ids = args.ids, []  # two of them are pages, not filters
     with existing_store(args) as store:
         base = filters_of(args)
         store.count(**base)  # a wrong filter is told now
+        labelling = labelling_of(args, store)
         found = [store.backend.reader.facts(id)[0] for id in ids]
         if args.html:
             return _write(args, store, found, base)
-        return _serve(args, store, "#/label" if args.label else _home(found, None), base)
+        return _serve(args, store, "#/label" if args.label else _home(found, None), base, labelling)
 
 
 def _home(ids: list[str], group: str | None) -> str:
@@ -102,21 +100,7 @@ def _without_secrets(store: Store, ids: list[str]) -> Iterator[Store]:
         yield copy
 
 
-def labelling_of(args: argparse.Namespace, store: Store, base: FilterArgs) -> Labelling | None:
-    """The queues of a rubric that the command line names."""
-    if args.label is None:
-        return None
-    from ..viewer.labelling import Labelling
-    from ..worlds.rubrics import Rubric
-
-    rubric = Rubric.read(args.label)
-    if args.sample is not None and args.sample < 1:
-        raise InvalidInput(f"--sample is a whole number from 1, not {args.sample}")
-    args.where = [*rubric.where, *args.where]
-    return Labelling(store, rubric, sample=args.sample, seed=args.seed, base=filters_of(args))
-
-
-def _serve(args: argparse.Namespace, store: Store, home: str, base: FilterArgs) -> int:
+def _serve(args: argparse.Namespace, store: Store, home: str, base: FilterArgs, labelling: Labelling | None) -> int:
     if find_spec("aiohttp") is None:
         raise MissingExtra("odograph view", "view")
     from ..access import Access
@@ -127,7 +111,6 @@ def _serve(args: argparse.Namespace, store: Store, home: str, base: FilterArgs) 
 
     right: Right = "read" if args.read_only else "label"
     answers = Answers(store, base=base, by=args.tokenizer)
-    labelling = labelling_of(args, store, base)
     at = listen("127.0.0.1", args.port)
     port = at.getsockname()[1]
     access = Access.of("127.0.0.1", port, token=None, right=right)

@@ -222,8 +222,8 @@ class _Reader:
         seen = [said for said, _, _ in told]
         where = observed_where([id for _, id, _ in told], [at for _, _, at in told])
         observation = seen[0] if len(seen) == 1 else seen or None
-        key = () if text(event.get("llm_response_id")) in self.calls else ("turn", self.turn + 1)
-        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=where), *key)
+        own = () if text(event.get("llm_response_id")) in self.calls else ("turn", self.turn + 1)
+        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=where), *own)
         reply = self.replies.get(text(event.get("llm_response_id")) or "") or _reply([event])
         call = self._call(event, reply, when, self.step)
         asked = _tool_call(event)

@@ -1,0 +1,35 @@
+"""The flags of `view` and `serve` by which people label in the browser."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..api import Store
+from ..errors import InvalidInput
+from .common import filters_of
+
+if TYPE_CHECKING:
+    from ..viewer.labelling import Labelling
+
+
+def add_labelling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--label", metavar="RUBRIC", help="label by this rubric file in the browser; several people may")
+    parser.add_argument("--sample", type=int, metavar="N", help="label N trajectories of those that the filters choose")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the sample")
+
+
+def labelling_of(args: argparse.Namespace, store: Store) -> Labelling | None:
+    """The queues of the rubric that the command line names. Raises InvalidInput, NotFound."""
+    if args.label is None:
+        if (args.sample, args.seed) != (None, None):
+            raise InvalidInput("--sample and --seed belong to --label")
+        return None
+    if args.sample is not None and args.sample < 1:
+        raise InvalidInput(f"--sample is a whole number from 1, not {args.sample}")
+    from ..viewer.labelling import Labelling
+    from ..worlds.rubrics import Rubric
+
+    rubric = Rubric.read(args.label)
+    args.where = [*rubric.where, *args.where]
+    return Labelling(store, rubric, sample=args.sample, seed=args.seed, base=filters_of(args))
