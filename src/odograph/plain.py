@@ -310,8 +310,9 @@ class _Walk:
             return tagged("text", base64.b64encode(value.encode("utf-8", "surrogatepass")).decode())
 
     def mapping(self, value: dict[Any, Any], depth: int) -> Any:
-        # a copy made at once: another thread may change the dict meanwhile
-        pairs = list(dict.items(value))
+        # a copy made at once, as another thread may change the dict meanwhile; a list of its items is not made at once: to make
+        # each of them may run the garbage collector, and with it anybody's finalizers
+        pairs = list(dict.copy(value).items())
         out: dict[str, Any] = {}
         for key, inner in pairs:
             name = key if type(key) is str else str.__str__(key) if issubclass(type(key), str) else None
@@ -384,7 +385,7 @@ class _Walk:
             if issubclass(kind, float):
                 return float.__float__(value)
             if issubclass(kind, dict):
-                return dict(dict.items(value))
+                return dict.copy(value)
             if issubclass(kind, list):
                 return list.__getitem__(value, slice(None))
             if issubclass(kind, tuple):
@@ -481,8 +482,6 @@ class _Walk:
             elif now > self.until:
                 raise Refused(f"the objects of this value took more than {SECONDS:g} s")
             answer, raised = guard.ask(question, kind, max(self.until - now, 0.01))
-            if isinstance(raised, KeyboardInterrupt):
-                raise raised
         else:
             answer, raised = None, None
             try:

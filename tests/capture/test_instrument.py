@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -352,3 +353,33 @@ def test_responses_over_a_websocket(store: odograph.Store) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert second.record.dialect == "openai.responses"
+
+
+def test_tools_of_openai_agents_by_its_own_tracing(
+    store: odograph.Store, recorded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trace processor in docs/recording.md records each tool once, beside the model calls that `instrument` records."""
+    agents = pytest.importorskip("agents")
+    page = (Path(__file__).parents[2] / "docs" / "recording.md").read_text()
+    (snippet,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "TracingProcessor" in code]
+    function = {"name": "weather", "arguments": '{"city": "Paris"}'}
+    asked = Answer(text="", tool_calls=[{"id": "c1", "type": "function", "function": function}])
+    with LLMServer([asked, Answer(text="sunny")]) as server:
+        try:
+            exec(snippet, {})
+            monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "0")
+
+            def weather(city: str) -> str:
+                return f"sunny in {city}"
+
+            client = openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x")
+            model = agents.OpenAIChatCompletionsModel("m", client)
+            agent = agents.Agent(name="a", instructions="i", tools=[agents.function_tool(weather)], model=model)
+            with store.record(task="x") as run:
+                found = asyncio.run(agents.Runner.run(agent, "q")).final_output
+        finally:
+            agents.set_trace_processors([])
+    assert found == "sunny"
+    t = store.trajectory(run.id)
+    assert [(a.name, a.arguments, a.result) for a in t.actions] == [("weather", {"city": "Paris"}, "sunny in Paris")]
+    assert len(t.llm_calls) == 2

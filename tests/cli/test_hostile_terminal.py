@@ -104,3 +104,15 @@ def test_json_stays_the_same_value(store: Path) -> None:
     shown = json.loads(output(["ls", "--json"], store, False).splitlines()[0])
     found = shown[0] if isinstance(shown, list) else shown
     assert found["task"] == EVIL
+
+
+def test_warnings_are_safe_too() -> None:
+    """What Odograph warns of while a command runs goes to the same guarded stderr: a name in it obeys to no terminal."""
+    code = """
+from odograph.cli.terminal import guarded
+from odograph.log import logger
+with guarded():
+    logger.warning("the file %s is damaged", "\\x1b[2J\\u202e")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "the file \\x1b[2J\\u202e is damaged\n"

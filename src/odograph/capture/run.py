@@ -101,7 +101,7 @@ def start(
     with suppress(OSError):  # it is loaded now: a process that has no file left to open later can still record calls
         dialects.resent(None)
     recorder = Recorder(journal, id or new_id(), about.get("agent"))
-    if isinstance(tags, str) or not all(isinstance(t, str) for t in tags):
+    if isinstance(tags, str) or not all(issubclass(type(t), str) for t in tags):
         raise TypeError("tags are a list of strings")
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
@@ -109,7 +109,7 @@ def start(
     for name, value in about.items():
         if value is not None:
             kinds = _ABOUT[name]
-            if not isinstance(value, kinds):
+            if not issubclass(type(value), kinds):
                 expected = " or ".join(kind.__name__ for kind in kinds)
                 raise TypeError(f"{name} is a {expected}, not {type(value).__name__}")
             fields[name] = value
