@@ -264,3 +264,45 @@ def test_a_run_without_a_reply_keeps_what_was_said(tmp_path: Path) -> None:
     session = one("openhands", tmp_path / "conv")
     (note,) = of(Note, session)
     assert "You weave" in json.dumps(note.data) and "loom" in json.dumps(note.data) and "Weave" in json.dumps(note.data)
+
+
+def test_sub_agents_of_sub_agents_and_of_workflows(tmp_path: Path) -> None:
+    """A sub-agent's own sub-agent is inside of the call that started it, under its kind; a workflow's files lie in a folder deeper."""
+
+    def of_agent(agent: str, *found: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**line, "isSidechain": True, "agentId": agent} for line in found]
+
+    main = [
+        cc(1, "user", "Tie both", None),
+        cc(2, "assistant", use("t1", "Task", prompt="the left", subagent_type="Explore")),
+        cc(3, "user", result("t1", "tied")),
+    ]
+    inner = use("t2", "Task", prompt="the end of it", subagent_type="Plan")
+    left = of_agent("a1", cc(11, "user", "the left", None), cc(12, "assistant", inner), cc(13, "user", result("t2", "so")))
+    end = of_agent("b2", cc(21, "user", "the end of it", None), cc(22, "assistant", "so"))
+    path = lines(tmp_path / "s.jsonl", main)
+    lines(tmp_path / "s" / "subagents" / "agent-a1.jsonl", left)
+    deep = lines(tmp_path / "s" / "subagents" / "workflows" / "w1" / "agent-b2.jsonl", end)
+    session = one("claude-code", path)
+    assert one("claude-code", deep).id == session.id
+    calls = {c.agent: c for c in of(LLMCall, session)}
+    assert set(calls) == {None, "Explore-a1", "Plan-b2"}
+    by_id = {r.id: r for r in session.records}
+    starters = {agent: by_id[by_id[c.parent].parent] for agent, c in calls.items() if agent}
+    assert {agent: a.tool_call_id for agent, a in starters.items()} == {"Explore-a1": "t1", "Plan-b2": "t2"}
+
+
+@pytest.mark.parametrize(
+    "attachment",
+    [
+        {"type": "selected_lines_in_ide", "filename": "f", "content": "the third knot"},
+        {"type": "mcp_instructions_delta", "addedBlocks": ["the third knot"]},
+        {"type": "async_hook_response", "response": {"hookSpecificOutput": {"additionalContext": "the third knot"}}},
+    ],
+    ids=lambda a: str(a["type"]),
+)
+def test_what_was_attached_is_in_the_next_prompt(tmp_path: Path, attachment: dict[str, Any]) -> None:
+    """What the person selected, what servers explain and what a hook found out later was sent with the next request."""
+    values = [cc(1, "user", "Tie", None), cc(2, "attachment", None, attachment=attachment), cc(3, "assistant", "Tied")]
+    (sent,) = prompts(one("claude-code", lines(tmp_path / "a.jsonl", values)))
+    assert "the third knot" in sent

@@ -63,7 +63,7 @@ def recognise(path: Path, more: Iterable[Importer] = ()) -> Importer | None:
     head = b""
     if path.is_file():
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
     return next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
 
 

@@ -16,7 +16,7 @@ Ask = Callable[..., Iterator[dict[str, Any]]]
 
 def _open(path: Path) -> sqlite3.Connection:
     name = quote(str(path.absolute()))
-    connection = sqlite3.connect(f"file:{name}?mode=ro", uri=True)
+    connection = sqlite3.connect(f"file:{name}?mode=ro", uri=True, timeout=1)
     try:
         connection.execute("select name from sqlite_master limit 1").fetchone()
     except sqlite3.OperationalError:  # a log beside it that can't be opened for reading alone

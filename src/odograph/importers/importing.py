@@ -11,6 +11,7 @@ import msgspec
 from ..errors import NotFound, OdographError, StoreError
 from ..types import AnyRecord
 from . import Importer, NotBegun, find, names, recognise, sessions_in
+from .packed import unpacked
 
 #: Adds the records of a trajectory to a store: its id, and how many records were new.
 Add = Callable[[list[AnyRecord]], tuple[str, int]]
@@ -50,7 +51,8 @@ def import_files(
         if progress is not None:
             progress(path, done, len(found))
         try:
-            _import_file(path, importer, more, named, add, report)
+            with unpacked(path) as file:
+                _import_file(path, file, importer, more, named, add, report)
         except StoreError:
             raise
         except NotBegun as error:
@@ -68,9 +70,10 @@ def import_files(
 
 
 def _import_file(
-    path: Path, importer: Importer | None, more: list[Importer], named: bool, add: Add, report: ImportReport
+    path: Path, file: Path, importer: Importer | None, more: list[Importer], named: bool, add: Add, report: ImportReport
 ) -> None:
-    one = importer or recognise(path, more)
+    """`file`: what is read for `path`."""
+    one = importer or recognise(file, more)
     if one is None:
         if named:
             known = ", ".join(names())
@@ -78,7 +81,7 @@ def _import_file(
         else:
             report.unrecognised.append(str(path))
         return
-    for session in one.read(path):
+    for session in one.read(file):
         if session.warnings:
             report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
         id, new = add(session.records)

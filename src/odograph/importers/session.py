@@ -137,7 +137,7 @@ class Lines:
         with self._path.open("rb") as file:
             for line in file:
                 start, offset = offset, offset + len(line)
-                text = line.strip().lstrip(b"\xef\xbb\xbf")
+                text = line.strip(b" \t\r\n\x00").lstrip(b"\xef\xbb\xbf")  # a crash leaves NULs
                 if not text:
                     continue
                 try:

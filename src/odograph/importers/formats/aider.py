@@ -48,7 +48,7 @@ def read(path: Path) -> Iterator[Session]:
 def _chats(path: Path) -> Iterator[tuple[str, list[str]]]:
     begun: str | None = None
     lines: list[str] = []
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line in file:
             if line.startswith(_BEGIN):
                 if begun is not None:

@@ -22,7 +22,8 @@ from ...plain import Prefix
 from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time
-from .claude_files import Agent, File, agents_of, parent_of, session_of
+from .claude_attachments import attached
+from .claude_files import Agent, File, agents_of, is_program, parent_of, session_of
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
@@ -181,12 +182,11 @@ class _Reader:
 
     def _agent(self, agent: Agent) -> None:
         """A sub-agent that has a file of its own."""
-        chain = self.chains[agent.id] = _Chain(agent.id, f"{agent.kind or 'agent'}-{agent.id}")
-        started = agent.call
-        if started is None:
-            started = next(
-                (t for t, a in self.actions.items() if obj(obj(a.extra).get("toolUseResult")).get("agentId") == agent.id), None
-            )
+        told = (t for t, a in self.actions.items() if obj(obj(a.extra).get("toolUseResult")).get("agentId") == agent.id)
+        started = agent.call or next(told, None) or self._asked_by(agent.events)
+        by = self.actions.get(started or "")
+        kind = agent.kind or (text(obj(by.arguments).get("subagent_type")) if by else None)
+        chain = self.chains[agent.id] = _Chain(agent.id, f"{kind or 'agent'}-{agent.id}")
         self._within(chain, started, agent.events)
         for problem, count in agent.problems.items():
             self.to.warn(problem, count)
@@ -209,12 +209,14 @@ class _Reader:
         return chain
 
     def _within(self, chain: _Chain, call: str | None, events: list[dict[str, Any]]) -> None:
-        if call is None:
-            asked = next((p for e in events if (p := _prompt(e))), None)
-            found = (t for t, a in self.actions.items() if asked and obj(a.arguments).get("prompt") == asked)
-            call = next(found, None)
+        call = call or self._asked_by(events)
         if call in self.actions:
             self.to.within(chain.agent, self.actions[call].id)
+
+    def _asked_by(self, events: list[dict[str, Any]]) -> str | None:
+        """The tool call whose prompt a sub-agent was given."""
+        asked = next((p for e in events if (p := _prompt(e))), None)
+        return next((t for t, a in self.actions.items() if asked and obj(a.arguments).get("prompt") == asked), None)
 
     # --- lines --------------------------------------------------------------------------------------------------------
 
@@ -227,12 +229,12 @@ class _Reader:
             self._keep(chain)
         if kind == "user" and isinstance(message, dict):
             self._user(chain, event, message, when)
-        elif kind == "assistant" and isinstance(message, dict) and message.get("model") != "<synthetic>":
+        elif kind == "assistant" and isinstance(message, dict) and not is_program(event, message):
             self._call(chain, event, message, when)
         else:
             if kind == "system" and event.get("subtype") == "compact_boundary":
                 self._compacted(chain, event)
-            shown = _attached(event)
+            shown = attached(event)
             if shown is not None:
                 self._saw(chain, event, shown)
             elif uuid:
@@ -392,6 +394,7 @@ class _Reader:
         for number_, block in enumerate(message["content"] if isinstance(message.get("content"), list) else []):
             if isinstance(block, dict) and block.get("type") in ("tool_use", "server_tool_use"):
                 id = text(block.get("id"))
+                served = block["type"] == "server_tool_use"  # the API ran it: what came of it is in the reply
                 action = to.add(
                     Action(
                         step=chain.step,
@@ -400,11 +403,13 @@ class _Reader:
                         name=str(block.get("name") or ""),
                         arguments=block.get("input"),
                         llm_call=call.id,
-                        tool_call_id=id,
+                        result=_served(message, id) if served else None,
+                        tool_call_id=None if served else id,
+                        extra={"server_tool_use": id} if served else None,
                     ),
                     *(("action", id) if id else ("action", name, number_)),
                 )
-                if id:
+                if id and not served:
                     self.actions[id] = action
         self._append(chain, event, reply)
 
@@ -480,6 +485,11 @@ def _is_prompt(message: dict[str, Any]) -> bool:
     return message["role"] == "user" and not any(b.get("type") == "tool_result" for b in dicts(message.get("content")))
 
 
+def _served(message: dict[str, Any], id: str | None) -> Any:
+    """What came of a tool that the API itself ran."""
+    return next((b.get("content") for b in dicts(message.get("content")) if id and b.get("tool_use_id") == id), None)
+
+
 def _progress(event: dict[str, Any]) -> dict[str, Any] | None:
     """The line of a sub-agent that a progress line of an older version holds."""
     data = obj(event.get("data"))
@@ -490,28 +500,3 @@ def _progress(event: dict[str, Any]) -> dict[str, Any] | None:
         return None
     agent = text(data.get("agentId")) or str(event.get("parentToolUseID"))
     return {"timestamp": event.get("timestamp"), **inner, "agentId": agent, "_call": event.get("parentToolUseID")}
-
-
-def _attached(event: dict[str, Any]) -> dict[str, Any] | None:
-    """What an attachment adds to the next request, where the file says its text."""
-    about = event.get("attachment")
-    if event.get("type") != "attachment" or not isinstance(about, dict):
-        return None
-    kind, content = about.get("type"), about.get("content")
-    if kind == "queued_command":
-        return {"role": "user", "content": about["prompt"]} if about.get("prompt") else None
-    said: Any = None
-    if kind == "edited_text_file" and isinstance(about.get("snippet"), str):
-        said = f"{about.get('filename')}\n{about['snippet']}"
-    elif kind == "diagnostics" and about.get("files"):
-        return {"role": "user", "content": [{"type": "diagnostics", "files": about["files"]}]}
-    elif kind == "hook_success":  # what other hooks print is shown to people alone
-        said = content if about.get("hookEvent") in ("SessionStart", "UserPromptSubmit") else None
-    elif kind == "hook_blocking_error":
-        said = obj(about.get("blockingError")).get("blockingError")
-    elif kind in ("hook_additional_context", "critical_system_reminder", "skill_listing", "invoked_skills", "output_style"):
-        said = "\n".join(c for c in content if isinstance(c, str)) if isinstance(content, list) else content
-    elif kind in ("file", "nested_memory", "directory", "mcp_resource", "todo_reminder", "task_reminder", "plan_file_reference"):
-        if content or about.get("planContent"):
-            return {"role": "user", "content": [{**about}]}
-    return {"role": "user", "content": said} if isinstance(said, str) and said else None

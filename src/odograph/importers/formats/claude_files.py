@@ -71,7 +71,7 @@ class File:
                 continue
             key = (message["id"], bool(value.get("isSidechain")))
             reply = replies.get(key)
-            if reply is None or message.get("model") == "<synthetic>":
+            if reply is None or is_program(value, message):
                 blocks = _blocks(message.get("content"))
                 when = [value.get("timestamp")] * len(blocks)
                 replies[key] = reply = {**value, "_uuids": [], "_times": when, "message": {**message, "content": blocks}}
@@ -93,6 +93,11 @@ class File:
         return events
 
 
+def is_program(event: dict[str, Any], message: dict[str, Any]) -> bool:
+    """Whether the program wrote an answer in the model's place: an error of the API, or none at all."""
+    return message.get("model") == "<synthetic>" or event.get("isApiErrorMessage") is True
+
+
 def _blocks(content: Any) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else dicts(content)
 
@@ -101,8 +106,9 @@ def session_of(path: Path) -> Path | None:
     """The file of the session that a sub-agent's file belongs to, where it is there."""
     if not path.name.startswith("agent-"):
         return None
-    if path.parent.name == "subagents":
-        found = path.parent.parent.with_name(path.parent.parent.name + ".jsonl")
+    inside = next((p for p in path.parents if p.name == "subagents"), None)  # those of a workflow lie deeper
+    if inside is not None:
+        found = inside.parent.with_name(inside.parent.name + ".jsonl")
         return found if found.is_file() else None
     first = _first(path)
     session = text(first.get("sessionId")) if first and first.get("isSidechain") else None
@@ -113,7 +119,7 @@ def session_of(path: Path) -> Path | None:
 def agents_of(file: File, named: Path | None) -> list[Agent]:
     """The sub-agents of a session: those in the folder beside its file, and those beside it that it or `named` speaks of."""
     path = file.path
-    paths = sorted((path.with_suffix("") / "subagents").glob("agent-*.jsonl")) if path.suffix == ".jsonl" else []
+    paths = sorted((path.with_suffix("") / "subagents").rglob("agent-*.jsonl")) if path.suffix == ".jsonl" else []
     for event in file.events:
         id = obj(event.get("toolUseResult")).get("agentId")
         if isinstance(id, str) and id and "/" not in id and "\0" not in id and len(id) < 100:

@@ -223,7 +223,7 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
     session = Session(NAME, value.get("sessionId"), value.get("startTime"), started=started)
     reader = _Reader(session)
     reader.know(log)
-    if not reader.versions:
+    if not any(message.get("type") in ("user", "gemini") for message in reader.versions.values()):
         raise NotBegun("a Gemini CLI file without messages")
     for problem in problems:
         session.warn(problem)

@@ -244,9 +244,9 @@ class _Reader:
                 source_time=when,
             )
         )
-        for key in (text(event.get("id")), text(event.get("tool_call_id"))):
-            if key:
-                self.actions[key] = record
+        for name in (text(event.get("id")), text(event.get("tool_call_id"))):
+            if name:
+                self.actions[name] = record
         if record.name == "finish" or action.get("kind") == "FinishAction":
             self.finished = True
             self.answer = action.get("message") or obj(given).get("message")

@@ -1,0 +1,58 @@
+"""Session files that somebody packed with gzip or zstd: they are unpacked for the time of their import, within limits."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import InvalidInput, MissingExtra, described
+from .bounds import limit, too_large
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """The file itself, or an unpacked copy under its name without the last suffix. Raises InvalidInput for a damaged or too large
+    one, MissingExtra for zstd without `zstandard`."""
+    if not path.is_file():
+        yield path
+        return
+    with path.open("rb") as file:
+        head = file.read(4)
+        if not head.startswith((b"\x1f\x8b", _ZSTD)):
+            yield path
+            return
+        file.seek(0)
+        with tempfile.TemporaryDirectory(prefix="odograph-") as folder:
+            copy = Path(folder, path.stem)
+            most, size = limit(path.stat().st_size), 0
+            opened, damage = _opened(file, head)
+            try:
+                with opened as source, copy.open("wb") as target:
+                    while data := source.read(_CHUNK):
+                        size += len(data)
+                        if size > most:
+                            raise InvalidInput(too_large(path.name, f"more than {most:,}", path.stat().st_size))
+                        target.write(data)
+            except damage as error:
+                raise InvalidInput(f"the packed file is damaged: {described(error)}") from None
+            yield copy
+
+
+def _opened(file: IO[bytes], head: bytes) -> tuple[Any, tuple[type[Exception], ...]]:
+    """What unpacks a file, and what that raises where the file is damaged."""
+    if head != _ZSTD:
+        return gzip.GzipFile(fileobj=file), (OSError, EOFError, zlib.error)
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingExtra("a file compressed with zstd", "zstd") from None
+    reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
+    return reader, (OSError, zstandard.ZstdError)

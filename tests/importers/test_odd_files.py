@@ -1,0 +1,125 @@
+"""Session files as crashes, editors, packers and services leave them: what is whole in them is imported as ever."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+import odograph
+from odograph.types import Note
+
+from . import agents
+from .scaffold import of, one
+from .test_content import SMALL
+from .test_growing import CLAUDE, CODEX, cc, codex, content, gemini, jsonl, write
+
+TEXTS = {name: (file, text) for name, file, text in SMALL if name in ("cline", "gemini-cli", "openai-chat", "inspect", "atif", "droid", "tau-bench")}  # fmt: skip
+TEXTS["aider"] = (".aider.chat.history.md", agents.AIDER)
+
+
+def imported(path: Path) -> dict[str, Any]:
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(path)
+        assert (report.failed, report.warnings) == ([], [])
+        return content(store)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path, name: str) -> None:
+    """A file that an editor began with a byte order mark is the same session."""
+    file, text = TEXTS[name]
+    plain = imported(write(tmp_path / "a" / file, text.encode()))
+    assert imported(write(tmp_path / "b" / "a" / file, b"\xef\xbb\xbf" + text.encode())) == plain
+
+
+def test_nuls_that_a_crash_left_cost_nothing(tmp_path: Path) -> None:
+    """NULs at the end of a file, or where it was written on after a crash, take no line with them."""
+    data = jsonl(CLAUDE)
+    half = data.index(b"\n", len(data) // 2) + 1
+    padded = data[:half] + b"\x00" * 512 + data[half:] + b"\x00" * 512
+    assert imported(write(tmp_path / "b" / "a.jsonl", padded)) == imported(write(tmp_path / "a.jsonl", data))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_a_packed_file_is_the_file_in_it(tmp_path: Path, pack: Any) -> None:
+    """A session that was packed with gzip or zstd is the same session, in a folder too; a damaged one says so."""
+    plain = imported(write(tmp_path / "a.jsonl", jsonl(CLAUDE)))
+    packed = write(tmp_path / "packed" / "a.jsonl.x", pack(jsonl(CLAUDE)))
+    assert imported(packed) == imported(packed.parent) == plain
+    data = pack(jsonl(CLAUDE))
+    write(packed, data[:40] + b"\xff" * 40 + data[80:])
+    with odograph.open("memory:") as store:
+        (failed,) = store.import_sessions(packed).failed
+    assert "damaged" in failed["error"]
+
+
+def test_a_packed_bomb_is_refused_with_its_size(tmp_path: Path) -> None:
+    """A small file that unpacks to a large one is refused before it is unpacked."""
+    bomb = write(tmp_path / "a.jsonl.gz", gzip.compress(b" " * 20_000_000))
+    with odograph.open("memory:") as store:
+        (failed,) = store.import_sessions(bomb).failed
+    assert "unpacks to more than" in failed["error"]
+
+
+def test_what_the_program_wrote_in_the_models_place_is_no_call(tmp_path: Path) -> None:
+    """An error of the API that stands as an answer is a note, and no prompt holds it."""
+    error = cc(2, "assistant", [{"type": "text", "text": "API Error: 529"}], isApiErrorMessage=True)
+    values = [cc(1, "user", "Row", None), error, cc(3, "user", "Row on"), cc(4, "assistant", "Rowed")]
+    with odograph.open("memory:") as store:
+        store.import_sessions(write(tmp_path / "a.jsonl", jsonl(values)))
+        (t,) = store.trajectories()
+        (answered,) = t.llm_calls
+        assert [m["content"] for m in answered.messages] == ["Row", "Row on"]
+        assert "API Error: 529" in json.dumps([n.data for n in t.notes])
+
+
+def test_a_tool_that_the_api_ran_has_its_result(tmp_path: Path) -> None:
+    """A search that the API itself ran is an action with what came of it, and asks for no other result."""
+    found = [{"type": "web_search_result", "title": "Tides"}]
+    blocks = [
+        {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "tides"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s1", "content": found},
+        {"type": "text", "text": "High at six"},
+    ]
+    with odograph.open("memory:") as store:
+        store.import_sessions(write(tmp_path / "a.jsonl", jsonl([cc(1, "user", "When", None), cc(2, "assistant", blocks)])))
+        (t,) = store.trajectories()
+        assert [(a.name, a.result) for a in t.actions] == [("web_search", found)]
+        assert odograph.validate(t).errors == []
+
+
+def test_a_file_in_which_nobody_spoke_has_not_begun(tmp_path: Path) -> None:
+    """A session of Gemini CLI with the program's own messages alone is passed over in a folder."""
+    head = {"sessionId": "g", "projectHash": "h", "startTime": "2026-03-01T10:00:00Z"}
+    write(tmp_path / "s.jsonl", jsonl([head, gemini(1, "info", "update available")]))
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path)
+        assert (report.failed, report.imported, len(report.unrecognised)) == ([], 0, 1)
+
+
+def test_a_database_that_is_being_written_is_read(tmp_path: Path) -> None:
+    """What stands in the log beside a database counts, and a database that another program holds is read all the same."""
+    path = agents.opencode(tmp_path / "opencode.db")
+    database = sqlite3.connect(path)
+    database.execute("pragma journal_mode=wal")
+    part = json.dumps({"type": "text", "text": "in the log"})
+    database.execute("insert into part values ('zz', 'm2', 's1', ?)", (part,))
+    database.commit()
+    database.execute("begin exclusive")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(path).failed == []
+        assert any(c.text == "in the log" for t in store.trajectories() for c in t.llm_calls)
+    database.close()
+
+
+def test_a_result_of_one_id_replaces_none(tmp_path: Path) -> None:
+    """Two outputs under one id, which damaged or merged rollouts have, are both kept."""
+    again = codex("response_item", 14, type="function_call_output", call_id="c2", output="another end")
+    session = one("codex", write(tmp_path / "b.jsonl", jsonl([*CODEX, again])))
+    assert {"call_id": "c2", "output": "fine"} in [n.data for n in of(Note, session)]
