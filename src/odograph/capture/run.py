@@ -102,7 +102,8 @@ def start(
         dialects.resent(None)
     recorder = Recorder(journal, id or new_id(), about.get("agent"))
     if isinstance(tags, str) or not all(issubclass(type(t), str) for t in tags):
-        raise TypeError("tags are a list of strings")
+        inside = "" if isinstance(tags, str) else " of " + ", ".join(sorted({type(t).__name__ for t in tags}))
+        raise TypeError(f"tags are a list of strings, not {type(tags).__name__}{inside}")
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
     fields: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": task}

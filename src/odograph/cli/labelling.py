@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..api import Store
 from ..errors import InvalidInput
 from .common import filters_of
+from .numbers import whole, within
 
 if TYPE_CHECKING:
     from ..viewer.labelling import Labelling
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 def add_labelling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="RUBRIC", help="label by this rubric file in the browser; several people may")
-    parser.add_argument("--sample", type=int, metavar="N", help="label N trajectories of those that the filters choose")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the sample")
+    parser.add_argument("--sample", type=within(1), metavar="N", help="label N trajectories of those that the filters choose")
+    parser.add_argument("--seed", type=whole, metavar="N", help="seed of the sample")
 
 
 def labelling_of(args: argparse.Namespace, store: Store) -> Labelling | None:
@@ -25,8 +26,6 @@ def labelling_of(args: argparse.Namespace, store: Store) -> Labelling | None:
         if (args.sample, args.seed) != (None, None):
             raise InvalidInput("--sample and --seed belong to --label")
         return None
-    if args.sample is not None and args.sample < 1:
-        raise InvalidInput(f"--sample is a whole number from 1, not {args.sample}")
     from ..viewer.labelling import Labelling
     from ..worlds.rubrics import Rubric
 
