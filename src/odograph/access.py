@@ -10,15 +10,16 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
 from .errors import InvalidInput
 
-#: What who holds a token may do: look, or write labels and notes, too.
-Right = Literal["read", "label"]
+#: What who holds a token may do: look; write labels and notes, too; record, too. Each right has those before it.
+Right = Literal["read", "label", "record"]
+_RIGHTS = get_args(Right)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SHORTEST = 16  # characters of a token that is given
 
@@ -78,6 +79,11 @@ class Access(msgspec.Struct, frozen=True):
                 if token is not None and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), known.encode()):
                     return right
         return None
+
+
+def allows(right: Right | None, needed: Right) -> bool:
+    """Whether a right is enough where another is needed."""
+    return right is not None and _RIGHTS.index(right) >= _RIGHTS.index(needed)
 
 
 def host_of(header: str) -> str:

@@ -209,7 +209,9 @@ class Store:
         """Reports on recording in this process.
 
         Records written, waiting for a failed disk, and lost, and other faults; requests of recorded clients that are no calls of
-        a model (`unrecorded`); and calls made in a thread outside of any run while another thread is in a run (`outside`).
+        a model (`unrecorded`); and calls made in a thread outside of any run while another thread is in a run (`outside`). Of a
+        store that is served elsewhere also the bytes that wait on this machine (`unshipped`), since when (`unshipped_since`,
+        seconds since 1970) and why (`unshipped_why`).
         """
         journal = self._journal
         journal.check()
@@ -223,7 +225,15 @@ class Store:
             "last_fault": repr(faults.last) if faults.last else None,
             "unrecorded": faults.unrecorded,
             "outside": faults.outside,
+            **self.backend.health(),
         }
+
+    def flush(self) -> None:
+        """Waits until everything that this process recorded is on the disk: that of the server, where the store is served.
+
+        Raises StoreError where the server can't be reached, or does not take it; nothing is lost then, and it is sent later.
+        """
+        self.backend.flush()
 
     # --- sealing ------------------------------------------------------------------------------------------------------
 
@@ -629,6 +639,7 @@ def open(
     catalog: str | dict[str, str] | None = None,
     namespace: str | None = None,
     local: str | Path | None = None,
+    token: str | None = None,
 ) -> Store:
     """Opens the store in a folder (default: $ODOGRAPH_STORE, else ./odograph). The folder is made with the first record.
 
@@ -656,12 +667,15 @@ def open(
     which files are live (default: $ODOGRAPH_CATALOG): "postgresql://host/database", the URL of an Iceberg REST catalog, the name
     of a catalog in pyiceberg's own settings, or a dict of such settings. `namespace`: the namespace of the tables in the catalog
     (default: the last part of `where`). `local`: the folder for what this machine recorded and has not sealed yet (default: a
-    folder in $ODOGRAPH_LOCAL, $XDG_STATE_HOME or ~/.local/state). Other machines see a trajectory once it is sealed. Raises
-    InvalidInput, StoreError, TypeError.
+    folder in $ODOGRAPH_LOCAL, $XDG_STATE_HOME or ~/.local/state). Other machines see a trajectory once it is sealed.
+
+    `where` may be the address of a store that `odograph serve` serves, such as "https://runs.example.org". `token` (default:
+    $ODOGRAPH_TOKEN) is one of the server's. Records are written to the folder `local` first and sent to the server behind the
+    run, so a server that is away costs nothing; see the page on serving. Raises InvalidInput, StoreError, TypeError.
     """
     if isinstance(where, Place):
         return Store(backend.reopened(where))
-    team: dict[str, Any] = {"catalog": catalog, "namespace": namespace, "local": local}
+    team: dict[str, Any] = {"catalog": catalog, "namespace": namespace, "local": local, "token": token}
     return Store(backend.opened(where, redact=redact, durability=durability, seal_at=seal_at, shared=shared, **team))
 
 

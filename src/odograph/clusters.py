@@ -117,7 +117,7 @@ class Actor:
                 begin, about = pickle.loads(sent)
                 self._made = begin(*about), reopened(place).reader
             work, reader = self._made
-            there = {row[0] for row in reader.catalog.rows(ids)}
+            there = set(reader.there(ids))
             found = [id for id in ids if id in there]
             return (work(reader, found) if found else []), [id for id in ids if id not in there], None
         except Exception as error:

@@ -211,7 +211,7 @@ def main() -> None:
                         stand_in(script)
                     begin, about = pickle.loads(sent)
                     work, reader = begin(*about), reopened(place).reader
-                    _ = reader.catalog
+                    reader.look()
                 answer = _packed((True, work(reader, ids)))
             except Exception as error:
                 answer = _packed((False, described(error)))

@@ -46,8 +46,13 @@ COMMANDS: tuple[str, ...] = (
     "proxy",
     "collect",
     "serve",
+    "ship",
     "doctor",
 )
+
+
+_STORE = "the store: a folder, s3://..., or the https:// address of a served one (default: $ODOGRAPH_STORE, else ./odograph)"
+_TOKEN = "the token of a store that is served, at https://HOST (default: $ODOGRAPH_TOKEN)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,16 +76,16 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser of the program; of one command's arguments alone where `only` names it, which is quicker."""
     top = _Parser(prog="odograph", description="The system of record for the trajectories of LLM agents.")
     top.add_argument("--version", action="version", version=f"odograph {VERSION}")
-    top.add_argument("--store", metavar="DIR", help="the store (default: $ODOGRAPH_STORE, else ./odograph)")
+    top.add_argument("--store", metavar="DIR", help=_STORE)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:
         if only is None or name == only:
             found = module(name)
             sub = commands.add_parser(name, help=found.HELP, description=found.HELP)
-            sub.add_argument(
-                "--store", metavar="DIR", default=argparse.SUPPRESS, help="the store (default: $ODOGRAPH_STORE, else ./odograph)"
-            )
+            sub.add_argument("--store", metavar="DIR", default=argparse.SUPPRESS, help=_STORE)
             found.add_arguments(sub)
+            if "--token" not in sub._option_string_actions:  # of a command that serves, it is the token of its own server
+                sub.add_argument("--token", metavar="TOKEN", dest="store_token", help=_TOKEN)
         else:
             commands.add_parser(name)
     return top
@@ -103,6 +108,8 @@ def _main(argv: list[str] | None) -> int:
         if parsed.command is None:
             print(f"odograph: a command was expected; there are: {', '.join(COMMANDS)}", file=sys.stderr)
             return 2
+        if token := getattr(parsed, "store_token", None):
+            os.environ["ODOGRAPH_TOKEN"] = token  # for the processes that a command starts, too
         return int(module(parsed.command).run(parsed))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2

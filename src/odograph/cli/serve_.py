@@ -16,14 +16,18 @@ from .common import add_filters, add_json, existing_store, filters_of, print_jso
 from .labelling import add_labelling, labelling_of
 from .numbers import port
 
+_MAY: dict[str, str] = {"read": "read", "label": "read and label", "record": "read, label and record"}
 HELP = "share a store with a team: the pages of `odograph view`, with tokens"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="listen here (default: 127.0.0.1); others need --token or --read-token"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="listen here (default: 127.0.0.1); others need a token")
     parser.add_argument("--port", type=port, default=8787, help="listen on this port (default: 8787; 0: any free port)")
+    parser.add_argument(
+        "--record-token",
+        metavar="TOKEN",
+        help="who has it may do all of this: record from other machines, label, read (default: $ODOGRAPH_SERVE_RECORD_TOKEN)",
+    )
     parser.add_argument(
         "--token", metavar="TOKEN", help="who has it may read and write labels and notes (default: $ODOGRAPH_SERVE_TOKEN)"
     )
@@ -52,15 +56,18 @@ def run(args: argparse.Namespace) -> int:
     from ..viewer.live import Live
     from ..viewer.routes import Routes
     from ..viewer.serving import address, listen, serve
+    from ..viewer.sharing import Sharing
 
     tokens: dict[str, Right] = {}
+    if token := args.record_token or os.environ.get("ODOGRAPH_SERVE_RECORD_TOKEN"):
+        tokens[token] = "record"
     if token := args.token or os.environ.get("ODOGRAPH_SERVE_TOKEN"):
         tokens[token] = "label"
     if token := args.read_token or os.environ.get("ODOGRAPH_SERVE_READ_TOKEN"):
         tokens[token] = "read"
     if not tokens:
         if not is_loopback(args.host):
-            raise InvalidInput(f"{args.host} can be reached from other machines: give --token or --read-token")
+            raise InvalidInput(f"{args.host} can be reached from other machines: give --token, --read-token or --record-token")
         tokens[secrets.token_urlsafe(24)] = "label"
     tls = _tls(args.tls_cert, args.tls_key) if args.tls_cert else None
     with existing_store(args) as store:
@@ -71,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         access = Access.several(args.host, port, tokens, args.allow_host)
         answers = Answers(store, base=base, by=args.tokenizer)
         routes = Routes(answers, Live(store), labelling_of(args, store))
+        sharing = Sharing(store, answers.base)
+        table = [*routes.table(), *routes.operation(), *sharing.table()]
 
         def ready() -> None:
             for token, right in access.tokens.items():
@@ -78,14 +87,15 @@ def run(args: argparse.Namespace) -> int:
                 if args.json:
                     print_json({"url": url, "right": right, "store": str(store.root)})
                 else:
-                    print(f"{url} may {'read' if right == 'read' else 'read and label'}")
+                    print(f"{url} may {_MAY[right]}")
             sys.stdout.flush()
             print("Ctrl-C ends the server.", file=sys.stderr)
 
         try:
-            asyncio.run(serve([*routes.table(), *routes.operation()], access, at, ready=ready, tls=tls, log_requests=True))
+            asyncio.run(serve(table, access, at, ready=ready, tls=tls, log_requests=True))
         finally:
             routes.close()
+            sharing.close()
     return 0
 
 

@@ -144,7 +144,7 @@ def _missing(reader: Reader, function: RewardFunction, filters: Filters, again: 
     where it is a function of groups: all of them, if one has none."""
     if function.per == "group":
         return _missing_groups(reader, function, filters, again, report)
-    there = {} if again else reader.catalog.scored(function.source, function.name, function.version)
+    there = {} if again else reader.scored(function.source, function.name, function.version)
     running = wants_running(filters)
     todo: list[list[str]] = []
     for summary in reader.summaries(filters):
@@ -167,7 +167,7 @@ def _missing_groups(
     todo: list[list[str]] = []
     for ids in (group.ids for group in groups):
         version = in_group(function, ids).version
-        if not again and len(reader.catalog.scored(function.source, function.name, version).keys() & set(ids)) == len(ids):
+        if not again and len(reader.scored(function.source, function.name, version).keys() & set(ids)) == len(ids):
             report.unchanged += len(ids)
         else:
             todo.append(ids)

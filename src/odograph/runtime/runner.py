@@ -246,7 +246,7 @@ def task_of(past: Trajectory, agent: Any, conf: TaskConfig | None, here: str) ->
 def _default() -> Store:
     """The store that `odograph.open()` names; who runs something without naming a store is told once where it is."""
     store = default_store()
-    logger.info("recording into %s; `odograph ls` lists it", store.backend.place.folder)
+    logger.info("recording into %s; `odograph ls` lists it", store.backend.place.remote or store.backend.place.folder)
     return store
 
 

@@ -32,6 +32,7 @@ from ..tables.shared import Shared
 from ..tables.shared import shared as tables_of
 from . import writing
 from .journal import Durability, Journal, close_all, file_mode
+from .served import SCHEMES, Served, Stored, served
 
 if TYPE_CHECKING:  # imported where they are used: who only records neither reads nor seals
     from ..trajectory import Trajectory
@@ -39,9 +40,9 @@ if TYPE_CHECKING:  # imported where they are used: who only records neither read
     from .publishing import Publication
     from .reader import Reader
     from .sealing import Sealing
+    from .shipped import Receiving
+    from .shipping import Shipping
 
-#: How a store's redaction is written down: True, patterns (a text, or a text with flags), or the name of a function.
-Stored = bool | list[str | tuple[str, int]] | str
 _SETTINGS = "store.json"
 _MEMORY = "odograph-memory-"
 _SEAL_AT = 1 << 30
@@ -67,6 +68,8 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     memory: bool = False
     #: Where the sealed tier is that machines share: then the folder has only what this machine did not seal yet.
     tables: Shared | None = None
+    #: Where the store is served: then the folder has only what the server does not have yet.
+    remote: Served | None = None
 
 
 _place = msgspec.json.Decoder(Place)
@@ -80,16 +83,24 @@ class Backend:
         """`function`: what `place.settings.redact` names, where it is at hand. Raises InvalidInput for other settings than the
         store's."""
         self.folder: Path = Path(place.folder)
+        self._shipping: Shipping | None = None
+        self._why_not: str | None = None
+        if place.remote is not None:
+            from .shipping import Shipping
+
+            self._shipping = Shipping(place.remote, self.folder)
+            place = self._served(place, self._shipping)
         self._asked = place
         self._function = function
         self._hold = _hold(self.folder) if place.memory else -1
-        self._why_not: str | None = None
         self._signature: tuple[int, int, int] | None = None
         self.settings: Settings = self._agreed(self._stored())
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
         self._reader: Reader | None = None
         self._opening = threading.Lock()  # two threads' first questions make one reader
+        if self._shipping is not None:
+            self._shipping.follow(self.journal)
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
             raise InvalidInput(
                 f"the store {self} exists already and is private to its owner; shared=True can be given only when a store is made"
@@ -99,7 +110,7 @@ class Backend:
         self._sealing: threading.Thread | None = None
 
     def __str__(self) -> str:
-        return "memory:" if self._asked.memory else str(self._asked.tables or self.folder)
+        return "memory:" if self._asked.memory else str(self._asked.remote or self._asked.tables or self.folder)
 
     @property
     def reader(self) -> Reader:
@@ -108,19 +119,24 @@ class Backend:
             from .reader import Reader
 
             with self._opening:
-                if self._reader is None:
+                if self._reader is None and self._shipping is not None:
+                    from .asked import Asked
+
+                    self._reader = Asked(self._shipping.line, self._shipping.ready, self.folder)
+                elif self._reader is None:
                     self._reader = Reader(self.folder, self.journal.release, self._asked.tables)
         return self._reader
 
     @property
     def exists(self) -> bool:
         """Whether anything was ever recorded."""
-        return (self.folder / "journal").is_dir() or self.reader.lake.exists
+        return self._shipping is not None or (self.folder / "journal").is_dir() or self.reader.lake.exists
 
     @property
     def place(self) -> Place:
         """What reopens this store."""
-        return msgspec.structs.replace(self._asked, folder=str(self.folder.resolve()), settings=self.settings)
+        folder = self.folder if self._shipping is None else self._shipping.base
+        return msgspec.structs.replace(self._asked, folder=str(folder.resolve()), settings=self.settings)
 
     @property
     def sink(self) -> Journal:
@@ -165,6 +181,7 @@ class Backend:
         process writes goes on in a new file. Raises MissingExtra, StoreError."""
         from .sealing import Sealing, seal
 
+        self._check_here("sealing")
         if not self.exists:
             return Sealing()
         with self.lock("seal", wait=wait) as alone:
@@ -200,6 +217,7 @@ class Backend:
         from .mending import mend
         from .sealing import elsewhere, table_of
 
+        self._check_here("repairing")
         lake = self.reader.lake
         if not isinstance(lake.commits, FolderCommits):
             raise InvalidInput(f"the list of the files of {self} is in its catalog, which keeps it: there is nothing to repair")
@@ -219,6 +237,7 @@ class Backend:
         """Merges small files of the sealed tier. Raises MissingExtra, StoreError."""
         from .compacting import Compaction, compact
 
+        self._check_here("compacting")
         if not self.exists:
             return Compaction()
         with self.lock("seal"):
@@ -239,9 +258,72 @@ class Backend:
         with closing(target), self.lock("seal"):
             return publish(self.reader, target.reader, add, progress)
 
+    def _check_here(self, what: str) -> None:
+        if self._shipping is not None:
+            raise InvalidInput(f"{what} the store at {self} is done on the machine that serves it")
+
+    # --- shipping -----------------------------------------------------------------------------------------------------
+
+    def _served(self, place: Place, shipping: Shipping) -> Place:
+        """A place with the settings of the store that is served: its redaction, known before anything is written."""
+        from .shipping import digest_of
+
+        about, asked = shipping.about(), place.settings
+        redact = asked.redact or None
+        if about is not None and about.right != "record":
+            self._why_not = "the token may not record; one with the right `record` was expected"
+        elif about is not None:
+            if asked.redact is not None and digest_of(redact) != digest_of(about.redact):
+                raise InvalidInput(
+                    f"the store {shipping.line} has redact={_said(about.redact)}, not {_said(asked.redact)}; leave redact= out to"
+                    " use it"
+                )
+            if isinstance(about.redact, str) and not redact:  # a server must not choose what code runs here
+                self._why_not = f"it is redacted by the function {about.redact!r}, which runs here if redact= names it"
+            redact = about.redact or None
+        self.folder = shipping.folder(redact)
+        return msgspec.structs.replace(place, settings=Settings(redact, asked.durability, 0))
+
+    def receiving(self) -> Receiving:
+        """What takes the journals of other machines into this store."""
+        from .shipped import Receiving
+
+        self._check_here("recording of other machines into")
+        return Receiving(self.folder, self._seal_soon)
+
+    def redaction(self) -> Stored | None:
+        """How the store redacts now, as it is written down. Raises StoreError where nobody knows."""
+        found = _both(self._stored(), self.settings)
+        if self._why_not is not None:
+            raise StoreError(self._why_not)
+        return found.redact or None
+
+    def flush(self) -> None:
+        """Everything on disk; of a served store, on that of the server. Raises StoreError where something has to wait."""
+        self.journal.sync()
+        if self._shipping is not None:
+            for folder, files in self._shipping.others():
+                self._redacted_anew(folder, files)
+            self._shipping.flush()
+
+    def _redacted_anew(self, folder: Path, files: list[Path]) -> None:
+        """Records once more what was redacted in another way than the server redacts, before anybody knew how it does."""
+        with self.lock("redact"), closing(Backend(Place(str(folder)))) as source:
+            for one in source.reader.trajectories():
+                writing.add(self.sink, self.reader, list(one.complete_records(growing=True)))
+            self.journal.sync()
+            for file in files:
+                file.unlink(missing_ok=True)
+
+    def health(self) -> dict[str, Any]:
+        """How far what was recorded is where it belongs."""
+        return {} if self._shipping is None else self._shipping.health()
+
     def close(self) -> None:
         """Everything on disk, files closed; a `memory:` store is gone."""
         self.journal.close()
+        if self._shipping is not None:
+            self._shipping.close()
         if self._reader is not None:
             self._reader.close()
         if self._hold >= 0 and str(self.folder) in _made:
@@ -472,6 +554,7 @@ def opened(
     catalog: str | dict[str, str] | None = None,
     namespace: str | None = None,
     local: str | Path | None = None,
+    token: str | None = None,
 ) -> Backend:
     """The store of a name. Raises InvalidInput, StoreError, TypeError."""
     if durability not in (None, "group", "sync"):
@@ -483,13 +566,22 @@ def opened(
     place = where if where is not None else default_place()
     if isinstance(place, str) and place == "memory:":
         return Backend(Place(str(_memory()), settings, memory=True), function)
+    if isinstance(place, str) and place.lower().startswith(SCHEMES):
+        for name, given in (("catalog", catalog), ("namespace", namespace), ("seal_at", seal_at)):
+            if given is not None:
+                raise InvalidInput(f"{name}= is not for a store that is served; its server knows where and how it is kept")
+        remote = served(place, token)
+        return Backend(Place(str(local or _waiting(remote)), settings, remote=remote), function)
+    if token is not None:
+        raise InvalidInput(f"token= is for a store that is served, at https://...; {str(place)!r} is none")
     if isinstance(place, str) and "://" in place:
         tables = tables_of(place, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace)
         return Backend(Place(str(local or _local(tables)), settings, shared=shared, tables=tables), function)
     for name, value in (("catalog", catalog), ("namespace", namespace), ("local", local)):
         if value is not None:
             raise InvalidInput(
-                f"{name}= is for a store that machines share, such as 's3://bucket/runs'; {str(place)!r} is a folder"
+                f"{name}= is for a store that machines share, such as 's3://bucket/runs', and local= for one that is served, too;"
+                f" {str(place)!r} is a folder"
             )
     root = Path(place)
     if root.exists() and not root.is_dir():
@@ -504,8 +596,17 @@ def reopened(place: Place | bytes) -> Backend:
 
 def _local(tables: Shared) -> Path:
     """Where a store that machines share keeps what this machine did not seal yet."""
+    return _state() / f"{tables.namespace}-{content_hash([tables.where, tables.namespace])[:8]}"
+
+
+def _waiting(remote: Served) -> Path:
+    """Where what is recorded for a served store waits until the server has it."""
+    return _state() / "remote" / content_hash(remote.address)[:16]
+
+
+def _state() -> Path:
     home = os.environ.get("ODOGRAPH_LOCAL") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "odograph" / f"{tables.namespace}-{content_hash([tables.where, tables.namespace])[:8]}"
+    return Path(home) / "odograph"
 
 
 def is_there(where: str | Path | None) -> bool:

@@ -243,6 +243,10 @@ class Catalog:
         indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         dead = {f.name for f in files if f.name in self._final or not is_alive(f.path)}  # before they are measured
         sizes = {f.name: _size(f.path) for f in files}
+        for file in files:  # a journal that another machine ships: its writer was out of touch, and is back
+            known = self._final.get(file.name)
+            if known is not None and known[0] != sizes[file.name] and is_alive(file.path):
+                dead.discard(file.name)
         gone = [(name,) for name, size in indexed.items() if name not in sizes and sealed.get(name, -1) >= size]
         if gone:  # all of it is sealed
             self._db.executemany("delete from files where name=?", gone)

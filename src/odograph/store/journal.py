@@ -59,6 +59,8 @@ class Journal:
         self.written: int = 0
         #: How often the file was found deleted, or its folder exchanged.
         self.files_lost: int = 0
+        #: Called when what was written is on the disk, from any thread.
+        self.synced: Callable[[], None] | None = None
         #: Changes with the file, and whenever messages must be written anew.
         self.generation: int = 0
         self._reset()
@@ -298,6 +300,8 @@ class Journal:
         if self.durability == "sync":
             self._fdatasync()
             self._check()
+            if self.synced is not None:
+                self.synced()
             return
         if self._flusher is None:
             self._flusher = threading.Thread(
@@ -312,7 +316,7 @@ class Journal:
         except OSError as error:
             self.failure = error
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
         """fdatasync without holding the lock; a failure shows in `failure`."""
         with self.lock:
             self.release()
@@ -332,6 +336,8 @@ class Journal:
                 self.failure = error
             finally:
                 os.close(fd)
+        if self.synced is not None:
+            self.synced()
 
     def close(self, *, at_exit: bool = False) -> None:
         """Everything on disk; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
@@ -365,7 +371,7 @@ def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:
         alive = journal()
         if alive is None:
             return
-        alive._sync()
+        alive.sync()
         del alive
 
 

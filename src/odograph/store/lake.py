@@ -27,8 +27,8 @@ from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from .indexing import searchable
 from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
-from .lines import Damage, decode
-from .source import Line
+from .lines import Damage
+from .source import Raw
 
 FOLDER = "lake"
 #: Before the name of a journal file in the keys of the commits: up to which byte its lines are sealed.
@@ -133,16 +133,6 @@ class Lake:
                     yield line_of(row)
             except DAMAGE:
                 continue
-
-    def lines(self, parts: Iterable[Part]) -> Iterator[tuple[str, Line]]:
-        """The lines of these runs that can be read, as a `Source` gives them."""
-        for writer, version, line in self.raw(parts, whole=False):
-            try:
-                found = decode(line, writer, version)
-            except DAMAGE:  # `Reader.damages` tells
-                continue
-            if found is not None:
-                yield writer, found
 
     def _group(self, path: str, group: int) -> Any:
         with self._lock:
@@ -363,5 +353,5 @@ class Sealed:
         self._lake = lake
         self._parts = parts
 
-    def lines(self, trajectory: str) -> Iterator[tuple[str, Line]]:
-        yield from self._lake.lines(self._parts(trajectory))
+    def lines(self, trajectory: str) -> Iterator[Raw]:
+        yield from self._lake.raw(self._parts(trajectory), whole=False)

@@ -16,7 +16,7 @@ from ..packing import IdsLine, MessageLine, is_sound
 from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 
 _CHUNK = 8 << 20
-_NAME = re.compile(r"([0-9a-z]+)(?:\.(\d+))?\.jsonl")
+_NAME = re.compile(r"([0-9a-z]+)(?:\.\d+)*\.jsonl")
 
 
 class Header(msgspec.Struct, frozen=True, tag="journal", tag_field="kind"):

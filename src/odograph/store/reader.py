@@ -23,7 +23,7 @@ from .journal import is_alive
 from .lake import Lake, Sealed
 from .lines import Damage, File, Gone, complete_lines, decode, open_file
 from .listing import Fold, Sort
-from .source import Journals, Source
+from .source import Journals, Raw, Source
 from .summary import Facts, Hit, Summary, Used
 from .text import Each
 
@@ -65,6 +65,10 @@ class Reader:
         opened.catch_up(text=text, each=each)
         return opened
 
+    def look(self) -> None:
+        """Catches up with what was written: `read` does not by itself."""
+        _ = self.catalog
+
     def close(self) -> None:
         if self._opened is not None:
             self._opened.close()
@@ -87,36 +91,54 @@ class Reader:
         return (Journals(catalog.places), Sealed(self.lake, catalog.parts))  # in this order: what is sealed meanwhile is in both
 
     def _load(self, catalog: Catalog, id: str) -> Trajectory:
+        try:
+            found = assembled(id, self._raw(catalog, id), catalog.alive_writers)
+        except NotFound:
+            self._check_whole(catalog, id)
+            raise
+        found.beside = self.trajectory
+        return found
+
+    def _raw(self, catalog: Catalog, id: str) -> list[Raw]:
         for _ in range(_ATTEMPTS):
             try:
-                return self._load_once(catalog, id)
+                return [one for source in self._sources(catalog) for one in source.lines(id)]
             except Gone:  # sealed between the look for it and the reading
                 catalog.look()
-        return self._load_once(catalog, id)
+        return [one for source in self._sources(catalog) for one in source.lines(id)]
 
-    def _load_once(self, catalog: Catalog, id: str) -> Trajectory:
-        records: list[AnyRecord] = []
-        streams = Streams()
-        seen: set[str] = set()
-        for source in self._sources(catalog):
-            for writer, line in source.lines(id):
-                if isinstance(line, (MessageLine, IdsLine)):
-                    streams.add(writer, line)
-                elif line.id not in seen:  # a line may be in two tiers, or be written again after a failure
-                    seen.add(line.id)
-                    records.append(line)
-        if not records:
-            for _ in self.lake.rows(catalog.parts(id)):  # says which file is damaged, where one is
-                break
-            raise NotFound(f"trajectory {id!r} has no readable record")
-        trajectory = Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, catalog.alive_writers()))
-        trajectory.beside = self.trajectory
-        return trajectory
+    def _check_whole(self, catalog: Catalog, id: str) -> None:
+        """Raises DamagedFile where a damaged file is why nothing of a trajectory can be read."""
+        for _ in self.lake.rows(catalog.parts(id)):
+            break
+
+    def raw(self, ids: Iterable[str], *, find: bool = False) -> Iterator[tuple[str, list[Raw], set[str]]]:
+        """Of each trajectory its whole id, its lines as they were written, and the writers that are alive. `find`: the ids may be
+        parts of ids. Those of which there is nothing have no lines. Raises NotFound with `find`."""
+        catalog = self.catalog
+        for id in ids:
+            whole = catalog.find(id) if find else id
+            raw = self._raw(catalog, whole)
+            if find and not raw:
+                self._check_whole(catalog, whole)
+            yield whole, raw, catalog.alive_writers()
 
     def writers(self, id: str) -> set[str]:
         """Who wrote of a trajectory, and still holds the file."""
-        alive = self.catalog.alive_writers()
+        alive = self.alive()
         return {r.writer for r in self.trajectory(id).records if r.writer in alive}
+
+    def alive(self) -> set[str]:
+        """The writers that may go on: those that hold their journals."""
+        return self.catalog.alive_writers()
+
+    def there(self, ids: list[str]) -> list[str]:
+        """Those of these whole ids that the store has."""
+        return [row[0] for row in self.catalog.rows(ids)]
+
+    def scored(self, source: str, author: str, version: str) -> dict[str, int]:
+        """Of each trajectory, how many targets have all their rewards by this version of a function."""
+        return self.catalog.scored(source, author, version)
 
     def facts(self, id: str) -> tuple[str, Facts]:
         """The whole id of a trajectory, and what is appended needs to know of it: the trajectory is not read. Raises NotFound."""
@@ -270,6 +292,27 @@ class _Look(_Count):
                 decode(line, file.writer, file.version)
         except DAMAGE as error:
             self.found[file.name, offset] = Damage(file.name, offset, str(error))
+
+
+def assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Trajectory:
+    """The trajectory of which these are the lines. `alive`: the writers that may go on. NotFound: none is readable."""
+    records: list[AnyRecord] = []
+    streams = Streams()
+    seen: set[str] = set()
+    for writer, version, data in raw:
+        for text in data.split(b"\n"):
+            try:
+                line = decode(text, writer, version) if text else None
+            except DAMAGE:  # `Reader.damages` tells
+                continue
+            if isinstance(line, (MessageLine, IdsLine)):
+                streams.add(writer, line)
+            elif line is not None and line.id not in seen:  # it may be in two tiers, or be written again after a failure
+                seen.add(line.id)
+                records.append(line)
+    if not records:
+        raise NotFound(f"trajectory {id!r} has no readable record")
+    return Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, alive()))
 
 
 def _may_go_on(records: list[AnyRecord]) -> bool:

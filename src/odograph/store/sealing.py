@@ -31,6 +31,7 @@ from .journal import file_mode, is_alive
 from .lake import JOURNAL, Lake, Part
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
+from .shipped import drop, is_shipped
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
 _GROUP = 1 << 20  # compressed bytes of a row group of `records`
@@ -114,7 +115,7 @@ def _to_seal(journal: Path, sealed: dict[str, int]) -> list[tuple[File, int, int
     """(file, start, size, whether it can't grow) of the journal files of which anything is to be sealed."""
     found = []
     for path, _ in _journals(journal):
-        final = not is_alive(path)  # before it is measured
+        final = not is_shipped(path.name) and not is_alive(path)  # before it is measured
         size = path.stat().st_size
         start = sealed.get(path.name, 0)
         if size > start:
@@ -127,12 +128,15 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
     sealed = lake.sealed_to()
     deleted = left = 0
     for path, _ in _journals(journal):
-        if not is_alive(path) and sealed.get(path.name, -1) >= path.stat().st_size:
-            stage("delete")
-            path.unlink(missing_ok=True)
-            deleted += 1
-        else:
+        if is_alive(path) or sealed.get(path.name, -1) < path.stat().st_size:
             left += 1
+            continue
+        stage("delete")
+        if is_shipped(path.name) and not drop(path, sealed[path.name]):
+            left += 1
+            continue
+        path.unlink(missing_ok=True)
+        deleted += 1
     return deleted, left
 
 

@@ -106,6 +106,11 @@ class Answers:
         """The filters of a URL's query, with those that always hold. Raises InvalidInput."""
         return Filters.of(self._given(query))
 
+    @property
+    def base(self) -> Filters:
+        """The filters that hold where a list has none of its own."""
+        return Filters.of(self._base)
+
     def _given(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         found: dict[str, Any] = dict(self._base)
         for name, values in query.items():
@@ -308,7 +313,7 @@ class Answers:
 
     def _state(self, id: str, last: int, t: Trajectory) -> tuple[Any, ...]:
         """What is another where a trajectory is another: its last record, and whether its writer is at work."""
-        return (last, None if t.end is not None else bool(self.store.backend.reader.catalog.alive_writers()))
+        return (last, None if t.end is not None else bool(self.store.backend.reader.alive()))
 
 
 def _whole(query: Mapping[str, list[str]], name: str, default: int, most: int) -> int:

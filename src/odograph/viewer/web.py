@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from ..access import Access, Refused, Right
+from ..access import Access, Refused, Right, allows
 from ..codec import encode
 from ..errors import InvalidInput, NotFound, OdographError
 from ..log import logger
+from ..store.remote import NOTHING
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: The largest body of a request, bytes.
@@ -44,6 +45,8 @@ class Route(NamedTuple):
     handler: Handler
     #: The right that it needs; None: it is open to who has no token.
     right: Right | None
+    #: What a body is.
+    kind: str = "application/json"
 
 
 class AccessLog(AbstractAccessLogger):
@@ -56,17 +59,18 @@ class AccessLog(AbstractAccessLogger):
 def application(routes: Iterable[Route], access: Access, pages: Iterable[str] = ("/",)) -> web.Application:
     """An application with these routes behind the guard. `pages`: paths of pages, which other pages may link to and whose URL may
     hold the token (`?token=`); who opens one with a token gets a cookie with it."""
-    rights: dict[tuple[str, str], Right | None] = {}
+    rights: dict[tuple[str, str], tuple[Right | None, str]] = {}
     linked = frozenset(pages)
 
     @web.middleware
     async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            right = _checked(request, access, linked)
             resource = request.match_info.route.resource
-            needed = rights.get((request.method, resource.canonical if resource else ""), "read")
-            if needed is not None and (right is None or (needed == "label" and right != "label")):
-                raise Refused(401 if right is None else 403, _NO_TOKEN if right is None else "this token may only read")
+            needed, kind = rights.get((request.method, resource.canonical if resource else ""), ("read", "application/json"))
+            right = _checked(request, access, linked, kind)
+            if needed is not None and not allows(right, needed):
+                may = "only read" if right == "read" else "not record"
+                raise Refused(401 if right is None else 403, _NO_TOKEN if right is None else f"this token may {may}")
             request["right"] = right
             found = await _answered(request, handler)
         except Refused as why:
@@ -81,17 +85,17 @@ def application(routes: Iterable[Route], access: Access, pages: Iterable[str] = 
         return found
 
     app = web.Application(middlewares=[door], client_max_size=LARGEST)
-    for method, path, handler, right in routes:
+    for method, path, handler, right, kind in routes:
         resource = app.router.add_route(method, path, handler).resource
         assert resource is not None
-        rights[method, resource.canonical] = right
+        rights[method, resource.canonical] = right, kind
     return app
 
 
 _NO_TOKEN = "a token is needed: open the address that the command printed"
 
 
-def _checked(request: web.Request, access: Access, pages: frozenset[str]) -> Right | None:
+def _checked(request: web.Request, access: Access, pages: frozenset[str], kind: str) -> Right | None:
     """What a request may do. Raises Refused."""
     access.check_host(request.headers.getall("Host", []))
     if request.method not in _METHODS:
@@ -107,8 +111,8 @@ def _checked(request: web.Request, access: Access, pages: frozenset[str]) -> Rig
         page=page,
         writes=writes and bearer is None,
     )
-    if writes and request.content_type != "application/json":
-        raise Refused(415, "a body is application/json")
+    if writes and request.content_type != kind:
+        raise Refused(415, f"a body is {kind}")
     return access.right(request.query.get("token") if page else None, bearer, request.cookies.get(access.cookie))
 
 
@@ -118,14 +122,14 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPRequestEntityTooLarge:
         return problem(413, f"a body has at most {LARGEST:,} bytes")
     except web.HTTPException as found:
-        return problem(found.status, "there is nothing here" if found.status == 404 else found.reason or "refused")
+        return problem(found.status, NOTHING if found.status == 404 else found.reason or "refused")
     except NotFound as error:
         return problem(404, str(error))
     except InvalidInput as error:
         return problem(400, str(error))
     except OdographError as error:
         return problem(503, str(error))
-    except (asyncio.CancelledError, ConnectionError):
+    except (asyncio.CancelledError, ConnectionError, Refused):
         raise
     except Exception:  # a defect of ours: the traceback may hold what agents wrote, so it goes to the terminal alone
         log.error("%s %s failed\n%s", request.method, request.path, traceback.format_exc())

@@ -1,0 +1,222 @@
+"""What a server does with bytes of journals that other machines send: each once, in order, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import odograph
+from odograph.errors import InvalidInput, StoreError
+from odograph.store import shipped
+from odograph.store.shipped import Elsewhere, Full, Receiving
+
+
+@contextmanager
+def receiving(folder: Path) -> Iterator[Receiving]:
+    found = Receiving(folder)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def recorded(folder: Path, *, ends: bool = True, notes: int = 3) -> tuple[str, str, bytes]:
+    """A run that was recorded on a machine: its id, the name of the journal, the journal's bytes."""
+    with odograph.open(folder) as store:
+        run = store.record(task="t", agent="a")
+        for n in range(notes):
+            with run.step(n) as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": f"{n}"}], response="x")
+        if ends:
+            run.finish("done")
+    (path,) = (folder / "journal").iterdir()
+    return run.id, path.name.removesuffix(".jsonl"), path.read_bytes()
+
+
+def lines(data: bytes) -> list[bytes]:
+    return data.splitlines(keepends=True)
+
+
+def test_bytes_are_taken_once_and_give_the_same_trajectory(tmp_path: Path) -> None:
+    """A part that is sent again is refused with the size that is there; a writer's file arrives byte by byte as it was."""
+    id, name, data = recorded(tmp_path / "client")
+    first, *rest = lines(data)
+    with receiving(tmp_path / "server") as server:
+        assert server.size(name) == 0
+        assert server.take(name, 0, first) == len(first)
+        for wrong in (0, len(first) - 1, len(data)):
+            with pytest.raises(Elsewhere) as refused:
+                server.take(name, wrong, b"".join(rest))
+            assert refused.value.size == len(first)
+        assert server.take(name, len(first), b"".join(rest)) == len(data) == server.sync(name)
+    (path,) = (tmp_path / "server" / "journal").iterdir()
+    assert path.read_bytes() == data
+    with odograph.open(tmp_path / "server") as there, odograph.open(tmp_path / "client") as here:
+        assert there.trajectory(id).to_dict() == here.trajectory(id).to_dict()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "..", "../x", "a" * 19 + "/../x", "a" * 18, "A" * 19, "a" * 19 + ".jsonl", "a" * 19 + ".0", "a" * 19 + ".01", "a" * 19 + "\n",
+     "a" * 19 + ".9999999", "٣" * 19, "%2e%2e", "a" * 19 + "\x00", "a" * 400],
+)  # fmt: skip
+def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
+    """Only what this program calls a journal is one."""
+    with receiving(tmp_path / "server") as server:
+        for ask in (lambda: server.size(name), lambda: server.take(name, 0, b"x\n"), lambda: server.done(name)):
+            with pytest.raises(InvalidInput, match="no name of a journal"):
+                ask()
+    assert not (tmp_path / "server").exists()
+
+
+def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+    """A body has whole lines, and a journal begins with its own header, of a version that is known."""
+    _, name, data = recorded(tmp_path / "client")
+    head = lines(data)[0]
+    with receiving(tmp_path / "server") as server:
+        for wrong, why in (
+            (b"no end", "whole lines"),
+            (b"junk\n", "begins with its header"),
+            (b"\xff\xfe\n" * 1000, "begins with its header"),
+            (head.replace(name.encode(), b"f" * 19), "header is that of"),
+            (head.replace(b'"part":0', b'"part":7'), "header is that of"),
+        ):
+            with pytest.raises(InvalidInput, match=why):
+                server.take(name, 0, wrong)
+        with pytest.raises(odograph.NewerStore):
+            server.take(name, 0, head.replace(b'"schema_version":1', b'"schema_version":999'))
+        assert server.take(name, 0, data) == len(data)
+
+
+def test_half_a_line_of_a_killed_server_is_cut_off(tmp_path: Path) -> None:
+    """The next server says how many whole lines there are, and goes on behind them."""
+    id, name, data = recorded(tmp_path / "client")
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, b"".join(lines(data)[:3]))
+    (path,) = (tmp_path / "server" / "journal").iterdir()
+    with path.open("ab") as file:
+        file.write(lines(data)[3][:20])
+    with receiving(tmp_path / "server") as server:
+        at = server.size(name)
+        assert at == len(b"".join(lines(data)[:3]))
+        assert server.take(name, at, data[at:]) == len(data)
+    assert path.read_bytes() == data
+    assert len(odograph.open(tmp_path / "server").trajectory(id).steps) == 3
+
+
+def test_a_writer_in_touch_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its open run is `running`; it is `unterminated` after a silence or a farewell, and `running` again when the writer is back."""
+    monkeypatch.setattr(shipped, "LEASE", 1.5)
+    id, name, data = recorded(tmp_path / "client", ends=False)
+    head = b"".join(lines(data)[:4])
+    server, store = Receiving(tmp_path / "server"), odograph.open(tmp_path / "server")
+    server.take(name, 0, head)
+    assert store.trajectory(id).status == next(store.summaries()).status == "running"
+    for _ in range(200):
+        if store.trajectory(id).status == "unterminated":
+            break
+        shipped.time.sleep(0.02)
+    assert next(store.summaries()).status == "unterminated"
+    shipped.time.sleep(1.1)  # by now the catalog takes the file for one that can't grow
+    assert store.count(status="running") == 0
+    server.take(name, len(head), data[len(head) :])  # it is back
+    assert store.trajectory(id).status == next(store.summaries()).status == "running"
+    assert store.count(status="running") == 1
+    server.close()  # the server is killed; who was in touch lately is alive for the next one
+    server = Receiving(tmp_path / "server")
+    assert store.trajectory(id).status == "running"
+    server.done(name)
+    assert store.trajectory(id).status == next(store.summaries()).status == "unterminated"
+    server.close()
+    store.close()
+
+
+def test_a_writer_whose_part_was_sealed_and_deleted_goes_on(tmp_path: Path) -> None:
+    """After a long silence a journal is sealed and gone. Its writer is told how much was there, and nothing comes twice."""
+    pytest.importorskip("pyarrow")
+    id, name, data = recorded(tmp_path / "client")
+    parts = [b"".join(lines(data)[a:b]) for a, b in ((0, 4), (4, 7), (7, None))]
+    with odograph.open(tmp_path / "server") as store:
+        at = 0
+        for number, part in enumerate(parts):
+            with receiving(tmp_path / "server") as server:
+                if at:
+                    assert not list((tmp_path / "server" / "journal").glob("*.jsonl"))
+                assert server.size(name) == at
+                with pytest.raises(Elsewhere):
+                    server.take(name, at + 1, part)
+                at = server.take(name, at, part)
+                assert store.seal().left == 1  # its writer is alive
+                assert server.size(name) == at
+            if number < 2:
+                assert store.seal().deleted == 1
+                store.compact(0.0)
+        assert at == len(data)
+        with odograph.open(tmp_path / "client") as here:
+            assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
+            told, mine = next(store.summaries()), next(here.summaries())
+            assert (told.steps, told.llm_calls, told.status) == (mine.steps, mine.llm_calls, mine.status) == (3, 3, "completed")
+        with receiving(tmp_path / "server") as server:
+            server.done(name)
+        store.seal()
+    assert not list((tmp_path / "server" / "shipped").iterdir())  # nobody will ask again
+
+
+def test_half_a_line_is_never_sealed(tmp_path: Path) -> None:
+    """What a killed server wrote of a line may yet become a line: a seal meanwhile leaves it, and it arrives once."""
+    pytest.importorskip("pyarrow")
+    id, name, data = recorded(tmp_path / "client")
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, b"".join(lines(data)[:3]))
+    (path,) = (tmp_path / "server" / "journal").iterdir()
+    with path.open("ab") as file:
+        file.write(lines(data)[3][:20])
+    with odograph.open(tmp_path / "server") as store:
+        store.seal()
+        with receiving(tmp_path / "server") as server:
+            at = server.size(name)
+            assert server.take(name, at, data[at:]) == len(data)
+        store.seal()
+        with odograph.open(tmp_path / "client") as here:
+            assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
+        assert store.damages() == []
+
+
+def test_a_full_disk_takes_nothing_by_half(tmp_path: Path) -> None:
+    """Where there is no room for all of a part, none of it is there; it fits later."""
+    _, name, data = recorded(tmp_path / "client", notes=200)
+    head = lines(data)[0]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, head)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(head) + 5000, before[1]))
+        try:
+            with pytest.raises(Full, match="no room"):
+                server.take(name, len(head), data[len(head) :])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert server.size(name) == len(head)
+        assert server.take(name, len(head), data[len(head) :]) == len(data)
+
+
+def test_two_servers_of_one_store_never_write_one_journal(tmp_path: Path) -> None:
+    """The second is refused while the first has the journal."""
+    _, name, data = recorded(tmp_path / "client")
+    with receiving(tmp_path / "server") as one, receiving(tmp_path / "server") as two:
+        one.take(name, 0, data)
+        with pytest.raises(StoreError, match="another process"):
+            two.take(name, len(data), b"x\n")
+
+
+def test_files_are_the_owners(tmp_path: Path) -> None:
+    """What is shipped is as private as the store."""
+    _, name, data = recorded(tmp_path / "client")
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, data)
+    (path,) = (tmp_path / "server" / "journal").iterdir()
+    assert (os.stat(path).st_mode & 0o777, os.stat(path.parent).st_mode & 0o777) == (0o600, 0o700)

@@ -1,0 +1,594 @@
+"""A store that is served: other machines record into it and read it, over real sockets, whoever is killed and whatever breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.cli import main
+from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
+from odograph.store.remote import Line
+from odograph.store.served import Served
+
+pytest.importorskip("aiohttp")
+RECORDS, LABELS, READS = "c" * 20, "w" * 20, "r" * 20
+
+
+class Server:
+    """`odograph serve` as a process, which can be killed and started again at the same port."""
+
+    def __init__(self, root: Path, *flags: str) -> None:
+        odograph.open(root).close()
+        root.mkdir(exist_ok=True)
+        self.root = root
+        self._flags = flags
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "odograph", "--store", str(self.root), "serve", "--port", str(self.port), "--json"]
+        command += ["--record-token", RECORDS, "--token", LABELS, "--read-token", READS, *self._flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        self.url = json.loads(self.process.stdout.readline())["url"].partition("/?")[0]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+
+
+@contextmanager
+def serving(root: Path, *flags: str) -> Iterator[Server]:
+    server = Server(root, *flags)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("served") / "s") as found:
+        yield found
+
+
+def opened(server: Server | str, local: Path, token: str = RECORDS, **more: Any) -> odograph.Store:
+    return odograph.open(server if isinstance(server, str) else server.url, token=token, local=local, **more)
+
+
+def recorded(store: odograph.Store, task: str = "t", **more: Any) -> str:
+    with store.record(task=task, **more) as run:
+        for n in range(3):
+            with run.step({"n": n}) as step:
+                step.llm_call(
+                    model="m",
+                    messages=[{"role": "user", "content": f"ä\u2028 {k}"} for k in range(n + 1)],
+                    response={"any": [1, None, float("nan")]},
+                    prompt_token_ids=list(range(n * 3 + 3)),
+                    token_ids=[7, 8],
+                    logprobs=[-0.5, -0.25],
+                )
+                step.action("tool", {"x": b"bytes"}, result="fine")
+        run.reward(0.5)
+        run.finish("done")
+    return run.id
+
+
+def one(t: Any) -> float:
+    return 1.0
+
+
+def test_what_is_read_is_what_the_server_has(server: Server, tmp_path: Path) -> None:
+    """`to_dict`, summaries, filters, counts, search and figures are equal on both machines; a late reward arrives, too."""
+    with opened(server, tmp_path) as store, odograph.open(server.root) as there:
+        ids = [recorded(store, f"equal {n}", group="equal", agent=f"a{n % 2}") for n in range(20)]
+        store.append(ids[0]).reward(1.0, name="late")
+        store.append(ids[1]).label(technique="care", value="good")
+        for id in ids[:3]:
+            assert store.trajectory(id).to_dict() == there.trajectory(id).to_dict()
+        assert store.trajectory(ids[0]).rewards[-1].name == "late"
+        assert store.trajectory(ids[1][-8:]).id == ids[1]
+        mine, theirs = list(store.trajectories(group="equal")), list(there.trajectories(group="equal"))
+        assert [t.to_dict() for t in mine] == [t.to_dict() for t in theirs] and len(mine) == 20
+        for filters in (
+            {"group": "equal", "agent": "a1", "limit": 5},
+            {"text": "equal 7"},
+            {"min_reward": 1.2},
+            {"time_range": "1h"},
+        ):
+            assert list(store.summaries(**filters)) == list(there.summaries(**filters)), filters
+            assert store.count(**filters) == there.count(**filters), filters
+        assert [s.id for s in store.summaries(newest_first=True, limit=3)] == ids[:-4:-1]
+        assert store.search("equal 7") == there.search("equal 7") != []
+        assert store.used(ids) == there.used(ids)
+        assert store.stats(group="equal").to_dict() == there.stats(group="equal").to_dict()
+        assert {s.trajectory for s in odograph.samples(store.trajectories(group="equal"))} <= set(ids)
+        assert store.validate(group="equal").counts == there.validate(group="equal").counts
+        store.export(tmp_path / "out", to="jsonl", group="equal")
+        assert store.score(one, version="1", group="equal").scored == 20
+        assert store.score(one, version="1", group="equal").scored == 0
+        with pytest.raises(NotFound, match="no trajectory 'nothing' among"):
+            store.trajectory("nothing")
+        with pytest.raises(InvalidInput, match="on the machine that serves"):
+            store.sql("select 1")
+        with pytest.raises(InvalidInput, match="on the machine that serves it"):
+            store.seal()
+        assert store.health()["unshipped"] == 0
+    assert not list(tmp_path.glob("*/journal/*.jsonl"))  # the server has it
+
+
+def test_samples_of_other_tools_are_the_same_on_both_machines(server: Server, tmp_path: Path, samples: Path) -> None:
+    """Real sessions that are imported from another machine read the same there and at the server."""
+    paths = sorted(p for p in samples.rglob("*.jsonl") if p.stat().st_size < 300_000)[:12]
+    with opened(server, tmp_path) as store, odograph.open(server.root) as there:
+        ids = [one["id"] for one in store.import_sessions(*paths).trajectories]
+        assert len(ids) > 5
+        for id in ids:
+            assert store.trajectory(id).to_dict() == there.trajectory(id).to_dict()
+
+
+def test_a_run_is_seen_while_it_runs_and_by_others(server: Server, tmp_path: Path) -> None:
+    """A process sees what it wrote at once; others see an open run as running, without being told."""
+    with opened(server, tmp_path / "a") as one, opened(server, tmp_path / "b", READS) as other:
+        run = one.record(task="open")
+        run.note({"n": 1})
+        assert one.trajectory(run.id).status == "running"
+        assert one.is_written_elsewhere(run.id) is False
+        run.note({"n": 2})
+        for _ in range(300):  # sent behind the run
+            if len(other.trajectory(run.id).records) == 3:
+                break
+            time.sleep(0.02)
+        assert other.trajectory(run.id).status == "running"
+        assert other.is_written_elsewhere(run.id) is True
+        run.finish("done")
+        one.flush()
+        assert other.trajectory(run.id).status == "completed"
+
+
+def test_the_store_is_reopened_by_its_address(server: Server, tmp_path: Path) -> None:
+    """A pickled place, a worker process and a pickled response reach the same store; no token is shown."""
+    with opened(server, tmp_path) as store:
+        ids = [recorded(store, "reopened", group="reopened") for _ in range(3)]
+        place = pickle.loads(pickle.dumps(store.backend.place))
+        assert RECORDS not in repr(place) + repr(store) + str(store.backend)
+        with odograph.open(place) as again:
+            assert again.trajectory(ids[0]).to_dict() == store.trajectory(ids[0]).to_dict()
+        report = store.validate(group="reopened", workers=2)
+        assert report.counts == store.validate(group="reopened", workers=1).counts
+
+
+def test_commands_read_by_the_address(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ls`, `show`, `stats`, `export` and `ship` take the address as a store, and the token from a flag or the environment."""
+    monkeypatch.setenv("ODOGRAPH_LOCAL", str(tmp_path))
+    with opened(server, tmp_path / "l") as store:
+        id = recorded(store, "by command", group="commands")
+    monkeypatch.setenv("ODOGRAPH_TOKEN", "")
+    where = ["--store", server.url]
+    assert main([*where, "ls"]) == 1
+    assert "does not know the token" in capsys.readouterr().err
+    assert main([*where, "ls", "--token", READS, "--group", "commands", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == id
+    monkeypatch.setenv("ODOGRAPH_TOKEN", READS)
+    assert main([*where, "show", id[-8:]]) == 0
+    assert main([*where, "stats", "--group", "commands"]) == 0
+    assert main([*where, "export", "--to", "jsonl", "-o", str(tmp_path / "out"), "--group", "commands"]) == 0
+    assert "by command" in capsys.readouterr().out
+    assert main([*where, "ship", "--token", RECORDS]) == 0
+    assert "nothing waits" in capsys.readouterr().out
+    assert main(["--store", str(server.root), "ship"]) == 2
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl, which makes the certificate")
+def test_a_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A private authority is trusted where `SSL_CERT_FILE` names it, and nowhere else; nothing is sent to who is not trusted."""
+    key, pem = tmp_path / "key.pem", tmp_path / "c.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*command.split(), "-keyout", key, "-out", pem], check=True, capture_output=True)
+    with serving(tmp_path / "s", "--tls-cert", str(pem), "--tls-key", str(key)) as server:
+        assert server.url.startswith("https://")
+        with opened(server, tmp_path / "w") as store:
+            id = recorded(store)
+            with pytest.raises(StoreError, match="is not trusted"):
+                store.trajectory(id)
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        with opened(server, tmp_path / "w") as store:
+            store.flush()
+            assert store.trajectory(id).status == "completed"
+
+
+def test_rights(server: Server, tmp_path: Path) -> None:
+    """A token reads, or it records, too; another one gets one sentence, and what it wrote stays."""
+    with opened(server, tmp_path, READS) as store:
+        assert store.count() >= 0
+        with pytest.raises(StoreError, match="the token may not record"):
+            store.record(task="t")
+    with opened(server, tmp_path, LABELS) as store, pytest.raises(StoreError, match="may not record"):
+        store.record(task="t")
+    with pytest.raises(StoreError, match="does not know the token"):
+        opened(server, tmp_path, "x" * 20)
+    for token in (READS, LABELS):
+        line = Line(Served(server.url, token))
+        for ask in (lambda line=line: line.get("journal", "a" * 19), lambda line=line: line.post("journal", "a" * 19, "done")):
+            with pytest.raises(StoreError, match="this token may"):
+                ask()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://runs.example.org", "unencrypted"),
+        ("https://u:p4ss@host/", "its token goes in token="),
+        ("http://127.0.0.1:1/?token=s3cret", "its token goes in token="),
+        ("https://", "https://host"),
+        ("http://127.0.0.1:99999", "https://host"),
+    ],
+)
+def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path) -> None:
+    """No token or record goes out unencrypted, and no token stands in an address; the error shows none."""
+    with pytest.raises(InvalidInput, match=said) as refused:
+        odograph.open(address, token=RECORDS, local=tmp_path)
+    assert "s3cret" not in str(refused.value) and "p4ss" not in str(refused.value)
+    with pytest.raises(InvalidInput, match="token= is for a store that is served"):
+        odograph.open(tmp_path, token=RECORDS)
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers as things do that stand between."""
+
+    def do_GET(self) -> None:
+        kind = self.headers["Authorization"].removeprefix("Bearer ")
+        if kind == "redirect":
+            self.send_response(302)
+            self.send_header("Location", "https://login.example.org/?state=s3cret")
+            body = b""
+        elif kind == "old":
+            self.send_response(404)
+            self.send_header("Content-Type", "application/json")
+            body = b'{"error":"there is nothing here"}'
+        elif kind == "short":
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b'{"right"')
+            return
+        else:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            body = b"<html>please log in</html>"
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *given: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("redirect", "sends elsewhere"),
+        ("html", "no `odograph serve` answers"),
+        ("short", "broke off"),
+        ("down", "can't be reached"),
+    ],
+)
+def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, tmp_path: Path) -> None:
+    """With a redirect, a proxy's page, half an answer or nobody there, recording goes on, reading says why, nothing is lost."""
+    with HTTPServer(("127.0.0.1", 0), Odd) as odd:
+        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        port = odd.server_port
+        if kind == "down":
+            odd.shutdown()
+            odd.server_close()
+        store = opened(f"http://127.0.0.1:{port}", tmp_path, kind)
+        id = recorded(store)
+        with pytest.raises(StoreError, match=said) as error:
+            store.trajectory(id)
+        assert "s3cret" not in str(error.value)
+        with pytest.raises(StoreError, match=said):
+            store.count()
+        store.append(id).reward(1.0)  # of a run that waits here
+        health = store.health()
+        assert health["unshipped"] > 0 and said in health["unshipped_why"] and health["unshipped_since"]
+        store.close()
+        if kind != "down":
+            odd.shutdown()
+    with opened(server, tmp_path) as store:  # the same folder, a server is there: all of it arrives
+        store.flush()
+        assert store.trajectory(id).rewards[-1].value == 1.0
+        assert store.health()["unshipped"] == 0
+
+
+def test_an_old_server_says_so(tmp_path: Path) -> None:
+    """A server that knows nothing of records is named as old."""
+    with HTTPServer(("127.0.0.1", 0), Odd) as odd:
+        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        with pytest.raises(StoreError, match="older Odograph"):
+            opened(f"http://127.0.0.1:{odd.server_port}", tmp_path, "old")
+        odd.shutdown()
+
+
+def test_redaction_is_the_servers(tmp_path: Path) -> None:
+    """A client asks how the store redacts and removes secrets before its own disk has them; otherwise redacted bytes are refused."""
+    secret = "sk-proj-9fKx27QpLw83mZrT5vBn61YcHd40sJgE8uAiXo2N"
+    root = tmp_path / "s"
+    with odograph.open(root, redact=["p[0-9]{4}w"]) as store:
+        recorded(store)
+    with serving(root) as server:
+        with opened(server, tmp_path / "a") as store:
+            id = recorded(store, f"{secret} p1234w")
+            waits = b"".join(p.read_bytes() for p in (tmp_path / "a").glob("*/journal/*"))
+            assert waits and secret.encode() not in waits and b"p1234w" not in waits
+            assert "[" in store.trajectory(id).task and secret not in store.trajectory(id).task
+        with pytest.raises(InvalidInput, match="leave redact= out"):
+            opened(server, tmp_path / "a", redact=False)
+        _, name, data = _journal(tmp_path / "plain")
+        line = Line(Served(server.url, RECORDS))
+        with pytest.raises(StoreError, match="redacts in another way"):
+            line.post("journal", name, body=data, kind="application/octet-stream", **{"from": "0", "redact": ""})
+        assert "redact" not in Line(Served(server.url, READS)).get("store")  # patterns may be secrets
+        server.kill()
+        with opened(server, tmp_path / "a") as store:  # it is away: what is known of it holds
+            recorded(store, f"{secret} p1234w")
+        assert b"p1234w" not in b"".join(p.read_bytes() for p in (tmp_path / "a").glob("*/journal/*"))
+        with opened(server, tmp_path / "b") as store:  # nobody here knows how it redacts
+            lost = recorded(store, "p1234w")
+        server.start()
+        with opened(server, tmp_path / "b") as store:
+            other = recorded(store, "fine")  # what has to wait keeps nothing else from being sent
+            assert store.trajectory(other).task == "fine"
+            assert "redacted in another way" in store.health()["unshipped_why"]
+            store.flush()
+            assert store.trajectory(lost).task == "[redacted:pattern]"
+            assert store.health()["unshipped"] == 0
+        with odograph.open(root) as store:
+            assert store.trajectory(lost).status == "completed" and not store.damages()
+
+
+def _journal(folder: Path) -> tuple[str, str, bytes]:
+    with odograph.open(folder) as store:
+        id = recorded(store)
+    (path,) = (folder / "journal").iterdir()
+    return id, path.name.removesuffix(".jsonl"), path.read_bytes()
+
+
+def shout(text: str) -> str:
+    """A redaction of the test."""
+    return text.replace("secret", "SECRET")
+
+
+def test_a_server_chooses_no_code_that_runs_here(tmp_path: Path) -> None:
+    """A store that a function redacts is read only, unless the client itself names that function."""
+    root = tmp_path / "s"
+    name = f"{Path(__file__).resolve()}:shout"
+    with odograph.open(root, redact=name) as store:
+        recorded(store)
+    with serving(root) as server:
+        with opened(server, tmp_path / "a") as store:
+            assert store.count() == 1
+            with pytest.raises(StoreError, match="runs here if redact= names it"):
+                store.record(task="t")
+        with opened(server, tmp_path / "a", redact=name) as store:
+            assert store.trajectory(recorded(store, "a secret")).task == "a SECRET"
+
+
+def test_hostile_requests_are_refused(server: Server, tmp_path: Path) -> None:
+    """Whatever a client asks for, the server answers a sentence, and what is in the store stays."""
+    line = Line(Served(server.url, RECORDS))
+    before = sorted(p.name for p in server.root.rglob("*.jsonl"))
+    data = "application/octet-stream"
+    for path, more in (
+        (("journal", "../../etc/passwd"), {"from": "0"}),
+        (("journal", "a" * 19), {"from": "-1"}),
+        (("journal", "a" * 19), {"from": "9" * 30}),
+        (("journal", "a" * 19), {}),
+        (("journal", "a" * 19), {"from": "0"}),
+        (("journal", "a" * 19), {"from": "5"}),
+    ):
+        with pytest.raises(OdographError):
+            line.post(*path, body=b"junk\n", kind=data, **more)
+    for name, given in (
+        ("count", None), ("count", [1]), ("count", [{"limit": -1}]), ("count", [{"status": ["odd"]}]), ("facts", [["x"]]), ("used", [{}]),
+        ("count", [{"time_range": [2**80, None]}]), ("count", [{"ids": ["nothing"]}]), ("search", ["x", 2**70]), ("close", []),
+        ("page", [{}, ["nothing", True], 0, 10]), ("read", [1, 2]), ("summaries", []), ("lake", []), ("catalog", []), ("raw", [[]]),
+    ):  # fmt: skip
+        with pytest.raises(OdographError):
+            line.post("read", name, body=json.dumps(given).encode())
+    with pytest.raises(OdographError):
+        line.post("read", "count", body=b"\xff\x00")
+    with pytest.raises(OdographError):
+        line.post("read", "count", body=b"[{}]", kind="text/plain")
+    assert sorted(p.name for p in server.root.rglob("*.jsonl")) == before
+    with opened(server, tmp_path) as store:
+        assert store.trajectory(recorded(store)).status == "completed"
+
+
+# --- killed, and cut ------------------------------------------------------------------------------------------------------
+
+#: Says each record on its output after it was acknowledged.
+WRITER = """
+import os, sys, time, odograph
+store = odograph.open(sys.argv[1], local=sys.argv[2])
+until = time.time() + float(sys.argv[3])
+n = 0
+while time.time() < until:
+    with store.record(task=f"{sys.argv[4]} {n}") as run:
+        for k in range(10):
+            with run.step(k) as step:
+                step.llm_call(model="m", messages=[{"role": "user", "content": "x" * 300}] * 3, response="a" * 50)
+                id = step.note({"n": k})
+                os.write(1, (run.id + " " + id + chr(10)).encode())
+            time.sleep(0.004)
+    n += 1
+store.close()
+"""
+
+
+class _Pipe(socketserver.BaseRequestHandler):
+    """A connection through the relay, which is cut after so many bytes."""
+
+    def handle(self) -> None:
+        relay: Relay = self.server  # type: ignore[assignment]
+        left = relay.chance.choice((10**9, 10**9, 200, 3_000, 20_000, 200_000))
+        with suppress(OSError), socket.create_connection(("127.0.0.1", relay.to), timeout=5) as there:
+
+            def back() -> None:
+                with suppress(OSError):
+                    while data := there.recv(1 << 16):
+                        self.request.sendall(data)
+                with suppress(OSError):
+                    self.request.shutdown(socket.SHUT_RDWR)
+
+            threading.Thread(target=back, daemon=True).start()
+            while data := self.request.recv(1 << 14):
+                there.sendall(data[:left])
+                left -= len(data)
+                if left <= 0:
+                    relay.cuts += 1
+                    break
+            with suppress(OSError):
+                self.request.shutdown(socket.SHUT_RDWR)
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """A network that breaks: each connection is cut somewhere, in the middle of a body, too."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, to: int, seed: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Pipe)
+        self.to = to
+        self.cuts = 0
+        self.chance = random.Random(seed)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+def soaked(tmp_path: Path, writers: int, seconds: float, kills: int) -> None:
+    """Writers on so many machines behind a network that breaks; server and writers are killed; all arrives once."""
+    chance = random.Random(5)
+    env = {**os.environ, "ODOGRAPH_TOKEN": RECORDS}
+    with serving(tmp_path / "s") as server, Relay(server.port, 3) as relay:
+        url = f"http://127.0.0.1:{relay.server_address[1]}"
+
+        def start(n: int, seconds: float, out: str) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", WRITER, url, str(tmp_path / f"machine{n}"), str(seconds), str(n)]
+            with (tmp_path / out).open("wb") as file:
+                return subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, env=env)
+
+        running = [start(n, seconds, f"out{n}") for n in range(writers)]
+        for kill in range(kills):
+            time.sleep(seconds / (kills + 1) * chance.uniform(0.7, 1.3))
+            server.kill()
+            if kill % 2 == 0:
+                chance.choice(running).kill()
+            server.start()
+        for process in running:
+            process.wait(seconds + 120)
+        for n in range(writers):  # the next process sends what killed ones left
+            with odograph.open(server.url, token=RECORDS, local=tmp_path / f"machine{n}") as store:
+                store.flush()
+                assert store.health()["unshipped"] == 0
+            assert not list((tmp_path / f"machine{n}").glob("*/journal/*.jsonl")), n
+        assert relay.cuts > 0
+        relay.shutdown()
+    said = [
+        line.split() for out in sorted(tmp_path.glob("out*")) for line in out.read_text().splitlines() if line.count(" ") == 1
+    ]
+    assert len(said) > 20
+    with odograph.open(tmp_path / "s") as store:
+        wanted: dict[str, list[str]] = {}
+        for run, id in said:
+            wanted.setdefault(run, []).append(id)
+        for run, ids in wanted.items():
+            counts = Counter(r.id for r in store.trajectory(run).records)
+            assert set(ids) <= set(counts)
+        lines = Counter(line for p in (tmp_path / "s" / "journal").glob("*.jsonl") for line in p.read_bytes().splitlines())
+        assert max(lines.values()) == 1  # no line came twice
+        assert store.damages() == []
+        for summary in store.summaries():
+            t = store.trajectory(summary.id)
+            assert (summary.steps, summary.llm_calls) == (len(t.steps), len(t.llm_calls))
+
+
+def test_all_arrives_once_whatever_is_killed(tmp_path: Path) -> None:
+    """Two machines, a network that breaks, a server and a writer that are killed: each acknowledged record is there once."""
+    soaked(tmp_path, writers=2, seconds=2.0, kills=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sixteen_machines(tmp_path: Path) -> None:
+    """The same with 16 machines and eight kills."""
+    soaked(tmp_path, writers=16, seconds=25.0, kills=8)
+
+
+def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path) -> None:
+    """What a killed process had acknowledged is sent by the next process, and its open run is no run of a living writer."""
+    code = (
+        "import os, signal, sys, odograph\n"
+        "store = odograph.open(sys.argv[1], local=sys.argv[2])\n"
+        "run = store.record(task='killed')\n"
+        "for n in range(50): run.note({'n': n})\n"
+        "os.write(1, run.id.encode())\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    env = {**os.environ, "ODOGRAPH_TOKEN": RECORDS}
+    found = subprocess.run([sys.executable, "-c", code, server.url, str(tmp_path)], stdout=subprocess.PIPE, env=env, check=False)
+    assert found.returncode == -signal.SIGKILL
+    with opened(server, tmp_path) as store:
+        store.flush()
+        t = store.trajectory(found.stdout.decode())
+        assert len(t.records) == 51 and t.status == "unterminated"
+
+
+def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> None:
+    """A forked child has a journal and a sender of its own; both arrive."""
+    code = (
+        "import os, sys, odograph\n"
+        "store = odograph.open(sys.argv[1], local=sys.argv[2])\n"
+        "with store.record(task='parent', tags=['forked']): pass\n"
+        "store.flush()\n"
+        "if os.fork() == 0:\n"
+        "    with store.record(task='child', tags=['forked']): pass\n"
+        "    store.close()\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "with store.record(task='parent again', tags=['forked']): pass\n"
+    )
+    env = {**os.environ, "ODOGRAPH_TOKEN": RECORDS}
+    subprocess.run([sys.executable, "-c", code, server.url, str(tmp_path)], env=env, check=True)
+    with opened(server, tmp_path) as store:
+        assert sorted(s.task for s in store.summaries(tag="forked")) == ["child", "parent", "parent again"]
+    assert not list(tmp_path.glob("*/journal/*.jsonl"))
