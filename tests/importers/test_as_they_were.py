@@ -306,3 +306,27 @@ def test_what_was_attached_is_in_the_next_prompt(tmp_path: Path, attachment: dic
     values = [cc(1, "user", "Tie", None), cc(2, "attachment", None, attachment=attachment), cc(3, "assistant", "Tied")]
     (sent,) = prompts(one("claude-code", lines(tmp_path / "a.jsonl", values)))
     assert "the third knot" in sent
+
+
+def test_an_embedded_sub_agent_is_inside_of_the_call_that_started_it(tmp_path: Path) -> None:
+    """In ATIF the result of a tool call says which embedded trajectory it started."""
+    asked = [{"tool_call_id": "c", "function_name": "delegate", "arguments": {}}]
+    seen = {"results": [{"source_call_id": "c", "content": "told", "subagent_trajectory_ref": [{"trajectory_id": "child"}]}]}
+    steps = [
+        {"step_id": 1, "source": "user", "message": "Find it"},
+        {"step_id": 2, "source": "agent", "message": "", "tool_calls": asked, "observation": seen},
+    ]
+    agent = {"name": "lead", "version": "1"}
+    child = {
+        "trajectory_id": "child",
+        "agent": {"name": "scout", "version": "1"},
+        "steps": [{"step_id": 1, "source": "agent", "message": "found"}],
+    }
+    whole = {"schema_version": "ATIF-v1.7", "agent": agent, "steps": steps, "subagent_trajectories": [child]}
+    path = tmp_path / "trajectory.json"
+    path.write_text(json.dumps(whole))
+    session = one("atif", path)
+    (started,) = of(Action, session)
+    by_id = {r.id: r for r in session.records}
+    (call,) = (c for c in of(LLMCall, session) if c.agent)
+    assert by_id[call.parent].parent == started.id

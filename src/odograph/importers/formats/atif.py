@@ -76,6 +76,7 @@ def read(path: Path) -> Iterator[Session]:
         inner = obj(sub.get("agent"))
         name = text(inner.get("name")) or "subagent"
         known = text(sub.get("trajectory_id")) or str(number_)
+        session.within(f"{name}-{known}", _starter(session, known))
         session.add(Note(name="subagent", data=without(sub, "steps"), agent=f"{name}-{known}"))
         _steps(
             session,
@@ -93,6 +94,16 @@ def read(path: Path) -> Iterator[Session]:
     last = parse_time(steps[-1].get("timestamp"))
     session.add(End(metrics=metrics, source_time=last))
     yield session
+
+
+def _starter(session: Session, known: str) -> str | None:
+    """The action whose result refers to a sub-agent's trajectory."""
+    for record in session.records:
+        if isinstance(record, Action):
+            refs = dicts(obj(record.extra).get("subagent_trajectory_ref"))
+            if any(known in (ref.get("trajectory_id"), ref.get("session_id")) for ref in refs):
+                return record.id
+    return None
 
 
 def _steps(session: Session, steps: list[dict[str, Any]], tools: list[Any], model: str | None, agent: str | None) -> None:
