@@ -431,6 +431,18 @@ def test_judges() -> None:
     assert codes(judged(0.5, repeat=0), judged(0.5, repeat=1)) == []
 
 
+def test_a_sampled_token_without_a_logprob_is_told_before_training(store: odograph.Store, tmp_path: Path) -> None:
+    """A null among the logprobs refuses the row of a format that trains on them; `validate` says so before, and SFT keeps the row."""
+    with store.record(task="q", agent="a", model="m", group="g") as run:
+        run.step().llm_call(model="m", response="x", prompt_token_ids=[1], token_ids=[2, 3, 4], logprobs=[-0.5, None, -0.25])
+        run.reward(1.0)
+    (found,) = odograph.validate(store.trajectory(run.id), profile="rl").findings
+    assert (found.code, found.severity) == ("sampling", "warning")
+    assert "choice 0 has no logprob for 1 of 3 sampled tokens" in found.message
+    assert store.export(tmp_path / "rl", "trl-grpo", format="jsonl")["rows"] == 0
+    assert store.export(tmp_path / "sft", "trl-sft", format="jsonl")["rows"] == 1
+
+
 def test_notices_of_a_framework_are_no_answers() -> None:
     """An answer that says of itself that no model gave it must not count as the policy's."""
     made = at("steps.1.llm_calls.0.model", "<synthetic>")

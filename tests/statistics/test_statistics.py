@@ -92,7 +92,7 @@ def half_solved(chance: random.Random) -> float:
 
 
 @pytest.mark.parametrize(("drawn", "mean"), [(normal, 0.3), (rare, 0.9), (even, 0.5), (half_solved, 0.7 + 0.3 * 2 / 7)])
-@pytest.mark.parametrize("n", [4, 10, 30])
+@pytest.mark.parametrize("n", [3, 4, 10, 30])
 def test_intervals_cover_as_often_as_they_say(drawn: Callable[[random.Random], float], mean: float, n: int) -> None:
     """Of 1,000 samples, 95 % of the intervals hold the true mean: of normal rewards, of 0 and 1 with 90 % of 1, and of bounded ones."""
     chance = random.Random(1)

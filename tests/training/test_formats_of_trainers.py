@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 import odograph
+from odograph.cli import main
 
 IDS = list[int]
 
@@ -225,6 +226,78 @@ def test_agent_lightning(store: odograph.Store, ids: list[str], tmp_path: Path) 
         ] == CALLS
         assert [t.reward for t in line.triplets] == [None, None, reward]
         assert [t.metadata["step"] for t in line.triplets] == [0, 1, 2]
+
+
+class ModelRequest(msgspec.Struct):
+    """agentlightning 1.0, agentlightning/schemas.py: `ModelRequestData`, and `server`, which server/routes/events.py reads."""
+
+    model: str
+    request: dict[str, Any]
+    response: dict[str, Any]
+    server: dict[str, Any]
+    model_version: int | None = None
+    status: str = "ok"
+
+
+class LightningEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """`Event`."""
+
+    event_type: str
+    rollout_id: str
+    attempt_id: str
+    timestamp: float
+    data: dict[str, Any]
+
+
+class Lifecycle(msgspec.Struct, forbid_unknown_fields=True):
+    """`RolloutLifecycleStatus`."""
+
+    state: Literal["queuing", "running", "succeeded", "failed"]
+    created_at: float
+    updated_at: float
+    last_attempt_id: str | None = None
+    error_message: str | None = None
+
+
+class LightningRollout(msgspec.Struct, forbid_unknown_fields=True):
+    """`Rollout`."""
+
+    rollout_id: str
+    input: Any
+    config: dict[str, Any]
+    status: Lifecycle
+    metadata: dict[str, Any] = {}
+
+
+class RolloutOfEvents(msgspec.Struct, forbid_unknown_fields=True):
+    """A line of an archive."""
+
+    rollout: LightningRollout
+    events: list[LightningEvent]
+
+
+def test_agent_lightning_events(store: odograph.Store, ids: list[str], tmp_path: Path) -> None:
+    """With `events` each call is a request of the model, of which version 1's server takes ids, logprobs and version; the reward is
+    an event behind them. Imported, it is the same run."""
+    lines = exported(store, tmp_path, "agent-lightning", RolloutOfEvents, events=True)
+    assert [(line.rollout.rollout_id, line.rollout.status.state) for line in lines] == [(id, "succeeded") for id in ids]
+    for line, reward in zip(lines, REWARDS, strict=True):
+        *asked, last = line.events
+        requests = [msgspec.convert(event.data, ModelRequest) for event in asked if event.event_type == "model_request"]
+        told = [(r.response["prompt_token_ids"], r.response["choices"][0]) for r in requests]
+        assert [(ids, c["token_ids"], [p["logprob"] for p in c["logprobs"]["content"]]) for ids, c in told] == CALLS
+        assert [c["message"]["content"] for _, c in told] == ["answer 0", "answer 1", "answer 2"]
+        assert [(r.server["version"], r.model_version, r.request["temperature"]) for r in requests] == [(5, 5, 0.5)] * 3
+        assert (last.event_type, last.data["value"]) == ("reward", reward)
+    with odograph.open(tmp_path / "other") as other:
+        assert main(["--store", str(tmp_path / "other"), "import", str(tmp_path / "agent-lightning/data/train.jsonl")]) == 0
+        found = [store.trajectory(id) for id in ids]
+        for was, t in zip(found, sorted(other.trajectories(), key=lambda t: t.reward or 0.0), strict=True):
+            assert (t.status, t.reward, t.task) == (was.status, was.reward, was.task)
+            assert t.started is not None and was.started is not None and abs(t.started - was.started) < 1000
+            assert [(c.prompt_token_ids, c.choices[0].token_ids, c.text, c.messages) for c in t.llm_calls] == [
+                (c.prompt_token_ids, c.choices[0].token_ids, c.text, c.messages) for c in was.llm_calls
+            ]
 
 
 def test_cut_and_not_rewarded(store: odograph.Store, tmp_path: Path) -> None:

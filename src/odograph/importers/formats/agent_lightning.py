@@ -41,7 +41,8 @@ def read(path: Path) -> Iterator[Session]:
 def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     rollout = obj(row["rollout"])
     id = text(rollout.get("rollout_id"))
-    started = parse_time(rollout.get("created_at"))
+    life = rollout["status"] if isinstance(rollout.get("status"), dict) else rollout  # since 1.0 the status is an object
+    started = parse_time(life.get("created_at"))
     session = Session(NAME, id or key, count if id is None else None, started=started)
     events = dicts(row.get("events"))
     source = {
@@ -72,10 +73,10 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
         else:
             answer = data.get("answer", answer) if kind == "agent_output" else answer
             session.add(Note(name=str(kind), data=data, source_time=when), "event", number)
-    stopped = parse_time(rollout.get("updated_at"))
-    status: Any = _STATUS.get(str(rollout.get("status")))
+    stopped = parse_time(life.get("updated_at"))
+    status: Any = _STATUS.get(str(life.get("state", life.get("status"))))
     if status is not None:
-        error = rollout.get("error_message")
+        error = life.get("error_message")
         session.add(End(status=status, answer=answer, error=error, source_time=stopped), "end")
     return session
 

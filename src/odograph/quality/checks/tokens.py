@@ -97,12 +97,19 @@ def _said(look: Look, call: Call, choice: Choice) -> str | None:
 
 
 @check(
-    "sampling", "warning", "logprobs that a trainer can't compute again: raw ones at a temperature, or after top-p or top-k", _RL
+    "sampling",
+    "warning",
+    "logprobs that a trainer can't compute again: raw ones at a temperature, or after top-p or top-k; sampled tokens without one",
+    _RL,
 )
 def sampling(look: Look) -> Found:
     for path, call in look.calls:
         if not any(choice.logprobs for choice in call.choices):
             continue
+        for choice in call.choices:
+            if gone := sum(logprob is None for logprob in choice.logprobs or ()):
+                few = f"choice {choice.index} has no logprob for {gone} of {len(choice.logprobs or ())} sampled tokens"
+                yield path, f"{few}: formats that train on recorded logprobs refuse the row"
         why = not_computable(call)
         if why is None and call.logprobs_of == "unknown" and (cut := truncation(call)):
             why = f"logprobs of which it is not known whether they are after {' and '.join(cut)}"
