@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..asking.client import Answer, Judge
+from ..asking.answer import Answer
+from ..asking.client import Judge
 from ..bulk import Progress, for_each
 from ..codec import content_hash
 from ..errors import InvalidInput
