@@ -56,7 +56,8 @@ def answer_in(body: Any, dialect: Dialect, wanted: Shape | None, how: tuple[Any,
         parse, check = how
         if parse is not None and choice.finish_reason in ("length", "max_tokens"):
             raise InvalidInput("the answer is not complete")
-        value = parse(written) if parse else written if wanted is None else read(written, wanted)
+        said = sendable(written)
+        value = parse(said) if parse else said if wanted is None else read(said, wanted)
         return Answer(status="ok", value=value if check is None else check(value), **about)
     except InvalidInput as error:
         cut = " (it was cut off at its longest)" if choice.finish_reason in ("length", "max_tokens") else ""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..asking.answer import Answer
+from ..asking.answer import Answer, sendable
 from ..asking.client import Judge
 from ..bulk import Progress, for_each
 from ..codec import content_hash
@@ -375,7 +375,7 @@ class _Work:
             made.verdicts_json = msgspec.json.encode(listed).decode()
         if not votes or (failed is not None and failed.status in ("http_error", "over_budget")):
             assert failed is not None
-            made.status, made.error = failed.status, (failed.error or "")[:500]
+            made.status, made.error = failed.status, sendable((failed.error or "")[:500])
             return made
         verdict = reduced(votes, "majority")
         made.disagreement = disagreement(votes) if len(votes) > 1 else None
