@@ -166,6 +166,11 @@ def test_a_world_is_what_a_dict_would_be(tmp_path_factory: pytest.TempPathFactor
         worlds = [runtime.world("w0", at, [Walk()])]
         models = [Model()]
         here = 0
+        for n in range(24):  # so many that a tick writes what changed, and not the whole state
+            model, some = models[0], (Mood(name=f"m{n}"), *([Place(x=150)] if n % 2 else []))
+            assert await worlds[0].spawn(*some) == model.next
+            model.now[model.next] = {type(c): c for c in some}
+            model.next += 1
         for operation in operations:
             world, model = worlds[here], models[here]
             ids = sorted(model.now)

@@ -8,50 +8,21 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from typing import Literal as OneOf
 from weakref import WeakKeyDictionary
-
-import msgspec
 
 from .. import dialects
 from ..bulk import for_each
 from ..codec import content_hash, encode, loads_or_raw
-from ..dialects import Choice
 from ..errors import InvalidInput, check_count
 from ..log import logger
 from ..redact import Redactor
 from ..store.backend import redactor_in
+from .answer import Answer, Status, answer_in, estimate, from_cache, messages_of, sendable
 from .answers import Answers, answers_in
 from .batches import Batches, provider_of
 from .budget import Budget, OverBudget
 from .endpoint import Endpoint, Unanswered
-from .parsing import Shape, read, shape
-
-Status = OneOf["ok", "refused", "parse_error", "http_error", "over_context", "over_budget"]
-
-#: Bytes of a prompt for a token, on the safe side: English has four, and a Chinese character has three.
-_BYTES_PER_TOKEN = 3
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A judge's answer to one prompt. `value` is None unless `status` is `ok`."""
-
-    status: Status
-    value: Any = None
-    #: What it wrote, as it wrote it; of the last try.
-    text: str | None = None
-    #: What is wrong.
-    error: str | None = None
-    model: str
-    repeat: int = 0
-    #: Whether nothing was asked: it was in the journal.
-    cached: bool = False
-    #: What all tries cost, now or when the journal's were asked; and their tokens, as far as the endpoint states them.
-    cost: float = 0.0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    #: Of the prompts' tokens, those that the provider read from its cache.
-    cached_tokens: int = 0
+from .parsing import Shape, shape
 
 
 class _Batched:
@@ -234,7 +205,7 @@ class Judge:
         Raises MissingExtra, StoreError if the journal can't be written, TypeError.
         """
         wanted = None if schema is None else shape(schema)
-        todo = [(n, _messages(p)) for n, p in enumerate(prompts)]
+        todo = [(n, messages_of(p)) for n, p in enumerate(prompts)]
         found: list[Answer | None] = [None] * len(todo)
         done = 0
         answers = self._opened()
@@ -263,7 +234,7 @@ class Judge:
         """
         wanted = None if schema is None else shape(schema)
         answers, total = self._opened(), {"calls": 0.0, "tokens": 0.0, "cost": 0.0}
-        for messages in map(_messages, prompts):
+        for messages in map(messages_of, prompts):
             if answers.of(self._key(messages, wanted, (repeat, 0))):
                 continue
             body = self._request(messages, wanted.schema if wanted else None)
@@ -371,7 +342,7 @@ class Judge:
             asked, number = asked + (not cached), number + 1
             for name, more in self._stated(body, now).items():
                 paid[name] = about[name] = paid.get(name, 0) + more
-            last = self._read(body, wanted, how, {**about, "cached": cached})
+            last = answer_in(body, self._dialect, wanted, how, {**about, "cached": cached})
             if last.status != "parse_error":
                 return last
             said = sendable((last.text or "").strip()[:4000]) or "(nothing)"
@@ -389,34 +360,12 @@ class Judge:
             "cost": self._cost(stated, read, wrote),
             "prompt_tokens": read,
             "completion_tokens": wrote,
-            "cached_tokens": _from_cache(stated),
+            "cached_tokens": from_cache(stated),
         }
 
     def _cost(self, stated: Any, read: int, wrote: int) -> float:
         cost: Any = stated.get("cost") if isinstance(stated, dict) else None  # as some routers state it
         return float(cost) if type(cost) in (int, float) and cost >= 0 else self._price(read, wrote)
-
-    def _read(self, body: Any, wanted: Shape | None, how: tuple[Any, Any], about: dict[str, Any]) -> Answer:
-        choice = next(iter(self._dialect.choices(body)), None) or Choice(message={})
-        written = choice.text
-        if wanted is not None:  # some models answer by calling a tool
-            called = [a if isinstance(a, str) else encode(a).decode() for c in choice.tool_calls if (a := c.arguments)]
-            written = "\n".join([written, *called]) if called else written
-        about |= {"text": written}
-        refusal = choice.message.get("refusal")
-        if refusal or choice.finish_reason in ("content_filter", "refusal"):
-            return Answer(status="refused", error=refusal if isinstance(refusal, str) else "it declined to answer", **about)
-        try:
-            if not written.strip():
-                raise InvalidInput("the answer is empty")
-            parse, check = how
-            if parse is not None and choice.finish_reason in ("length", "max_tokens"):
-                raise InvalidInput("the answer is not complete")
-            value = parse(written) if parse else written if wanted is None else read(written, wanted)
-            return Answer(status="ok", value=value if check is None else check(value), **about)
-        except InvalidInput as error:
-            cut = " (it was cut off at its longest)" if choice.finish_reason in ("length", "max_tokens") else ""
-            return Answer(status="parse_error", error=f"{error}{cut}", **about)
 
     async def _body(
         self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int], batched: _Batched | None
@@ -523,31 +472,3 @@ class Judge:
 
     def _price(self, read: int, wrote: int) -> float:
         return 0.0 if self.prices is None else (read * self.prices[0] + wrote * self.prices[1]) / 1e6
-
-
-def estimate(prompt: Any) -> int:
-    """Tokens of a prompt, estimated on the safe side: a token for three bytes."""
-    return -(-len(encode(prompt)) // _BYTES_PER_TOKEN)
-
-
-def _from_cache(stated: Any) -> int:
-    """Tokens of a prompt that a provider read from its cache, in the words of any dialect."""
-    if not isinstance(stated, dict):
-        return 0
-    parts = [stated, *(stated.get(n) for n in ("prompt_tokens_details", "input_tokens_details"))]
-    found = [p.get(n) for p in parts if isinstance(p, dict) for n in ("cached_tokens", "cache_read_input_tokens")]
-    return next((n for n in found if type(n) is int), 0)
-
-
-def sendable(text: str) -> str:
-    """Text as UTF-8 has it: half a surrogate pair, which JSON can name, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _messages(prompt: Any) -> list[dict[str, Any]]:
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": sendable(prompt)}]
-    if isinstance(prompt, list) and prompt and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in prompt):
-        if all(m.get("role") in ("system", "user", "assistant") for m in prompt):
-            return [{"role": m["role"], "content": sendable(m["content"])} for m in prompt]
-    raise TypeError(f"a prompt is a text or a list of messages with role and text, not {prompt!r:.80}")

@@ -108,7 +108,18 @@ def values(text: str) -> Iterator[Any]:
             at = start + 1
         else:
             value, at = got
-            yield value
+            yield _in_utf8(value) if "\\u" in text else value
+
+
+def _in_utf8(value: Any) -> Any:
+    """A value whose texts UTF-8 can hold: half a surrogate pair, which JSON can name, becomes a question mark."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_in_utf8(one) for one in value]
+    if isinstance(value, dict):
+        return {_in_utf8(name): _in_utf8(one) for name, one in value.items()}
+    return value
 
 
 def _refuse(constant: str) -> Any:

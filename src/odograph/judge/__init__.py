@@ -5,8 +5,9 @@ The client stands in `odograph.asking`: prompts go in, checked values come out, 
 
 from __future__ import annotations
 
+from ..asking.answer import Answer
 from ..asking.budget import Budget
-from ..asking.client import Answer, Judge
+from ..asking.client import Judge
 from .judging import Judgement, Judgements, ruler, sync_ruler
 
 __all__ = ["Answer", "Budget", "Judge", "Judgement", "Judgements", "ruler", "sync_ruler"]

@@ -19,7 +19,8 @@ from typing import Any, Unpack, cast
 import msgspec
 
 from ..api import Store
-from ..asking.client import Answer, Judge, estimate, sendable
+from ..asking.answer import Answer, estimate, sendable
+from ..asking.client import Judge
 from ..bulk import for_each, synced
 from ..codec import content_hash
 from ..conversations import Shown, show

@@ -14,7 +14,8 @@ from typing import Any, Unpack
 
 import msgspec
 
-from ..asking.client import Answer, Judge
+from ..asking.answer import Answer
+from ..asking.client import Judge
 from ..bulk import waited
 from ..errors import InvalidInput, check_count
 from ..store.filters import FilterArgs

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..asking.client import Answer, Judge
+from ..asking.answer import Answer, sendable
+from ..asking.client import Judge
 from ..bulk import Progress, for_each
 from ..codec import content_hash
 from ..errors import InvalidInput
@@ -374,7 +375,7 @@ class _Work:
             made.verdicts_json = msgspec.json.encode(listed).decode()
         if not votes or (failed is not None and failed.status in ("http_error", "over_budget")):
             assert failed is not None
-            made.status, made.error = failed.status, (failed.error or "")[:500]
+            made.status, made.error = failed.status, sendable((failed.error or "")[:500])
             return made
         verdict = reduced(votes, "majority")
         made.disagreement = disagreement(votes) if len(votes) > 1 else None

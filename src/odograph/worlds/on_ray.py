@@ -11,8 +11,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from ..asking.answer import Answer
 from ..asking.budget import Budget
-from ..asking.client import Answer, Judge
+from ..asking.client import Judge
 from ..errors import MissingExtra, StoreError, described
 from ..log import logger
 from .forms import Form
