@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,15 +82,21 @@ _COMMON = [
 ]
 
 
-def _words() -> list[str]:
+def _words(count: int) -> list[str]:
     rng = random.Random(1)
     rare = ["".join(rng.choices(_SYLLABLES, k=rng.randint(2, 4))) for _ in range(5000)]
     weights = [1 / (i + 3) for i in range(len(_COMMON) + len(rare))]
-    return rng.choices(_COMMON + rare, weights, k=400_000)
+    return rng.choices(_COMMON + rare, weights, k=count)
 
 
-_POOL = " ".join(_words())
+_POOL = " ".join(_words(400_000))
 _SYSTEMS = [_POOL[i * 9973 : i * 9973 + 1024] for i in range(8)]
+
+
+def enlarge() -> None:
+    """Takes all text out of 80 MB from now on: what repeats in a small pool flatters sizes."""
+    global _POOL
+    _POOL = " ".join(_words(14_000_000))
 
 
 def _text(rng: random.Random, size: int) -> str:
@@ -150,6 +157,19 @@ def steps(seed: int, count: int = STEPS, *, tokens: bool = False, grow: bool = F
         yield step
         transcript = (transcript + "\n" + answer + "\n" + result)[-4096:]
         turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": result + _text(rng, 1024)}]
+
+
+def record(store: Any, seed: int, *, tokens: bool = False, grow: bool = False) -> None:
+    """One trajectory of steps into a store."""
+    with store.record(task=f"task {seed % 500}", agent="agent", model="m", group=f"g{seed // 8}") as run:
+        for one in steps(seed, tokens=tokens, grow=grow):
+            with run.step() as step:
+                step.context("kb", one.context)
+                singles = array("f", one.logprobs).tolist()  # engines give 32 bits
+                ids = {"prompt_token_ids": one.prompt_ids, "token_ids": one.answer_ids, "logprobs": singles} if tokens else {}
+                call = step.llm_call(model="m", messages=one.messages, response=one.answer, usage=one.usage, **ids)
+                step.action("run", one.arguments, one.result, ok=one.ok, llm_call=call)
+                step.reward(one.reward)
 
 
 def new_bytes(step: Step) -> int:

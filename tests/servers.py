@@ -1,15 +1,20 @@
-"""Servers that tests start: an object storage (moto), and PostgreSQL where it is installed."""
+"""Servers that tests start: an object storage (moto), an Iceberg REST catalog, and PostgreSQL where it is installed."""
 
 from __future__ import annotations
 
+import http.server
+import json
 import logging
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -64,3 +69,97 @@ def postgres() -> Iterator[str]:
     finally:
         run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def rest_catalog(warehouse: Path) -> Iterator[str]:
+    """An Iceberg REST catalog over HTTP, whose tables pyiceberg keeps in SQLite; gives its URL.
+
+    As much of https://iceberg.apache.org/rest-catalog-spec/ as a client needs that creates, loads, commits and drops tables.
+    """
+    pytest.importorskip("pyiceberg")
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.catalog.rest import CreateTableRequest
+    from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.exceptions import (
+        CommitFailedException,
+        NamespaceAlreadyExistsError,
+        NoSuchNamespaceError,
+        NoSuchTableError,
+        TableAlreadyExistsError,
+    )
+    from pyiceberg.table import CommitTableRequest
+
+    kept: Catalog = SqlCatalog("kept", uri=f"sqlite:///{warehouse}/rest.db", warehouse=f"file://{warehouse}")
+    one_at_a_time = threading.Lock()
+    wrong = {
+        CommitFailedException: 409,
+        NamespaceAlreadyExistsError: 409,
+        TableAlreadyExistsError: 409,
+        NoSuchNamespaceError: 404,
+        NoSuchTableError: 404,
+    }
+
+    def shown(table: Any) -> dict[str, Any]:
+        return {"metadata-location": table.metadata_location, "metadata": table.metadata.model_dump(mode="json", by_alias=True)}
+
+    def answer(method: str, parts: list[str], body: bytes) -> Any:
+        given = json.loads(body) if body else {}
+        match method, parts:
+            case "GET", ["config"]:
+                return {"defaults": {}, "overrides": {}}
+            case "GET", ["namespaces"]:
+                return {"namespaces": kept.list_namespaces()}
+            case "POST", ["namespaces"]:
+                kept.create_namespace(tuple(given["namespace"]), given["properties"])
+                return {"namespace": given["namespace"], "properties": given["properties"]}
+            case "GET" | "HEAD", ["namespaces", space]:
+                return {"namespace": [space], "properties": kept.load_namespace_properties(space)}
+            case "GET", ["namespaces", space, "tables"]:
+                return {"identifiers": [{"namespace": [space], "name": name} for _, name in kept.list_tables(space)]}
+            case "POST", ["namespaces", space, "tables"]:
+                asked = CreateTableRequest.model_validate_json(body)
+                more = {"partition_spec": asked.partition_spec, "sort_order": asked.write_order, "properties": asked.properties}
+                about = {name: value for name, value in more.items() if value is not None}
+                return shown(kept.create_table((space, asked.name), asked.table_schema, asked.location, **about))
+            case "GET" | "HEAD", ["namespaces", space, "tables", name]:
+                return shown(kept.load_table((space, name)))
+            case "POST", ["namespaces", space, "tables", name]:
+                change = CommitTableRequest.model_validate_json(body)
+                return shown(kept.commit_table(kept.load_table((space, name)), change.requirements, change.updates))
+            case "DELETE", ["namespaces", space, "tables", name]:
+                return kept.drop_table((space, name))
+        raise NoSuchTableError(f"nothing answers {method} {'/'.join(parts)}")
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = [unquote(part) for part in urlsplit(self.path).path.removeprefix("/v1/").split("/")]
+            try:
+                with one_at_a_time:
+                    status, found = 200, answer(self.command, parts, body)
+            except tuple(wrong) as error:
+                status = wrong[type(error)]
+                found = {"error": {"message": str(error), "type": type(error).__name__, "code": status}}
+            data = b"" if self.command == "HEAD" else json.dumps(found).encode()
+            self.send_response(204 if data in (b"", b"null") and status == 200 else status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data) if data != b"null" else 0))
+            self.end_headers()
+            self.wfile.write(b"" if data == b"null" else data)
+
+        do_POST = do_HEAD = do_DELETE = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        kept.close()

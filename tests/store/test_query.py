@@ -15,7 +15,7 @@ import odograph
 from odograph.cli import main
 from odograph.columns import BASE
 from odograph.store import layout
-from odograph.store.indexing import create
+from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
 from .test_sealing import fill
@@ -194,4 +194,42 @@ def test_the_tables_follow_the_records_and_the_catalog() -> None:
     db = sqlite3.connect(":memory:")
     create(db)
     there = {row[1] for row in db.execute("pragma table_info(trajectories)")}
-    assert there - {"reversed", "sealed"} == set(layout.SUMMARY)
+    assert there - {"sealed", "began", "first_apart", *(f"{name}_number" for name in SHARED)} == set(layout.SUMMARY)
+
+
+def test_a_database_is_kept_while_the_same_files_count(store: odograph.Store) -> None:
+    """Questions over sealed files alone share a database; what is recorded or sealed later is seen by the next question."""
+    question = "select count(*) as n, count(distinct trajectory) as t from facts"
+    fill(store, 2)
+    store.seal()
+    before = store.sql(question).list()
+    kept = dict(store.backend.reader.databases)
+    half = store.sql("select id from trajectories order by id")
+    assert store.sql(question).list() == before
+    assert kept.items() <= store.backend.reader.databases.items()
+    assert len(half.list()) == 2  # it was not read before the next question came
+    with store.record(task="more") as run:
+        run.reward(1.0)
+        assert store.sql("select status from trajectories where id=?", [run.id]).list() == [{"status": "running"}]
+    assert store.sql(question).list()[0]["t"] == before[0]["t"] + 1
+    store.seal()
+    assert store.sql(question).list()[0]["t"] == before[0]["t"] + 1
+    with pytest.raises(odograph.InvalidInput):
+        store.sql("select * from read_csv('/etc/passwd')").list()
+    store.compact(grace=0)
+    assert store.sql(question).list()[0]["t"] == before[0]["t"] + 1
+
+
+def test_many_seals_make_few_row_groups(store: odograph.Store) -> None:
+    """A scan of `facts` pays for row groups of a few rows; a compaction leaves none."""
+    import pyarrow.parquet as parquet
+
+    for _ in range(5):
+        fill(store, 2)
+        store.seal()
+    rows = store.sql("select * from facts order by trajectory, time, kind").list()
+    store.compact(grace=0)
+    (path,) = (store.root / "lake" / "facts").glob("*.parquet")
+    about = parquet.read_metadata(path)
+    assert (about.num_row_groups, about.num_rows) == (1, len(rows))
+    assert store.sql("select * from facts order by trajectory, time, kind").list() == rows

@@ -26,7 +26,7 @@ from odograph.tables import iceberg
 from odograph.tables.schema import Column
 from odograph.tables.shared import said, shared
 
-from ..servers import object_storage, postgres
+from ..servers import object_storage, postgres, rest_catalog
 from .test_sealing import fill, journals, seen
 
 pytest.importorskip("pyiceberg")
@@ -63,14 +63,22 @@ def near(tmp_path: Path) -> Team:
     return Team(f"file://{tmp_path}/warehouse/runs", f"sqlite:///{tmp_path}/catalog.db", tmp_path)
 
 
+@pytest.fixture
+def rest(tmp_path: Path) -> Iterator[Team]:
+    """On files and a REST catalog."""
+    (tmp_path / "warehouse").mkdir()
+    with rest_catalog(tmp_path / "warehouse") as url:
+        yield Team(f"file://{tmp_path}/warehouse/runs", url, tmp_path)
+
+
 def fresh(team: Team, name: str) -> odograph.Store:
     """A machine that has never seen the store."""
     return team.machine(f"{name}-fresh")
 
 
-@pytest.fixture(params=["near", pytest.param("team", marks=pytest.mark.slow)])
+@pytest.fixture(params=["near", "rest", pytest.param("team", marks=pytest.mark.slow)])
 def both(request: pytest.FixtureRequest) -> Team:
-    """On files and SQLite; in the long tests also on S3 and PostgreSQL."""
+    """On files with SQLite, and with a REST catalog; in the long tests also on S3 and PostgreSQL."""
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
@@ -102,9 +110,9 @@ def test_machines_read_what_others_sealed(both: Team) -> None:
         k: v.replace("postgresql:", "postgresql+psycopg:")
         for k, v in (both.catalog if isinstance(both.catalog, dict) else {"uri": both.catalog}).items()
     }
-    table = load_catalog("odograph", type="sql", warehouse=both.where, **settings).load_table(
-        f"{a.backend.place.tables.namespace}.facts"
-    )  # type: ignore[union-attr]
+    table = load_catalog(
+        "odograph", type="rest" if str(both.catalog).startswith("http") else "sql", warehouse=both.where, **settings
+    ).load_table(f"{a.backend.place.tables.namespace}.facts")  # type: ignore[union-attr]
     assert table.scan().to_arrow().num_rows == 74  # others attach the tables
     assert a.compact(grace=0).merged == 9
     assert (a.sql(count).list(), len(a.search("needle0 é"))) == told

@@ -10,8 +10,7 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -21,14 +20,14 @@ from ..cards import table
 from ..clock import iso_time
 from ..codec import encode
 from ..errors import InvalidInput
-from ..store.filters import FilterArgs
-from ..store.summary import Summary, Used
+from ..store.backend import Backend
+from ..store.figures import Figures
+from ..store.filters import FilterArgs, Filters
 from .drawing import drawn_by, save
 from .intervals import Interval, bounds_of, mean_interval
 from .parts import Difference, Distribution, Part
 from .passing import PassAt, pass_at_k
 from .patterns import differences
-from .tasks import Tasks
 
 __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "PassAt", "Stats", "stats"]
 
@@ -36,14 +35,14 @@ __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "PassAt", "St
 class Source(Protocol):
     """What figures are read from: a `Store`."""
 
-    def summaries(self, *, newest_first: bool = False, **filters: Unpack[FilterArgs]) -> Iterator[Summary]: ...
-    def used(self, ids: list[str]) -> dict[str, Used]: ...
+    @property
+    def backend(self) -> Backend: ...
 
 
 #: What figures can be told apart by.
 BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
-_ENDED = ("completed", "failed", "timeout", "cancelled", "truncated")
-_BATCH = 100
+#: Of statuses with which a trajectory ended, whether it completed.
+_COMPLETED: dict[str, float] = {"completed": 1.0, "failed": 0.0, "timeout": 0.0, "cancelled": 0.0, "truncated": 0.0}
 _SECOND = 1_000_000_000
 _SPANS = [("minute", 60), ("hour", 3600), ("day", 86_400), ("week", 604_800), ("30 days", 2_592_000), ("year", 31_536_000)]
 _BINS = 60
@@ -122,12 +121,14 @@ class _Values:
         self.tasks = array("i")
         self.null = 0
 
-    def add(self, value: float | None, task: int) -> None:
-        if value is None:
-            self.null += 1
-        else:
-            self.known.append(value)
-            self.tasks.append(task)
+    def add(self, values: list[float | None], tasks: list[int]) -> None:
+        known = [value for value in values if value is not None]
+        self.null += len(values) - len(known)
+        self.known.extend(known)
+        self.tasks.extend([task for value, task in zip(values, tasks, strict=True) if value is not None])
+
+    def same(self, other: _Values) -> bool:
+        return self.null == other.null and self.known == other.known and self.tasks == other.tasks
 
     def distribution(self, confidence: float, bounds: Interval | None) -> Distribution:
         return Distribution.of(self.known, confidence, null=self.null, groups=self.tasks, bounds=bounds)
@@ -153,18 +154,18 @@ class _Sums:
         self.statuses: Counter[str] = Counter()
         self.rewards, self.completed = _Values(), _Values()
 
-    def add(self, s: Summary, task: int) -> None:
-        self.count += 1
-        self.steps += s.steps
-        self.llm_calls += s.llm_calls
-        self.actions += s.actions
-        for name, value in (("prompt", s.prompt_tokens), ("completion", s.completion_tokens)):
-            if value is not None:
-                self.tokens[name] = self.tokens.get(name, 0) + value
-        self.statuses[s.status] += 1
-        self.rewards.add(s.reward, task)
-        if s.status in _ENDED:
-            self.completed.add(float(s.status == "completed"), task)
+    def add(self, some: Figures, tasks: list[int]) -> None:
+        self.count += len(some.steps)
+        self.steps += sum(some.steps)
+        self.llm_calls += sum(some.llm_calls)
+        self.actions += sum(some.actions)
+        for name, values in (("prompt", some.prompt_tokens), ("completion", some.completion_tokens)):
+            known = [value for value in values if value is not None]
+            if known:
+                self.tokens[name] = self.tokens.get(name, 0) + sum(known)
+        self.statuses.update(some.status)
+        self.rewards.add(some.reward, tasks)
+        self.completed.add([_COMPLETED.get(status) for status in some.status], tasks)
 
     def part(self, key: str | None, confidence: float, bounds: Interval | None, success: float | None) -> Part:
         done = self.completed
@@ -205,39 +206,37 @@ def stats(
         raise InvalidInput(f"confidence is between 0 and 1, such as 0.95, not {confidence!r}")
     if success is not None and (isinstance(success, bool) or not isinstance(success, int | float) or not math.isfinite(success)):
         raise InvalidInput(f"success is the reward from which a trajectory is one, a number, not {success!r}")
-    whole, tasks = _Sums(), Tasks()
+    whole = _Sums()
+    numbers: dict[Any, int] = {None: -1}
     parts: dict[str | None, _Sums] = {}
     components: dict[str, _Values] = {}
     times = array("q")
     seen: dict[tuple[str, str], array[int]] = {}
-    found = store.summaries(**filters)
-    while batch := list(islice(found, _BATCH)):
-        used = store.used([s.id for s in batch])
-        for s in batch:
-            task = tasks.of(s)
-            whole.add(s, task)
-            for key in _keys(s, by):
-                parts.setdefault(key, _Sums()).add(s, task)
-            about = used.get(s.id)
-            for name, value in about.components.items() if about else ():
-                components.setdefault(name, _Values()).add(value, task)
-            if s.reward is None:
-                continue
-            times.append(_NO_TIME if s.started is None else s.started)
-            for use in {*(about.uses if about else ()), *(("tag", tag) for tag in s.tags)}:
-                seen.setdefault(use, array("I")).append(len(times) - 1)
+    for some in store.backend.reader.figures(Filters.of(filters), by):
+        tasks = [numbers.setdefault(task, len(numbers)) for task in some.task]
+        whole.add(some, tasks)
+        for key, places in _by(some, by).items():
+            parts.setdefault(key, _Sums()).add(some.take(places), [tasks[n] for n in places])
+        for name, found in _columns(some.components).items():
+            components.setdefault(name, _Values()).add(*_picked(found, tasks))
+        rewarded = [n for n, reward in enumerate(some.reward) if reward is not None]
+        for use, places in _uses(some, rewarded, len(times)).items():
+            seen.setdefault(use, array("I")).extend(places)
+        times.extend([_NO_TIME if (started := some.started[n]) is None else started for n in rewarded])
     rewards = whole.rewards
     bounds = bounds_of(rewards.known)
     if success is None:
         success = _success(rewards.known)
     span, over_time = _over_time(times, rewards, confidence, bounds)
+    total = whole.part(None, confidence, bounds, success)
     return Stats(
         by=by,
         confidence=float(confidence),
-        whole=whole.part(None, confidence, bounds, success),
+        whole=total,
         parts=[sums.part(key, confidence, bounds, success) for key, sums in sorted(parts.items(), key=lambda p: _order(p[0]))],
         components={
-            name: values.distribution(confidence, bounds_of(values.known)) for name, values in sorted(components.items())
+            name: total.reward if values.same(rewards) else values.distribution(confidence, bounds_of(values.known))
+            for name, values in sorted(components.items())
         },
         over_time=over_time,
         span=span,
@@ -260,16 +259,49 @@ def _success(rewards: Iterable[float]) -> float | None:
     return 1.0 if values <= {0.0, 1.0} else max(values) if len(values) == 2 else None
 
 
-def _keys(s: Summary, by: str | None) -> Iterable[str | None]:
+def _by(some: Figures, by: str | None) -> dict[str | None, list[int]]:
+    """Which trajectories have each value of what figures are told apart by."""
     if by is None:
-        return ()
+        return {}
+    keys: Iterable[Iterable[Any]]
     if by == "tag":
-        return list(dict.fromkeys(s.tags)) or [None]
-    if by in ("hour", "day"):
-        time = iso_time(s.started) or ""
-        return [(time[:10] if by == "day" else time[:13] + ":00Z" if time else "") or None]
-    value = getattr(s, by)
-    return [value if value is None or isinstance(value, str) else encode(value).decode()]
+        keys = [dict.fromkeys(tags) or (None,) for tags in some.tags]
+    elif by in ("hour", "day"):
+        times = [iso_time(started) or "" for started in some.started]
+        keys = [((time[:10] if by == "day" else time[:13] + ":00Z" if time else "") or None,) for time in times]
+    else:
+        keys = [(key,) for key in (some.status if by == "status" else some.key)]
+    found: dict[str | None, list[int]] = {}
+    for n, several in enumerate(keys):
+        for key in several:
+            found.setdefault(key if key is None or isinstance(key, str) else encode(key).decode(), []).append(n)
+    return found
+
+
+def _columns(components: list[dict[str, float | None]]) -> dict[str, dict[int, float | None]]:
+    """By the name of a component, its value in each trajectory that has it."""
+    found: dict[str, dict[int, float | None]] = {}
+    for n, one in enumerate(components):
+        for name, value in one.items():
+            found.setdefault(name, {})[n] = value
+    return found
+
+
+def _picked(found: dict[int, float | None], tasks: list[int]) -> tuple[list[float | None], list[int]]:
+    return list(found.values()), [tasks[n] for n in found]
+
+
+def _uses(some: Figures, rewarded: list[int], start: int) -> dict[tuple[str, str], list[int]]:
+    """What was done, read, asked and tagged in rewarded trajectories, with their places, of which `start` is the first."""
+    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for place, n in enumerate(rewarded, start):
+        alike.setdefault((id(some.uses[n]), tuple(some.tags[n])), []).append(place)
+    found: dict[tuple[str, str], list[int]] = {}
+    for (_, tags), places in alike.items():
+        uses = some.uses[rewarded[places[0] - start]]
+        for use in {*uses, *(("tag", tag) for tag in tags)}:
+            found.setdefault(use, []).extend(places)
+    return found
 
 
 def _over_time(
@@ -280,8 +312,13 @@ def _over_time(
         return None, []
     first, last = min(dated), max(dated)
     name, seconds = next((s for s in _SPANS if (last - first) / _SECOND / s[1] <= _BINS), _SPANS[-1])
-    bins: dict[int, _Values] = {}
+    bins: dict[int, tuple[array[float], array[int]]] = {}
     for time, reward, task in zip(times, rewards.known, rewards.tasks, strict=True):
         if time != _NO_TIME:
-            bins.setdefault(time // (seconds * _SECOND), _Values()).add(reward, task)
-    return name, [(n * seconds * _SECOND, values.distribution(confidence, bounds)) for n, values in sorted(bins.items())]
+            values, groups = bins.setdefault(time // (seconds * _SECOND), (array("d"), array("i")))
+            values.append(reward)
+            groups.append(task)
+    return name, [
+        (n * seconds * _SECOND, Distribution.of(values, confidence, groups=groups, bounds=bounds))
+        for n, (values, groups) in sorted(bins.items())
+    ]

@@ -211,8 +211,8 @@ class Backend:
             )
 
     def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
-        """Mends the list of the lake's files, damaged files and the catalog; `others` says which table of others a path belongs
-        to. Raises StoreError, and InvalidInput for a store that machines share."""
+        """Mends the list of the lake's files, damaged files and the catalog; `others` says which table of others a path is of.
+        Raises StoreError, and InvalidInput for a store that machines share."""
         from ..tables.commits import FolderCommits
         from .mending import mend
         from .sealing import elsewhere, table_of

@@ -14,9 +14,11 @@ How a question costs little where there are many files, and misses nothing that 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -27,26 +29,27 @@ import msgspec
 from ..codec import encode
 from ..errors import NotFound, StoreError
 from ..trajectory import trajectory_reward
+from .figures import Figures, Reading
 from .filters import EVERY, Filters
-from .indexing import REWARD, VERSION, Batch, as_rewards, backwards, create, searchable, standing_of, uses_with
+from .indexing import Batch, as_rewards, searchable, standing_of, uses_with
 from .journal import file_mode, is_alive
 from .lake import Lake, Part
 from .layout import SUMMARY
 from .learning import learn
 from .lines import Damage, File, Gone, complete_lines, open_file, read_range, unfinished
 from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
+from .rows import IDS, REWARD, VERSION, Key, Texts, begins, create, functions, packed, unpacked, unpacked_rewards
 from .summary import SUMMARIES, Facts, Hit, Summary, Used, summary_of
 from .text import FOUND, Each, index_line, index_some, matching
 from .where import where
 
+_HEX = re.compile("[0-9a-f-]*[0-9a-f]")
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once
 _LOOK_SECONDS = 1.0
 _ATTEMPTS = 5  # how often files are listed again that vanish while they are read
-_SEALED = (
-    "select sealed from trajectories where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
-)
+_SEALED = "select sealed from summaries where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
 _Answer = TypeVar("_Answer")
 
 
@@ -101,6 +104,7 @@ class Catalog:
         return self._prepared(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
 
     def _prepared(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        functions(db)
         db.execute("pragma journal_mode=wal")
         db.execute("pragma synchronous=normal")
         db.execute("begin immediate")
@@ -329,7 +333,7 @@ class Catalog:
 
     def parts(self, id: str) -> list[Part]:
         """Where the rows of a trajectory are in the sealed tier."""
-        return self._parts_of(self._rows(_SEALED, (id, id)))
+        return self._parts_of(self._rows(_SEALED, (packed(id),) * 2))
 
     def _parts_of(self, rows: list[Any]) -> list[Part]:
         if not rows or not rows[0][0]:
@@ -342,16 +346,16 @@ class Catalog:
         return [Part(paths[number], *rest) for number, *rest in runs]
 
     def _sealed_lines(self, id: str) -> Iterator[bytes]:
-        rows = self._db.execute(_SEALED, (id, id)).fetchall()
+        rows = self._db.execute(_SEALED, (packed(id),) * 2).fetchall()
         for _, _, line in self._lake.raw(self._parts_of(rows), whole=False):
             yield line
 
     def rows(self, ids: list[str]) -> list[tuple[Any, ...]]:
         """The columns of the sealed tier's summaries, of these trajectories."""
         columns = ", ".join(SUMMARY)
-        return self._rows(
-            f"select {columns} from trajectories where id in (select value from json_each(?))", (encode(ids).decode(),)
-        )
+        rows = self._rows(f"select {columns} from trajectories where id in ({IDS})", (encode(ids).decode(),))
+        ids_at = [[*SUMMARY].index(name) for name in ("id", "root")]
+        return [tuple(unpacked(one) if n in ids_at else one for n, one in enumerate(row)) for row in rows]
 
     def sealed_since(self, time: int, most: int | None) -> list[str]:
         """The trajectories with sealed lines of which a record was written after a time, or the last ones of these."""
@@ -359,11 +363,11 @@ class Catalog:
             "select id from trajectories where sealed is not null and last>? order by last desc limit ?",
             (time, -1 if most is None else most),
         )
-        return [id for (id,) in rows]
+        return [unpacked(id) for (id,) in rows]
 
     def unsealed(self) -> list[str]:
         """The trajectories that have lines in the journal."""
-        return [id for (id,) in self._rows("select distinct trajectory from places order by trajectory")]
+        return sorted(unpacked(id) for (id,) in self._rows("select distinct trajectory from places"))
 
     def _index(self, file: File) -> None:
         while self._index_batch(file):
@@ -421,28 +425,39 @@ class Catalog:
 
     def find(self, id: str) -> str:
         """The whole id of a unique prefix or suffix. Raises NotFound."""
-        whole = self._rows("select id from trajectories where id=?", (id,))
-        if whole:
-            return str(whole[0][0])
+        if self._rows("select 1 from summaries where id=?", (packed(id),)):
+            return id
         wanted = id.lower()
-        found: list[str] = []
-        if wanted:
-            query = "select id from trajectories where {0}>=? and {0}<? and substr(id, {1})=? order by id limit 6"
-            begins, ends = f"1, {len(wanted)}", f"-{len(wanted)}"
-            for column, part, which in (("id", wanted, begins), ("reversed", backwards(wanted), ends)):
-                found += [r[0] for r in self._rows(query.format(column, which), (part, part + "\U0010ffff", wanted))]
-        unique = sorted(set(found))
+        some = [unpacked(key) for key in self._near(wanted)] if wanted else []
+        unique = sorted({one for one in some if one.startswith(wanted) or one.endswith(wanted)})
         if len(unique) == 1:
             return unique[0]
         if not unique:
-            count = self._rows("select count(*) from trajectories")[0][0]
+            count = self._rows("select count(*) from summaries")[0][0]
             raise NotFound(f"no trajectory {id!r} among the {count} of this store")
         more = ", ..." if len(unique) > 5 else ""
         raise NotFound(f"{id!r} is not one trajectory but several: {', '.join(unique[:5])}{more}")
 
+    def _near(self, part: str) -> Iterator[Key]:
+        """Ids of which some begin or end so, if any do."""
+        asked: list[tuple[str, tuple[Any, ...]]] = [
+            ("id>=? and id<?", (part, part + "\U0010ffff")),
+            ("substr(id, -3)=? and substr(id, ?)=?", (part[-3:], -len(part), part)),
+        ]
+        if len(part) < 3:
+            asked.append(("typeof(id)='text' and substr(id, ?)=?", (-len(part), part)))
+        between, digits = begins(part), part.replace("-", "")
+        if between is not None:
+            asked.append(("id>=? and id<=?", between))
+        if _HEX.fullmatch(part):  # else all ids are looked at, which the index of ids holds
+            end = ("substr(id, -3)=? and ", (bytes.fromhex(digits[-6:]),)) if len(digits) >= 6 else ("", ())
+            asked.append((f"{end[0]}typeof(id)='blob' and substr(lower(hex(id)), ?)=?", (*end[1], -len(digits), digits)))
+        for query, values in asked:
+            yield from (key for (key,) in self._rows(f"select id from summaries where {query} order by id limit 6", values))
+
     def places(self, id: str) -> list[tuple[File, int, int]]:
         """Where a trajectory's lines are: (file, start, stop), in the order they were found."""
-        rows = self._rows("select file, start, stop from places where trajectory=? order by rowid", (id,))
+        rows = self._rows("select file, start, stop from places where trajectory=? order by rowid", (packed(id),))
         by_name = {f.name: f for f in self.files()} if any(r[0] not in self._files for r in rows) else self._files
         if any(r[0] not in by_name for r in rows):
             raise Gone(f"a journal file of trajectory {id!r} is gone")
@@ -465,31 +480,33 @@ class Catalog:
 
     def facts(self, id: str) -> Facts:
         """What is appended to a trajectory needs to know of it, by its whole id."""
-        row = self._rows("select root, agent, last from trajectories where id=?", (id,))[0]
-        return Facts(*row)
+        root, agent, last = self._rows("select root, agent, last from trajectories where id=?", (packed(id),))[0]
+        return Facts(unpacked(root), agent, last)
 
     def _chosen(self, filters: Filters, alive: Callable[[], set[str]]) -> tuple[str, list[Any]]:
         """What must hold of a row, and the values in it."""
         if filters.text is not None:
             self.index_text()
-        clauses, values = where(filters, self.find, matching, self._sealed_with, alive)
+        clauses, values = where(filters, self.find, matching, self._sealed_with, alive, self._number)
         return " and ".join(["1", *clauses]), values
+
+    def _number(self, text: str) -> int:
+        with self._lock:
+            return self._mended(lambda: Texts(self._db).find(text))
 
     def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
         """Summaries of the trajectories that there are now, in the order in which these began, a page of them in memory at a
         time; where the time is not known a trajectory counts as older than all."""
         alive = cache(self.alive_writers)
-        last = self._rows("select max(first) from trajectories")[0][0]
-        if last is None:
-            return
+        last = self._rows("select first from newest")[0][0]
         chosen, values = self._chosen(filters, alive)
         way, direction = ("<", "desc") if newest_first else (">", "asc")
-        order = ", ".join(f"{column} {direction}" for column in ("began", "first", "id"))
+        order = ", ".join(f"{column} {direction}" for column in ("began", "first_apart", "id"))
         page: tuple[Any, ...] = ()
         left = filters.limit
         while left is None or left > 0:
             size = _PAGE if left is None else min(_PAGE, left)
-            after = f" and (began, first, id){way}(?, ?, ?)" if page else ""
+            after = f" and (began, first_apart, id){way}(?, ?, ?)" if page else ""
             rows = self._rows(
                 f"{SUMMARIES} where {chosen} and first<=?{after} order by {order} limit ?",
                 (*values, last, *page, size),
@@ -525,7 +542,7 @@ class Catalog:
         """How many groups the chosen trajectories are in, and `size` of the groups from a place of the sorted list on."""
         alive = self.alive_writers()
         chosen, values = self._chosen(filters, lambda: alive)
-        number = int(self._rows(f"select count(distinct grp) from trajectories where {chosen}", tuple(values))[0][0])
+        number = int(self._rows(f"select count(distinct grp_number) from trajectories where {chosen}", tuple(values))[0][0])
         rows = self._rows(f"{folds(chosen, sort)} limit ? offset ?", (*values, size, offset))
         return number, [Fold(*row) for row in rows]
 
@@ -535,44 +552,64 @@ class Catalog:
             "select id, fork->>'step' from trajectories where fork is not null and fork->>'trajectory'=? order by first, id",
             (id,),
         )
-        return [(one, step) for one, step in rows]
+        return [(unpacked(one), step) for one, step in rows]
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """What happened in trajectories, of those of which anything is known."""
         given = (encode(ids).decode(),)
         found: dict[str, Used] = {}
-        chosen = "in (select value from json_each(?))"
-        rewarded: dict[str, list[list[Any]]] = {}
-        used: dict[str, list[tuple[str, str, int]]] = {}
+        chosen = f"in ({IDS})"
+        rewarded: dict[Key, list[list[Any]]] = {}
+        used: dict[Key, list[tuple[str, str, int]]] = {}
         with self._lock:  # all three as of one time
-            rows = self._rows(f"select id, agent, uses, rewards from trajectories where id {chosen}", given)
+            rows = self._rows(f"select id, agent, uses, rewards, root, writer, reward from trajectories where id {chosen}", given)
             for id, *reward in self._rows(
                 f"select trajectory, {REWARD}, supersedes from rewards where trajectory {chosen}", given
             ):
                 rewarded.setdefault(id, []).append(reward)
             for id, *use in self._rows(f"select trajectory, kind, name, count from uses where trajectory {chosen}", given):
                 used.setdefault(id, []).append((use[0], use[1], use[2]))
-        for id, agent, sealed_uses, sealed_rewards in rows:
-            uses = uses_with(used.get(id, ()), sealed_uses)
-            rewards = as_rewards(standing_of(rewarded.get(id, []), sealed_rewards), agent)
+        for key, agent, sealed_uses, sealed, root, *about in rows:
+            id = unpacked(key)
+            uses = uses_with(used.get(key, ()), sealed_uses)
+            rewards = as_rewards(standing_of(rewarded.get(key, []), unpacked_rewards(sealed, unpacked(root), *about)), agent)
             if not uses and not rewards:
                 continue
-            about = found.setdefault(id, Used([], {}))
-            about.uses.extend((kind, name) for kind, name, _ in uses)
-            components = about.components
+            one = found[id] = Used([(kind, name) for kind, name, _ in uses], {})
+            components = one.components
             for name in dict.fromkeys(r.name for r in rewards):
                 components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
         return found
 
+    def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
+        """Columns of the trajectories that there are now, for statistics, a page of them in memory at a time."""
+        alive = cache(self.alive_writers)
+        last = self._rows("select first from newest")[0][0]
+        chosen, values = self._chosen(filters, alive)
+        yield from Reading(self._rows, self.used, self._number).pages(by, chosen, values, last, filters.limit, alive)
+
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
-        rows = self._rows(
-            "select trajectory, count(*) from (select trajectory from standing as r where author=? and version=? and source=?"
-            " and value is not null and not targeted and not exists (select 1 from rewards where supersedes=r.id)"
-            " group by trajectory, agent, step having count(distinct name)>=max(components)) group by trajectory",
-            (author, version, source),
-        )
-        return dict(rows)
+        names: dict[tuple[Key, str | None, int | None], set[str]] = {}
+        most: dict[tuple[Key, str | None, int | None], int] = {}
+        with self._lock:  # all as of one time
+            replaced = {id for (id,) in self._rows("select supersedes from rewards where supersedes is not null")}
+            given = [
+                (key, reward)
+                for key, *reward in self._rows(
+                    f"select trajectory, {REWARD} from rewards where author=? and version=?", (author, version)
+                )
+            ]
+            for key, root, *about in self._rows(
+                "select id, root, rewards, writer, reward from trajectories where instr(rewards, ?)", (encode(version).decode(),)
+            ):
+                given += [(key, reward) for reward in unpacked_rewards(about[0], unpacked(root), *about[1:])]
+        for key, r in given:
+            if (r[7], r[8], r[12]) == (source, author, version) and r[9] is not None and not r[11] and r[0] not in replaced:
+                target = key, r[4], r[5]
+                names.setdefault(target, set()).add(r[6])
+                most[target] = max(r[13], most.get(target, 1))
+        return Counter(unpacked(target[0]) for target, found in names.items() if len(found) >= most[target])
 
     # --- full text ----------------------------------------------------------------------------------------------------
 
@@ -600,9 +637,9 @@ class Catalog:
     def _hits(self, query: str, limit: int) -> Iterator[Hit]:
         words = matching(query)
         rows = self._rows(FOUND, (words, limit))
-        for trajectory, kind, step, name, start, stop in rows:
+        for key, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
-            yield Hit(trajectory, kind, step, found[3] if found else "")
+            yield Hit(unpacked(key), kind, step, found[3] if found else "")
         if len(rows) < limit and self._lake.exists:
             yield from (Hit(*found) for found in self._lake.matching(words))
 

@@ -67,12 +67,10 @@ def compact(lake: Lake, grace: float) -> Compaction:
 
 
 def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
-    columns = [column.name for column in TRAJECTORIES.columns]
     newest: dict[str, dict[str, Any]] = {}
     summaries = lake.files(TRAJECTORIES.name)
     for rows in lake.summaries_in(summaries):
-        for found in rows:
-            row = dict(zip(columns, found, strict=True))
+        for row in rows.to_pylist():
             if row["id"] not in newest or row["revision"] >= newest[row["id"]]["revision"]:
                 newest[row["id"]] = row
     damaged: list[dict[str, Any]] = []

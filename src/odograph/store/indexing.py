@@ -1,4 +1,4 @@
-"""Journal lines -> the catalog's tables: what they are, and how a batch of lines is folded into them."""
+"""Journal lines -> the catalog's tables: how a batch of lines is folded into them."""
 
 import contextlib
 import sqlite3
@@ -11,81 +11,12 @@ from ..codec import DAMAGE, encode
 from ..trajectory import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
+from .rows import REWARD, SHARED, Key, Texts, packed, packed_rewards, unpacked, unpacked_rewards
 
-VERSION = 10
-#: Stands for a time that is not known where times are compared: before all times.
-UNKNOWN_TIME = -(2**63)
 _NO_RECORD = (b'{"kind":"message"', b'{"kind":"ids"', b'{"kind":"journal"')
 #: Of a trajectory by its id: its lines in the sealed tier.
 Sealed = Callable[[str], Iterable[bytes]]
 _LATE = {str(r.__struct_config__.tag) for r in LATE}
-
-_TABLES = f"""
-create table files(name text primary key, writer text, version integer, indexed integer not null, searched integer not null);
-create table trajectories(
-    id text primary key, reversed text not null, task text, agent text, model text, first_model text, status text,
-    steps integer not null default 0, llm_calls integer not null default 0, actions integer not null default 0,
-    prompt_tokens integer, completion_tokens integer, stated_prompt integer, stated_completion integer, stated_calls integer,
-    reward real, started integer, ended integer, start_time integer, end_time integer, end_source integer,
-    grp text, tags text, policy_version text, fork text, source text, error text,
-    task_id text, attempt integer, scenario text, replay integer not null default 0,
-    first integer not null, last integer not null, writer text not null, root text not null,
-    rewards text, uses text, revision integer not null default 0, sealed text,
-    began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME}))
-);
-create index by_reversed on trajectories(reversed);
-create index by_first on trajectories(first);
-create index by_began on trajectories(began, first);
-create index by_group on trajectories(grp);
-create index by_task on trajectories(task_id);
-create table places(trajectory text not null, file text not null, start integer not null, stop integer not null);
-create index by_trajectory on places(trajectory);
-create table rewards(
-    id text, trajectory text not null, time integer, writer text, seq integer, supersedes text, agent text, step integer,
-    name text, source text, author text, value real, weight real, targeted integer not null,
-    version text, components integer not null
-);
-create index rewards_of on rewards(trajectory);
-create table uses(
-    trajectory text not null, kind text not null, name text not null, count integer not null,
-    primary key(trajectory, kind, name)
-) without rowid;
-create index rewards_by on rewards(author, version) where author is not null;
-create index rewards_replaced on rewards(supersedes) where supersedes is not null;
-create view standing as
-    select id, trajectory, agent, step, name, source, author, value, version, components, targeted from rewards
-    union all select value->>0, trajectories.id, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, value->>12,
-    value->>13, value->>11 from trajectories, json_each(trajectories.rewards) where trajectories.rewards is not null;
-create table segments(number integer primary key, path text not null unique);
-create table loose(id text primary key, sealed text) without rowid;
-create table lake(id text not null, seq integer not null);
-create table damages(file text not null, offset integer not null, reason text not null);
-create virtual table search using fts5(text, content='', tokenize='unicode61');
-create table hits(
-    rowid integer primary key, trajectory text not null, kind text, step integer, file text, start integer, stop integer
-);
-"""
-
-
-def backwards(id: str) -> str:
-    """The end of an id, backwards: enough to find the few ids that end so."""
-    return id[: -_END - 1 : -1]
-
-
-_END = 12
-
-
-def create(db: sqlite3.Connection) -> None:
-    """Makes the tables anew; what was in them is found again in the journal."""
-    db.execute("drop view if exists standing")
-    names = db.execute("select name from sqlite_master where type='table' and name not like 'sqlite_%'").fetchall()
-    for (name,) in sorted(names, key=lambda n: n[0] != "search"):  # the virtual table takes its own tables with it
-        if name == "search" or not name.startswith("search_"):
-            db.execute(f'drop table if exists "{name}"')
-    for statement in _TABLES.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
-    db.execute(f"pragma user_version={VERSION}")
 
 
 class _Extra(msgspec.Struct):
@@ -142,6 +73,7 @@ class Batch:
         self._db = db
         self._file = file
         self._sealed = sealed
+        self._texts = Texts(db)
         self._scans: dict[str, list[_Scan]] = {}
         self._places: list[list[Any]] = []
         self._damages: list[tuple[str, int, str]] = []
@@ -181,11 +113,12 @@ class Batch:
     def write(self) -> None:
         db = self._db
         if self._places:
-            first = self._places[0]
+            places = [[packed(id), *rest] for id, *rest in self._places]
+            first = places[0]
             merged = db.execute(
                 "update places set stop=? where trajectory=? and file=? and stop=?", (first[3], first[0], first[1], first[2])
             )
-            db.executemany("insert into places values(?,?,?,?)", self._places[1:] if merged.rowcount else self._places)
+            db.executemany("insert into places values(?,?,?,?)", places[1:] if merged.rowcount else places)
         db.executemany("insert into damages values(?,?,?)", self._damages)
         for trajectory, scans in self._scans.items():
             self._fold(trajectory, scans)
@@ -202,15 +135,17 @@ class Batch:
             self._fold(id, scans)
 
     def _fold(self, id: str, scans: list[_Scan]) -> None:
-        db = self._db
+        db, key = self._db, packed(id)
+        sealed: list[list[Any]] = []
         if any(s.supersedes for s in scans if s.kind not in ("reward", "label")):
             scans = self._all_scans(id)
-            kept = db.execute("select revision, sealed from trajectories where id=?", (id,)).fetchone()
-            db.execute("delete from trajectories where id=?", (id,))
-            db.execute("delete from rewards where trajectory=?", (id,))
-            db.execute("delete from uses where trajectory=?", (id,))
+            kept = db.execute("select revision, sealed from summaries where id=?", (key,)).fetchone()
+            db.execute("delete from summaries where id=?", (key,))
+            db.execute("delete from rewards where trajectory=?", (key,))
+            db.execute("delete from uses where trajectory=?", (key,))
         else:
             kept = None
+            sealed = sealed_rewards(db, key)
         counts = {"step": 0, "llm_call": 0, "action": 0}
         prompt: int | None = None
         completion: int | None = None
@@ -263,49 +198,59 @@ class Batch:
                 targeted = s.target is not None or s.span is not None
                 rewards.append(
                     (
-                        *(s.id, id, s.time, s.writer or self._file.writer, s.seq, s.supersedes, s.agent, s.step),
+                        *(s.id, key, s.time, s.writer or self._file.writer, s.seq, s.supersedes, s.agent, s.step),
                         *(s.name, s.source, s.author, value, s.weight, targeted, s.version, _components(s.extra)),
                     )
                 )
         start = next((s for s in scans if s.kind == "start"), None)
-        last = max(s.time for s in scans)
         # of the start record, where there is one: what a host recorded whose clock is behind moves no trajectory in lists
         first = start.time if start is not None else min(s.time for s in scans)
         at_work = next((s.writer or self._file.writer for s in reversed(scans) if s.kind not in _LATE), "")
+        about = (0 if start is not None else first, max(s.time for s in scans), packed((start or scans[0]).id))
+        known = "iif(last=0, coalesce(end_time, 0), last)"
+        work = f"iif(excluded.last<={known} and writer!=?, writer, excluded.writer)" if at_work else "iif(?, writer, writer)"
         db.execute(
-            "insert into trajectories(id, reversed, first, last, writer, root) values(?,?,?,?,?,?) on conflict(id) do update set"
-            f" first={'excluded.first' if start else 'iif(start_time is null, min(first, excluded.first), first)'},"
-            f" last=max(last, excluded.last), root={'excluded.root' if start else 'root'},"
-            " writer=case when excluded.writer='' or (writer!='' and excluded.last<=last) then writer else excluded.writer end",
-            (id, backwards(id), first, last, at_work, (start or scans[0]).id),
+            "insert into summaries(id, first, last, root, writer) values(?,?,?,?,?) on conflict(id) do update set"
+            f" first={'0' if start else 'iif(start_time is null, min(first, excluded.first), first)'},"
+            f" last=max({known}, excluded.last), root={'excluded.root' if start else 'root'}, writer={work}",
+            (key, *about, self._texts.number(at_work), self._texts.number("")),
         )
+        db.execute("update newest set first=max(first, ?)", (first,))
         if kept is not None:
-            db.execute("update trajectories set revision=?, sealed=? where id=?", (*kept, id))
+            db.execute("update summaries set revision=?, sealed=? where id=?", (*kept, key))
         if "first_model" in new:
-            db.execute("update trajectories set first_model=coalesce(first_model, ?) where id=?", (new.pop("first_model"), id))
+            model = self._texts.number(new.pop("first_model"))
+            db.execute("update summaries set first_model=coalesce(first_model, ?) where id=?", (model, key))
         if new:
             columns = ", ".join(f"{c}=?" for c in new)
-            db.execute(f"update trajectories set {columns} where id=?", (*new.values(), id))
+            values = [self._texts.number(value) if name in SHARED else value for name, value in new.items()]
+            db.execute(f"update summaries set {columns} where id=?", (*values, key))
         if any(counts.values()):
             db.execute(
-                "update trajectories set steps=steps+?, llm_calls=llm_calls+?, actions=actions+? where id=?",
-                (counts["step"], counts["llm_call"], counts["action"], id),
+                "update summaries set steps=steps+?, llm_calls=llm_calls+?, actions=actions+? where id=?",
+                (counts["step"], counts["llm_call"], counts["action"], key),
             )
         if uses:
             db.executemany(
                 "insert into uses values(?,?,?,?) on conflict do update set count=count+excluded.count",
-                [(id, *use, count) for use, count in uses.items()],
+                [(key, *use, count) for use, count in uses.items()],
             )
         for column, value in (("prompt_tokens", prompt), ("completion_tokens", completion)):
             if value is not None:
-                db.execute(f"update trajectories set {column}=coalesce({column}, 0)+? where id=?", (value, id))
+                db.execute(f"update summaries set {column}=coalesce({column}, 0)+? where id=?", (value, key))
         if rewards:
             db.executemany("insert into rewards values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rewards)
-            db.execute("update trajectories set reward=? where id=?", (trajectory_reward(rewards_of(db, id)), id))
+            agent = db.execute("select agent from trajectories where id=?", (key,)).fetchone()[0]
+            reward = trajectory_reward(as_rewards(standing(db, key, sealed), agent))
+            db.execute("update summaries set reward=? where id=?", (reward, key))
+        if sealed:  # they refer to what may have changed
+            now = db.execute("select root, writer, reward from trajectories where id=?", (key,)).fetchone()
+            text = packed_rewards(sealed, unpacked(now[0]), *now[1:])
+            db.execute("update summaries set rewards=? where id=?", (text, key))
 
     def _all_scans(self, id: str) -> list[_Scan]:
         """Every line of a trajectory again, without those that others supersede: a correction is rare."""
-        rows = self._db.execute("select file, start, stop from places where trajectory=?", (id,)).fetchall()
+        rows = self._db.execute("select file, start, stop from places where trajectory=?", (packed(id),)).fetchall()
         ranges: dict[str, list[tuple[int, int]]] = {}
         for name, start, stop in rows:
             ranges.setdefault(name, []).append((start, stop))
@@ -324,11 +269,12 @@ class Batch:
         return sorted(there.values(), key=lambda s: (s.time, s.seq))
 
 
-def rewards_of(db: sqlite3.Connection, id: str) -> list[Reward]:
-    """The rewards of a trajectory that were not superseded, as far as its figures need them."""
-    found = db.execute("select agent, rewards from trajectories where id=?", (id,)).fetchone()
-    agent, sealed = found or (None, None)
-    return as_rewards(standing(db, id, sealed), agent)
+def sealed_rewards(db: sqlite3.Connection, key: Key) -> list[list[Any]]:
+    """The rewards of a trajectory that its summary of the sealed tier holds, as rows of `REWARD`."""
+    found = db.execute(
+        "select rewards, root, writer, reward from trajectories where id=? and rewards is not null", (key,)
+    ).fetchone()
+    return unpacked_rewards(found[0], unpacked(found[1]), *found[2:]) if found else []
 
 
 def as_rewards(rows: list[list[Any]], agent: str | None) -> list[Reward]:
@@ -340,25 +286,22 @@ def as_rewards(rows: list[list[Any]], agent: str | None) -> list[Reward]:
 
 
 _SPAN = (None, Span(0, 0))
-REWARD = "id, time, writer, seq, agent, step, name, source, author, value, weight, targeted, version, components"
 
 
-def standing(db: sqlite3.Connection, id: str, sealed: str | None) -> list[list[Any]]:
-    """The rewards that stand, each as a row of `REWARD`, in their order: those of the journal, and sealed ones (as JSON)."""
-    return standing_of([[*r] for r in db.execute(f"select {REWARD}, supersedes from rewards where trajectory=?", (id,))], sealed)
+def standing(db: sqlite3.Connection, key: Key, sealed: list[list[Any]]) -> list[list[Any]]:
+    """The rewards that stand, each as a row of `REWARD`, in their order: those of the journal, and sealed ones."""
+    return standing_of([[*r] for r in db.execute(f"select {REWARD}, supersedes from rewards where trajectory=?", (key,))], sealed)
 
 
-def standing_of(rows: list[list[Any]], sealed: str | None) -> list[list[Any]]:
+def standing_of(rows: list[list[Any]], sealed: list[list[Any]]) -> list[list[Any]]:
     """See `standing`; `rows` are those of the journal, each with what it supersedes at its end."""
     replaced = {supersedes for r in rows if (supersedes := r.pop())}
-    if sealed is not None:
-        rows += msgspec.json.decode(sealed)
-    return sorted((r for r in rows if r[0] not in replaced), key=lambda r: (r[1], r[2], r[3]))
+    return sorted((r for r in (*rows, *sealed) if r[0] not in replaced), key=lambda r: (r[1], r[2], r[3]))
 
 
-def uses_of(db: sqlite3.Connection, id: str, sealed: str | None) -> list[list[Any]]:
+def uses_of(db: sqlite3.Connection, key: Key, sealed: str | None) -> list[list[Any]]:
     """What happened in a trajectory: [kind, name, how often]."""
-    return uses_with(db.execute("select kind, name, count from uses where trajectory=?", (id,)), sealed)
+    return uses_with(db.execute("select kind, name, count from uses where trajectory=?", (key,)), sealed)
 
 
 def uses_with(rows: Iterable[Any], sealed: str | None) -> list[list[Any]]:

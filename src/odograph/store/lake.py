@@ -35,7 +35,7 @@ FOLDER = "lake"
 JOURNAL = "journal:"
 _FILES = 32  # files that are kept open
 _GROUPS = 4  # row groups that are kept in memory: neighbours are often read one after the other
-_NEAR = 4096  # rows of `trajectories` that are handled at once
+_NEAR = 1 << 14  # rows of `trajectories` that are handled at once
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -196,15 +196,12 @@ class Lake:
                 else:
                     yield found
 
-    def summaries_in(
-        self, paths: Iterable[str], damaged: Callable[[DamagedFile], None] | None = None
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows of files of `trajectories`, in the columns' order, a few thousand at once. `damaged`: see `batches`."""
+    def summaries_in(self, paths: Iterable[str], damaged: Callable[[DamagedFile], None] | None = None) -> Iterator[Any]:
+        """The rows of files of `trajectories`, some thousand at once, as Arrow tables. `damaged`: see `batches`."""
         for path in paths:
             for found in self.batches(path, TRAJECTORIES, damaged=damaged):
                 for start in range(0, found.num_rows, _NEAR):
-                    part = found.slice(start, _NEAR)
-                    yield list(zip(*(column.to_pylist() for column in part.columns), strict=True))
+                    yield found.slice(start, _NEAR)
 
     def newest(self, ids: set[str]) -> dict[str, dict[str, Any]]:
         """Of these trajectories the row of `trajectories` that counts, by id; of those that were sealed."""

@@ -108,8 +108,8 @@ SUMMARY: dict[str, Column] = {
     "steps": Column("steps", "int", "Steps in it.", "names"),
     "llm_calls": Column("llm_calls", "int", "Calls of models in it.", "names"),
     "actions": Column("actions", "int", "Actions in it.", "names"),
-    "prompt_tokens": Column("prompt_tokens", "int", "Tokens of all prompts, where calls state them."),
-    "completion_tokens": Column("completion_tokens", "int", "Tokens of all answers, where calls state them."),
+    "prompt_tokens": Column("prompt_tokens", "int", "Tokens of all prompts, where calls state them.", "delta"),
+    "completion_tokens": Column("completion_tokens", "int", "Tokens of all answers, where calls state them.", "delta"),
     "stated_prompt": Column("stated_prompt", "int", "Tokens of all prompts, as an imported session states them."),
     "stated_completion": Column("stated_completion", "int", "Tokens of all answers, as an imported session states them."),
     "stated_calls": Column("stated_calls", "int", "Calls of models, as an imported session states them."),
@@ -133,7 +133,9 @@ SUMMARY: dict[str, Column] = {
     "last": Column("last", "int", "When its last record was written: nanoseconds since 1970, UTC.", "delta"),
     "writer": Column("writer", "text", "The process that was last at work on it.", "names"),
     "root": Column("root", "text", "The id of the record inside of which all others are.", "delta"),
-    "rewards": Column("rewards", "text", "Its rewards that stand, as a JSON list; for Odograph's own catalog."),
+    "rewards": Column(
+        "rewards", "text", "Its rewards that stand, as JSON for Odograph's own catalog; `facts` has them as columns."
+    ),
     "uses": Column("uses", "text", "Its actions, contexts and models with their counts, as a JSON list.", "names"),
     "revision": Column(
         "revision", "int", "How often it was sealed; of several rows the one with the highest number counts.", "names"

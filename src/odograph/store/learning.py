@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from .indexing import Batch, Sealed, backwards
+from .indexing import Batch, Sealed
 from .lake import Lake
-from .layout import SUMMARY
 from .lines import open_file, read_ranges
 from .mending import summaries
+from .putting import Put
+from .rows import Key, drop_indices, make_indices, packed, unpacked
 
 
 def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], since: int, sealed_lines: Sealed) -> None:
@@ -33,41 +34,25 @@ def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], si
         db.execute("update places set start=? where file=? and start<?", (stop, name, stop))
     if not db.execute("select 1 from hits limit 1").fetchone():
         db.execute("insert into search(search) values('delete-all')")
-    numbers = dict(db.execute("select path, number from segments").fetchall())
-    columns = [*SUMMARY, "reversed", "sealed"]
-    update = ", ".join(f"{c}=excluded.{c}" for c in columns if c != "id")
-    put = (
-        f"insert into trajectories({', '.join(columns)}) values({', '.join('?' * len(columns))})"
-        f" on conflict(id) do update set {update} where excluded.revision>=trajectories.revision"
-    )
-    again: set[str] = set()
-    db.execute("create temp table if not exists learnt(id text primary key) without rowid")
+    again: set[Key] = set()
+    fresh = not db.execute("select 1 from summaries limit 1").fetchone()
+    if fresh:
+        drop_indices(db)
+    put = Put(db)
+    db.execute("create temp table if not exists learnt(id blob primary key) without rowid")
     for rows in summaries(lake, since):
-        values, loose = [], []
-        root = list(SUMMARY).index("root")
-        for row in rows:
-            *about, files, groups, offsets, counts = row
-            for path in files:
-                if path not in numbers:
-                    db.execute("insert into segments(path) values(?)", (path,))
-                    numbers[path] = db.execute("select last_insert_rowid()").fetchone()[0]
-            parts = zip((numbers[path] for path in files), groups, offsets, counts, strict=True)
-            sealed_at = " ".join(":".join(map(str, part)) for part in parts)
-            if row[root]:
-                values.append((*about, backwards(row[0]), sealed_at))
-            else:  # messages whose call was not written yet
-                loose.append((row[0], sealed_at))
-        db.executemany(put, values)
-        db.executemany("insert or replace into loose values(?,?)", loose)
-        if since or db.execute("select 1 from places limit 1").fetchone():
+        keys = put.rows(rows)
+        if not fresh:
             db.execute("delete from learnt")
-            db.executemany("insert or ignore into learnt values(?)", [(row[0],) for row in rows])
+            db.executemany("insert or ignore into learnt values(?)", [(key,) for key in keys])
             for table in ("rewards", "uses"):
                 db.execute(f"delete from {table} where trajectory in (select id from learnt)")
             again |= {
                 i for (i,) in db.execute("select distinct trajectory from places where trajectory in (select id from learnt)")
             }
-    for id in sorted(again):
+    if fresh:
+        make_indices(db)
+    for id in sorted(map(unpacked, again)):
         _refold(db, journal, id, sealed_lines)
     db.execute("delete from lake")
     db.execute("insert into lake values(?,?)", (lake.commits.id, last))
@@ -76,7 +61,7 @@ def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], si
 def _refold(db: sqlite3.Connection, journal: Path, id: str, sealed_lines: Sealed) -> None:
     """Folds the lines of the journal into the row of a sealed trajectory again."""
     by_file: dict[str, list[tuple[int, int]]] = {}
-    for name, start, stop in db.execute("select file, start, stop from places where trajectory=? order by rowid", (id,)):
+    for name, start, stop in db.execute("select file, start, stop from places where trajectory=? order by rowid", (packed(id),)):
         by_file.setdefault(name, []).append((start, stop))
     for name, ranges in by_file.items():
         file = open_file(journal / name)

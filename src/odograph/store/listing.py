@@ -73,9 +73,9 @@ def order_of(sort: Sort) -> str:
     """The `order by` of a list."""
     way = "desc" if sort.descending else "asc"
     if sort.by == "started":  # there is an index of this order
-        return f"began {way}, first {way}, id {way}"
+        return f"began {way}, first_apart {way}, id {way}"
     column = COLUMNS[sort.by]
-    return f"({column}) is null, ({column}) {way}, began {way}, first {way}, id {way}"
+    return f"({column}) is null, ({column}) {way}, began {way}, first_apart {way}, id {way}"
 
 
 def folds(chosen: str, sort: Sort) -> str:

@@ -14,19 +14,19 @@ from typing import Any
 
 from ..codec import DAMAGE
 from ..tables.files import DamagedFile
+from ..tables.schema import arrow
 from ..types import AnyRecord
-from .indexing import Batch, create
+from .indexing import Batch
 from .lake import FOLDER, Lake, Part
 from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES, fact_of
 from .lines import Damage, File, decode
+from .rows import create
 from .sealing import Output, parts_of, summary_row
 
-_COLUMNS = [column.name for column in TRAJECTORIES.columns]
 
-
-def summaries(lake: Lake, since: int = 0) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of `trajectories` that came after a commit, in the columns' order, a few thousand at once; those that a damaged
-    file held are made anew."""
+def summaries(lake: Lake, since: int = 0) -> Iterator[Any]:
+    """The rows of `trajectories` that came after a commit, some thousand at once, as Arrow tables; those that a damaged file
+    held are made anew."""
     lost: list[DamagedFile] = []
     yield from lake.summaries_in(lake.files(TRAJECTORIES.name, since), lost.append)
     if lost:
@@ -35,7 +35,7 @@ def summaries(lake: Lake, since: int = 0) -> Iterator[list[tuple[Any, ...]]]:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
             create(db)
             found = _Survey(lake)
-            yield [tuple(row[name] for name in _COLUMNS) for row in found.folded(db, found.unsaid())]
+            yield arrow().Table.from_pylist([*found.folded(db, found.unsaid())], schema=TRAJECTORIES.arrow)
 
 
 def mend(lake: Lake, damages: Iterable[Damage]) -> int:
@@ -117,8 +117,7 @@ class _Survey:
         self.about: dict[str, tuple[Any, Any]] = {}
         whole = [path for path in lake.files(TRAJECTORIES.name) if path not in gone]
         for rows in lake.summaries_in(whole, lambda error: None):
-            for values in rows:
-                row = dict(zip(_COLUMNS, values, strict=True))
+            for row in rows.to_pylist():
                 id = row["id"]
                 if row["revision"] >= self._said.get(id, (0, frozenset()))[0]:
                     self._said[id] = row["revision"], frozenset(parts_of(row))

@@ -18,6 +18,7 @@ from ..tables.shared import Shared
 from ..trajectory import Trajectory
 from ..types import LATE, AnyRecord, End, Start
 from .catalog import Catalog
+from .figures import Figures
 from .filters import EVERY, Filters
 from .journal import is_alive
 from .lake import Lake, Sealed
@@ -42,6 +43,8 @@ class Reader:
         self._journal = root / "journal"
         #: The sealed tier.
         self.lake: Lake = Lake(root, shared)
+        #: By the views in them, the databases that questions in SQL ask, each with what it is made of.
+        self.databases: dict[tuple[str, ...], tuple[Any, Any]] = {}
         self._opened: Catalog | None = None
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
@@ -73,6 +76,7 @@ class Reader:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        self.databases.clear()
         self.lake.close()
 
     def known(self, id: str) -> Trajectory | None:
@@ -181,6 +185,10 @@ class Reader:
     def forks(self, id: str) -> list[tuple[str, int | None]]:
         """The trajectories that left the trajectory with this whole id, each with the step where it left."""
         return self.catalog.forks(id)
+
+    def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
+        """What statistics read, oldest first; from the catalog alone."""
+        yield from self.catalog.figures(filters, by)
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """By trajectory: the actions, contexts and models in it, and its rewards by name; read from the catalog alone."""

@@ -26,11 +26,13 @@ from ..tables.commits import Conflict
 from ..tables.files import Footer, Writer, data_file, footer_of, opened
 from ..tables.schema import Table, arrow
 from ..types import AnyRecord
-from .indexing import Batch, backwards, create, standing, uses_of
+from .indexing import Batch, sealed_rewards, standing, uses_of
 from .journal import file_mode, is_alive
 from .lake import JOURNAL, Lake, Part
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
+from .putting import Put
+from .rows import create, packed, packed_rewards, unpacked
 from .shipped import drop, is_shipped
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
@@ -258,6 +260,7 @@ class Output:
         self._written = 0
         self._group = 0
         self._facts: list[dict[str, Any]] = []
+        self._rest: Any = None
         self._summaries: list[dict[str, Any]] = []
         #: Where the rows of each trajectory are.
         self.parts: dict[str, list[Part]] = {}
@@ -305,13 +308,17 @@ class Output:
             self._flush_facts()
 
     def facts(self, rows: Any) -> None:
-        """Facts as an Arrow table."""
-        self._flush_facts()
-        self._writers[FACTS.name].write(rows)
+        """Facts as an Arrow table, of any size: row groups of a few rows would make each scan slow."""
+        whole = rows if self._rest is None else arrow().concat_tables([self._rest, rows])
+        while whole.num_rows > _FACT_ROWS:
+            self._writers[FACTS.name].write(whole.slice(0, _FACT_ROWS))
+            whole = whole.slice(_FACT_ROWS)
+        self._rest = whole
 
     def _flush_facts(self) -> None:
-        self._writers[FACTS.name].write(_columns(FACTS, self._facts))
-        self._facts = []
+        self.facts(_columns(FACTS, self._facts))
+        self._writers[FACTS.name].write(self._rest)
+        self._facts, self._rest = [], None
 
     def summary(self, row: dict[str, Any]) -> None:
         self._summaries.append(row)
@@ -409,7 +416,7 @@ class _Round:
         earlier = self._lake.newest(set(lines)) if self._lake.files(TRAJECTORIES.name) else {}
         if earlier:  # once more, on top of what is known
             create(db)
-            self._put(db, earlier)
+            Put(db).rows(arrow().Table.from_pylist([*earlier.values()], schema=TRAJECTORIES.arrow))
             self._fold(db, earlier, stops)
         damages = [[name, at, why, False] for name, at, why in db.execute("select file, offset, reason from damages")]
         damaged = []
@@ -471,7 +478,7 @@ class _Round:
         """Where each trajectory's lines are."""
         found: dict[str, list[tuple[str, int, int]]] = {}
         for id, *place in db.execute("select trajectory, file, start, stop from places order by rowid"):
-            found.setdefault(id, []).append((place[0], place[1], place[2]))
+            found.setdefault(unpacked(id), []).append((place[0], place[1], place[2]))
         return found
 
     def _of(self, places: list[tuple[str, int, int]], damages: list[list[Any]]) -> tuple[list[AnyRecord], list[dict[str, Any]]]:
@@ -497,25 +504,13 @@ class _Round:
         return records, rows
 
     def _facts(self, db: sqlite3.Connection, id: str, records: list[AnyRecord], output: Output) -> None:
-        found = db.execute("select grp, agent from trajectories where id=?", (id,)).fetchone()
+        found = db.execute("select grp, agent from trajectories where id=?", (packed(id),)).fetchone()
         group, agent = found or (None, None)
         replaced = {r.supersedes for r in records if r.supersedes}
         for record in records:
             row = fact_of(record, group, agent)
             row["replaced"] = record.id in replaced
             output.fact(row)
-
-    def _put(self, db: sqlite3.Connection, earlier: dict[str, dict[str, Any]]) -> None:
-        names = list(SUMMARY)
-        columns = ", ".join([*names, "reversed"])
-        for row in earlier.values():
-            if not row["root"]:
-                continue
-            values = [row[SUMMARY[name].name] for name in names]
-            db.execute(
-                f"insert into trajectories({columns}) values({', '.join('?' * (len(names) + 1))})",
-                (*values, backwards(row["id"])),
-            )
 
     def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: Output) -> None:
         for id in filter(None, ids):
@@ -526,13 +521,14 @@ class _Round:
 
 def summary_row(db: sqlite3.Connection, id: str, revision: int, parts: list[Part]) -> dict[str, Any]:
     """The row of `trajectories` of a trajectory whose lines were folded into a catalog, after the row of this revision."""
-    names = list(SUMMARY)
-    found = db.execute(f"select {', '.join(names)} from trajectories where id=?", (id,)).fetchone()
+    names, key = list(SUMMARY), packed(id)
+    found = db.execute(f"select {', '.join(names)} from trajectories where id=?", (key,)).fetchone()
     if found is None:  # messages whose call never came
         found = _nothing(names, id)
     row = dict(zip([SUMMARY[name].name for name in names], found, strict=True))
-    rewards, uses = standing(db, id, row["rewards"]), uses_of(db, id, row["uses"])
-    row["rewards"] = encode(rewards).decode() if rewards else None
+    row |= {"id": id, "root": unpacked(row["root"])}
+    rewards, uses = standing(db, key, sealed_rewards(db, key)), uses_of(db, key, row["uses"])
+    row["rewards"] = packed_rewards(rewards, row["root"], row["writer"], row["reward"])
     row["uses"] = encode(uses).decode() if uses else None
     return {**row, "revision": revision + 1, **runs(parts)}
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 
+from .rows import unpacked
+
 #: Asks for the rows that `summary_of` reads.
 SUMMARIES = (
     "select id, task, agent, coalesce(model, first_model), status, steps, coalesce(stated_calls, llm_calls), actions,"
     " coalesce(stated_prompt, prompt_tokens), coalesce(stated_completion, completion_tokens), reward,"
     " started, start_time, end_time, end_source, grp, tags, source, error, last, task_id, attempt, writer,"
-    " policy_version, scenario, first, began, replay from trajectories"
+    " policy_version, scenario, first_apart, began, replay from trajectories"
 )
 
 
@@ -88,7 +90,7 @@ def summary_of(row: tuple[Any, ...], alive: Callable[[], set[str]]) -> Summary:
         started = None if source is not None else start_time
         duration = (end_time - started) / 1e9 if started is not None and end_time is not None else None
     return Summary(
-        id=row[0],
+        id=unpacked(row[0]),
         task=msgspec.json.decode(row[1]) if row[1] else None,
         agent=row[2],
         model=row[3],

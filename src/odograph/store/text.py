@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..errors import InvalidInput
 from .indexing import searchable
 from .lines import File, complete_lines
+from .rows import packed
 
 _BATCH = 16 << 20  # bytes that are indexed in one transaction
 
@@ -55,7 +56,7 @@ def index_line(db: sqlite3.Connection, file: File, start: int, stop: int, line: 
         kind, trajectory, step, text = found
         made = db.execute(
             "insert into hits(trajectory, kind, step, file, start, stop) values(?,?,?,?,?,?)",
-            (trajectory, kind, step, file.name, start, stop),
+            (packed(trajectory), kind, step, file.name, start, stop),
         )
         db.execute("insert into search(rowid, text) values(?,?)", (made.lastrowid, text))
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..codec import encode
 from ..types import STATUSES
 from .filters import Filters
-from .indexing import UNKNOWN_TIME
+from .rows import IDS, UNKNOWN_TIME
 
 #: A trajectory without an end whose writer is at work; imports have no writer that could go on.
 _RUNNING = "(status is null and source is null and writer in (select value from json_each(?)))"
@@ -20,11 +20,13 @@ def where(
     words: Callable[[str], str],
     sealed: Callable[[str], list[str]],
     alive: Callable[[], set[str]],
+    number: Callable[[str], int],
 ) -> tuple[list[str], list[Any]]:
     """The clauses, all of which must hold, and their values in order; all but `limit`.
 
     `find` gives the whole id of a part of one, `words` the full-text query of a user's words, `sealed` the
-    trajectories of whose sealed lines one answers such a query, `alive` the writers at work.
+    trajectories of whose sealed lines one answers such a query, `alive` the writers at work, `number` the
+    number of a text that summaries share.
     """
     clauses: list[str] = []
     values: list[Any] = []
@@ -34,19 +36,19 @@ def where(
         values.extend(given)
 
     if filters.ids is not None:
-        add("id in (select value from json_each(?))", _json([find(one) for one in filters.ids]))
+        add(f"id in ({IDS})", _json([find(one) for one in filters.ids]))
     if filters.group is not None:
-        add("grp=?", filters.group)
+        add("grp_number=?", number(filters.group))
     if filters.agent is not None:
-        add("agent=?", filters.agent)
+        add("agent_number=?", number(filters.agent))
     if filters.model is not None:
-        add("coalesce(model, first_model)=?", filters.model)
+        add("coalesce(model_number, first_model_number)=?", number(filters.model))
     for tag in filters.tag or ():
         add("exists (select 1 from json_each(tags) where json_each.value=?)", tag)
     if filters.status is not None:
         add(*_status(set(filters.status), alive))
     if filters.policy_version is not None:  # stored as JSON
-        add("policy_version in (?, ?)", str(filters.policy_version), _json(str(filters.policy_version)))
+        add("policy_version_number in (?, ?)", number(str(filters.policy_version)), number(_json(str(filters.policy_version))))
     if filters.min_reward is not None:
         add("reward>=?", filters.min_reward)
     if filters.max_reward is not None:
@@ -64,7 +66,7 @@ def where(
         query = words(filters.text)
         add(
             "(id in (select trajectory from hits where rowid in (select rowid from search where search match ?))"
-            " or id in (select value from json_each(?)))",
+            f" or id in ({IDS}))",
             query,
             _json(sealed(query)),
         )

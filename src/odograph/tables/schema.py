@@ -7,8 +7,9 @@ to an added column the next ones (https://iceberg.apache.org/spec/#schemas-and-d
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from typing import Literal as OneOf
 
@@ -131,9 +132,12 @@ class Table(msgspec.Struct, frozen=True, dict=True):
         how = {self._path(c): "BYTE_STREAM_SPLIT" for c in self.columns if c.encoding == "split"}
         how |= {self._path(c): _DELTA[c.type == "text"] for c in self.columns if c.encoding == "delta"}
         dictionaries = [self._path(c) for c in self.columns if c.encoding in ("names", "shared")]
+        # later versions of pyarrow begin a page every 20,000 rows, which a scan pays for
+        pages = {"max_rows_per_page": 1 << 20} if "max_rows_per_page" in _options() else {}
         found: dict[str, Any] = {
             "compression": "zstd",
             "compression_level": 3,
+            **pages,
             "use_dictionary": dictionaries if lean is None or lean >= _FEW else False,
             "column_encoding": how or None,
         }
@@ -168,6 +172,15 @@ _NAMES: dict[str, Type] = {
     "list<element: double>": "doubles",
     "list<element: float>": "floats",
 }
+
+
+@cache
+def _options() -> frozenset[str]:
+    """The options that this version's writer of Parquet knows."""
+    arrow()
+    import pyarrow.parquet as parquet
+
+    return frozenset(inspect.signature(parquet.ParquetWriter.__init__).parameters)
 
 
 def arrow() -> Any:

@@ -1,0 +1,109 @@
+"""Rows of the table `trajectories` -> the catalog's summaries, a batch of Arrow at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from ..tables.schema import arrow
+from .layout import SUMMARY
+from .rows import SHARED, Key, Texts, packed
+
+_PLACE = ("files", "groups", "offsets", "rows")
+
+
+class Put:
+    """Puts rows of the table `trajectories` into the catalog."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._texts = Texts(db)
+        self._segments: dict[str, int] = dict(db.execute("select path, number from segments").fetchall())
+
+    def rows(self, rows: Any) -> list[Key]:
+        """Of an Arrow table; returns the ids. What a summary says of several revisions the last one says."""
+        found: dict[str, Sequence[Any]] = {}
+        for name in SUMMARY:
+            column = rows.column(SUMMARY[name].name)
+            if name == "ended" or column.null_count == len(column):
+                continue
+            found[name] = self._numbers(column) if name in SHARED else values(column)
+        keys = found["id"] = _packed(found["id"])
+        root = found["root"]
+        found["root"] = _packed(root)
+        self._apart(found, "first", "start_time")
+        self._apart(found, "last", "end_time")
+        self._db.execute("update newest set first=max(first, ?)", (_most(rows.column("first")),))
+        found["sealed"] = self._places(rows)
+        if not all(root):  # messages whose call was not written yet
+            loose = [n for n, one in enumerate(root) if not one]
+            self._db.executemany("insert or replace into loose values(?,?)", [(keys[n], found["sealed"][n]) for n in loose])
+            whole = [n for n, one in enumerate(root) if one]
+            found = {name: [of[n] for n in whole] for name, of in found.items()}
+        update = ", ".join(f"{c}=excluded.{c}" for c in (*SUMMARY, "sealed") if c not in ("id", "ended"))
+        self._db.executemany(
+            f"insert into summaries({', '.join(found)}) values({', '.join('?' * len(found))})"
+            f" on conflict(id) do update set {update} where excluded.revision>=summaries.revision",
+            zip(*found.values(), strict=True),
+        )
+        return keys
+
+    def _numbers(self, column: Any) -> list[int | None]:
+        """The numbers of texts that repeat."""
+        found = column.combine_chunks().dictionary_encode()
+        numbers = [self._texts.number(text) for text in found.dictionary.to_pylist()]
+        return [None if at is None else numbers[at] for at in values(found.indices)]
+
+    def _apart(self, found: dict[str, Sequence[Any]], name: str, usual: str) -> None:
+        """A time that is that of another column is 0."""
+        if usual in found:
+            found[name] = [0 if one == other else one for one, other in zip(found[name], found[usual], strict=True)]
+
+    def _places(self, rows: Any) -> list[str]:
+        """Where the rows of each trajectory are in the sealed tier."""
+        files, groups, offsets, counts = (rows.column(name).combine_chunks() for name in _PLACE)
+        paths = files.flatten().dictionary_encode()
+        numbers = [self._number(path) for path in paths.dictionary.to_pylist()]
+        each = zip(values(paths.indices), *(values(one.flatten()) for one in (groups, offsets, counts)), strict=True)
+        runs = [f"{numbers[path]}:{group}:{offset}:{count}" for path, group, offset, count in each]
+        lengths = values(files.value_lengths())
+        if len(runs) == len(lengths) and all(length == 1 for length in lengths):
+            return runs
+        given = iter(runs)
+        return [" ".join(next(given) for _ in range(length or 0)) for length in lengths]
+
+    def _number(self, path: str) -> int:
+        number = self._segments.get(path)
+        if number is None:
+            made = self._db.execute("insert into segments(path) values(?)", (path,))
+            number = self._segments[path] = int(made.lastrowid or 0)
+        return number
+
+
+def values(column: Any) -> list[Any]:
+    """The values of a column of Arrow. Numbers without nulls are taken from its memory: `to_pylist` takes ten times as long."""
+    pa = arrow()
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    letter = _LETTERS.get(str(column.type))
+    if letter is None or column.null_count or not len(column):
+        return list(column.to_pylist())
+    found = array(letter)
+    start = column.offset * found.itemsize
+    found.frombytes(memoryview(column.buffers()[1])[start : start + len(column) * found.itemsize])
+    return found.tolist()
+
+
+_LETTERS = {"int64": "q", "int32": "i", "double": "d"}
+
+
+def _packed(ids: Sequence[str]) -> list[Key]:
+    return [packed(id) for id in ids]
+
+
+def _most(column: Any) -> int:
+    import pyarrow.compute as compute
+
+    found = compute.max(column).as_py()
+    return 0 if found is None else int(found)
