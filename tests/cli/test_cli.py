@@ -253,7 +253,7 @@ def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
         (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: ids, group"),
         (["ls", "--where", "min-rewards=1"], 2, "limit; did you mean 'min_reward'?"),
         (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
-        (["ls", "--limit", "many"], 2, "invalid int value"),
+        (["ls", "--limit", "many"], 2, "a whole number was expected, not 'many'"),
         ([], 2, "a command was expected; there are: demo, import, ls"),
     ):
         done = run(*args, store=filled, check=status, cwd=tmp_path)

@@ -7,6 +7,8 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,38 @@ def test_no_argument_gives_a_traceback(command: str, place: tuple[Path, str]) ->
     folder, id = place
     for argv in mistakes(command, QUICK, id):
         tried(["--store", "s", *argv], folder)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_number_of_a_command_line_is_finite_and_within_64_bits(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A number that nobody can mean is one sentence and status 2, for each flag of each command."""
+    whole = parser(command)
+    sub: argparse.ArgumentParser = next(a for a in whole._actions if isinstance(a, argparse._SubParsersAction)).choices[command]
+    for action in sub._actions:
+        if action.type in (None, str) or not action.option_strings or action.choices:
+            continue
+        flag = action.option_strings[-1]
+        for value in ("9" * 20, "9" * 5000, "nan", "1e400", "", "x", "\0"):
+            if action.type is float and value == "9" * 20:
+                continue
+            with pytest.raises(SystemExit) as stop:
+                whole.parse_args([command, f"{flag}={value}"])
+            said = capsys.readouterr().err
+            assert stop.value.code == 2 and len(said.splitlines()) == 1 and " was expected, not " in said, (flag, value, said)
+
+
+def test_a_closed_stdout_is_no_mistake(place: tuple[Path, str]) -> None:
+    """`odograph ls >&-` ends as with a reader that had enough; no file of the store gets the number of the closed stream."""
+    folder, id = place
+    for argv in (["ls", "--json"], ["show", id]):
+        done = subprocess.run(
+            ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "odograph", "--store", "s", *argv],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), argv
 
 
 @pytest.mark.slow

@@ -360,7 +360,7 @@ def test_wrong_use_is_one_sentence(tmp_path: Path) -> None:
         (["--upstream", "ftp://x"], "http:// or https://"),
         (["--upstream", "http://x", "--host", "0.0.0.0"], "token"),
         (["--upstream", "http://x", "--key-variable", "NOT_THERE"], "NOT_THERE"),
-        (["--upstream", "http://x", "--port", "70000"], "65535"),
+        (["--upstream", "http://x", "--port", "70000"], "65,535"),
     ):
         done = subprocess.run([*run, *flags], capture_output=True, text=True, env={**os.environ}, timeout=60, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1) and said in done.stderr, done.stderr

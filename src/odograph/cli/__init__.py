@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from ..errors import InvalidInput, OdographError
 from ..types import VERSION
+from .numbers import number, whole
 
 #: The commands, in the order of the help.
 COMMANDS: tuple[str, ...] = (
@@ -50,7 +51,12 @@ COMMANDS: tuple[str, ...] = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """A wrong call is answered in one line."""
+    """A wrong call is answered in one line; a number of any command is within bounds."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.register("type", int, whole)
+        self.register("type", float, number)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")

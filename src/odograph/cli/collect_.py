@@ -9,23 +9,24 @@ import signal
 import sys
 
 from ..api import open
-from ..errors import InvalidInput, MissingExtra
+from ..errors import MissingExtra
 from .common import add_json, print_json
+from .numbers import port, seconds
 
 HELP = "receive OpenTelemetry: spans and logs of agents become sessions"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="listen here (default: 127.0.0.1); others need --token")
-    parser.add_argument("--port", type=int, default=4318, help="listen on this port (default: 4318; 0: any free port)")
-    parser.add_argument("--grpc", type=int, metavar="PORT", help="listen for OTLP over gRPC on this port, too (usual: 4317)")
+    parser.add_argument("--port", type=port, default=4318, help="listen on this port (default: 4318; 0: any free port)")
+    parser.add_argument("--grpc", type=port, metavar="PORT", help="listen for OTLP over gRPC on this port, too (usual: 4317)")
     parser.add_argument("--token", metavar="TOKEN", help="require this token of every sender (default: $ODOGRAPH_COLLECT_TOKEN)")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="also accept this Host header; may be repeated"
     )
     parser.add_argument(
         "--quiet",
-        type=float,
+        type=seconds,
         default=3.0,
         metavar="SECONDS",
         help="write a session after so long without a span (default: 3)",
@@ -41,9 +42,6 @@ def run(args: argparse.Namespace) -> int:
         from ..collector.serving import serve
     except ImportError:
         raise MissingExtra("odograph collect", "collect") from None
-    for name in ("port", "grpc"):
-        if (port := getattr(args, name)) is not None and not 0 <= port < 65536:
-            raise InvalidInput(f"--{name} is a number from 0 to 65535, not {port}")
     token = args.token or os.environ.get("ODOGRAPH_COLLECT_TOKEN")
     with open(args.store, redact=args.redact or None) as store, Collector(store, quiet=args.quiet) as collector:
         receiver = Receiver(collector, host=args.host, token=token, hosts=args.allow_host)

@@ -11,6 +11,7 @@ import sys
 from ..api import open
 from ..errors import InvalidInput, MissingExtra
 from .common import add_json, print_json
+from .numbers import port, seconds
 
 HELP = "record the model calls of any agent: a proxy that passes them on unchanged"
 SWITCH_SECONDS = 0.0005
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the model's API, such as https://api.openai.com; may be repeated for several servers of one model",
     )
     parser.add_argument("--host", default="127.0.0.1", help="listen here (default: 127.0.0.1); others need --token")
-    parser.add_argument("--port", type=int, default=8788, help="listen on this port (default: 8788; 0: any free port)")
+    parser.add_argument("--port", type=port, default=8788, help="listen on this port (default: 8788; 0: any free port)")
     add_shared(parser)
     parser.add_argument(
         "--token",
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-origin", action="append", default=[], metavar="ORIGIN", help="accept pages of this origin; may be repeated"
     )
     parser.add_argument("--policy-version", metavar="VERSION", help="version of the weights that answer")
-    parser.add_argument("--drain", type=float, default=30.0, metavar="SECONDS", help="wait so long for running calls at the end")
+    parser.add_argument(
+        "--drain", type=seconds, default=30.0, metavar="SECONDS", help="wait so long for running calls at the end"
+    )
     add_json(parser)
 
 
@@ -70,10 +73,6 @@ def run(args: argparse.Namespace) -> int:
     except ImportError:
         raise MissingExtra("the proxy", "proxy") from None
 
-    if not 0 <= args.port < 65536:
-        raise InvalidInput(f"a port is a number from 0 to 65535, not {args.port}")
-    if not 0 <= args.drain <= 86_400:
-        raise InvalidInput(f"--drain is a number of seconds from 0 to 86400, not {args.drain}")
     sys.setswitchinterval(SWITCH_SECONDS)  # the thread that records lets the event loop go on sooner
     version = args.policy_version
     with open(args.store, redact=args.redact or None) as store:

@@ -12,6 +12,7 @@ import msgspec
 from ..errors import InvalidInput
 from ..store.sealing import Sealing
 from .common import add_json, bytes_bar, existing_store, print_json
+from .numbers import seconds
 from .terminal import paint, size
 
 _ROUNDS = 30  # with --follow, small files are merged once in so many seals
@@ -21,12 +22,12 @@ HELP = "move what is in the journal into Parquet files, which are smaller, and w
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="seal again and again, until interrupted")
     parser.add_argument(
-        "--every", type=float, default=10.0, metavar="SECONDS", help="with --follow: time between seals (default: 10)"
+        "--every", type=seconds, default=10.0, metavar="SECONDS", help="with --follow: time between seals (default: 10)"
     )
     parser.add_argument("--compact", action="store_true", help="also merge small files")
     parser.add_argument(
         "--grace",
-        type=float,
+        type=seconds,
         default=3600.0,
         metavar="SECONDS",
         help="with --compact: how long merged files stay (default: 3600)",
@@ -35,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not args.every > 0 or not args.grace >= 0:
-        raise InvalidInput("--every is a number of seconds above 0, --grace one of at least 0")
+    if not args.every:
+        raise InvalidInput("--every is a number of seconds above 0, not 0")
     with existing_store(args) as store:
         for count in itertools.count():
             found = store.seal(bytes_bar())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import InvalidInput
 from ..shown import snippet
 from .common import add_json, bytes_bar, existing_store, print_json
 from .ls_ import short_ids
+from .numbers import within
 from .terminal import line, paint, width
 
 HELP = 'find records and messages with all the words ("quoted" for a phrase), newest first'
@@ -15,13 +15,13 @@ HELP = 'find records and messages with all the words ("quoted" for a phrase), ne
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", metavar="WORDS", nargs="+", help="words to search for")
-    parser.add_argument("-n", "--limit", type=int, default=50, metavar="N", help="print at most N hits (default: 50)")
+    parser.add_argument(
+        "-n", "--limit", type=within(1, 2**31 - 1), default=50, metavar="N", help="print at most N hits (default: 50)"
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    if not 1 <= args.limit < 2**31:
-        raise InvalidInput(f"--limit is a whole number from 1 to {2**31 - 1:,}, not {args.limit}")
     query = " ".join(args.query)
     with existing_store(args) as store:
         hits = store.search(query, args.limit, progress=bytes_bar("indexing"))

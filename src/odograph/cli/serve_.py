@@ -14,6 +14,7 @@ from ..access import Access, Right, is_loopback
 from ..errors import InvalidInput, MissingExtra, StoreError
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .labelling import add_labelling, labelling_of
+from .numbers import port
 
 HELP = "share a store with a team: the pages of `odograph view`, with tokens"
 
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="listen here (default: 127.0.0.1); others need --token or --read-token"
     )
-    parser.add_argument("--port", type=int, default=8787, help="listen on this port (default: 8787; 0: any free port)")
+    parser.add_argument("--port", type=port, default=8787, help="listen on this port (default: 8787; 0: any free port)")
     parser.add_argument(
         "--token", metavar="TOKEN", help="who has it may read and write labels and notes (default: $ODOGRAPH_SERVE_TOKEN)"
     )
@@ -43,8 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not 0 <= args.port < 1 << 16:
-        raise InvalidInput(f"--port is a whole number from 0 to 65,535, not {args.port}")
     if args.tls_key and not args.tls_cert:
         raise InvalidInput("--tls-key is the key of a certificate; name it with --tls-cert")
     if find_spec("aiohttp") is None:

@@ -10,6 +10,7 @@ from ..clock import iso_time
 from ..codec import encode, record_to_dict
 from ..types import Action, AnyRecord, Context, Edit, End, Label, LLMCall, Note, Reward, Start, StepStart
 from .common import add_json, existing_store, print_json
+from .numbers import count
 from .terminal import cut, line, number, paint, width
 
 HELP = "show the newest records; -f follows new records"
@@ -18,7 +19,7 @@ HELP = "show the newest records; -f follows new records"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", nargs="?", metavar="ID", help="show only this trajectory")
     parser.add_argument("-f", "--follow", action="store_true", help="also show new records of all processes, until Ctrl-C")
-    parser.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="start with the last N records (default: 20)")
+    parser.add_argument("-n", "--limit", type=count, default=20, metavar="N", help="start with the last N records (default: 20)")
     add_json(parser)
 
 

@@ -103,6 +103,13 @@ class _GuardedBytes:
 @contextmanager
 def guarded() -> Iterator[None]:
     """What is written to stdout and stderr meanwhile is safe."""
+    for fd, name in enumerate(("stdout", "stderr"), start=1):
+        if getattr(sys, name) is None:  # started with it closed (`>&-`): the next file that is opened must not get its number
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            setattr(sys, name, os.fdopen(fd, "w", encoding="utf-8", closefd=False))
     out, err = sys.stdout, sys.stderr
     mine: list[Any] = [None if stream is None or isinstance(stream, _Guarded) else _Guarded(stream) for stream in (out, err)]
     sys.stdout, sys.stderr = mine[0] or out, mine[1] or err

@@ -17,6 +17,7 @@ from ..errors import InvalidInput, MissingExtra
 from ..store.filters import FilterArgs
 from .common import add_filters, existing_store, filters_of
 from .labelling import add_labelling, labelling_of
+from .numbers import port
 from .terminal import size
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--html", metavar="FILE", help="write one HTML file instead, which opens without a server or network")
     parser.add_argument("--redact", action="store_true", help="remove secrets from the file")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="port to listen at (default: any free one)")
+    parser.add_argument("--port", type=port, default=0, metavar="N", help="port to listen at (default: any free one)")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     parser.add_argument("--read-only", action="store_true", help="let the page write no labels and notes")
     add_labelling(parser)
@@ -42,8 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not 0 <= args.port < 1 << 16:
-        raise InvalidInput(f"--port is a whole number from 0 to 65,535, not {args.port}")
     if args.redact and not args.html:
         raise InvalidInput("--redact is for a file; name one with --html")
     if args.label is not None and (args.ids or args.html or args.read_only):
