@@ -361,7 +361,9 @@ def test_patterns_and_functions(tmp_path: Path) -> None:
     with odograph.open(tmp_path / "p", redact=[r"Project [A-Z]\w+"]) as store:
         with store.record(task=f"Project Manhattan with {SECRETS['jwt']}") as run:
             run.note("x")
-        assert store.trajectory(run.id).task == "[redacted:pattern] with [redacted:jwt]"
+        found = store.trajectory(run.id)
+        assert found.task == "[redacted:pattern] with [redacted:jwt]"
+        assert found.start is not None and found.start.extra["redacted"] == {"pattern": 1, "jwt": 1}  # each is counted once
     with odograph.open(tmp_path / "f", redact=green) as store:
         with store.record(task={"colour": "deep blue"}) as run:
             run.note("x")

@@ -266,6 +266,18 @@ def test_what_another_adapter_sampled_is_stale_in_the_last_view(
     ]
 
 
+def test_what_another_image_was_shown_with_is_stale_in_the_last_view(
+    store: odograph.Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same token ids stand for another prompt where another image stands behind them: what was sampled before is stale."""
+    with store.record(task="t", agent="a", model="m") as run:
+        run.step().llm_call(model="m", prompt_token_ids=[1, 2], token_ids=[10], response="x", inputs=["sha256:a"])
+        run.step().llm_call(model="m", prompt_token_ids=[1, 2, 10, 50], token_ids=[20], response="y", inputs=["sha256:b"])
+    assert cli(["--store", str(store.root), "lineage", run.id, "--json"]) == 0
+    (chain,) = json.loads(capsys.readouterr().out)["chains"]
+    assert [s["standing"] for s in chain["view"] if s["source"] == "sampled"] == ["stale", "exact"]
+
+
 def test_choices_of_one_number_are_all_accounted_for() -> None:
     """A backend that numbers all choices 0 hides none of their tokens; ids that are no numbers leave the call out."""
     choice = {"index": 0, "message": {"content": "x"}}
