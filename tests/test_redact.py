@@ -211,6 +211,32 @@ def test_no_file_of_the_store_holds_it(kind: str, tmp_path: Path, capfd: pytest.
     assert secret[8:40] not in out.out + out.err
 
 
+def test_a_secret_in_bytes_alone_or_beside_its_name(tmp_path: Path) -> None:
+    """Bytes are looked into where nothing else in the record hints at a secret; so is a value whose name stands in a field beside it."""
+    secret = SECRETS["api_key"]
+    word = "tr0ub4dor&3-x"  # a secret by its name alone
+    with odograph.open(tmp_path, redact=True) as store, store.record(task="t") as run, run.step() as step:
+        step.action("read", {}, secret.encode() + b"\xff")
+        step.action("env", {}, [{"name": "DB_PASSWORD", "value": word}, {"key": "DB_PASSWORD", "value": word}])
+    read, env = store.trajectory(run.id).steps[0].actions
+    assert read.result == "[redacted:api_key]"
+    assert [one["value"] for one in env.result] == ["[redacted:named_secret]"] * 2
+    assert grep(tmp_path, secret, word) == []
+
+
+def test_ids_that_a_request_sends_beside_its_text_do_not_spell_a_secret(tmp_path: Path) -> None:
+    """A request of token ids, with the text beside them, loses the ids where the text had a secret, and nothing else; a clean one
+    keeps its ids."""
+    secret = SECRETS["api_key"]
+    with odograph.open(tmp_path, redact=True) as store, store.record(task="t") as run, run.step() as step:
+        for text in (f"use {secret}", "use nothing"):
+            request = {"prompt": text, "input_ids": ids_of(text), "model": "m"}
+            step.llm_call(request=request, response="ok", dialect="openai.completions")
+    found, clean = store.trajectory(run.id).llm_calls
+    assert found.request == {"prompt": "use [redacted:api_key]", "model": "m"}
+    assert clean.request == {"prompt": "use nothing", "input_ids": ids_of("use nothing"), "model": "m"}
+
+
 def test_without_redact_it_is_kept(tmp_path: Path) -> None:
     """The store of somebody who did not ask holds what was recorded, exactly."""
     with odograph.open(tmp_path) as store:

@@ -408,10 +408,10 @@ class Judge:
             return Answer(status="refused", error=refusal if isinstance(refusal, str) else "it declined to answer", **about)
         try:
             if not written.strip():
-                raise InvalidInput("it is empty")
+                raise InvalidInput("the answer is empty")
             parse, check = how
             if parse is not None and choice.finish_reason in ("length", "max_tokens"):
-                raise InvalidInput("it is not whole")
+                raise InvalidInput("the answer is not complete")
             value = parse(written) if parse else written if wanted is None else read(written, wanted)
             return Answer(status="ok", value=value if check is None else check(value), **about)
         except InvalidInput as error:

@@ -393,7 +393,8 @@ class Scope:
         if result is None:
             return Editor(base.units if base else None, write)
         if not all(isinstance(run, (Kept, Literal)) for run in result):
-            raise TypeError("result is a list of Kept and Literal runs")
+            kinds = ", ".join(sorted({type(run).__name__ for run in result}))
+            raise TypeError(f"result is a list of Kept and Literal runs, not of {kinds}")
         return write(result, ())
 
     def label(

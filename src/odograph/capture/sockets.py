@@ -36,7 +36,7 @@ def opening(manager: Any) -> Any:
         faults.unrecorded()
         with suppress(Warning):
             warnings.warn(
-                "odograph can't record the WebSockets of this version of the openai SDK; newer ones it can",
+                "odograph can't record the WebSockets of this version of the openai SDK; newer versions can be recorded",
                 RuntimeWarning,
                 stacklevel=3,
             )

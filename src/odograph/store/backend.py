@@ -91,7 +91,9 @@ class Backend:
         self._reader: Reader | None = None
         self._opening = threading.Lock()  # two threads' first questions make one reader
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
-            raise InvalidInput(f"the store {self} is its owner's alone; shared=True is for a store that is made now")
+            raise InvalidInput(
+                f"the store {self} exists already and is private to its owner; shared=True can be given only when a store is made"
+            )
         self._applied: Settings | None = None
         self._measured = -_MEASURE_SECONDS
         self._sealing: threading.Thread | None = None
@@ -407,7 +409,7 @@ def stored_form(redact: Redact | str | None) -> Stored | None:
             flags = int(pattern.flags) & ~re.UNICODE
             patterns.append((pattern.pattern, flags) if flags else pattern.pattern)
         else:
-            raise InvalidInput("a pattern of redact= is of bytes; it is of text")
+            raise InvalidInput("a pattern of redact= matches bytes; a pattern that matches text was expected")
     return patterns or True
 
 

@@ -69,7 +69,7 @@ class Lake:
             return True
         if self.shared is None and next((self.root / RECORDS.name).glob("*.parquet"), None) is not None:
             raise StoreError(
-                f"{self.root / 'commits.sqlite'} is gone, which says what is sealed; `odograph doctor --repair` makes it anew"
+                f"{self.root / 'commits.sqlite'} is gone. It lists what is sealed; `odograph doctor --repair` makes it anew"
             )
         return False
 

@@ -167,12 +167,12 @@ def row_of(line: bytes, writer: str, version: int) -> dict[str, Any]:
         try:
             row.update(message_row(line))
         except (KeyError, TypeError) as error:
-            raise msgspec.ValidationError(f"a message or ids without what it needs: {error}") from None
+            raise msgspec.ValidationError(f"a message or a list of ids without a field that it needs: {error}") from None
         row["writer"] = writer
         body = row["body"]
         whole = all(row[name] is None or _whole(row[name], 63) for name in ("stream", "n", "same"))
         if not whole or not isinstance(row["hash"], str | None) or not isinstance(row["trajectory"], str):
-            raise msgspec.ValidationError("a message or ids whose numbers or texts are none")
+            raise msgspec.ValidationError("a message or a list of ids with a field of the wrong type")
         if row["kind"] == "message" and row["hash"] is None:
             row["hash"] = ""
         elif row["kind"] == "message" and body is not None and row["hash"] == _hash(body):

@@ -102,7 +102,7 @@ def decode(line: bytes, writer: str, version: int = SCHEMA_VERSION) -> AnyRecord
         msgspec.structs.force_setattr(record, "writer", writer)
     if isinstance(record, LLMCall) and record.packed:
         if not is_sound(record):
-            raise msgspec.ValidationError("a call whose packed parts have no place in it, or no length")
+            raise msgspec.ValidationError("a call with packed parts that have no place in the call, or no length")
         msgspec.structs.force_setattr(record, "packed_by", writer)
     return record
 

@@ -206,7 +206,7 @@ def _both(reader: Reader, tables: set[str]) -> tuple[dict[str, list[str]], dict[
         files = {name: lake.files(name) if there else [] for name in tables}
         if (lake.commits.last(TRAJECTORIES.name) if lake.exists else 0) == last:
             return files, local
-    raise StoreError("the store is sealed again and again while it is read; ask once more")
+    raise StoreError("other processes sealed the store during each attempt to read it; run the query again")
 
 
 def _local(reader: Reader, tables: set[str]) -> dict[str, Any]:
