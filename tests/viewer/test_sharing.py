@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -440,9 +441,7 @@ def test_hostile_requests_are_refused(server: Server, tmp_path: Path) -> None:
 WRITER = """
 import os, sys, time, odograph
 store = odograph.open(sys.argv[1], local=sys.argv[2])
-until = time.time() + float(sys.argv[3])
-n = 0
-while time.time() < until:
+for n in range(int(sys.argv[3])):
     with store.record(task=f"{sys.argv[4]} {n}") as run:
         for k in range(10):
             with run.step(k) as step:
@@ -450,7 +449,6 @@ while time.time() < until:
                 id = step.note({"n": k})
                 os.write(1, (run.id + " " + id + chr(10)).encode())
             time.sleep(0.004)
-    n += 1
 store.close()
 """
 
@@ -460,7 +458,7 @@ class _Pipe(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         relay: Relay = self.server  # type: ignore[assignment]
-        left = relay.chance.choice((10**9, 10**9, 200, 3_000, 20_000, 200_000))
+        left = next(relay.lengths)
         with suppress(OSError), socket.create_connection(("127.0.0.1", relay.to), timeout=5) as there:
 
             def back() -> None:
@@ -487,35 +485,39 @@ class Relay(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, to: int, seed: int) -> None:
+    def __init__(self, to: int) -> None:
         super().__init__(("127.0.0.1", 0), _Pipe)
         self.to = to
         self.cuts = 0
-        self.chance = random.Random(seed)
+        self.lengths = itertools.cycle((200, 10**9, 3_000, 20_000, 10**9, 200_000))
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
-def soaked(tmp_path: Path, writers: int, seconds: float, kills: int) -> None:
+def soaked(tmp_path: Path, writers: int, runs: int, kills: int) -> None:
     """Writers on so many machines behind a network that breaks; server and writers are killed; all arrives once."""
     chance = random.Random(5)
     env = {**os.environ, "ODOGRAPH_TOKEN": RECORDS}
-    with serving(tmp_path / "s") as server, Relay(server.port, 3) as relay:
+    with serving(tmp_path / "s") as server, Relay(server.port) as relay:
         url = f"http://127.0.0.1:{relay.server_address[1]}"
 
-        def start(n: int, seconds: float, out: str) -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-c", WRITER, url, str(tmp_path / f"machine{n}"), str(seconds), str(n)]
-            with (tmp_path / out).open("wb") as file:
+        def start(n: int) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", WRITER, url, str(tmp_path / f"machine{n}"), str(runs), str(n)]
+            with (tmp_path / f"out{n}").open("wb") as file:
                 return subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, env=env)
 
-        running = [start(n, seconds, f"out{n}") for n in range(writers)]
+        running = [start(n) for n in range(writers)]
         for kill in range(kills):
-            time.sleep(seconds / (kills + 1) * chance.uniform(0.7, 1.3))
+            until = (kill + chance.random()) / kills * writers * runs * 10
+            while sum(p.read_bytes().count(b"\n") for p in tmp_path.glob("out*")) < until:
+                if all(process.poll() is not None for process in running):
+                    break
+                time.sleep(0.02)
             server.kill()
             if kill % 2 == 0:
                 chance.choice(running).kill()
             server.start()
         for process in running:
-            process.wait(seconds + 120)
+            process.wait()
         for n in range(writers):  # the next process sends what killed ones left
             with odograph.open(server.url, token=RECORDS, local=tmp_path / f"machine{n}") as store:
                 store.flush()
@@ -544,14 +546,14 @@ def soaked(tmp_path: Path, writers: int, seconds: float, kills: int) -> None:
 
 def test_all_arrives_once_whatever_is_killed(tmp_path: Path) -> None:
     """Two machines, a network that breaks, a server and a writer that are killed: each acknowledged record is there once."""
-    soaked(tmp_path, writers=2, seconds=2.0, kills=1)
+    soaked(tmp_path, writers=2, runs=10, kills=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_sixteen_machines(tmp_path: Path) -> None:
     """The same with 16 machines and eight kills."""
-    soaked(tmp_path, writers=16, seconds=25.0, kills=8)
+    soaked(tmp_path, writers=16, runs=150, kills=8)
 
 
 def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path) -> None:

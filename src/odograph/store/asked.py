@@ -17,6 +17,7 @@ from ..codec import check_version, encode
 from ..errors import InvalidInput, NotFound
 from ..trajectory import Trajectory
 from .catalog import Catalog
+from .figures import Figures
 from .filters import EVERY, Filters
 from .lake import Lake
 from .lines import Damage
@@ -63,6 +64,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 _frame = msgspec.msgpack.Decoder(Head | Part)
+_figures = msgspec.json.Decoder(Figures)
 _summaries = msgspec.json.Decoder(list[Summary])
 
 
@@ -80,12 +82,17 @@ def answered(reader: Reader, name: str, given: Any, base: Filters = EVERY) -> by
 
 
 def frames(reader: Reader, name: str, given: Any, base: Filters = EVERY) -> Iterator[bytes]:
-    """The answer to `summaries` or `read`, in frames."""
+    """The answer to `summaries`, `figures` or `read`, in frames."""
     if name == "summaries":
         filters, newest = given if isinstance(given, list) and len(given) == 2 else (None, None)
         found = reader.summaries(_filters(filters, base), newest_first=_converted(newest, bool))
         while page := list(islice(found, _PAGE)):
             yield encode(msgspec.to_builtins(page))
+        return
+    if name == "figures":
+        filters, by = given if isinstance(given, list) and len(given) == 2 else (None, None)
+        for some in reader.figures(_filters(filters, base), _converted(by, str | None)):
+            yield encode(msgspec.to_builtins(some))
         return
     ids, find = given if isinstance(given, list) and len(given) == 2 else (None, None)
     for id, raw, alive in reader.raw(_converted(ids, list[str]), find=_converted(find, bool)):
@@ -230,6 +237,13 @@ class Asked(Reader):
 
     def forks(self, id: str) -> list[tuple[str, int | None]]:
         return list(self._ask("forks", id))
+
+    def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
+        self._ready()
+        for data in self._line.stream("read", "figures", body=[msgspec.to_builtins(filters), by]):
+            some = _figures.decode(data)
+            some.task = [tuple(task) if isinstance(task, list) else task for task in some.task]
+            yield some
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         return dict(self._ask("used", ids))

@@ -109,8 +109,8 @@ class Sharing:
         reader = self._backend.reader
         if question in QUESTIONS:
             return answer(await self._worked(answered, reader, question, given, self._base))
-        if question not in ("summaries", "read"):
-            raise NotFound(f"no question {question!r}; there are: {', '.join((*QUESTIONS, 'summaries', 'read'))}")
+        if question not in ("summaries", "figures", "read"):
+            raise NotFound(f"no question {question!r}; there are: {', '.join((*QUESTIONS, 'summaries', 'figures', 'read'))}")
         found = frames(reader, question, given, self._base)
         frame = await self._worked(_next, found)  # a mistake in the question is told before the answer begins
         response = web.StreamResponse(headers={"Content-Type": BYTES, "Cache-Control": "no-store"})
