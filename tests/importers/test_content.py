@@ -155,7 +155,11 @@ def compared(path: Path, name: str) -> list[str]:
     wrong += [f"lost: {s.kind} {s.text[:90]!r}" for s in raw if s.kind != TOOL and s.text.strip() not in kept]
     asked = Counter(s.text.strip() for s in raw if s.kind == PERSON)
     persons = Counter(s.text.strip() for s in rebuilt if s.kind == PERSON)
-    wrong += [f"{n} too many of {PERSON}: {x[:90]!r}" for x, n in (persons - (leaves | asked)).items()]
+    wrong += [
+        f"{n} too many of {PERSON}: {x[:90]!r}"
+        for x, n in (persons - (leaves | asked)).items()
+        if x in leaves or not made_of(x, leaves)
+    ]
     wrong += [f"invented: {x[:90]!r}" for x in ours.seen if x not in WORDS and not made_of(x.strip(), leaves)]
     pairs = [Counter((s.of, s.text.strip()) for s in said if s.of and s.kind == RESULT) for said in (raw, rebuilt)]
     wrong += [f"a result of another call: {x!r:.90}" for x in pairs[0] - pairs[1]]
