@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph.codec import derived_id, encode, new_id
 from odograph.store import sealing
+from odograph.store.figures import figures_of
 from odograph.store.rows import packed, packed_rewards, unpacked, unpacked_rewards
 from odograph.types import Start
 
@@ -184,3 +185,23 @@ def test_figures_are_the_same_in_both_tiers_and_cost_little(store: odograph.Stor
         sys.setprofile(None)
     assert sum(len(page.reward) for page in pages) == 120
     assert calls / 120 < 20  # a summary, what happened and the rewards of a trajectory take 90
+
+
+@pytest.mark.parametrize("by", [None, "group", "agent", "model", "policy_version"])
+def test_figures_of_summaries_are_those_of_the_catalog(store: odograph.Store, by: str | None) -> None:
+    """A store that is served elsewhere has summaries alone: statistics read the same of them."""
+    ids = fill(store)
+    for n in range(3):
+        with store.record(task={"n": n % 2}, policy_version=n, model=None) as run:
+            run.reward(None)
+    store.append(ids[0]).reward(0.5, name="late")
+    some = list(store.summaries())
+    (mine,) = store.backend.reader.figures(by=by)
+    told = figures_of(some, store.used([one.id for one in some]), by)
+    for name in set(mine.__struct_fields__) - {"task"}:
+        assert [*map(plain, getattr(mine, name))] == [*map(plain, getattr(told, name))], name
+    assert [mine.task.index(one) for one in mine.task] == [told.task.index(one) for one in told.task]
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -17,6 +17,7 @@ from ..codec import check_version, encode
 from ..errors import InvalidInput, NotFound
 from ..trajectory import Trajectory
 from .catalog import Catalog
+from .figures import Figures, figures_of
 from .filters import EVERY, Filters
 from .lake import Lake
 from .lines import Damage
@@ -230,6 +231,11 @@ class Asked(Reader):
 
     def forks(self, id: str) -> list[tuple[str, int | None]]:
         return list(self._ask("forks", id))
+
+    def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
+        found = self.summaries(filters)
+        while some := list(islice(found, _PAGE)):
+            yield figures_of(some, self.used([one.id for one in some]), by)
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         return dict(self._ask("used", ids))

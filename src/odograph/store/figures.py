@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from ..codec import encode
 from .rows import UNKNOWN_TIME, Key, single_reward, unpacked
-from .summary import Used
+from .summary import Summary, Used
 
 PAGE = 250
 #: A column of the catalog for each thing that figures are told apart by.
@@ -51,6 +52,30 @@ class Figures(msgspec.Struct):
     def take(self, places: list[int]) -> Figures:
         """Some of them."""
         return Figures(*([column[n] for n in places] for column in msgspec.structs.astuple(self)))
+
+
+def figures_of(some: list[Summary], used: dict[str, Used], by: str | None) -> Figures:
+    """Figures of summaries, for who has no catalog at hand."""
+    about = [used.get(one.id, Used()) for one in some]
+    keys = [
+        None if one.task is None and one.task_id is None else encode(one.task if one.task_id is None else one.task_id)
+        for one in some
+    ]
+    return Figures(
+        task=[("group", one.group) if one.group is not None else key for one, key in zip(some, keys, strict=True)],
+        status=[one.status for one in some],
+        steps=[one.steps for one in some],
+        llm_calls=[one.llm_calls for one in some],
+        actions=[one.actions for one in some],
+        prompt_tokens=[one.prompt_tokens for one in some],
+        completion_tokens=[one.completion_tokens for one in some],
+        reward=[one.reward for one in some],
+        started=[one.started for one in some],
+        tags=[one.tags for one in some],
+        uses=[one.uses for one in about],
+        components=[one.components for one in about],
+        key=[getattr(one, by) if by is not None and by in _BY else None for one in some],
+    )
 
 
 Ask = Callable[[str, tuple[Any, ...]], list[Any]]
