@@ -55,7 +55,8 @@ class OdographError(Exception):
 class NotFound(OdographError, KeyError):
     """A trajectory, a format or a file that does not exist."""
 
-    __str__ = OdographError.__str__
+    def __str__(self) -> str:
+        return OdographError.__str__(self)
 
 
 class InvalidInput(OdographError, ValueError):
@@ -69,7 +70,8 @@ class UnknownName(NotFound, InvalidInput):
 class StoreError(OdographError, OSError):
     """The store can't be read or written."""
 
-    __str__ = OdographError.__str__
+    def __str__(self) -> str:
+        return OdographError.__str__(self)
 
 
 class NewerStore(StoreError):
@@ -82,16 +84,19 @@ class MissingExtra(OdographError, ImportError):
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}': pip install 'odograph[{extra}]'")
 
-    __str__ = OdographError.__str__
+    def __str__(self) -> str:
+        return OdographError.__str__(self)
 
 
 class UploadError(OdographError, OSError):
     """The Hugging Face Hub did not take an export, or was not reached."""
 
-    __str__ = OdographError.__str__
+    def __str__(self) -> str:
+        return OdographError.__str__(self)
 
 
 class RunError(OdographError, RuntimeError):
     """A step of a task could not be taken: the model or the environment did not answer. It can be taken again."""
 
-    __str__ = OdographError.__str__
+    def __str__(self) -> str:
+        return OdographError.__str__(self)
