@@ -217,7 +217,7 @@ def test_what_is_written_is_its_owners_alone_unless_shared(tmp_path: Path) -> No
     try:
         odograph.open(tmp_path / "mine", shared=True)
     except odograph.InvalidInput as error:
-        assert "owner's alone" in str(error)
+        assert "private to its owner" in str(error)
     else:
         raise AssertionError("a private store was taken for a shared one")
 
