@@ -7,12 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 import odograph
 
-settings.register_profile("odograph", deadline=None)  # no test has a limit in seconds: a machine may be busy
-settings.load_profile("odograph")
+if find_spec("hypothesis"):  # not where old SDKs are tested
+    from hypothesis import settings
+
+    settings.register_profile("odograph", deadline=None)  # no test has a limit in seconds: a machine may be busy
+    settings.load_profile("odograph")
 os.environ.setdefault("ODOGRAPH_STRICT", "1")  # a fault in capture is an error here
 # tests/training/test_trainers.py runs them where these are installed
 collect_ignore = [folder for folder, has in (("trainers", "trl"), ("lightning", "agentlightning")) if not find_spec(has)]

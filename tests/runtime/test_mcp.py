@@ -193,7 +193,7 @@ def test_two_servers_images_and_what_a_server_said(store: odograph.Store, script
 
 
 LEARNS = """
-import os, sys
+import asyncio, os, sys
 from mcp.server.mcpserver import Context, MCPServer
 server = MCPServer("learner")
 
@@ -205,6 +205,12 @@ async def learn(context: Context) -> str:
     await context.session.send_tool_list_changed()
     return "learnt"
 
+@server.tool()
+async def rest() -> str:
+    \"\"\"Rests.\"\"\"
+    await asyncio.sleep(0.5)
+    return "rested"
+
 if len(sys.argv) > 1:
     server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
 else:
@@ -214,17 +220,20 @@ else:
 
 @pytest.mark.parametrize("kind", ["stdio", "http"])
 def test_a_server_that_learns_a_tool(store: odograph.Store, tmp_path: Path, kind: str) -> None:
-    """A tool that a server says it has now is offered from the next request on, and can be used."""
+    """A tool that a server says it has now is offered and can be used. Over HTTP the server's word travels beside the results, so it
+    may come after the next request."""
     script = tmp_path / "learner.py"
     script.write_text(LEARNS)
     with served(str(script)) if kind == "http" else contextlib.nullcontext() as url:
         source = MCPServer(url=url) if url else MCPServer(command=sys.executable, args=[str(script)])
-        with LLMServer(by_turn(asks(("learn", {})), asks(("dance", {}), id="b"), Answer(text="end"))) as server:
+        script = [asks(("learn", {})), asks(("rest", {}), id="b"), asks(("dance", {}), id="c"), Answer(text="end")]
+        with LLMServer(by_turn(*script)) as server:
             response = run(store, server, source)
             offered = [[t["function"]["name"] for t in body["tools"]] for _, body, *_ in server.requests]
     assert response.answer == "end", response.msg
-    assert offered == [["learn"], ["learn", "dance"], ["learn", "dance"]]
-    assert [a.ok for a in response.recorded.actions] == [True, True]
+    first, after = ["learn", "rest"], ["learn", "rest", "dance"]
+    assert (offered[0], offered[2:]) == (first, [after, after]) and (offered[1] == after or kind == "http")
+    assert [a.ok for a in response.recorded.actions] == [True, True, True]
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -93,7 +93,7 @@ def looks_or_fails(made: Template) -> Any:
     def task(colour: str) -> Task:
         found = looks(colour, made)
         if colour == "broken":
-            found.agent = Agent(model="m", dialect="openai.completions", tokenizer=made, max_steps=0)
+            found.agent = Agent(model="m", dialect="openai.completions", tokenizer=made, timeout=1e-6, max_retries=0)
         return found
 
     return task

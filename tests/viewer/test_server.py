@@ -328,7 +328,7 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
     """A missing store, an unknown id and a wrong port end in one sentence."""
     for arguments, words in (
         (["--store", str(tmp_path / "none")], "no store at"),
-        (["--port", "99999", "--store", str(tmp_path)], "--port is a whole number"),
+        (["--port", "99999", "--store", str(tmp_path)], "--port: a whole number from 0 to 65,535 was expected"),
         (["none-such", "--store", str(tmp_path)], "no trajectory 'none-such'"),
     ):
         done = subprocess.run(

@@ -15,7 +15,7 @@ import msgspec
 
 from ..codec import encode
 
-VERSION = 11
+VERSION = 12
 #: Stands for a time that is not known where times are compared: before all times.
 UNKNOWN_TIME = -(2**63)
 #: Columns of `summaries` that hold the number of a text; in the view their numbers are called `..._number`.
@@ -35,13 +35,14 @@ create table summaries(
     task_id text, attempt integer, scenario integer, replay integer not null default 0,
     first integer not null default 0, last integer not null default 0, writer integer not null, root blob not null,
     rewards text, uses integer, revision integer not null default 0, sealed text,
-    began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME}))
+    began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME})),
+    first_apart integer not null as (iif(first=0 and coalesce(start_time, 0)<>began, coalesce(start_time, 0), first))
 );
 create view trajectories as select
     s.id as id, {", ".join(_TEXT.format(name) for name in SHARED)}, s.steps, s.llm_calls, s.actions,
     s.prompt_tokens, s.completion_tokens, s.stated_prompt, s.stated_completion, s.stated_calls,
     s.reward, s.started, null as ended, s.start_time, s.end_time, s.end_source, s.fork, s.source, s.error, s.task_id,
-    s.attempt, s.replay, iif(s.first=0, coalesce(s.start_time, 0), s.first) as first, s.first as first_apart,
+    s.attempt, s.replay, iif(s.first=0, coalesce(s.start_time, 0), s.first) as first, s.first_apart,
     iif(s.last=0, coalesce(s.end_time, 0), s.last) as last, s.root, s.rewards, s.revision, s.sealed, s.began
     from summaries as s;
 create table newest(first integer not null);
@@ -71,7 +72,7 @@ create table hits(
 """
 #: Made after the summaries of the sealed tier are there, where there were none: that is quicker than keeping them up to date.
 _INDICES = {
-    "by_began": "summaries(began, first)",
+    "by_began": "summaries(began, first_apart)",
     "by_end": "summaries(substr(id, -3))",
     "by_group": "summaries(grp) where grp is not null",
     "by_task": "summaries(task_id) where task_id is not null",

@@ -15,6 +15,7 @@ class ExportArgs(FilterArgs, RowOptions, total=False):
     by: str
     data_source: str
     env_name: str | None
+    events: bool
     harness: str
     include_metadata: bool
     last_only: bool
