@@ -174,6 +174,16 @@ def test_words_that_come_again_keep_a_history_in_one_piece(store: odograph.Store
     assert [m["content"] for m in store.trajectory(run.id).llm_calls[-1].messages][-3:] == ["continue", "answer 39", "continue"]
 
 
+def test_a_window_over_words_that_come_again_is_one_range(store: odograph.Store) -> None:
+    """A history that moves on over a message which was said before refers to one piece of what is stored, not to three."""
+    hello, yes, more = ({"role": "user", "content": text * 30} for text in ("hello", "yes", "more"))
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(model="m", messages=[hello, yes, hello, more], response="r")
+        step.llm_call(model="m", messages=[yes, hello, more], response="r")
+    lines = [json.loads(line) for path in store.root.glob("journal/*.jsonl") for line in path.read_bytes().splitlines()]
+    assert [line["packed"][0]["ranges"] for line in lines if line["kind"] == "llm_call"] == [[[0, 4]], [[1, 4]]]
+
+
 def test_any_string_may_be_an_id(store: odograph.Store) -> None:
     """An id of another system, quotes and backslashes included, loses no message."""
     id = 'a"b\\c\n'
