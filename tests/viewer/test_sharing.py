@@ -576,17 +576,29 @@ def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> None:
-    """A forked child has a journal and a sender of its own; both arrive."""
+    """A forked child has a journal and a sender of its own, also where the parent was sending at that moment; both arrive."""
     code = (
-        "import os, sys, odograph\n"
+        "import os, signal, sys, threading, odograph\n"
+        "from odograph.store import shipping\n"
         "store = odograph.open(sys.argv[1], local=sys.argv[2])\n"
         "with store.record(task='parent', tags=['forked']): pass\n"
         "store.flush()\n"
-        "if os.fork() == 0:\n"
+        "(sender,) = shipping._all\n"
+        "held, over = threading.Event(), threading.Event()\n"
+        "def sends():\n"
+        "    with sender._lock:\n"
+        "        held.set()\n"
+        "        over.wait()\n"
+        "threading.Thread(target=sends, daemon=True).start()\n"
+        "held.wait()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    signal.alarm(20)  # not for ever\n"
         "    with store.record(task='child', tags=['forked']): pass\n"
         "    store.close()\n"
         "    os._exit(0)\n"
-        "os.wait()\n"
+        "assert os.wait()[1] == 0\n"
+        "over.set()\n"
         "with store.record(task='parent again', tags=['forked']): pass\n"
     )
     env = {**os.environ, "ODOGRAPH_TOKEN": RECORDS}
