@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 pytest.importorskip("daft")
@@ -14,6 +15,8 @@ import odograph
 from odograph.errors import InvalidInput, NotFound
 from odograph.labels import version_of
 from odograph.statistics.comparing import prediction_powered
+from odograph.statistics.labelled import said_in
+from odograph.statistics.tally import tally
 from odograph.worlds import Label, Trajectory
 from tests.cli.test_label import run
 
@@ -42,6 +45,31 @@ def made(tmp_path: Path) -> tuple[odograph.Store, list[str]]:
     for n, id in enumerate(ids[:20]):
         label(store, id, "bad" if n < 8 else "good", "ann", NEW)
     return store, ids
+
+
+def test_labels_are_counted_by_annotator_and_rubric(made: tuple[odograph.Store, list[str]]) -> None:
+    """What each annotator said by each version, the last word on a trajectory alone; text beyond twelve values is counted as one."""
+    store, ids = made
+    label(store, ids[0], "good", "ann", NEW)  # once more: the first was "bad"
+    for n in range(15):
+        label(store, ids[n], f"free text {n // 2}", "bob", technique="words", score=None)
+    found = {(one.technique, one.author, one.version): one for one in tally(said_in(store))}
+    assert list(found) == [
+        ("care", "gpt-5-mini", OLD),
+        ("care", "gpt-5-mini", NEW),
+        ("care", "ann", NEW),
+        ("words", "bob", OLD),
+    ]
+    ann = found["care", "ann", NEW]
+    assert (ann.n, ann.values, ann.person, ann.scores.mean) == (20, {"good": 13, "bad": 7}, True, 13 / 20)
+    assert found["care", "gpt-5-mini", NEW].values == {"good": 30, "bad": 10} and not found["care", "gpt-5-mini", NEW].person
+    assert found["words", "bob", OLD].scores.n == 0 and len(found["words", "bob", OLD].values) == 8
+    many = [
+        msgspec.structs.replace(one, value=f"v{n}")
+        for n, one in enumerate(said_in(store, ids))
+        if one.version == OLD and one.technique == "care"
+    ]
+    assert [(len(one.values), one.others, one.n) for one in tally(many)] == [(12, 28, 40)]
 
 
 def test_versions_of_a_rubric_show_what_moved_and_why(made: tuple[odograph.Store, list[str]]) -> None:

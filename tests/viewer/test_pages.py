@@ -105,6 +105,8 @@ def test_hostile_content_runs_nothing_and_reaches_nobody(page: Page, tmp_path: P
             (f"#/t/{id}/tokens", ".tokens"),
             (f"#/t/{id}/rows", ".account"),
             (f"#/t/{id}/about", ".about .json"),
+            ("#/over?by=tag", ".over table"),
+            ("#/labels", ".over table"),
         ):
             page.goto("about:blank")
             opened(page, v, place).wait_for_selector(there)
@@ -119,6 +121,7 @@ def test_hostile_content_runs_nothing_and_reaches_nobody(page: Page, tmp_path: P
         assert "U+202E" in page.inner_text(".stream")  # what turns the direction of text is shown
     out = tmp_path / "page.html"
     assert main(["--store", str(tmp_path / "store"), "view", id, "--html", str(out)]) == 0
+    page.goto("about:blank")  # the page of the server asks once more for what is new
     page.asked.clear()
     page.goto(out.as_uri())
     page.wait_for_selector(".entry.outcome")
@@ -274,6 +277,36 @@ def test_figures_have_intervals_and_findings_lead_to_their_place(page: Page, vie
     page.click(".over tr:has-text('stale_tokens') a >> nth=0")
     page.wait_for_selector(".entry.step.active")
     assert page.inner_text(".entry.active h2") == "Step 1"
+
+
+def test_labels_are_counted_and_compared(page: Page, tmp_path: Path) -> None:
+    """What each judge said is a table; two judges are compared with intervals, and where they differ is a link with their reasons;
+    so are two models. A curve shows a mean by policy version. What cannot be compared is a sentence."""
+    where = tmp_path / "store"
+    with odograph.open(where) as store:
+        for n in range(12):
+            with store.record(task=f"t{n}", agent="a", model=f"m{n % 2}", policy_version=n % 4) as run:
+                run.reward(n % 2, name="env")
+                for author, value in (("anna", "good"), ("bert", "bad" if n < 3 else "good")):
+                    run.label("care", value, score=float(value == "good"), author=author, rationale=f"{author} saw {n}")
+                run.finish("x")
+    with viewing(where) as viewer:
+        opened(page, viewer, "#/over?by=policy_version").wait_for_selector(".curve .line")
+        assert page.locator(".curve .dot").count() == 4
+        page.click(".tools a:has-text('Labels')")
+        page.wait_for_selector("section:has-text('care') td:has-text('bad')")
+        assert "25 % (3)" in page.inner_text("section:has-text('care')")
+        page.click("button:has-text('Compare')")
+        page.wait_for_selector("h2:has-text('bert less anna')")
+        assert "anna saw 2" in page.inner_text(".compared") and page.locator(".compared .said").count() == 3
+        page.select_option("select[name=by]", "model")
+        page.click("button:has-text('Compare')")
+        page.wait_for_selector("h2:has-text('m1 less m0'), h2:has-text('m0 less m1')")
+        page.fill("[name=b]", "m7")
+        page.click("button:has-text('Compare')")
+        page.wait_for_selector(".notice.error:has-text('there are: m0, m1')")
+        opened(page, viewer, "#/labels?by=judge&a=anna&b=bert").click("a code >> nth=0")
+        page.wait_for_selector(".entry.label")
 
 
 def test_both_themes_can_be_read(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:

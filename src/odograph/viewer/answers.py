@@ -21,6 +21,9 @@ from ..codec import encode
 from ..differences import diff
 from ..errors import InvalidInput, NotFound, did_you_mean
 from ..lineage import tokenizer
+from ..statistics.comparison import BY
+from ..statistics.labelled import LABELS_BY, said_in
+from ..statistics.tally import tally
 from ..store.filters import STATES, Filters, described
 from ..store.listing import COLUMNS, Sort
 from ..training.advantages import CONVENTIONS, GroupStatistics
@@ -33,6 +36,7 @@ from .tokens import rows, tokens
 PAGE = 200
 _CHECKED = 500  # trajectories of which one answer has the findings
 _COMPARED = 128  # trajectories whose rows are built for the advantages of one
+_CHANGED = 500  # trajectories whose labels differ that one answer has
 _MEMBERS = 500  # attempts of a group that a page shows
 _HELD = 256 << 20  # bytes of documents that are kept
 _PATIENCE = 4.0  # a growing trajectory is read again after so many times what reading it took
@@ -257,6 +261,23 @@ class Answers:
         left, right = self.trajectory(a), self.trajectory(b)
         found: dict[str, Any] = msgspec.to_builtins(diff(left, right))
         return found | {"about": [shown.facts(left), shown.facts(right)]}
+
+    def labels(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The labels of the chosen trajectories, counted by technique, version of the rubric and annotator; and what labels can
+        be compared by. Raises MissingExtra."""
+        given = self._given(query)
+        chosen = [s.id for s in self.store.summaries(**given)] if given else None
+        counted = tally(said_in(self.store, chosen))
+        return {"tables": [msgspec.to_builtins(one) for one in counted], "by": [*LABELS_BY, "world", *BY]}
+
+    def comparison(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The parts `a` and `b` of the store, or the labels that they name: measures, notes, and the trajectories that were
+        labelled differently. Raises InvalidInput, MissingExtra."""
+        asked = {name: query.get(name, [""])[-1] for name in ("a", "b", "by", "technique", "rubric", "judge")}
+        narrow: dict[str, Any] = {name: asked[name] or None for name in ("technique", "rubric", "judge")}
+        found = self.store.compare(asked["a"], asked["b"], by=asked["by"] or "model", **narrow, **self._given(query))
+        whole = found.to_dict()
+        return whole | {"notes": found.notes(), "changed": whole["changed"][:_CHANGED], "total_changed": len(found.changed)}
 
     # --- writing ----------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,22 @@ from functools import cache
 from importlib.resources import files
 
 #: The modules in an order in which each comes after those that it imports.
-MODULES = ("dom", "source", "rows", "content", "entries", "tokens", "list", "trajectory", "compare", "queue", "app")
+MODULES = (
+    "dom",
+    "source",
+    "rows",
+    "content",
+    "entries",
+    "tokens",
+    "list",
+    "trajectory",
+    "charts",
+    "compare",
+    "figures",
+    "labels",
+    "queue",
+    "app",
+)
 #: What a server's page may do: its own scripts and styles, its own server, images that stand in the data. No other host.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none';"

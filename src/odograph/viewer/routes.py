@@ -45,6 +45,8 @@ class Routes:
             ("list", lambda r: a.listing(_query(r))),
             ("counts", lambda r: a.counts(_query(r))),
             ("figures", lambda r: a.figures(_query(r))),
+            ("labels", lambda r: a.labels(_query(r))),
+            ("comparison", lambda r: a.comparison(_query(r))),
             ("findings", lambda r: a.findings(_query(r))),
             ("t/{id}", lambda r: a.head(_name(r, "id"))),
             ("t/{id}/about", lambda r: a.about(_name(r, "id"))),

@@ -3,7 +3,9 @@ import { button, clear, h, notice } from "./dom.js";
 import { follow, get, isFile } from "./source.js";
 import { listPage } from "./list.js";
 import { dialog, labelsFile, trajectoryPage } from "./trajectory.js";
-import { diffPage, groupPage, overPage } from "./compare.js";
+import { diffPage, groupPage } from "./compare.js";
+import { overPage } from "./figures.js";
+import { labelsPage } from "./labels.js";
 import { queuePage } from "./queue.js";
 
 const KEYS = [
@@ -71,6 +73,7 @@ async function route() {
     else if (parts[0] === "group") page = await groupPage({ ...given, name: query.get("name") ?? "" });
     else if (parts[0] === "diff") page = await diffPage({ ...given, a: query.get("a") ?? "", b: query.get("b") ?? "" });
     else if (parts[0] === "over") page = await overPage(given);
+    else if (parts[0] === "labels") page = await labelsPage(given);
     else if (parts[0] === "label") page = await queuePage(given);
     else page = listPage(given);
   } catch (problem) {
@@ -80,7 +83,7 @@ async function route() {
   current = page;
   clear(place, page.element);
   document.title = `${page.title.slice(0, 60)} · Odograph`;
-  clear(crumbs, h("a", { href: "#/" }, info.store ?? "store"), parts.length ? [h("span", { "aria-hidden": "true" }, " / "), parts[0] === "t" ? h("code", {}, parts[1].slice(-8)) : parts[0] === "group" ? query.get("name") : ({ over: "figures", label: "label" })[parts[0]] ?? "difference"] : "");
+  clear(crumbs, h("a", { href: "#/" }, info.store ?? "store"), parts.length ? [h("span", { "aria-hidden": "true" }, " / "), parts[0] === "t" ? h("code", {}, parts[1].slice(-8)) : parts[0] === "group" ? query.get("name") : ({ over: "figures", labels: "labels", label: "label" })[parts[0]] ?? "difference"] : "");
   await page.ready;
   if (mine === turn && !document.querySelector("dialog[open]") && (document.activeElement === document.body || document.activeElement === null)) page.focus?.();
 }

@@ -1,5 +1,6 @@
 // Several at once: the attempts of a group, and two trajectories aligned step by step.
 import { badge, button, clear, figure, h, notice, seconds, tail } from "./dom.js";
+import { bar } from "./charts.js";
 import { get } from "./source.js";
 import { changes, difference, json } from "./content.js";
 import { taskOf } from "./trajectory.js";
@@ -37,18 +38,6 @@ export async function groupPage({ name, go }) {
 }
 
 const signedText = (value) => (value === null || value === undefined ? "–" : `${value > 0 ? "+" : ""}${figure(value)}`);
-
-function bar(value, low, high) {
-  const made = h("div", { class: "track" });
-  if (value === null || high === low) return made;
-  const zero = (0 - low) / (high - low);
-  const at = (value - low) / (high - low);
-  const part = h("div", { class: value < 0 ? "part down" : "part up" });
-  part.style.insetInlineStart = `${Math.min(zero, at) * 100}%`;
-  part.style.width = `${Math.abs(at - zero) * 100}%`;
-  made.append(part);
-  return made;
-}
 
 export async function diffPage({ a, b, go }) {
   const found = await get(`diff?a=${encodeURIComponent(a)}&b=${encodeURIComponent(b)}`);
@@ -101,76 +90,4 @@ function value(of) {
   if (of === null || of === undefined) return h("span", { class: "dim" }, "–");
   if (typeof of === "number") return figure(of);
   return json(of);
-}
-
-// Over many: rewards with intervals by any part, by component and over time; what validation finds, each with a way to its place.
-export async function overPage({ query, go }) {
-  const by = query.get("by") ?? "model";
-  const filters = new URLSearchParams([...query].filter(([k]) => !["by", "fold", "sort"].includes(k)));
-  const asked = new URLSearchParams(filters);
-  asked.set("by", by);
-  const found = await get(`figures?${asked}`);
-  const change = (value) => {
-    const next = new URLSearchParams(filters);
-    next.set("by", value);
-    go(`#/over?${next}`);
-  };
-  const all = [...found.parts.map((p) => [p.reward_interval?.[0] ?? p.reward_mean, p.reward_interval?.[1] ?? p.reward_mean]), ...found.over_time.map((o) => [o.interval?.[0] ?? o.mean, o.interval?.[1] ?? o.mean]), ...Object.values(found.components).map((c) => [c.interval?.[0] ?? c.mean, c.interval?.[1] ?? c.mean])].flat().filter((v) => typeof v === "number");
-  const [low, high] = [Math.min(0, ...all), Math.max(0, ...all)];
-  const rows = (items) => items.map(([name, n, unknown, mean, range, method, more]) => h("tr", {}, h("td", {}, name), h("td", { class: "number" }, figure(n)), h("td", { class: "number" }, unknown ? figure(unknown) : ""), h("td", { class: "number" }, figure(mean)),
-    h("td", {}, spread(mean, range, low, high)), h("td", { class: "number dim" }, range ? `${figure(range[0])} to ${figure(range[1])}` : "no interval"), h("td", { class: "number" }, more ?? ""), h("td", { class: "dim" }, method ?? "")));
-  const table = (title, items, last = "") => items.length ? h("section", {}, h("h2", {}, title), h("div", { class: "sheet" }, h("table", {}, h("thead", {}, h("tr", {}, [["", ""], ["Rewarded", "number"], ["Unknown", "number"], ["Mean", "number"], ["", ""], [`${Math.round(found.confidence * 100)} % interval`, "number"], [last, "number"], ["Method", ""]].map(([t, c]) => h("th", { class: c, scope: "col" }, t)))), h("tbody", {}, rows(items))))) : null;
-  const filter = { group: "group", agent: "agent", model: "model", status: "status", tag: "tag", policy_version: "policy_version" }[by];
-  const to = (key) => {
-    if (!filter || key === null) return key ?? "none";
-    const next = new URLSearchParams(filters);
-    next.set(filter, key);
-    return h("a", { href: `#/?${next}` }, String(key));
-  };
-  const findings = h("section", {}, h("h2", {}, "Findings"), button("Validate", async (event) => {
-    event.target.disabled = true;
-    event.target.textContent = "Validating …";
-    try {
-      showFindings(await get(`findings?${filters}`));
-    } catch (problem) {
-      findings.append(notice(problem.message, "error"));
-    }
-  }));
-  function showFindings(report) {
-    const counts = Object.entries(report.counts).sort((a, b) => b[1] - a[1]);
-    clear(findings, h("h2", {}, "Findings"), h("p", { class: "dim" }, `${figure(report.checked)} of ${figure(report.of)} trajectories were checked, the newest first; ${report.valid ? "no errors" : "there are errors"}${counts.length ? `: ${counts.map(([code, n]) => `${code} ${n}`).join(", ")}` : ""}`),
-      h("div", { class: "sheet" }, h("table", {}, h("tbody", {}, report.findings.slice(0, 500).map((one) => h("tr", {}, h("td", { class: one.severity === "error" ? "bad" : "warn" }, one.severity), h("td", {}, h("code", {}, one.code)),
-        h("td", {}, one.trajectory ? h("a", { href: placeOf(one) }, tail(one.trajectory)) : "store"), h("td", { class: "said" }, one.message)))))));
-  }
-  return {
-    title: "Figures", focus: () => {},
-    element: h("main", { class: "scrolling" }, h("header", { class: "facts plain" }, h("h1", {}, "Figures"), h("p", { class: "dim" }, `${figure(found.trajectories)} trajectories, ${figure(found.rewarded)} with a known reward, ${figure(found.reward_null)} with an unknown one; mean ${figure(found.reward_mean)}${found.reward_interval ? `, ${figure(found.reward_interval[0])} to ${figure(found.reward_interval[1])}` : ""}${filters.size ? ` · only ${[...filters].map(([k, v]) => `${k} ${v}`).join(", ")}` : ""}`)),
-      h("div", { class: "tools" }, h("label", {}, "By", h("select", { onchange: (e) => change(e.target.value) }, ["model", "agent", "policy_version", "group", "tag", "status", "day", "hour"].map((b) => h("option", { value: b, selected: b === by }, b.replace("_", " "))))), h("a", { href: `#/?${filters}` }, "The list")),
-      h("div", { class: "over" },
-        table(`Reward by ${by.replace("_", " ")}`, found.parts.slice(0, 100).map((p) => [to(p.key), p.rewarded, p.reward_null, p.reward_mean, p.reward_interval, p.reward_method, `${Math.round(100 * p.completed_rate)} %`]), "Completed"),
-        table("By component, before weights", Object.entries(found.components).map(([name, c]) => [name, c.n, c.null, c.mean, c.interval, c.method])),
-        found.over_time.length > 1 ? table(`Over time, by ${found.span}`, found.over_time.map((o) => [o.from.slice(0, 16).replace("T", " "), o.n, o.null, o.mean, o.interval, o.method])) : null,
-        findings)),
-  };
-}
-
-function spread(mean, range, low, high) {
-  const box = h("div", { class: "spread", role: "img", "aria-label": range ? `${figure(mean)}, from ${figure(range[0])} to ${figure(range[1])}` : figure(mean) }, h("div", { class: "axis" }));
-  if (typeof mean !== "number" || high === low) return box;
-  const at = (v) => `${(100 * (Math.max(low, Math.min(high, v)) - low)) / (high - low)}%`;
-  if (range) {
-    const part = h("div", { class: "range" });
-    part.style.insetInlineStart = at(range[0]);
-    part.style.insetInlineEnd = `calc(100% - ${at(range[1])})`;
-    box.append(part);
-  }
-  const mark = h("div", { class: "mean" });
-  mark.style.insetInlineStart = at(mean);
-  box.append(mark);
-  return box;
-}
-
-function placeOf(finding) {
-  const step = /^steps\[(\d+)\]/.exec(finding.path ?? "");
-  return `#/t/${finding.trajectory}${step ? `?at=${step[1]}` : ""}`;
 }
