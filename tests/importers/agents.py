@@ -73,6 +73,7 @@ GOOSE = [
 ATROPOS = [
     {"tokens": [[1, 2, 3, 4, 5], [1, 2, 9]], "masks": [[-100, -100, 3, -100, 5], [-100, -100, 9]], "scores": [1.0, 0], "inference_logprobs": [[1.0, 1.0, -0.1, 1.0, -0.2], [1.0, 1.0, -0.5]], "messages": [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "tool", "content": "t"}, {"role": "assistant", "content": "b"}], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "c"}]]},
     {"tokens": [[1, 2]], "masks": [[-100, 2]], "scores": [0.5], "messages": ["<|user|>q<|assistant|>a"]},
+    {"tokens": [[1, 2, 3, 4]], "masks": [[-100, 2, -100, 4]], "scores": [0.5], "messages": [[{"role": "user", "content": "How deep"}, {"role": "assistant", "content": "I drop a line", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "drop", "arguments": "{\"m\": 3}"}}]}, {"role": "tool", "tool_call_id": "c", "content": "three fathoms"}, {"role": "assistant", "content": "three"}]]},
 ]  # fmt: skip
 LIGHTNING = [
     {

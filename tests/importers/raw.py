@@ -542,6 +542,88 @@ def copilot_chat(found: list[Any]) -> Iterator[Said]:
             yield from (Said(RESULT, part["value"], None, id) for part in result["content"])
 
 
+def eliza(found: list[Any]) -> Iterator[Said]:
+    for value in found:
+        for row in value if isinstance(value, list) else [value]:
+            row = row.get("trajectory", row)
+            for step in row["steps"] if "steps" in row else json.loads(row["stepsJson"]):
+                for asked in step.get("llmCalls") or []:
+                    when = micros(asked.get("timestamp"))
+                    yield from (Said(THOUGHT, t, when) for t in texts(asked.get("reasoning")))
+                    yield from (Said(MODEL, t, when) for t in texts(asked.get("response")))
+                did = step.get("action") or {}
+                if did:
+                    name = did.get("actionName") or did.get("actionType")
+                    yield Said(TOOL, call(name, did.get("parameters")), micros(did.get("timestamp")))
+                    yield from (Said(RESULT, t) for t in texts(did.get("result")))
+
+
+def art(found: list[Any]) -> Iterator[Said]:
+    for row in found:
+        for one in row.get("trajectories", [row]):
+            known: list[Any] = []
+            for exchange in one.get("exchanges") or []:
+                sent = exchange["request"]["messages"]
+                yield from (s for m in sent if m not in known and m["role"] != "assistant" for s in chat(m))
+                known += sent
+                yield from chat(exchange["response"]["choices"][0]["message"])
+            for history in [one, *(one.get("additional_histories") or [])]:
+                for entry in history.get("messages_and_choices") or []:
+                    if "message" not in entry and entry["role"] == "assistant":  # nobody sampled it
+                        yield from (Said(PROGRAM, t) for t in texts(entry["content"]))
+                    else:
+                        yield from chat(entry.get("message", entry))
+
+
+def atropos(found: list[Any]) -> Iterator[Said]:
+    for row in found:
+        for said, mask in zip(row["messages"], row["masks"], strict=True):
+            if isinstance(said, str):  # a rendered chat: whose words are whose, the file does not say
+                yield Said(PROGRAM, said)
+                continue
+            runs = sum(m != -100 and (n == 0 or mask[n - 1] == -100) for n, m in enumerate(mask))
+            answers = [n for n, m in enumerate(said) if m["role"] == "assistant"]
+            sampled = answers if len(answers) == runs else answers[-1:]
+            asked = {c["id"] for n in sampled for c in said[n].get("tool_calls") or []}
+            for n, message in enumerate(said):
+                if (message["role"] == "assistant" and n not in sampled) or (message["role"] == "tool" and not asked):
+                    yield from (Said(PROGRAM, t) for t in texts(message["content"]))
+                else:
+                    yield from chat(message)
+
+
+def preferences(found: list[Any]) -> Iterator[Said]:
+    for row in found:
+        for name in ("chosen", "rejected", "completion"):
+            said, asked = row.get(name), row.get("prompt")
+            if said is not None:
+                yield from (s for m in (asked if isinstance(asked, list) else []) for s in chat(m))
+                yield from [Said(PERSON, asked)] if isinstance(asked, str) else []
+            if isinstance(said, str):
+                yield Said(MODEL, said)
+            for n, message in enumerate(said if isinstance(said, list) else []):
+                context = message["role"] == "assistant" and "prompt" not in row and n < len(said) - 1
+                yield from (Said(PROGRAM, t) for t in texts(message["content"])) if context else chat(message)
+
+
+def aworld(found: list[Any]) -> Iterator[Said]:
+    items = [i for value in found for i in (value if isinstance(value, list) else [value])]
+    answered: dict[str, list[str]] = {}
+    for item in items:
+        when = micros(item["meta"].get("execute_time"))
+        given, did = item["state"].get("input") or {}, item["action"]
+        yield from (Said(PERSON, t, when) for t in texts(given.get("content")))
+        yield from chat({**did, "role": "assistant"}, when)
+        for out in [*(given.get("action_result") or []), *((item.get("reward") or {}).get("tool_outputs") or [])]:
+            answered[out["tool_call_id"]] = texts(out.get("content")) or answered.get(out["tool_call_id"], [])
+    for id, said in answered.items():
+        yield from (Said(RESULT, t, None, id) for t in said)
+
+
+def terminal_bench(found: list[Any]) -> Iterator[Said]:
+    yield from (Said(PERSON, t["instruction"], micros(t.get("trial_started_at"))) for t in found[0]["results"])
+
+
 READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "claude-code": claude_code,
     "codex": codex,
@@ -574,4 +656,10 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "codex-exec": codex_exec,
     "continue": continue_dev,
     "copilot-chat": copilot_chat,
+    "eliza": eliza,
+    "art": art,
+    "atropos": atropos,
+    "preferences": preferences,
+    "aworld": aworld,
+    "terminal-bench": terminal_bench,
 }
