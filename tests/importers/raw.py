@@ -624,6 +624,109 @@ def terminal_bench(found: list[Any]) -> Iterator[Said]:
     yield from (Said(PERSON, t["instruction"], micros(t.get("trial_started_at"))) for t in found[0]["results"])
 
 
+def parsed(value: Any) -> Any:
+    """A value, or what stands in its JSON; twice, where a tool encoded it twice."""
+    for _ in range(2):
+        if isinstance(value, str) and value[:1] in ('"', "{", "["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return value
+    return value
+
+
+def answers(value: Any) -> list[str]:
+    """The texts of a model's answer in the shape of any tool: a text, a message, parts, or a body with choices."""
+    value = parsed(value)
+    if isinstance(value, list):
+        return [t for v in value for t in answers(v)]
+    if not isinstance(value, dict):
+        return texts(value)
+    if value.get("role") in ("user", "tool", "system"):
+        return []
+    if "choices" in value:
+        streamed = "".join(((c.get("delta") or {}).get("content") or "") for c in value["choices"])
+        return texts(streamed) or [t for c in value["choices"] for t in answers(c.get("message"))]
+    if isinstance(value.get("parts"), list):
+        return [
+            t
+            for p in value["parts"]
+            for t in (texts(p) if isinstance(p, str) else [p["content"]] if p.get("type") == "text" else [])
+        ]
+    return texts(value.get("content", value.get("text")))
+
+
+def prompted(value: Any) -> list[str]:
+    """The texts of the messages that a model was sent."""
+    value = parsed(value)
+    if isinstance(value, dict):
+        value = value.get("messages", [])
+    return [t for m in objects(parsed(value)) if m.get("role") != "assistant" for t in answers({**m, "role": "assistant"})]
+
+
+def _attributes(span: dict[str, Any]) -> dict[str, Any]:
+    given = span.get("attributes") or {}
+    if isinstance(given, list):
+        return {a["key"]: next(iter(a["value"].values()), None) for a in given}
+    return given
+
+
+def _ended(span: dict[str, Any]) -> int | None:
+    for name in ("endTimeUnixNano", "end_time", "endTime"):
+        value = span.get(name)
+        if isinstance(value, list):  # seconds and nanoseconds
+            return value[0] * 1_000_000 + value[1] // 1000
+        if name == "endTimeUnixNano" and value is not None:
+            return int(value) // 1000
+        if value is not None:
+            return micros(value)
+    return None
+
+
+def spans(found: list[Any]) -> Iterator[Said]:
+    """What the spans of models and tools say: OTLP, OpenInference, Vercel's, GenAI's, Langfuse's and LangSmith's."""
+    for value in found:
+        if isinstance(value, list):
+            yield from spans(value)
+            continue
+        for resource in value.get("resourceSpans") or []:
+            yield from (s for scope in resource["scopeSpans"] for s in spans(scope["spans"]))
+        runs: dict[Any, dict[str, Any]] = {}
+        for run in [*(value.get("post") or []), *(value.get("patch") or [])]:
+            runs[run["id"]] = {**runs.get(run["id"], {}), **{k: v for k, v in run.items() if v is not None}}
+        for one in [*runs.values(), *(value.get("observations") or [])]:
+            kind, said, when = (
+                str(one.get("run_type") or one.get("type")).lower(),
+                one.get("outputs", one.get("output")),
+                _ended(one),
+            )
+            if kind in ("llm", "generation"):
+                yield from (Said(PERSON, t) for t in prompted(one.get("inputs", one.get("input"))))
+                yield from (Said(MODEL, t, when) for t in answers(said) if t != "None")
+            elif kind == "tool":
+                yield Said(TOOL, call(one["name"], parsed(one.get("inputs", one.get("input")))))
+        about, when = _attributes(value), _ended(value)
+        kind = str(value.get("span_kind") or about.get("openinference.span.kind")).upper()
+        if kind == "LLM":
+            sent = [v for k, v in about.items() if k.startswith("llm.input_messages.") and k.endswith("message.content")]
+            yield from (Said(PERSON, t) for v in sent for t in texts(v))
+            flat = [v for k, v in about.items() if k.startswith("llm.output_messages.") and k.endswith(("message.content", "message_content.text"))]  # fmt: skip
+            yield from (
+                Said(MODEL, t, when) for t in dict.fromkeys(flat or answers(about.get("output.value"))) if t and t.strip()
+            )
+        elif kind == "TOOL":
+            yield Said(TOOL, call(about.get("tool.name") or value["name"], parsed(about.get("input.value"))))
+        for name in ("gen_ai.input.messages", "ai.prompt.messages"):
+            yield from (Said(PERSON, t) for t in prompted(about.get(name)))
+        yield from (Said(MODEL, t, when) for t in answers(about.get("gen_ai.output.messages")))
+        if str(about.get("ai.operationId")).endswith(("doGenerate", "doStream")):
+            yield from (Said(MODEL, t, when) for t in texts(about.get("ai.response.text") or about.get("ai.response.object")))
+        elif "ai.toolCall.name" in about:
+            yield Said(TOOL, call(about["ai.toolCall.name"], parsed(about.get("ai.toolCall.args"))))
+        elif about.get("gen_ai.operation.name") == "execute_tool":
+            yield Said(TOOL, call(about["gen_ai.tool.name"], parsed(about.get("gen_ai.tool.call.arguments"))))
+
+
 READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "claude-code": claude_code,
     "codex": codex,
@@ -662,4 +765,5 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "preferences": preferences,
     "aworld": aworld,
     "terminal-bench": terminal_bench,
+    "spans": spans,
 }
