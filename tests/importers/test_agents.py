@@ -270,7 +270,8 @@ def test_rows_for_training(store: odograph.Store, tmp_path: Path) -> None:
     found: dict[str, list[Any]] = {}
     for t in store.trajectories():
         found.setdefault(t.metadata["source"]["format"], []).append(t)
-    first, second, rendered = found["atropos"]
+    first, second, rendered, with_tools = found["atropos"]
+    assert [(a.name, a.arguments, a.result) for a in with_tools.actions] == [("drop", {"m": 3}, "three fathoms")]
     assert [(c.prompt_token_ids, c.choices[0].token_ids, c.choices[0].logprobs) for c in first.llm_calls] == [
         ([1, 2], [3], [-0.1]),
         ([1, 2, 3, 4], [5], [-0.2]),
