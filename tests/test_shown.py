@@ -164,3 +164,32 @@ def test_an_image_that_was_sent_all_along_makes_no_token_stale(store: odograph.S
             run.step().llm_call(model="m", messages=messages, response="a", prompt_token_ids=[1, 2, *[3, 4] * k], token_ids=[3])
     (chain,) = chains(store.trajectory(run.id))
     assert [s for _, _, s in shown.standings(chain, chain.last) if s] == ["exact", "exact"]
+
+
+def test_several_messages_before_an_answer_are_shown_once(store: odograph.Store) -> None:
+    """A step that observed several messages does not repeat them beside the prompt that holds them."""
+    with store.record(task="Row") as run, run.step(["Row", "Row on"]) as step:
+        step.llm_call(
+            model="m", messages=[{"role": "user", "content": "Row"}, {"role": "user", "content": "Row on"}], response="Aye"
+        )
+    kinds = [e.kind for e in shown.session(store.trajectory(run.id))]
+    assert kinds.count("message") == 2 and "observation" not in kinds
+
+
+def test_an_answer_of_a_tool_in_geminis_envelope_is_shown_once_as_its_text(store: odograph.Store) -> None:
+    """The prompt that has the text of a result says nothing new."""
+    with store.record(task="Row") as run, run.step() as step:
+        step.action("look", {}, [{"functionResponse": {"id": "k", "response": {"output": "moss"}}}], tool_call_id="k")
+        step.llm_call(model="m", messages=[{"role": "tool", "tool_call_id": "k", "content": "moss"}], response="Aye")
+    entries = list(shown.session(store.trajectory(run.id)))
+    assert [e.about["result"] for e in entries if e.kind == "action"] == ["moss"]
+    assert not [e for e in entries if e.kind == "message"]
+
+
+def test_a_compaction_is_told_by_its_summary(store: odograph.Store) -> None:
+    """In words where the source has them, else by how many messages are left."""
+    with store.record(task="Row") as run:
+        run.note({"message": "so far: rowed", "replacement_history": [1]}, name="compacted")
+        run.note({"message": "", "replacement_history": [1, 2]}, name="compacted")
+    told = [e.about["text"] for e in shown.session(store.trajectory(run.id)) if e.kind == "compaction"]
+    assert told == ["so far: rowed", "messages in the place of the history: 2"]

@@ -206,7 +206,7 @@ class _Walk:
             case LLMCall() if record.id in self.calls:
                 yield from self._call(self.calls[record.id])
             case Action():
-                self.said |= {_mark("tool", told) for told in (record.result, record.error)}
+                self.said |= {_mark("tool", told) for told in (record.result, _told(record.result), record.error)}
                 about = {f: getattr(record, f) for f in ("name", "arguments", "tool_call_id", "llm_call")}
                 yield "action", about | ({} if record.id in self.inside else _outcome(record))
             case Reward():
@@ -229,7 +229,11 @@ class _Walk:
 
     def _is_in_prompt(self, observation: Any, step: Step | None) -> bool:
         """Whether the messages of the step's first call say what was observed, or actions have it as their results."""
-        many = observation if isinstance(observation, list) and not any(map(is_part, observation)) else [observation]
+        many = (
+            observation
+            if isinstance(observation, list) and not any(isinstance(o, dict) and is_part(o) for o in observation)
+            else [observation]
+        )
         if many and all(isinstance(one, dict) and one.get("tool_call_id") in self.done for one in many):
             return True
         call = next((c for c in step.llm_calls if c.purpose == "act"), None) if step is not None else None
@@ -292,7 +296,19 @@ class _Walk:
         if isinstance(sent, list):
             yield from self._messages([m if isinstance(m, dict) else {"role": "user", "content": m} for m in sent])
         else:
-            yield "compaction" if _COMPACTED.search(note.name or "") else "note", {"name": note.name, "data": note.data}
+            compacted = _COMPACTED.search(note.name or "") is not None
+            about: _About = {"name": note.name, "data": note.data}
+            yield ("compaction", about | {"text": _summary(note.data)}) if compacted else ("note", about)
+
+
+def _summary(data: Any) -> str:
+    """What a compaction left, in words: the summary, else how many messages; nothing where the source says neither."""
+    about = data if isinstance(data, dict) else {"content": data}
+    for name in ("summary", "message", "summaryContent", "content"):
+        if isinstance(about.get(name), str) and about[name].strip():
+            return str(about[name])
+    left = about.get("replacement_history")
+    return f"messages in the place of the history: {len(left):,}" if isinstance(left, list) else ""
 
 
 def changes(edit: Edit, call: Call | None) -> list[dict[str, Any]] | None:
@@ -376,7 +392,20 @@ def _tree(t: Trajectory) -> tuple[list[AnyRecord], dict[str, list[AnyRecord]]]:
 
 
 def _outcome(action: Action) -> _About:
-    return {"ok": action.ok, "error": action.error, "result": action.result, "duration": _seconds(action.duration)}
+    return {"ok": action.ok, "error": action.error, "result": _told(action.result), "duration": _seconds(action.duration)}
+
+
+def _told(result: Any) -> Any:
+    """What a tool gave, without the envelope that Gemini's API puts around it; any other result as it is."""
+    parts = result if isinstance(result, list) else []
+    responses = [
+        p["functionResponse"].get("response")
+        for p in parts
+        if isinstance(p, dict) and isinstance(p.get("functionResponse"), dict)
+    ]
+    found = [r.get("output", r.get("error")) for r in responses if isinstance(r, dict)]
+    outputs = [o for o in found if isinstance(o, str)]
+    return "\n".join(outputs) if outputs and len(outputs) == len(parts) else result
 
 
 def _figures(t: Trajectory, step: Step) -> _About:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from pathlib import Path
@@ -72,6 +73,7 @@ GOOSE = [
 ATROPOS = [
     {"tokens": [[1, 2, 3, 4, 5], [1, 2, 9]], "masks": [[-100, -100, 3, -100, 5], [-100, -100, 9]], "scores": [1.0, 0], "inference_logprobs": [[1.0, 1.0, -0.1, 1.0, -0.2], [1.0, 1.0, -0.5]], "messages": [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "tool", "content": "t"}, {"role": "assistant", "content": "b"}], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "c"}]]},
     {"tokens": [[1, 2]], "masks": [[-100, 2]], "scores": [0.5], "messages": ["<|user|>q<|assistant|>a"]},
+    {"tokens": [[1, 2, 3, 4]], "masks": [[-100, 2, -100, 4]], "scores": [0.5], "messages": [[{"role": "user", "content": "How deep"}, {"role": "assistant", "content": "I drop a line", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "drop", "arguments": "{\"m\": 3}"}}]}, {"role": "tool", "tool_call_id": "c", "content": "three fathoms"}, {"role": "assistant", "content": "three"}]]},
 ]  # fmt: skip
 LIGHTNING = [
     {
@@ -291,6 +293,85 @@ def cursor(path: Path) -> Path:
     database.commit()
     database.close()
     return path
+
+
+STORE = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": [said("<user_info>\nlinux\n</user_info>")]},
+    {"role": "user", "content": [said("<user_query>\nMend the net\n</user_query>")]},
+    {"id": "1", "role": "assistant", "content": [{"type": "reasoning", "text": "which knot", "signature": "s"}, {"type": "tool-call", "toolCallId": "t1", "toolName": "Shell", "args": {"command": "ls"}}]},
+    {"role": "tool", "id": "t1", "content": [{"type": "tool-result", "toolCallId": "t1", "toolName": "Shell", "result": "twine"}]},
+    {"id": "2", "role": "assistant", "content": [said("Mended")]},
+    {"role": "user", "content": "And the sail"},
+]  # fmt: skip
+
+
+def cursor_chat(path: Path, messages: list[Any] = STORE) -> Path:
+    """A chat of Cursor's command line: blobs by their digest, and a root that lists those of the messages."""
+    path.unlink(missing_ok=True)
+    database = sqlite3.connect(path)
+    database.execute("create table blobs (id text primary key, data blob)")
+    database.execute("create table meta (key text primary key, value text)")
+    blobs = [json.dumps(m, separators=(",", ":")).encode() for m in messages]
+    root = b"".join(b"\x0a\x20" + hashlib.sha256(b).digest() for b in blobs) + b"\x10\x96\x01" + b"\x4a\x07file:/w"
+    database.executemany(
+        "insert or ignore into blobs values (?, ?)", [(hashlib.sha256(b).hexdigest(), b) for b in [*blobs, root]]
+    )
+    about = {"agentId": "c4a7-0001", "latestRootBlobId": hashlib.sha256(root).hexdigest(), "createdAt": MS, "lastUsedModel": "m", "blobEncryptionKey": "k"}  # fmt: skip
+    database.execute("insert into meta values ('0', ?)", (json.dumps(about).encode().hex(),))
+    database.commit()
+    database.close()
+    return path
+
+
+def wire(at: float, kind: str, **payload: Any) -> dict[str, Any]:
+    return {"timestamp": MS / 1000 + at, "message": {"type": kind, "payload": payload}}
+
+
+def shell(id: str, name: str = "Shell", **given: Any) -> dict[str, Any]:
+    return {"type": "function", "id": id, "function": {"name": name, "arguments": json.dumps(given)}}
+
+
+def outcome(id: str, output: str) -> dict[str, Any]:
+    return {"tool_call_id": id, "return_value": {"is_error": False, "output": output, "message": "", "display": []}}
+
+
+def below(kind: str, **payload: Any) -> dict[str, Any]:
+    return {"agent_id": "a01", "parent_tool_call_id": "c2", "subagent_type": "scout", "event": {"type": kind, "payload": payload}}
+
+
+SUMMARY = {"role": "user", "content": [said("<system>Previous context has been compacted.</system>"), said("twine, a bowline")]}
+DELEGATED = [
+    {"role": "assistant", "content": "", "tool_calls": [shell("c2", "Agent", prompt="Find a knot")]},
+    {"role": "tool", "content": "a bowline", "tool_call_id": "c2"},
+]
+KIMI_BEFORE = [*KIMI[:6], *DELEGATED]
+#: What a compaction leaves, and what comes then.
+KIMI_AFTER = [KIMI[0], KIMI[1], SUMMARY, *DELEGATED, {"role": "_usage", "token_count": 40}, KIMI[6], KIMI[7]]
+KIMI_WIRE = [
+    {"type": "metadata", "protocol_version": "1.5"},
+    wire(1, "TurnBegin", user_input="Mend the net"), wire(1.5, "StepBegin", n=1),
+    wire(2, "ContentPart", type="think", think="which knot", encrypted=None), wire(2.5, "ToolCall", **shell("c1", command="ls")),
+    wire(3, "StatusUpdate", token_usage={"input_other": 5, "output": 2, "input_cache_read": 20}, message_id="m1"),
+    wire(4, "ToolResult", **outcome("c1", "twine")), wire(5, "StepBegin", n=2), wire(6, "ToolCall", **shell("c2", "Agent", prompt="Find a knot")),
+    wire(6.5, "StatusUpdate", token_usage={"input_other": 1, "output": 3, "input_cache_read": 25}),
+    wire(7, "SubagentEvent", **below("TurnBegin", user_input="Find a knot")), wire(7, "SubagentEvent", **below("StepBegin", n=1)),
+    wire(8, "SubagentEvent", **below("ContentPart", type="text", text="a bowline")),
+    wire(9, "ToolResult", **outcome("c2", "a bowline")), wire(10, "CompactionBegin"), wire(11, "CompactionEnd"),
+    wire(12, "StepBegin", n=3), wire(13, "ContentPart", type="text", text="Mended"),
+    wire(14, "StatusUpdate", token_usage={"input_other": 40, "output": 5}), wire(15, "TurnEnd"),
+]  # fmt: skip
+
+
+def kimi(folder: Path, size: int = 99) -> Path:
+    """A session's folder, of which the program has written so many lines of the context: at the eighth, it compacts."""
+    folder = folder / "5e55104e-kimi"
+    folder.mkdir(exist_ok=True)
+    now, before = (KIMI_BEFORE[:size], []) if size <= len(KIMI_BEFORE) else (KIMI_AFTER[: size - len(KIMI_BEFORE)], KIMI_BEFORE)
+    for name, values in (("context.jsonl", now), ("context_1.jsonl", before), ("wire.jsonl", KIMI_WIRE[: 2 * size])):
+        if values:
+            (folder / name).write_text("".join(json.dumps(v) + "\n" for v in values))
+    return folder
 
 
 def goose(path: Path) -> Path:

@@ -542,6 +542,191 @@ def copilot_chat(found: list[Any]) -> Iterator[Said]:
             yield from (Said(RESULT, part["value"], None, id) for part in result["content"])
 
 
+def eliza(found: list[Any]) -> Iterator[Said]:
+    for value in found:
+        for row in value if isinstance(value, list) else [value]:
+            row = row.get("trajectory", row)
+            for step in row["steps"] if "steps" in row else json.loads(row["stepsJson"]):
+                for asked in step.get("llmCalls") or []:
+                    when = micros(asked.get("timestamp"))
+                    yield from (Said(THOUGHT, t, when) for t in texts(asked.get("reasoning")))
+                    yield from (Said(MODEL, t, when) for t in texts(asked.get("response")))
+                did = step.get("action") or {}
+                if did:
+                    name = did.get("actionName") or did.get("actionType")
+                    yield Said(TOOL, call(name, did.get("parameters")), micros(did.get("timestamp")))
+                    yield from (Said(RESULT, t) for t in texts(did.get("result")))
+
+
+def art(found: list[Any]) -> Iterator[Said]:
+    for row in found:
+        for one in row.get("trajectories", [row]):
+            known: list[Any] = []
+            for exchange in one.get("exchanges") or []:
+                sent = exchange["request"]["messages"]
+                yield from (s for m in sent if m not in known and m["role"] != "assistant" for s in chat(m))
+                known += sent
+                yield from chat(exchange["response"]["choices"][0]["message"])
+            for history in [one, *(one.get("additional_histories") or [])]:
+                for entry in history.get("messages_and_choices") or []:
+                    if "message" not in entry and entry["role"] == "assistant":  # nobody sampled it
+                        yield from (Said(PROGRAM, t) for t in texts(entry["content"]))
+                    else:
+                        yield from chat(entry.get("message", entry))
+
+
+def atropos(found: list[Any]) -> Iterator[Said]:
+    for row in found:
+        for said, mask in zip(row["messages"], row["masks"], strict=True):
+            if isinstance(said, str):  # a rendered chat: whose words are whose, the file does not say
+                yield Said(PROGRAM, said)
+                continue
+            runs = sum(m != -100 and (n == 0 or mask[n - 1] == -100) for n, m in enumerate(mask))
+            answers = [n for n, m in enumerate(said) if m["role"] == "assistant"]
+            sampled = answers if len(answers) == runs else answers[-1:]
+            asked = {c["id"] for n in sampled for c in said[n].get("tool_calls") or []}
+            for n, message in enumerate(said):
+                if (message["role"] == "assistant" and n not in sampled) or (message["role"] == "tool" and not asked):
+                    yield from (Said(PROGRAM, t) for t in texts(message["content"]))
+                else:
+                    yield from chat(message)
+
+
+def preferences(found: list[Any]) -> Iterator[Said]:
+    for row in found:
+        for name in ("chosen", "rejected", "completion"):
+            said, asked = row.get(name), row.get("prompt")
+            if said is not None:
+                yield from (s for m in (asked if isinstance(asked, list) else []) for s in chat(m))
+                yield from [Said(PERSON, asked)] if isinstance(asked, str) else []
+            if isinstance(said, str):
+                yield Said(MODEL, said)
+            for n, message in enumerate(said if isinstance(said, list) else []):
+                context = message["role"] == "assistant" and "prompt" not in row and n < len(said) - 1
+                yield from (Said(PROGRAM, t) for t in texts(message["content"])) if context else chat(message)
+
+
+def aworld(found: list[Any]) -> Iterator[Said]:
+    items = [i for value in found for i in (value if isinstance(value, list) else [value])]
+    answered: dict[str, list[str]] = {}
+    for item in items:
+        when = micros(item["meta"].get("execute_time"))
+        given, did = item["state"].get("input") or {}, item["action"]
+        yield from (Said(PERSON, t, when) for t in texts(given.get("content")))
+        yield from chat({**did, "role": "assistant"}, when)
+        for out in [*(given.get("action_result") or []), *((item.get("reward") or {}).get("tool_outputs") or [])]:
+            answered[out["tool_call_id"]] = texts(out.get("content")) or answered.get(out["tool_call_id"], [])
+    for id, said in answered.items():
+        yield from (Said(RESULT, t, None, id) for t in said)
+
+
+def terminal_bench(found: list[Any]) -> Iterator[Said]:
+    yield from (Said(PERSON, t["instruction"], micros(t.get("trial_started_at"))) for t in found[0]["results"])
+
+
+def parsed(value: Any) -> Any:
+    """A value, or what stands in its JSON; twice, where a tool encoded it twice."""
+    for _ in range(2):
+        if isinstance(value, str) and value[:1] in ('"', "{", "["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return value
+    return value
+
+
+def answers(value: Any) -> list[str]:
+    """The texts of a model's answer in the shape of any tool: a text, a message, parts, or a body with choices."""
+    value = parsed(value)
+    if isinstance(value, list):
+        return [t for v in value for t in answers(v)]
+    if not isinstance(value, dict):
+        return texts(value)
+    if value.get("role") in ("user", "tool", "system"):
+        return []
+    if "choices" in value:
+        streamed = "".join(((c.get("delta") or {}).get("content") or "") for c in value["choices"])
+        return texts(streamed) or [t for c in value["choices"] for t in answers(c.get("message"))]
+    if isinstance(value.get("parts"), list):
+        return [
+            t
+            for p in value["parts"]
+            for t in (texts(p) if isinstance(p, str) else [p["content"]] if p.get("type") == "text" else [])
+        ]
+    return texts(value.get("content", value.get("text")))
+
+
+def prompted(value: Any) -> list[str]:
+    """The texts of the messages that a model was sent."""
+    value = parsed(value)
+    if isinstance(value, dict):
+        value = value.get("messages", [])
+    return [t for m in objects(parsed(value)) if m.get("role") != "assistant" for t in answers({**m, "role": "assistant"})]
+
+
+def _attributes(span: dict[str, Any]) -> dict[str, Any]:
+    given = span.get("attributes") or {}
+    if isinstance(given, list):
+        return {a["key"]: next(iter(a["value"].values()), None) for a in given}
+    return given
+
+
+def _ended(span: dict[str, Any]) -> int | None:
+    for name in ("endTimeUnixNano", "end_time", "endTime"):
+        value = span.get(name)
+        if isinstance(value, list):  # seconds and nanoseconds
+            return value[0] * 1_000_000 + value[1] // 1000
+        if name == "endTimeUnixNano" and value is not None:
+            return int(value) // 1000
+        if value is not None:
+            return micros(value)
+    return None
+
+
+def spans(found: list[Any]) -> Iterator[Said]:
+    """What the spans of models and tools say: OTLP, OpenInference, Vercel's, GenAI's, Langfuse's and LangSmith's."""
+    for value in found:
+        if isinstance(value, list):
+            yield from spans(value)
+            continue
+        for resource in value.get("resourceSpans") or []:
+            yield from (s for scope in resource["scopeSpans"] for s in spans(scope["spans"]))
+        runs: dict[Any, dict[str, Any]] = {}
+        for run in [*(value.get("post") or []), *(value.get("patch") or [])]:
+            runs[run["id"]] = {**runs.get(run["id"], {}), **{k: v for k, v in run.items() if v is not None}}
+        for one in [*runs.values(), *(value.get("observations") or [])]:
+            kind, said, when = (
+                str(one.get("run_type") or one.get("type")).lower(),
+                one.get("outputs", one.get("output")),
+                _ended(one),
+            )
+            if kind in ("llm", "generation"):
+                yield from (Said(PERSON, t) for t in prompted(one.get("inputs", one.get("input"))))
+                yield from (Said(MODEL, t, when) for t in answers(said) if t != "None")
+            elif kind == "tool":
+                yield Said(TOOL, call(one["name"], parsed(one.get("inputs", one.get("input")))))
+        about, when = _attributes(value), _ended(value)
+        kind = str(value.get("span_kind") or about.get("openinference.span.kind")).upper()
+        if kind == "LLM":
+            sent = [v for k, v in about.items() if k.startswith("llm.input_messages.") and k.endswith("message.content")]
+            yield from (Said(PERSON, t) for v in sent for t in texts(v))
+            flat = [v for k, v in about.items() if k.startswith("llm.output_messages.") and k.endswith(("message.content", "message_content.text"))]  # fmt: skip
+            yield from (
+                Said(MODEL, t, when) for t in dict.fromkeys(flat or answers(about.get("output.value"))) if t and t.strip()
+            )
+        elif kind == "TOOL":
+            yield Said(TOOL, call(about.get("tool.name") or value["name"], parsed(about.get("input.value"))))
+        for name in ("gen_ai.input.messages", "ai.prompt.messages"):
+            yield from (Said(PERSON, t) for t in prompted(about.get(name)))
+        yield from (Said(MODEL, t, when) for t in answers(about.get("gen_ai.output.messages")))
+        if str(about.get("ai.operationId")).endswith(("doGenerate", "doStream")):
+            yield from (Said(MODEL, t, when) for t in texts(about.get("ai.response.text") or about.get("ai.response.object")))
+        elif "ai.toolCall.name" in about:
+            yield Said(TOOL, call(about["ai.toolCall.name"], parsed(about.get("ai.toolCall.args"))))
+        elif about.get("gen_ai.operation.name") == "execute_tool":
+            yield Said(TOOL, call(about["gen_ai.tool.name"], parsed(about.get("gen_ai.tool.call.arguments"))))
+
+
 READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "claude-code": claude_code,
     "codex": codex,
@@ -574,4 +759,11 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "codex-exec": codex_exec,
     "continue": continue_dev,
     "copilot-chat": copilot_chat,
+    "eliza": eliza,
+    "art": art,
+    "atropos": atropos,
+    "preferences": preferences,
+    "aworld": aworld,
+    "terminal-bench": terminal_bench,
+    "spans": spans,
 }

@@ -51,6 +51,8 @@ AGENTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     **{f"{name} whole": (name, lambda folder, name=name: whole(folder, name)) for name in WHOLE},
     "opencode database": ("opencode", lambda folder: agents.opencode(folder / "opencode.db")),
     "cursor database": ("cursor", lambda folder: agents.cursor(folder / "state.vscdb")),
+    "cursor chat": ("cursor", lambda folder: agents.cursor_chat(folder / "store.db")),
+    "kimi folder": ("kimi", agents.kimi),
     "goose database": ("goose", lambda folder: agents.goose(folder / "sessions.db")),
     "aider": ("aider", text),
 }
@@ -68,16 +70,17 @@ def test_a_session_of_an_agent(store: odograph.Store, tmp_path: Path, name: str)
     t = next(t for t in store.trajectories() if str(t.task).startswith("Mend the net"))
     assert t.agent in (importer, "copilot", "kimi-cli") and t.metadata["source"]["interactive"] is True
     assert t.task == ("Mend the net\nwith twine" if importer == "aider" else "Mend the net")
-    assert "Mended" in t.llm_calls[-1].text or importer == "aider"
+    assert importer == "aider" or "Mended" in [c for c in t.llm_calls if c.agent is None][-1].text
     if importer == "aider":
         return
-    (action,) = t.actions
+    action = t.actions[0]
+    assert len(t.actions) == (2 if name == "kimi folder" else 1)  # with a sub-agent
     assert action.name and {"ls"} == set(action.arguments.values())
     assert action.llm_call == next(c.id for c in t.llm_calls if action.step == c.step)
     if name != "cursor lines":  # which have neither results nor thoughts
         assert "twine" in json.dumps(action.result)
         assert "which knot" in [c.reasoning for c in t.llm_calls]
-        prompt = t.llm_calls[-1].messages
+        prompt = [c for c in t.llm_calls if c.agent is None][-1].messages
         assert any("twine" in json.dumps(m) for m in prompt)
     assert odograph.validate(t).errors == []
 
@@ -91,6 +94,7 @@ FIGURES = {
     "continue whole": (False, 25, 2, 0.5),
     "opencode database": (False, 25, 3, 0.5),
     "cursor database": (False, 25, 2, None),
+    "kimi folder": (True, 25, 2, None),
 }
 
 
@@ -114,8 +118,74 @@ def test_no_importer_takes_the_files_of_another(tmp_path: Path) -> None:
         (folder := tmp_path / f"row{k}").mkdir()
         made[name] = (name, lines(folder, name))
     for name, (importer, path) in made.items():
-        head = path.read_bytes()[: 64 * 1024]
+        head = b"" if path.is_dir() else path.read_bytes()[: 64 * 1024]
         assert [one.NAME for one in known if one.recognise(path, head)] == [importer], name
+
+
+def test_a_kimi_session_is_its_folder(store: odograph.Store, tmp_path: Path) -> None:
+    """Contexts give the prompts, across a compaction; the wire gives times, tokens, outcomes and the sub-agent, which belongs to the
+    call that started it. Each file of the folder is the same session."""
+    folder = agents.kimi(tmp_path)
+    assert store.import_sessions(tmp_path).imported == 1
+    for name in ("context.jsonl", "context_1.jsonl", "wire.jsonl"):
+        assert store.import_sessions(folder / name).skipped == 1
+    (t,) = store.trajectories()
+    asked, started, mended = (c for c in t.llm_calls if c.agent is None)
+    assert [m["content"] for m in mended.messages[:2]] == ["be brief", agents.SUMMARY["content"]]
+    assert mended.messages[2:] == [{"role": "assistant", "content": "", "tool_calls": started.choices[0].message["tool_calls"]}, agents.DELEGATED[1]]  # fmt: skip
+    assert (asked.source_time, asked.duration, mended.prompt_tokens) == (1_772_359_201_500_000_000, 1_500_000_000, 40)
+    (found,) = (c for c in t.llm_calls if c.agent == "scout-a01")
+    (step,) = (r for r in t.records if r.id == found.parent)
+    assert step.parent == next(a.id for a in t.actions if a.name == "Agent")
+    assert (found.text, t.actions[0].duration) == ("a bowline", 1_500_000_000)
+    assert [n.name for n in t.notes if n.name.startswith("Comp")] == ["CompactionBegin", "CompactionEnd"]
+
+
+def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -> None:
+    """Where the contexts are gone, the wire tells what was said and done."""
+    folder = agents.kimi(tmp_path)
+    (folder / "context.jsonl").unlink()
+    (folder / "context_1.jsonl").unlink()
+    store.import_sessions(folder / "wire.jsonl")
+    (t,) = store.trajectories()
+    assert (t.task, [a.name for a in t.actions], t.llm_calls[-1].text) == ("Mend the net", ["Shell", "Agent"], "Mended")
+
+
+def test_a_cursor_chat_and_its_transcript_are_one_session(store: odograph.Store, tmp_path: Path) -> None:
+    """The transcript of a chat that is there adds nothing, and a summary that takes the place of messages changes no earlier call.
+    The key of the chat is not kept."""
+    home = tmp_path / ".cursor"
+    (chats := home / "chats" / "w" / "c4a7-0001").mkdir(parents=True)
+    (told := home / "projects" / "w" / "agent-transcripts" / "c4a7-0001").mkdir(parents=True)
+    agents.cursor_chat(chats / "store.db")
+    (told / "c4a7-0001.jsonl").write_text("".join(json.dumps(v) + "\n" for v in agents.CURSOR))
+    report = store.import_sessions(home)
+    assert (report.imported, report.skipped, report.failed) == (1, 1, [])
+    (t,) = store.trajectories()
+    assert "blobEncryptionKey" not in json.dumps(t.to_dict())
+    before = {c.id: [m.get("content") for m in c.messages] for c in t.llm_calls}
+    agents.cursor_chat(chats / "store.db", [agents.STORE[0], {"role": "user", "content": "so far: mended"}, agents.STORE[-1], {"role": "assistant", "content": "Sailed"}])  # fmt: skip
+    store.import_sessions(home)
+    (t,) = store.trajectories()
+    after = {c.id: [m.get("content") for m in c.messages] for c in t.llm_calls}
+    assert after.items() > before.items()
+    assert ["be brief", "so far: mended", "And the sail"] in after.values()
+
+
+def test_a_sub_agents_transcript_belongs_to_its_call(store: odograph.Store, tmp_path: Path) -> None:
+    """Cursor's transcripts of sub-agents are in the session that started them, whichever of the files is named."""
+    (folder := tmp_path / "cu1" / "subagents").mkdir(parents=True)
+    task = {"type": "tool_use", "name": "Task", "input": {"prompt": "Find a knot", "subagent_type": "scout"}}
+    started = [agents.CURSOR[0], {"role": "assistant", "message": {"content": [task]}}, agents.CURSOR[2]]
+    found = [{"role": "user", "message": {"content": [agents.said("<user_query>\nFind a knot\n</user_query>")]}}, {"role": "assistant", "message": {"content": [agents.said("a bowline")]}}]  # fmt: skip
+    for path, values in ((tmp_path / "cu1" / "cu1.jsonl", started), (folder / "su1.jsonl", found)):
+        path.write_text("".join(json.dumps(v) + "\n" for v in values))
+    assert store.import_sessions(folder / "su1.jsonl").imported == 1
+    assert store.import_sessions(tmp_path).imported == 0
+    (t,) = store.trajectories()
+    (call,) = (c for c in t.llm_calls if c.agent == "scout-su1")
+    (step,) = (r for r in t.records if r.id == call.parent)
+    assert (t.task, step.parent) == ("Mend the net", t.actions[0].id)
 
 
 JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
@@ -200,7 +270,8 @@ def test_rows_for_training(store: odograph.Store, tmp_path: Path) -> None:
     found: dict[str, list[Any]] = {}
     for t in store.trajectories():
         found.setdefault(t.metadata["source"]["format"], []).append(t)
-    first, second, rendered = found["atropos"]
+    first, second, rendered, with_tools = found["atropos"]
+    assert [(a.name, a.arguments, a.result) for a in with_tools.actions] == [("drop", {"m": 3}, "three fathoms")]
     assert [(c.prompt_token_ids, c.choices[0].token_ids, c.choices[0].logprobs) for c in first.llm_calls] == [
         ([1, 2], [3], [-0.1]),
         ([1, 2, 3, 4], [5], [-0.2]),

@@ -419,6 +419,8 @@ GROWS: dict[str, Growing] = {
     "terminal-bench": by_value("terminal-bench", "results.json", 3, lambda n: {"id": "r", "results": TRIALS[:n]}),
     "opencode": database("opencode", "opencode.db", agents.opencode, 7),
     "cursor database": database("cursor", "state.vscdb", rows_of(agents.cursor, "cursorDiskKV"), 7),
+    "cursor chat": Growing("cursor", list(range(1, 8)), lambda folder, n: agents.cursor_chat(folder / "store.db", agents.STORE[:n])),
+    "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
     "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),
 }  # fmt: skip
 

@@ -38,6 +38,14 @@ def test_a_byte_order_mark_changes_nothing(tmp_path: Path, name: str) -> None:
     assert imported(write(tmp_path / "b" / "a" / file, b"\xef\xbb\xbf" + text.encode())) == plain
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_the_same_session(tmp_path: Path, encoding: str) -> None:
+    """A file that PowerShell wrote with `>` is the same session, characters beyond ASCII too."""
+    data = jsonl(CLAUDE).decode().replace("Sort", "R\u00f6w \U0001f6a3")
+    plain = imported(write(tmp_path / "a" / "a.jsonl", data.encode()))
+    assert imported(write(tmp_path / "b" / "a.jsonl", f"\ufeff{data}".encode(encoding))) == plain
+
+
 def test_nuls_that_a_crash_left_cost_nothing(tmp_path: Path) -> None:
     """NULs at the end of a file, or where it was written on after a crash, take no line with them."""
     data = jsonl(CLAUDE)

@@ -397,6 +397,25 @@ def test_langfuse_parameters_that_nobody_sent() -> None:
     assert (call.response["content"], call.prompt_tokens, call.completion_tokens) == ("Paris.", 10, 2)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prompt": "Capital?", "system": "be brief"},
+        {"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "Capital?"}]},
+    ],
+)
+@pytest.mark.parametrize("encoded", [json.dumps, lambda v: json.dumps(json.dumps(v))], ids=["once", "twice"])
+def test_the_task_of_a_trace_is_what_the_person_asked(given: dict[str, Any], encoded: Any) -> None:
+    """A trace has its input as an object, or as the JSON of one: the task is the text in it."""
+    about = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.output": '"Paris."',
+        "langfuse.observation.input": '"Capital?"',
+    }
+    root = {"langfuse.observation.type": "agent", "langfuse.observation.input": encoded(given)}
+    assert of(Start, made(span("r", root, 0, 9), span("a", about, 1, 2, parent="r")))[0].task == "Capital?"
+
+
 def test_two_instrumentations_of_one_call() -> None:
     """Where two libraries record the same call, one inside the other, there is one call: the one that says most."""
     body = {"model": "m", "messages": [{"role": "user", "content": "Capital?"}]}

@@ -93,7 +93,8 @@ def _entry(entry: shown.Entry, agent: str | None, full: bool) -> Iterator[str]:
             stale = " (stale)" if a["stale"] else ""
             yield f"**label {_inline(a['technique'])}** {_inline(as_text(a['value']))}{score}{stale}".rstrip()
         case "compaction" | "note" if full or entry.kind == "compaction":
-            yield from (f"**{entry.kind} {_inline(a['name'] or '')}**", "", *_fenced(as_text(a["data"]), full))
+            said = a["text"] if entry.kind == "compaction" and not full else as_text(a["data"])
+            yield from (f"**{entry.kind} {_inline(a['name'] or '')}**", "", *_fenced(said, full))
 
 
 def _inline(text: str) -> str:

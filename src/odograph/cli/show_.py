@@ -83,7 +83,8 @@ def session(t: Trajectory, *, full: bool = False, step: int | None = None, agent
     yield paint(line(t.id), "bold")
     yield " · ".join(f"{name} {line(value)}" for name, value in _header(about) if value)
     if t.task is not None:
-        yield from _block("task", t.task, "green", full)
+        # the prompts say it again: here are its first lines
+        yield from _block("task", t.task, "green", full, lines=3)
     within = False
     for entry in brief([] if first is None else [first], entries):
         margin = "  │ " * entry.depth
@@ -186,9 +187,9 @@ def _entry(kind: str, a: dict[str, Any], full: bool, margin: int) -> Iterator[st
             stale = " (stale)" if a["stale"] else ""
             yield paint(f"label {line(a['technique'])}", "magenta") + said + score + stale
         case "compaction":
-            text = as_text(a["data"])
-            data = text if full else shown.fold(text, lines=4, characters=300).text
-            yield from _block(f"compaction ({line(a['name'] or '')})", data, "magenta", full, margin)
+            name = f"compaction ({line(a['name'] or '')})"
+            data = a["data"] if full else shown.fold(a["text"], lines=4, characters=300).text
+            yield from _block(name, data, "magenta", full, margin) if data else [paint(name, "magenta")]
         case "note" if full:
             yield from _block(f"note {line(a['name'] or '')}", a["data"], "dim", full, margin)
         case "outcome":
@@ -225,21 +226,21 @@ def _brief(value: Any, full: bool) -> str:
     return text if full or len(text) <= 200 else text[:200] + "…"
 
 
-def _block(name: str, value: Any, colour: str, full: bool, margin: int = 0) -> Iterator[str]:
-    """A named text, wrapped and indented; folded where it is long."""
+def _block(name: str, value: Any, colour: str, full: bool, margin: int = 0, lines: int = 12) -> Iterator[str]:
+    """A named text, wrapped and indented; folded where it is long, at most to so many lines."""
     text = safe(as_text(value)).strip("\n")
-    folded = shown.Folded(text) if full else shown.fold(text)
+    folded = shown.Folded(text) if full else shown.fold(text, lines=lines, characters=60 * lines - 20)
     more = paint(f"… {hidden(folded)} (--full shows all)", "dim") if folded.characters else ""
     head = paint(name, colour)
-    lines = folded.text.split("\n")
+    parts = folded.text.split("\n")
     room = max(20, width() - margin)
-    if len(lines) == 1 and not more and cells(name) + cells(text) + 2 <= room:
+    if len(parts) == 1 and not more and cells(name) + cells(text) + 2 <= room:
         yield f"{head}: {text}"
         return
     yield f"{head}:"
-    for one in lines:
+    for one in parts:
         wrapped = textwrap.wrap(one, room - 4, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False)
-        for part in wrapped or [""]:
-            yield f"    {part}"
+        for piece in wrapped or [""]:
+            yield f"    {piece}"
     if more:
         yield f"    {more}"

@@ -1,7 +1,10 @@
-"""Session files that somebody packed with gzip or zstd: they are unpacked for the time of their import, within limits."""
+"""Session files in another dress: packed with gzip or zstd, or in UTF-16, as PowerShell's `>` writes what a program prints.
+
+A copy without the dress lives for the time of the import, within limits."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import tempfile
 import zlib
@@ -14,18 +17,30 @@ from ..errors import InvalidInput, MissingExtra, described
 from .bounds import limit, too_large
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """The file itself, or an unpacked copy under its name without the last suffix. Raises InvalidInput for a damaged or too large
-    one, MissingExtra for zstd without `zstandard`."""
+    """The file itself, an unpacked copy under its name without the last suffix, or a copy in UTF-8 under its name. Raises
+    InvalidInput for a damaged or too large one, MissingExtra for zstd without `zstandard`."""
     if not path.is_file():
         yield path
         return
     with path.open("rb") as file:
         head = file.read(4)
+        if head.startswith(_UTF_16):
+            file.seek(0)
+            with tempfile.TemporaryDirectory(prefix="odograph-") as folder:
+                copy = Path(folder, path.name)
+                decoder = codecs.getincrementaldecoder("utf-16")("replace")
+                with copy.open("wb") as target:
+                    while data := file.read(_CHUNK):
+                        target.write(decoder.decode(data).encode("utf-8", "replace"))
+                    target.write(decoder.decode(b"", True).encode("utf-8", "replace"))
+                yield copy
+            return
         if not head.startswith((b"\x1f\x8b", _ZSTD)):
             yield path
             return

@@ -67,6 +67,7 @@ def _known(home: Path, here: Path) -> Iterator[tuple[str, Path]]:
     yield "continue", home / ".continue" / "sessions"
     yield "copilot", home / ".copilot" / "session-state"
     yield "cline", home / ".cline" / "data" / "tasks"
+    yield "cursor", home / ".cursor" / "chats"
     yield from (("cursor", folder) for folder in sorted((home / ".cursor" / "projects").glob("*/agent-transcripts")))
     for base in (config, support, roaming):
         for editor in _EDITORS:

@@ -19,10 +19,21 @@ class Transcript:
     """Give it every message in order: `saw` for what the model was sent, `replied` for what it answered, `result` for tools."""
 
     def __init__(
-        self, session: Session, *, model: str | None = None, tools: list[Any] | None = None, dialect: str = "openai.chat"
+        self,
+        session: Session,
+        *,
+        model: str | None = None,
+        tools: list[Any] | None = None,
+        dialect: str = "openai.chat",
+        agent: str | None = None,
+        by_id: bool = False,
     ) -> None:
         self.session = session
+        #: Whether records are known by the source's ids of messages: for sources that replace what stands before.
+        self.by_id = by_id
         self.dialect = dialect
+        #: Whose conversation it is: a sub-agent's name, or None for the session's own agent.
+        self.agent = agent
         self.model = model
         self.tools = tools
         self.history: list[Any] = []
@@ -48,17 +59,24 @@ class Transcript:
         if observed if observed is not None else obj(message).get("role") == "user":
             self._observed.append((obj(message).get("content"), id, when))
 
-    def begin(self, when: int | None = None, extra: dict[str, Any] | None = None) -> int:
-        """Begins the next step; its observation is what was seen since the last."""
+    def begin(self, when: int | None = None, extra: dict[str, Any] | None = None, id: str | None = None) -> int:
+        """Begins the next step; its observation is what was seen since the last. `id` is the source's id of the reply."""
         self.step += 1
+        key = self._key(self._turn + 1, id)
         told, self._observed = self._observed, []
         seen = [content for content, _, _ in told]
         observation = seen[0] if len(seen) == 1 else seen or None
         extra = {**(extra or {}), **(_where(told) or {})} or None
         self._unanswered = []
         self._turn += 1
-        self.session.add(StepStart(step=self.step, observation=observation, source_time=when, extra=extra), "turn", self._turn)
+        started = StepStart(step=self.step, observation=observation, agent=self.agent, source_time=when, extra=extra)
+        self.session.add(started, *key)
         return self.step
+
+    def _key(self, turn: int, id: str | None = None) -> tuple[Any, ...]:
+        """What a turn is known by: its number, or the id of its first message."""
+        name: Any = next((i for _, i, _ in self._unanswered if i), id) if self.by_id else None
+        return ("turn", *([] if self.agent is None else [self.agent]), turn if name is None else name)
 
     def close(self, when: int | None = None) -> None:
         """The end of the source: the messages that no reply followed are kept in a note. Where the session goes on later, the
@@ -68,8 +86,8 @@ class Transcript:
             if self.tools and self._turn == 0:
                 data["tools"] = self.tools
             when = when if when is not None else self._unanswered[0][2]
-            note = Note(name="unanswered", data=data, source_time=when, extra=_where(self._unanswered))
-            self.session.add(note, "turn", self._turn + 1)
+            note = Note(name="unanswered", data=data, agent=self.agent, source_time=when, extra=_where(self._unanswered))
+            self.session.add(note, *self._key(self._turn + 1))
 
     def replied(
         self,
@@ -79,11 +97,12 @@ class Transcript:
         when: int | None = None,
         begin: bool = True,
         request: Any = None,
+        id: str | None = None,
         **fields: Any,
     ) -> LLMCall:
-        """An answer of the model: a step with its call, and an action for each tool call in it."""
+        """An answer of the model: a step with its call, and an action for each tool call. `id`: what the source calls it."""
         if begin:
-            self.begin(when)
+            self.begin(when, id=id)
         if request is None:
             request = {"messages": Prefix(self.history)}
             if self.tools:
@@ -94,13 +113,15 @@ class Transcript:
         call = self.session.add(
             LLMCall(
                 step=self.step,
+                agent=self.agent,
                 source_time=when,
                 origin="transcript",
                 dialect=self.dialect,
                 request=request,
                 response=message if response is None else response,
                 **fields,
-            )
+            ),
+            *(("reply", id) if self.by_id and id else ()),
         )
         self.history.append(message)
         for asked in dicts(obj(message).get("tool_calls")):
@@ -125,13 +146,15 @@ class Transcript:
         action = self.session.add(
             Action(
                 step=self.step if self.step >= 0 else None,
+                agent=self.agent,
                 source_time=when,
                 name=name,
                 arguments=given,
                 llm_call=call.id if call else None,
                 tool_call_id=id,
                 **fields,
-            )
+            ),
+            *(("action", id) if self.by_id and id else ()),
         )
         self._asked.append(action)
         if id:

@@ -18,6 +18,7 @@ from ..plain import Prefix
 from ..shape import arguments, obj, text
 from ..types import Action, Context, End, LLMCall, Note, Record, Reward, Start, StepStart
 from . import (
+    chat,
     claude_code,
     codex,
     gemini_cli,
@@ -242,6 +243,7 @@ class _Assembly:
             task = next((m.get("content") for m in sent if m.get("role") == "user"), None)
         if isinstance(task, list) and task and all(map(is_part, task)):
             task = as_text(task)
+        task = _asked(task)
         tags = about.pop("tags", [])
         told = {**source, "traces": list(dict.fromkeys(s.trace for s in self.spans if s.trace)), **about}
         totals = self._totals()
@@ -406,6 +408,15 @@ class _Assembly:
         error = (last.error or exception(last)) if last.failed else None
         end = End(status="failed" if last.failed else "completed", answer=answer, error=error, source_time=last.end)
         self.into.add(end, "end")
+
+
+def _asked(task: Any) -> Any:
+    """What a person asked, of the input of a run: the text where the input is an object, or the JSON of an object, with one."""
+    given = obj(arguments(task) if isinstance(task, str) else task)
+    if isinstance(given.get("messages"), list):
+        said = next((m.get("content") for m in chat.messages(given["messages"]) if m.get("role") == "user"), None)
+        return as_text(said) if said else task
+    return next((t for name in ("prompt", "question", "query", "input", "task") if (t := text(given.get(name)))), task)
 
 
 def _content(found: Meaning) -> int:

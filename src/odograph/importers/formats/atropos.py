@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...shape import content_text, dicts, items, score, without
-from ...types import End, LLMCall, Note, Reward, Start, StepStart, Tokens
+from ...shape import content_text, dicts, items, score, text, without
+from ...types import End, LLMCall, Note, Reward, Start, Tokens
 from ..session import Session
+from ..transcript import Transcript
 from .benchmarks import first_row, rows
 
 NAME = "atropos"
@@ -82,26 +83,39 @@ def _sequence(path: Path, session: Session, row: dict[str, Any], number: int, to
     runs = _trained(masks)
     if chat and len(answers) != len(runs):
         runs, answers = (runs[-1:], answers[-1:]) if runs and answers else ([], answers)
-    for step in range(max(len(runs), len(answers))):
-        a, b = runs[step] if step < len(runs) else (0, 0)
-        at = answers[step] if step < len(answers) else None
-        session.add(StepStart(step=step), "step", step)
+    transcript = Transcript(session)
+    shown = 0  # how many messages were told
+    for turn in range(max(len(runs), len(answers))):
+        a, b = runs[turn] if turn < len(runs) else (0, 0)
         lp = [float(p) if type(p) in (int, float) else None for p in logprobs[a:b]] if len(logprobs) == len(tokens) else None
-        call = LLMCall(
-            step=step,
-            origin="transcript",
-            dialect="openai.chat",
-            request={"messages": chat[:at]} if at is not None else None,
-            response=chat[at] if at is not None else None,
-            prompt_token_ids=ids[:a] or None,
-            tokens=[Tokens(token_ids=ids[a:b], logprobs=lp)] if b > a else [],
-            prompt_tokens=a or None,
-            completion_tokens=b - a or None,
-        )
-        session.add(call, "call", step)
+        tokens_of: dict[str, Any] = {
+            "prompt_token_ids": ids[:a] or None,
+            "tokens": [Tokens(token_ids=ids[a:b], logprobs=lp)] if b > a else [],
+            "prompt_tokens": a or None,
+            "completion_tokens": b - a or None,
+        }
+        if turn < len(answers):
+            _tell(transcript, chat[shown : answers[turn]])
+            shown = answers[turn] + 1
+            transcript.replied(chat[answers[turn]], **tokens_of)
+        else:
+            step = transcript.begin()
+            session.add(LLMCall(step=step, origin="transcript", dialect="openai.chat", **tokens_of))
+    _tell(transcript, chat[shown:])
+    transcript.close()
     value = _nth(row, "scores", number)
     session.add(Reward(value=score(value)), "reward")
     session.add(End(), "end")
+
+
+def _tell(transcript: Transcript, messages: list[dict[str, Any]]) -> None:
+    """Messages that nobody sampled: a prompt holds them."""
+    for message in messages:
+        transcript.saw(message, observed=message.get("role") == "user")
+        if message.get("role") == "tool":
+            id, result = text(message.get("tool_call_id")), message.get("content")
+            if not (transcript.result(id, result=result) if id else transcript.next_result(result=result)):
+                transcript.session.warn("tool messages that answer no call")
 
 
 def _trained(masks: list[Any]) -> list[tuple[int, int]]:

@@ -1,8 +1,10 @@
-"""Cursor: its database (`state.vscdb`), and the transcripts of agents (`agent-transcripts/**/<id>.jsonl`).
+"""Cursor: its database (`state.vscdb`), the chats of its command line (`store.db`), and the transcripts of agents
+(`agent-transcripts/**/<id>.jsonl`).
 
 In the database a chat is `composerData:<id>`, whose headers give the order of its bubbles, each in `bubbleId:<id>:<bubble>`.
 Bubbles of the assistant that follow each other without a tool's result between are one answer of the model. Transcripts have
-roles and content blocks, and no times, ids or results.
+roles and content blocks, and no times, ids or results: where the chat that a transcript tells of is there, the chat is read in
+its place. The transcripts of sub-agents (`<id>/subagents/<sub-agent>.jsonl`) belong to the session whose folder they are in.
 
 Source: the files that Cursor writes (composer version 3).
 """
@@ -16,19 +18,21 @@ from typing import Any
 from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import arguments, dicts, integer, items, obj, text, without
-from ...types import Start
+from ...spans.chat import message as shaped
+from ...types import Action, Start
 from .. import blocks
 from ..databases import has_tables, rows
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
+from .cursor_store import beside, chat, is_store
 
 NAME = "cursor"
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """A SQLite file with Cursor's table of keys, or lines of a role and a message whose content are blocks, and nothing else."""
+    """A SQLite file with Cursor's table of keys or a chat, or lines of a role and a message whose content are blocks alone."""
     if head.startswith(b"SQLite format 3\x00"):
-        return has_tables(path, ("cursorDiskKV",))
+        return has_tables(path, ("cursorDiskKV",)) or is_store(path)
     try:
         first = obj(loads(head.lstrip().split(b"\n", 1)[0]))
     except InvalidInput:
@@ -47,7 +51,10 @@ def read(path: Path) -> Iterator[Session]:
     with path.open("rb") as file:
         is_database = file.read(16).startswith(b"SQLite")
     made = 0
-    for session in _of_database(path) if is_database else _of_lines(path):
+    main = path if is_database else _session_of(path)
+    store = (path if is_store(path) else None) if is_database else beside(main)
+    found = _of_store(store) if store is not None else _of_database(path) if is_database else _of_lines(main)
+    for session in found:
         made += 1
         yield session
     if not made:
@@ -57,28 +64,99 @@ def read(path: Path) -> Iterator[Session]:
 # --- transcripts -----------------------------------------------------------------------------------------------------
 
 
+def _session_of(path: Path) -> Path:
+    """The transcript of the session that a sub-agent's transcript belongs to, where it is there; else the file itself."""
+    if path.parent.name != "subagents":
+        return path
+    folder = path.parents[1]
+    known = (folder / f"{folder.name}.jsonl", folder.with_suffix(".jsonl"))
+    return next((p for p in known if p.is_file()), path)
+
+
 def _of_lines(path: Path) -> Iterator[Session]:
-    lines = Lines(path)
-    entries = [v for _, v in lines if isinstance(v, dict) and isinstance(v.get("message"), dict)]
+    session = Session(NAME, path.stem)
+    entries = _entries(path, session)
     if not entries:
         return
-    session = Session(NAME, path.stem)
-    for problem in lines.problems:
-        session.warn(problem)
     task = next((_asked(blocks.told(e["message"].get("content"))) for e in entries if e.get("role") == "user"), None)
     source = {"format": NAME, "path": path.name, "session": path.stem, "interactive": True}
     session.add(Start(task=task, agent="cursor", metadata={"source": source}), "start")
-    transcript = Transcript(session, dialect="anthropic.messages")
+    _tell(session, None, entries)
+    folder = path.parent / "subagents" if path.parent.name == path.stem else path.with_suffix("") / "subagents"
+    for one in sorted(folder.glob("*.jsonl")):
+        told = _entries(one, session)
+        asked = next((_asked(blocks.told(e["message"].get("content"))) for e in told if e.get("role") == "user"), None)
+        actions = (r for r in session.records if isinstance(r, Action) and r.agent is None)
+        by = next((a for a in actions if asked and str(obj(a.arguments).get("prompt")).strip() == asked), None)
+        kind = text(obj(by.arguments).get("subagent_type")) if by is not None else None
+        agent = f"{kind or 'agent'}-{one.stem}"
+        session.within(agent, by.id if by is not None else None)
+        _tell(session, agent, told)
+    yield session
+
+
+def _entries(path: Path, session: Session) -> list[dict[str, Any]]:
+    lines = Lines(path)
+    entries = [v for _, v in lines if isinstance(v, dict) and isinstance(v.get("message"), dict)]
+    for problem in lines.problems:
+        session.warn(problem)
+    return entries
+
+
+def _tell(session: Session, agent: str | None, entries: list[dict[str, Any]]) -> None:
+    transcript = Transcript(session, dialect="anthropic.messages", agent=agent)
     for entry in entries:
         blocks.add(transcript, {"role": entry.get("role"), "content": entry["message"].get("content")})
     transcript.close()
-    yield session
 
 
 def _asked(told: str | None) -> str | None:
     """What a person asked, without the tags that the program puts around it."""
     inner = (told or "").partition("<user_query>")[2].partition("</user_query>")[0].strip()
     return inner or told
+
+
+# --- chats of the command line ---------------------------------------------------------------------------------------
+
+
+def _of_store(path: Path) -> Iterator[Session]:
+    found = chat(path)
+    if not found.messages:
+        return
+    session = Session(NAME, found.id)
+    if found.lost:
+        session.warn("messages of a chat that can't be read", found.lost)
+    model = text(found.about.get("lastUsedModel"))
+    users = (m.get("content") for _, m in found.messages if m.get("role") == "user")
+    task = next((t for u in users if (t := _asked(blocks.told(u))) and not t.lstrip().startswith("<")), None)
+    source = {
+        "format": NAME,
+        "path": path.name,
+        "session": found.id,
+        **without(found.about, "lastUsedModel"),
+        "interactive": True,
+    }
+    started = parse_time(found.about.get("createdAt"))
+    session.add(Start(task=task, agent="cursor", model=model, source_time=started, metadata={"source": source}), "start")
+    transcript = Transcript(session, by_id=True)  # which model gave which answer, nothing says
+    for digest, one in found.messages:
+        parts = {text(p.get("toolCallId")): p for p in dicts(one.get("content")) if p.get("type") == "tool-result"}
+        for message in shaped(one):
+            role, id = message.get("role"), text(message.get("tool_call_id"))
+            if role == "assistant":
+                # what the shape of a chat has no place for: signatures, and what the program says of a thought
+                more = [
+                    m for p in dicts(one.get("content")) if p.get("type") == "reasoning" and (m := without(p, "type", "text"))
+                ]
+                transcript.replied(message, id=digest, extra={"blob": digest, **({"reasoning": more} if more else {})})
+                continue
+            transcript.saw(message, id=digest)
+            failed = obj(parts.get(id)).get("isError")
+            ok = not failed if isinstance(failed, bool) else None
+            if role == "tool" and not transcript.result(id, result=message.get("content"), ok=ok, extra={"blob": digest}):
+                session.warn("tool results that no call in the file asked for")
+    transcript.close()
+    yield session
 
 
 # --- the database ----------------------------------------------------------------------------------------------------

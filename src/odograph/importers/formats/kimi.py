@@ -1,30 +1,36 @@
-"""Sessions of Kimi CLI: `context.jsonl`, the messages that the model is sent, in OpenAI's shape, with marks in between.
+"""Sessions of Kimi CLI: a folder with `context.jsonl`, what the model is sent, and `wire.jsonl`, what happened and when.
 
-The marks are lines with roles `_usage` (tokens of the whole context), `_checkpoint` and `_system_prompt`. `wire.jsonl` beside
-it tells the same to a screen. After a compaction the program begins the file anew.
+A context holds messages in OpenAI's shape, with marks in between: `_usage` (tokens of the whole context), `_checkpoint` and
+`_system_prompt`. A compaction, a revert and `/clear` begin the file anew; the file before stays beside it as `context_1.jsonl`.
+Sub-agents have folders of the same kind below `subagents`. Older versions have one file, `<session>.jsonl`.
 
-Source: MoonshotAI/kimi-cli, src/kimi_cli/soul/context.py.
+Source: MoonshotAI/kimi-cli, src/kimi_cli/soul/context.py, wire/file.py, wire/types.py, subagents/store.py.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import content_text, integer, items, text
-from ...types import Note, Start
+from ...shape import added, content_text, dicts, integer, items, obj, text
+from ...types import Action, Note, Start
 from ..session import Lines, NotBegun, Session
 from ..transcript import Transcript
+from .kimi_wire import Wire, is_wire
 
 NAME = "kimi"
 _MARKS = ("_usage", "_checkpoint", "_system_prompt")
+_MESSAGES = ("user", "assistant", "tool", "system", "_system_prompt")
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """Lines with roles, among them a mark of the program within the first lines; or an empty context by its name and folder."""
+    """A session's folder; lines with roles, among them a mark of the program within the first lines; or lines of the wire."""
+    if not head:
+        return (path / "context.jsonl").is_file() and (path / "wire.jsonl").is_file()
     roles: list[Any] = []
     for line in head.split(b"\n")[:50]:
         if line.strip():
@@ -32,6 +38,8 @@ def recognise(path: Path, head: bytes) -> bool:
                 value = loads(line)
             except InvalidInput:
                 break
+            if not roles and is_wire(value):
+                return True
             if not isinstance(value, dict) or "role" not in value:
                 return False
             roles.append(value["role"])
@@ -39,34 +47,196 @@ def recognise(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Iterator[Session]:
-    """The session of a file. Raises NotBegun where it has no message."""
-    lines = Lines(path)
-    entries = [v for _, v in lines if isinstance(v, dict)]
-    messages = [e for e in entries if e.get("role") in ("user", "assistant", "tool", "system")]
-    if not messages:
+    """The session of a folder, or of the folder that a file is in. Raises NotBegun where it has no message."""
+    folder = path if path.is_dir() else path.parent
+    of_folder = path.is_dir() or re.fullmatch(r"(context(_sub)?(_\d+)?|wire)\.jsonl", path.name) is not None
+    if of_folder and folder.parent.name == "subagents":
+        folder = folder.parents[1]
+    stem = "context" if of_folder else re.sub(r"_\d+$", "", path.stem)
+    wire = Wire(folder / "wire.jsonl") if of_folder else Wire(None)
+    problems = list(wire.problems)
+    talk = _generations(folder, stem, problems) or [wire.messages(None)]
+    first = next((m for entries in talk for m in entries if m.get("role") in _MESSAGES[:-1]), None)
+    if first is None:
         raise NotBegun("a Kimi session without a message")
-    id = path.parent.name if path.name == "context.jsonl" else path.stem
-    session = Session(NAME, id if len(id) > 8 else content_hash(messages[0]))
-    for problem in lines.problems:
+    id = folder.name if of_folder else stem
+    session = Session(NAME, id if len(id) > 8 else content_hash(first))
+    for problem in problems:
         session.warn(problem)
-    task = next((content_text(m.get("content")) for m in messages if m.get("role") == "user"), None)
-    source = {"format": NAME, "path": path.name, "session": id, "interactive": True}
-    session.add(Start(task=task, agent="kimi-cli", metadata={"source": source}), "start")
-    transcript = Transcript(session)
-    for number, entry in enumerate(entries):
-        role = entry.get("role")
+    task = next((told for m in [*wire.asked, *_users(talk)] if (told := _told(m)) and not told.startswith("/")), None)
+    state = _json(folder / "state.json") if of_folder else {}
+    about = {k: state[k] for k in ("custom_title", "plan_mode") if state.get(k)}
+    source = {"format": NAME, "path": (folder if of_folder else path).name, "session": id, **about, "interactive": True}
+    started = Start(task=task, agent="kimi-cli", source_time=wire.began, metadata={"source": source})
+    session.add(started, "start")
+    main = _Reader(session, wire, None)
+    main.waiting = list(_agents(folder, wire)) if of_folder else []
+    main.read(talk)
+    for agent in main.waiting:
+        main.start(agent, None)
+    for number, (when, kind, payload) in enumerate(wire.others):
+        session.add(Note(name=kind, data=payload, source_time=when), "event", number)
+    yield session
+
+
+def _generations(folder: Path, stem: str, problems: list[str]) -> list[list[dict[str, Any]]]:
+    """The entries of a context's files, the oldest first. A file that was begun anew leaves the older one under a number."""
+    older = [(int(m[1]), p) for p in folder.glob(f"{stem}_*.jsonl") if (m := re.fullmatch(rf"{re.escape(stem)}_(\d+)", p.stem))]
+    found: list[list[dict[str, Any]]] = []
+    for path in [*(p for _, p in sorted(older)), folder / f"{stem}.jsonl"]:
+        if path.is_file():
+            lines = Lines(path)
+            entries = [v for _, v in lines if isinstance(v, dict)]
+            problems += lines.problems
+            if any(e.get("role") in _MESSAGES for e in entries):
+                found.append(entries)
+    return found
+
+
+class Agent(NamedTuple):
+    """A sub-agent: its id, its kind, the call that started it, and what it was sent."""
+
+    id: str
+    kind: str | None
+    call: str | None
+    talk: list[list[dict[str, Any]]]
+
+
+def _agents(folder: Path, wire: Wire) -> Iterator[Agent]:
+    named = {p.name: p for p in sorted((folder / "subagents").glob("*")) if p.is_dir()}
+    for name in dict.fromkeys([*wire.agents, *named]):
+        call, kind = wire.agents.get(name, (None, None))
+        kind = text(_json(named[name] / "meta.json").get("subagent_type")) or kind if name in named else kind
+        contexts = _generations(named[name], "context", []) if name in named else []
+        yield Agent(name, kind, call, contexts or [wire.messages(name)])
+    for path in sorted(folder.glob("context_sub*.jsonl")):  # of older versions
+        yield Agent(path.stem.removeprefix("context_"), None, None, [[v for _, v in Lines(path) if isinstance(v, dict)]])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return obj(loads(path.read_bytes()))
+    except (OSError, InvalidInput):  # not there, or written at this moment
+        return {}
+
+
+def _users(talk: list[list[dict[str, Any]]]) -> Iterator[Any]:
+    return (m.get("content") for entries in talk for m in entries if m.get("role") == "user")
+
+
+def _told(content: Any) -> str | None:
+    """What a person said, without the parts that the program wrote."""
+    parts = [content] if isinstance(content, str) else [p.get("text") for p in dicts(content)]
+    return next((p for p in parts if isinstance(p, str) and p.strip() and not p.lstrip().startswith("<system")), None)
+
+
+class _Reader:
+    """One conversation of the session: the main one, or a sub-agent's."""
+
+    def __init__(self, session: Session, wire: Wire, id: str | None, kind: str | None = None) -> None:
+        self.session = session
+        self.wire = wire
+        self.id = id
+        self.transcript = Transcript(session, agent=None if id is None else f"{kind or 'agent'}-{id}")
+        #: The messages of the file before, and where each ends in the history.
+        self.before: list[tuple[dict[str, Any], int]] = []
+        #: Sub-agents whose call did not come yet.
+        self.waiting: list[Agent] = []
+
+    def start(self, agent: Agent, by: Action | None) -> None:
+        """What a sub-agent did, where it was started."""
+        reader = _Reader(self.session, self.wire, agent.id, agent.kind)
+        self.session.within(reader.transcript.agent, by.id if by is not None else None)
+        reader.read(agent.talk)
+
+    def read(self, talk: list[list[dict[str, Any]]]) -> None:
+        for number, entries in enumerate(talk):
+            self._file(number, entries)
+        self.transcript.close()
+
+    def _file(self, number: int, entries: list[dict[str, Any]]) -> None:
+        history = self.transcript.history
+        messages = [e for e in entries if e.get("role") in _MESSAGES]
+        before = [m for m, _ in self.before]
+        same = next(
+            (n for n, (a, b) in enumerate(zip(before, messages, strict=False)) if a != b), min(len(before), len(messages))
+        )
+        # what stands behind the summary of a compaction are the last messages of the file before; not all may be written yet
+        rest = messages[same + 1 :]
+        places = range(same, len(before))
+        first = next((n for n in places if rest and all(a == b for a, b in zip(before[n:], rest, strict=False))), len(before))
+        kept = min(len(rest), len(before) - first)
+        old = {id(m) for m in [*messages[:same], *rest[:kept]]}
+        if number:
+            self.transcript.history = history[: self.before[same - 1][1] if same else 0]
+        copied = before[first:]
+        place, self.before = {id(m): n for n, m in enumerate(messages)}, self.before[:same]
+        new = not number
+        for index, entry in enumerate(entries):
+            if id(entry) in old:
+                if (at := place[id(entry)]) > same:
+                    self.transcript.history.append(_sent(copied[at - same - 1]))
+            elif entry.get("role") in _MESSAGES:
+                new = True
+                self._message(entry)
+            elif new:
+                self._mark((number, index) if number else (index,), entry)
+            if entry.get("role") in _MESSAGES and place[id(entry)] >= same:
+                self.before.append((entry, len(self.transcript.history)))
+
+    def _mark(self, key: tuple[int, ...], entry: dict[str, Any]) -> None:
+        # what the context holds now: the prompt of the call before, and its answer
+        data = {"token_count": integer(entry.get("token_count")), "checkpoint": entry.get("id")}
+        note = Note(
+            name=str(entry.get("role")), data={k: v for k, v in data.items() if v is not None}, agent=self.transcript.agent
+        )
+        self.session.add(note, "mark", *([] if self.id is None else [self.id]), *key)
+
+    def _message(self, entry: dict[str, Any]) -> None:
+        transcript, role = self.transcript, entry.get("role")
         if role == "_system_prompt":
-            transcript.saw({"role": "system", "content": entry.get("content")}, observed=False)
-        elif role in _MARKS:
-            # what the context holds now: the prompt of the call before, and its answer
-            data = {"token_count": integer(entry.get("token_count")), "checkpoint": entry.get("id")}
-            session.add(Note(name=role, data={k: v for k, v in data.items() if v is not None}), "mark", number)
+            transcript.saw(_sent(entry), observed=False)
         elif role == "assistant":
-            thoughts = [t for p in items(entry.get("content")) if isinstance(p, dict) and (t := text(p.get("think")))]
-            transcript.replied(entry, reasoning="\n\n".join(thoughts) or None)
+            self._reply(entry)
+        elif role != "tool":
+            transcript.saw(entry, when=self.wire.asked_at(self.id, entry.get("content")))
         else:
             transcript.saw(entry)
-            if role == "tool" and not transcript.result(text(entry.get("tool_call_id")), result=entry.get("content")):
-                session.warn("tool results that no call in the file asked for")
-    transcript.close()
-    yield session
+            id = text(entry.get("tool_call_id"))
+            if not transcript.result(id, result=entry.get("content"), **self.wire.outcome(id, transcript.action(id))):
+                self.session.warn("tool results that no call in the file asked for")
+
+    def _reply(self, entry: dict[str, Any]) -> None:
+        thoughts = [t for p in items(entry.get("content")) if isinstance(p, dict) and (t := text(p.get("think")))]
+        step = self.wire.step_of(self.id, entry)
+        usage = obj(step.usage)
+        counts = [integer(usage.get(n)) for n in ("input_other", "input_cache_read", "input_cache_creation")]
+        took = step.ended - step.began if step.ended is not None and step.began is not None else None
+        self.transcript.replied(
+            entry,
+            reasoning="\n\n".join(thoughts) or None,
+            when=step.began,
+            duration=took if took is not None and took >= 0 else None,
+            usage=usage or None,
+            prompt_tokens=added(*counts),
+            completion_tokens=integer(usage.get("output")),
+            extra={"message_id": step.message} if step.message else None,
+        )
+        for asked in dicts(entry.get("tool_calls")) if self.waiting else ():
+            action = self.transcript.action(text(asked.get("id")))
+            prompt = obj(action.arguments).get("prompt") if action is not None else None
+            for agent in [a for a in self.waiting if action is not None and _is_asked(a, action.tool_call_id, prompt)]:
+                self.waiting.remove(agent)
+                self.start(agent, action)
+
+
+def _is_asked(agent: Agent, call: str | None, prompt: Any) -> bool:
+    """Whether a call started an agent: its id is known, or its prompt is what the agent was asked."""
+    if agent.call is not None:
+        return agent.call == call
+    asked = next((t for content in _users(agent.talk) if (t := content_text(content))), None)
+    return asked is not None and asked == prompt
+
+
+def _sent(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "system", "content": entry.get("content")} if entry.get("role") == "_system_prompt" else entry
