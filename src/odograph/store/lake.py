@@ -61,6 +61,8 @@ class Lake:
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._told: set[str] = set()
+        #: Files that were found damaged.
+        self._damaged: set[str] = set()
 
     @property
     def exists(self) -> bool:
@@ -80,6 +82,7 @@ class Lake:
                 file.close()
             self._opened.clear()
             self._groups.clear()
+            self._damaged.clear()
 
     def files(self, table: str, since: int = 0) -> list[str]:
         """The live files of a table, in the order in which they came, relative to the folder of the lake."""
@@ -109,6 +112,22 @@ class Lake:
         if said not in self._told:
             self._told.add(said)
             logger.warning("%s; what it held is left out, and `odograph doctor --repair` mends what can be mended", said)
+
+    def damaged(self, table: Table, said: str | None = None) -> set[str]:
+        """The live files of a table that are known to be damaged, or have another size than was written; of a tier that machines
+        share none. With `said`, an error of who read them, they are read: those that it names, or all. Raises StoreError."""
+        live = self.commits.files(table.name) if self.shared is None else []
+        named = [one for one in live if said is None or one.file.path in said] or live
+        for one in named:
+            try:
+                if (self.root / one.file.path).stat().st_size != one.file.bytes:
+                    self._damaged.add(one.file.path)
+            except (FileNotFoundError, NotADirectoryError):
+                self._damaged.add(one.file.path)
+            if said is not None:
+                for _ in self.batches(one.file.path, table, damaged=lambda error, path=one.file.path: self._damaged.add(path)):  # type: ignore[misc]
+                    pass
+        return self._damaged.intersection(one.file.path for one in live)
 
     # --- one trajectory -----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..codec import DAMAGE
-from ..errors import InvalidInput, MissingExtra, StoreError, did_you_mean
+from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, did_you_mean
 from ..tables.schema import Table, arrow
 from ..types import AnyRecord
 from .layout import FACTS, RECORDS, SUMMARY, TABLES, TRAJECTORIES, fact_of, row_of
@@ -58,10 +58,15 @@ _MESSAGES = "select trajectory, writer, stream, n, same, body from ({rows}) wher
 class Rows:
     """What a query gave. Read it once: by iterating (a dict for each row), or as a whole."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, ask: Callable[[], Any], damaged: Callable[[str], bool]) -> None:
+        """`ask` executes the query. `damaged` gets an error of DuckDB, and says whether damaged files were found, which `ask`
+        then leaves out."""
+        self._ask = ask
+        self._damaged = damaged
+        self._connection: Any = None
+        self._given = False
         #: The names of the columns.
-        self.columns: list[str] = [one[0] for one in connection.description]
+        self.columns: list[str] = self._read(lambda connection: [one[0] for one in connection.description])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for row in self.tuples():
@@ -69,23 +74,56 @@ class Rows:
 
     def tuples(self) -> Iterator[tuple[Any, ...]]:
         """The rows as tuples, in the order of `columns`."""
-        while rows := _asked(lambda: self._connection.fetchmany(_BATCH)):
+        while rows := self._read(lambda connection: connection.fetchmany(_BATCH)):
+            self._given = True
             yield from rows
 
     def list(self) -> list[dict[str, Any]]:
         """All rows, a dict each."""
-        return [*self]
+        rows = self._read(lambda connection: connection.fetchall())
+        return [dict(zip(self.columns, row, strict=True)) for row in rows]
 
     def arrow(self) -> Any:
         """All rows as an Arrow table."""
-        reader = getattr(self._connection, "to_arrow_reader", None) or self._connection.fetch_record_batch  # of DuckDB before 2
+
+        def read(connection: Any) -> Any:
+            reader = getattr(connection, "to_arrow_reader", None) or connection.fetch_record_batch  # of DuckDB before 2
+            return reader().read_all()
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the rows are copied once
-            return _asked(lambda: reader().read_all())
+            return self._read(read)
 
     def pandas(self) -> Any:
         """All rows as a pandas DataFrame."""
-        return _asked(self._connection.df)
+        return self._read(lambda connection: connection.df())
+
+    def _read(self, read: Callable[[Any], Any]) -> Any:
+        """What DuckDB answers. Where damaged files stop it before rows were given, the query is asked again, without what is
+        lost. Raises InvalidInput, StoreError."""
+        duckdb = _duckdb()
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = self._ask()
+                return read(self._connection)
+            except OdographError:
+                raise
+            except (duckdb.Error, TypeError, ValueError, OverflowError, OSError) as error:
+                if not _of_files(error):
+                    raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
+                if self._given or not self._damaged(str(error)):
+                    raise StoreError(
+                        f"the sealed tier can't be read: {_first(error)}; `odograph doctor` says what is damaged"
+                    ) from None
+                self._connection = None
+
+
+def _of_files(error: Exception) -> bool:
+    """Whether DuckDB, or Arrow for it, could not read the files, and not what the query says is wrong."""
+    duckdb = _duckdb()
+    of_reading = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException, OSError)
+    return isinstance(error, of_reading) or type(error) is duckdb.Error or "parquet" in str(error).lower()
 
 
 def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
@@ -100,21 +138,15 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         kinds = ", ".join(str(one.type).rsplit(".", 1)[-1] for one in statements) or "none"
         raise InvalidInput(f"a query is one SELECT; found {kinds}")
-    connection = _connected(reader, query.lower())
+    wanted = [view for view in VIEWS if view in query.lower()]
+    tables = {"records" if view == "messages" else view for view in wanted}
     given = parameters if parameters is None or isinstance(parameters, Mapping) else list(parameters)
-    _asked(lambda: connection.execute(query, given))
-    return Rows(connection)
 
+    def damaged(said: str) -> bool:
+        known = {name: reader.lake.damaged(TABLES[name]) for name in tables}
+        return any(reader.lake.damaged(TABLES[name], said) - known[name] for name in tables)
 
-def _asked(ask: Callable[[], Any]) -> Any:
-    """What DuckDB answers. Raises InvalidInput, StoreError."""
-    duckdb = _duckdb()
-    try:
-        return ask()
-    except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException) as error:
-        raise StoreError(f"the sealed tier can't be read: {_first(error)}") from None
-    except (duckdb.Error, TypeError, ValueError, OverflowError) as error:
-        raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
+    return Rows(lambda: _connected(reader, wanted, tables).execute(query, given), damaged)
 
 
 def frame(reader: Reader, table: str) -> Any:
@@ -133,69 +165,93 @@ def frame(reader: Reader, table: str) -> Any:
         return daft.from_arrow(sql(reader, "select * from trajectories").arrow())
     of = FACTS if table == "facts" else RECORDS
     files, local = _both(reader, {of.name})
-    here = local[of.name]
-    if not files[of.name]:
+    whole, rest = _parted(reader, of, files[of.name])
+    here = local[of.name] if rest is None else pa.concat_tables([rest, local[of.name]])
+    if not whole:
         return daft.from_arrow(here)
-    sealed = reader.lake.commits.frame(of.name, files[of.name])
+    sealed = reader.lake.commits.frame(of.name, whole)
     return sealed.concat(daft.from_arrow(here).select(*[sealed[n] for n in sealed.column_names])) if here.num_rows else sealed
 
 
 # --- both tiers -----------------------------------------------------------------------------------------------------
 
 
-def _connected(reader: Reader, query: str) -> Any:
-    """A connection to a database with the views that a query may name, and the sealed files behind them alone.
+def _connected(reader: Reader, wanted: list[str], tables: set[str]) -> Any:
+    """A connection to a database with these views, and the sealed files of these tables behind them alone.
 
     A database takes 25 ms to make, and no query changes it. So one over files alone is kept until other files count.
     """
-    wanted = [view for view in VIEWS if view in query]
-    tables = {"records" if view == "messages" else view for view in wanted}
     files, local = _both(reader, tables)
     alive = sorted(reader.catalog.alive_writers())
+    parted = {name: _parted(reader, TABLES[name], files[name]) for name in tables}
+    lasting = all(files[name] and rest is None and not local[name].num_rows for name, (_, rest) in parted.items())
     made_of = ([files[name] for name in sorted(tables)], alive)
     known, database = reader.databases.get(tuple(wanted), (None, None))
-    if known == made_of and not any(local[name].num_rows for name in tables):
+    if known == made_of and lasting:
         return database.cursor()
     database = _duckdb().connect(":memory:")
     database.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
     database.execute("set python_enable_replacements=false; set allow_persistent_secrets=false")
     database.execute("set parquet_metadata_cache=true")
-    _views(reader, database, wanted, files, local, alive)
+    _views(reader, database, wanted, parted, local, alive)
     root = reader.lake.root
-    paths = [] if reader.lake.shared is not None else [str(root / path) for name in tables for path in files[name]]
+    paths = [] if reader.lake.shared is not None else [str(root / path) for whole, _ in parted.values() for path in whole]
     folder = os.path.join(tempfile.gettempdir(), f"odograph-sql-{os.getpid()}")
     database.execute(f"set temp_directory={_quoted(folder)}")
     database.execute(f"set allowed_paths={_list(paths)}")
     database.execute("set enable_external_access=false; set lock_configuration=true")
-    if reader.lake.shared is None and all(files[name] and not local[name].num_rows for name in tables):
+    if reader.lake.shared is None and lasting:
         reader.databases[tuple(wanted)] = made_of, database
         return database.cursor()
     return database
 
 
+def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], Any]:
+    """Of sealed files those that are whole, and an Arrow table of what can be read of damaged ones, or was made anew for them;
+    None where no file is damaged."""
+    damaged = reader.lake.damaged(table).intersection(paths)
+    if not damaged:
+        return paths, None
+    if table is TRAJECTORIES:
+        from .mending import summaries
+
+        whole, found = [], [*summaries(reader.lake)]
+    else:
+        whole = [path for path in paths if path not in damaged]
+        parts = (reader.lake.batches(path, table, damaged=reader.lake.left_out) for path in sorted(damaged))
+        found = [one for part in parts for one in part]
+    return whole, arrow().concat_tables([table.arrow.empty_table(), *found])
+
+
 def _views(
-    reader: Reader, connection: Any, wanted: list[str], files: dict[str, list[str]], local: dict[str, Any], alive: list[str]
+    reader: Reader,
+    connection: Any,
+    wanted: list[str],
+    sealed: dict[str, tuple[list[str], Any]],
+    local: dict[str, Any],
+    alive: list[str],
 ) -> None:
     """Makes the views. What is registered belongs to its connection: views of a database that is kept name none of it."""
     for name in {"records" if view == "messages" else view for view in wanted}:
-        rows = f"select * from odograph_{name}"
-        if local[name].num_rows or not files[name]:
+        whole, rest = sealed[name]
+        parts = [f"select * from {_sealed(reader, connection, TABLES[name], whole)}"] if whole else []
+        if rest is not None:
+            connection.register(f"odograph_damaged_{name}", rest)
+            parts.append(f"select * from odograph_damaged_{name}")
+        if name == TRAJECTORIES.name and parts:
+            one = f"select * exclude (files, groups, offsets, rows) from ({parts[0]}) where root<>''"
+            if len(whole) != 1:  # of a trajectory that was sealed again the last row counts
+                one += " qualify row_number() over (partition by id order by revision desc)=1"
+            if local[name].num_rows:
+                one = f"select * from ({one}) where id not in (select id from odograph_{name})"
+            parts = [one]
+        if local[name].num_rows or not parts:
             connection.register(f"odograph_{name}", local[name])
-        if files[name]:
-            sealed = f"select * from {_sealed(reader, connection, TABLES[name], files[name])}"
-            if name == TRAJECTORIES.name:
-                sealed = f"select * exclude (files, groups, offsets, rows) from ({sealed}) where root<>''"
-                if len(files[name]) > 1:  # of a trajectory that was sealed again the last row counts
-                    sealed += " qualify row_number() over (partition by id order by revision desc)=1"
-                if local[name].num_rows:
-                    sealed = f"select * from ({sealed}) where id not in (select id from odograph_{name})"
-            rows = f"{sealed} union all by name {rows}" if local[name].num_rows else sealed
+            parts.append(f"select * from odograph_{name}")
+        rows = " union all by name ".join(parts)
         for view, made in (("trajectories", _TRAJECTORIES), ("facts", _FACTS), ("records", _RECORDS), ("messages", _MESSAGES)):
             if view in wanted and name == ("records" if view == "messages" else view):
-                try:
-                    connection.execute(f"create view {view} as {made.format(rows=rows, alive=_list(alive))}")
-                except _duckdb().Error as error:  # DuckDB looks into the files here
-                    raise StoreError(f"the sealed tier can't be read: {_first(error)}") from None
+                connection.execute(f"create view {view} as {made.format(rows=rows, alive=_list(alive))}")
 
 
 def _sealed(reader: Reader, connection: Any, table: Table, paths: list[str]) -> str:
