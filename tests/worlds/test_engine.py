@@ -809,6 +809,43 @@ def test_a_component_that_gained_a_field_reads_its_old_rows(runtime: SyncWorldRu
     assert rows(world.query(wider), "place__x", "place__z") == [{"place__x": 1, "place__z": None}, {"place__x": 2, "place__z": 5}]
 
 
+def test_a_processor_uses_a_field_that_its_component_gained(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
+    """A component gets another field, or another Odograph's labels have more: the next step gives the old entities the field, and a
+    fork of before still reads as it was. Entities of another class of this name are told apart."""
+    world = runtime.world("w", storage)
+    world.spawn_many([(Place(x=n), Mood(name=str(n))) for n in range(3)])
+    world.step()
+    before = world.fork("before")
+    wider = type("Place", (Place,), {"__annotations__": {"z": int}, "z": 5})
+    world.spawn(wider(x=3), Mood(name="3"))
+    world.add_processor(Doubling(wider))
+    world.step()
+    names = ("entity_id", "place__x", "place__z", "mood__name")
+    expected = [(n + 1, n, 2 * n, str(n)) for n in range(4)]
+    assert [tuple(row.values()) for row in rows(world.query(wider, Mood), *names)] == expected
+    assert [row["place__z"] for row in world.query(wider, tick=0).to_pylist()] == [None] * 3
+    assert world.info().entities == 4 and world.info().archetypes == (("mood", "place"),)
+    world.step()
+    assert [tuple(row.values()) for row in rows(world.query(wider, Mood), *names)] == expected
+    assert len(world.history(wider).to_pylist()) == 3 + 3 + 4  # of the old shape, that these left, of the new shape
+    assert [row["place__x"] for row in before.query(Place).to_pylist()] == [0, 1, 2]
+    before.add_processor(Doubling(type("Place", (Component,), {"__annotations__": {"x": str, "w": str}, "x": "", "w": ""})))
+    with pytest.raises(WorldError, match=r"another Place than .*Place, without the column 'place__w'"):
+        before.step()
+
+
+class Doubling:
+    """Writes twice the x into the field z of a component."""
+
+    priority = 0
+
+    def __init__(self, kind: Any) -> None:
+        self.components = (kind,)
+
+    def process(self, df: Any, **kwargs: Any) -> Any:
+        return df.with_column("place__z", daft.col("place__x") * 2)
+
+
 def test_turns_are_stored_once(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
     """Ten techniques on one trajectory, over ticks and forks, store its turns once, and every query shows them."""
     import numpy

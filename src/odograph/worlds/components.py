@@ -205,7 +205,7 @@ class Trajectory(Component, shared=("turns_json", "metadata_json")):
     def from_turns(
         cls,
         trajectory_id: str = "",
-        turns: list[Turn] | tuple[Turn, ...] = (),
+        turns: typing.Iterable[Turn] = (),
         source: str = "",
         outcome: str = "",
         tags: list[str] | tuple[str, ...] | None = None,
@@ -214,7 +214,17 @@ class Trajectory(Component, shared=("turns_json", "metadata_json")):
         duration_seconds: float | None = None,
         total_tokens: int | None = None,
     ) -> Trajectory:
-        """A trajectory of turns. Totals are sums over the turns; `duration_seconds` and `total_tokens` override theirs."""
+        """A trajectory of turns. Totals are sums over the turns; `duration_seconds` and `total_tokens` override theirs.
+
+        Raises TypeError, InvalidInput.
+        """
+        turns = list(turns)
+        for number, one in enumerate(turns, 1):
+            if not isinstance(one, Turn):
+                raise TypeError(f"turns are Turn objects; turn {number} is of {type(one).__name__}")
+            for name, value in (("tokens", one.tokens), ("duration_ms", one.duration_ms)):
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    raise InvalidInput(f"{name} of turn {number} is a number, not {value!r:.40}")
         dicts = [dataclasses.asdict(t) for t in turns]
         return cls(
             trajectory_id=trajectory_id,

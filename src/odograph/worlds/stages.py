@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..errors import NotFound, described
-from ..tables.schema import Table
-from .components import archetype_of, prefix_of
+from ..tables.schema import Column, Table
+from .components import archetype_of, columns_of, prefix_of
 from .events import Resources
 from .frames import frame_of, returned
 from .processors import _daft
@@ -48,6 +48,10 @@ class Stages:
     def __iter__(self) -> Iterator[Any]:
         return iter(sorted(self._all, key=lambda p: getattr(p, "priority", 0)))
 
+    def columns(self) -> dict[str, tuple[Column, ...]]:
+        """The columns of the components that processors name, by prefix."""
+        return {prefix_of(kind): columns_of(kind) for p in self for kind in p.components}
+
     def of(self, table: Table) -> list[Any]:
         """The processors whose components an archetype has, in their order."""
         there = set(prefixes_of(table))
@@ -74,6 +78,13 @@ class Passing:
             return rows
         for processor in processors:
             hashed, name = bool(getattr(processor, "hashes", False)), type(processor).__name__
+            lacking = [c for kind in processor.components for c in columns_of(kind) if c.name not in table.names]
+            if lacking:
+                kind = next(kind for kind in processor.components if lacking[0].name.startswith(f"{prefix_of(kind)}__"))
+                raise WorldError(
+                    f"{self._where} failed in {name}, nothing was written: the entities have another {kind.__name__} than"
+                    f" {kind.__module__}.{kind.__name__}, without the column {lacking[0].name!r}"
+                )
             frame = self._frame(table, rows, hashed=hashed)
             token = stepping.set(self._world)
             try:
