@@ -143,7 +143,9 @@ def _bare(hint: Any) -> Any:
     """The type of a hint that allows None: a column always may be null."""
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
     origin = typing.get_origin(hint)
-    return arguments[0] if origin is not list and len(arguments) == 1 and len(typing.get_args(hint)) == 2 else hint
+    if origin is list and len(arguments) == 1:  # typing.List[str], too
+        return list[arguments[0]]  # type: ignore[valid-type]
+    return _bare(arguments[0]) if len(arguments) == 1 and len(typing.get_args(hint)) == 2 else hint
 
 
 def _checked(where: str, value: Any, kind: Type) -> Any:

@@ -34,6 +34,9 @@ class Stages:
             raise TypeError(f"a processor is an object: {processor.__name__}(), not the class")
         if not callable(getattr(processor, "process", None)) or not isinstance(getattr(processor, "components", None), tuple):
             raise TypeError(f"a processor has components (a tuple), priority and process(); {type(processor).__name__} has not")
+        priority = getattr(processor, "priority", 0)
+        if isinstance(priority, bool) or not isinstance(priority, (int, float)) or priority != priority:
+            raise TypeError(f"the priority of {type(processor).__name__} is a number, not {priority!r:.40}")
         archetype_of(processor.components)
         self._all.append(processor)
 
@@ -95,7 +98,10 @@ class Passing:
                 done = frame.to_arrow()  # a lazy frame fails where it is computed: here, by name
             except Exception as error:
                 where = "+".join(prefixes_of(table))
-                raise WorldError(f"{self._where} failed in {name} on {where}, nothing was written: {described(error)}") from error
+                said = described(error)
+                if error.__cause__ is not None:  # of a function in a frame's plan: what the function raised
+                    said += f" ({described(error.__cause__)})"
+                raise WorldError(f"{self._where} failed in {name} on {where}, nothing was written: {said}") from error
             finally:
                 stepping.reset(token)
             rows = returned(name, table, rows, done, self._storage.texts, self._storage.redaction, hashed=hashed)
