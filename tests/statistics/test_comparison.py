@@ -104,7 +104,7 @@ def test_few_trajectories_are_compared(n: int) -> None:
         found = odograph.compare(a, {str(k): v for k, v in enumerate(moved)})
         (m,) = found.measures
         assert m.pairs == n and m.difference == pytest.approx(sum(moved) / n) and 0 <= m.p_value <= 1
-        text = odograph.compare({k: "no" for k in a}, {str(k): "yes" if v else "no" for k, v in enumerate(moved)}).to_dict()
+        text = odograph.compare(dict.fromkeys(a, "no"), {str(k): "yes" if v else "no" for k, v in enumerate(moved)}).to_dict()
         assert text["agreement"]["n"] == n
 
 

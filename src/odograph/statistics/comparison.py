@@ -109,7 +109,7 @@ def _values(given: Mapping[str, Value], name: str) -> dict[str, float | str]:
     for key, value in given.items():
         if isinstance(value, str):
             found[key] = value
-        elif isinstance(value, Real) and abs(value) < _LARGEST:  # a number of numpy, too
+        elif isinstance(value, Real) and abs(float(value)) < _LARGEST:  # a number of numpy, too
             found[key] = float(value)
         elif value is not None:
             raise InvalidInput(
