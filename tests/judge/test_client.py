@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -66,6 +67,34 @@ def test_concurrency_really_bounds(tmp_path: Path) -> None:
         assert len(server.requests) == 32
     assert crowd.most == 3
     assert all(a.status == "ok" for row in answers for a in row)
+
+
+def test_the_collector_is_as_it_was_when_the_answers_are_there(tmp_path: Path) -> None:
+    """While answers are awaited, Python's collector looks less often; afterwards its thresholds are those of before, whoever asks at
+    once or fails; one that is switched off stays off."""
+    seen: list[int] = []
+
+    def answered(request: Any) -> Answer:
+        seen.append(gc.get_threshold()[0])
+        return GOOD
+
+    async def several(one: Judge) -> None:
+        parts = [one.ask([f"{part} {n}" for n in range(3)], SCHEMA) for part in range(3)]
+        failing = one.ask(["x"], SCHEMA, progress=lambda done: 1 // 0)
+        found = await asyncio.gather(*parts, failing, return_exceptions=True)
+        assert isinstance(found[-1], ZeroDivisionError)
+
+    before = gc.get_threshold()
+    with LLMServer(Crowd(answered, 0.01)) as server:
+        asyncio.run(several(judge(server, journal=tmp_path / "a")))
+        assert min(seen) >= 50_000 and gc.get_threshold() == before
+        seen.clear()
+        gc.set_threshold(0)
+        try:
+            asyncio.run(several(judge(server, journal=tmp_path / "b")))
+            assert set(seen) == {0} and gc.get_threshold()[0] == 0
+        finally:
+            gc.set_threshold(*before)
 
 
 def test_answers_come_in_the_order_of_their_prompts(tmp_path: Path) -> None:

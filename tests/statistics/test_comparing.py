@@ -120,11 +120,13 @@ def test_tests_of_pairs_are_statsmodels_and_scipys() -> None:
     for test in (comparing.mcnemar, comparing.wilcoxon):
         assert test([1, 0, 1], [1, 0, 1]) == 1.0
     assert comparing.permutation_test([1.0] * 3, [1.0] * 3, paired=True) == 1.0
+    assert comparing.permutation_test([1.0], [2.0], paired=True) == 1.0
 
 
 def test_the_effect_that_can_be_seen_is_statsmodels() -> None:
     """Of pairs and of two samples of different size, at 80 % and 90 % power."""
     power = pytest.importorskip("statsmodels.stats.power")
+    assert power.TTestPower().power(comparing.detectable_effect(1.0, 2), 2, 0.05) == pytest.approx(0.8)
     for n, want in ((10, 0.8), (50, 0.9)):
         expected = power.TTestPower().solve_power(nobs=n, alpha=0.05, power=want)
         assert comparing.detectable_effect(2.0, n, power=want) == pytest.approx(2.0 * expected, rel=1e-5)

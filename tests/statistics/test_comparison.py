@@ -94,12 +94,27 @@ def test_the_true_difference_is_in_the_interval_as_often_as_said() -> None:
     assert hits >= 90
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_few_trajectories_are_compared(n: int) -> None:
+    """From one trajectory on there is a result, whatever moved; numbers of numpy are numbers."""
+    import numpy as np
+
+    for moved in ([0.5] * n, [float(k % 2) for k in range(n)], [k / 7 for k in range(n)]):
+        a = {str(k): np.float32(0.0) for k in range(n)}
+        found = odograph.compare(a, {str(k): v for k, v in enumerate(moved)})
+        (m,) = found.measures
+        assert m.pairs == n and m.difference == pytest.approx(sum(moved) / n) and 0 <= m.p_value <= 1
+        text = odograph.compare(dict.fromkeys(a, "no"), {str(k): "yes" if v else "no" for k, v in enumerate(moved)}).to_dict()
+        assert text["agreement"]["n"] == n
+
+
 def test_what_cannot_be_compared_is_said() -> None:
     """Numbers with texts, nothing with something, NaN, a thing with itself."""
     for a, b, what in (
         ({"x": 1.0}, {"x": "yes"}, "both numbers and texts"),
         ({}, {"x": 1.0}, "0 values of 'a' and 1 of 'b'"),
         ({"x": float("nan")}, {"x": 1.0}, "finite number"),
+        ({"x": 1e300}, {"x": -1e300}, "finite number below 1e.100"),
         ([1.0], [2.0], "a dict of trajectory ids"),
     ):
         with pytest.raises(InvalidInput, match=what):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from odograph.statistics.labelled import said_in
 from odograph.statistics.tally import tally
 from odograph.worlds import Label, Trajectory
 from tests.cli.test_label import run
+from tests.judge.made import group, judge, judging, shown
+from tests.llm_server import Answer, LLMServer
 
 OLD, NEW = version_of("care", "look first"), version_of("care", "look first, always")
 
@@ -185,6 +188,32 @@ def test_probes_find_a_judge_that_likes_length_and_its_own(tmp_path: Path) -> No
     assert length.interval is not None and length.interval[0] > 0
     assert family.interval is not None and family.value > 0.4 and family.p_value < 0.01
     assert found["other", "length"].p_value > 0.05 and ("other", "family") not in found
+
+
+def test_a_judge_that_likes_what_comes_first_is_shown(tmp_path: Path) -> None:
+    """Judges that gave rewards are compared by these. Where a judge compared two trajectories in both orders, as RULER does with
+    `repeats`, the verdicts that changed with the order are counted."""
+    with odograph.open(tmp_path / "s") as store:
+        ids = [id for n in range(5) for id in group(store, ["42", "41", "40"], f"g{n}")]
+
+        def first(request: dict[str, Any]) -> Answer:
+            scores = [{"trajectory_id": id, "explanation": "", "score": 1 / int(id)} for id in shown(request)]
+            return Answer(text=json.dumps({"scores": scores}))
+
+        with LLMServer(first) as biased, judging() as fair:
+            judges = [judge(biased, "first"), judge(fair, "fair")]
+            result = odograph.sync_ruler(store, judge=judges, repeats=4)
+        assert not result.failed and len(result.judgements) == 30
+        places = store.trajectory(ids[0]).rewards[-1].extra["places"]
+        assert len(places) == 4 and set(places) <= {1, 2, 3}
+        found = store.compare("first", "fair", by="judge")
+        assert [m.name for m in found.measures] == ["score"] and found.agreement is not None and found.agreement.n == 15
+        order = {p.side: p for p in found.probes if p.kind == "order"}
+        assert order["first"].value == 1.0 and order["first"].p_value < 0.01
+        assert order["fair"].value == 0.0 and order["fair"].n == order["first"].n >= 10
+        assert "verdicts on two trajectories that change with their order" in str(found)
+        with pytest.raises(InvalidInput, match="no label of judge 'fare'; there are: fair, first"):
+            store.compare("fare", "first", by="judge")
 
 
 def test_the_command_shows_what_moved(made: tuple[odograph.Store, list[str]], tmp_path: Path) -> None:

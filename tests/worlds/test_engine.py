@@ -363,6 +363,10 @@ def _raise(df: Any) -> Any:
         (lambda df: df.exclude("place__x"), "without the column 'place__x'"),
         (lambda df: df.with_column("place__x", daft.lit("north")), "'place__x' with another type"),
         (lambda df: df.with_column("place__x", daft.lit(0.5)), "'place__x' with another type"),
+        (
+            lambda df: df.with_column("place__x", df["place__x"].apply(lambda x: x // 0, daft.DataType.int64())),
+            "ZeroDivisionError",
+        ),
         (lambda df: None, "NoneType"),
     ],
 )
@@ -689,6 +693,7 @@ def test_a_frame_outlives_its_runtime(tmp_path: Path) -> None:
 def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
     """Each mistake has a sentence that says what was found and what was expected."""
     world = runtime.world("w", storage)
+    Odd = type("Odd", (Walk,), {"priority": None})
     other = type("Place", (Component,), {"__annotations__": {"y": int}, "y": 0, "__module__": "elsewhere"})
     cases: list[tuple[Any, type[Exception], str]] = [
         (lambda: world.spawn(), InvalidInput, "at least one component"),
@@ -707,6 +712,7 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
         (lambda: world.resources.require(str), NotFound, "no resource str; there are: none"),
         (lambda: world.add_processor(Walk), TypeError, r"Walk\(\), not the class"),
         (lambda: world.add_processor(3), TypeError, "a processor has components"),
+        (lambda: world.add_processor(Odd()), TypeError, "the priority of Odd is a number, not None"),
         (lambda: world.remove_processor(Walk), NotFound, "no such processor"),
         (lambda: RunConfig(steps=3), TypeError, "steps"),
         (lambda: runtime.world("").info(), InvalidInput, "a world's name is a text"),
@@ -746,7 +752,10 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
 
 
 def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
-    """A number that numpy computed is that number, and a member of an enum of texts is its text."""
+    """A number that numpy computed is that number, and a member of an enum of texts is its text. A list's type may be written in the
+    old way."""
+    import typing
+
     import numpy as np
 
     calm = enum.StrEnum("Tone", {"CALM": "calm"})["CALM"]
@@ -758,6 +767,9 @@ def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime
     world.step()
     assert (world.get(ids[0], Mood), world.get(ids[0], Place)) == (Mood(name="calm", score=0.5), Place(x=3))
     assert (world.get(ids[1], Mood), world.get(ids[1], Ghost)) == (Mood(name="glad"), Ghost(seen=True))
+    hint = typing.Optional[typing.List[str]]  # noqa: UP006, UP045
+    Names = type("Names", (Component,), {"__annotations__": {"some": hint}, "some": None})
+    assert world.get(world.spawn(Names(some=["a"])), Names).some == ["a"]
 
 
 @pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
@@ -807,6 +819,43 @@ def test_a_component_that_gained_a_field_reads_its_old_rows(runtime: SyncWorldRu
     world.spawn(wider(x=2))
     world.step()
     assert rows(world.query(wider), "place__x", "place__z") == [{"place__x": 1, "place__z": None}, {"place__x": 2, "place__z": 5}]
+
+
+def test_a_processor_uses_a_field_that_its_component_gained(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
+    """A component gets another field, or another Odograph's labels have more: the next step gives the old entities the field, and a
+    fork of before still reads as it was. Entities of another class of this name are told apart."""
+    world = runtime.world("w", storage)
+    world.spawn_many([(Place(x=n), Mood(name=str(n))) for n in range(3)])
+    world.step()
+    before = world.fork("before")
+    wider = type("Place", (Place,), {"__annotations__": {"z": int}, "z": 5})
+    world.spawn(wider(x=3), Mood(name="3"))
+    world.add_processor(Doubling(wider))
+    world.step()
+    names = ("entity_id", "place__x", "place__z", "mood__name")
+    expected = [(n + 1, n, 2 * n, str(n)) for n in range(4)]
+    assert [tuple(row.values()) for row in rows(world.query(wider, Mood), *names)] == expected
+    assert [row["place__z"] for row in world.query(wider, tick=0).to_pylist()] == [None] * 3
+    assert world.info().entities == 4 and world.info().archetypes == (("mood", "place"),)
+    world.step()
+    assert [tuple(row.values()) for row in rows(world.query(wider, Mood), *names)] == expected
+    assert len(world.history(wider).to_pylist()) == 3 + 3 + 4  # of the old shape, that these left, of the new shape
+    assert [row["place__x"] for row in before.query(Place).to_pylist()] == [0, 1, 2]
+    before.add_processor(Doubling(type("Place", (Component,), {"__annotations__": {"x": str, "w": str}, "x": "", "w": ""})))
+    with pytest.raises(WorldError, match=r"another Place than .*Place, without the column 'place__w'"):
+        before.step()
+
+
+class Doubling:
+    """Writes twice the x into the field z of a component."""
+
+    priority = 0
+
+    def __init__(self, kind: Any) -> None:
+        self.components = (kind,)
+
+    def process(self, df: Any, **kwargs: Any) -> Any:
+        return df.with_column("place__z", daft.col("place__x") * 2)
 
 
 def test_turns_are_stored_once(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:

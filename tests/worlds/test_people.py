@@ -146,9 +146,26 @@ def test_labels_go_out_as_csv_and_come_in_again(tmp_path: Path) -> None:
             ("trajectory,value\nzzzz,careful\n", "line 2: .*zzzz"),
             (f"trajectory,score\n{ids[1]},1\n", "line 2: it has no value"),
             (f"trajectory,value,score\n{ids[1]},careful,x\n", "no number"),
+            (f"trajectory,value,turn\n{ids[1]},careful,x\n", "line 2: the turn is 'x', no number"),
         ):
             with pytest.raises(InvalidInput, match=why):
                 from_csv(store, CARE, wrong, "eve")
         assert given(store, "eve") == {} and before is not None
         with pytest.raises(InvalidInput, match="nobody is named"):
             from_csv(store, CARE, f"trajectory,value\n{ids[0]},careful\n")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_of_spreadsheets_comes_in(separator: str, tmp_path: Path) -> None:
+    """Cells may be apart by semicolons or tabs, headers have capitals and spaces, lines the ends of Windows, a score the comma of a
+    spreadsheet that uses semicolons, and a rationale any length."""
+    graded = Rubric.of(GRADED)
+    with odograph.open(tmp_path) as store:
+        id = recorded(store, 0)
+        score = "0,25" if separator == ";" else "0.25"
+        lines = [["Trajectory", " Score ", "Author", "Rationale"], [], [id, score, " ann ", "x" * 200_000]]
+        text = "\ufeff" + "\r\n".join(separator.join(cells) for cells in lines)
+        assert from_csv(store, graded, text).labels == 1
+        found = store.trajectory(id).labels[-1]
+        assert (found.score, found.author, len(found.rationale or "")) == (0.25, "ann", 200_000)
+        assert from_csv(store, graded, to_csv(store)).unchanged == 1

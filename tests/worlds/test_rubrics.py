@@ -32,6 +32,24 @@ def test_a_rubric_is_a_file_with_a_header_and_a_text() -> None:
     assert Rubric.of("---\nscore: 0 to 1\n---\nx", "from-file").technique == "from-file"
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        "values: careful = 1, hasty = 0.5, careless = 0",
+        "values: {careful: 1, hasty: 0.5, careless: 0}",
+        "values: [careful: 1, hasty: 0.5, careless: 0]",
+        "values:\n  careful: 1\n  hasty: 0.5  # half\n  careless: 0",
+        "values:\n- 'careful' = 1\n- hasty: 0.5\n- careless=0",
+    ],
+)
+def test_values_may_be_written_as_yaml_writes_them(values: str) -> None:
+    """A list and a mapping of YAML mean what they say, and give the same version; a # within quotes is no comment."""
+    text = RUBRIC.replace(RUBRIC.splitlines()[2], values).replace("technique: care", "technique: 'care #1'  # the first")
+    one = Rubric.of("\n" + text)
+    assert (one.technique, one.form, one.judges) == ("care #1", Rubric.of(RUBRIC).form, ("gpt-5-mini",))
+    assert Rubric.of("---\nvalues: ratio 1:2, other\nscore: [1, 5]\n---\nx").form.values == ("ratio 1:2", "other")
+
+
 def test_the_version_is_that_of_the_content() -> None:
     """What a judge is told makes the version; who judges and which sample do not; a comment in the header does not."""
     first = Rubric.of(RUBRIC)
@@ -57,6 +75,7 @@ def test_the_version_is_that_of_the_content() -> None:
         ("---\nscore: 0 to 1\nsample: 0\n---\nx", "a whole number from 1"),
         ("---\nscore: 0 to 1\nscore: 0 to 2\n---\nx", "given twice"),
         ("---\nscore: 0 to 1\nhello\n---\nx", "line 3 of the header"),
+        ("---\nvalues: a, b\nlong: cut\n---\nx", "long is one of middle, segments"),
         ("---\nvalues: a, b\non: word\n---\nx", "trajectory, step, turn, span"),
         ("---\nvalues: a, b\n---\n# Examples\n- c: x", "an example has the value 'c'"),
     ],

@@ -134,13 +134,13 @@ def test_components_and_settings_are_those_of_the_page() -> None:
 
 def test_a_fork_compares_two_descriptions_of_a_technique(tmp_path: Path) -> None:
     """The label of a fork is swapped for one with another description: the fork asks about it alone, and both worlds can be queried
-    at any tick."""
+    at any tick. Stages run by their priority, however they are listed."""
     with (
         worlds.SyncWorldRuntime() as runtime,
-        JudgeServer(lambda text: verdict("good", 0.2 if "STRICT" in text else 0.9)) as server,
+        JudgeServer(lambda text: verdict("good", 0.2 if "STRICT" in text else 7.0)) as server,
     ):
         config = worlds.LabelingConfig(base_url=server.url, api_key="x", progress=False)
-        stages = [worlds.SamplingProcessor(), worlds.LabelingProcessor(), worlds.ScoringProcessor()]
+        stages = [worlds.ScoringProcessor(), worlds.LabelingProcessor(), worlds.SamplingProcessor()]
         world = runtime.world("w", worlds.StorageConfig(tmp_path), stages, [worlds.SamplingConfig(), config])
         sessions = [worlds.Trajectory.from_turns(f"t{n}", [worlds.Turn("user", f"hello {n}")]) for n in range(2)]
         ids = world.spawn_many([(one, worlds.Label(technique="k", description="LAX")) for one in sessions])
@@ -153,6 +153,6 @@ def test_a_fork_compares_two_descriptions_of_a_technique(tmp_path: Path) -> None
         def scores(of: Any, tick: int) -> list[float]:
             return [row["label__score"] for row in of.query(worlds.Trajectory, worlds.Label, tick=tick).to_pylist()]
 
-        assert (scores(world, 0), scores(fork, 0), scores(fork, 1)) == ([0.9, 0.9], [0.9, 0.9], [0.2, 0.9])
+        assert (scores(world, 0), scores(fork, 0), scores(fork, 1)) == ([1.0, 1.0], [1.0, 1.0], [0.2, 1.0])
         world.step()
-        assert scores(world, 1) == [0.9, 0.9] and len(server) == 3
+        assert scores(world, 1) == [1.0, 1.0] and len(server) == 3

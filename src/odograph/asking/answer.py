@@ -80,7 +80,7 @@ def from_cache(stated: Any) -> int:
 
 def sendable(text: str) -> str:
     """Text as UTF-8 has it: half a surrogate pair, which JSON can name, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def messages_of(prompt: Any) -> list[dict[str, Any]]:

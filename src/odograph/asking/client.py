@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .. import dialects
-from ..bulk import for_each
+from ..bulk import for_each, rarely_collected
 from ..codec import content_hash, encode, loads_or_raw
 from ..errors import InvalidInput, check_count
 from ..log import logger
@@ -220,7 +220,8 @@ class Judge:
 
         try:
             batched = await self._batched([messages for _, messages in todo], wanted, repeat) if self.batch else None
-            await for_each(todo, answer, min(self.max_concurrency, len(todo)))
+            with rarely_collected():
+                await for_each(todo, answer, min(self.max_concurrency, len(todo)))
         finally:
             await asyncio.to_thread(answers.sync)
         return [a for a in found if a is not None]
@@ -374,7 +375,8 @@ class Judge:
         answers = self._opened()
         schema = wanted.schema if wanted else None
         key = self._key(messages, wanted, which)
-        here = self._loops.setdefault(asyncio.get_running_loop(), _Here(self.max_concurrency))
+        loop = asyncio.get_running_loop()
+        here = self._loops.get(loop) or self._loops.setdefault(loop, _Here(self.max_concurrency))
         lock = here.asking.setdefault(key, asyncio.Lock())
         async with lock:  # the same question at the same time is asked once
             try:

@@ -283,8 +283,8 @@ class _Groups(_Given):
 
 # --- judging one group ----------------------------------------------------------------------------------------------------------
 
-#: A score, why, and that of each criterion.
-_Score = tuple[float, str, dict[str, float]]
+#: A score, why, that of each criterion, and the place in the prompt, from 1; 0: it was in a prompt of its own, or in several.
+_Score = tuple[float, str, dict[str, float], int]
 _Scores = dict[str, _Score]
 
 
@@ -308,8 +308,8 @@ async def _judge(
     }
     if len(known) == len(keyed):
         for t, _, _ in keyed:
-            given = [_mean(scores) for scores in zip(*map(_scores, known[t.id]), strict=False)]
-            parts = {one: _mean(_scores(r)) for one, r in zip(plan.criteria, known[t.id], strict=False)}
+            given = [fmean(scores) for scores in zip(*map(_scores, known[t.id]), strict=False)]
+            parts = {one: fmean(_scores(r)) for one, r in zip(plan.criteria, known[t.id], strict=False)}
             result.judgements.append(_judgement(t, judge, given, known[t.id][0].rationale or "", parts, known=True))
         return
     if result.estimate is not None:
@@ -337,18 +337,19 @@ async def _judge(
         given = [scores[key][0] for scores in whole]
         by = {c: [scores[key][2][c] for scores in whole] for c in plan.criteria}
         why = whole[0][key][1]
-        one = _judgement(t, judge, given, why, {c: _mean(scores) for c, scores in by.items()}, known=t.id in known)
+        places = [scores[key][3] for scores in whole]
+        one = _judgement(t, judge, given, why, {c: fmean(scores) for c, scores in by.items()}, known=t.id in known)
         result.judgements.append(one)
         if store is None or one.known:
             continue
         with store.append(t.id) as run:
             about: dict[str, Any] = {"source": "judge", "author": judge.model, "version": version}
-            compared = len(keyed) if not plan.absolute else 1
-            beside = {"range": [0.0, 1.0], "rubric_hash": rubric_hash, "seed": seed, "compared": compared}
+            beside: dict[str, Any] = {"range": [0.0, 1.0], "rubric_hash": rubric_hash, "seed": seed}
+            beside |= {"compared": 1 if plan.absolute else len(keyed)} | ({"places": places} if all(places) else {})
             for name, scores in zip(names, by.values() or [given], strict=True):
                 old = before[t.id].pop(name, None)
                 run.reward(
-                    _mean(scores),
+                    fmean(scores),
                     name,
                     weight=plan.weight / len(names),
                     rationale=why,
@@ -363,11 +364,7 @@ async def _judge(
 
 def _judgement(t: Trajectory, judge: Judge, given: list[float], why: str, criteria: dict[str, float], known: bool) -> Judgement:
     about: dict[str, Any] = {"judge": judge.model, "explanation": why, "criteria": criteria, "known": known}
-    return Judgement(trajectory=t.id, group=t.group, score=_mean(given), scores=given, **about)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return fmean(values)
+    return Judgement(trajectory=t.id, group=t.group, score=fmean(given), scores=given, **about)
 
 
 def _scores(r: Reward) -> list[float]:
@@ -478,11 +475,11 @@ def _aligned(parts: list[_Scores]) -> _Scores:
     made: _Scores = {}
     for part in parts:
         move = sum(means[key] - part[key][0] for key in anchors) / len(anchors)
-        for key, (score, why, _) in part.items():
+        for key, (score, why, *_) in part.items():
             if key in anchors:
-                made.setdefault(key, (means[key], why, {}))
+                made.setdefault(key, (means[key], why, {}, 0))
             else:
-                made[key] = (min(1.0, max(0.0, score + move)), why, {})
+                made[key] = (min(1.0, max(0.0, score + move)), why, {}, 0)
     return made
 
 
@@ -494,7 +491,7 @@ class _Check:
         self._criteria = criteria
 
     def one(self, value: Any) -> _Score:
-        return self._score(value.get("score"), ""), _explanation(value), {}
+        return self._score(value.get("score"), ""), _explanation(value), {}, 0
 
     def each(self, value: Any) -> _Score:
         """A score for each criterion."""
@@ -502,7 +499,7 @@ class _Check:
         if not isinstance(given, dict) or set(given) != set(self._criteria):
             raise InvalidInput(f"scores is an object with a score for each of: {', '.join(self._criteria)}")
         scores = {name: self._score(given[name], f" of {name}") for name in self._criteria}
-        return _mean(list(scores.values())), _explanation(value), scores
+        return fmean(list(scores.values())), _explanation(value), scores, 0
 
     def all(self, value: Any) -> list[_Score]:
         entries = value.get("scores") if isinstance(value, dict) else None
@@ -517,7 +514,7 @@ class _Check:
                 raise InvalidInput(f"there is no trajectory_id {id[:40]!r}; there are: {', '.join(wanted)}")
             if id in found:
                 raise InvalidInput(f"trajectory_id {id!r} has two scores")
-            found[id] = (self._score(entry.get("score"), f" of trajectory_id {id!r}"), _explanation(entry), {})
+            found[id] = (self._score(entry.get("score"), f" of trajectory_id {id!r}"), _explanation(entry), {}, int(id))
         missing = [id for id in wanted if id not in found]
         if missing:
             raise InvalidInput(f"no score of trajectory_id {', '.join(missing)}")

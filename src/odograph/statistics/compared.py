@@ -15,6 +15,11 @@ from .drawing import drawn_by, save
 from .intervals import Interval
 from .parts import Distribution
 
+_PROBED = {
+    "length": "correlation of scores with length",
+    "family": "scores of the judge's own family less others",
+    "order": "verdicts on two trajectories that change with their order",
+}
 #: The probability with which `detectable` would have been found.
 POWER = 0.8
 
@@ -93,10 +98,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether scores go with what they should not: `length` (a correlation), `family` (own family less others)."""
+    """Whether scores go with what they should not: `length` (a correlation), `family` (own family less others), `order` (of two
+    trajectories that were compared in both orders: the share of verdicts that changed)."""
 
     side: str
-    kind: Literal["length", "family"]
+    kind: Literal["length", "family", "order"]
     value: float
     interval: Interval | None
     p_value: float
@@ -190,7 +196,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
         if self.people_alpha is not None:
             lines.append(f"people among each other: Krippendorff's alpha {_number(self.people_alpha)}")
         for p in self.probes:
-            what = "correlation of scores with length" if p.kind == "length" else "scores of the judge's own family less others"
+            what = _PROBED[p.kind]
             lines.append(f"{p.side}: {what} {_number(p.value)}{_span(p.interval)}, p {_number(p.p_value)}")
         return lines
 

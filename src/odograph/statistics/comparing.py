@@ -125,7 +125,7 @@ def permutation_test(a: Sequence[float], b: Sequence[float], *, paired: bool, se
         _same_length(a, b)
     if not a or not b:
         raise InvalidInput(f"there is nothing to compare: {len(a)} and {len(b)} values")
-    if len({*a, *b}) == 1 or (not paired and min(len(a), len(b)) < 2):
+    if len({*a, *b}) == 1 or min(len(a), len(b)) < 2:
         return 1.0
     kind = "samples" if paired else "independent"
     found = scipy().permutation_test((b, a), _between, permutation_type=kind, vectorized=True, n_resamples=_RESAMPLES, rng=seed)
@@ -160,8 +160,9 @@ def detectable_effect(
     critical = stats.t.ppf((1 + confidence) / 2, freedom)
 
     def missing(effect: float) -> float:
-        found = stats.nct.sf(critical, freedom, effect) + stats.nct.cdf(-critical, freedom, effect)
-        return float(found) - power
+        wrong_way = float(stats.nct.cdf(-critical, freedom, effect))
+        wrong_way = wrong_way if math.isfinite(wrong_way) else 0.0  # scipy has NaN for some that are below 1e-9
+        return float(stats.nct.sf(critical, freedom, effect)) + wrong_way - power
 
     high = 1.0
     while missing(high) < 0 and high < 1e6:

@@ -6,6 +6,7 @@ Knows scores, labels and summaries, and which tests they want; the tests are in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, Protocol, Unpack, cast
 
 import msgspec
@@ -25,6 +26,7 @@ from .tasks import Tasks
 BY = ("model", "agent", "policy_version", "group", "tag")
 _FEWEST = 10  # tasks that both sides attempted, from which tasks are paired
 _BATCH = 100
+_LARGEST = 1e100  # scores whose squares are numbers, too
 _COSTS = ("steps", "tokens", "seconds")  # nothing says how much they can be at most
 
 Value = float | str | None
@@ -107,10 +109,12 @@ def _values(given: Mapping[str, Value], name: str) -> dict[str, float | str]:
     for key, value in given.items():
         if isinstance(value, str):
             found[key] = value
-        elif isinstance(value, int | float) and abs(value) < float("inf"):
+        elif isinstance(value, Real) and abs(float(value)) < _LARGEST:  # a number of numpy, too
             found[key] = float(value)
         elif value is not None:
-            raise InvalidInput(f"{name!r}: a score is a finite number and a label a text; of {key!r} it is {value!r}")
+            raise InvalidInput(
+                f"{name!r}: a score is a finite number below {_LARGEST:g} and a label a text; of {key!r} it is {value!r}"
+            )
     return found
 
 

@@ -1,7 +1,8 @@
 """Comparing labels: of two versions of a rubric, two judges, a judge and people, two techniques. Reads label records.
 
 The labels of both sides are compared value by value and by their scores, trajectory by trajectory. Where one side is people,
-their labels correct what the judge says of all (prediction-powered inference).
+their labels correct what the judge says of all (prediction-powered inference). Judges that gave rewards, as RULER does, are
+compared by these.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from __future__ import annotations
 import difflib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Unpack
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Unpack
 
 import msgspec
 
-from ..codec import loads
 from ..errors import InvalidInput, did_you_mean
 from ..store.filters import FilterArgs
 from ..store.summary import Summary
 from .agreement import brier_score, calibration, expected_calibration_error, krippendorff_alpha
-from .bias import family_bias, length_bias
+from .bias import family_bias, length_bias, order_bias
 from .compared import Calibration, Changed, Compared, Corrected, Probe
 from .comparing import holm, prediction_powered
 from .comparison import Value, compare
 from .intervals import bounds_of, mean_interval
+from .said import Said, Source, said_in
 
 #: What labels of a store can be told apart by.
 LABELS_BY = ("rubric", "judge", "technique")
@@ -34,64 +35,6 @@ PREVIOUS = "previous"
 _MOST = 12  # different labels that are compared one by one; beyond, labels are free text
 _LEAST = 4  # letters of a version that name it
 _FAMILIES = ("gpt", "claude", "gemini", "gemma", "llama", "qwen", "mistral", "deepseek", "grok", "glm", "kimi", "phi", "command")
-
-
-class Source(Protocol):
-    """What labels are read from: a `Store`."""
-
-    def summaries(self, *, newest_first: bool = False, **filters: Unpack[FilterArgs]) -> Iterator[Summary]: ...
-    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any: ...
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """A label of a whole trajectory. `person`: whether a person gave it."""
-
-    trajectory: str
-    technique: str
-    value: str | None
-    score: float | None
-    author: str | None = None
-    version: str | None = None
-    rationale: str | None = None
-    description: str | None = None
-    person: bool = False
-
-
-def said_in(store: Source, ids: Iterable[str] | None = None) -> list[Said]:
-    """The labels of whole trajectories that no later one corrects, in the order in which they were given. Raises
-    MissingExtra without the extra `lake`."""
-    rows = store.sql("select trajectory, id, supersedes, body from records where kind = 'label' order by time, seq").list()
-    wanted = None if ids is None else set(ids)
-    replaced = {row["supersedes"] for row in rows if row["supersedes"]}
-    found = []
-    for row in rows:
-        if row["id"] in replaced or (wanted is not None and row["trajectory"] not in wanted):
-            continue
-        body: Any = loads(row["body"])
-        body = body if isinstance(body, dict) else {}
-        extra = body.get("extra") if isinstance(body.get("extra"), dict) else {}
-        value, score = body.get("value"), body.get("score")
-        value = value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
-        score = float(score) if type(score) in (int, float) and math.isfinite(score) else None
-        if body.get("target") is not None or "turn" in extra or (value is None and score is None):
-            continue
-        texts = {name: _text(body.get(name)) for name in ("author", "rationale", "description")}
-        found.append(
-            Said(
-                trajectory=row["trajectory"],
-                technique=_text(body.get("technique")) or "",
-                value=value,
-                score=score,
-                version=_text(body.get("rubric_hash")),
-                person=extra.get("source") == "human",
-                **texts,
-            )
-        )
-    return found
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def compare_labels(
@@ -117,6 +60,8 @@ def compare_labels(
         raise InvalidInput(f"labels are not compared by {by!r}; there are: {', '.join(LABELS_BY)}{did_you_mean(by, LABELS_BY)}")
     summaries = {s.id: s for s in store.summaries(**filters)}
     labels = said_in(store, summaries)
+    if by == "judge" and not {a, b} <= {PEOPLE, *(one.author for one in labels)}:
+        labels += said_in(store, summaries, "reward")
     if not labels:
         raise InvalidInput("there are no labels to compare: no trajectory that the filters choose has one")
     sides: list[list[Said]]
@@ -352,3 +297,24 @@ def _probes(name: str, labels: list[Said], summaries: dict[str, Summary], confid
     if family is not None:
         n = family.own + family.others
         yield Probe(side=name, kind="family", value=family.difference, interval=family.interval, p_value=family.p_value, n=n)
+    pairs = list(_both_orders(labels))
+    order = order_bias([one for one, _ in pairs], [other for _, other in pairs], confidence=confidence)
+    if order is not None:
+        yield Probe(side=name, kind="order", value=order.rate, interval=order.interval, p_value=order.p_value, n=order.n)
+
+
+def _both_orders(labels: Iterable[Said]) -> Iterator[tuple[str, str]]:
+    """Of each two trajectories that a judge compared in both orders: the one that it preferred in each order."""
+    groups: dict[Any, list[Said]] = {}
+    for one in labels:
+        if one.places:
+            groups.setdefault((one.author, one.technique, one.group), []).append(one)
+    for members in groups.values():
+        for n, x in enumerate(members):
+            for y in members[n + 1 :]:
+                found: dict[bool, str] = {}
+                for here, there, a, b in zip(x.places, y.places, x.scores, y.scores, strict=False):
+                    if here != there:  # else they are the same to read, and were shown once
+                        found.setdefault(here < there, "a" if a > b else "b" if b > a else "tie")
+                if len(found) == 2:
+                    yield found[True], found[False]

@@ -11,7 +11,8 @@ import msgspec
 from ..errors import InvalidInput, NotFound, did_you_mean
 from ..labels import version_of
 from ..statistics.compared import Compared
-from ..statistics.labelled import Said, compare_said
+from ..statistics.labelled import compare_said
+from ..statistics.said import Said
 from .components import Label, Trajectory
 from .runtime import SyncWorldRuntime
 from .storage import StorageConfig

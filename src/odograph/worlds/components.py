@@ -143,7 +143,9 @@ def _bare(hint: Any) -> Any:
     """The type of a hint that allows None: a column always may be null."""
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
     origin = typing.get_origin(hint)
-    return arguments[0] if origin is not list and len(arguments) == 1 and len(typing.get_args(hint)) == 2 else hint
+    if origin is list and len(arguments) == 1:  # typing.List[str], too
+        return list[arguments[0]]  # type: ignore[valid-type]
+    return _bare(arguments[0]) if len(arguments) == 1 and len(typing.get_args(hint)) == 2 else hint
 
 
 def _checked(where: str, value: Any, kind: Type) -> Any:
@@ -205,7 +207,7 @@ class Trajectory(Component, shared=("turns_json", "metadata_json")):
     def from_turns(
         cls,
         trajectory_id: str = "",
-        turns: list[Turn] | tuple[Turn, ...] = (),
+        turns: typing.Iterable[Turn] = (),
         source: str = "",
         outcome: str = "",
         tags: list[str] | tuple[str, ...] | None = None,
@@ -214,7 +216,17 @@ class Trajectory(Component, shared=("turns_json", "metadata_json")):
         duration_seconds: float | None = None,
         total_tokens: int | None = None,
     ) -> Trajectory:
-        """A trajectory of turns. Totals are sums over the turns; `duration_seconds` and `total_tokens` override theirs."""
+        """A trajectory of turns. Totals are sums over the turns; `duration_seconds` and `total_tokens` override theirs.
+
+        Raises TypeError, InvalidInput.
+        """
+        turns = list(turns)
+        for number, one in enumerate(turns, 1):
+            if not isinstance(one, Turn):
+                raise TypeError(f"turns are Turn objects; turn {number} is of {type(one).__name__}")
+            for name, value in (("tokens", one.tokens), ("duration_ms", one.duration_ms)):
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    raise InvalidInput(f"{name} of turn {number} is a number, not {value!r:.40}")
         dicts = [dataclasses.asdict(t) for t in turns]
         return cls(
             trajectory_id=trajectory_id,

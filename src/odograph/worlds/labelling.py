@@ -245,8 +245,9 @@ class _Work:
             about = {("turns" if k == "total_turns" else k): v for k, v in row.about.items() if v not in (None, "", 0, 0.0, "[]")}
             values = {"technique": row.technique, "description": description, "about": safe(about)}
             values["answer"] = row.form.instructions(self.config.evidence)
-            rest = sum(len(m["content"].encode()) for m in template.filled({**values, "turns": ""}))
-            most = room(self.config.context, self.config.max_output_tokens, rest)
+            context = self.config.context
+            around = [] if context is None else template.filled({**values, "turns": ""})
+            most = room(context, self.config.max_output_tokens, sum(len(m["content"].encode()) for m in around))
             omitted = 0
             if self.config.long in ("segments", "summary"):
                 parts = segments(session.lines, most)

@@ -301,19 +301,14 @@ class Taken(msgspec.Struct, kw_only=True):
 def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = None) -> Taken:
     """Takes people's labels from CSV: the columns `trajectory`, `value` or `score`, and where they are known `rationale`,
     `author`, `technique`, `source`, `rubric`, `target`, `turn`, `quote`. `author`: who labelled, for rows that don't say it.
+    Cells are separated by commas, or by the semicolons or tabs that some spreadsheets write.
 
     All rows are checked before one is written. A score is a share from 0 to 1, as `to_csv` writes it. Raises InvalidInput with
     the line, NotFound.
     """
-    report, given = Taken(), csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    missing = [n for n in ("trajectory",) if n not in (given.fieldnames or ())]
-    if missing or not {"value", "score"} & set(given.fieldnames or ()):
-        there = ", ".join(given.fieldnames or ()) or "none"
-        raise InvalidInput(f"a file of labels has the columns trajectory, and value or score; found {there}")
+    report, separator, given = Taken(), *_rows(text)
     taken: list[tuple[str, str, str, float | None, str | None, str | None, int | None, str | None]] = []
-    for row in given:
-        line = given.line_num
-        cell = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    for line, cell in given:
         if (cell["technique"] or rubric.technique) != rubric.technique or cell["source"] == "judge":
             report.skipped += 1
             continue
@@ -324,7 +319,8 @@ def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = 
         if not who:
             raise InvalidInput(f"line {line}: nobody is named who labelled; give the file a column author, or name an annotator")
         try:
-            score = float(cell["score"]) if cell["score"] else None
+            number = cell["score"].replace(",", ".") if separator == ";" else cell["score"]
+            score = float(number) if number else None
         except ValueError:
             raise InvalidInput(f"line {line}: the score is {cell['score']!r}, no number") from None
         if score is not None and not 0 <= score <= 1:
@@ -340,7 +336,9 @@ def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = 
             id = store.trajectory(cell["trajectory"]).id
         except (InvalidInput, NotFound) as error:
             raise InvalidInput(f"line {line}: {error}") from None
-        turn = int(cell["turn"]) if cell["turn"].isdecimal() else None
+        if cell["turn"] and not cell["turn"].isdecimal():
+            raise InvalidInput(f"line {line}: the turn is {cell['turn']!r}, no number")
+        turn = int(cell["turn"]) if cell["turn"] else None
         taken.append(
             (id, who, cell["value"], raw, cell["rationale"] or None, cell["target"] or None, turn, cell["quote"] or None)
         )
@@ -349,3 +347,23 @@ def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = 
         is_new = write(store, id, rubric, who, value, raw, rationale, target=target, turn=turn, quote=quote) not in known
         report.labels, report.unchanged = report.labels + is_new, report.unchanged + (not is_new)
     return report
+
+
+def _rows(text: str) -> tuple[str, list[tuple[int, dict[str, str]]]]:
+    """What separates the cells, and the rows: their lines and cells by column. Raises InvalidInput."""
+    text = text.removeprefix("\ufeff")
+    head = text.lstrip().partition("\n")[0]
+    separator = next((one for one in ",;\t" if one in head), ",")
+    longest = csv.field_size_limit(1 << 30)
+    try:
+        given = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        lines = [(given.line_num, [cell.strip() for cell in row]) for row in given if any(row)]
+    except csv.Error as error:
+        raise InvalidInput(f"a file of labels is CSV: {error}") from None
+    finally:
+        csv.field_size_limit(longest)
+    names = [name.lower() for name in lines[0][1]] if lines else []
+    if "trajectory" not in names or not {"value", "score"} & set(names):
+        raise InvalidInput(f"a file of labels has the columns trajectory, and value or score; found {', '.join(names) or 'none'}")
+    empty = dict.fromkeys(COLUMNS, "")
+    return separator, [(line, {**empty, **dict(zip(names, row, strict=False))}) for line, row in lines[1:]]

@@ -126,6 +126,28 @@ def applied(before: Mapping[Table, Any], touched: Mapping[int, Entity], world: s
     return found
 
 
+def grown(rows: Mapping[Table, Any], columns: Mapping[str, tuple[Column, ...]]) -> dict[Table, Any]:
+    """The rows by archetype, where components have fields now that they did not have when the rows were written: null there.
+
+    `columns`: those that components have now, by prefix. Rows leave the archetype that they are in, unless a field that they have
+    is another one now.
+    """
+    pa = arrow()
+    found = dict(rows)
+    for table, some in rows.items():
+        there = {prefix: columns_in(table, prefix) for prefix in prefixes_of(table)}
+        known = {c.name: (c.type, c.encoding) for old in there.values() for c in old}
+        new = [c for prefix in there for c in columns.get(prefix, ()) if known.get(c.name) != (c.type, c.encoding)]
+        if not some.num_rows or not new or any(c.name in known for c in new):
+            continue
+        target = table_of({p: (*old, *(c for c in new if c.name.startswith(f"{p}__"))) for p, old in there.items()})
+        values = [some.column(f.name) if f.name in some.column_names else pa.nulls(some.num_rows, f.type) for f in target.arrow]
+        moved, beside = pa.table(values, schema=target.arrow), found.get(target)
+        found[target] = moved if beside is None else pa.concat_tables([beside, moved]).sort_by("entity_id")
+        found[table] = some.slice(0, 0)
+    return found
+
+
 def changed(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> tuple[Any, list[str]]:
     """The rows that are new or have other values than before, stamped with this tick; and the columns in which some of them
     have other values, all where some are new."""

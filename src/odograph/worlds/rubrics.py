@@ -36,6 +36,9 @@ STRATA = ("agent", "model", "status", "group", "policy_version", "scenario")
 _HEADER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$\n?(.*)\Z", re.S | re.M)
 _KEY = re.compile(r"([A-Za-z][\w-]*)[ \t]*:[ \t]*(.*)")
 _RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:to|\.\.+|-|–)\s*(-?\d+(?:\.\d+)?)")
+#: A value with its score, as `careful = 1` or `careful: 1`; and one that says something else after `=`.
+_SCORED = re.compile(r"([^=]*[^=\s])(?:\s*=\s*|:\s+)([-+]?[\d.]+)")
+_PAIR = re.compile(r"([^=]*)=?(.*)")
 _EXAMPLES = re.compile(r"^#+[ \t]*Examples?[ \t]*$(.*?)(?=^#|\Z)", re.S | re.M | re.I)
 _EXAMPLE = re.compile(r"^[-*][ \t]+([^:\n]+):[ \t]*(\S.*)$", re.M)
 _YES, _NO = ("yes", "true", "on"), ("no", "false", "off")
@@ -106,7 +109,7 @@ class Rubric(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, text: str, name: str = "label") -> Rubric:
         """The rubric in a text. `name`: the technique, where the header names none. Raises InvalidInput."""
-        found = _HEADER.match(text.removeprefix("\ufeff").replace("\r\n", "\n"))
+        found = _HEADER.match(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").lstrip("\n"))
         if found is None:
             raise InvalidInput("a rubric begins with a header: a line '---', lines such as 'values: good, bad', and a line '---'")
         header, body = _header(found[1]), found[2].strip()
@@ -119,13 +122,15 @@ class Rubric(msgspec.Struct, frozen=True, kw_only=True):
         for one in examples:
             if form.values and one.value not in form.values:
                 raise InvalidInput(f"an example has the value {one.value!r}; the values are: {', '.join(form.values)}")
+        settings = _settings(header)
+        LabelingConfig(**settings)  # which refuses what no judge can have
         strategy = _one(header, "strategy", "random", ("random", "first", "stratified"))
         return cls(
             technique=_text(header, "technique") or name,
             text=body,
             form=form,
             examples=examples,
-            settings=_settings(header),
+            settings=settings,
             judges=tuple(header.get("judge", ())),
             sample=_count(header, "sample", 1),
             seed=_count(header, "seed", 0) or 0,
@@ -161,11 +166,14 @@ def _header(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     last: str | None = None
     for number, line in enumerate(text.splitlines(), 2):
-        line = re.sub(r"(^|\s)#.*$", "", line).rstrip()
+        line = _uncommented(line).rstrip()
         if not line.strip():
             continue
         if last is not None and line.lstrip().startswith("- "):
             found[last].append(_bare(line.lstrip()[2:]))
+            continue
+        if last == "values" and line[0] in " \t" and _SCORED.fullmatch(line.strip()):
+            found[last].append(line.strip())
             continue
         match = _KEY.fullmatch(line.strip())
         if match is None:
@@ -177,10 +185,24 @@ def _header(text: str) -> dict[str, list[str]]:
         if last in found:
             raise InvalidInput(f"{last!r} is given twice")
         said = match[2].strip()
-        whole = said[1:-1] if said[:1] == "[" and said[-1:] == "]" else said
+        whole = said[1:-1] if said[:1] + said[-1:] in ("[]", "{}") else said
         single = last in ("technique", "base-url")
         found[last] = [_bare(part) for part in ([whole] if single else whole.split(",")) if part.strip()]
     return found
+
+
+def _uncommented(line: str) -> str:
+    """A line without its comment, which begins after a space and outside of quotes."""
+    quote = ""
+    for n, letter in enumerate(line):
+        before = line[n - 1] if n else " "
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and before in " \t[{,:":
+            quote = letter
+        elif letter == "#" and before in " \t":
+            return line[:n]
+    return line
 
 
 def _bare(text: str) -> str:
@@ -224,9 +246,9 @@ def _number(key: str, given: str) -> float:
 
 
 def _form(header: dict[str, list[str]]) -> Form:
-    pairs = [value.partition("=") for value in header.get("values", ())]
-    values = tuple(name.strip() for name, _, _ in pairs)
-    stated = [score.strip() for _, _, score in pairs]
+    pairs = [_SCORED.fullmatch(value) or _PAIR.fullmatch(value) for value in header.get("values", ())]
+    values = tuple(_bare(one[1]) for one in pairs if one)
+    stated = [(one[2] or "").strip() for one in pairs if one]
     if not all(values) or len({v.casefold() for v in values}) != len(values):
         raise InvalidInput(f"values are different names; found {', '.join(map(repr, values))}")
     if any(stated) and not all(stated):
@@ -235,7 +257,7 @@ def _form(header: dict[str, list[str]]) -> Form:
     for score in scores:
         if not 0 <= score <= 1:
             raise InvalidInput(f"the score of a value is a number from 0 to 1, not {score:g}")
-    span = _text(header, "score")
+    span = " to ".join(header["score"]) if len(header.get("score", ())) == 2 else _text(header, "score")
     if not values and span is None:
         raise InvalidInput(
             "a rubric has values ('values: good, bad'), a range of scores ('score: 0 to 1'), or both; found neither"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -145,6 +145,36 @@ def labels_of(given: Iterable[Any]) -> list[Label]:
     if not found:
         raise InvalidInput("labels=[(technique, description), ...] says what the trajectories are judged by; it is empty")
     return found
+
+
+def spawned_in(rows: Any) -> tuple[dict[tuple[str, str, str], int], dict[int, str]]:
+    """Of a world's rows: the entity of each trajectory, technique and description, and the turns of each entity. Descriptions and
+    turns are hashes."""
+    names = ("trajectory__trajectory_id", "label__technique", "label__description", "entity_id", "trajectory__turns_json")
+    columns = [rows.column(name).to_pylist() for name in names]
+    entities = {(id, technique, text): entity for id, technique, text, entity, _ in zip(*columns, strict=True)}
+    return entities, dict(zip(columns[3], columns[4], strict=True))
+
+
+def labelled_in(
+    rows: Any, texts: Callable[[Iterable[str]], dict[str, str]], trajectories: Collection[str] | None
+) -> list[dict[str, Any]]:
+    """A world's rows that have a verdict, as `write_back` takes them. `texts` gives the texts of hashes; `trajectories`: all by
+    default."""
+    there = ("trajectory__trajectory_id", "trajectory__turns_json")
+    names = [n for n in rows.column_names if n.startswith("label__") or n in there]
+    wanted = None if trajectories is None else set(trajectories)
+    labelled = [
+        row
+        for row in rows.select(names).to_pylist()
+        if row["label__status"] == "ok" and (wanted is None or row[there[0]] in wanted)
+    ]
+    descriptions = texts({row["label__description"] for row in labelled})
+    for row in labelled:
+        row["label__description"] = descriptions[row["label__description"]]
+        if row["label__form_json"] and form_of(row["label__form_json"]).on != "trajectory":
+            row[there[1]] = texts([row[there[1]]])[row[there[1]]]
+    return labelled
 
 
 class WrittenBack(msgspec.Struct, kw_only=True):

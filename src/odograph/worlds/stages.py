@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..errors import NotFound, described
-from ..tables.schema import Table
-from .components import archetype_of, prefix_of
+from ..tables.schema import Column, Table
+from .components import archetype_of, columns_of, prefix_of
 from .events import Resources
 from .frames import frame_of, returned
 from .processors import _daft
@@ -34,6 +34,9 @@ class Stages:
             raise TypeError(f"a processor is an object: {processor.__name__}(), not the class")
         if not callable(getattr(processor, "process", None)) or not isinstance(getattr(processor, "components", None), tuple):
             raise TypeError(f"a processor has components (a tuple), priority and process(); {type(processor).__name__} has not")
+        priority = getattr(processor, "priority", 0)
+        if isinstance(priority, bool) or not isinstance(priority, (int, float)) or priority != priority:
+            raise TypeError(f"the priority of {type(processor).__name__} is a number, not {priority!r:.40}")
         archetype_of(processor.components)
         self._all.append(processor)
 
@@ -47,6 +50,10 @@ class Stages:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(sorted(self._all, key=lambda p: getattr(p, "priority", 0)))
+
+    def columns(self) -> dict[str, tuple[Column, ...]]:
+        """The columns of the components that processors name, by prefix."""
+        return {prefix_of(kind): columns_of(kind) for p in self for kind in p.components}
 
     def of(self, table: Table) -> list[Any]:
         """The processors whose components an archetype has, in their order."""
@@ -74,6 +81,13 @@ class Passing:
             return rows
         for processor in processors:
             hashed, name = bool(getattr(processor, "hashes", False)), type(processor).__name__
+            lacking = [c for kind in processor.components for c in columns_of(kind) if c.name not in table.names]
+            if lacking:
+                kind = next(kind for kind in processor.components if lacking[0].name.startswith(f"{prefix_of(kind)}__"))
+                raise WorldError(
+                    f"{self._where} failed in {name}, nothing was written: the entities have another {kind.__name__} than"
+                    f" {kind.__module__}.{kind.__name__}, without the column {lacking[0].name!r}"
+                )
             frame = self._frame(table, rows, hashed=hashed)
             token = stepping.set(self._world)
             try:
@@ -84,7 +98,10 @@ class Passing:
                 done = frame.to_arrow()  # a lazy frame fails where it is computed: here, by name
             except Exception as error:
                 where = "+".join(prefixes_of(table))
-                raise WorldError(f"{self._where} failed in {name} on {where}, nothing was written: {described(error)}") from error
+                said = described(error)
+                if error.__cause__ is not None:  # of a function in a frame's plan: what the function raised
+                    said += f" ({described(error.__cause__)})"
+                raise WorldError(f"{self._where} failed in {name} on {where}, nothing was written: {said}") from error
             finally:
                 stepping.reset(token)
             rows = returned(name, table, rows, done, self._storage.texts, self._storage.redaction, hashed=hashed)

@@ -20,7 +20,7 @@ from ..codec import new_id
 from ..errors import InvalidInput, NotFound, check_count
 from ..redact import Redactor
 from ..tables.commits import Conflict
-from ..tables.schema import Column, Table, arrow
+from ..tables.schema import Table, arrow
 from ..trajectory import Trajectory as Recorded
 from .components import (
     BASE,
@@ -32,8 +32,6 @@ from .components import (
     columns_of,
     component_of,
     prefix_of,
-    shared_of,
-    values_of,
 )
 from .events import (
     Event,
@@ -48,12 +46,12 @@ from .events import (
     PreTick,
     Resources,
 )
-from .forms import form_of
 from .frames import frame_of, selected, together, wanted_of
 from .reading import State
-from .rows import Entity, Shape, applied, changed, entity_of, gone, row_of, shape_in, shape_of, stamped
-from .sessions import RecordStore, WrittenBack, labels_of, session_of, write_back
+from .rows import applied, changed, gone, grown, stamped
+from .sessions import RecordStore, WrittenBack, labelled_in, labels_of, session_of, spawned_in, write_back
 from .stages import Passing, Stages, stepping
+from .staging import Staged
 from .storage import About, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, table_of
 
 
@@ -75,10 +73,6 @@ class WorldInfo(msgspec.Struct, frozen=True):
     parent: str | None
     entities: int
     archetypes: tuple[tuple[str, ...], ...]
-
-
-#: Archetypes of what was spawned: by the components' types, and the order of their columns.
-_plans: dict[tuple[type, ...], tuple[Shape, list[int]]] = {}
 
 
 class World:
@@ -106,7 +100,7 @@ class World:
         self._create = create
         self._stages = Stages(processors)
         self._hooks = Hooks(hooks)
-        self._touched: dict[int, Entity] = {}
+        self._staged = Staged(name, lambda: self._storage, self._current)
         self._next_entity: int | None = None
         self._states: dict[Table, Any] | None = None
         self._tick = 0
@@ -183,7 +177,8 @@ class World:
 
     def _now(self, run: str = "") -> dict[Table, Any]:
         """The rows now, by archetype: those as of the last tick, with what is staged."""
-        return applied(self._current(), self._touched, self.id, run, self._tick)
+        there = applied(self._current(), self._staged.touched, self.id, run, self._tick)
+        return grown(there, self._stages.columns())
 
     # --- staging ------------------------------------------------------------------------------------------------------
 
@@ -195,11 +190,11 @@ class World:
         """Several entities at once, each given by its components. Returns their ids. Where one can't be made, none is."""
         given = [tuple(some) if isinstance(some, Iterable) else (some,) for some in entities]
         known: dict[int, list[Any]] = {}  # of components that several entities have: by identity, while `given` holds them
-        made = [self._made(components, known) for components in given]
+        made = [self._staged.made(components, known) for components in given]
         ids = []
         for entity in made:
             ids.append(self._new_entity())
-            self._touched[ids[-1]] = entity
+            self._staged.touched[ids[-1]] = entity
         if self._hooks.hear(OnSpawn):
             for id, components in zip(ids, given, strict=True):
                 await self._hooks.tell(OnSpawn(self.name, self.id, self._next(), id, components))
@@ -209,94 +204,28 @@ class World:
         """Takes an entity away; its rows of before stay. Raises NotFound."""
         async with self._alone():
             self._taken()
-            self._entity(entity_id)
-            self._touched[entity_id] = Entity(None)
+            self._staged.despawn(entity_id)
         await self._hooks.tell(OnDespawn(self.name, self.id, self._next(), entity_id))
 
     async def update(self, entity_id: int, component: Component) -> None:
         """Replaces a component of an entity, whole. Raises NotFound where the entity does not have it."""
         async with self._alone():
             self._taken()
-            _check_components((component,))
-            parts = self._parts(entity_id)
-            prefix = prefix_of(type(component))
-            if prefix not in parts:
-                there = ", ".join(sorted(parts))
-                raise NotFound(f"entity {entity_id} has no {type(component).__name__}; it has: {there}")
-            self._touched[entity_id] = entity_of(parts | {prefix: self._valued(component)})
+            self._staged.update(entity_id, component)
 
     async def add_components(self, entity_id: int, *components: Component) -> None:
         """Gives an entity more components; the next step moves it to another archetype. Raises ValueError where it has one."""
         async with self._alone():
             self._taken()
-            parts = self._parts(entity_id)
-            _check_components(components)
-            for one in components:
-                if prefix_of(type(one)) in parts:
-                    raise InvalidInput(f"entity {entity_id} has a {type(one).__name__} already; use update")
-            parts |= {prefix_of(type(one)): self._valued(one) for one in components}
-            self._touched[entity_id] = entity_of(parts)
+            self._staged.add_components(entity_id, components)
         await self._hooks.tell(OnComponentAdded(self.name, self.id, self._next(), entity_id, components))
 
     async def remove_components(self, entity_id: int, *types: type[Component]) -> None:
         """Takes components from an entity. Raises NotFound where it does not have one, ValueError where none would be left."""
         async with self._alone():
             self._taken()
-            parts = self._parts(entity_id)
-            for one in archetype_of(types):
-                if prefix_of(one) not in parts:
-                    raise NotFound(f"entity {entity_id} has no {one.__name__}; it has: {', '.join(sorted(parts))}")
-            left = {prefix: part for prefix, part in parts.items() if prefix not in {prefix_of(one) for one in types}}
-            if not left:
-                raise InvalidInput(f"entity {entity_id} would be left without components; use despawn")
-            self._touched[entity_id] = entity_of(left)
+            self._staged.remove_components(entity_id, types)
         await self._hooks.tell(OnComponentRemoved(self.name, self.id, self._next(), entity_id, types))
-
-    def _made(self, components: tuple[Component, ...], known: dict[int, list[Any]]) -> Entity:
-        types = tuple(map(type, components))
-        plan = _plans.get(types)
-        if plan is None:
-            _check_components(components)
-            shape = shape_of({prefix_of(kind): columns_of(kind) for kind in types})
-            plan = _plans[types] = (shape, sorted(range(len(types)), key=lambda n: prefix_of(types[n])))
-        values: list[Any] = []
-        for n in plan[1]:
-            part = known.get(id(components[n]))
-            if part is None:
-                part = known[id(components[n])] = self._valued(components[n])[1]
-            values += part
-        return Entity(plan[0], tuple(values))
-
-    def _valued(self, one: Component) -> tuple[tuple[Column, ...], list[Any]]:
-        """A component's columns and values; shared texts are hashes."""
-        columns, values = columns_of(type(one)), values_of(one)
-        redaction = self._storage.redaction
-        if redaction is not None:
-            values = [redaction.value(column, value) for column, value in zip(columns, values, strict=True)]
-        for n in shared_of(type(one)):
-            if values[n] is not None:
-                values[n] = self._storage.texts.hash(values[n])
-        return columns, values
-
-    def _parts(self, id: int) -> dict[str, tuple[tuple[Column, ...], Iterable[Any]]]:
-        """An entity's columns and values by component. Raises NotFound."""
-        entity = self._entity(id)
-        shape = entity.shape
-        assert shape is not None
-        return {prefix: (shape.columns(prefix), entity.part(prefix)) for prefix in shape.slices}
-
-    def _entity(self, id: int) -> Entity:
-        """An entity as it is now. Raises NotFound."""
-        if id in self._touched:
-            if self._touched[id].shape is None:
-                raise NotFound(f"entity {id} of world {self.name!r} was despawned")
-            return self._touched[id]
-        if type(id) is int:
-            for table, rows in self._current().items():
-                found = row_of(rows, id) if rows.num_rows else None
-                if found is not None:
-                    return Entity(shape_in(table), found)
-        raise NotFound(f"no entity {id!r} in world {self.name!r}")
 
     def _new_entity(self) -> int:
         self._taken()
@@ -355,12 +284,12 @@ class World:
         storage.check_writer(about, run)  # nobody pays for labels that can't be written
         before = self._current()
         tick = self._tick
-        touched = dict(self._touched)
+        touched = dict(self._staged.touched)
         new: dict[Table, Any] = {}
         whole: dict[Table, bool] = {}
         after: dict[Table, Any] = {}
         passing = self._passing(kwargs)
-        for table, rows in applied(before, touched, self.id, run, tick).items():
+        for table, rows in self._now(run).items():
             done = await passing.through(table, rows, self._stages.of(table))
             old = before.get(table)
             fresh, columns = changed(table, old, done, tick, run, self.id)
@@ -383,9 +312,7 @@ class World:
         next_entity = self._next_entity or storage.next_entity(self.id)
         storage.write_tick(about, run, tick, new, whole, said, next_entity)
         self._states, self._tick = after, tick + 1
-        for id, entity in touched.items():  # what was staged while the processors ran stays
-            if self._touched.get(id) is entity:
-                del self._touched[id]
+        self._staged.written(touched)
 
     def _passing(self, kwargs: dict[str, Any]) -> Passing:
         return Passing(self, self._storage, self._tick, self.resources, kwargs)
@@ -405,7 +332,7 @@ class World:
         prefixes, schema = wanted_of(types)
         if tick is None:
             now = [State(table, rows) for table, rows in self._now(self._run or "").items()]
-            return selected(schema, prefixes, now, entity_ids, self.id, self._tick - 1, self._touched)
+            return selected(schema, prefixes, now, entity_ids, self.id, self._tick - 1, self._staged.touched)
         if type(tick) is not int or not 0 <= tick < self._next():
             made = f"0 to {self._next() - 1}" if self._next() else "none yet"
             raise InvalidInput(f"tick is one of those that world {self.name!r} made ({made}), not {tick!r}")
@@ -455,7 +382,7 @@ class World:
     async def get(self, entity_id: int, kind: type[T]) -> T:
         """One component of one entity, as it is now. Raises NotFound."""
         archetype_of((kind,))
-        parts = self._parts(entity_id)
+        parts = self._staged.parts(entity_id)
         if prefix_of(kind) not in parts:
             raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
         columns, values = parts[prefix_of(kind)]
@@ -505,14 +432,8 @@ class World:
         description, is not spawned again; where a session has grown, its entities get the new turns.
         """
         wanted = labels_of(labels)
-        there: dict[tuple[str, str, str], int] = {}
         hash_of = self._storage.texts.hash
-        rows = self._queried((Trajectory, Label)).whole()
-        columns = ("trajectory__trajectory_id", "label__technique", "label__description", "entity_id", "trajectory__turns_json")
-        turns: dict[int, str] = {}
-        for id, technique, description, entity, text in zip(*(rows.column(n).to_pylist() for n in columns), strict=True):
-            there[id, technique, description] = entity
-            turns[entity] = text
+        there, turns = spawned_in(self._queried((Trajectory, Label)).whole())
         made = []
         for recorded in trajectories:
             one = session_of(recorded)
@@ -541,20 +462,7 @@ class World:
         writes what changed. A reward has the technique's name, source `judge` and `weight`.
         """
         rows = self._queried((Trajectory, Label)).whole()
-        there = ("trajectory__trajectory_id", "trajectory__turns_json")
-        names = [n for n in rows.column_names if n.startswith("label__") or n in there]
-        wanted = None if trajectories is None else set(trajectories)
-        labelled = [
-            row
-            for row in rows.select(names).to_pylist()
-            if row["label__status"] == "ok" and (wanted is None or row[there[0]] in wanted)
-        ]
-        texts = self._storage.texts
-        descriptions = texts.many({row["label__description"] for row in labelled})
-        for row in labelled:
-            row["label__description"] = descriptions[row["label__description"]]
-            if row["label__form_json"] and form_of(row["label__form_json"]).on != "trajectory":
-                row["trajectory__turns_json"] = texts.many([row["trajectory__turns_json"]])[row["trajectory__turns_json"]]
+        labelled = labelled_in(rows, self._storage.texts.many, trajectories)
         return write_back(store, labelled, rewards, weight)
 
     # --- forks --------------------------------------------------------------------------------------------------------
@@ -576,7 +484,7 @@ class World:
             fork = World(name, self._open_storage, self._stages, self.resources.copy(), self._hooks, about=about)
             fork._opened = self._storage
             fork.runner = self.runner
-            fork._touched = dict(self._touched)
+            fork._staged.touched.update(self._staged.touched)
             fork._next_entity = self._next_entity
             return fork
 
@@ -584,18 +492,5 @@ class World:
         """Frees the world's name. Its rows stay: forks refer to them."""
         async with self._alone():
             self._storage.destroy(self.about)
-            self._touched.clear()
+            self._staged.touched.clear()
         await self._hooks.tell(OnDestroy(self.name, self.id, self._tick))
-
-
-def _check_components(components: tuple[Component, ...]) -> None:
-    if not components:
-        raise InvalidInput("an entity has at least one component")
-    for one_ in components:
-        if not isinstance(one_, Component):
-            is_class = isinstance(one_, type) and issubclass(one_, Component)
-            what = f"the class: {one_.__name__}()" if is_class else f"of {type(one_).__name__}"
-            raise TypeError(f"an entity is made of components, not {what}")
-    if len({type(one_) for one_ in components}) < len(components):
-        raise InvalidInput("an entity has one component of each type")
-    archetype_of(type(one_) for one_ in components)
