@@ -386,7 +386,7 @@ class Packer:
             ids = dialects.ids_at(call, path) if path[0] in places else None
             if ids is None:
                 continue
-            text = _ids_text(ids)
+            path, text = _standing(call, path), _ids_text(ids)
             ranges, end = stream.sent.shared(text)
             if len(ranges) > _MOST_RANGES:
                 ranges, end = [], 0
@@ -400,7 +400,7 @@ class Packer:
             if ids is None:
                 continue
             ranges = []
-            text = _ids_text(ids)
+            path, text = _standing(call, path), _ids_text(ids)
             count = self._more_ids(number, stream, text, ranges, lines)
             if count is not None:
                 packed.append(_packed(path, "ids", number, ranges))
@@ -433,6 +433,17 @@ def _tokens(choices: Any) -> Any:
     if type(choices) is not list or not all(type(choice) is dict for choice in choices):
         return choices
     return [{k: orjson.Fragment(encode(v)) if type(v) is list else v for k, v in choice.items()} for choice in choices]
+
+
+def _standing(value: Any, path: dialects.Path) -> dialects.Path:
+    """The path with places that count from the end of a list as they count from its beginning, which is how they are kept."""
+    if -1 not in path:
+        return path
+    found: list[str | int] = []
+    for key in path:
+        found.append(len(value) + key if type(key) is int and key < 0 else key)
+        value = value[found[-1]]
+    return tuple(found)
 
 
 def _take_out(value: Any, path: dialects.Path) -> None:

@@ -6,6 +6,7 @@ A view never changes a record. Superseded records are in `records` and nowhere e
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Generic, Never, Self, TypeVar, cast, overload
@@ -640,9 +641,29 @@ class Trajectory(_Part):
 
 def own_steps(t: Trajectory) -> list[Step]:
     """The steps of a trajectory's own agent and of those it handed over to; not of those that did tasks for it."""
-    handed = {a.id for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
+    handed = handed_over(t)
     root = t.start.id if t.start else None
     return [s for s in t.steps if s.record is None or s.record.parent in (root, None) or s.record.parent in handed]
+
+
+#: What of an action's `extra` has the name of the agent that takes over from there.
+HANDOFF = "handoff"
+
+
+def handed_over(t: Trajectory) -> dict[str, Action]:
+    """The actions by which one agent hands the conversation over to another, by id.
+
+    Other sources, and older records, tell them by the name alone: `transfer_to_` and the agent that acts inside, if any does.
+    """
+    inside = {s.record.parent: s.agent for s in t.steps if s.record is not None}
+    found: dict[str, Action] = {}
+    for action in t.actions:
+        agent = inside.get(action.id)
+        named = f"transfer_to_{re.sub('[^A-Za-z0-9_-]', '_', agent)}"[:64] if agent is not None else action.name
+        by_name = action.ok and action.name.startswith("transfer_to_") and action.name.lower() == named.lower()
+        if by_name or HANDOFF in (action.extra or {}):
+            found[action.id] = action
+    return found
 
 
 def before_step(t: Trajectory, step: int) -> Trajectory:

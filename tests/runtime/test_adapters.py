@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -349,6 +350,45 @@ def test_agents_of_openai_agents_have_their_names(store: odograph.Store) -> None
         poet = agents.Agent(name="Poet", tools=[look], model=model)
         theirs = openai_agents(agents.Agent(name="Boss", handoffs=[poet], model=model))
         several(store, theirs, [("Boss", 0), ("Poet", 0), ("Poet", 1)], "transfer_to_Poet", "call_0")
+
+
+def test_an_agent_that_is_a_tool_has_its_name(store: odograph.Store) -> None:
+    """An agent of openai-agents that another uses as a tool records its calls and its tools in steps of its own, inside of the
+    action; stepped, replayed and resumed, too."""
+    agents = pytest.importorskip("agents")
+    import openai
+
+    from odograph.runtime.frameworks import openai_agents
+
+    agents.set_tracing_disabled(True)
+
+    def script(request: dict[str, Any]) -> Answer:
+        used = sum(m["role"] == "tool" for m in request["messages"])
+        if request["messages"][0]["content"] == "help":
+            return Answer(text="It is sunny.") if used else asks(("look", {}), id="h")
+        return Answer(text="Go out.") if used else asks(("helper", {"input": "the sky?"}))
+
+    with LLMServer(script) as server:
+        client = openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x")
+        model = agents.OpenAIChatCompletionsModel(model="m", openai_client=client)
+        look = agents.function_tool(lambda: "sun", name_override="look", description_override="Looks.")
+        helper = agents.Agent(name="Helper", instructions="help", tools=[look], model=model)
+        boss = agents.Agent(name="Boss", tools=[look, helper.as_tool("helper", "Helps.")], model=model)
+        task = Task("q", openai_agents(boss))
+
+        async def main() -> Any:
+            first = await Runners.step(task, store=store)
+            json.dumps(first[1])
+            return await Runners.finish(Runners.resume(store, first[2].trajectory_id, agent=openai_agents(boss)))
+
+        response = asyncio.run(main())
+        t = response.recorded
+        assert [(s.agent, s.index, [a.name for a in s.actions]) for s in t.steps] == [
+            ("Boss", 0, ["helper"]), ("Helper", 0, ["look"]), ("Helper", 1, []), ("Boss", 1, []),
+        ]  # fmt: skip
+        (used,) = [a for a in t.actions if a.name == "helper"]
+        assert [s.record.parent for s in t.steps[1:3]] == [used.id] * 2 and used.result == "It is sunny."  # type: ignore[union-attr]
+        assert asyncio.run(odograph.replay(t.id, openai_agents(boss), store=store)).same
 
 
 def test_graphs_in_a_graph_have_their_names(store: odograph.Store) -> None:

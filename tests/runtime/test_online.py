@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import json
+import threading
 import types
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import openai
 import pytest
 
 import odograph
 from odograph import Agent, InvalidInput, Task
-from odograph.online import areal, skyrl, slime, verl
+from odograph.online import areal, nemo_gym, skyrl, slime, verl
 from odograph.training.online import ChatServer, Generated, rollout, rollouts, sync_rollouts
 from tests.llm_server import Answer, LLMServer
 
@@ -218,3 +221,77 @@ def test_areals_workflow_and_skyrls_generator(store: odograph.Store) -> None:
 
     asyncio.run(main())
     assert CALL in WORDS.decode(WORDS.encode(CALL), False)
+
+
+class GymHandler(BaseHTTPRequestHandler):
+    """The HTTP shape of NeMo Gym's servers in one: sessions by cookie, a path for each tool, /verify, and a model whose last
+    output item has token ids (nemo_gym/openai_utils.py)."""
+
+    protocol_version = "HTTP/1.1"
+    seen: ClassVar[list[tuple[str, Any, str | None]]] = []
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.seen.append((self.path, body, self.headers.get("cookie")))
+        out: Any = {"/seed_session": {}, "/weather": {"sky": f"it rains in {body.get('city')}"}}.get(self.path)
+        if self.path == "/v1/responses":
+            out = self.answered(body["input"])
+        elif self.path == "/verify":
+            out = {**body, "reward": float("rains" in body["response"]["output"][-1]["content"][0]["text"])}
+        raw = json.dumps(out).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(raw)))
+        if self.path == "/seed_session":
+            self.send_header("set-cookie", "session=s1; path=/")
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def answered(self, items: list[Any]) -> Any:
+        before = [i for i in items if "generation_token_ids" in i]
+        prompt = before[-1]["prompt_token_ids"] + before[-1]["generation_token_ids"] + [50] if before else [1, 2]
+        item: dict[str, Any] = {
+            "type": "function_call",
+            "id": "f",
+            "call_id": "c1",
+            "name": "weather",
+            "arguments": '{"city": "Bonn"}',
+        }
+        if before:
+            said = {"type": "output_text", "text": "it rains", "annotations": []}
+            item = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [said]}
+        item |= {"prompt_token_ids": prompt, "generation_token_ids": [10, 11 + len(before)], "generation_log_probs": [-0.1, -0.2]}
+        about = {"id": "r", "object": "response", "created_at": 1, "status": "completed", "model": "policy"}
+        return {**about, "output": [item], "usage": {"input_tokens": 2, "output_tokens": 2, "total_tokens": 4}}
+
+
+def test_nemo_gyms_agent_server(store: odograph.Store) -> None:
+    """Its tools are paths of the resources server, one session by cookie; /verify gets the response with all items and their ids,
+    and rewards; the row has the model server's very ids."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), GymHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    asked = {"input": [{"role": "user", "content": "Bonn?"}], "tools": [tool], "temperature": 0.5, "model": "policy"}
+    made = asyncio.run(
+        nemo_gym.run(
+            thinker(tools=[]), {"responses_create_params": asked, "id": 7}, model_url=url, resources_url=url, store=store
+        )
+    )
+    with pytest.raises(odograph.RunError, match="/seed_session did not answer"):
+        asyncio.run(
+            nemo_gym.run(thinker(), {"responses_create_params": asked}, model_url=url, resources_url="http://127.0.0.1:9")
+        )
+    server.shutdown()
+    assert made["reward"] == 1.0 and made["id"] == 7
+    kinds = [(item["type"], item.get("generation_token_ids")) for item in made["response"]["output"]]
+    assert kinds == [("function_call", [10, 11]), ("function_call_output", None), ("message", [10, 12])]
+    seen = GymHandler.seen
+    assert [path for path, _, _ in seen] == ["/seed_session", "/v1/responses", "/weather", "/v1/responses", "/verify"]
+    assert seen[2][1:] == ({"city": "Bonn"}, "session=s1") == (seen[2][1], seen[4][2]) and seen[1][1]["temperature"] == 0.5
+    (t,) = store.trajectories()
+    assert t.reward == 1.0 and t.actions[0].result == {"sky": "it rains in Bonn"}
+    (row,) = odograph.samples([t], logprobs=True)
+    assert row.token_ids == [1, 2, 10, 11, 50, 10, 12] and row.mask == [0, 0, 1, 1, 0, 1, 1]

@@ -275,7 +275,7 @@ def _at(fields: Any, path: Path) -> Any:
     for key in path:
         if type(value) is dict:
             value = value.get(key)
-        elif type(value) is list and type(key) is int and key < len(value):
+        elif type(value) is list and type(key) is int and -len(value) <= key < len(value):
             value = value[key]
         else:
             return None

@@ -22,6 +22,9 @@ PURPOSES = {"/responses/compact": "compact"}
 LISTS = ("input",)
 VALUES = ("tools", "instructions", "text")
 HISTORY = "input"
+#: NeMo Gym's model servers put the ids and logprobs of a response on the last item of its output.
+PROMPT_IDS = (("response", "output", -1, "prompt_token_ids"),)
+ANSWER_IDS = (("response", "output", -1, "generation_token_ids"),)
 _LAST = ("response.completed", "response.incomplete", "response.failed")
 _NOT_PARAMS = ("model", "input", "instructions", "tools")
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
@@ -131,6 +134,7 @@ def choices(response: Any) -> list[Choice]:
                 ToolCall(item.get("call_id") or item.get("id"), str(name), arguments, item["type"] == "custom_tool_call")
             )
         _append(shaped, {**item, "role": item.get("role") or "assistant"})
+    last = response["output"][-1] if response["output"] else {}
     said = "".join(texts)
     message: dict[str, Any] = {"role": "assistant", "content": said or None}
     if calls:
@@ -149,7 +153,8 @@ def choices(response: Any) -> list[Choice]:
             reasoning="\n".join(reasoning) or None,
             tool_calls=calls,
             finish_reason=finish if isinstance(finish, str) else None,
-            logprobs=logprobs or None,
+            token_ids=last["generation_token_ids"] if isinstance(last.get("generation_token_ids"), list) else None,
+            logprobs=logprobs or (last["generation_log_probs"] if isinstance(last.get("generation_log_probs"), list) else None),
         )
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..trajectory import Call, Trajectory
+from ..trajectory import Call, Trajectory, handed_over
 from ..types import Edit
 from .chain import Chain
 from .texts import Tokenizer
@@ -24,7 +24,7 @@ def _places(t: Trajectory) -> dict[tuple[str | None, int | None], str | None]:
     """(agent, step) -> the record that its conversation is inside of: None for the run itself. A hand-off goes on with one."""
     root = t.start.id if t.start else None
     steps = {s.record.id: s for s in t.steps if s.record is not None}
-    handed = {a.id: a for a in t.actions if a.name.startswith("transfer_to_") and a.ok}
+    handed = handed_over(t)
     out: dict[tuple[str | None, int | None], str | None] = {}
     for step in t.steps:
         parent = step.record.parent if step.record is not None else None

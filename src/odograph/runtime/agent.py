@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
 from .. import dialects
 from ..asking.endpoint import Endpoint, Unanswered
 from ..capture.recorder import CallRef
-from ..capture.scope import Acting, Scope, Step, director
+from ..capture.scope import Scope, Step, director
 from ..capture.values import said_of
 from ..codec import encode, loads
-from ..dialects import Choice, Result, Tool, ToolCall
-from ..errors import InvalidInput, RunError, check_count, check_seconds, described
+from ..dialects import Choice, Tool, ToolCall
+from ..errors import InvalidInput, check_count, check_seconds
 from ..trajectory import Trajectory
 from ..types import Edit, Status
-from .conversation import State, continued, messages_of, refuse_twice, transfer
-from .hooks import HOOKS, Answer, Decided, OnAnswer, OnPrompt, OnTool, Prompt, Stop, ToolUse, told
+from .continuing import continued
+from .conversation import State, messages_of, refuse_twice, transfer
+from .hooks import HOOKS, Answer, OnAnswer, OnPrompt, OnTool, Prompt, Stop, check_hooks, told
 from .mcp import MCPServer
-from .recorded import BEGUN, COMPACTED, PUT, asked_as, told_again
+from .recorded import COMPACTED, PUT
 from .task import AnyAgent, Outcome, Task
 from .template import Template
-from .timing import TooLate, whole, within
-from .tools import (
-    Shown,
-    ToolContext,
-    ToolError,
-    answer_as,
-    arguments_of,
-    function_tool,
-    is_wrapped,
-    sanitised,
-    schema_of,
-    seen,
-    using,
-    wrapped,
-)
-from .walk import Walk
+from .tools import answer_as, arguments_of, function_tool, is_wrapped, sanitised, schema_of, wrapped
+from .using import use_all
 
 
 class Agent:
@@ -107,6 +91,9 @@ class Agent:
         check_count("max_tool_output", max_tool_output)
         check_seconds("timeout", timeout)
         check_seconds("tool_timeout", tool_timeout)
+        check_hooks(on_answer=on_answer, on_tool=on_tool, on_prompt=on_prompt)
+        if tool_choice is not None and (not isinstance(tool_choice, str) or not tool_choice):
+            raise TypeError(f"tool_choice is 'auto', 'required', 'none' or the name of a tool, not {tool_choice!r}")
         self.name = name
         self.model = model
         self.base_url = base_url
@@ -187,8 +174,10 @@ class Agent:
         ):
             if getattr(self, name) != default:
                 found[name] = getattr(self, name)
-        if self.output_type is not None:  # a type comes back as its schema: the model is asked the same
+        if self.output_type is not None:  # a type that can't be imported comes back as its schema: the model is asked the same
             found["output_type"] = self._answer_schema() if self.output_type is not str else {"type": "string"}
+            if isinstance(self.output_type, type) and self.output_type is not str and (path := _path(self.output_type)):
+                found["output_class"] = path
         for name in HOOKS:
             if (hook := getattr(self, name)) is not None:
                 found[name] = _path(hook)
@@ -254,7 +243,7 @@ class Agent:
                 ended = await agent._answered(state, call, response, step)
             else:
                 ended = await agent._looked_at(state, step) if state.unseen else None
-            return ended if ended is not None else await agent._use_all(state, step)
+            return ended if ended is not None else await use_all(state, step)
         except Stop as stop:
             return Outcome(finished=True, status="cancelled", error=stop.reason)
 
@@ -287,6 +276,8 @@ class Agent:
             params = {**dialect.STREAMING, **params}
         offered = [t.tool for t in state.tools.values()]
         if self.tool_choice is not None and offered and not state.used:
+            if self.tool_choice not in ("auto", "required", "none", *state.tools):
+                raise InvalidInput(f"tool_choice names no tool {self.tool_choice!r}; there are: {', '.join(state.tools)}")
             params = {**dialect.choosing(self.tool_choice), **params}
         if self.in_ids:
             body = dialect.of_ids(self.model, self._ids(state, offered), params)
@@ -325,6 +316,7 @@ class Agent:
         """Takes the answer into the conversation: the outcome where it is final, None where tools are asked for."""
         choice = state.read(response)
         reason = choice.finish_reason if choice is not None else None
+        reason = reason.lower() if isinstance(reason, str) else reason
         if choice is not None and reason in _PAUSED:  # the same turn goes on with the next request
             state.take(call, response)
             return Outcome(observation=None)
@@ -333,7 +325,8 @@ class Agent:
             status: Status = "truncated" if cut else "failed"
             why = "was cut off" if cut else "was stopped"
             answer = choice.text if choice is not None and choice.text.strip() else None
-            said = said_of(call.record.error) if isinstance(call, CallRef) and (call := call.call) is not None else None
+            call = call.call if isinstance(call, CallRef) else call
+            said = said_of(call.record.error) if call is not None and call.record.error is not None else _said_in(response)
             error = f"the answer {why} (finish reason {reason!r})" + (f": {said}" if said else "")
             return Outcome(finished=True, status=status, answer=answer, error=error)
         if choice is None or not (choice.text.strip() or choice.tool_calls):
@@ -412,177 +405,19 @@ class Agent:
     def _wraps(self) -> bool:
         return self.output_type is not None and self.output_type is not str and is_wrapped(self._answer_schema())
 
-    # --- using tools ------------------------------------------------------------------------------------------------------
 
-    async def _use_all(self, state: State[Agent], step: Step) -> Outcome:
-        waiting = [i for i in range(len(state.pending)) if i not in state.done]
-        decided = await self._decided(state, step, waiting)
-
-        async def use(index: int) -> None:
-            state.done[index] = await self._use(state, step, state.pending[index], decided.get(index))
-
-        if len(waiting) == 1:
-            await use(waiting[0])
-        else:
-            await asyncio.gather(*map(use, waiting))
-        results = [state.done[i] for i in range(len(state.pending))]
-        state.used = True
-        state.history = [*state.history, *state.results(results)]
-        if state.queue:
-            state.put(PUT, state.queue)
-        handoff, state.queue = state.handoff, []
-        state.settle()
-        if handoff is not None:
-            state.adopt(handoff[0])
-            await state.connect()
-        observation = [{k: v for k, v in msgspec.to_builtins(r).items() if k != "images" or v} for r in results]
-        return Outcome(observation=observation, handoff=handoff)
-
-    async def _decided(self, state: State[Agent], step: Step, waiting: list[int]) -> dict[int, Decided]:
-        """Lets the callables see the tool calls, one after the other, before any is used."""
-        decided: dict[int, Decided] = {}
-        hooks = (self.on_tool, state.task.conf.on_tool)
-        if state.task._turns is None and not any(hooks):
-            return decided
-        for index in waiting:
-            asked = state.pending[index]
-            if state.task._turns is not None:  # a replay does what was decided
-                found = state.task.decided(asked)
-            else:
-                use = ToolUse(self.name, state.task, step, asked)
-                await told(hooks, use)
-                found = use.decided
-            if found is not None:
-                decided[index] = found
-        changed = {i: d.call for i, d in decided.items() if d.what == "changed"}
-        if changed:
-            state.pending = [changed.get(i, asked) for i, asked in enumerate(state.pending)]
-            if state.last is not None:
-                state.revise(state.last, state.last.edits, {**state.last.calls, **changed})
-        return decided
-
-    async def _use(self, state: State[Agent], step: Step, asked: ToolCall, decided: Decided | None) -> Result:
-        """One call of a tool, recorded. What goes wrong in it is what the model sees."""
-        told_of = {"decision": decided.told()} if decided is not None else {}
-        to = next((a for a in self.handoffs if transfer(a) == asked.name), None)
-        about: dict[str, Any] = {"llm_call": state.asked_by, "tool_call_id": asked.id}
-        try:
-            arguments = arguments_of(asked.arguments)
-        except InvalidInput as error:
-            result = self._result(asked, f"error: {error}", ok=False)
-            if decided is not None and decided.what == "refused":
-                return self._refused(step, asked, asked.arguments, decided, about)
-            step.action(asked.name, asked.arguments, error=error, metadata={"content": result.content, **told_of}, **about)
-            return result
-        if decided is not None and decided.what == "refused":
-            return self._refused(step, asked, arguments, decided, about)
-        with step.acting(asked.name, arguments, **about) as action:
-            action.purpose = "tool"
-            known = state.known(asked if decided is None else decided.asked)
-            if to is not None and state.handoff is None:
-                state.handoff = (to, action.id)
-                action.result = text = f"{to.name} takes over."
-            elif known is not None:
-                action.result, action.ok, text = known.content, known.ok, told_again(known)
-            elif asked.name in self.once and not state.begin_once(asked):
-                action.ok, action.error = False, "it was begun before the run was cut off, and is not repeated"
-                text = f"error: {asked.name} was begun before the run was cut off; whether it was done is not known"
-            else:
-                if asked.name in self.once:
-                    step.note({"tool": asked.name, "call": asked_as(asked)}, name=BEGUN)
-                text = await self._call(state, asked, arguments, action)
-            result = self._result(asked, text, ok=action.ok is not False)
-            plain = action.result if isinstance(action.result, str) else encode(action.result).decode()
-            if action.ok is False or action.result is None or result.content != plain:
-                action.metadata = {"content": result.content}  # what the model sees, where that is not the result itself
-            if told_of:
-                action.metadata = {**(action.metadata or {}), **told_of}
-        return result
-
-    def _refused(self, step: Step, asked: ToolCall, arguments: Any, decided: Decided, about: dict[str, Any]) -> Result:
-        """A call that was refused: what the model sees is what whoever refused it says."""
-        result = self._result(asked, decided.result if isinstance(decided.result, str) else seen(decided.result), ok=False)
-        error = {"type": "refused", "message": decided.why.get("reason") or result.content}
-        more = {"content": result.content, "decision": decided.told()}
-        step.action(asked.name, arguments, ok=False, error=error, metadata=more, **about)
-        return result
-
-    async def _call(self, state: State[Agent], asked: ToolCall, arguments: dict[str, Any], action: Acting) -> str:
-        limit = state.task.conf.tool_timeout or self.tool_timeout
-        action.ok = False
-        try:
-            tool = state.tools.get(asked.name)
-            if tool is None:
-                raise ToolError(f"no tool {asked.name!r}; there are: {', '.join(state.tools) or 'none'}")
-            if tool.agent is not None:
-                result, text = await self._delegate(state, tool.agent, arguments, action)
-            else:
-                told_of = ToolContext(state.task.context, state.task, self.name, asked.id, action)
-                token = using.set(told_of)
-                try:
-                    result, text = await within(tool.call(arguments), limit)
-                finally:
-                    using.reset(token)
-        except (ToolError, InvalidInput, RunError) as error:
-            action.error = error
-            return f"error: {error}"
-        except (asyncio.CancelledError, SystemExit) as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            action.error = error  # it came from within the tool
-            return f"error: {described(error)}"
-        except TooLate:
-            action.error = TimeoutError(f"no answer within {limit:g} s")
-            return f"error: no answer within {limit:g} s"
-        except Exception as error:
-            action.error = error
-            return f"error: {whole(error)}"
-        action.result, action.ok = result, True
-        return text
-
-    async def _delegate(self, state: State[Agent], agent: AnyAgent, arguments: dict[str, Any], action: Acting) -> tuple[Any, str]:
-        """Another agent does a task of its own, inside of the action."""
-        if "input" not in arguments:
-            raise ToolError("parameter 'input' is missing")
-        task = copy.copy(state.task)
-        task.input, task.agent, task._session = arguments["input"], agent, None
-        task.conf = msgspec.structs.replace(task.conf, on_text=None)
-        limit = getattr(agent, "max_steps", None) or 100
-        most = state.task.conf.max_steps
-        if most is not None:  # of the whole run, whoever takes them
-            limit = min(limit, most - action.recorder.opened)
-            if limit < 1:
-                raise ToolError(f"none of the {most} steps of this task is left for {agent.name}")
-        walk = Walk(agent, task, action.sub_agent(agent.name))
-        try:
-            budget = state.task.conf.max_tokens
-            for _ in range(limit):
-                outcome = await walk.step()
-                if outcome.finished:
-                    break
-                if budget is not None and action.recorder.spent >= budget:
-                    raise ToolError(f"none of the {budget} tokens of this task is left for {agent.name}")
-            else:
-                raise ToolError(f"{agent.name} came to no end within {limit} steps")
-        finally:
-            await walk.close()
-        if outcome.status != "completed":
-            raise ToolError(f"{agent.name} {outcome.status}: {outcome.error}")
-        return outcome.answer, seen(outcome.answer)
-
-    def _result(self, asked: ToolCall, text: str, ok: bool = True) -> Result:
-        images = text.images if isinstance(text, Shown) else []
-        text = seen(text)
-        if len(text) > self.max_tool_output:
-            half = self.max_tool_output // 2
-            text = f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
-        return Result(tool_call_id=asked.id, name=asked.name, content=text, ok=ok, images=images)
-
-
-_CUT = ("length", "max_tokens", "max_output_tokens", "incomplete", "model_context_window_exceeded")
-_REFUSED = ("content_filter", "refusal", "safety", "error", "failed", "cancelled", "malformed_function_call")
+#: How providers say that an answer is not whole, or is none, in lower case.
+_CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "model_context_window_exceeded")
+_REFUSED = ("content_filter", "refusal", "safety", "sensitive", "error", "failed", "cancelled", "abort", "network_error", "other",
+            "insufficient_system_resource", "in_progress", "malformed_function_call", "unexpected_tool_call")  # fmt: skip
 _PAUSED = ("pause_turn",)
+
+
+def _said_in(response: Any) -> str | None:
+    """What a provider says in the choice itself of why it stopped."""
+    choices = response.get("choices") if isinstance(response, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return said_of(first["error"]) if isinstance(first, dict) and first.get("error") else None
 
 
 def _can_be_used(calls: list[ToolCall]) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from ..capture.recorder import CallRef, Recorder
 from ..codec import encode, loads
 from ..log import logger
+from ..trajectory import HANDOFF
 
 _BRIEF = 120  # characters of a value in the log
 _KINDS = {"step": "step", "llm_call": "answer", "action": "tool", "edit": "edit", "reward": "reward", "note": "note"}
@@ -42,8 +43,8 @@ def of_record(kind: str, fields: dict[str, Any], agent: str | None, step: int | 
         data = {"text": choice.text if choice is not None else None, "tool_calls": asked, "error": fields.get("error")}
     elif kind == "action":
         data = {part: loads(encode(fields.get(part))) for part in ("name", "arguments", "result", "ok", "error")}
-        if str(data["name"]).startswith("transfer_to_") and data["ok"]:
-            name, data = "handoff", str(data["name"]).removeprefix("transfer_to_")
+        if HANDOFF in (fields.get("extra") or {}):
+            name, data = "handoff", fields["extra"][HANDOFF]
     elif kind == "step":
         data = {"observation": fields.get("observation")}
     return Event(kind=name, agent=agent, step=step, data=data)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from ..capture import scope
 from ..capture.wrap import wrap
 from ..codec import snapshot
 from ..errors import InvalidInput, MissingExtra
-from .functions import FunctionAgent, acting
+from .functions import FunctionAgent, Helper, acting
 
 
 def openai_agents(agent: Any, **options: Any) -> FunctionAgent:
     """An agent of openai-agents. `options` go to its `Runner.run` (context, max_turns, ...). Raises MissingExtra."""
     try:
-        from agents import RunHooks, Runner
+        from agents import FunctionTool, RunHooks, Runner
     except ImportError:
         raise MissingExtra("an agent of openai-agents", "frameworks") from None
     _wrap_client(agent.model, "openai-agents", "_client")
@@ -31,19 +32,51 @@ def openai_agents(agent: Any, **options: Any) -> FunctionAgent:
         def __init__(self) -> None:
             self._open: dict[Any, tuple[int, int, Any]] = {}
 
+        async def on_agent_start(self, context: Any, agent: Any) -> None:
+            follow(agent.tools)
+
         async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:
             acting(agent.name)
 
         async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+            if getattr(tool, "_agent_instance", None) is not None:
+                return  # which `follow` records
             arguments = getattr(context, "tool_arguments", None)
             self._open[_key(context, tool)] = (time.time_ns(), time.perf_counter_ns(), arguments)
 
         async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+            if getattr(tool, "_agent_instance", None) is not None:
+                return
             started, clock, arguments = self._open.pop(_key(context, tool), (time.time_ns(), time.perf_counter_ns(), None))
             _did(tool.name, _parsed(arguments), result, getattr(context, "tool_call_id", None), started, clock)
 
     def _key(context: Any, tool: Any) -> Any:
         return getattr(context, "tool_call_id", None) or tool.name
+
+    def follow(tools: list[Any]) -> None:
+        """Has agents that are tools record as who they are. Their runs hear of no hooks, so their tools record themselves."""
+        for tool in tools:
+            if isinstance(tool, FunctionTool) and not hasattr(tool.on_invoke_tool, "follows"):
+                helper = getattr(tool, "_agent_instance", None)
+                tool.on_invoke_tool = following(tool, tool.on_invoke_tool, helper)
+                if helper is not None:
+                    with suppress(InvalidInput):  # a model by name: its client is not known here
+                        _wrap_client(helper.model, "openai-agents", "_client")
+                    follow(helper.tools)
+
+    def following(tool: Any, invoke: Any, helper: Any) -> Any:
+        async def invoked(context: Any, given: str) -> Any:
+            within = scope.current()
+            if within is None or (helper is None and not isinstance(within, Helper)):
+                return await invoke(context, given)
+            with within.acting(tool.name, _parsed(given), tool_call_id=getattr(context, "tool_call_id", None)) as action:
+                with Helper(action, helper.name) if helper is not None else nullcontext():
+                    result = await invoke(context, given)
+                action.result = snapshot(result)
+            return result
+
+        invoked.follows = True  # type: ignore[attr-defined]
+        return invoked
 
     async def run(input: Any) -> Any:
         result = await Runner.run(agent, input, hooks=Hooks(), **options)

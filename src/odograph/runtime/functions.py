@@ -23,11 +23,12 @@ from ..capture.recorder import CallRef
 from ..capture.scope import Scope, Step
 from ..capture.values import error_of, status_of
 from ..errors import InvalidInput, RunError
-from ..trajectory import Trajectory
+from ..trajectory import HANDOFF, Trajectory
 from ..types import Edit
 from .changes import Changes, answer_with, body_of, messages_of
 from .hooks import Answer, Prompt, Stop, told
 from .recorded import COMPACTED, PUT, Replies, Turns
+from .showing import sayable
 from .task import AnyAgent, Outcome, Task
 from .tools import ToolError, in_thread, sanitised
 
@@ -98,9 +99,23 @@ class _Inside(Scope):
         made = super().action(name, arguments, result, **about)
         self.did[name] = made
         error = about.get("error")
-        content = result if error is None else f"error: {error}"
+        content = sayable(result) if error is None else f"error: {error}"
         self.results.append({"tool_call_id": about.get("tool_call_id"), "name": name, "content": content, "ok": about.get("ok")})
         return made
+
+
+class Helper(Scope):
+    """Where an agent records that does a task for the function's, inside of an action: each call of a model begins a step."""
+
+    def __init__(self, action: Scope, name: str) -> None:
+        self._place = action.sub_agent(name)
+        super().__init__(self._place.recorder, self._place._id, self._place._agent, None)
+
+    def begin(self) -> None:
+        """A model is about to be asked."""
+        if not self.recorder.silent:
+            step = self._place.step()
+            self._id, self._step = step._id, step._step
 
 
 _acting: ContextVar[str | None] = ContextVar("odograph_acting", default=None)
@@ -208,7 +223,7 @@ class Running:
             asked = last.call.choices[0].tool_calls if last is not None and last.call is not None and last.call.choices else []
             answered = {r["tool_call_id"] for r in self._inside.results}
             call = next((c.id for c in asked if c.name.lower() == action.lower() and c.id not in answered), None)
-            id = self._inside.action(action, None, f"{name} goes on", ok=True, tool_call_id=call)
+            id = self._inside.action(action, None, f"{name} goes on", ok=True, tool_call_id=call, metadata={HANDOFF: name})
         return FunctionAgent(self._fn, name), id
 
     async def aclose(self) -> None:
@@ -377,6 +392,8 @@ class Running:
 
     async def admit(self, within: Scope | None) -> None:
         """Waits for the step in which the model may be asked. Calls inside of an action or of another agent don't wait."""
+        if isinstance(within, Helper):
+            within.begin()
         if within is not self._inside:
             return
         name = _acting.get() or self.acts
@@ -391,7 +408,9 @@ class Running:
 
     def admit_sync(self, within: Scope | None) -> None:
         """The same in a thread; a client that blocks the event loop itself can't be held."""
-        if within is self._inside and threading.get_ident() != self._thread:
+        if isinstance(within, Helper):
+            within.begin()
+        elif within is self._inside and threading.get_ident() != self._thread:
             asyncio.run_coroutine_threadsafe(self.admit(within), self._loop).result()
 
     def _loud(self) -> None:

@@ -5,6 +5,7 @@ The three handles record what is done to them, with author and reason. Knows no 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,7 +20,8 @@ from ..errors import InvalidInput, RunError, described
 from ..trajectory import Call
 from ..types import Edit, Kept, Literal
 from .recorded import COMPACTED, PUT
-from .tools import arguments_of, sayable
+from .showing import sayable
+from .tools import arguments_of
 
 #: The callables of an Agent and of a TaskConfig.
 HOOKS = ("on_answer", "on_tool", "on_prompt")
@@ -195,6 +197,14 @@ OnTool = Callable[[ToolUse], Any] | Callable[[ToolUse], Awaitable[Any]]
 OnPrompt = Callable[[Prompt], Any] | Callable[[Prompt], Awaitable[Any]]
 
 
+def check_hooks(**hooks: Any) -> None:
+    """Raises TypeError for what can't be called with a handle, or would do nothing when it is."""
+    for name, hook in hooks.items():
+        if hook is not None and (not callable(hook) or inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook)):
+            what = "a function that yields" if callable(hook) else repr(hook)
+            raise TypeError(f"{name} is a function of one argument, sync or async, not {what}")
+
+
 async def told(hooks: Iterable[Callable[[Any], Any] | None], handle: Handle) -> None:
     """Calls the callables that there are, one after the other. What they raise, but a stop, is a RunError."""
     place = handle._scope
@@ -207,15 +217,23 @@ async def told(hooks: Iterable[Callable[[Any], Any] | None], handle: Handle) -> 
             try:
                 made = hook(handle)
                 if inspect.isawaitable(made):
-                    await made
+                    made = await made
             except RunError:
                 raise
-            except Exception as error:
-                name = getattr(hook, "__qualname__", type(hook).__qualname__)
-                raise RunError(f"{name} failed: {described(error)}") from error
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise
+                raise RunError(f"{_name(hook)} failed: {described(error)}") from error
+            if made is False and isinstance(handle, ToolUse) and handle.decided is None:  # a refusal that would not be one
+                raise RunError(f"{_name(hook)} returned False, which decides nothing; call refuse(), or approve()")
     finally:
         place.purpose, place.last_call = purpose, last
         director.reset(directed)
+
+
+def _name(hook: Any) -> str:
+    return str(getattr(hook, "__qualname__", type(hook).__qualname__))
 
 
 def chat(given: Any) -> list[dict[str, Any]]:

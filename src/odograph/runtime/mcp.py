@@ -16,7 +16,8 @@ import msgspec
 from ..codec import encode
 from ..dialects import Tool
 from ..errors import InvalidInput, MissingExtra, RunError, described
-from .tools import ToolError, UsableTool, images_of, sanitised, shown
+from .showing import images_of, seen, shown
+from .tools import ToolError, UsableTool, sanitised
 
 
 class MCPServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +134,8 @@ class Connection:
         self._closing.set()
         if self._task is not None:
             task, self._task = self._task, None
+            if self._ready is not None and not self._ready.done():  # it is being waited for, and hears of no closing
+                task.cancel()
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 async with asyncio.timeout(10):
                     await asyncio.shield(task)
@@ -230,6 +233,8 @@ class Connection:
             dumped = [b.model_dump(mode="json", exclude_none=True, by_alias=True) for b in result.content]
             told = shown(dumped) if images_of(dumped) else "\n".join(_text(block) for block in result.content)
             text: str = told
+            if not result.content and result.structured_content is not None:
+                text = seen(result.structured_content)
             if result.is_error:
                 raise ToolError(text or "the tool failed and did not say why")
             kept = result.structured_content
@@ -295,7 +300,8 @@ def _text(block: Any) -> str:
     text = getattr(resource, "text", None)
     if isinstance(text, str):
         return text
-    return f"[{getattr(block, 'type', 'content')} {getattr(block, 'mime_type', '') or ''}]".replace(" ]", "]")
+    about = getattr(block, "uri", None) or getattr(resource, "uri", None) or getattr(block, "mime_type", None)
+    return f"[{getattr(block, 'type', 'content')} {about or ''}]".replace(" ]", "]")
 
 
 _STDERR = 400  # characters of what a server said that go into an error

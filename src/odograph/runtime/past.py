@@ -5,6 +5,7 @@ Reads trajectories; runs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
@@ -18,10 +19,11 @@ from ..log import logger
 from ..trajectory import Step, Trajectory, before_step, own_steps
 from ..types import End
 from .agent import Agent
-from .conversation import answered, transfer
+from .continuing import answered
+from .conversation import messages_of, transfer
 from .hooks import HOOKS
 from .mcp import MCPServer
-from .recorded import Turns, result_of
+from .recorded import COMPACTED, Turns, result_of
 from .revising import revised, reworded
 from .task import Task
 
@@ -61,6 +63,16 @@ def remembered(store: Store, session: str) -> list[dict[str, Any]]:
         if a.llm_call == call.id
     ]
     return [*messages, {k: v for k, v in answer.items() if v not in (None, [])}, *results]
+
+
+def memory_of(t: Trajectory) -> list[dict[str, Any]]:
+    """What a run of a session remembered of the session before: what its first prompt has before its own task."""
+    turn = next((turn for turn in Turns(t).turns if turn.call.agent in (None, t.agent)), None)
+    if turn is None or any(name == COMPACTED for name, _ in turn.prompted):
+        return []
+    messages = [m for m in turn.call.messages if m.get("role") not in ("system", "developer")]
+    own = [m for m in messages_of(t.task) if m.get("role") not in ("system", "developer")]
+    return messages[: len(messages) - len(own) - sum(len(put) for _, put in turn.prompted)]
 
 
 def _newest(store: Store, session: str) -> Iterator[Trajectory]:
@@ -118,6 +130,9 @@ def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Ag
         settings[name] = _function(spec[name], where, name)
     if settings.get("output_type") == {"type": "string"}:
         settings["output_type"] = str
+    if (path := settings.pop("output_class", None)) is not None:
+        with contextlib.suppress(NotFound):
+            settings["output_type"] = _function(path, where, "the type of answers")
     agent = Agent(**settings)
     if spec.get("headers"):
         logger.warning("%s was run with the headers %s, whose values are not recorded", where, ", ".join(spec["headers"]))

@@ -17,7 +17,8 @@ from ..dialects import Result, ToolCall
 from ..errors import InvalidInput
 from ..trajectory import Call, Trajectory
 from ..types import Action, Edit, LLMCall, Note
-from .tools import Shown, arguments_of, images_of, seen
+from .showing import Shown, images_of, seen
+from .tools import arguments_of
 
 #: How an answer travels, which is not what is asked.
 _STREAMING = ("stream", "stream_options")

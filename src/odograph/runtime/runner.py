@@ -212,6 +212,13 @@ class Runners:
         here = f"trajectory {whole.id[-8:]}"
         steps = own_steps(whole)
         step = max(0, len(steps) - 1) if at_step is None else at_step
+        if isinstance(step, bool) or not isinstance(step, int):
+            raise TypeError(f"at_step is the number of a step, not {step!r}")
+        if step == len(steps) > 0 and whole.status == "completed" and messages is None:
+            raise InvalidInput(
+                f"{here} is over with step {step - 1}, so there is no step {step} to take again; there are 0 to {step - 1},"
+                " or give messages= to go on with"
+            )
         past = before_step(whole, step)
         task = task_of(whole, agent, conf, here)
         task.agent = at_hand(task.agent, past)
@@ -239,7 +246,9 @@ def task_of(past: Trajectory, agent: Any, conf: TaskConfig | None, here: str) ->
     given = conf or TaskConfig(**settings) if isinstance(settings, dict) else conf
     seed = past.start.seed if past.start else None
     rest = {k: v for k, v in past.metadata.items() if k != "runtime"}
-    return Task(past.task, agent, given, name=about.get("task_name"), group=past.group, tags=past.tags, metadata=rest, seed=seed)
+    task = Task(past.task, agent, given, name=about.get("task_name"), group=past.group, tags=past.tags, metadata=rest, seed=seed)
+    task.session = about.get("session")
+    return task
 
 
 @cache

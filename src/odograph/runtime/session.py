@@ -21,6 +21,7 @@ from ..log import logger
 from ..trajectory import Call, own_steps
 from ..types import Start
 from .agent import Agent
+from .continuing import answered
 from .events import listen, log
 from .functions import agent_of
 from .hooks import Editing
@@ -51,10 +52,9 @@ class Session:
         self._stepping = False
         self._began = time.perf_counter()
         self._before = len(own_steps(task._past)) if self.continued and task._past is not None else 0
-        calls = task._past.llm_calls if self.continued and task._past is not None else []
-        self._spent_before = sum((c.prompt_tokens or 0) + (c.completion_tokens or 0) for c in calls)
         if task._past is not None and task._fork is None:
             self.run: Run = store.append(task._past.id)
+            self.run.recorder.spent = sum((c.prompt_tokens or 0) + (c.completion_tokens or 0) for c in task._past.llm_calls)
             for record in task._past.complete_records():
                 self._items.add(record)
         else:
@@ -67,10 +67,11 @@ class Session:
         self.run.recorder.tap = []
         if task.conf.log:
             listen(self.run.recorder, log)
-        if task.session is not None and task._past is None:
+        if task.session is not None and task._fork is None:
             if not isinstance(self.agent, Agent):
                 raise InvalidInput(f"agent {self.agent.name!r} keeps its own memory; session= is for an Agent")
-            task._remembered = remembered(store, task.session)
+            if task._past is None or not answered(task._past):
+                task._remembered = remembered(store, task.session)
         self.walk: Walk = Walk(self.agent, task, self.run)
 
     def _about(self, attempt: int | None) -> dict[str, Any]:
@@ -81,6 +82,8 @@ class Session:
             about["task_name"] = task.name
         if attempt is not None:
             about["attempt"] = attempt
+        if task.session is not None:
+            about["session"] = task.session
         if task._messages is not None:
             about["messages"] = task._messages
         spec = getattr(agent, "spec", None)
@@ -164,10 +167,14 @@ class Session:
     # --- running ------------------------------------------------------------------------------------------------------------
 
     @property
-    def limit(self) -> int:
+    def _cut(self) -> str | None:
+        """Why no further step is taken: the task's bounds count what all agents do, the agent's own limit its own steps."""
+        recorder, steps, tokens = self.run.recorder, self.task.conf.max_steps, self.task.conf.max_tokens
         own = getattr(self.agent, "max_steps", None)
-        stated = self.task.conf.max_steps
-        return stated if stated is not None else own if isinstance(own, int) else 100
+        own = own if isinstance(own, int) else 100
+        if recorder.opened >= steps if steps is not None else self._before + len(self.steps) >= own:
+            return f"no end within {own if steps is None else steps} steps"
+        return f"no end within {tokens} tokens" if tokens is not None and recorder.spent >= tokens else None
 
     async def begin(self) -> None:
         """The agent at its place. Raises RunError."""
@@ -190,8 +197,8 @@ class Session:
         self._stepping = True
         try:
             await self.begin()
-            if self._taken >= self.limit or self._is_spent:
-                return await self._before_step()
+            if (why := self._cut) is not None:
+                return await self.finish(Outcome(finished=True, status="truncated", error=why))
             outcome = await self._within_time(self.walk.step())
         finally:
             self._stepping = False
@@ -199,19 +206,9 @@ class Session:
             return self.over  # type: ignore[return-value]
         if outcome.finished:
             return await self.finish(outcome)
-        if self._taken >= self.limit or self._is_spent:
-            return await self._before_step(outcome.observation)
+        if (why := self._cut) is not None:
+            return await self.finish(msgspec.structs.replace(outcome, finished=True, status="truncated", error=why))
         return False, outcome.observation, self.response("running", step=self._last)
-
-    @property
-    def _taken(self) -> int:
-        return self._before + len(self.steps)
-
-    @property
-    def _is_spent(self) -> bool:
-        """Whether the run has used up its tokens."""
-        most = self.task.conf.max_tokens
-        return most is not None and self._spent_before + self.run.recorder.spent >= most
 
     @property
     def _last(self) -> int:
@@ -233,11 +230,6 @@ class Session:
                 raise
         await self.finish(Outcome(finished=True, status="timeout", error=f"the task was not done within {limit:g} s"))
         return None
-
-    async def _before_step(self, observation: Any = None) -> Stepped:
-        most = self.task.conf.max_tokens
-        why = f"no end within {self.limit} steps" if self._taken >= self.limit else f"no end within {most} tokens"
-        return await self.finish(Outcome(observation=observation, finished=True, status="truncated", error=why))
 
     async def finish(self, outcome: Outcome, *, environment: bool = False) -> Stepped:
         """Ends the trajectory. `environment`: it failed through no fault of the agent's."""

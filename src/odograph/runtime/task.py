@@ -18,7 +18,7 @@ from ..dialects import Result, ToolCall
 from ..errors import RunError, check_count, check_seconds
 from ..trajectory import Trajectory
 from ..types import Action, Fork, Status
-from .hooks import Decided, OnAnswer, OnPrompt, OnTool
+from .hooks import Decided, OnAnswer, OnPrompt, OnTool, check_hooks
 from .recorded import Turns, decision_of, result_of, take
 from .response import TaskResponse
 
@@ -56,6 +56,7 @@ class TaskConfig(msgspec.Struct, kw_only=True):
     on_prompt: OnPrompt | None = None
 
     def __post_init__(self) -> None:
+        check_hooks(on_answer=self.on_answer, on_tool=self.on_tool, on_prompt=self.on_prompt)
         for name in ("max_steps", "max_tokens"):
             if (value := getattr(self, name)) is not None:
                 check_count(name, value)

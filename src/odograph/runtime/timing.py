@@ -17,7 +17,7 @@ class TooLate(Exception):
 
 async def within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, str]:
     """What a tool gives within its time. A tool that is late is cancelled and left to itself when it does not end at once."""
-    task = asyncio.ensure_future(_kept_inside(call))
+    task = asyncio.create_task(_kept_inside(call))
     try:
         done, _ = await asyncio.wait({task}, timeout=limit)
         if done:
@@ -33,18 +33,20 @@ async def within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, s
     raise TooLate
 
 
-async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[tuple[Any, str] | None, SystemExit | None]:
-    """What a tool gives, or the SystemExit that it raises: in a task of its own that would end the event loop."""
+async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[tuple[Any, str] | None, BaseException | None]:
+    """What a tool gives, or the exit that it raises: in a task of its own that would end the event loop."""
     try:
         return await call, None
-    except SystemExit as error:
+    except (SystemExit, GeneratorExit) as error:
         return None, error
 
 
-async def _stop(task: asyncio.Future[Any]) -> None:
+async def _stop(task: asyncio.Task[Any]) -> None:
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
     await asyncio.wait({task}, timeout=_CLEANING)
+    if not task.done():  # it takes no cancelling: `asyncio.run`, which waits for all tasks, must not wait for it
+        asyncio._unregister_task(task)
 
 
 def whole(error: BaseException) -> str:

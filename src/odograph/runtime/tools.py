@@ -6,30 +6,25 @@ Knows no dialect, no agent and no record.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import dataclasses
-import datetime
-import decimal
-import enum
 import functools
 import inspect
-import pathlib
 import re
 import threading
+import types
 import typing
-import uuid
-from collections import deque
-from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, ValuesView
 from contextvars import ContextVar, copy_context
 from typing import Any
 
 import msgspec
 
-from ..codec import encode, is_tagged, loads, plain
+from ..codec import encode, loads, plain
 from ..dialects import Tool
 from ..errors import InvalidInput, MissingExtra, described
-from ..types import TAG
+from .showing import sayable, shown
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -45,100 +40,6 @@ class UsableTool(msgspec.Struct, frozen=True, kw_only=True):
     call: Callable[[dict[str, Any]], Awaitable[tuple[Any, str]]]
     #: The agent that does it, in steps of its own.
     agent: Any = None
-
-
-def seen(result: Any) -> str:
-    """A result as the model sees it: text as it is (but for what UTF-8 can't say), anything else as JSON."""
-    return result.encode(errors="replace").decode() if isinstance(result, str) else encode(sayable(result)).decode()
-
-
-class Shown(str):
-    """A result as the model sees it, with images."""
-
-    images: list[dict[str, Any]]
-
-
-def shown(result: Any) -> str:
-    """A tool's result as the model sees it: `seen`, with the images that are in it as images."""
-    images = images_of(result)
-    if not images:
-        return seen(result)
-    parts = result if isinstance(result, list) else [result]
-    texts = [p if isinstance(p, str) else str(p.get("text") or "") for p in parts if isinstance(p, str) or _image_of(p) is None]
-    told = Shown("\n".join(t for t in texts if t) or f"({len(images)} image{'s'[: len(images) > 1]})")
-    told.images = images
-    return told
-
-
-def images_of(result: Any) -> list[dict[str, Any]]:
-    """The images of a result, chat-shaped: of a part or a list of texts and parts, as chat completions, Anthropic's API or MCP
-    have them. A result that holds anything else is data."""
-    parts = result if isinstance(result, list) else [result]
-    found = [_image_of(part) for part in parts]
-    plain = all(i is not None or isinstance(p, str) or _is_text(p) for p, i in zip(parts, found, strict=True))
-    return [image for image in found if image is not None] if plain else []
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-
-
-def _image_of(part: Any) -> dict[str, Any] | None:
-    kind = part.get("type") if isinstance(part, dict) else None
-    url: Any = None
-    if kind == "image_url":
-        url = part["image_url"].get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
-    elif kind == "image" and isinstance(part.get("source"), dict):  # Anthropic
-        source = part["source"]
-        url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
-    elif kind == "image" and isinstance(part.get("data"), str):  # MCP
-        url = f"data:{part.get('mimeType') or part.get('mime_type') or 'image/png'};base64,{part['data']}"
-    return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
-
-
-def sayable(value: Any) -> Any:
-    """A value as JSON that a model can read, without the store's tags: times in ISO 8601, decimals and paths as text, sets as
-    lists, bytes as text or base64, and of what else JSON can't hold the text that Python prints."""
-    return _untagged(loads(encode(_told(value, 0))))
-
-
-def _told(value: Any, depth: int) -> Any:
-    """Python's own types that JSON has no word for, in words; objects are left to the encoder."""
-    if depth > 100 or value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
-        return value
-    if isinstance(value, enum.Enum):
-        return _told(value.value, depth + 1)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, datetime.timedelta | decimal.Decimal | pathlib.PurePath | uuid.UUID | complex):
-        return str(value)
-    if isinstance(value, bytes | bytearray):
-        try:
-            return bytes(value).decode()
-        except UnicodeDecodeError:
-            return base64.b64encode(value).decode()
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(_told(key, depth + 1)): _told(v, depth + 1) for key, v in value.items()}
-    if isinstance(value, set | frozenset):
-        return [_told(v, depth + 1) for v in sorted(value, key=repr)]
-    if isinstance(value, list | tuple | deque):
-        return [_told(v, depth + 1) for v in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _told(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
-    if isinstance(value, msgspec.Struct):
-        return {name: _told(getattr(value, name), depth + 1) for name in value.__struct_fields__}
-    return value
-
-
-def _untagged(value: Any) -> Any:
-    if isinstance(value, dict):
-        if is_tagged(value):
-            kind, inside = value[TAG], value.get("value")
-            if kind == "mapping" and isinstance(inside, list):
-                return {str(_untagged(k)): _untagged(v) for k, v in inside}
-            return inside if isinstance(inside, str) else encode(inside).decode()
-        return {k: _untagged(v) for k, v in value.items()}
-    return [_untagged(v) for v in value] if isinstance(value, list) else value
 
 
 def arguments_of(raw: Any) -> dict[str, Any]:
@@ -179,44 +80,47 @@ using: ContextVar[ToolContext | None] = ContextVar("odograph_tool", default=None
 
 
 def function_tool(fn: Callable[..., Any]) -> UsableTool:
-    """A function as a tool. Raises TypeError for one that can't be described."""
+    """A function as a tool; a tool that is one already as it is. Raises TypeError for one that can't be described."""
+    if isinstance(fn, UsableTool):
+        return fn
     core = fn
     while isinstance(core, functools.partial):
         core = core.func
     name = getattr(core, "__name__", None) or type(core).__name__
     if not _NAME.fullmatch(name):
         raise TypeError(f"a tool has a name of letters, digits, - and _; {name!r} has none: give a def in its place")
-    parts = _parts(fn, core, name)
+    signature, parts, told = _parts(fn, core, name)
     about, described = _documented(core)
     properties: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
+    others: Any = False
     for part in parts:
         schema, more = part.schema()
         definitions |= more
+        if part.kind is _REST:
+            others = schema or True
+            continue
         text = described.get(part.name)
         properties[part.name] = schema | {"description": text} if text and "description" not in schema else schema
     schema = {
         "type": "object",
         "properties": properties,
         "required": [p.name for p in parts if p.required],
-        "additionalProperties": any(p.rest for p in parts),
+        "additionalProperties": others,
     }
     if definitions:
         schema["$defs"] = definitions
     is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
-    known = {p.name: p for p in parts if not p.rest}
-    rest = any(p.rest for p in parts)
-    defaults = _field_defaults(fn, core)
-
-    told = _told_of(fn, core)
+    placed = any(p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) for p in signature.parameters.values())
 
     async def call(arguments: dict[str, Any]) -> tuple[Any, str]:
-        given = (
-            dict.fromkeys(told, using.get())
-            | _checked(arguments, known, rest)
-            | {n: v for n, v in defaults.items() if n not in arguments}
+        given = _checked(arguments, parts) | dict.fromkeys(told, using.get())
+        bound = inspect.BoundArguments(signature, OrderedDict((n, given[n]) for n in signature.parameters if n in given))
+        if placed:  # by their places: those before have to be there
+            bound.apply_defaults()
+        result = (
+            await fn(*bound.args, **bound.kwargs) if is_async else await in_thread(lambda: _all(fn(*bound.args, **bound.kwargs)))
         )
-        result = await fn(**given) if is_async else await in_thread(lambda: _all(fn(**given)))
         if inspect.isawaitable(result):  # a plain function that gives back a coroutine
             result = await result
         if inspect.isasyncgen(result):
@@ -227,40 +131,35 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
     return UsableTool(tool=tool, call=call)
 
 
-def _told_of(fn: Callable[..., Any], core: Callable[..., Any]) -> list[str]:
-    """The parameters that take the run's context."""
-    hints = typing.get_type_hints(core if hasattr(core, "__annotations__") else type(core).__call__)
-    return [name for name in inspect.signature(fn, follow_wrapped=core is fn).parameters if hints.get(name) is ToolContext]
-
-
-def _field_defaults(fn: Callable[..., Any], core: Callable[..., Any]) -> dict[str, Any]:
-    """The values of defaults that are given as pydantic's `Field(...)`."""
-    found: dict[str, Any] = {}
-    for name, parameter in inspect.signature(fn, follow_wrapped=core is fn).parameters.items():
-        default = parameter.default
-        if (
-            type(default).__name__ == "FieldInfo"
-            and type(default).__module__.startswith("pydantic")
-            and not default.is_required()
-        ):
-            found[name] = default.get_default(call_default_factory=True)
-    return found
-
-
 def _all(result: Any) -> Any:
     """What a generator, another iterator or a view of a dict gives, all of it; anything else as it is."""
     gives = isinstance(result, (Iterator, KeysView, ValuesView, ItemsView)) and not hasattr(result, "read")  # a file is none
     return list(result) if gives else result
 
 
-def _checked(arguments: dict[str, Any], known: dict[str, _Part], rest: bool) -> dict[str, Any]:
+def _checked(arguments: dict[str, Any], parts: list[_Part]) -> dict[str, Any]:
+    """The arguments as the function takes them, by the names of its parameters. Raises InvalidInput."""
+    known = {p.name: p for p in parts if p.kind is not _REST}
+    rest = next((p for p in parts if p.kind is _REST), None)
+    if rest is not None and isinstance(arguments.get(rest.name), dict):  # given under the name that the code has for them
+        arguments = {k: v for k, v in arguments.items() if k != rest.name} | arguments[rest.name]
     unknown = [n for n in arguments if n not in known]
-    if unknown and not rest:
+    if unknown and rest is None:
         raise InvalidInput(f"no parameter {unknown[0]!r}; there are: {', '.join(known) or 'none'}")
     missing = [p.name for p in known.values() if p.required and p.name not in arguments]
     if missing:
         raise InvalidInput(f"parameter {missing[0]!r} is missing")
-    return {name: known[name].convert(value) if name in known else value for name, value in arguments.items()}
+    out = {n: p.convert(arguments[n]) if n in arguments else p.field.get_default(call_default_factory=True)
+           for n, p in known.items() if n in arguments or p.field is not None}  # fmt: skip
+    inside = {n: v for n, v in out.items() if known[n].within is not None}
+    if rest is not None:
+        inside |= {n: rest.convert(arguments[n], n) for n in unknown}
+    within = rest.name if rest is not None else next((p.within for p in parts if p.within is not None), None)
+    out = {n: v for n, v in out.items() if n not in inside}
+    return out | ({within: inside} if within is not None else {})
+
+
+_REST = inspect.Parameter.VAR_KEYWORD
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -269,20 +168,21 @@ class _Part(msgspec.Struct, frozen=True):
     name: str
     hint: Any
     required: bool
-    rest: bool = False
+    kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
     #: What the schema says it is where it is not given.
     default: Any = msgspec.UNSET
+    #: A default that is pydantic's `Field(...)`, and the `**` parameter whose TypedDict has this key.
+    field: Any = None
+    within: str | None = None
 
     def schema(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The JSON schema of its type, and what that refers to."""
-        if self.rest:
-            return {}, {}
         schema, more = ({}, {}) if self.hint is Any else schema_of(self.hint)
         if self.default is not msgspec.UNSET and "default" not in schema:
             schema = schema | {"default": self.default}
         return schema, more
 
-    def convert(self, value: Any) -> Any:
+    def convert(self, value: Any, name: str | None = None) -> Any:
         if self.hint is Any:
             return value
         try:
@@ -291,31 +191,39 @@ class _Part(msgspec.Struct, frozen=True):
             if isinstance(value, str):  # a list or an object that came as its JSON
                 with contextlib.suppress(InvalidInput):
                     return converted(loads(value), self.hint)
-            raise InvalidInput(f"parameter {self.name!r}: {error}") from None
+            raise InvalidInput(f"parameter {name or self.name!r}: {error}") from None
 
 
-def _parts(fn: Callable[..., Any], core: Callable[..., Any], name: str) -> list[_Part]:
+def _parts(fn: Callable[..., Any], core: Callable[..., Any], name: str) -> tuple[inspect.Signature, list[_Part], list[str]]:
+    """A function's signature, the parameters that the model gives, and those that take the run's context."""
     try:
         signature = inspect.signature(fn, follow_wrapped=core is fn)  # what a partial holds is no parameter any more
         hints = typing.get_type_hints(core if hasattr(core, "__annotations__") else type(core).__call__, include_extras=True)
     except (TypeError, ValueError, NameError) as error:
         raise TypeError(f"tool {name!r} can't be described: {error}") from None
     parts: list[_Part] = []
+    told: list[str] = []
     for parameter in signature.parameters.values():
-        if hints.get(parameter.name) is ToolContext:
-            continue
-        if parameter.kind is parameter.VAR_KEYWORD:
-            parts.append(_Part(parameter.name, Any, False, rest=True))
-        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
-            raise TypeError(f"tool {name!r}: parameter {parameter.name!r} can't be given by name")
+        hint = hints.get(parameter.name, Any)
+        if hint is ToolContext or ToolContext in typing.get_args(hint):
+            told.append(parameter.name)
+        elif parameter.kind is _REST and typing.get_origin(hint) is typing.Unpack:
+            (keys,) = typing.get_args(hint)
+            for key, inner in typing.get_type_hints(keys, include_extras=True).items():
+                inner = typing.get_args(inner)[0] if typing.get_origin(inner) in (typing.Required, typing.NotRequired) else inner
+                parts.append(_Part(key, inner, key in keys.__required_keys__, within=parameter.name))
+        elif parameter.kind in (_REST, parameter.VAR_POSITIONAL):
+            parts.append(
+                _Part(parameter.name, hint if parameter.kind is _REST else types.GenericAlias(list, hint), False, parameter.kind)
+            )
         else:
-            part = _part(parameter, hints.get(parameter.name, Any))
-            try:
-                part.schema()
-            except TypeError as error:
-                raise TypeError(f"tool {name!r}: parameter {parameter.name!r}: {error}") from None
-            parts.append(part)
-    return [p for p in parts if not p.rest] + [p for p in parts if p.rest]
+            parts.append(_part(parameter, hint))
+    for part in parts:
+        try:
+            part.schema()
+        except TypeError as error:
+            raise TypeError(f"tool {name!r}: parameter {part.name!r}: {error}") from None
+    return signature, parts, told
 
 
 def _part(parameter: inspect.Parameter, hint: Any) -> _Part:
@@ -323,8 +231,7 @@ def _part(parameter: inspect.Parameter, hint: Any) -> _Part:
     default = parameter.default
     if type(default).__name__ == "FieldInfo" and type(default).__module__.startswith("pydantic"):
         required = default.is_required()
-        hint = typing.Annotated[hint, default]
-        return _Part(parameter.name, hint, required)
+        return _Part(parameter.name, typing.Annotated[hint, default], required, field=None if required else default)
     if default is parameter.empty:
         return _Part(parameter.name, hint, True)
     try:
@@ -342,11 +249,12 @@ def schema_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             raise TypeError("constraints of pydantic")
         (schema,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
         return schema, components
-    except TypeError as error:
-        adapter = _pydantic(kind)
-        if adapter is None:
-            raise TypeError(f"no JSON schema of {kind!r}: {error}") from None
-        made: dict[str, Any] = adapter.json_schema()
+    except TypeError:
+        try:
+            made: dict[str, Any] = _pydantic(kind).json_schema()
+        except Exception:  # pydantic is not installed, or knows no schema of it either
+            known = "JSON's own types, dataclasses, TypedDicts, enums, msgspec's and pydantic's types"
+            raise TypeError(f"no JSON schema of {kind!r}; there are schemas of {known}") from None
         return made, made.pop("$defs", {})
 
 
@@ -360,26 +268,39 @@ def converted(value: Any, kind: Any) -> Any:
         try:
             return _pydantic(kind).validate_python(value)
         except ValueError as error:
-            raise InvalidInput(str(error)) from None
+            raise InvalidInput(_brief(error)) from None
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(str(error)) from None
 
 
-def _is_of_pydantic(kind: Any) -> bool:
-    """Whether a type is annotated with what pydantic or annotated-types know and msgspec passes over."""
+def _brief(error: ValueError) -> str:
+    """What pydantic finds wrong, without the addresses of its pages."""
+    found = error.errors() if hasattr(error, "errors") else []
+    places = [(".".join(str(part) for part in one["loc"]), one["msg"]) for one in found]
+    return "; ".join(f"{place}: {what}" if place else what for place, what in places) or str(error)
+
+
+def _is_of_pydantic(kind: Any, deep: int = 0) -> bool:
+    """Whether a type, or one inside of it, is annotated with what pydantic or annotated-types know and msgspec passes over."""
     notes = getattr(kind, "__metadata__", ())
-    return any(type(note).__module__.split(".")[0] in ("pydantic", "annotated_types") for note in notes)
+    if any(type(note).__module__.split(".")[0] in ("pydantic", "annotated_types") for note in notes):
+        return True
+    inside = typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        with contextlib.suppress(Exception):  # a name that is not known: the schema says so
+            inside = tuple(typing.get_type_hints(kind, include_extras=True).values())
+    return deep < _DEEPEST and any(_is_of_pydantic(part, deep + 1) for part in inside)
+
+
+_DEEPEST = 4  # levels of a type that are looked through
 
 
 def _pydantic(kind: Any) -> Any:
-    try:
-        import pydantic
+    import pydantic
 
-        return pydantic.TypeAdapter(kind)
-    except Exception:  # not installed, or no type of its own either
-        return None
+    return pydantic.TypeAdapter(kind)
 
 
 def _documented(fn: Callable[..., Any]) -> tuple[str, dict[str, str]]:
@@ -447,4 +368,21 @@ def answer_as(text: str, kind: Any, *, inside: bool = False) -> Any:
     value = loads(text)
     if inside and isinstance(value, dict) and value.keys() == {"answer"}:
         value = value["answer"]
-    return value if isinstance(kind, dict) else converted(plain(value), kind)
+    if not isinstance(kind, dict):
+        return converted(plain(value), kind)
+    with contextlib.suppress(ImportError):  # the extra `schema`; without it, the server's own check has to do
+        _check(value, kind)
+    return value
+
+
+def _check(value: Any, schema: dict[str, Any]) -> None:
+    """Raises InvalidInput where a value does not fit a JSON schema, ImportError without jsonschema."""
+    import jsonschema
+
+    try:
+        wrong = next(jsonschema.validators.validator_for(schema)(schema).iter_errors(value), None)
+    except Exception:  # it is no schema that jsonschema knows
+        return
+    if wrong is not None:
+        place = ".".join(str(part) for part in wrong.absolute_path)
+        raise InvalidInput(f"{place}: {wrong.message[:200]}" if place else wrong.message[:200])
