@@ -74,8 +74,10 @@ _RULES = (
     _prefixed("google_token", "ya29.", _B64 + "{20,}"),
     _prefixed("google_secret", "GOCSPX-", _B64 + "{20,}"),
     *(_prefixed("slack_token", f"xox{c}-", "[A-Za-z0-9-]{16,}", random=True) for c in "abeprs"),
-    _Rule("slack_webhook", "hooks.slack.com/", re.compile(r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{20,}")),
-    *(_prefixed("stripe_key", f"{c}k_{w}_", _ALNUM + "{16,}") for c in "sr" for w in ("live", "test")),
+    _Rule(
+        "slack_webhook", "hooks.slack.com/", re.compile(r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9+/]{20,}")
+    ),
+    *(_prefixed("stripe_key", f"{c}k_{w}_", _ALNUM + "{16,}") for c in "sr" for w in ("live", "test", "prod")),
     _prefixed("stripe_key", "whsec_", _ALNUM + "{24,}"),
     _prefixed("groq_key", "gsk_", _ALNUM + "{40,}"),
     _prefixed("xai_key", "xai-", _ALNUM + "{40,}"),
@@ -115,8 +117,8 @@ _RULES = (
     _prefixed("heroku_key", "HRKU-", _B64 + "{30,}"),
     _prefixed("pulumi_token", "pul-", "[a-f0-9]{40}"),
     _prefixed("rubygems_key", "rubygems_", "[a-f0-9]{48}"),
-    _prefixed("planetscale_token", "pscale_tkn_", r"[A-Za-z0-9_.-]{32,}"),
-    _prefixed("planetscale_token", "pscale_pw_", r"[A-Za-z0-9_.-]{32,}"),
+    _prefixed("planetscale_token", "pscale_tkn_", r"[A-Za-z0-9_.=-]{32,}"),
+    _prefixed("planetscale_token", "pscale_pw_", r"[A-Za-z0-9_.=-]{32,}"),
     _prefixed("doppler_token", "dp.pt.", _ALNUM + "{40,}"),
     _prefixed("brevo_key", "xkeysib-", "[a-f0-9]{64}-[A-Za-z0-9]{16}"),
     _prefixed("square_token", "sq0atp-", _B64 + "{22}"),
@@ -134,7 +136,7 @@ _RULES = (
     _prefixed("flyio_token", "fm2_", "[A-Za-z0-9+/]{100,}"),
     *(
         _prefixed("gitlab_token", f"gl{word}-", "[A-Za-z0-9_.-]{20,}")
-        for word in ("rt", "dt", "ptt", "ft", "soat", "agent", "imt")
+        for word in ("rt", "dt", "ptt", "ft", "soat", "agent", "imt", "cbt", "ffct", "oas")
     ),
     _prefixed("huggingface_token", "api_org_", "[A-Za-z]{34}(?![A-Za-z])"),
     _prefixed("infracost_key", "ico-", _ALNUM + "{32}", random=True),
@@ -173,7 +175,8 @@ _RULES = (
         "named_value",
         "value",
         re.compile(
-            r"""\\?["'](?:name|key)\\?["']\s{0,4}:\s{0,4}\\?["']([^"'\\]{3,100})\\?["']\s{0,4},\s{0,30}\\?["']value\\?["']\s{0,4}:\s{0,4}\\?["']([^"'\\\s]{8,400})"""
+            r"""\\?["'< ](?:name|key)\\?["']?\s{0,4}[:=]\s{0,4}\\?["']([^"'\\]{3,100})\\?["']\s{0,4}"""
+            r""",?\s{0,30}\\?["']?value\\?["']?\s{0,4}[:=]\s{0,4}\\?["']([^"'\\\s]{8,400})"""
         ),
     ),
     _Rule(
@@ -197,19 +200,24 @@ _RULES = (
     ),
     _prefixed("jwt", "ZXlK", r"[A-Za-z0-9+/]{60,4000}={0,2}"),
     _prefixed("1password_key", "ops_eyJ", "[A-Za-z0-9+/]{200,}={0,3}"),
+    _prefixed("gitlab_token", "GR1348941", _B64 + "{20,}"),
+    _prefixed("aws_bedrock_key", "ABSK", "[A-Za-z0-9+/]{100,}={0,2}"),
+    _prefixed("aws_bedrock_key", "bedrock-api-key-", "[A-Za-z0-9+/=_-]{28,}"),
+    *(_prefixed("harness_key", f"{word}.", rf"{_B64}{{22}}\.{_ALNUM}{{24}}\.{_ALNUM}{{20}}") for word in ("pat", "sat")),
+    _prefixed("vault_token", "hvb.", _B64 + "{90,}"),
     *(_Rule("authress_key", f".acc{mark}", re.compile(_AUTHRESS.replace("MARK", mark))) for mark in "_-"),
     _Rule("maxmind_key", "_mmk", re.compile(rf"{_ALNUM}{{6}}_{_ALNUM}{{29}}_mmk(?![A-Za-z0-9_])")),
     _Rule("azure_secret", "Q~", re.compile(r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~.-])")),
-    _Rule("terraform_token", ".atlasv1.", re.compile(rf"{_ALNUM}{{14}}\.atlasv1\.{_B64}{{60,}}")),
+    _Rule("terraform_token", ".atlasv1.", re.compile(rf"{_ALNUM}{{14}}\.atlasv1\.[A-Za-z0-9_=-]{{60,}}")),
     _prefixed("cloudflare_key", "v1.0-", "[a-f0-9]{24}-[a-f0-9]{146}"),
     _prefixed("clojars_token", "CLOJARS_", _ALNUM + "{60}"),
     _prefixed("dynatrace_token", "dt0c01.", r"[A-Z0-9]{24}\.[A-Z0-9]{64}"),
     _prefixed("netlify_token", "nfp_", _ALNUM + "{36,}"),
     _prefixed("typeform_token", "tfp_", r"[A-Za-z0-9_.=-]{40,}"),
-    _prefixed("frameio_token", "fio-u-", _B64 + "{60,}"),
-    *(_prefixed("duffel_token", f"duffel_{word}_", _B64 + "{40,}") for word in ("live", "test")),
+    _prefixed("frameio_token", "fio-u-", "[A-Za-z0-9_=-]{60,}"),
+    *(_prefixed("duffel_token", f"duffel_{word}_", "[A-Za-z0-9_=-]{40,}") for word in ("live", "test")),
     *(_prefixed("shopify_token", f"shp{word}_", "[a-fA-F0-9]{32}") for word in ("ca", "pa", "ss")),
-    *(_prefixed("flutterwave_key", f"FLWSECK{word}-", "[a-fA-F0-9]{12,}") for word in ("", "_TEST")),
+    *(_prefixed("flutterwave_key", f"FLWSECK{word}-", "[a-hA-H0-9]{12,}") for word in ("", "_TEST")),
     _Rule("authorization", "uthorization", re.compile(_AUTHORIZATION)),
     _Rule("curl_user", "curl ", re.compile(_CURL_USER)),
     _Rule("bearer_token", "earer ", re.compile(r"earer (?<=[Bb]earer )\s{0,4}([A-Za-z0-9._~+/=-]{16,})"), random=True),
