@@ -18,6 +18,7 @@ from odograph.secrets import may_hold, secrets_in
 _R = random.Random(11)
 _ALNUM = string.ascii_letters + string.digits
 _HEX = "0123456789abcdef"
+_LOWER = string.ascii_lowercase + string.digits
 
 
 def made(size: int, letters: str = _ALNUM) -> str:
@@ -68,7 +69,32 @@ FAKES = [
             ("CFPAT" + "-", made(43)),
             ("AQ" + ".", "Ab8" + made(50)),
             ("key" + "-", made(32, _HEX)),
+            ("sc" + "_", made(14, _LOWER) + "." + made(5, _LOWER) + ".acc_" + made(16, _LOWER) + "." + made(60)),
+            ("ext" + "_", made(8, _LOWER) + "." + made(4, _LOWER) + ".acc-" + made(12, _LOWER) + "." + made(40) + "=="),
+            ("SG" + ".", made(66)),
+            ("nfp" + "_", made(36)),
+            ("shpss" + "_", made(32, _HEX)),
+            ("dt0c01" + ".", made(24, string.ascii_uppercase) + "." + made(64, string.ascii_uppercase)),
         )
+    ),
+    *(
+        (f"see {key} there", key)
+        for key in (
+            made(6) + "_" + made(29) + "_mmk",
+            made(3) + "8Q~" + made(33),
+            made(14) + ".atlasv1." + made(67),
+            *(f"{base64.b64encode(head).decode().rstrip('=')}.{rest}" for head, rest in (
+                (b'{"alg":"ES256","kid":"k1"}', "." + made(86)),
+                (b'{ "alg": "HS256" }', base64.b64encode(b'{ "sub": "ann" }').decode().rstrip("=") + "." + made(43)),
+                (b'{"alg":"RSA-OAEP","enc":"A256GCM"}', ".".join(made(n) for n in (342, 16, 80, 22))),
+                (b'{"user_id":7,"_fresh":true}', made(6) + "." + made(27)),
+            )),
+        )
+    ),
+    *(
+        (text.format(key), key)
+        for text in ("curl -s -u ann:{} https://x.io", "curl https://x.io \\\n  --user 'ann:{}'", "curl -H 'Authorization: Token {}' https://x.io", '{{"Authorization": "SSWS {}"}}', "X-Auth-Key: {}")
+        for key in (made(37, _HEX),)
     ),
     *((f"GET https://api.x.com/v1?a=1&{name}={key}&alt=json", key) for name, key in ((n, made(40)) for n in ("key", "sig", "access_token", "X-Amz-Signature"))),
     *((text.format(key), key) for key in (base64.b64encode(b"admin:" + made(14).encode()).decode(),) for text in ("Authorization: Basic {}", '{{"authorization": "Basic {}"}}')),
@@ -90,6 +116,9 @@ INNOCENTS = [
     *("Authorization: Bearer [REDACTED]", "Authorization: Bearer {{ token }}", "Authorization: Basic authentication is", "the basic idea of it"),
     *("csrf_token = generate_csrf_token(request)", "export GITHUB_TOKEN=$(gh auth token)", "--token your-token-goes-here-2024", "?code=hello-world"),
     *('{"name": "x-api-key", "value": "header"}' for _ in range(1)),
+    *(f"curl -u {words} https://x.io" for words in ("user:password", "$USER:$PASS", "<user>:<password>", "admin:admin", "name")),
+    *("curl https://x.io; docker run\n-u 1000:1000x9 img", "docker run -u 1000:1000x9 img", "Authorization: Token <your token>", "authorization = AuthorizationPolicy.objects"),
+    "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
     *("Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
 ]  # fmt: skip
 

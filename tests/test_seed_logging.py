@@ -503,10 +503,19 @@ def test_validate_trajectory_tells_its_four_kinds_of_errors(store: odograph.Stor
 
 
 def test_every_name_of_the_page_exists() -> None:
-    """In Python's spelling, and they are what `odograph` shows."""
-    for name in ("wrap_action", "log_llm_call", "log_context", "reward_function", "export_to_huggingface", "validate_trajectory"):
-        assert callable(getattr(odograph, name))
-        assert name in odograph.__all__
+    """In Python's spelling, they are what `odograph` shows, and docs/trading.md says which is which."""
+    told = (ROOT / "docs" / "trading.md").read_text()
+    for theirs, ours in (
+        ("wrapActionWithLogging", "wrap_action"),
+        ("logLLMCallFromAction", "log_llm_call"),
+        ("logProviderFromAction", "log_context"),
+        ("defineRewardFunction", "reward_function"),
+        ("exportToHuggingFace", "export_to_huggingface"),
+        ("validateTrajectory", "validate_trajectory"),
+    ):
+        assert callable(getattr(odograph, ours)) and ours in odograph.__all__
+        (line,) = [line for line in told.splitlines() if line.startswith(f"| `{theirs}")]
+        assert f"`odograph.{ours}(" in line
 
 
 # --- What it did wrong ------------------------------------------------------------------------------------------------
@@ -699,6 +708,44 @@ def test_wrap_your_actions_as_the_page_does(store: odograph.Store) -> None:
     t = as_the_page_does(store)
     assert t.actions[0].arguments == {"message": {"text": "trade"}, "state": {}, "options": None}
     assert odograph.validate_trajectory(t).findings == []
+
+
+def test_name_and_description_of_an_action(store: odograph.Store) -> None:
+    """`wrapActionWithLogging({name, description, handler})`: both are on record."""
+    done = traded(store, 1.0).actions[0]
+    assert (done.name, done.extra) == ("BUY_SHARES", {"description": "Buy prediction market shares"})
+
+
+def test_integration_with_babylon(store: odograph.Store) -> None:
+    """The page's second handler: four arguments and no callback, the system prompt of the character, the result of the trade, and a
+    reward of the eventual P&L."""
+
+    class Babylon(Runtime):
+        def __init__(self) -> None:
+            self.character = {"system": SYSTEM}
+
+    async def handler(runtime: Babylon, message: Any, state: Any, options: Any) -> dict[str, Any]:
+        odograph.log_context("babylon_markets", MARKETS, purpose="Analyze prediction markets for trading")
+        decision = await runtime.use_model(system_prompt=runtime.character["system"], user_prompt=USER)
+        system = runtime.character["system"]
+        odograph.log_llm_call(
+            model="gpt-5.1", system_prompt=system, user_prompt=USER, response=decision, thinking=decision["reasoning"]
+        )
+        return {"shares": decision["params"]["amount"]}
+
+    wrapped = odograph.wrap_action(handler, name="BABYLON_TRADE", ignore=("runtime",))
+    with store.record(task="trade", agent="trader") as run, run.step():
+        assert asyncio.run(wrapped(Babylon(), {"text": "go"}, {}, None)) == {"shares": 40}
+    t = store.trajectory(run.id)
+    assert (t.contexts[0].provider, t.llm_calls[0].messages[0]["content"], t.result) == (
+        "babylon_markets",
+        SYSTEM,
+        {"shares": 40},
+    )
+    assert t.reward is None
+    pnl, stake = 10.0, 40.0
+    store.score(odograph.reward_function(name="pnl", compute=lambda t: pnl / stake if pnl > 0 else -0.5))
+    assert store.trajectory(run.id).reward == 0.25
 
 
 def test_response_decision_is_an_object_and_a_row(store: odograph.Store, tmp_path: Path) -> None:

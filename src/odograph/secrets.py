@@ -35,6 +35,12 @@ class _Rule(NamedTuple):
 
 _B64 = "[A-Za-z0-9_-]"
 _ALNUM = "[A-Za-z0-9]"
+_AUTHRESS = r"(?:sc|ext|scauth|authress)_[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.accMARK[a-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,120}"
+#: A scheme and its value: `Token`, `ApiKey`, `Bot`, `SSWS`. Basic and Bearer have rules of their own.
+_AUTHORIZATION = (
+    r"uthorization\\?[\"']?\s{0,4}[:=]\s{0,4}\\?[\"']?(?!Basic|Bearer)[A-Za-z][A-Za-z-]{1,20}\s{1,4}([A-Za-z0-9._~+/=-]{16,400})"
+)
+_CURL_USER = r"(?<![A-Za-z0-9-])-(?:u|-user|-proxy-user)(?:=|[ \t]{1,4})?\\?[\"']?([^\s:\"'\\]{1,100}):([^\s\"'\\]{3,200})"
 _KEY = r"(?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
 
 
@@ -68,8 +74,10 @@ _RULES = (
     _prefixed("google_token", "ya29.", _B64 + "{20,}"),
     _prefixed("google_secret", "GOCSPX-", _B64 + "{20,}"),
     *(_prefixed("slack_token", f"xox{c}-", "[A-Za-z0-9-]{16,}", random=True) for c in "abeprs"),
-    _Rule("slack_webhook", "hooks.slack.com/", re.compile(r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{20,}")),
-    *(_prefixed("stripe_key", f"{c}k_{w}_", _ALNUM + "{16,}") for c in "sr" for w in ("live", "test")),
+    _Rule(
+        "slack_webhook", "hooks.slack.com/", re.compile(r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9+/]{20,}")
+    ),
+    *(_prefixed("stripe_key", f"{c}k_{w}_", _ALNUM + "{16,}") for c in "sr" for w in ("live", "test", "prod")),
     _prefixed("stripe_key", "whsec_", _ALNUM + "{24,}"),
     _prefixed("groq_key", "gsk_", _ALNUM + "{40,}"),
     _prefixed("xai_key", "xai-", _ALNUM + "{40,}"),
@@ -79,7 +87,7 @@ _RULES = (
     _prefixed("langsmith_key", "lsv2_", "(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10}"),
     _prefixed("npm_token", "npm_", _ALNUM + "{36}"),
     _prefixed("pypi_token", "pypi-", _B64 + "{50,}"),
-    _prefixed("sendgrid_key", "SG.", rf"{_B64}{{16,64}}\.{_B64}{{16,}}"),
+    _prefixed("sendgrid_key", "SG.", rf"(?:{_B64}{{16,64}}\.{_B64}{{16,}}|[A-Za-z0-9=_.-]{{66}}(?![A-Za-z0-9=_.-]))"),
     _prefixed("databricks_token", "dapi", "[a-f0-9]{32}"),
     _prefixed("digitalocean_token", "dop_v1_", "[a-f0-9]{64}"),
     _prefixed("shopify_token", "shpat_", "[a-fA-F0-9]{32}"),
@@ -109,8 +117,8 @@ _RULES = (
     _prefixed("heroku_key", "HRKU-", _B64 + "{30,}"),
     _prefixed("pulumi_token", "pul-", "[a-f0-9]{40}"),
     _prefixed("rubygems_key", "rubygems_", "[a-f0-9]{48}"),
-    _prefixed("planetscale_token", "pscale_tkn_", r"[A-Za-z0-9_.-]{32,}"),
-    _prefixed("planetscale_token", "pscale_pw_", r"[A-Za-z0-9_.-]{32,}"),
+    _prefixed("planetscale_token", "pscale_tkn_", r"[A-Za-z0-9_.=-]{32,}"),
+    _prefixed("planetscale_token", "pscale_pw_", r"[A-Za-z0-9_.=-]{32,}"),
     _prefixed("doppler_token", "dp.pt.", _ALNUM + "{40,}"),
     _prefixed("brevo_key", "xkeysib-", "[a-f0-9]{64}-[A-Za-z0-9]{16}"),
     _prefixed("square_token", "sq0atp-", _B64 + "{22}"),
@@ -128,7 +136,7 @@ _RULES = (
     _prefixed("flyio_token", "fm2_", "[A-Za-z0-9+/]{100,}"),
     *(
         _prefixed("gitlab_token", f"gl{word}-", "[A-Za-z0-9_.-]{20,}")
-        for word in ("rt", "dt", "ptt", "ft", "soat", "agent", "imt")
+        for word in ("rt", "dt", "ptt", "ft", "soat", "agent", "imt", "cbt", "ffct", "oas")
     ),
     _prefixed("huggingface_token", "api_org_", "[A-Za-z]{34}(?![A-Za-z])"),
     _prefixed("infracost_key", "ico-", _ALNUM + "{32}", random=True),
@@ -167,7 +175,8 @@ _RULES = (
         "named_value",
         "value",
         re.compile(
-            r"""\\?["'](?:name|key)\\?["']\s{0,4}:\s{0,4}\\?["']([^"'\\]{3,100})\\?["']\s{0,4},\s{0,30}\\?["']value\\?["']\s{0,4}:\s{0,4}\\?["']([^"'\\\s]{8,400})"""
+            r"""\\?["'< ](?:name|key)\\?["']?\s{0,4}[:=]\s{0,4}\\?["']([^"'\\]{3,100})\\?["']\s{0,4}"""
+            r""",?\s{0,30}\\?["']?value\\?["']?\s{0,4}[:=]\s{0,4}\\?["']([^"'\\\s]{8,400})"""
         ),
     ),
     _Rule(
@@ -179,14 +188,46 @@ _RULES = (
     ),
     _Rule("azure_key", "AccountKey=", re.compile(r"AccountKey=([A-Za-z0-9+/]{80,}={0,2})")),
     _Rule("telegram_token", ":AA", re.compile(rf":AA(?<=[0-9]{{8}}:AA){_B64}{{33}}(?!{_B64})")),
-    _prefixed("jwt", "eyJ", rf"{_B64}{{8,}}\.eyJ{_B64}{{8,}}\.{_B64}{{16,}}"),
+    # signed; encrypted, in five parts; with a payload elsewhere; signed with a time, as sessions of web frameworks are
+    *(
+        _prefixed(
+            "jwt",
+            brace,
+            rf"{_B64}{{8,400}}\.(?:(?:eyJ|eyA|ewo){_B64}{{6,}}\.(?:{_B64}{{16,}}|(?![A-Za-z0-9._-]))"
+            rf"|{_B64}{{0,800}}\.{_B64}{{12,24}}\.{_B64}{{8,}}\.{_B64}{{16,}}|\.{_B64}{{40,}}|{_B64}{{5,8}}\.{_B64}{{27,43}}(?!{_B64}))",
+        )
+        for brace in ("eyJ", "eyA", "ewo")
+    ),
+    _prefixed("jwt", "ZXlK", r"[A-Za-z0-9+/]{60,4000}={0,2}"),
+    _prefixed("1password_key", "ops_eyJ", "[A-Za-z0-9+/]{200,}={0,3}"),
+    _prefixed("gitlab_token", "GR1348941", _B64 + "{20,}"),
+    _prefixed("aws_bedrock_key", "ABSK", "[A-Za-z0-9+/]{100,}={0,2}"),
+    _prefixed("aws_bedrock_key", "bedrock-api-key-", "[A-Za-z0-9+/=_-]{28,}"),
+    *(_prefixed("harness_key", f"{word}.", rf"{_B64}{{22}}\.{_ALNUM}{{24}}\.{_ALNUM}{{20}}") for word in ("pat", "sat")),
+    _prefixed("vault_token", "hvb.", _B64 + "{90,}"),
+    *(_Rule("authress_key", f".acc{mark}", re.compile(_AUTHRESS.replace("MARK", mark))) for mark in "_-"),
+    _Rule("maxmind_key", "_mmk", re.compile(rf"{_ALNUM}{{6}}_{_ALNUM}{{29}}_mmk(?![A-Za-z0-9_])")),
+    _Rule("azure_secret", "Q~", re.compile(r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~.-])")),
+    _Rule("terraform_token", ".atlasv1.", re.compile(rf"{_ALNUM}{{14}}\.atlasv1\.[A-Za-z0-9_=-]{{60,}}")),
+    _prefixed("cloudflare_key", "v1.0-", "[a-f0-9]{24}-[a-f0-9]{146}"),
+    _prefixed("clojars_token", "CLOJARS_", _ALNUM + "{60}"),
+    _prefixed("dynatrace_token", "dt0c01.", r"[A-Z0-9]{24}\.[A-Z0-9]{64}"),
+    _prefixed("netlify_token", "nfp_", _ALNUM + "{36,}"),
+    _prefixed("typeform_token", "tfp_", r"[A-Za-z0-9_.=-]{40,}"),
+    _prefixed("frameio_token", "fio-u-", "[A-Za-z0-9_=-]{60,}"),
+    *(_prefixed("duffel_token", f"duffel_{word}_", "[A-Za-z0-9_=-]{40,}") for word in ("live", "test")),
+    *(_prefixed("shopify_token", f"shp{word}_", "[a-fA-F0-9]{32}") for word in ("ca", "pa", "ss")),
+    *(_prefixed("flutterwave_key", f"FLWSECK{word}-", "[a-hA-H0-9]{12,}") for word in ("", "_TEST")),
+    _Rule("authorization", "uthorization", re.compile(_AUTHORIZATION)),
+    _Rule("curl_user", "curl ", re.compile(_CURL_USER)),
     _Rule("bearer_token", "earer ", re.compile(r"earer (?<=[Bb]earer )\s{0,4}([A-Za-z0-9._~+/=-]{16,})"), random=True),
     _Rule("url_password", "://", re.compile(r"""://[^\s/:@"'<>\\]{0,100}:([^\s/@"'<>{}$\\]{3,200})@[A-Za-z0-9\[]""")),
 )
 
 #: Names beside which a random-looking value is a secret.
 _NAMES = ("password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key", "access_key", "access-key",
-          "accesskey", "secret_key", "secret-key", "secretkey", "private_key", "credential", "authorization")  # fmt: skip
+          "accesskey", "auth_key", "auth-key", "authkey", "subscription-key", "signing_key", "master_key", "secret_key",
+          "secret-key", "secretkey", "private_key", "credential", "authorization")  # fmt: skip
 _NAMED = re.compile(
     r"""(?:_?id|s)?[\\"'\]]{0,4}\s{0,4}(?::=|=>|[:=])\s{0,4}(?:(\\?["'])([^\s"'\\]{8,200})|([A-Za-z0-9_+/=.~!#%^&*@$-]{8,200}))"""
 )
@@ -202,7 +243,7 @@ _STEMS = ("pass", "secret", "token", "key", "credential", "authorization")
 #: Rules whose literal ends in a mark of punctuation share one pass over the text; it says whether any of them is worth a look.
 _MARKED = tuple(r for r in _RULES if r.literal[-1] in "-_." and r.kind != "flag")
 _OTHERS = tuple(r for r in _RULES if r not in _MARKED)
-_MARK = re.compile(rf"[-_.](?=[A-Za-z0-9_.-]{{10}})(?:{'|'.join(f'(?<={re.escape(r.literal)})' for r in _MARKED)})")
+_MARK = re.compile(rf"[-_.](?=[A-Za-z0-9_.=-]{{10}})(?:{'|'.join(f'(?<={re.escape(r.literal)})' for r in _MARKED)})")
 
 
 def secrets_in(text: str) -> list[Secret]:
@@ -278,10 +319,36 @@ def _is_password(match: re.Match[str]) -> bool:
     return value != user.lower() and value not in _WEAK and not _PLACEHOLDER.search(value)
 
 
+def _is_curls(match: re.Match[str]) -> bool:
+    """Whether `user:password` is of a call of curl: the flag stands in the same command."""
+    before = match.string[max(0, match.start() - 2000) : match.start()].replace("\\\n", " ").rpartition("\n")[2]
+    user, value = match[1].lower(), match[2].lower()
+    return "curl " in before and value != user and value not in _WEAK and not _PLACEHOLDER.search(value)
+
+
+def _is_jwt(match: re.Match[str]) -> bool:
+    """Whether it is none of a manual; and of base64, whether it holds a JWT."""
+    value = match[0]
+    if not value.startswith("ZXlK"):
+        return not _MANUALS_JWT.search(value)
+    try:
+        said = base64.b64decode(value + "=" * (-len(value) % 4)).decode("ascii")
+    except ValueError:
+        return False
+    return said.count(".") in (2, 4)
+
+
+#: The signatures of jwt.io's example.
+_MANUALS_JWT = re.compile("SflKxwRJSMeKKF2QT4fwpM|TJVA95OrM7E2cBab30RMHr|KMUFsIDTnFmyG3nMiGM6H9")
+
 #: What a match of these kinds must be besides.
 _JUDGED: dict[str, Callable[[re.Match[str]], bool]] = {
     "basic_auth": _is_basic,
     "cookie": _is_cookie,
+    "jwt": _is_jwt,
+    "bearer_token": lambda m: not _MANUALS_JWT.search(m[1]),
+    "authorization": lambda m: looks_random(m[1]) and not _PLACEHOLDER.search(m[1]),
+    "curl_user": _is_curls,
     "url_password": _is_password,
     "url_parameter": lambda m: looks_random(m[1]) and _LONG_RUN.search(m[1]) is not None and not _PLACEHOLDER.search(m[1]),
     "named_value": lambda m: is_named_secret(m[1], m[2]),

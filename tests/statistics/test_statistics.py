@@ -338,6 +338,14 @@ def test_of_noise_one_in_twenty_stands_out_at_most(
     assert hits / 200 <= 0.08  # 5 % and what chance does to 200 of them
 
 
+def test_one_huge_reward_is_no_pattern() -> None:
+    """Of 6,000 rewards one is huge, and 300 of them are with an action: that the huge one is among them has a chance of 5 %,
+    whatever the normal distribution says of so many values."""
+    rewards = [1000.0, *(n % 3 * 1e-8 for n in range(5999))]
+    (found,) = differences(rewards, [0] * 6000, {("action", "lucky"): range(300)}, 0.95, None)
+    assert found.p_value == pytest.approx(0.05, abs=0.03) and not found.stands_out
+
+
 def test_a_p_value_is_that_of_fisher_and_of_scipys_permutations() -> None:
     """Of two-valued rewards the exact test of Fisher, of others what permuting says."""
     scipy_stats = pytest.importorskip("scipy.stats")

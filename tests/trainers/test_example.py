@@ -51,21 +51,33 @@ def test_it_runs(tmp_path: Path) -> None:
         assert sampled_by == {next(t.start.policy_version for t in found if t.id == row.trajectory)}
 
 
-def test_the_page_is_true(tmp_path: Path) -> None:
-    """The snippets of docs/training.md, one after the other, as they stand: with the model in a folder `policy`, and behind a server."""
+def page(folder: Path, *snippets: int) -> None:
+    """Runs snippets of docs/training.md, as they stand: with the model in a folder `policy`, and behind a server."""
     model, tokenizer = make_model(), make_tokenizer()
-    model.save_pretrained(tmp_path / "policy")
-    tokenizer.save_pretrained(tmp_path / "policy")
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.S)
-    assert len(snippets) == 3
+    model.save_pretrained(folder / "policy")
+    tokenizer.save_pretrained(folder / "policy")
+    found = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.S)
+    assert len(found) == 4
     with ModelServer(model, tokenizer) as server:
         env = os.environ | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "x", "HF_HUB_OFFLINE": "1"}
         env["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
-        for code in snippets:
+        for n in snippets:
             done = subprocess.run(
-                [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+                [sys.executable, "-c", found[n]], cwd=folder, env=env, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, done.stderr
+
+
+def test_the_page_is_true(tmp_path: Path) -> None:
+    """What docs/training.md records is trained, and an agent that a trainer calls gives its row."""
+    page(tmp_path, 0, 1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(800)
+def test_the_page_goes_to_other_trainers(tmp_path: Path) -> None:
+    """TRL's `SFTTrainer`, ART, verifiers and tinker take what docs/training.md recorded."""
+    page(tmp_path, 0, 3)
 
 
 @pytest.mark.slow

@@ -132,7 +132,9 @@ def test_process_rewards(store: odograph.Store) -> None:
     rows, left_out = made(store, "trl-prm")
     (row,) = rows
     assert row["prompt"] == "1+?" and row["labels"] == [True, False] and row["completions"][1] == "2"
-    assert row["completions"][0].startswith("let me add\n{") and left_out == {"a step without a reward": 1}
+    said, asked = row["completions"][0].split("\n")
+    assert said == "let me add" and isinstance(json.loads(asked)["arguments"], dict)  # an object, not JSON in JSON
+    assert left_out == {"a step without a reward": 1}
 
 
 def test_tokenized_and_skyrl(store: odograph.Store) -> None:

@@ -285,6 +285,41 @@ def test_the_last_of_several_edits_is_chosen(store: odograph.Store) -> None:
     assert preferred(store, (0, [Literal([10, 11, 12])])) == []
 
 
+@pytest.mark.parametrize("ids", [{}, {"token_ids": [[3, 4, 5], [6]]}])
+def test_preferred_edits_of_text_are_pairs_without_a_tokenizer(store: odograph.Store, ids: dict[str, Any]) -> None:
+    """A pair is of texts: a call needs no token ids for it, and its text edits no tokenizer. Edits of different places go
+    together, the reasoning stays with both answers, and a fork repeats no pair of its parent."""
+    said = [{"index": n, "message": {"role": "assistant", "content": text, "reasoning_content": "hm"}} for n, text in enumerate(("it is five", "no"))]  # fmt: skip
+    with store.record(task="t", agent="a", model="m") as run:
+        for n in range(2):
+            with run.step() as step:
+                asked, prompt = [{"role": "user", "content": f"q{n}"}], {"prompt_token_ids": [n, 8]} if ids else {}
+                call = step.llm_call(model="m", messages=asked, response={"choices": said}, **prompt, **ids)
+                used = [step.edit(call, on="text").replace(0, 2, "IT", preferred=True)]
+                used += [step.edit(call, on="text").replace(6, 10, "four", preferred=True)]
+                step.edit(call, on="text", choice=1).rewrite("no", preferred=True)
+    found = samples([store.trajectory(run.id)], edits="pair")
+    pairs = [(p.rejected, p.chosen) for p in found]
+    assert pairs == [("it is five", "IT is four")] * 2
+    report = found.report
+    assert (report.pairs, report.balanced, report.calls_left_out) == (2, True, {}) and not set(used) & set(report.edits_unused)
+    rows = odograph.rows(store.trajectory(run.id), to="trl-dpo")
+    message = {"role": "assistant", "reasoning_content": "hm"}
+    assert rows[0]["chosen"] == [{**message, "content": "IT is four"}]
+    assert rows[0]["rejected"] == [{**message, "content": "it is five"}]
+    assert rows.left_out == {} and store.export(store.root.parent / "out", "trl-dpo")["rows"] == 2
+    forks = []
+    for _ in range(2):
+        fork = recording.start(store._journal, "t", agent="a", fork=Fork(trajectory=run.id, step=1, reason="why"))
+        fork.step().llm_call(model="m", messages=[{"role": "user", "content": "go on"}], response="no", **prompt, **ids)
+        fork.finish()
+        forks.append(store.trajectory(fork.id))
+    assert [len(list(samples([store.trajectory(run.id), *forks], edits="pair"))), len(list(samples(forks, edits="pair")))] == [
+        2,
+        1,
+    ]
+
+
 def rewritten() -> Trajectory:
     steps = [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .chain import Chain, Node, Thread, cut_out, is_media
+from .edits import edited_text
 from .observed import CLASSES, Kind
 from .policies import chains
 from .texts import Tokenizer, tokenizer
@@ -21,6 +22,7 @@ __all__ = [
     "View",
     "chains",
     "cut_out",
+    "edited_text",
     "is_media",
     "tokenizer",
 ]

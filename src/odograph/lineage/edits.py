@@ -91,6 +91,23 @@ def applied(edits: list[Edit], response: Response, ids_of: IdsOf, by: Tokenizer 
     return [p for p in out if isinstance(p, Hole) or p.ids], problems
 
 
+def edited_text(edits: list[Edit], text: str) -> str | None:
+    """A response's text as edits of it leave it, by the rules of `applied`. None where an edit is of tokens or of another
+    channel, or none can be used."""
+    usable = []
+    for edit in edits:
+        if edit.unit != "char" or edit.channel != "content":
+            return None
+        if edit.base_hash in (None, content_hash(text)) and all(isinstance(r, Kept) or r.text is not None for r in edit.result):
+            runs: list[Kept | Literal] = [r if isinstance(r, Kept) else Literal(text=r.text) for r in edit.result]
+            usable.append(msgspec.structs.replace(edit, unit="token", base_hash=None, result=runs))
+    response = Response((edits[0].base, edits[0].choice), [ord(c) for c in text], {})
+    made, problems = applied(usable, response, lambda *_: None, None)
+    if len(problems) == len(usable):
+        return None
+    return "".join(p.text if isinstance(p, Hole) else "".join(map(chr, p.ids)) for p in made)
+
+
 def _same_base(edit: Edit, response: Response) -> None:
     base: list[int] | str | None = response.ids if edit.unit == "token" else response.texts.get(edit.channel)
     if base is None:

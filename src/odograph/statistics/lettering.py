@@ -23,7 +23,7 @@ as_text: ContextVar[bool] = ContextVar("as_text", default=False)
 def plain(name: str | None) -> str:
     """A name on one line without control characters. A letter that no font here has is written as its code, and logged."""
     if name is None:
-        return "-"
+        return "(none)"
     text = "".join(c if unicodedata.category(c)[0] != "C" else "?" for c in " ".join(name.split()))
     if not text.isascii() and not as_text.get() and (lost := _fonts("".join(sorted(set(text))))[1]):
         _say("".join(sorted(lost)))

@@ -22,6 +22,9 @@ _FEWEST = 5  # trajectories on either side of a comparison
 _MOST_DRAWN = 400_000  # rewards that one permutation test draws; more of them are near enough to normal
 _FEWEST_DRAWS = 1999  # permutations, for a p-value that can be corrected again
 _ENOUGH = 10  # permutations that differ at least as much; the test can stop (Besag and Clifford 1991)
+_SHARE = 0.2  # of a sum's deviation, what one reward may be off its mean, for a sum that is near enough to normal
+_UNLIKELY = 0.05  # a p-value that is looked at once more, where the sum is not
+_OF_UNEVEN = 4  # times as many rewards may be drawn then
 _NORMAL = 25.0  # the variance from which a count of successes is near enough to normal
 
 
@@ -145,10 +148,19 @@ class _Sides:
             least = max(0.0, abs(self.excess) - (max(values) - min(values)) / 2)  # a count's steps
             return math.erfc(least / math.sqrt(2 * self.variance))
         draws = max(_FEWEST_DRAWS, math.ceil(4 / wanted))
-        if draws * sum(min(len(having), task.n - len(having)) for task, having in self.tasks) > _MOST_DRAWN:
+        size = sum(min(len(having), task.n - len(having)) for task, having in self.tasks)
+        if draws * size > _MOST_DRAWN:
             square = min(self.excess**2 / self.variance, (self.freedom + 1) * (1 - 1e-12))
-            return t_outside(math.sqrt(square * self.freedom / (self.freedom + 1 - square)), self.freedom)
+            near = t_outside(math.sqrt(square * self.freedom / (self.freedom + 1 - square)), self.freedom)
+            if near > _UNLIKELY or self._even():
+                return near
+            draws = min(draws, max(1, _OF_UNEVEN * _MOST_DRAWN // size))  # of too many to draw, nothing is sure
         return self._permuted(draws)
+
+    def _even(self) -> bool:
+        """Whether no single reward decides the sum: then the sum is near enough to normal, far out too."""
+        most = max(max(max(task.counts) - task.mean, task.mean - min(task.counts)) for task, _ in self.tasks)
+        return most <= _SHARE * math.sqrt(self.variance)
 
     def _exact(self, high: float) -> float:
         """Fisher's test over several tasks: the distribution of a sum of hypergeometric numbers."""

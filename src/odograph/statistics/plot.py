@@ -66,9 +66,9 @@ def figure(stats: Drawn) -> Any:
         draw(axes)
         axes.spines[["top", "right"]].set_visible(False)
     without = f", {whole.null:,} without" if whole.null else ""
-    made.suptitle(
-        f"{stats.whole.trajectories:,} trajectories, {whole.n:,} with a reward{without}", fontsize="large", weight="bold"
-    )
+    count = stats.whole.trajectories
+    title = f"{count:,} trajector{'y' if count == 1 else 'ies'}, {whole.n:,} with a reward{without}"
+    made.suptitle(title, fontsize="large", weight="bold")
     methods = dict.fromkeys(d.method for d in (whole, *(d for _, d in parts), *(d for _, d in components)) if d.method)
     legend = f"Dot: mean. Line: its {stats.confidence:.0%} interval ({'; '.join(methods) or 'none: too few values'}).\n"
     legend += "Pale bar: the middle half of values that are not two-valued. Pale dots: the values, where fewer than ten."

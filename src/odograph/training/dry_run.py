@@ -74,7 +74,7 @@ def _unheard(why: str) -> None:
 
 def _plan(found: list[FedMember], rows: int, compared: bool) -> GroupPlan:
     members = [_told(m) for m in found]
-    ready = [m for m in members if m.tokens]
+    ready = [m for m in members if m.why is None]
     statistics = GroupStatistics([m.reward for m in ready if m.reward is not None])
     group = found[0].trajectory.group
     why = None
@@ -101,5 +101,5 @@ def _plan(found: list[FedMember], rows: int, compared: bool) -> GroupPlan:
 
 
 def _told(m: FedMember) -> Member:
-    why = None if m.tokens else m.unfit or next(iter(m.reasons), "nothing to train")
+    why = None if m.given else m.unfit or next(iter(m.reasons), "nothing to train")
     return Member(trajectory=m.trajectory.id, reward=m.reward, tokens=m.tokens, why=why)

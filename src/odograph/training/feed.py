@@ -13,7 +13,7 @@ from ..trajectory import Trajectory
 from .advantages import convention
 from .credit import earned
 from .formats import Made, Refused, Target, find
-from .sample import Conservation, Pair
+from .sample import Conservation
 from .samples import Samples
 
 
@@ -22,8 +22,8 @@ class Member(Made):
 
     def __init__(self, trajectory: Trajectory, left_out: Callable[[str], None], samples: Samples | None) -> None:
         self.reasons: list[str] = []
-        #: How many tokens are trained.
-        self.tokens = 0
+        #: How many samples are given, and how many tokens of them are trained.
+        self.given = self.tokens = 0
         self._leave = left_out
         self._account = samples
         super().__init__(trajectory, self._left_out, self._not_given)
@@ -33,7 +33,8 @@ class Member(Made):
 
     def take(self, sample: Any) -> None:
         """A sample that was built."""
-        self.tokens += _trained(sample)
+        self.given += 1
+        self.tokens += sample.trained
 
     def _left_out(self, why: str) -> None:
         self.reasons.append(why)
@@ -42,11 +43,8 @@ class Member(Made):
     def _not_given(self, sample: Any, why: str) -> None:
         assert self._account is not None
         self._account.refuse(sample, why)
-        self.tokens -= _trained(sample)
-
-
-def _trained(sample: Any) -> int:
-    return len(sample.rejected_ids) if isinstance(sample, Pair) else sample.trained
+        self.given -= 1
+        self.tokens -= sample.trained
 
 
 class Feed:

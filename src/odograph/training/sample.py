@@ -94,11 +94,13 @@ class Sample(msgspec.Struct, kw_only=True):
 
 
 class Pair(msgspec.Struct, kw_only=True):
-    """The generated response and the response that an editor preferred, after the same prompt."""
+    """The generated response and the response that an editor preferred, after the same prompt. Ids are None where they are not
+    known: of a call without ids, or of a text that no tokenizer made ids of.
+    """
 
-    prompt_ids: list[int]
-    rejected_ids: list[int]
-    chosen_ids: list[int]
+    prompt_ids: list[int] | None
+    rejected_ids: list[int] | None
+    chosen_ids: list[int] | None
     prompt: list[dict[str, Any]]
     rejected: str
     chosen: str | None
@@ -106,6 +108,14 @@ class Pair(msgspec.Struct, kw_only=True):
     group: str | None = None
     agent: str | None = None
     call: str = ""
+    #: The generated answer as a message, and the tools that its call offered.
+    answer: dict[str, Any] = {}
+    tools: list[Any] = []
+
+    @property
+    def trained(self) -> int:
+        """How many sampled tokens it has."""
+        return len(self.rejected_ids or ())
 
 
 def expanded(runs: Runs) -> list[Any]:

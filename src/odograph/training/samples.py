@@ -16,9 +16,10 @@ from ..errors import InvalidInput, NotFound
 from ..groups import RUNNING, Groups
 from ..lineage import Chain, Node, Thread, chains, cut_out, tokenizer
 from ..trajectory import Trajectory, before_step
-from ..types import AnyRecord, Edit, Kept, LLMCall, Reward
+from ..types import AnyRecord, LLMCall, Reward
 from .advantages import GroupStatistics, convention
 from .credit import Earned, Row, advise, earned, statistics_of
+from .pairs import Pairs, preferred
 from .plan import Plan, SampleOptions
 from .rows import Draft, generated
 from .sample import Conservation, Pair, Tally
@@ -213,7 +214,7 @@ class Samples:
 
     def refuse(self, sample: Any, why: str) -> None:
         """A sample that was given and can't be used: its tokens were not trained after all."""
-        count = len(sample.rejected_ids) if isinstance(sample, Pair) else sample.trained - sample.authored
+        count = sample.trained if isinstance(sample, Pair) else sample.trained - sample.authored
         report = self.report
         report.trained -= count
         report.dropped[why] = report.dropped.get(why, 0) + count
@@ -262,18 +263,23 @@ class Samples:
         known = {call: self._left[owner] for owner, calls in shared.items() if owner in self._left for call in calls}
         trained = self._trained.get(t.id, set()).union(*(self._trained.get(o, set()) for o in shared))
         tally = Tally(report, trained, known)
+        pairs = Pairs(t, preferred(whole) if reason is None else {}, self._by, tally, report) if plan.edits == "pair" else None
+        texts = [pair for chain in found for pair in pairs.of_texts(chain)] if pairs is not None else []
+        yield from texts
         for chain in found:
             tally.take(chain)
         if not found:
             tally.leave("no call of the policy")
-        elif not any(chain.nodes for chain in found):
+        elif not texts and not any(chain.nodes for chain in found):
             tally.leave("no call with token ids")
         elif reason is not None:
             tally.leave(reason)
             tally.rest(reason)
+        elif pairs is not None:
+            yield from (pair for chain in found for pair in pairs.of_tokens(chain))
         else:
-            made = [row for chain in found for row in self._rows(t, whole, chain, tally, e, report)]
-            rows = [row.sample for row in made if isinstance(row, Row)]
+            made = [row for chain in found for row in self._rows(t, chain, tally, e, report)]
+            rows = [row.sample for row in made]
             tokens = sum(sample.trained for sample in rows)
             for sample in rows:
                 sample.trajectory_rows, sample.trajectory_tokens = len(rows), tokens
@@ -320,13 +326,7 @@ class Samples:
 
     # --- rows ---------------------------------------------------------------------------------------------------------------
 
-    def _rows(
-        self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally, e: Earned, report: Conservation
-    ) -> Iterator[Any]:
-        """`Row`s, or `Pair`s."""
-        if self.plan.edits == "pair":
-            yield from self._pairs(t, whole, chain, tally, report)
-            return
+    def _rows(self, t: Trajectory, chain: Chain, tally: Tally, e: Earned, report: Conservation) -> Iterator[Row]:
         segment = 0
         rows: list[Row] = []
         for draft in self._drafts(chain, tally, e):
@@ -395,47 +395,6 @@ class Samples:
             tally.drop(node.id, choice, range(len(node.responses[choice])), why)
             return
         yield Draft(chain, [(node, choice)], generated(node, choice), set(), reward, choice)
-
-    def _pairs(self, t: Trajectory, whole: Trajectory, chain: Chain, tally: Tally, report: Conservation) -> Iterator[Pair]:
-        """For each response that preferred edits changed: what was generated, and what it was made."""
-        preferred: dict[tuple[str, int], list[Edit]] = {}
-        for edit in sorted(whole.all_edits, key=lambda e: (e.time, e.writer, e.seq), reverse=True):
-            if edit.preferred and not edit.rejected:  # the last counts, and those before that go with it
-                preferred.setdefault((edit.base, edit.choice), []).append(edit)
-        for node in chain.nodes:
-            for choice, ids in node.responses.items():
-                edits = preferred.get((node.id, choice), [])
-                made = chain.result(edits) if edits else None
-                if made is None or made == ids:
-                    tally.drop(node.id, choice, range(len(ids)), "not_edited")
-                    continue
-                tally.train(node.id, choice, range(len(ids)))
-                report.pairs += 1
-                text = node.choices[choice].text
-                chosen = self._by.decode(made) if self._by is not None else _text_result(edits, text)
-                yield Pair(
-                    prompt_ids=node.prompt[:],
-                    rejected_ids=ids,
-                    chosen_ids=made,
-                    prompt=node.messages,
-                    rejected=text,
-                    chosen=chosen,
-                    trajectory=t.id,
-                    group=t.group,
-                    agent=chain.agent,
-                    call=node.id,
-                )
-        for node in chain.discarded:
-            for choice, ids in node.responses.items():
-                tally.drop(node.id, choice, range(len(ids)), "not_edited")
-
-
-def _text_result(edits: list[Edit], text: str) -> str | None:
-    """The edited text, where one edit says it all as text."""
-    (edit, *others) = edits
-    if others or edit.unit != "char" or edit.channel != "content" or any(getattr(r, "call", None) for r in edit.result):
-        return None
-    return "".join(text[r.start : r.stop] if isinstance(r, Kept) else r.text or "" for r in edit.result)
 
 
 def _versions(t: Trajectory) -> set[Any]:

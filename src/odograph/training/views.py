@@ -13,6 +13,7 @@ from ..errors import InvalidInput
 from ..quality import CHECKS, Checker
 from ..trajectory import Call, Trajectory
 from ..types import LLMCall
+from .sample import Pair
 
 #: Why a call is left out of formats that a chat template renders.
 NO_OBJECT = "a tool call whose arguments are no JSON object"
@@ -43,7 +44,7 @@ def _checker() -> Checker:
     return Checker("rl", warnings | {"reward_missing", "reward_nonfinite"}, None)
 
 
-def tools_of(call: Call) -> str | None:
+def tools_of(call: Call | Pair) -> str | None:
     """The tools of a call as JSON text, which TRL takes: as a column of structures each would get the fields of all others."""
     return encode(call.tools).decode() if call.tools else None
 

@@ -45,12 +45,10 @@ def lines(group: list[Made], *, by: str = "edits") -> Iterator[dict[str, Any]]:
 
 
 def _of_edits(made: Made) -> Iterator[dict[str, Any]]:
-    calls = {call.id: call for call in made.trajectory.llm_calls}
     for pair in made.samples:
-        call = calls.get(pair.call)
         if not pair.prompt:
             made.refuse("a pair whose prompt is not known as messages", pair)
-        elif call is not None and any(choice.tool_calls for choice in call.choices):
+        elif pair.answer.get("tool_calls"):
             made.refuse("a pair of an answer with tool calls", pair)  # as text alone it would not be what was said
         elif (prompt := rendered(pair.prompt)) is None:
             made.refuse(NO_OBJECT, pair)
@@ -61,9 +59,9 @@ def _of_edits(made: Made) -> Iterator[dict[str, Any]]:
         else:
             yield {
                 "prompt": prompt,
-                "chosen": [{"role": "assistant", "content": pair.chosen}],
-                "rejected": [{"role": "assistant", "content": pair.rejected}],
-                "tools": tools_of(call) if call is not None else None,
+                "chosen": [{**pair.answer, "content": pair.chosen}],
+                "rejected": [{**pair.answer, "content": pair.rejected}],
+                "tools": tools_of(pair),
                 "trajectory": pair.trajectory,
                 "group": pair.group,
             }

@@ -1,7 +1,8 @@
 """Steps with labels for a process reward model: `prompt`, `completions` (a text per step) and `labels` (a truth value each).
 
 A step's label is whether its reward is at least `threshold`. Source:
-https://huggingface.co/docs/trl/dataset_formats#stepwise-supervision.
+https://huggingface.co/docs/trl/dataset_formats#stepwise-supervision,
+and `PRMTrainer.tokenize_row` (trl 1.13, the last version with this trainer).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...codec import encode
+from ...codec import encode, loads
+from ...errors import InvalidInput
 from ...trajectory import Trajectory
 from ..views import unfit
 from . import LeftOut
@@ -45,5 +47,13 @@ def _text(call: Any) -> str:
     choice = next(iter(call.choices), None)
     if choice is None:
         return ""
-    calls = [encode({"name": c.name, "arguments": c.arguments}).decode() for c in choice.tool_calls]
+    calls = [encode({"name": c.name, "arguments": _arguments(c.arguments)}).decode() for c in choice.tool_calls]
     return "\n".join(part for part in [choice.text, *calls] if part)
+
+
+def _arguments(given: Any) -> Any:
+    """The object that JSON text says; what is none stays as it is."""
+    try:
+        return loads(given) if isinstance(given, str) else given
+    except InvalidInput:
+        return given
