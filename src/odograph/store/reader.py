@@ -12,7 +12,7 @@ import msgspec
 
 from ..codec import DAMAGE
 from ..errors import NotFound
-from ..packing import IdsLine, MessageLine, Streams
+from ..streams import IdsLine, MessageLine, Streams
 from ..tables.files import DamagedFile
 from ..tables.shared import Shared
 from ..trajectory import Trajectory
