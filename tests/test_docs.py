@@ -123,6 +123,20 @@ def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert install and all(extra in extras for listed in install for extra in listed.split(","))
 
 
+def test_the_architecture_names_each_file() -> None:
+    """docs/architecture.md has a word for each module. A folder with one kind of thing a file says so instead."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    tree, worlds = page.split("\n    odograph/\n")[1].split("\n## ")[0], page.split("\n## Worlds\n")[1].split("\n- ")[0]
+    rooms = {m[1]: m[2] for m in re.finditer(r"^ {6}(\w+)/(.*(?:\n {20}.*)*)", tree, re.M)} | {"worlds": worlds}
+    source = ROOT / "src/odograph"
+    assert rooms.keys() == {file.parent.name for file in source.glob("*/__init__.py")}
+    assert set(re.findall(r"\w+\.py", tree)) == {f.name for f in source.glob("*.py")} - {"__init__.py", "__main__.py"}
+    for room, says in rooms.items():
+        there = {file.stem for file in (source / room).glob("*.py")} - {"__init__"}
+        if room not in ("cli", "online", "dialects", "spans"):
+            assert there <= set(re.findall(r"\w+", says)), (room, there - set(re.findall(r"\w+", says)))
+
+
 def test_links_lead_somewhere() -> None:
     """Every relative link of the documentation has a file."""
     for page in PAGES:

@@ -104,6 +104,16 @@ def test_an_importer_is_one_file(tmp_path: Path) -> None:
         assert store.import_sessions(sessions / "one.jsonl").failed[0]["error"].startswith("no session of a known format")
 
 
+def test_an_importer_of_folders_is_one_file(tmp_path: Path) -> None:
+    """A session may be a folder: a named importer gets the folder itself, by `--format` and by `--importer`."""
+    code = example("An importer").replace("head.startswith(b'{\"heron\":')", "(path / 'turns.jsonl').is_file()")
+    (tmp_path / "heron.py").write_text(code.replace("Lines(path)", "Lines(path / 'turns.jsonl')"))
+    (tmp_path / "in/one").mkdir(parents=True)
+    (tmp_path / "in/one/turns.jsonl").write_text('{"heron": "What is 2+2?", "reply": "4"}\n')
+    assert "1 imported, 0 there already, 0 files failed" in run("import", "in", "--format", "heron.py", cwd=tmp_path)
+    assert "0 imported, 1 there already, 0 files failed" in run("import", "in", "--importer", "heron.py", cwd=tmp_path)
+
+
 def test_an_importer_of_a_package_is_asked_by_itself(tmp_path: Path) -> None:
     """What an installed package offers needs no flag; a name of its own takes it, too."""
     package(tmp_path, "odograph.importers", "heron", example("An importer"))
@@ -226,6 +236,18 @@ def test_checks_that_cannot_be_had_are_refused(recorded: Path) -> None:
         assert says in run("validate", "--check", name, cwd=recorded, check=status)
     (recorded / "pyproject.toml").write_text("[tool.odograph.validate]\nchecks = [5]\n")
     assert "checks in [tool.odograph.validate] is a list of texts" in run("validate", cwd=recorded, check=2)
+
+
+def test_what_lies_in_a_folder_of_built_ins_is_built_in(tmp_path: Path) -> None:
+    """A dialect and an exporter become built-in by a file of their own: no list names them."""
+    (tmp_path / "mini.py").write_text(example("An exporter", 1))
+    (tmp_path / "ollama_chat.py").write_text(example("A dialect"))
+    code = "from odograph import dialects; from odograph.training import formats\n"
+    code += f"for one in (dialects, formats): one.__path__.append({str(tmp_path)!r})\n"
+    code += "print('mini' in formats.NAMES, 'ollama.chat' in dialects.NAMES, formats.find('mini').plan,"
+    code += " dialects.of_path('/api/chat').NAME, dialects.of_response({'message': {'content': 'a'}, 'done': True}, None).NAME)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True {'edits': 'env'} ollama.chat ollama.chat\n"
 
 
 def test_type_checkers_see_the_examples_and_our_own(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.codec import encode
-from odograph.packing import Packer, Streams
+from odograph.packing import Packer
 from odograph.store.lines import decode
+from odograph.streams import Streams
 
 MESSAGE = st.sampled_from(
     [{"role": r, "content": c} for r in ("user", "assistant", "tool") for c in ("", "ok", "é\n", "x" * 50)]

@@ -1,4 +1,4 @@
-"""Who may ask a server for what: tokens, hosts, origins. Knows no framework, no trajectory.
+"""Where a server listens, and who may ask it for what: tokens, hosts, origins. Knows no framework, no trajectory.
 
 The lessons are those of other local servers: a page on the web reaches 127.0.0.1 by a name of its own (DNS rebinding), forms and
 images of other pages send requests, and other programs of the machine are on loopback, too.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 from urllib.parse import urlsplit
@@ -76,9 +77,37 @@ class Access(msgspec.Struct, frozen=True):
         """What the first known one of the given tokens allows; None: nothing."""
         for token in given:
             for known, right in self.tokens.items():
-                if token is not None and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), known.encode()):
+                if token is not None and same(token, known):
                     return right
         return None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address of this machine; port 0 is any free port. Raises InvalidInput."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.socket(family, kind)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(place)
+            found.listen(1024)
+        except OSError:
+            found.close()
+            raise
+    except OSError as error:
+        raise InvalidInput(f"can't listen on {host}:{port}: {error.strerror or error}") from None
+    found.setblocking(False)
+    return found
+
+
+def in_url(host: str) -> str:
+    """A host as a URL has it: an IPv6 address stands in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two tokens are the same; the time that the answer takes tells nothing of them."""
+    return hmac.compare_digest(a.encode("utf-8", "surrogateescape"), b.encode())
 
 
 def allows(right: Right | None, needed: Right) -> bool:

@@ -1,4 +1,4 @@
-"""What an agent resends at every call is stored once: parts of calls <-> streams of messages and of token ids.
+"""What an agent resends at every call is stored once: parts of calls -> streams of messages and of token ids.
 
 A trajectory's calls, per journal file and agent, share one stream of messages and one of token ids. A call's list is kept
 as ranges of its stream. An agent that resends its growing history needs one range per list, whatever the length of the
@@ -9,9 +9,6 @@ survive damage better.)
 
 from __future__ import annotations
 
-import threading
-from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from operator import is_
@@ -21,9 +18,10 @@ import msgspec
 import orjson
 
 from . import dialects
-from .codec import DAMAGE, encode, encode_message, loads_or_raw, put, record_to_dict
-from .plain import Prefix, tagged
-from .types import AnyRecord, LLMCall, Packed, Tokens
+from .codec import DAMAGE, encode, encode_message, loads_or_raw, record_to_dict
+from .plain import Prefix
+from .streams import Ranges, append
+from .types import AnyRecord, LLMCall
 
 _SMALL = 256  # bytes; a value below it is cheaper where it is
 _MOST_RANGES = 64  # a list more broken than that is put together again
@@ -33,37 +31,7 @@ _FEW = 32  # bytes of ids that are written again sooner than they are referred t
 _MOST_PIECES = 8
 
 
-class MessageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="message", tag_field="kind"):
-    """One stored message: item `n` of a stream. `same` refers to an earlier item that is equal."""
-
-    trajectory: str
-    stream: int
-    n: int
-    hash: str = ""
-    same: int | None = None
-    body: msgspec.Raw = msgspec.Raw(b"")
-
-
-class IdsLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ids", tag_field="kind"):
-    """Token ids that a stream is continued with; `start` is the stream's length before them."""
-
-    trajectory: str
-    stream: int
-    start: int
-    ids: list[int]
-
-
-Ranges = list[tuple[int, int]]
 _DIGITS = b"0123456789"
-
-
-def _append(ranges: Ranges, start: int, stop: int) -> None:
-    if stop <= start:
-        return
-    if ranges and ranges[-1][1] == start:
-        ranges[-1] = (ranges[-1][0], stop)
-    else:
-        ranges.append((start, stop))
 
 
 def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
@@ -72,7 +40,7 @@ def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
     for start, stop in ranges:
         if high <= 0:
             break
-        _append(out, max(start, start + low), min(stop, start + high))
+        append(out, max(start, start + low), min(stop, start + high))
         low, high = low - (stop - start), high - (stop - start)
     return out
 
@@ -134,7 +102,7 @@ class _Sent:
             if more:
                 stop = self.count if at + more == len(last) - 1 else index + last.count(b",", at, at + more)
                 for low, high in _cut(self.ranges, index, stop):
-                    _append(found, low, high)
+                    append(found, low, high)
                 at, index, end = at + more, stop, end + more
             if at == len(last) - 1 or end == len(text) - 1:
                 break
@@ -300,7 +268,7 @@ class Packer:
         previous = ranges[-1][1] - 1 if ranges else -1
         for item in more:
             previous = self._item(number, stream, item, lines, previous)
-            _append(ranges, previous, previous + 1)
+            append(ranges, previous, previous + 1)
         if len(ranges) > _MOST_RANGES:
             ranges = self._joined(number, stream, ranges, lines)
         del last[share:]
@@ -320,7 +288,7 @@ class Packer:
             message = messages.base[n]
             item = encode_message(message)
             previous = self._item(number, stream, item, lines, previous)
-            _append(ranges, previous, previous + 1)
+            append(ranges, previous, previous + 1)
             stream.last.append(_tight(item))
             if self._immutable:
                 stream.last_objects.append(message)
@@ -423,7 +391,7 @@ class Packer:
             b'{"kind":"ids","trajectory":%b,"stream":%d,"start":%d,"ids":[%b]}\n'
             % (self._trajectory, number, stream.ids_length, text[1:-1])
         )
-        _append(ranges, stream.ids_length, stream.ids_length + count)
+        append(ranges, stream.ids_length, stream.ids_length + count)
         stream.ids_length += count
         return count
 
@@ -460,286 +428,13 @@ def _take_out(value: Any, path: dialects.Path) -> None:
 def _joined(a: Ranges, b: Ranges) -> Ranges:
     out = list(a)
     for start, stop in b:
-        _append(out, start, stop)
+        append(out, start, stop)
     return out
-
-
-class _Same(int):
-    """The number of an earlier item that is equal."""
-
-
-def _changed(before: Ranges, after: Ranges) -> tuple[Ranges, Ranges]:
-    """What two lists have behind their common beginning."""
-    same = 0
-    while same < min(len(before), len(after)) and before[same] == after[same]:
-        same += 1
-    gone, come = before[same:], after[same:]
-    if gone and come and gone[0][0] == come[0][0]:
-        stop = min(gone[0][1], come[0][1])
-        gone, come = [(stop, gone[0][1]), *gone[1:]], [(stop, come[0][1]), *come[1:]]
-    return [r for r in gone if r[1] > r[0]], [r for r in come if r[1] > r[0]]
 
 
 def _tight(data: bytes) -> bytes:
     """The same bytes without the buffer that their encoder made for them, which is many times larger than most messages."""
     return bytes(memoryview(data)) if len(data) < 4096 else data
-
-
-def _taken(counts: Counter[Any], key: Any) -> bool:
-    """Whether there is one left of that key, which is then taken."""
-    if counts[key] <= 0:
-        return False
-    counts[key] -= 1
-    return True
-
-
-#: Token ids between two lines, and messages of a list, beyond which a number is a damaged one.
-_MOST = 4_000_000
-_MOST_MESSAGES = 250_000
-
-
-def is_sound(call: LLMCall) -> bool:
-    """Whether what a call says of its packed parts can be: a place that the call has, and ranges of a length that lists have."""
-    for part in call.packed:
-        at = part.at
-        if not at or at[0] not in ("request", "response", "tokens", "prompt_token_ids"):
-            return False
-        place = getattr(call, at[0])
-        if at[0] == "tokens" and (len(at) != 3 or at[2] != "token_ids"):
-            return False
-        for key in at[1:]:
-            if type(place) is list:
-                if type(key) is not int or not 0 <= key < len(place):
-                    return False
-                place = place[key]
-            elif type(key) is str and (place is None or type(place) is dict or type(place) is Tokens):
-                place = place.get(key) if type(place) is dict else None
-            else:
-                return False
-        if any(not 0 <= start <= stop for start, stop in part.ranges):
-            return False
-        length = sum(stop - start for start, stop in part.ranges)
-        if (part.of != "ids" and length > _MOST_MESSAGES) or (part.of == "value" and not length):
-            return False
-    return True
-
-
-class Seen:
-    """Which messages were looked at, call after call, so that looking at the next call costs what is new in it."""
-
-    def __init__(self) -> None:
-        #: By (writer, stream): the items that were seen, as ranges in order that neither meet nor overlap.
-        self._ranges: dict[tuple[str, int], Ranges] = {}
-        #: By (agent, purpose): the list of the call before, as (writer, its packed part).
-        self.last: dict[tuple[str | None, str], tuple[str, Packed]] = {}
-        #: By (agent, purpose, name): the value of a request's field in the call before.
-        self.values: dict[tuple[str | None, str, str], Any] = {}
-        #: How many messages the last call no longer has of the list of the call before.
-        self.gone: int = 0
-
-    def knows(self, writer: str, stream: int) -> bool:
-        return (writer, stream) in self._ranges
-
-    def add(self, writer: str, stream: int, start: int, stop: int) -> Ranges:
-        """Takes items in, and returns those that were not seen before."""
-        held = self._ranges.setdefault((writer, stream), [])
-        low = bisect_left(held, start, key=lambda r: r[1])  # the first that ends at `start` or later
-        high = bisect_right(held, stop, key=lambda r: r[0])  # after the last that begins at `stop` or before
-        new: Ranges = []
-        at = start
-        for a, b in held[low:high]:
-            _append(new, at, min(a, stop))
-            at = max(at, b)
-        _append(new, at, stop)
-        if stop > start:
-            met = held[low:high]
-            held[low:high] = [(min([start, *(a for a, _ in met)]), max([stop, *(b for _, b in met)]))]
-        return new
-
-
-#: Held while a list of messages that were read grows.
-_reading = threading.Lock()
-
-
-class Streams:
-    """The reader's side: what the message and id lines of a trajectory said, and calls made whole again."""
-
-    def __init__(self) -> None:
-        self._items: dict[tuple[str, int, int], Any] = {}
-        #: The items of a stream from its first on, as far as they were read: a call is a slice of them, not a look-up of each.
-        self._read: dict[tuple[str, int], list[Any]] = {}
-        self._ids: dict[tuple[str, int], list[int | None]] = {}
-        #: Streams of ids with a gap, where a line is damaged.
-        self._gaps: set[tuple[str, int]] = set()
-        #: What a call refers to and no line holds: (writer, stream, position).
-        self.missing: list[tuple[str, int, int]] = []
-
-    def add(self, writer: str, line: MessageLine | IdsLine) -> None:
-        if isinstance(line, MessageLine):
-            key = (writer, line.stream, line.n)
-            if self._read and line.n < len(self._read.get((writer, line.stream), ())):
-                del self._read[writer, line.stream]
-            if line.same is None:
-                self._items[key] = line.body
-            elif line.same < line.n:  # a damaged number could point to itself
-                self._items[key] = _Same(line.same)
-            return
-        ids = self._ids.setdefault((writer, line.stream), [])
-        if not 0 <= line.start <= len(ids) + _MOST:  # a damaged number
-            return
-        if len(ids) < line.start:  # a line in between is damaged
-            ids.extend([None] * (line.start - len(ids)))
-            self._gaps.add((writer, line.stream))
-        ids[line.start : line.start + len(line.ids)] = line.ids
-
-    def _item(self, writer: str, stream: int, n: int, missing: list[tuple[str, int, int]]) -> Any:
-        key = (writer, stream, n)
-        while type(item := self._items.get(key, self)) is _Same:
-            key = (writer, stream, int(item))
-        if type(item) is msgspec.Raw:
-            try:
-                item = msgspec.json.decode(item)
-            except DAMAGE:
-                item = self
-            self._items[key] = item
-        if item is self:
-            missing.append(key)
-            return tagged("missing", f"message {n} of stream {stream} in journal {writer}")
-        return item
-
-    def _items_of(self, writer: str, stream: int, ranges: Ranges) -> list[Any]:
-        out: list[Any] = []
-        for start, stop in ranges:
-            read = self._up_to(writer, stream, stop)
-            there = read[start:stop] if start >= 0 else []
-            out += there
-            out += (self._item(writer, stream, n, self.missing) for n in range(start + len(there), stop))
-        return out
-
-    def _up_to(self, writer: str, stream: int, stop: int) -> list[Any]:
-        """The first items of a stream, up to one that is missing: what follows is looked up one by one."""
-        read = self._read.setdefault((writer, stream), [])
-        known = len(read)
-        more: list[Any] = []
-        while (n := known + len(more)) < stop and (writer, stream, n) in self._items:
-            missing: list[tuple[str, int, int]] = []
-            item = self._item(writer, stream, n, missing)
-            if missing:
-                break
-            more.append(item)
-        if more:
-            with _reading:  # two threads may read one trajectory
-                if len(read) == known:
-                    read += more
-        return read
-
-    def new_in(self, call: LLMCall, seen: Seen) -> Any:
-        """The call's request with those messages alone that no call before it sent which went through `seen`.
-
-        A history that is resent whole, or as a window that moves on, costs what is new in it. A message that is said again later
-        in a conversation is new there.
-        """
-        request = call.request
-        seen.gone = 0
-        if not isinstance(request, dict):
-            return request
-        who = (call.agent, call.purpose)
-        out = dict(request)
-        resent = dialects.resent(call.dialect)
-        values = resent.names.difference(resent.lists)
-        for name in values:
-            if name in out and seen.values.get((*who, name), out) == out[name]:
-                del out[name]
-        for part in call.packed:
-            if len(part.at) != 2 or part.at[0] != "request":
-                continue
-            name = str(part.at[1])
-            if part.of == "list":
-                out[name] = self._new_items(call.packed_by, part, seen, seen.last.get(who))
-                seen.last[who] = (call.packed_by, part)
-            elif seen.values.get((*who, name)) != (call.packed_by, part.stream, part.ranges):
-                out[name] = self.part(call.packed_by, part)
-                seen.values[(*who, name)] = (call.packed_by, part.stream, part.ranges)
-        seen.values |= {(*who, name): request[name] for name in values if name in request}
-        return out
-
-    def _new_items(self, writer: str, part: Packed, seen: Seen, last: tuple[str, Packed] | None) -> list[Any]:
-        stream = part.stream
-        if last is not None and not seen.knows(writer, stream):  # another process went on: its streams are its own
-            for start, stop in part.ranges:
-                seen.add(writer, stream, start, stop)
-            held = Counter(encode(item) for item in self._items_of(last[0], last[1].stream, last[1].ranges))
-            fresh_items = [item for item in self._items_of(writer, stream, part.ranges) if not _taken(held, encode(item))]
-            seen.gone = held.total()
-            return fresh_items
-        before = last[1].ranges if last is not None and (last[0], last[1].stream) == (writer, stream) else []
-        gone, come = _changed(before, part.ranges)
-        new = [n for start, stop in come for a, b in seen.add(writer, stream, start, stop) for n in range(a, b)]
-        if gone:
-            # what is left of a history that was cut, or whose list is put together again, has new numbers: it is what it was
-            known = Counter(self._root(writer, stream, n) for a, b in gone for n in range(a, b))
-            kept = [n for a, b in come for n in range(a, b) if not _taken(known, self._root(writer, stream, n))]
-            seen.gone = known.total()
-            if any(type(self._items.get((writer, stream, n))) is _Same for n in new):
-                fresh = set(new)
-                new = [n for n in kept if n in fresh]
-        missing: list[tuple[str, int, int]] = []
-        return [self._item(writer, stream, n, missing) for n in new]
-
-    def _root(self, writer: str, stream: int, n: int) -> int:
-        """The first item that one is equal to."""
-        while type(item := self._items.get((writer, stream, n))) is _Same:
-            n = int(item)
-        return n
-
-    def fill(self, call: LLMCall, *only: str, growing: bool = False) -> LLMCall:
-        """The call with every packed part back in its place, or, half packed, those of the fields `only`. Messages are shared
-        objects: read them, don't change them. `growing`: a history is a `Prefix` of one list where it can be, and no list of its
-        own."""
-        if not call.packed:
-            return call
-        changes: dict[str, Any] = {} if only else {"packed": [], "packed_by": ""}
-        for part in call.packed:
-            if only and part.at[0] not in only:
-                continue
-            value = (self._prefix(call.packed_by, part) if growing else None) or self.part(call.packed_by, part)
-            name = str(part.at[0])
-            whole = changes.get(name, getattr(call, name))
-            if name == "tokens":
-                tokens = list(whole)
-                index = int(part.at[1])
-                tokens[index] = msgspec.structs.replace(tokens[index], token_ids=value)
-                changes[name] = tokens
-            else:
-                changes[name] = put(whole, part.at[1:], value)
-        return msgspec.structs.replace(call, **changes)
-
-    def item(self, writer: str, stream: int, n: int) -> Any:
-        """One message of a stream."""
-        return self._item(writer, stream, n, self.missing)
-
-    def _prefix(self, writer: str, part: Packed) -> Prefix | None:
-        """The list of a part that is the beginning of its stream, nothing of it missing."""
-        if part.of != "list" or len(part.ranges) != 1 or part.ranges[0][0] != 0:
-            return None
-        stop = part.ranges[0][1]
-        read = self._up_to(writer, part.stream, stop)
-        return Prefix(read, stop) if len(read) >= stop else None
-
-    def part(self, writer: str, part: Packed) -> Any:
-        """A part of a call that is stored apart; None for token ids of which some are missing."""
-        if part.of == "ids":
-            held, gaps = self._ids.get((writer, part.stream), []), (writer, part.stream) in self._gaps
-            ids: list[int | None] = []
-            for start, stop in part.ranges:
-                piece = held[start:stop]
-                if len(piece) < stop - start or (gaps and None in piece):
-                    self.missing.append((writer, part.stream, start))
-                    return None
-                ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind
-            return ids
-        items = self._items_of(writer, part.stream, part.ranges)
-        return items if part.of == "list" else items[0]
 
 
 def lines_of(trajectory: str, records: Iterable[AnyRecord]) -> Iterator[tuple[AnyRecord | None, bytes]]:

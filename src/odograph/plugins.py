@@ -1,6 +1,6 @@
 """A name, `package:object` or `file.py[:object]` -> the object it names. Knows nothing of what the objects do.
 
-A `Door` is where one kind of extension comes in, built-in or not: importers and checks stand behind one each.
+A `Door` is where one kind of extension comes in, built-in or not. Importers, exporters, checks and dialects have a door each.
 """
 
 from __future__ import annotations
@@ -14,13 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput, NotFound, UnknownName, described
-
-
-def entry_points(group: str) -> list[str]:
-    """The names that installed packages offer under an entry point group."""
-    from importlib import metadata
-
-    return sorted(p.name for p in metadata.entry_points(group=group))
 
 
 def available(package: str) -> bool:
@@ -112,7 +105,9 @@ class Door:
     @cached_property
     def offered(self) -> list[str]:
         """The names that installed packages offer; asked once, for it looks through all that is installed."""
-        return entry_points(self._group)
+        from importlib import metadata
+
+        return sorted(point.name for point in metadata.entry_points(group=self._group))
 
     def names(self) -> list[str]:
         """What can be named without a path."""

@@ -17,8 +17,8 @@ from .dialects.content import as_text, is_part
 from .errors import InvalidInput
 from .lineage import Chain, Segment, View
 from .lineage.chain import pieces_of
-from .packing import Seen
 from .store.summary import Summary
+from .streams import Seen
 from .trajectory import Call, Step, Trajectory
 from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
 

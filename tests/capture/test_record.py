@@ -297,7 +297,7 @@ def test_a_hand_made_dict_goes_in(store: odograph.Store) -> None:
 
 def test_reward_rules() -> None:
     """Latest of each (name, source, author), repeats averaged, weights, nulls skipped, steps summed only where nothing is on the whole."""
-    from odograph.trajectory import trajectory_reward
+    from odograph.totals import trajectory_reward
     from odograph.types import Reward, Span
 
     def total(*rewards: Reward) -> float | None:

@@ -145,8 +145,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     for name, said in (
         (str(empty), "is no dialect: it has no PATHS"),
         (str(taken), "another name was expected"),
-        ("nonsense", "no dialect 'nonsense'; there are: openai.chat, "),
-        ("openai.embeddings", "can be recorded, but no agent speaks it; agents speak: openai.chat, "),
+        ("nonsense", "no dialect named 'nonsense'; there are: anthropic.messages, "),
+        ("openai.embeddings", "can be recorded, but no agent speaks it; agents speak: anthropic.messages, "),
     ):
         with pytest.raises(odograph.OdographError, match=re.escape(said)):
             Agent(model="m", dialect=name)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import odograph
-from odograph.packing import Seen
+from odograph.streams import Seen
 
 from . import agents, scaffold
 from . import test_growing as growing

@@ -157,7 +157,7 @@ def test_functions_that_can_be_no_tools_say_why() -> None:
             Agent(model="m", tools=tools)
     with pytest.raises(InvalidInput, match="two tools are named 'add'"):
         Agent(model="m", tools=[add, add])
-    with pytest.raises(InvalidInput, match=r"no dialect 'x'; there are: openai.chat"):
+    with pytest.raises(InvalidInput, match=r"no dialect named 'x'; there are: anthropic.messages"):
         Agent(model="m", dialect="x")
     with pytest.raises(TypeError):
         Agent(model="")

@@ -16,7 +16,7 @@ import odograph
 from odograph.errors import InvalidInput, NotFound
 from odograph.labels import version_of
 from odograph.statistics.comparing import prediction_powered
-from odograph.statistics.labelled import said_in
+from odograph.statistics.said import said_in
 from odograph.statistics.tally import tally
 from odograph.worlds import Label, Trajectory
 from tests.cli.test_label import run

@@ -16,8 +16,8 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.codec import DAMAGE
-from odograph.packing import Streams
 from odograph.store.lines import decode
+from odograph.streams import MessageLine, Streams
 
 _CHANGES = ("flip", "set", "insert", "delete", "twice", "cut")
 _BYTES = b'0\x00"{}[],:-9eE.\xff\n tfnul'
@@ -162,5 +162,5 @@ def test_items_that_are_equal_to_one_another_in_a_long_row(store: Path) -> None:
     """A message that is equal to the one before, ten thousand times, is read."""
     streams, n = Streams(), 10_000
     for k in range(n):
-        streams.add("w", msgspec.json.decode(b'{"kind":"message","trajectory":"t","stream":1,"n":%d,"hash":"","%b}' % (k, b'body":"x"' if not k else b'same":%d' % (k - 1)), type=odograph.packing.MessageLine))  # fmt: skip
+        streams.add("w", msgspec.json.decode(b'{"kind":"message","trajectory":"t","stream":1,"n":%d,"hash":"","%b}' % (k, b'body":"x"' if not k else b'same":%d' % (k - 1)), type=MessageLine))  # fmt: skip
     assert streams.item("w", 1, n - 1) == "x"

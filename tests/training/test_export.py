@@ -271,7 +271,7 @@ def test_an_exporter_is_one_file(tmp_path: Path) -> None:
 
 def test_mistakes_are_answered_with_what_exists(tmp_path: Path) -> None:
     """No such exporter, kind of file or option, and a file that is no exporter: one sentence each."""
-    with pytest.raises(NotFound, match=r"no exporter named 'xyz'; there are: hf, trl-sft, .*openai, atif, otel, jsonl, parquet"):
+    with pytest.raises(NotFound, match=r"no exporter named 'xyz'; there are: agent-lightning, .*hf, .*jsonl, .*trl-sft, .*verl"):
         export([], tmp_path / "o", "xyz")
     with pytest.raises(InvalidInput, match="openai can't be written as 'parquet'; it can as: jsonl"):
         export([], tmp_path / "o", "openai", format="parquet")

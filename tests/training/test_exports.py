@@ -245,7 +245,7 @@ def test_mistakes_are_answered_with_what_exists(store: odograph.Store, tmp_path:
     """A format, a kind of file or a folder that can't be: one sentence, and nothing is written or deleted."""
     agent(store)
     with pytest.raises(
-        odograph.NotFound, match=r"no exporter named 'xyz'; there are: hf, trl-sft, .*openai, atif, otel, jsonl, parquet"
+        odograph.NotFound, match=r"no exporter named 'xyz'; there are: agent-lightning, .*hf, .*jsonl, .*trl-sft, .*verl"
     ):
         store.export(tmp_path / "o", "xyz")
     with pytest.raises(odograph.InvalidInput, match="openai can't be written as 'parquet'; it can as: jsonl"):

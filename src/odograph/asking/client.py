@@ -16,7 +16,7 @@ from ..codec import content_hash, encode, loads_or_raw
 from ..errors import InvalidInput, check_count
 from ..log import logger
 from ..redact import Redactor
-from ..store.backend import redactor_in
+from ..store.settings import redactor_in
 from .answer import Answer, Status, answer_in, estimate, from_cache, messages_of, sendable
 from .answers import Answers, answers_in
 from .batches import Batches, provider_of

@@ -17,18 +17,14 @@ def passed(request: Any, send: Callable[[], Any]) -> Any:
     exchange = _begun(request)
     if exchange is None:
         return send()
-    try:
+    with exchange.sending():
         response = send()
-    except BaseException as error:
-        exchange.finish(error)
-        raise
     try:
         exchange.answered(response.status_code, {str(k).lower(): str(v) for k, v in response.headers.items()})
         read = getattr(response, "_content", None)  # botocore reads what is no stream at once
         if isinstance(read, bytes):
             exchange.chunk(read)
-            exchange.done = True
-            exchange.finish()
+            exchange.end()
         else:
             response.raw = _Body(response.raw, exchange)
     except Exception as error:
@@ -65,35 +61,19 @@ class _Body:
         return getattr(self._raw, name)
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with self._exchange.sending():
             data = self._raw.read(amt, *args, **kwargs)
-        except BaseException as error:
-            self._exchange.finish(error)
-            raise
         if data:
             self._exchange.chunk(data)
         if amt is None or amt < 0 or (not data and amt):
-            self._end()
+            self._exchange.end()
         return data
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        try:
-            for data in self._raw.stream(*args, **kwargs):
-                self._exchange.chunk(data)
-                yield data
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self._exchange.finish(error)
-            raise
-        self._end()
+        return self._exchange.read(self._raw.stream(*args, **kwargs), self)
 
     def __iter__(self) -> Iterator[Any]:
         return self.stream()
-
-    def _end(self) -> None:
-        self._exchange.done = True
-        self._exchange.finish()
 
     def close(self) -> None:
         try:

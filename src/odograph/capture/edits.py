@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from ..codec import content_hash, decode_record
-from ..packing import IdsLine, MessageLine, Streams
 from ..redact import Redactor
+from ..streams import IdsLine, MessageLine, Streams
 from ..trajectory import Call
 from ..types import Kept, Literal, LLMCall
 

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import Context, ContextVar
 from typing import Any, NamedTuple
 
@@ -230,6 +230,47 @@ class Exchange:
         yield
         self._recorded = recorded
         self.started, self._clock = time.time_ns(), time.perf_counter_ns()
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """While the request is sent: an error then is the call's error, and ends the call."""
+        try:
+            yield
+        except BaseException as error:
+            self.finish(error)
+            raise
+
+    def read(self, chunks: Iterable[bytes], body: Any = None) -> Iterator[bytes]:
+        """The chunks of a body, which are recorded as the agent reads them. `body`: an object whose end ends the call; it stays
+        alive meanwhile."""
+        try:
+            for chunk in chunks:
+                self.chunk(chunk)
+                yield chunk
+        except GeneratorExit:  # the agent reads no further; who closes the body calls `finish`
+            raise
+        except BaseException as error:
+            self.finish(error)
+            raise
+        self.end()
+
+    async def read_async(self, chunks: AsyncIterable[bytes], body: Any = None) -> AsyncIterator[bytes]:
+        """`read`, of an async body."""
+        try:
+            async for chunk in chunks:
+                self.chunk(chunk)
+                yield chunk
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.finish(error)
+            raise
+        self.end()
+
+    def end(self) -> None:
+        """The body came to its end."""
+        self.done = True
+        self.finish()
 
     def finish(self, error: Any = None) -> None:
         """Records the call, once. Never raises into the agent."""

@@ -5,7 +5,7 @@ Source: `lm15.transports` 1.5, whose `stream` gives a response with `status`, `h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,24 +18,9 @@ def passed(request: Any, send: Callable[[], Any]) -> Any:
     exchange = _begun(request)
     if exchange is None:
         return send()
-    try:
+    with exchange.sending():
         response = send()
-    except BaseException as error:
-        exchange.finish(error)
-        raise
-    try:
-        _answered(response, exchange)
-        response._chunks = _told(response._chunks, exchange)
-        release = response._release
-
-        def released(*args: Any, **kwargs: Any) -> Any:
-            exchange.finish()
-            return release(*args, **kwargs)
-
-        response._release = released
-    except Exception as error:
-        faults.fault(error)
-    return response
+    return _recorded(response, exchange, exchange.read)
 
 
 async def passed_async(request: Any, send: Callable[[], Awaitable[Any]]) -> Any:
@@ -43,24 +28,9 @@ async def passed_async(request: Any, send: Callable[[], Awaitable[Any]]) -> Any:
     exchange = _begun(request)
     if exchange is None:
         return await send()
-    try:
+    with exchange.sending():
         response = await send()
-    except BaseException as error:
-        exchange.finish(error)
-        raise
-    try:
-        _answered(response, exchange)
-        response._chunks = _told_async(response._chunks, exchange)
-        release = response._release
-
-        async def released(*args: Any, **kwargs: Any) -> Any:
-            exchange.finish()
-            return await release(*args, **kwargs)
-
-        response._release = released
-    except Exception as error:
-        faults.fault(error)
-    return response
+    return _recorded(response, exchange, exchange.read_async)
 
 
 def _begun(request: Any) -> Exchange | None:
@@ -77,33 +47,17 @@ def _begun(request: Any) -> Exchange | None:
         return None
 
 
-def _answered(response: Any, exchange: Exchange) -> None:
-    exchange.answered(response.status, {str(k).lower(): str(v) for k, v in response.headers})
-
-
-def _told(chunks: Iterator[bytes], exchange: Exchange) -> Iterator[bytes]:
+def _recorded(response: Any, exchange: Exchange, read: Callable[[Any], Any]) -> Any:
     try:
-        for chunk in chunks:
-            exchange.chunk(chunk)
-            yield chunk
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        exchange.finish(error)
-        raise
-    exchange.done = True
-    exchange.finish()
+        exchange.answered(response.status, {str(k).lower(): str(v) for k, v in response.headers})
+        response._chunks = read(response._chunks)
+        release = response._release
 
+        def released(*args: Any, **kwargs: Any) -> Any:
+            exchange.finish()
+            return release(*args, **kwargs)
 
-async def _told_async(chunks: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in chunks:
-            exchange.chunk(chunk)
-            yield chunk
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        exchange.finish(error)
-        raise
-    exchange.done = True
-    exchange.finish()
+        response._release = released
+    except Exception as error:
+        faults.fault(error)
+    return response

@@ -250,16 +250,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._exchange = exchange
 
         def __iter__(self) -> Iterator[bytes]:
-            try:
-                for chunk in self._stream:
-                    self._exchange.chunk(chunk)
-                    yield chunk
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                self._exchange.finish(error)
-                raise
-            self._exchange.done = True
+            return self._exchange.read(self._stream, self)
 
         def close(self) -> None:
             try:
@@ -275,17 +266,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._stream = stream
             self._exchange = exchange
 
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            try:
-                async for chunk in self._stream:
-                    self._exchange.chunk(chunk)
-                    yield chunk
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                self._exchange.finish(error)
-                raise
-            self._exchange.done = True
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self._exchange.read_async(self._stream, self)
 
         async def aclose(self) -> None:
             try:
@@ -327,7 +309,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return self._transport.handle_request(request)
-            try:
+            with exchange.sending():
                 directed = scope.director.get()
                 if directed is not None:
                     known = directed.reply(exchange.dialect.NAME, exchange.sent, exchange.streams)
@@ -344,9 +326,6 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                     exchange.refused(response.status_code, response.read())
                     refusal, response = response, self._transport.handle_request(request)
                     self._asking.again(exchange, refusal, response)
-            except BaseException as error:
-                exchange.finish(error)
-                raise
             response = tee(response, exchange, Body)
             if directed is None or exchange.purpose != "act" or not directed.looks(exchange.within):
                 return response
@@ -383,7 +362,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return await self._transport.handle_async_request(request)
-            try:
+            with exchange.sending():
                 directed = scope.director.get()
                 if directed is not None:
                     known = directed.reply(exchange.dialect.NAME, exchange.sent, exchange.streams)
@@ -400,9 +379,6 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
                     exchange.refused(response.status_code, await response.aread())
                     refusal, response = response, await self._transport.handle_async_request(request)
                     self._asking.again(exchange, refusal, response)
-            except BaseException as error:
-                exchange.finish(error)
-                raise
             response = tee(response, exchange, AsyncBody)
             if directed is None or exchange.purpose != "act" or not directed.looks(exchange.within):
                 return response

@@ -10,7 +10,7 @@ import ssl
 import sys
 from importlib.util import find_spec
 
-from ..access import Access, Right, is_loopback
+from ..access import Access, Right, is_loopback, listen
 from ..errors import InvalidInput, MissingExtra, StoreError
 from .common import add_filters, add_json, existing_store, filters_of, print_json
 from .labelling import add_labelling, labelling_of
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from ..viewer.answers import Answers
     from ..viewer.live import Live
     from ..viewer.routes import Routes
-    from ..viewer.serving import address, listen, serve
+    from ..viewer.serving import address, serve
     from ..viewer.sharing import Sharing
 
     tokens: dict[str, Right] = {}

@@ -102,11 +102,11 @@ def _without_secrets(store: Store, ids: list[str]) -> Iterator[Store]:
 def _serve(args: argparse.Namespace, store: Store, home: str, base: FilterArgs, labelling: Labelling | None) -> int:
     if find_spec("aiohttp") is None:
         raise MissingExtra("odograph view", "view")
-    from ..access import Access
+    from ..access import Access, listen
     from ..viewer.answers import Answers
     from ..viewer.live import Live
     from ..viewer.routes import Routes
-    from ..viewer.serving import address, listen, serve
+    from ..viewer.serving import address, serve
 
     right: Right = "read" if args.read_only else "label"
     answers = Answers(store, base=base, by=args.tokenizer)

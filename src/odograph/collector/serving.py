@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from ..errors import InvalidInput
+from ..access import in_url, listen
 from .collecting import Collector
 from .receiver import Receiver
 
@@ -26,17 +26,13 @@ async def serve(
     await runner.setup()
     remote = None
     try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise InvalidInput(f"can't listen on {host}:{port}: {error.strerror or error}") from None
-        shown = f"[{host}]" if ":" in host else host
-        urls = [f"http://{shown}:{runner.addresses[0][1]}"]
+        await web.SockSite(runner, listen(host, port)).start()
+        urls = [f"http://{in_url(host)}:{runner.addresses[0][1]}"]
         if grpc is not None:
-            from .remote import listen
+            from .remote import listen as listen_to_grpc
 
-            remote = await listen(collector, f"{shown}:{grpc}", token)
-            urls.append(f"http://{shown}:{grpc}")
+            remote = await listen_to_grpc(collector, f"{in_url(host)}:{grpc}", token)
+            urls.append(f"http://{in_url(host)}:{grpc}")
         yield urls
     finally:
         if remote is not None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, cast
 
 from ..codec import encode
-from ..errors import InvalidInput, UnknownName, described
-from ..plugins import entry_points, load
+from ..errors import InvalidInput, described
+from ..plugins import Door
 from . import defaults
 from .shapes import Choice, Dialect, Path, Result, Tool, ToolCall, Usage
 
@@ -46,34 +45,30 @@ __all__ = [
     "spoken",
 ]
 
-#: Our own, each in the file of its name. By their looks, bodies are known in this order, OpenAI chat last.
-NAMES: tuple[str, ...] = (
-    "openai.chat",
-    "openai.responses",
-    "anthropic.messages",
-    "openai.completions",
-    "gemini",
-    "bedrock.converse",
-    "sglang.generate",
-    "vllm.generate",
-    "openai.embeddings",
-    "openai.images",
-)
-_GROUP = "odograph.dialects"
+#: Our own are the files of this folder; a package brings others by an entry point, a user by a file.
+_DOOR = Door("dialect", "odograph.dialects", __name__, ("NAME", "PATHS"))
+#: The names of our own.
+NAMES: tuple[str, ...]
 #: Those of others, by their own names: their calls are recorded and read once they were found.
 _found: dict[str, Dialect] = {}
 #: What they were asked for by.
 _asked: dict[str, str] = {}
 
 
-def names() -> list[str]:
-    """The names of all dialects: our own, and what others bring (entry points `odograph.dialects`, and what `find` was given)."""
-    return list(dict.fromkeys((*NAMES, *_found, *_others())))
+def __getattr__(name: str) -> Any:
+    if name != "NAMES":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return tuple(_ours())
 
 
 @cache
-def _others() -> tuple[str, ...]:
-    return tuple(n for n in entry_points(_GROUP) if n not in NAMES)
+def _ours() -> dict[str, Dialect]:
+    return {found.NAME: _whole(found) for found in _DOOR.builtin()}
+
+
+def names() -> list[str]:
+    """The names of all dialects: our own, and what others bring (entry points `odograph.dialects`, and what `find` was given)."""
+    return list(dict.fromkeys((*_ours(), *_found, *_DOOR.offered)))
 
 
 def find(name: str) -> Dialect:
@@ -82,16 +77,11 @@ def find(name: str) -> Dialect:
     Raises UnknownName, NotFound, InvalidInput.
     """
     name = _asked.get(name, name)
-    if name in NAMES:
-        return _builtin(name)
-    for known in (*_found.values(), *map(_builtin, NAMES)):
+    for known in (*_ours().values(), *_found.values()):
         if name and name in (known.NAME, known.SHORT):
             return known
-    loaded = load(name, _GROUP)
-    if loaded is None:
-        raise UnknownName(f"no dialect {name!r}; there are: {', '.join(names())}")
-    dialect = _whole(loaded, name)
-    if dialect.NAME in NAMES:
+    dialect = _whole(_DOOR.find(name))
+    if dialect.NAME in _ours():
         raise InvalidInput(f"{name} calls its dialect {dialect.NAME!r}, which is one of ours; another name was expected")
     _found[dialect.NAME] = dialect
     _asked[name] = dialect.NAME
@@ -116,19 +106,16 @@ def _speakable(dialect: Dialect) -> bool:
 @cache
 def get(name: str | None) -> Dialect:
     """The dialect of a name in a record; one that is not known reads as OpenAI chat, the shape that others imitate."""
-    if name is None:
-        return _builtin("openai.chat")
-    if name in NAMES:
-        return _builtin(name)
-    if name not in _found and name in _others():
+    ours = _ours()
+    if name is not None and name not in ours and name not in _found and name in _DOOR.offered:
         _load(name)
-    return _found.get(name) or _builtin("openai.chat")
+    return ours.get(name or "") or _found.get(name or "") or ours["openai.chat"]
 
 
 def _known() -> Iterator[Dialect]:
     """All dialects; those of others that can't be had are told of once, and are none."""
-    yield from map(_builtin, NAMES)
-    for name in _others():
+    yield from _ours().values()
+    for name in _DOOR.offered:
         _load(name)
     yield from list(_found.values())
 
@@ -143,16 +130,8 @@ def _load(name: str) -> None:
         )
 
 
-@cache
-def _builtin(name: str) -> Dialect:
-    return _whole(import_module(f".{name.replace('.', '_')}", __name__), name)
-
-
-def _whole(found: Any, name: str) -> Dialect:
+def _whole(found: Any) -> Dialect:
     """A dialect with every member: its own, else the default."""
-    lacking = [member for member in ("NAME", "PATHS") if not hasattr(found, member)]
-    if lacking:
-        raise InvalidInput(f"{name!r} is no dialect: it has no {' and no '.join(lacking)}")
     whole: dict[str, Any] = {
         "speaks": lambda path: path.endswith(tuple(found.PATHS)),
         "outgoing": lambda body, model: (found.PATHS[0], body),
@@ -173,13 +152,12 @@ def of(record: Any) -> Dialect:
 def of_response(response: Any, name: str | None) -> Dialect:
     """The dialect of a response body: the named one, else the one that it looks like."""
     if name is None and isinstance(response, dict) and "role" not in response:  # one message is what callers give most
-        for other in NAMES[1:]:
-            dialect = _builtin(other)
-            if dialect.is_response(response):
+        for dialect in _ours().values():
+            if dialect.NAME != "openai.chat" and dialect.is_response(response):  # others imitate its looks
                 return dialect
     elif name is None and isinstance(response, dict):
-        claude = _builtin("anthropic.messages")
-        return claude if claude.is_response(response) else _builtin("openai.chat")
+        claude = get("anthropic.messages")
+        return claude if claude.is_response(response) else get(None)
     return get(name)
 
 
@@ -259,8 +237,8 @@ class Resent:
 @cache
 def resent(name: str | None) -> Resent:
     """What of the calls of a dialect is stored once."""
-    ours = list(map(_builtin, NAMES))
-    return Resent(ours if name is None or name in NAMES else [get(name), *ours])
+    ours = list(_ours().values())
+    return Resent(ours if name is None or name in _ours() else [get(name), *ours])
 
 
 def ids_at(fields: Any, path: Path) -> list[Any] | None:

@@ -67,9 +67,10 @@ def recognise(path: Path, more: Iterable[Importer] = ()) -> Importer | None:
     return next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
 
 
-def sessions_in(path: Path, more: Iterable[Importer] = ()) -> Iterator[Path]:
-    """The files below a folder that may hold sessions, and the folders that are one; a file is itself. Sorted."""
-    yield from _below(path, _asked(more))
+def sessions_in(path: Path, more: Iterable[Importer] = (), only: Importer | None = None) -> Iterator[Path]:
+    """The files below a folder that may hold sessions, and the folders that are a session; a file is itself. Sorted. `only`: the
+    importer that says which folders are a session, in place of all importers."""
+    yield from _below(path, [only] if only is not None else _asked(more))
 
 
 def _below(path: Path, importers: list[Importer], *, above: bool = False) -> Iterator[Path]:

@@ -46,7 +46,7 @@ def import_files(
     for path in paths:
         if not path.exists():
             raise NotFound(f"no file or folder {str(path)!r}")
-        found += [(p, p == path and not skip_empty) for p in sessions_in(path, more)]
+        found += [(p, p == path and not skip_empty) for p in sessions_in(path, more, importer)]
     for done, (path, named) in enumerate(found):
         if progress is not None:
             progress(path, done, len(found))

@@ -9,8 +9,8 @@ import msgspec
 
 from ..codec import DAMAGE, encode
 from ..errors import InvalidInput
-from ..packing import IdsLine, MessageLine, Streams
 from ..store.lines import decode
+from ..streams import IdsLine, MessageLine, Streams
 from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 
 

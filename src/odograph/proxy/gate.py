@@ -6,9 +6,7 @@ pages (with an `Origin`) and requests under a foreign name (`Host`, after a chan
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-import re
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +14,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from ..access import host_of, same
 from ..errors import InvalidInput
 from . import address
 from .address import Address
@@ -79,8 +78,7 @@ class Gate:
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """Raises Refused for a Host that is none of ours, and for a page of a browser."""
         host = headers.get("host", "")
-        name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
-        name = name.lower().strip("[]")
+        name = host_of(host)
         if name not in self._hosts and not _is_ip(name):
             raise Refused(
                 403,
@@ -95,7 +93,7 @@ class Gate:
         """Raises Refused for a request to control the proxy that does not have the token."""
         if self._token is None:
             raise Refused(403, "control", "this proxy was started without --token, so it can't be controlled over HTTP")
-        if not any(_same(key, self._token) for key in _keys(headers, "")):
+        if not any(same(key, self._token) for key in _keys(headers, "")):
             raise Refused(401, "token", "controlling the proxy needs its token, as `Authorization: Bearer TOKEN`")
 
     def admit(self, target: str, headers: Mapping[str, str]) -> Admitted:
@@ -110,7 +108,7 @@ class Gate:
         named = parts.get("run")
         by_path = self._tickets.get(named) if isinstance(named, str) else None
         by_key = next((self._tickets[key] for key in keys if key in self._tickets), None)
-        token = self._token is not None and any(_same(key, self._token) for key in keys)
+        token = self._token is not None and any(same(key, self._token) for key in keys)
         whose = by_path or by_key
         if whose is not None:
             odd = [name for name in parts if name not in _OWN]
@@ -126,10 +124,6 @@ class Gate:
         else:
             found = Address(**parts)
         return Admitted(found, rest + mark + query, ours=by_key is not None or token)
-
-
-def _same(a: str, b: str) -> bool:
-    return hmac.compare_digest(a.encode("utf-8", "surrogateescape"), b.encode())
 
 
 def _keys(headers: Mapping[str, str], query: str) -> list[str]:

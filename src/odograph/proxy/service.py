@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -11,7 +10,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from ..access import is_loopback
+from ..access import in_url, is_loopback, listen
 from ..api import Store
 from ..codec import encode, loads
 from ..errors import InvalidInput, OdographError, StoreError
@@ -87,13 +86,12 @@ class Proxy:
         """Listens. Raises InvalidInput for a place where it can't."""
         self._traffic = Traffic(self._limits.requests, self._policy)
         for number, upstreams in enumerate(self._upstreams):
-            listening = _listen(self._host, self._port if number == 0 else 0)
+            listening = listen(self._host, self._port if number == 0 else 0)
             control = self._controlled if number == 0 else None
             door = Door(self._gate, upstreams, self._recording, self._traffic, self._limits, control=control, **self._more)
             self._runners.append(await door.open(listening))
             self._doors.append(door)
-            host = f"[{self._host}]" if ":" in self._host else self._host
-            self.urls.append(f"http://{host}:{listening.getsockname()[1]}")
+            self.urls.append(f"http://{in_url(self._host)}:{listening.getsockname()[1]}")
 
     async def aclose(self, drain: float = _DRAIN_SECONDS) -> None:
         """Takes no more requests, waits for those that pass, and writes what is left."""
@@ -285,17 +283,3 @@ async def _body(request: web.BaseRequest) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput("a control's body is a JSON object")
     return value
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises InvalidInput where that can't be had."""
-    try:
-        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        found = socket.socket(family, kind)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(place)
-        found.listen(1024)
-        found.setblocking(False)
-    except OSError as error:
-        raise InvalidInput(f"can't listen on {host}:{port}: {error.strerror or error}") from None
-    return found

@@ -1,6 +1,6 @@
 """Rewards: functions of trajectories and of steps, what combines them, a library of common ones, and scoring."""
 
-from ..trajectory import returns
+from ..totals import returns
 from .combine import clamp, discounted, gate, group_min_max, product, scale, tanh, weighted_sum
 from .functions import RewardFunction, as_reward_function, reward, reward_function
 from .library import (

@@ -13,7 +13,8 @@ from inspect import isawaitable
 from typing import Any, Literal
 
 from ..errors import InvalidInput
-from ..trajectory import Trajectory, returns
+from ..totals import returns
+from ..trajectory import Trajectory
 from .functions import RewardFunction, as_reward_function
 
 Part = RewardFunction | Callable[..., Any]

@@ -12,7 +12,8 @@ import msgspec
 from ..bulk import complete
 from ..codec import content_hash
 from ..errors import InvalidInput
-from ..trajectory import Rewards, Step, Trajectory
+from ..totals import Rewards
+from ..trajectory import Step, Trajectory
 from ..types import Reward
 from .functions import RewardFunction, reason
 

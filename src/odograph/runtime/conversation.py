@@ -18,7 +18,7 @@ from ..capture.recorder import CallRef
 from ..codec import encode
 from ..dialects import Choice, Result, Tool, ToolCall
 from ..errors import InvalidInput
-from ..packing import Streams
+from ..streams import Streams
 from ..trajectory import Call
 from ..types import Edit, LLMCall
 from .hooks import OnTool

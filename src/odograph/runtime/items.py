@@ -9,9 +9,10 @@ from typing import Any
 
 from ..clock import iso_time
 from ..codec import encode
-from ..packing import IdsLine, MessageLine, Streams
 from ..store.lines import decode
-from ..trajectory import Call, Step, reward_total, trajectory_reward
+from ..streams import IdsLine, MessageLine, Streams
+from ..totals import reward_total, trajectory_reward
+from ..trajectory import Call, Step
 from ..types import Action, AnyRecord, End, LLMCall, Reward, Start, StepStart
 
 Key = tuple[str | None, int]

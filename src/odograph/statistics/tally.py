@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .labelled import Said
 from .parts import Distribution
+from .said import Said
 
 _MOST = 12  # values that are counted one by one; more are free text
 

@@ -5,11 +5,13 @@ What a trajectory is comes as the lines that were written, so it is the same her
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import msgspec
 
@@ -20,31 +22,24 @@ from .catalog import Catalog
 from .figures import Figures
 from .filters import EVERY, Filters
 from .lake import Lake
-from .lines import Damage
-from .listing import Fold, Sort
-from .reader import Progress, Reader, Tail, assembled
+from .reader import Reader, Tail, assembled
 from .remote import Line, Unreached
 from .source import Raw
-from .summary import Facts, Hit, Summary, Used
+from .summary import Facts, Summary
 
 _TOGETHER = 16  # trajectories that one request asks for
 _PAGE = 100  # summaries in one frame
 
+
+def _types(method: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
+    hints = get_type_hints(method)
+    answer = hints.pop("return")
+    return tuple(kind for name, kind in hints.items() if name != "progress"), answer
+
+
 #: What a reader is asked, by the name of its method: the types of the arguments, and of the answer.
 QUESTIONS: dict[str, tuple[tuple[Any, ...], Any]] = {
-    "count": ((Filters,), int),
-    "facts": ((str,), tuple[str, Facts]),
-    "used": ((list[str],), dict[str, Used]),
-    "search": ((str, int), list[Hit]),
-    "alive": ((), set[str]),
-    "there": ((list[str],), list[str]),
-    "scored": ((str, str, str), dict[str, int]),
-    "forks": ((str,), list[tuple[str, int | None]]),
-    "page": ((Filters, Sort, int, int), list[Summary]),
-    "counts": ((Filters,), dict[str, list[tuple[Any, int]]]),
-    "folded": ((Filters, Sort, int, int), tuple[int, list[Fold]]),
-    "damages": ((), list[Damage]),
-    "examine": ((), dict[str, Any]),
+    name: _types(method) for name, method in vars(Reader).items() if hasattr(method, "is_question")
 }
 
 
@@ -222,22 +217,6 @@ class Asked(Reader):
         for data in self._line.stream("read", "summaries", body=[msgspec.to_builtins(filters), newest_first]):
             yield from _summaries.decode(data)
 
-    def count(self, filters: Filters = EVERY) -> int:
-        return int(self._ask("count", filters))
-
-    def page(self, filters: Filters, sort: Sort, offset: int, size: int) -> list[Summary]:
-        return list(self._ask("page", filters, sort, offset, size))
-
-    def counts(self, filters: Filters = EVERY) -> dict[str, list[tuple[Any, int]]]:
-        return dict(self._ask("counts", filters))
-
-    def folded(self, filters: Filters, sort: Sort, offset: int, size: int) -> tuple[int, list[Fold]]:
-        number, found = self._ask("folded", filters, sort, offset, size)
-        return number, found
-
-    def forks(self, id: str) -> list[tuple[str, int | None]]:
-        return list(self._ask("forks", id))
-
     def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
         self._ready()
         for data in self._line.stream("read", "figures", body=[msgspec.to_builtins(filters), by]):
@@ -245,26 +224,24 @@ class Asked(Reader):
             some.task = [tuple(task) if isinstance(task, list) else task for task in some.task]
             yield some
 
-    def used(self, ids: list[str]) -> dict[str, Used]:
-        return dict(self._ask("used", ids))
-
-    def alive(self) -> set[str]:
-        return set(self._ask("alive"))
-
-    def there(self, ids: list[str]) -> list[str]:
-        return list(self._ask("there", ids))
-
-    def scored(self, source: str, author: str, version: str) -> dict[str, int]:
-        return dict(self._ask("scored", source, author, version))
-
-    def search(self, query: str, limit: int = 100, progress: Progress | None = None) -> list[Hit]:
-        return list(self._ask("search", query, limit))
-
-    def damages(self, progress: Progress | None = None) -> list[Damage]:
-        return list(self._ask("damages"))
-
-    def examine(self, progress: Progress | None = None) -> dict[str, Any]:
-        return dict(self._ask("examine"))
-
     def tail(self, count: int, trajectory: str | None) -> Tail:
         self._refuse("following records")
+
+
+def _asking(name: str) -> Callable[..., Any]:
+    """The method that sends a question away, with the arguments of the reader's own."""
+    own = getattr(Reader, name)
+    signature = inspect.signature(own)
+
+    @wraps(own)
+    def ask(self: Asked, *args: Any, **named: Any) -> Any:
+        given = signature.bind(self, *args, **named)
+        given.apply_defaults()
+        return self._ask(name, *(value for key, value in given.arguments.items() if key not in ("self", "progress")))
+
+    return ask
+
+
+for _name in QUESTIONS:
+    if _name not in vars(Asked):
+        setattr(Asked, _name, _asking(_name))

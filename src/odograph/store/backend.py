@@ -8,31 +8,28 @@ Redaction and durability belong to the store and not to one opening: they stand 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import os
-import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..codec import DAMAGE, content_hash, encode, new_id
-from ..errors import InvalidInput, NotFound, OdographError, StoreError
-from ..plugins import load
-from ..redact import Redact, Redactor
+from ..codec import content_hash, new_id
+from ..errors import InvalidInput, OdographError, StoreError
+from ..redact import Redact
 from ..tables.shared import Shared
 from ..tables.shared import shared as tables_of
-from . import writing
-from .journal import Durability, Journal, close_all, file_mode
+from . import memory, writing
+from .journal import Durability, Journal, file_mode
 from .served import SCHEMES, Served, Stored, served
+from .settings import FILE, Settings, both, redactor_of, said, settings_in, stored_form, write
 
 if TYPE_CHECKING:  # imported where they are used: who only records neither reads nor seals
     from ..trajectory import Trajectory
@@ -43,19 +40,8 @@ if TYPE_CHECKING:  # imported where they are used: who only records neither read
     from .shipped import Receiving
     from .shipping import Shipping
 
-_SETTINGS = "store.json"
-_MEMORY = "odograph-memory-"
 _SEAL_AT = 1 << 30
 _MEASURE_SECONDS = 5.0
-
-
-class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What belongs to a store: None where nobody ever said it."""
-
-    redact: Stored | None = None
-    durability: Durability | None = None
-    #: Bytes of journal beyond which a process that records seals them; 0: never.
-    seal_at: int | None = None
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,7 +59,6 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _place = msgspec.json.Decoder(Place)
-_settings = msgspec.json.Decoder(Settings)
 
 
 class Backend:
@@ -92,7 +77,7 @@ class Backend:
             place = self._served(place, self._shipping)
         self._asked = place
         self._function = function
-        self._hold = _hold(self.folder) if place.memory else -1
+        self._hold = memory.hold(self.folder) if place.memory else -1
         self._signature: tuple[int, int, int] | None = None
         self.settings: Settings = self._agreed(self._stored())
         #: The sink, for what asks only how it fares; to write take `sink`.
@@ -275,7 +260,7 @@ class Backend:
         elif about is not None:
             if asked.redact is not None and digest_of(redact) != digest_of(about.redact):
                 raise InvalidInput(
-                    f"the store {shipping.line} has redact={_said(about.redact)}, not {_said(asked.redact)}; leave redact= out to"
+                    f"the store {shipping.line} has redact={said(about.redact)}, not {said(asked.redact)}; leave redact= out to"
                     " use it"
                 )
             if isinstance(about.redact, str) and not redact:  # a server must not choose what code runs here
@@ -293,7 +278,7 @@ class Backend:
 
     def redaction(self) -> Stored | None:
         """How the store redacts now, as it is written down. Raises StoreError where nobody knows."""
-        found = _both(self._stored(), self.settings)
+        found = both(self._stored(), self.settings)
         if self._why_not is not None:
             raise StoreError(self._why_not)
         return found.redact or None
@@ -326,8 +311,8 @@ class Backend:
             self._shipping.close()
         if self._reader is not None:
             self._reader.close()
-        if self._hold >= 0 and str(self.folder) in _made:
-            _remove(self.folder)
+        if self._hold >= 0 and memory.is_own(self.folder):
+            memory.remove(self.folder)
             os.close(self._hold)
             self._hold = -1
 
@@ -339,18 +324,15 @@ class Backend:
         for name in ("redact", "durability", "seal_at"):
             here, there = getattr(asked, name), getattr(stored, name)
             if here is not None and there is not None and here != there:
-                raise InvalidInput(f"the store {self} has {name}={_said(there)}, not {_said(here)}; leave {name}= out to use it")
-        return _both(stored, asked)
+                raise InvalidInput(f"the store {self} has {name}={said(there)}, not {said(here)}; leave {name}= out to use it")
+        return both(stored, asked)
 
     def _stored(self) -> Settings:
         """What `store.json` says. Where it can't be read nothing may be written."""
-        path = self.folder / _SETTINGS
         try:
-            return _settings.decode(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return Settings()
-        except (OSError, *DAMAGE) as error:
-            self._why_not = f"{str(path)!r} can't be read ({error}), and it says what the store redacts"
+            return settings_in(self.folder)
+        except StoreError as error:
+            self._why_not = str(error)
             return Settings()
 
     def _apply(self) -> None:
@@ -361,16 +343,16 @@ class Backend:
         self.journal.durability = self.settings.durability or "group"
         if self._applied is None or self.settings.redact != self._applied.redact:
             try:
-                self.journal.redactor = _redactor_of(self.settings.redact, self._function)
+                self.journal.redactor = redactor_of(self.settings.redact, self._function)
             except OdographError as error:
-                self._why_not = f"its redaction {_said(self.settings.redact)} can't be loaded: {error}"
+                self._why_not = f"its redaction {said(self.settings.redact)} can't be loaded: {error}"
         self._applied = self.settings
 
     def _prepare(self) -> None:
         """Before a journal file is made, and while it is written: the settings go to the store, or those of the store are taken
         over, which another process may have made meanwhile. Raises StoreError where these can't be applied."""
         self._seal_soon()
-        path = self.folder / _SETTINGS
+        path = self.folder / FILE
         try:
             found = os.stat(path)
             signature = (found.st_ino, found.st_size, found.st_mtime_ns)
@@ -381,9 +363,9 @@ class Backend:
         if signature is None or signature != self._signature:
             with _alone(self.folder / "journal"):  # the folder itself is locked by who uses it in memory
                 stored = self._stored()
-                merged = _both(stored, self.settings)
+                merged = both(stored, self.settings)
                 if merged != stored and self._why_not is None:
-                    self._store(path, merged)
+                    write(path, merged, file_mode(self.folder / "journal"))
                 found = os.stat(path)
                 self._signature = (found.st_ino, found.st_size, found.st_mtime_ns)
             if merged.redact != self._asked.settings.redact:
@@ -391,7 +373,7 @@ class Backend:
             self.settings = merged
             self._apply()
         if self._hold < 0 and self._asked.memory:  # it was closed, and is used again
-            self._hold = _hold(self.folder)
+            self._hold = memory.hold(self.folder)
         if self._why_not is not None:
             raise StoreError(self._why_not)
 
@@ -424,17 +406,6 @@ class Backend:
                     total += file.stat().st_size
         return total
 
-    def _store(self, path: Path, settings: Settings) -> None:
-        """Writes the settings, whole or not at all."""
-        new = path.with_name(f".{_SETTINGS}.{new_id()}")
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(self.folder / "journal"))
-        try:
-            os.write(fd, encode(msgspec.to_builtins(settings)) + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(new, path)
-
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
@@ -447,93 +418,8 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _both(stored: Settings, asked: Settings) -> Settings:
-    """What is stored, with what is asked for in the place of what nobody said."""
-    return Settings(
-        redact=(asked.redact or None) if stored.redact is None else stored.redact,
-        durability=asked.durability if stored.durability is None else stored.durability,
-        seal_at=asked.seal_at if stored.seal_at is None else stored.seal_at,
-    )
-
-
-def _said(stored: Any) -> str:
-    """Redaction in words: a pattern may be a secret itself."""
-    if isinstance(stored, list):
-        return f"{len(stored)} patterns"
-    return repr(stored)
-
-
 def _folder_mode(mode: int) -> int:
     return 0o777 if mode == 0o666 else 0o700
-
-
-# --- redaction as it is written down --------------------------------------------------------------------------------
-
-
-def stored_form(redact: Redact | str | None) -> Stored | None:
-    """What `redact=` is written down as. Raises TypeError, InvalidInput: a function must be importable in other processes."""
-    if redact is None or isinstance(redact, bool):
-        return redact
-    if isinstance(redact, str):
-        if ":" not in redact:
-            raise TypeError("redact is True, a list of patterns, or a function of a text or its name ('package:object'); not str")
-        where, _, what = redact.partition(":")
-        return f"{Path(where).resolve()}:{what}" if where.endswith(".py") else redact
-    if callable(redact):
-        return _name_of(redact)
-    given = list(redact) if isinstance(redact, Iterable) and not isinstance(redact, bytes) else redact
-    Redactor(given)  # refuses what is none
-    patterns: list[str | tuple[str, int]] = []
-    for pattern in cast(list[Any], given):
-        if isinstance(pattern, str):
-            patterns.append(pattern)
-        elif isinstance(pattern.pattern, str):
-            flags = int(pattern.flags) & ~re.UNICODE
-            patterns.append((pattern.pattern, flags) if flags else pattern.pattern)
-        else:
-            raise InvalidInput("a pattern of redact= matches bytes; a pattern that matches text was expected")
-    return patterns or True
-
-
-def _name_of(function: Any) -> str:
-    """By which name another process finds a function. Raises InvalidInput."""
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    home = sys.modules.get(module) if isinstance(module, str) else None
-    found = getattr(home, name, None) if isinstance(name, str) and home is not None else None
-    if found is function and module is not None:
-        if module != "__main__" and not module.startswith("odograph_plugin_"):
-            return f"{module}:{name}"
-        file = getattr(home, "__file__", None)
-        if isinstance(file, str) and file.endswith(".py"):
-            return f"{Path(file).resolve()}:{name}"
-    raise InvalidInput(
-        f"redact={name or function!r} can't be imported by other processes that write to the store;"
-        " define it at the top of a module, or name it as 'package:object' or 'file.py:name'"
-    )
-
-
-def _redactor_of(stored: Stored | None, function: Callable[[str], str] | None = None) -> Redactor | None:
-    """The redactor that was written down. Raises OdographError where its function can't be loaded."""
-    if isinstance(stored, str):
-        found = function if function is not None else load(stored)
-        if not callable(found):
-            raise NotFound(f"{stored!r} is no function")
-        return Redactor(found)
-    if isinstance(stored, list):
-        return Redactor([one if isinstance(one, str) else re.compile(one[0], one[1]) for one in stored])
-    return Redactor.of(stored)
-
-
-def redactor_in(folder: Path) -> Redactor | None:
-    """The redaction of the store in a folder, for what is written beside its journal; None where there is none. Raises StoreError
-    where nobody knows, OdographError where its function can't be loaded."""
-    try:
-        stored = _settings.decode((folder / _SETTINGS).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, *DAMAGE) as error:
-        raise StoreError(f"{str(folder / _SETTINGS)!r} can't be read ({error}), and it says what the store redacts") from None
-    return _redactor_of(stored.redact)
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -565,7 +451,7 @@ def opened(
     function = redact if callable(redact) else None
     place = where if where is not None else default_place()
     if isinstance(place, str) and place == "memory:":
-        return Backend(Place(str(_memory()), settings, memory=True), function)
+        return Backend(Place(str(memory.made()), settings, memory=True), function)
     if isinstance(place, str) and place.lower().startswith(SCHEMES):
         for name, given in (("catalog", catalog), ("namespace", namespace), ("seal_at", seal_at)):
             if given is not None:
@@ -614,72 +500,3 @@ def is_there(where: str | Path | None) -> bool:
     if isinstance(where, str) and "://" in where:
         return True
     return Path(where if where is not None else default_place()).is_dir()
-
-
-# --- memory: --------------------------------------------------------------------------------------------------------
-# A folder in shared memory. Who uses it holds a lock on the folder itself, as long as the process and those that it forks live:
-# so what killed processes left can be told, and the next `memory:` store removes it.
-
-#: The folders that this process made.
-_made: dict[str, int] = {}
-
-
-def _memory() -> Path:
-    import tempfile
-
-    fast = Path("/dev/shm")
-    parent = fast if os.access(fast, os.W_OK) else Path(tempfile.gettempdir())
-    _sweep(parent)
-    folder = Path(tempfile.mkdtemp(prefix=_MEMORY, dir=parent))
-    _made[str(folder)] = os.getpid()
-    return folder
-
-
-def _hold(folder: Path) -> int:
-    """Holds a folder in memory. Raises StoreError where it is gone."""
-    for _ in range(2):
-        try:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            if os.path.exists(folder) and os.stat(folder).st_ino == os.fstat(fd).st_ino:
-                return fd
-            os.close(fd)
-        except OSError:
-            pass
-        if str(folder) not in _made:
-            break
-        folder.mkdir(0o700, exist_ok=True)  # another process that opened a store swept it away before it was held
-    raise StoreError(f"the memory: store {folder.name} is gone; it lives as long as a process that uses it")
-
-
-def _sweep(parent: Path) -> None:
-    """Removes what killed processes left."""
-    import shutil
-
-    for folder in parent.glob(f"{_MEMORY}*"):
-        try:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # a process uses it
-            pass
-        finally:
-            os.close(fd)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a folder in memory, where this process made it and not one that it was forked from."""
-    if _made.get(str(folder)) == os.getpid():
-        import shutil
-
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@atexit.register
-def _at_exit() -> None:
-    close_all()  # before its folder goes: what is deleted under it a journal writes again
-    for folder in list(_made):
-        _remove(Path(folder))

@@ -28,7 +28,7 @@ import msgspec
 
 from ..codec import encode
 from ..errors import NotFound, StoreError
-from ..trajectory import trajectory_reward
+from ..totals import trajectory_reward
 from .figures import Figures, Reading
 from .filters import EVERY, Filters
 from .indexing import Batch, as_rewards, searchable, standing_of, uses_with

@@ -15,8 +15,9 @@ import msgspec
 
 from .. import dialects
 from ..codec import derived_id, encode, put, record_to_dict
-from ..packing import Streams, same_objects
+from ..packing import same_objects
 from ..plain import Prefix
+from ..streams import Streams
 from ..trajectory import Trajectory
 from ..types import AnyRecord, Label, LLMCall, Packed, Reward
 

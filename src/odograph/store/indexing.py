@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..codec import DAMAGE, encode
-from ..trajectory import trajectory_reward
+from ..totals import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
 from .rows import REWARD, SHARED, Key, Texts, packed, packed_rewards, unpacked, unpacked_rewards

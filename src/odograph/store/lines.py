@@ -12,7 +12,7 @@ import msgspec
 
 from ..codec import DAMAGE, check_version, decode_record
 from ..errors import StoreError
-from ..packing import IdsLine, MessageLine, is_sound
+from ..streams import IdsLine, MessageLine, is_sound
 from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 
 _CHUNK = 8 << 20

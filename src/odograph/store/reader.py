@@ -6,13 +6,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..codec import DAMAGE
 from ..errors import NotFound
-from ..packing import IdsLine, MessageLine, Streams
+from ..streams import IdsLine, MessageLine, Streams
 from ..tables.files import DamagedFile
 from ..tables.shared import Shared
 from ..trajectory import Trajectory
@@ -30,6 +30,14 @@ from .text import Each
 
 #: Called with what was done so far, and with all that there is to do.
 Progress = Callable[[int, int], None]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def question(method: _Method) -> _Method:
+    """Marks a method of `Reader` that a served store answers for other machines, too. JSON carries its arguments and its answer;
+    an argument `progress` stays here."""
+    method.is_question = True  # type: ignore[attr-defined]
+    return method
 
 
 class Reader:
@@ -132,18 +140,22 @@ class Reader:
         alive = self.alive()
         return {r.writer for r in self.trajectory(id).records if r.writer in alive}
 
+    @question
     def alive(self) -> set[str]:
         """The writers that may go on: those that hold their journals."""
         return self.catalog.alive_writers()
 
+    @question
     def there(self, ids: list[str]) -> list[str]:
         """Those of these whole ids that the store has."""
         return [row[0] for row in self.catalog.rows(ids)]
 
+    @question
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets have all their rewards by this version of a function."""
         return self.catalog.scored(source, author, version)
 
+    @question
     def facts(self, id: str) -> tuple[str, Facts]:
         """The whole id of a trajectory, and what is appended needs to know of it: the trajectory is not read. Raises NotFound."""
         catalog = self.catalog
@@ -166,22 +178,27 @@ class Reader:
         """Summaries, oldest first unless the newest are asked for first; read from the catalog alone."""
         yield from self.catalog.summaries(filters, newest_first=newest_first)
 
+    @question
     def count(self, filters: Filters = EVERY) -> int:
         """How many trajectories filters choose; counted in the catalog."""
         return self.catalog.count(filters)
 
+    @question
     def page(self, filters: Filters, sort: Sort, offset: int, size: int) -> list[Summary]:
         """`size` summaries from a place of the sorted list on; read from the catalog alone."""
         return self.catalog.page(filters, sort, offset, size)
 
+    @question
     def counts(self, filters: Filters = EVERY) -> dict[str, list[tuple[Any, int]]]:
         """For each filter of a fixed choice, the values that there are, with their counts."""
         return self.catalog.counts(filters)
 
+    @question
     def folded(self, filters: Filters, sort: Sort, offset: int, size: int) -> tuple[int, list[Fold]]:
         """How many groups filters choose, and `size` of them from a place of the sorted list on."""
         return self.catalog.folded(filters, sort, offset, size)
 
+    @question
     def forks(self, id: str) -> list[tuple[str, int | None]]:
         """The trajectories that left the trajectory with this whole id, each with the step where it left."""
         return self.catalog.forks(id)
@@ -190,10 +207,12 @@ class Reader:
         """What statistics read, oldest first; from the catalog alone."""
         yield from self.catalog.figures(filters, by)
 
+    @question
     def used(self, ids: list[str]) -> dict[str, Used]:
         """By trajectory: the actions, contexts and models in it, and its rewards by name; read from the catalog alone."""
         return self.catalog.used(ids)
 
+    @question
     def search(self, query: str, limit: int = 100, progress: Progress | None = None) -> list[Hit]:
         """Records and messages that hold all the words of a query ("quoted" for a phrase), newest first. `progress(done, total)`
         counts the bytes that are indexed for it."""
@@ -202,6 +221,7 @@ class Reader:
         count.over()
         return list(catalog.search(query, limit))
 
+    @question
     def damages(self, progress: Progress | None = None) -> list[Damage]:
         """Damaged and torn lines of the journal, which is read anew: what was whole when it was catalogued may not be so now.
 
@@ -235,6 +255,7 @@ class Reader:
         found.sort(key=lambda r: (r.time, r.writer, r.seq))
         return found if most is None else found[max(0, len(found) - most) :]
 
+    @question
     def examine(self, progress: Progress | None = None) -> dict[str, Any]:
         """The journal's files with their writers, damage, and the state of the catalog. `progress(done, total)` counts bytes."""
         damages = self.damages(progress)

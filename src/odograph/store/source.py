@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from ..packing import IdsLine, MessageLine
+from ..streams import IdsLine, MessageLine
 from ..types import AnyRecord
 from .lines import File, read_ranges
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from ..trajectory import Trajectory, is_unknown, returns, reward_total, trajectory_reward
+from ..totals import is_unknown, returns, reward_total, trajectory_reward
+from ..trajectory import Trajectory
 from ..types import Reward
 from .advantages import Convention, GroupStatistics
 from .plan import Plan

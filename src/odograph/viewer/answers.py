@@ -22,7 +22,8 @@ from ..differences import diff
 from ..errors import InvalidInput, NotFound, did_you_mean
 from ..lineage import tokenizer
 from ..statistics.comparison import BY
-from ..statistics.labelled import LABELS_BY, said_in
+from ..statistics.labelled import LABELS_BY
+from ..statistics.said import said_in
 from ..statistics.tally import tally
 from ..store.filters import STATES, Filters, described
 from ..store.listing import COLUMNS, Sort

@@ -11,30 +11,16 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from ..access import Access, is_any
-from ..errors import StoreError
+from ..access import Access, in_url, is_any
 from .web import AccessLog, Route, application, log
 
 _GRACE = 2.0  # seconds that requests under way have when the server ends
 _HEADERS = 16 << 10  # bytes of one line of a request's head
 
 
-def listen(bind: str, port: int) -> socket.socket:
-    """A socket at an address; port 0 is any free one. Raises StoreError."""
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((bind, port))
-    except OSError as error:
-        found.close()
-        raise StoreError(f"{bind}:{port} can't be listened at: {error.strerror or error}") from None
-    return found
-
-
 def address(bind: str, port: int, token: str | None, *, tls: bool = False) -> str:
     """The URL of a server's page; with its token."""
-    host = "127.0.0.1" if is_any(bind) else f"[{bind}]" if ":" in bind else bind
+    host = "127.0.0.1" if is_any(bind) else in_url(bind)
     return f"http{'s' if tls else ''}://{host}:{port}/" + (f"?token={token}" if token else "")
 
 

@@ -21,7 +21,7 @@ import msgspec
 from ..codec import new_id
 from ..errors import InvalidInput, NotFound, OdographError
 from ..redact import Redactor
-from ..store.backend import redactor_in
+from ..store.settings import redactor_in
 from ..tables.commits import Conflict, FolderCommits
 from ..tables.files import DataFile, Footer, Writer, read
 from ..tables.schema import Column, Table

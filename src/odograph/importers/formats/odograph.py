@@ -13,8 +13,8 @@ import msgspec
 from ...codec import DAMAGE, check_version, loads
 from ...columns import message_line, record_line
 from ...errors import InvalidInput, MissingExtra, NewerStore
-from ...packing import IdsLine, MessageLine, Streams
 from ...store.lines import decode
+from ...streams import IdsLine, MessageLine, Streams
 from ...types import SCHEMA_VERSION, AnyRecord, LLMCall
 from ..bounds import limit, too_large
 from ..session import Session

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from importlib import import_module
 from typing import Any, Protocol
 
 import msgspec
 
-from ...errors import InvalidInput, UnknownName
-from ...plugins import entry_points, load
+from ...errors import InvalidInput
+from ...plugins import Door
 from ...trajectory import Trajectory
 from ..plan import Plan
 from ..views import LeftOut
@@ -198,57 +196,22 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 _CONSTANTS = ("FILES", "PLAN", "NEEDS", "REFUSES", "ADVANTAGES", "HEADER", "FILE_EACH")
 
-NAMES: tuple[str, ...] = (
-    "hf",
-    "trl-sft",
-    "trl-dpo",
-    "trl-kto",
-    "trl-grpo",
-    "trl-async-grpo",
-    "trl-reward",
-    "trl-prm",
-    "tokenized",
-    "llama-factory",
-    "axolotl",
-    "ms-swift",
-    "unsloth",
-    "openrlhf",
-    "nemo-rl",
-    "skyrl",
-    "rft",
-    "art",
-    "verifiers",
-    "tinker",
-    "verl",
-    "prime-rl",
-    "slime",
-    "agent-lightning",
-    "hf-traces",
-    "openai",
-    "atif",
-    "otel",
-    "jsonl",
-    "parquet",
-)
+DOOR = Door("exporter", "odograph.exporters", __name__, ("NAME", "FILES"))
+#: The names of our own.
+NAMES: tuple[str, ...]
 
 
-@cache
-def _builtin(name: str) -> Target:
-    return Target.of(name, import_module(f".{name.replace('-', '_')}", __name__))
+def __getattr__(name: str) -> Any:
+    if name != "NAMES":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return tuple(exporter.NAME for exporter in DOOR.builtin())
 
 
 def names() -> list[str]:
     """All exporters that can be named."""
-    return [*NAMES, *entry_points("odograph.exporters")]
+    return DOOR.names()
 
 
 def find(name: str | Target) -> Target:
-    """The exporter of a name, of `package:object`, or of a Python file. Raises NotFound, InvalidInput."""
-    if isinstance(name, Target):
-        return name
-    if name in NAMES:
-        return _builtin(name)
-    found = load(name, "odograph.exporters")
-    if found is None:
-        raise UnknownName(f"no exporter named {name!r}; there are: {', '.join(names())}")
-    return Target.of(name, found)
+    """The exporter of a name, of `package:object`, or of a Python file. Raises NotFound, UnknownName, InvalidInput."""
+    return name if isinstance(name, Target) else Target.of(name, DOOR.find(name))
