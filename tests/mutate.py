@@ -1,7 +1,7 @@
 """Breaks the source one place at a time and lists the breaks that no test notices: `python -m tests.mutate store --most 40`.
 
-A first run of the tests tells which of them reach which line. A break is tried with the tests that reach its line; where they pass,
-with all tests of its part, as tests that start processes are not seen to reach what these run.
+A first run of the tests tells which test reaches which line, in processes that the test starts, too. A break is tried with the tests that
+reach its line, the quickest first. The places are spread over the files of a part.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
+from xml.etree import ElementTree
 
-from coverage import CoverageData
+from coverage import Coverage, CoverageData
 
 ROOT = Path(__file__).parent.parent
+_PACKING = ["tests/test_packing.py", "tests/test_codec.py"]
+_ROWS = ["tests/training/test_laws.py", "tests/training/test_samples.py", "tests/training/test_bad_input.py"]
 #: What is broken, and the tests that must notice.
 ROOMS = {
-    "store": ("store", ["tests/store", "tests/test_packing.py", "tests/capture/test_record.py"]),
+    "store": ("store", ["tests/store", "tests/viewer/test_sharing.py", "tests/capture/test_record.py", *_PACKING]),
     "capture": ("capture", ["tests/capture", "tests/test_redact.py", "tests/store/test_journal.py"]),
-    "redact": ("redact.py", ["tests/test_redact.py", "tests/capture/test_laws.py"]),
-    "lineage": ("lineage", ["tests/lineage", "tests/training/test_laws.py"]),
-    "rows": ("training/rows.py", ["tests/training/test_laws.py", "tests/training/test_samples.py", "tests/training/test_bad_input.py",
-                                  "tests/lineage/test_lineage.py"]),
-}  # fmt: skip
+    "redact": ("redact.py", ["tests/test_redact.py", "tests/test_secret_shapes.py", "tests/capture/test_laws.py"]),
+    "lineage": ("lineage", ["tests/lineage", *_ROWS]),
+    "rows": ("training/rows.py", ["tests/lineage/test_lineage.py", *_ROWS]),
+}
 #: Tests that take many seconds and would find little more.
-_QUICK = "not (50_random_moments or 2000_calls or 1000_calls or window_that_slides or linear or bounded or costs_some_copies)"
+_QUICK = "not (hostile or 50_random_moments or 2000_calls or 1000_calls or window_that_slides or linear or bounded or costs_some_copies)"
+#: How pytest ends where the source can't be imported any more: such a break says nothing of the tests.
+_UNREADABLE = (2, 4)
 #: Whole numbers from here on are sizes and limits that somebody chose: one more of them is no other behaviour.
 _TUNED = 100
 _SWAPS: dict[type, type] = {
@@ -53,6 +57,8 @@ def changed(node: ast.AST) -> ast.AST | None:
         return new.operand
     elif isinstance(new, ast.Constant) and type(new.value) in (bool, int) and new.value < _TUNED:
         new.value = not new.value if type(new.value) is bool else new.value + 1
+    elif isinstance(new, ast.Return) and new.value is not None and not isinstance(new.value, ast.Constant):
+        new.value = ast.Constant(None)
     elif isinstance(new, ast.Expr | ast.AugAssign | ast.Raise | ast.Continue) and not (
         isinstance(new, ast.Expr) and isinstance(new.value, ast.Constant)
     ):
@@ -79,13 +85,21 @@ def unbroken(tree: ast.AST) -> set[ast.AST]:
     return found
 
 
-def breaks(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(line, what was changed, the whole file with it) for every place of a file."""
+def nodes(node: ast.AST, began: int = 0) -> Iterator[tuple[int, ast.AST]]:
+    """(first line of its statement, the node) for all below a node."""
+    for below in ast.iter_child_nodes(node):
+        at = below.lineno if isinstance(below, ast.stmt | ast.excepthandler) else began
+        yield at, below
+        yield from nodes(below, at)
+
+
+def breaks(path: Path) -> Iterator[tuple[range, str, str]]:
+    """(lines, what was changed, the whole file with it) for every place of a file."""
     text = path.read_text()
     lines = text.encode().splitlines(keepends=True)
     tree = ast.parse(text)
     kept = unbroken(tree)
-    for node in ast.walk(tree):
+    for began, node in nodes(tree):
         new = changed(node) if hasattr(node, "lineno") and node not in kept else None
         if new is None:
             continue
@@ -98,34 +112,71 @@ def breaks(path: Path) -> Iterator[tuple[int, str, str]]:
             compile(whole, str(path), "exec")
         except SyntaxError:  # inside of an f-string, say
             continue
-        yield node.lineno, f"{' '.join(ast.unparse(node).split())[:80]} -> {' '.join(put.split())[:80]}", whole  # type: ignore[attr-defined]
+        what = f"{' '.join(ast.unparse(node).split())[:80]} -> {' '.join(put.split())[:80]}"
+        yield range(began, node.lineno + 1), what, whole  # type: ignore[attr-defined]
+
+
+def spread(files: list[Path], chance: random.Random) -> list[tuple[Path, range, str, str]]:
+    """All places, in an order in which each file comes once before one comes again."""
+    each = [[(file, *one) for one in breaks(file)] for file in files]
+    for places in each:
+        chance.shuffle(places)
+    chance.shuffle(each)
+    return [one for one in chain.from_iterable(zip_longest(*each)) if one]
 
 
 class Tests:
-    """The tests of a part, run on a copy of the source."""
+    """The tests of some parts, run on a copy of the source."""
 
-    def __init__(self, folder: Path, room: str, place: str, tests: list[str]) -> None:
-        self._folder, self._tests = folder, tests
+    def __init__(self, folder: Path, tests: list[str]) -> None:
+        self._folder = folder
         self._env = {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-        config = folder / "coverage.ini"
-        kept = f"*/src/odograph/{place}" + ("" if place.endswith(".py") else "/*")
-        config.write_text(f"[run]\ndata_file={folder / room}.coverage\ndynamic_context=test_function\ninclude={kept}\n")
-        began = time.monotonic()
-        run = self._run(["coverage", "run", f"--rcfile={config}", "-m"], tests, None)
-        if run != 0:
-            sys.exit(f"the tests of {room} fail with the source as it is")
-        self._limit = 30 + 3 * (time.monotonic() - began)
-        self._reached = CoverageData(str(folder / f"{room}.coverage"))
+        config, data, times = folder / "coverage.ini", folder / ".coverage", folder / "times.xml"
+        if not times.exists():
+            config.write_text(
+                f"[run]\ndata_file={data}\nbranch=true\nparallel=true\nsource={folder / 'src'}\nconcurrency=thread,multiprocessing\n"
+                "dynamic_context=test_function\ncontext=${PYTEST_CURRENT_TEST-}\npatch=_exit\nsigterm=true\n"
+            )
+            self._env["COVERAGE_PROCESS_START"] = str(config)  # for the processes that tests start, too
+            self._run(tests, None, f"--junitxml={times}.part", "--maxfail=20", "--timeout=600")
+            del self._env["COVERAGE_PROCESS_START"]
+            whole = Coverage(config_file=str(config))
+            whole.combine()
+            whole.save()
+            Path(f"{times}.part").rename(times)
+        self._reached = CoverageData(str(data))
         self._reached.read()
+        if not self._reached.measured_files():
+            sys.exit(f"the tests reach nothing in {folder}: they run another copy of the source")
+        self._times: dict[str, float] = {}
+        failed = set()
+        for case in ElementTree.parse(times).iter("testcase"):
+            name = self._name(f"{case.get('classname')}.{case.get('name')}")
+            self._times[name] = self._times.get(name, 0.0) + float(case.get("time") or 0)
+            if case.find("failure") is not None or case.find("error") is not None:
+                failed.add(name)
+        if failed:
+            print(f"left out, as they fail with the source as it is: {', '.join(sorted(failed))}", flush=True)
+        self._times = {name: time for name, time in self._times.items() if name not in failed}
 
-    def _run(self, how: list[str], tests: list[str], limit: float | None) -> int | None:
-        command = [sys.executable, "-m", *how, "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
+    @staticmethod
+    def _name(context: str) -> str:
+        """How pytest calls a test: coverage and its report call it `tests.part.test_a.test_b`, processes `tests/part/test_a.py::test_b[1] (call)`."""
+        context = context.rpartition("|")[2].partition("[")[0].partition(" ")[0]
+        if "::" in context:
+            return context
+        file, _, name = context.rpartition(".")
+        return f"{file.replace('.', '/')}.py::{name}"
+
+    def _run(self, tests: list[str], limit: float | None, *more: str) -> int | None:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
         try:
             done = subprocess.run(
-                [*command, "-k", _QUICK, *tests],
+                [*command, "-k", _QUICK, *more, *tests],
                 cwd=self._folder,
                 env=self._env,
-                capture_output=True,
+                stdout=None if limit is None else subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 timeout=limit,
                 check=False,
             )
@@ -133,19 +184,24 @@ class Tests:
             return None
         return done.returncode
 
-    def notice(self, file: Path, line: int) -> bool:
-        """Whether a test fails, or never ends. A break that no test reaches is not noticed by tests in this process."""
-        near = sorted(
-            {
-                f"{'/'.join(name.split('.')[:-1])}.py::{name.rpartition('.')[2]}"
-                for name in self._reached.contexts_by_lineno(str(file)).get(line, ())
-                if name.startswith("tests.")
-            }
-        )
-        near = [one for one in near if (self._folder / one.partition("::")[0]).is_file()]
-        if near and self._run([], near, self._limit) not in (0, 4, 5):  # 4 and 5: pytest knows none of these names
-            return True
-        return self._run([], self._tests, self._limit) != 0
+    def near(self, file: Path, lines: range) -> list[str]:
+        """The tests that reach these lines, the quickest first; for what runs at an import alone, those that reach the file."""
+        of = self._reached.contexts_by_lineno(str(file))
+        if not any(of.get(line) for line in lines):
+            return []
+        named = {self._name(one) for line in lines for one in of.get(line, ())} & self._times.keys()
+        named = named or {self._name(one) for every in of.values() for one in every} & self._times.keys()
+        return sorted(named, key=lambda name: self._times[name])
+
+    def outcome(self, file: Path, lines: range) -> str:
+        """What the tests that reach these lines say of a break there."""
+        near = self.near(file, lines)
+        if not near:
+            return "reached by no test"
+        ended = self._run(near, 60 + 10 * sum(self._times[name] for name in near))
+        if ended in _UNREADABLE:
+            return "unreadable"
+        return {0: "survived", 1: "noticed", None: "never ended"}.get(ended, f"died of {ended}")
 
 
 def main() -> int:
@@ -153,31 +209,43 @@ def main() -> int:
     parser.add_argument("rooms", nargs="*", help=f"what to break (default: all of {', '.join(ROOMS)})")
     parser.add_argument("--most", type=int, default=30, help="places in each room (default: 30)")
     parser.add_argument("--seed", type=int, default=0, help="which places are chosen (default: 0)")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for the copy and what its tests reach; the next run with it starts from there"
+    )
     args = parser.parse_args()
     survived = 0
+    rooms = args.rooms or list(ROOMS)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copied = Path(shutil.copytree(ROOT / "src", folder / "src"))  # the working tree stays as it is
-        for part in ("tests", "docs", "pyproject.toml", "README.md"):
-            (folder / part).symlink_to(ROOT / part)
-        for room in args.rooms or ROOMS:
-            place, tests = ROOMS[room]
-            found = copied / "odograph" / place
+        folder = (args.keep or Path(name)).absolute()
+        copied = folder / "src"
+        if not copied.exists():
+            for part in ("src", "tests", "docs"):  # the working tree stays as it is
+                shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            for part in ("pyproject.toml", "README.md"):
+                shutil.copy(ROOT / part, folder / part)
+        run = Tests(folder, sorted({test for room in rooms for test in ROOMS[room][1]}))
+        for room in rooms:
+            found = copied / "odograph" / ROOMS[room][0]
             files = sorted(found.rglob("*.py")) if found.is_dir() else [found]
-            every = [(file, *one) for file in files for one in breaks(file)]
-            chosen = random.Random(args.seed).sample(every, min(args.most, len(every)))
-            run = Tests(folder, room, place, tests)
-            noticed = 0
-            for file, line, what, whole in chosen:
+            every = spread(files, random.Random(args.seed))
+            tried = noticed = 0
+            for file, lines, what, whole in every:
+                if tried >= args.most:
+                    break
                 before = file.read_text()
-                file.write_text(whole)
-                if run.notice(file, line):
-                    noticed += 1
-                else:
-                    print(f"survived: {file.relative_to(copied)}:{line}: {what}", flush=True)
-                file.write_text(before)
-            survived += len(chosen) - noticed
-            print(f"{room}: {noticed} of {len(chosen)} breaks were noticed, of {len(every)} possible", flush=True)
+                try:
+                    file.write_text(whole)
+                    said = run.outcome(file, lines)
+                finally:
+                    file.write_text(before)
+                if said == "unreadable":
+                    continue
+                tried += 1
+                noticed += said == "noticed" or said.startswith(("never", "died"))
+                if said != "noticed":
+                    print(f"{said}: {file.relative_to(copied)}:{lines[-1]}: {what}", flush=True)
+            survived += tried - noticed
+            print(f"{room}: {noticed} of {tried} breaks were noticed, of {len(every)} possible", flush=True)
     return int(survived > 0)
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import string
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,18 @@ def test_a_secret_in_bytes_alone_or_beside_its_name(tmp_path: Path) -> None:
     assert read.result == "[redacted:api_key]"
     assert [one["value"] for one in env.result] == ["[redacted:named_secret]"] * 2
     assert grep(tmp_path, secret, word) == []
+
+
+@pytest.mark.parametrize("body", [lambda s: f"no JSON {s}", lambda s: [f"a list {s}"], lambda s: f"bytes {s}".encode()])
+def test_a_request_that_is_no_object_is_redacted(tmp_path: Path, body: Callable[[str], Any]) -> None:
+    """A request of any shape (a body that is no JSON, a list, bytes) is kept without its secret, and so is such a response."""
+    secret = SECRETS["api_key"]
+    with odograph.open(tmp_path, redact=True) as store, store.record(task="t") as run, run.step() as step:
+        step.record_call({"request": body(secret), "response": body(secret)})
+    (call,) = store.trajectory(run.id).llm_calls
+    assert "[redacted:api_key]" in str(call.record.request)
+    assert "[redacted:api_key]" in str(call.record.response)
+    assert grep(tmp_path, secret) == []
 
 
 def test_ids_that_a_request_sends_beside_its_text_do_not_spell_a_secret(tmp_path: Path) -> None:

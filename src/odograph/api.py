@@ -64,6 +64,10 @@ class Store:
     def __repr__(self) -> str:
         return f"<odograph store {self.backend}>"
 
+    def __reduce__(self) -> tuple[Callable[[Place], Store], tuple[Place]]:
+        """Pickled for another process, it is the same store there, with its redaction and durability."""
+        return open, (self.backend.place,)
+
     @property
     def root(self) -> Path:
         """The store's folder, for people and their tools. Code inside Odograph uses `backend`."""
@@ -641,13 +645,13 @@ def open(
     local: str | Path | None = None,
     token: str | None = None,
 ) -> Store:
-    """Opens the store in a folder (default: $ODOGRAPH_STORE, else ./odograph). The folder is made with the first record.
+    """Opens the store in a folder (default: $ODOGRAPH_STORE, else ./odograph). The first record makes the folder.
 
-    `memory:` is a store that is removed when the store is closed or the process ends. `store.backend.place` reopens a store in
+    `memory:` is a store that is removed when the store is closed or the process ends. A pickled store is the same store in
     another process.
 
-    `durability`, `redact` and `seal_at` belong to the store. The first opening that names one of them settles the value for every
-    later opening, in any process. A later opening leaves the argument out; another value is refused.
+    `durability`, `redact` and `seal_at` belong to the store. The first opening that names one of them makes the folder and
+    settles the value for every later opening, in any process. A later opening leaves the argument out; another value is refused.
 
     `durability="group"` (default) syncs to the disk every 50 ms; "sync" waits for the disk at every record. When a recording
     call returns, the operating system has the record in both cases.

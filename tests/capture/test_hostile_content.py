@@ -51,12 +51,13 @@ OBJECTS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=5000)
+@settings(max_examples=200, deadline=None)
 @given(st.recursive(OBJECTS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)))
 def test_a_hostile_object_costs_only_itself(value: Any) -> None:
     """Objects that raise, lie, or answer everything at any question: what stands beside them is kept."""
+    before = sys.gettrace()  # of whoever measures coverage
     assert codec.loads(codec.encode({"value": value, "keep": "me"}))["keep"] == "me"
-    assert sys.gettrace() is None
+    assert sys.gettrace() is before
 
 
 @dataclasses.dataclass
@@ -128,8 +129,9 @@ def test_generators_are_not_consumed_and_nothing_that_a_repr_raises_passes() -> 
         def __repr__(self) -> str:
             raise KeyboardInterrupt
 
+    before = sys.gettrace()
     assert codec.loads(codec.encode(Interrupted()))["value"] == "<no repr: KeyboardInterrupt>"
-    assert sys.gettrace() is None
+    assert sys.gettrace() is before
 
 
 def test_a_dict_that_another_thread_changes_is_recorded() -> None:

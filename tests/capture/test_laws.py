@@ -60,6 +60,7 @@ class Interrupts:
 
 def test_a_call_that_was_interrupted_leaves_no_message_behind(store: odograph.Store) -> None:
     """What an interrupted call was about to write is not taken for written: the next call that sends it is whole."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     history = [{"role": "user", "content": "first"}]
     with store.record(task="t") as run, run.step() as step:
         step.llm_call(model="m", messages=history, response="a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -105,6 +106,31 @@ def test_a_pickled_response_of_a_store_in_which_nothing_is_yet(tmp_path: Path) -
         assert other._journal.durability == "sync"
     assert holds(tmp_path, SECRET) == []
     assert len(store) == 1
+
+
+def test_the_first_opening_settles_the_redaction(tmp_path: Path) -> None:
+    """Who opens a store with `redact=` and records nothing yet has settled it: another process that records meanwhile redacts, too."""
+    with odograph.open(tmp_path / "s", redact=True, durability="sync"):
+        code = "import sys, odograph; odograph.open(sys.argv[1]).record(task=sys.argv[2]).finish()"
+        python(code, str(tmp_path / "s"), SECRET)
+    assert holds(tmp_path, SECRET) == []
+    with odograph.open(tmp_path / "s") as store:
+        assert len(store) == 1
+        assert store.backend.settings.durability == "sync"
+
+
+def test_a_pickled_store_is_the_same_store(redacted: tuple[odograph.Store, str]) -> None:
+    """A store can be sent to another process, as the argument of a worker, say: there it redacts as here. A copy is the same store."""
+    store, text = redacted
+    sent = store.root.parent / "sent"
+    sent.write_bytes(pickle.dumps(store))
+    code = (
+        "import pickle, sys; store = pickle.load(open(sys.argv[1], 'rb')); store.record(task=sys.argv[2]).finish(); store.close()"
+    )
+    python(code, str(sent), text)
+    copy.deepcopy(store).record(task=text).finish()
+    assert len(store) == 3
+    assert holds(store.root, text) == []
 
 
 def test_the_command_line_redacts(tmp_path: Path) -> None:

@@ -79,14 +79,14 @@ def row(sample):
 def test_an_account_balances_after_an_error(store: odograph.Store, tmp_path: Path) -> None:
     """A trajectory of which a row can't be written gives none: all its sampled tokens are counted as dropped, with the reason."""
     (tmp_path / "fails.py").write_text(FAILS)
-    for last in (13, 14):
+    for last in (13, 14, 13):
         with store.record(task=last, agent="a", model="m") as run:
             for n in range(2):  # the second prompt is no continuation: two rows, of which the first is given before the error
                 run.step().llm_call(model="m", prompt_token_ids=[n], token_ids=[10, 11 if n == 0 else last], response="x")
     manifest = store.export(tmp_path / "out", str(tmp_path / "fails.py"))
-    assert manifest["trajectories"] == {"in": 2, "out": 1}
+    assert manifest["trajectories"] == {"in": 3, "out": 1}
     account = manifest["samples"]
-    assert (account["sampled"], account["trained"], account["dropped"]) == (8, 4, {"an error": 4})
+    assert (account["sampled"], account["trained"], account["dropped"]) == (12, 4, {"an error": 8})
     assert account["balanced"]
 
 

@@ -62,7 +62,7 @@ _place = msgspec.json.Decoder(Place)
 
 
 class Backend:
-    """One store. Nothing is made on disk before the first write."""
+    """One store. Nothing is made on disk before the first write, or the first opening that names a setting of the store."""
 
     def __init__(self, place: Place, function: Callable[[str], str] | None = None) -> None:
         """`function`: what `place.settings.redact` names, where it is at hand. Raises InvalidInput for other settings than the
@@ -79,7 +79,8 @@ class Backend:
         self._function = function
         self._hold = memory.hold(self.folder) if place.memory else -1
         self._signature: tuple[int, int, int] | None = None
-        self.settings: Settings = self._agreed(self._stored())
+        stored = self._stored()
+        self.settings: Settings = self._agreed(stored)
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
         self._reader: Reader | None = None
@@ -93,6 +94,10 @@ class Backend:
         self._applied: Settings | None = None
         self._measured = -_MEASURE_SECONDS
         self._sealing: threading.Thread | None = None
+        if self._shipping is None and self.settings != stored:  # settled now: another process may record before this one does
+            with contextlib.suppress(OSError):  # who can't write here records nothing, either
+                self.journal.make_folder()
+                self._settle()
 
     def __str__(self) -> str:
         return "memory:" if self._asked.memory else str(self._asked.remote or self._asked.tables or self.folder)
@@ -352,30 +357,34 @@ class Backend:
         """Before a journal file is made, and while it is written: the settings go to the store, or those of the store are taken
         over, which another process may have made meanwhile. Raises StoreError where these can't be applied."""
         self._seal_soon()
-        path = self.folder / FILE
         try:
-            found = os.stat(path)
+            found = os.stat(self.folder / FILE)
             signature = (found.st_ino, found.st_size, found.st_mtime_ns)
         except OSError:
             signature = None
         if signature is None and self.settings == Settings():
             return
         if signature is None or signature != self._signature:
-            with _alone(self.folder / "journal"):  # the folder itself is locked by who uses it in memory
-                stored = self._stored()
-                merged = both(stored, self.settings)
-                if merged != stored and self._why_not is None:
-                    write(path, merged, file_mode(self.folder / "journal"))
-                found = os.stat(path)
-                self._signature = (found.st_ino, found.st_size, found.st_mtime_ns)
-            if merged.redact != self._asked.settings.redact:
-                self._function = None
-            self.settings = merged
+            self._settle()
             self._apply()
         if self._hold < 0 and self._asked.memory:  # it was closed, and is used again
             self._hold = memory.hold(self.folder)
         if self._why_not is not None:
             raise StoreError(self._why_not)
+
+    def _settle(self) -> None:
+        """Writes down the settings that the store does not have yet, and takes over those that it has."""
+        path = self.folder / FILE
+        with _alone(self.folder / "journal"):  # the folder itself is locked by who uses it in memory
+            stored = self._stored()
+            merged = both(stored, self.settings)
+            if merged != stored and self._why_not is None:
+                write(path, merged, file_mode(self.folder / "journal"))
+            found = os.stat(path)
+            self._signature = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if merged.redact != self._asked.settings.redact:
+            self._function = None
+        self.settings = merged
 
     def _seal_soon(self) -> None:
         """Begins to seal in the background where the journal is larger than it should be; looks every few seconds."""

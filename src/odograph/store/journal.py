@@ -254,13 +254,17 @@ class Journal:
         if self._backlog:
             self._retry()
 
-    def _open(self) -> None:
-        """The next file of this writer. Streams go on in it: a trajectory's lines are read from all files together."""
-        self._shut()
+    def make_folder(self) -> None:
+        """The folder of the files, where it is not there yet."""
         mode = 0o777 if self._shared else 0o700
         if not self.folder.is_dir():
             self.folder.parent.mkdir(mode, parents=True, exist_ok=True)
             self.folder.mkdir(mode, exist_ok=True)
+
+    def _open(self) -> None:
+        """The next file of this writer. Streams go on in it: a trajectory's lines are read from all files together."""
+        self._shut()
+        self.make_folder()
         if self._prepare is not None:
             self._prepare()
         name = f"{self.writer}.{self._part}.jsonl" if self._part else f"{self.writer}.jsonl"
