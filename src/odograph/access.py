@@ -1,7 +1,7 @@
 """Where a server listens, and who may ask it for what: tokens, hosts, origins. Knows no framework, no trajectory.
 
-The lessons are those of other local servers: a page on the web reaches 127.0.0.1 by a name of its own (DNS rebinding), forms and
-images of other pages send requests, and other programs of the machine are on loopback, too.
+Other local servers taught three lessons. A page on the web can reach 127.0.0.1 under the page's own name (DNS rebinding). Forms
+and images of other pages send requests. Other programs of the machine reach the loopback address, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHORTEST = 16  # characters of a token that is given
 
 
 class Refused(Exception):
-    """A request that is not answered: the HTTP status, and why."""
+    """A request that a server refuses: the HTTP status, and the reason."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """What a server lets in. `tokens`: what each token allows. `hosts`: the names by which it may be asked."""
+    """Which requests a server answers. `tokens`: the right of each token. `hosts`: the allowed names in the Host header."""
 
     tokens: Mapping[str, Right]
     hosts: frozenset[str]
@@ -60,12 +60,13 @@ class Access(msgspec.Struct, frozen=True):
         return cls(dict(tokens), names, f"odograph-{port}")
 
     def check_host(self, hosts: list[str]) -> None:
-        """Raises Refused unless a request names this server, once."""
+        """Raises Refused unless a request has one Host header, and the header names this server."""
         if len(hosts) != 1 or host_of(hosts[0]) not in self.hosts:
             raise Refused(403, "this server is not asked by that name")
 
     def check_origin(self, host: str, origin: str | None, site: str | None, *, page: bool, writes: bool) -> None:
-        """Raises Refused for what another page of the browser asks. `page`: a page itself, to which any page may link."""
+        """Raises Refused for a request of another page in the browser. `page`: the request is for a page, to which any page may
+        link."""
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise Refused(403, "the request comes from another origin")
         if site is not None and not page and site not in ("same-origin", "none"):
@@ -74,7 +75,7 @@ class Access(msgspec.Struct, frozen=True):
             raise Refused(403, "a request that writes says its origin")
 
     def right(self, *given: str | None) -> Right | None:
-        """What the first known one of the given tokens allows; None: nothing."""
+        """The right of the first given token that is known; None if none is known."""
         for token in given:
             for known, right in self.tokens.items():
                 if token is not None and same(token, known):
@@ -106,7 +107,7 @@ def in_url(host: str) -> str:
 
 
 def same(a: str, b: str) -> bool:
-    """Whether two tokens are the same; the time that the answer takes tells nothing of them."""
+    """Whether two tokens are equal. The comparison takes the same time for any two tokens of one length."""
     return hmac.compare_digest(a.encode("utf-8", "surrogateescape"), b.encode())
 
 

@@ -22,7 +22,7 @@ Progress = bool | Callable[[int, int], None] | None
 
 
 async def for_each(things: Iterable[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Awaits `do` of each, at most `at_once` at the same time. What one raises stops the others, and is then raised."""
+    """Awaits `do(thing)` for each thing, at most `at_once` at a time. An exception stops the others, and is then raised."""
     waiting = iter(things)
 
     async def work() -> None:
@@ -62,7 +62,9 @@ def rarely_collected() -> Iterator[None]:
 
 
 def complete(work: Coroutine[Any, Any, T]) -> T:
-    """Runs async work to its end: in a thread of its own where a loop is running here, a notebook's say."""
+    """Runs async work to its end in a new event loop, and closes the loop. If this thread runs a loop already (a notebook's, an
+    agent's), the new loop runs in another thread. So reward functions may be async inside of any loop. `waited` refuses that,
+    because its one loop would wait for itself."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -87,8 +89,8 @@ def _forever(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def waited(work: Coroutine[Any, Any, T]) -> T:
-    """Runs async work to its end in the one loop of a process for code that is not async; also beside a running loop. What one
-    call leaves open (connections, runs between steps) is there at the next."""
+    """Runs async work to its end in the one loop that a process has for code that is not async. Another loop may run in this
+    thread. Connections and unfinished runs stay open from one call to the next. Raises InvalidInput inside of that loop."""
     loop = _loop(os.getpid())
     if threading.current_thread().name == "odograph-loop":
         work.close()
@@ -121,7 +123,7 @@ def synced(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 
 def ticker(asked: Progress, total: int, what: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What to call after each thing, and at the end."""
+    """Two functions: one to call after each thing, and one to call at the end."""
     if callable(asked):
         count = 0
         told = asked

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 
 def described(error: BaseException) -> str:
-    """An error as its class and what it says; the class alone where it says nothing, or fails to."""
+    """An error as `Class: message`; the class alone if the message is empty or can't be made."""
     try:
         said = str(error)
     except Exception:  # a class of somebody else's
@@ -38,7 +38,7 @@ def check_seconds(name: str, value: object) -> None:
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that is not there: the most similar one that is; "" where none is similar."""
+    """The end of a sentence about an unknown name: `; did you mean 'x'?` with the most similar name; "" if none is similar."""
     from difflib import get_close_matches  # a mistake may take its time, an import may not
 
     near = get_close_matches(found, list(known), 1)
@@ -64,7 +64,7 @@ class InvalidInput(OdographError, ValueError):
 
 
 class UnknownName(NotFound, InvalidInput):
-    """A name that none of the formats, reward functions or what else was to choose from has."""
+    """A name that no format, reward function or other extension has."""
 
 
 class StoreError(OdographError, OSError):

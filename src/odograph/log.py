@@ -1,4 +1,4 @@
-"""`odograph.logger`, for scripts: what it says is shown on stderr, unless the program has logging of its own."""
+"""`odograph.logger`: messages for scripts. Messages go to stderr, unless the program configures logging itself."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ logger: logging.Logger = logging.getLogger("odograph")
 
 
 class _Shown(logging.StreamHandler):  # type: ignore[type-arg]
-    """Shows what nobody else would: it steps back as soon as the program configures logging."""
+    """Writes messages to stderr, as long as the program configures no logging."""
 
     @property
     def stream(self) -> Any:
-        """Standard error as it is now: a command's escapes what a terminal would obey."""
+        """Standard error of this moment: a command replaces it by a stream that escapes control characters."""
         return sys.stderr
 
     @stream.setter
     def stream(self, value: Any) -> None:
-        """Logging sets what it was made with."""
+        """Ignored: `logging` sets the stream of the time when the handler was made."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not logging.root.handlers and bool(super().filter(record))

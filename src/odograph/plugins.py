@@ -27,7 +27,8 @@ def available(package: str) -> bool:
 def load(name: str, group: str | None = None) -> Any:
     """The object of an entry point's name, of `package:object`, or of a Python file (the module, or `file.py:object`).
 
-    None where no entry point has that name. Raises NotFound or InvalidInput where a path or object was meant and can't be had.
+    None for a plain name that no entry point of the group has. Raises NotFound for a file or module that does not exist,
+    UnknownName for an object that the module lacks, and InvalidInput for code that can't be loaded.
     """
     if group is not None:
         from importlib import metadata
@@ -79,8 +80,8 @@ def _module_of_file(path: Path) -> Any:
 
 
 class Door:
-    """Where one kind of extension comes in: as a module of our own `package`, by an entry point of `group`, or by a name that
-    `load` takes. Every one of them has the `parts`, or is none.
+    """The door of one kind of extension. An extension is a module of our own `package`, an entry point of `group`, or any other
+    object that `load` finds. An object without all the `parts` is no extension.
     """
 
     def __init__(self, kind: str, group: str, package: str, parts: tuple[str, ...] = ()) -> None:
@@ -99,18 +100,18 @@ class Door:
         return {getattr(m, "NAME", m.__name__.rpartition(".")[2]): m for m in whole}
 
     def builtin(self) -> list[Any]:
-        """Our own, in the order of the names of their files."""
+        """The built-in extensions, in the order of the names of their files."""
         return list(self._builtin.values())
 
     @cached_property
     def offered(self) -> list[str]:
-        """The names that installed packages offer; asked once, for it looks through all that is installed."""
+        """The names that installed packages offer. Asked once a process, because the question reads the data of all packages."""
         from importlib import metadata
 
         return sorted(point.name for point in metadata.entry_points(group=self._group))
 
     def names(self) -> list[str]:
-        """What can be named without a path."""
+        """The names of the built-in extensions and of those of installed packages."""
         return [*self._builtin, *self.offered]
 
     def find(self, name: str) -> Any:

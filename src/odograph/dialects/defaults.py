@@ -1,4 +1,4 @@
-"""What holds for a dialect that does not say otherwise: the members that its file may leave out. Imitators of OpenAI need few."""
+"""The members that a dialect's file may leave out, with their defaults. A dialect that imitates OpenAI's needs few members."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def streams(path: str, request: Any) -> bool:
 
 
 def messages(request: Any) -> list[dict[str, Any]]:
-    """None."""
+    """No messages: the views of the calls show none."""
     return []
 
 
@@ -61,22 +61,22 @@ def prompts(request: Any) -> int:
 
 
 def asking_tokens(streams: bool) -> dict[str, Any]:
-    """No field is known."""
+    """No fields: a backend is not asked for token ids."""
     return {}
 
 
 def unasked(value: Any, asked: dict[str, Any]) -> Any:
-    """Nothing is taken out."""
+    """The value, unchanged."""
     return value
 
 
 def is_response(response: Any) -> bool:
-    """A body that holds no more than its name is not known by its looks."""
+    """False: calls that name no dialect are not recognised as calls of this one."""
     return False
 
 
 def choices(response: Any) -> list[Choice]:
-    """None."""
+    """No answers: the views of the calls show none."""
     return []
 
 
@@ -86,7 +86,7 @@ def stated(response: Any) -> Any:
 
 
 def usage(usage: Any) -> Usage:
-    """`prompt_tokens` and `completion_tokens`; `input_tokens`, cached ones beside, and `output_tokens`."""
+    """`prompt_tokens` and `completion_tokens`; else `input_tokens` with the cached tokens, and `output_tokens`."""
     if not isinstance(usage, dict):
         return Usage()
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
@@ -119,7 +119,7 @@ def framing(kind: str, path: str) -> Stream | None:
 
 
 def ending(stream: Stream) -> tuple[bool, Any]:
-    """An event that holds an error, or is called so, ends a stream; else the framing knows."""
+    """An event with an error, or with the name "error", ends a stream. Else the framing knows whether the stream is over."""
     last = stream.events[-1] if stream.events else None
     if isinstance(last, dict) and (last.get("error") or "error" in (last.get("type"), stream.names[-1])):
         return True, last.get("error") or last
@@ -132,17 +132,17 @@ def assemble(events: list[Any]) -> Any:
 
 
 def delta(event: Any) -> str:
-    """None is known."""
+    """No text."""
     return ""
 
 
 def framed(events: list[Any], whole: bool) -> bytes:
-    """Without names, with `[DONE]`."""
+    """Events without names, and `[DONE]` at the end."""
     return framings.as_sse(events, done=whole, names=False)
 
 
 def said(response: Any) -> list[Any]:
-    """Nothing."""
+    """No items."""
     return []
 
 
@@ -176,7 +176,7 @@ def choosing(choice: str) -> dict[str, Any]:
 
 
 def results(results: list[Result]) -> list[Any]:
-    """A tool message each; images follow in one message of the user, as the API takes none from a tool."""
+    """One tool message for each result. Images follow in one message of the user, because the API takes no image of a tool."""
     told: list[Any] = [{"role": "tool", "tool_call_id": r.tool_call_id, "content": r.content} for r in results]
     parts = [part for r in results if r.images for part in ({"type": "text", "text": f"Images of {r.name}:"}, *r.images)]
     return [*told, {"role": "user", "content": parts}] if parts else told

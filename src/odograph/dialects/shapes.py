@@ -1,7 +1,7 @@
-"""What every dialect has in common: the shapes that it gives, and the members that its file has.
+"""What all dialects have in common: the shapes that a dialect returns, and the members of a dialect's file.
 
-The common shape is OpenAI's chat message, because trainers and exports speak it: `{"role", "content", "tool_calls",
-"tool_call_id"}`. Nothing here changes a record: these are views of the exact request and response that it holds.
+The common shape of a message is OpenAI's chat message, because trainers and exports use this shape: `{"role", "content",
+"tool_calls", "tool_call_id"}`. A dialect changes no record: it gives views of the exact request and response in the record.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from .framing import Stream
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A tool call as the model wrote it: `arguments` is the raw string, or the object where the dialect has one."""
+    """A tool call as the model wrote it. `arguments` is the raw string; in a dialect that sends objects, it is the object."""
 
     id: str | None
     name: str
     arguments: Any
-    #: Whether it is a custom tool's input: text in a form of its own, no JSON.
+    #: Whether the call is of a custom tool: then `arguments` is text in the tool's own form, and no JSON.
     custom: bool = False
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer of a model. `message` is chat-shaped; ids and logprobs are None where the backend gave none."""
+    """One answer of a model. `message` is chat-shaped. `token_ids` and `logprobs` are None if the backend gave none."""
 
     index: int = 0
     message: dict[str, Any]
@@ -34,12 +34,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     token_ids: list[int] | None = None
     logprobs: list[float | None] | None = None
-    #: Number of the prompt that it answers, where one request has several; `call.messages` then has a message for each.
+    #: The number of the prompt that this choice answers. `call.messages` has one message for each of several prompts.
     prompt: int = 0
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool as a model is told of it; `parameters` is the JSON schema of its arguments."""
+    """A tool as the request describes it to the model. `parameters` is the JSON schema of the tool's arguments."""
 
     name: str
     description: str = ""
@@ -47,63 +47,64 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tool gave back, as the model is told."""
+    """The result of a tool, as the next request tells the model."""
 
     tool_call_id: str | None
     name: str
     content: str
     ok: bool = True
-    #: Images in it, as chat-shaped parts: `{"type": "image_url", "image_url": {"url"}}`.
+    #: Images of the result, as chat-shaped parts: `{"type": "image_url", "image_url": {"url"}}`.
     images: list[dict[str, Any]] = []
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Token counts of one call. `prompt` includes what was read from or written to a cache."""
+    """Token counts of one call. `prompt` includes tokens that a cache held or took in. None: the backend states no count."""
 
     prompt: int | None = None
     completion: int | None = None
 
 
-#: Where something stands in the fields of a call: `("response", "choices", 0, "token_ids")`.
+#: A place in the fields of a call, from the outside in: `("response", "choices", 0, "token_ids")`.
 Path = tuple[str | int, ...]
 
 
 class Dialect(Protocol):
-    """The members of a dialect: a module, or any other object. `defaults.py` says which may be left out, and what holds then.
+    """The members of a dialect. A dialect is a module, or any other object with these members.
 
-    A function takes any JSON and never raises for its content.
+    `defaults.py` has the members that a dialect may leave out, with their defaults. A function takes any JSON, and never raises
+    for its content.
     """
 
     NAME: str
-    #: What `Agent(dialect=...)` takes too; "" for none.
+    #: A short name that `Agent(dialect=...)` takes, too; "" for none.
     SHORT: str
 
     # --- its place --------------------------------------------------------------------------------------------------------
 
-    #: Ends of the URL paths that speak it.
+    #: Ends of the URL paths at which servers speak the dialect.
     PATHS: tuple[str, ...]
-    #: What the calls of a path are for, by its end, where that is not to act.
+    #: The purpose of the calls of a path, by the end of the path. Other paths have the purpose "act".
     PURPOSES: dict[str, str]
-    #: Where its provider is asked, and the environment variable that names another place ("" for none).
+    #: The base URL of the provider, and the environment variable that names another base URL ("" for none).
     BASE_URL: str
     BASE_URL_VARIABLE: str
     #: The environment variable of the provider's key.
     KEY_VARIABLE: str
 
     def speaks(self, path: str) -> bool:
-        """Whether a URL path speaks it."""
+        """Whether servers speak the dialect at a URL path."""
         ...
 
     def headers(self, key: str) -> dict[str, str]:
-        """The headers that a key goes into, and others that the API wants."""
+        """The headers of a request: the header with the key, and other headers that the API needs."""
         ...
 
     def outgoing(self, body: dict[str, Any], model: str) -> tuple[str, dict[str, Any]]:
-        """The URL path, behind the base URL, and the body that a request goes out with."""
+        """The URL path behind the base URL, and the body, with which a request is sent."""
         ...
 
     def model(self, path: str, request: Any) -> str | None:
-        """The model that a request asks."""
+        """The name of the model that a request asks; None if the request names no model."""
         ...
 
     def streams(self, path: str, request: Any) -> bool:
@@ -112,23 +113,23 @@ class Dialect(Protocol):
 
     # --- a request --------------------------------------------------------------------------------------------------------
 
-    #: Parts that agents resend, which are stored once: lists of messages, and values.
+    #: Fields of a request that agents resend, and that a store keeps once: lists of messages (`LISTS`), and other values.
     LISTS: tuple[str, ...]
     VALUES: tuple[str, ...]
-    #: Where the token ids of the prompt and of the first answer stand; the first place that has some counts.
+    #: The places of the token ids of the prompt and of the first answer. The first place that has ids counts.
     PROMPT_IDS: tuple[Path, ...]
     ANSWER_IDS: tuple[Path, ...]
 
     def messages(self, request: Any) -> list[dict[str, Any]]:
-        """What the model was sent, chat-shaped, the system prompt first."""
+        """The messages of a request, chat-shaped, the system prompt first."""
         ...
 
     def params(self, request: Any) -> dict[str, Any]:
-        """The sampling parameters and everything else but model, messages and tools."""
+        """The fields of a request without model, messages and tools: sampling parameters and others."""
         ...
 
     def tools(self, request: Any) -> list[Any]:
-        """The tool schemas as they were sent."""
+        """The tool schemas of a request, unchanged."""
         ...
 
     def prompts(self, request: Any) -> int:
@@ -136,67 +137,67 @@ class Dialect(Protocol):
         ...
 
     def asking_tokens(self, streams: bool) -> dict[str, Any]:
-        """The fields by which a backend is asked for token ids and logprobs; none: it is not asked."""
+        """The fields that ask a backend for token ids and logprobs; an empty dict: the dialect has no such fields."""
         ...
 
     def unasked(self, value: Any, asked: dict[str, Any]) -> Any:
-        """A response's body, or an event, without what these fields of `asking_tokens` brought."""
+        """A response's body, or an event, without the parts that the fields `asked` of `asking_tokens` brought."""
         ...
 
     # --- a response -------------------------------------------------------------------------------------------------------
 
     def is_response(self, response: Any) -> bool:
-        """Whether a body is of this dialect."""
+        """Whether a response's body has the shape of this dialect."""
         ...
 
     def choices(self, response: Any) -> list[Choice]:
-        """All answers, in order."""
+        """All answers of a response's body, in order."""
         ...
 
     def answers(self, request: Any, response: Any) -> list[Choice]:
-        """All answers; each knows which of the request's prompts it is of."""
+        """All answers, each with the number of the prompt that it answers."""
         ...
 
     def stated(self, response: Any) -> Any:
-        """The usage object of a body."""
+        """The usage object of a response's body, as the dialect has it."""
         ...
 
     def usage(self, usage: Any) -> Usage:
-        """The counts in the dialect's own usage object."""
+        """The token counts in the dialect's own usage object."""
         ...
 
     def later(self, response: Any) -> str | None:
-        """The id by which the answer will be fetched, where a body says that there is none yet."""
+        """The id with which the agent will fetch the answer later; None if the body is the answer."""
         ...
 
     def fetched(self, path: str) -> str | None:
-        """The id of the answer that a GET of a URL path fetches."""
+        """The id of the answer that a GET of a URL path fetches; None if the path fetches no answer."""
         ...
 
     # --- a stream ---------------------------------------------------------------------------------------------------------
 
     def framing(self, kind: str, path: str) -> Stream | None:
-        """What takes a response's bytes apart, by its content type; None: the response is one body."""
+        """The parser of a streamed response, by the response's content type; None if the response is one body."""
         ...
 
     def ending(self, stream: Stream) -> tuple[bool, Any]:
-        """Whether a stream says that it is over, and what it says went wrong."""
+        """Whether the events of a stream say that the stream is over, and the error that they state (None: no error)."""
         ...
 
     def assemble(self, events: list[Any]) -> Any:
-        """The body that the same call would have answered without streaming."""
+        """The body that the same call would have returned without streaming."""
         ...
 
     def delta(self, event: Any) -> str:
-        """The text that an event adds to the answer."""
+        """The text that an event adds to the answer; "" for none."""
         ...
 
     def framed(self, events: list[Any], whole: bool) -> bytes:
-        """Events as server-sent events, to be replayed. `whole`: they came to their end."""
+        """Events as the bytes of server-sent events, for a replay. `whole`: the recorded stream came to its end."""
         ...
 
-    # --- the other direction: what an agent sends. The history is a list in the dialect's own form. Left out, no agent can speak
-    # it and it is for recording only ---------------------------------------------------------------------------------------
+    # --- the other direction: requests of an agent. The history is a list in the dialect's own form. Without `request`, a dialect
+    # is for recording only --------------------------------------------------------------------------------------------------
 
     #: The field of a request that holds the history.
     HISTORY: str
@@ -216,28 +217,28 @@ class Dialect(Protocol):
         params: dict[str, Any],
         schema: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """A request's body. `schema`: of the answer, as a JSON schema."""
+        """A request's body. `schema`: the JSON schema that the answer has to fit."""
         ...
 
     def said(self, response: Any) -> list[Any]:
-        """What goes into the history of the first answer."""
+        """The items that the first answer of a response adds to the history."""
         ...
 
     def reworded(self, response: Any, text: str | None, reasoning: str | None, calls: dict[int, ToolCall]) -> Any:
-        """A body whose first answer has another text, another reasoning (None: as it is), or other tool calls, by their number.
+        """A response's body whose first answer has another text, reasoning (None: unchanged) or tool calls (by their number).
 
-        Raises InvalidInput where the API takes back no changed reasoning.
+        Raises InvalidInput if the API accepts no changed reasoning in a history.
         """
         ...
 
     def choosing(self, choice: str) -> dict[str, Any]:
-        """The fields that say which tools the model uses: "auto", "required" (any of them), "none", or the name of one."""
+        """The fields that say which tools the model may use: "auto", "required" (any tool), "none", or the name of a tool."""
         ...
 
     def of_ids(self, model: str, ids: list[int], params: dict[str, Any]) -> dict[str, Any]:
-        """A request's body with the token ids of the prompt in place of messages. Left out: the API takes no ids."""
+        """A request's body with the token ids of the prompt in place of messages. Without this member, the API takes no ids."""
         ...
 
     def results(self, results: list[Result]) -> list[Any]:
-        """What goes into the history of the results of the tools that one answer asked for."""
+        """The items that the results of one answer's tool calls add to the history."""
         ...

@@ -42,12 +42,12 @@ class FilterArgs(TypedDict, total=False):
 
 
 def _doc(text: str, **flags: str) -> msgspec.Meta:
-    """What a filter chooses; flags of the command line where it is not one flag of the filter's name."""
+    """The description of a filter: what it chooses, and its flags on the command line, if these are not one flag of its name."""
     return msgspec.Meta(description=text, extra={"flags": flags})
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """Checked filters: what `Filters.of` makes of `FilterArgs`. None is no filter."""
+    """Checked filters, made by `Filters.of` from `FilterArgs`. None: no filter."""
 
     ids: Annotated[tuple[str, ...] | None, _doc("trajectories with these ids; a unique prefix or suffix of an id is enough")] = (
         None
@@ -106,12 +106,12 @@ class Described(NamedTuple):
     name: str
     kind: type
     text: str
-    #: The flags of the command line with their own texts, where it is not one flag of the filter's name.
+    #: The flags on the command line, each with its text, if these are not one flag of the filter's name.
     flags: dict[str, str]
 
 
 def described() -> list[Described]:
-    """What each filter is and chooses."""
+    """The filters by name, each with its type and description."""
     found: list[Described] = []
     for field in msgspec.structs.fields(Filters):
         kinds, (meta,) = get_args(field.type.__origin__), field.type.__metadata__
@@ -131,7 +131,7 @@ def _text(name: str, given: Any) -> str:
 
 
 def _texts(name: str, given: Any) -> tuple[str, ...]:
-    """One text or several."""
+    """One text, or a list of texts."""
     several = [given] if isinstance(given, str) else given
     if not isinstance(several, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in several):
         raise InvalidInput(f"{name} is a text or a list of texts, not {given!r}")

@@ -117,14 +117,14 @@ class Journal:
             self._sync_soon()
 
     def release(self) -> None:
-        """What waits is given to the operating system."""
+        """Gives the waiting lines to the operating system."""
         if self._held:
             with self.lock:
                 if self._held:
                     self.append(b"")
 
     def append(self, data: bytes) -> None:
-        """Whole lines, given to the operating system before it returns. Never raises OSError: see `failure`."""
+        """Writes whole lines. At the return, the operating system has the lines. Never raises OSError: see `failure`."""
         if self._held:
             data, self._held = self._held + data, b""
         if self._backlog:
@@ -151,7 +151,7 @@ class Journal:
             self._sync_soon()
 
     def _finish(self, data: bytes, done: int) -> None:
-        """Writes the rest of a write that was cut short; where that fails, leaves the file as it was before."""
+        """Writes the rest of a write that was cut short. If that fails, the file is as it was before the write."""
         rest = memoryview(data)[done:]
         try:
             while rest:
@@ -197,11 +197,11 @@ class Journal:
 
     @property
     def waiting(self) -> int:
-        """Writes that failed and are kept in memory for the next try."""
+        """The bytes of failed writes, which wait in memory for the next try."""
         return len(self._backlog)
 
     def _turn(self, *, check: bool = True) -> None:
-        """The next file where this one is full, or none is open; else a look whether this one is there."""
+        """Opens the next file if the current file is full or none is open. Else looks whether the current file still exists."""
         if check and self._fd >= 0:
             self._check()
         if self._size > _ROTATE:
@@ -209,7 +209,7 @@ class Journal:
         self._limit = min(_ROTATE, self._size + _UNCHECKED)
 
     def check(self) -> None:
-        """Looks whether the file that is written is where it was made; goes on in a new one where it is not."""
+        """Looks whether the current file is still in its place. If it is not, the journal continues in a new file."""
         with self.lock:
             self._check()
 
@@ -262,7 +262,7 @@ class Journal:
             self.folder.mkdir(mode, exist_ok=True)
 
     def _open(self) -> None:
-        """The next file of this writer. Streams go on in it: a trajectory's lines are read from all files together."""
+        """Opens the next file of this writer. Streams continue there: readers read a trajectory's lines from all files."""
         self._shut()
         self.make_folder()
         if self._prepare is not None:
@@ -288,7 +288,7 @@ class Journal:
         self._size = self._seen = len(data)
 
     def _shut(self) -> None:
-        """Closes the file, all of it on disk."""
+        """Syncs the file to disk, and closes the file."""
         self._size = _FULL
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
@@ -321,7 +321,7 @@ class Journal:
             self.failure = error
 
     def sync(self) -> None:
-        """fdatasync without holding the lock; a failure shows in `failure`."""
+        """Calls fdatasync without the lock. A failure shows in `failure`."""
         with self.lock:
             self.release()
             self._dirty = False
@@ -344,7 +344,7 @@ class Journal:
             self.synced()
 
     def close(self, *, at_exit: bool = False) -> None:
-        """Everything on disk; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
+        """Syncs and closes the file; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
         with self.lock:
             if not at_exit or self.folder.is_dir():
                 self.release()
@@ -365,7 +365,7 @@ class Journal:
 
 
 def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:
-    """The group commit: one fdatasync for all that was written in the last 50 ms. Ends with its journal."""
+    """The group commit: one fdatasync for all lines of the last 50 ms. The thread ends with its journal."""
     while True:
         wake.wait()
         if journal() is None:
@@ -383,7 +383,7 @@ _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
 def redacting() -> bool:
-    """Whether any store that this process writes redacts."""
+    """Whether any store to which this process writes redacts."""
     return any(journal.redactor is not None for journal in list(_journals))
 
 
@@ -396,7 +396,7 @@ def _after_fork() -> None:
 
 
 def close_all() -> None:
-    """Everything that this process wrote on disk."""
+    """Syncs all journals of this process to disk."""
     for journal in list(_journals):
         journal.close(at_exit=True)
 
@@ -414,7 +414,7 @@ def file_mode(folder: Path) -> int:
 
 
 def is_alive(path: Path | str) -> bool:
-    """Whether the writer of a journal file still holds it."""
+    """Whether the writer of a journal file still holds the file."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError:

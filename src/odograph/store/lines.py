@@ -1,4 +1,4 @@
-"""Journal files as lines: what each says, where it stands, and what is damaged. Reads only."""
+"""Journal files as lines: the content and the place of each line, and damage. Only reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Header(msgspec.Struct, frozen=True, tag="journal", tag_field="kind"):
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """A line that can't be read: it costs itself alone. `torn`: the end of a file whose writer was killed."""
+    """A line that can't be read. Only this line is lost. `torn`: the line ends a file whose writer was killed."""
 
     file: str
     offset: int
@@ -39,7 +39,7 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class Gone(StoreError):
-    """A journal file that is there no more: it was sealed meanwhile, or deleted."""
+    """A journal file no longer exists: it was sealed or deleted meanwhile."""
 
 
 _apart = msgspec.json.Decoder(MessageLine | IdsLine)
@@ -47,7 +47,7 @@ _header = msgspec.json.Decoder(Header)
 
 
 class File(msgspec.Struct, frozen=True):
-    """A journal file: its path, and what its header says."""
+    """A journal file: its path, and the fields of its header."""
 
     path: Path
     writer: str
@@ -59,7 +59,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 def open_file(path: Path) -> File:
-    """A journal file's header; a damaged header costs itself alone, its name says the writer. Raises NewerStore."""
+    """A journal file's header. If the header is damaged, the file's name gives the writer. Raises NewerStore."""
     with path.open("rb") as file:
         line = file.readline(1 << 16)
     try:
@@ -72,7 +72,7 @@ def open_file(path: Path) -> File:
 
 
 def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, line without its newline) of every complete line from `start` on. An unfinished last line is left out."""
+    """The complete lines from byte `start` on, as (byte offset, line without newline). Leaves an unfinished last line out."""
     with path.open("rb") as file:
         file.seek(start)
         offset, rest = start, b""
@@ -85,14 +85,14 @@ def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
 
 
 def unfinished(path: Path, start: int) -> bytes:
-    """What stands after the last newline, from `start` on."""
+    """The bytes after the last newline, from byte `start` on."""
     with path.open("rb") as file:
         file.seek(start)
         return file.read()
 
 
 def decode(line: bytes, writer: str, version: int = SCHEMA_VERSION) -> AnyRecord | MessageLine | IdsLine | None:
-    """What a line holds; None for a header. Raises one of DAMAGE where it is damaged."""
+    """The content of a line; None for a header. Raises one of DAMAGE for a damaged line."""
     if line.startswith((b'{"kind":"message"', b'{"kind":"ids"')):
         return cast(MessageLine | IdsLine, _apart.decode(line))
     if line.startswith(b'{"kind":"journal"'):
@@ -111,7 +111,7 @@ _NEAR = 4096  # bytes between two ranges that cost less to read than another cal
 
 
 def read_range(path: Path, start: int, stop: int) -> bytes:
-    """The bytes of one range of a file. Raises StoreError."""
+    """The bytes of one range of a file. Raises StoreError if the file can't be read."""
     return next(read_ranges(path, [(start, stop)]))
 
 

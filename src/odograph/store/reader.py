@@ -41,7 +41,7 @@ def question(method: _Method) -> _Method:
 
 
 class Reader:
-    """Reads one store folder. Every question first catches up with what was written since the last."""
+    """Reads one store folder. Every question first catches up with the records that were written since the last question."""
 
     def __init__(self, root: Path, before: Callable[[], None] = lambda: None, shared: Shared | None = None) -> None:
         """`before` is called before each question: what this process still holds is written then. `shared`: where the sealed
@@ -57,14 +57,14 @@ class Reader:
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
     def forget(self) -> None:
-        """Deletes the catalog, which the next question makes anew."""
+        """Deletes the catalog. The next question makes a new catalog."""
         self.close()
         for suffix in ("", "-wal", "-shm"):
             (self._root / f"catalog.sqlite{suffix}").unlink(missing_ok=True)
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog, caught up. Raises NewerStore where a later version of Odograph wrote."""
+        """The catalog, caught up with the journal. Raises NewerStore if a later version of Odograph wrote to the store."""
         return self._caught_up()
 
     def _caught_up(self, *, text: bool = False, each: Each | None = None) -> Catalog:
@@ -77,7 +77,7 @@ class Reader:
         return opened
 
     def look(self) -> None:
-        """Catches up with what was written: `read` does not by itself."""
+        """Catches up with the journal. `read` alone does not catch up."""
         _ = self.catalog
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Reader:
         self.lake.close()
 
     def known(self, id: str) -> Trajectory | None:
-        """The trajectory with this whole id; None where there is none."""
+        """The trajectory with this whole id; None if the store has none."""
         try:
             return self._load(self.catalog, id)
         except NotFound:
@@ -120,7 +120,7 @@ class Reader:
         return [one for source in self._sources(catalog) for one in source.lines(id)]
 
     def _check_whole(self, catalog: Catalog, id: str) -> None:
-        """Raises DamagedFile where a damaged file is why nothing of a trajectory can be read."""
+        """Raises DamagedFile if no record of a trajectory can be read because a file is damaged."""
         for _ in self.lake.rows(catalog.parts(id)):
             break
 
@@ -136,28 +136,28 @@ class Reader:
             yield whole, raw, catalog.alive_writers()
 
     def writers(self, id: str) -> set[str]:
-        """Who wrote of a trajectory, and still holds the file."""
+        """The writers of a trajectory's records that still hold their journal files."""
         alive = self.alive()
         return {r.writer for r in self.trajectory(id).records if r.writer in alive}
 
     @question
     def alive(self) -> set[str]:
-        """The writers that may go on: those that hold their journals."""
+        """The writers that still hold their journal files, and so may write more."""
         return self.catalog.alive_writers()
 
     @question
     def there(self, ids: list[str]) -> list[str]:
-        """Those of these whole ids that the store has."""
+        """The ids, of the given whole ids, that the store has."""
         return [row[0] for row in self.catalog.rows(ids)]
 
     @question
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
-        """Of each trajectory, how many targets have all their rewards by this version of a function."""
+        """By trajectory: how many targets have all their rewards by this version of a function."""
         return self.catalog.scored(source, author, version)
 
     @question
     def facts(self, id: str) -> tuple[str, Facts]:
-        """The whole id of a trajectory, and what is appended needs to know of it: the trajectory is not read. Raises NotFound."""
+        """The whole id of a trajectory, and the facts that an appended record needs. Reads no record. Raises NotFound."""
         catalog = self.catalog
         whole = catalog.find(id)
         return whole, catalog.facts(whole)
@@ -180,31 +180,31 @@ class Reader:
 
     @question
     def count(self, filters: Filters = EVERY) -> int:
-        """How many trajectories filters choose; counted in the catalog."""
+        """The number of trajectories that the filters choose; counted in the catalog."""
         return self.catalog.count(filters)
 
     @question
     def page(self, filters: Filters, sort: Sort, offset: int, size: int) -> list[Summary]:
-        """`size` summaries from a place of the sorted list on; read from the catalog alone."""
+        """`size` summaries of the sorted list, from position `offset` on; read from the catalog alone."""
         return self.catalog.page(filters, sort, offset, size)
 
     @question
     def counts(self, filters: Filters = EVERY) -> dict[str, list[tuple[Any, int]]]:
-        """For each filter of a fixed choice, the values that there are, with their counts."""
+        """By filter with a fixed choice of values: the values in the store, each with its count."""
         return self.catalog.counts(filters)
 
     @question
     def folded(self, filters: Filters, sort: Sort, offset: int, size: int) -> tuple[int, list[Fold]]:
-        """How many groups filters choose, and `size` of them from a place of the sorted list on."""
+        """The number of groups that the filters choose, and `size` of the sorted groups, from position `offset` on."""
         return self.catalog.folded(filters, sort, offset, size)
 
     @question
     def forks(self, id: str) -> list[tuple[str, int | None]]:
-        """The trajectories that left the trajectory with this whole id, each with the step where it left."""
+        """The forks of the trajectory with this whole id: the id of each fork, and the step at which the fork begins."""
         return self.catalog.forks(id)
 
     def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
-        """What statistics read, oldest first; from the catalog alone."""
+        """The figures that statistics need, oldest first; read from the catalog alone."""
         yield from self.catalog.figures(filters, by)
 
     @question
@@ -243,12 +243,12 @@ class Reader:
         return sorted(found.values(), key=lambda d: (d.file, d.offset))
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
-        """The newest records, then, each time it is iterated, those written since."""
+        """Follows the journal. The first iteration gives the `count` newest records; each later one gives those since."""
         self._before()
         return Tail(self._journal, count, trajectory, self._sealed_since if self.lake.exists else None)
 
     def _sealed_since(self, time: int, most: int | None, trajectory: str | None) -> list[AnyRecord]:
-        """The sealed records that were written after a time, or the newest of them."""
+        """The sealed records that were written after a time; with `most`, the newest of these records."""
         catalog = self.catalog
         ids = [trajectory] if trajectory is not None else catalog.sealed_since(time, most)
         found = [r for t in self.read(ids) for r in t.records if r.time > time]
@@ -278,14 +278,14 @@ class Reader:
         }
 
     def _examine_sealed(self, catalog: Catalog) -> dict[str, Any]:
-        """What is sealed, and how far sealing lags behind the journal."""
+        """The sealed tier's figures, and how many bytes of the journal are not sealed yet."""
         sealed = self.lake.sealed_to() if self.lake.exists else {}
         waiting = sum(max(0, f.path.stat().st_size - sealed.get(f.name, 0)) for f in catalog.files() if f.path.exists())
         return {"unsealed_bytes": waiting, "unsealed_trajectories": len(catalog.unsealed()), **self.lake.examine()}
 
 
 class _Count:
-    """Counts the lines that it is given, for a bar."""
+    """Counts the bytes of lines, for a progress bar."""
 
     def __init__(self, journal: Path, progress: Progress | None) -> None:
         self._progress = progress
@@ -305,7 +305,7 @@ class _Count:
 
 
 class _Look(_Count):
-    """Looks for damage in the lines that it is given."""
+    """Looks for damage in lines."""
 
     def __init__(self, journal: Path, progress: Progress | None) -> None:
         super().__init__(journal, progress)
@@ -324,7 +324,7 @@ class _Look(_Count):
 
 
 def assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Trajectory:
-    """The trajectory of which these are the lines. `alive`: the writers that may go on. NotFound: none is readable."""
+    """The trajectory with these lines. `alive`: the writers that may write more. Raises NotFound if no line is readable."""
     records: list[AnyRecord] = []
     streams = Streams()
     seen: set[str] = set()
@@ -345,7 +345,7 @@ def assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tra
 
 
 def _may_go_on(records: list[AnyRecord]) -> bool:
-    """Whether a trajectory has no end, and was not recorded elsewhere."""
+    """Whether a trajectory has no end, and was recorded here."""
     return not any(isinstance(r, End) or (isinstance(r, Start) and "source" in r.metadata) for r in records)
 
 
@@ -357,10 +357,10 @@ Earlier = Callable[[int, int | None, str | None], list[AnyRecord]]
 
 
 class Tail:
-    """Follows the journal: iterating gives the newest records, and each time after that those written since."""
+    """Follows the journal. The first iteration gives the newest records; each later one gives the records since."""
 
     def __init__(self, journal: Path, count: int, trajectory: str | None, sealed: Earlier | None = None) -> None:
-        """`sealed(time, most, trajectory)`: the sealed records after a time, `most` at most, the newest."""
+        """`sealed(time, most, trajectory)` gives the newest sealed records after a time, `most` at most."""
         self._journal = journal
         self._sealed = sealed
         #: Of each journal file, its writer and the time of the last record that was given.

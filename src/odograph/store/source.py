@@ -1,4 +1,4 @@
-"""A trajectory's lines, whatever they are stored in. A new tier of storage is one more `Source`, in its own file."""
+"""Sources of a trajectory's lines: one for each tier of storage. A new tier is one more `Source`, in a file of its own."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Raw = tuple[str, int, bytes]
 
 
 class Source(Protocol):
-    """One tier of storage, as the reader sees it."""
+    """A tier of storage, as the reader sees the tier."""
 
     def lines(self, trajectory: str) -> Iterator[Raw]:
-        """The lines of a trajectory as they were written, in any order; damaged ones may be among them."""
+        """The lines of a trajectory as they were written, in any order. Damaged lines may be among them."""
         ...
 
 
 class Journals:
-    """The journal files. `places` tells where the lines of a trajectory are."""
+    """The journal files. `places` gives the places of a trajectory's lines."""
 
     def __init__(self, places: Callable[[str], list[tuple[File, int, int]]]) -> None:
         self._places = places

@@ -141,7 +141,7 @@ class Writer:
 
 
 def redact(journal: Journal, records: list[AnyRecord]) -> list[AnyRecord]:
-    """Complete records of one trajectory without secrets, where the store redacts."""
+    """Complete records of one trajectory, without secrets if the store redacts."""
     if journal.redactor is None:
         return records
     history = History(raw=False)
