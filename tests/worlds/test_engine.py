@@ -537,6 +537,20 @@ with SyncWorldRuntime() as runtime:
     taken.write_text("in the way")
     with SyncWorldRuntime() as runtime, pytest.raises(StoreError):
         runtime.world("w", StorageConfig(taken)).step()
+    here, aside = tmp_path / "here", tmp_path / "aside"
+    with SyncWorldRuntime() as runtime:
+        world = runtime.world("w", StorageConfig(here), [Walk()])
+        world.spawn(Place(x=1))
+        world.step()
+        world.spawn(Place(x=5))
+        here.rename(aside)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="is gone: somebody deleted it while it was open"):
+                world.step()
+        assert not list(here.rglob("*.parquet"))
+        aside.rename(here)
+        world.step()
+        assert [row["place__x"] for row in world.query(Place).to_pylist()] == [3, 6]
 
 
 # --- forks, resources, hooks ------------------------------------------------------------------------------------------

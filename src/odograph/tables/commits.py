@@ -165,12 +165,18 @@ class FolderCommits:
         self._path = root / "commits.sqlite"
         self._lock = threading.RLock()
         self._open: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # which one is open
         self._fleeting = False
 
     @property
     def _db(self) -> sqlite3.Connection:
+        if self._open is not None and self._file != (there := _file_at(self._path)):
+            if there is None:  # what is written to a file without a name is lost
+                raise StoreError(f"{self._path} is gone: somebody deleted it while it was open")
+            self.close()  # another one took its place
         if self._open is None:
             self._open = self._connect()
+            self._file = _file_at(self._path)
         return self._open
 
     def _connect(self) -> sqlite3.Connection:
@@ -530,6 +536,14 @@ def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:
 def _span(prefix: str) -> tuple[str, str]:
     """Between which texts all lie that begin so."""
     return prefix, prefix + "\U0010ffff"
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Unpack
 import msgspec
 
 from ..codec import content_hash
-from ..errors import InvalidInput, NotFound
+from ..errors import InvalidInput, NotFound, check_count
 from ..groups import wants_running
 from ..labels import current, is_by_person, quote_of, turn_of
 from ..store.filters import FilterArgs, Filters
@@ -52,6 +52,8 @@ def chosen(
     """
     count = rubric.sample if sample is None else sample
     drawn = rubric.seed if seed is None else seed
+    if count is not None:
+        check_count("sample", count)
     running = wants_running(Filters.of(filters))
     found = [s for s in store.summaries(**filters) if running or s.status != "running"]
     if rubric.strategy == "first":

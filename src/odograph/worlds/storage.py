@@ -76,10 +76,10 @@ def lake_of(uri: str | Path) -> Path:
     """The folder of the lake of a store's folder. Raises InvalidInput for another place."""
     if not isinstance(uri, (str, Path)) or not str(uri):
         raise InvalidInput(f"the uri of a StorageConfig is the folder of a store, not {uri!r}")
-    if "://" in str(uri):
+    if "://" in str(uri) or str(uri) == "memory:":
         raise InvalidInput(
-            f"worlds are in a folder of this machine, not at {str(uri)!r}: a store that machines share has its worlds in its"
-            " local folder"
+            f"worlds are in a folder of this machine, not at {str(uri)!r}: of a store that is elsewhere, or in memory,"
+            " odograph.open(...).world(name) is a world in the store's local folder"
         )
     return Path(uri).expanduser().resolve() / "lake"
 
