@@ -99,7 +99,7 @@ def _said(look: Look, call: Call, choice: Choice) -> str | None:
 @check(
     "sampling",
     "warning",
-    "logprobs that a trainer can't compute again: raw ones at a temperature, or after top-p or a penalty; sampled tokens without one",
+    "logprobs that a trainer can't compute again: raw at a temperature, or after top-p or a penalty; sampled tokens without one",
     _RL,
 )
 def sampling(look: Look) -> Found:
