@@ -51,6 +51,7 @@ def test_the_words_of_step_llm_call_work_in_a_dict(store: odograph.Store) -> Non
         ({"respones": "x"}, r"steps\[0\].llm_calls\[0\]: no field 'respones'; did you mean 'response'"),
         ({"systemPrompt": "x"}, "did you mean 'system_prompt'"),
         ({"completion": "x"}, "did you mean 'response'"),
+        ({"completon": "x"}, "did you mean 'response'"),
         ({"timestamp": 5}, "did you mean 'source_time'"),
         ({"request": {}, "messages": []}, "whole .* or in parts"),
         ({"tokens": [{"token_id": [1]}]}, "has no field 'token_id'"),
@@ -121,3 +122,10 @@ def test_a_dict_with_a_number_that_is_none_is_checked_as_the_store_would(store: 
     assert t.reward is None
     with pytest.raises(InvalidInput, match="weight"):
         store.add(whole(rewards=[{"name": "r", "value": 1.0, "weight": value}]))
+
+
+def test_a_start_by_hand_leaves_nothing_beside_it_unread(store: odograph.Store) -> None:
+    """What is known of the whole may stand in the start, or beside it, or some of it in both."""
+    id = store.add({"task": "t", "agent": "a", "tags": ["x"], "start": {"source_time": 5, "agent": "b"}, "steps": []})
+    t = store.trajectory(id)
+    assert (t.task, t.agent, t.tags, t.started) == ("t", "b", ["x"], 5)

@@ -179,6 +179,7 @@ def _meant(key: str, known: set[str], kind: str) -> str | None:
     names = {name.replace("_", "").lower(): name for name in sorted(known)}
     if plain in names:
         return names[plain]
+    names = {other: name for other, name in _OTHERS.get(kind, {}).items() if name in known} | names
     near = get_close_matches(plain, list(names), 1, 0.75) if len(plain) > 3 else []
     return names[near[0]] if near else None
 
@@ -314,13 +315,15 @@ def records_from_dict(data: Any) -> list[AnyRecord]:
 
     unknown = _known_keys(data, _WHOLE_KEYS, "", "")
     start = data.get("start")
-    if (start is None and data.get("id") is None) or (start is None and any(k in data for k in _START_FIELDS)):
+    by_hand = isinstance(start, dict) and "id" not in start  # what stands beside it is not read from it
+    if by_hand or (start is None and (data.get("id") is None or any(k in data for k in _START_FIELDS))):
         stated = {k: v for k, v in data.items() if k in _START_FIELDS and v is not None}
-        start = {k: v for k, v in stated.items() if k != "schema_version"}
+        stated.pop("schema_version", None)
         if data.get("started") is not None:
-            start["source_time"] = parse_time(data["started"])
-            if start["source_time"] is None:
+            stated["source_time"] = parse_time(data["started"])
+            if stated["source_time"] is None:
                 raise InvalidInput(f"started: {data['started']!r:.60} is no time; an ISO 8601 string was expected")
+        start = {**stated, **(start if isinstance(start, dict) else {})}
     if unknown:
         if not isinstance(start, dict):
             raise InvalidInput(

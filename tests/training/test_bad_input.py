@@ -103,7 +103,11 @@ def test_errors_of_validate_leave_a_trajectory_out(store: odograph.Store, tmp_pa
         ({"logprobs_of": "sampled", "params": {"top_p": 0.9, "top_k": 5}}, "logprobs after top_p 0.9 and top_k 5"),
         ({"logprobs_of": "sampled", "params": {"sampling_params": {"min_p": 0.1}}}, "logprobs after min_p 0.1"),
         ({"logprobs_of": "sampled", "params": {"temperature": 0.6, "top_p": 1.0, "top_k": -1}}, None),
-        ({"logprobs_of": "raw", "params": {"top_p": 0.9}}, None),
+        (
+            {"logprobs_of": "sampled", "params": {"repetition_penalty": 1.2, "presence_penalty": 0}},
+            "logprobs after repetition_penalty 1.2",
+        ),
+        ({"logprobs_of": "sampled", "params": {"logit_bias": {"5": -100}}}, "logprobs after logit_bias"),
     ],
 )
 def test_logprobs_of_another_distribution(store: odograph.Store, tmp_path: Path, told: dict[str, Any], why: str | None) -> None:
@@ -114,6 +118,13 @@ def test_logprobs_of_another_distribution(store: odograph.Store, tmp_path: Path,
     for to in ("verl", "trl-grpo"):
         assert exported(store, tmp_path, to)["left_out"] == ({why: 1} if why else {}), to
     assert exported(store, tmp_path, "trl-sft")["rows"] == 1
+
+
+def test_raw_logprobs_of_tokens_after_top_p_are_found_and_kept(store: odograph.Store, tmp_path: Path) -> None:
+    """Both sides of the ratio are the model's own; that the tokens came from another distribution is said."""
+    id = add(store, logprobs_of="raw", params={"top_p": 0.9})
+    assert "sampling" in {f.code for f in odograph.validate(store.trajectory(id), profile="rl").findings}
+    assert exported(store, tmp_path, "trl-grpo")["rows"] == 1
 
 
 def test_a_null_logprob_where_nothing_is_trained(store: odograph.Store, tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def test_what_a_format_has_no_place_for_is_refused(tmp_path: Path, to: str, opti
             store.export(tmp_path / "o", to, **options)
 
 
+@pytest.mark.parametrize("to", ["verifiers", "trl-dpo"])
+def test_credit_per_step_goes_with_advantages(to: str) -> None:
+    """Where a format has advantages only if they are asked for, or none, credit per step alone would change nothing."""
+    with pytest.raises(InvalidInput, match="give advantage= too"):
+        odograph.rows([], to=to, credit="per-step")
+    with pytest.raises(InvalidInput, match="no option 'credit'"):
+        odograph.rows([], to="atif", credit="sum")
+
+
 def test_a_discount_goes_with_credit_per_step() -> None:
     """A discount that no credit uses is refused."""
     with pytest.raises(InvalidInput, match=r"discount=0\.5 is of later rewards"):

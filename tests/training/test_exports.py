@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 import odograph
 from odograph.training.formats import NAMES, atif
 
+from .made import call, chat, made
+
 
 def agent(store: odograph.Store, number: int = 0, reward: float | None = 1.0, group: str | None = "g") -> str:
     """A session with a tool, a read, a judge and two decisions."""
@@ -277,3 +279,32 @@ def test_openai_lines_come_back(store: odograph.Store, tmp_path: Path) -> None:
             assert [c.choices[0].message["content"] for c in t.llm_calls] == [c.choices[0].message["content"] for c in calls]
         back.export(tmp_path / "again", "openai")
     assert (tmp_path / "again/data/train.jsonl").read_bytes() == (tmp_path / "out/data/train.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("status", "finish", "stopped"),
+    [("completed", "stop", "completed"), ("completed", "length", "max_output_tokens"), ("truncated", "stop", "max_total_tokens")],
+)
+def test_a_cut_answer_is_truncated_for_verifiers(status: str, finish: str, stopped: str) -> None:
+    """verifiers knows that a trace was cut by its `stop_condition`."""
+    body = {"choices": [{"finish_reason": finish, "message": {"role": "assistant", "content": "x"}}]}
+    tokens = {"prompt_token_ids": [1], "tokens": [{"token_ids": [2], "logprobs": [-0.5]}]}
+    t = made(steps=[{"llm_calls": [call(chat("s", "q"), body, **tokens)]}], rewards=[{"value": 1.0}], status=status)
+    ((trace,),) = (row["traces"] for row in odograph.rows(t, to="verifiers"))
+    assert trace["stop_condition"] == stopped
+
+
+def test_rows_in_memory_of_every_format() -> None:
+    """`odograph.rows` gives the rows of each format; a session of `hf-traces` is a list of lines. Texts that say nothing, and
+    images, are told by `trl-prm`."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    asks = [{"role": "user", "content": [{"type": "text", "text": "what?"}, image]}]
+    step = {"llm_calls": [call(asks, "a cat")], "reward": 1.0}
+    t = made(task="t", steps=[step])
+    for to in NAMES:
+        assert isinstance(odograph.rows(t, to=to), list)
+    ((head, *rest),) = odograph.rows(t, to="hf-traces")
+    assert head["type"] == "session" and rest
+    assert odograph.rows(t, to="trl-prm").left_out == {"a part of a message that is no text": 1}
+    blank = made(task="t", steps=[{"llm_calls": [call(chat("s", "q"), "  ")], "reward": 1.0}])
+    assert odograph.rows(blank, to="trl-prm") == []

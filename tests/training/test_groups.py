@@ -195,3 +195,11 @@ def test_every_trajectory_is_in_one_place(tasks: list[tuple[Any, float | None]],
             assert len(group) == sum(json.dumps(task) == kind for task in of.values())
         assert all(len(g) >= least for g in groups)
         assert all(len(g) < least for g in groups.too_small)
+
+
+def test_a_replay_is_in_no_group_of_figures_either(store: odograph.Store) -> None:
+    """`stats("group")` has the groups that are compared: a replay stands under None."""
+    for metadata in ({}, {"replay_of": "x"}):
+        with store.record(task="t", group="g", metadata=metadata) as run:
+            run.reward(1.0)
+    assert {p.key: p.trajectories for p in store.stats("group").parts} == {"g": 1, None: 1}

@@ -23,23 +23,31 @@ def temperature(call: Call) -> float | None:
     return _number(parameters(call).get("temperature"))
 
 
+#: The value at which a parameter leaves the model's own distribution as it is.
+_NEUTRAL = {
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
+
 def truncation(call: Call) -> list[str]:
-    """What cut tokens off before one was sampled: top_p below 1, top_k of at least 1, min_p above 0, typical_p below 1."""
+    """What made another distribution of the model's own before a token was sampled, temperature aside: top_p, top_k, min_p and
+    typical_p, penalties, and a bias of single tokens."""
     params = parameters(call)
-    found = {name: _number(params.get(name)) for name in ("top_p", "top_k", "min_p", "typical_p")}
-    cuts = {
-        name: value >= 1 if name == "top_k" else value > 0 if name == "min_p" else value < 1
-        for name, value in found.items()
-        if value is not None
-    }
-    return [f"{name} {found[name]:g}" for name, cut in cuts.items() if cut]
+    found = {name: value for name in (*_NEUTRAL, "top_k") if (value := _number(params.get(name))) is not None}
+    cuts = [f"{name} {value:g}" for name, value in found.items() if (value >= 1 if name == "top_k" else value != _NEUTRAL[name])]
+    return [*cuts, "logit_bias"] if params.get("logit_bias") else cuts
 
 
 def not_computable(call: Call) -> str | None:
     """Why the model's own distribution does not give the logprobs that were recorded; None where it does, or nothing is known.
 
     Raw logprobs are those of temperature 1. Sampled ones are those after the temperature, which a trainer applies, and after
-    truncation, which no trainer applies.
+    truncation, penalties and biases, which no trainer applies.
     """
     meaning, heat, cut = call.logprobs_of, temperature(call), truncation(call)
     if meaning == "raw" and heat is not None and heat != 1.0:

@@ -13,7 +13,7 @@ from .summary import Used
 PAGE = 250
 #: A column of the catalog for each thing that figures are told apart by.
 _BY = {
-    "group": "grp_number",
+    "group": "iif(replay, null, grp_number)",  # a replay is in no group
     "agent": "agent_number",
     "model": "coalesce(model_number, first_model_number)",
     "policy_version": "policy_version_number",

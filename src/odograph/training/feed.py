@@ -154,7 +154,8 @@ def rows(
     parent: Callable[[str], Trajectory | None] | None = None,
     **options: Any,
 ) -> Rows:
-    """Returns the rows that `store.export(to=...)` writes, as dicts in memory: of one trajectory or of several.
+    """Returns the rows that `store.export(to=...)` writes, as dicts in memory: of one trajectory or of several. A row of
+    `hf-traces` is a list: the lines of one session.
 
     `to`: the name of a format. `options` are those of the format and, for formats of samples, of `odograph.samples`. `parent`
     returns the trajectory that a fork left. Raises NotFound for an unknown format, InvalidInput.
@@ -166,11 +167,17 @@ def rows(
     for batch in feed.batches(in_groups(given) if feed.takes_groups else given):
         members = [feed.member(t, lambda why: made.left_out.update([why])) for t in batch]
         for row in feed.rows(members):
-            made.append(loads(row) if isinstance(row, bytes) else row)
+            made.append(_read(row) if isinstance(row, bytes) else row)
     if feed.samples is not None:
         made.report = feed.samples.report
         made.left_out.update(made.report.left_out)
     return made
+
+
+def _read(row: bytes) -> Any:
+    """A line; of a row that is a file of lines, all of them."""
+    found = [loads(line) for line in row.splitlines()]
+    return found[0] if len(found) == 1 else found
 
 
 def in_groups(trajectories: Iterable[Trajectory]) -> list[Trajectory]:

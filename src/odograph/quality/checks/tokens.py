@@ -99,7 +99,7 @@ def _said(look: Look, call: Call, choice: Choice) -> str | None:
 @check(
     "sampling",
     "warning",
-    "logprobs that a trainer can't compute again: raw ones at a temperature, or after top-p or top-k; sampled tokens without one",
+    "logprobs that a trainer can't compute again: raw at a temperature, or after top-p or a penalty; sampled tokens without one",
     _RL,
 )
 def sampling(look: Look) -> Found:
@@ -111,10 +111,13 @@ def sampling(look: Look) -> Found:
                 few = f"choice {choice.index} has no logprob for {gone} of {len(choice.logprobs or ())} sampled tokens"
                 yield path, f"{few}: formats that train on recorded logprobs refuse the row"
         why = not_computable(call)
-        if why is None and call.logprobs_of == "unknown" and (cut := truncation(call)):
-            why = f"logprobs of which it is not known whether they are after {' and '.join(cut)}"
+        if why is None and (cut := truncation(call)):
+            whose = (
+                "raw logprobs of tokens" if call.logprobs_of == "raw" else "logprobs of which it is not known whether they are"
+            )
+            why = f"{whose} after {' and '.join(cut)}"
         if why is not None:
-            yield path, f"{why}: the model's own distribution gives others"
+            yield path, f"{why}: the model's own distribution is another"
 
 
 @check("decode_mismatch", "error", "ids that say another text than the answer", _RL)

@@ -186,6 +186,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             name = f"advantage={plan.advantage!r}" if plan.advantage is not None else f"credit={plan.credit!r}"
             why = "its trainer makes advantages itself, of one reward a trajectory"
             raise InvalidInput(f"{self.name} can't be written with {name}: {why}")
+        if plan.credit == "per-step" and plan.advantage is None:
+            raise InvalidInput(
+                f"{self.name} can't be written with credit='per-step' alone: it is of advantages, give advantage= too"
+            )
         for name, value in asked.items():
             if name in self.refuses and value is not None:
                 raise InvalidInput(f"{self.name} can't be written with {name}=: {self.refuses[name]}")

@@ -24,7 +24,7 @@ NAME = "atif"
 FILES = ("json",)
 
 
-def rows(trajectory: Trajectory, left_out: LeftOut, **options: Any) -> Iterator[dict[str, Any]]:
+def rows(trajectory: Trajectory, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """The document of the trajectory."""
     if not trajectory.steps:
         left_out("no step")

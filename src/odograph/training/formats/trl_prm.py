@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...codec import encode, loads
+from ...dialects.content import marked
 from ...errors import InvalidInput
 from ...trajectory import Trajectory
-from ..views import unfit
+from ..views import NO_TEXT, unfit
 from . import LeftOut
 from .chats import about
 
@@ -34,10 +35,12 @@ def rows(
     texts = [_text(s.llm_calls[-1]) for s in steps]
     if not steps or any(s.reward is None for s in steps):
         left_out("a step without a reward" if steps else "no step with a call of a model")
-    elif not all(texts):
+    elif not all(text.strip() for text in texts):
         left_out("a step without text or tool call")
     else:
         prompt = task if isinstance(task, str) else encode(task).decode()
+        if any(marked(m.get("content"))[1] for s in steps for m in s.llm_calls[-1].messages):
+            left_out(NO_TEXT)  # the row stays, as the prompt is the task
         labels = [s.reward >= threshold for s in steps if s.reward is not None]
         yield {"prompt": prompt, "completions": texts, "labels": labels, **about(trajectory)}
 

@@ -83,9 +83,16 @@ def _trace(made: Made, agent: str | None, samples: list[Sample]) -> dict[str, An
         "rewards": _rewards(made),
         "is_completed": True,
         "ok": t.status in ("completed", "truncated"),
-        "stop_condition": t.status,
+        "stop_condition": _stopped(t, samples),
         "info": {"trajectory": t.id, "group": t.group, "segments": len(samples)},
     }
+
+
+def _stopped(t: Trajectory, samples: list[Sample]) -> str:
+    """How it ended, in the words of which verifiers makes `is_truncated`."""
+    if t.status == "completed" and samples and samples[-1].truncated:
+        return "max_output_tokens"
+    return "max_total_tokens" if t.status == "truncated" else t.status
 
 
 def _branch(sample: Sample, calls: dict[str, Call], nodes: list[dict[str, Any]]) -> None:
