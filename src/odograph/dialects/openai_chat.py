@@ -14,6 +14,7 @@ from .content import as_text, is_part
 from .defaults import usage
 from .deltas import Fields, Items, add, built, merge, replace
 from .shapes import Choice, Path, Tool, ToolCall
+from .strict import is_strict
 
 __all__ = ["assemble", "choices", "messages", "usage"]
 
@@ -298,7 +299,8 @@ def request(
             for t in tools
         ]
     if schema is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        held = {"strict": True} if is_strict(schema) else {}
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, **held}}
     return body | params
 
 

@@ -14,6 +14,7 @@ from . import framing as framings
 from .content import text_of
 from .deltas import Fields, Indexed, add, built
 from .shapes import Choice, Result, Tool, ToolCall
+from .strict import is_strict
 
 NAME = "openai.responses"
 SHORT = "responses"
@@ -290,7 +291,8 @@ def request(
             {"type": "function", "name": t.name, "description": t.description, "parameters": t.parameters} for t in tools
         ]
     if schema is not None:
-        body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": schema}}
+        held = {"strict": True} if is_strict(schema) else {}
+        body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": schema, **held}}
     return body | params
 
 

@@ -166,7 +166,10 @@ def rows(
     for batch in feed.batches(in_groups(given) if feed.takes_groups else given):
         members = [feed.member(t, lambda why: made.left_out.update([why])) for t in batch]
         for row in feed.rows(members):
-            made.append(loads(row) if isinstance(row, bytes) else row)
+            if isinstance(row, bytes):  # a line of JSON, or the lines of a file
+                made.extend(loads(line) for line in row.split(b"\n") if line)
+            else:
+                made.append(row)
     if feed.samples is not None:
         made.report = feed.samples.report
         made.left_out.update(made.report.left_out)
