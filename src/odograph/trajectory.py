@@ -573,10 +573,12 @@ def handed_over(t: Trajectory) -> dict[str, Action]:
     inside = {s.record.parent: s.agent for s in t.steps if s.record is not None}
     found: dict[str, Action] = {}
     for action in t.actions:
-        agent = inside.get(action.id)
-        named = f"transfer_to_{re.sub('[^A-Za-z0-9_-]', '_', agent)}"[:64] if agent is not None else action.name
-        by_name = action.ok and action.name.startswith("transfer_to_") and action.name.lower() == named.lower()
-        if by_name or HANDOFF in (action.extra or {}):
+        known = HANDOFF in (action.extra or {})
+        if not known and action.ok and action.name.startswith("transfer_to_"):
+            agent = inside.get(action.id)
+            named = f"transfer_to_{re.sub('[^A-Za-z0-9_-]', '_', agent)}"[:64] if agent is not None else action.name
+            known = action.name.lower() == named.lower()
+        if known:
             found[action.id] = action
     return found
 

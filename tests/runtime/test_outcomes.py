@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 import odograph
-from odograph import Agent, Runners, Task, TaskConfig
+from odograph import Agent, Runners, Task, TaskConfig, dialects
 from tests.llm_server import Answer, LLMServer
 from tests.runtime.scaffold import add, asks, by_turn, sent
 
@@ -196,6 +196,28 @@ def test_arguments_are_text_where_a_conversation_comes_to_a_chat_model(store: od
         run(Task("q", agent(server, base_url=server.url, dialect="anthropic.messages", handoffs=[other])), store)
     (call,) = [c for m in sent(server)[1] for c in m.get("tool_calls", ())]
     assert call["function"]["arguments"] == "{}"
+
+
+@pytest.mark.parametrize("dialect", ["openai.chat", "openai.responses", "anthropic.messages", "gemini"])
+def test_images_go_from_one_dialect_to_another(dialect: str) -> None:
+    """Images of a task, and of a tool whose result another dialect has, stand in each dialect as it wants them."""
+    url = "data:image/png;base64,ZG90"
+    theirs = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "ZG90"}}
+    call = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    sent = [
+        {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": url}}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "t", "name": "f", "content": [{"type": "text", "text": "dot"}, theirs]},
+    ]
+    items = dialects.get(dialect).history(sent)
+    image: Any = {
+        "openai.chat": {"type": "image_url", "image_url": {"url": url}},
+        "openai.responses": {"type": "input_image", "image_url": url},
+        "anthropic.messages": theirs,
+        "gemini": {"inlineData": {"mimeType": "image/png", "data": "ZG90"}},
+    }[dialect]
+    of_task, of_tool = items[0].get("content") or items[0]["parts"], items[-1].get("content") or items[-1]["parts"]
+    assert of_task[1] == image and of_tool[-1] == image and json.dumps(items[-2]).count("dot") == 1
 
 
 def test_a_function_is_stepped_over_event_loops(store: odograph.Store) -> None:

@@ -185,6 +185,28 @@ def test_answers_of_a_rebuilt_agent_are_the_same(kind: Any, store: odograph.Stor
         assert (again := asyncio.run(odograph.replay(response.trajectory_id, store=store))).same, again
 
 
+@dataclasses.dataclass
+class Place:
+    city: str
+    near: Place | None = None
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+def test_a_type_is_asked_for_strictly(store: odograph.Store) -> None:
+    """The server is asked to hold the answer to the type: each object has all its properties and no others. A type that has no
+    strict form, and a schema that was given, go as they are."""
+    given = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    asked: list[Any] = []
+    for kind, text in ((Place, '{"city": "Bonn"}'), (dict[str, int], '{"a": 1}'), (given, '{"n": 1}')):
+        with LLMServer([Answer(text=text)]) as server:
+            assert run(store, agent(server, tools=[], output_type=kind)).status == "completed"
+            asked.append(server.requests[0][1]["response_format"]["json_schema"])
+    place = asked[0]["schema"]
+    assert asked[0]["strict"] and place["required"] == ["city", "near", "tags"] and place["additionalProperties"] is False
+    assert place["$defs"]["Place"]["properties"]["near"] == {"anyOf": [{"$ref": "#/$defs/Place"}, {"type": "null"}]}
+    assert "strict" not in asked[1] and asked[2] == {"name": "answer", "schema": given}
+
+
 def test_an_answer_fits_the_schema_that_was_given(store: odograph.Store) -> None:
     """An `output_type` that is a JSON schema is checked, too: what does not fit is asked again, and says what is wrong."""
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}, "required": ["n"]}

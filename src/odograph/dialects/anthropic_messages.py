@@ -13,7 +13,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import data_of, text_of
+from .content import chat_shaped, data_of, text_of
 from .deltas import Fields, add, built, merge, replace
 from .shapes import Choice, Result, Tool, ToolCall
 
@@ -207,7 +207,7 @@ MAX_TOKENS = 8192
 def history(messages: list[dict[str, Any]]) -> list[Any]:
     """Messages of content blocks; results of tools go into one message of the user."""
     out: list[Any] = []
-    for message in messages:
+    for message in chat_shaped(messages):
         role, content = message.get("role") or "user", message.get("content")
         if role == "tool":
             block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}

@@ -27,6 +27,50 @@ def data_of(image: dict[str, Any]) -> tuple[str, str] | None:
     return (head[5:].removesuffix(";base64"), data) if head.startswith("data:") and head.endswith(";base64") else None
 
 
+def image_of(part: Any) -> dict[str, Any] | None:
+    """An image part as chat completions have it, of a part as they, the Responses API, Anthropic's API or MCP have it; None for
+    what is no image."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    url: Any = None
+    if kind in ("image_url", "input_image"):
+        url = part["image_url"].get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
+    elif kind == "image" and isinstance(part.get("source"), dict):  # Anthropic
+        source = part["source"]
+        url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
+    elif kind == "image" and isinstance(part.get("data"), str):  # MCP
+        url = f"data:{part.get('mimeType') or part.get('mime_type') or 'image/png'};base64,{part['data']}"
+    return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
+
+
+def chat_shaped(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages that come from another dialect, with parts as chat completions have them: texts, and images. Images of tools
+    follow their results in a message of the user."""
+    out: list[dict[str, Any]] = []
+    images: list[Any] = []
+    for message in messages:
+        content = message.get("content")
+        parts = [_chat_part(p) for p in content] if isinstance(content, list) else []
+        found = [p for p in parts if isinstance(p, dict) and p.get("type") == "image_url"]
+        if message.get("role") != "tool" and images:
+            out.append({"role": "user", "content": images})
+            images = []
+        if message.get("role") == "tool" and found:
+            out.append({**message, "content": text_of(content)})
+            images += [{"type": "text", "text": f"Images of {message.get('name') or 'the tool'}:"}, *found]
+        else:
+            out.append(message if not parts or parts == content else {**message, "content": parts})
+    return [*out, {"role": "user", "content": images}] if images else out
+
+
+def _chat_part(part: Any) -> Any:
+    if isinstance(part, dict) and part.get("type") in ("input_text", "output_text") and isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    image = image_of(part)
+    if image is None or (part.get("type") == "image_url" and isinstance(part.get("image_url"), dict)):
+        return part  # as it is, with its details
+    return image
+
+
 def as_text(content: Any) -> str:
     """Any content as text. The texts of its parts are joined; what is no text is compact JSON. None is the empty text.
 

@@ -15,7 +15,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import data_of, text_of
+from .content import chat_shaped, data_of, text_of
 from .shapes import Choice, Result, Tool, ToolCall, Usage
 
 NAME = "gemini"
@@ -314,7 +314,7 @@ def history(messages: list[dict[str, Any]]) -> list[Any]:
     """Contents; results of tools that follow each other go into one content of the user."""
     out: list[Any] = []
     names: dict[Any, Any] = {}
-    for message in messages:
+    for message in chat_shaped(messages):
         role, content = message.get("role"), message.get("content")
         if role == "tool":
             result = _response(names.get(message.get("tool_call_id")), message.get("tool_call_id"), content, ok=True)

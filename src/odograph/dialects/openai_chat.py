@@ -10,10 +10,11 @@ from typing import Any
 
 from ..codec import encode, loads
 from ..errors import InvalidInput
-from .content import as_text, is_part
+from .content import as_text, chat_shaped, is_part
 from .defaults import usage
 from .deltas import Fields, Items, add, built, merge, replace
 from .shapes import Choice, Path, Tool, ToolCall
+from .strict import is_strict
 
 __all__ = ["assemble", "choices", "messages", "usage"]
 
@@ -264,9 +265,9 @@ class _Calls(Items):
 
 
 def history(messages: list[dict[str, Any]]) -> list[Any]:
-    """The messages as they are, but for arguments of tools: they are JSON text here."""
+    """The messages as they are, but for arguments of tools, which are JSON text here, and parts of other dialects."""
     out: list[Any] = []
-    for message in messages:
+    for message in chat_shaped(messages):
         calls = message.get("tool_calls")
         if isinstance(calls, list):
             message = {**message, "tool_calls": [_with_text(call) for call in calls]}
@@ -298,7 +299,8 @@ def request(
             for t in tools
         ]
     if schema is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        held = {"strict": True} if is_strict(schema) else {}
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, **held}}
     return body | params
 
 

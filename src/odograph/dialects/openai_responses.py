@@ -11,9 +11,10 @@ from ..codec import encode
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import text_of
+from .content import chat_shaped, image_of, text_of
 from .deltas import Fields, Indexed, add, built
 from .shapes import Choice, Result, Tool, ToolCall
+from .strict import is_strict
 
 NAME = "openai.responses"
 SHORT = "responses"
@@ -254,14 +255,15 @@ def _part_index(event: dict[str, Any]) -> int:
 def history(messages: list[dict[str, Any]]) -> list[Any]:
     """Input items: messages, function calls and their outputs."""
     out: list[Any] = []
-    for message in messages:
+    for message in chat_shaped(messages):
         role, content = message.get("role") or "user", message.get("content")
         if role == "tool":
             output = content if isinstance(content, str) else text_of(content)
             out.append({"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output})
             continue
         if content:
-            out.append({"role": role, "content": content})
+            parts = [_own_part(role, p) for p in content] if isinstance(content, list) else content
+            out.append({"role": role, "content": parts})
         calls = message.get("tool_calls")
         for call in calls if isinstance(calls, list) else []:
             function = call.get("function") or {}
@@ -270,6 +272,17 @@ def history(messages: list[dict[str, Any]]) -> list[Any]:
             asked = {"type": "function_call", "call_id": call.get("id"), "name": function.get("name"), "arguments": arguments}
             out.append(asked)
     return out
+
+
+def _own_part(role: str, part: Any) -> Any:
+    """A text or an image of chat completions in the words of this API; others as they are."""
+    if isinstance(part, dict) and part.get("type") == "text":
+        return {**part, "type": "output_text" if role == "assistant" else "input_text"}
+    image = image_of(part)
+    if image is None:
+        return part
+    detail = part["image_url"].get("detail") if isinstance(part.get("image_url"), dict) else part.get("detail")
+    return {"type": "input_image", "image_url": image["image_url"]["url"], **({"detail": detail} if detail else {})}
 
 
 def request(
@@ -290,7 +303,8 @@ def request(
             {"type": "function", "name": t.name, "description": t.description, "parameters": t.parameters} for t in tools
         ]
     if schema is not None:
-        body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": schema}}
+        held = {"strict": True} if is_strict(schema) else {}
+        body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": schema, **held}}
     return body | params
 
 

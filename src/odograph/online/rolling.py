@@ -18,7 +18,7 @@ from ..bulk import for_each, waited
 from ..errors import InvalidInput, check_count
 from ..log import logger
 from ..runtime import Agent, Runners, Task, TaskResponse
-from ..runtime.rewarding import RewardFn, rewarded
+from ..runtime.rewarding import RewardFn, check_reward, rewarded
 from ..runtime.template import Template
 from ..training.sample import Sample
 from ..training.samples import samples
@@ -48,6 +48,7 @@ async def rollout(
     them. `tokenizer` places edits of text, and makes the prompts of an agent that sends token ids. The row is None where nothing
     can be trained. Raises InvalidInput.
     """
+    check_reward(reward)
     if edits == "pair":
         raise InvalidInput("a rollout is one row; edits='pair' makes pairs: export to trl-dpo")
     asked = {"base_url": base_url, "model": model, "api_key": api_key, "policy_version": policy_version, "tokenizer": tokenizer}

@@ -130,15 +130,21 @@ class ChatServer:
     def _generated(self, ids: list[int], request: dict[str, Any]) -> Generated:
         params = {k: v for k, v in request.items() if k not in _NO_PARAMS}
         made: Any = self._engine(ids, params)
-        if not inspect.isawaitable(made):
-            return made  # type: ignore[no-any-return]
+        if inspect.isawaitable(made):
+            made = self._awaited(made)
+        if not isinstance(made, Generated):
+            raise TypeError(f"an engine gives Generated, not {type(made).__name__}")
+        if made.logprobs is not None and len(made.logprobs) != len(made.token_ids):
+            raise ValueError(f"the engine gave {len(made.token_ids)} token ids and {len(made.logprobs)} logprobs")
+        return made
 
+    def _awaited(self, made: Any) -> Any:
         async def awaited() -> Any:
             return await made
 
         if self._loop is None:
-            return asyncio.run(awaited())  # type: ignore[no-any-return]
-        return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result()  # type: ignore[no-any-return]
+            return asyncio.run(awaited())
+        return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result()
 
     def _chat(self, request: dict[str, Any]) -> tuple[int, bytes] | tuple[int, bytes, str]:
         template = self._template

@@ -13,9 +13,11 @@ from ..capture.scope import Scope, Step, director
 from ..capture.values import said_of
 from ..codec import encode, loads
 from ..dialects import Choice, Tool, ToolCall
+from ..dialects.strict import strict
 from ..errors import InvalidInput, check_count, check_seconds
 from ..trajectory import Trajectory
 from ..types import Edit, Status
+from .answers import answer_as, is_wrapped, wrapped
 from .continuing import continued
 from .conversation import State, messages_of, refuse_twice, transfer
 from .hooks import HOOKS, Answer, OnAnswer, OnPrompt, OnTool, Prompt, Stop, check_hooks, told
@@ -23,7 +25,7 @@ from .mcp import MCPServer
 from .recorded import COMPACTED, PUT
 from .task import AnyAgent, Outcome, Task
 from .template import Template
-from .tools import answer_as, arguments_of, function_tool, is_wrapped, sanitised, schema_of, wrapped
+from .tools import arguments_of, function_tool, sanitised, schema_of
 from .using import use_all
 
 
@@ -86,6 +88,21 @@ class Agent:
         dialect = found.NAME
         if not isinstance(model, str) or not model:
             raise TypeError(f"model is a name, not {model!r}")
+        texts = {
+            "name": name or "",
+            "base_url": base_url,
+            "api_key": api_key,
+            "system_prompt": system_prompt,
+            "description": description,
+        }
+        for what, given in texts.items():
+            if given is not None and not isinstance(given, str):
+                raise TypeError(f"{what} is a text, not {given!r}")
+        for what, values in (("params", params), ("headers", headers)):
+            if values is not None and not isinstance(values, dict):
+                raise TypeError(f"{what} is a dict, not {values!r}")
+        if isinstance(once, str):
+            raise TypeError(f"once is a list of names of tools, not {once!r}")
         check_count("max_steps", max_steps)
         check_count("max_retries", max_retries, 0)
         check_count("max_tool_output", max_tool_output)
@@ -176,8 +193,8 @@ class Agent:
                 found[name] = getattr(self, name)
         if self.output_type is not None:  # a type that can't be imported comes back as its schema: the model is asked the same
             found["output_type"] = self._answer_schema() if self.output_type is not str else {"type": "string"}
-            if isinstance(self.output_type, type) and self.output_type is not str and (path := _path(self.output_type)):
-                found["output_class"] = path
+            if type(self.output_type) is not dict and self.output_type is not str:
+                found["output_class"] = _path(self.output_type) if isinstance(self.output_type, type) else ""
         for name in HOOKS:
             if (hook := getattr(self, name)) is not None:
                 found[name] = _path(hook)
@@ -399,7 +416,8 @@ class Agent:
         schema, definitions = schema_of(self.output_type)
         while "$ref" in schema:
             schema = definitions[schema["$ref"].rpartition("/")[2]]
-        return schema | {"$defs": definitions} if definitions else schema
+        schema = schema | {"$defs": definitions} if definitions else schema
+        return strict(schema) or schema
 
     @property
     def _wraps(self) -> bool:

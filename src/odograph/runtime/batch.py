@@ -18,7 +18,7 @@ from .functions import agent_of
 from .job import Job, begun, one
 from .mcp import Connections
 from .response import TaskResponse
-from .rewarding import RewardFn, rewarded
+from .rewarding import RewardFn, check_reward, rewarded
 from .task import Task
 
 _DONE = ("completed", "truncated")
@@ -62,6 +62,7 @@ async def run(tasks: list[Task], store: Store, plan: Plan) -> dict[str, Any]:
 
 
 def _check(tasks: list[Task], plan: Plan) -> None:
+    check_reward(plan.reward)
     for name in ("max_concurrency", "attempts"):
         check_count(name, getattr(plan, name))
     if plan.runner not in ("local", "ray"):

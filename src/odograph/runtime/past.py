@@ -5,7 +5,6 @@ Reads trajectories; runs nothing.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from ..log import logger
 from ..trajectory import Step, Trajectory, before_step, own_steps
 from ..types import End
 from .agent import Agent
+from .answers import Unchecked
 from .continuing import answered
 from .conversation import messages_of, transfer
 from .hooks import HOOKS
@@ -130,9 +130,11 @@ def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Ag
         settings[name] = _function(spec[name], where, name)
     if settings.get("output_type") == {"type": "string"}:
         settings["output_type"] = str
-    if (path := settings.pop("output_class", None)) is not None:
-        with contextlib.suppress(NotFound):
-            settings["output_type"] = _function(path, where, "the type of answers")
+    if "output_class" in settings:
+        try:
+            settings["output_type"] = _function(settings.pop("output_class"), where, "the type of answers")
+        except NotFound:
+            settings["output_type"] = Unchecked(settings["output_type"])
     agent = Agent(**settings)
     if spec.get("headers"):
         logger.warning("%s was run with the headers %s, whose values are not recorded", where, ", ".join(spec["headers"]))

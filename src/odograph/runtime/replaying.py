@@ -15,6 +15,7 @@ from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, RunError
 from ..trajectory import Trajectory, before_step
 from .agent import Agent
+from .answers import Unchecked
 from .past import at_hand, joined, memory_of
 from .recorded import Divergence, Replies, Turns, by_call, difference, finished
 from .response import TaskResponse
@@ -125,7 +126,6 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
         scope.director.reset(token)
     divergence = replies.divergence or replies.unfinished()
     answers = [loads(encode(answer)) for answer in (response.answer, t.answer)]
-    # a type of answers that can't be imported came back as its schema, which makes plain values of them
-    untyped = agent is None and isinstance(getattr(task.agent, "output_type", None), dict)
+    untyped = isinstance(getattr(task.agent, "output_type", None), Unchecked)  # plain values came of the answers
     same = divergence is None and (replies.cut_off or untyped or difference(*answers) is None)
     return Replay(same, replies.used, len(replies.calls), divergence, response.status, response.answer, t.answer, response.msg)

@@ -16,6 +16,12 @@ from .response import TaskResponse
 RewardFn = Callable[[Trajectory], Any] | Callable[[Trajectory], Awaitable[Any]]
 
 
+def check_reward(reward: Any) -> None:
+    """Raises TypeError for what is no function."""
+    if reward is not None and not callable(reward):
+        raise TypeError(f"reward is a function of the trajectory, not {reward!r}")
+
+
 async def rewarded(response: TaskResponse, reward: RewardFn) -> None:
     """Records what a function gives for a run. A function that fails costs the reward, and says so."""
     if response.trajectory_id is None:

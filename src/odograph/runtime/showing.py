@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from ..codec import encode, is_tagged, loads
+from ..dialects.content import image_of
 from ..types import TAG
 
 
@@ -36,7 +37,7 @@ def shown(result: Any) -> str:
     if not images:
         return seen(result)
     parts = result if isinstance(result, list) else [result]
-    texts = [p if isinstance(p, str) else str(p.get("text") or "") for p in parts if isinstance(p, str) or _image_of(p) is None]
+    texts = [p if isinstance(p, str) else str(p.get("text") or "") for p in parts if isinstance(p, str) or image_of(p) is None]
     told = Shown("\n".join(t for t in texts if t) or f"({len(images)} image{'s'[: len(images) > 1]})")
     told.images = images
     return told
@@ -46,26 +47,13 @@ def images_of(result: Any) -> list[dict[str, Any]]:
     """The images of a result, chat-shaped: of a part or a list of texts and parts, as chat completions, Anthropic's API or MCP
     have them. A result that holds anything else is data."""
     parts = result if isinstance(result, list) else [result]
-    found = [_image_of(part) for part in parts]
+    found = [image_of(part) for part in parts]
     plain = all(i is not None or isinstance(p, str) or _is_text(p) for p, i in zip(parts, found, strict=True))
     return [image for image in found if image is not None] if plain else []
 
 
 def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-
-
-def _image_of(part: Any) -> dict[str, Any] | None:
-    kind = part.get("type") if isinstance(part, dict) else None
-    url: Any = None
-    if kind == "image_url":
-        url = part["image_url"].get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
-    elif kind == "image" and isinstance(part.get("source"), dict):  # Anthropic
-        source = part["source"]
-        url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
-    elif kind == "image" and isinstance(part.get("data"), str):  # MCP
-        url = f"data:{part.get('mimeType') or part.get('mime_type') or 'image/png'};base64,{part['data']}"
-    return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
 
 
 def sayable(value: Any) -> Any:

@@ -56,7 +56,7 @@ class TaskConfig(msgspec.Struct, kw_only=True):
     on_prompt: OnPrompt | None = None
 
     def __post_init__(self) -> None:
-        check_hooks(on_answer=self.on_answer, on_tool=self.on_tool, on_prompt=self.on_prompt)
+        check_hooks(on_text=self.on_text, on_answer=self.on_answer, on_tool=self.on_tool, on_prompt=self.on_prompt)
         for name in ("max_steps", "max_tokens"):
             if (value := getattr(self, name)) is not None:
                 check_count(name, value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import described
 
-_CLEANING = 1.0  # seconds that a tool whose time is over has to tidy up
+_CLEANING = 0.5  # seconds that a tool whose time is over has to tidy up
 
 
 class TooLate(Exception):
@@ -45,8 +45,9 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
     await asyncio.wait({task}, timeout=_CLEANING)
-    if not task.done():  # it takes no cancelling: `asyncio.run`, which waits for all tasks, must not wait for it
+    if not task.done():  # `asyncio.run` waits for all tasks at its end, and this one may take no cancelling
         asyncio._unregister_task(task)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def whole(error: BaseException) -> str:
