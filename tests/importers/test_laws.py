@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import odograph
+from odograph import importers
 from tests.cost import costs
 
 
@@ -77,13 +78,15 @@ def test_a_folder_of_forks_costs_what_its_files_cost(tmp_path: Path) -> None:
                 lines.append({**ids, **about, **when, "type": message["role"], "message": message})
             (folder / f"s{k}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-        def imported() -> None:
-            with odograph.open("memory:") as store:
-                assert store.import_sessions(folder).imported == count
-                assert sum(t.start is not None and t.start.fork is not None for t in store.trajectories()) == count - 1
+        def read() -> int:
+            found = [one for path in sorted(folder.iterdir()) for one in claude.read(path)]
+            return sum(one.records[0].fork is not None for one in found)
 
-        return costs(imported)[1]
+        forked, cost = costs(read, rounds=2)
+        assert forked == count - 1
+        return cost
 
+    claude = importers.find("claude-code")
     forks(2)
-    few, many = forks(3), forks(15)
-    assert many < 11 * few
+    few, many = forks(3), forks(12)
+    assert many < 6 * few
