@@ -330,3 +330,23 @@ def test_an_embedded_sub_agent_is_inside_of_the_call_that_started_it(tmp_path: P
     by_id = {r.id: r for r in session.records}
     (call,) = (c for c in of(LLMCall, session) if c.agent)
     assert by_id[call.parent].parent == started.id
+
+
+def test_a_codex_call_sees_the_results_that_came_before_it(store: odograph.Store, tmp_path: Path) -> None:
+    """In files that do not tell where calls end, an answer behind the results of all tools that were asked for is another call."""
+    items = [
+        {"id": "old-0001-codex", "timestamp": "2025-05-01T10:00:00Z", "instructions": None},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Row"}]},
+        {"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "c1"},
+        {"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "c2"},
+        {"type": "function_call_output", "call_id": "c1", "output": "one"},
+        {"type": "function_call_output", "call_id": "c2", "output": "two"},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Rowed"}]},
+    ]
+    path = tmp_path / "rollout.jsonl"
+    path.write_text("".join(json.dumps(i) + "\n" for i in items))
+    store.import_sessions(path)
+    (t,) = store.trajectories()
+    asked, answered = t.llm_calls
+    assert (len(asked.choices[0].tool_calls), answered.text) == (2, "Rowed")
+    assert [m["content"] for m in answered.messages if m["role"] == "tool"] == ["one", "two"]

@@ -7,6 +7,8 @@ import tracemalloc
 from pathlib import Path
 
 import odograph
+from odograph import importers
+from tests.cost import costs
 
 
 def test_a_sub_agents_records_stand_under_its_steps(store: odograph.Store, tmp_path: Path) -> None:
@@ -57,3 +59,34 @@ def test_an_import_takes_a_small_multiple_of_its_file(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 17 * path.stat().st_size
+
+
+def test_a_folder_of_forks_costs_what_its_files_cost(tmp_path: Path) -> None:
+    """Sessions that go on from one session look at each other; a session is read once for all others that look."""
+
+    def forks(count: int) -> float:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for k in range(count):
+            about = {"sessionId": f"s{k}", "isSidechain": False}
+            lines: list[dict[str, object]] = []
+            for n in range(160):
+                uuid = f"u{n}" if n < 158 else f"u{n}-{k}"
+                message = {"role": "user" if n % 2 == 0 else "assistant", "id": uuid, "content": f"wave {n} " * 20}
+                ids = {"uuid": uuid, "parentUuid": lines[-1]["uuid"] if lines else None}
+                when = {"timestamp": f"2026-03-01T10:{n // 60:02d}:{n % 60:02d}.{k:03d}Z" if n >= 158 else f"2026-03-01T10:{n // 60:02d}:{n % 60:02d}.000Z"}  # fmt: skip
+                lines.append({**ids, **about, **when, "type": message["role"], "message": message})
+            (folder / f"s{k}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+        def read() -> int:
+            found = [one for path in sorted(folder.iterdir()) for one in claude.read(path)]
+            return sum(one.records[0].fork is not None for one in found)
+
+        forked, cost = costs(read, rounds=2)
+        assert forked == count - 1
+        return cost
+
+    claude = importers.find("claude-code")
+    forks(2)
+    few, many = forks(3), forks(12)
+    assert many < 6 * few

@@ -178,18 +178,18 @@ def _beside(file: File, first: dict[str, Any]) -> Parent | None:
         return None
     best: tuple[int, str] | None = None
     found: Parent | None = None
+    mine = {e.get("uuid") for e in file.events}
     for path in file.path.parent.glob("*.jsonl"):
         if path == file.path:
             continue
         other = _first(path)
         if other is None or other.get("uuid") != uuid or other.get("timestamp") != first.get("timestamp"):
             continue
-        theirs = File(path)
-        known = {e.get("uuid") for e in theirs.events}
+        theirs = _marks(path)
+        known = {uuid for uuid, _, _ in theirs}
         shared = _leading(file.events, lambda e, known=known: e.get("uuid") in known)
-        mine = {e.get("uuid") for e in file.events}
         ours = _after(file.events[shared:])
-        went_on = _after(theirs.events[_leading(theirs.events, lambda e, mine=mine: e.get("uuid") in mine) :])
+        went_on = next((when for uuid, is_message, when in theirs if is_message and uuid not in mine), None)
         session = next((e.get("sessionId") for e in file.events[shared:] if "message" in e), first.get("sessionId"))
         if ours is None or session == other.get("sessionId"):
             continue
@@ -199,6 +199,18 @@ def _beside(file: File, first: dict[str, Any]) -> Parent | None:
         if best is None or rank < best:
             best, found = rank, Parent(session, other.get("sessionId"), None, shared)
     return found
+
+
+def _marks(path: Path) -> list[tuple[Any, bool, int]]:
+    about = path.stat()
+    return _marks_of(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _marks_of(path: Path, size: int, changed: int) -> list[tuple[Any, bool, int]]:
+    """Of each event of another session: its uuid, whether it is a message, and when. Many sessions may go on from one, and each
+    looks at all others: a file is read once for each of its states."""
+    return [(e.get("uuid"), "message" in e, parse_time(e.get("timestamp")) or 0) for e in File(path).events]
 
 
 def _after(events: list[dict[str, Any]]) -> int | None:

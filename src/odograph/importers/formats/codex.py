@@ -1,7 +1,8 @@
 """Codex rollouts: JSON lines `{timestamp, type, payload}`, or, in the oldest files, the bare items.
 
 `event_msg` lines repeat what `response_item` lines say: those twins are left out. One model call is what stands between
-two `token_count` events whose totals differ; where a file has none, what stands between two inputs. A step is a tool call.
+two `token_count` events whose totals differ; where a file has none, what stands between two inputs, the results of tools among
+them. A step is a tool call.
 A prompt is what the thread holds at that moment: `thread_rolled_back` takes turns out of it, `compacted` replaces it. What a
 fork or a sub-agent repeats of its parent (or refers to by `history_base`) is its history, and no records of its own.
 """
@@ -73,6 +74,10 @@ class _Reader:
         self.step = -1
         #: The outputs of calls that were not seen yet.
         self.results: dict[str | None, list[Any]] = {}
+        #: Whether the file tells where replies end; where it does not, a reply ends when all that it asked for is answered.
+        self.told_ends = True
+        #: The tool calls of the reply under way that have no answer yet; None where it asked for no tool.
+        self.open: set[str | None] | None = None
         #: What is known of how a tool call went: ok, duration, error.
         self.outcomes: dict[str, dict[str, Any]] = {}
 
@@ -118,7 +123,12 @@ class _Reader:
         if kind in OUTPUTS:
             self._output(item, when)
         elif kind in CALLS or kind in SERVER or kind == "reasoning" or (kind == "message" and item.get("role") == "assistant"):
+            if not self.told_ends and self.open == set():
+                self.close()
             self.reply.append((item, when))
+            if kind in CALLS:
+                self.open = self.open if self.open is not None else set()
+                self.open.add(text(item.get("call_id")))
         elif kind == "message":
             self.inputs.append(item.get("content"))
             self.unanswered.append((item, when))
@@ -169,6 +179,7 @@ class _Reader:
     def _output(self, item: dict[str, Any], when: int | None) -> None:
         self._input(item, when)
         id = text(item.get("call_id"))
+        (self.open or set()).discard(id)
         result = item.get("output") if "output" in item else without(item, "type", "id", "call_id", "status")
         found = {k: v for k, v in _outcome(result).items() if v is not None}
         known = self.actions.get(id or "")
@@ -235,6 +246,7 @@ class _Reader:
         nothing but thoughts is one that has not come yet."""
         if usage is None:
             usage, self.credit = self.credit, None
+        self.open = None
         generated = [(i, w) for i, w in self.reply if i.get("type") not in OUTPUTS and i.get("role") in (None, "assistant")]
         if not generated:
             self.history += [i for i, _ in self.reply]
@@ -337,7 +349,9 @@ def read(path: Path) -> Iterator[Session]:
     if rollout.glued:
         session.warn("lines that held several objects", rollout.glued)
     shared = rollout.shared()
+    ends = any(r.payload.get("type") == "token_count" and obj(r.payload.get("info")) for r in rows)
     before = _Reader(Session(NAME))  # what is another thread's is read for the history that it leaves
+    before.told_ends = ends
     parent: dict[str, Any] = {}
     missing: Any = None
     if shared:
@@ -352,6 +366,7 @@ def read(path: Path) -> Iterator[Session]:
         if not _inherited(before, rollout, 0):
             missing = parent["id"]
     reader = _Reader(session)
+    reader.told_ends = ends
     for name in ("history", "model", "total", "last", "step"):
         setattr(reader, name, getattr(before, name))
     reader.instructions = text(meta.get("instructions") or obj(meta.get("base_instructions")).get("text"))
