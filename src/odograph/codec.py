@@ -52,7 +52,7 @@ def _encode_strange(value: Any) -> bytes:
 
 
 def encode_finite(value: Any) -> bytes:
-    """`encode` without the search for NaN: of values that came from JSON, or were looked at before."""
+    """`encode` without the search for NaN, for values that came from JSON or were checked before."""
     try:
         return orjson.dumps(value, None, OPTIONS)
     except Exception:
@@ -60,7 +60,7 @@ def encode_finite(value: Any) -> bytes:
 
 
 def snapshot(value: Any) -> Any:
-    """The value as it is now: put it into a record in its place, and later changes of the original change nothing."""
+    """A snapshot of the value for a record. Later changes of the original do not change the snapshot."""
     return orjson.Fragment(encode(value))
 
 
@@ -121,7 +121,7 @@ def loads(data: bytes | str) -> Any:
 
 
 def loads_or_raw(data: bytes) -> Any:
-    """What crossed a wire: JSON where it is JSON, else the tagged raw text or bytes."""
+    """The value of bytes that crossed a wire: JSON if they are JSON, else the tagged raw text or bytes."""
     try:
         return loads(data)
     except InvalidInput:
@@ -150,7 +150,7 @@ def check_version(version: int, where: str) -> None:
 
 
 def decode_record(line: bytes, version: int = SCHEMA_VERSION) -> AnyRecord:
-    """One record from its JSON, upgraded where it is older. Raises one of DAMAGE."""
+    """One record from its JSON. A record of an older version is upgraded. Raises one of DAMAGE."""
     if version == SCHEMA_VERSION:
         try:
             return _record_decoder().decode(line)
@@ -323,7 +323,7 @@ def _diff(a: Any, b: Any, path: tuple[str | int, ...], out: list[tuple[tuple[str
 
 
 def unfold_events(folded: Any) -> list[Any]:
-    """The events that `fold_events` was given."""
+    """The inverse of `fold_events`: the original events."""
     if not folded:
         return []
     paths = [tuple(p) for p in folded["paths"]]
@@ -337,7 +337,7 @@ def unfold_events(folded: Any) -> list[Any]:
 
 
 def put(value: Any, path: tuple[str | int, ...] | list[str | int], new: Any) -> Any:
-    """`value` with `new` at `path`; what is on the way is copied, so the original stays as it was."""
+    """`value` with `new` at `path`. Lists and dicts on the way are copied, so the original stays unchanged."""
     if not path:
         return new
     key, rest = path[0], path[1:]

@@ -35,7 +35,7 @@ _DIGITS = b"0123456789"
 
 
 def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
-    """Items `low` to `high` of those that ranges stand for."""
+    """The ranges of the items at positions `low` to before `high` of a list that is stored as ranges."""
     out: Ranges = []
     for start, stop in ranges:
         if high <= 0:
@@ -46,12 +46,12 @@ def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
 
 
 def shared_prefix(a: list[Any] | Prefix, b: list[Any] | Prefix, low: int = 0) -> int:
-    """Length of the longest common prefix, at least `low`; compares slices, so equal parts cost what C needs for them."""
+    """The length of the longest common prefix, at least `low`. Slices are compared in C, so long equal parts cost little."""
     return low + _run(a, low, b, low)
 
 
 def _run(a: list[Any] | Prefix, at: int, b: list[Any] | Prefix, there: int) -> int:
-    """How many items are equal, in one list from `at` on and in another from `there` on."""
+    """The number of equal items of two lists, from position `at` in the first and `there` in the second on."""
     most = min(len(a) - at, len(b) - there)
     if most <= 0 or a[at] != b[there]:
         return 0
@@ -68,7 +68,7 @@ def _run(a: list[Any] | Prefix, at: int, b: list[Any] | Prefix, there: int) -> i
 
 
 def same_objects(a: list[Any], b: list[Any]) -> int:
-    """How many objects two lists begin with that are the same ones, not only equal."""
+    """The number of identical objects (not only equal ones) at the beginning of two lists."""
     if all(map(is_, a, b)):
         return min(len(a), len(b))
     return next(i for i, same in enumerate(map(is_, a, b)) if not same)
@@ -114,14 +114,14 @@ class _Sent:
         return found, end
 
     def extend(self, text: bytes, ranges: Ranges, count: int) -> None:
-        """Ids that the next prompt has behind these."""
+        """Adds ids that the next prompt has behind these ids."""
         self.text += text[1:]
         self.count += count
         self.ranges = _joined(self.ranges, ranges)
 
 
 def _same_ids(a: bytes, at: int, b: bytes, there: int) -> int:
-    """How many bytes of whole ids are equal, from two commas on."""
+    """The number of equal bytes of whole ids, from two commas on."""
     most = min(len(a) - at, len(b) - there) - 1
     if a[at : at + most + 1] == b[there : there + most + 1]:
         return most
@@ -138,12 +138,12 @@ def _same_ids(a: bytes, at: int, b: bytes, there: int) -> int:
 
 
 def _ids_text(ids: list[Any]) -> bytes:
-    """Ids as `_Sent` holds them, or another text where they are no ids."""
+    """Ids in the form of `_Sent`. A list of something else gives another text."""
     return b",%b," % encode(ids)[1:-1]
 
 
 def _packed(path: dialects.Path, of: str, number: int, ranges: Ranges) -> dict[str, Any]:
-    """A `Packed`, as the JSON that it is written as."""
+    """A `Packed` as JSON."""
     return {"at": path, "of": of, "stream": number, "ranges": ranges}
 
 
@@ -200,7 +200,7 @@ class Packer:
         self._immutable = immutable
 
     def pack(self, key: Any, call: dict[str, Any], lines: list[bytes]) -> dict[str, Any]:
-        """`call` (fields of an llm_call) with what is stored apart taken out and `packed` put in; appends to `lines`."""
+        """The fields of an llm_call, with `packed` in place of the parts that are stored apart. Appends these parts' lines."""
         found = self._streams.get(key)
         if found is None:
             found = self._streams[key] = (self._new_stream(), _Stream())
@@ -280,7 +280,7 @@ class Packer:
         return ranges
 
     def _continued(self, number: int, stream: _Stream, messages: Prefix, lines: list[bytes]) -> Ranges:
-        """The ranges of the last list, made longer: costs what is new, however long the history is."""
+        """The ranges of the last list, extended by the new messages. The cost does not depend on the length of the history."""
         known = len(stream.last)
         ranges = list(stream.ranges)
         previous = ranges[-1][1] - 1 if ranges else -1
@@ -316,7 +316,7 @@ class Packer:
         return [*ranges[:first], (start, len(stream.hashes)), *ranges[first + _JOINED :]]
 
     def _item(self, number: int, stream: _Stream, data: bytes, lines: list[bytes], previous: int) -> int:
-        """Number of the item with these bytes; the one after `previous` if it is equal, so that ranges stay whole."""
+        """The number of the item with these bytes. The item after `previous` is preferred, so that ranges stay whole."""
         digest = sha256(data).hexdigest()[:32]
         end = len(stream.hashes)
         known = stream.known.get(digest)
@@ -380,7 +380,7 @@ class Packer:
             break
 
     def _more_ids(self, number: int, stream: _Stream, text: bytes, ranges: Ranges, lines: list[bytes]) -> int | None:
-        """Adds ids to the stream, and returns their number; None, and nothing done, where they are not all whole numbers >= 0."""
+        """Adds ids to the stream, and returns their number. Adds nothing and returns None if one is no whole number >= 0."""
         if len(text) == 1:
             return 0
         commas = text.translate(None, _DIGITS)
@@ -397,7 +397,7 @@ class Packer:
 
 
 def _tokens(choices: Any) -> Any:
-    """A call's tokens, each list of ids or logprobs encoded alone: a look at a list of numbers costs next to nothing."""
+    """A call's tokens, each list of ids or logprobs encoded alone, because encoding a list of numbers alone costs little."""
     if type(choices) is not list or not all(type(choice) is dict for choice in choices):
         return choices
     return [{k: orjson.Fragment(encode(v)) if type(v) is list else v for k, v in choice.items()} for choice in choices]
@@ -415,7 +415,7 @@ def _standing(value: Any, path: dialects.Path) -> dialects.Path:
 
 
 def _take_out(value: Any, path: dialects.Path) -> None:
-    """Takes the field at `path` out of `value`; what is on the way to it is copied, not changed."""
+    """Takes the field at `path` out of `value`. Lists and dicts on the way are copied, so the originals stay unchanged."""
     for key in path[:-1]:
         inner = value[key]
         value[key] = value = list(inner) if type(inner) is list else dict(inner)

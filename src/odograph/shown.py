@@ -16,7 +16,7 @@ from .clock import iso_time
 from .dialects.content import as_text, is_part
 from .errors import InvalidInput
 from .lineage import Chain, Segment, View
-from .lineage.chain import pieces_of
+from .lineage.bodies import pieces_of
 from .store.summary import Summary
 from .streams import Seen
 from .trajectory import Call, Step, Trajectory

@@ -30,7 +30,7 @@ class MessageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
 
 
 class IdsLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ids", tag_field="kind"):
-    """Token ids that a stream is continued with; `start` is the stream's length before them."""
+    """Token ids at the end of a stream. `start`: the number of ids before them."""
 
     trajectory: str
     stream: int
@@ -57,7 +57,7 @@ _MOST_MESSAGES = 250_000
 
 
 def is_sound(call: LLMCall) -> bool:
-    """Whether what a call says of its packed parts can be: a place that the call has, and ranges of a length that lists have."""
+    """Whether the packed parts of a call can be true: the call has the places, and the ranges have lengths that lists have."""
     for part in call.packed:
         at = part.at
         if not at or at[0] not in ("request", "response", "tokens", "prompt_token_ids"):
@@ -83,7 +83,7 @@ def is_sound(call: LLMCall) -> bool:
 
 
 class Seen:
-    """Which messages were looked at, call after call, so that looking at the next call costs what is new in it."""
+    """Which messages a reader saw, call after call. Reading the next call then costs only its new messages."""
 
     def __init__(self) -> None:
         #: By (writer, stream): the items that were seen, as ranges in order that neither meet nor overlap.
@@ -99,7 +99,7 @@ class Seen:
         return (writer, stream) in self._ranges
 
     def add(self, writer: str, stream: int, start: int, stop: int) -> Ranges:
-        """Takes items in, and returns those that were not seen before."""
+        """Adds the items from `start` to before `stop`. Returns the ranges of items that were not seen before."""
         held = self._ranges.setdefault((writer, stream), [])
         low = bisect_left(held, start, key=lambda r: r[1])  # the first that ends at `start` or later
         high = bisect_right(held, stop, key=lambda r: r[0])  # after the last that begins at `stop` or before
@@ -120,11 +120,11 @@ _reading = threading.Lock()
 
 
 class _Same(int):
-    """The number of an earlier item that is equal."""
+    """The number of an earlier, equal item."""
 
 
 class Streams:
-    """The reader's side: what the message and id lines of a trajectory said, and calls made whole again."""
+    """The reader's side of streams: takes the message and id lines of a trajectory, and makes calls whole again."""
 
     def __init__(self) -> None:
         self._items: dict[tuple[str, int, int], Any] = {}
@@ -179,7 +179,7 @@ class Streams:
         return out
 
     def _up_to(self, writer: str, stream: int, stop: int) -> list[Any]:
-        """The first items of a stream, up to one that is missing: what follows is looked up one by one."""
+        """The first items of a stream, up to the first missing item. Items behind a missing one are looked up singly."""
         read = self._read.setdefault((writer, stream), [])
         known = len(read)
         more: list[Any] = []
@@ -249,7 +249,7 @@ class Streams:
         return [self._item(writer, stream, n, missing) for n in new]
 
     def _root(self, writer: str, stream: int, n: int) -> int:
-        """The first item that one is equal to."""
+        """The number of the first item that is equal to item `n`."""
         while type(item := self._items.get((writer, stream, n))) is _Same:
             n = int(item)
         return n
@@ -281,7 +281,7 @@ class Streams:
         return self._item(writer, stream, n, self.missing)
 
     def _prefix(self, writer: str, part: Packed) -> Prefix | None:
-        """The list of a part that is the beginning of its stream, nothing of it missing."""
+        """The list of a part, if the part is the beginning of its stream and no item is missing; else None."""
         if part.of != "list" or len(part.ranges) != 1 or part.ranges[0][0] != 0:
             return None
         stop = part.ranges[0][1]
@@ -289,7 +289,7 @@ class Streams:
         return Prefix(read, stop) if len(read) >= stop else None
 
     def part(self, writer: str, part: Packed) -> Any:
-        """A part of a call that is stored apart; None for token ids of which some are missing."""
+        """The value of a packed part of a call; None for token ids of which some are missing."""
         if part.of == "ids":
             held, gaps = self._ids.get((writer, part.stream), []), (writer, part.stream) in self._gaps
             ids: list[int | None] = []
@@ -305,7 +305,7 @@ class Streams:
 
 
 def _changed(before: Ranges, after: Ranges) -> tuple[Ranges, Ranges]:
-    """What two lists have behind their common beginning."""
+    """The ranges of two lists behind their common beginning."""
     same = 0
     while same < min(len(before), len(after)) and before[same] == after[same]:
         same += 1
@@ -317,7 +317,7 @@ def _changed(before: Ranges, after: Ranges) -> tuple[Ranges, Ranges]:
 
 
 def _taken(counts: Counter[Any], key: Any) -> bool:
-    """Whether there is one left of that key, which is then taken."""
+    """Whether a key has a count above 0; then the count goes down by 1."""
     if counts[key] <= 0:
         return False
     counts[key] -= 1

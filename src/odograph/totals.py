@@ -48,7 +48,7 @@ def reward_total(rewards: Iterable[Reward]) -> float | None:
 
 
 def is_unknown(rewards: Iterable[Reward]) -> bool:
-    """Whether there are rewards that count, and their total is not known."""
+    """Whether some rewards count, and their total is unknown."""
     given = list(rewards)
     return any(r.weight for r in given) and reward_total(given) is None
 

@@ -390,6 +390,16 @@ def test_a_version_is_of_the_syntax_and_of_the_constants_and_helpers_that_are_na
     assert (versions[0] == versions[1]) is same
 
 
+def test_a_version_is_the_same_under_each_python_and_in_each_folder(tmp_path: Path) -> None:
+    """A store that another Python or machine scored is scored already: this version is that of Python 3.11, 3.12 and 3.13."""
+    (tmp_path / "rw.py").write_text(
+        "import odograph\nLIMIT = 3\n\ndef helper(x, *, y=2):\n    return [i for i in range(x) if i] + [y]\n\n"
+        "@odograph.reward\ndef f(t):\n    class A:\n        def m(self): return ()\n"
+        '    print(f"{t.task!r:>{LIMIT}}, {helper(2)}")\n    return float(len(helper(3)))\n'
+    )
+    assert odograph.rewards.as_reward_function(f"{tmp_path / 'rw.py'}:f").version == "87c09e139a05"
+
+
 def test_functions_that_name_each_other_have_a_version() -> None:
     assert odograph.reward_function("even", _even).version != odograph.reward_function("odd", _odd).version
 

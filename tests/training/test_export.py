@@ -280,7 +280,17 @@ def test_mistakes_are_answered_with_what_exists(tmp_path: Path) -> None:
     (tmp_path / "no.py").write_text("NAME = 'no'\nFILES = ('parquet',)")
     with pytest.raises(InvalidInput, match=r"is no exporter: it has no rows"):
         export([], tmp_path / "o", str(tmp_path / "no.py"))
+    (tmp_path / "odd.py").write_text("NAME = 'odd'\nFILES = ('xml',)\ndef rows(t, left_out): ...\n")
+    with pytest.raises(InvalidInput, match=r"FILES is a tuple of json, jsonl, parquet, not \('xml',\)"):
+        export([], tmp_path / "o", str(tmp_path / "odd.py"))
     assert not (tmp_path / "o").exists()
+
+
+def test_a_row_that_is_none_is_a_reason(tmp_path: Path) -> None:
+    """An exporter that returns one dict, whose names would be its rows, gives no row and a reason."""
+    (tmp_path / "one.py").write_text("NAME = 'one'\nFILES = ('jsonl',)\ndef rows(t, left_out): return {'a': 1}\n")
+    manifest = export([asked("x")], tmp_path / "o", str(tmp_path / "one.py"))
+    assert manifest["left_out"] == {"an error: TypeError: the exporter gave 'a'; a row is a dict": 1}
 
 
 def test_options_are_keywords_beside_filters(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ Decode = Callable[[bytes, str], bytes]
 
 
 class _Failed(NamedTuple):
-    """An attempt that may be repeated: by the SDK, or at the place that it was redirected to."""
+    """A failed or redirected attempt, which the SDK may repeat."""
 
     #: Which request it was, and which try; None: a redirect, which is no try.
     digest: bytes
@@ -60,7 +60,7 @@ class Asked(NamedTuple):
 
 
 class Later:
-    """What a server was asked and will be fetched the answer of, by the answer's id (background responses)."""
+    """Requests whose answers are fetched later (background responses), by the answer's id."""
 
     def __init__(self) -> None:
         self._asked: dict[str, Asked] = {}
@@ -81,7 +81,7 @@ _laters: dict[Any, Later] = {}
 
 
 def later_at(server: Any) -> Later:
-    """What is waited for from a server: another client may fetch what one asked."""
+    """The waiting requests of a server. One client may fetch the answer to another client's request."""
     found = _laters.get(server)
     if found is None:
         while len(_laters) >= _MOST_SERVERS:
@@ -91,7 +91,7 @@ def later_at(server: Any) -> Later:
 
 
 def begun(method: str, path: str, headers: Mapping[str, str], sent: bytes, decode: Decode, later: Later) -> Exchange | None:
-    """The exchange that a request begins; None for what is no call of a model. `path`: of its URL. `later`: of the server."""
+    """The exchange that a request begins; None if it is no call of a model. `path`: of the URL. `later`: of the server."""
     if method == "POST":
         dialect = dialects.of_path(path)
         return None if dialect is None else Exchange(dialect, path, headers, sent, decode, later)
@@ -104,7 +104,7 @@ def begun(method: str, path: str, headers: Mapping[str, str], sent: bytes, decod
 
 
 class Exchange:
-    """One request and its response. Who passes them on tells it: `answered`, `chunk` by `chunk`, then `finish`."""
+    """One request and its response. The code that passes them on calls `answered`, then `chunk` for each chunk, then `finish`."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        """Of the request's URL."""
+        """The path of the request's URL."""
         return self._path
 
     def resend(self, sent: bytes) -> None:
@@ -176,7 +176,7 @@ class Exchange:
         self.sent = self.body = sent
 
     def refused(self, status: int, content: bytes) -> None:
-        """The backend did not take the fields that `tokens` adds: the request goes out once more as the SDK made it."""
+        """The backend rejected the fields that `tokens` adds. The request is sent again as the SDK made it."""
         self._refused.append(self._attempt(status, loads_or_raw(content)))
         self.body = self.sent
         self.started, self._clock = time.time_ns(), time.perf_counter_ns()
@@ -225,7 +225,7 @@ class Exchange:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """While it is held back; what is given up meanwhile was never asked, and is not recorded. The time does not count."""
+        """While a director holds the request back. A request that is given up then is not recorded. The time does not count."""
         recorded, self._recorded = self._recorded, True
         yield
         self._recorded = recorded
@@ -288,7 +288,7 @@ class Exchange:
             self._chunks, self._stream = [], None
 
     def drop(self) -> None:
-        """It was no call: nothing is recorded."""
+        """Records nothing: the request was no call."""
         self._recorded = True
         with _lock:
             _unfinished.discard(self)
@@ -326,7 +326,7 @@ class Exchange:
         self._place(made, answer, may_repeat=broken or (self.status or 0) >= 400)
 
     def _answer(self) -> tuple[Any, list[Any] | None, Any]:
-        """The response's body, the events of a stream, and what is wrong with it."""
+        """The response's body, the events if it was streamed, and the error (None: no error)."""
         data = b"".join(self._chunks)
         if self.encoding and data:
             data = self._decode(data, self.encoding)
@@ -395,7 +395,7 @@ _unfinished: weakref.WeakSet[Exchange] = weakref.WeakSet()
 
 
 def leave(recorder: Recorder) -> None:
-    """A run ends: its streams that nobody reads any more are recorded in it, not when Python collects them."""
+    """Called at a run's end: records the run's open streams now, and not when Python collects them."""
     with _lock:
         open_ones = [e for e in _unfinished if e.within is not None and e.within.recorder is recorder]
     for exchange in open_ones:
@@ -404,7 +404,7 @@ def leave(recorder: Recorder) -> None:
 
 @atexit.register
 def _finish() -> None:
-    """What is still open when the program ends is recorded with what was read of it."""
+    """Records the open exchanges at the end of the program, with the bytes that were read."""
     with _lock:
         open_ones = list(_unfinished)
     for exchange in open_ones:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .chain import Chain, Node, Thread, cut_out, is_media
+from .bodies import is_media
+from .chain import Chain, Node, Thread
+from .cuts import cut_out
 from .edits import edited_text
 from .observed import CLASSES, Kind
 from .policies import chains

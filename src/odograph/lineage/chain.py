@@ -7,19 +7,19 @@ trainer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from ..codec import content_hash
 from ..dialects import Choice
 from ..packing import shared_prefix
 from ..plain import Prefix
 from ..trajectory import Call
 from ..types import Edit
+from .bodies import media_of, pieces_of
 from .edits import Hole, Of, Pieces, Response, applied, untouched
 from .observed import Kind, kind_of
+from .predicted import cleared, filled, same, shaken
 from .texts import Tokenizer
 from .view import Aligned, Ids, Segment, Source, Standing, View, align, extends
 
@@ -375,9 +375,9 @@ class Chain:
             if not place:
                 wrong |= {e.id: "the response that it changes is not in the context" for e in edits}
                 continue
-            if _same(made, pieces[place[0] : place[-1] + 1]):
+            if same(made, pieces[place[0] : place[-1] + 1]):
                 continue
-            pieces = [*pieces[: place[0]], *_cleared(pieces, place[0], made), *_shaken(pieces[place[-1] + 1 :])]
+            pieces = [*pieces[: place[0]], *cleared(pieces, place[0], made), *shaken(pieces[place[-1] + 1 :])]
             used += [e.id for e in edits if e.id not in wrong]
         return pieces, used, wrong
 
@@ -407,7 +407,7 @@ class Chain:
             best = self._nearest(node, before, self._order(before, waiting), [waiting, []] if waiting else [[]])
             self._observed(node, before, best)
         effective = self._edited(self._predicted(before, best.choice), waiting)[1] if waiting else []
-        stands = _sampled(node.view) if effective else {}
+        stands = node.view.sampled() if effective else {}
         undone: dict[str, str] = {}
         for edit in waiting:
             if edit.id not in effective or edit.id in best.used:
@@ -440,7 +440,7 @@ class Chain:
             for edits in tries:
                 if edits:
                     pieces, used, wrong = self._edited(self._predicted(before, choice), edits)
-                    view = _filled(pieces, node.prompt)
+                    view = filled(pieces, node.prompt)
                     if view is None or not extends(view, node.prompt):
                         continue
                     segments, size = view.segments, len(view.ids)
@@ -501,41 +501,6 @@ class Chain:
         node.deleted, node.inserted = found.deleted, found.inserted
 
 
-def cut_out(chain: Chain) -> dict[Of, set[int]]:
-    """The tokens of each response that an edit or a truncation took out of it, while the response stayed. What left the context
-    whole was not cut, and neither was what a template, other tokens for the same text or a summary made other."""
-    found: dict[Of, set[int]] = {}
-
-    def compare(before: View, after: View, edited: set[Of]) -> None:
-        was, now = _sampled(before), _sampled(after)
-        there = now.keys() | {s.response for s in after.segments if s.response is not None} | edited
-        for of, tokens in was.items():
-            gone = tokens - now.get(of, set())
-            if gone and of in there:
-                found.setdefault(of, set()).update(gone)
-
-    for thread in chain.threads:
-        for before, node in pairwise(thread.nodes):
-            if node.kind in ("declared", "truncation", "rewrite") and before.continued is not None:
-                ids = before.responses[before.continued]
-                own = Segment("sampled", ids, before.id, before.continued, 0, (before.id, before.continued))
-                compare(View([*before.view.segments, own]), node.view, chain.bases(node.edits))
-        if thread.last_edits:
-            last = thread.nodes[-1]
-            choice = last.continued if last.continued is not None else min(last.responses)
-            own = Segment("sampled", last.responses[choice], last.id, choice, 0, (last.id, choice))
-            compare(View([*last.view.segments, own]), thread.last, chain.bases(thread.last_edits))
-    return found
-
-
-def _sampled(view: View) -> dict[Of, set[int]]:
-    found: dict[Of, set[int]] = {}
-    for s in view.segments:
-        if s.source == "sampled" and s.call is not None:
-            found.setdefault((s.call, s.choice), set()).update(range(s.start, s.start + len(s.ids)))
-    return found
-
-
 class _Continued(msgspec.Struct):
     """What a prompt may go on with: an answer of the call before, with some edits, and what stands before it."""
 
@@ -547,29 +512,6 @@ class _Continued(msgspec.Struct):
     aligned: Aligned | None = None
     #: Some of it is text whose ids are not known.
     holes: bool = False
-
-
-def media_of(messages: list[dict[str, Any]]) -> list[str]:
-    """The hashes of the parts of messages that are no text: images, audio, files."""
-    contents = [content for m in messages if type(content := m.get("content")) is list]
-    return [content_hash(part) for content in contents for part in content if is_media(part)]
-
-
-def is_media(part: Any) -> bool:
-    """Whether a part of a content is an image, audio or a file."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    return kind in (
-        "image_url",
-        "input_image",
-        "image",
-        "input_audio",
-        "audio",
-        "video_url",
-        "video",
-        "file",
-        "input_file",
-        "document",
-    )
 
 
 def _are_ids(ids: list[Any]) -> bool:
@@ -599,85 +541,7 @@ def _grown(before: Ids, prompt: list[int]) -> Ids:
     return Prefix(prompt)
 
 
-def _same(a: Pieces, b: Pieces) -> bool:
-    """Whether two pieces of a view are the same tokens from the same places."""
-
-    def told(pieces: Pieces) -> list[Any]:
-        out: list[Any] = []
-        for p in pieces:
-            if isinstance(p, Hole):
-                out.append(p.text)
-            elif p.source == "sampled":
-                out += [(p.call, p.choice, p.start + n) for n in range(len(p.ids))]
-            else:
-                out += p.ids
-        return out
-
-    return told(a) == told(b)
-
-
-def _cleared(pieces: Pieces, at: int, made: Pieces) -> Pieces:
-    """What an edit made of a response: what is kept at its beginning stands where it stood."""
-    held = pieces[at]
-    first = made[0] if made else None
-    if (
-        isinstance(held, Segment)
-        and isinstance(first, Segment)
-        and held.exact
-        and (first.call, first.choice, first.start) == (held.call, held.choice, held.start)
-        and first.source == "sampled"
-    ):
-        return [msgspec.structs.replace(first, exact=True, edit=None), *made[1:]]
-    return made
-
-
-def _shaken(pieces: Pieces) -> Pieces:
-    """What stands behind a change has to be looked at anew."""
-    return [msgspec.structs.replace(p, exact=None) if isinstance(p, Segment) and p.exact else p for p in pieces]
-
-
-def _filled(pieces: Pieces, prompt: Ids) -> View | None:
-    """A predicted view whose holes the prompt fills; None where it does not fit."""
-    if not any(isinstance(p, Hole) for p in pieces):
-        return View(p for p in pieces if isinstance(p, Segment))
-    view = View()
-    for n, piece in enumerate(pieces):
-        if isinstance(piece, Segment):
-            view.add(piece)
-            continue
-        at = len(view.ids)
-        if prompt[:at] != view.ids:
-            return None
-        after = next((p for p in pieces[n + 1 :] if isinstance(p, Segment)), None)
-        if after is None or isinstance(pieces[n + 1], Hole):
-            return None  # where it ends can't be told
-        size = len(after.ids)
-        stop = next((i for i in range(at, len(prompt) - size + 1) if prompt[i : i + size] == after.ids), None)
-        if stop is None:
-            return None
-        response = after.response
-        view.add(Segment("inserted", prompt[at:stop], response=response, edit=piece.edit))
-    return view
-
-
 def _new_source(call: Call) -> Source:
     """Where the tokens behind the last answer come from."""
     messages = call.messages
     return "tool" if messages and messages[-1].get("role") in ("tool", "function") else "prompt"
-
-
-#: What backends say in place of a token's text, where it is a part of a character, or ids were asked for.
-_NO_TEXT = ("token_id:", "bytes:", "\\x")
-
-
-def pieces_of(call: Call, choice: int) -> list[str] | None:
-    """The text of each token, where the backend gave it with the logprobs, and of all of them."""
-    body = call.response
-    found = body.get("choices") if isinstance(body, dict) else None
-    for n, one in enumerate(found if isinstance(found, list) else []):
-        if isinstance(one, dict) and one.get("index", n) == choice:
-            content = (one.get("logprobs") or {}).get("content") if isinstance(one.get("logprobs"), dict) else None
-            if isinstance(content, list) and all(isinstance(c, dict) and isinstance(c.get("token"), str) for c in content):
-                pieces: list[str] = [c["token"] for c in content]
-                return None if any(p.startswith(_NO_TEXT) or "\ufffd" in p for p in pieces) else pieces
-    return None

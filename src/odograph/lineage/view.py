@@ -88,6 +88,14 @@ class View:
         new.segments, new.ids = list(self.segments), list(self.ids)
         return new
 
+    def sampled(self) -> dict[tuple[str, int], set[int]]:
+        """By (call, choice): which tokens of the answer stand here, by their number."""
+        found: dict[tuple[str, int], set[int]] = {}
+        for s in self.segments:
+            if s.source == "sampled" and s.call is not None:
+                found.setdefault((s.call, s.choice), set()).update(range(s.start, s.start + len(s.ids)))
+        return found
+
 
 def _append(segments: list[Segment], segment: Segment) -> None:
     if not segment.ids:

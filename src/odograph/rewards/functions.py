@@ -431,6 +431,7 @@ def _named_by(fn: Any, code: Any, depth: int, seen: tuple[Any, ...]) -> dict[str
         names.update(one.co_names)
         codes += [c for c in one.co_consts if isinstance(c, CodeType)]
     home = os.path.dirname(code.co_filename)
+    names -= {"__name__", "__file__", "__qualname__", "__module__"}  # where the module lies changes nothing
     there = {name: fn.__globals__[name] for name in names & fn.__globals__.keys()}
     for name, module in list(there.items()):
         if isinstance(module, ModuleType) and _is_beside(home, module):
@@ -471,7 +472,7 @@ def _tree(of: Any, code: Any) -> str:
             if len(body.body) > 1 and ast.get_docstring(body, clean=False) is not None:
                 del body.body[0]
             body.decorator_list = []
-        text = ast.dump(body)
+        text = _dumped(body)
     except (OSError, TypeError, SyntaxError, IndexError, ValueError):
         body, text = None, ""
     if code is None or (text and code.co_name != "<lambda>"):
@@ -479,8 +480,19 @@ def _tree(of: Any, code: Any) -> str:
     # the source of a lambda is the statement that it stands in, and several can stand there
     inside = [n for n in ast.walk(body) if isinstance(n, ast.Lambda)] if body is not None else []
     if len(inside) == 1:
-        return ast.dump(inside[0])
+        return _dumped(inside[0])
     return f"{_bytecode(code)}"
+
+
+def _dumped(tree: ast.AST) -> str:
+    """A syntax tree as Python 3.11 dumps it. Python 3.12 adds a field and empty parts of f-strings, and 3.13 leaves empty fields
+    out: the version of a function must not change with the Python that scores."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            node.values = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
+    if sys.version_info >= (3, 13):
+        return ast.dump(tree, show_empty=True).replace(", type_params=[]", "")
+    return ast.dump(tree).replace(", type_params=[]", "")
 
 
 def _bytecode(code: Any) -> list[Any]:

@@ -13,7 +13,7 @@ import msgspec
 from .. import dialects
 from ..dialects import Choice, ToolCall
 from ..errors import InvalidInput
-from ..lineage.chain import pieces_of
+from ..lineage.bodies import pieces_of
 from ..lineage.edits import Hole, Response, applied
 from ..trajectory import Call
 from ..types import Edit, Kept, Literal

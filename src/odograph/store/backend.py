@@ -45,7 +45,7 @@ _MEASURE_SECONDS = 5.0
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What reopens a store in another process: plain values, which can be pickled and sent as JSON."""
+    """The values that reopen a store in another process. They can be pickled and sent as JSON."""
 
     folder: str
     settings: Settings = Settings()
@@ -104,7 +104,7 @@ class Backend:
 
     @property
     def reader(self) -> Reader:
-        """What reads the store, made when it is asked for first."""
+        """The reader of the store, made at the first use."""
         if self._reader is None:
             from .reader import Reader
 
@@ -124,20 +124,20 @@ class Backend:
 
     @property
     def place(self) -> Place:
-        """What reopens this store."""
+        """The place that reopens this store."""
         folder = self.folder if self._shipping is None else self._shipping.base
         return msgspec.structs.replace(self._asked, folder=str(folder.resolve()), settings=self.settings)
 
     @property
     def sink(self) -> Journal:
-        """Where lines go. Raises StoreError where the store's redaction can't be applied here: then nothing may be written."""
+        """The journal to write to. Raises StoreError if the store's redaction can't be applied: then nothing may be written."""
         self._apply()
         if self._why_not is not None:
             raise StoreError(f"the store {self} can't be written from here: {self._why_not}")
         return self.journal
 
     def beside(self, name: str) -> Path:
-        """The folder for small files of one kind that belong to the store, such as a judge's answers. It need not be there."""
+        """The folder for small files of one kind, such as a judge's answers. The folder may not exist yet."""
         return self.folder / name
 
     @contextlib.contextmanager
@@ -182,7 +182,7 @@ class Backend:
             return seal(self.reader.lake, self.folder / "journal", progress)
 
     def _agree_on_redaction(self) -> None:
-        """Machines that share a sealed tier redact alike: the first that redacts settles it. Raises StoreError."""
+        """Machines that share a sealed tier redact alike: the first machine that redacts decides. Raises StoreError."""
         from ..tables.commits import FolderCommits
 
         commits = self.reader.lake.commits
@@ -275,21 +275,21 @@ class Backend:
         return msgspec.structs.replace(place, settings=Settings(redact, asked.durability, 0))
 
     def receiving(self) -> Receiving:
-        """What takes the journals of other machines into this store."""
+        """The receiver of other machines' journals."""
         from .shipped import Receiving
 
         self._check_here("recording of other machines into")
         return Receiving(self.folder, self._seal_soon)
 
     def redaction(self) -> Stored | None:
-        """How the store redacts now, as it is written down. Raises StoreError where nobody knows."""
+        """The stored form of the store's redaction. Raises StoreError if `store.json` can't be read."""
         found = both(self._stored(), self.settings)
         if self._why_not is not None:
             raise StoreError(self._why_not)
         return found.redact or None
 
     def flush(self) -> None:
-        """Everything on disk; of a served store, on that of the server. Raises StoreError where something has to wait."""
+        """Syncs everything to disk; for a served store, to the server's disk. Raises StoreError if records have to wait."""
         self.journal.sync()
         if self._shipping is not None:
             for folder, files in self._shipping.others():
@@ -297,7 +297,7 @@ class Backend:
             self._shipping.flush()
 
     def _redacted_anew(self, folder: Path, files: list[Path]) -> None:
-        """Records once more what was redacted in another way than the server redacts, before anybody knew how it does."""
+        """Records again the trajectories that were redacted in another way, before this machine knew the server's redaction."""
         with self.lock("redact"), closing(Backend(Place(str(folder)))) as source:
             for one in source.reader.trajectories():
                 writing.add(self.sink, self.reader, list(one.complete_records(growing=True)))
@@ -306,11 +306,11 @@ class Backend:
                 file.unlink(missing_ok=True)
 
     def health(self) -> dict[str, Any]:
-        """How far what was recorded is where it belongs."""
+        """The state of shipping to the server; empty for a store that is not served."""
         return {} if self._shipping is None else self._shipping.health()
 
     def close(self) -> None:
-        """Everything on disk, files closed; a `memory:` store is gone."""
+        """Syncs and closes all files. Removes a `memory:` store."""
         self.journal.close()
         if self._shipping is not None:
             self._shipping.close()
@@ -324,7 +324,7 @@ class Backend:
     # --- what belongs to the store -----------------------------------------------------------------------------------
 
     def _agreed(self, stored: Settings) -> Settings:
-        """What is stored, and else what was asked for. Raises InvalidInput where the two differ."""
+        """The stored settings, filled up with the asked ones. Raises InvalidInput if the two differ."""
         asked = self._asked.settings
         for name in ("redact", "durability", "seal_at"):
             here, there = getattr(asked, name), getattr(stored, name)
@@ -333,7 +333,7 @@ class Backend:
         return both(stored, asked)
 
     def _stored(self) -> Settings:
-        """What `store.json` says. Where it can't be read nothing may be written."""
+        """The settings in `store.json`. If the file can't be read, nothing may be written (`_why_not`)."""
         try:
             return settings_in(self.folder)
         except StoreError as error:
@@ -387,7 +387,7 @@ class Backend:
         self.settings = merged
 
     def _seal_soon(self) -> None:
-        """Begins to seal in the background where the journal is larger than it should be; looks every few seconds."""
+        """Starts sealing in the background if the journal is larger than `seal_at`. Measures the journal every few seconds."""
         most = _SEAL_AT if self.settings.seal_at is None else self.settings.seal_at
         now = time.monotonic()
         if not most or now - self._measured < _MEASURE_SECONDS or (self._sealing is not None and self._sealing.is_alive()):
@@ -398,7 +398,7 @@ class Backend:
             self._sealing.start()
 
     def _seal_behind(self) -> None:
-        """Seals, and tells nobody where it can't: then the journal stays, and `odograph doctor` says so."""
+        """Seals. A failure raises nothing: the journal stays, and `odograph doctor` reports it."""
         from .sealing import seal
 
         with contextlib.suppress(OdographError, OSError), self.lock("seal", wait=False) as alone:
@@ -485,17 +485,17 @@ def opened(
 
 
 def reopened(place: Place | bytes) -> Backend:
-    """The store of a place, as bytes where it was sent as JSON."""
+    """The store of a place. The place may be JSON, as bytes."""
     return Backend(_place.decode(place) if isinstance(place, bytes) else place)
 
 
 def _local(tables: Shared) -> Path:
-    """Where a store that machines share keeps what this machine did not seal yet."""
+    """This machine's folder of a shared store, for records that are not sealed yet."""
     return _state() / f"{tables.namespace}-{content_hash([tables.where, tables.namespace])[:8]}"
 
 
 def _waiting(remote: Served) -> Path:
-    """Where what is recorded for a served store waits until the server has it."""
+    """This machine's folder of a served store, where records wait until the server has them."""
     return _state() / "remote" / content_hash(remote.address)[:16]
 
 

@@ -22,7 +22,7 @@ FILE = "store.json"
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What belongs to a store: None where nobody ever said it."""
+    """The settings of a store. None: nobody ever set it."""
 
     redact: Stored | None = None
     durability: Durability | None = None
@@ -57,7 +57,7 @@ def write(path: Path, settings: Settings, mode: int) -> None:
 
 
 def both(stored: Settings, asked: Settings) -> Settings:
-    """What is stored, with what is asked for in the place of what nobody said."""
+    """The stored settings, filled up with the settings that were asked for."""
     return Settings(
         redact=(asked.redact or None) if stored.redact is None else stored.redact,
         durability=asked.durability if stored.durability is None else stored.durability,
@@ -66,14 +66,14 @@ def both(stored: Settings, asked: Settings) -> Settings:
 
 
 def said(stored: Any) -> str:
-    """Redaction in words: a pattern may be a secret itself."""
+    """A setting for messages. Patterns are counted and not shown, because a pattern may be a secret itself."""
     if isinstance(stored, list):
         return f"{len(stored)} patterns"
     return repr(stored)
 
 
 def stored_form(redact: Redact | str | None) -> Stored | None:
-    """What `redact=` is written down as. Raises TypeError, InvalidInput: a function must be importable in other processes."""
+    """`redact=` as `store.json` holds it. Raises TypeError, and InvalidInput for a function that can't be imported."""
     if redact is None or isinstance(redact, bool):
         return redact
     if isinstance(redact, str):
@@ -98,7 +98,7 @@ def stored_form(redact: Redact | str | None) -> Stored | None:
 
 
 def _name_of(function: Any) -> str:
-    """By which name another process finds a function. Raises InvalidInput."""
+    """The name by which another process imports a function. Raises InvalidInput if there is none."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     home = sys.modules.get(module) if isinstance(module, str) else None
     found = getattr(home, name, None) if isinstance(name, str) and home is not None else None
@@ -115,7 +115,7 @@ def _name_of(function: Any) -> str:
 
 
 def redactor_of(stored: Stored | None, function: Callable[[str], str] | None = None) -> Redactor | None:
-    """The redactor that was written down. Raises OdographError where its function can't be loaded."""
+    """The redactor of a stored setting. Raises OdographError if its function can't be loaded."""
     if isinstance(stored, str):
         found = function if function is not None else load(stored)
         if not callable(found):

@@ -99,7 +99,13 @@ class Feed:
         return Member(trajectory, left_out, self.samples)
 
     def rows(self, batch: list[Member]) -> Iterator[Any]:
-        """The rows of what belongs together."""
+        """The rows of the trajectories that belong together. Raises TypeError for a row that is none."""
+        for row in self._rows(batch):
+            if row is None or isinstance(row, (str, int, float)):
+                raise TypeError(f"the exporter gave {row!r:.50}; a row is a dict")
+            yield row
+
+    def _rows(self, batch: list[Member]) -> Iterator[Any]:
         target = self.target
         if target.rows is not None:
             for member in batch:

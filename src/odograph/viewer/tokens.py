@@ -9,7 +9,7 @@ import msgspec
 from .. import shown
 from ..errors import InvalidInput
 from ..lineage import Chain, Tokenizer, chains
-from ..lineage.chain import pieces_of
+from ..lineage.bodies import pieces_of
 from ..training.plan import POLICIES
 from ..training.sample import Pair, Sample
 from ..training.samples import samples

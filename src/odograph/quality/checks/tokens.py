@@ -8,7 +8,7 @@ from typing import Any
 
 from ...codec import is_tagged
 from ...dialects import Choice
-from ...lineage.chain import pieces_of
+from ...lineage.bodies import pieces_of
 from ...lineage.sampling import not_computable, truncation
 from ...packing import shared_prefix
 from ...trajectory import Call

@@ -151,6 +151,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             lacks = ["schema"]
         if lacks:
             raise InvalidInput(f"{name!r} is no exporter: it has no {', '.join(lacks)}")
+        if not exporter.FILES or not set(exporter.FILES) <= _FILES:
+            raise InvalidInput(
+                f"{name!r} is no exporter: FILES is a tuple of {', '.join(sorted(_FILES))}, not {exporter.FILES!r}"
+            )
         return cls(**{**given, "name": name, takes: getattr(exporter, takes)})
 
     @property
@@ -198,6 +202,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return {k: v for k, v in options.items() if k not in planned}, plan
 
 
+_FILES = frozenset(("json", "jsonl", "parquet"))
 _CONSTANTS = ("FILES", "PLAN", "NEEDS", "REFUSES", "ADVANTAGES", "HEADER", "FILE_EACH")
 
 DOOR = Door("exporter", "odograph.exporters", __name__, ("NAME", "FILES"))
