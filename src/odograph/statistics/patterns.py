@@ -159,7 +159,7 @@ class _Sides:
 
     def _even(self) -> bool:
         """Whether no single reward decides the sum: then the sum is near enough to normal, far out too."""
-        most = max(max(max(task.counts) - task.mean, task.mean - min(task.counts)) for task, _ in self.tasks)
+        most = max(max(max(task.values) - task.mean, task.mean - min(task.values)) for task, _ in self.tasks)
         return most <= _SHARE * math.sqrt(self.variance)
 
     def _exact(self, high: float) -> float:
