@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,8 +26,11 @@ from hypothesis import strategies as st
 import odograph
 from odograph.errors import InvalidInput, MissingExtra
 from odograph.statistics.intervals import bounds_of, mean_interval, quantile, rate_interval, t_outside, t_quantile
+from odograph.statistics.parts import Distribution
 from odograph.statistics.passing import pass_at
 from odograph.statistics.patterns import differences
+from odograph.store import figures
+from odograph.store.summary import Used
 
 
 def recorded(store: odograph.Store, reward: float | None = None, **about: Any) -> str:
@@ -202,7 +207,124 @@ def test_quantiles_are_pythons(values: list[float]) -> None:
     assert [quantile(ordered, q) for q in (0.25, 0.5, 0.75)] == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
+def plainly(values: list[float], groups: list[int]) -> tuple[float, float | None, float]:
+    """The mean, the deviation of the sample and the variance of the mean by their formulas, a term at a time."""
+    n = len(values)
+    mean = math.fsum(v / n for v in values)
+    spread = math.fsum((v - mean) ** 2 for v in values)
+    units = [[v for v, g in zip(values, groups, strict=True) if g == group] for group in set(groups) if group >= 0]
+    alone = [[v] for v, g in zip(values, groups, strict=True) if g < 0]
+    variance = spread / (n - 1) / n if n > 1 else 0.0
+    if 1 < (k := len(units) + len(alone)) < n:
+        by_group = math.fsum(math.fsum(v - mean for v in of) ** 2 for of in units)
+        by_group += math.fsum((v - mean) ** 2 for (v,) in alone)
+        variance = max(variance, by_group / (n * n) * k / (k - 1))
+    return mean, math.sqrt(spread / (n - 1)) if n > 1 else None, variance
+
+
+@given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.integers(-1, 4)), min_size=1, max_size=30))
+def test_what_is_computed_by_columns_is_the_formula_to_the_last_bit(rows: list[tuple[float, int]]) -> None:
+    """Mean, deviation and interval of any values in any groups."""
+    values, groups = [v for v, _ in rows], [g for _, g in rows]
+    mean, std, variance = plainly(values, groups)
+    found = mean_interval(values, 0.95, groups=groups)
+    assert found is not None and (found.mean, found.std) == (mean, std)
+    if found.interval is not None:
+        half = t_quantile((found.groups or len(values)) - 1, 0.95) * math.sqrt(variance)
+        assert found.interval == (mean - half, mean + half)
+
+
 # --- figures --------------------------------------------------------------------------------------------------------
+
+
+def one_by_one(store: odograph.Store) -> dict[str, Any]:
+    """What `stats` says, from each trajectory's summary and what happened in it."""
+    all = list(store.summaries())
+    used = store.used([s.id for s in all])
+    numbers: dict[Any, int] = {}
+    rewards, tasks, times, seen = [], [], [], dict[tuple[str, str], list[int]]()
+    components: dict[str, list[tuple[float | None, int]]] = {}
+    for s in all:
+        key = None if s.group is None and s.task is None else (s.group is None, s.task if s.group is None else s.group)
+        task = -1 if key is None else numbers.setdefault(key, len(numbers))
+        about = used.get(s.id, Used())
+        for name, value in about.components.items():
+            components.setdefault(name, []).append((value, task))
+        if s.reward is not None:
+            for use in {*about.uses, *(("tag", tag) for tag in s.tags)}:
+                seen.setdefault(use, []).append(len(rewards))
+            rewards.append(s.reward)
+            tasks.append(task)
+            times.append(s.started)
+    done = [(float(s.status == "completed"), s) for s in all if s.status not in ("running", "unterminated")]
+    bounds = bounds_of(rewards)
+    whole = Distribution.of(rewards, 0.95, null=len(all) - len(rewards), groups=tasks, bounds=bounds)
+    known = {name: [(v, t) for v, t in of if v is not None] for name, of in components.items()}
+    return {
+        "sums": [sum(getattr(s, name) or 0 for s in all) for name in ("steps", "llm_calls", "actions", "prompt_tokens")],
+        "statuses": Counter(s.status for s in all),
+        "completed": sum(v for v, _ in done) / len(done),
+        "reward": whole,
+        "components": {
+            name: Distribution.of(
+                [v for v, _ in of],
+                0.95,
+                null=len(components[name]) - len(of),
+                groups=[t for _, t in of],
+                bounds=bounds_of([v for v, _ in of]),
+            )
+            for name, of in sorted(known.items())
+        },
+        "dated": sum(time is not None for time in times),
+        "differences": differences(rewards, tasks, seen, 0.95, bounds),
+    }
+
+
+def at_once(store: odograph.Store) -> dict[str, Any]:
+    found = store.stats()
+    return {
+        "sums": [getattr(found.whole, name) or 0 for name in ("steps", "llm_calls", "actions", "prompt_tokens")],
+        "statuses": found.whole.statuses,
+        "completed": found.whole.completed_rate,
+        "reward": found.whole.reward,
+        "components": found.components,
+        "dated": sum(d.n for _, d in found.over_time),
+        "differences": found.differences,
+    }
+
+
+@pytest.mark.parametrize("size", [7, 500])
+def test_figures_by_columns_are_those_of_each_trajectory(
+    store: odograph.Store, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, draws of permutation tests too: in the journal, sealed, with late rewards, compacted, in pages of any size."""
+    monkeypatch.setattr(figures, "PAGE", size)
+    chance = random.Random(size)
+    ids = []
+    for _ in range(60):
+        about: dict[str, Any] = {"group": chance.choice(["a", "b", None]), "tags": chance.sample(["x", "y"], chance.randrange(3))}
+        with suppress(RuntimeError), store.record(task=chance.choice([1, "1", None]), **about) as run:
+            ids.append(run.id)
+            for _ in range(chance.randrange(3)):
+                with run.step() as step:
+                    step.action(chance.choice("pqr"), {}, "result")
+                    step.llm_call(model=chance.choice("mn"), response="a", usage={"prompt_tokens": chance.randrange(9)})
+            for name in chance.sample(["reward", "other", "null"], chance.choice([0, 1, 1, 2])):
+                run.reward(chance.random() if name != "null" else None, name=name, weight=chance.choice([1.0, 1.0, 0.5]))
+            if chance.random() < 0.2:
+                raise RuntimeError
+    expected = one_by_one(store)
+    assert len(expected["differences"]) > 3 and len(expected["components"]) == 3
+    assert at_once(store) == expected
+    store.seal()
+    assert at_once(store) == one_by_one(store) == expected
+    for id in ids[::9]:
+        store.append(id).reward(0.25, name="late")
+    late = one_by_one(store)
+    assert at_once(store) == late != expected
+    store.seal()
+    store.compact(grace=0)
+    assert at_once(store) == one_by_one(store) == late
 
 
 def test_an_unknown_reward_is_counted_and_in_no_figure(store: odograph.Store) -> None:

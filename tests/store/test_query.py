@@ -194,7 +194,7 @@ def test_the_tables_follow_the_records_and_the_catalog() -> None:
     db = sqlite3.connect(":memory:")
     create(db)
     there = {row[1] for row in db.execute("pragma table_info(trajectories)")}
-    assert there - {"sealed", "began", "first_apart", *(f"{name}_number" for name in SHARED)} == set(layout.SUMMARY)
+    assert there - {"sealed", "alone", "began", "first_apart", *(f"{name}_number" for name in SHARED)} == set(layout.SUMMARY)
 
 
 def test_a_database_is_kept_while_the_same_files_count(store: odograph.Store) -> None:

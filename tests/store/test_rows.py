@@ -110,7 +110,7 @@ def test_a_tier_that_an_earlier_odograph_sealed(store: odograph.Store, monkeypat
     with monkeypatch.context() as then:
         then.setattr(sealing, "packed_rewards", lambda rows, *_: encode(rows).decode() if rows else None)
         store.seal()
-    row = store.backend.reader.lake.newest({ids[1]})[ids[1]]
+    (row,) = store.backend.reader.lake.newest({ids[1]}).to_pylist()
     assert len(msgspec.json.decode(row["rewards"])[0]) == 14
     assert seen(store) == before
     assert seen(cold(store)) == before
@@ -121,7 +121,7 @@ def test_a_tier_that_an_earlier_odograph_sealed(store: odograph.Store, monkeypat
     store.seal()
     store.compact(grace=0)
     assert seen(cold(store)) == late
-    row = store.backend.reader.lake.newest({ids[0]})[ids[0]]
+    (row,) = store.backend.reader.lake.newest({ids[0]}).to_pylist()
     assert msgspec.json.decode(row["rewards"])[0] == 2
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.cli import main
-from odograph.store import sealing
+from odograph.store import compacting, layout, sealing
+from odograph.tables import files
 from odograph.types import Action
 
 pytest.importorskip("pyarrow")
@@ -405,3 +407,49 @@ def test_sessions_of_other_tools_are_sealed_as_they_are(store: odograph.Store) -
     assert journals(store) == []
     assert seen(store) == before
     assert seen(cold(store)) == before
+
+
+def test_compacting_holds_the_summaries_of_few_files(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of other times are not open at once, however many there are; trajectories that were sealed twice come together."""
+    ids = []
+    for n in range(8):
+        ids += fill(store, 2, steps=1)
+        if n % 3 == 2:
+            store.append(ids[-1]).reward(0.5, name="late")
+        store.seal()
+    store.append(ids[3]).reward(0.5, name="late")
+    store.seal()
+    before = seen(store)
+    begun, ended, most = 0, 0, 0
+    rows_of = compacting._sorted
+
+    def counted(*of: Any) -> Iterator[dict[str, Any]]:
+        nonlocal begun, ended, most
+        begun += 1
+        most = max(most, begun - ended)
+        yield from rows_of(*of)
+        ended += 1
+
+    monkeypatch.setattr(compacting, "_sorted", counted)
+    assert store.compact(grace=0).merged == 27
+    assert begun == 9 and most <= 3
+    assert seen(store) == before == seen(cold(store))
+    assert store.sql("select count(*) as n from trajectories").list() == [{"n": 16}]
+
+
+def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None:
+    """A file of somebody who wrote it otherwise is named and stays as it was."""
+    fill(store, 3, steps=1)
+    store.seal()
+    fill(store, 3, steps=1)
+    store.seal()
+    lake = store.backend.reader.lake
+    path = lake.root / lake.files("trajectories")[0]
+    backwards = files.Writer(lake.root, lake.files("trajectories")[0], layout.TRAJECTORIES, files.footer_of(path))
+    backwards.write(files.read(path, layout.TRAJECTORIES).sort_by([("id", "descending")]))
+    backwards.close()
+    before = seen(store)
+    with pytest.raises(odograph.StoreError, match="can't be merged: its rows are not in the order of ids"):
+        store.compact(grace=0)
+    assert seen(store) == before
+    assert lake.commits.orphans() == []

@@ -1,7 +1,8 @@
 """What a store's trajectories earned, in figures: distributions with intervals, over time, by component, by what was done.
 
 Read from the catalog, never from the trajectories themselves. Memory: 12 bytes per known reward and component, 20 per dated
-reward, 4 for each action, context, model and tag of a trajectory, and a few hundred per task, group, name or tag.
+reward, 4 for each action, context, model and tag of a trajectory, and a few hundred per task, group, name or tag. While the
+figures of a distribution are computed, each of its values takes 150 more.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import math
 import re
 from array import array
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain, compress, repeat
+from operator import ge, is_not
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -122,10 +126,13 @@ class _Values:
         self.null = 0
 
     def add(self, values: list[float | None], tasks: list[int]) -> None:
-        known = [value for value in values if value is not None]
+        known: list[Any] = values
+        if None in values:
+            known = [value for value in values if value is not None]
+            tasks = [task for value, task in zip(values, tasks, strict=True) if value is not None]
         self.null += len(values) - len(known)
         self.known.extend(known)
-        self.tasks.extend([task for value, task in zip(values, tasks, strict=True) if value is not None])
+        self.tasks.extend(tasks)
 
     def same(self, other: _Values) -> bool:
         return self.null == other.null and self.known == other.known and self.tasks == other.tasks
@@ -134,15 +141,12 @@ class _Values:
         return Distribution.of(self.known, confidence, null=self.null, groups=self.tasks, bounds=bounds)
 
     def passing(self, success: float, confidence: float) -> list[PassAt]:
-        counts: dict[int, list[int]] = {}
-        for value, task in zip(self.known, self.tasks, strict=True):
-            if task >= 0:
-                count = counts.setdefault(task, [0, 0])
-                count[0] += 1
-                count[1] += value >= success
-        if all(n < 2 for n, _ in counts.values()):  # nothing was attempted twice
+        counts = Counter(self.tasks)
+        del counts[-1]
+        if all(n < 2 for n in counts.values()):  # nothing was attempted twice
             return []
-        return pass_at_k([(n, c) for n, c in counts.values()], confidence)
+        successes = Counter(compress(self.tasks, map(ge, self.known, repeat(success))))
+        return pass_at_k([(n, successes[task]) for task, n in counts.items()], confidence)
 
 
 class _Sums:
@@ -154,18 +158,24 @@ class _Sums:
         self.statuses: Counter[str] = Counter()
         self.rewards, self.completed = _Values(), _Values()
 
-    def add(self, some: Figures, tasks: list[int]) -> None:
-        self.count += len(some.steps)
-        self.steps += sum(some.steps)
-        self.llm_calls += sum(some.llm_calls)
-        self.actions += sum(some.actions)
-        for name, values in (("prompt", some.prompt_tokens), ("completion", some.completion_tokens)):
-            known = [value for value in values if value is not None]
+    def add(self, some: Figures, tasks: list[int], places: list[int] | None = None) -> None:
+        """`places`: of which trajectories; else of all."""
+
+        def of(column: list[Any]) -> list[Any]:
+            return column if places is None else [column[n] for n in places]
+
+        steps, status, tasks = of(some.steps), of(some.status), of(tasks)
+        self.count += len(steps)
+        self.steps += sum(steps)
+        self.llm_calls += sum(of(some.llm_calls))
+        self.actions += sum(of(some.actions))
+        for name, values in (("prompt", of(some.prompt_tokens)), ("completion", of(some.completion_tokens))):
+            known = values if None not in values else [value for value in values if value is not None]
             if known:
                 self.tokens[name] = self.tokens.get(name, 0) + sum(known)
-        self.statuses.update(some.status)
-        self.rewards.add(some.reward, tasks)
-        self.completed.add([_COMPLETED.get(status) for status in some.status], tasks)
+        self.statuses.update(status)
+        self.rewards.add(of(some.reward), tasks)
+        self.completed.add([*map(_COMPLETED.get, status)], tasks)
 
     def part(self, key: str | None, confidence: float, bounds: Interval | None, success: float | None) -> Part:
         done = self.completed
@@ -216,13 +226,13 @@ def stats(
         tasks = [numbers.setdefault(task, len(numbers)) for task in some.task]
         whole.add(some, tasks)
         for key, places in _by(some, by).items():
-            parts.setdefault(key, _Sums()).add(some.take(places), [tasks[n] for n in places])
-        for name, found in _columns(some.components).items():
-            components.setdefault(name, _Values()).add(*_picked(found, tasks))
-        rewarded = [n for n, reward in enumerate(some.reward) if reward is not None]
-        for use, places in _uses(some, rewarded, len(times)).items():
-            seen.setdefault(use, array("I")).extend(places)
-        times.extend([_NO_TIME if (started := some.started[n]) is None else started for n in rewarded])
+            parts.setdefault(key, _Sums()).add(some, tasks, places)
+        for name, (places, values) in some.components.items():
+            components.setdefault(name, _Values()).add(values, [tasks[n] for n in places])
+        for use, at in _uses(some, len(times)).items():
+            seen.setdefault(use, array("I")).extend(at)
+        started = some.started if None not in some.started else [_NO_TIME if one is None else one for one in some.started]
+        times.extend(_rewarded(some, started))
     rewards = whole.rewards
     bounds = bounds_of(rewards.known)
     if success is None:
@@ -278,47 +288,44 @@ def _by(some: Figures, by: str | None) -> dict[str | None, list[int]]:
     return found
 
 
-def _columns(components: list[dict[str, float | None]]) -> dict[str, dict[int, float | None]]:
-    """By the name of a component, its value in each trajectory that has it."""
-    found: dict[str, dict[int, float | None]] = {}
-    for n, one in enumerate(components):
-        for name, value in one.items():
-            found.setdefault(name, {})[n] = value
-    return found
+def _rewarded(some: Figures, column: list[Any]) -> list[Any]:
+    """The values of a column of the trajectories whose reward is known."""
+    return column if None not in some.reward else [*compress(column, map(is_not, some.reward, repeat(None)))]
 
 
-def _picked(found: dict[int, float | None], tasks: list[int]) -> tuple[list[float | None], list[int]]:
-    return list(found.values()), [tasks[n] for n in found]
-
-
-def _uses(some: Figures, rewarded: list[int], start: int) -> dict[tuple[str, str], list[int]]:
-    """What was done, read, asked and tagged in rewarded trajectories, with their places, of which `start` is the first."""
-    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for place, n in enumerate(rewarded, start):
-        alike.setdefault((id(some.uses[n]), tuple(some.tags[n])), []).append(place)
-    found: dict[tuple[str, str], list[int]] = {}
-    for (_, tags), places in alike.items():
-        uses = some.uses[rewarded[places[0] - start]]
-        for use in {*uses, *(("tag", tag) for tag in tags)}:
-            found.setdefault(use, []).extend(places)
-    return found
+def _uses(some: Figures, start: int) -> dict[tuple[str, str], Iterable[int]]:
+    """What was done, read, asked and tagged in rewarded trajectories, with their places in ascending order, of which `start`
+    is the first: draws of a permutation test are the same then, however trajectories are stored."""
+    uses, tags = _rewarded(some, some.uses), _rewarded(some, some.tags)
+    which = [*zip(map(id, uses), map(id, tags), strict=True)]
+    alike: dict[tuple[int, int], Any] = dict.fromkeys(which)
+    if len(alike) == 1:
+        alike = {which[0]: range(start, start + len(which))}
+    else:
+        alike = {one: [] for one in alike}
+        for place, one in enumerate(which, start):
+            alike[one].append(place)
+    found: dict[tuple[str, str], list[Any]] = {}
+    for places in alike.values():
+        n = places[0] - start
+        for use in {*uses[n], *(("tag", tag) for tag in tags[n])}:
+            found.setdefault(use, []).append(places)
+    return {use: several[0] if len(several) == 1 else sorted(chain(*several)) for use, several in found.items()}
 
 
 def _over_time(
     times: array[int], rewards: _Values, confidence: float, bounds: Interval | None
 ) -> tuple[str | None, list[tuple[int, Distribution]]]:
-    dated = [time for time in times if time != _NO_TIME]
-    if not dated:
+    at = bisect_right(times, _NO_TIME)  # they ascend
+    if at == len(times):
         return None, []
-    first, last = min(dated), max(dated)
+    first, last = times[at], times[-1]
     name, seconds = next((s for s in _SPANS if (last - first) / _SECOND / s[1] <= _BINS), _SPANS[-1])
-    bins: dict[int, tuple[array[float], array[int]]] = {}
-    for time, reward, task in zip(times, rewards.known, rewards.tasks, strict=True):
-        if time != _NO_TIME:
-            values, groups = bins.setdefault(time // (seconds * _SECOND), (array("d"), array("i")))
-            values.append(reward)
-            groups.append(task)
-    return name, [
-        (n * seconds * _SECOND, Distribution.of(values, confidence, groups=groups, bounds=bounds))
-        for n, (values, groups) in sorted(bins.items())
-    ]
+    width, found = seconds * _SECOND, []
+    while at < len(times):
+        begin = times[at] // width * width
+        stop = bisect_left(times, begin + width, at)
+        values, tasks = rewards.known[at:stop], rewards.tasks[at:stop]
+        found.append((begin, Distribution.of(values, confidence, groups=tasks, bounds=bounds)))
+        at = stop
+    return name, found

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import repeat
+from operator import sub, truediv
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -60,23 +62,24 @@ def mean_interval(
     n = len(values)
     if n == 0:
         return None
-    mean = math.fsum(v / n for v in values)
-    sums: dict[int, list[float]] = {}
-    alone = n
+    mean = math.fsum(map(truediv, values, repeat(n)))
+    apart = [*map(sub, values, repeat(mean))]
+    units = n
     if groups is not None:
-        for value, group in zip(values, groups, strict=True):
-            if group >= 0:
-                sums.setdefault(group, []).append(value)
-                alone -= 1
-    units = alone + len(sums)
+        numbers = set(groups)
+        alone = sum(group < 0 for group in groups) if min(numbers) < 0 else 0
+        units = alone + sum(number >= 0 for number in numbers)
     grouped = 1 < units < n
     variance: float | None
     try:
-        spread = math.fsum((v - mean) ** 2 for v in values)
+        spread = math.fsum([d**2 for d in apart])
         variance = spread / (n - 1) / n if n > 1 else 0.0
         if grouped and groups is not None:
-            by_group = math.fsum(math.fsum(v - mean for v in of) ** 2 for of in sums.values())
-            by_group += math.fsum((v - mean) ** 2 for v, group in zip(values, groups, strict=True) if group < 0)
+            sums: dict[int, list[float]] = {number: [] for number in numbers}
+            for d, group in zip(apart, groups, strict=True):
+                sums[group].append(d)
+            by_group = math.fsum([math.fsum(of) ** 2 for group, of in sums.items() if group >= 0])
+            by_group += math.fsum([d**2 for group, of in sums.items() if group < 0 for d in of])
             variance = max(variance, by_group / (n * n) * units / (units - 1))
         std = math.sqrt(spread / (n - 1)) if n > 1 else None
     except OverflowError:
@@ -99,7 +102,7 @@ def _within_bounds(
     low, high = bounds
     width = high - low
     share = min(1.0, max(0.0, (mean - low) / width))
-    two = all(v in (low, high) for v in values)
+    two = all(map({low, high}.__contains__, values))
     if units == 1 and not two:
         return None, None
     if (two and not grouped) or share in (0.0, 1.0):

@@ -37,7 +37,8 @@ def pass_at_k(tasks: Iterable[tuple[int, int]], confidence: float) -> list[PassA
     found: list[PassAt] = []
     k = 1
     while k <= most:
-        each = [pass_at(n, c, k) for n, c in counts if n >= k]
+        known = {pair: pass_at(*pair, k) for pair in set(counts) if pair[0] >= k}
+        each = [known[pair] for pair in counts if pair in known]
         estimate = mean_interval(each, confidence, bounds=(0.0, 1.0))
         if estimate is not None:
             interval = estimate.interval if len(each) > 1 else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
@@ -29,16 +28,15 @@ _NORMAL = 25.0  # the variance from which a count of successes is near enough to
 
 
 class _Task:
-    """The rewards of one task, their mean, the sum of their squared deviations from it, and how often each of them occurs."""
+    """The rewards of one task, their mean, and the sum of their squared deviations from it."""
 
-    __slots__ = ("counts", "mean", "n", "spread", "values")
+    __slots__ = ("mean", "n", "spread", "values")
 
     def __init__(self, values: list[float]) -> None:
         self.values = values
         self.n = len(values)
         self.mean = math.fsum(v / self.n for v in values)
         self.spread = math.fsum((v - self.mean) ** 2 for v in values)
-        self.counts = Counter(values)
 
 
 def differences(
@@ -53,6 +51,10 @@ def differences(
     `tasks[i]` is the task of reward i; a negative number is a task of its own. Rewards of tasks with a single reward are compared
     with each other. `seen`: (kind, name) -> the places of the rewards of trajectories with it.
     """
+    n = len(rewards)
+    compared = {use: at for use, at in seen.items() if min(len(at), n - len(at)) >= _FEWEST}
+    if not compared:
+        return []
     by_task: dict[int, list[float]] = {}
     for value, task in zip(rewards, tasks, strict=True):
         by_task.setdefault(task, []).append(value)
@@ -65,11 +67,9 @@ def differences(
         strata = {task: _Task(values) for task, values in by_task.items()}
     except OverflowError:  # rewards near the end of what floats hold
         return []
-    n, total = len(rewards), math.fsum(rewards)
+    total = math.fsum(rewards)
     found: list[tuple[Difference, _Sides]] = []
-    for (kind, name), at in seen.items():
-        if min(len(at), n - len(at)) < _FEWEST:
-            continue
+    for (kind, name), at in compared.items():
         having = math.fsum(rewards[i] for i in at)
         sides = _Sides(strata, ((tasks[i] if tasks[i] in strata else -1, rewards[i]) for i in at))
         mean_with, mean_without = having / len(at), (total - having) / (n - len(at))
@@ -141,7 +141,7 @@ class _Sides:
         """How often rewards that are permuted within tasks differ at least as much; exact where it can be near `wanted`."""
         if not 0.0 < self.variance < math.inf:
             return 1.0
-        values = _few({v for task, _ in self.tasks for v in _few(task.counts)})
+        values = _few({v for task, _ in self.tasks for v in _few(dict.fromkeys(task.values))})
         if len(values) == 2:
             if self.variance < _NORMAL * (max(values) - min(values)) ** 2:
                 return self._exact(max(values))
@@ -159,14 +159,14 @@ class _Sides:
 
     def _even(self) -> bool:
         """Whether no single reward decides the sum: then the sum is near enough to normal, far out too."""
-        most = max(max(max(task.counts) - task.mean, task.mean - min(task.counts)) for task, _ in self.tasks)
+        most = max(max(max(task.values) - task.mean, task.mean - min(task.values)) for task, _ in self.tasks)
         return most <= _SHARE * math.sqrt(self.variance)
 
     def _exact(self, high: float) -> float:
         """Fisher's test over several tasks: the distribution of a sum of hypergeometric numbers."""
         chances, seen = [1.0], 0
         for task, having in self.tasks:
-            hits, size = task.counts[high], len(having)
+            hits, size = task.values.count(high), len(having)
             least, most = max(0, hits + size - task.n), min(hits, size)
             seen += sum(v == high for v in having) - least
             of = [

@@ -220,9 +220,7 @@ class Asked(Reader):
     def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
         self._ready()
         for data in self._line.stream("read", "figures", body=[msgspec.to_builtins(filters), by]):
-            some = _figures.decode(data)
-            some.task = [tuple(task) if isinstance(task, list) else task for task in some.task]
-            yield some
+            yield _figures.decode(data)
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         self._refuse("following records")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..errors import StoreError
 from ..tables.commits import Conflict
 from ..tables.files import DataFile
 from ..tables.schema import arrow
@@ -20,6 +23,7 @@ _SMALL = 128 << 20  # files of `records` below it are merged
 _MOST = 1 << 30  # bytes that one file is merged to at most
 #: Nanoseconds after which nothing is kept of a journal file that is gone.
 _FORGET = 86_400 * 10**9
+_SOME = 256  # summaries that are Python objects at once
 
 
 class Compaction(msgspec.Struct, frozen=True):
@@ -67,12 +71,7 @@ def compact(lake: Lake, grace: float) -> Compaction:
 
 
 def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
-    newest: dict[str, dict[str, Any]] = {}
     summaries = lake.files(TRAJECTORIES.name)
-    for rows in lake.summaries_in(summaries):
-        for row in rows.to_pylist():
-            if row["id"] not in newest or row["revision"] >= newest[row["id"]]["revision"]:
-                newest[row["id"]] = row
     damaged: list[dict[str, Any]] = []
     for path in sorted(paths):  # rows of no trajectory come first
         for batch in lake.batches(path, RECORDS):
@@ -81,18 +80,15 @@ def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
             if len(lost) < batch.num_rows:
                 break
     output.rows("", damaged)
-    for id in sorted(newest):
-        row = newest[id]
+    for row in _newest(lake, summaries):
         parts = parts_of(row)
         moved = [part for part in parts if part.path in paths]
         if moved:
-            output.rows(id, lake.rows(moved))
+            output.rows(row["id"], lake.rows(moved))
+        stay = [part for part in parts if part.path not in paths]
+        output.summary({**row, **runs([*stay, *output.parts.pop(row["id"], ())])})
     output.finish()
     sealing.stage("rows")
-    for id in sorted(newest):
-        row = newest[id]
-        stay = [part for part in parts_of(row) if part.path not in paths]
-        output.summary({**row, **runs([*stay, *output.parts.get(id, ())])})
     facts = {one.file.path for one in lake.commits.files(FACTS.name)} & {f"{FACTS.name}/{p.split('/')[1]}" for p in paths}
     for path in sorted(facts):
         for batch in lake.batches(path, FACTS):
@@ -104,6 +100,48 @@ def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
     damages = [given for one in lake.commits.commits() for given in one.properties.get("damages", [])]
     output.commit({"damages": damages} if damages else {}, keys, dict(before), replaced)
     return replaced
+
+
+def _newest(lake: Lake, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Of each trajectory the row that counts, in the order of ids. In memory is what the files hold of the ids around one: seals
+    write in the order of ids, and few files overlap."""
+    waiting = []
+    for number, path in enumerate(paths):
+        with lake.open(path, TRAJECTORIES) as file:
+            bounds = file.bounds(0, "id") if file.groups else None
+        waiting.append(("" if bounds is None else bounds[0], number, path))
+    waiting.sort(reverse=True)
+    heap: list[tuple[str, int, int, dict[str, Any], Iterator[dict[str, Any]]]] = []
+    last: dict[str, Any] | None = None
+    while waiting or heap:
+        while waiting and (not heap or waiting[-1][0] <= heap[0][0]):
+            _, number, path = waiting.pop()
+            rows = _sorted(lake, path)
+            if (row := next(rows, None)) is not None:
+                heapq.heappush(heap, (row["id"], row["revision"], number, row, rows))
+        if not heap:
+            continue
+        id, _, number, row, rows = heap[0]
+        if last is not None and last["id"] != id:
+            yield last
+        last = row
+        if (following := next(rows, None)) is not None:
+            heapq.heapreplace(heap, (following["id"], following["revision"], number, following, rows))
+        else:
+            heapq.heappop(heap)
+    if last is not None:
+        yield last
+
+
+def _sorted(lake: Lake, path: str) -> Iterator[dict[str, Any]]:
+    before = ""
+    for rows in lake.summaries_in([path]):
+        for start in range(0, rows.num_rows, _SOME):
+            for row in rows.slice(start, _SOME).to_pylist():
+                if row["id"] < before:
+                    raise StoreError(f"{path} can't be merged: its rows are not in the order of ids, in which a seal writes them")
+                before = row["id"]
+                yield row
 
 
 def _aged(name: str, value: str, journal: Path) -> str | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import gt, is_not
 from typing import Any
 
 import msgspec
 
-from .rows import UNKNOWN_TIME, Key, single_reward, unpacked
+from .rows import UNKNOWN_TIME, unpacked
 from .summary import Used
 
-PAGE = 250
+PAGE = 500
 #: A column of the catalog for each thing that figures are told apart by.
 _BY = {
     "group": "iif(replay, null, grp_number)",  # a replay is in no group
@@ -19,10 +21,15 @@ _BY = {
     "policy_version": "policy_version_number",
 }
 _COLUMNS = (
-    "began, first_apart, id, grp_number, task_number, task_id, status_number, source is null, writer_number, steps,"
+    "began, first_apart, id, case when grp_number is not null then 2*grp_number when task_id is not null then task_id"
+    " else 2*task_number+1 end, status_number, iif(status_number is null and source is null, writer_number, null), steps,"
     " coalesce(stated_calls, llm_calls), actions, coalesce(stated_prompt, prompt_tokens),"
-    " coalesce(stated_completion, completion_tokens), reward, tags_number, uses_number, rewards,"
-    " exists (select 1 from rewards where trajectory=t.id) or exists (select 1 from uses where trajectory=t.id)"
+    " coalesce(stated_completion, completion_tokens), reward, tags_number, uses_number, alone, rewards is not null"
+)
+#: Whether the journal says more of what happened, and of rewards, than the summary.
+_LATE = (
+    "iif((select exists (select 1 from rewards) or exists (select 1 from uses)),"  # asked once
+    " exists (select 1 from rewards where trajectory=t.id) or exists (select 1 from uses where trajectory=t.id), 0)"
 )
 
 
@@ -30,7 +37,7 @@ class Figures(msgspec.Struct):
     """Some trajectories, oldest first: each list has a value of each of them."""
 
     #: What attempts of one task have in common; None where a trajectory is on its own.
-    task: list[Any]
+    task: list[int | str | None]
     status: list[str]
     steps: list[int]
     llm_calls: list[int]
@@ -43,14 +50,10 @@ class Figures(msgspec.Struct):
     tags: list[Sequence[str]]
     #: (kind, name) of what was done, read and asked; lists that are the same are one object.
     uses: list[Sequence[tuple[str, str]]]
-    #: The value that counts under each name of a reward.
-    components: list[dict[str, float | None]]
+    #: Under each name of a reward: the places of the trajectories that have it, and the value that counts in each.
+    components: dict[str, tuple[list[int], list[float | None]]]
     #: What `by` asked for.
     key: list[Any]
-
-    def take(self, places: list[int]) -> Figures:
-        """Some of them."""
-        return Figures(*([column[n] for n in places] for column in msgspec.structs.astuple(self)))
 
 
 Ask = Callable[[str, tuple[Any, ...]], list[Any]]
@@ -74,8 +77,8 @@ class Reading:
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
             rows = self._ask(
-                f"select {_COLUMNS}, {_BY.get(by or '', 'null')} from trajectories as t where {where} and first<=?{after}"
-                " order by began, first_apart, id limit ?",
+                f"select {_COLUMNS}, {_LATE}, {_BY.get(by or '', 'null')} from trajectories as t"
+                f" where {where} and first<=?{after} order by began, first_apart, id limit ?",
                 (*values, last, *page, size),
             )
             if rows:
@@ -87,33 +90,28 @@ class Reading:
 
     def _figures(self, rows: list[Any], by: str | None, alive: Callable[[], set[str]]) -> Figures:
         columns = [list(column) for column in zip(*rows, strict=True)]
-        began, _, ids, group, task, task_id, status, own, writer, steps, calls, actions, prompt, completion, reward = columns[:15]
-        tags, uses, rewards, late, key = columns[15:]
-        status = [self._text(one) for one in status]
+        began, _, ids, task, status, writer, steps, calls, actions, prompt, completion, reward = columns[:12]
+        tags, uses, alone, rewarded, late, key = columns[12:]
+        status = self._each(status, self._text)
         if None in status:
             running = alive()
             status = [
-                one if one is not None else "running" if mine and self._text(who) in running else "unterminated"
-                for one, mine, who in zip(status, own, writer, strict=True)
+                one if one is not None else "running" if self._text(who) in running else "unterminated"
+                for one, who in zip(status, writer, strict=True)
             ]
-        components: list[dict[str, float | None]] = []
-        whole: dict[int, Key] = {}
-        for n, text in enumerate(rewards):
-            found = {} if text is None else single_reward(text, reward[n])
-            if found is None or late[n]:
-                whole[n], found = ids[n], {}
-            components.append(found)
-        happened: list[Sequence[tuple[str, str]]] = [() if one is None else self._happened(one) for one in uses]
-        if whole:
-            used = self._used([unpacked(one) for one in whole.values()])
-            for n, one in whole.items():
-                about = used.get(unpacked(one), Used())
-                components[n], happened[n] = about.components, about.uses
+        happened = self._each(uses, self._happened)
+        found: dict[int, Used] = {}
+        if any(late) or any(map(gt, rewarded, map(is_not, alone, repeat(None)))):
+            whole = [n for n, more in enumerate(late) if more or (rewarded[n] and alone[n] is None)]
+            used = self._used([unpacked(ids[n]) for n in whole])
+            for n in whole:
+                found[n] = used.get(unpacked(ids[n]), Used())
+                happened[n] = found[n].uses
         if by is not None and by in _BY:
-            key = [self._text(one) for one in key]
+            key = self._each(key, self._text)
             key = [None if one is None else msgspec.json.decode(one) for one in key] if by == "policy_version" else key
         return Figures(
-            task=[("group", g) if g is not None else self._task(t, i) for g, t, i in zip(group, task, task_id, strict=True)],
+            task=self._each(task, self._task) if str in set(map(type, task)) else task,
             status=status,
             steps=steps,
             llm_calls=calls,
@@ -121,17 +119,38 @@ class Reading:
             prompt_tokens=prompt,
             completion_tokens=completion,
             reward=reward,
-            started=[None if one == UNKNOWN_TIME else one for one in began],
-            tags=[() if one is None else msgspec.json.decode(self._text(one)) for one in tags],
+            started=began if began[0] != UNKNOWN_TIME else [None if one == UNKNOWN_TIME else one for one in began],
+            tags=self._each(tags, self._tags),
             uses=happened,
-            components=components,
+            components=self._components(alone, reward, found),
             key=key,
         )
 
-    def _task(self, task: int | None, task_id: str | None) -> Any:
-        if task_id is not None:
-            number = self._find(msgspec.json.encode(task_id).decode())
-            return task_id if number < 0 else number
+    def _components(
+        self, alone: list[int | None], reward: list[float | None], found: dict[int, Used]
+    ) -> dict[str, tuple[list[int], list[float | None]]]:
+        """See `Figures.components`. `found`: what a longer look found, by place."""
+        if not found and len(names := set(alone)) == 1:
+            (name,) = names
+            return {} if name is None else {self._text(name): ([*range(len(alone))], reward)}
+        components: dict[str, tuple[list[int], list[float | None]]] = {}
+        for n, name in enumerate(alone):
+            of = found[n].components if n in found else {} if name is None else {self._text(name): reward[n]}
+            for component, value in of.items():
+                places, values = components.setdefault(component, ([], []))
+                places.append(n)
+                values.append(value)
+        return components
+
+    def _each(self, column: list[Any], meant: Callable[[Any], Any]) -> list[Any]:
+        """What each value of a column means; values that repeat are looked up once."""
+        known = {value: meant(value) for value in set(column)}
+        return [*map(known.__getitem__, column)]
+
+    def _task(self, task: Any) -> Any:
+        if isinstance(task, str):
+            number = self._find(msgspec.json.encode(task).decode())
+            return task if number < 0 else 2 * number + 1
         return task
 
     def _text(self, number: int | None) -> Any:
@@ -144,7 +163,12 @@ class Reading:
             found = self._texts[number] = self._ask("select text from texts where number=?", (number,))[0][0]
         return found
 
-    def _happened(self, number: int) -> list[tuple[str, str]]:
+    def _tags(self, number: int | None) -> Sequence[str]:
+        return () if number is None else msgspec.json.decode(self._text(number))
+
+    def _happened(self, number: int | None) -> Sequence[tuple[str, str]]:
+        if number is None:
+            return ()
         found = self._uses.get(number)
         if found is None:
             if len(self._uses) >= PAGE:

@@ -11,7 +11,7 @@ from ..codec import DAMAGE, encode
 from ..totals import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
-from .rows import REWARD, SHARED, Key, Texts, packed, packed_rewards, unpacked, unpacked_rewards
+from .rows import REWARD, SHARED, Key, Texts, alone, packed, packed_rewards, unpacked, unpacked_rewards
 
 _NO_RECORD = (b'{"kind":"message"', b'{"kind":"ids"', b'{"kind":"journal"')
 #: Of a trajectory by its id: its lines in the sealed tier.
@@ -246,7 +246,8 @@ class Batch:
         if sealed:  # they refer to what may have changed
             now = db.execute("select root, writer, reward from trajectories where id=?", (key,)).fetchone()
             text = packed_rewards(sealed, unpacked(now[0]), *now[1:])
-            db.execute("update summaries set rewards=? where id=?", (text, key))
+            name = self._texts.number(alone(text, now[2]))
+            db.execute("update summaries set rewards=?, alone=? where id=?", (text, name, key))
 
     def _all_scans(self, id: str) -> list[_Scan]:
         """Every line of a trajectory again, without those that others supersede: a correction is rare."""

@@ -219,23 +219,26 @@ class Lake:
         """The rows of files of `trajectories`, some thousand at once, as Arrow tables. `damaged`: see `batches`."""
         for path in paths:
             for found in self.batches(path, TRAJECTORIES, damaged=damaged):
-                for start in range(0, found.num_rows, _NEAR):
-                    yield found.slice(start, _NEAR)
+                yield from in_pieces(found)
 
-    def newest(self, ids: set[str]) -> dict[str, dict[str, Any]]:
-        """Of these trajectories the row of `trajectories` that counts, by id; of those that were sealed."""
+    def newest(self, ids: set[str]) -> Any:
+        """Of these trajectories the rows of `trajectories` that count, as an Arrow table; of those that were sealed."""
         pa = arrow()
         import pyarrow.compute as compute
 
-        found: dict[str, dict[str, Any]] = {}
         wanted = pa.array(sorted(ids), pa.string())
+        tables = [TRAJECTORIES.arrow.empty_table()]
         for path in self.files(TRAJECTORIES.name) if ids else ():
-            for row in self._chosen(path, ids, lambda column: compute.is_in(column, wanted)):
-                if row["id"] not in found or row["revision"] >= found[row["id"]]["revision"]:
-                    found[row["id"]] = row
-        return found
+            tables += self._chosen(path, ids, lambda column: compute.is_in(column, wanted))
+        found = pa.concat_tables(tables)
+        revisions = found.column("revision").to_pylist()
+        last: dict[str, int] = {}
+        for n, id in enumerate(found.column("id").to_pylist()):
+            if id not in last or revisions[n] >= revisions[last[id]]:
+                last[id] = n
+        return found.take(pa.array([*last.values()], pa.int64()))
 
-    def _chosen(self, path: str, ids: set[str], chosen: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
+    def _chosen(self, path: str, ids: set[str], chosen: Callable[[Any], Any]) -> Iterator[Any]:
         """The rows of a file of `trajectories` with these ids; row groups that can't hold any are not read."""
         import pyarrow.compute as compute
 
@@ -247,7 +250,7 @@ class Lake:
                     continue
                 which = chosen(file.read(["id"], [group]).column("id"))
                 if compute.any(which).as_py():
-                    yield from file.read(groups=[group]).filter(which).to_pylist()
+                    yield file.read(groups=[group]).filter(which)
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -339,6 +342,12 @@ class Lake:
                 except (StoreError, OSError) as error:
                     found.append(Damage(name, 0, str(error)))
         return found
+
+
+def in_pieces(rows: Any) -> Iterator[Any]:
+    """An Arrow table, some thousand rows at once."""
+    for start in range(0, rows.num_rows, _NEAR):
+        yield rows.slice(start, _NEAR)
 
 
 _SEARCHED = ("trajectory", "kind", "step", "agent", "name", "stream", "n", "body", "schema_version")

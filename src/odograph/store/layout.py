@@ -113,7 +113,7 @@ SUMMARY: dict[str, Column] = {
     "stated_prompt": Column("stated_prompt", "int", "Tokens of all prompts, as an imported session states them."),
     "stated_completion": Column("stated_completion", "int", "Tokens of all answers, as an imported session states them."),
     "stated_calls": Column("stated_calls", "int", "Calls of models, as an imported session states them."),
-    "reward": Column("reward", "double", "The trajectory's reward."),
+    "reward": Column("reward", "double", "The trajectory's reward.", "split"),
     "started": Column("started", "int", "When an imported session began: nanoseconds since 1970, UTC."),
     "ended": Column("ended", "int", "Not used."),
     "start_time": Column("start_time", "int", "When its start was recorded: nanoseconds since 1970, UTC.", "delta"),
@@ -129,8 +129,12 @@ SUMMARY: dict[str, Column] = {
     "attempt": Column("attempt", "int", "Of a run of the runtime: which of several attempts it is.", "names"),
     "scenario": Column("scenario", "text", "`scenario` of the metadata.", "names"),
     "replay": Column("replay", "int", "1: it repeats another trajectory (`replay_of` of the metadata).", "names"),
-    "first": Column("first", "int", "When its first record was written: nanoseconds since 1970, UTC.", "delta"),
-    "last": Column("last", "int", "When its last record was written: nanoseconds since 1970, UTC.", "delta"),
+    "first": Column(
+        "first", "int", "When its first record was written, where that is not `start_time`: nanoseconds since 1970, UTC.", "delta"
+    ),
+    "last": Column(
+        "last", "int", "When its last record was written, where that is not `end_time`: nanoseconds since 1970, UTC.", "delta"
+    ),
     "writer": Column("writer", "text", "The process that was last at work on it.", "names"),
     "root": Column("root", "text", "The id of the record inside of which all others are.", "delta"),
     "rewards": Column(
@@ -154,6 +158,7 @@ TRAJECTORIES = Table(
             Column("rows", "ids", "Of each run: how many rows."),
         ),
     ),
+    version=2,  # since then `first` and `last` are null where they repeat another time
 )
 TABLES: dict[str, Table] = {t.name: t for t in (RECORDS, FACTS, TRAJECTORIES)}
 

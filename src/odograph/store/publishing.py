@@ -91,8 +91,8 @@ def _one(lake: Lake, team: Lake, shared: IcebergCommits, commit: Commit, files: 
     for attempt in range(_CONFLICTS):
         shared.refresh()
         base = shared.last(TRAJECTORIES.name)
-        there = team.newest(set(rows))
-        if any(not replaced.union(rows[id]).issuperset(row["files"]) for id, row in there.items()):
+        there = team.newest(set(rows)).select(["id", "files"]).to_pylist()
+        if any(not replaced.union(rows[row["id"]]).issuperset(row["files"]) for row in there):
             return [*rows]
         live = {one.file.path for table in TABLES for one in shared.files(table)}
         for file in files:

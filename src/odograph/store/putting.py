@@ -9,7 +9,7 @@ from typing import Any
 
 from ..tables.schema import arrow
 from .layout import SUMMARY
-from .rows import SHARED, Key, Texts, packed
+from .rows import SHARED, Key, Texts, alone, packed
 
 _PLACE = ("files", "groups", "offsets", "rows")
 
@@ -35,14 +35,19 @@ class Put:
         found["root"] = _packed(root)
         self._apart(found, "first", "start_time")
         self._apart(found, "last", "end_time")
-        self._db.execute("update newest set first=max(first, ?)", (_most(rows.column("first")),))
+        self._db.execute(
+            "update newest set first=max(first, ?)", (max(_most(rows.column(name)) for name in ("first", "start_time")),)
+        )
         found["sealed"] = self._places(rows)
+        if "rewards" in found and "reward" in found:
+            names = map(alone, found["rewards"], found["reward"])
+            found["alone"] = [self._texts.number(name) for name in names]
         if not all(root):  # messages whose call was not written yet
             loose = [n for n, one in enumerate(root) if not one]
             self._db.executemany("insert or replace into loose values(?,?)", [(keys[n], found["sealed"][n]) for n in loose])
             whole = [n for n, one in enumerate(root) if one]
             found = {name: [of[n] for n in whole] for name, of in found.items()}
-        update = ", ".join(f"{c}=excluded.{c}" for c in (*SUMMARY, "sealed") if c not in ("id", "ended"))
+        update = ", ".join(f"{c}=excluded.{c}" for c in (*SUMMARY, "sealed", "alone") if c not in ("id", "ended"))
         self._db.executemany(
             f"insert into summaries({', '.join(found)}) values({', '.join('?' * len(found))})"
             f" on conflict(id) do update set {update} where excluded.revision>=summaries.revision",
@@ -57,9 +62,11 @@ class Put:
         return [None if at is None else numbers[at] for at in values(found.indices)]
 
     def _apart(self, found: dict[str, Sequence[Any]], name: str, usual: str) -> None:
-        """A time that is that of another column is 0."""
-        if usual in found:
-            found[name] = [0 if one == other else one for one, other in zip(found[name], found[usual], strict=True)]
+        """A time that is that of another column is 0; from the second version of the table on it is null there."""
+        if name in found and usual in found:
+            found[name] = [
+                0 if one is None or one == other else one for one, other in zip(found[name], found[usual], strict=True)
+            ]
 
     def _places(self, rows: Any) -> list[str]:
         """Where the rows of each trajectory are in the sealed tier."""

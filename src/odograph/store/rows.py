@@ -15,7 +15,7 @@ import msgspec
 
 from ..codec import encode
 
-VERSION = 12
+VERSION = 13
 #: Stands for a time that is not known where times are compared: before all times.
 UNKNOWN_TIME = -(2**63)
 #: Columns of `summaries` that hold the number of a text; in the view their numbers are called `..._number`.
@@ -34,7 +34,7 @@ create table summaries(
     grp integer, tags integer, policy_version integer, fork text, source text, error text,
     task_id text, attempt integer, scenario integer, replay integer not null default 0,
     first integer not null default 0, last integer not null default 0, writer integer not null, root blob not null,
-    rewards text, uses integer, revision integer not null default 0, sealed text,
+    rewards text, alone integer, uses integer, revision integer not null default 0, sealed text,
     began integer not null as (coalesce(started, case when source is null then start_time end, {UNKNOWN_TIME})),
     first_apart integer not null as (iif(first=0 and coalesce(start_time, 0)<>began, coalesce(start_time, 0), first))
 );
@@ -43,7 +43,7 @@ create view trajectories as select
     s.prompt_tokens, s.completion_tokens, s.stated_prompt, s.stated_completion, s.stated_calls,
     s.reward, s.started, null as ended, s.start_time, s.end_time, s.end_source, s.fork, s.source, s.error, s.task_id,
     s.attempt, s.replay, iif(s.first=0, coalesce(s.start_time, 0), s.first) as first, s.first_apart,
-    iif(s.last=0, coalesce(s.end_time, 0), s.last) as last, s.root, s.rewards, s.revision, s.sealed, s.began
+    iif(s.last=0, coalesce(s.end_time, 0), s.last) as last, s.root, s.rewards, s.alone, s.revision, s.sealed, s.began
     from summaries as s;
 create table newest(first integer not null);
 insert into newest values({UNKNOWN_TIME});
@@ -200,6 +200,8 @@ def packed_rewards(rows: list[list[Any]], root: str, writer: str, reward: float 
         if base is not None and own is not None and all(abs(a - b) < _NEAR for a, b in zip(own, base, strict=True)):
             written[0] = [own[0] - base[0], own[1] - base[1]]
             written[1] -= base[0] * _MS
+            if written[1] // _MS == written[0][0]:  # the id was made when the record was: the time says the milliseconds
+                written[0] = written[0][1]
         if row[9] is not None and repr(row[9]) == repr(reward):
             written[3] = True
         if row[2] == writer:
@@ -224,6 +226,8 @@ def unpacked_rewards(text: str | None, root: str, writer: str, reward: float | N
         for place, value in zip(_WRITTEN, written, strict=True):
             row[place] = value
         base = _split(root)
+        if type(row[0]) is int:
+            row[0] = [row[1] // _MS, row[0]]
         if isinstance(row[0], list) and base is not None:
             ms, rest = base[0] + row[0][0], base[1] + row[0][1]
             row[0] = unpacked((ms << _LOW | rest).to_bytes(16, "big"))
@@ -234,15 +238,16 @@ def unpacked_rewards(text: str | None, root: str, writer: str, reward: float | N
     return found
 
 
-def single_reward(text: str, reward: float | None) -> dict[str, float | None] | None:
-    """The value that counts under the name of a reward, where it is the only one; None where that takes a longer look."""
+def alone(text: str | None, reward: float | None) -> str | None:
+    """The name of the only reward, where its value counts and is the trajectory's reward; None where that takes a longer look."""
+    if text is None or reward is None or not math.isfinite(reward):
+        return None
     form, *rows = msgspec.json.decode(text)
     if form != _FORM or len(rows) != 1:
         return None
     row = rows[0]
-    value = reward if len(row) <= 3 or row[3] is True else row[3]
-    counts = value is not None and math.isfinite(value) and not (len(row) > 8 and row[8])
-    return {row[4] if len(row) > 4 else "reward": value if counts else None}
+    counts = (len(row) <= 3 or row[3] is True) and not (len(row) > 8 and row[8])
+    return (row[4] if len(row) > 4 else "reward") if counts else None
 
 
 def _split(id: str) -> tuple[int, int] | None:

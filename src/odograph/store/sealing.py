@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from ..tables.schema import Table, arrow
 from ..types import AnyRecord
 from .indexing import Batch, sealed_rewards, standing, uses_of
 from .journal import file_mode, is_alive
-from .lake import JOURNAL, Lake, Part
+from .lake import JOURNAL, Lake, Part, in_pieces
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
 from .putting import Put
@@ -251,7 +252,6 @@ class Output:
         self._lake = lake
         #: The last commit that this one takes into account.
         self.base: int = lake.commits.last(TRAJECTORIES.name)
-        self._ids: set[str] = set()
         self._complete = False
         self._writers = {name: self._writer(table) for name, table in TABLES.items()}
         self._rows: list[dict[str, Any]] = []
@@ -321,8 +321,8 @@ class Output:
         self._facts, self._rest = [], None
 
     def summary(self, row: dict[str, Any]) -> None:
-        self._summaries.append(row)
-        self._ids.add(row["id"])
+        again = {name: None for name, usual in (("first", "start_time"), ("last", "end_time")) if row[name] == row[usual]}
+        self._summaries.append({**row, **again})
         if len(self._summaries) >= _SUMMARY_ROWS:
             self._flush_summaries()
 
@@ -355,7 +355,7 @@ class Output:
         for name in (RECORDS.name, FACTS.name, TRAJECTORIES.name):
             files.append(self._writers[name].close(Footer(self.id, names, replaces, properties)))
             stage(name)
-        check = unchanged(self._lake, self.base, replaces, lambda: self._ids)
+        check = unchanged(self._lake, self.base, replaces, partial(_ids_in, self._lake, names))
         self._lake.commits.commit(self.id, files, replaces, properties=properties, keys=keys, expect=expect, check=check)
         stage("commit")
         return sum(file.bytes for file in files)
@@ -381,6 +381,10 @@ def _columns(table: Table, rows: list[dict[str, Any]]) -> Any:
 
 
 # --- sealing --------------------------------------------------------------------------------------------------------
+
+
+#: Of a trajectory that was sealed before: its revision, and where its rows are.
+_Known = tuple[int, list[Part]]
 
 
 class _Round:
@@ -413,10 +417,13 @@ class _Round:
         if all(stops[file.name] == start for file, start, *_ in self.files):
             output.abandon()
             return Sealing()
-        earlier = self._lake.newest(set(lines)) if self._lake.files(TRAJECTORIES.name) else {}
+        found = self._lake.newest(set(lines))
+        earlier = {id: (revision, parts) for rows in in_pieces(found) for id, revision, parts in _places(rows)}
         if earlier:  # once more, on top of what is known
             create(db)
-            Put(db).rows(arrow().Table.from_pylist([*earlier.values()], schema=TRAJECTORIES.arrow))
+            put = Put(db)
+            for rows in in_pieces(found):
+                put.rows(rows)
             self._fold(db, earlier, stops)
         damages = [[name, at, why, False] for name, at, why in db.execute("select file, offset, reason from damages")]
         damaged = []
@@ -447,13 +454,13 @@ class _Round:
         return Sealing(count, len(lines), sealed, size, 1)
 
     def _fold(
-        self, db: sqlite3.Connection, earlier: dict[str, dict[str, Any]] | None = None, ends: dict[str, int] | None = None
+        self, db: sqlite3.Connection, earlier: dict[str, _Known] | None = None, ends: dict[str, int] | None = None
     ) -> tuple[dict[str, int], list[tuple[File, int, bytes]]]:
         """Folds the lines into a catalog of their own; returns where each file's lines stop, and torn ends."""
 
         def sealed(id: str) -> Iterator[bytes]:
             if earlier and id in earlier:
-                for _, _, line in self._lake.raw(parts_of(earlier[id])):
+                for _, _, line in self._lake.raw(earlier[id][1]):
                     yield line
 
         stops: dict[str, int] = {}
@@ -512,11 +519,10 @@ class _Round:
             row["replaced"] = record.id in replaced
             output.fact(row)
 
-    def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, dict[str, Any]], output: Output) -> None:
+    def _summaries(self, db: sqlite3.Connection, ids: list[str], earlier: dict[str, _Known], output: Output) -> None:
         for id in filter(None, ids):
-            before = earlier.get(id)
-            parts = [*(parts_of(before) if before else ()), *output.parts.get(id, ())]
-            output.summary(summary_row(db, id, before["revision"] if before else 0, parts))
+            revision, parts = earlier.get(id, (0, []))
+            output.summary(summary_row(db, id, revision, [*parts, *output.parts.get(id, ())]))
 
 
 def summary_row(db: sqlite3.Connection, id: str, revision: int, parts: list[Part]) -> dict[str, Any]:
@@ -537,6 +543,13 @@ def _nothing(names: list[str], id: str) -> list[Any]:
     zero = dict.fromkeys(("steps", "llm_calls", "actions", "first", "last", "revision", "replay"), 0)
     about = {"id": id, "writer": "", "root": "", **zero}
     return [about.get(name) for name in names]
+
+
+def _places(rows: Any) -> Iterator[tuple[str, int, list[Part]]]:
+    """(id, revision, parts) of rows of `trajectories`."""
+    columns = [rows.column(name).to_pylist() for name in ("id", "revision", "files", "groups", "offsets", "rows")]
+    for id, revision, *places in zip(*columns, strict=True):
+        yield id, revision, [Part(intern(path), *rest) for path, *rest in zip(*places, strict=True)]
 
 
 def parts_of(row: dict[str, Any]) -> list[Part]:
