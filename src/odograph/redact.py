@@ -56,7 +56,7 @@ class Redactor:
                 raise InvalidInput(f"a pattern of redact= is no regular expression: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:  # judges take it to other processes
-        return Redactor, (self._how if self._how is True or callable(self._how) else self._patterns,)
+        return Redactor, (self._how if callable(self._how) else self._patterns,)
 
     @classmethod
     def of(cls, how: Redact | None) -> Redactor | None:

@@ -182,6 +182,7 @@ def asked(*messages: tuple[str, str]) -> dict[str, Any]:
         ([1, 2, 5, 11, 50, 7], [("system", "s"), ("user", "q"), ("assistant", "b"), ("user", "r")], "rewrite"),
         ([1, 5, 10, 50], [("system", "s"), ("assistant", "a"), ("user", "r")], "truncation"),
         ([1, 70, 50], [("system", "s"), ("user", "what was said"), ("user", "r")], "summary"),
+        ([1, 60, 61, 50], [("system", "s"), ("user", "q?"), ("assistant", "b"), ("user", "r")], "rewrite"),
         ([9], [("user", "all anew")], "summary"),
         ([1, 50], None, "truncation"),
         ([9], None, "rewrite"),
@@ -194,6 +195,19 @@ def test_what_nobody_declared_has_a_class(prompt: list[int], now: list[tuple[str
     h.call([1, 2, 5], [10], **(asked(("system", "s"), ("user", "q")) if now else {}))
     h.call(prompt, [20], **(asked(*now) if now else {}))
     assert h.chain().nodes[1].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("tool", "ok", "conversations"), [("transfer_to_b", True, 1), ("transfer_to_b", False, 2), ("ask_b", True, 2)]
+)
+def test_a_hand_off_goes_on_with_the_conversation(tool: str, ok: bool, conversations: int) -> None:
+    """What is inside of a hand-off continues the conversation; what an agent does as a tool, or behind a hand-off that failed, is its own."""
+    h = History()
+    h.call([1], [10], acted=False)
+    action = h.add(Action, step=0, name=tool, ok=ok, parent="r2")
+    h.add(StepStart, step=1, parent=action.id)
+    h.add(LLMCall, step=1, model="m", response="x", prompt_token_ids=[1, 10, 5], tokens=[Tokens(token_ids=[11])])
+    assert len(chains(h.trajectory)) == conversations
 
 
 def test_other_tokens_for_an_answer_are_a_retokenization() -> None:
@@ -365,6 +379,21 @@ def test_edits_of_both_channels_of_one_answer() -> None:
             h.edit(call, [Literal(text=text)], unit="char", channel=channel)
         chain = h.chain(Bytes())
         assert chain.problems == {} and Bytes().decode(chain.last.ids[1:]) == "9 so 5"
+
+
+def test_an_edit_of_text_counts_from_where_the_text_begins() -> None:
+    """The places of an edit of the content count from the content's first character, whatever reasoning the tokens say before it."""
+    made, chain = edited("hello world", Bytes().encode("sohello world"), [Kept(5, 11)], message={"reasoning_content": "so"})
+    assert not chain.problems
+    assert Bytes().decode([id for _, ids in made for id in ids]) == "so world"
+
+
+def test_what_stands_behind_a_change_nobody_declared_is_stale() -> None:
+    """A prompt that changed to the left of an answer: in the last view the answer's tokens were sampled under other ones."""
+    h = History()
+    h.call([1], [10, 11, 12])
+    h.call([9, 10, 11, 12, 50], [20])
+    assert h.rows("mask") == [([9, 10, 11, 12, 50, 20], "000001")]
 
 
 def test_an_edit_of_text_that_is_none_is_said(store: odograph.Store) -> None:

@@ -199,3 +199,16 @@ def test_a_row_of_two_temperatures_says_both() -> None:
     assert (same.temperature, expanded(same.temperatures)) == (0.5, [None, 0.5, 0.5])
     (both,) = odograph.samples([sampled(0.5, 1.0)])
     assert (both.temperature, expanded(both.temperatures)) == (None, [None, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("edits", ["mask", "reweight"])
+def test_a_token_that_an_edit_kept_twice_is_trained_once(edits: str) -> None:
+    """An edit may say a part of an answer twice: the model sampled each token once, so one of the two is trained, and one is context."""
+    first = {"id": "c", "model": "m", "prompt_token_ids": [1], "tokens": [{"token_ids": [2, 3], "logprobs": [-1.0, -1.0]}]}
+    edit = {"base": "c", "result": [{"run": "kept", "start": 0, "stop": 2}, {"run": "kept", "start": 0, "stop": 2}]}
+    second = {"model": "m", "prompt_token_ids": [1, 2, 3, 2, 3], "tokens": [{"token_ids": [4], "logprobs": [-1.0]}]}
+    t = made(group="g", steps=[{"llm_calls": [first], "edits": [edit]}, {"llm_calls": [second]}])
+    found = odograph.samples([t], edits=edits, scorer=lambda ids: [-1.0] * len(ids))
+    (row,) = found
+    assert (row.token_ids, row.mask) == ([1, 2, 3, 2, 3, 4], [0, 1, 1, 0, 0, 1])
+    assert (found.report.sampled, found.report.trained, found.report.authored, found.report.balanced) == (3, 3, 0, True)

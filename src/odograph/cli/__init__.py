@@ -13,7 +13,7 @@ import traceback
 from importlib import import_module
 from typing import Any, NoReturn
 
-from ..errors import InvalidInput, OdographError
+from ..errors import InvalidInput, OdographError, did_you_mean
 from ..types import VERSION
 from .numbers import number, whole
 
@@ -62,6 +62,16 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **more)
         self.register("type", int, whole)
         self.register("type", float, number)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Of the whole program: what the command doesn't know is answered by the command, with the option that is meant, perhaps."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            commands = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+            sub = commands.choices.get(parsed.command, self)
+            near = did_you_mean(unknown[0].partition("=")[0], sub._option_string_actions) if unknown[0].startswith("-") else ""
+            sub.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
