@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 from typing import Any
 
@@ -47,6 +50,34 @@ def test_a_fault_withholds_its_text_where_redaction_is_on(
             said = str(store.health()["last_fault"]) + "".join(str(w.message) for w in recwarn)
             assert "ValueError" in said
             assert SECRET not in said
+
+
+FAULTY = """
+    import sys, odograph
+
+    class Hostile(dict):
+        def items(self):
+            raise ValueError("can't be read")
+
+    with odograph.open(sys.argv[1], redact=True) as store, store.record(task="t") as run, run.step() as step:
+        for _ in range(3):
+            step.record_call({"request": Hostile(messages=[]), "response": "r"})
+    print("went on,", store.health()["faults"], "faults")
+"""
+
+
+@pytest.mark.parametrize("filters", [[], ["-W", "error"]])
+def test_a_fault_is_warned_of_once_and_never_raised(tmp_path: Any, filters: list[str]) -> None:
+    """What can't be recorded is counted and warned of once; the agent goes on, also where the program makes warnings errors."""
+    done = subprocess.run(
+        [sys.executable, *filters, "-c", textwrap.dedent(FAULTY), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ODOGRAPH_STRICT": "0"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "went on, 3 faults\n"), done.stderr
+    assert done.stderr.count("odograph could not record something: RuntimeError: ValueError") == (0 if filters else 1)
 
 
 class Interrupts:

@@ -39,7 +39,9 @@ def fault(error: BaseException, *, of_disk: bool = False) -> None:
     if os.environ.get("ODOGRAPH_STRICT") == "1":
         raise error
     error.__traceback__ = None  # kept, it would keep the agent's frames alive: open streams, whole histories
-    if faults.count == 1 and not sys.is_finalizing():
+    if faults.count > 1 or sys.is_finalizing():
+        return
+    with suppress(Warning):  # it may be made an error, and is not the agent's
         warnings.warn(
             f"odograph could not record something: {type(error).__name__}: {message_of(error)}", RuntimeWarning, stacklevel=3
         )

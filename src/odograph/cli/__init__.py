@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
         self.register("type", float, number)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Of the whole program: what the command doesn't know is answered by the command, with the option that is meant, perhaps."""
+        """Of the whole program: what a command does not know is answered by the command, with the option that may be meant."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             commands = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
