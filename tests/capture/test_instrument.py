@@ -206,9 +206,9 @@ def test_bedrock(store: odograph.Store, recorded: None) -> None:
 def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> None:
     """lm15 makes its connections itself: its calls, streams, failures and left streams are recorded, sync and async."""
 
-    def request(stream: bool = False) -> lm15.transports.TransportRequest:
+    def request(stream: bool = False, path: str = "/v1/chat/completions") -> lm15.transports.TransportRequest:
         body = json.dumps({"model": "m", "messages": HI, "stream": stream}).encode()
-        return lm15.transports.TransportRequest("POST", server.url + "/v1/chat/completions", [("Content-Type", "a/b")], body)
+        return lm15.transports.TransportRequest("POST", server.url + path, [("Content-Type", "a/b")], body)
 
     async def asked() -> None:
         async with lm15.transports.StdlibAsyncTransport() as client:
@@ -216,7 +216,7 @@ def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> Non
                 async with client.stream(request(stream)) as response:
                     assert b"yo" in await response.read()
 
-    answers = [Answer(text="yo")] * 5 + [Answer(text="too much", status=429)]
+    answers = [Answer(text="yo")] * 5 + [Answer(text="too much", status=429), Answer(status=404)]
     with LLMServer(answers) as server, store.record(task="x") as run:
         with lm15.transports.StdlibTransport() as client:
             for stream in (False, True):
@@ -228,6 +228,10 @@ def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> Non
             with client.stream(request()) as response:
                 assert response.status == 429
                 response.read()
+            before = store.health()["unrecorded"]
+            with client.stream(request(path="/v1/moderations")) as response:
+                response.read()
+            assert store.health()["unrecorded"] == before + 1
     found = calls(store, run)
     assert [c.text for c in found[:4]] == ["yo"] * 4
     assert [c.error for c in found] == [None] * 4 + ["stream abandoned", "HTTP 429"]
