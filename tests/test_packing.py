@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,3 +273,13 @@ def test_an_id_that_begins_like_another_is_another() -> None:
     stored, found, _ = stored_ids(prompts)
     assert found == prompts
     assert stored == 101 + 1 + 1 + 2
+
+
+def test_logprobs_of_a_wrong_type_cost_no_call(tmp_path: Path) -> None:
+    """Token ids are stored apart from a call. If the logprobs beside them are no list, the call and its ids are read all the same."""
+    with odograph.open(tmp_path) as store:
+        with store.record() as run, run.step() as step:
+            step.llm_call(messages=[], response="a", token_ids=[1, 2], logprobs={"x": 1})
+        (call,) = store.trajectory(run.id).llm_calls
+        assert call.choices[0].token_ids == [1, 2] and call.choices[0].logprobs is None
+        assert call.record.extra == {"invalid": {"tokens": [{"logprobs": {"x": 1}}]}} and not store.damages()

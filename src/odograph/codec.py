@@ -21,7 +21,7 @@ import orjson
 
 from .errors import InvalidInput, NewerStore
 from .plain import OPTIONS, has_null, is_finite, is_small, one_level, plain_of, tagged
-from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit
+from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit, Tokens
 
 # --- encoding -------------------------------------------------------------------------------------------------------
 
@@ -170,16 +170,9 @@ def _valid_part(raw: dict[str, Any]) -> dict[str, Any]:
     record = KINDS.get(cast(str, raw.get("kind"))) if isinstance(raw.get("kind"), str) else None
     if record is None:
         return raw
-    good: dict[str, Any] = {"kind": raw["kind"]}
-    bad: dict[str, Any] = {}
-    for field in msgspec.structs.fields(record):
-        if field.name not in raw:
-            continue
-        try:
-            msgspec.convert(raw[field.name], field.type)
-            good[field.name] = raw[field.name]
-        except msgspec.ValidationError:
-            bad[field.name] = raw[field.name]
+    good, bad = _parted(raw, record)
+    if isinstance(bad.get("tokens"), list):  # each list of a choice counts alone: the ids may be packed, and keep their place
+        good["tokens"] = [_parted(one, Tokens)[0] if isinstance(one, dict) else {} for one in bad["tokens"]]
     for name in ("id", "trajectory"):
         if name in bad:
             raise msgspec.ValidationError(f"{name} is a string, not {type(bad[name]).__name__}")
@@ -187,7 +180,21 @@ def _valid_part(raw: dict[str, Any]) -> dict[str, Any]:
     extra = good.get("extra") or {}
     if bad:
         good["extra"] = {**extra, "invalid": bad}
-    return {**more, **good}
+    return {**more, "kind": raw["kind"], **good}
+
+
+def _parted(raw: dict[str, Any], kind: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a struct that have their types, and those that have not."""
+    good: dict[str, Any] = {}
+    bad: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        if field.name in raw:
+            try:
+                msgspec.convert(raw[field.name], field.type)
+                good[field.name] = raw[field.name]
+            except msgspec.ValidationError:
+                bad[field.name] = raw[field.name]
+    return good, bad
 
 
 def record_from_dict(raw: dict[str, Any], version: int = SCHEMA_VERSION) -> AnyRecord:

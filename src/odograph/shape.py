@@ -1,13 +1,17 @@
-"""Reading what may be anything: the value where it has the expected type, else an empty one. For what reads the files and
-messages of others."""
+"""Reading what may be anything: the value if it has the expected type, else an empty one. For code that reads files, messages
+and functions of others."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from .codec import loads
 from .errors import InvalidInput
 from .plain import tagged
+
+if TYPE_CHECKING:
+    import inspect
 
 
 def obj(value: Any) -> dict[str, Any]:
@@ -102,3 +106,18 @@ def added(*counts: int | None) -> int | None:
     """The sum of the counts that are known; None where none is."""
     known = [c for c in counts if c is not None]
     return sum(known) if known else None
+
+
+def signature(fn: Any) -> inspect.Signature | None:
+    """The signature of a callable; None if it has none, as some written in C. Python 3.14 evaluates annotations late: a name that
+    is imported for type checkers only stays a name."""
+    import inspect  # slow to import
+
+    try:
+        if sys.version_info >= (3, 14):
+            import annotationlib
+
+            return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
+        return inspect.signature(fn)
+    except (TypeError, ValueError):
+        return None

@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import MethodType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
+from .. import shape
 from ..codec import snapshot
 from . import faults, scope
 from .edits import difference
@@ -252,10 +253,7 @@ class _Descriptor:
 def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: frozenset[str] = frozenset()) -> Any:
     import inspect  # slow to import, and only decorating needs it
 
-    try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):
-        signature = None
+    signature = shape.signature(fn)
     names = list(signature.parameters) if signature else []
     skip = ignore | {names[0]} if names and names[0] in ("self", "cls") else ignore
 

@@ -24,6 +24,7 @@ from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal, Self, overload
 
+from .. import shape
 from ..codec import content_hash
 from ..errors import InvalidInput, UnknownName
 from ..plugins import load
@@ -179,9 +180,8 @@ class RewardFunction:
                 and parameter.name not in self.parameters
             ):
                 raise InvalidInput(f"{self.name} needs a parameter: {self.name}.using({parameter.name}=...)")
-        try:
-            signature = inspect.signature(self._call)
-        except (TypeError, ValueError):  # of C, some have none
+        signature = shape.signature(self._call)
+        if signature is None:
             return self
         wanted = {"trajectory": ("a trajectory",), "group": ("a list of trajectories",)}.get(
             self.per, ("a step", "a step and its trajectory")
@@ -372,10 +372,8 @@ def _is_async(fn: Any) -> bool:
 
 
 def _parameters(fn: Any) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):
-        return []
+    signature = shape.signature(fn)
+    return [] if signature is None else list(signature.parameters.values())
 
 
 # --- versions -------------------------------------------------------------------------------------------------------
