@@ -131,7 +131,9 @@ def test_sampling_stops_when_the_interval_is_narrow_enough(tmp_path: Path) -> No
 
 def test_wrong_sampling_is_told(tmp_path: Path) -> None:
     """Settings that can't be are refused; an unknown column to stratify by fails the tick by name."""
-    for given in ({"strategy": "best"}, {"min_turns": -1}, {"until": -0.1}, {"batch": 0}, {"max_trajectories": 1.5}):
+    wrong: list[dict[str, Any]] = [{"strategy": "best"}, {"min_turns": -1}, {"until": -0.1}, {"batch": 0}]
+    wrong += [{"max_trajectories": 1.5}, {"require_tags": "bug"}, {"exclude_tags": [1]}, {"outcome_filter": ["success"]}]
+    for given in wrong:
         with pytest.raises(InvalidInput):
             SamplingConfig(**given)
     with pytest.raises(WorldError, match="no column 'trajectory__color' to stratify by"):

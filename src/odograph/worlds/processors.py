@@ -72,6 +72,12 @@ class SamplingConfig:
                 raise InvalidInput(f"{name} is a whole number from 0, not {value!r}")
         if self.strategy not in ("first", "random", "stratified", "active"):
             raise InvalidInput(f"strategy is first, random, stratified or active, not {self.strategy!r}")
+        for name in ("require_tags", "exclude_tags"):
+            tags = getattr(self, name)
+            if tags is not None and not (isinstance(tags, (list, tuple)) and all(isinstance(tag, str) for tag in tags)):
+                raise InvalidInput(f"{name} is a list of tags, not {tags!r:.100}")
+        if self.outcome_filter is not None and not isinstance(self.outcome_filter, str):
+            raise InvalidInput(f"outcome_filter is a text, not {self.outcome_filter!r:.100}")
         check_count("batch", self.batch)
         if isinstance(self.until, bool) or not isinstance(self.until, (int, float)) or not 0 <= self.until < math.inf:
             raise InvalidInput(f"until is half the width of an interval of scores, 0.05 say, not {self.until!r}")
