@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -329,9 +330,9 @@ def assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tra
     streams = Streams()
     seen: set[str] = set()
     for writer, version, data in raw:
-        for text in data.split(b"\n"):
+        for text in io.BytesIO(data):  # a list of lines would be all of it again
             try:
-                line = decode(text, writer, version) if text else None
+                line = decode(text, writer, version) if text != b"\n" else None
             except DAMAGE:  # `Reader.damages` tells
                 continue
             if isinstance(line, (MessageLine, IdsLine)):

@@ -74,13 +74,17 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> Iterator[Session]:
     """The session of a file; of a sub-agent's file, its session. Raises InvalidInput where there is no message."""
+    yield _session(path)  # what no record holds is let go before the session is stored
+
+
+def _session(path: Path) -> Session:
     main = session_of(path)
     file = File(main or path)
     first = file.first
     if first is None:
         kinds = sorted({str(e.get("type")) for e in file.events})
         raise NotBegun(f"a Claude Code file without a message; it has: {', '.join(kinds) or 'nothing'}")
-    yield _Reader(file, first, path if main else None).session()
+    return _Reader(file, first, path if main else None).session()
 
 
 def replayed(file: File, first: dict[str, Any], to: Session) -> Session:

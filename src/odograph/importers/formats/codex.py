@@ -338,6 +338,10 @@ class _Reader:
 
 def read(path: Path) -> Iterator[Session]:
     """The session of a file. Raises InvalidInput where it has none."""
+    yield _session(path)  # what no record holds is let go before the session is stored
+
+
+def _session(path: Path) -> Session:
     rollout = Rollout(path)
     rows, meta = rollout.rows, rollout.meta
     if not any(r.kind in ("response_item", "event_msg") for r in rows):
@@ -382,7 +386,7 @@ def read(path: Path) -> Iterator[Session]:
     known = {n: c for n, c in counts.items() if c is not None}
     if known:
         session.replace(start, metadata={"source": {**start.metadata["source"], "totals": known}})
-    yield session
+    return session
 
 
 def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, parent: dict[str, Any], step: int | None) -> Start:

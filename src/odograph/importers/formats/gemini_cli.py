@@ -44,7 +44,11 @@ def read(path: Path) -> Iterator[Session]:
     values = [v for v in found if isinstance(v, dict)]
     whole = [v for v in values if isinstance(v.get("messages"), list) and v["messages"]]
     if values and "sessionId" in values[0] and (len(values) > 1 or not whole) and not all("sessionId" in v for v in values[1:]):
-        yield _session(path, values[0], values[1:], problems)
+        first, entries = values[0], values[1:]
+        del found, values, whole  # what no record holds is let go before the session is stored
+        session = _session(path, first, entries, problems)
+        del first, entries
+        yield session
         return
     if not whole:
         raise NotBegun("a Gemini CLI file without messages")
