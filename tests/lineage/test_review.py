@@ -198,7 +198,7 @@ def test_what_nobody_declared_has_a_class(prompt: list[int], now: list[tuple[str
 
 
 @pytest.mark.parametrize(
-    ("tool", "ok", "conversations"), [("transfer_to_b", True, 1), ("transfer_to_b", False, 2), ("ask_b", True, 2)]
+    ("tool", "ok", "conversations"), [("transfer_to_a", True, 1), ("transfer_to_a", False, 2), ("ask_b", True, 2)]
 )
 def test_a_hand_off_goes_on_with_the_conversation(tool: str, ok: bool, conversations: int) -> None:
     """What is inside of a hand-off continues the conversation; what an agent does as a tool, or behind a hand-off that failed, is its own."""
@@ -386,6 +386,15 @@ def test_an_edit_of_text_counts_from_where_the_text_begins() -> None:
     made, chain = edited("hello world", Bytes().encode("sohello world"), [Kept(5, 11)], message={"reasoning_content": "so"})
     assert not chain.problems
     assert Bytes().decode([id for _, ids in made for id in ids]) == "so world"
+
+
+def test_an_edit_of_text_needs_no_tokenizer_where_the_backend_told_the_text_of_each_token() -> None:
+    """Whole tokens are found in an edit of the text by the texts that stand beside their logprobs."""
+    h = History()
+    told = [{"token": token, "logprob": -0.5} for token in ("hello", " world", "!")]
+    choice = {"index": 0, "message": {"content": "hello world!"}, "logprobs": {"content": told}}
+    h.edit(h.call([1], [10, 11, 12], response={"choices": [choice]}), [Kept(0, 5), Kept(11, 12)], unit="char")
+    assert h.chain().problems == {} and h.chain().last.ids == [1, 10, 12]
 
 
 def test_what_stands_behind_a_change_nobody_declared_is_stale() -> None:
