@@ -20,6 +20,7 @@ import msgspec
 import orjson
 
 from .errors import InvalidInput, NewerStore
+from .guard import of_a_signal
 from .plain import OPTIONS, has_null, is_finite, is_small, one_level, plain_of, tagged
 from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit, Tokens
 
@@ -39,8 +40,9 @@ def encode(value: Any) -> bytes:
             data = orjson.dumps(value, None, OPTIONS)
             if not has_null(data) or is_finite(value):
                 return data
-    except Exception:
-        pass
+    except Exception as error:
+        if of_a_signal(error):
+            raise
     return _encode_strange(value)
 
 
@@ -48,6 +50,8 @@ def _encode_strange(value: Any) -> bytes:
     try:
         return msgspec.json.encode(plain_of(value))
     except Exception as error:  # no room on the stack, or in memory
+        if of_a_signal(error):
+            raise
         return msgspec.json.encode(tagged("omitted", f"it could not be written: {type(error).__name__}"))
 
 
@@ -55,7 +59,9 @@ def encode_finite(value: Any) -> bytes:
     """`encode` without the search for NaN, for values that came from JSON or were checked before."""
     try:
         return orjson.dumps(value, None, OPTIONS)
-    except Exception:
+    except Exception as error:
+        if of_a_signal(error):
+            raise
         return encode(value)
 
 
@@ -78,8 +84,9 @@ def encode_message(message: Any) -> bytes:
     if type(message) is dict and _SIMPLE.issuperset(map(type, message.values())):
         try:
             return orjson.dumps(message, None, OPTIONS)
-        except Exception:
-            pass
+        except Exception as error:
+            if of_a_signal(error):
+                raise
     return encode(message)
 
 
@@ -97,7 +104,9 @@ def encode_record(record: dict[str, Any], fields: dict[str, Any]) -> bytes:
             if kind is not float or not isfinite(value):
                 record[name] = orjson.Fragment(encode(value))
         return orjson.dumps(record, None, _LINE)
-    except Exception:
+    except Exception as error:
+        if of_a_signal(error):
+            raise
         return _encode_strange(record) + b"\n"
 
 

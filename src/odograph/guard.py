@@ -8,9 +8,11 @@ is left behind. Ctrl-C, and what the handler of a signal raises, reach the threa
 from __future__ import annotations
 
 import os
+import signal
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
+from threading import main_thread
 from time import monotonic
 from typing import Any
 
@@ -27,6 +29,28 @@ class Refused(Exception):
 
 class Silent(Refused):
     """A stranger's code gave no answer in time."""
+
+
+def of_a_signal(error: BaseException) -> bool:
+    """Whether the handler of a signal raised an exception, such as a time limit of the program, wherever it came by. It is of
+    nothing that was looked at, and has to reach the program."""
+    at = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    if at is None or get_ident() != main_thread().ident:
+        return False
+    codes = {code for number in signal.valid_signals() if (code := _code_of(signal.getsignal(number))) is not None}
+    while at is not None:
+        if at.tb_frame.f_code in codes:
+            return True
+        at = at.tb_next
+    return False
+
+
+def _code_of(handler: Any) -> Any:
+    """The code that a handler runs first; None for what is no code of Python."""
+    if not callable(handler):
+        return None
+    handler = getattr(handler, "func", handler)  # of a partial
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
 
 
 class _TooLong(BaseException):

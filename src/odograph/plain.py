@@ -362,8 +362,9 @@ class _Walk:
                 if not has_null(data) or is_finite(found):
                     self.room -= len(data)
                     return msgspec.Raw(data)
-        except Exception:
-            pass
+        except Exception as error:
+            if guard.of_a_signal(error):
+                raise
         return self.of(found, depth + 1)
 
     def claimed(self, value: Any, kind: type) -> type:
@@ -487,6 +488,8 @@ class _Walk:
             try:
                 return question()
             except Exception as error:
+                if guard.of_a_signal(error):
+                    raise
                 raised = error
         if raised is not None:
             raise Refused(type_name(type(raised)).removeprefix("builtins."))

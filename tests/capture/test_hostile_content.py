@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import signal
 import sys
 import threading
 import time
@@ -287,3 +288,29 @@ def test_no_method_that_takes_content_raises(a: Any, b: Any, c: Any) -> None:
             run.finish(a, error=b, metrics=c)
         assert len(store.trajectory(run.id).records) == 13
         assert store.health()["faults"] == before
+
+
+def test_a_time_limit_of_the_program_is_raised(store: odograph.Store) -> None:
+    """What the handler of a signal raises (a time limit by `signal.alarm`) reaches the program, also where it comes while something
+    is recorded, and is no fault of capture; the program can go on recording."""
+
+    class Slow:
+        def __repr__(self) -> str:
+            signal.raise_signal(signal.SIGALRM)
+            time.sleep(0.2)
+            return "slow"
+
+    def over(*_: Any) -> None:
+        raise TimeoutError("the program's own")
+
+    before = signal.signal(signal.SIGALRM, over)
+    try:
+        with store.record(task="t") as run:
+            for record in (lambda: run.note(Slow()), lambda: run.llm_call(model="m", messages=[Slow()], response="r")):
+                with pytest.raises(TimeoutError, match="the program's own"):
+                    record()
+            run.note("after")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    t = store.trajectory(run.id)
+    assert (t.status, [note.data for note in t.notes], store.health()["faults"]) == ("completed", ["after"], 0)

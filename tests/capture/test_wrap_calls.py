@@ -128,6 +128,21 @@ def test_an_answer_that_is_fetched_later(store: odograph.Store) -> None:
     assert (call.text, call.completion_tokens, call.step, call.messages) == ("yo", 2, 0, [{"role": "user", "content": "q"}])
 
 
+def test_a_stream_that_is_left_when_it_has_all_is_whole(store: odograph.Store) -> None:
+    """A client that reads a stream up to the reason why the answer ended, and not the last event (LiteLLM reads Anthropic's so),
+    has the whole answer: that is no error."""
+    chunks = [chunk({"content": "all"}), chunk({}, "stop"), b": " + b"x" * 800_000 + b"\n\n", event("[DONE]")]
+    with serving(lambda *_: (200, SSE, chunks)) as url:
+        with store.record(task="t") as run, run.step():
+            left = client(url).chat.completions.create(model="m", messages=HI, stream=True)
+            for one in left:
+                if one.choices[0].finish_reason:
+                    break
+            left.response.close()
+    (call,) = store.trajectory(run.id).llm_calls
+    assert (call.text, call.error, call.finish_reason) == ("all", None, "stop")
+
+
 def test_a_stream_that_is_left_is_in_its_run(store: odograph.Store) -> None:
     """A stream that the agent leaves by `break` is on record when its run ends; if it is read on, what then comes counts."""
     chunks = [chunk({"content": c * 200_000}) for c in "abcd"] + [chunk({}, "stop"), event("[DONE]")]

@@ -347,11 +347,8 @@ class Exchange:
         stream.close()
         over, wrong = self.dialect.ending(stream)
         body = self.dialect.assemble(stream.events)
-        if wrong is None and not over:
-            if not self.done:
-                wrong = "stream abandoned"
-            elif not dialects.is_complete(self.dialect, body):
-                wrong = "the stream ended in the middle"
+        if wrong is None and not over and not dialects.is_complete(self.dialect, body):
+            wrong = "the stream ended in the middle" if self.done else "stream abandoned"
         return body, stream.events, wrong
 
     def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from contextlib import suppress
 
+from .. import guard
 from ..plain import message_of
 from ..redact import withheld
 from ..store.journal import redacting
@@ -30,8 +31,10 @@ def fault(error: BaseException, *, of_disk: bool = False) -> None:
     """Notes that capture failed: never raises into the agent, unless ODOGRAPH_STRICT=1.
 
     Where a store of this process redacts, what the error says is withheld: it may repeat what the store takes out. `of_disk`: it
-    is of the store's own files, and says nothing else.
+    is of the store's own files, and says nothing else. What the handler of a signal raised is no fault, and is raised on.
     """
+    if guard.of_a_signal(error):
+        raise error
     if not of_disk and redacting():
         error = withheld(error)
     faults.count += 1
