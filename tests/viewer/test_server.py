@@ -295,8 +295,8 @@ def test_an_access_log_has_no_query() -> None:
     """The line that a server logs for a request has its path and nothing after the question mark."""
     script = (
         "import asyncio, logging, sys\n"
-        "from odograph.access import Access\n"
-        "from odograph.viewer.serving import listen, serve\n"
+        "from odograph.access import Access, listen\n"
+        "from odograph.viewer.serving import serve\n"
         "from odograph.viewer.web import Route, answer\n"
         "logging.basicConfig(level=logging.INFO, stream=sys.stderr)\n"
         "async def hello(request): return answer({'a': 1})\n"

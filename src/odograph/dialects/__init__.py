@@ -213,7 +213,7 @@ def purpose(dialect: Dialect, path: str) -> str:
 def is_complete(dialect: Dialect, body: Any) -> bool:
     """Whether a body that a stream amounts to says of each answer why it ended."""
     found = dialect.choices(body)
-    return bool(found) and all(c.finish_reason is not None for c in found)
+    return bool(found) and dialect.later(body) is None and all(c.finish_reason is not None for c in found)
 
 
 class Resent:

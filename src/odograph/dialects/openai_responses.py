@@ -135,7 +135,7 @@ def choices(response: Any) -> list[Choice]:
                 ToolCall(item.get("call_id") or item.get("id"), str(name), arguments, item["type"] == "custom_tool_call")
             )
         _append(shaped, {**item, "role": item.get("role") or "assistant"})
-    last = response["output"][-1] if response["output"] else {}
+    last = response["output"][-1] if response["output"] and isinstance(response["output"][-1], dict) else {}
     said = "".join(texts)
     message: dict[str, Any] = {"role": "assistant", "content": said or None}
     if calls:

@@ -178,7 +178,7 @@ def _beside(file: File, first: dict[str, Any]) -> Parent | None:
         return None
     best: tuple[int, str] | None = None
     found: Parent | None = None
-    mine = {e.get("uuid") for e in file.events}
+    mine = {text(e.get("uuid")) for e in file.events}
     for path in file.path.parent.glob("*.jsonl"):
         if path == file.path:
             continue
@@ -187,7 +187,7 @@ def _beside(file: File, first: dict[str, Any]) -> Parent | None:
             continue
         theirs = _marks(path)
         known = {uuid for uuid, _, _ in theirs}
-        shared = _leading(file.events, lambda e, known=known: e.get("uuid") in known)
+        shared = _leading(file.events, lambda e, known=known: text(e.get("uuid")) in known)
         ours = _after(file.events[shared:])
         went_on = next((when for uuid, is_message, when in theirs if is_message and uuid not in mine), None)
         session = next((e.get("sessionId") for e in file.events[shared:] if "message" in e), first.get("sessionId"))
@@ -201,16 +201,16 @@ def _beside(file: File, first: dict[str, Any]) -> Parent | None:
     return found
 
 
-def _marks(path: Path) -> list[tuple[Any, bool, int]]:
+def _marks(path: Path) -> list[tuple[str | None, bool, int]]:
     about = path.stat()
     return _marks_of(path, about.st_size, about.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _marks_of(path: Path, size: int, changed: int) -> list[tuple[Any, bool, int]]:
+def _marks_of(path: Path, size: int, changed: int) -> list[tuple[str | None, bool, int]]:
     """Of each event of another session: its uuid, whether it is a message, and when. Many sessions may go on from one, and each
     looks at all others: a file is read once for each of its states."""
-    return [(e.get("uuid"), "message" in e, parse_time(e.get("timestamp")) or 0) for e in File(path).events]
+    return [(text(e.get("uuid")), "message" in e, parse_time(e.get("timestamp")) or 0) for e in File(path).events]
 
 
 def _after(events: list[dict[str, Any]]) -> int | None:
