@@ -194,7 +194,8 @@ class Catalog:
         try:
             return ask()
         except sqlite3.DatabaseError as error:
-            damaged = type(error) is sqlite3.DatabaseError or "disk I/O" in str(error) or "no such table" in str(error)
+            what = str(error)  # "no such table", "no such column"
+            damaged = type(error) is sqlite3.DatabaseError or "disk I/O" in what or "no such" in what
             if not damaged or self.in_memory:
                 raise
             self._db.close()
