@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,13 @@ def test_an_object_that_comes_back_as_other_json_goes_on_the_conversation(store:
             step.llm_call(model="m", messages=[*USER, back, {"role": "user", "content": "done?"}], response="yes")
         run.reward(1.0)
     assert store.export(tmp_path / "out", "openai")["rows"] == 1
+
+
+def test_text_of_an_answer_has_no_tags_of_the_store(store: odograph.Store) -> None:
+    """What JSON can't hold (NaN, a date, a set, bytes) is a text in the text of an answer and in the rows of every text format."""
+    answer = {"sure": float("nan"), "at": datetime.date(2026, 1, 2), "raw": b"x"}
+    t = recorded(store, answer)
+    assert t.llm_calls[0].text == '{"sure":"nan","at":"2026-01-02","raw":"eA=="}'
+    for to in ("openai", "hf", "hf-traces", "unsloth", "ms-swift", "axolotl", "llama-factory", "trl-kto"):
+        rows = odograph.rows([t], to=to)
+        assert rows and "$odograph" not in json.dumps(rows, default=str), to

@@ -12,10 +12,10 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ..codec import encode
 from ..errors import InvalidInput, described
 from ..plugins import Door
 from . import defaults
+from .content import as_json
 from .shapes import Choice, Dialect, Path, Result, Tool, ToolCall, Usage
 
 __all__ = [
@@ -185,7 +185,7 @@ def is_decision(record: Any) -> bool:
 
 def decision(given: Any) -> Choice:
     """An answer of any JSON as a choice."""
-    text = encode(given).decode()
+    text = as_json(given)
     return Choice(message={"role": "assistant", "content": text}, text=text)
 
 

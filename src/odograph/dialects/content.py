@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec import encode
+from ..codec import encode, is_tagged, loads
+from ..types import TAG
 
+_TAG = TAG.encode()
 #: Types of parts that stand in another field of a message, too: a text of the message does not repeat them.
 _ELSEWHERE = ("thinking", "redacted_thinking", "reasoning", "tool_use", "tool_call", "tool_result", "function_call")
 
@@ -71,6 +73,24 @@ def _chat_part(part: Any) -> Any:
     return image
 
 
+def as_json(value: Any) -> str:
+    """Compact JSON without the store's tags: what JSON can't hold (NaN, times, bytes) is a text."""
+    data = encode(value)
+    return (encode(untagged(loads(data))) if _TAG in data else data).decode()
+
+
+def untagged(value: Any) -> Any:
+    """A value as JSON holds it, with the texts that the store's tags stand around in place of the tags."""
+    if isinstance(value, dict):
+        if is_tagged(value):
+            kind, inside = value[TAG], value.get("value")
+            if kind == "mapping" and isinstance(inside, list):
+                return {str(untagged(k)): untagged(v) for k, v in inside}
+            return inside if isinstance(inside, str) else encode(inside).decode()
+        return {k: untagged(v) for k, v in value.items()}
+    return [untagged(v) for v in value] if isinstance(value, list) else value
+
+
 def as_text(content: Any) -> str:
     """Any content as text. The texts of its parts are joined; what is no text is compact JSON. None is the empty text.
 
@@ -81,12 +101,12 @@ def as_text(content: Any) -> str:
     if content is None or content == []:
         return ""
     if not isinstance(content, list) or not any(map(is_part, content)):
-        return encode(content).decode()
-    said = "".join(text_of([p]) if is_part(p) else encode(p).decode() for p in content)
+        return as_json(content)
+    said = "".join(text_of([p]) if is_part(p) else as_json(p) for p in content)
     if said:
         return said
     rest = [p for p in content if isinstance(p, dict) and p.get("type") not in _ELSEWHERE and not isinstance(p.get("text"), str)]
-    return encode(rest).decode() if rest else ""
+    return as_json(rest) if rest else ""
 
 
 def marked(content: Any) -> tuple[str, int]:

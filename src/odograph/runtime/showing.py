@@ -15,9 +15,8 @@ from typing import Any
 
 import msgspec
 
-from ..codec import encode, is_tagged, loads
-from ..dialects.content import image_of
-from ..types import TAG
+from ..codec import encode, loads
+from ..dialects.content import image_of, untagged
 
 
 def seen(result: Any) -> str:
@@ -59,7 +58,7 @@ def _is_text(part: Any) -> bool:
 def sayable(value: Any) -> Any:
     """A value as JSON that a model can read, without the store's tags: times in ISO 8601, decimals and paths as text, sets as
     lists, bytes as text or base64, and of what else JSON can't hold the text that Python prints."""
-    return _untagged(loads(encode(_told(value, 0))))
+    return untagged(loads(encode(_told(value, 0))))
 
 
 def _told(value: Any, depth: int) -> Any:
@@ -88,14 +87,3 @@ def _told(value: Any, depth: int) -> Any:
     if isinstance(value, msgspec.Struct):
         return {name: _told(getattr(value, name), depth + 1) for name in value.__struct_fields__}
     return value
-
-
-def _untagged(value: Any) -> Any:
-    if isinstance(value, dict):
-        if is_tagged(value):
-            kind, inside = value[TAG], value.get("value")
-            if kind == "mapping" and isinstance(inside, list):
-                return {str(_untagged(k)): _untagged(v) for k, v in inside}
-            return inside if isinstance(inside, str) else encode(inside).decode()
-        return {k: _untagged(v) for k, v in value.items()}
-    return [_untagged(v) for v in value] if isinstance(value, list) else value

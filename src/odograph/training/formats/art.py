@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...codec import encode
 from ...dialects import Choice
+from ...dialects.content import as_json
 from ...errors import MissingExtra
 from ...plugins import available
 from ...trajectory import Call
@@ -77,7 +77,7 @@ def _trajectory(made: Made) -> dict[str, Any] | None:
 
 
 def _text(task: Any) -> str:
-    return task if isinstance(task, str) else encode(task).decode()
+    return task if isinstance(task, str) else as_json(task)
 
 
 def _choice(call: Call, part: Part, sample: Sample) -> dict[str, Any]:

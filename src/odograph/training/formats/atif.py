@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ...clock import iso_time
-from ...codec import content_hash, encode, loads
-from ...dialects.content import as_text
+from ...codec import content_hash, loads
+from ...dialects.content import as_json, as_text
 from ...errors import InvalidInput
 from ...packing import lines_of
 from ...trajectory import Call, Step, Trajectory
@@ -157,7 +157,7 @@ def _outcome(action: Action) -> Any:
 def _message(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else encode(value).decode()
+    return value if isinstance(value, str) else as_json(value)
 
 
 def schema() -> Any:

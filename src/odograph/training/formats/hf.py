@@ -13,7 +13,7 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import encode
 from ...columns import schema_of
-from ...dialects.content import as_text, marked
+from ...dialects.content import as_json, as_text, marked
 from ...errors import InvalidInput
 from ...trajectory import Call, Step, Trajectory
 from ...types import Context
@@ -101,7 +101,7 @@ def _text(message: dict[str, Any]) -> str:
 
 
 def _tool_call(name: str, arguments: Any) -> str:
-    return f"[tool call] {name}({arguments if isinstance(arguments, str) else encode(arguments).decode()})"
+    return f"[tool call] {name}({arguments if isinstance(arguments, str) else as_json(arguments)})"
 
 
 def _context(context: Context) -> dict[str, Any]:

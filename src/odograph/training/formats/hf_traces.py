@@ -14,7 +14,7 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import content_hash, encode
 from ...dialects import Choice
-from ...dialects.content import marked
+from ...dialects.content import as_json, marked
 from ...errors import InvalidInput
 from ...trajectory import Call, Trajectory
 from ...types import Action
@@ -58,7 +58,7 @@ def rows(trajectory: Trajectory, left_out: LeftOut, *, harness: str = "odograph"
         "reward": trajectory.reward,
         "started": iso_time(trajectory.started),
     }
-    task = trajectory.task if isinstance(trajectory.task, str) else encode(trajectory.task).decode() if trajectory.task else ""
+    task = trajectory.task if isinstance(trajectory.task, str) else as_json(trajectory.task) if trajectory.task else ""
     title = " ".join(task[:_TITLE].split())
     head: dict[str, Any] = {"type": "session", "harness": harness, "id": trajectory.id, **({"name": title} if title else {})}
     head |= {k: v for k, v in about.items() if v is not None}
@@ -168,7 +168,7 @@ def _outcome(action: Action) -> str:
 
 
 def _json(value: Any) -> str:
-    return encode(value).decode()
+    return as_json(value)
 
 
 def card(manifest: dict[str, Any]) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ... import dialects
-from ...codec import encode, loads
+from ...codec import loads
 from ...dialects import Choice
-from ...dialects.content import is_part, text_of
+from ...dialects.content import as_json, is_part, text_of
 from ...errors import InvalidInput
 from ...trajectory import Call, Trajectory
 from ..views import policy_calls
@@ -277,8 +277,8 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list) and any(map(is_part, content)):
-        return "".join(p["text"] if p["type"] == "text" else encode(p).decode() for p in map(_part, content))
-    return "" if content is None or content == [] else encode(content).decode()
+        return "".join(p["text"] if p["type"] == "text" else as_json(p) for p in map(_part, content))
+    return "" if content is None or content == [] else as_json(content)
 
 
 def _part(part: Any) -> _Message:
@@ -295,7 +295,7 @@ def _part(part: Any) -> _Message:
             url = url.get("url")
         if isinstance(url, str):
             return {"type": "image_url", "image_url": {"url": url}}
-    return {"type": "text", "text": encode(part).decode()}
+    return {"type": "text", "text": as_json(part)}
 
 
 def _call(call: Any, index: int) -> _Message:
@@ -303,7 +303,7 @@ def _call(call: Any, index: int) -> _Message:
     found = c.get("function")
     function: dict[str, Any] = found if isinstance(found, dict) else {}
     arguments, id = function.get("arguments"), c.get("id")
-    given = arguments if isinstance(arguments, str) else encode({} if arguments is None else arguments).decode()
+    given = arguments if isinstance(arguments, str) else as_json({} if arguments is None else arguments)
     return {
         "id": id if isinstance(id, str) and id else f"call_{index}",
         "type": "function",
