@@ -70,6 +70,7 @@ def test_the_list_shows_filters_with_counts_and_goes_back(page: Page, viewer: Vi
 def test_a_session_is_read_from_top_to_bottom(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
     """What is new in each prompt, reasoning, calls with their results, the edit as a difference, the picture, the sub-agent's steps."""
     opened(page, viewer, f"#/t/{ids['find the failure 1']}").wait_for_selector(".entry.outcome")
+    page.wait_for_selector(".stream:has-text('You are careful.')")
     text = page.inner_text(".stream")
     for words in (
         "You are careful.",
@@ -300,6 +301,7 @@ def test_labels_are_counted_and_compared(page: Page, tmp_path: Path) -> None:
         page.wait_for_selector("h2:has-text('bert less anna')")
         assert "anna saw 2" in page.inner_text(".compared") and page.locator(".compared .said").count() == 3
         page.select_option("select[name=by]", "model")
+        page.wait_for_selector("datalist option[value=m1]", state="attached")  # the page of models is there
         page.click("button:has-text('Compare')")
         page.wait_for_selector("h2:has-text('m1 less m0'), h2:has-text('m0 less m1')")
         page.fill("[name=b]", "m7")

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from .. import dialects
-from ..codec import plain
+from ..codec import encode, loads, plain
+from ..guard import of_a_signal
 from ..handmade import request_in_parts
 from ..trajectory import stated_success
 from ..types import Span
@@ -65,18 +66,25 @@ def call(
         fields["model"] = named(model, "model")
     if usage is not None:
         fields["usage"] = usage
-        _count(fields, dialects.get(dialect), usage)
-    elif type(response) is dict or type(response) is list:
-        spoken = dialects.of_response(response, dialect)
-        _count(fields, spoken, spoken.stated(response))
+    try:
+        _count(fields, response, dialect, usage)
+    except Exception as error:  # an object inside raises whatever is asked of it; as JSON it does not
+        if of_a_signal(error):
+            raise
+        _count(fields, loads(encode(response)), dialect, loads(encode(usage)))
     if dialect is not None:
         fields["dialect"] = dialect
     return fields
 
 
-def _count(fields: dict[str, Any], dialect: dialects.Dialect, usage: Any) -> None:
+def _count(fields: dict[str, Any], response: Any, dialect: str | None, usage: Any) -> None:
+    if usage is not None:
+        spoken = dialects.get(dialect)
+    elif type(response) is dict or type(response) is list:
+        spoken = dialects.of_response(response, dialect)
+        usage = spoken.stated(response)
     if type(usage) is dict:
-        counts = dialect.usage(usage)
+        counts = spoken.usage(usage)
         if counts.prompt is not None:
             fields["prompt_tokens"] = counts.prompt
         if counts.completion is not None:
@@ -156,7 +164,7 @@ def wire_call(
         fields["status_code"] = status
     if response is not None:
         fields["response"] = response
-        _count(fields, dialect, dialect.stated(response))
+        _count(fields, response, dialect.NAME, None)
     if error is not None:
         fields["error"] = error_of(error)
     return fields
