@@ -52,12 +52,14 @@ def test_it_runs(tmp_path: Path) -> None:
 
 
 def page(folder: Path, *snippets: int) -> None:
-    """Runs snippets of docs/training.md, as they stand: with the model in a folder `policy`, and behind a server."""
+    """Runs snippets of docs/training.md and the first of docs/online.md, as they stand: with the model in a folder `policy`, and
+    behind a server."""
     model, tokenizer = make_model(), make_tokenizer()
     model.save_pretrained(folder / "policy")
     tokenizer.save_pretrained(folder / "policy")
-    found = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.S)
-    assert len(found) == 4
+    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("training", "online")]
+    found = [snippet for text in pages for snippet in re.findall(r"```python\n(.*?)```", text, re.S)]
+    assert len(found) == 5
     with ModelServer(model, tokenizer) as server:
         env = os.environ | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "x", "HF_HUB_OFFLINE": "1"}
         env["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
@@ -70,14 +72,14 @@ def page(folder: Path, *snippets: int) -> None:
 
 def test_the_page_is_true(tmp_path: Path) -> None:
     """What docs/training.md records is trained, and an agent that a trainer calls gives its row."""
-    page(tmp_path, 0, 1, 2)
+    page(tmp_path, 0, 1, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(800)
 def test_the_page_goes_to_other_trainers(tmp_path: Path) -> None:
     """TRL's `SFTTrainer`, ART, verifiers and tinker take what docs/training.md recorded."""
-    page(tmp_path, 0, 3)
+    page(tmp_path, 0, 2)
 
 
 @pytest.mark.slow
