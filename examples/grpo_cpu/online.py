@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         num_generations=8,
         max_steps=asked.steps,
         max_completion_length=32,
-        learning_rate=5e-3,
+        learning_rate=2e-3,
         lr_scheduler_type="constant",
         weight_decay=0.0,
         temperature=1.0,
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     with odograph.open(asked.out / "store") as store:
         rollout = trl.rollout_func(
-            lambda colour: looks(colour, template), reward=worth, store=store, max_tokens=3, max_concurrency=8, tokenizer=template
+            lambda colour: looks(colour, template), reward=worth, store=store, max_tokens=3, max_concurrency=1, tokenizer=template
         )
         data = Dataset.from_list([{"prompt": c} for c in COLOURS])
         trainer = GRPOTrainer(
