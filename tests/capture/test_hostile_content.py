@@ -314,3 +314,19 @@ def test_a_time_limit_of_the_program_is_raised(store: odograph.Store) -> None:
         signal.signal(signal.SIGALRM, before)
     t = store.trajectory(run.id)
     assert (t.status, [note.data for note in t.notes], store.health()["faults"]) == ("completed", ["after"], 0)
+
+
+def test_an_object_that_raises_when_looked_at_costs_no_count_of_tokens(store: odograph.Store) -> None:
+    """A response or a usage with such an object in it is recorded, and the counts that stand beside the object are read."""
+
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("Working outside of request context")
+
+    usage = {"prompt_tokens": 3, "completion_tokens": Proxy()}
+    with store.record() as run, run.step() as step:
+        step.llm_call(model="m", messages=[], response={"content": 1, "choices": Proxy()})
+        step.llm_call(model="m", messages=[], response="x", usage=usage)
+    calls = store.trajectory(run.id).llm_calls
+    assert [(c.prompt_tokens, c.completion_tokens) for c in calls] == [(None, None), (3, None)]
