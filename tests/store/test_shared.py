@@ -484,7 +484,7 @@ def test_newer_and_older_schemas(near: Team, monkeypatch: pytest.MonkeyPatch) ->
     fill(new, 1)
     new.seal()
     assert sorted(r["n"] for r in new.sql("select ring, count(*) as n from facts group by ring")) == [12, 24]
-    assert new.backend.reader.lake.commits._load("facts").schema().find_field("ring").field_id == grown.field_ids["ring"]  # type: ignore[attr-defined]
+    assert new.backend.reader.lake.commits._space.load("facts").schema().find_field("ring").field_id == grown.field_ids["ring"]  # type: ignore[attr-defined]
     monkeypatch.undo()
     fill(old, 1)
     with pytest.raises(odograph.errors.NewerStore, match=r"runs.facts has version 2.*reads up to 1"):

@@ -1,0 +1,374 @@
+"""The Iceberg tables of one namespace of a catalog, by `pyiceberg`: made and grown, files put in and taken out, files opened.
+
+Each change is one of one table, and is tried again where another one came first. Commits of several tables are `iceberg`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import MissingExtra, NewerStore, OdographError, StoreError
+from .files import DataFile
+from .schema import Table, arrow
+from .shared import Shared, catalog_of, said
+
+#: In the summary of a snapshot: the commit that made it.
+COMMIT = "odograph.commit"
+_TABLE = "odograph.table"
+_VERSION = "odograph.version"
+_STORE = "odograph.store"
+#: Seconds for which a change is tried again where others come first.
+_PATIENCE = 120.0
+_WAIT = 0.05  # seconds before the second try; each further wait is longer
+_LONGEST = 2.0
+_CHUNK = 8 << 20
+_SNAPSHOTS = 200  # of a table, beyond which a commit forgets the old ones
+_KEPT = 3600 * 10**9  # nanoseconds for which a commit keeps a snapshot
+_TABLE_PROPERTIES = {
+    "commit.retry.num-retries": "0",  # a commit is tried again here, where it is checked again
+    "commit.manifest-merge.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+    # bounds of ids let a seal skip files; of texts they would only take space
+    "write.metadata.metrics.default": "none",
+    "write.metadata.metrics.column.id": "truncate(40)",
+    "write.metadata.metrics.column.trajectory": "truncate(40)",
+}
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A live file of a table, as a manifest names it. `path` begins with the name of the table."""
+
+    url: str
+    path: str
+    rows: int
+    bytes: int
+    seq: int
+
+
+class Namespace:
+    """The tables of a shared store. A table is known as of when it was loaded last."""
+
+    def __init__(self, shared: Shared, tables: Mapping[str, Table]) -> None:
+        #: Those that are made, by their names.
+        self.tables = dict(tables)
+        self.loaded: dict[str, Any] = {}
+        self._shared = shared
+        self._lock = threading.RLock()
+        self._opened: Any = None
+        self._manifests: dict[str, tuple[Entry, ...]] = {}
+
+    @contextlib.contextmanager
+    def asking(self, doing: str) -> Iterator[None]:
+        """Turns what a catalog or a storage raises into one sentence, without the secrets of the settings. Holds the lock."""
+        try:
+            with self._lock:
+                yield
+        except OdographError:
+            raise
+        except Exception as error:
+            raise StoreError(f"{self._shared} can't {doing}: {said(error, self._shared)}") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._opened = None
+            self.loaded.clear()
+            self._manifests.clear()
+
+    # --- the tables ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _catalog(self) -> Any:
+        if self._opened is None:
+            self._opened = catalog_of(self._shared)
+        return self._opened
+
+    def _identifier(self, name: str) -> tuple[str, ...]:
+        return (*self._shared.names, name)
+
+    def load(self, name: str) -> Any:
+        """A table as it is now; None where there is none. Raises StoreError for a table of somebody else, NewerStore."""
+        errors = _errors()
+        try:
+            found = self._catalog.load_table(self._identifier(name))
+        except (errors.NoSuchTableError, errors.NoSuchNamespaceError):
+            self.loaded.pop(name, None)
+            return None
+        properties = found.metadata.properties
+        place = ".".join(self._identifier(name))
+        if properties.get(_TABLE) != name or properties.get(_STORE) != self._shared.where:
+            whose = f"the store {properties[_STORE]}" if _STORE in properties else "somebody else"
+            raise StoreError(
+                f"the table {place} in the catalog belongs to {whose}, not to the store {self._shared}: nothing was written;"
+                " give the store another namespace="
+            )
+        version = int(properties.get(_VERSION, "1"))
+        if version > self.tables[name].version:
+            raise NewerStore(
+                f"the table {place} has version {version}; this Odograph reads up to {self.tables[name].version}:"
+                " the journal stays here until a later Odograph seals it"
+            )
+        self.loaded[name] = found
+        return found
+
+    def make(self, name: str) -> None:
+        """Makes a table that is not there, and gives a table of an earlier version its new columns."""
+        errors = _errors()
+        found = self.load(name)
+        if found is None:
+            with contextlib.suppress(errors.NamespaceAlreadyExistsError):
+                self._catalog.create_namespace(self._shared.names)
+            with contextlib.suppress(errors.TableAlreadyExistsError):
+                self._create(name)
+            found = self.load(name)
+        if int(found.metadata.properties[_VERSION]) < self.tables[name].version:
+            self._grow(name, found)
+
+    def _create(self, name: str) -> None:
+        from pyiceberg.io.pyarrow import pyarrow_to_schema
+
+        table = self.tables[name]
+        about = {_TABLE: name, _VERSION: str(table.version), _STORE: self._shared.where, "comment": table.doc}
+        self._catalog.create_table(
+            self._identifier(name),
+            pyarrow_to_schema(table.arrow),
+            location=f"{self._shared.where}/{name}",
+            properties=about | _TABLE_PROPERTIES,
+        )
+
+    def _grow(self, name: str, found: Any) -> None:
+        """Adds the columns that later versions of a table have. Their field ids are those that our files state."""
+        from pyiceberg.io.pyarrow import pyarrow_to_schema
+
+        table = self.tables[name]
+        wanted = pyarrow_to_schema(table.arrow)
+        for _ in tries():
+            there = {field.name for field in found.schema().fields}
+            transaction = found.transaction()
+            with transaction.update_schema() as schema:
+                for generation in table.generations[1:]:
+                    for column in generation:
+                        if column.name not in there:
+                            schema.add_column(column.name, wanted.find_field(column.name).field_type, column.doc)
+            transaction.set_properties({_VERSION: str(table.version)})
+            if made(transaction):
+                break
+            found = self.load(name)
+        self.load(name)
+
+    # --- which files a table has --------------------------------------------------------------------------------------
+
+    def url(self, path: str) -> str:
+        """Where a file is in the object storage."""
+        name, _, rest = path.partition("/")
+        found = self.loaded.get(name) or self.load(name)
+        if found is None:
+            raise StoreError(f"{self._shared} has no table {name!r}")
+        return f"{found.metadata.location.rstrip('/')}/{rest}"
+
+    def entries(self, name: str, since: int = 0) -> list[Entry]:
+        """The live files of a loaded table that came after a sequence number, in their order. A manifest is read once."""
+        table = self.loaded[name]
+        place = len(table.metadata.location.rstrip("/")) + 1
+        snapshot = table.current_snapshot()
+        found: list[Entry] = []
+        for manifest in snapshot.manifests(table.io) if snapshot is not None else ():
+            if (manifest.sequence_number or 0) <= since and since:
+                continue
+            path = manifest.manifest_path
+            if path not in self._manifests:
+                self._manifests[path] = tuple(
+                    Entry(
+                        e.data_file.file_path,
+                        f"{name}/{e.data_file.file_path[place:]}",
+                        e.data_file.record_count,
+                        e.data_file.file_size_in_bytes,
+                        e.sequence_number or 0,
+                    )
+                    for e in manifest.fetch_manifest_entry(table.io)
+                )
+            found += [entry for entry in self._manifests[path] if entry.seq > since]
+        return sorted(found, key=lambda entry: (entry.seq, entry.url))
+
+    def append(self, name: str, files: list[DataFile], commit: str) -> None:
+        """Puts files into a table, each once."""
+        for _ in tries():
+            table = self.load(name)
+            live = {entry.path for entry in self.entries(name)}
+            missing = [file for file in files if file.path not in live]
+            if not missing:
+                return
+            transaction = table.transaction()
+            with transaction.update_snapshot(snapshot_properties={COMMIT: commit}).merge_append() as producer:
+                for file in missing:
+                    producer.append_data_file(self.described(file))
+            if made(transaction):
+                return
+        raise self.busy()
+
+    def take_out(self, name: str, chosen: Callable[[str], bool]) -> None:
+        """Takes files out of a table, by their paths."""
+        for _ in tries():
+            table = self.load(name)
+            paths = {entry.path for entry in self.entries(name) if chosen(entry.path)}
+            if not paths:
+                return
+            transaction = table.transaction()
+            with transaction.update_snapshot().overwrite() as producer:
+                for file in self.data_files(name, paths):
+                    producer.delete_data_file(file)
+            if made(transaction):
+                return
+
+    def described(self, file: DataFile) -> Any:
+        """A file as Iceberg names it, with its figures from its footer."""
+        from pyiceberg.io.pyarrow import parquet_file_to_data_file
+
+        table = self.loaded[file.table]
+        return parquet_file_to_data_file(table.io, table.metadata, self.url(file.path))
+
+    def data_files(self, name: str, paths: set[str]) -> list[Any]:
+        """The entries of a table's manifests for these files."""
+        table = self.loaded[name]
+        urls = {self.url(path) for path in paths}
+        snapshot = table.current_snapshot()
+        found = []
+        for manifest in snapshot.manifests(table.io) if snapshot is not None and urls else ():
+            if any(entry.url in urls for entry in self._manifests.get(manifest.manifest_path, ())):
+                entries = manifest.fetch_manifest_entry(table.io)
+                found += [e.data_file for e in entries if e.data_file.file_path in urls]
+        return found
+
+    def busy(self) -> StoreError:
+        """The error of a change that could not be made, as others came first each time."""
+        return StoreError(f"{self._shared} is written by so many others that a commit could not be made; try again")
+
+    def bound(self, name: str) -> None:
+        """Forgets old snapshots of a table that has many: each commit writes the list of all."""
+        if len(self.loaded[name].metadata.snapshots) > _SNAPSHOTS:
+            self.forget(name, time.time_ns() - _KEPT)
+
+    def forget(self, name: str, before: int) -> None:
+        """Expires the snapshots of a table from before a time (nanoseconds), and deletes the lists that only they needed."""
+        for _ in tries():
+            table = self.load(name)
+            if table is None or table.current_snapshot() is None:
+                return
+            current = table.current_snapshot().snapshot_id
+            old = [s for s in table.metadata.snapshots if s.timestamp_ms < before // 1_000_000 and s.snapshot_id != current]
+            if not old:
+                return
+            lists = {s.manifest_list for s in old}
+            manifests = {m.manifest_path for s in old for m in s.manifests(table.io)}
+            try:
+                when = datetime.fromtimestamp(min(before / 1e9, 2**31), UTC)
+                table.maintenance.expire_snapshots().older_than(when).commit()
+            except _errors().CommitFailedException:
+                continue
+            table = self.load(name)
+            kept = {m.manifest_path for s in table.metadata.snapshots for m in s.manifests(table.io)}
+            still = {s.manifest_list for s in table.metadata.snapshots}
+            for url in (lists - still) | (manifests - kept):
+                with contextlib.suppress(Exception):  # a leftover costs a few KB
+                    table.io.delete(url)
+                self._manifests.pop(url, None)
+            return
+
+    # --- the files themselves -----------------------------------------------------------------------------------------
+
+    def upload(self, file: DataFile, local: Path, *, again: bool = True) -> None:
+        """Puts a file of this machine into the storage; unless `again`, only where it is not there whole."""
+        url = self.url(file.path)
+        io = self.loaded[file.table].io
+        if not again and (found := io.new_input(url)).exists() and len(found) == file.bytes:
+            return
+        with local.open("rb") as source, io.new_output(url).create(overwrite=True) as target:
+            while data := source.read(_CHUNK):
+                target.write(data)
+
+    def source(self, path: str) -> Any:
+        """An open file of the storage. Raises StoreError where the file is gone."""
+        url = self.url(path)
+        try:
+            return self.loaded[path.split("/")[0]].io.new_input(url).open(seekable=True)
+        except FileNotFoundError:
+            raise StoreError(f"{url} is gone: `odograph doctor` says what else is") from None
+
+    def has(self, path: str) -> bool:
+        """Whether a file is in the storage."""
+        url = self.url(path)
+        return bool(self.loaded[path.split("/")[0]].io.new_input(url).exists())
+
+    def delete(self, path: str) -> None:
+        """Deletes a file from the storage."""
+        url = self.url(path)
+        with contextlib.suppress(FileNotFoundError):
+            self.loaded[path.split("/")[0]].io.delete(url)
+
+    def dataset(self, table: Table, paths: Iterable[str]) -> Any:
+        """Files of a table as an Arrow dataset."""
+        arrow()
+        import pyarrow.dataset as datasets
+        from pyiceberg.io.pyarrow import PyArrowFileIO
+
+        urls = [self.url(path) for path in paths]
+        io = self.loaded[table.name].io
+        parsed = [PyArrowFileIO.parse_location(url, io.properties) for url in urls]
+        filesystem = io.fs_by_scheme(*parsed[0][:2])
+        names = [name for *_, name in parsed]
+        return datasets.dataset(names, schema=table.arrow, format="parquet", filesystem=filesystem)
+
+    def frame(self, table: str, paths: Iterable[str]) -> Any:
+        """Files of a table as a Daft DataFrame. Raises ImportError where Daft is not installed."""
+        import daft
+
+        urls = [self.url(path) for path in paths]
+        given = self.loaded[table].io.properties
+        settings = {
+            "endpoint_url": given.get("s3.endpoint"),
+            "key_id": given.get("s3.access-key-id"),
+            "access_key": given.get("s3.secret-access-key"),
+            "session_token": given.get("s3.session-token"),
+            "region_name": given.get("s3.region"),
+            "use_ssl": not str(given.get("s3.endpoint", "")).startswith("http://"),
+        }
+        known = {name: value for name, value in settings.items() if value is not None}
+        return daft.read_parquet(urls, io_config=daft.io.IOConfig(s3=daft.io.S3Config(**known)))
+
+
+def made(transaction: Any) -> bool:
+    """Whether a transaction was made; False where another one came first."""
+    try:
+        transaction.commit_transaction()
+    except _errors().CommitFailedException:
+        return False
+    return True
+
+
+def tries() -> Iterator[int]:
+    """Numbers of attempts: each waits longer than the one before, by chance, until the patience is over."""
+    end = time.monotonic() + _PATIENCE
+    wait = _WAIT
+    number = 0
+    while number == 0 or time.monotonic() < end:
+        yield number
+        number += 1
+        time.sleep(random.uniform(0, wait))
+        wait = min(wait * 2, _LONGEST)
+
+
+def _errors() -> Any:
+    try:
+        from pyiceberg import exceptions
+    except ImportError:
+        raise MissingExtra("a store that machines share", "iceberg") from None
+    return exceptions
