@@ -31,6 +31,7 @@ from .text import Each
 
 #: Called with what was done so far, and with all that there is to do.
 Progress = Callable[[int, int], None]
+_Answer = TypeVar("_Answer")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -113,12 +114,14 @@ class Reader:
         return found
 
     def _raw(self, catalog: Catalog, id: str) -> list[Raw]:
-        for _ in range(_ATTEMPTS):
-            try:
-                return [one for source in self._sources(catalog) for one in source.lines(id)]
-            except Gone:  # sealed between the look for it and the reading
-                catalog.look()
-        return [one for source in self._sources(catalog) for one in source.lines(id)]
+        def lines() -> list[Raw]:
+            found = [one for source in self._sources(catalog) for one in source.lines(id)]
+            if not found and catalog.misses(id):
+                catalog.check(f"it has no line of trajectory {id!r}")
+                found = lines()
+            return found
+
+        return _whole(catalog, lines)
 
     def _check_whole(self, catalog: Catalog, id: str) -> None:
         """Raises DamagedFile if no record of a trajectory can be read because a file is damaged."""
@@ -220,7 +223,7 @@ class Reader:
         count = _Count(self._journal, progress)
         catalog = self._caught_up(text=True, each=None if progress is None else count)
         count.over()
-        return list(catalog.search(query, limit))
+        return _whole(catalog, lambda: list(catalog.search(query, limit)))
 
     @question
     def damages(self, progress: Progress | None = None) -> list[Damage]:
@@ -261,6 +264,7 @@ class Reader:
         """The journal's files with their writers, damage, and the state of the catalog. `progress(done, total)` counts bytes."""
         damages = self.damages(progress)
         catalog = self.catalog
+        catalog.check()
         disk = os.statvfs(self._root)
         files = [
             {"file": f.name, "bytes": f.path.stat().st_size, "writer": f.writer, "alive": is_alive(f.path), "version": f.version}
@@ -283,6 +287,17 @@ class Reader:
         sealed = self.lake.sealed_to() if self.lake.exists else {}
         waiting = sum(max(0, f.path.stat().st_size - sealed.get(f.name, 0)) for f in catalog.files() if f.path.exists())
         return {"unsealed_bytes": waiting, "unsealed_trajectories": len(catalog.unsealed()), **self.lake.examine()}
+
+
+def _whole(catalog: Catalog, ask: Callable[[], _Answer]) -> _Answer:
+    """An answer out of files, which may be sealed between the look into the catalog and the reading."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return ask()
+        except Gone:
+            catalog.look()
+    catalog.check("it names files that are not there")
+    return ask()
 
 
 class _Count:
