@@ -38,7 +38,7 @@ from .journal import file_mode, is_alive
 from .lake import Lake, Part
 from .layout import SUMMARY
 from .learning import learn
-from .lines import Damage, File, Gone, complete_lines, open_file, read_range, unfinished
+from .lines import Damage, File, Gone, complete_lines, journals, open_file, read_range, size_of, unfinished
 from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
 from .rows import (
     IDS,
@@ -156,17 +156,11 @@ class Catalog:
 
     def files(self) -> list[File]:
         """The journal files there are. Raises NewerStore."""
-        try:
-            names = sorted(name for name in os.listdir(self._journal) if name.endswith(".jsonl"))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise StoreError(f"the journal in {str(self._journal)!r} can't be read: {error.strerror}") from error
         found: list[File] = []
-        for name in names:
+        for path in journals(self._journal):
+            name = path.name
             known = self._files.get(name)
             if known is None:
-                path = self._journal / name
                 try:
                     if path.stat().st_size == 0:  # being created
                         continue
@@ -291,7 +285,7 @@ class Catalog:
         sealed = self._learn({f.name for f in files})
         indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         dead = {f.name for f in files if f.name in self._final or not is_alive(f.path)}  # before they are measured
-        sizes = {f.name: _size(f.path) for f in files}
+        sizes = {f.name: size_of(f.path) for f in files}
         for file in files:  # a journal that another machine ships: its writer was out of touch, and is back
             known = self._final.get(file.name)
             if known is not None and known[0] != sizes[file.name] and is_alive(file.path):
@@ -498,7 +492,7 @@ class Catalog:
         for file in self.files():
             rows = self._rows("select indexed from files where name=?", (file.name,))
             start = rows[0][0] if rows else 0
-            if file.path.stat().st_size > start and not is_alive(file.path):
+            if size_of(file.path) > start and not is_alive(file.path):
                 rest = unfinished(file.path, start)
                 found.append(Damage(file.name, start, f"torn last line of {len(rest)} bytes", torn=True))
         return found
@@ -672,13 +666,6 @@ class Catalog:
             yield Hit(unpacked(key), kind, step, found[3] if found else "")
         if len(rows) < limit and self._lake.exists:
             yield from (Hit(*found) for found in self._lake.matching(words))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # gone since it was listed
-        return -1
 
 
 def _settled_time(folder: Path) -> int:

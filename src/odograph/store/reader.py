@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from .figures import Figures
 from .filters import EVERY, Filters
 from .journal import is_alive
 from .lake import Lake, Sealed
-from .lines import Damage, File, Gone, complete_lines, decode, open_file
+from .lines import Damage, File, Gone, complete_lines, decode, journals, open_file, size_of
 from .listing import Fold, Sort
 from .source import Journals, Raw, Source
 from .summary import Facts, Hit, Summary, Used
@@ -237,10 +238,11 @@ class Reader:
         found |= {(d.file, d.offset): d for d in catalog.damages()}
         for file in catalog.files():
             until = look.since.get(file.name)
-            for offset, line in complete_lines(file.path, 0) if until != 0 else ():
-                if until is not None and offset >= until:  # what follows was read a moment ago, to be catalogued
-                    break
-                look(file, offset, line)
+            with suppress(FileNotFoundError):  # sealed meanwhile
+                for offset, line in complete_lines(file.path, 0) if until != 0 else ():
+                    if until is not None and offset >= until:  # what follows was read a moment ago, to be catalogued
+                        break
+                    look(file, offset, line)
         look.over()
         for key, damage in look.found.items():
             found.setdefault(key, damage)
@@ -267,8 +269,9 @@ class Reader:
         catalog.check()
         disk = os.statvfs(self._root)
         files = [
-            {"file": f.name, "bytes": f.path.stat().st_size, "writer": f.writer, "alive": is_alive(f.path), "version": f.version}
+            {"file": f.name, "bytes": size, "writer": f.writer, "alive": is_alive(f.path), "version": f.version}
             for f in catalog.files()
+            if (size := size_of(f.path)) >= 0
         ]
         return {
             "store": str(self._root),
@@ -285,7 +288,7 @@ class Reader:
     def _examine_sealed(self, catalog: Catalog) -> dict[str, Any]:
         """The sealed tier's figures, and how many bytes of the journal are not sealed yet."""
         sealed = self.lake.sealed_to() if self.lake.exists else {}
-        waiting = sum(max(0, f.path.stat().st_size - sealed.get(f.name, 0)) for f in catalog.files() if f.path.exists())
+        waiting = sum(max(0, size_of(f.path) - sealed.get(f.name, 0)) for f in catalog.files())
         return {"unsealed_bytes": waiting, "unsealed_trajectories": len(catalog.unsealed()), **self.lake.examine()}
 
 
@@ -306,7 +309,7 @@ class _Count:
     def __init__(self, journal: Path, progress: Progress | None) -> None:
         self._progress = progress
         self._done = self._told = 0
-        self._total = sum(f.stat().st_size for f in journal.glob("*.jsonl")) if progress is not None else 0
+        self._total = sum(map(size_of, journals(journal))) if progress is not None else 0
 
     def __call__(self, file: File, offset: int, line: bytes) -> None:
         self._done += len(line) + 1
@@ -388,7 +391,7 @@ class Tail:
     def __iter__(self) -> Iterator[AnyRecord]:
         first, self._count = self._count, None
         newest: list[AnyRecord] = []
-        paths = sorted(self._journal.glob("*.jsonl"))
+        paths = journals(self._journal)
         for path in paths:
             try:
                 newest += self._new(path, first)
