@@ -176,15 +176,17 @@ class Backend:
     def seal(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> Sealing | None:
         """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. What this
         process writes goes on in a new file. Raises MissingExtra, StoreError."""
-        from .sealing import Sealing, seal
-
         self._check_here("sealing")
         if not self.exists:
+            from .sealing import Sealing
+
             return Sealing()
         with self.lock("seal", wait=wait) as alone:
             if not alone:
                 return None
             try:
+                from .sealing import seal
+
                 self.journal.close()
                 self._agree_on_redaction()
                 return seal(self.reader.lake, self.folder / "journal", progress)
