@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -114,6 +117,53 @@ def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> 
     catalog.write_bytes(b"this is no database" * 100)
     with odograph.open(store.root) as again:
         assert [(s.id, s.reward) for s in again.summaries()] == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "drop table summaries",
+        "drop table hits",
+        "drop table search_config",
+        "drop index by_began",
+        "drop view trajectories",
+        "alter table files drop column writer",
+        "alter table damages rename column reason to other",
+        "alter table search_idx rename column term to other",
+        "delete from places",
+        "update places set file='elsewhere.jsonl'",
+        "garbage in the middle",
+    ],
+)
+def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> None:
+    """Whatever a catalog lacks or has wrong: one warning, the right answers, and a whole file on disk for those who read next."""
+    with odograph.open(tmp_path / "store") as store:
+        ids = fill(store)
+        assert len(store.search("needle1")) == 1
+    path = tmp_path / "store" / "catalog.sqlite"
+    if damage.startswith("garbage"):
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 8192 * 4096)
+            file.write(b"\xa5" * 4096)
+    else:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("pragma legacy_alter_table=on")
+            with db:
+                db.execute(damage)
+
+    def answers() -> None:
+        with odograph.open(tmp_path / "store") as again:
+            assert len(again.search("needle1")) == 1
+            assert [t.id for t in again.trajectories()] == [s.id for s in again.summaries()] == ids
+            assert again.count(group="g0") == 2
+            assert not again.examine()["catalog_in_memory"]
+
+    with pytest.warns(RuntimeWarning, match="catalog .* was damaged .* made anew; nothing is lost") as told:
+        answers()
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answers()
 
 
 def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store) -> None:

@@ -453,8 +453,15 @@ NO_FILES = """
                 step.llm_call(model="m", messages=[{"role": "user", "content": "hi"}], response="yo")
             time.sleep(0.2)
         print(place.health()["failure"] is None, run.id)
+    for ask in ("len(store)", "store.trajectory(run.id)", "store.search('hi')", "list(store.tail())", "store.seal()", "len(new)"):
+        try:
+            eval(ask)
+        except odograph.StoreError as error:
+            assert "Too many open files" in str(error), error
     for fd in held:
         os.close(fd)
+    while new.health()["waiting"]:  # written without another record
+        time.sleep(0.05)
     for place in (store, new):
         with place.record(task="after") as run:
             run.note("b")
@@ -466,7 +473,8 @@ NO_FILES = """
 
 
 def test_a_process_that_may_open_no_more_files(tmp_path: Path) -> None:
-    """An open journal is written and synced on; one that can't be opened is written when a file is free again; nothing is lost."""
+    """An open journal is written and synced on; one that can't be opened is written when a file is free again, also where nothing
+    more is recorded; nothing is lost. Who reads meanwhile is told why that can't be."""
     roots = [str(tmp_path / "old"), str(tmp_path / "new")]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(NO_FILES), *roots],

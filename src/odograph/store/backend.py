@@ -70,6 +70,7 @@ class Backend:
         self.folder: Path = Path(place.folder)
         self._shipping: Shipping | None = None
         self._why_not: str | None = None
+        self._unread: str | None = None  # why the stored settings can't be read; it may pass
         if place.remote is not None:
             from .shipping import Shipping
 
@@ -106,7 +107,10 @@ class Backend:
     def reader(self) -> Reader:
         """The reader of the store, made at the first use."""
         if self._reader is None:
-            from .reader import Reader
+            try:
+                from .reader import Reader
+            except OSError as error:  # no descriptor is left for the module's file
+                raise StoreError(f"the store {self} can't be read: {error.strerror}") from error
 
             with self._opening:
                 if self._reader is None and self._shipping is not None:
@@ -131,9 +135,12 @@ class Backend:
     @property
     def sink(self) -> Journal:
         """The journal to write to. Raises StoreError if the store's redaction can't be applied: then nothing may be written."""
+        if self._unread is not None:
+            self.settings = self._agreed(self._stored())
         self._apply()
-        if self._why_not is not None:
-            raise StoreError(f"the store {self} can't be written from here: {self._why_not}")
+        why_not = self._why_not or self._unread
+        if why_not is not None:
+            raise StoreError(f"the store {self} can't be written from here: {why_not}")
         return self.journal
 
     def beside(self, name: str) -> Path:
@@ -169,17 +176,24 @@ class Backend:
     def seal(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> Sealing | None:
         """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. What this
         process writes goes on in a new file. Raises MissingExtra, StoreError."""
-        from .sealing import Sealing, seal
-
         self._check_here("sealing")
         if not self.exists:
+            from .sealing import Sealing
+
             return Sealing()
         with self.lock("seal", wait=wait) as alone:
             if not alone:
                 return None
-            self.journal.close()
-            self._agree_on_redaction()
-            return seal(self.reader.lake, self.folder / "journal", progress)
+            try:
+                from .sealing import seal
+
+                self.journal.close()
+                self._agree_on_redaction()
+                return seal(self.reader.lake, self.folder / "journal", progress)
+            except OdographError:
+                raise
+            except OSError as error:
+                raise StoreError(f"the store {self} can't be sealed ({error}); its journal keeps what is not sealed") from error
 
     def _agree_on_redaction(self) -> None:
         """Machines that share a sealed tier redact alike: the first machine that redacts decides. Raises StoreError."""
@@ -284,8 +298,9 @@ class Backend:
     def redaction(self) -> Stored | None:
         """The stored form of the store's redaction. Raises StoreError if `store.json` can't be read."""
         found = both(self._stored(), self.settings)
-        if self._why_not is not None:
-            raise StoreError(self._why_not)
+        why_not = self._why_not or self._unread
+        if why_not is not None:
+            raise StoreError(why_not)
         return found.redact or None
 
     def flush(self) -> None:
@@ -333,11 +348,12 @@ class Backend:
         return both(stored, asked)
 
     def _stored(self) -> Settings:
-        """The settings in `store.json`. If the file can't be read, nothing may be written (`_why_not`)."""
+        """The settings in `store.json`. As long as the file can't be read, nothing may be written (`_unread`)."""
+        self._unread = None
         try:
             return settings_in(self.folder)
         except StoreError as error:
-            self._why_not = str(error)
+            self._unread = str(error)
             return Settings()
 
     def _apply(self) -> None:
@@ -364,13 +380,14 @@ class Backend:
             signature = None
         if signature is None and self.settings == Settings():
             return
-        if signature is None or signature != self._signature:
+        if signature is None or signature != self._signature or self._unread is not None:
             self._settle()
             self._apply()
         if self._hold < 0 and self._asked.memory:  # it was closed, and is used again
             self._hold = memory.hold(self.folder)
-        if self._why_not is not None:
-            raise StoreError(self._why_not)
+        why_not = self._why_not or self._unread
+        if why_not is not None:
+            raise StoreError(why_not)
 
     def _settle(self) -> None:
         """Writes down the settings that the store does not have yet, and takes over those that it has."""
@@ -378,7 +395,7 @@ class Backend:
         with _alone(self.folder / "journal"):  # the folder itself is locked by who uses it in memory
             stored = self._stored()
             merged = both(stored, self.settings)
-            if merged != stored and self._why_not is None:
+            if merged != stored and self._why_not is None and self._unread is None:
                 write(path, merged, file_mode(self.folder / "journal"))
             found = os.stat(path)
             self._signature = (found.st_ino, found.st_size, found.st_mtime_ns)

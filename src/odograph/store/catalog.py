@@ -18,8 +18,10 @@ import re
 import sqlite3
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,9 +38,24 @@ from .journal import file_mode, is_alive
 from .lake import Lake, Part
 from .layout import SUMMARY
 from .learning import learn
-from .lines import Damage, File, Gone, complete_lines, open_file, read_range, unfinished
+from .lines import Damage, File, Gone, complete_lines, journals, open_file, read_range, size_of, unfinished
 from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
-from .rows import IDS, REWARD, VERSION, Key, Texts, begins, create, functions, packed, unpacked, unpacked_rewards
+from .rows import (
+    IDS,
+    REWARD,
+    VERSION,
+    Key,
+    Texts,
+    begins,
+    create,
+    functions,
+    is_damage,
+    packed,
+    transaction,
+    unpacked,
+    unpacked_rewards,
+    wrong,
+)
 from .summary import SUMMARIES, Facts, Hit, Summary, Used, summary_of
 from .text import FOUND, Each, index_line, index_some, matching
 from .where import where
@@ -74,7 +91,7 @@ class Catalog:
         self._data_version = -1
         self._looked = -_LOOK_SECONDS
         self._inode = 0
-        self._text = False
+        self._text = self._searches = False
         self._each: Each | None = None
         self._lock = threading.RLock()  # one transaction at a time on the one connection
         self._db = self._open()
@@ -89,16 +106,23 @@ class Catalog:
                 )
                 self._inode = os.stat(self._path).st_ino
                 return db
-            except (sqlite3.OperationalError, OSError):  # read-only, busy, or no folder
-                break
-            except sqlite3.DatabaseError:  # no database: it is only a cache
-                if attempt == 0:
-                    self._unlink()
+            except (sqlite3.DatabaseError, UnicodeDecodeError, OSError) as error:
+                if attempt or not is_damage(error):  # read-only, busy, or no folder
+                    break
+                self._unlink(error)
         return self._in_memory()
 
-    def _unlink(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+    def _unlink(self, error: Exception) -> None:
+        """Deletes the damaged file. It is only a cache: what was in it is found again."""
+        with suppress(OSError):
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            with suppress(Warning):  # it may be made an error, and nothing is lost
+                warnings.warn(
+                    f"odograph: the catalog {str(self._path)!r} was damaged ({error}) and is made anew; nothing is lost",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     def _in_memory(self) -> sqlite3.Connection:
         return self._prepared(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
@@ -107,15 +131,17 @@ class Catalog:
         functions(db)
         db.execute("pragma journal_mode=wal")
         db.execute("pragma synchronous=normal")
-        db.execute("begin immediate")
-        version = db.execute("pragma user_version").fetchone()[0]
+        with transaction(db):
+            version = db.execute("pragma user_version").fetchone()[0]
+            if version < VERSION:
+                create(db)
         if version > VERSION:
-            db.execute("rollback")
             db.close()
             return self._in_memory()
-        if version != VERSION:
-            create(db)
-        db.execute("commit")
+        damage = wrong(db) if version == VERSION else None
+        if damage is not None:
+            db.close()
+            raise sqlite3.DatabaseError(damage)
         return db
 
     @property
@@ -130,17 +156,11 @@ class Catalog:
 
     def files(self) -> list[File]:
         """The journal files there are. Raises NewerStore."""
-        try:
-            names = sorted(name for name in os.listdir(self._journal) if name.endswith(".jsonl"))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise StoreError(f"the journal in {str(self._journal)!r} can't be read: {error.strerror}") from error
         found: list[File] = []
-        for name in names:
+        for path in journals(self._journal):
+            name = path.name
             known = self._files.get(name)
             if known is None:
-                path = self._journal / name
                 try:
                     if path.stat().st_size == 0:  # being created
                         continue
@@ -183,6 +203,24 @@ class Catalog:
                 self._db = self._in_memory()
                 self._look()
 
+    def check(self, contradiction: str | None = None) -> None:
+        """Makes the catalog anew if it is damaged: it contradicts the files, or its own pages say so."""
+        found = [contradiction]
+
+        def look() -> None:
+            damage = (found.pop() if found else None) or wrong(self._db, deep=True)
+            if damage is not None:
+                raise sqlite3.DatabaseError(damage)
+
+        with self._lock:
+            if not self.in_memory:
+                self._mended(look)
+
+    def misses(self, id: str) -> bool:
+        """Whether the catalog lists a trajectory and knows none of its lines."""
+        listed = "select 1 from summaries where id=? and sealed is null and not exists(select 1 from places where trajectory=id)"
+        return bool(self._rows(listed, (packed(id),)))
+
     def look(self) -> None:
         """Catches up with files that are there no more, too."""
         with self._lock:
@@ -193,19 +231,19 @@ class Catalog:
         """What a question to the database gives; where the database turns out to be damaged it is made anew and asked again."""
         try:
             return ask()
-        except sqlite3.DatabaseError as error:
-            what = str(error)  # "no such table", "no such column"
-            damaged = type(error) is sqlite3.DatabaseError or "disk I/O" in what or "no such" in what
-            if not damaged or self.in_memory:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if self.in_memory or not is_damage(error):
                 raise
             self._db.close()
             try:
                 if os.stat(self._path).st_ino == self._inode:  # else another process made it anew
-                    self._unlink()
+                    self._unlink(error)
             except OSError:
                 pass
             self._db = self._open()
             self._look()
+            if self._searches:
+                self._index_text()
             return ask()
 
     def _catch_up(self) -> None:
@@ -247,7 +285,7 @@ class Catalog:
         sealed = self._learn({f.name for f in files})
         indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         dead = {f.name for f in files if f.name in self._final or not is_alive(f.path)}  # before they are measured
-        sizes = {f.name: _size(f.path) for f in files}
+        sizes = {f.name: size_of(f.path) for f in files}
         for file in files:  # a journal that another machine ships: its writer was out of touch, and is back
             known = self._final.get(file.name)
             if known is not None and known[0] != sizes[file.name] and is_alive(file.path):
@@ -290,19 +328,13 @@ class Catalog:
 
     def _rebuild(self, files: list[File]) -> None:
         """Everything anew in one transaction: other readers see the old state until the new one is whole."""
-        db = self._db
         self._indexed = {}
-        db.execute("begin immediate")
-        try:
-            create(db)
+        with transaction(self._db):
+            create(self._db)
             self._learn_now({f.name for f in files}, 0)
             for file in files:
                 while self._index_some(file):
                     pass
-            db.execute("commit")
-        except BaseException:
-            db.execute("rollback")
-            raise
 
     # --- the sealed tier ----------------------------------------------------------------------------------------------
 
@@ -315,18 +347,12 @@ class Catalog:
         id, last = self._lake.commits.id, self._lake.commits.last("trajectories")
         if known == (id, last):
             return self._lake.sealed_to()
-        db = self._db
-        db.execute("begin immediate")
-        try:
-            known = db.execute("select id, seq from lake").fetchone()
+        with transaction(self._db):
+            known = self._db.execute("select id, seq from lake").fetchone()
             if known is not None and (known[0] != id or known[1] > last):  # another lake: all anew
-                create(db)
+                create(self._db)
                 known = None
             self._learn_now(names, known[1] if known else 0)
-            db.execute("commit")
-        except BaseException:
-            db.execute("rollback")
-            raise
         return self._lake.sealed_to()
 
     def _learn_now(self, names: set[str], since: int) -> None:
@@ -376,16 +402,12 @@ class Catalog:
 
     def _index_batch(self, file: File) -> bool:
         """Indexes up to 16 MB of one file in one transaction; whether there may be more."""
-        db = self._db
-        db.execute("begin immediate")
         try:
-            more = self._index_some(file)
-            db.execute("commit")
+            with transaction(self._db):
+                return self._index_some(file)
         except BaseException:
             self._looked = -_LOOK_SECONDS
-            db.execute("rollback")
             raise
-        return more
 
     def _index_some(self, file: File) -> bool:
         db = self._db
@@ -470,7 +492,7 @@ class Catalog:
         for file in self.files():
             rows = self._rows("select indexed from files where name=?", (file.name,))
             start = rows[0][0] if rows else 0
-            if file.path.stat().st_size > start and not is_alive(file.path):
+            if size_of(file.path) > start and not is_alive(file.path):
                 rest = unfinished(file.path, start)
                 found.append(Damage(file.name, start, f"torn last line of {len(rest)} bytes", torn=True))
         return found
@@ -617,6 +639,7 @@ class Catalog:
     def index_text(self) -> None:
         """Brings the full-text index up to what was indexed without it. Only a search needs it."""
         with self._lock:
+            self._searches = True
             self._mended(self._index_text)
 
     def _index_text(self) -> None:
@@ -643,13 +666,6 @@ class Catalog:
             yield Hit(unpacked(key), kind, step, found[3] if found else "")
         if len(rows) < limit and self._lake.exists:
             yield from (Hit(*found) for found in self._lake.matching(words))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # gone since it was listed
-        return -1
 
 
 def _settled_time(folder: Path) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import os
 import threading
@@ -35,6 +36,7 @@ Durability = Literal["group", "sync"]
 _ROTATE = 64 << 20
 _BACKLOG = 64 << 20
 _GROUP_SECONDS = 0.05
+_RETRY_SECONDS = 1.0
 _UNCHECKED = 1 << 20  # bytes that are written at most before the file is looked for
 _FULL = 1 << 62  # no file is open, or none that can be gone on with
 
@@ -117,11 +119,13 @@ class Journal:
             self._sync_soon()
 
     def release(self) -> None:
-        """Gives the waiting lines to the operating system."""
-        if self._held:
+        """Gives the waiting lines to the operating system, and those of failed writes."""
+        if self._held or self._backlog:
             with self.lock:
                 if self._held:
                     self.append(b"")
+                elif self._backlog:
+                    self._retry()
 
     def append(self, data: bytes) -> None:
         """Writes whole lines. At the return, the operating system has the lines. Never raises OSError: see `failure`."""
@@ -175,6 +179,7 @@ class Journal:
             self._backlog_size -= len(self._backlog.pop(0))
             self.lost += 1
             self.generation += 1  # what was dropped may hold messages that later calls refer to
+        self._flush_behind()
 
     def _retry(self) -> None:
         try:
@@ -307,11 +312,17 @@ class Journal:
             if self.synced is not None:
                 self.synced()
             return
+        self._flush_behind()
+
+    def _flush_behind(self) -> None:
         if self._flusher is None:
-            self._flusher = threading.Thread(
-                target=_flush, args=(weakref.ref(self), self._wake), name="odograph-sync", daemon=True
-            )
-            self._flusher.start()
+            thread = threading.Thread(target=_flush, args=(weakref.ref(self), self._wake), name="odograph-sync", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the program ends, or has as many threads as it may: the next write tries again
+                self._dirty = False
+                return
+            self._flusher = thread
         self._wake.set()
 
     def _fdatasync(self) -> None:
@@ -365,17 +376,20 @@ class Journal:
 
 
 def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:
-    """The group commit: one fdatasync for all lines of the last 50 ms. The thread ends with its journal."""
+    """The group commit: one fdatasync for all lines of the last 50 ms. What could not be written is tried again each second. The
+    thread ends with its journal."""
+    failed = False
     while True:
         wake.wait()
         if journal() is None:
             return
-        time.sleep(_GROUP_SECONDS)
+        time.sleep(_RETRY_SECONDS if failed else _GROUP_SECONDS)
         wake.clear()
         alive = journal()
         if alive is None:
             return
         alive.sync()
+        failed = alive.waiting > 0
         del alive
 
 
@@ -417,8 +431,8 @@ def is_alive(path: Path | str) -> bool:
     """Whether the writer of a journal file still holds the file."""
     try:
         fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)  # no descriptor is left to find out
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

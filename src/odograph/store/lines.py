@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import msgspec
 
@@ -58,9 +58,27 @@ class File(msgspec.Struct, frozen=True):
         return self.path.name
 
 
+def journals(folder: Path) -> list[Path]:
+    """The journal files in a folder. Raises StoreError if the folder can't be read."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".jsonl"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"the journal in {str(folder)!r} can't be read: {error.strerror}") from error
+
+
+def size_of(path: Path) -> int:
+    """The size of a file; -1 where it is gone since it was listed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
 def open_file(path: Path) -> File:
     """A journal file's header. If the header is damaged, the file's name gives the writer. Raises NewerStore."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         line = file.readline(1 << 16)
     try:
         header = _header.decode(line)
@@ -71,9 +89,18 @@ def open_file(path: Path) -> File:
     return File(path, header.writer, header.schema_version)
 
 
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, PermissionError):  # who lists files has an answer to these
+        raise
+    except OSError as error:
+        raise StoreError(f"journal {path.name} can't be read: {error.strerror}") from error
+
+
 def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
     """The complete lines from byte `start` on, as (byte offset, line without newline). Leaves an unfinished last line out."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         file.seek(start)
         offset, rest = start, b""
         while chunk := file.read(_CHUNK):
@@ -86,7 +113,7 @@ def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
 
 def unfinished(path: Path, start: int) -> bytes:
     """The bytes after the last newline, from byte `start` on."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         file.seek(start)
         return file.read()
 

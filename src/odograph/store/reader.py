@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from .figures import Figures
 from .filters import EVERY, Filters
 from .journal import is_alive
 from .lake import Lake, Sealed
-from .lines import Damage, File, Gone, complete_lines, decode, open_file
+from .lines import Damage, File, Gone, complete_lines, decode, journals, open_file, size_of
 from .listing import Fold, Sort
 from .source import Journals, Raw, Source
 from .summary import Facts, Hit, Summary, Used
@@ -31,6 +32,7 @@ from .text import Each
 
 #: Called with what was done so far, and with all that there is to do.
 Progress = Callable[[int, int], None]
+_Answer = TypeVar("_Answer")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -113,12 +115,14 @@ class Reader:
         return found
 
     def _raw(self, catalog: Catalog, id: str) -> list[Raw]:
-        for _ in range(_ATTEMPTS):
-            try:
-                return [one for source in self._sources(catalog) for one in source.lines(id)]
-            except Gone:  # sealed between the look for it and the reading
-                catalog.look()
-        return [one for source in self._sources(catalog) for one in source.lines(id)]
+        def lines() -> list[Raw]:
+            found = [one for source in self._sources(catalog) for one in source.lines(id)]
+            if not found and catalog.misses(id):
+                catalog.check(f"it has no line of trajectory {id!r}")
+                found = lines()
+            return found
+
+        return _whole(catalog, lines)
 
     def _check_whole(self, catalog: Catalog, id: str) -> None:
         """Raises DamagedFile if no record of a trajectory can be read because a file is damaged."""
@@ -220,7 +224,7 @@ class Reader:
         count = _Count(self._journal, progress)
         catalog = self._caught_up(text=True, each=None if progress is None else count)
         count.over()
-        return list(catalog.search(query, limit))
+        return _whole(catalog, lambda: list(catalog.search(query, limit)))
 
     @question
     def damages(self, progress: Progress | None = None) -> list[Damage]:
@@ -234,10 +238,11 @@ class Reader:
         found |= {(d.file, d.offset): d for d in catalog.damages()}
         for file in catalog.files():
             until = look.since.get(file.name)
-            for offset, line in complete_lines(file.path, 0) if until != 0 else ():
-                if until is not None and offset >= until:  # what follows was read a moment ago, to be catalogued
-                    break
-                look(file, offset, line)
+            with suppress(FileNotFoundError):  # sealed meanwhile
+                for offset, line in complete_lines(file.path, 0) if until != 0 else ():
+                    if until is not None and offset >= until:  # what follows was read a moment ago, to be catalogued
+                        break
+                    look(file, offset, line)
         look.over()
         for key, damage in look.found.items():
             found.setdefault(key, damage)
@@ -261,10 +266,12 @@ class Reader:
         """The journal's files with their writers, damage, and the state of the catalog. `progress(done, total)` counts bytes."""
         damages = self.damages(progress)
         catalog = self.catalog
+        catalog.check()
         disk = os.statvfs(self._root)
         files = [
-            {"file": f.name, "bytes": f.path.stat().st_size, "writer": f.writer, "alive": is_alive(f.path), "version": f.version}
+            {"file": f.name, "bytes": size, "writer": f.writer, "alive": is_alive(f.path), "version": f.version}
             for f in catalog.files()
+            if (size := size_of(f.path)) >= 0
         ]
         return {
             "store": str(self._root),
@@ -281,8 +288,19 @@ class Reader:
     def _examine_sealed(self, catalog: Catalog) -> dict[str, Any]:
         """The sealed tier's figures, and how many bytes of the journal are not sealed yet."""
         sealed = self.lake.sealed_to() if self.lake.exists else {}
-        waiting = sum(max(0, f.path.stat().st_size - sealed.get(f.name, 0)) for f in catalog.files() if f.path.exists())
+        waiting = sum(max(0, size_of(f.path) - sealed.get(f.name, 0)) for f in catalog.files())
         return {"unsealed_bytes": waiting, "unsealed_trajectories": len(catalog.unsealed()), **self.lake.examine()}
+
+
+def _whole(catalog: Catalog, ask: Callable[[], _Answer]) -> _Answer:
+    """An answer out of files, which may be sealed between the look into the catalog and the reading."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return ask()
+        except Gone:
+            catalog.look()
+    catalog.check("it names files that are not there")
+    return ask()
 
 
 class _Count:
@@ -291,7 +309,7 @@ class _Count:
     def __init__(self, journal: Path, progress: Progress | None) -> None:
         self._progress = progress
         self._done = self._told = 0
-        self._total = sum(f.stat().st_size for f in journal.glob("*.jsonl")) if progress is not None else 0
+        self._total = sum(map(size_of, journals(journal))) if progress is not None else 0
 
     def __call__(self, file: File, offset: int, line: bytes) -> None:
         self._done += len(line) + 1
@@ -373,7 +391,7 @@ class Tail:
     def __iter__(self) -> Iterator[AnyRecord]:
         first, self._count = self._count, None
         newest: list[AnyRecord] = []
-        paths = sorted(self._journal.glob("*.jsonl"))
+        paths = journals(self._journal)
         for path in paths:
             try:
                 newest += self._new(path, first)

@@ -9,6 +9,8 @@ import math
 import re
 import sqlite3
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -78,6 +80,9 @@ _INDICES = {
     "by_task": "summaries(task_id) where task_id is not null",
     "by_fork": "summaries(fork->>'trajectory') where fork is not null",
 }
+_MADE = {one.strip().lower() for one in _TABLES.split(";\n") if "create" in one} | {
+    f"create index {name} on {of}".lower() for name, of in _INDICES.items()
+}
 
 
 def create(db: sqlite3.Connection) -> None:
@@ -93,6 +98,46 @@ def create(db: sqlite3.Connection) -> None:
             db.execute(statement)
     make_indices(db)
     db.execute(f"pragma user_version={VERSION}")
+
+
+def wrong(db: sqlite3.Connection, *, deep: bool = False) -> str | None:
+    """What is wrong with a catalog of this version; None where nothing is. Pages are looked at where there are few of them, or
+    with `deep`: 2 us a trajectory."""
+    found = {(name, sql and sql.lower()) for name, sql in db.execute("select name, sql from sqlite_master")}
+    names = {name for name, _ in found}
+    if not {sql for _, sql in found} >= _MADE or not all(f"search_{part}" in names for part in _SEARCH):
+        return "tables or columns are missing"
+    if deep or db.execute("pragma page_count").fetchone()[0] <= _FEW_PAGES:
+        said = str(db.execute("pragma quick_check(1)").fetchone()[0])
+        return None if said == "ok" else said.splitlines()[-1]
+    return None
+
+
+_FEW_PAGES = 256
+_SEARCH = ("data", "idx", "docsize", "config")  # the tables in which FTS5 keeps an index without content
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error says that the database is damaged; one that is busy, full, read-only or closed is whole."""
+    if isinstance(error, sqlite3.OperationalError):  # "no such table"; an error of Python's own module has no code
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGED
+    return type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError, UnicodeDecodeError)  # of a text that SQLite names
+
+
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """What is written inside is there as a whole, or not at all."""
+    db.execute("begin immediate")
+    try:
+        yield
+        db.execute("commit")
+    except BaseException:
+        if db.in_transaction:  # a damaged database has left it by itself
+            db.execute("rollback")
+        raise
 
 
 def functions(db: sqlite3.Connection) -> None:

@@ -37,6 +37,7 @@ def settings_in(folder: Path) -> Settings:
     """The settings of the store in a folder. Raises StoreError where they can't be read: then nothing may be written."""
     path = folder / FILE
     try:
+        path.stat()  # takes no descriptor: a process that has none left is told, too, that there is no file
         return _decode(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return Settings()

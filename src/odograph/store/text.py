@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..errors import InvalidInput
 from .indexing import searchable
 from .lines import File, complete_lines
-from .rows import packed
+from .rows import packed, transaction
 
 _BATCH = 16 << 20  # bytes that are indexed in one transaction
 
@@ -26,11 +26,9 @@ def index_some(db: sqlite3.Connection, file: File, each: Each | None) -> bool:
     """Brings the full-text index of a file towards what the catalog knows of the file; whether more is left."""
     if not file.path.exists():  # sealed meanwhile
         return False
-    db.execute("begin immediate")
-    try:
+    with transaction(db):
         row = db.execute("select searched, indexed from files where name=?", (file.name,)).fetchone()
         if row is None or row[0] >= row[1]:
-            db.execute("commit")
             return False
         start, indexed = row
         end = start
@@ -42,11 +40,7 @@ def index_some(db: sqlite3.Connection, file: File, each: Each | None) -> bool:
             if each is not None:
                 each(file, offset, line)
         db.execute("update files set searched=? where name=?", (end, file.name))
-        db.execute("commit")
-        return bool(end < indexed)
-    except BaseException:
-        db.execute("rollback")
-        raise
+    return bool(end < indexed)
 
 
 def index_line(db: sqlite3.Connection, file: File, start: int, stop: int, line: bytes) -> None:
