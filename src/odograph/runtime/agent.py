@@ -312,7 +312,7 @@ class Agent:
         )
         if not state.said and director.get() is None:
             endpoint.check_key()
-        response = await endpoint.ask(body, conf.on_text)
+        response = await endpoint.ask(body, conf.on_text, encoded=state.encoded)
         state.prompted = False
         return response
 
