@@ -56,7 +56,7 @@ class Sent:
                 return found
         request = of_wire(body, dialect)
         self._head = b""
-        with contextlib.suppress(DAMAGE):  # what looked like its messages stands inside of something else
+        with contextlib.suppress(*DAMAGE):  # what looked like its messages stands inside of something else
             self._keep(body, request, dialect)
         return request
 
