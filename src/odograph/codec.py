@@ -56,13 +56,19 @@ def _encode_strange(value: Any) -> bytes:
 
 
 def encode_finite(value: Any) -> bytes:
-    """`encode` without the search for NaN, for values that came from JSON or were checked before."""
+    """JSON to be sent, of values that came from JSON or were checked before: no NaN is looked for. Half a surrogate pair, which
+    UTF-8 can't hold, becomes a question mark."""
     try:
         return orjson.dumps(value, None, OPTIONS)
     except Exception as error:
         if of_a_signal(error):
             raise
-        return encode(value)
+        try:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+        except Exception as error:
+            if of_a_signal(error):
+                raise
+            return encode(value)
 
 
 def snapshot(value: Any) -> Any:

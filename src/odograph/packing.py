@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from . import dialects
-from .codec import DAMAGE, encode, encode_message, loads_or_raw, record_to_dict
+from .codec import encode, encode_message, record_to_dict
 from .plain import Prefix
 from .streams import Ranges, append
 from .types import AnyRecord, LLMCall
@@ -147,27 +147,6 @@ def _packed(path: dialects.Path, of: str, number: int, ranges: Ranges) -> dict[s
     return {"at": path, "of": of, "stream": number, "ranges": ranges}
 
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-def of_wire(body: bytes, dialect: str | None = None) -> Any:
-    """A request as it crossed the wire, to be packed: its messages stay the bytes that they are, so that a long history that is
-    sent again costs neither encoding nor a search for NaN."""
-    try:
-        body.decode()
-        if b"\n" in body or b"\\ud" in body or b"\\uD" in body:  # of more than a line, or with surrogates, which may be alone
-            return loads_or_raw(body)
-        parts = _fields(body)
-        lists = dialects.resent(dialect).lists
-        return {
-            name: _items(part) if name in lists and bytes(part[:1]) == b"[" else msgspec.json.decode(part)
-            for name, part in ((name, memoryview(part)) for name, part in parts.items())
-        }
-    except DAMAGE:
-        return loads_or_raw(body)
-
-
 class _Stream:
     """The writer's side of one stream: what it holds, and the last list that was sent, which the next usually extends."""
 
@@ -252,7 +231,7 @@ class Packer:
                 return self._continued(number, stream, given, lines)
         messages = given[:] if type(given) is Prefix else given
         start = same_objects(stream.last_objects, messages) if self._immutable else 0
-        if messages and type(messages[0]) is msgspec.Raw:  # as `of_wire` gave them
+        if messages and type(messages[0]) is msgspec.Raw:  # as they crossed the wire
             data = list(map(bytes, messages))
             share = shared_prefix(last, data, start)
             more = data[share:]
@@ -286,7 +265,7 @@ class Packer:
         previous = ranges[-1][1] - 1 if ranges else -1
         for n in range(known, messages.length):
             message = messages.base[n]
-            item = encode_message(message)
+            item = bytes(message) if type(message) is msgspec.Raw else encode_message(message)
             previous = self._item(number, stream, item, lines, previous)
             append(ranges, previous, previous + 1)
             stream.last.append(_tight(item))

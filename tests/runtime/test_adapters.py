@@ -391,6 +391,56 @@ def test_an_agent_that_is_a_tool_has_its_name(store: odograph.Store) -> None:
         assert asyncio.run(odograph.replay(t.id, openai_agents(boss), store=store)).same
 
 
+def test_an_agent_inside_of_a_tool_has_its_name(store: odograph.Store) -> None:
+    """The same for agents of pydantic-ai that a tool runs, two at once, too: their calls and tools are steps of their own."""
+    pydantic_ai = pytest.importorskip("pydantic_ai")
+    import openai
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    from odograph.runtime import frameworks
+
+    def script(request: dict[str, Any]) -> Answer:
+        used = sum(m["role"] == "tool" for m in request["messages"])
+        if any(m["role"] == "user" and m["content"] == "the sky?" for m in request["messages"]):
+            return Answer(text="It is sunny.") if used else asks(("look", {}), id="h")
+        return Answer(text="Go out.") if used else asks(("ask", {}))
+
+    with LLMServer(script) as server:
+
+        def model() -> Any:
+            client = openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x")
+            return OpenAIChatModel("m", provider=OpenAIProvider(openai_client=client))
+
+        def look() -> str:
+            """Looks."""
+            return "sun"
+
+        helpers = [pydantic_ai.Agent(model(), tools=[look], name=name) for name in ("Helper", "Other")]
+        boss = pydantic_ai.Agent(model(), name="Boss")
+
+        @boss.tool_plain
+        async def ask() -> str:
+            """Asks both."""
+            return " ".join(r.output for r in await asyncio.gather(*(h.run("the sky?") for h in helpers)))
+
+        task = Task("q", frameworks.pydantic_ai(boss))
+
+        async def main() -> Any:
+            first = await Runners.step(task, store=store)
+            return await Runners.finish(Runners.resume(store, first[2].trajectory_id, agent=frameworks.pydantic_ai(boss)))
+
+        t = asyncio.run(main()).recorded
+        assert sorted((s.agent or "", s.index, [a.name for a in s.actions], len(s.llm_calls)) for s in t.steps) == [
+            ("Boss", 0, ["ask"], 1), ("Boss", 1, [], 1), ("Helper", 0, ["look"], 1), ("Helper", 1, [], 1),
+            ("Other", 0, ["look"], 1), ("Other", 1, [], 1),
+        ]  # fmt: skip
+        (used,) = [a for a in t.actions if a.name == "ask"]
+        assert {s.record.parent for s in t.steps if s.agent != "Boss"} == {used.id}  # type: ignore[union-attr]
+        assert used.result == "It is sunny. It is sunny." and t.answer == "Go out."
+        assert asyncio.run(odograph.replay(t.id, frameworks.pydantic_ai(boss), store=store)).same
+
+
 def test_graphs_in_a_graph_have_their_names(store: odograph.Store) -> None:
     """A LangGraph graph inside of another is an agent of its own, and gives back to the graph around it."""
     pytest.importorskip("langgraph")

@@ -75,14 +75,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         *,
         before: Callable[[], None] | None = None,
         on_body: Callable[[bytes], None] | None = None,
+        encoded: Callable[[dict[str, Any]], bytes] = encode_finite,
     ) -> Any:
         """The response's body; of a stream, the body that it amounts to. Retries what may pass: 429, 5xx, a broken connection.
 
         `body` holds no NaN. `before` is called ahead of each attempt and stops it by raising; `on_body` is given what was
-        answered with success, before it is read (not of a stream). Raises Unanswered with what was answered last.
+        answered with success, before it is read (not of a stream). `encoded` makes
+        the JSON of what is sent. Raises Unanswered with what was answered last.
         """
         path, sent = dialects.find(self.dialect).outgoing(body, self.model)
-        url, data, headers = self.url(path), encode_finite(sent), self._headers()
+        url, data, headers = self.url(path), encoded(sent), self._headers()
         if not self.recorded and not body.get("stream") and posting.is_possible():
             return await self._tried(None, url, data, headers, False, None, before, on_body)
         async with _client(self.tokens, self.recorded) as client:

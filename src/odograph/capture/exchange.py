@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .. import dialects
 from ..codec import fold_events, loads_or_raw
 from ..dialects.framing import SSE, Stream
-from ..packing import of_wire
+from ..wire import Sent, of_wire
 from . import faults, fields, scope
 from .recorder import CallRef, Recorder
 
@@ -163,7 +163,7 @@ class Exchange:
     @property
     def streams(self) -> bool:
         """Whether the request asks for a stream."""
-        value = loads_or_raw(self.sent) if b'"stream"' in self.sent else {}
+        value = of_wire(self.sent, self.dialect.NAME) if b'"stream"' in self.sent else {}
         return self.dialect.streams(self._path, value)
 
     @property
@@ -315,7 +315,7 @@ class Exchange:
             error = "request abandoned"
         if self._asked is not None and (error is not None or self.dialect.later(answer) is not None):
             return  # the answer is not there yet, and will be fetched again
-        request = of_wire(self.body, self.dialect.NAME)
+        request = self._request()
         made = fields.wire_call(self.dialect, self._path, request, answer, error, self.status, self.purpose)
         if events is not None:
             made["events"] = fold_events(events)
@@ -324,6 +324,15 @@ class Exchange:
         made["started"] = self.started
         made["duration"] = duration
         self._place(made, answer, may_repeat=broken or (self.status or 0) >= 400)
+
+    def _request(self) -> Any:
+        if self.within is None:
+            return of_wire(self.body, self.dialect.NAME)
+        known, agent = self.within.recorder.sent, self.within.agent
+        sent = known.pop(agent, None) or Sent()
+        request = sent.request(self.body, self.dialect.NAME)
+        known[agent] = sent
+        return request
 
     def _answer(self) -> tuple[Any, list[Any] | None, Any]:
         """The response's body, the events if it was streamed, and the error (None: no error)."""

@@ -9,6 +9,7 @@ from ..codec import new_id
 from ..store.journal import Journal
 from ..store.writing import Writer
 from ..trajectory import Call, Trajectory
+from ..wire import Sent
 from . import counting
 from .edits import call_of_lines
 from .faults import fault
@@ -17,7 +18,20 @@ from .faults import fault
 class Recorder(Writer):
     """The writer of one trajectory that is being recorded: counts its steps, and turns what fails into faults."""
 
-    __slots__ = ("_counts", "_earlier", "_forks", "_opened", "_steps", "agent", "ends", "listener", "silent", "spent", "tap")
+    __slots__ = (
+        "_counts",
+        "_earlier",
+        "_forks",
+        "_opened",
+        "_steps",
+        "agent",
+        "ends",
+        "listener",
+        "sent",
+        "silent",
+        "spent",
+        "tap",
+    )
 
     def __init__(
         self,
@@ -36,6 +50,8 @@ class Recorder(Writer):
         self.silent: bool = False
         #: Where the lines go, too, while somebody follows this trajectory.
         self.tap: list[bytes] | None = None
+        #: What each agent sent last, as it crossed the wire.
+        self.sent: dict[str | None, Sent] = {}
         #: Tokens of the calls that were recorded here, prompts and answers.
         self.spent: int = 0
         #: Told of each record as it is written: (kind, fields, agent, step, id, lines).

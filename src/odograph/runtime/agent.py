@@ -194,7 +194,8 @@ class Agent:
         if self.output_type is not None:  # a type that can't be imported comes back as its schema: the model is asked the same
             found["output_type"] = self._answer_schema() if self.output_type is not str else {"type": "string"}
             if type(self.output_type) is not dict and self.output_type is not str:
-                found["output_class"] = _path(self.output_type) if isinstance(self.output_type, type) else ""
+                path = _path(self.output_type) if isinstance(self.output_type, type) else None
+                found["output_class"] = path or str(self.output_type).replace(":", " ")
         for name in HOOKS:
             if (hook := getattr(self, name)) is not None:
                 found[name] = _path(hook)
@@ -312,7 +313,7 @@ class Agent:
         )
         if not state.said and director.get() is None:
             endpoint.check_key()
-        response = await endpoint.ask(body, conf.on_text)
+        response = await endpoint.ask(body, conf.on_text, encoded=state.encoded)
         state.prompted = False
         return response
 

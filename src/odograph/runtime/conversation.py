@@ -15,9 +15,10 @@ import msgspec
 
 from .. import dialects
 from ..capture.recorder import CallRef
-from ..codec import encode
+from ..codec import encode, encode_finite
 from ..dialects import Choice, Result, Tool, ToolCall
 from ..errors import InvalidInput
+from ..packing import same_objects
 from ..streams import Streams
 from ..trajectory import Call
 from ..types import Edit, LLMCall
@@ -115,6 +116,8 @@ class State(Generic[A]):
         self._toolboxes: dict[int, tuple[list[int], dict[str, UsableTool]]] = {}
         self._connections = Connections()
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: The history that was sent last without its first item, and its JSON.
+        self._sent: tuple[list[Any], bytes] = [], b""
 
     def begin(self, messages: list[dict[str, Any]], *, sent: bool = False) -> None:
         """Starts the conversation with chat-shaped messages; those of the system go before all others. `sent`: they are all
@@ -149,6 +152,23 @@ class State(Generic[A]):
         """The history, chat-shaped."""
         dialect = dialects.get(self.agent.dialect)
         return list(self.history) if self.agent.in_ids else dialect.messages({dialect.HISTORY: self.history})
+
+    def encoded(self, body: dict[str, Any]) -> bytes:
+        """The JSON of a request. What of the history was sent before is not encoded again: items are replaced, never changed."""
+        name = dialects.get(self.agent.dialect).HISTORY
+        items = body.get(name)
+        if type(items) is not list or not items:
+            return encode_finite(body)
+        rest = items[1:]  # the first may be the system prompt, which each request has anew
+        known, data = self._sent
+        same = same_objects(known, rest)
+        if same < len(known):
+            same, data = 0, b""
+        for item in rest[same:]:
+            data += b"," + encode_finite(item)
+        self._sent = rest, data
+        whole = b"[%b%b]" % (encode_finite(items[0]), data)
+        return b"{%b}" % b",".join(encode_finite(k) + b":" + (whole if k == name else encode_finite(v)) for k, v in body.items())
 
     def shaped(self, messages: list[dict[str, Any]]) -> list[Any]:
         """Chat-shaped messages in the form of the history."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from functools import cache, wraps
 from typing import Any
 
 from ..capture import scope
+from ..capture.scope import Acting
 from ..capture.wrap import wrap
 from ..codec import snapshot
 from ..errors import InvalidInput, MissingExtra
@@ -92,6 +95,7 @@ def pydantic_ai(agent: Any, **options: Any) -> FunctionAgent:
     except ImportError:
         raise MissingExtra("an agent of pydantic-ai", "frameworks") from None
     _wrap_client(agent.model, "pydantic-ai", "client")
+    _pydantic_ai_recorded()
 
     async def follow(context: Any, events: Any) -> None:
         open_: dict[str, tuple[int, int, Any]] = {}
@@ -101,16 +105,57 @@ def pydantic_ai(agent: Any, **options: Any) -> FunctionAgent:
             elif isinstance(event, messages.FunctionToolResultEvent):
                 result = getattr(event, "part", None) or event.result
                 asked = open_.pop(result.tool_call_id, None)
-                if asked is not None:
+                if asked is not None and result.tool_call_id not in (_used.get() or ()):  # arguments that are wrong, say
                     ok = isinstance(result, messages.ToolReturnPart) and getattr(result, "outcome", "success") == "success"
                     part = asked[2]
                     _did(part.tool_name, part.args_as_dict(), result.content, part.tool_call_id, asked[0], asked[1], ok=ok)
 
     async def run(input: Any) -> Any:
+        _used.set(set())
         result = await agent.run(input, event_stream_handler=follow, **options)
         return result.output
 
     return FunctionAgent(run, name=agent.name or "agent", model=getattr(agent.model, "model_name", None))
+
+
+#: The tool calls that were recorded as they were used, in the run of an agent of pydantic-ai.
+_used: ContextVar[set[str] | None] = ContextVar("odograph_pydantic_ai_used", default=None)
+
+
+@cache
+def _pydantic_ai_recorded() -> None:
+    """Has agents of pydantic-ai record their tools in our runs, and agents that a tool runs record as who they are."""
+    from pydantic_ai import Agent
+    from pydantic_ai.capabilities import AbstractCapability
+
+    class Tools(AbstractCapability[Any]):  # type: ignore[misc]
+        """Records what tools do, and what happens inside of them."""
+
+        async def wrap_tool_execute(self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Any) -> Any:
+            within, used = scope.current(), _used.get()
+            if within is None or used is None:
+                return await handler(args)
+            used.add(call.tool_call_id)
+            with within.acting(call.tool_name, call.args_as_dict(), tool_call_id=call.tool_call_id) as action:
+                result = await handler(args)
+                action.result = snapshot(getattr(result, "return_value", result))
+            return result
+
+    begun = Agent.iter
+
+    @asynccontextmanager
+    @wraps(begun)
+    async def iter(self: Any, *args: Any, capabilities: Any = None, **options: Any) -> Any:
+        within = scope.current() if _used.get() is not None else None
+        if within is not None:
+            capabilities = [*(capabilities or ()), Tools()]
+            with suppress(InvalidInput):  # a model by name: its client is not known here
+                _wrap_client(options.get("model") or self.model, "pydantic-ai", "client")
+        with Helper(within, self.name or "agent") if isinstance(within, Acting) else nullcontext():
+            async with begun(self, *args, capabilities=capabilities, **options) as run:
+                yield run
+
+    Agent.iter = iter
 
 
 def langgraph(graph: Any, *models: Any, name: str | None = None, answer: Callable[[Any], Any] | None = None) -> FunctionAgent:

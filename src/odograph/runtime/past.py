@@ -133,8 +133,9 @@ def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Ag
     if "output_class" in settings:
         try:
             settings["output_type"] = _function(settings.pop("output_class"), where, "the type of answers")
-        except NotFound:
-            settings["output_type"] = Unchecked(settings["output_type"])
+        except NotFound as error:
+            logger.warning("%s: its answers are plain values, not checked; a replay compares what is asked alone", error)
+            settings["output_type"] = Unchecked(settings["output_type"], str(error))
     agent = Agent(**settings)
     if spec.get("headers"):
         logger.warning("%s was run with the headers %s, whose values are not recorded", where, ", ".join(spec["headers"]))

@@ -25,7 +25,8 @@ from .task import Outcome, Task, TaskConfig
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """What running code again on a trajectory's answers came to. `same`: it asked the same all along, and answered the same."""
+    """What running code again on a trajectory's answers came to. `same`: it asked the same all along, and answered the same.
+    `msg`: why it failed, or what of it could not be compared."""
 
     same: bool
     #: How many recorded calls were asked again, of how many.
@@ -126,6 +127,8 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
         scope.director.reset(token)
     divergence = replies.divergence or replies.unfinished()
     answers = [loads(encode(answer)) for answer in (response.answer, t.answer)]
-    untyped = isinstance(getattr(task.agent, "output_type", None), Unchecked)  # plain values came of the answers
-    same = divergence is None and (replies.cut_off or untyped or difference(*answers) is None)
-    return Replay(same, replies.used, len(replies.calls), divergence, response.status, response.answer, t.answer, response.msg)
+    kind = getattr(task.agent, "output_type", None)
+    untyped = kind.why if isinstance(kind, Unchecked) else None  # plain values came of the answers
+    same = divergence is None and (replies.cut_off or untyped is not None or difference(*answers) is None)
+    msg = response.msg or (f"the answers are not compared: {untyped}" if untyped is not None else None)
+    return Replay(same, replies.used, len(replies.calls), divergence, response.status, response.answer, t.answer, msg)
