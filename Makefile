@@ -4,6 +4,7 @@ VENV := .venv
 OLD := .venv-old
 TRAINERS := .venv-trainers
 LIGHTNING := .venv-lightning
+EMITTERS := .venv-emitters
 # options of pip for torch, such as --index-url https://download.pytorch.org/whl/cpu
 TORCH :=
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a k
 test: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done ## the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
-test-all: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done $(LIGHTNING)/.done coverage ## the tests, slow ones too, and coverage
+test-all: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done $(LIGHTNING)/.done $(EMITTERS)/.done coverage ## the tests, slow ones too, and coverage
 	$(BIN)/python -m pytest -q -n 2
 
 browser: ## Debian's Chromium, for the tests of the viewer's pages; without one, these tests are skipped
@@ -51,7 +52,7 @@ bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(OLD) $(TRAINERS) $(LIGHTNING) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.* odograph-demo bench-data .agents
+	rm -rf $(VENV) $(OLD) $(TRAINERS) $(LIGHTNING) $(EMITTERS) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.* odograph-demo bench-data .agents
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -83,4 +84,12 @@ $(TRAINERS)/.done: constraints-trainers.txt
 $(LIGHTNING)/.done: constraints-lightning.txt
 	$(PYTHON) -m venv $(LIGHTNING)
 	$(LIGHTNING)/bin/python $(PIP) -r constraints-lightning.txt
+	@touch $@
+
+# instrumentation that sends OpenTelemetry: what the collector receives; the AI SDK of Vercel where npm is
+$(EMITTERS)/.done: constraints-emitters.txt
+	$(PYTHON) -m venv $(EMITTERS)
+	$(EMITTERS)/bin/python $(PIP) -r constraints-emitters.txt
+	@! command -v npm >/dev/null || npm i --silent --no-audit --no-fund --prefix $(EMITTERS) ai@6 @ai-sdk/openai-compatible@2 zod@4 \
+	  @opentelemetry/sdk-trace-node@2 @opentelemetry/exporter-trace-otlp-http@0.223
 	@touch $@

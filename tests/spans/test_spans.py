@@ -104,7 +104,7 @@ def test_a_run_of_an_agent(ids: bool) -> None:
         "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "Capital?"}],
         "model": "m",
         "temperature": 0.0,
-        "tools": TOOL,
+        "tools": [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}],
     }
     assert first.response["tool_calls"][0]["function"] == {"name": "bash", "arguments": {"command": "ls"}}
     assert [m["role"] for m in again.request["messages"]] == ["user", "assistant", "tool"]

@@ -8,7 +8,8 @@ that edited its history, of a sub-agent whose prompt stands in a tool call witho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..dialects import Dialect
 from ..dialects.content import text_of
 
 #: A mark that moves from message to message as a history grows.
-_CACHE = re.compile(rb',?\s*"cache_control"\s*:\s*\{[^{}]*\}')
+_CACHE = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}|"cache_control"\s*:\s*\{[^{}]*\}\s*,?\s*')
 #: Fields that say who is asked: the same for all calls of one agent.
 _WHO = ("system", "instructions", "systemInstruction", "system_instruction", "tools", "functions")
 #: What programs add to what a user wrote stands between such tags.
@@ -32,21 +33,36 @@ _LONG = 20  # characters of an argument that may stand inside of a prompt
 
 
 class Asked:
-    """A request, taken apart as far as is needed: items stay bytes until their content is asked for."""
+    """A request, taken apart as far as is needed: items stay bytes until their content is asked for. `clean`: what the store
+    makes of an item, where it takes secrets out."""
 
-    def __init__(self, dialect: Dialect, request: Any) -> None:
+    def __init__(self, dialect: Dialect, request: Any, clean: Callable[[Any], Any] = lambda item: item) -> None:
         self.dialect: Dialect = dialect
+        self._clean = clean
         self.request: dict[str, Any] = request if isinstance(request, dict) else {}
         self.field: str | None = next((n for n in dialect.LISTS if isinstance(self.request.get(n), list)), None)
         self.items: list[Any] = self.request[self.field] if self.field else []
-        #: After each item, the hash of all items up to it.
-        self.marks: list[bytes] = []
-        before = b""
-        for item in self.items:
-            data = bytes(item) if isinstance(item, msgspec.Raw) else encode(item)
-            before = blake2b(before + _CACHE.sub(b"", data), digest_size=16).digest()
-            self.marks.append(before)
+        #: After each item, the hash of all items up to it, as they crossed the wire.
+        self.marks: list[bytes] = _marks(bytes(item) if isinstance(item, msgspec.Raw) else encode(item) for item in self.items)
         self.tools: bool = bool(dialect.tools(self.request))
+
+    @cached_property
+    def values(self) -> list[bytes]:
+        """`marks` of the items' values, as the store keeps them: not the bytes that crossed the wire."""
+        return _marks(encode(self._clean(_parsed(item))) for item in self.items)
+
+    @property
+    def before(self) -> str | None:
+        """The response that the request goes on from, whose conversation the server keeps (`previous_response_id`)."""
+        found = self.request.get("previous_response_id")
+        return found if isinstance(found, str) else None
+
+    def history(self) -> set[str]:
+        """What users said in a conversation that goes on; nothing where the request begins one."""
+        messages = self.messages()
+        if not any(m.get("role") == "assistant" for m in messages):
+            return set()
+        return {text for m in messages for text in self._clean(said_by_user([m]))}
 
     @property
     def who(self) -> bytes:
@@ -95,6 +111,13 @@ class Asked:
         if isinstance(found, dict):
             found = found.get("parts")
         return text_of(found)
+
+
+def _marks(items: Iterable[bytes]) -> list[bytes]:
+    marks: list[bytes] = []
+    for data in items:
+        marks.append(blake2b((marks[-1] if marks else b"") + _CACHE.sub(b"", data), digest_size=16).digest())
+    return marks
 
 
 def _parsed(item: Any) -> Any:

@@ -1,7 +1,7 @@
 """Where the calls that pass the proxy are recorded: their trajectory, agent, step and purpose; what tools gave back is an action.
 
-Everything here runs in the one thread of `Recording`, so nothing needs a lock. What is kept in memory is bounded; a trajectory of
-a named run or session that was forgotten, or recorded before a restart, is gone on with.
+Everything here runs in the one thread of `Recording`, so nothing needs a lock. What is kept in memory is bounded; a trajectory
+that was forgotten, or recorded before a restart, is gone on with.
 """
 
 from __future__ import annotations
@@ -10,110 +10,34 @@ import itertools
 import time
 from collections import Counter, OrderedDict, defaultdict
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
-from .. import dialects
 from ..api import Store
 from ..capture.faults import fault
 from ..capture.run import Run, start
 from ..capture.scope import Scope
-from ..codec import derived_id, loads_or_raw, new_id
+from ..codec import derived_id
 from ..errors import NotFound, StoreError
+from ..trajectory import Trajectory
 from . import conversations
 from .address import Address
+from .asleep import Asleep
 from .conversations import Asked
 from .passing import Passing
 from .senders import Sender, session_in
+from .trails import Attempt, Pending, Talk, Trail, arguments_of
 
 _MOST_TRAILS = 1000
 _MOST_TALKS = 1000  # of one trajectory
 _MOST_FAILED = 10_000
+_MOST_RESPONSES = 10_000
 _MOST_LOOKED = 100  # trajectories that are looked through for the call that started an agent
 _RETRIED_NS = 15 * 60 * 10**9
 #: What a trajectory's name is derived from.
 _NAME = "odograph.proxy"
 
 
-class _Pending:
-    """A tool call that has no result yet."""
-
-    __slots__ = ("arguments", "asked", "call", "id", "name", "parent", "scope", "tool_call_id")
-
-    def __init__(self, scope: Scope, call: str, asked: int, tool: dialects.ToolCall) -> None:
-        #: The step that asked for it, the call, and when the call was answered.
-        self.scope = scope
-        self.call = call
-        self.asked = asked
-        self.name = tool.name or "unnamed"
-        self.arguments = tool.arguments
-        self.tool_call_id = tool.id
-        #: The id that its action will have, and whether records inside of it were written.
-        self.id = new_id()
-        self.parent = False
-
-    def write(self, result: Any = None, *, failed: bool = False, until: int | None = None) -> None:
-        given = arguments_of(self.arguments)
-        about: dict[str, Any] = {"tool_call_id": self.tool_call_id, "llm_call": self.call, "id": self.id}
-        if until is not None:
-            about |= {"started": self.asked, "duration": max(0, until - self.asked)}
-        self.scope.action(self.name, given, result, ok=False if failed else None, **about)
-
-
-def arguments_of(value: Any) -> Any:
-    """A tool call's arguments: the object that its JSON text holds, else what stands there."""
-    if isinstance(value, str):
-        found = loads_or_raw(value.encode("utf-8", "replace"))
-        return found if isinstance(found, dict) and "$odograph" not in found else value
-    return value
-
-
-class _Talk:
-    """One conversation of one agent."""
-
-    def __init__(self, trail: _Trail, scope: Scope, who: bytes, tools: bool) -> None:
-        self.trail = trail
-        self.scope = scope
-        self.who = who
-        self.tools = tools
-        #: The last request that was answered: how many items, the hash of them, and the answer.
-        self.count = 0
-        self.tip = b""
-        self.answer: tuple[str, ...] = ()
-        self.pending: OrderedDict[str, _Pending] = OrderedDict()
-
-
-class _Trail:
-    """One trajectory that calls are recorded in."""
-
-    def __init__(self, key: tuple[Any, ...] | None, run: Run, ends: bool) -> None:
-        self.key = key
-        self.run = run
-        #: Whether an answer without tool calls ends it; else whoever made it ends it.
-        self.ends = ends
-        self.talks: list[_Talk] = []
-        self.by_agent: dict[tuple[Any, ...], _Talk] = {}
-        self.names: Counter[str] = Counter()
-        self.calls = 0
-        self.failed = 0
-
-    @property
-    def main(self) -> _Talk | None:
-        return self.talks[0] if self.talks else None
-
-
-class _Attempt(NamedTuple):
-    """A call that failed and may be repeated: where and under which id it was recorded, when, and what was tried so far."""
-
-    trail: _Trail
-    talk: _Talk | None
-    scope: Scope
-    purpose: str
-    id: str
-    attempts: list[dict[str, Any]]
-    time: int
-
-
-def _renamed(pending: OrderedDict[str, _Pending], sent: list[tuple[str, str]]) -> None:
+def _renamed(pending: OrderedDict[str, Pending], sent: list[tuple[str, str]]) -> None:
     """An answer is sent again with ids of the agent's own, where the model gave none: each belongs to the open call of its name
     that comes first."""
     ids = {id for id, _ in sent}
@@ -129,11 +53,17 @@ class Placer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._trails: OrderedDict[tuple[Any, ...], _Trail] = OrderedDict()
+        self._trails: OrderedDict[tuple[Any, ...], Trail] = OrderedDict()
         #: The conversations of no named run or session by the hash of their last request.
-        self._tips: defaultdict[bytes, list[_Talk]] = defaultdict(list)
+        self._tips: defaultdict[bytes, list[Talk]] = defaultdict(list)
         #: Calls that failed and may be repeated, by who asked and what: where they were recorded, and what was tried.
-        self._failed: OrderedDict[tuple[Any, ...], _Attempt] = OrderedDict()
+        self._failed: OrderedDict[tuple[Any, ...], Attempt] = OrderedDict()
+        #: The conversations whose history the server keeps, by the id of a response that may be gone on from.
+        self._responses: OrderedDict[str, Talk] = OrderedDict()
+        self._asleep = Asleep(store)
+        #: Those that were looked at, by their ids: no call of them came yet.
+        self._woken: OrderedDict[str, Trail] = OrderedDict()
+        self._has_learned = False  # whether some conversation was learned from the store
         #: What has a program that starts and ends it (`odograph record`), by its run.
         self._owned: dict[str, dict[str, Any]] = {}
         self.recorded: int = 0
@@ -157,7 +87,7 @@ class Placer:
             return trail.run
 
     def _place(self, call: Passing, made: dict[str, Any], answer: Any, failure: dict[str, Any] | None) -> Scope:
-        asked = Asked(call.dialect, made.get("request"))
+        asked = Asked(call.dialect, made.get("request"), self._clean)
         address, sender = call.address, call.sender
         session = sender.session or session_in(made.get("request"))
         digest = blake2b(call.sent, digest_size=16).digest()
@@ -180,18 +110,18 @@ class Placer:
         self.recorded += 1
         if failure is not None:
             tried = [*attempts, failure]
-            self._failed[again] = _Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
+            self._failed[again] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
             while len(self._failed) > _MOST_FAILED:
                 self._failed.popitem(last=False)
         elif talk is not None:
             self._answered(talk, scope, asked, ref.id, answer, call, made)
-        elif trail.ends and not trail.talks and trail.key is not None and trail.key[0] == "lone":
+        elif trail.ends and not trail.talks and trail.key[0] == "lone":
             self._close(trail, "completed")
         return scope
 
     def _whose(
         self, asked: Asked, address: Address, sender: Sender, made: dict[str, Any], call: Passing
-    ) -> tuple[_Trail, _Talk | None, str]:
+    ) -> tuple[Trail, Talk | None, str]:
         """The trajectory of a call, the conversation that it goes on with (None: none), and what it is for."""
         purpose = address.purpose or (call.purpose if call.purpose != "act" else None)
         if purpose is None:
@@ -209,12 +139,17 @@ class Placer:
         if trail is not None and who is not None:
             talk = trail.by_agent.get(who) or self._learned(trail, who)
             if talk is not None:
-                if purpose is None and talk.tools and not asked.tools and not self._extends(talk, asked):
+                if purpose is None and talk.tools and not asked.tools and not talk.is_begun_by(asked):
                     purpose = "utility"
                 return trail, talk if purpose is None else None, purpose or "act"
         if who is None and (trail is not None or key is None):
             talk = self._longest(asked, trail)
+            if talk is None and trail is None and purpose is None:
+                talk = self._awake(asked)
+            talk = talk or self._longest(asked, trail, strictly=False)
             if talk is not None:
+                if self._woken.pop(talk.trail.run.id, None) is not None:
+                    self._keep(talk.trail)
                 return talk.trail, talk if purpose is None else None, purpose or "act"
         said = asked.said()
         started = self._started_by(said, trail, key) if purpose is None else None
@@ -240,7 +175,7 @@ class Placer:
                 trail.by_agent.pop(next(iter(trail.by_agent)))
         return trail, talk, "act"
 
-    def _learned(self, trail: _Trail, who: tuple[Any, ...]) -> _Talk | None:
+    def _learned(self, trail: Trail, who: tuple[Any, ...]) -> Talk | None:
         """The conversation of an agent that was recorded before this proxy knew of it."""
         if trail.by_agent or not trail.talks:
             return None
@@ -254,25 +189,50 @@ class Placer:
             trail.by_agent[who] = found
         return found
 
-    def _extends(self, talk: _Talk, asked: Asked) -> bool:
-        return 0 < talk.count <= len(asked.marks) and asked.marks[talk.count - 1] == talk.tip
-
-    def _longest(self, asked: Asked, trail: _Trail | None) -> _Talk | None:
-        """The conversation whose last request is the longest beginning of this one. Of several, the one whose answer follows."""
+    def _longest(self, asked: Asked, trail: Trail | None, *, strictly: bool = True) -> Talk | None:
+        """The conversation whose last request is the longest beginning of this one, and whose answer follows. Not `strictly`: the
+        only one that there is, too; its agent edited the answer."""
+        talk = self._responses.get(asked.before or "")
+        if talk is not None and (talk.trail is trail if trail is not None else talk.trail.key[0] == "lone"):
+            return talk
         if trail is None:
             tips = self._tips
         else:
             tips = defaultdict(list)
             for talk in trail.talks:
                 tips[talk.tip].append(talk)
-        for count in range(len(asked.marks) - 1, 0, -1):
-            found = [t for t in tips.get(asked.marks[count - 1], ()) if t.count == count]
-            if found:
-                follows = conversations.answered_with(asked, count)
-                return next((t for t in found if t.answer == follows), found[0] if len(found) == 1 else None)
+        for learned in (False, True) if self._has_learned else (False,):
+            marks = asked.values if learned else asked.marks
+            for count in range(len(marks) - 1, 0, -1):
+                found = [t for t in tips.get(marks[count - 1], ()) if t.count == count and t.learned is learned]
+                if found:
+                    follows = conversations.answered_with(asked, count)
+                    exact = next((t for t in found if t.answer == follows), None)
+                    if exact is not None or not strictly:
+                        return exact or (found[0] if len(found) == 1 else None)
+                    break
         return None
 
-    def _started_by(self, said: list[str], trail: _Trail | None, key: tuple[Any, ...] | None) -> tuple[_Talk, _Pending] | None:
+    def _awake(self, asked: Asked) -> Talk | None:
+        """The conversation that a request goes on with, where only the store knows of it."""
+        said = asked.history()
+        if not said and asked.before is None:
+            return None
+        talk = None
+        for t in self._asleep.wake(said):
+            if ("lone", t.id) not in self._trails:
+                self._woken[t.id] = self._learn(("lone", t.id), t)
+                if (talk := self._longest(asked, None)) is not None:
+                    break
+        while len(self._woken) > _MOST_TRAILS:
+            self._lose(self._woken.popitem(last=False)[1])
+        return talk
+
+    def _clean(self, value: Any) -> Any:
+        redactor = self._store.backend.sink.redactor
+        return value if redactor is None else redactor.value(value, Counter())
+
+    def _started_by(self, said: list[str], trail: Trail | None, key: tuple[Any, ...] | None) -> tuple[Talk, Pending] | None:
         """The conversation and its open tool call that started the agent whose user says this: of its own run where it names one,
         else of a session or conversation that names none."""
         if not said:
@@ -280,7 +240,7 @@ class Placer:
         trails = [] if trail is None else [trail]
         if key is None or key[0] != "run":
             recent = itertools.islice(reversed(self._trails.values()), _MOST_LOOKED)
-            trails += [t for t in recent if t.key is not None and t.key[0] != "run" and t is not trail]
+            trails += [t for t in recent if t.key[0] != "run" and t is not trail]
         for one in trails:
             for talk in one.talks:
                 for pending in talk.pending.values():
@@ -288,9 +248,7 @@ class Placer:
                         return talk, pending
         return None
 
-    def _talk(
-        self, trail: _Trail, asked: Asked, address: Address, sender: Sender, started: tuple[_Talk, _Pending] | None
-    ) -> _Talk:
+    def _talk(self, trail: Trail, asked: Asked, address: Address, sender: Sender, started: tuple[Talk, Pending] | None) -> Talk:
         """A new conversation: of the trajectory's agent where it is the first, else of another agent."""
         scope: Scope = trail.run
         if (
@@ -309,22 +267,22 @@ class Placer:
             else:
                 within = trail.run
             scope = within.sub_agent(self._name(trail, name or "agent", address.agent is not None))
-        talk = _Talk(trail, scope, asked.who, asked.tools)
+        talk = Talk(trail, scope, asked.who, asked.tools)
         trail.talks.append(talk)
         if len(trail.talks) > _MOST_TALKS:
             del trail.talks[1]
         return talk
 
-    def _name(self, trail: _Trail, name: str, given: bool) -> str:
+    def _name(self, trail: Trail, name: str, given: bool) -> str:
         trail.names[name] += 1
         number = trail.names[name]
         return name if number == 1 or given else f"{name}-{number}"
 
     # --- its step ------------------------------------------------------------------------------------------------------------
 
-    def _step(self, talk: _Talk, asked: Asked, call: Passing) -> Scope:
+    def _step(self, talk: Talk, asked: Asked, call: Passing) -> Scope:
         """The next step of a conversation: what the request brings are the results of tools, and what is observed."""
-        extends = self._extends(talk, asked)
+        extends = talk.is_begun_by(asked)
         at = talk.count if extends else 0
         messages = asked.messages(at)
         failed = asked.failed(at) if talk.pending else set()
@@ -343,65 +301,54 @@ class Placer:
         return talk.scope.step(observation)
 
     def _answered(
-        self, talk: _Talk, scope: Scope, asked: Asked, id: str, answer: Any, call: Passing, made: dict[str, Any]
+        self, talk: Talk, scope: Scope, asked: Asked, id: str, answer: Any, call: Passing, made: dict[str, Any]
     ) -> None:
         if made.get("purpose", "act") != "act":
             return
         choice = conversations.answer_of(call.dialect, made.get("request"), answer)
         if asked.marks:
-            if talk.trail.key is None or talk.trail.key[0] == "lone":
-                if talk in self._tips.get(talk.tip, ()):
-                    self._tips[talk.tip].remove(talk)
-                    if not self._tips[talk.tip]:
-                        del self._tips[talk.tip]
-                self._tips[asked.marks[-1]].append(talk)
-            talk.count, talk.tip = len(asked.marks), asked.marks[-1]
+            self._lose_tip(talk)
+            talk.count, talk.tip, talk.learned = len(asked.marks), asked.marks[-1], False
+            self._find_by_tip(talk)
+        self._find_by_response(talk, answer)
         talk.answer, talk.who, talk.tools = conversations.signature(choice), asked.who, talk.tools or asked.tools
         now = time.time_ns()
         for tool in choice.tool_calls if choice else []:
-            talk.pending[str(tool.id)] = _Pending(scope, id, now, tool)
+            talk.pending[str(tool.id)] = Pending(scope, id, now, tool)
         trail = talk.trail
         if trail.ends and talk is trail.main and choice is not None and not choice.tool_calls and "error" not in made:
             self._close(trail, "truncated" if choice.finish_reason == "length" else "completed", choice.text or None)
 
     # --- trajectories --------------------------------------------------------------------------------------------------------
 
-    def _trail(self, key: tuple[Any, ...]) -> _Trail | None:
+    def _trail(self, key: tuple[Any, ...]) -> Trail | None:
         """The trajectory of a name: one that is at hand, or one that the store has."""
         trail = self._trails.get(key)
         if trail is not None:
             self._trails.move_to_end(key)
             return trail
         try:
-            run = self._store.append(derived_id(None, _NAME, *key))
+            t = self._store.trajectory(derived_id(None, _NAME, *key))
         except (NotFound, StoreError):
             return None
-        trail = self._keep(_Trail(key, run, ends=True))
-        self._learn(trail)
-        return trail
+        return self._keep(self._learn(key, t))
 
-    def _learn(self, trail: _Trail) -> None:
-        """What was recorded before: its agents, and the tool calls that have no result."""
-        t = self._store.trajectory(trail.run.id)
-        done = {a.tool_call_id for a in t.actions}
-        talks: dict[str | None, _Talk] = {}
-        for step in t.steps:
-            for call in step.llm_calls:
-                agent = None if step.agent == t.agent else step.agent
-                talk = talks.get(agent)
-                if talk is None:
-                    scope = trail.run if agent is None else trail.run.sub_agent(agent)
-                    talk = talks[agent] = _Talk(trail, scope, b"", bool(call.tools))
-                    if agent is not None:
-                        trail.names[agent] += 1
-                for tool in call.choices[0].tool_calls if call.choices else []:
-                    if tool.id not in done:
-                        talk.pending[str(tool.id)] = _Pending(trail.run.at(step), call.id, call.time, tool)
-        trail.talks = list(talks.values())
+    def _learn(self, key: tuple[Any, ...], t: Trajectory) -> Trail:
+        """A trajectory of the store, gone on with."""
+        trail = Trail(key, self._store.append(t.id), True, t.task)
+        trail.learn(t, self._clean)
+        self._has_learned = True
+        talks = {talk.scope.agent or t.agent: talk for talk in trail.talks}
+        for call in t.llm_calls:
+            if call.agent in talks:
+                self._find_by_response(talks[call.agent], call.response)
+        for talk in trail.talks:
+            self._find_by_tip(talk)
+        return trail
 
     def _begin(
         self, key: tuple[Any, ...] | None, address: Address, sender: Sender, made: dict[str, Any], said: list[str]
-    ) -> _Trail:
+    ) -> Trail:
         about = self._owned.get(address.run or "", {})
         task = address.task if address.task is not None else about.get("task")
         if task is None and said:
@@ -421,22 +368,41 @@ class Placer:
             policy_version=address.policy_version,
         )
         key = key if key is not None else ("lone", run.id)
-        trail = _Trail(key, run, ends=address.run not in self._owned)
+        trail = Trail(key, run, address.run not in self._owned, task)
         if run.recorder.agent is not None:
             trail.names[run.recorder.agent] = 1
         return self._keep(trail)
 
-    def _keep(self, trail: _Trail) -> _Trail:
-        assert trail.key is not None
+    def _keep(self, trail: Trail) -> Trail:
         self._trails[trail.key] = trail
         while len(self._trails) > _MOST_TRAILS:
             _, old = self._trails.popitem(last=False)
-            for talk in old.talks:
-                if talk in self._tips.get(talk.tip, ()):
-                    self._tips[talk.tip].remove(talk)
+            self._lose(old)
+            if old.key[0] == "lone":
+                self._asleep.add(old.run.id, old.task)
         return trail
 
-    def _close(self, trail: _Trail, status: str, answer: Any = None, **more: Any) -> None:
+    def _find_by_tip(self, talk: Talk) -> None:
+        if talk.trail.key[0] == "lone":
+            self._tips[talk.tip].append(talk)
+
+    def _find_by_response(self, talk: Talk, answer: Any) -> None:
+        if isinstance(answer, dict) and answer.get("object") == "response" and isinstance(answer.get("id"), str):
+            self._responses[answer["id"]] = talk
+            while len(self._responses) > _MOST_RESPONSES:
+                self._responses.popitem(last=False)
+
+    def _lose(self, trail: Trail) -> None:
+        for talk in trail.talks:
+            self._lose_tip(talk)
+
+    def _lose_tip(self, talk: Talk) -> None:
+        if talk in self._tips.get(talk.tip, ()):
+            self._tips[talk.tip].remove(talk)
+            if not self._tips[talk.tip]:
+                del self._tips[talk.tip]
+
+    def _close(self, trail: Trail, status: str, answer: Any = None, **more: Any) -> None:
         """Ends a trajectory. Tool calls that other agents were started by get their actions: their results are not known."""
         for talk in trail.talks:
             for id, pending in list(talk.pending.items()):
@@ -463,9 +429,3 @@ class Placer:
         """The trajectory of a run, to record more in; None where no call of it was recorded."""
         trail = self._trail(("run", run, attempt))
         return None if trail is None else trail.run
-
-    def forget(self) -> None:
-        """Lets go of all trajectories: later calls look them up in the store."""
-        self._trails.clear()
-        self._tips.clear()
-        self._failed.clear()

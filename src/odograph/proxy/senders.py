@@ -59,7 +59,12 @@ def _codex(headers: Mapping[str, str]) -> Sender:
 
 
 def session_in(request: Any) -> str | None:
-    """The session that a request's body names: Claude Code's, of releases without the header."""
+    """The session that a request's body names: the conversation that a server of the Responses API keeps, and Claude Code's, of
+    releases without the header."""
+    kept = request.get("conversation") if isinstance(request, dict) else None
+    kept = kept.get("id") if isinstance(kept, dict) else kept
+    if _short(kept) is not None:
+        return _short(kept)
     about = request.get("metadata") if isinstance(request, dict) else None
     user = about.get("user_id") if isinstance(about, dict) else None
     if not isinstance(user, str):

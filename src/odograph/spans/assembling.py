@@ -15,7 +15,7 @@ from .. import dialects
 from ..codec import content_hash, encode
 from ..dialects.content import as_text, is_part
 from ..plain import Prefix
-from ..shape import arguments, obj, text
+from ..shape import arguments, items, obj, text
 from ..types import Action, Context, End, LLMCall, Note, Record, Reward, Start, StepStart
 from . import (
     chat,
@@ -148,6 +148,8 @@ class _Assembly:
         self.waiting: dict[str | None, list[TraceSpan]] = {}
         #: Tool calls that no action answered yet, by agent: (id, name, arguments, record of the call).
         self.asked: dict[str | None, list[tuple[Any, Any, Any, str]]] = {}
+        #: The ids of the tool calls that have spans of their own, and the names of tools whose spans name no call.
+        self.done: set[Any] = {fields.get("tool_call_id") or ("name", fields.get("name")) for fields in self._of_kind("tool")}
 
     # --- the tree ------------------------------------------------------------------------------------------------------
 
@@ -159,6 +161,9 @@ class _Assembly:
             yield at
             met.add(at.id)
             at = self.by_id.get((at.trace, at.parent or ""))
+
+    def _of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [found.fields for found in self.meanings.values() if found.kind == kind]
 
     def _kind(self, span: TraceSpan) -> str:
         return self.meanings[span.trace, span.id].kind
@@ -315,12 +320,28 @@ class _Assembly:
             fields["purpose"] = "tool"
             step, parent = None, self.into.id_of("span", enclosing.trace, enclosing.id)
         else:
+            self._results(span, agent, fields)
             step = self._step(span, agent, fields)
         self._read(agent, step)
         record = LLMCall(agent=agent, step=step, parent=parent, origin="transcript", source_time=span.end or span.start, **fields)
         added = self._add(record, span)
         for one in _calls_of(fields.get("response")):
             self.asked.setdefault(agent, []).append((*one, added.id))
+
+    def _results(self, span: TraceSpan, agent: str | None, fields: dict[str, Any]) -> None:
+        """The results of tools that have no spans: a request brings them."""
+        waiting = [o for o in self.asked.get(agent, []) if isinstance(o[0], str) and not self.done & {o[0], ("name", o[1])}]
+        if not waiting:
+            return
+        results = {m.get("tool_call_id"): m.get("content") for m in _messages(fields) if m.get("role") == "tool"}
+        for one in waiting:
+            id, name, given, call = one
+            if id not in results:
+                continue
+            self.asked[agent].remove(one)
+            place: dict[str, Any] = {"agent": agent, "step": self.steps.get(agent), "source_time": span.start}
+            action = Action(name=name, arguments=arguments(given), result=results[id], llm_call=call, tool_call_id=id, **place)
+            self.into.add(action, "result", call, id)
 
     def _step(self, span: TraceSpan, agent: str | None, fields: dict[str, Any]) -> int:
         step = self.steps[agent] = self.steps.get(agent, -1) + 1
@@ -403,11 +424,18 @@ class _Assembly:
         last = max(whole, key=lambda s: s.end or 0)
         found = self.meanings[last.trace, last.id]
         answer = found.answer
-        if answer is None and found.kind == "call":
-            answer = obj(found.fields.get("response")).get("content")
+        if answer is None and not last.failed:
+            answer = self._said_last()
         error = (last.error or exception(last)) if last.failed else None
         end = End(status="failed" if last.failed else "completed", answer=answer, error=error, source_time=last.end)
         self.into.add(end, "end")
+
+    def _said_last(self) -> Any:
+        """The text of the last call of the run's agent, where it asks for no tool."""
+        calls = (s for s in reversed(self.spans) if self._kind(s) == "call" and self._who(s) is None)
+        response = self.meanings[last.trace, last.id].fields.get("response") if (last := next(calls, None)) else None
+        found = dialects.of_response(response, None).choices(response) if response is not None else []
+        return found[0].text or None if found and not found[0].tool_calls else None
 
 
 def _asked(task: Any) -> Any:
@@ -416,6 +444,9 @@ def _asked(task: Any) -> Any:
     if isinstance(given.get("messages"), list):
         said = next((m.get("content") for m in chat.messages(given["messages"]) if m.get("role") == "user"), None)
         return as_text(said) if said else task
+    if given.keys() == {"args", "kwargs"}:  # a Python function
+        values = [*items(given["args"]), *obj(given["kwargs"]).values()]
+        return values[0] if len(values) == 1 and isinstance(values[0], str) else task
     return next((t for name in ("prompt", "question", "query", "input", "task") if (t := text(given.get(name)))), task)
 
 

@@ -42,7 +42,7 @@ def message(one: Any) -> list[Message]:
         return message(one["message"])
     kinds = [p["type"] for p in items(one.get("content")) if isinstance(p, dict) and isinstance(p.get("type"), str)]
     if any(kind in ("tool-call", "tool-result") for kind in kinds):
-        return _of_vercel(one)
+        return of_vercel(one)
     if any(kind in ("tool_use", "tool_result", "thinking", "redacted_thinking") for kind in kinds):
         return dialects.get("anthropic.messages").messages({"messages": [one]})
     shaped = {k: v for k, v in one.items() if k not in ("event.name", "gen_ai.message.index", "gen_ai.system")}
@@ -103,9 +103,7 @@ def _of_parts(one: dict[str, Any]) -> list[Message]:
             content.append(p)
     if results and not (content or calls or thoughts):
         return results
-    only_text = all(p.get("type") == "text" and p.keys() == {"type", "text"} for p in content)
-    joined = "".join(p["text"] for p in content) if len(content) == 1 and only_text else content or None
-    shaped: Message = {"role": role, "content": joined}
+    shaped: Message = {"role": role, "content": _only_text(content)}
     if thoughts:
         shaped["reasoning_content"] = "\n\n".join(thoughts)
     if calls:
@@ -133,7 +131,10 @@ def parts(one: Message) -> Message:
     return {"role": role, "parts": out}
 
 
-def _of_vercel(one: dict[str, Any]) -> list[Message]:
+def of_vercel(one: dict[str, Any]) -> list[Message]:
+    """A message of the AI SDK of Vercel, which sends one part of text as a text."""
+    if not isinstance(one.get("content"), list):
+        return message(one)
     rest: list[Any] = []
     calls: list[Any] = []
     results: list[Message] = []
@@ -152,12 +153,17 @@ def _of_vercel(one: dict[str, Any]) -> list[Message]:
             rest.append(part)
     if results and not (rest or calls or thoughts):
         return results
-    shaped: Message = {"role": one.get("role") or "assistant", "content": rest or None}
+    shaped: Message = {"role": one.get("role") or "assistant", "content": _only_text(rest)}
     if thoughts:
         shaped["reasoning_content"] = "\n\n".join(thoughts)
     if calls:
         shaped["tool_calls"] = calls
     return [*results, shaped]
+
+
+def _only_text(parts: list[Any]) -> Any:
+    first = parts[0] if len(parts) == 1 else None
+    return first["text"] if isinstance(first, dict) and first.keys() == {"type", "text"} else parts or None
 
 
 def _of_langchain(one: dict[str, Any]) -> Message:
@@ -194,6 +200,23 @@ def tools(value: Any) -> list[Any]:
                 one = loads(one)
         out.append(one)
     return out
+
+
+def functions(value: Any) -> list[Any]:
+    """Tool schemas, those of functions in the shape of OpenAI's chat."""
+    return [_function(one) for one in tools(value)]
+
+
+def _function(one: Any) -> Any:
+    if not isinstance(one, dict) or one.get("type", "function") != "function" or not isinstance(one.get("name"), str):
+        return one
+    function = {k: v for k, v in one.items() if k not in ("type", *_SCHEMAS)}
+    schema = next((one[k] for k in _SCHEMAS if k in one), None)
+    return {"type": "function", "function": function if schema is None else {**function, "parameters": schema}}
+
+
+#: Names of a tool's schema.
+_SCHEMAS = ("parameters", "inputSchema", "input_schema")
 
 
 def answer(found: list[Message], reasons: Any = None) -> Any:

@@ -48,6 +48,14 @@ def count(value: Any) -> int | None:
     return integer(value)
 
 
+def reason(value: Any) -> str | None:
+    """Why an answer ended, in the words of OpenAI's API where the emitter has its own spelling."""
+    return _REASONS.get(value, value) if isinstance(value, str) and value else None
+
+
+_REASONS = {"tool_call": "tool_calls", "tool-calls": "tool_calls", "content-filter": "content_filter"}
+
+
 def price(value: Any) -> float | None:
     """An amount of money, also one written as a text."""
     if isinstance(value, str):

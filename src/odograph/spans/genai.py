@@ -15,7 +15,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from ..shape import arguments, items, number, obj, text
 from . import chat
-from .common import about_of, count, ended, prompt_count
+from .common import about_of, count, ended, prompt_count, reason
 from .span import Meaning, TraceSpan
 
 _CALLS = ("chat", "text_completion", "generate_content", "completion", "message", "responses")
@@ -109,7 +109,7 @@ def call_fields(span: TraceSpan) -> dict[str, Any]:
     for name, wire in PARAMS.items():
         if (value := span.get(f"gen_ai.request.{name}")) is not None:
             request[wire] = value
-    definitions = chat.tools(span.json("gen_ai.tool.definitions"))
+    definitions = chat.functions(span.json("gen_ai.tool.definitions"))
     if definitions:
         request["tools"] = definitions
     reasons = items(span.json("gen_ai.response.finish_reasons"))
@@ -132,7 +132,7 @@ def call_fields(span: TraceSpan) -> dict[str, Any]:
         "request": request,
         "response": response,
         "model": text(span.get("gen_ai.response.model")) or model,
-        "finish_reason": text(reasons[0] if reasons else stated),
+        "finish_reason": reason(reasons[0] if reasons else stated),
         "prompt_tokens": prompt_count(count(span.get("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")), *cached),
         "completion_tokens": count(span.get("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")),
         "reasoning": text(obj(response).get("reasoning_content")),

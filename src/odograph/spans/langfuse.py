@@ -1,7 +1,7 @@
 """Langfuse's observations, as its SDK sends them (`langfuse.observation.*`) and as `sources` reads its exports.
 
-Parameters of a model are not believed: the SDK fills in defaults that nobody sent (`max_tokens: "Infinity"`). They stay in
-`extra`.
+The SDK fills in parameters that nobody sent (`max_tokens: "Infinity"`, `top_p: 1`): parameters with these values are not
+believed. They stay in `extra`.
 
 Source: https://langfuse.com/integrations/native/opentelemetry and langfuse-python.
 """
@@ -86,6 +86,15 @@ def _meaning(span: TraceSpan) -> Meaning | None:
     return Meaning(kind="agent" if acts else "holder", agent=span.name if acts else None, task=task, answer=answer, about=about)
 
 
+#: Parameters that the SDK may have filled in, with the values that it fills in.
+_INVENTED = {"temperature": 1, "max_tokens": "Infinity", "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0}
+
+
+def _params(span: TraceSpan) -> dict[str, Any]:
+    given = obj(span.json("langfuse.observation.model.parameters"))
+    return {k: v for k, v in given.items() if k in _INVENTED and number(v) is not None and v != _INVENTED[k]}
+
+
 _USAGE = ("langfuse.observation.usage_details", "langfuse.observation.cost_details")
 
 
@@ -104,6 +113,8 @@ def _call(span: TraceSpan, asked: Any, said: Any) -> dict[str, Any]:
         request = {"messages": [], **({"model": model} if model else {})}
     else:
         request = {"messages": [{"role": "user", "content": asked}], **({"model": model} if model else {})}
+    if isinstance(request.get("messages"), list):
+        request = {**request, **{k: v for k, v in _params(span).items() if k not in request}}
     raw = dialect_of(said)
     billed = usage_counts(obj(obj(said).get("usage"))) if raw is not None else (None, None)
     if isinstance(request.get("messages"), list) and raw not in (None, "openai.chat"):

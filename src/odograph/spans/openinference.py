@@ -89,7 +89,7 @@ def _call(span: TraceSpan) -> tuple[dict[str, Any], list[str]]:
             request["messages"] = chat.messages(span.get("llm.prompts.0.prompt.text") or asked)
         request |= {"model": model} if model else {}
         request |= {} if "id" in params else {k: v for k, v in params.items() if k not in ("messages", "tools")}
-        request |= {"tools": definitions} if definitions else {}
+        request |= {"tools": chat.functions(definitions)} if definitions else {}
         dialect = "openai.chat" if dialect is None or dialect == "openai.chat" else dialect
     if dialect_of(said) is not None and (dialect_of(said) == dialect):
         response: Any = said

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..shape import arguments, dicts, number, obj, text
 from . import chat
-from .common import about_of, count, ended, prompt_count
+from .common import about_of, count, ended, prompt_count, reason
 from .span import Meaning, TraceSpan
 
 _PARAMS = {
@@ -71,16 +71,16 @@ def meaning(span: TraceSpan) -> Meaning | None:
 def _call(span: TraceSpan) -> dict[str, Any]:
     model = text(span.get("ai.model.id", "gen_ai.request.model"))
     request: dict[str, Any] = {
-        "messages": chat.messages(span.json("ai.prompt.messages") or []),
+        "messages": [m for one in dicts(span.json("ai.prompt.messages")) for m in chat.of_vercel(one)],
         **({"model": model} if model else {}),
     }
     for name, wire in _PARAMS.items():
         if (value := span.get(f"ai.settings.{name}")) is not None:
             request[wire] = value
-    if tools := chat.tools(span.json("ai.prompt.tools")):
+    if tools := chat.functions(span.json("ai.prompt.tools")):
         request["tools"] = tools
         if (choice := span.json("ai.prompt.toolChoice")) is not None:
-            request["tool_choice"] = choice
+            request["tool_choice"] = _choice(choice)
     said = span.get("ai.response.text")
     if said is None:
         said = span.get("ai.response.object")
@@ -98,7 +98,7 @@ def _call(span: TraceSpan) -> dict[str, Any]:
         "request": request,
         "response": response,
         "model": text(span.get("ai.response.model", "gen_ai.response.model")) or model,
-        "finish_reason": text(span.get("ai.response.finishReason")),
+        "finish_reason": reason(span.get("ai.response.finishReason")),
         "reasoning": thoughts,
         "prompt_tokens": prompt_count(
             count(span.get("ai.usage.inputTokens", "ai.usage.promptTokens", "gen_ai.usage.input_tokens")),
@@ -108,3 +108,11 @@ def _call(span: TraceSpan) -> dict[str, Any]:
         "first_token": round(first * 1e6) if first is not None and 0 <= first < 1e9 else None,
         **ended(span),
     }
+
+
+def _choice(value: Any) -> Any:
+    """Which tools may be called, as OpenAI's chat says it."""
+    given = obj(value)
+    if given.get("type") == "tool":
+        return {"type": "function", "function": {"name": given.get("toolName")}}
+    return given["type"] if given.keys() == {"type"} else value

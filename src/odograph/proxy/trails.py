@@ -1,0 +1,140 @@
+"""What is held in memory of the trajectories that calls are recorded in: their conversations, and tool calls without a result."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .. import dialects
+from ..capture.run import Run
+from ..capture.scope import Scope
+from ..codec import loads_or_raw, new_id
+from ..dialects.content import text_of
+from ..trajectory import Call, Trajectory
+from . import conversations
+from .conversations import Asked
+
+
+class Pending:
+    """A tool call that has no result yet."""
+
+    __slots__ = ("arguments", "asked", "call", "id", "name", "parent", "scope", "tool_call_id")
+
+    def __init__(self, scope: Scope, call: str, asked: int, tool: dialects.ToolCall) -> None:
+        #: The step that asked for it, the call, and when the call was answered.
+        self.scope = scope
+        self.call = call
+        self.asked = asked
+        self.name = tool.name or "unnamed"
+        self.arguments = tool.arguments
+        self.tool_call_id = tool.id
+        #: The id that its action will have, and whether records inside of it were written.
+        self.id = new_id()
+        self.parent = False
+
+    def write(self, result: Any = None, *, failed: bool = False, until: int | None = None) -> None:
+        given = arguments_of(self.arguments)
+        about: dict[str, Any] = {"tool_call_id": self.tool_call_id, "llm_call": self.call, "id": self.id}
+        if until is not None:
+            about |= {"started": self.asked, "duration": max(0, until - self.asked)}
+        self.scope.action(self.name, given, result, ok=False if failed else None, **about)
+
+
+def arguments_of(value: Any) -> Any:
+    """A tool call's arguments: the object that its JSON text holds, else what stands there."""
+    if isinstance(value, str):
+        found = loads_or_raw(value.encode("utf-8", "replace"))
+        return found if isinstance(found, dict) and "$odograph" not in found else value
+    return value
+
+
+class Talk:
+    """One conversation of one agent."""
+
+    def __init__(self, trail: Trail, scope: Scope, who: bytes, tools: bool) -> None:
+        self.trail = trail
+        self.scope = scope
+        self.who = who
+        self.tools = tools
+        #: The last request that was answered: how many items, the hash of them (of their values, where it was `learned` from the
+        #: store, which keeps no bytes), and the answer.
+        self.count = 0
+        self.tip = b""
+        self.learned = False
+        self.answer: tuple[str, ...] = ()
+        self.pending: OrderedDict[str, Pending] = OrderedDict()
+
+    def is_begun_by(self, asked: Asked) -> bool:
+        """Whether a request begins with the last one of this conversation."""
+        marks = asked.values if self.learned else asked.marks
+        return 0 < self.count <= len(marks) and marks[self.count - 1] == self.tip
+
+
+class Trail:
+    """One trajectory that calls are recorded in."""
+
+    def __init__(self, key: tuple[Any, ...], run: Run, ends: bool, task: Any) -> None:
+        self.key = key
+        self.run = run
+        self.task = task
+        #: Whether an answer without tool calls ends it; else whoever made it ends it.
+        self.ends = ends
+        self.talks: list[Talk] = []
+        self.by_agent: dict[tuple[Any, ...], Talk] = {}
+        self.names: Counter[str] = Counter()
+        self.calls = 0
+        self.failed = 0
+
+    @property
+    def main(self) -> Talk | None:
+        return self.talks[0] if self.talks else None
+
+    def learn(self, t: Trajectory, clean: Callable[[Any], Any]) -> None:
+        """What was recorded before: its agents, where their conversations stand, and the tool calls that have no result.
+        `clean`: what the store makes of a message."""
+        done = {a.tool_call_id for a in t.actions}
+        talks: dict[str | None, tuple[Talk, Call]] = {}
+        inside: dict[str, str] = {}  # what was said to agents, by the action that they were started in
+        if t.agent is not None:
+            self.names[t.agent] = 1
+        for step in t.steps:
+            agent = None if step.agent == t.agent else step.agent
+            within = step.record.parent if step.record is not None else None
+            for call in step.llm_calls:
+                if agent not in talks:
+                    scope = self.run if within is None else self.run.inside(within)
+                    talk = Talk(self, self.run if agent is None else scope.sub_agent(agent), b"", bool(call.tools))
+                    if agent is not None:
+                        self.names[agent] += 1
+                        inside |= {} if within is None else {within: text_of(step.observation)}
+                else:
+                    talk = talks[agent][0]
+                talks[agent] = talk, call
+                for tool in call.choices[0].tool_calls if call.choices else []:
+                    if tool.id not in done:
+                        talk.pending[str(tool.id)] = Pending(self.run.at(step), call.id, call.time, tool)
+        there = {r.id for r in t.records}
+        for talk, call in talks.values():
+            dialect = dialects.get(call.dialect)
+            asked = Asked(dialect, call.request, clean)
+            if asked.values:
+                talk.count, talk.tip, talk.learned = len(asked.values), asked.values[-1], True
+            talk.answer = conversations.signature(conversations.answer_of(dialect, call.request, call.response))
+            for pending in talk.pending.values():  # an agent that it started has records inside of its action already
+                started = (id for id, text in inside.items() if id not in there and conversations.asks(pending.arguments, [text]))
+                if (id := next(started, None)) is not None:
+                    pending.id, pending.parent = id, True
+        self.talks = [talk for talk, _ in talks.values()]
+
+
+class Attempt(NamedTuple):
+    """A call that failed and may be repeated: where and under which id it was recorded, when, and what was tried so far."""
+
+    trail: Trail
+    talk: Talk | None
+    scope: Scope
+    purpose: str
+    id: str
+    attempts: list[dict[str, Any]]
+    time: int
