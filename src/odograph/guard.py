@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
@@ -21,6 +22,8 @@ _PAUSE = 30
 #: Threads that are left behind at most, before no type is asked that ever gave no answer.
 _MOST_LEFT = 16
 _STOPS = 5
+#: Python 3.11 spins for ever where a traced or profiled thread runs while another thread is told to stop and can't, as it waits in C.
+_SPINS = sys.version_info < (3, 12)
 
 
 class Refused(Exception):
@@ -103,7 +106,7 @@ class _Thread:
             import ctypes
 
             for _ in range(_STOPS):
-                if not self.busy:
+                if not self.busy or (_SPINS and (sys.gettrace() or sys.getprofile())):
                     break
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_TooLong))
                 if self.answered.acquire(timeout=0.02):

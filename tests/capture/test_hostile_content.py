@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -223,6 +224,18 @@ def test_code_that_waits_holds_the_agent_up_once(monkeypatch: pytest.MonkeyPatch
     assert "no answer within" in kept[0]["it"]["value"]
     assert "another object of this type" in kept[2]["it"]["value"]
     assert blocked.asked == 1
+
+
+@pytest.mark.parametrize("watched", ["sys.settrace(lambda *_: None)", "sys.setprofile(lambda *_: None)"])
+def test_code_that_waits_holds_no_debugged_agent_up(watched: str) -> None:
+    """Under a debugger, a profiler or coverage, too: Python 3.11 spins there while a thread is told to stop and can't."""
+    program = (
+        "import sys, threading\nfrom odograph import plain\nplain.SECONDS = 0.1\nlock = threading.Lock()\n"
+        "class Waits:\n    def __repr__(self):\n        lock.acquire()\n        return 'free'\n"
+        f"lock.acquire()\n{watched}\nprint(plain.plain_of([Waits()]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert "no answer within" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), type("Stop", (BaseException,), {})()])
