@@ -22,7 +22,7 @@ _PAUSE = 30
 #: Threads that are left behind at most, before no type is asked that ever gave no answer.
 _MOST_LEFT = 16
 _STOPS = 5
-#: Python 3.11 spins for ever where a traced or profiled thread runs while another thread is told to stop and can't, as it waits in C.
+#: Python 3.11 spins for ever in a traced or profiled thread while another thread is told to stop and can't, as it waits in C.
 _SPINS = sys.version_info < (3, 12)
 
 
