@@ -460,8 +460,11 @@ NO_FILES = """
             assert "Too many open files" in str(error), error
     for fd in held:
         os.close(fd)
-    while new.health()["waiting"]:  # written without another record
+    for _ in range(1200):  # written without another record
+        if not new.health()["waiting"]:
+            break
         time.sleep(0.05)
+    assert not new.health()["waiting"]
     for place in (store, new):
         with place.record(task="after") as run:
             run.note("b")
