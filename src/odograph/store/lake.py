@@ -109,12 +109,13 @@ class Lake:
         begin = self.journal_key
         return {name[len(begin) :]: int(value.split()[0]) for name, value in self.commits.keys(begin).items()}
 
-    def left_out(self, error: DamagedFile) -> None:
-        """Says once of a damaged file that readers go on without it."""
+    def left_out(self, error: DamagedFile, anew: bool = False) -> None:
+        """Says once of a damaged file that readers go on without it, or that what it held is made anew from `records`."""
         said = str(error)
         if said not in self._told:
             self._told.add(said)
-            logger.warning("%s; what it held is left out, and `odograph doctor --repair` mends what can be mended", said)
+            held = "what it held is made anew from `records` each time" if anew else "what it held is left out"
+            logger.warning("%s; %s, and `odograph doctor --repair` mends what can be mended", said, held)
 
     def damaged(self, table: Table, said: str | None = None) -> set[str]:
         """The live files of a table that are known to be damaged, or have another size than was written; of a tier that machines

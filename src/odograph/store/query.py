@@ -241,12 +241,14 @@ def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], 
     damaged = reader.lake.damaged(table).intersection(paths)
     if not damaged:
         return paths, None
-    if table is TRAJECTORIES:
-        from .mending import summaries
+    from .mending import facts, summaries
 
+    whole = [path for path in paths if path not in damaged]
+    if table is TRAJECTORIES:
         whole, found = [], [*summaries(reader.lake)]
+    elif table is FACTS:
+        found = [*facts(reader.lake, sorted(damaged))]
     else:
-        whole = [path for path in paths if path not in damaged]
         parts = (reader.lake.batches(path, table, damaged=reader.lake.left_out) for path in sorted(damaged))
         found = [one for part in parts for one in part]
     return whole, arrow().concat_tables([table.arrow.empty_table(), *found])
