@@ -17,7 +17,6 @@ from .dialects.content import as_text, is_part
 from .errors import InvalidInput
 from .lineage import Chain, Segment, View
 from .lineage.bodies import pieces_of
-from .store.summary import Summary
 from .streams import Seen
 from .trajectory import Call, Step, Trajectory
 from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
@@ -58,27 +57,6 @@ def fold(text: str, *, lines: int = 12, characters: int = 700) -> Folded:
     if len(text) - len(kept) <= characters // 10 and text.count("\n", len(kept)) <= 1:  # a fold that hides next to nothing
         return Folded(text)
     return Folded(kept, text.count("\n", len(kept)), len(text) - len(kept))
-
-
-def summary(s: Summary) -> dict[str, Any]:
-    """A line of a list, with the keys that scripts rely on."""
-    return {
-        "id": s.id,
-        "task": s.task,
-        "agent": s.agent,
-        "model": s.model,
-        "status": s.status,
-        "steps": s.steps,
-        "llm_calls": s.llm_calls,
-        "actions": s.actions,
-        "prompt_tokens": s.prompt_tokens,
-        "completion_tokens": s.completion_tokens,
-        "reward": s.reward,
-        "started": iso_time(s.started),
-        "duration": s.duration,
-        "group": s.group,
-        "tags": s.tags,
-    }
 
 
 def facts(t: Trajectory) -> dict[str, Any]:

@@ -72,6 +72,14 @@ def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
     return sum(known) if known and len(known) == len(totals) else None
 
 
+def by_name(rewards: Iterable[Reward]) -> dict[str, float | None]:
+    """The value that counts under each name of a trajectory's rewards, before its weight."""
+    named: dict[str, list[Reward]] = {}
+    for r in rewards:
+        named.setdefault(r.name, []).append(msgspec.structs.replace(r, weight=1.0))
+    return {name: trajectory_reward(same) for name, same in named.items()}
+
+
 class Rewards(list[Reward]):
     """Reward records in order. `rewards["name"]` is the value that counts under a name; `in` asks for a name."""
 

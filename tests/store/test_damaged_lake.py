@@ -126,6 +126,9 @@ def check(made: Made, where: Path, path: Path, how: str, seed: int, commands: li
     if path.suffix == ".parquet" and how != "swap":  # a damaged file costs what is in it, and nothing else
         for k in range(len(made.ids)):
             assert whole[k] or (f"records/{path.name}" in parts[k] and path.parent.name == "records"), (place, k, one[k])
+    if path.parent.name == "facts" and how in ("gone", "cut", "empty", "junk", "folder"):  # `records` say what facts are
+        with odograph.open(where) as store:
+            assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts, place
     for command in commands:
         given = [word.format(made.ids[0]) for word in command]
         more = ["-o", str(where.with_name("out"))] if command[0] == "export" else []
@@ -154,6 +157,7 @@ def check(made: Made, where: Path, path: Path, how: str, seed: int, commands: li
         ("records", "zero"),
         ("records", "gone"),
         ("facts", "junk"),
+        ("facts", "gone"),
         ("trajectories", "gone"),
         ("trajectories", "zero"),
         ("commits.sqlite", "zero"),

@@ -122,11 +122,27 @@ def test_a_hostile_query_reaches_nothing(store: odograph.Store, tmp_path: Path, 
     before = sorted(tmp_path.rglob("*.parquet"))
     for one in HOSTILE:
         query = one.format(secret=secret, out=out, folder=tmp_path, journal=journal)
-        with pytest.raises(odograph.OdographError) as error:
-            store.sql(query + " -- facts").list()
-        assert "mypassword" not in str(error.value) and "\n" not in str(error.value)
+        for end in (" -- facts", ""):
+            with pytest.raises(odograph.OdographError) as error:
+                store.sql(query + end).list()
+            assert "mypassword" not in str(error.value) and "\n" not in str(error.value)
     assert not out.exists()
     assert sorted(tmp_path.rglob("*.parquet")) == before
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_query_can_ask_which_tables_there_are(store: odograph.Store, sealed: bool) -> None:
+    """SHOW TABLES, DESCRIBE and information_schema name the tables and columns that queries read, with their types."""
+    fill(store, 1)
+    if sealed:
+        store.seal()
+    assert [row["name"] for row in store.sql("show tables")] == ["facts", "messages", "records", "trajectories"]
+    columns = "select table_name, column_name, data_type from information_schema.columns"
+    found = [(row["table_name"], row["column_name"], row["data_type"]) for row in store.sql(columns)]
+    for view in ("trajectories", "facts", "records", "messages"):
+        described = [(view, row["column_name"], row["column_type"]) for row in store.sql(f"describe {view}")]
+        assert described == [one for one in found if one[0] == view]
+    assert store.sql("select count(*) as n from query('select * from fac' || 'ts')").list() == [{"n": 12}]
 
 
 def test_the_command_prints_tables_json_and_csv(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:

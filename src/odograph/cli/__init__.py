@@ -114,7 +114,7 @@ def _main(argv: list[str] | None) -> int:
     command = next((a for a in arguments if a in COMMANDS), None)
     try:
         wants_help = not arguments or arguments[0] in ("-h", "--help")
-        parsed = parser(None if wants_help or command is None else command).parse_args(arguments or ["--help"])
+        parsed = parser(None if wants_help else command or "").parse_args(arguments or ["--help"])
         if parsed.command is None:
             print(f"odograph: a command was expected; there are: {', '.join(COMMANDS)}", file=sys.stderr)
             return 2

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
-from .. import shown
 from ..clock import iso_time
 from ..codec import encode
 from ..store.summary import Summary
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         found = store.summaries(newest_first=True, **filters)
         if args.json:
             for summary in found:
-                print_json(shown.summary(summary))
+                print_json(summary.to_dict())
             return 0
         count, limit = 0, filters.get("limit")
         while page := list(islice(found, _PAGE)):

@@ -11,8 +11,6 @@ import io
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
@@ -129,6 +127,9 @@ class _ToPager(io.TextIOWrapper):
 @contextmanager
 def paged() -> Iterator[None]:
     """On a terminal with somebody at it, what is written to stdout meanwhile goes through $PAGER (default: less)."""
+    import shutil  # with `subprocess`, a tenth of what `ls` imports
+    import subprocess
+
     command = shlex.split(os.environ.get("PAGER", "less"))
     if (
         not (sys.stdin.isatty() and sys.stdout.isatty() and command and shutil.which(command[0]))
@@ -167,8 +168,14 @@ def paint(text: str, colour: str) -> str:
 
 
 def width() -> int:
-    """Columns of the terminal; 100 where there is none."""
-    return shutil.get_terminal_size((100, 40)).columns
+    """Columns of the terminal; 100 where there is none. `$COLUMNS` goes first."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 100  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 100
 
 
 def cells(text: str) -> int:

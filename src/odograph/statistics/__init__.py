@@ -1,8 +1,9 @@
 """What a store's trajectories earned, in figures: distributions with intervals, over time, by component, by what was done.
 
-Read from the catalog, never from the trajectories themselves. Memory: 12 bytes per known reward and component, 20 per dated
-reward, 4 for each action, context, model and tag of a trajectory, and a few hundred per task, group, name or tag. While the
-figures of a distribution are computed, each of its values takes 150 more.
+Read from the catalog, never from the trajectories themselves; where many are sealed, by columns out of the table `trajectories`.
+Memory: 12 bytes per known reward and component, 20 per dated reward, 4 for each action, context, model and tag of a trajectory,
+and a few hundred per task, group, name or tag. While the figures of a distribution are computed, each of its values takes 150
+more. By columns, 300 bytes per trajectory.
 """
 
 from __future__ import annotations
@@ -11,10 +12,7 @@ import math
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable
-from itertools import chain, compress, repeat
-from operator import ge, is_not
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -22,16 +20,15 @@ import msgspec
 
 from ..cards import table
 from ..clock import iso_time
-from ..codec import encode
 from ..errors import InvalidInput
 from ..store.backend import Backend
-from ..store.figures import Figures
-from ..store.filters import FilterArgs, Filters
+from ..store.filters import EVERY, FilterArgs, Filters
 from .drawing import drawn_by, save
-from .intervals import Interval, bounds_of, mean_interval
+from .intervals import Interval, bounds_of
 from .parts import Difference, Distribution, Part
-from .passing import PassAt, pass_at_k
+from .passing import PassAt
 from .patterns import differences
+from .sums import NO_TIME, Gathered, Values
 
 __all__ = ["BY", "Difference", "Distribution", "Interval", "Part", "PassAt", "Stats", "stats"]
 
@@ -45,12 +42,9 @@ class Source(Protocol):
 
 #: What figures can be told apart by.
 BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
-#: Of statuses with which a trajectory ended, whether it completed.
-_COMPLETED: dict[str, float] = {"completed": 1.0, "failed": 0.0, "timeout": 0.0, "cancelled": 0.0, "truncated": 0.0}
 _SECOND = 1_000_000_000
 _SPANS = [("minute", 60), ("hour", 3600), ("day", 86_400), ("week", 604_800), ("30 days", 2_592_000), ("year", 31_536_000)]
 _BINS = 60
-_NO_TIME = -(2**63)
 _DIGITS = re.compile(r"(\d+)")
 
 METHODS = {
@@ -117,85 +111,6 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         save(self.figure, path)
 
 
-class _Values:
-    """Numbers as they come, the task of each, and how many are missing."""
-
-    def __init__(self) -> None:
-        self.known = array("d")
-        self.tasks = array("i")
-        self.null = 0
-
-    def add(self, values: list[float | None], tasks: list[int]) -> None:
-        known: list[Any] = values
-        if None in values:
-            known = [value for value in values if value is not None]
-            tasks = [task for value, task in zip(values, tasks, strict=True) if value is not None]
-        self.null += len(values) - len(known)
-        self.known.extend(known)
-        self.tasks.extend(tasks)
-
-    def same(self, other: _Values) -> bool:
-        return self.null == other.null and self.known == other.known and self.tasks == other.tasks
-
-    def distribution(self, confidence: float, bounds: Interval | None) -> Distribution:
-        return Distribution.of(self.known, confidence, null=self.null, groups=self.tasks, bounds=bounds)
-
-    def passing(self, success: float, confidence: float) -> list[PassAt]:
-        counts = Counter(self.tasks)
-        del counts[-1]
-        if all(n < 2 for n in counts.values()):  # nothing was attempted twice
-            return []
-        successes = Counter(compress(self.tasks, map(ge, self.known, repeat(success))))
-        return pass_at_k([(n, successes[task]) for task, n in counts.items()], confidence)
-
-
-class _Sums:
-    """The sums of a part on their way."""
-
-    def __init__(self) -> None:
-        self.count = self.steps = self.llm_calls = self.actions = 0
-        self.tokens: dict[str, int] = {}
-        self.statuses: Counter[str] = Counter()
-        self.rewards, self.completed = _Values(), _Values()
-
-    def add(self, some: Figures, tasks: list[int], places: list[int] | None = None) -> None:
-        """`places`: of which trajectories; else of all."""
-
-        def of(column: list[Any]) -> list[Any]:
-            return column if places is None else [column[n] for n in places]
-
-        steps, status, tasks = of(some.steps), of(some.status), of(tasks)
-        self.count += len(steps)
-        self.steps += sum(steps)
-        self.llm_calls += sum(of(some.llm_calls))
-        self.actions += sum(of(some.actions))
-        for name, values in (("prompt", of(some.prompt_tokens)), ("completion", of(some.completion_tokens))):
-            known = values if None not in values else [value for value in values if value is not None]
-            if known:
-                self.tokens[name] = self.tokens.get(name, 0) + sum(known)
-        self.statuses.update(status)
-        self.rewards.add(of(some.reward), tasks)
-        self.completed.add([*map(_COMPLETED.get, status)], tasks)
-
-    def part(self, key: str | None, confidence: float, bounds: Interval | None, success: float | None) -> Part:
-        done = self.completed
-        rate = mean_interval(done.known, confidence, groups=done.tasks, bounds=(0.0, 1.0))
-        return Part(
-            key=key,
-            trajectories=self.count,
-            steps=self.steps,
-            llm_calls=self.llm_calls,
-            actions=self.actions,
-            prompt_tokens=self.tokens.get("prompt"),
-            completion_tokens=self.tokens.get("completion"),
-            statuses=dict(self.statuses.most_common()),
-            completed_rate=rate.mean if rate else None,
-            completed_interval=rate.interval if rate else None,
-            reward=self.rewards.distribution(confidence, bounds),
-            pass_at_k=[] if success is None else self.rewards.passing(success, confidence),
-        )
-
-
 def stats(
     store: Source,
     by: str | None = None,
@@ -216,41 +131,33 @@ def stats(
         raise InvalidInput(f"confidence is between 0 and 1, such as 0.95, not {confidence!r}")
     if success is not None and (isinstance(success, bool) or not isinstance(success, int | float) or not math.isfinite(success)):
         raise InvalidInput(f"success is the reward from which a trajectory is one, a number, not {success!r}")
-    whole = _Sums()
-    numbers: dict[Any, int] = {None: -1}
-    parts: dict[str | None, _Sums] = {}
-    components: dict[str, _Values] = {}
-    times = array("q")
-    seen: dict[tuple[str, str], array[int]] = {}
-    for some in store.backend.reader.figures(Filters.of(filters), by):
-        tasks = [numbers.setdefault(task, len(numbers)) for task in some.task]
-        whole.add(some, tasks)
-        for key, places in _by(some, by).items():
-            parts.setdefault(key, _Sums()).add(some, tasks, places)
-        for name, (places, values) in some.components.items():
-            components.setdefault(name, _Values()).add(values, [tasks[n] for n in places])
-        for use, at in _uses(some, len(times)).items():
-            seen.setdefault(use, array("I")).extend(at)
-        started = some.started if None not in some.started else [_NO_TIME if one is None else one for one in some.started]
-        times.extend(_rewarded(some, started))
-    rewards = whole.rewards
+    chosen, reader, found = Filters.of(filters), store.backend.reader, Gathered(by)
+    columns = reader.columns() if by is None and chosen == EVERY else None
+    if columns is not None:
+        found.take(columns)
+    else:
+        for some in reader.figures(chosen, by):
+            found.add(some)
+    rewards = found.whole.rewards
     bounds = bounds_of(rewards.known)
     if success is None:
         success = _success(rewards.known)
-    span, over_time = _over_time(times, rewards, confidence, bounds)
-    total = whole.part(None, confidence, bounds, success)
+    span, over_time = _over_time(found.times, rewards, confidence, bounds)
+    total = found.whole.part(None, confidence, bounds, success)
     return Stats(
         by=by,
         confidence=float(confidence),
         whole=total,
-        parts=[sums.part(key, confidence, bounds, success) for key, sums in sorted(parts.items(), key=lambda p: _order(p[0]))],
+        parts=[
+            sums.part(key, confidence, bounds, success) for key, sums in sorted(found.parts.items(), key=lambda p: _order(p[0]))
+        ],
         components={
             name: total.reward if values.same(rewards) else values.distribution(confidence, bounds_of(values.known))
-            for name, values in sorted(components.items())
+            for name, values in sorted(found.components.items())
         },
         over_time=over_time,
         span=span,
-        differences=differences(rewards.known, rewards.tasks, seen, confidence, bounds),
+        differences=differences(rewards.known, rewards.tasks, found.seen, confidence, bounds),
     )
 
 
@@ -269,54 +176,10 @@ def _success(rewards: Iterable[float]) -> float | None:
     return 1.0 if values <= {0.0, 1.0} else max(values) if len(values) == 2 else None
 
 
-def _by(some: Figures, by: str | None) -> dict[str | None, list[int]]:
-    """Which trajectories have each value of what figures are told apart by."""
-    if by is None:
-        return {}
-    keys: Iterable[Iterable[Any]]
-    if by == "tag":
-        keys = [dict.fromkeys(tags) or (None,) for tags in some.tags]
-    elif by in ("hour", "day"):
-        times = [iso_time(started) or "" for started in some.started]
-        keys = [((time[:10] if by == "day" else time[:13] + ":00Z" if time else "") or None,) for time in times]
-    else:
-        keys = [(key,) for key in (some.status if by == "status" else some.key)]
-    found: dict[str | None, list[int]] = {}
-    for n, several in enumerate(keys):
-        for key in several:
-            found.setdefault(key if key is None or isinstance(key, str) else encode(key).decode(), []).append(n)
-    return found
-
-
-def _rewarded(some: Figures, column: list[Any]) -> list[Any]:
-    """The values of a column of the trajectories whose reward is known."""
-    return column if None not in some.reward else [*compress(column, map(is_not, some.reward, repeat(None)))]
-
-
-def _uses(some: Figures, start: int) -> dict[tuple[str, str], Iterable[int]]:
-    """What was done, read, asked and tagged in rewarded trajectories, with their places in ascending order, of which `start`
-    is the first: draws of a permutation test are the same then, however trajectories are stored."""
-    uses, tags = _rewarded(some, some.uses), _rewarded(some, some.tags)
-    which = [*zip(map(id, uses), map(id, tags), strict=True)]
-    alike: dict[tuple[int, int], Any] = dict.fromkeys(which)
-    if len(alike) == 1:
-        alike = {which[0]: range(start, start + len(which))}
-    else:
-        alike = {one: [] for one in alike}
-        for place, one in enumerate(which, start):
-            alike[one].append(place)
-    found: dict[tuple[str, str], list[Any]] = {}
-    for places in alike.values():
-        n = places[0] - start
-        for use in {*uses[n], *(("tag", tag) for tag in tags[n])}:
-            found.setdefault(use, []).append(places)
-    return {use: several[0] if len(several) == 1 else sorted(chain(*several)) for use, several in found.items()}
-
-
 def _over_time(
-    times: array[int], rewards: _Values, confidence: float, bounds: Interval | None
+    times: array[int], rewards: Values, confidence: float, bounds: Interval | None
 ) -> tuple[str | None, list[tuple[int, Distribution]]]:
-    at = bisect_right(times, _NO_TIME)  # they ascend
+    at = bisect_right(times, NO_TIME)  # they ascend
     if at == len(times):
         return None, []
     first, last = times[at], times[-1]

@@ -12,9 +12,11 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import repeat
-from operator import sub, truediv
+from operator import mul, sub, truediv
 from statistics import NormalDist
 from typing import NamedTuple
+
+from .exact import Moments, moments
 
 Interval = tuple[float, float]
 _EXACT = 200  # degrees of freedom; beyond, the expansion errs by less than 1e-6
@@ -62,27 +64,13 @@ def mean_interval(
     n = len(values)
     if n == 0:
         return None
-    mean = math.fsum(map(truediv, values, repeat(n)))
-    apart = [*map(sub, values, repeat(mean))]
-    units = n
-    if groups is not None:
-        numbers = set(groups)
-        alone = sum(group < 0 for group in groups) if min(numbers) < 0 else 0
-        units = alone + sum(number >= 0 for number in numbers)
-    grouped = 1 < units < n
-    variance: float | None
-    try:
-        spread = math.fsum([d**2 for d in apart])
-        variance = spread / (n - 1) / n if n > 1 else 0.0
-        if grouped and groups is not None:
-            sums: dict[int, list[float]] = {number: [] for number in numbers}
-            for d, group in zip(apart, groups, strict=True):
-                sums[group].append(d)
-            by_group = math.fsum([math.fsum(of) ** 2 for group, of in sums.items() if group >= 0])
-            by_group += math.fsum([d**2 for group, of in sums.items() if group < 0 for d in of])
-            variance = max(variance, by_group / (n * n) * units / (units - 1))
-        std = math.sqrt(spread / (n - 1)) if n > 1 else None
-    except OverflowError:
+    mean, spread, units, by_group = moments(values, groups) or _moments(values, groups)
+    grouped = by_group is not None
+    variance = spread / (n - 1) / n if n > 1 else 0.0
+    if by_group is not None:
+        variance = max(variance, by_group / (n * n) * units / (units - 1))
+    std = math.sqrt(spread / (n - 1)) if n > 1 else None
+    if not math.isfinite(spread + (by_group or 0.0)):
         return Estimate(mean, None, None, None, None)
     if bounds is not None:
         interval, method = _within_bounds(values, mean, variance, units if grouped else n, grouped, bounds, confidence)
@@ -94,6 +82,33 @@ def mean_interval(
     if method is not None and grouped:
         method += ", by group"
     return Estimate(mean, std, interval, method, units if grouped and method else None)
+
+
+def _moments(values: Sequence[float], groups: Sequence[int] | None) -> Moments:
+    """What `exact.moments` gives, in Python."""
+    n = len(values)
+    mean = math.fsum(map(truediv, values, repeat(n)))
+    apart = [*map(sub, values, repeat(mean))]
+    spread = _squares(apart)
+    if groups is None or spread == math.inf:
+        return Moments(mean, spread, n, None)
+    sums: dict[int, list[float]] = {}
+    for d, group in zip(apart, groups, strict=True):
+        sums.setdefault(group, []).append(d)
+    alone = [d for group, of in sums.items() if group < 0 for d in of]
+    totals = [math.fsum(of) for group, of in sums.items() if group >= 0]
+    units = len(alone) + len(totals)
+    if not 1 < units < n:
+        return Moments(mean, spread, units, None)
+    return Moments(mean, spread, units, _squares(totals) + _squares(alone))
+
+
+def _squares(values: list[float]) -> float:
+    """The sum of squares; infinite where no float holds it."""
+    try:
+        return math.fsum(map(mul, values, values))
+    except OverflowError:
+        return math.inf
 
 
 def _within_bounds(

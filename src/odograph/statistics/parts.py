@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from .exact import ordered
 from .intervals import Interval, mean_interval, quantile
 from .passing import PassAt
 
@@ -52,17 +53,17 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
         found = mean_interval(values, confidence, groups=groups, bounds=bounds)
         if found is None:
             return cls(n=0, null=null)
-        ordered = sorted(values)
+        known = ordered(values)
         return cls(
-            n=len(ordered),
+            n=len(known),
             null=null,
             mean=found.mean,
             std=found.std,
             interval=found.interval,
             method=found.method,
             groups=found.groups,
-            values=ordered if len(ordered) < _SHOWN else None,
-            **{name: quantile(ordered, at) for name, at in _QUANTILES.items()},
+            values=known if len(known) < _SHOWN else None,
+            **{name: quantile(known, at) for name, at in _QUANTILES.items()},
         )
 
 

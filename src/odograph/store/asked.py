@@ -19,6 +19,7 @@ from ..codec import check_version, encode
 from ..errors import InvalidInput, NotFound
 from ..trajectory import Trajectory
 from .catalog import Catalog
+from .columnar import Columns
 from .figures import Figures
 from .filters import EVERY, Filters
 from .lake import Lake
@@ -221,6 +222,9 @@ class Asked(Reader):
         self._ready()
         for data in self._line.stream("read", "figures", body=[msgspec.to_builtins(filters), by]):
             yield _figures.decode(data)
+
+    def columns(self) -> Columns | None:
+        return None
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         self._refuse("following records")

@@ -26,11 +26,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from ..codec import encode
 from ..errors import NotFound, StoreError
-from ..totals import trajectory_reward
+from ..totals import by_name
 from .figures import Figures, Reading
 from .filters import EVERY, Filters
 from .indexing import Batch, as_rewards, searchable, standing_of, uses_with
@@ -598,10 +596,7 @@ class Catalog:
             rewards = as_rewards(standing_of(rewarded.get(key, []), unpacked_rewards(sealed, unpacked(root), *about)), agent)
             if not uses and not rewards:
                 continue
-            one = found[id] = Used([(kind, name) for kind, name, _ in uses], {})
-            components = one.components
-            for name in dict.fromkeys(r.name for r in rewards):
-                components[name] = trajectory_reward(msgspec.structs.replace(r, weight=1.0) for r in rewards if r.name == name)
+            found[id] = Used([(kind, name) for kind, name, _ in uses], by_name(rewards))
         return found
 
     def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:

@@ -22,7 +22,6 @@ from ..errors import StoreError
 from ..log import logger
 from ..tables.commits import Commits, FolderCommits
 from ..tables.files import DamagedFile, Opened, crc_of
-from ..tables.iceberg import IcebergCommits
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from .indexing import searchable
@@ -54,9 +53,13 @@ class Lake:
         #: Where files are; of a shared tier, where files wait for their commit.
         self.root: Path = root / FOLDER
         self.shared: Shared | None = shared
-        self.commits: Commits = (
-            FolderCommits(self.root) if shared is None else IcebergCommits(self.root, shared, TABLES, TRAJECTORIES.name)
-        )
+        self.commits: Commits
+        if shared is None:
+            self.commits = FolderCommits(self.root)
+        else:
+            from ..tables.iceberg import IcebergCommits  # most stores never need it
+
+            self.commits = IcebergCommits(self.root, shared, TABLES, TRAJECTORIES.name)
         self._lock = threading.RLock()
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
@@ -106,12 +109,13 @@ class Lake:
         begin = self.journal_key
         return {name[len(begin) :]: int(value.split()[0]) for name, value in self.commits.keys(begin).items()}
 
-    def left_out(self, error: DamagedFile) -> None:
-        """Says once of a damaged file that readers go on without it."""
+    def left_out(self, error: DamagedFile, anew: bool = False) -> None:
+        """Says once of a damaged file that readers go on without it, or that what it held is made anew from `records`."""
         said = str(error)
         if said not in self._told:
             self._told.add(said)
-            logger.warning("%s; what it held is left out, and `odograph doctor --repair` mends what can be mended", said)
+            held = "what it held is made anew from `records` each time" if anew else "what it held is left out"
+            logger.warning("%s; %s, and `odograph doctor --repair` mends what can be mended", said, held)
 
     def damaged(self, table: Table, said: str | None = None) -> set[str]:
         """The live files of a table that are known to be damaged, or have another size than was written; of a tier that machines
@@ -173,12 +177,13 @@ class Lake:
         self._opened.move_to_end(path)
         return found
 
-    def open(self, path: str, table: Table) -> Opened:
-        """A file of the tier; its pages are verified when they are read. Raises DamagedFile, StoreError, NewerStore."""
+    def open(self, path: str, table: Table, *, dictionaries: bool = False) -> Opened:
+        """A file of the tier; its pages are verified when they are read. `dictionaries`: see `tables.files.read`. Raises
+        DamagedFile, StoreError, NewerStore."""
         source = self.commits.source(path)
         if not isinstance(source, Path):
-            return Opened(Path(path), table, source=source)
-        found = Opened(source, table, verify=True)
+            return Opened(Path(path), table, source=source, dictionaries=dictionaries)
+        found = Opened(source, table, verify=True, dictionaries=dictionaries)
         if found.commit != source.stem:
             found.close()
             raise DamagedFile(f"{source} can't be read: it is a file of the commit {found.commit!r}")
@@ -307,7 +312,7 @@ class Lake:
             "rows": sum(file.rows for file in live if file.table == RECORDS.name),
             "commits": last,
             "last": made[-1].time if made else None,
-            "pending": self.commits.pending() if isinstance(self.commits, IcebergCommits) else {},
+            "pending": self.commits.pending(),
             "orphans": [path.relative_to(self.root.parent).as_posix() for path in self.commits.orphans()],
         }
 
@@ -322,7 +327,7 @@ class Lake:
             found.append(Damage(f"{FOLDER}/commits.sqlite", 0, wrong))
         for one in self.commits.commits():
             found += [Damage(*given) for given in one.properties.get("damages", [])]
-        if isinstance(self.commits, IcebergCommits):  # to verify all pages would fetch the whole store
+        if self.shared is not None:  # to verify all pages would fetch the whole store
             return found + [Damage(path, 0, "it is gone") for name in TABLES for path in self.commits.vanished(name)]
         for table in TABLES.values():
             for live in self.commits.files(table.name):

@@ -157,8 +157,14 @@ TRAJECTORIES = Table(
             Column("offsets", "ids", "Of each run: its first row in the row group."),
             Column("rows", "ids", "Of each run: how many rows."),
         ),
+        (
+            Column("reward_names", "text", "The names of its rewards, as a JSON list.", "names"),
+            Column(
+                "reward_values", "doubles", "The value that counts under each of these names, before its weight; null: `reward`."
+            ),
+        ),
     ),
-    version=2,  # since then `first` and `last` are null where they repeat another time
+    version=3,  # from 2 on `first` and `last` are null where they repeat another time
 )
 TABLES: dict[str, Table] = {t.name: t for t in (RECORDS, FACTS, TRAJECTORIES)}
 

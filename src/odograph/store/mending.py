@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,25 @@ def summaries(lake: Lake, since: int = 0) -> Iterator[Any]:
     yield from lake.summaries_in(lake.files(TRAJECTORIES.name, since), lost.append)
     if lost:
         for error in lost:
-            lake.left_out(error)
+            lake.left_out(error, anew=True)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
             create(db)
             found = _Survey(lake)
             yield arrow().Table.from_pylist([*found.folded(db, found.unsaid())], schema=TRAJECTORIES.arrow)
+
+
+def facts(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
+    """The rows of damaged files of `facts`, as Arrow tables: made anew, or what can be read where `records` do not tell."""
+    found = _Survey(lake)
+    for path in paths:
+        parts = found.beside(path)
+        if not parts or f"{RECORDS.name}/{Path(path).name}" in lake.damaged(RECORDS):
+            yield from lake.batches(path, FACTS, damaged=lake.left_out)
+            continue
+        for _ in lake.batches(path, FACTS, damaged=partial(lake.left_out, anew=True)):
+            pass
+        rows = [row for id, of in parts for row in _facts(lake, of, found.about.get(id, (None, None)))]
+        yield arrow().Table.from_pylist(rows, schema=FACTS.arrow)
 
 
 def mend(lake: Lake, damages: Iterable[Damage]) -> int:
@@ -76,12 +91,12 @@ def _mend(lake: Lake, db: sqlite3.Connection, gone: set[str], output: Output) ->
         output.summary(row)
     for path in sorted(gone):
         if path.startswith(f"{FACTS.name}/"):
-            for id, parts in sorted(found.before.items()):
-                mine = [part for part in parts if Path(part.path).name == Path(path).name]
-                _facts(lake, id, mine, found.about.get(id, (None, None)), output)
+            for id, parts in found.beside(path):
+                for row in _facts(lake, parts, found.about.get(id, (None, None))):
+                    output.fact(row)
 
 
-def _facts(lake: Lake, id: str, parts: list[Part], about: tuple[Any, Any], output: Output) -> None:
+def _facts(lake: Lake, parts: list[Part], about: tuple[Any, Any]) -> Iterator[dict[str, Any]]:
     """The facts of these rows of a trajectory."""
     records: list[AnyRecord] = []
     for writer, version, line in lake.raw(parts):
@@ -93,7 +108,7 @@ def _facts(lake: Lake, id: str, parts: list[Part], about: tuple[Any, Any], outpu
             records.append(one)
     replaced = {record.supersedes for record in records if record.supersedes}
     for record in records:
-        output.fact({**fact_of(record, *about), "replaced": record.id in replaced})
+        yield {**fact_of(record, *about), "replaced": record.id in replaced}
 
 
 class _Survey:
@@ -135,6 +150,13 @@ class _Survey:
                     yield group, file.read(groups=[group]).column("trajectory").to_pylist()
                 except DamagedFile:
                     continue
+
+    def beside(self, path: str) -> list[tuple[str, list[Part]]]:
+        """The trajectories with rows in the file of `records` that was written with a file of `facts`, and these rows."""
+        mine = (
+            (id, [part for part in parts if Path(part.path).name == Path(path).name]) for id, parts in sorted(self.before.items())
+        )
+        return [(id, parts) for id, parts in mine if parts]
 
     def unsaid(self) -> list[str]:
         """The trajectories with rows of which no summary tells."""

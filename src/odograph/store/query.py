@@ -53,6 +53,13 @@ select * exclude (stream, n, same, hash, ids, logprobs_exact, stream_writer, sch
 from ({rows}) where kind not in ('message', 'ids', 'damaged')
 """
 _MESSAGES = "select trajectory, writer, stream, n, same, body from ({rows}) where kind = 'message'"
+#: Of each view: the table that it is of, and its query.
+_MADE = {
+    "trajectories": (TRAJECTORIES, _TRAJECTORIES),
+    "facts": (FACTS, _FACTS),
+    "records": (RECORDS, _RECORDS),
+    "messages": (RECORDS, _MESSAGES),
+}
 
 
 class Rows:
@@ -138,15 +145,16 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         kinds = ", ".join(str(one.type).rsplit(".", 1)[-1] for one in statements) or "none"
         raise InvalidInput(f"a query is one SELECT; found {kinds}")
-    wanted = [view for view in VIEWS if view in query.lower()]
-    tables = {"records" if view == "messages" else view for view in wanted}
+    text = query.lower()
+    wanted = [view for view in VIEWS if view in text or "query" in text]  # `query(...)` puts a name together
+    tables = {_MADE[view][0].name for view in wanted}
     given = parameters if parameters is None or isinstance(parameters, Mapping) else list(parameters)
 
     def damaged(said: str) -> bool:
         known = {name: reader.lake.damaged(TABLES[name]) for name in tables}
         return any(reader.lake.damaged(TABLES[name], said) - known[name] for name in tables)
 
-    return Rows(lambda: _connected(reader, wanted, tables).execute(query, given), damaged)
+    return Rows(lambda: (_connected(reader, wanted, tables) if wanted else _described()).execute(query, given), damaged)
 
 
 def frame(reader: Reader, table: str) -> Any:
@@ -189,21 +197,42 @@ def _connected(reader: Reader, wanted: list[str], tables: set[str]) -> Any:
     known, database = reader.databases.get(tuple(wanted), (None, None))
     if known == made_of and lasting:
         return database.cursor()
-    database = _duckdb().connect(":memory:")
-    database.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
-    database.execute("set python_enable_replacements=false; set allow_persistent_secrets=false")
-    database.execute("set parquet_metadata_cache=true")
+    database = _database()
     _views(reader, database, wanted, parted, local, alive)
     root = reader.lake.root
     paths = [] if reader.lake.shared is not None else [str(root / path) for whole, _ in parted.values() for path in whole]
-    folder = os.path.join(tempfile.gettempdir(), f"odograph-sql-{os.getpid()}")
-    database.execute(f"set temp_directory={_quoted(folder)}")
-    database.execute(f"set allowed_paths={_list(paths)}")
-    database.execute("set enable_external_access=false; set lock_configuration=true")
+    _lock(database, paths)
     if reader.lake.shared is None and lasting:
         reader.databases[tuple(wanted)] = made_of, database
         return database.cursor()
     return database
+
+
+def _described() -> Any:
+    """A connection to a database with the views as empty tables, for queries that ask which there are, such as SHOW TABLES."""
+    database = _database()
+    for view, (table, made) in _MADE.items():
+        database.register("odograph", table.arrow.empty_table())
+        database.execute(f"create table {view} as {made.format(rows='select * from odograph', alive='[]')}")
+        database.unregister("odograph")
+    _lock(database, [])
+    return database
+
+
+def _database() -> Any:
+    database = _duckdb().connect(":memory:")
+    database.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
+    database.execute("set python_enable_replacements=false; set allow_persistent_secrets=false")
+    database.execute("set parquet_metadata_cache=true")
+    return database
+
+
+def _lock(database: Any, paths: list[str]) -> None:
+    """From now on a query opens these files and nothing else."""
+    folder = os.path.join(tempfile.gettempdir(), f"odograph-sql-{os.getpid()}")
+    database.execute(f"set temp_directory={_quoted(folder)}")
+    database.execute(f"set allowed_paths={_list(paths)}")
+    database.execute("set enable_external_access=false; set lock_configuration=true")
 
 
 def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], Any]:
@@ -212,12 +241,14 @@ def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], 
     damaged = reader.lake.damaged(table).intersection(paths)
     if not damaged:
         return paths, None
-    if table is TRAJECTORIES:
-        from .mending import summaries
+    from .mending import facts, summaries
 
+    whole = [path for path in paths if path not in damaged]
+    if table is TRAJECTORIES:
         whole, found = [], [*summaries(reader.lake)]
+    elif table is FACTS:
+        found = [*facts(reader.lake, sorted(damaged))]
     else:
-        whole = [path for path in paths if path not in damaged]
         parts = (reader.lake.batches(path, table, damaged=reader.lake.left_out) for path in sorted(damaged))
         found = [one for part in parts for one in part]
     return whole, arrow().concat_tables([table.arrow.empty_table(), *found])
@@ -232,7 +263,7 @@ def _views(
     alive: list[str],
 ) -> None:
     """Makes the views. What is registered belongs to its connection: views of a database that is kept name none of it."""
-    for name in {"records" if view == "messages" else view for view in wanted}:
+    for name in {_MADE[view][0].name for view in wanted}:
         whole, rest = sealed[name]
         parts = [f"select * from {_sealed(reader, connection, TABLES[name], whole)}"] if whole else []
         if rest is not None:
@@ -249,8 +280,8 @@ def _views(
             connection.register(f"odograph_{name}", local[name])
             parts.append(f"select * from odograph_{name}")
         rows = " union all by name ".join(parts)
-        for view, made in (("trajectories", _TRAJECTORIES), ("facts", _FACTS), ("records", _RECORDS), ("messages", _MESSAGES)):
-            if view in wanted and name == ("records" if view == "messages" else view):
+        for view, (table, made) in _MADE.items():
+            if view in wanted and name == table.name:
                 connection.execute(f"create view {view} as {made.format(rows=rows, alive=_list(alive))}")
 
 

@@ -20,6 +20,7 @@ from ..tables.shared import Shared
 from ..trajectory import Trajectory
 from ..types import LATE, AnyRecord, End, Start
 from .catalog import Catalog
+from .columnar import Columns, columns
 from .figures import Figures
 from .filters import EVERY, Filters
 from .journal import is_alive
@@ -211,6 +212,10 @@ class Reader:
     def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
         """The figures that statistics need, oldest first; read from the catalog alone."""
         yield from self.catalog.figures(filters, by)
+
+    def columns(self) -> Columns | None:
+        """The same of all trajectories in one piece, read from the sealed tier; None where that is not quicker."""
+        return columns(self.catalog, self.lake)
 
     @question
     def used(self, ids: list[str]) -> dict[str, Used]:

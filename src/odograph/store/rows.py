@@ -120,11 +120,14 @@ _SEARCH = ("data", "idx", "docsize", "config")  # the tables in which FTS5 keeps
 def is_damage(error: Exception) -> bool:
     """Whether an error says that the database is damaged; one that is busy, full, read-only or closed is whole."""
     if isinstance(error, sqlite3.OperationalError):  # "no such table"; an error of Python's own module has no code
-        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGED
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        return code in _UNREAD or code & 0xFF in _DAMAGED
     return type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError, UnicodeDecodeError)  # of a text that SQLite names
 
 
-_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+#: Errors of reading: one of writing is that of a full disk.
+_UNREAD = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
 
 @contextmanager

@@ -26,14 +26,15 @@ from ..errors import StoreError
 from ..tables.commits import Conflict
 from ..tables.files import Footer, Writer, data_file, footer_of, opened
 from ..tables.schema import Table, arrow
+from ..totals import by_name
 from ..types import AnyRecord
-from .indexing import Batch, sealed_rewards, standing, uses_of
+from .indexing import Batch, as_rewards, sealed_rewards, standing, uses_of
 from .journal import file_mode, is_alive
 from .lake import JOURNAL, Lake, Part, in_pieces
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
 from .putting import Put
-from .rows import create, packed, packed_rewards, unpacked
+from .rows import alone, create, packed, packed_rewards, unpacked, unpacked_rewards
 from .shipped import drop, is_shipped
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
@@ -322,7 +323,7 @@ class Output:
 
     def summary(self, row: dict[str, Any]) -> None:
         again = {name: None for name, usual in (("first", "start_time"), ("last", "end_time")) if row[name] == row[usual]}
-        self._summaries.append({**row, **again})
+        self._summaries.append({**row, **again, **rewards_by_name(row)})
         if len(self._summaries) >= _SUMMARY_ROWS:
             self._flush_summaries()
 
@@ -537,6 +538,18 @@ def summary_row(db: sqlite3.Connection, id: str, revision: int, parts: list[Part
     row["rewards"] = packed_rewards(rewards, row["root"], row["writer"], row["reward"])
     row["uses"] = encode(uses).decode() if uses else None
     return {**row, "revision": revision + 1, **runs(parts)}
+
+
+def rewards_by_name(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a summary that say its rewards by their names."""
+    if (name := alone(row["rewards"], row["reward"])) is not None:
+        return {"reward_names": encode([name]).decode(), "reward_values": None}
+    rewards = unpacked_rewards(row["rewards"], row["root"], row["writer"], row["reward"])
+    values = by_name(as_rewards(rewards, row["agent"]))
+    return {"reward_names": encode([*values]).decode(), "reward_values": [*values.values()]} if values else _UNREWARDED
+
+
+_UNREWARDED = {"reward_names": None, "reward_values": None}
 
 
 def _nothing(names: list[str], id: str) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ..clock import iso_time
 from .rows import unpacked
 
 #: Asks for the rows that `summary_of` reads.
@@ -47,6 +48,12 @@ class Summary(msgspec.Struct, frozen=True):
     scenario: str | None = None
     #: Whether it repeats another (`replay_of` of the metadata): then it is compared with nothing and never trained.
     replay: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of a list as JSON, with the keys that scripts rely on."""
+        names = ("id", "task", "agent", "model", "status", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens")
+        found = {name: getattr(self, name) for name in (*names, "reward", "started", "duration", "group", "tags")}
+        return found | {"started": iso_time(self.started)}
 
 
 class Used(msgspec.Struct, frozen=True):

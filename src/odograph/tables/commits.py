@@ -143,6 +143,14 @@ class Commits(Protocol):
         """Files of a table as a Daft DataFrame. Raises ImportError where Daft is not installed."""
         ...
 
+    def vanished(self, table: str) -> list[str]:
+        """The live files of a table that are not there."""
+        ...
+
+    def pending(self) -> dict[str, int]:
+        """The commits that are under way, or that were left in the middle: their ids, and when they began (nanoseconds)."""
+        ...
+
     def orphans(self) -> list[Path]:
         """Files in the folder, whole or begun, that no commit knows: what a process left that was killed before it committed."""
         ...
@@ -419,6 +427,14 @@ class FolderCommits:
         import daft
 
         return daft.read_parquet([str(self.root / path) for path in paths])
+
+    def vanished(self, table: str) -> list[str]:
+        """See `Commits.vanished`."""
+        return [one.file.path for one in self.files(table) if not (self.root / one.file.path).is_file()]
+
+    def pending(self) -> dict[str, int]:
+        """See `Commits.pending`: none, as a commit is one transaction."""
+        return {}
 
     # --- keeping the folder in order ----------------------------------------------------------------------------------
 

@@ -296,8 +296,11 @@ class Opened:
             if name in self._encoded:
                 field = pa.field(name, pa.dictionary(pa.int32(), field.type))
             fields.append(field)
-            there = name in self._there
-            arrays.append(found.column(name).cast(field.type) if there else pa.nulls(found.num_rows, field.type))
+            if name not in self._there:
+                arrays.append(pa.nulls(found.num_rows, field.type))
+                continue
+            column = found.column(name)
+            arrays.append(column if column.type == field.type else column.cast(field.type))
         return pa.table(arrays, schema=pa.schema(fields, metadata=table.arrow.metadata))
 
     def _unreadable(self, error: BaseException) -> StoreError:

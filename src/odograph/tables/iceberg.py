@@ -156,7 +156,7 @@ class IcebergCommits:
         return {name[len(_KEY) :]: properties[name] for name in sorted(properties) if name.startswith(begin)}
 
     def pending(self) -> dict[str, int]:
-        """The commits that are under way, or that were left in the middle: their ids, and when they began (nanoseconds)."""
+        """See `Commits.pending`."""
         properties = self._truth.metadata.properties if self._truth is not None else {}
         return {name[len(_MARK) :]: int(value) for name, value in properties.items() if name.startswith(_MARK)}
 
@@ -322,7 +322,7 @@ class IcebergCommits:
             return self._space.frame(table, paths)
 
     def vanished(self, table: str) -> list[str]:
-        """The live files of a table that are not in the storage."""
+        """See `Commits.vanished`."""
         with self._asking("be read"):
             return [one.file.path for one in self.files(table) if not self._space.has(one.file.path)]
 

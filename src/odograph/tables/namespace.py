@@ -134,10 +134,11 @@ class Namespace:
             self._grow(name, found)
 
     def _create(self, name: str) -> None:
+        """Makes a table as its first version was: `_grow` gives later columns their field ids, which come after all of it."""
         from pyiceberg.io.pyarrow import pyarrow_to_schema
 
-        table = self.tables[name]
-        about = {_TABLE: name, _VERSION: str(table.version), _STORE: self._shared.where, "comment": table.doc}
+        table = msgspec.structs.replace(self.tables[name], generations=self.tables[name].generations[:1])
+        about = {_TABLE: name, _VERSION: "1", _STORE: self._shared.where, "comment": table.doc}
         self._catalog.create_table(
             self._identifier(name),
             pyarrow_to_schema(table.arrow),

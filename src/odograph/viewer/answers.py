@@ -150,7 +150,7 @@ class Answers:
             rows = [msgspec.structs.asdict(f) | {"started": iso_time(f.started)} for f in folds]
             return {"total": total, "offset": offset, "rows": rows}
         found = reader.page(filters, sort, offset, size)
-        rows = [shown.summary(s) | {"error": s.error is not None, "task": _brief(s.task)} for s in found]
+        rows = [s.to_dict() | {"error": s.error is not None, "task": _brief(s.task)} for s in found]
         return {"total": reader.count(filters), "offset": offset, "rows": rows}
 
     def counts(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class Answers:
     def about(self, id: str) -> dict[str, Any]:
         """What the catalog knows of a trajectory, before anything is read."""
         whole = self.store.backend.reader.facts(id)[0]
-        return shown.summary(next(self.store.summaries(ids=whole)))
+        return next(self.store.summaries(ids=whole)).to_dict()
 
     def head(self, id: str) -> dict[str, Any]:
         """What is known of a trajectory as a whole, with its outline."""
@@ -245,9 +245,7 @@ class Answers:
                 if s.reward is not None and s.id in ids
                 else {}
             )
-            attempts.append(
-                shown.summary(s) | {"rewards": found.components if found else {}, "advantages": made, "replay": s.replay}
-            )
+            attempts.append(s.to_dict() | {"rewards": found.components if found else {}, "advantages": made, "replay": s.replay})
         spread = {"mean": statistics.mean if known else None, "varies": statistics.varies, "known": len(known)}
         return {
             "name": name,

@@ -1,0 +1,95 @@
+"""Figures by columns out of the sealed tier are those that the catalog's rows give."""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.store import columnar
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("numpy")
+
+
+def record(store: odograph.Store, chance: random.Random) -> None:
+    """A trajectory with whatever a summary may hold."""
+    about: dict[str, Any] = {}
+    if chance.random() < 0.5:
+        about["group"] = f"g{chance.randint(0, 3)}"
+    if chance.random() < 0.3:
+        about["tags"] = chance.sample(["a", "b", "c"], chance.randint(1, 2))
+    if chance.random() < 0.1:
+        about["metadata"] = {"replay_of": "x"}
+    if chance.random() < 0.2:
+        about["metadata"] = {"runtime": {"task_id": chance.choice(["t1", "other"]), "attempt": 1}}
+    task = chance.choice(["t1", "t2", {"x": 1}, None, 5])
+    with store.record(task=task, agent=chance.choice(["a", "b"]), **about) as run:
+        for _ in range(chance.randint(0, 2)):
+            with run.step(observation="x") as step:
+                usage = chance.choice([None, {"prompt_tokens": chance.randint(0, 9), "completion_tokens": 1}])
+                step.llm_call(model=chance.choice("mn"), messages=[{"role": "user", "content": "x"}], response="y", usage=usage)
+                if chance.random() < 0.5:
+                    step.action(chance.choice("st"), {"q": 1}, "z")
+                if chance.random() < 0.2:
+                    step.reward(chance.random())
+        if chance.random() < 0.5:
+            run.reward(chance.choice([0, 1, chance.random(), None]), name=chance.choice(["reward", "won"]))
+        else:
+            for name in chance.sample("xyz", chance.randint(0, 3)):
+                value = chance.choice([chance.random(), None, float("inf"), 1e300])
+                run.reward(value, name=name, weight=chance.choice([0, 1, 0.5]))
+
+
+def session(started: str | None, n: int) -> dict[str, Any]:
+    """A session of somebody else's, of a known time or of none, with totals that the source states."""
+    about = {"source": {"format": "x", "totals": {"llm_calls": 7, "prompt_tokens": n}}}
+    return {"id": f"session-{n}", "task": f"s{n}", "started": started, "metadata": about, "reward": n / 7}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_columns_give_what_the_catalog_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """`stats` of a sealed store is the same whether it reads columns or the catalog: sealed in several rounds, with rewards that
+    came late, rewards of several names, sessions of one time or of none, runs without an end, and lines that are not sealed."""
+    chance = random.Random(seed)
+    with odograph.open(tmp_path / "runs", seal_at=0) as store:
+        for _ in range(3):
+            for _ in range(12):
+                record(store, chance)
+            for _ in range(4):
+                store.add(session(chance.choice([None, "2026-01-01", "2026-05-01"]), chance.randint(0, 10**6)))
+            store.seal()
+            for id in chance.sample([s.id for s in store.summaries()], 3):
+                store.append(id).reward(chance.random(), name=chance.choice(["reward", "late"]))
+        if seed == 1:
+            store.seal()
+            store.compact(grace=0)
+        if seed == 2:
+            running = store.record(task="t1")
+            running.__enter__()
+        monkeypatch.setattr(columnar, "FEWEST", 0)
+        monkeypatch.setattr(columnar, "_LATE", 1)
+        assert store.backend.reader.columns() is not None
+        by_columns = store.stats()
+        monkeypatch.setattr(columnar, "FEWEST", 10**9)
+        assert store.backend.reader.columns() is None
+        assert repr(store.stats()) == repr(by_columns)
+        assert by_columns.whole.trajectories > 40
+        assert len(by_columns.components) > 4
+
+
+def test_what_columns_can_not_say_the_catalog_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are right where a file of the tier is gone, and where filters choose."""
+    chance = random.Random(9)
+    with odograph.open(tmp_path / "runs", seal_at=0) as store:
+        for _ in range(20):
+            record(store, chance)
+        store.seal()
+        monkeypatch.setattr(columnar, "FEWEST", 0)
+        whole = store.stats()
+        assert store.stats(agent="a").whole.trajectories == store.count(agent="a") < whole.whole.trajectories
+        shutil.rmtree(tmp_path / "runs" / "lake" / "trajectories")
+        assert store.backend.reader.columns() is None
+        assert repr(store.stats()) == repr(whole)
