@@ -30,8 +30,8 @@ _KEY = "odograph.key."
 _MARK = "odograph.pending."
 _OUT = "odograph.replaced."
 _PROPERTIES = "odograph.properties"
-#: How many snapshots a table has before a commit forgets old ones, and for how many nanoseconds it keeps them: where the files of the
-#: truth say what was committed, nobody but a reader needs a snapshot that is not the last.
+#: How many snapshots a table has before a commit forgets old ones, and for how many nanoseconds it keeps them. Where the files of
+#: the truth say what was committed, only a reader that is under way needs a snapshot that is not the last.
 _LONG = 200, 3600 * 10**9
 _BRIEFLY = 32, 60 * 10**9
 _ID = 36  # characters of a UUID, in which the ids of commits end
