@@ -764,7 +764,7 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
 
 def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
     """A number that numpy computed is that number, and a member of an enum of texts is its text. A list's type may be written in the
-    old way."""
+    old way, and a field may be of an enum, or of listed words."""
     import typing
 
     import numpy as np
@@ -781,6 +781,12 @@ def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime
     hint = typing.Optional[typing.List[str]]  # noqa: UP006, UP045
     Names = type("Names", (Component,), {"__annotations__": {"some": hint}, "some": None})
     assert world.get(world.spawn(Names(some=["a"])), Names).some == ["a"]
+    level = enum.IntEnum("Level", {"LOW": 1, "HIGH": 2})
+    hints = {"tone": type(old), "level": level, "side": typing.Literal["left", "right"] | None}
+    Odd = type("Odd", (Component,), {"__annotations__": hints, "tone": old, "level": level(2), "side": "left"})
+    assert vars(world.get(world.spawn(Odd(side=None)), Odd)) == {"tone": "glad", "level": 2, "side": "left"}
+    with pytest.raises(TypeError, match=r"a field's type is one of .* not typing.Literal\[1, 'a'\]"):
+        type("Bad", (Component,), {"__annotations__": {"side": typing.Literal[1, "a"]}, "side": 1})
 
 
 @pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
