@@ -306,7 +306,7 @@ class Store:
         Returns how many commits and files were found, how many files were left out as they belong to no complete seal, and how
         many damaged files were taken out (`mended`).
         """
-        from .worlds.storage import table_in
+        from .worlds.layout import table_in
 
         return self.backend.repair(table_in)
 
@@ -583,7 +583,7 @@ class Store:
             from .worlds.comparing import compare_worlds
 
             ids = {s.id for s in self.summaries(**filters)} if given(filters) else None
-            return compare_worlds(self.backend.folder, a, b, namespace=namespace, technique=technique, ids=ids, **more)
+            return compare_worlds(self.backend.here, a, b, namespace=namespace, technique=technique, ids=ids, **more)
         for name, value in narrow.items():
             if value is not None:
                 raise InvalidInput(f"{name}= narrows labels down; it goes with by={', '.join(LABELS_BY)}, not with by={by!r}")
@@ -616,7 +616,7 @@ class Store:
 
         if self._worlds is None:
             self._worlds = WorldRuntime(redactor=self.backend.sink.redactor)
-        storage = StorageConfig(self.backend.folder, namespace)
+        storage = StorageConfig(self.backend.here, namespace)
         given: dict[str, Any] = {"processors": processors, "resources": resources, "hooks": hooks, "fresh": fresh}
         return opened(self._worlds, name, storage, **given)
 

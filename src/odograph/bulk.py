@@ -39,26 +39,35 @@ async def for_each(things: Iterable[T], do: Callable[[T], Awaitable[None]], at_o
 
 
 _YOUNG = 50_000  # new objects after which Python's collector looks, where much is made; its own number is 700
-_before: list[tuple[int, int, int]] = []  # the thresholds that each of `rarely_collected` found
+_MUCH = 100  # things: fewer are done so soon that nobody else's thresholds are worth touching
+_asking = 0  # how many do much now
+_before: tuple[int, int, int] | None = None  # the thresholds before the first of them, unless somebody set others since
 _changing = threading.Lock()
 
 
 @contextmanager
-def rarely_collected() -> Iterator[None]:
-    """Meanwhile Python's collector looks for cycles less often: its looks take a fifth of the processor time of awaiting many
-    answers, which leave no cycles."""
+def rarely_collected(things: int) -> Iterator[None]:
+    """Meanwhile, where there are many things, Python's collector looks for cycles less often: its looks take a fifth of the
+    processor time of awaiting many answers, which leave no cycles. What others set meanwhile stays."""
+    global _asking, _before
+    if things < _MUCH:
+        yield
+        return
     with _changing:
-        _before.append(gc.get_threshold())
-        if 0 < _before[0][0] < _YOUNG:  # 0: it is switched off
-            gc.set_threshold(_YOUNG, *_before[0][1:])
+        _asking += 1
+        found = gc.get_threshold()
+        if 0 < found[0] < _YOUNG:  # 0: it is switched off
+            _before = found
+            gc.set_threshold(_YOUNG, *found[1:])
     try:
         yield
     finally:
         with _changing:
-            first = _before[0]
-            _before.pop()
-            if not _before and gc.get_threshold()[0] == _YOUNG:  # else somebody else has set it since
-                gc.set_threshold(*first)
+            _asking -= 1
+            if not _asking:
+                if _before is not None and gc.get_threshold() == (_YOUNG, *_before[1:]):
+                    gc.set_threshold(*_before)
+                _before = None
 
 
 def complete(work: Coroutine[Any, Any, T]) -> T:

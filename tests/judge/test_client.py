@@ -70,31 +70,38 @@ def test_concurrency_really_bounds(tmp_path: Path) -> None:
 
 
 def test_the_collector_is_as_it_was_when_the_answers_are_there(tmp_path: Path) -> None:
-    """While answers are awaited, Python's collector looks less often; afterwards its thresholds are those of before, whoever asks at
-    once or fails; one that is switched off stays off."""
+    """While many answers are awaited, Python's collector looks less often; afterwards its thresholds are those of before, whoever asks
+    at once or fails. One that is switched off stays off, one that the program sets meanwhile stays as it was set, and a few questions
+    change nothing."""
     seen: list[int] = []
+    settings: list[tuple[int, int, int]] = []
 
     def answered(request: Any) -> Answer:
         seen.append(gc.get_threshold()[0])
+        if settings:
+            gc.set_threshold(*settings.pop(0))
         return GOOD
 
-    async def several(one: Judge) -> None:
-        parts = [one.ask([f"{part} {n}" for n in range(3)], SCHEMA) for part in range(3)]
-        failing = one.ask(["x"], SCHEMA, progress=lambda done: 1 // 0)
+    async def several(one: Judge, each: int) -> None:
+        parts = [one.ask([f"{part} {n}" for n in range(each)], SCHEMA) for part in range(2)]
+        failing = one.ask([f"x {n}" for n in range(each)], SCHEMA, progress=lambda done: 1 // 0)
         found = await asyncio.gather(*parts, failing, return_exceptions=True)
         assert isinstance(found[-1], ZeroDivisionError)
 
     before = gc.get_threshold()
-    with LLMServer(Crowd(answered, 0.01)) as server:
-        asyncio.run(several(judge(server, journal=tmp_path / "a")))
-        assert min(seen) >= 50_000 and gc.get_threshold() == before
-        seen.clear()
-        gc.set_threshold(0)
-        try:
-            asyncio.run(several(judge(server, journal=tmp_path / "b")))
-            assert set(seen) == {0} and gc.get_threshold()[0] == 0
-        finally:
-            gc.set_threshold(*before)
+    with LLMServer(Crowd(answered, 0.0)) as server:
+        for n, (each, set_before, set_meanwhile) in enumerate(
+            [(100, before, None), (100, (0, 10, 10), None), (100, before, (2_000, 5, 5)), (3, before, None)]
+        ):
+            seen.clear()
+            settings[:] = [] if set_meanwhile is None else [set_meanwhile]
+            gc.set_threshold(*set_before)
+            try:
+                asyncio.run(several(judge(server, journal=tmp_path / str(n), max_concurrency=16), each))
+                assert gc.get_threshold() == (set_meanwhile or set_before)
+                assert seen[0] == (50_000 if set_before[0] and each == 100 else set_before[0])
+            finally:
+                gc.set_threshold(*before)
 
 
 def test_answers_come_in_the_order_of_their_prompts(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from odograph.codec import new_id
 from odograph.errors import NewerStore, StoreError
 from odograph.tables.commits import Conflict, FolderCommits
-from odograph.tables.files import Footer, Writer, footer_of, read
+from odograph.tables.files import Footer, Opened, Writer, footer_of
 from odograph.tables.schema import Column, Table
 
 BIRDS = Table(
@@ -38,6 +38,11 @@ ROWS: list[dict[str, Any]] = [
     {"name": "wren", "seen": None, "ids": None, "weights": [], "count": None, "tags": None},
     {"name": "rook", "seen": None, "ids": [], "weights": None, "count": 2**62, "tags": []},
 ]
+
+
+def read(path: Path, table: Table, columns: Any = None, groups: Any = None) -> Any:
+    with Opened(path, table) as file:
+        return file.read(columns, groups)
 
 
 def table_of(path: Path) -> str:

@@ -97,7 +97,7 @@ _ghosts = st.builds(Ghost, seen=st.booleans())
 _components = st.tuples(st.none() | _moods, st.none() | _places, st.none() | _ghosts).map(
     lambda some: tuple(one for one in some if one is not None)
 )
-_operation = st.one_of(
+operation = st.one_of(
     st.tuples(st.just("spawn"), _components.filter(bool)),
     st.tuples(st.just("update"), st.integers(0, 30), st.one_of(_moods, _places, _ghosts)),
     st.tuples(st.just("add"), st.integers(0, 30), st.one_of(_moods, _places, _ghosts)),
@@ -155,84 +155,84 @@ def seen(df: Any) -> list[dict[str, Any]]:
 
 
 @settings(max_examples=12, deadline=None, phases=[Phase.generate, Phase.explicit], suppress_health_check=list(HealthCheck))
-@given(st.lists(_operation, min_size=5, max_size=40))
+@given(st.lists(operation, min_size=5, max_size=40))
 def test_a_world_is_what_a_dict_would_be(tmp_path_factory: pytest.TempPathFactory, operations: list[Any]) -> None:
     """Whatever is spawned, changed, taken away, stepped, forked and reopened: every tick of every world shows the same rows as a
     dict that went through the same."""
-    at = StorageConfig(tmp_path_factory.mktemp("world"))
+    asyncio.run(lived(StorageConfig(tmp_path_factory.mktemp("world")), operations))
 
-    async def go() -> None:
-        runtime = WorldRuntime()
-        worlds = [runtime.world("w0", at, [Walk()])]
-        models = [Model()]
-        here = 0
-        for n in range(24):  # so many that a tick writes what changed, and not the whole state
-            model, some = models[0], (Mood(name=f"m{n}"), *([Place(x=150)] if n % 2 else []))
-            assert await worlds[0].spawn(*some) == model.next
-            model.now[model.next] = {type(c): c for c in some}
+
+async def lived(at: StorageConfig, operations: list[Any]) -> None:
+    """A world, and dicts that go through the same: every tick of every world shows the same rows."""
+    runtime = WorldRuntime()
+    worlds = [runtime.world("w0", at, [Walk()])]
+    models = [Model()]
+    here = 0
+    for n in range(24):  # so many that a tick writes what changed, and not the whole state
+        model, some = models[0], (Mood(name=f"m{n}"), *([Place(x=150)] if n % 2 else []))
+        assert await worlds[0].spawn(*some) == model.next
+        model.now[model.next] = {type(c): c for c in some}
+        model.next += 1
+    for one in operations:
+        world, model = worlds[here], models[here]
+        ids = sorted(model.now)
+        what, *given = one
+        if what == "spawn":
+            assert await world.spawn(*given[0]) == model.next
+            model.now[model.next] = {type(c): c for c in given[0]}
             model.next += 1
-        for operation in operations:
-            world, model = worlds[here], models[here]
-            ids = sorted(model.now)
-            what, *given = operation
-            if what == "spawn":
-                assert await world.spawn(*given[0]) == model.next
-                model.now[model.next] = {type(c): c for c in given[0]}
-                model.next += 1
-            elif what in ("update", "add", "remove", "despawn"):
-                id = ids[given[0] % len(ids)] if ids else 999
-                parts = model.now.get(id, {})
-                kind = None if what == "despawn" else given[1] if what == "remove" else type(given[1])
-                call = {
-                    "update": world.update,
-                    "add": world.add_components,
-                    "remove": world.remove_components,
-                    "despawn": world.despawn,
-                }[what]
-                fails = not parts or (what == "add") == (kind in parts) if what != "despawn" else not parts
-                if what == "remove" and not fails and len(parts) == 1:
-                    fails = True
-                if fails:
-                    with pytest.raises((NotFound, InvalidInput)):
-                        await call(id, *given[1:])
-                else:
+        elif what in ("update", "add", "remove", "despawn"):
+            id = ids[given[0] % len(ids)] if ids else 999
+            parts = model.now.get(id, {})
+            kind = None if what == "despawn" else given[1] if what == "remove" else type(given[1])
+            call = {
+                "update": world.update,
+                "add": world.add_components,
+                "remove": world.remove_components,
+                "despawn": world.despawn,
+            }[what]
+            fails = not parts or (what == "add") == (kind in parts) if what != "despawn" else not parts
+            if what == "remove" and not fails and len(parts) == 1:
+                fails = True
+            if fails:
+                with pytest.raises((NotFound, InvalidInput)):
                     await call(id, *given[1:])
-                    if what == "despawn":
-                        del model.now[id]
-                    elif what == "remove":
-                        del parts[kind]
-                    else:
-                        parts[kind] = given[1]
-            elif what == "step":
-                await world.step(RunConfig(num_steps=given[0]))
-                for _ in range(given[0]):
-                    model.step()
-            elif what == "fork" and len(worlds) < 4:
-                worlds.append(await world.fork(f"w{len(worlds)}"))
-                models.append(model.copy())
-            elif what == "world":
-                here = given[0] % len(worlds)
-            elif what == "resume":
-                id = world.id
-                runtime.close()
-                runtime = WorldRuntime()
-                for n, one in enumerate(worlds):  # another process: nothing that was staged is there
-                    worlds[n] = runtime.resume(one.id, at, [Walk()])
-                    models[n].lose_staged()
-                    models[n].next = await _next_entity(worlds[n])
-                assert worlds[here].id == id
-        for world, model in zip(worlds, models, strict=True):
-            assert (await world.info()).tick == len(model.ticks)
-            assert (await world.info()).entities == len(model.now)
-            for kinds in ((Mood,), (Place,), (Ghost,), (Mood, Place), (Ghost, Mood, Place)):
-                assert seen(await world.query(*kinds)) == expected(model.now, kinds)
-                for tick, state in enumerate(model.ticks):
-                    df = await world.query(*kinds, tick=tick)
-                    assert seen(df) == expected(state, kinds)
-                    assert {row["tick"] for row in rows(df)} <= {tick}
-        runtime.close()
-
-    asyncio.run(go())
+            else:
+                await call(id, *given[1:])
+                if what == "despawn":
+                    del model.now[id]
+                elif what == "remove":
+                    del parts[kind]
+                else:
+                    parts[kind] = given[1]
+        elif what == "step":
+            await world.step(RunConfig(num_steps=given[0]))
+            for _ in range(given[0]):
+                model.step()
+        elif what == "fork" and len(worlds) < 4:
+            worlds.append(await world.fork(f"w{len(worlds)}"))
+            models.append(model.copy())
+        elif what == "world":
+            here = given[0] % len(worlds)
+        elif what == "resume":
+            id = world.id
+            runtime.close()
+            runtime = WorldRuntime()
+            for n, old in enumerate(worlds):  # another process: nothing that was staged is there
+                worlds[n] = runtime.resume(old.id, at, [Walk()])
+                models[n].lose_staged()
+                models[n].next = await _next_entity(worlds[n])
+            assert worlds[here].id == id
+    for world, model in zip(worlds, models, strict=True):
+        assert (await world.info()).tick == len(model.ticks)
+        assert (await world.info()).entities == len(model.now)
+        for kinds in ((Mood,), (Place,), (Ghost,), (Mood, Place), (Ghost, Mood, Place)):
+            assert seen(await world.query(*kinds)) == expected(model.now, kinds)
+            for tick, state in enumerate(model.ticks):
+                df = await world.query(*kinds, tick=tick)
+                assert seen(df) == expected(state, kinds)
+                assert {row["tick"] for row in rows(df)} <= {tick}
+    runtime.close()
 
 
 async def _next_entity(world: Any) -> int:
@@ -740,13 +740,10 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
         (lambda: runtime.world("w", storage, hooks=[5]), TypeError, "hooks are pairs"),
         (lambda: runtime.world("w", storage, resources=5), TypeError, "resources are a list"),
         (lambda: runtime.world("w", "folder"), TypeError, "a storage is a StorageConfig"),
-        (lambda: runtime.world("w", StorageConfig(5)).info(), InvalidInput, "the folder of a store, not 5"),
+        (lambda: runtime.world("w", StorageConfig(5)).info(), InvalidInput, "the URL of a shared one, not 5"),
         (lambda: runtime.world("w", StorageConfig(storage.uri, namespace=5)), InvalidInput, "namespace"),
-        (
-            lambda: runtime.world("w", StorageConfig("s3://bucket/x")).info(),
-            InvalidInput,
-            "worlds are in a folder of this machine",
-        ),
+        (lambda: runtime.world("w", StorageConfig("s3://bucket/x")).info(), InvalidInput, "s3://bucket/x needs a catalog"),
+        (lambda: runtime.world("w", StorageConfig(storage.uri, catalog="c")).info(), InvalidInput, "is a folder"),
         (lambda: pickle.dumps(world), TypeError, "a handle of this process; open the world there"),
     ]
     for call, error, said in cases:
@@ -767,7 +764,7 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
 
 def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
     """A number that numpy computed is that number, and a member of an enum of texts is its text. A list's type may be written in the
-    old way."""
+    old way, and a field may be of an enum, or of listed words."""
     import typing
 
     import numpy as np
@@ -784,6 +781,12 @@ def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime
     hint = typing.Optional[typing.List[str]]  # noqa: UP006, UP045
     Names = type("Names", (Component,), {"__annotations__": {"some": hint}, "some": None})
     assert world.get(world.spawn(Names(some=["a"])), Names).some == ["a"]
+    level = enum.IntEnum("Level", {"LOW": 1, "HIGH": 2})
+    hints = {"tone": type(old), "level": level, "side": typing.Literal["left", "right"] | None}
+    Odd = type("Odd", (Component,), {"__annotations__": hints, "tone": old, "level": level(2), "side": "left"})
+    assert vars(world.get(world.spawn(Odd(side=None)), Odd)) == {"tone": "glad", "level": 2, "side": "left"}
+    with pytest.raises(TypeError, match=r"a field's type is one of .* not typing.Literal\[1, 'a'\]"):
+        type("Bad", (Component,), {"__annotations__": {"side": typing.Literal[1, "a"]}, "side": 1})
 
 
 @pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
@@ -894,7 +897,7 @@ def test_turns_are_stored_once(runtime: SyncWorldRuntime, storage: StorageConfig
 def test_a_lost_database_is_rebuilt_from_the_files(tmp_path: Path) -> None:
     """The footers of the files hold what the database knows: repaired, every world is there by name and goes on where it was."""
     from odograph.tables.commits import FolderCommits
-    from odograph.worlds.storage import table_in
+    from odograph.worlds.layout import table_in
 
     with SyncWorldRuntime() as runtime:
         world = runtime.world("w", StorageConfig(tmp_path), [Walk()])

@@ -116,27 +116,9 @@ def test_in_async_code_a_world_is_awaited(tmp_path: Path) -> None:
     assert [row["trajectory__outcome"] for row in asyncio.run(go())] == ["completed: fixed"]
 
 
-def test_a_shared_store_has_worlds_on_each_machine_and_labels_for_all(tmp_path: Path) -> None:
-    """A world of a store that machines share is in the local folder of one machine, and so are its judge's answers. The labels reach
-    the other machines as records. A StorageConfig of a place elsewhere says how to get such a world."""
-    pytest.importorskip("pyiceberg")
-    team = {"where": f"file://{tmp_path}/runs", "catalog": f"sqlite:///{tmp_path}/catalog.db"}
-    with JudgeServer() as server:
-        config = LabelingConfig(base_url=server.url, api_key="x", progress=False)
-        with odograph.open(**team, local=tmp_path / "one") as store:
-            recorded(store, 1)
-            store.seal()
-            world = store.world("quality", processors=[LabelingProcessor()], resources=[config])
-            world.spawn_from(store.trajectories(), labels=SPECS)
-            world.step()
-            assert world.write_back(store).labels == len(server) == 2
-            assert world.beside("judge").parent == tmp_path / "one"
-            store.seal()
-    with odograph.open(**team, local=tmp_path / "two") as other:
-        (t,) = other.trajectories()
-        assert [label.technique for label in t.labels] == [name for name, _ in SPECS]
-        assert other.world("quality").info().entities == 0
-    for elsewhere in ("s3://bucket/x", "https://host", "memory:"):
+def test_worlds_are_not_at_the_address_of_a_served_store() -> None:
+    """A StorageConfig of a served store, or of one in memory, says how to get a world of it."""
+    for elsewhere in ("https://host", "memory:"):
         with (
             SyncWorldRuntime() as runtime,
             pytest.raises(InvalidInput, match=r"odograph.open\(\.\.\.\)\.world\(name\) is a world in"),

@@ -220,7 +220,7 @@ class Judge:
 
         try:
             batched = await self._batched([messages for _, messages in todo], wanted, repeat) if self.batch else None
-            with rarely_collected():
+            with rarely_collected(len(todo)):
                 await for_each(todo, answer, min(self.max_concurrency, len(todo)))
         finally:
             await asyncio.to_thread(answers.sync)

@@ -133,6 +133,11 @@ class Backend:
         return msgspec.structs.replace(self._asked, folder=str(folder.resolve()), settings=self.settings)
 
     @property
+    def here(self) -> Place:
+        """The folder of the store on this machine, and the tables that it shares with others."""
+        return Place(str(self.folder.resolve()), tables=self._asked.tables)
+
+    @property
     def sink(self) -> Journal:
         """The journal to write to. Raises StoreError if the store's redaction can't be applied: then nothing may be written."""
         if self._unread is not None:
@@ -188,14 +193,14 @@ class Backend:
                 from .sealing import seal
 
                 self.journal.close()
-                self._agree_on_redaction()
+                self.agree_on_redaction()
                 return seal(self.reader.lake, self.folder / "journal", progress)
             except OdographError:
                 raise
             except OSError as error:
                 raise StoreError(f"the store {self} can't be sealed ({error}); its journal keeps what is not sealed") from error
 
-    def _agree_on_redaction(self) -> None:
+    def agree_on_redaction(self) -> None:
         """Machines that share a sealed tier redact alike: the first machine that redacts decides. Raises StoreError."""
         from ..tables.commits import FolderCommits
 
@@ -420,7 +425,7 @@ class Backend:
 
         with contextlib.suppress(OdographError, OSError), self.lock("seal", wait=False) as alone:
             if alone:
-                self._agree_on_redaction()
+                self.agree_on_redaction()
                 seal(self.reader.lake, self.folder / "journal")
 
     def journal_bytes(self) -> int:

@@ -21,7 +21,7 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
-from .files import DataFile, Footer, data_file, footer_of, is_private, properties_json, properties_of
+from .files import DataFile, Footer, Opened, data_file, footer_of, is_private, properties_json, properties_of
 from .schema import Table
 
 _VERSION = 1
@@ -89,6 +89,10 @@ class Commits(Protocol):
         """The files of a table that are live and that came after commit `since`, in the order of commits."""
         ...
 
+    def latest(self, folder: str, before: str) -> Iterator[Live]:
+        """The live files in a folder whose names sort before a name, last first."""
+        ...
+
     def last(self, table: str) -> int:
         """The seq of the last commit that may have changed a table; 0 where there is none."""
         ...
@@ -119,8 +123,9 @@ class Commits(Protocol):
         """Tells one lake from another that took its place."""
         ...
 
-    def prepare(self) -> None:
-        """Makes what commits need, so that the first files that are written are never without it."""
+    def prepare(self, tables: Iterable[Table] = ()) -> None:
+        """Makes what commits need, so that the first files that are written are never without it. `tables`: more tables, which
+        come as they are needed."""
         ...
 
     def refresh(self) -> None:
@@ -218,7 +223,8 @@ class FolderCommits:
                 db.close()
             if made:
                 for suffix in ("", "-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+                    with suppress(OSError):
+                        self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
             if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINE:
                 if (there := self._unchanging()) is not None:
                     return there
@@ -246,8 +252,8 @@ class FolderCommits:
             db.close()
         return None
 
-    def prepare(self) -> None:
-        """Makes the database, so that the first files that are written are never without one."""
+    def prepare(self, tables: Iterable[Table] = ()) -> None:
+        """See `Commits.prepare`: makes the database, which knows no tables."""
         with self._lock:
             self._db.execute("select 1")
 
@@ -354,7 +360,7 @@ class FolderCommits:
             raise StoreError(f"{self._path} is damaged; `odograph doctor --repair` rebuilds it from the files") from error
 
     def latest(self, folder: str, before: str) -> Iterator[Live]:
-        """The live files in a folder whose names sort before a name, last first. Reads no more of them than are taken."""
+        """See `Commits.latest`. Reads no more of them than are taken."""
         start, stop = f"{folder}/", f"{folder}/{before}"
         query = (
             "select tbl, path, rows, bytes, groups, added from files"
@@ -541,6 +547,12 @@ class FolderCommits:
             made += 1
             files += len(live)
         return {"commits": made, "files": files, "left": left + len(unread.keys() - replaced)}
+
+
+def opened_in(commits: Commits, path: str, table: Table | None = None, **how: Any) -> Opened:
+    """A file that commits know, open; see `Opened`. Without a table, as the file itself describes it."""
+    source = commits.source(path)
+    return Opened(source, table, **how) if isinstance(source, Path) else Opened(Path(path), table, source=source, **how)
 
 
 def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:

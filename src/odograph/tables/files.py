@@ -177,40 +177,29 @@ def footer_of(path: Path) -> Footer | None:
         raise StoreError(f"{path} has a footer that can't be read: {error}") from error
 
 
-def read(
-    path: Path,
-    table: Table,
-    columns: Sequence[str] | None = None,
-    groups: Iterable[int] | None = None,
-    *,
-    dictionaries: bool = False,
-) -> Any:
-    """The rows of a file, or of some of its row groups, as an Arrow table with the columns of `table` in their order.
-
-    A column that the file does not have reads as null. `dictionaries`: texts that repeat stay dictionaries, which is quicker
-    where rows are filtered and taken before they are decoded. Raises NewerStore for a file of a later version of the table,
-    StoreError where the file can't be read.
-    """
-    with Opened(path, table, dictionaries=dictionaries) as file:
-        return file.read(columns, groups)
-
-
 class Opened:
-    """A file of a table that is open: it can be read even after it was deleted. Raises what `read` raises."""
+    """A file of a table that is open: it can be read even after it was deleted."""
 
-    def __init__(self, path: Path, table: Table, *, source: Any = None, verify: bool = False, dictionaries: bool = False) -> None:
-        """`source`: the open file, where it is none of this machine. `verify`: whether the checksum of each page is compared.
-        `dictionaries`: see `read`. Raises DamagedFile where the file is gone or damaged, which another error is not: that of a
-        process which may open no more files, for one."""
+    def __init__(
+        self, path: Path, table: Table | None, *, source: Any = None, verify: bool = False, dictionaries: bool = False
+    ) -> None:
+        """`table`: None for the table that the file describes. `source`: the open file, where it is none of this machine.
+        `verify`: whether the checksum of each page is compared. `dictionaries`: texts that repeat stay dictionaries, which is
+        quicker where rows are filtered and taken before they are decoded.
+
+        Raises NewerStore for a file of a later version of the table, and DamagedFile where the file is gone or damaged, which
+        another error is not: that of a process which may open no more files, for one."""
         self.path = path
-        self._table = table
         self._local = source is None
-        repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
         self._encoded: list[str] = []
         more: dict[str, Any] = {"page_checksum_verification": verify, "pre_buffer": source is not None}
         try:
-            if dictionaries:
+            if dictionaries or table is None:
                 more["metadata"] = _parquet().read_metadata(path if source is None else source)
+            if table is None:
+                table = Table.of_arrow(more["metadata"].schema.to_arrow_schema())
+            if dictionaries:
+                repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
                 there = set(more["metadata"].schema.names)  # a column that the file does not have can't be asked for
                 self._encoded = more["read_dictionary"] = [name for name in repeats if name in there]
             self._file = _parquet().ParquetFile(path if source is None else source, **more)
@@ -219,8 +208,10 @@ class Opened:
             raise (DamagedFile if source is None else StoreError)(
                 f"{path} is gone: `odograph doctor` says what else is"
             ) from error
-        except (OSError, ValueError, arrow().ArrowException) as error:
+        except (OSError, ValueError, KeyError, arrow().ArrowException) as error:
             raise self._unreadable(error) from error
+        #: What the file is read as.
+        self.table: Table = table
         named = about.get(b"odograph.table", b"").decode(errors="replace")
         if named not in ("", table.name):
             self._file.close()
@@ -276,9 +267,12 @@ class Opened:
         return (found.min, found.max) if found is not None and found.has_min_max else None
 
     def read(self, columns: Sequence[str] | None = None, groups: Iterable[int] | None = None) -> Any:
-        """See `read`."""
+        """The rows of the file, or of some of its row groups, as an Arrow table with the columns of the table in their order.
+
+        A column that the file does not have reads as null. Raises StoreError where the file can't be read.
+        """
         pa = arrow()
-        table = self._table
+        table = self.table
         wanted = table.names if columns is None else tuple(columns)
         names = [name for name in wanted if name in self._there]
         try:
@@ -289,7 +283,7 @@ class Opened:
 
     def _cast(self, found: Any, wanted: Sequence[str]) -> Any:
         """These columns, with the types of the table."""
-        pa, table = arrow(), self._table
+        pa, table = arrow(), self.table
         arrays, fields = [], []
         for name in wanted:
             field = table.arrow.field(name)
@@ -316,15 +310,6 @@ class Opened:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def schema_of(path: Path) -> Any:
-    """The Arrow schema of a file, with all that it says of its columns. Raises StoreError where the file can't be read."""
-    pa = arrow()
-    try:
-        return _parquet().read_schema(path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path} can't be read: {error}") from error
 
 
 def properties_json(properties: Mapping[str, Any]) -> str:

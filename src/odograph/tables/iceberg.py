@@ -5,6 +5,9 @@ A mark in the truth says that the commit is under way. The other tables get thei
 the mark, in one step. The other tables lose the files that the commit takes out. Readers leave out what a mark or a list of
 taken-out files names, so nobody sees half a commit. A process that was killed in between commits again, under the same id.
 
+Where each commit brings a file of the truth, no mark is needed: a file of another table counts once the truth has one of the same
+commit.
+
 New files wait in a folder of this machine until their commit is made.
 """
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,11 @@ _KEY = "odograph.key."
 _MARK = "odograph.pending."
 _OUT = "odograph.replaced."
 _PROPERTIES = "odograph.properties"
+#: How many snapshots a table has before a commit forgets old ones, and for how many nanoseconds it keeps them. Where the files of
+#: the truth say what was committed, only a reader that is under way needs a snapshot that is not the last.
+_LONG = 200, 3600 * 10**9
+_BRIEFLY = 32, 60 * 10**9
+_ID = 36  # characters of a UUID, in which the ids of commits end
 _ATTEMPTS = 20  # how often tables are read again that change meanwhile
 _STALE = 7 * 86_400 * 10**9  # nanoseconds after which a commit that was never finished is undone
 
@@ -36,14 +44,17 @@ def stage(name: str) -> None:
 
 
 class IcebergCommits:
-    """The commits of a lake that machines share. `tables` are known by their names; one of them is the `truth`."""
+    """The commits of a lake that machines share. `tables` are known by their names; one of them is the `truth`. `named`: each
+    commit that brings files brings one of the truth, so that the names of these files say which commits were made."""
 
-    def __init__(self, root: Path, shared: Shared, tables: Mapping[str, Table], truth: str) -> None:
+    def __init__(self, root: Path, shared: Shared, tables: Mapping[str, Table], truth: str, *, named: bool = False) -> None:
         self.root = root
         self._shared = shared
         self._space = Namespace(shared, tables)
         self._asking = self._space.asking
         self._truth_name = truth
+        self._named = named
+        self._lists: dict[str, tuple[str, list[Live]]] = {}  # files by table, as of a state of the truth
         self._looked = False
 
     def refresh(self) -> None:
@@ -68,15 +79,19 @@ class IcebergCommits:
         """Tells one lake from another that took its place."""
         return str(self._truth.metadata.table_uuid) if self._truth is not None else ""
 
-    def prepare(self) -> None:
-        """Makes the tables, and gives tables of an earlier version their new columns."""
+    def prepare(self, tables: Iterable[Table] = ()) -> None:
+        """See `Commits.prepare`. Makes the tables, and gives tables of an earlier version their new columns."""
+        known = self._space.tables
+        known.update({table.name: table for table in tables})
         with self._asking("be written"):
-            for name in [*(n for n in self._space.tables if n != self._truth_name), self._truth_name]:
-                self._space.make(name)
+            for name in [*(n for n in known if n != self._truth_name), self._truth_name]:
+                if not (self._named and name in self._space.loaded):
+                    self._space.make(name)
             self._looked = True
 
     def close(self) -> None:
         self._looked = False
+        self._lists.clear()
         self._space.close()
 
     # --- what is live -------------------------------------------------------------------------------------------------
@@ -89,6 +104,8 @@ class IcebergCommits:
                 return []
             if table == self._truth_name:
                 return _live(table, self._space.entries(table, since))
+            if self._named:
+                return [one for one in self._of_made(table, truth) if one.added > since]
             for _ in range(_ATTEMPTS):  # the table and the truth as of one time
                 before = truth.metadata_location
                 found = self._space.load(table)
@@ -104,6 +121,22 @@ class IcebergCommits:
             out = {path for one in _outs(properties).values() for path in one["paths"]}
             live = _live(table, self._space.entries(table, since))
             return [one for one in live if one.file.path not in out and _commit_of(one.file.path) not in under_way]
+
+    def _of_made(self, table: str, truth: Any) -> list[Live]:
+        """The files of a table whose commits were made, as of the last look at the truth. Each of them came before that look."""
+        known = self._lists.get(table)
+        if known is None or known[0] != truth.metadata_location:
+            made = {_commit_of(entry.path) for entry in self._space.entries(self._truth_name)}
+            there = self._space.entries(table) if self._space.load(table) is not None else []
+            known = (truth.metadata_location, [one for one in _live(table, there) if _commit_of(one.file.path) in made])
+            self._lists[table] = known
+        return known[1]
+
+    def latest(self, folder: str, before: str) -> Iterator[Live]:
+        """See `Commits.latest`."""
+        start, stop = f"{folder}/", f"{folder}/{before}"
+        found = [one for one in self.files(folder.partition("/")[0]) if start < one.file.path < stop]
+        yield from sorted(found, key=lambda one: one.file.path, reverse=True)
 
     def last(self, table: str) -> int:
         """See `Commits.last`."""
@@ -124,9 +157,9 @@ class IcebergCommits:
         if self._truth is None:
             return None
         for entry in self._space.entries(self._truth_name):  # its snapshot may have expired
-            if _commit_of(entry.path) == id:
+            if _commit_of(entry.path) == id[-_ID:]:
                 return Commit(entry.seq, id, 0, {})
-        if any(_commit_of(path) == id for one in _outs(self._truth.metadata.properties).values() for path in one["paths"]):
+        if any(_commit_of(path) == id[-_ID:] for one in _outs(self._truth.metadata.properties).values() for path in one["paths"]):
             return Commit(self.last(self._truth_name), id, 0, {})
         return None
 
@@ -189,7 +222,7 @@ class IcebergCommits:
             for name in {path.split("/")[0] for path in gone} - {self._truth_name}:
                 self._space.take_out(name, lambda path: path in gone)
             for name in {file.table for file in files}:
-                self._space.bound(name)
+                self._space.bound(name, *(_BRIEFLY if self._named else _LONG))
         for file in files:
             (self.root / file.path).unlink(missing_ok=True)
         return seq
@@ -208,6 +241,8 @@ class IcebergCommits:
         for _ in tries():
             self._space.load(self._truth_name)
             self._looked = True
+            if self._truth is None:
+                raise StoreError(f"{self._shared} has no table {self._truth_name!r} any more: somebody took it out meanwhile")
             done = self._find(id)
             if done is not None:
                 return done.seq
@@ -217,7 +252,7 @@ class IcebergCommits:
                 self._undo(id, others)
                 raise
             if others:
-                if _MARK + id not in self._truth.metadata.properties:
+                if not self._named and _MARK + id not in self._truth.metadata.properties:
                     transaction = self._truth.transaction()
                     transaction.set_properties({_MARK + id: str(time.time_ns())})
                     if not made(transaction):
@@ -232,7 +267,9 @@ class IcebergCommits:
                 except Conflict:
                     self._undo(id, others)
                     raise
-                if _MARK + id not in self._truth.metadata.properties:  # somebody undid what he took for abandoned
+                if (
+                    not self._named and _MARK + id not in self._truth.metadata.properties
+                ):  # somebody undid what he took for abandoned
                     continue
             own = [file for file in files if file.table == self._truth_name]
             if made(self._final(id, own, gone, properties, keys)):
@@ -282,7 +319,7 @@ class IcebergCommits:
     def _undo(self, id: str, others: Iterable[str]) -> None:
         """Takes out what a commit brought that can't be made, and its mark."""
         for name in others:
-            self._space.take_out(name, lambda path: _commit_of(path) == id)
+            self._space.take_out(name, lambda path: _commit_of(path) == id[-_ID:])
         for _ in tries():
             if _MARK + id not in self._truth.metadata.properties:
                 return
@@ -370,5 +407,5 @@ def _outs(properties: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def _commit_of(path: str) -> str:
-    """The commit that brought a file: files are named after it."""
-    return path.rpartition("/")[2].removesuffix(".parquet")
+    """The commit that brought a file: the names of files end in it."""
+    return path.rpartition("/")[2].removesuffix(".parquet")[-_ID:]

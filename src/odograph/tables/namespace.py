@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ..codec import content_hash
 from ..errors import MissingExtra, NewerStore, OdographError, StoreError
 from .files import DataFile
 from .schema import Table, arrow
@@ -31,8 +33,7 @@ _PATIENCE = 120.0
 _WAIT = 0.05  # seconds before the second try; each further wait is longer
 _LONGEST = 2.0
 _CHUNK = 8 << 20
-_SNAPSHOTS = 200  # of a table, beyond which a commit forgets the old ones
-_KEPT = 3600 * 10**9  # nanoseconds for which a commit keeps a snapshot
+_NAME = 128  # characters of a table's name
 _TABLE_PROPERTIES = {
     "commit.retry.num-retries": "0",  # a commit is tried again here, where it is checked again
     "commit.manifest-merge.enabled": "true",
@@ -93,7 +94,9 @@ class Namespace:
         return self._opened
 
     def _identifier(self, name: str) -> tuple[str, ...]:
-        return (*self._shared.names, name)
+        """What a table is called in the catalog: lower case, digits and _, of 128 characters at most, which all catalogs take."""
+        plain = re.sub(r"[^a-z0-9_]", "_", name.lower())
+        return (*self._shared.names, plain if len(plain) <= _NAME else f"{plain[: _NAME - 33]}_{content_hash(name)[:32]}")
 
     def load(self, name: str) -> Any:
         """A table as it is now; None where there is none. Raises StoreError for a table of somebody else, NewerStore."""
@@ -112,9 +115,10 @@ class Namespace:
                 " give the store another namespace="
             )
         version = int(properties.get(_VERSION, "1"))
-        if version > self.tables[name].version:
+        known = self.tables[name].version if name in self.tables else 1  # tables of worlds come as they are needed
+        if version > known:
             raise NewerStore(
-                f"the table {place} has version {version}; this Odograph reads up to {self.tables[name].version}:"
+                f"the table {place} has version {version}; this Odograph reads up to {known}:"
                 " the journal stays here until a later Odograph seals it"
             )
         self.loaded[name] = found
@@ -142,7 +146,7 @@ class Namespace:
         self._catalog.create_table(
             self._identifier(name),
             pyarrow_to_schema(table.arrow),
-            location=f"{self._shared.where}/{name}",
+            location=f"{self._shared.where}/{self._identifier(name)[-1]}",
             properties=about | _TABLE_PROPERTIES,
         )
 
@@ -201,9 +205,11 @@ class Namespace:
         return sorted(found, key=lambda entry: (entry.seq, entry.url))
 
     def append(self, name: str, files: list[DataFile], commit: str) -> None:
-        """Puts files into a table, each once."""
+        """Puts files into a table, each once. Raises StoreError."""
         for _ in tries():
             table = self.load(name)
+            if table is None:
+                raise StoreError(f"{self._shared} has no table {name!r} any more: somebody took it out meanwhile")
             live = {entry.path for entry in self.entries(name)}
             missing = [file for file in files if file.path not in live]
             if not missing:
@@ -253,10 +259,13 @@ class Namespace:
         """The error of a change that could not be made, as others came first each time."""
         return StoreError(f"{self._shared} is written by so many others that a commit could not be made; try again")
 
-    def bound(self, name: str) -> None:
-        """Forgets old snapshots of a table that has many: each commit writes the list of all."""
-        if len(self.loaded[name].metadata.snapshots) > _SNAPSHOTS:
-            self.forget(name, time.time_ns() - _KEPT)
+    def bound(self, name: str, most: int, kept: int) -> None:
+        """Forgets snapshots of a table that has more than `most`, as each commit copies the list of all. Those of the last `kept`
+        nanoseconds stay for readers."""
+        before = time.time_ns() - kept
+        times = [snapshot.timestamp_ms * 1_000_000 for snapshot in self.loaded[name].metadata.snapshots]
+        if len(times) > most and sum(when < before for when in times) > most // 2:  # forgetting reads the lists of all
+            self.forget(name, before)
 
     def forget(self, name: str, before: int) -> None:
         """Expires the snapshots of a table from before a time (nanoseconds), and deletes the lists that only they needed."""

@@ -14,13 +14,14 @@ from .events import (
 )
 from .labelling import LabelingProcessor
 from .people import Queue, chosen, from_csv, to_csv
+from .places import StorageConfig
 from .processors import AsyncProcessor, SamplingConfig, SamplingProcessor, ScoringProcessor
 from .rubrics import Rubric
 from .runtime import SyncWorld, SyncWorldRuntime, WorldRuntime
 from .scanning import Scan, scan
 from .sessions import WrittenBack, session_of
 from .settings import LabelingConfig
-from .storage import Fenced, StorageConfig, WorldError
+from .storage import Fenced, WorldError
 from .world import RunConfig, World, WorldInfo
 
 #: The names of the original, which the page of trajectory analysis uses.

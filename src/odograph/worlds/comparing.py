@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,15 +12,16 @@ from ..labels import version_of
 from ..statistics.compared import Compared
 from ..statistics.labelled import compare_said
 from ..statistics.said import Said
+from ..store.backend import Place
 from .components import Label, Trajectory
+from .places import StorageConfig
 from .runtime import SyncWorldRuntime
-from .storage import StorageConfig
 
 _COLUMNS = ("technique", "description", "value", "score", "rationale", "model", "status")
 
 
 def compare_worlds(
-    folder: Path,
+    place: Place,
     a: str,
     b: str,
     *,
@@ -33,7 +33,7 @@ def compare_worlds(
 ) -> Compared:
     """Compares the labels of two worlds of a store, by trajectory and technique. `technique`: labels of this one; `ids`: of these
     trajectories. Raises InvalidInput, NotFound, MissingExtra."""
-    storage = StorageConfig(folder, namespace)
+    storage = StorageConfig(place, namespace)
     with SyncWorldRuntime() as runtime:
         there = runtime.discover(storage)
         sides = []

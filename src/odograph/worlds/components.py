@@ -7,6 +7,7 @@ str, int or float: what a column can hold exactly. Other values go in as JSON te
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import inspect
 import json
@@ -140,7 +141,12 @@ def _type_of(where: str, hint: Any) -> Type:
 
 
 def _bare(hint: Any) -> Any:
-    """The type of a hint that allows None: a column always may be null."""
+    """The type of a hint that allows None: a column always may be null. Of words that are listed, and of an enum of texts or whole
+    numbers, the type of their values."""
+    if typing.get_origin(hint) is typing.Literal and len(kinds := {type(value) for value in typing.get_args(hint)}) == 1:
+        return kinds.pop()
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return next((kind for kind in (str, int) if issubclass(hint, kind)), hint)
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
     origin = typing.get_origin(hint)
     if origin is list and len(arguments) == 1:  # typing.List[str], too

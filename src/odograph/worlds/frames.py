@@ -8,11 +8,12 @@ from typing import Any
 from ..errors import InvalidInput
 from ..tables.schema import Table, arrow
 from .components import BASE, Component, archetype_of, columns_of, prefix_of
+from .layout import prefixes_of, shared, table_of
 from .processors import _daft
 from .reading import State
 from .redacting import Redaction
 from .rows import flat, one
-from .storage import WorldError, prefixes_of, shared, table_of
+from .storage import WorldError
 from .texts import Texts
 
 

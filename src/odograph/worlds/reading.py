@@ -6,14 +6,13 @@ entity that was not there before: the value of a column stands in the newest fil
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..tables.files import Opened, schema_of
+from ..tables.files import Opened
 from ..tables.schema import Table, arrow
 
 
@@ -41,14 +40,18 @@ class State(msgspec.Struct):
         return pa.table(arrays, schema=schema)
 
 
-def state_of(paths: Sequence[Path], columns: Collection[str] | None = None) -> State:
-    """The rows that hold: paths of changes, newest first, and of the whole state below them. `columns`: else all."""
+def state_of(opened: Callable[..., Opened], paths: Sequence[str], columns: Collection[str] | None = None) -> State:
+    """The rows that hold: paths of changes, newest first, and of the whole state below them. `columns`: else all.
+
+    `opened` opens a path, as `opened_in` does; without a table, as the file itself describes it.
+    """
     pa = arrow()
     import numpy as np
 
     with ExitStack() as stack:
-        table = Table.of_arrow(schema_of(paths[-1]))
-        *changes, base = [stack.enter_context(Opened(path, table, dictionaries=True)) for path in paths]
+        base = stack.enter_context(opened(paths[-1], dictionaries=True))
+        table = base.table
+        changes = [stack.enter_context(opened(path, table, dictionaries=True)) for path in paths[:-1]]
         names = [n for n in table.names if columns is None or n in columns or n == "entity_id"]
         parts = [one.read([n for n in table.names if n in one and (n in names or n == "is_active")]) for one in changes]
         same = {name: value for name in names if (value := _same(name, base, parts)) is not None}
@@ -100,7 +103,7 @@ def _same(name: str, base: Opened, parts: list[Any]) -> tuple[Any] | None:
     return found
 
 
-def history_of(files: Sequence[tuple[Path, int | None]]) -> tuple[Table, Any]:
+def history_of(opened: Callable[..., Opened], files: Sequence[tuple[str, int | None]]) -> tuple[Table, Any]:
     """Every row that files have, oldest first, with all columns: those that a file does not have, as they were before.
 
     `files`: paths, oldest first, and the tick of each whole state, of which only the rows of that tick count.
@@ -109,10 +112,11 @@ def history_of(files: Sequence[tuple[Path, int | None]]) -> tuple[Table, Any]:
     import numpy as np
     import pyarrow.compute as pc
 
-    table = Table.of_arrow(schema_of(next(path for path, tick in reversed(files) if tick is not None)))
+    with opened(next(path for path, tick in reversed(files) if tick is not None)) as file:
+        table = file.table
     parts, has = [], []
     for path, tick in files:
-        with Opened(path, table) as file:
+        with opened(path, table) as file:
             rows = file.read()
             has.append([n for n in table.names if n in file])
         parts.append(rows if tick is None else rows.filter(pc.equal(rows.column("tick"), tick)))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..tables.schema import Column, Table, arrow
-from .storage import BASE_COLUMNS, columns_in, prefixes_of, table_of
+from .layout import BASE_COLUMNS, columns_in, prefixes_of, table_of
 
 
 class Shape(msgspec.Struct, frozen=True, eq=False):

@@ -15,7 +15,8 @@ from ..errors import InvalidInput, MissingExtra
 from ..redact import Redactor
 from .events import Event, Hook, Resources
 from .on_ray import frames_on_ray
-from .storage import Storage, StorageConfig, lake_of
+from .places import StorageConfig, Where, where_of
+from .storage import Storage
 from .world import World
 
 
@@ -33,7 +34,7 @@ class WorldRuntime:
             frames_on_ray()
         self._runner = runner
         self._redactor = redactor
-        self._storages: dict[tuple[Path, str], Storage] = {}
+        self._storages: dict[tuple[Path, tuple[str, ...]], Storage] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,8 +59,8 @@ class WorldRuntime:
         fresh: bool = False,
     ) -> World:
         """A handle of the world of a name, which is made where there is none; `fresh`: another one of that name in any case."""
-        config = _config(storage)
-        made = World(name, lambda: self._storage(config), processors, Resources(resources), hooks, fresh=fresh)
+        where = where_of(storage)
+        made = World(name, lambda: self._storage(where), processors, Resources(resources), hooks, fresh=fresh)
         made.runner = self._runner
         return made
 
@@ -72,31 +73,23 @@ class WorldRuntime:
         hooks: Iterable[tuple[type[Event], Hook]] = (),
     ) -> World:
         """The world with an id. Its first change or step makes it the one writer, and fences the earlier one. Raises NotFound."""
-        config = _config(storage)
-        about = self._storage(config).about(world_id)
-        made = World(about.name, lambda: self._storage(config), processors, Resources(resources), hooks, about=about)
+        where = where_of(storage)
+        about = self._storage(where).about(world_id)
+        made = World(about.name, lambda: self._storage(where), processors, Resources(resources), hooks, about=about)
         made.runner = self._runner
         return made
 
     def discover(self, storage: StorageConfig | None = None) -> list[str]:
         """The names of the worlds of a storage."""
-        return self._storage(_config(storage)).names()
+        there = self._storage(where_of(storage))
+        there.look()
+        return there.names()
 
-    def _storage(self, config: StorageConfig) -> Storage:
-        key = (lake_of(config.uri), config.namespace)
+    def _storage(self, where: Where) -> Storage:
+        key = (where.folder, where.key)
         if key not in self._storages:
-            self._storages[key] = Storage(*key, self._redactor)
+            self._storages[key] = Storage(where, self._redactor)
         return self._storages[key]
-
-
-def _config(storage: StorageConfig | None) -> StorageConfig:
-    if storage is None:
-        return StorageConfig()
-    if not isinstance(storage, StorageConfig):
-        raise TypeError(f"a storage is a StorageConfig(uri, namespace), not {storage!r:.100}")
-    if not isinstance(storage.namespace, str):
-        raise InvalidInput(f"the namespace of a StorageConfig is a text, not {storage.namespace!r:.100}")
-    return storage
 
 
 class SyncWorld:

@@ -17,17 +17,18 @@ from typing import Any, Protocol, Unpack
 import msgspec
 
 from ..asking.budget import Budget
+from ..store.backend import Place
 from ..store.filters import FilterArgs
 from .components import Label, Trajectory
 from .events import Resources
 from .labelling import LabelingProcessor
 from .people import LabelStore, chosen
+from .places import StorageConfig
 from .processors import AsyncProcessor, ScoringProcessor, with_columns
 from .rubrics import Rubric
 from .runtime import SyncWorld, SyncWorldRuntime
 from .sessions import WrittenBack
 from .settings import LabelingConfig
-from .storage import StorageConfig
 
 #: The namespace of the worlds that label by rubric files.
 NAMESPACE = "rubrics"
@@ -35,8 +36,10 @@ _BATCH = 500  # trajectories that are read at once
 
 
 class Reading(Protocol):
-    """What a store's folder is, and what reads many trajectories."""
+    """What a store's place and folder are, and what reads many trajectories."""
 
+    @property
+    def here(self) -> Place: ...
     @property
     def folder(self) -> Path: ...
     @property
@@ -123,7 +126,7 @@ def scan(
                 world = runtime.world("dry run", StorageConfig(elsewhere, NAMESPACE), stages, [config])
                 _spawn(store, world, rubric, ids)
                 return Scan(estimate=world.estimate(), **about)
-        world = runtime.world(rubric.technique, StorageConfig(folder, NAMESPACE), stages, [config])
+        world = runtime.world(rubric.technique, StorageConfig(store.backend.here, NAMESPACE), stages, [config])
         _spawn(store, world, rubric, ids)
         found = Scan(estimate=world.estimate(), **about)
         if on_estimate is not None:

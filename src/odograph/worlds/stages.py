@@ -12,9 +12,10 @@ from ..tables.schema import Column, Table
 from .components import archetype_of, columns_of, prefix_of
 from .events import Resources
 from .frames import frame_of, returned
+from .layout import prefixes_of
 from .processors import _daft
 from .reading import State
-from .storage import Storage, WorldError, prefixes_of
+from .storage import Storage, WorldError
 
 #: The world whose processors run in this task: its ticks can't wait for what waits for them.
 stepping: ContextVar[Any] = ContextVar("stepping", default=None)

@@ -2,17 +2,16 @@
 
 Three kinds of tables. One per archetype (`world_rows_...`) holds the rows that a tick changed, so a step that changes little
 writes little. `world_values` holds long and shared texts once, by their content. `world_ticks` has a row per world, fork and
-tick: a row of another table exists only if the tick that it belongs to does. A tick is one commit.
+tick: a row of another table exists only if the tick that it belongs to does. A tick is one commit: in a folder one transaction,
+in tables that machines share the commit of `world_ticks`, which comes last.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +20,21 @@ import msgspec
 from ..codec import new_id
 from ..errors import InvalidInput, NotFound, OdographError
 from ..redact import Redactor
+from ..store.backend import Place, reopened
 from ..store.settings import redactor_in
-from ..tables.commits import Conflict, FolderCommits
-from ..tables.files import DataFile, Footer, Writer, read
-from ..tables.schema import Column, Table
+from ..tables.commits import Commits, Conflict, FolderCommits, opened_in
+from ..tables.files import DataFile, Footer, Writer
+from ..tables.iceberg import IcebergCommits
+from ..tables.schema import Table
+from .layout import TICKS, VALUES, prefixes_of, shared
+from .places import Where
 from .reading import State, history_of, state_of
 from .redacting import Redaction
-from .texts import VALUES, Texts, groups_of
+from .texts import Texts, groups_of
 
-_ROWS = "world_rows_"
 _GROUP = 262_144  # rows of a row group
+_OLD = 86_400  # seconds after which a file that waits for its commit belongs to nobody
 _DESTROYED = "destroyed"  # who writes a world that was destroyed
-
-BASE_COLUMNS = (
-    Column(
-        "world_id",
-        "text",
-        "The world in which the row was written; a fork reads its parent's rows up to its first tick.",
-        "names",
-    ),
-    Column("run_id", "text", "The run of the world that wrote the row: one opening for writing.", "names"),
-    Column("entity_id", "int", "The entity, numbered from 1 in its world and shared with forks.", "delta"),
-    Column("tick", "int", "The tick that wrote the row. The row holds until a later tick writes another of the same entity."),
-    Column("is_active", "bool", "False where the entity left this archetype: despawned, or with other components since."),
-)
-TICKS = Table(
-    "world_ticks",
-    "A row per world, fork and tick. A row of another table of worlds exists only if its world and tick are here.",
-    (
-        (
-            Column("world_id", "text", "The world.", "names"),
-            Column("kind", "text", "world, fork, tick, resume or destroy.", "names"),
-            Column("name", "text", "The world's name.", "names"),
-            Column("namespace", "text", "The namespace of the name.", "names"),
-            Column("tick", "int", "The tick that was published; for a world or fork, the first that it will make."),
-            Column("parent", "text", "Of a fork: the world that it continues.", "names"),
-            Column("run_id", "text", "The run.", "names"),
-            Column("time", "int", "When, in nanoseconds since 1970, UTC."),
-            Column("about", "text", "What the tick did, as JSON: rows by archetype, processors, what processors say."),
-        ),
-    ),
-)
-
-
-@dataclass
-class StorageConfig:
-    """Where worlds are: `uri` is a store's folder, `namespace` parts the names of worlds in it."""
-
-    uri: str | Path = "./odograph"
-    namespace: str = "default"
-
-
-def lake_of(uri: str | Path) -> Path:
-    """The folder of the lake of a store's folder. Raises InvalidInput for another place."""
-    if not isinstance(uri, (str, Path)) or not str(uri):
-        raise InvalidInput(f"the uri of a StorageConfig is the folder of a store, not {uri!r}")
-    if "://" in str(uri) or str(uri) == "memory:":
-        raise InvalidInput(
-            f"worlds are in a folder of this machine, not at {str(uri)!r}: of a store that is elsewhere, or in memory,"
-            " odograph.open(...).world(name) is a world in the store's local folder"
-        )
-    return Path(uri).expanduser().resolve() / "lake"
 
 
 class WorldError(OdographError, RuntimeError):
@@ -103,41 +56,23 @@ class About(msgspec.Struct, frozen=True):
     time: int
 
 
-def table_of(columns: Mapping[str, tuple[Column, ...]]) -> Table:
-    """The table of an archetype, given the columns of its components by prefix.
-
-    A component whose fields change has another table; rows of both are read together.
-    """
-    ordered = [column for prefix in sorted(columns) for column in columns[prefix]]
-    signature = hashlib.sha256(repr([(c.name, c.type) for c in ordered]).encode()).hexdigest()[:8]
-    name = f"{_ROWS}{'+'.join(sorted(columns))}_{signature}"
-    return Table(name, f"Rows of worlds: entities with {', '.join(sorted(columns))}.", ((*BASE_COLUMNS, *ordered),))
-
-
-def prefixes_of(table: Table) -> tuple[str, ...]:
-    """The components of an archetype's table."""
-    return _prefixes(table.name)
-
-
-def columns_in(table: Table, prefix: str) -> tuple[Column, ...]:
-    """The columns of one component in an archetype's table."""
-    return tuple(c for c in table.columns if c.name.startswith(f"{prefix}__"))
-
-
 class Storage:
     """The worlds of one namespace in one lake."""
 
-    def __init__(self, root: Path, namespace: str, redactor: Redactor | None = None) -> None:
-        self.root = root
-        self.namespace = namespace
-        self.commits = FolderCommits(root)
-        self.texts = Texts(self.commits)
+    def __init__(self, where: Where, redactor: Redactor | None = None) -> None:
+        self.where = where
+        self.root = where.root
+        self.namespace = where.namespace
+        self.commits = commits_of(where)
+        self.texts = Texts(self.commits, partial(commits_of, where))
         self._given = redactor
+        self._agreed = where.tables is None
+        self._known: dict[str, About] = {}
 
     @cached_property
     def redactor(self) -> Redactor | None:
         """That of the store which the worlds are in. Raises OdographError where that can't be known."""
-        return self._given or redactor_in(self.root.parent)
+        return self._given or redactor_in(self.where.folder)
 
     @cached_property
     def redaction(self) -> Redaction | None:
@@ -145,11 +80,15 @@ class Storage:
         return None if self.redactor is None else Redaction(self.redactor)
 
     def __repr__(self) -> str:
-        return f"<worlds of {self.root.parent}, namespace {self.namespace!r}>"
+        return f"<worlds of {self.where}>"
+
+    def look(self) -> None:
+        """Looks at what other machines published; until the next look, questions are answered as of this one, or later."""
+        self.commits.refresh()
 
     def beside(self, name: str) -> Path:
         """A folder beside the lake, for what is kept for all worlds: judges' answers."""
-        return self.root.parent / name
+        return self.where.folder / name
 
     def close(self) -> None:
         self.commits.close()
@@ -186,17 +125,27 @@ class Storage:
         return about
 
     def find(self, name: str) -> About | None:
-        """The world of a name."""
+        """The world of a name, as of now."""
+        self.look()
         id = self.commits.key(self._name_key(name))
         return None if id is None else self.about(id)
 
     def about(self, id: str) -> About:
         """A world by its id. Raises NotFound."""
-        commit = self.commits.find(f"world/{id}")
-        if commit is None:
-            raise NotFound(f"no world {id!r} in namespace {self.namespace!r}; there are: {', '.join(self.names()) or 'none'}")
-        row = commit.properties["row"]
-        return About(row["world_id"], row["name"], row["namespace"], row["tick"], row["parent"], row["time"])
+        if id not in self._known:
+            commit = self.commits.find(f"world/{id}")
+            if commit is None:
+                there = ", ".join(self.names()) or "none"
+                raise NotFound(f"no world {id!r} in namespace {self.namespace!r}; there are: {there}")
+            row = commit.properties.get("row") or self._made(id)
+            self._known[id] = About(row["world_id"], row["name"], row["namespace"], row["tick"], row["parent"], row["time"])
+        return self._known[id]
+
+    def _made(self, id: str) -> dict[str, Any]:
+        """The row that says that a world was made, where the commit says it no more: shared tables forget old snapshots."""
+        *_, first = self.commits.latest(f"{TICKS.name}/{id}", "~")
+        with opened_in(self.commits, first.file.path, TICKS) as file:
+            return next(row for row in file.read().to_pylist() if row["kind"] in ("world", "fork"))
 
     def names(self) -> list[str]:
         """The names of the worlds of this namespace."""
@@ -266,7 +215,8 @@ class Storage:
         for world, bound in self.lineage(about):
             rows: list[dict[str, Any]] = []
             for live in self.commits.latest(f"{TICKS.name}/{world}", "~"):
-                rows += read(self.root / live.file.path, TICKS).to_pylist()
+                with opened_in(self.commits, live.file.path, TICKS) as file:
+                    rows += file.read().to_pylist()
             found += [row for row in rows if row["kind"] != "tick" or row["tick"] < bound]
         order = ("world", "fork", "tick", "destroy")
         return sorted(found, key=lambda row: (row["time"], order.index(row["kind"])))
@@ -289,6 +239,7 @@ class Storage:
         state. Raises Fenced, StoreError.
         """
         commit = new_id()
+        self._prepare(changed)
         texts = self._new_texts(changed)
         files: list[DataFile] = []
         keys: dict[str, str | None] = {self._tick_key(about.id): str(tick + 1), self._entity_key(about.id): str(next_entity)}
@@ -322,6 +273,16 @@ class Storage:
             self._unlink(files)
             raise
         self.texts.written(texts.values())
+
+    def _prepare(self, tables: Iterable[Table] = ()) -> None:
+        """Before something is written. Raises StoreError where machines redact in another way what they share."""
+        if not self._agreed:
+            reopened(Place(str(self.where.folder), tables=self.where.tables)).agree_on_redaction()
+            self._agreed = True
+            for path in self.commits.orphans():  # what processes left that were killed in a tick
+                if time.time() - path.stat().st_mtime > _OLD:
+                    path.unlink(missing_ok=True)
+        self.commits.prepare(tables)
 
     def _unlink(self, files: list[DataFile]) -> None:
         for file in files:
@@ -359,6 +320,7 @@ class Storage:
         expect: Mapping[str, str | None] | None = None,
     ) -> None:
         commit = id or f"world/{about.id}"
+        self._prepare()
         row = {
             "world_id": about.id,
             "kind": kind,
@@ -396,10 +358,10 @@ class Storage:
         """
         found: list[State] = []
         for name in self._tables(about):
-            if set(wanted) <= set(_prefixes(name)):
+            if set(wanted) <= set(prefixes_of(name)):
                 files = list(self._over_base(about, name, tick))
                 if files:
-                    found.append(state_of([self.root / file.path for file in files], columns))
+                    found.append(state_of(partial(opened_in, self.commits), [file.path for file in files], columns))
         return found
 
     def _tables(self, about: About) -> list[str]:
@@ -431,13 +393,14 @@ class Storage:
         """Every row that ticks wrote of archetypes that have these components, by archetype; shared texts are hashes."""
         found: list[tuple[Table, Any]] = []
         for name in self._tables(about):
-            if set(prefixes) <= set(_prefixes(name)):
+            if set(prefixes) <= set(prefixes_of(name)):
                 files: list[str] = []
                 for world, bound in self.lineage(about):
                     files += [live.file.path for live in self.commits.latest(f"{name}/{world}", f"{bound:010d}")]
                 if files:
                     # a whole state repeats what earlier ticks wrote
-                    found.append(history_of([(self.root / p, _tick_of(p) if _is_whole(p) else None) for p in reversed(files)]))
+                    whole = [(path, _tick_of(path) if _is_whole(path) else None) for path in reversed(files)]
+                    found.append(history_of(partial(opened_in, self.commits), whole))
         return found
 
     # --- keys ---------------------------------------------------------------------------------------------------------
@@ -458,19 +421,9 @@ class Storage:
         return f"world/{id}/table/"
 
 
-def shared(table: Table) -> list[str]:
-    """The columns of an archetype's table whose texts are stored apart."""
-    return [c.name for c in table.columns if c.encoding == "shared"]
-
-
 def _check_name(name: str) -> None:
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"a world's name is a text, not {name!r}")
-
-
-def _prefixes(name: str) -> tuple[str, ...]:
-    """The components of an archetype, given its table's name."""
-    return tuple(name[len(_ROWS) :].rpartition("_")[0].split("+"))
 
 
 def _is_whole(path: str) -> bool:
@@ -483,7 +436,9 @@ def _tick_of(path: str) -> int:
     return int(path.rpartition("/")[2][:10])
 
 
-def table_in(path: str) -> str | None:
-    """The table of a file of worlds, given its path in the lake; None for files of others."""
-    name = path.split("/")[0]
-    return name if name in (TICKS.name, VALUES.name) or name.startswith(_ROWS) else None
+def commits_of(where: Where) -> Commits:
+    """Which files of worlds are live: in a folder, or in tables that machines share."""
+    if where.tables is None:
+        return FolderCommits(where.root)
+    known = {table.name: table for table in (VALUES, TICKS)}
+    return IcebergCommits(where.root, where.tables, known, TICKS.name, named=True)

@@ -5,25 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import StoreError
-from ..tables.commits import FolderCommits
-from ..tables.files import read
-from ..tables.schema import Column, Table, arrow
+from ..tables.commits import Commits, opened_in
+from ..tables.schema import arrow
+from .layout import VALUES
 
-VALUES = Table(
-    "world_values",
-    "Texts that many rows share, stored once.",
-    (
-        (
-            Column("hash", "text", "SHA-256 of the text, hexadecimal."),
-            Column("value", "text", "The text."),
-        ),
-    ),
-)
 _GROUP_BYTES = 8 << 20  # text in a row group: what reading one text may cost
 _CACHED = 8  # row groups that stay in memory
 
@@ -31,8 +20,10 @@ _CACHED = 8  # row groups that stay in memory
 class Texts:
     """The texts of a lake, and those that are not written yet."""
 
-    def __init__(self, commits: FolderCommits) -> None:
+    def __init__(self, commits: Commits, reopen: Callable[[], Commits]) -> None:
+        """`reopen` opens the same commits in another process."""
         self._commits = commits
+        self._reopen = reopen
         self._seen = 0  # the last commit whose files are known
         self._places: dict[str, tuple[str, int]] = {}  # hash -> file, row group
         self._waiting: dict[str, str] = {}  # hash -> text
@@ -44,9 +35,9 @@ class Texts:
         import daft
 
         if daft.runners.get_or_create_runner().name != "ray":  # Daft looks whether it could, for each frame
-            return _opened, (self._commits.root,)
+            return _opened, (self._reopen,)
         with self._lock:
-            return _opened, (self._commits.root, dict(self._waiting))
+            return _opened, (self._reopen, dict(self._waiting))
 
     def hash(self, text: str) -> str:
         """The hash that stands for a text; `written` says when the lake has the text."""
@@ -83,6 +74,8 @@ class Texts:
                 else:
                     if hash not in self._places:
                         self._catch_up()
+                    if hash not in self._places:  # a file of shared tables may be published later than one that came after it
+                        self._catch_up(0)
                     if hash not in self._places:
                         raise StoreError(f"the text {hash} that a world refers to is in no file of {VALUES.name}")
                     places.setdefault(self._places[hash], []).append(hash)
@@ -108,20 +101,21 @@ class Texts:
 
     def _group(self, place: tuple[str, int]) -> dict[str, str]:
         if place not in self._groups:
-            rows = read(self._commits.root / place[0], VALUES, groups=[place[1]])
+            with opened_in(self._commits, place[0], VALUES) as file:
+                rows = file.read(groups=[place[1]])
             self._groups[place] = dict(zip(rows.column("hash").to_pylist(), rows.column("value").to_pylist(), strict=True))
             while len(self._groups) > _CACHED:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(place)
         return self._groups[place]
 
-    def _catch_up(self) -> None:
-        """Learns which texts files hold that came since."""
-        for live in self._commits.files(VALUES.name, self._seen):
-            for number in range(len(live.file.groups)):
-                hashes = read(self._commits.root / live.file.path, VALUES, ["hash"], [number]).column("hash")
-                for hash in hashes.to_pylist():
-                    self._places.setdefault(hash, (live.file.path, number))
+    def _catch_up(self, since: int | None = None) -> None:
+        """Learns which texts files hold that came since: since the last look, unless it is said."""
+        for live in self._commits.files(VALUES.name, self._seen if since is None else since):
+            with opened_in(self._commits, live.file.path, VALUES) as file:
+                for number in range(file.groups):
+                    for hash in file.read(["hash"], [number]).column("hash").to_pylist():
+                        self._places.setdefault(hash, (live.file.path, number))
             self._seen = max(self._seen, live.added)
 
 
@@ -139,7 +133,7 @@ def groups_of(texts: dict[str, str]) -> Iterator[list[dict[str, str]]]:
         yield part
 
 
-def _opened(root: Path, waiting: dict[str, str] | None = None) -> Texts:
-    found = Texts(FolderCommits(root))
+def _opened(reopen: Callable[[], Commits], waiting: dict[str, str] | None = None) -> Texts:
+    found = Texts(reopen(), reopen)
     found._waiting.update(waiting or {})
     return found

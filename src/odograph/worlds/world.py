@@ -47,12 +47,14 @@ from .events import (
     Resources,
 )
 from .frames import frame_of, selected, together, wanted_of
+from .layout import columns_in, prefixes_of, table_of
+from .places import StorageConfig, where_of
 from .reading import State
 from .rows import applied, changed, gone, grown, stamped
 from .sessions import RecordStore, WrittenBack, labelled_in, labels_of, session_of, spawned_in, write_back
 from .stages import Passing, Stages, stepping
 from .staging import Staged
-from .storage import About, Storage, StorageConfig, WorldError, columns_in, lake_of, prefixes_of, table_of
+from .storage import About, Storage, WorldError
 
 
 @dataclass
@@ -281,6 +283,7 @@ class World:
         begun = time.perf_counter()
         about, storage = self.about, self._storage
         run = self._taken()
+        storage.look()
         storage.check_writer(about, run)  # nobody pays for labels that can't be written
         before = self._current()
         tick = self._tick
@@ -330,6 +333,7 @@ class World:
         self, types: tuple[type[Component], ...], entity_ids: Iterable[int] | None = None, tick: int | None = None
     ) -> State:
         prefixes, schema = wanted_of(types)
+        self._storage.look()
         if tick is None:
             now = [State(table, rows) for table, rows in self._now(self._run or "").items()]
             return selected(schema, prefixes, now, entity_ids, self.id, self._tick - 1, self._staged.touched)
@@ -349,6 +353,7 @@ class World:
         if types and type(types[-1]) is int:
             types, limit = types[:-1], types[-1]
         wanted = archetype_of(types)
+        self._storage.look()
         found = self._storage.history(self.about, [prefix_of(kind) for kind in wanted])
         columns = {prefix_of(kind): columns_of(kind) for kind in wanted}
         if not wanted:
@@ -363,8 +368,9 @@ class World:
 
     async def info(self) -> WorldInfo:
         """The world's name, id, next tick, and how many entities of which archetypes it has."""
-        there = [(prefixes_of(table), rows.num_rows) for table, rows in self._now().items() if rows.num_rows]
         about = self.about
+        self._storage.look()
+        there = [(prefixes_of(table), rows.num_rows) for table, rows in self._now().items() if rows.num_rows]
         return WorldInfo(
             about.id,
             about.name,
@@ -377,11 +383,14 @@ class World:
 
     async def ticks(self) -> list[dict[str, Any]]:
         """What the world did, oldest first: a row per world, fork and tick, the parent's included."""
+        self._storage.look()
         return self._storage.ticks(self.about)
 
     async def get(self, entity_id: int, kind: type[T]) -> T:
         """One component of one entity, as it is now. Raises NotFound."""
         archetype_of((kind,))
+        if self._run is None:  # nobody else makes ticks where this handle is the writer
+            self._storage.look()
         parts = self._staged.parts(entity_id)
         if prefix_of(kind) not in parts:
             raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
@@ -418,6 +427,7 @@ class World:
         """
         total: dict[str, float] = {}
         async with self._alone():
+            self._storage.look()
             for table, rows in self._now().items():
                 for name, more in (await self._passing(kwargs).estimate(table, rows, self._stages.of(table))).items():
                     total[name] = total.get(name, 0.0) + more
@@ -472,13 +482,12 @@ class World:
 
         No row is copied: a fork costs one small commit. Raises InvalidInput for a storage other than the world's own.
         """
-        if storage is not None:
-            ours = self._storage
-            if (lake_of(storage.uri), storage.namespace) != (ours.root, ours.namespace):
-                raise InvalidInput(
-                    f"a fork is in the storage of its world ({ours.root.parent}, namespace {ours.namespace!r}), not in"
-                    f" {storage.uri}, namespace {storage.namespace!r}: it refers to the rows of its parent"
-                )
+        ours = self._storage
+        if storage is not None and (asked := where_of(storage)).key != ours.where.key:
+            raise InvalidInput(
+                f"a fork is in the storage of its world ({ours.where}), not in {asked}: it refers to the rows of its parent"
+            )
+        ours.look()
         async with self._alone():
             about = self._storage.fork(self.about, name, self._storage.next_tick(self.id), fresh=fresh)
             fork = World(name, self._open_storage, self._stages, self.resources.copy(), self._hooks, about=about)
@@ -491,6 +500,7 @@ class World:
     async def destroy(self) -> None:
         """Frees the world's name. Its rows stay: forks refer to them."""
         async with self._alone():
+            self._storage.look()
             self._storage.destroy(self.about)
             self._staged.touched.clear()
         await self._hooks.tell(OnDestroy(self.name, self.id, self._tick))
