@@ -8,6 +8,7 @@ from typing import Any
 from ... import dialects
 from ...codec import loads
 from ...dialects.content import as_text
+from ...dialects.shapes import was_cut
 from ...errors import InvalidInput
 from ...trajectory import Call
 from ...types import Action
@@ -218,7 +219,7 @@ def role_order(look: Look) -> Found:
 @check("truncated_response", "warning", "finish reason length", _SFT)
 def truncated_response(look: Look) -> Found:
     for path, call in look.calls:
-        if call.finish_reason in ("length", "max_tokens"):
+        if was_cut(call.finish_reason):
             tokens = f" after {call.completion_tokens} tokens" if call.completion_tokens is not None else ""
             yield f"{path}.response", f"the answer was cut at the length limit{tokens}"
 
