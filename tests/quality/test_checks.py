@@ -839,6 +839,7 @@ def test_the_call_that_ends_a_run_needs_no_result(status: str, found: int) -> No
         (at("steps.0.llm_calls.0.request", {"messages": [{"role": "system", "content": "Trade."}]}), "missing_field"),
         (at("steps.0.llm_calls.0.request.temperature", float("nan")), "lossy_value"),
         (at("steps.0.actions.0.arguments", {"size": float("inf")}), "lossy_value"),
+        (at("steps.0.actions.0.result", float("nan")), "lossy_value"),
         (at("steps.0.actions.0.ok", None), "missing_field"),
         (at("steps.0.llm_calls.0.response", None), "empty_response"),
         (at("steps.0.llm_calls.0.response", {"choices": []}), "empty_response"),

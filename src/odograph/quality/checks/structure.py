@@ -224,7 +224,7 @@ def lossy_value(look: Look) -> Found:
                 else:
                     stack += [(f"{path}.{k}", v) for k, v in value.items() if isinstance(v, (dict, list, float))]
             elif isinstance(value, float):
-                if not math.isfinite(value):
+                if not math.isfinite(value) and path not in scores:
                     yield path, f"{value} is no number that JSON can hold"
             elif not _NUMBERS.issuperset(map(type, value)):  # token ids, logprobs
                 stack += [(f"{path}[{i}]", v) for i, v in enumerate(value) if isinstance(v, (dict, list, float))]
