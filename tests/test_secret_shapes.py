@@ -74,13 +74,43 @@ FAKES = [
             ("SG" + ".", made(66)),
             ("nfp" + "_", made(36)),
             ("shpss" + "_", made(32, _HEX)),
+            ("SK", made(32, _HEX)),
+            ("pat", made(14) + "." + made(64, _HEX)),
+            ("ABIA", made(16, string.ascii_uppercase + "234567")),
+            ("xoxd" + "-", made(60)),
+            ("sl" + ".", "u." + made(130)),
+            ("MTA", made(21) + "." + made(6) + "." + made(30)),
+            ("oy2", made(43, _LOWER)),
+            ("squ" + "_", made(40, _HEX)),
+            ("access-production" + "-", str(uuid.UUID(int=_R.getrandbits(128)))),
+            ("ATBB", made(32)),
+            ("pk" + "_", made(8, string.digits) + "_" + made(32, string.ascii_uppercase + string.digits)),
+            ("re" + "_", made(8) + "_" + made(24)),
+            ("tskey-auth" + "-", made(16) + "-" + made(30)),
+            ("dp.st" + ".", "dev." + made(43)),
+            ("CCIPAT" + "_", made(22) + "_" + made(40, _HEX)),
+            ("apify_api" + "_", made(36)),
+            ("napi" + "_", made(64, _LOWER)),
+            ("rnd" + "_", made(32)),
+            ("sb_secret" + "_", made(31)),
+            ("sk" + "_", made(48, _HEX)),
+            ("lin_oauth" + "_", made(64, _HEX)),
+            ("wandb_v1" + "_", made(60)),
+            ("vcp" + "_", made(56)),
+            ("bkua" + "_", made(40, _HEX)),
+            ("AQVN", made(35)),
+            ("EAAG", made(150)),
+            ("AAAA", made(7) + ":" + made(140)),
             ("dt0c01" + ".", made(24, string.ascii_uppercase) + "." + made(64, string.ascii_uppercase)),
         )
     ),
     *(
-        (f"see {key} there", key)
+        (f"see {key}{'12' if key.endswith('-us') else ''} there", key)
         for key in (
             made(6) + "_" + made(29) + "_mmk",
+            made(32, _HEX) + "-us",
+            made(10, _HEX) + "msh" + made(15, _HEX) + "p1" + made(6, _HEX) + "jsn" + made(12, _HEX),
+            made(76) + "AZDO" + made(4),
             made(3) + "8Q~" + made(33),
             made(14) + ".atlasv1." + made(67),
             *(f"{base64.b64encode(head).decode().rstrip('=')}.{rest}" for head, rest in (
@@ -105,6 +135,9 @@ FAKES = [
 ]  # fmt: skip
 
 INNOCENTS = [
+    *(f"{name} {made(32, _HEX)}-{made(4, _HEX)}" for name in ("TASK", "en-us", "core_utils_something_long_enough", "before_filter")),
+    *("sk_learn_some_long_name_of_a_module", "pk_test_" + made(24), "pattern.compile(expression_of_some_length)", "re_compiled_expressions_of_words"),
+    *("machine learning login page password reset", '"auth": "Basic or Bearer of a user"', "NRJS-browser-agent-loader", "render_key rnd_seed_of_a_generator_1"),
     *(f"{name}{made(size, _HEX)}" for name in ("commit ", "sha256:", "md5 ", "etag: ", "cache_key: ", "0x") for size in (32, 40, 64)),
     *(f"{name}{uuid.UUID(int=_R.getrandbits(128), version=4)}" for name in ("", "id=", "Idempotency-Key: ", "https://x.com/?key=", "session_id: ")),
     *(f"{name}{made(24)}" for name in ("call_", "toolu_01", "msg_01", "chatcmpl-", "req_011", "pk_test_")),

@@ -790,7 +790,7 @@ def test_rewards_computed_whole_or_not_at_all(store: odograph.Store) -> None:
     ("part", "key"),
     [
         ("llm_calls", "model"),
-        ("llm_calls", "system_prompt"),
+        ("llm_calls", "user_prompt"),
         ("llm_calls", "response"),
         ("actions", "ok"),
         ("contexts", "purpose"),
@@ -800,7 +800,7 @@ def test_all_required_fields_present_of_a_dict(part: str, key: str) -> None:
     """`validateTrajectory(trajectory)` of what somebody wrote down: what the page requires of a decision is asked for."""
     step: dict[str, Any] = {
         "contexts": [{"provider": "market_data", "data": MARKETS, "purpose": WHY}],
-        "llm_calls": [{"model": "gpt-5.1", "system_prompt": SYSTEM, "response": {"a": 1}}],
+        "llm_calls": [{"model": "gpt-5.1", "system_prompt": SYSTEM, "user_prompt": "Decide.", "response": {"a": 1}}],
         "actions": [{"name": "BUY", "arguments": {}, "result": None, "ok": True}],
     }
     data = {"task": "t", "agent": "a", "reward": 1.0, "steps": [step]}

@@ -31,6 +31,8 @@ class _Rule(NamedTuple):
     pattern: re.Pattern[str]
     #: Whether the value must look random besides.
     random: bool = False
+    #: What stands around the last mark of the literal, where the literal itself is in texts of all kinds.
+    mark: str | None = None
 
 
 _B64 = "[A-Za-z0-9_-]"
@@ -155,13 +157,90 @@ _RULES = (
     _prefixed("artifactory_token", "cmVmd", _ALNUM + "{59}(?![A-Za-z0-9])"),
     _prefixed("clickhouse_key", "4b1d", _ALNUM + "{38}(?![A-Za-z0-9])", random=True),
     *(_prefixed("easypost_key", f"EZ{c}K", _ALNUM + "{54}") for c in "AT"),
-    *(_prefixed("facebook_token", f"EAA{c}", _ALNUM + "{100,}") for c in "MC"),
+    _prefixed("facebook_token", "EAA", "[A-DF-Z]" + _ALNUM + "{100,}"),
     _prefixed("square_token", "EAAA", _B64 + "{60}(?![A-Za-z0-9_-])"),
     _prefixed("grafana_key", "eyJrIjoi", _ALNUM + "{70,}"),
     _prefixed("openshift_token", "sha256~", _B64 + "{43}(?![A-Za-z0-9_-])"),
+    _prefixed("twilio_key", "SK", "[a-f0-9]{32}(?![A-Za-z0-9])", random=True),
+    _Rule(
+        "airtable_token",
+        "pat",
+        re.compile(rf"pat{_ALNUM}{{14}}\.[a-f0-9]{{64}}(?![A-Za-z0-9])"),
+        mark=rf"(?<=pat{_ALNUM}{{14}}\.)",
+    ),
+    *(_prefixed("aws_access_key", word, "[A-Z2-7]{16}(?![A-Za-z0-9])", random=True) for word in ("ABIA", "ACCA")),
+    *(_prefixed("slack_token", f"xox{c}-", "[A-Za-z0-9%-]{16,}", random=True) for c in "cd"),
+    _prefixed("slack_token", "xoxe.xoxp-", "[A-Za-z0-9-]{16,}", random=True),
+    _Rule("mailchimp_key", "-us", re.compile(r"-us(?<=([a-f0-9]{32}-us))[0-9]{1,2}(?![A-Za-z0-9])")),
+    _Rule("dropbox_token", "sl.", re.compile(rf"sl\.(?:u\.)?{_B64}{{120,}}"), mark=rf"(?<=sl\.)(?=(?:u\.)?{_B64}{{120}})"),
+    *(
+        _Rule(
+            "discord_token",
+            ".",
+            re.compile(rf"{head}{_B64}{{6}}\.{_B64}{{27,38}}(?!{_B64})"),
+            mark=rf"(?<={head})(?={_B64}{{6}}\.)",
+        )
+        for head in (rf"[MNO]{_B64}{{{size}}}\." for size in (23, 24, 25))
+    ),
+    _prefixed("nuget_key", "oy2", "[a-z0-9]{43}(?![A-Za-z0-9])", random=True),
+    _Rule("rapidapi_key", "msh", re.compile(r"[0-9a-f]{10}msh[0-9a-f]{15}p1[0-9a-f]{6}jsn[0-9a-f]{12}(?![A-Za-z0-9])")),
+    *(_prefixed("sonar_token", f"sq{c}_", "[a-f0-9]{40}(?![a-f0-9])") for c in "uap"),
+    *(_prefixed("plaid_token", f"access-{w}-", "[0-9a-f]{8}-[0-9a-f-]{27}") for w in ("sandbox", "development", "production")),
+    *(_prefixed("newrelic_key", f"NR{word}-", "[A-Za-z0-9_-]{19,}", random=True) for word in ("II", "JS", "BR", "AA")),
+    _prefixed("yandex_key", "AQVN", _B64 + "{35,38}(?![A-Za-z0-9_-])", random=True),
+    _prefixed("bitbucket_token", "ATBB", _ALNUM + "{28,32}(?![A-Za-z0-9])", random=True),
+    _prefixed("atlassian_token", "ATCTT3", _B64 + "{50,}"),
+    *(
+        _Rule("clickup_token", "pk_", re.compile(rf"{head}[A-Z0-9]{{32}}(?![A-Za-z0-9])"), mark=rf"(?<={head})")
+        for head in (rf"pk_[0-9]{{{size}}}_" for size in (6, 7, 8, 9))
+    ),
+    _Rule(
+        "resend_key",
+        "re_",
+        re.compile(rf"re_{_ALNUM}{{8}}_{_ALNUM}{{24}}(?![A-Za-z0-9])"),
+        mark=rf"(?<=re_{_ALNUM}{{8}}_)(?={_ALNUM}{{24}})",
+    ),
+    *(_prefixed("tailscale_key", f"tskey-{word}-", "[A-Za-z0-9-]{20,}", random=True) for word in ("auth", "api", "client")),
+    *(
+        _prefixed("doppler_token", f"dp.{w}.", rf"(?:{_B64}{{1,40}}\.)?{_ALNUM}{{40,}}")
+        for w in ("st", "ct", "sa", "scim", "audit")
+    ),
+    _prefixed("buildkite_token", "bkua_", "[a-f0-9]{40}"),
+    _prefixed("circleci_token", "CCIPAT_", _ALNUM + "{22}_[a-f0-9]{40}"),
+    _prefixed("apify_token", "apify_api_", _ALNUM + "{30,}"),
+    _prefixed("browserbase_key", "bb_live_", _B64 + "{20,}"),
+    _prefixed("neon_key", "napi_", "[a-z0-9]{60,}"),
+    _prefixed("render_key", "rnd_", _ALNUM + "{28,}", random=True),
+    _prefixed("supabase_key", "sb_secret_", _B64 + "{30,}"),
+    _prefixed("vercel_token", "vercel_blob_rw_", "[A-Za-z0-9_]{30,}"),
+    _prefixed("anyscale_key", "esecret_", "[a-z0-9]{24,}", random=True),
+    _prefixed("elevenlabs_key", "sk_", "[a-f0-9]{48}(?![a-f0-9])")._replace(mark="(?<=sk_)(?=[a-f0-9]{48})"),
+    _prefixed("linear_key", "lin_oauth_", "[a-f0-9]{60,}"),
+    _prefixed("docker_token", "dckr_oat_", _B64 + "{24,}"),
+    _prefixed("langsmith_key", "ls__", "[a-f0-9]{32}"),
+    _prefixed("daytona_key", "dtn_", "[a-f0-9]{60,}"),
+    _prefixed("wandb_key", "wandb_v1_", "[A-Za-z0-9_]{40,}"),
+    _prefixed("voyage_key", "pa-", _B64 + "{40,}", random=True)._replace(mark=f"(?<=pa-)(?={_B64}{{40}})"),
+    _prefixed("tencent_key", "AKID", _ALNUM + "{32}(?![A-Za-z0-9])", random=True),
+    _prefixed("baidu_key", "bce-v3/ALTAK-", "[A-Za-z0-9]{16,}/[a-f0-9]{40}"),
+    _prefixed("mem0_key", "m0-", _ALNUM + "{40}(?![A-Za-z0-9])")._replace(mark=f"(?<=m0-)(?={_ALNUM}{{40}})"),
+    _prefixed("intercom_token", "dG9rO", "[A-Za-z0-9+/=]{55}"),
+    *(_prefixed("vercel_token", f"vc{c}_", _ALNUM + "{24,}", random=True) for c in "pairk"),
+    _prefixed("polar_token", "polar_oat_", _ALNUM + "{30,}"),
+    _prefixed("openai_session", "sess-", _ALNUM + "{40}(?![A-Za-z0-9])", random=True),
+    _Rule("azure_devops_token", "AZDO", re.compile(_ALNUM + "{76}AZDO[A-Za-z0-9]{4}(?![A-Za-z0-9])")),
+    _Rule("firebase_key", "AAAA", re.compile(rf"AAAA{_B64}{{7}}:{_B64}{{140}}")),
+    _prefixed("amazon_mws_token", "amzn.mws.", "[0-9a-f]{8}-[0-9a-f-]{27}"),
+    _Rule("braintree_token", "access_token$", re.compile(r"access_token\$(?:production|sandbox)\$[0-9a-z]{16}\$[0-9a-f]{32}")),
+    _Rule("zapier_webhook", "hooks.zapier.com/", re.compile(r"hooks\.zapier\.com/hooks/catch/([0-9]+/[A-Za-z0-9]{5,})")),
     _Rule("discord_webhook", "/api/webhooks/", re.compile(rf"/api/webhooks/[0-9]{{16,20}}/({_B64}{{60,}})")),
     _Rule("teams_webhook", ".webhook.office.com/", re.compile(r"\.webhook\.office\.com/webhookb2/([^\s\"'<>]{60,300})")),
     _Rule("basic_auth", "asic ", re.compile(r"asic (?<=[Bb]asic )\s{0,4}([A-Za-z0-9+/]{12,400}={0,2})")),
+    _Rule("basic_auth", 'auth"', re.compile(r'auth"\s{0,4}:\s{0,4}"([A-Za-z0-9+/]{12,400}={0,2})"')),  # of Docker's config.json
+    _Rule("basic_auth", 'auth\\"', re.compile(r'auth\\"\s{0,4}:\s{0,4}\\"([A-Za-z0-9+/]{12,400}={0,2})\\"')),
+    _Rule(
+        "netrc_password", "machine ", re.compile(r"machine \S{1,100}\s{1,9}login \S{1,100}\s{1,9}password ([^\s\"'\\]{6,200})")
+    ),
     _Rule("cookie", "ookie", re.compile(r"ookie(?<=[Cc]ookie)\\?[\"']?:\s{0,4}\\?[\"']?([^\r\n\"'\\]{16,4000})")),
     _Rule(
         "url_parameter",
@@ -226,8 +305,8 @@ _RULES = (
 
 #: Names beside which a random-looking value is a secret.
 _NAMES = ("password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key", "access_key", "access-key",
-          "accesskey", "auth_key", "auth-key", "authkey", "subscription-key", "signing_key", "master_key", "secret_key",
-          "secret-key", "secretkey", "private_key", "credential", "authorization")  # fmt: skip
+          "accesskey", "auth_key", "auth-key", "authkey", "subscription-key", "signing_key", "master_key", "app_key",
+          "secret_key", "secret-key", "secretkey", "private_key", "credential", "authorization")  # fmt: skip
 _NAMED = re.compile(
     r"""(?:_?id|s)?[\\"'\]]{0,4}\s{0,4}(?::=|=>|[:=])\s{0,4}(?:(\\?["'])([^\s"'\\]{8,200})|([A-Za-z0-9_+/=.~!#%^&*@$-]{8,200}))"""
 )
@@ -241,9 +320,12 @@ _STEMS = ("pass", "secret", "token", "key", "credential", "authorization")
 
 
 #: Rules whose literal ends in a mark of punctuation share one pass over the text; it says whether any of them is worth a look.
-_MARKED = tuple(r for r in _RULES if r.literal[-1] in "-_." and r.kind != "flag")
+_MARKED = tuple(r for r in _RULES if (r.literal[-1] in "-_." or r.mark) and r.kind != "flag")
 _OTHERS = tuple(r for r in _RULES if r not in _MARKED)
-_MARK = re.compile(rf"[-_.](?=[A-Za-z0-9_.=-]{{10}})(?:{'|'.join(f'(?<={re.escape(r.literal)})' for r in _MARKED)})")
+_MARK = re.compile(rf"[-_.](?=[A-Za-z0-9_.=-]{{10}})(?:{'|'.join(r.mark or f'(?<={re.escape(r.literal)})' for r in _MARKED)})")
+#: Rules whose literal is in texts of all kinds, and whose values no JSON writes in another way.
+_SHORT = tuple(r for r in _OTHERS if len(r.literal) < 4 and (r.literal.isalnum() or r.literal == "-us"))
+_LONG = tuple(r for r in _OTHERS if r not in _SHORT)
 
 
 def secrets_in(text: str) -> list[Secret]:
@@ -353,6 +435,7 @@ _JUDGED: dict[str, Callable[[re.Match[str]], bool]] = {
     "url_parameter": lambda m: looks_random(m[1]) and _LONG_RUN.search(m[1]) is not None and not _PLACEHOLDER.search(m[1]),
     "named_value": lambda m: is_named_secret(m[1], m[2]),
     "flag": lambda m: is_named_secret(m[1], m[2]),
+    "netrc_password": lambda m: m[1].lower() not in _WEAK and not _PLACEHOLDER.search(m[1]),
 }
 #: Kinds that only a name and randomness speak for.
 _SAID = {"named_value": "named_secret", "flag": "named_secret"}
@@ -366,7 +449,9 @@ def is_named_secret(name: str, value: str) -> bool:
 
 def may_hold(text: str) -> bool:
     """Whether a text may hold a secret: quick, and yes too often. Also of JSON, whatever its strings hold escaped."""
-    if _MARK.search(text) or any(rule.literal in text for rule in _OTHERS):
+    if _MARK.search(text) or any(rule.literal in text for rule in _LONG):
+        return True
+    if any(rule.literal in text and rule.pattern.search(text) for rule in _SHORT):
         return True
     lower = text.lower()
     return any(name != "token" or _TOKEN.search(lower) is not None for name in _named_in(lower))

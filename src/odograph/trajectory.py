@@ -5,6 +5,7 @@ A view never changes a record. Superseded records are in `records` and nowhere e
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -15,7 +16,7 @@ import msgspec
 
 from . import cards, dialects
 from .clock import iso_time
-from .codec import record_to_dict, unfold_events
+from .codec import loads, record_to_dict, unfold_events
 from .dialects import Choice
 from .errors import InvalidInput
 from .handmade import placed_records, records_from_dict
@@ -44,14 +45,30 @@ _CARD = 12  # steps that a notebook shows of a trajectory
 
 
 def stated_success(result: Any) -> bool | None:
-    """What a result itself says of its success: `{"success": false}` (elizaOS), `{"isError": true}` (MCP). None: nothing."""
+    """What a result itself says of its success: `{"success": false}` (elizaOS), `{"isError": true}` (MCP), as JSON text, too, and
+    with "false" or 0 for false. None: nothing."""
+    if (
+        type(result) is str
+        and len(result) < _MOST_READ
+        and result.lstrip()[:1] == "{"
+        and any(f'"{name}"' in result for name in _STATED)
+    ):
+        with contextlib.suppress(InvalidInput):
+            result = loads(result)
     if not issubclass(type(result), dict):
         return None
-    for name, good in (("success", True), ("ok", True), ("isError", False), ("is_error", False)):
+    for name, good in _STATED.items():
         stated = dict.get(result, name)
-        if type(stated) is bool:
-            return stated is good
+        stated = stated.strip().lower() if type(stated) is str else stated
+        if type(stated) in (bool, int, str) and stated in _TRUTH:
+            return _TRUTH[stated] is good
     return None
+
+
+#: What a result says of its success, and what it says where that is good; and how truth is written.
+_STATED = {"success": True, "ok": True, "isError": False, "is_error": False}
+_MOST_READ = 1_000_000  # characters of a result that are read for this
+_TRUTH = {True: True, False: False, "true": True, "false": False}
 
 
 T = TypeVar("T")

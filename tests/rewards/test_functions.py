@@ -435,7 +435,18 @@ def test_a_component_that_is_not_known_makes_the_total_unknown(
     assert store.stats().to_dict()["rewarded"] == (1 if total is None else 3)
 
 
-@pytest.mark.parametrize("result", [{"success": False}, {"ok": False}, {"isError": True, "content": []}])
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"success": False},
+        {"ok": False},
+        {"isError": True, "content": []},
+        {"success": "false"},
+        {"success": 0},
+        {"isError": "True"},
+        ' {"success": false, "error": "no funds"}',
+    ],
+)
 def test_an_action_whose_result_says_that_it_failed_is_no_success(store: odograph.Store, result: dict[str, Any]) -> None:
     """Whether it was decorated, or recorded by hand; what the caller said himself stands."""
     wrapped = odograph.wrap_action(lambda: result, name="X")

@@ -255,6 +255,20 @@ def test_limits_end_a_run(store: odograph.Store) -> None:
         assert (response.status, response.msg) == ("timeout", "the task was not done within 0.5 s")
         assert response.recorded.status == "timeout" and response.recorded.actions[0].ok is False
 
+    class Hangs:
+        """Its tool server, say, does not answer."""
+
+        name = "hangs"
+
+        async def begin(self, task: Any, run: Any, past: Any) -> None:
+            await asyncio.sleep(30)
+
+        async def step(self, state: Any, step: Any) -> Any:
+            raise AssertionError
+
+    hung = Task(input="x", agent=Hangs(), conf=TaskConfig(timeout=0.2))
+    assert asyncio.run(Runners.run_task(hung, store=store))[hung.id].status == "timeout"
+
 
 def test_wrong_use_is_one_sentence(store: odograph.Store) -> None:
     """A task without an agent, two runs of one id, two stores, an unknown setting."""

@@ -105,6 +105,8 @@ def test_credit_per_step_goes_with_advantages(to: str) -> None:
     """Where a format has advantages only if they are asked for, or none, credit per step alone would change nothing."""
     with pytest.raises(InvalidInput, match="give advantage= too"):
         odograph.rows([], to=to, credit="per-step")
+    with pytest.raises(InvalidInput, match="per-step' is of advantages: give advantage="):
+        odograph.samples([], credit="per-step")
     with pytest.raises(InvalidInput, match="no option 'credit'"):
         odograph.rows([], to="atif", credit="sum")
 

@@ -9,6 +9,7 @@ import msgspec
 
 from ..codec import encode
 from ..dialects import Choice, Dialect
+from ..dialects.shapes import was_cut
 from ..errors import InvalidInput
 from .parsing import Shape, read
 
@@ -48,19 +49,19 @@ def answer_in(body: Any, dialect: Dialect, wanted: Shape | None, how: tuple[Any,
         written = "\n".join([written, *called]) if called else written
     about |= {"text": written}
     refusal = choice.message.get("refusal")
-    if refusal or choice.finish_reason in ("content_filter", "refusal"):
+    if refusal or choice.finish_reason in ("content_filter", "content_filtered", "refusal"):
         return Answer(status="refused", error=refusal if isinstance(refusal, str) else "it declined to answer", **about)
     try:
         if not written.strip():
             raise InvalidInput("the answer is empty")
         parse, check = how
-        if parse is not None and choice.finish_reason in ("length", "max_tokens"):
+        if parse is not None and was_cut(choice.finish_reason):
             raise InvalidInput("the answer is not complete")
         said = sendable(written)
         value = parse(said) if parse else said if wanted is None else read(said, wanted)
         return Answer(status="ok", value=value if check is None else check(value), **about)
     except InvalidInput as error:
-        cut = " (it was cut off at its longest)" if choice.finish_reason in ("length", "max_tokens") else ""
+        cut = " (it was cut off at its longest)" if was_cut(choice.finish_reason) else ""
         return Answer(status="parse_error", error=f"{error}{cut}", **about)
 
 

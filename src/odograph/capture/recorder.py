@@ -87,6 +87,11 @@ class Recorder(Writer):
             fault(error)
             return id or new_id(), b""
 
+    def let_go(self) -> None:
+        """Frees the histories that were sent: the run is over, and responses may keep it. A late call's is written again."""
+        self.sent.clear()
+        self._packer = None
+
     def next_step(self, agent: str | None) -> int:
         """The index of the step that an agent begins now."""
         with self.journal.lock:

@@ -58,6 +58,7 @@ class Run(Scope):
         exchange.leave(self._recorder)
         self._write("end", fields)
         counting.forget(self._recorder.journal, self.id)
+        self._recorder.let_go()
 
     def __enter__(self) -> Self:
         opened(self)

@@ -38,6 +38,32 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     prompt: int = 0
 
 
+#: How providers say that an answer is not whole, or that it was stopped and is none, in lower case.
+_CUT = (
+    "length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_new_tokens", "max_length", "model_length",
+    "token_limit", "incomplete", "model_context_window_exceeded", "context_window_exceeded", "context_length_exceeded",
+    "error_limit", "repetition",
+)  # fmt: skip
+_STOPPED = (
+    "content_filter", "content_filtered", "refusal", "safety", "sensitive", "recitation", "language", "blocklist", "spii",
+    "prohibited_content", "model_armor", "image_safety", "image_prohibited_content", "image_recitation", "image_other",
+    "no_image", "guardrail_intervened", "error", "error_toxic", "timeout", "failed", "cancelled", "abort", "aborted",
+    "network_error", "other", "insufficient_system_resource", "in_progress", "malformed_function_call", "malformed_response",
+    "malformed_model_output", "malformed_tool_use", "unexpected_tool_call", "too_many_tool_calls",
+    "missing_thought_signature", "tool_use_failed",
+)  # fmt: skip
+
+
+def was_cut(finish_reason: Any) -> bool:
+    """Whether a finish reason says that an answer was cut off, so that it is not whole."""
+    return isinstance(finish_reason, str) and finish_reason.lower() in _CUT
+
+
+def was_stopped(finish_reason: Any) -> bool:
+    """Whether a finish reason says that an answer was refused, filtered or broken off, so that it is none."""
+    return isinstance(finish_reason, str) and finish_reason.lower() in _STOPPED
+
+
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """A tool as the request describes it to the model. `parameters` is the JSON schema of the tool's arguments."""
 

@@ -120,7 +120,7 @@ class Look:
         for path, record in self.placed:
             for field in record.__struct_fields__:
                 value = getattr(record, field)
-                if field in ("request", "packed", "events") or not isinstance(value, (dict, list)):
+                if field in ("request", "packed", "events") or not isinstance(value, (dict, list, float)):
                     continue
                 yield f"{path}.{field}", value
         for path, call, new, _ in self.new_messages:

@@ -31,7 +31,7 @@ def completion(t: Trajectory) -> float | None:
     return None if t.end is None else float(t.end.status == "completed")
 
 
-@reward(version="2", range=(0, 1))
+@reward(version="3", range=(0, 1))
 def success(t: Trajectory) -> float | None:
     """1 where its last action worked, 0 where that failed, or its result says so; None where no action says anything."""
     for done in reversed(t.actions):

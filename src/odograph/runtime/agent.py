@@ -13,6 +13,7 @@ from ..capture.scope import Scope, Step, director
 from ..capture.values import said_of
 from ..codec import encode, loads
 from ..dialects import Choice, Tool, ToolCall
+from ..dialects.shapes import was_cut, was_stopped
 from ..dialects.strict import strict
 from ..errors import InvalidInput, check_count, check_seconds
 from ..trajectory import Trajectory
@@ -234,7 +235,11 @@ class Agent:
         else:
             state = State(self, task)
             state.begin([*task.memory(), *messages_of(task.input)])
-        await state.connect()
+        try:
+            await state.connect()
+        except BaseException:  # the servers that were reached already
+            await state.aclose()
+            raise
         return state
 
     async def step(self, state: State[Agent], step: Step) -> Outcome:
@@ -338,8 +343,8 @@ class Agent:
         if choice is not None and reason in _PAUSED:  # the same turn goes on with the next request
             state.take(call, response)
             return Outcome(observation=None)
-        cut = reason in _CUT and not (choice is not None and choice.tool_calls and _can_be_used(choice.tool_calls))
-        if cut or reason in _REFUSED:
+        cut = was_cut(reason) and not (choice is not None and choice.tool_calls and _can_be_used(choice.tool_calls))
+        if cut or was_stopped(reason):
             status: Status = "truncated" if cut else "failed"
             why = "was cut off" if cut else "was stopped"
             answer = choice.text if choice is not None and choice.text.strip() else None
@@ -425,10 +430,7 @@ class Agent:
         return self.output_type is not None and self.output_type is not str and is_wrapped(self._answer_schema())
 
 
-#: How providers say that an answer is not whole, or is none, in lower case.
-_CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "model_context_window_exceeded")
-_REFUSED = ("content_filter", "refusal", "safety", "sensitive", "error", "failed", "cancelled", "abort", "network_error", "other",
-            "insufficient_system_resource", "in_progress", "malformed_function_call", "unexpected_tool_call")  # fmt: skip
+#: The same turn goes on with the next request.
 _PAUSED = ("pause_turn",)
 
 

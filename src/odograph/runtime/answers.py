@@ -11,7 +11,7 @@ from .tools import converted
 
 
 class Unchecked(dict[str, Any]):
-    """The schema of a type that can't be had here, and why not. What else the type allows is not known: an answer is taken as it is."""
+    """The schema of a type that can't be had here, and why not. What else it allows is not known: any answer is taken."""
 
     def __init__(self, schema: dict[str, Any], why: str) -> None:
         super().__init__(schema)

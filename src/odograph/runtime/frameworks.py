@@ -141,6 +141,13 @@ def _pydantic_ai_recorded() -> None:
                 action.result = snapshot(getattr(result, "return_value", result))
             return result
 
+        async def on_tool_validate_error(self, ctx: Any, *, call: Any, tool_def: Any, args: Any, error: Exception) -> Any:
+            within = scope.current()
+            if isinstance(within, Helper):  # of the outermost agent, the events tell
+                now = time.time_ns(), time.perf_counter_ns()
+                _did(call.tool_name, _parsed(call.args), error, call.tool_call_id, *now, ok=False)
+            raise error
+
     begun = Agent.iter
 
     @asynccontextmanager

@@ -196,10 +196,12 @@ class Session:
             raise InvalidInput(f"task {self.task.id!r} is in the middle of a step; wait for it before the next")
         self._stepping = True
         try:
-            await self.begin()
+            await self._within_time(self.begin())
+            if self.over is not None:  # the time was up
+                return self.over
             if (why := self._cut) is not None:
                 return await self.finish(Outcome(finished=True, status="truncated", error=why))
-            outcome = await self._within_time(self.walk.step())
+            outcome: Outcome | None = await self._within_time(self.walk.step())
         finally:
             self._stepping = False
         if outcome is None:
@@ -215,16 +217,16 @@ class Session:
         """The number of the step that was just taken, as `response.reward` counts."""
         return len(self.steps) - 1 + self._before
 
-    async def _within_time(self, step: Any) -> Outcome | None:
-        """The step's outcome; None where the time of the whole run is up, which ends it."""
+    async def _within_time(self, work: Any) -> Any:
+        """What work gives; None where the time of the whole run is up, which ends it."""
         limit = self.task.conf.timeout
         if limit is None:
-            return await step  # type: ignore[no-any-return]
+            return await work
         left = limit - (time.perf_counter() - self._began)
         timer = asyncio.timeout(left)
         try:
             async with timer:
-                return await step  # type: ignore[no-any-return]
+                return await work
         except TimeoutError:
             if not timer.expired():
                 raise

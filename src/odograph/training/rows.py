@@ -11,6 +11,7 @@ from itertools import compress, groupby
 from typing import Any, cast
 
 from ..codec import content_hash
+from ..dialects.shapes import was_cut
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, Segment, View, is_media
 from ..lineage.sampling import not_computable, temperature
@@ -81,7 +82,7 @@ class Draft:
 
     def _ended(self, t: Trajectory) -> str:
         """How its last answer ended: an answer that was cut is truncated, whatever its trajectory says."""
-        cut = self._last.choices[self._answers[self._last.id]].finish_reason in ("length", "max_tokens", "max_output_tokens")
+        cut = was_cut(self._last.choices[self._answers[self._last.id]].finish_reason)
         return "truncated" if cut else _ENDS.get(t.status, "unfinished")
 
     def _reward(self, e: Earned, parts: list[Part]) -> float | None:

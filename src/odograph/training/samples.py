@@ -17,7 +17,7 @@ from ..groups import RUNNING, Groups
 from ..lineage import Chain, Node, Thread, chains, cut_out, tokenizer
 from ..trajectory import Trajectory, before_step
 from ..types import AnyRecord, LLMCall, Reward
-from .advantages import GroupStatistics, convention
+from .advantages import CONVENTIONS, GroupStatistics, convention
 from .credit import Earned, Row, advise, earned, statistics_of
 from .pairs import Pairs, preferred
 from .plan import Plan, SampleOptions
@@ -422,6 +422,8 @@ def samples(
     TypeError for an unknown option.
     """
     plan = Plan.of(options)
+    if plan.credit == "per-step" and plan.advantage is None:
+        raise InvalidInput(f"credit='per-step' is of advantages: give advantage= too ({', '.join(CONVENTIONS)})")
     if isinstance(trajectories, Trajectory) or not isinstance(trajectories, (Iterable, Groups)):
         raise _no_trajectories(trajectories)
     if isinstance(trajectories, Groups) and trajectories.with_running:

@@ -8,6 +8,7 @@ from typing import Any
 from ... import dialects
 from ...codec import loads
 from ...dialects.content import as_text
+from ...dialects.shapes import was_cut
 from ...errors import InvalidInput
 from ...trajectory import Call
 from ...types import Action
@@ -218,7 +219,7 @@ def role_order(look: Look) -> Found:
 @check("truncated_response", "warning", "finish reason length", _SFT)
 def truncated_response(look: Look) -> Found:
     for path, call in look.calls:
-        if call.finish_reason in ("length", "max_tokens"):
+        if was_cut(call.finish_reason):
             tokens = f" after {call.completion_tokens} tokens" if call.completion_tokens is not None else ""
             yield f"{path}.response", f"the answer was cut at the length limit{tokens}"
 
@@ -254,7 +255,9 @@ _NO_TEXT = ("openai.embeddings", "openai.images")
 
 
 @check(
-    "missing_field", "warning", "a call without model or prompt; in a trajectory by hand an action that does not say if it worked"
+    "missing_field",
+    "warning",
+    "a call without model or user prompt; in a trajectory by hand an action that does not say if it worked",
 )
 def missing_field(look: Look) -> Found:
     for path, call in () if look.imported else look.calls:  # a source can't say more than it knows
@@ -263,7 +266,8 @@ def missing_field(look: Look) -> Found:
         if not (call.model or look.t.model):
             yield f"{path}.model", "no model: it is not said who answered"
         if not _prompted(call):
-            yield f"{path}.request", "no prompt: it is not said what the model was asked"
+            alone = " but a system prompt" if call.messages else ""
+            yield f"{path}.request", f"no prompt{alone}: it is not said what the model was asked"
     for path, record in look.placed if look.by_hand else ():
         if isinstance(record, Action) and record.ok is None and record.error is None:
             yield f"{path}.ok", f"{record.name or 'an action'} does not say whether it worked; true or false was expected"
@@ -274,7 +278,8 @@ def _prompted(call: Call) -> bool:
     names = {"prompt", "previous_response_id", *dialects.resent(call.dialect).lists} - {"messages"}
     if call.prompt_token_ids or (isinstance(call.request, dict) and any(call.request.get(name) for name in names)):
         return True
-    return any(as_text(m.get("content")).strip() or m.get("tool_calls") for m in call.messages)
+    asked = [m for m in call.messages if m.get("role") not in ("system", "developer")]
+    return any(as_text(m.get("content")).strip() or m.get("tool_calls") for m in asked)
 
 
 @check("usage_mismatch", "warning", "usage that differs from the recorded token counts", ("rl",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from typing import Any
@@ -199,8 +200,13 @@ def orphan_edit(look: Look) -> Found:
             yield f"{path}.target", f"no record {record.target} in this trajectory"
 
 
-@check("lossy_value", "warning", "an object kept as its repr, a value left out, or a message that damage took away")
+@check(
+    "lossy_value",
+    "warning",
+    "an object kept as its repr, a value left out, a message that damage took away, or NaN or infinity, which JSON can't hold",
+)
 def lossy_value(look: Look) -> Found:
+    scores = {f"{path}.value" for path, record in look.placed if isinstance(record, (Reward, Label))}  # checked by themselves
     for where, content in look.walk():
         stack: list[tuple[str, Any]] = [(where, content)]
         while stack:
@@ -213,10 +219,17 @@ def lossy_value(look: Look) -> Found:
                     yield path, f"a value of type {value.get('type')} was left out: {value.get('value')}"
                 elif kind == "missing":
                     yield path, f"{value.get('value')} is missing"
+                elif kind == "float" and path not in scores:
+                    yield path, f"{value.get('value')} is no number that JSON can hold"
                 else:
-                    stack += [(f"{path}.{k}", v) for k, v in value.items() if isinstance(v, (dict, list))]
-            elif isinstance(value, list) and not _NUMBERS.issuperset(map(type, value)):  # token ids, logprobs
-                stack += [(f"{path}[{i}]", v) for i, v in enumerate(value) if isinstance(v, (dict, list))]
+                    stack += [(f"{path}.{k}", v) for k, v in value.items() if isinstance(v, (dict, list, float))]
+            elif isinstance(value, float):
+                if not math.isfinite(value) and path not in scores:
+                    yield path, f"{value} is no number that JSON can hold"
+            elif not _NUMBERS.issuperset(map(type, value)):  # token ids, logprobs
+                stack += [(f"{path}[{i}]", v) for i, v in enumerate(value) if isinstance(v, (dict, list, float))]
+            elif not all(math.isfinite(v) for v in value if type(v) is float):
+                yield path, "a list with a number that JSON can't hold (NaN or infinity)"
 
 
 _NUMBERS = frozenset((int, float, bool, str, type(None)))

@@ -36,19 +36,20 @@ def token_length(look: Look) -> Found:
 
 @check("token_value", "error", "a token id outside the vocabulary, a logprob above 0 or NaN", _RL)
 def token_value(look: Look) -> Found:
-    size = look.tokenizer.size if look.tokenizer is not None else None
+    known = look.tokenizer.size if look.tokenizer is not None else None
+    size = 1 << 31 if known is None else known  # no row holds a larger id
     good: list[Any] = []  # the prompt before, of which nothing was wrong: a history that is sent again is looked at once
     for path, call, choice, ids, logprobs in _with_ids(look):
         prompt = call.prompt_token_ids if choice == 0 else None
         same = shared_prefix(good, prompt) if prompt and call.has_prompt_ids_beside else 0
         for what, at, found in ((f"choice {choice}", 0, ids), ("the prompt", same, prompt[same:] if prompt else None)):
-            if not found or (set(map(type, found)) == {int} and min(found) >= 0 and (size is None or max(found) < size)):
+            if not found or (set(map(type, found)) == {int} and min(found) >= 0 and max(found) < size):
                 good = prompt if prompt else good
                 continue
             good = []
             for n, id in enumerate(found, at):
-                if type(id) is not int or id < 0 or (size is not None and id >= size):
-                    limit = f" below {size}" if size is not None else ""
+                if type(id) is not int or id < 0 or id >= size:
+                    limit = f" below {size}" if known is not None else ""
                     yield path, f"token {n} of {what} is {id!r}; a whole number from 0{limit} was expected"
                     break
         for n, value in enumerate(logprobs or []):
