@@ -217,6 +217,19 @@ print(kilobytes() - before)
 """
 
 
+def test_a_trajectory_of_many_megabytes_is_read_whole(tmp_path: Path) -> None:
+    """A trajectory is read in pieces of 8 MB that end with a line: no line is lost between two, however long it is."""
+    with odograph.open(tmp_path) as store:
+        with store.record(task="long") as run:
+            for n in range(50):
+                run.note({"n": n, "text": "x" * (12_000_000 if n == 20 else 400_000)})
+        t = store.trajectory(run.id)
+        assert [(note.data["n"], len(note.data["text"])) for note in t.notes] == [
+            (n, 12_000_000 if n == 20 else 400_000) for n in range(50)
+        ]
+        assert (store.add(t), len(store.trajectory(run.id).records)) == (run.id, len(t.records))
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_a_writers_memory_stays_flat(tmp_path: Path) -> None:
     """15,000 more records, of runs that have ended, take no memory of the process that wrote them."""

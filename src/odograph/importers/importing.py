@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ..bulk import rarely_collected
 from ..errors import NotFound, OdographError, StoreError
 from ..types import AnyRecord
 from . import Importer, NotBegun, find, names, recognise, sessions_in
@@ -51,7 +52,7 @@ def import_files(
         if progress is not None:
             progress(path, done, len(found))
         try:
-            with unpacked(path) as file:
+            with unpacked(path) as file, rarely_collected():
                 _import_file(path, file, importer, more, named, add, report)
         except StoreError:
             raise

@@ -7,7 +7,6 @@ each thing: importing a file again adds nothing, and importing one that has grow
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 import msgspec
 
 from ..clock import iso_time, parse_time
-from ..codec import content_hash, derived_id, encode, loads
+from ..codec import content_hash, derived_id, loads
 from ..errors import InvalidInput
 from ..types import AnyRecord, Record, Start, StepStart
 
@@ -57,7 +56,7 @@ class Session:
         self._steps: dict[tuple[str | None, int], str] = {}
         self._root: str | None = None
         self._starters: dict[str | None, str] = {}
-        self._keys: Counter[bytes] = Counter()
+        self._keys: Counter[str] = Counter()
 
     def add(self, record: _R, *key: Any) -> _R:
         """Takes a record in and returns it with its id, trajectory and place; refer to it by that id.
@@ -88,12 +87,11 @@ class Session:
 
     def id_of(self, *key: Any, new: bool = False) -> str:
         """The id of the record with a key; what comes under a key again (`new`) is numbered."""
-        # not the key itself: what the encoder returns keeps a whole buffer, however short it is
-        name = hashlib.blake2b(encode(key), digest_size=16).digest()
-        number = self._keys[name]
+        id = derived_id(self._started, self.id, *key)
+        number = self._keys[id]
         if new:
-            self._keys[name] += 1
-        return derived_id(self._started, self.id, *key, *((number,) if number and new else ()))
+            self._keys[id] += 1
+        return derived_id(self._started, self.id, *key, number) if number and new else id
 
     def within(self, agent: str | None, record: str | None) -> None:
         """Says which record started an agent: the parent of all that it does outside of its steps, and of its steps."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import msgspec
 
@@ -28,6 +28,7 @@ from .remote import Line, Unreached
 from .source import Raw
 from .summary import Facts, Summary
 
+_Answer = TypeVar("_Answer")
 _TOGETHER = 16  # trajectories that one request asks for
 _PAGE = 100  # summaries in one frame
 
@@ -161,6 +162,10 @@ class Asked(Reader):
     def known(self, id: str) -> Trajectory | None:
         self._ready()
         return next(self._trajectories([id]), None)
+
+    def look_at(self, id: str, look: Callable[[Iterator[Raw]], _Answer]) -> _Answer:
+        self._ready()
+        return look(one for _, raw, _ in self.raw([id]) for one in raw)
 
     def trajectory(self, id: str) -> Trajectory:
         self._ready()

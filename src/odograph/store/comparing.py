@@ -1,83 +1,137 @@
 """What of a trajectory that is added again is new: its records against those that the store has, by what they say.
 
+The store's lines are read one after the other and forgotten when they say what was given: what is held of a message is its hash.
 The cost grows with what is there, not with what each call sends again: a look at a call's messages goes on from the call before.
-Records that a look finds equal are most of them, and the others are hashed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from .. import dialects
-from ..codec import derived_id, encode, put, record_to_dict
+from ..codec import DAMAGE, derived_id, encode, encode_message, put, record_to_dict
+from ..errors import NotFound
 from ..packing import same_objects
 from ..plain import Prefix
-from ..streams import Streams
-from ..trajectory import Trajectory
+from ..streams import IdsLine, MessageLine, Streams
 from ..types import AnyRecord, Label, LLMCall, Packed, Reward
+from .lines import decode
+from .source import Raw
 
 #: Fields of records that are floats: a line gives 0.0 back for a 0 that was handed in.
 _FLOATS = ("value", "weight", "score", "cost")
 _PLACED = ("id", "seq", "time", "writer", "supersedes", "packed", "packed_by")
 
 
-def changes(existing: Trajectory, placed: list[AnyRecord]) -> list[AnyRecord]:
-    """Of records of a known trajectory: the new ones, and corrections of those that now say something else."""
-    known: dict[str, AnyRecord] = {}
+def changes(lines: Iterable[Raw], placed: list[AnyRecord]) -> tuple[list[AnyRecord], int]:
+    """Of records of a trajectory that the store has, with these lines: the new ones, and corrections of those that now say
+    something else; and the time of the last record there. Raises NotFound if no line holds a record."""
+    messages = _Messages()
+    same, there, given = _Look(messages), _Contents(messages), _Contents(None)
+    by_id: dict[str, AnyRecord] = {}
+    known: dict[str, AnyRecord | None] = {}  # None: it says what was given
     corrected: dict[str, AnyRecord] = {}
-    for record in existing.records:
-        known[record.id] = record
+    after = 0
+    for record in _records(lines, messages):
+        if record.id in known:  # it may be in two tiers, or be written again after a failure
+            continue
+        by_id = by_id or {one.id: one for one in placed}
+        after = max(after, record.time)
         if record.supersedes:
-            corrected[record.supersedes] = record
-    history = {
-        record.supersedes for record in placed if record.supersedes
-    }  # what these records say that they replaced themselves
-    assert existing.streams is not None  # it was read from the store
-    there, given, same = _Contents(existing.streams), _Contents(None), _Look(existing.streams)
+            other = corrected.get(record.supersedes)
+            if other is None or (other.time, other.writer, other.seq) <= (record.time, record.writer, record.seq):
+                corrected[record.supersedes] = record
+        one = by_id.get(record.id)
+        known[record.id] = None if not record.supersedes and (one is None or same(one, record)) else record
+    if not known:
+        raise NotFound("no readable record")
+    history = {one.supersedes for one in placed if one.supersedes}  # what these records say that they replaced themselves
     new: list[AnyRecord] = []
-    for record in placed:
-        latest = known.get(record.id)
-        if latest is None:
-            new.append(record)
+    for one in placed:
+        if one.id not in known:
+            new.append(one)
             continue
-        if record.id in history:
+        if one.id in history:
             continue
-        passed = {latest.id}
-        while latest.id in corrected and corrected[latest.id].id not in passed:
-            latest = corrected[latest.id]
-            passed.add(latest.id)
-        if same(record, latest):
+        latest, passed, last = known[one.id], {one.id}, one.id
+        while last in corrected and corrected[last].id not in passed:
+            latest = corrected[last]
+            last = latest.id
+            passed.add(last)
+        if latest is None or same(one, latest):
             continue
-        content = given.of(record)
+        content = given.of(one)
         if there.of(latest) != content:
-            id = derived_id(record.source_time, record.id, latest.id, content)
-            new.append(msgspec.structs.replace(record, id=id, supersedes=latest.id, time=0, writer=""))
-    return new
+            id = derived_id(one.source_time, one.id, latest.id, content)
+            new.append(replace(one, id=id, supersedes=latest.id, time=0, writer=""))
+    return new, after
+
+
+def _records(lines: Iterable[Raw], messages: _Messages) -> Iterator[AnyRecord]:
+    """The records of lines; messages and token ids go to `messages`. Damaged lines are left out."""
+    for writer, version, data in lines:
+        for text in io.BytesIO(data):
+            try:
+                line = decode(text, writer, version) if text != b"\n" else None
+            except DAMAGE:  # `Reader.damages` tells
+                continue
+            if isinstance(line, MessageLine):
+                messages.add(writer, line)
+            elif isinstance(line, IdsLine):
+                messages.ids.add(writer, line)
+            elif line is not None:
+                yield line
+
+
+class _Messages:
+    """The messages of a trajectory's streams, of which only the hashes are held, and its token ids."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[tuple[str, int], dict[int, bytes]] = {}
+        self.ids = Streams()
+
+    def add(self, writer: str, line: MessageLine) -> None:
+        held = self._hashes.setdefault((writer, line.stream), {})
+        if line.same is None:
+            with suppress(ValueError, RecursionError):  # a damaged one, which is missing
+                held[line.n] = _hash(bytes(line.body))
+        elif line.same in held:
+            held[line.n] = held[line.same]
+
+    def hash(self, writer: str, stream: int, n: int) -> bytes:
+        """The hash of a message; nothing where its line is damaged, or was not read yet."""
+        return self._hashes.get((writer, stream), {}).get(n, b"")
 
 
 class _Look:
     """Whether a record says what the store's record says. Yes is certain; where it is not, the records are hashed."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
+    def __init__(self, messages: _Messages) -> None:
+        self._messages = messages
         self._lists: dict[Any, _Pair] = {}
-        #: By the name of a request's field: the value that was given last, and the one of the store that it equals.
-        self._values: dict[str | int, tuple[Any, Any]] = {}
+        #: By the name of a request's field: the value that was given last, and the hash that it equals.
+        self._values: dict[str | int, tuple[Any, bytes]] = {}
 
     def __call__(self, record: AnyRecord, latest: AnyRecord) -> bool:
-        changes = {name: getattr(latest, name) for name in ("id", "seq", "time", "writer", "supersedes")}
         try:
-            if isinstance(latest, LLMCall) and isinstance(record, LLMCall) and latest.packed:
-                changes["request"] = self._rest(record, latest)
+            if type(latest) is LLMCall and type(record) is LLMCall and latest.packed:
+                rest = self._rest(record, latest)
                 if any(part.at[0] != "request" for part in latest.packed):
-                    latest = self._streams.fill(latest, "response", "tokens", "prompt_token_ids")
-                changes |= {"packed": latest.packed, "packed_by": latest.packed_by}
-            return _is_same(msgspec.structs.replace(record, **changes), latest)
+                    latest = self._messages.ids.fill(latest, "response", "tokens", "prompt_token_ids")
+                record = replace(record, request=rest, packed=latest.packed, packed_by=latest.packed_by)
+            there = replace(
+                latest, id=record.id, seq=record.seq, time=record.time, writer=record.writer, supersedes=record.supersedes
+            )
+            # equal, and equal as JSON: to Python True is 1, and to the encoder NaN is null
+            return bool(msgspec.json.encode(record) == msgspec.json.encode(there) and record == there)
         except Exception:  # what no JSON is can be anything
             return False
 
@@ -97,19 +151,14 @@ class _Look:
     def _is_part(self, record: LLMCall, name: str | int, value: Any, writer: str, part: Packed) -> bool:
         if part.of == "list":
             pair = self._lists.setdefault((record.agent, record.purpose, name, writer, part.stream), _Pair())
-            return pair.is_same(value, part.ranges, lambda n: self._streams.item(writer, part.stream, n))
-        item = self._streams.item(writer, part.stream, part.ranges[0][0])
+            return pair.is_same(value, part.ranges, lambda n: self._messages.hash(writer, part.stream, n))
+        there = self._messages.hash(writer, part.stream, part.ranges[0][0])
         known = self._values.get(name)
-        if known is None or known[0] is not value or known[1] is not item:
-            if not _is_same(value, item):
+        if known is None or known[0] is not value or known[1] != there:
+            if _hash(encode(value)) != there:
                 return False
-            self._values[name] = value, item
+            self._values[name] = value, there
         return True
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    """Equal, and equal as JSON: to Python True is 1, and to the encoder NaN is null."""
-    return bool(msgspec.json.encode(a) == msgspec.json.encode(b) and a == b)
 
 
 class _Pair:
@@ -119,12 +168,12 @@ class _Pair:
         self._objects, self._ranges = _Objects(), _Ranges()
         self._equal = 0
 
-    def is_same(self, given: Any, ranges: list[tuple[int, int]], item: Callable[[int], Any]) -> bool:
+    def is_same(self, given: Any, ranges: list[tuple[int, int]], hash_of: Callable[[int], bytes]) -> bool:
         if type(given) not in (list, Prefix) or len(given) != sum(stop - start for start, stop in ranges):
             return False
-        start = self._equal = min(self._equal, self._objects.go_on(given), self._ranges.go_on(ranges))
-        for value, n in zip(given[start:], _numbers(ranges, start), strict=True):
-            if not _is_same(value, item(n)):
+        self._equal = min(self._equal, self._objects.go_on(given), self._ranges.go_on(ranges))
+        for n in _numbers(ranges, self._equal):
+            if _hash(encode_message(given[self._equal])) != hash_of(n):
                 return False
             self._equal += 1
         return True
@@ -133,8 +182,8 @@ class _Pair:
 class _Contents:
     """Hashes of what records say, without where and when they were recorded."""
 
-    def __init__(self, streams: Streams | None) -> None:
-        self._streams = streams
+    def __init__(self, messages: _Messages | None) -> None:
+        self._messages = messages
         self._chains: dict[Any, _Chain] = {}
         self._hashes: dict[int, tuple[Any, str]] = {}
 
@@ -156,7 +205,7 @@ class _Contents:
                         request[name] = self._resent(key, name in resent.lists, request[name])
             for part in record.packed:
                 fields = self._filled(fields, record, part)
-        return hashlib.sha256(_canonical(fields)).hexdigest()
+        return _hash(encode(fields)).hex()
 
     def _resent(self, key: Any, is_list: bool, value: Any) -> Any:
         if is_list and type(value) in (list, Prefix):
@@ -169,19 +218,19 @@ class _Contents:
         own."""
         found = self._hashes.get(id(value))
         if found is None:
-            found = self._hashes[id(value)] = (value, hashlib.sha256(_canonical(value)).hexdigest())
+            found = self._hashes[id(value)] = (value, _hash(encode(value)).hex())
         return found[1]
 
     def _filled(self, fields: Any, record: LLMCall, part: Packed) -> Any:
         """The fields with the hash of what is stored apart in its place."""
-        assert self._streams is not None
-        streams, writer, stream = self._streams, record.packed_by, part.stream
+        assert self._messages is not None
+        messages, writer, stream = self._messages, record.packed_by, part.stream
         if part.of == "ids":
-            return put(fields, part.at, streams.part(writer, part))
+            return put(fields, part.at, messages.ids.part(writer, part))
         if part.of == "value":
-            return put(fields, part.at, self._hash(streams.item(writer, stream, part.ranges[0][0])))
+            return put(fields, part.at, messages.hash(writer, stream, part.ranges[0][0]).hex())
         chain = self._chains.setdefault((writer, stream, part.at[-1]), _Chain())
-        return put(fields, part.at, chain.of_ranges(part.ranges, lambda n: self._hash(streams.item(writer, stream, n))))
+        return put(fields, part.at, chain.of_ranges(part.ranges, lambda n: messages.hash(writer, stream, n).hex()))
 
 
 class _Objects:
@@ -224,13 +273,11 @@ class _Ranges:
         return same
 
 
-def _numbers(ranges: list[tuple[int, int]], skip: int) -> list[int]:
+def _numbers(ranges: list[tuple[int, int]], skip: int) -> Iterator[int]:
     """The numbers of the items that ranges stand for, but for the first ones."""
-    rest: list[int] = []
     for start, stop in ranges:
-        rest += range(min(stop, start + skip), stop)
+        yield from range(min(stop, start + skip), stop)
         skip = max(0, skip - (stop - start))
-    return rest
 
 
 class _Chain:
@@ -257,10 +304,10 @@ class _Chain:
         return digest.hex()
 
 
-def _canonical(value: Any) -> bytes:
-    """The JSON of a value as it comes back from a line: fields in any order are the same."""
-    data = encode(value)
+def _hash(data: bytes) -> bytes:
+    """Of the JSON of a value as it comes back from a line: fields in any order are the same."""
     try:
-        return msgspec.json.encode(msgspec.json.decode(data), order="sorted")
+        data = msgspec.json.encode(msgspec.json.decode(data), order="sorted")
     except (OverflowError, msgspec.MsgspecError):  # whole numbers beyond 64 bits
-        return json.dumps(json.loads(data), sort_keys=True).encode()
+        data = json.dumps(json.loads(data), sort_keys=True).encode()
+    return hashlib.sha256(data).digest()

@@ -142,6 +142,23 @@ def read_range(path: Path, start: int, stop: int) -> bytes:
     return next(read_ranges(path, [(start, stop)]))
 
 
+def in_pieces(path: Path, ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same lines as ranges of about 8 MB at most: a reader of a large trajectory holds one of them at a time."""
+    for start, stop in ranges:
+        while stop - start > _CHUNK:
+            try:
+                with path.open("rb") as file:
+                    file.seek(start + _CHUNK)
+                    file.readline()
+                    middle = min(stop, file.tell())
+            except OSError as error:
+                raise Gone(f"journal {path.name} is gone") from error
+            yield start, middle
+            start = middle
+        if stop > start:
+            yield start, stop
+
+
 def read_ranges(path: Path, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
     """The bytes of each range, in the order given: the file is opened once, ranges near each other are read at once.
 
@@ -154,7 +171,7 @@ def read_ranges(path: Path, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
             while at < len(ranges):
                 first, last = ranges[at]
                 end = at + 1
-                while end < len(ranges) and last <= ranges[end][0] <= last + _NEAR:
+                while end < len(ranges) and last <= ranges[end][0] <= last + _NEAR and ranges[end][1] - first <= _CHUNK:
                     last = ranges[end][1]
                     end += 1
                 data = os.pread(fd, last - first, first)

@@ -98,6 +98,11 @@ class Reader:
         except NotFound:
             return None
 
+    def look_at(self, id: str, look: Callable[[Iterator[Raw]], _Answer]) -> _Answer:
+        """What `look` makes of the lines of the trajectory with this whole id. It is called again if a file vanishes meanwhile,
+        and raises NotFound if it finds no record."""
+        return self._look_at(self.catalog, id, look)
+
     def trajectory(self, id: str) -> Trajectory:
         """The trajectory with this id, or this unique prefix or suffix of one. Raises NotFound."""
         catalog = self.catalog
@@ -107,23 +112,26 @@ class Reader:
         return (Journals(catalog.places), Sealed(self.lake, catalog.parts))  # in this order: what is sealed meanwhile is in both
 
     def _load(self, catalog: Catalog, id: str) -> Trajectory:
-        try:
-            found = assembled(id, self._raw(catalog, id), catalog.alive_writers)
-        except NotFound:
-            self._check_whole(catalog, id)
-            raise
+        found = self._look_at(catalog, id, lambda lines: assembled(id, lines, catalog.alive_writers))
         found.beside = self.trajectory
         return found
 
-    def _raw(self, catalog: Catalog, id: str) -> list[Raw]:
-        def lines() -> list[Raw]:
-            found = [one for source in self._sources(catalog) for one in source.lines(id)]
+    def _look_at(self, catalog: Catalog, id: str, look: Callable[[Iterator[Raw]], _Answer]) -> _Answer:
+        def lines() -> Iterator[Raw]:
+            found = False
+            for source in self._sources(catalog):
+                for one in source.lines(id):
+                    found = True
+                    yield one
             if not found and catalog.misses(id):
                 catalog.check(f"it has no line of trajectory {id!r}")
-                found = lines()
-            return found
+                yield from lines()
 
-        return _whole(catalog, lines)
+        try:
+            return _whole(catalog, lambda: look(lines()))
+        except NotFound:
+            self._check_whole(catalog, id)
+            raise
 
     def _check_whole(self, catalog: Catalog, id: str) -> None:
         """Raises DamagedFile if no record of a trajectory can be read because a file is damaged."""
@@ -136,7 +144,7 @@ class Reader:
         catalog = self.catalog
         for id in ids:
             whole = catalog.find(id) if find else id
-            raw = self._raw(catalog, whole)
+            raw = self._look_at(catalog, whole, list)
             if find and not raw:
                 self._check_whole(catalog, whole)
             yield whole, raw, catalog.alive_writers()

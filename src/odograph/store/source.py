@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..streams import IdsLine, MessageLine
 from ..types import AnyRecord
-from .lines import File, read_ranges
+from .lines import File, in_pieces, read_ranges
 
 #: The three kinds of lines: a record, a message that calls refer to, token ids that calls refer to.
 Line = AnyRecord | MessageLine | IdsLine
@@ -23,6 +23,12 @@ class Source(Protocol):
         ...
 
 
+def _age(name: str) -> tuple[str, list[int]]:
+    """What orders the files of a writer as they were written: later files refer to messages in earlier ones."""
+    writer, *parts, _ = name.split(".")
+    return writer, [int(part) for part in parts if part.isdecimal()]
+
+
 class Journals:
     """The journal files. `places` gives the places of a trajectory's lines."""
 
@@ -33,6 +39,6 @@ class Journals:
         by_file: dict[str, tuple[File, list[tuple[int, int]]]] = {}
         for file, start, stop in self._places(trajectory):
             by_file.setdefault(file.name, (file, []))[1].append((start, stop))
-        for file, ranges in by_file.values():
-            for data in read_ranges(file.path, ranges):
+        for _, (file, ranges) in sorted(by_file.items(), key=lambda one: _age(one[0])):
+            for data in read_ranges(file.path, list(in_pieces(file.path, ranges))):
                 yield file.writer, file.version, data

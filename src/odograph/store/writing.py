@@ -7,10 +7,11 @@ Whoever writes, by whatever door, writes by a `Writer`.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..codec import encode, encode_record, record_to_dict
-from ..errors import StoreError
+from ..errors import NotFound, StoreError
 from ..handmade import placed_records
 from ..packing import Packer
 from ..redact import History, Redactor
@@ -155,12 +156,11 @@ def add(journal: Journal, reader: Reader, records: list[AnyRecord]) -> tuple[str
     """
     placed = redact(journal, placed_records(records))  # before it is compared with what is there
     id = placed[0].trajectory
-    existing = reader.known(id)
     new, after = placed, 0
-    if existing is not None:
+    with suppress(NotFound):
         from .comparing import changes
 
-        new, after = changes(existing, placed), max(record.time for record in existing.records)
+        new, after = reader.look_at(id, lambda lines: changes(lines, placed))
     if new:
         Writer(journal, id, after).add(new, redacted=True)
     return id, len(new)
