@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from ..errors import InvalidInput, OdographError, did_you_mean
 from ..types import VERSION
-from .numbers import number, whole
+from .numbers import named, number, whole
 
 #: The commands, in the order of the help.
 COMMANDS: tuple[str, ...] = (
@@ -56,10 +56,11 @@ _TOKEN = "the token of a store that is served, at https://HOST (default: $ODOGRA
 
 
 class _Parser(argparse.ArgumentParser):
-    """A wrong call is answered in one line; a number of any command is within bounds."""
+    """A wrong call is answered in one line; numbers of all commands are within bounds, and names are not empty."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self.register("type", None, named)
         self.register("type", int, whole)
         self.register("type", float, number)
 
@@ -88,6 +89,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"odograph {VERSION}")
     top.add_argument("--store", metavar="DIR", help=_STORE)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    commands.type = str  # all that follows the command, too, which the command itself reads
     for name in COMMANDS:
         if only is None or name == only:
             found = module(name)

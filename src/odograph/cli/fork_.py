@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_agent(parser)
     parser.add_argument("--model", help="ask this model")
     parser.add_argument("--base-url", metavar="URL", help="ask the model at this endpoint")
-    parser.add_argument("--system-prompt", metavar="TEXT", help="use this system prompt")
+    parser.add_argument("--system-prompt", type=str, metavar="TEXT", help="use this system prompt")
     parser.add_argument("--messages", metavar="FILE", help="use these chat messages (a JSON list) in place of the recorded ones")
-    parser.add_argument("--reason", metavar="TEXT", help="reason to record with the fork")
+    parser.add_argument("--reason", type=str, metavar="TEXT", help="reason to record with the fork")
     add_json(parser)
 
 

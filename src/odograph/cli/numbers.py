@@ -1,4 +1,4 @@
-"""The numbers of a command line: finite, within bounds, and one sentence for a mistake. Knows no command."""
+"""The values of a command line: numbers are finite and within bounds, names are not empty. Knows no command."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def within(least: int = _LEAST, most: int = _MOST) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def named(text: str) -> str:
+    """The argparse type of paths, names and ids: of each argument without a type. An argument of free text has the type `str`."""
+    if not text:
+        raise ArgumentTypeError("a value was expected, not an empty text")
+    return text
 
 
 def number(text: str) -> float:

@@ -24,7 +24,7 @@ _DRAIN = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", metavar="TEXT", help="task of the trajectory (default: what the user says first)")
+    parser.add_argument("--task", type=str, metavar="TEXT", help="task of the trajectory (default: what the user says first)")
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="tag of the trajectory; may be repeated")
     parser.add_argument("--group", metavar="NAME", help="group of the trajectory")
     parser.add_argument("--agent", metavar="NAME", help="which agent the program is (default: told by the program's name)")
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--git", action="store_true", help="keep the git head and diff of the working folder, before and after")
     parser.add_argument("--into-session", action="store_true", help="add what the agent's own session file says beside the calls")
     add_shared(parser)
-    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD", help="the program and its arguments")
+    parser.add_argument("program", nargs=argparse.REMAINDER, type=str, metavar="-- CMD", help="the program and its arguments")
 
 
 def run(args: argparse.Namespace) -> int:

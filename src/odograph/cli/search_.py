@@ -14,7 +14,7 @@ HELP = 'find records and messages with all the words ("quoted" for a phrase), ne
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("query", metavar="WORDS", nargs="+", help="words to search for")
+    parser.add_argument("query", type=str, metavar="WORDS", nargs="+", help="words to search for")
     parser.add_argument(
         "-n", "--limit", type=within(1, 2**31 - 1), default=50, metavar="N", help="print at most N hits (default: 50)"
     )

@@ -480,6 +480,8 @@ def opened(
         raise InvalidInput(f"seal_at is a number of bytes, or 0 for never, not {seal_at!r}")
     settings = Settings(stored_form(redact), durability, seal_at)
     function = redact if callable(redact) else None
+    if where == "":
+        raise InvalidInput("a store is named by a folder or an address, not by an empty text; without a name it is the default store")
     place = where if where is not None else default_place()
     if isinstance(place, str) and place == "memory:":
         return Backend(Place(str(memory.made()), settings, memory=True), function)

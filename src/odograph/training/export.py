@@ -65,6 +65,8 @@ def export(
     if redactor is not None:
         trajectories, feed.parent = _redacted(redactor, trajectories, feed.parent)
     shards = _shards(kind, max_shard_size, max_shard_rows)
+    if out == "":
+        raise InvalidInput("out is the folder of the export, not an empty text")
     place = Path(out).resolve()
     check_free(place, out)
     schema = target.schema(**feed.own) if kind == "parquet" and target.schema is not None else None  # it may lack an extra
