@@ -38,6 +38,7 @@ REPR = 100_000  # characters
 SECONDS = 2.0  # for all the code of strangers in one value
 
 _LITTLE = 8  # bytes that a number counts
+_LISTED = 32  # bytes that a number of an array takes in a list, and about as many as it takes in JSON
 _BIG_INT = 2000  # bits; Python refuses to print an int of more than 4300 digits, or of 640 where a program says so
 
 
@@ -444,14 +445,18 @@ class _Walk:
         if on_type(kind, name) is None:
             return _NOTHING
         trusted = type_name(kind).split(".")[0] in _TRUSTED
-        size = self.ask(lambda: getattr(value, "nbytes", 0), kind, trusted)
-        if type(size) is int and size > self.room:
-            shape = self.ask(lambda: str(getattr(value, "shape", None)), kind, trusted)
-            return _omitted(kind, f"shape {shape[:100]}, {size:,} bytes: {self.full()}")
+        size, shape = self.ask(lambda: (getattr(value, "nbytes", 0), getattr(value, "shape", None)), kind, trusted)
+        size = size if type(size) is int else 0
+        numbers = math.prod(shape) if isinstance(shape, tuple) and all(type(n) is int for n in shape) else 0
+        if max(size, numbers * _LISTED) > self.room:
+            said = self.ask(lambda: str(shape), kind, trusted)
+            return _omitted(kind, f"shape {said[:100]}, {size:,} bytes: {self.full()}")
         try:
-            return self.ask(lambda: getattr(value, name)(), kind, trusted)
+            found = self.ask(lambda: getattr(value, name)(), kind, trusted)
         except Refused:  # a tensor without data
             return _NOTHING
+        self.room -= numbers * (_LISTED - _LITTLE)
+        return found
 
     def said(self, value: Any, kind: type) -> Any:
         """The repr of what stands for nothing in JSON, or its time in ISO's form."""

@@ -343,3 +343,14 @@ def test_an_object_that_raises_when_looked_at_costs_no_count_of_tokens(store: od
         step.llm_call(model="m", messages=[], response="x", usage=usage)
     calls = store.trajectory(run.id).llm_calls
     assert [(c.prompt_tokens, c.completion_tokens) for c in calls] == [(None, None), (3, None)]
+
+
+def test_an_array_of_more_numbers_than_a_list_should_have_says_its_shape() -> None:
+    """20 million numbers of one byte are 20 MB in an array, and half a gigabyte in a list: what is left out is said. An image is kept."""
+    numpy = pytest.importorskip("numpy")
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run:
+            run.step({"weights": numpy.zeros((2000, 10_000), dtype="uint8"), "image": numpy.ones((84, 84), dtype="uint8")})
+        observation = store.trajectory(run.id).steps[0].observation
+    assert observation["image"] == [[1] * 84] * 84
+    assert observation["weights"]["value"].startswith("shape (2000, 10000), 20,000,000 bytes: the value has more than")

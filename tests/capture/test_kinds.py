@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import odograph
+from odograph.types import Edit
 
 
 @odograph.action
@@ -189,6 +190,62 @@ def test_what_holds_functions_goes_on_holding_them() -> None:
 
     found = [(name, result) for name, _, result in actions(work)]
     assert found == [("show", "any"), ("show", "int"), ("kept", 3), ("kept", 3), ("table", {"a": 1})]
+
+
+@odograph.action
+class Search:
+    """Looks for words."""
+
+    def __init__(self, limit: int = 3) -> None:
+        self.limit = limit
+
+    def __call__(self, q: str) -> str:
+        return q * self.limit
+
+
+@odograph.context(provider="notes")
+class Notes:
+    async def __call__(self, q: str) -> list[str]:
+        return [q]
+
+
+def test_a_decorated_class_is_the_class() -> None:
+    """The calls of its objects are recorded, those of a subclass once; all else that a class is for goes on. A class whose
+    objects can't be called is refused where it is decorated."""
+
+    class Narrow(Search):
+        def __call__(self, q: str) -> str:
+            return super().__call__(q) + "!"
+
+    def work() -> None:
+        search = pickle.loads(pickle.dumps(Search(2)))
+        assert isinstance(search, Search)
+        assert (search("a"), Narrow(1)("b")) == ("aa", "b!")
+        assert asyncio.run(Notes()("c")) == ["c"]
+
+    assert actions(work) == [("Search", {"q": "a"}, "aa"), ("Search", {"q": "b"}, "b")]
+    assert inspect.isclass(Search)
+    assert list(inspect.signature(Search(1)).parameters) == ["q"]
+    assert inspect.iscoroutinefunction(Notes.__call__)
+    for decorate in (odograph.action, odograph.context(provider="p"), odograph.edit):
+        with pytest.raises(TypeError, match="Plain is a class, and its objects can't be called"):
+            decorate(type("Plain", (), {}))
+
+
+def test_an_edit_of_a_method_is_recorded() -> None:
+    """The response is the first argument behind `self`, by its place or by its name."""
+
+    class Cleaner:
+        @odograph.edit
+        def clean(self, text: str) -> str:
+            return text.replace("um ", "")
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, run.step() as step:
+            for given in ((("um yes",), {}), ((), {"text": "um yes"})):
+                step.llm_call(model="m", messages=[], response="um yes")
+                assert Cleaner().clean(*given[0], **given[1]) == "yes"
+        assert [r.author for r in store.trajectory(run.id).records if isinstance(r, Edit)] == ["clean", "clean"]
 
 
 def test_an_edit_of_a_generator_is_told_of_where_it_is_decorated() -> None:

@@ -33,10 +33,17 @@ def action(
 def action(fn: Any = None, /, *, name: str | None = None, description: str | None = None, ignore: tuple[str, ...] = ()) -> Any:
     """Each call of the function, inside a run, is an action: arguments, result or exception, and duration.
 
-    `ignore`: names of parameters that are not recorded, such as a runtime or a callback.
+    `ignore`: names of parameters that are not recorded, such as a runtime or a callback. A class stays the class: calls of its
+    objects are recorded. Raises TypeError for a class whose objects can't be called.
     """
     if fn is None:
         return functools.partial(action, name=name, description=description, ignore=ignore)
+    if isinstance(fn, type):
+        return _called(fn, lambda call: _action(call, name or fn.__name__, description, ignore))
+    return _action(fn, name, description, ignore)
+
+
+def _action(fn: Any, name: str | None, description: str | None, ignore: tuple[str, ...]) -> Any:
     about = {} if description is None else {"metadata": {"description": description}}
     called = name or _name(fn)
     hidden = _ignored(ignore)
@@ -52,6 +59,8 @@ def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | No
     if fn is None:
         return functools.partial(context, provider=provider, purpose=purpose)
     why = purpose if purpose is not None else (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None
+    if isinstance(fn, type):
+        return _called(fn, context(provider=provider or fn.__name__, purpose=why))
     reader = provider or _name(fn)
     return _kept(fn, lambda inner: _wrapped(inner, lambda within, arguments: _Reading(within, reader, arguments, why)))
 
@@ -67,7 +76,19 @@ def wrap_action(
         raise TypeError(f"wrap_action takes a function, not {type(fn).__name__}: wrap_action(handler, name=...)")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is a string, not {type(name).__name__}: wrap_action(handler, name=...)")
-    return cast("Callable[P, R]", action(name=name, description=description, ignore=ignore)(fn))
+    return cast("Callable[P, R]", _action(fn, name, description, ignore))
+
+
+def _called(kind: type, wrap: Callable[[Any], Any]) -> type:
+    """A class, the calls of whose objects are wrapped. Raises TypeError."""
+    call = next((vars(one)["__call__"] for one in kind.__mro__ if "__call__" in vars(one)), None)
+    if call is None:
+        raise TypeError(
+            f"{kind.__name__} is a class, and its objects can't be called: there is nothing to record. Decorate its methods, or"
+            f" give the class a __call__; odograph.wrap_action({kind.__name__}) is a function that makes an object, recorded"
+        )
+    setattr(kind, "__call__", wrap(call))  # noqa: B010
+    return kind
 
 
 def _ignored(names: Any) -> frozenset[str]:
@@ -96,7 +117,8 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
         "reason": reason or (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None,
         "author": author or _name(fn),
     }
-
+    if isinstance(fn, type):
+        return _called(fn, lambda call: _edited(call, about, preferred))
     return _kept(fn, lambda inner: _edited(inner, about, preferred))
 
 
@@ -106,6 +128,12 @@ def _as_it_is(response: Any) -> Any:
 
 
 def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
+    names = list(signature.parameters) if (signature := shape.signature(fn)) else []
+    at = 1 if names and names[0] in ("self", "cls") else 0  # the place of the response among the arguments
+
+    def response(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[at] if len(args) > at else kwargs.get(names[at]) if len(names) > at else None
+
     def note(given: Any, result: Any) -> None:
         within = scope.current()
         made = within.last_call if within is not None else None
@@ -131,18 +159,18 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
-            given = _as_it_is(response)
-            result = await fn(response, *args, **kwargs)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            given = _as_it_is(response(args, kwargs))
+            result = await fn(*args, **kwargs)
             note(given, result)
             return result
 
     else:
 
         @functools.wraps(fn)
-        def wrapper(response: Any, *args: Any, **kwargs: Any) -> Any:
-            given = _as_it_is(response)
-            result = fn(response, *args, **kwargs)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            given = _as_it_is(response(args, kwargs))
+            result = fn(*args, **kwargs)
             note(given, result)
             return result
 
