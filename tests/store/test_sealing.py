@@ -453,3 +453,21 @@ def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None
         store.compact(grace=0)
     assert seen(store) == before
     assert lake.commits.orphans() == []
+
+
+def test_a_reader_that_a_compaction_overtakes_reads_whole_trajectories(
+    store: odograph.Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a grace time, a compaction deletes files that a reader was about to read: the reader finds where the rows are now."""
+    ids = []
+    for _ in range(2):
+        with store.record(task="t") as run:
+            run.reward(1.0)
+        ids.append(run.id)
+        store.seal()
+    before = [store.trajectory(id).to_dict() for id in ids]
+    with odograph.open(store.root) as other:
+        assert other.count() == 2
+        assert store.compact(grace=0).deleted
+        assert [t.to_dict() for t in other.backend.reader.read(ids)] == before
+    assert not caplog.records

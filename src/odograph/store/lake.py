@@ -26,7 +26,7 @@ from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from .indexing import searchable
 from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
-from .lines import Damage
+from .lines import Damage, Gone
 from .source import Raw
 
 FOLDER = "lake"
@@ -137,13 +137,15 @@ class Lake:
 
     def rows(self, parts: Iterable[Part], *, whole: bool = True) -> Iterator[dict[str, Any]]:
         """The rows of these runs. Raises DamagedFile where a file can't be read; unless `whole`, what is in it is left out, and
-        said. Raises StoreError."""
+        said, or, where a compaction took the file out, raises Gone. Raises StoreError."""
         for part in parts:
             try:
                 found = self._group(part.path, part.group).slice(part.offset, part.rows).to_pylist()
             except DamagedFile as error:
                 if whole:
                     raise
+                if part.path not in self.files(RECORDS.name):
+                    raise Gone(f"{part.path} was merged into another file") from None
                 self.left_out(error)
             else:
                 yield from found

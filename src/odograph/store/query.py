@@ -66,8 +66,8 @@ class Rows:
     """What a query gave. Read it once: by iterating (a dict for each row), or as a whole."""
 
     def __init__(self, ask: Callable[[], Any], damaged: Callable[[str], bool]) -> None:
-        """`ask` executes the query. `damaged` gets an error of DuckDB, and says whether damaged files were found, which `ask`
-        then leaves out."""
+        """`ask` executes the query. `damaged` gets an error of DuckDB, and says whether `ask` reads other files from now on:
+        those that are not damaged, or those that a compaction made."""
         self._ask = ask
         self._damaged = damaged
         self._connection: Any = None
@@ -150,17 +150,29 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     tables = {_MADE[view][0].name for view in wanted}
     given = parameters if parameters is None or isinstance(parameters, Mapping) else list(parameters)
 
+    there: list[list[str]] = []
+
+    def files() -> list[list[str]]:
+        return [reader.lake.files(name) for name in sorted(tables)] if reader.lake.exists else []
+
+    def ask() -> Any:
+        nonlocal there
+        there = files()
+        return (_connected(reader, wanted, tables) if wanted else _described()).execute(query, given)
+
     def damaged(said: str) -> bool:
+        if files() != there:  # a compaction deleted what was being read
+            return True
         known = {name: reader.lake.damaged(TABLES[name]) for name in tables}
         return any(reader.lake.damaged(TABLES[name], said) - known[name] for name in tables)
 
-    return Rows(lambda: (_connected(reader, wanted, tables) if wanted else _described()).execute(query, given), damaged)
+    return Rows(ask, damaged)
 
 
 def frame(reader: Reader, table: str) -> Any:
     """A table as a frame of Daft, of both tiers. Raises InvalidInput, MissingExtra, StoreError."""
     if table not in FRAMES:
-        raise InvalidInput(f"no table {table!r}; there are: {', '.join(FRAMES)}{did_you_mean(table, FRAMES)}")
+        raise InvalidInput(f"no table {table!r}; there are: {', '.join(FRAMES)}{did_you_mean(str(table), FRAMES)}")
     arrow()
     try:
         import daft

@@ -185,7 +185,9 @@ class FolderCommits:
     def _db(self) -> sqlite3.Connection:
         if self._open is not None and self._file != (there := _file_at(self._path)):
             if there is None:  # what is written to a file without a name is lost
-                raise StoreError(f"{self._path} is gone: somebody deleted it while it was open")
+                raise StoreError(
+                    f"{self._path} is gone: somebody deleted it while it was open; `odograph doctor --repair` makes it anew"
+                )
             self.close()  # another one took its place
         if self._open is None:
             self._open = self._connect()
