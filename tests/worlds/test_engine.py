@@ -762,6 +762,24 @@ def test_bad_input_is_told_what_was_expected(runtime: SyncWorldRuntime, storage:
     assert world.info().entities == 0
 
 
+def test_an_entity_may_have_many_components(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
+    """Forty components, whose names together are longer than a folder's name may be: every tick reads back, whatever is asked for."""
+    kinds = [type(f"ComponentOfMany{n}", (Component,), {"__annotations__": {"a": int}, "a": 0}) for n in range(40)]
+    world = runtime.world("w", storage)
+    id = world.spawn(*(kind(a=n) for n, kind in enumerate(kinds)))
+    world.step()
+    world.update(id, kinds[7](a=70))
+    world.step()
+    with SyncWorldRuntime() as elsewhere:
+        world = elsewhere.world("w", storage)
+        assert [rows(world.query(kinds[7], kinds[39], tick=n), "componentofmany7__a") for n in (0, 1)] == [
+            [{"componentofmany7__a": 7}],
+            [{"componentofmany7__a": 70}],
+        ]
+        assert world.query(Place).count_rows() == 0 and world.history(kinds[7]).count_rows() == 2
+        assert world.info().archetypes == (tuple(sorted(f"componentofmany{n}" for n in range(40))),)
+
+
 def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:
     """A number that numpy computed is that number, and a member of an enum of texts is its text. A list's type may be written in the
     old way, and a field may be of an enum, or of listed words."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from ..tables.schema import Column, Table
 
 _ROWS = "world_rows_"
+_DOC = "Rows of worlds: entities with "
+_NAME = 255  # bytes of a table's name, which is a folder's: longer ones, of many components, have a hash in their place
 
 BASE_COLUMNS = (
     Column(
@@ -57,14 +59,26 @@ def table_of(columns: Mapping[str, tuple[Column, ...]]) -> Table:
     """
     ordered = [column for prefix in sorted(columns) for column in columns[prefix]]
     signature = hashlib.sha256(repr([(c.name, c.type) for c in ordered]).encode()).hexdigest()[:8]
-    name = f"{_ROWS}{'+'.join(sorted(columns))}_{signature}"
-    return Table(name, f"Rows of worlds: entities with {', '.join(sorted(columns))}.", ((*BASE_COLUMNS, *ordered),))
+    of = "+".join(sorted(columns))
+    if len(f"{_ROWS}{of}_{signature}".encode()) > _NAME:
+        of = f"{len(columns)}={hashlib.sha256(of.encode()).hexdigest()[:16]}"
+    return Table(f"{_ROWS}{of}_{signature}", f"{_DOC}{', '.join(sorted(columns))}.", ((*BASE_COLUMNS, *ordered),))
 
 
-def prefixes_of(table: Table | str) -> tuple[str, ...]:
-    """The components of an archetype's table, or of a table of this name."""
-    name = table if isinstance(table, str) else table.name
-    return tuple(name[len(_ROWS) :].rpartition("_")[0].split("+"))
+def prefixes_of(table: Table) -> tuple[str, ...]:
+    """The components of an archetype's table."""
+    of = table.name[len(_ROWS) :].rpartition("_")[0]
+    return tuple(of.split("+") if "=" not in of else table.doc[len(_DOC) : -1].split(", "))
+
+
+def said_of(table: Table) -> str:
+    """What a world keeps beside the name of a table: its components, where the name does not say them."""
+    return "+".join(prefixes_of(table)) if "=" in table.name else "1"
+
+
+def prefixes_in(name: str, said: str) -> tuple[str, ...]:
+    """The components of a table, given its name and what is kept beside."""
+    return tuple((said if said != "1" else name[len(_ROWS) :].rpartition("_")[0]).split("+"))
 
 
 def columns_in(table: Table, prefix: str) -> tuple[Column, ...]:

@@ -26,7 +26,7 @@ from ..tables.commits import Commits, Conflict, FolderCommits, opened_in
 from ..tables.files import DataFile, Footer, Writer
 from ..tables.iceberg import IcebergCommits
 from ..tables.schema import Table
-from .layout import TICKS, VALUES, prefixes_of, shared
+from .layout import TICKS, VALUES, prefixes_in, said_of, shared
 from .places import Where
 from .reading import State, history_of, state_of
 from .redacting import Redaction
@@ -253,7 +253,7 @@ class Storage:
                 groups = (rows.slice(start, _GROUP) for start in range(0, rows.num_rows, _GROUP))
                 lean = None if whole[table] else rows.num_rows
                 files.append(self._write(table.only(rows.column_names), path, commit, groups, lean=lean))
-                keys[self._table_key(about.id) + table.name] = "1"
+                keys[self._table_key(about.id) + table.name] = said_of(table)
             self._publish(
                 about,
                 "tick",
@@ -357,20 +357,19 @@ class Storage:
         Of each archetype the newest whole state is read, and the changes over it. `columns`: of those that rows have, else all.
         """
         found: list[State] = []
-        for name in self._tables(about):
-            if set(wanted) <= set(prefixes_of(name)):
-                files = list(self._over_base(about, name, tick))
-                if files:
-                    found.append(state_of(partial(opened_in, self.commits), [file.path for file in files], columns))
+        for name in self._tables(about, wanted):
+            files = list(self._over_base(about, name, tick))
+            if files:
+                found.append(state_of(partial(opened_in, self.commits), [file.path for file in files], columns))
         return found
 
-    def _tables(self, about: About) -> list[str]:
-        """The archetypes' tables that a world or what it continues wrote to."""
-        found: dict[str, None] = {}
+    def _tables(self, about: About, wanted: Collection[str]) -> list[str]:
+        """The tables, of archetypes that have the `wanted` components, that a world or what it continues wrote to."""
+        found: dict[str, str] = {}
         for world, _ in self.lineage(about):
             prefix = self._table_key(world)
-            found.update(dict.fromkeys(name[len(prefix) :] for name in self.commits.keys(prefix)))
-        return sorted(found)
+            found |= {name[len(prefix) :]: said for name, said in self.commits.keys(prefix).items()}
+        return sorted(name for name, said in found.items() if set(wanted) <= set(prefixes_in(name, said)))
 
     def _over_base(self, about: About, name: str, tick: int) -> Iterator[DataFile]:
         """The files of a table that hold a world's state before a tick: changes, newest first, and the whole state below them."""
@@ -392,15 +391,14 @@ class Storage:
     def history(self, about: About, prefixes: Collection[str]) -> list[tuple[Table, Any]]:
         """Every row that ticks wrote of archetypes that have these components, by archetype; shared texts are hashes."""
         found: list[tuple[Table, Any]] = []
-        for name in self._tables(about):
-            if set(prefixes) <= set(prefixes_of(name)):
-                files: list[str] = []
-                for world, bound in self.lineage(about):
-                    files += [live.file.path for live in self.commits.latest(f"{name}/{world}", f"{bound:010d}")]
-                if files:
-                    # a whole state repeats what earlier ticks wrote
-                    whole = [(path, _tick_of(path) if _is_whole(path) else None) for path in reversed(files)]
-                    found.append(history_of(partial(opened_in, self.commits), whole))
+        for name in self._tables(about, prefixes):
+            files: list[str] = []
+            for world, bound in self.lineage(about):
+                files += [live.file.path for live in self.commits.latest(f"{name}/{world}", f"{bound:010d}")]
+            if files:
+                # a whole state repeats what earlier ticks wrote
+                whole = [(path, _tick_of(path) if _is_whole(path) else None) for path in reversed(files)]
+                found.append(history_of(partial(opened_in, self.commits), whole))
         return found
 
     # --- keys ---------------------------------------------------------------------------------------------------------
