@@ -17,7 +17,7 @@ from odograph.types import Note
 from . import agents
 from .scaffold import of, one
 from .test_content import SMALL
-from .test_growing import CLAUDE, CODEX, cc, codex, content, gemini, jsonl, write
+from .test_growing import CHAT, CLAUDE, CODEX, EXEC, GEMINI, HANDS, QWEN, STREAM, cc, codex, content, gemini, jsonl, write
 
 TEXTS = {name: (file, text) for name, file, text in SMALL if name in ("cline", "gemini-cli", "openai-chat", "inspect", "atif", "droid", "tau-bench")}  # fmt: skip
 TEXTS["aider"] = (".aider.chat.history.md", agents.AIDER)
@@ -44,6 +44,29 @@ def test_utf_16_is_the_same_session(tmp_path: Path, encoding: str) -> None:
     data = jsonl(CLAUDE).decode().replace("Sort", "R\u00f6w \U0001f6a3")
     plain = imported(write(tmp_path / "a" / "a.jsonl", data.encode()))
     assert imported(write(tmp_path / "b" / "a.jsonl", f"\ufeff{data}".encode(encoding))) == plain
+
+
+@pytest.mark.parametrize(
+    "rows", [CLAUDE, CODEX, GEMINI, QWEN, STREAM, EXEC], ids=["claude", "codex", "gemini", "qwen", "stream", "exec"]
+)
+def test_lines_that_jq_rewrote_are_the_same_session(tmp_path: Path, rows: list[Any]) -> None:
+    """The lines of a session as one JSON list (`jq -s .`), or over several lines each (`jq .`), are the same session. Of a list
+    that was cut, what is whole is imported, and the rest is warned of."""
+    plain = imported(write(tmp_path / "a.jsonl", jsonl(rows)))
+    for text in (json.dumps(rows), json.dumps(rows, indent=2), "\n".join(json.dumps(row, indent=2) for row in rows)):
+        assert imported(write(tmp_path / "a.jsonl", text.encode())) == plain
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(write(tmp_path / "a.jsonl", json.dumps(rows)[:-20].encode()))
+        assert (report.imported, report.failed, len(report.warnings)) == (1, [], 1)
+
+
+@pytest.mark.parametrize("rows", [CHAT, HANDS], ids=["chat", "openhands"])
+def test_a_torn_last_row_is_warned_of(tmp_path: Path, rows: list[Any]) -> None:
+    """The rows before a last row that was cut are imported, and the last session names the damage."""
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(write(tmp_path / "a.jsonl", jsonl(rows)[:-20]))
+        assert (report.imported, len(report.warnings)) == (len(rows) - 1, 1)
+        assert any(key.startswith("torn line") for key in report.warnings[0])
 
 
 def test_nuls_that_a_crash_left_cost_nothing(tmp_path: Path) -> None:

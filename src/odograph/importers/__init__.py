@@ -7,7 +7,7 @@ to 100; 50 where it says nothing). The surest are asked first, and importers tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -58,12 +58,15 @@ def _is_of(importer: Importer, path: Path, head: bytes) -> bool:
         raise InvalidInput(f"the importer {importer.NAME!r} can't look at {str(path)!r}: {described(error)}") from error
 
 
-def recognise(path: Path, more: Iterable[Importer] = ()) -> Importer | None:
-    """The importer whose format a file or folder is in, or None. `more`: importers that are asked first."""
+def recognise(path: Path, more: Iterable[Importer] = (), dress: Callable[[bytes], bytes] = bytes) -> Importer | None:
+    """The importer whose format a file or folder is in, or None. `more`: importers that are asked first. `dress`: what the first
+    bytes of a file are read as."""
     head = b""
     if path.is_file():
         with path.open("rb") as file:
-            head = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
+            head = dress(file.read(_HEAD).removeprefix(b"\xef\xbb\xbf"))
+        if not head and dress is not bytes:
+            return None
     return next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
 
 

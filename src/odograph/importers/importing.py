@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from ..bulk import rarely_collected
-from ..errors import NotFound, OdographError, StoreError
+from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..types import AnyRecord
 from . import Importer, NotBegun, find, names, recognise, sessions_in
-from .packed import unpacked
+from .packed import as_lines, in_lines, unpacked
 
 #: Adds the records of a trajectory to a store: its id, and how many records were new.
 Add = Callable[[list[AnyRecord]], tuple[str, int]]
@@ -75,6 +75,11 @@ def _import_file(
 ) -> None:
     """`file`: what is read for `path`."""
     one = importer or recognise(file, more)
+    asked = more if importer is None else [importer]
+    if one is None and (rows := recognise(file, asked, as_lines)) is not None:
+        with in_lines(file) as copy:
+            _import_sessions(path, copy, rows, add, report)
+        return
     if one is None:
         if named:
             known = ", ".join(names())
@@ -82,7 +87,17 @@ def _import_file(
         else:
             report.unrecognised.append(str(path))
         return
-    for session in one.read(file):
+    try:
+        _import_sessions(path, file, one, add, report)
+    except InvalidInput:  # nothing of it could be read as it is
+        if one is not recognise(file, asked, as_lines):
+            raise
+        with in_lines(file) as copy:
+            _import_sessions(path, copy, one, add, report)
+
+
+def _import_sessions(path: Path, file: Path, importer: Importer, add: Add, report: ImportReport) -> None:
+    for session in importer.read(file):
         if session.warnings:
             report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
         id, new = add(session.records)

@@ -1,4 +1,5 @@
-"""Session files in another dress: packed with gzip or zstd, or in UTF-16, as PowerShell's `>` writes what a program prints.
+"""Session files in another dress: packed with gzip or zstd, in UTF-16, as PowerShell's `>` writes what a program prints, or with
+their lines in one list, or over several lines each, as `jq -s .` and `jq .` write them.
 
 A copy without the dress lives for the time of the import, within limits."""
 
@@ -6,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import json
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from typing import IO, Any
 
 from ..errors import InvalidInput, MissingExtra, described
 from .bounds import limit, too_large
+from .session import split_glued
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -59,6 +62,29 @@ def unpacked(path: Path) -> Iterator[Path]:
             except damage as error:
                 raise InvalidInput(f"the packed file is damaged: {described(error)}") from None
             yield copy
+
+
+def as_lines(data: bytes) -> bytes:
+    """The objects of a JSON list, or of a text with one after the other, as JSON lines; nothing where the data is no such text.
+    What can't be read is the last line."""
+    data = data.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n\x00")
+    if not data.startswith((b"[", b"{")) or (data.startswith(b"{") and not split_glued(data.split(b"\n", 1)[0])[1]):
+        return b""  # lines already
+    is_list = data.startswith(b"[")
+    values, rest = split_glued(data[1:].removesuffix(b"]").strip() if is_list else data)
+    if not values or not all(isinstance(value, dict) for value in values):
+        return b""
+    lines = [*map(json.dumps, values), *([rest.replace("\n", " ")] if rest else [])]
+    return "\n".join(lines).encode() + (b"" if rest else b"\n")
+
+
+@contextmanager
+def in_lines(path: Path) -> Iterator[Path]:
+    """A copy of a file under its name with each object on a line."""
+    with tempfile.TemporaryDirectory(prefix="odograph-") as folder:
+        copy = Path(folder, path.name)
+        copy.write_bytes(as_lines(path.read_bytes()))
+        yield copy
 
 
 def _opened(file: IO[bytes], head: bytes) -> tuple[Any, tuple[type[Exception], ...]]:

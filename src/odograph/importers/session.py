@@ -20,7 +20,7 @@ from ..codec import content_hash, derived_id, loads
 from ..errors import InvalidInput
 from ..types import AnyRecord, Record, Start, StepStart
 
-__all__ = ["Importer", "Lines", "NotBegun", "Session", "observed_where", "parse_time", "sessions_of_rows"]
+__all__ = ["Importer", "Lines", "NotBegun", "Session", "observed_where", "parse_time", "sessions_of_rows", "warned"]
 
 _R = TypeVar("_R", bound=Record)
 
@@ -141,17 +141,17 @@ class Lines:
                 try:
                     yield start, loads(text)
                 except InvalidInput:
-                    values, whole = _split_glued(text)
+                    values, rest = split_glued(text)
                     self.glued += len(values) > 1
                     for value in values:
                         yield start, value
-                    if not whole:
+                    if rest:
                         torn = "damaged" if line.endswith(b"\n") else "torn"
                         self.problems.append(f"{torn} line at byte {start}")
 
 
-def _split_glued(text: bytes) -> tuple[list[Any], bool]:
-    """The values of a line that holds several, one after the other, and whether that is all of the line."""
+def split_glued(text: bytes) -> tuple[list[Any], str]:
+    """The values of a text that holds several, one after the other, and what of it could not be read."""
     decoder = json.JSONDecoder()
     string = text.decode("utf-8", "replace")
     values: list[Any] = []
@@ -160,34 +160,45 @@ def _split_glued(text: bytes) -> tuple[list[Any], bool]:
         try:
             value, position = decoder.raw_decode(string, position)
         except (ValueError, RecursionError):
-            return values, False
+            return values, string[position:]
         values.append(value)
         while position < len(string) and string[position] in " \t\r\n,\x00":
             position += 1
-    return values, True
+    return values, ""
 
 
 def sessions_of_rows(
     rows: Iterable[Any], lines: Lines, is_row: Callable[[Any], bool], session: Callable[[Any, str, int], Session], expected: str
 ) -> Iterator[Session]:
     """A session per row of a file of rows; `session(row, key, count)` makes it, named by the row's content and by how often that
-    came. Rows of another shape and damaged lines are warned of with the session behind them. Raises InvalidInput where no row is
-    `expected`."""
+    came. Rows of another shape and damaged lines are warned of with the session behind them, or with the last session. Raises
+    InvalidInput where no row is `expected`."""
     seen: Counter[str] = Counter()
     bad = 0
+    last: Session | None = None
     for row in rows:
         if not is_row(row):
             bad += 1
             continue
         key = content_hash(row)
         seen[key] += 1
-        one = session(row, key, seen[key])
+        if last is not None:
+            yield last
+        last = session(row, key, seen[key])
         if bad:
-            one.warn("rows of another shape before this one", bad)
+            last.warn("rows of another shape before this one", bad)
             bad = 0
-        for problem in lines.problems:
-            one.warn(problem)
-        lines.problems.clear()
-        yield one
-    if not seen:
+        warned(last, lines)
+    if last is None:
         raise InvalidInput(f"no {expected}; {bad} rows of another shape, {len(lines.problems)} damaged")
+    if bad:
+        last.warn("rows of another shape behind this one", bad)
+    yield warned(last, lines)
+
+
+def warned(session: Session, lines: Lines) -> Session:
+    """The session with warnings of what of the lines could not be read since the session before."""
+    for problem in lines.problems:
+        session.warn(problem)
+    lines.problems.clear()
+    return session

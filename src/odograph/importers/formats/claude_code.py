@@ -50,7 +50,13 @@ def recognise(path: Path, head: bytes) -> bool:
             value = loads(line)
         except InvalidInput:
             # glued or cut lines; Qwen Code's hold `parts`
-            if b'"sessionId"' in line and b'"uuid"' in line and b'"parentUuid"' in line and b'"parts"' not in line:
+            if (
+                line.startswith(b"{")
+                and b'"sessionId"' in line
+                and b'"uuid"' in line
+                and b'"parentUuid"' in line
+                and b'"parts"' not in line
+            ):
                 return True
             continue
         if not isinstance(value, dict):

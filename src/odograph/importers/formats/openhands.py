@@ -19,7 +19,7 @@ from ...errors import InvalidInput
 from ...shape import dicts, items, obj, score, without
 from ...types import End, Note, Reward, Start
 from .. import peek
-from ..session import Lines, Session
+from ..session import Lines, Session, warned
 from . import openhands_v0, openhands_v1
 
 NAME = "openhands"
@@ -77,10 +77,14 @@ def read(path: Path) -> Iterator[Session]:
     if not start.startswith(b"["):
         seen: Counter[str] = Counter()
         lines = Lines(path)
+        last: Session | None = None
         for _, line in lines:
             if isinstance(line, dict) and ("history" in line or "instruction" in line):
-                yield _warned(_from_line(path, line, seen), lines)
-        if seen:
+                if last is not None:
+                    yield last
+                last = warned(_from_line(path, line, seen), lines)
+        if last is not None:
+            yield warned(last, lines)
             return
     # a list, or one object over many lines
     value = loads(path.read_bytes())
@@ -95,13 +99,6 @@ def read(path: Path) -> Iterator[Session]:
         yield openhands_v1.from_events(NAME, events, source)
     else:
         yield openhands_v0.from_events(NAME, events, source)
-
-
-def _warned(session: Session, lines: Lines) -> Session:
-    for problem in lines.problems:
-        session.warn(problem)
-    lines.problems.clear()
-    return session
 
 
 def _are_v1(events: list[Any]) -> bool:
