@@ -46,7 +46,7 @@ _changing = threading.Lock()
 
 
 @contextmanager
-def rarely_collected(things: int) -> Iterator[None]:
+def rarely_collected(things: int = _MUCH) -> Iterator[None]:
     """Meanwhile, where there are many things, Python's collector looks for cycles less often: its looks take a fifth of the
     processor time of awaiting many answers, which leave no cycles. What others set meanwhile stays."""
     global _asking, _before

@@ -481,7 +481,9 @@ def opened(
     settings = Settings(stored_form(redact), durability, seal_at)
     function = redact if callable(redact) else None
     if where == "":
-        raise InvalidInput("a store is named by a folder or an address, not by an empty text; without a name it is the default store")
+        raise InvalidInput(
+            "a store is named by a folder or an address, not by an empty text; without a name it is the default store"
+        )
     place = where if where is not None else default_place()
     if isinstance(place, str) and place == "memory:":
         return Backend(Place(str(memory.made()), settings, memory=True), function)

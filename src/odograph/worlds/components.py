@@ -141,8 +141,8 @@ def _type_of(where: str, hint: Any) -> Type:
 
 
 def _bare(hint: Any) -> Any:
-    """The type of a hint that allows None: a column always may be null. Of listed words, and of an enum of texts or whole numbers,
-    the type of their values."""
+    """The type of a hint that allows None: a column always may be null. Of listed words, and of an enum of texts or numbers, the
+    type of their values."""
     kinds = {type(value) for value in typing.get_args(hint)} if typing.get_origin(hint) is typing.Literal else set[type]()
     if len(kinds) == 1:
         return kinds.pop()
