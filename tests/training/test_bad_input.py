@@ -108,7 +108,7 @@ def test_errors_of_validate_leave_a_trajectory_out(store: odograph.Store, tmp_pa
             "logprobs after repetition_penalty 1.2",
         ),
         ({"logprobs_of": "sampled", "params": {"temperature": 0}}, "logprobs at temperature 0"),
-        ({"params": {"temperature": 0.0}}, "logprobs at temperature 0"),
+        ({"params": {"temperature": 0.0}}, None),
         ({"logprobs_of": "sampled", "params": {"logit_bias": {"5": -100}}}, "logprobs after logit_bias"),
     ],
 )

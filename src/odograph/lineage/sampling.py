@@ -46,15 +46,14 @@ def truncation(call: Call) -> list[str]:
 def not_computable(call: Call) -> str | None:
     """Why the model's own distribution does not give the logprobs that were recorded; None where it does, or nothing is known.
 
-    At temperature 0 the likeliest token is certain, and no trainer divides by 0. Raw logprobs are those of temperature 1. Sampled
-    ones are those after the temperature, which a trainer applies, and after
-    truncation, penalties and biases, which no trainer applies.
+    Raw logprobs are those of temperature 1. Sampled ones are those after the temperature, which a trainer applies unless the
+    temperature is 0, and after truncation, penalties and biases, which no trainer applies.
     """
     meaning, heat, cut = call.logprobs_of, temperature(call), truncation(call)
-    if heat == 0.0:
-        return "logprobs at temperature 0"
     if meaning == "raw" and heat is not None and heat != 1.0:
         return f"raw logprobs at temperature {heat:g}"
+    if meaning == "sampled" and heat == 0.0:
+        return "logprobs at temperature 0"
     if meaning == "sampled" and cut:
         return f"logprobs after {' and '.join(cut)}"
     return None
