@@ -90,7 +90,7 @@ def _import_file(
     try:
         _import_sessions(path, file, one, add, report)
     except InvalidInput:  # nothing of it could be read as it is
-        if one is not recognise(file, asked, as_lines):
+        if file.is_dir() or one is not recognise(file, asked, as_lines):
             raise
         with in_lines(file) as copy:
             _import_sessions(path, copy, one, add, report)
