@@ -69,6 +69,24 @@ def test_a_torn_last_row_is_warned_of(tmp_path: Path, rows: list[Any]) -> None:
         assert any(key.startswith("torn line") for key in report.warnings[0])
 
 
+def test_a_database_with_a_damaged_schema_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """A database whose table definitions are damaged is an error with the reason, also where the format is named."""
+    path = agents.opencode(tmp_path / "opencode.db")
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREATE TABLL").replace(b"create table", b"create tabll"))
+    with odograph.open("memory:") as store:
+        (failed,) = store.import_sessions(path, format="opencode").failed
+    assert failed["error"].startswith("the database can't be read: ")
+
+
+def test_a_row_of_results_without_its_prompt_is_imported(tmp_path: Path) -> None:
+    """A first row of verifiers names the format; a later row that lost its prompt keeps its answer and its reward."""
+    row = {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}], "reward": 0.5}
+    late = {name: value for name, value in row.items() if name != "prompt"}
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(write(tmp_path / "a.jsonl", jsonl([row, late]))).failed == []
+        assert [(len(t.llm_calls), t.reward) for t in store.trajectories()] == [(1, 0.5), (1, 0.5)]
+
+
 def test_nuls_that_a_crash_left_cost_nothing(tmp_path: Path) -> None:
     """NULs at the end of a file, or where it was written on after a crash, take no line with them."""
     data = jsonl(CLAUDE)

@@ -45,7 +45,10 @@ def has_tables(path: Path, names: tuple[str, ...]) -> bool:
 @contextmanager
 def rows(path: Path) -> Iterator[Ask]:
     """A function that asks for rows as dicts. Raises InvalidInput where the database can't be read."""
-    connection = _open(path)
+    try:
+        connection = _open(path)
+    except sqlite3.Error as error:
+        raise InvalidInput(f"the database can't be read: {described(error)}") from None
 
     def ask(sql: str, *values: Any) -> Iterator[dict[str, Any]]:
         for row in connection.execute(sql, values):
@@ -53,7 +56,7 @@ def rows(path: Path) -> Iterator[Ask]:
 
     try:
         yield ask
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # names in a damaged schema are no text
         raise InvalidInput(f"the database can't be read: {described(error)}") from None
     finally:
         connection.close()

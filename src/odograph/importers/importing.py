@@ -52,7 +52,7 @@ def import_files(
         if progress is not None:
             progress(path, done, len(found))
         try:
-            with unpacked(path) as file, rarely_collected():
+            with unpacked(path) as file, rarely_collected(file.stat().st_size // 1000):
                 _import_file(path, file, importer, more, named, add, report)
         except StoreError:
             raise

@@ -191,6 +191,6 @@ def _call(index: int, call: dict[str, Any], when: int | None) -> LLMCall:
         prompt_tokens=integer(call.get("promptTokens", usage.get("promptTokens"))),
         completion_tokens=integer(call.get("completionTokens", usage.get("completionTokens"))),
         purpose="act" if purpose in (None, "action", "act", "reasoning") else str(purpose),
-        duration=round(took * 1e6) if took is not None and took >= 0 else None,
+        duration=round(took * 1e6) if took is not None and 0 <= took < 4e12 else None,
         extra=extra or None,
     )

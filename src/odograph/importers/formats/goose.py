@@ -66,10 +66,10 @@ def _of_database(path: Path) -> Iterator[_Found]:
             messages: list[dict[str, Any]] = []
             for row in ask("select * from messages where session_id = ? order by id", session["id"]):
                 try:
-                    content = loads(row["content_json"])
+                    content = loads(row.get("content_json") or "")
                 except (InvalidInput, TypeError):
-                    content = [{"type": "text", "text": row["content_json"]}]
-                messages.append({"role": row["role"], "created": row.get("created_timestamp"), "content": content})
+                    content = [{"type": "text", "text": row.get("content_json")}]
+                messages.append({"role": row.get("role"), "created": row.get("created_timestamp"), "content": content})
             yield {k: v for k, v in session.items() if v is not None}, messages, []
 
 

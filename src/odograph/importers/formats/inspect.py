@@ -436,7 +436,7 @@ def _call(
             reasoning=_reasoning(whole, output),
             cost=number(usage.get("total_cost")),
             error=event.get("error") or output.get("error"),
-            duration=round(seconds * 1e9) if seconds is not None and seconds >= 0 else None,
+            duration=nanoseconds(seconds),
             extra={k: event[k] for k in ("cache", "retries", "role", "uuid", "traceback") if event.get(k) is not None} or None,
         )
     )

@@ -59,7 +59,8 @@ def read(path: Path) -> Iterator[Session]:
 
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:
     session = Session(NAME, key, count)
-    prompt = value["prompt"] if isinstance(value["prompt"], list) else [{"role": "user", "content": value["prompt"]}]
+    asked = value.get("prompt")
+    prompt = asked if isinstance(asked, list) else [] if asked is None else [{"role": "user", "content": asked}]
     answer = (
         value["completion"] if isinstance(value["completion"], list) else [{"role": "assistant", "content": value["completion"]}]
     )
