@@ -20,6 +20,7 @@ from .codec import loads, record_to_dict, unfold_events
 from .dialects import Choice
 from .errors import InvalidInput
 from .handmade import placed_records, records_from_dict
+from .standing import standing
 from .streams import Seen, Streams
 from .totals import Rewards, reward_total, trajectory_reward
 from .types import (
@@ -329,14 +330,6 @@ class Step(_Part):
         return reward_total(r for r in self.rewards if r.target is None and r.span is None)
 
 
-def _standing(records: list[AnyRecord], replaced: set[str]) -> list[AnyRecord]:
-    """The records that no other corrects; a correction stands in the place of what it corrects, however late it came."""
-    place: dict[str, int] = {}
-    for number, record in enumerate(records):
-        place[record.id] = place.get(record.supersedes, number) if record.supersedes else number
-    return sorted((r for r in records if r.id not in replaced), key=lambda r: place[r.id])
-
-
 class Trajectory(_Part):
     """One trajectory. `llm_calls`, `actions` and `contexts` hold those of all steps, in order. `rewards`, `edits`, `labels` and
     `notes` hold those of the trajectory as a whole; each step has its own.
@@ -362,7 +355,7 @@ class Trajectory(_Part):
         self._superseded = [r for r in self.records if r.id in replaced]
         self._outside: list[AnyRecord] = []
         #: The records that no other corrects, in order; a correction stands in the place of what it corrects.
-        self.standing: list[AnyRecord] = _standing(self.records, replaced) if replaced else self.records
+        self.standing: list[AnyRecord] = standing(self.records, replaced)
         active = self.standing
         self.start = next((r for r in active if isinstance(r, Start)), None)
         agent = self.start.agent if self.start else None

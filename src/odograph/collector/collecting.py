@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from ..api import Store
+from ..codec import encode
 from ..errors import InvalidInput, OdographError, StoreError
 from ..importers import Session
 from ..log import logger
 from ..redact import Redactor
 from ..spans import TraceSpan, write
 from ..store import writing
+from ..types import End, Start
 from .spool import Spool
 
 FORMAT = "otlp"
@@ -117,10 +119,12 @@ class Collector:
         self._out.written([t for t in traces if t not in later], before)
 
     def _add(self, key: tuple[str, ...], spans: list[TraceSpan]) -> None:
-        session = Session(FORMAT, *key)
+        traces = list(dict.fromkeys(span.trace for span in spans))
+        session = Session(FORMAT, *self._home(key, traces))
         try:
-            write(spans, session, {"format": FORMAT, key[0]: key[1]})
-            _, new = writing.add(self._store.backend.sink, self._store.backend.reader, session.records)
+            new = self._put(session, spans, {"format": FORMAT, key[0]: key[1]})
+            for trace in self._out.were_alone(traces) if key[0] != "trace" else ():
+                self._join(trace, [span for span in spans if span.trace == trace], session.id)
         except StoreError:
             raise
         except Exception as error:  # spans that nobody foresaw cost their own session alone
@@ -129,6 +133,43 @@ class Collector:
             return
         if new:
             self.counts["written"] += 1
+
+    def _put(self, session: Session, spans: list[TraceSpan], source: dict[str, Any], joined: str | None = None) -> int:
+        """Writes what spans say. `joined`: the trajectory that has it all; this one keeps its start and its end."""
+        possible = write(spans, session, source)
+        records = session.records
+        if joined is not None:
+            records = [r for r in records if isinstance(r, (Start, End))]
+            records = [_repeating(r, joined) if isinstance(r, Start) else r for r in records]
+        withdrawn = frozenset(possible.difference(r.id for r in records))
+        return writing.add(self._store.backend.sink, self._store.backend.reader, records, withdrawn)[1]
+
+    def _home(self, key: tuple[str, ...], traces: list[str]) -> tuple[str, ...]:
+        """What a session's trajectory is named after: where it was begun. A trace may be written before a span of it names its
+        session."""
+        if key[0] == "trace":
+            self._out.alone(key[1])
+            return key
+        name = encode(key).decode()
+        home = self._out.home(name)
+        if home is None and (alone := self._out.were_alone(traces)):
+            if not self._store.backend.reader.there([Session(FORMAT, *key).id]):
+                home = alone[0]
+                self._out.begin(name, home)
+        if home is not None:
+            self._out.joined(home)
+        return key if home is None else ("trace", home)
+
+    def _join(self, trace: str, spans: list[TraceSpan], into: str) -> None:
+        """A trace that was a session of its own is a part of another now: its trajectory repeats that one."""
+        session = Session(FORMAT, "trace", trace)
+        if self._store.backend.reader.there([session.id]):
+            self._put(session, spans, {"format": FORMAT, "trace": trace}, joined=into)
+        self._out.joined(trace)
+
+
+def _repeating(start: Start, other: str) -> Start:
+    return msgspec.structs.replace(start, metadata={**start.metadata, "replay_of": other})
 
 
 def _redacted(span: TraceSpan, redactor: Redactor) -> TraceSpan:

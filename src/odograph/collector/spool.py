@@ -23,8 +23,11 @@ _TABLES = """
 create table if not exists spans (trace text, id text, log integer, body blob, unique (trace, id, log));
 create table if not exists traces (trace text primary key, first real, last real, rooted integer, dirty integer);
 create table if not exists named (session text, trace text, primary key (session, trace)) without rowid;
+create table if not exists alone (trace text primary key) without rowid;
+create table if not exists homes (session text primary key, trace text, time real) without rowid;
 create index if not exists dirty on traces (dirty) where dirty;
 """
+_HOMES = 30 * 86_400.0  # seconds that a session is known by the trace under which it was begun
 #: Traces that one query names at most.
 _PART = 500
 
@@ -115,6 +118,32 @@ class Spool:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
+    def alone(self, trace: str) -> None:
+        """A trace is a session of its own, as far as its spans tell."""
+        self._changed("insert into alone values (?) on conflict do nothing", trace)
+
+    def were_alone(self, traces: list[str]) -> list[str]:
+        """Of traces, those that were sessions of their own before."""
+        return self._of(traces, "select trace from alone where trace in (%s)")
+
+    def home(self, session: str) -> str | None:
+        """The trace under which a session was begun, before anything named the session."""
+        return next((row[0] for row in self._asked("select trace from homes where session = ?", (session,))), None)
+
+    def begin(self, session: str, trace: str) -> None:
+        """A session goes on where a trace was written."""
+        self._changed("insert into homes values (?, ?, ?) on conflict do nothing", session, trace, time.time())
+
+    def joined(self, trace: str) -> None:
+        """A trace is no session of its own any more."""
+        self._changed("delete from alone where trace = ?", trace)
+
+    def _changed(self, query: str, *values: Any) -> None:
+        try:
+            self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
     def written(self, traces: list[str], before: float) -> None:
         """The traces' sessions were written with all that came before a time."""
         try:
@@ -131,8 +160,9 @@ class Spool:
         with suppress(sqlite3.Error), self._db:  # a full disk: another time
             self._db.execute("begin immediate")
             gone = "select trace from traces where last < ? and not dirty"
-            for table in ("spans", "named", "traces"):
+            for table in ("spans", "named", "alone", "traces"):
                 self._db.execute(f"delete from {table} where trace in ({gone})", (old,))
+            self._db.execute("delete from homes where time < ?", (time.time() - _HOMES,))
 
     def close(self) -> None:
         self._db.close()

@@ -115,13 +115,19 @@ def _depths(spans: list[TraceSpan]) -> dict[str, int]:
     return depths
 
 
-def write(spans: Iterable[TraceSpan], into: Sink, source: dict[str, Any]) -> None:
-    """The records of one session into a sink. `source` says where the spans came from; it becomes `metadata.source`."""
+def write(spans: Iterable[TraceSpan], into: Sink, source: dict[str, Any]) -> set[str]:
+    """The records of one session into a sink. `source` says where the spans came from; it becomes `metadata.source`.
+
+    Returns the ids of all records that an earlier look at some of these spans may have made: those that are not in the sink are
+    told otherwise now.
+    """
     given = list(spans)
     if all(map(odograph.is_own, given)):
         odograph.write(given, into, source)
-    else:
-        _Assembly(given, into).write(source)
+        return set()
+    assembly = _Assembly(given, into)
+    assembly.write(source)
+    return assembly.possible()
 
 
 class _Assembly:
@@ -161,6 +167,19 @@ class _Assembly:
             yield at
             met.add(at.id)
             at = self.by_id.get((at.trace, at.parent or ""))
+
+    def possible(self) -> set[str]:
+        """The ids of the records that these spans may be."""
+        found: set[str] = set()
+        for key, meaning in self.meanings.items():
+            call = self.into.id_of("span", *key)
+            found |= {call, self.into.id_of("step", *key), self.into.id_of("totals", "span", *key)}
+            said = _calls_of(meaning.fields.get("response")) if meaning.kind == "call" else []
+            found |= {self.into.id_of("result", call, id) for id, _, _ in said}
+            for number, message in enumerate(items(meaning.fields.get("conversation"))):
+                found |= {self.into.id_of(number, "span", *key), self.into.id_of("step", *key, number)}
+                found |= {self.into.id_of("action", number, id, "span", *key) for id, _, _ in _calls_of(message)}
+        return found
 
     def _of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [found.fields for found in self.meanings.values() if found.kind == kind]

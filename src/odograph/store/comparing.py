@@ -22,7 +22,7 @@ from ..errors import NotFound
 from ..packing import same_objects
 from ..plain import Prefix
 from ..streams import IdsLine, MessageLine, Streams
-from ..types import AnyRecord, Label, LLMCall, Packed, Reward
+from ..types import AnyRecord, Label, LLMCall, Note, Packed, Reward
 from .lines import decode
 from .source import Raw
 
@@ -31,9 +31,12 @@ _FLOATS = ("value", "weight", "score", "cost")
 _PLACED = ("id", "seq", "time", "writer", "supersedes", "packed", "packed_by")
 
 
-def changes(lines: Iterable[Raw], placed: list[AnyRecord]) -> tuple[list[AnyRecord], int]:
+def changes(
+    lines: Iterable[Raw], placed: list[AnyRecord], withdrawn: frozenset[str] = frozenset()
+) -> tuple[list[AnyRecord], int]:
     """Of records of a trajectory that the store has, with these lines: the new ones, and corrections of those that now say
-    something else; and the time of the last record there. Raises NotFound if no line holds a record."""
+    something else; and the time of the last record there. A note takes the place of a record that is `withdrawn`. Raises
+    NotFound if no line holds a record."""
     messages = _Messages()
     same, there, given = _Look(messages), _Contents(messages), _Contents(None)
     by_id: dict[str, AnyRecord] = {}
@@ -61,18 +64,30 @@ def changes(lines: Iterable[Raw], placed: list[AnyRecord]) -> tuple[list[AnyReco
             continue
         if one.id in history:
             continue
-        latest, passed, last = known[one.id], {one.id}, one.id
-        while last in corrected and corrected[last].id not in passed:
-            latest = corrected[last]
-            last = latest.id
-            passed.add(last)
+        latest = _last(one.id, corrected) or known[one.id]
         if latest is None or same(one, latest):
             continue
         content = given.of(one)
         if there.of(latest) != content:
             id = derived_id(one.source_time, one.id, latest.id, content)
             new.append(replace(one, id=id, supersedes=latest.id, time=0, writer=""))
+    for id in withdrawn.intersection(known).difference(by_id):
+        latest = _last(id, corrected)
+        if not (isinstance(latest, Note) and latest.name == "withdrawn"):
+            last = id if latest is None else latest.id
+            note = Note(id=derived_id(None, id, last), trajectory=placed[0].trajectory, seq=0, name="withdrawn", supersedes=last)
+            new.append(replace(note, parent=placed[0].id))
     return new, after
+
+
+def _last(id: str, corrected: dict[str, AnyRecord]) -> AnyRecord | None:
+    """The last correction of a record; None where there is none."""
+    latest, passed = None, {id}
+    while id in corrected and corrected[id].id not in passed:
+        latest = corrected[id]
+        id = latest.id
+        passed.add(id)
+    return latest
 
 
 def _records(lines: Iterable[Raw], messages: _Messages) -> Iterator[AnyRecord]:

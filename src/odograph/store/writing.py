@@ -149,8 +149,9 @@ def redact(journal: Journal, records: list[AnyRecord]) -> list[AnyRecord]:
     return [journal.redactor.record(record, history) for record in records]
 
 
-def add(journal: Journal, reader: Reader, records: list[AnyRecord]) -> tuple[str, int]:
+def add(journal: Journal, reader: Reader, records: list[AnyRecord], withdrawn: frozenset[str] = frozenset()) -> tuple[str, int]:
     """A trajectory that was made elsewhere: what of it the store has not is written. Its id, and how many records were new.
+    `withdrawn`: ids of records that are not of it any more.
 
     Raises InvalidInput, StoreError.
     """
@@ -160,7 +161,7 @@ def add(journal: Journal, reader: Reader, records: list[AnyRecord]) -> tuple[str
     with suppress(NotFound):
         from .comparing import changes
 
-        new, after = reader.look_at(id, lambda lines: changes(lines, placed))
+        new, after = reader.look_at(id, lambda lines: changes(lines, placed, withdrawn))
     if new:
         Writer(journal, id, after).add(new, redacted=True)
     return id, len(new)
