@@ -231,7 +231,7 @@ def test_checks_that_cannot_be_had_are_refused(recorded: Path) -> None:
         ("taken.py", 2, "the check 'secret' of 'taken.py' has the code of another check"),
         ("gone.py", 1, "no file 'gone.py'"),
         ("gone", 2, "no check named 'gone'; there are: "),
-        ("", 2, "no check named ''"),
+        ("", 2, "argument --check: a value was expected, not an empty text"),
     ):
         assert says in run("validate", "--check", name, cwd=recorded, check=status)
     (recorded / "pyproject.toml").write_text("[tool.odograph.validate]\nchecks = [5]\n")

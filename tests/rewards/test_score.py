@@ -557,7 +557,7 @@ def test_the_command(store: odograph.Store, tmp_path: Path) -> None:
         ([f"{FILE}:nope"], "has no 'nope'"),
         ([f"{exits}:f"], "can't be loaded: SystemExit: 4"),
         ([".:f"], "no module '.'"),
-        (["length", "--version", ""], "--version is empty"),
+        (["length", "--version", ""], "argument --version: a value was expected, not an empty text"),
         ([f"{noisy}:two"], "two(t, other) can't be called with a trajectory alone"),
         ([str(tmp_path / "none.py") + ":f"], "no file"),
         (["length", "--set", "limit"], "--set is written NAME=VALUE"),

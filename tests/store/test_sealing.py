@@ -446,7 +446,7 @@ def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None
     lake = store.backend.reader.lake
     path = lake.root / lake.files("trajectories")[0]
     backwards = files.Writer(lake.root, lake.files("trajectories")[0], layout.TRAJECTORIES, files.footer_of(path))
-    backwards.write(files.read(path, layout.TRAJECTORIES).sort_by([("id", "descending")]))
+    backwards.write(files.Opened(path, layout.TRAJECTORIES).read().sort_by([("id", "descending")]))
     backwards.close()
     before = seen(store)
     with pytest.raises(odograph.StoreError, match="can't be merged: its rows are not in the order of ids"):

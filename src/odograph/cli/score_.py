@@ -35,9 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for flag in ("name", "version"):
-        if getattr(args, flag) == "":
-            raise InvalidInput(f"--{flag} is empty")
     with contextlib.redirect_stdout(sys.stderr):  # what the function prints
         report = _score(args)
     if args.json:

@@ -180,7 +180,7 @@ class Lake:
         return found
 
     def open(self, path: str, table: Table, *, dictionaries: bool = False) -> Opened:
-        """A file of the tier; its pages are verified when they are read. `dictionaries`: see `tables.files.read`. Raises
+        """A file of the tier; its pages are verified when they are read. `dictionaries`: see `tables.files.Opened`. Raises
         DamagedFile, StoreError, NewerStore."""
         source = self.commits.source(path)
         if not isinstance(source, Path):
