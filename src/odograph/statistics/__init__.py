@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from itertools import chain, compress, repeat
 from operator import ge, is_not
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Literal, Protocol, Unpack, get_args
 
 import msgspec
 
@@ -44,7 +44,8 @@ class Source(Protocol):
 
 
 #: What figures can be told apart by.
-BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
+By = Literal["group", "agent", "model", "status", "tag", "hour", "day", "policy_version"]
+BY: tuple[By, ...] = get_args(By)
 #: Of statuses with which a trajectory ended, whether it completed.
 _COMPLETED: dict[str, float] = {"completed": 1.0, "failed": 0.0, "timeout": 0.0, "cancelled": 0.0, "truncated": 0.0}
 _SECOND = 1_000_000_000
@@ -198,7 +199,7 @@ class _Sums:
 
 def stats(
     store: Source,
-    by: str | None = None,
+    by: By | None = None,
     *,
     confidence: float = 0.95,
     success: float | None = None,

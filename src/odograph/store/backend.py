@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -469,14 +469,16 @@ def opened(
     token: str | None = None,
 ) -> Backend:
     """The store of a name. Raises InvalidInput, StoreError, TypeError."""
-    if durability not in (None, "group", "sync"):
+    if durability is not None and durability not in get_args(Durability):
         raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
     if seal_at is not None and (type(seal_at) is not int or seal_at < 0):
         raise InvalidInput(f"seal_at is a number of bytes, or 0 for never, not {seal_at!r}")
     settings = Settings(stored_form(redact), durability, seal_at)
     function = redact if callable(redact) else None
     if where == "":
-        raise InvalidInput("a store is named by a folder or an address, not by an empty text; without a name it is the default store")
+        raise InvalidInput(
+            "a store is named by a folder or an address, not by an empty text; without a name it is the default store"
+        )
     place = where if where is not None else default_place()
     if isinstance(place, str) and place == "memory:":
         return Backend(Place(str(memory.made()), settings, memory=True), function)
