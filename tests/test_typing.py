@@ -1,4 +1,4 @@
-"""What users' type checkers see: a mistake in the name of a filter, an option or a field is an error before the program runs."""
+"""What users' type checkers see: a mistake in the name of a filter, an option or a field, or in a word of a closed set, is an error before the program runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from odograph.training.advantages import CONVENTIONS, Alias, Named, convention
 
 ROOT = Path(__file__).parent.parent
 RIGHT = """
@@ -44,6 +47,8 @@ async def main() -> None:
     judged = await odograph.ruler(store, judge=odograph.Judge("m"), group="g1")
     print(judged.failed)
     rows = odograph.samples(store.trajectories(group="g1"), edits="env", advantage="grpo")
+    odograph.samples(store.trajectories(status=["failed", "running"]), edits={"other": "mask"}, credit="last")
+    print(store.groups("scenario"), store.groups(lambda s: s.agent), store.compare("a", "b", by="world"), store.frame("facts"))
     print(list(rows), rows.report)
 """
 HEAD = """
@@ -74,6 +79,29 @@ print(call.purpose + 1)
 print(t.rewrd)
 print(t.steps[0].action)
 print(odograph.sampels)
+odograph.samples([t], edits="envv")
+odograph.samples([t], edits={"other": "pair"})
+odograph.samples([t], credit="x")
+odograph.samples([t], too_long="cut")
+odograph.samples([t], advantage="gpro")
+store.export("out", to="trl-grpo", edits="envv")
+store.trajectories(status="done")
+store.count(status=["failed", "done"])
+store.validate(profile="rll")
+odograph.validate(t, profile="rll")
+store.score("success", runner="rai")
+store.groups("scenarios")
+store.stats("modell")
+store.compare("a", "b", by="modell")
+store.frame("record")
+odograph.open("memory:", durability="none")
+store.append("x").reward(1.0, source="envv")
+store.append("x").finish(status="done")
+store.append("x").edit(call, channel="contents")
+store.append("x").edit(call, on="token")
+store.append("x").llm_call(logprobs_of="sample")
+odograph.reward(per="turn")
+odograph.reward(source="envv")
 """.splitlines()
 
 
@@ -89,10 +117,16 @@ def reported(checker: list[str], folder: Path) -> tuple[set[int], set[int], str]
 
 @pytest.mark.parametrize("checker", [["mypy"], ["pyright", "--pythonpath", sys.executable]], ids=["mypy", "pyright"])
 def test_mistakes_are_seen_by_type_checkers(checker: list[str], tmp_path: Path) -> None:
-    """mypy and pyright report every line of a script with a misspelt filter, option or field, and nothing in a right script."""
+    """mypy and pyright report every line of a script with a misspelt filter, option, field or value of a closed set, and nothing in a right script."""
     (tmp_path / "right.py").write_text(RIGHT)
     (tmp_path / "wrong.py").write_text(HEAD + "\n".join(WRONG) + "\n")
     right, wrong, said = reported(checker, tmp_path)
     first = HEAD.count("\n") + 1
     missed = [line for number, line in enumerate(WRONG, first) if number not in wrong]
     assert (right, missed, wrong - set(range(first, first + len(WRONG)))) == (set(), [], set()), said
+
+
+def test_conventions_have_the_names_that_checkers_know() -> None:
+    """Each name of a convention of advantages that a type checker accepts, Odograph accepts, and the other way round."""
+    assert set(get_args(Named)) == set(CONVENTIONS)
+    assert {convention(alias).name for alias in get_args(Alias)} <= set(CONVENTIONS)

@@ -27,18 +27,24 @@ from .trajectory import Trajectory
 from .types import AnyRecord, Fork
 
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
+    from typing import Literal as OneOf
+
     from . import importers as importing
     from .bulk import Progress
-    from .groups import Groups
+    from .clusters import Runner
+    from .groups import GroupBy, Groups
     from .importers.importing import ImportReport
     from .quality import Report
+    from .quality.define import Profile
     from .rewards.scoring import ScoreReport
-    from .statistics import Stats
+    from .statistics import By, Stats
     from .statistics.compared import Compared
+    from .statistics.comparison import PartsBy
+    from .statistics.labelled import LabelsBy
     from .store.compacting import Compaction
     from .store.lines import Damage
     from .store.publishing import Publication
-    from .store.query import Rows
+    from .store.query import Frame, Rows
     from .store.reader import Reader, Tail
     from .store.sealing import Sealing
     from .store.summary import Hit, Summary, Used
@@ -289,7 +295,7 @@ class Store:
 
         return sql(self._reader, query, parameters)
 
-    def frame(self, table: str) -> Any:
+    def frame(self, table: Frame) -> Any:
         """A table (`trajectories`, `facts` or `records`) as a Daft DataFrame, over both tiers. Raises InvalidInput, MissingExtra
         without the extra `worlds`, StoreError."""
         from .store.query import frame
@@ -326,7 +332,7 @@ class Store:
         max_shard_size: int | None = None,
         max_shard_rows: int | None = None,
         redact: Redact | None = None,
-        runner: str | None = None,
+        runner: Runner | None = None,
         **filters_and_options: Unpack[ExportArgs],
     ) -> dict[str, Any]:
         """Writes trajectories to a folder in the format of a trainer or another tool (hf, openai, atif, jsonl, parquet, ...).
@@ -409,7 +415,7 @@ class Store:
 
     def groups(
         self,
-        by: str | Callable[[Summary], str | None] = "group",
+        by: GroupBy | Callable[[Summary], str | None] = "group",
         *,
         window: str | None = None,
         min_size: int = 2,
@@ -446,7 +452,7 @@ class Store:
         again: bool = False,
         concurrency: int | None = None,
         processes: int = 1,
-        runner: str | None = None,
+        runner: Runner | None = None,
         progress: Progress = None,
         **filters: Unpack[FilterArgs],
     ) -> ScoreReport:
@@ -476,12 +482,12 @@ class Store:
     def validate(
         self,
         *,
-        profile: str = "all",
+        profile: Profile = "all",
         ignore: Iterable[str] = (),
         tokenizer: Any = None,
         checks: Iterable[Any] = (),
         workers: int | None = None,
-        runner: str | None = None,
+        runner: Runner | None = None,
         progress: Callable[[int], None] | None = None,
         **filters: Unpack[FilterArgs],
     ) -> Report:
@@ -542,7 +548,7 @@ class Store:
         return self._reader.used(ids)
 
     def stats(
-        self, by: str | None = None, *, confidence: float = 0.95, success: float | None = None, **filters: Unpack[FilterArgs]
+        self, by: By | None = None, *, confidence: float = 0.95, success: float | None = None, **filters: Unpack[FilterArgs]
     ) -> Stats:
         """Computes the distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
         from .statistics import stats
@@ -554,7 +560,7 @@ class Store:
         a: str,
         b: str,
         *,
-        by: str = "model",
+        by: PartsBy | LabelsBy | OneOf["world"] = "model",
         confidence: float = 0.95,
         seed: int = 0,
         technique: str | None = None,
@@ -691,7 +697,7 @@ def score(
     again: bool = False,
     concurrency: int | None = None,
     processes: int = 1,
-    runner: str | None = None,
+    runner: Runner | None = None,
     progress: Progress = None,
     **filters: Unpack[FilterArgs],
 ) -> ScoreReport:

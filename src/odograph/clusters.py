@@ -10,7 +10,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .errors import InvalidInput, MissingExtra, OdographError, described, did_you_mean
 from .processes import Work, script_of, sendable, stand_in
@@ -19,13 +19,14 @@ from .store.reader import Reader
 from .trajectory import Trajectory
 
 #: Where work may be done.
-RUNNERS = ("processes", "ray")
+Runner = Literal["processes", "ray"]
+RUNNERS: tuple[Runner, ...] = get_args(Runner)
 _READ = 16  # trajectories that an actor reads at once
 _AHEAD = 2  # batches per actor that are under way, or done and waiting for those before them
 _CPUS = 64  # actors at most
 
 
-def check_runner(runner: str | None) -> None:
+def check_runner(runner: Runner | None) -> None:
     """Raises InvalidInput unless a runner exists; None stands for the default."""
     if runner is not None and runner not in RUNNERS:
         raise InvalidInput(f"no runner {runner!r}; there are: {', '.join(RUNNERS)}{did_you_mean(str(runner), RUNNERS)}")

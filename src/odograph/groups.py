@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -23,7 +23,8 @@ from .store.summary import Summary
 from .trajectory import Trajectory
 
 #: What groups are made by, beside a function of a `Summary`.
-BY = ("group", "task", "scenario")
+GroupBy = Literal["group", "task", "scenario"]
+BY: tuple[GroupBy, ...] = get_args(GroupBy)
 #: Why a trajectory is in no group although it has the key of one.
 RUNNING, REPLAY = "still running", "a replay"
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Groups:
         summaries: Iterable[Summary],
         read: Callable[[Iterable[str]], Iterator[Trajectory]],
         *,
-        by: str | Callable[[Summary], str | None] = "group",
+        by: GroupBy | Callable[[Summary], str | None] = "group",
         window: str | None = None,
         min_size: int = 2,
         running: bool = False,
@@ -201,7 +202,7 @@ class Groups:
         }
 
 
-def _key(s: Summary, by: str | Callable[[Summary], str | None]) -> tuple[str, str] | None:
+def _key(s: Summary, by: GroupBy | Callable[[Summary], str | None]) -> tuple[str, str] | None:
     """What tells a group from others, and its name; None for what is in none."""
     if callable(by):
         value: Any = by(s)

@@ -5,7 +5,7 @@ who acted (`agent`) and in which step. Optional fields are left out of the store
 adding a field with a default never needs a new schema version.
 """
 
-from typing import Any
+from typing import Any, get_args
 from typing import Literal as OneOf
 
 import msgspec
@@ -20,6 +20,10 @@ TAG = "$odograph"
 
 Status = OneOf["completed", "failed", "timeout", "cancelled", "truncated"]
 Origin = OneOf["wire", "caller", "transcript"]
+#: What a logprob is of: the distribution that was sampled from, that of the model before temperature and filters, or not known.
+LogprobsOf = OneOf["sampled", "raw", "unknown"]
+#: Who or what gave a reward.
+RewardSource = OneOf["environment", "function", "judge", "human"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -141,7 +145,7 @@ class LLMCall(Record, frozen=True, kw_only=True, tag="llm_call"):
     first_token: int | None = None
     policy_version: str | int | None = None
     #: What the logprobs describe: the distribution that was sampled (after temperature and truncation), or the raw one.
-    logprobs_of: OneOf["sampled", "raw", "unknown"] = "unknown"
+    logprobs_of: LogprobsOf = "unknown"
     #: Who they are: the tokenizer with its chat template, and the adapter (LoRA) that was at work.
     tokenizer: str | None = None
     adapter: str | None = None
@@ -266,4 +270,4 @@ RECORDS: tuple[type[Record], ...] = (Start, StepStart, Context, LLMCall, Action,
 KINDS: dict[str, type[Record]] = {str(r.__struct_config__.tag): r for r in RECORDS}
 #: What may come after the end, from anyone: who writes these alone is not at work on a trajectory.
 LATE: tuple[type[Record], ...] = (Reward, Edit, Label, Note)
-STATUSES: tuple[str, ...] = ("completed", "failed", "timeout", "cancelled", "truncated")
+STATUSES: tuple[Status, ...] = get_args(Status)

@@ -140,7 +140,7 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
         if within is None or made is None or not issubclass(type(given), (str, list)) or type(given) is not type(result):
             return
         try:
-            on = "text" if issubclass(type(given), str) else "tokens"
+            on: scope.Unit = "text" if issubclass(type(given), str) else "tokens"
             within.edit(made, difference(given, result), on=on, preferred=preferred, **about)
         except Exception as error:
             faults.fault(error)

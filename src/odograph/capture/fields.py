@@ -5,7 +5,7 @@ Content never raises; wrong use (a name that is no string, a reward that is no n
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -14,11 +14,11 @@ from ..codec import encode, loads, plain
 from ..guard import of_a_signal
 from ..handmade import request_in_parts
 from ..trajectory import stated_success
-from ..types import Span
+from ..types import LogprobsOf, RewardSource, Span
 from .values import error_of, id_of, listed, named, number, tokens_of, truth
 
-_SOURCES = ("environment", "function", "judge", "human")
-_MEANINGS = ("sampled", "raw", "unknown")
+_SOURCES: tuple[RewardSource, ...] = get_args(RewardSource)
+_MEANINGS: tuple[LogprobsOf, ...] = get_args(LogprobsOf)
 
 
 def known(**given: Any) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def tokens(
     ids: Any,
     logprobs: Any,
     versions: list[tuple[int, str | int]] | None,
-    meaning: str | None,
+    meaning: LogprobsOf | None,
 ) -> None:
     """Adds to a call's fields what is known of its tokens."""
     if prompt_ids is not None:
@@ -235,7 +235,7 @@ def reward(
     value: float | None,
     name: str,
     weight: float,
-    source: str,
+    source: RewardSource,
     target: Any,
     span: Span | tuple[int, int] | None,
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import msgspec
 from .. import dialects
 from ..codec import new_id
 from ..store.journal import Journal
-from ..types import SCHEMA_VERSION, STATUSES, Fork
+from ..types import SCHEMA_VERSION, STATUSES, Fork, Status
 from . import counting, exchange
 from .recorder import CallRef, Recorder
 from .scope import Scope, closed, opened
@@ -44,7 +44,7 @@ class Run(Scope):
         return Scope(self._recorder, step.id or self._id, agent, step.index)
 
     def finish(
-        self, answer: Any = None, *, status: str = "completed", error: Any = None, metrics: dict[str, Any] | None = None
+        self, answer: Any = None, *, status: Status = "completed", error: Any = None, metrics: dict[str, Any] | None = None
     ) -> None:
         """Ends the trajectory. `status`: completed, failed, timeout, cancelled or truncated."""
         if status not in STATUSES:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, get_args
+from typing import Literal as OneOf
 from weakref import WeakKeyDictionary
 
 from ..codec import plain, snapshot
 from ..trajectory import Call, stated_success
-from ..types import Kept, Literal, Span
+from ..types import Kept, Literal, LogprobsOf, RewardSource, Span
 from . import fields
 from .edits import Base, Editor, Runs, edit_fields
 from .faults import fault
@@ -27,7 +28,11 @@ from .values import id_of, named, number
 
 #: How many scopes are looked through at most for one that is not over.
 _DEEPEST = 100
-_CHANNELS = ("content", "reasoning", "tool_calls")
+
+#: What of a response an edit is of, and the unit of its positions.
+Channel = OneOf["content", "reasoning", "tool_calls"]
+Unit = OneOf["tokens", "text"]
+_CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -260,7 +265,7 @@ class Scope:
         dialect: str | None = None,
         policy_version: str | int | None = None,
         policy_versions: list[tuple[int, str | int]] | None = None,
-        logprobs_of: str | None = None,
+        logprobs_of: LogprobsOf | None = None,
         tokenizer: str | None = None,
         adapter: str | None = None,
         inputs: list[str] | None = None,
@@ -323,7 +328,7 @@ class Scope:
         name: str = "reward",
         *,
         weight: float = 1.0,
-        source: str = "environment",
+        source: RewardSource = "environment",
         author: str | None = None,
         rationale: str | None = None,
         version: str | None = None,
@@ -357,8 +362,8 @@ class Scope:
         result: Runs | None = None,
         *,
         choice: int = 0,
-        channel: str = "content",
-        on: str | None = None,
+        channel: Channel = "content",
+        on: Unit | None = None,
         base_hash: str | None = None,
         reason: str | None = None,
         author: str | None = None,
@@ -378,7 +383,7 @@ class Scope:
         if not isinstance(call, (CallRef, Call)):
             raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
         whole = call.call if isinstance(call, CallRef) else call
-        if on not in (None, "tokens", "text"):
+        if on is not None and on not in get_args(Unit):
             raise TypeError(f"on is 'tokens' or 'text', not {on!r}")
         if channel not in _CHANNELS:
             raise TypeError(f"channel is one of {', '.join(_CHANNELS)}, not {channel!r}")

@@ -9,6 +9,7 @@ from typing import Any
 from ..codec import plain
 from ..guard import Refused
 from ..plain import NODES, answer_of, message_of, on_type, tagged, type_name
+from ..types import Status
 
 
 def id_of(thing: Any, what: str) -> str:
@@ -65,7 +66,7 @@ def error_of(error: BaseException | Any) -> Any:
     return {"type": type_name(type(error)).removeprefix("builtins."), "message": message_of(error)}
 
 
-def status_of(error: BaseException) -> str:
+def status_of(error: BaseException) -> Status:
     """The end status that an exception means."""
     kind = type(error)
     if issubclass(kind, TimeoutError):

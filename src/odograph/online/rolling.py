@@ -20,6 +20,7 @@ from ..log import logger
 from ..runtime import Agent, Runners, Task, TaskResponse
 from ..runtime.rewarding import RewardFn, check_reward, rewarded
 from ..runtime.template import Template
+from ..training.plan import Policy
 from ..training.sample import Sample
 from ..training.samples import samples
 
@@ -35,7 +36,7 @@ async def rollout(
     policy_version: str | int | None = None,
     reward: RewardFn | None = None,
     store: Store | None = None,
-    edits: str = "mask",
+    edits: Policy = "mask",
     logprobs: bool = True,
     tokenizer: Any = None,
     **settings: Any,
@@ -101,7 +102,7 @@ def _anew(task: Task, settings: Mapping[str, Any]) -> Task:
     return made
 
 
-def _row(response: TaskResponse, edits: str, logprobs: bool, tokenizer: Any, agent: str | None) -> Sample | None:
+def _row(response: TaskResponse, edits: Policy, logprobs: bool, tokenizer: Any, agent: str | None) -> Sample | None:
     made = samples([response.recorded], edits=edits, logprobs=logprobs, tokenizer=tokenizer, agent=agent)
     rows = [row for row in made if isinstance(row, Sample)]
     if not rows:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..api import Store
 from ..training.formats.tokens import split
+from ..training.plan import Policy
 from .rolling import RewardFn, rollouts
 from .serving import ChatServer, Generated
 from .tasks import Makes, task_of
@@ -28,7 +29,7 @@ class Generator:
         *,
         reward: RewardFn,
         store: Store | None = None,
-        edits: str = "mask",
+        edits: Policy = "mask",
         **settings: Any,
     ) -> None:
         self._makes = makes

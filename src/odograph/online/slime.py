@@ -12,6 +12,7 @@ from typing import Any
 
 from ..api import Store
 from ..training.formats.tokens import split
+from ..training.plan import Policy
 from .rolling import RewardFn, rollout
 from .tasks import Makes, task_of
 
@@ -24,7 +25,7 @@ def generate(
     tokenizer: Any,
     reward: RewardFn | None = None,
     store: Store | None = None,
-    edits: str = "mask",
+    edits: Policy = "mask",
     **settings: Any,
 ) -> Callable[[Any, Any, dict[str, Any]], Awaitable[Any]]:
     """The function: name the result in a module of yours, and give slime its path.

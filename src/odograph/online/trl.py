@@ -19,6 +19,7 @@ from ..capture.values import error_of
 from ..errors import MissingExtra
 from ..runtime.template import Template
 from ..training.formats.tokens import split
+from ..training.plan import Policy
 from .rolling import RewardFn, sync_rollouts
 from .serving import ChatServer, Generated
 from .tasks import Makes, task_of
@@ -34,7 +35,7 @@ def rollout_func(
     store: Store | None = None,
     max_concurrency: int = 64,
     max_tokens: int = 256,
-    edits: str = "mask",
+    edits: Policy = "mask",
     tokenizer: Any = None,
     **settings: Any,
 ) -> Callable[[list[Any], Any], dict[str, Any]]:

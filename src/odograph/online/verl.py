@@ -12,6 +12,7 @@ from typing import Any
 from ..api import Store
 from ..errors import InvalidInput
 from ..training.formats.tokens import split
+from ..training.plan import Policy
 from ..training.sample import Sample
 from .rolling import RewardFn, rollout
 from .serving import ChatServer, Generated
@@ -19,7 +20,7 @@ from .tasks import Makes, task_of
 
 
 def agent_loop(
-    makes: Makes, *, reward: RewardFn | None = None, store: Store | None = None, edits: str = "mask", **settings: Any
+    makes: Makes, *, reward: RewardFn | None = None, store: Store | None = None, edits: Policy = "mask", **settings: Any
 ) -> type[Any]:
     """The class of an agent loop: register it (`@register("odograph")`), or name it in `agent_loop_config_path`.
 

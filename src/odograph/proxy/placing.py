@@ -19,6 +19,7 @@ from ..capture.scope import Scope
 from ..codec import derived_id
 from ..errors import NotFound, StoreError
 from ..trajectory import Trajectory
+from ..types import Status
 from . import conversations
 from .address import Address
 from .asleep import Asleep
@@ -402,7 +403,7 @@ class Placer:
             if not self._tips[talk.tip]:
                 del self._tips[talk.tip]
 
-    def _close(self, trail: Trail, status: str, answer: Any = None, **more: Any) -> None:
+    def _close(self, trail: Trail, status: Status, answer: Any = None, **more: Any) -> None:
         """Ends a trajectory. Tool calls that other agents were started by get their actions: their results are not known."""
         for talk in trail.talks:
             for id, pending in list(talk.pending.items()):
@@ -415,7 +416,7 @@ class Placer:
         """A program starts and ends a run: the run ends with `end`, not with an answer. `about`: of its trajectory."""
         self._owned[run] = about
 
-    def end(self, run: str, attempt: int | None, status: str, **more: Any) -> str | None:
+    def end(self, run: str, attempt: int | None, status: Status, **more: Any) -> str | None:
         """Ends the trajectory of a run. Its id; None where no call of it was recorded."""
         trail = self._trail(("run", run, attempt))
         if trail is None:

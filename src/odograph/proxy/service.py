@@ -14,7 +14,7 @@ from ..access import in_url, is_loopback, listen
 from ..api import Store
 from ..codec import encode, loads
 from ..errors import InvalidInput, OdographError, StoreError
-from ..types import STATUSES
+from ..types import STATUSES, Status
 from .control import Traffic
 from .gate import Gate, Refused, tickets_address
 from .recording import Recording
@@ -194,7 +194,7 @@ class Proxy:
         """The policy has another version from now on, also for the calls that run."""
         self._call(lambda traffic: traffic.set_policy(version))
 
-    def end(self, run: str, *, status: str = "completed", attempt: int | None = None, **more: Any) -> str | None:
+    def end(self, run: str, *, status: Status = "completed", attempt: int | None = None, **more: Any) -> str | None:
         """Ends the trajectory of a run, and its tickets. The trajectory's id; None where no call of it was recorded."""
         if status not in STATUSES:
             raise InvalidInput(f"a status is one of {', '.join(STATUSES)}, not {status!r}")

@@ -14,7 +14,7 @@ from ..redact import Redactor
 from ..store.reader import Reader
 from ..trajectory import Trajectory
 from .across import CONTAMINATION, GROUP, Across, Facts, facts
-from .define import PROFILES, SEVERITIES, Check
+from .define import PROFILES, SEVERITIES, Check, Profile
 from .exported import validate_export
 from .known import known
 from .look import Look
@@ -24,7 +24,7 @@ _PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+(?:\[\d+\])?)*", re.ASCII)
 
 
 def validate(
-    what: Any, *, profile: str = "all", ignore: Iterable[str] = (), tokenizer: Any = None, checks: Iterable[Any] = ()
+    what: Any, *, profile: Profile = "all", ignore: Iterable[str] = (), tokenizer: Any = None, checks: Iterable[Any] = ()
 ) -> Report:
     """Runs the checks over a trajectory, over a dict in the shape of `t.to_dict()`, over several of these, over a store, or over
     the folder of an export (a `Path`).
@@ -54,7 +54,7 @@ def validate(
 validate_trajectory = validate
 
 
-def _wanted(profile: str, ignore: Iterable[str], there: dict[str, Check]) -> tuple[list[Check], set[str]]:
+def _wanted(profile: Profile, ignore: Iterable[str], there: dict[str, Check]) -> tuple[list[Check], set[str]]:
     """The checks of a profile, and the codes that are left out."""
     if profile not in PROFILES:
         raise InvalidInput(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
@@ -68,7 +68,7 @@ def _wanted(profile: str, ignore: Iterable[str], there: dict[str, Check]) -> tup
 class Checker:
     """The checks of a profile, over one trajectory after the other. Raises InvalidInput for what does not exist."""
 
-    def __init__(self, profile: str, ignore: Iterable[str], tokenizer: Any, checks: Iterable[Any] = ()) -> None:
+    def __init__(self, profile: Profile, ignore: Iterable[str], tokenizer: Any, checks: Iterable[Any] = ()) -> None:
         there = known(checks)
         wanted, self.skip = _wanted(profile, ignore, there)
         #: How many checks there are, whatever the profile.
@@ -104,7 +104,9 @@ class Checker:
         return found, facts(what) if self.across and compared else None
 
 
-def begin(profile: str, ignore: list[str], tokenizer: str | None, checks: list[str]) -> Callable[[Reader, list[str]], list[Any]]:
+def begin(
+    profile: Profile, ignore: list[str], tokenizer: str | None, checks: list[str]
+) -> Callable[[Reader, list[str]], list[Any]]:
     """The checks of a profile as work of `odograph.processes`."""
     checker = Checker(profile, ignore, tokenizer, checks)
     return lambda reader, ids: [checker.one(t) for t in reader.read(ids)]
@@ -131,7 +133,7 @@ def _shown(message: str) -> str:
 def validate_all(
     trajectories: Iterable[Trajectory | dict[str, Any]],
     *,
-    profile: str = "all",
+    profile: Profile = "all",
     ignore: Iterable[str] = (),
     tokenizer: Any = None,
     checks: Iterable[Any] = (),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from .look import Look
 
-PROFILES = ("all", "basic", "sft", "rl")
-SEVERITIES = ("error", "warning")
+Profile = Literal["all", "basic", "sft", "rl"]
+Severity = Literal["error", "warning"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 #: The profiles of a check that says nothing of them.
-EVERY = ("basic", "sft", "rl")
+EVERY: tuple[str, ...] = PROFILES[1:]
 
 #: What a check yields: (path, message), or (path, message, severity) where the severity is not the check's own.
 Found = Iterator[tuple[str, str] | tuple[str, str, str]]
@@ -23,7 +25,7 @@ class Check(msgspec.Struct, frozen=True):
     """A check: its code, how bad its findings are, and the profiles in which it runs (`all` runs everything)."""
 
     code: str
-    severity: str
+    severity: Severity
     finds: str
     #: Profiles in which the check runs.
     profiles: tuple[str, ...] = EVERY
@@ -38,7 +40,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def check(
-    code: str, severity: str, finds: str, profiles: tuple[str, ...] = EVERY, errors_in: tuple[str, ...] = ()
+    code: str, severity: Severity, finds: str, profiles: tuple[str, ...] = EVERY, errors_in: tuple[str, ...] = ()
 ) -> Callable[[Run], Check]:
     """Makes a generator from a `Look` to (path, message) the check of a code. Raises ValueError for what does not exist."""
     if severity not in SEVERITIES:

@@ -22,13 +22,14 @@ from enum import Enum
 from functools import partial
 from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, get_args, overload
 
 from .. import shape
 from ..codec import content_hash
 from ..errors import InvalidInput, UnknownName
 from ..plugins import load
 from ..trajectory import Step, Trajectory
+from ..types import RewardSource
 
 #: What a reward function may return.
 Value = float | Mapping[str, float | None] | None
@@ -36,7 +37,7 @@ Per = Literal["trajectory", "step", "group"]
 Compute = Callable[..., Value | Awaitable[Value]]
 Weight = float | Mapping[str, float]
 
-_SOURCES = ("function", "judge", "environment", "human")
+_SOURCES: tuple[RewardSource, ...] = get_args(RewardSource)
 _REASON = 300  # characters of a reason
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -61,7 +62,7 @@ class RewardFunction:
         per: Per = "trajectory",
         weight: Weight = 1.0,
         range: tuple[float, float] | None = None,
-        source: str = "function",
+        source: RewardSource = "function",
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(compute):
@@ -71,7 +72,7 @@ class RewardFunction:
             raise TypeError(f"a reward function's name is a string, not {name!r}; give it one: name=")
         if named == "<lambda>":
             raise TypeError("a lambda has no name of its own; give it one: name=")
-        if per not in ("trajectory", "step", "group"):
+        if per not in get_args(Per):
             raise InvalidInput(f"per is 'trajectory', 'step' or 'group', not {per!r}")
         if source not in _SOURCES:
             raise InvalidInput(f"source is one of {', '.join(_SOURCES)}, not {source!r}")
@@ -274,7 +275,7 @@ def reward(
     per: Per = "trajectory",
     weight: Weight = 1.0,
     range: tuple[float, float] | None = None,
-    source: str = "function",
+    source: RewardSource = "function",
 ) -> Callable[[Compute], RewardFunction]: ...
 def reward(fn: Any = None, /, **about: Any) -> Any:
     """Gives a reward function a name and a version, for `store.score`.

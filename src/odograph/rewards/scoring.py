@@ -21,7 +21,7 @@ import msgspec
 
 from .. import clusters
 from ..bulk import Progress, complete, ticker
-from ..clusters import check_runner
+from ..clusters import Runner, check_runner
 from ..codec import content_hash
 from ..errors import InvalidInput
 from ..groups import Groups, wants_running
@@ -82,7 +82,7 @@ def score(
     again: bool = False,
     concurrency: int | None = None,
     processes: int = 1,
-    runner: str | None = None,
+    runner: Runner | None = None,
     progress: Progress = None,
 ) -> ScoreReport:
     """Scores what is missing: see `Store.score`."""

@@ -268,7 +268,7 @@ class Session:
             raise
         except BaseException as error:  # cancelled, Ctrl-C: what was done is on record
             status = status_of(error)
-            await asyncio.shield(self.finish(Outcome(finished=True, status=status, error=error)))  # type: ignore[arg-type]
+            await asyncio.shield(self.finish(Outcome(finished=True, status=status, error=error)))
             raise
 
     async def cancel(self, why: str) -> None:

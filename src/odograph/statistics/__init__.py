@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Literal, Protocol, Unpack, get_args
 
 import msgspec
 
@@ -41,7 +41,8 @@ class Source(Protocol):
 
 
 #: What figures can be told apart by.
-BY = ("group", "agent", "model", "status", "tag", "hour", "day", "policy_version")
+By = Literal["group", "agent", "model", "status", "tag", "hour", "day", "policy_version"]
+BY: tuple[By, ...] = get_args(By)
 _SECOND = 1_000_000_000
 _SPANS = [("minute", 60), ("hour", 3600), ("day", 86_400), ("week", 604_800), ("30 days", 2_592_000), ("year", 31_536_000)]
 _BINS = 60
@@ -113,7 +114,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 def stats(
     store: Source,
-    by: str | None = None,
+    by: By | None = None,
     *,
     confidence: float = 0.95,
     success: float | None = None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
-from typing import Any, Literal, Protocol, Unpack, cast
+from typing import Any, Literal, Protocol, Unpack, cast, get_args
 
 import msgspec
 
@@ -23,7 +23,8 @@ from .patterns import differences
 from .tasks import Tasks
 
 #: What two parts of a store can be told apart by.
-BY = ("model", "agent", "policy_version", "group", "tag")
+PartsBy = Literal["model", "agent", "policy_version", "group", "tag"]
+BY: tuple[PartsBy, ...] = get_args(PartsBy)
 _FEWEST = 10  # tasks that both sides attempted, from which tasks are paired
 _BATCH = 100
 _LARGEST = 1e100  # scores whose squares are numbers, too
@@ -263,7 +264,7 @@ def compare_parts(
     a: str,
     b: str,
     *,
-    by: str = "model",
+    by: PartsBy = "model",
     confidence: float = 0.95,
     seed: int = 0,
     **filters: Unpack[FilterArgs],
@@ -279,7 +280,7 @@ def compare_parts(
     a, b = str(a), str(b)
     _check((a, b), confidence)
     if filters.get(by) is not None:
-        raise InvalidInput(f"what is compared by {by} is not filtered by {by} too; found {filters[by]!r}")  # type: ignore[literal-required]
+        raise InvalidInput(f"what is compared by {by} is not filtered by {by} too; found {filters[by]!r}")
     summaries = [{s.id: s for s in store.summaries(**cast(FilterArgs, {**filters, by: name}))} for name in (a, b)]
     for name, chosen in zip((a, b), summaries, strict=True):
         if not chosen:

@@ -11,7 +11,7 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack, get_args
 
 import msgspec
 
@@ -27,7 +27,8 @@ from .intervals import bounds_of, mean_interval
 from .said import Said, Source, said_in
 
 #: What labels of a store can be told apart by.
-LABELS_BY = ("rubric", "judge", "technique")
+LabelsBy = Literal["rubric", "judge", "technique"]
+LABELS_BY: tuple[LabelsBy, ...] = get_args(LabelsBy)
 #: The side of all people together.
 PEOPLE = "people"
 #: The version of a rubric that was used before the other one.
@@ -42,7 +43,7 @@ def compare_labels(
     a: str,
     b: str,
     *,
-    by: str,
+    by: LabelsBy,
     technique: str | None = None,
     rubric: str | None = None,
     judge: str | None = None,

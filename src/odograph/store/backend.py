@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -474,7 +474,7 @@ def opened(
     token: str | None = None,
 ) -> Backend:
     """The store of a name. Raises InvalidInput, StoreError, TypeError."""
-    if durability not in (None, "group", "sync"):
+    if durability is not None and durability not in get_args(Durability):
         raise InvalidInput(f"durability is 'group' or 'sync', not {durability!r}")
     if seal_at is not None and (type(seal_at) is not int or seal_at < 0):
         raise InvalidInput(f"seal_at is a number of bytes, or 0 for never, not {seal_at!r}")

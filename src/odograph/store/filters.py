@@ -4,17 +4,18 @@ From this list come the signatures (`FilterArgs`), the flags of the command line
 """
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, Self, TypedDict, cast, get_args
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypedDict, cast, get_args
 
 import msgspec
 
 from ..clock import parse_span, parse_time
 from ..errors import InvalidInput, did_you_mean
-from ..types import STATUSES
+from ..types import Status
 
 #: What a trajectory's status can be: how it ended, or that it has not.
-STATES = (*STATUSES, "running", "unterminated")
+State = Status | Literal["running", "unterminated"]
+STATES: tuple[str, ...] = tuple(state for states in get_args(State) for state in get_args(states))
 
 Texts = str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
 Moment = str | int | float | None
@@ -31,7 +32,7 @@ class FilterArgs(TypedDict, total=False):
     agent: str | None
     model: str | None
     tag: Texts | None
-    status: Texts | None
+    status: State | Collection[State] | None
     policy_version: str | int | None
     min_reward: float | None
     max_reward: float | None

@@ -10,7 +10,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..codec import DAMAGE
 from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, did_you_mean
@@ -29,7 +29,8 @@ VIEWS = {
     "records": "a record: all of it",
     "messages": "a message that the calls of a model refer to",
 }
-FRAMES = ("trajectories", "facts", "records")
+Frame = Literal["trajectories", "facts", "records"]
+FRAMES: tuple[Frame, ...] = get_args(Frame)
 _BATCH = 2000
 _ATTEMPTS = 5
 
@@ -169,7 +170,7 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     return Rows(ask, damaged)
 
 
-def frame(reader: Reader, table: str) -> Any:
+def frame(reader: Reader, table: Frame) -> Any:
     """A table as a frame of Daft, of both tiers. Raises InvalidInput, MissingExtra, StoreError."""
     if table not in FRAMES:
         raise InvalidInput(f"no table {table!r}; there are: {', '.join(FRAMES)}{did_you_mean(str(table), FRAMES)}")

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, cast
 
 import msgspec
 
 from ..errors import InvalidInput
 
+#: The names of the conventions.
+Named = Literal["grpo", "verl", "trl-async", "art", "dr_grpo", "rloo", "reward"]
+#: Names of trainers whose convention has another name.
+Alias = Literal["tinker", "prime-rl", "trl"]
+
 
 class Convention(msgspec.Struct, frozen=True):
     """How an advantage is made of a reward and its group's rewards."""
 
-    name: str
+    name: Named
     #: Divided by the standard deviation (with this many degrees of freedom less than rewards) plus epsilon; None: centred only.
     ddof: int | None = None
     epsilon: float = 0.0
@@ -29,6 +35,7 @@ class Convention(msgspec.Struct, frozen=True):
     raw: bool = False
 
 
+_ALIASES: dict[Alias, Named] = {"tinker": "dr_grpo", "prime-rl": "dr_grpo", "trl": "grpo"}
 CONVENTIONS: dict[str, Convention] = {
     c.name: c
     for c in (
@@ -45,7 +52,7 @@ CONVENTIONS: dict[str, Convention] = {
 
 def convention(name: str) -> Convention:
     """The convention of a name. Raises InvalidInput."""
-    found = CONVENTIONS.get({"tinker": "dr_grpo", "prime-rl": "dr_grpo", "trl": "grpo"}.get(name, name))
+    found = CONVENTIONS.get(cast(dict[str, str], _ALIASES).get(name, name))
     if found is None:
         raise InvalidInput(f"no advantage {name!r}; there are: {', '.join(CONVENTIONS)}")
     return found

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
-from typing import Annotated, Any, NamedTuple, TypedDict, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
 
 import msgspec
 
 from ..errors import InvalidInput
 from ..lineage import CLASSES, Node
-from .advantages import CONVENTIONS, convention
+from .advantages import CONVENTIONS, Alias, Named, convention
 
-POLICIES = ("env", "mask", "reweight", "imitate", "pair")
-CREDITS = ("trajectory", "sum", "last", "per-step")
-TOO_LONG = ("drop", "split")
+#: What happens where the context is not what the calls before left; the first three may differ by class of edit.
+Part = Literal["env", "mask", "reweight"]
+Policy = Part | Literal["imitate", "pair"]
+Credit = Literal["trajectory", "sum", "last", "per-step"]
+TooLong = Literal["drop", "split"]
+_PARTS: tuple[Part, ...] = get_args(Part)
+POLICIES: tuple[Policy, ...] = tuple(word for words in get_args(Policy) for word in get_args(words))
+CREDITS: tuple[Credit, ...] = get_args(Credit)
+TOO_LONG: tuple[TooLong, ...] = get_args(TooLong)
 #: Gets the ids of a row, gives the logprob of each under what stands left of it (the first's is not looked at).
 Scorer = Callable[[list[int]], list[float]]
 
@@ -40,14 +46,14 @@ class RowOptions(TypedDict, total=False):
     """How samples are built of the policy that is chosen: keywords of `odograph.samples` and of `store.export`. `Plan` says what
     each is and what holds where it is not given."""
 
-    edits: str | dict[str, str] | Callable[[Node], str]
-    advantage: str | None
+    edits: Policy | dict[str, Part] | Callable[[Node], Part]
+    advantage: Named | Alias | None
     purpose: str | tuple[str, ...] | list[str]
     reward: str | None
-    credit: str
+    credit: Credit
     discount: float
     max_tokens: int | None
-    too_long: str
+    too_long: TooLong
     logprobs: bool
     include_failed: bool
     include_invalid: bool
@@ -75,7 +81,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How samples are built; the arguments of `samples`. One list: the flags of the command line come from it."""
 
     edits: Annotated[
-        str | dict[str, str] | Callable[[Node], str],
+        Policy | dict[str, Part] | Callable[[Node], Part],
         _doc(
             "what happens where the context is not what the calls before left: env, mask, reweight, imitate or pair; or by class"
             " of edit: truncation=env,other=mask",
@@ -83,7 +89,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "env"
     advantage: Annotated[
-        str | None,
+        Named | Alias | None,
         _doc(f"how advantages are computed over groups: {', '.join(CONVENTIONS)}", metavar="A", default="the format's"),
     ] = None
     agent: Annotated[str | None, _doc("train the calls of this agent only", "policy", metavar="AGENT", default="all")] = None
@@ -92,10 +98,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reward: Annotated[
         str | None, _doc("the name of the reward that counts", metavar="NAME", default="the trajectory's reward")
     ] = None
-    credit: Annotated[str, _doc("whose reward counts", choices=CREDITS)] = "trajectory"
+    credit: Annotated[Credit, _doc("whose reward counts", choices=CREDITS)] = "trajectory"
     discount: Annotated[float, _doc("discount of later rewards, with --credit per-step", metavar="D")] = 1.0
     max_tokens: Annotated[int | None, _doc("longest row, in tokens", metavar="N", default="no limit")] = None
-    too_long: Annotated[str, _doc("what happens to longer rows", choices=TOO_LONG)] = "drop"
+    too_long: Annotated[TooLong, _doc("what happens to longer rows", choices=TOO_LONG)] = "drop"
     logprobs: Annotated[bool, _doc("refuse rows of which a trained token has no logprob that a trainer can use", None)] = False
     include_failed: Annotated[bool, _doc("keep trajectories that failed through the environment")] = False
     include_invalid: Annotated[bool, _doc("keep trajectories with an error of `odograph validate --profile rl`")] = False
@@ -165,7 +171,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.edits, dict):
             return self.edits.get(node.kind, self.edits.get("other", "env"))
         word = self.edits(node)
-        _check("edits", word, ("env", "mask", "reweight"))
+        _check("edits", word, _PARTS)
         return word
 
     @property

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -159,7 +159,7 @@ class Answers:
 
     def figures(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """Distributions of rewards with intervals, by component, over time and by what `by` names."""
-        return self.store.stats(query.get("by", [""])[-1] or None, **self._given(query)).to_dict()
+        return self.store.stats(cast(Any, query.get("by", [""])[-1] or None), **self._given(query)).to_dict()
 
     def findings(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """What `validate` finds in the newest of the chosen trajectories, and which of how many were checked."""
@@ -274,7 +274,8 @@ class Answers:
         labelled differently. Raises InvalidInput, MissingExtra."""
         asked = {name: query.get(name, [""])[-1] for name in ("a", "b", "by", "technique", "rubric", "judge")}
         narrow: dict[str, Any] = {name: asked[name] or None for name in ("technique", "rubric", "judge")}
-        found = self.store.compare(asked["a"], asked["b"], by=asked["by"] or "model", **narrow, **self._given(query))
+        narrow["by"] = asked["by"] or "model"
+        found = self.store.compare(asked["a"], asked["b"], **narrow, **self._given(query))
         whole = found.to_dict()
         return whole | {"notes": found.notes(), "changed": whole["changed"][:_CHANGED], "total_changed": len(found.changed)}
 
