@@ -180,7 +180,7 @@ def test_into_session_adds_what_the_wire_has_not(tmp_path: Path) -> None:
         "body = {'model': 'c', 'messages': [{'role': 'user', 'content': 'list'}], 'tools': [{'name': 'Bash'}]}\n"
         "url = os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages'\n"
         "headers = {'x-claude-code-session-id': 's-1'}\n"
-        "urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers))\n"
+        "urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()\n"
         "place = pathlib.Path(os.environ['HOME'], '.claude/projects/p')\nplace.mkdir(parents=True)\n"
         f"(place / 's-1.jsonl').write_text({chr(10).join(map(json.dumps, lines))!r})\n"
     )
