@@ -37,7 +37,7 @@ MEASURED := tests/store tests/capture tests/lineage tests/training tests/test_re
 
 coverage: $(VENV)/.dev ## which lines and branches the tests reach, with a floor for each part
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -q -p no:xdist -m "not slow" -k "not 2000_calls" $(MEASURED) \
+	$(BIN)/coverage run -m pytest -q -p no:xdist -m "not slow" -k "not (2000_calls or disk_that_is_full or what_its_calls_cost)" $(MEASURED) \
 	  --deselect tests/training/test_trainers.py
 	$(BIN)/coverage combine -q
 	@set -e; for floor in $(FLOORS); do $(BIN)/coverage report --include="src/odograph/$${floor%:*}" --fail-under=$${floor#*:}; done

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
 from threading import main_thread
-from time import monotonic
 from typing import Any
 
 #: How long a type is not asked after its code gave no answer, as a multiple of the time that was waited.
@@ -23,6 +23,7 @@ _PAUSE = 30
 _MOST_LEFT = 16
 _STOPS = 5
 #: Python 3.11 spins for ever in a traced or profiled thread while another thread is told to stop and can't, as it waits in C.
+#: There only a thread that uses the processor is told.
 _SPINS = sys.version_info < (3, 12)
 
 
@@ -106,7 +107,7 @@ class _Thread:
             import ctypes
 
             for _ in range(_STOPS):
-                if not self.busy or (_SPINS and (sys.gettrace() or sys.getprofile())):
+                if not self.busy or (_SPINS and (sys.gettrace() or sys.getprofile()) and not self._runs()):
                     break
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_TooLong))
                 if self.answered.acquire(timeout=0.02):
@@ -115,6 +116,15 @@ class _Thread:
             pass
         self.question = None
         self.asked.release()
+
+    def _runs(self) -> bool:
+        """Whether the thread, which is alive, uses the processor now; False where the system can't tell."""
+        if sys.platform == "darwin":
+            return False
+        clock = time.pthread_getcpuclockid(self.ident)
+        before = time.clock_gettime_ns(clock)
+        time.sleep(0.01)
+        return time.clock_gettime_ns(clock) > before
 
 
 _idle: list[_Thread] = []
@@ -137,7 +147,7 @@ def ask(question: Callable[[], Any], kind: type, seconds: float) -> tuple[Any, B
         known = _silent.get(id(kind))
         if known is not None:
             _left[:] = [thread for thread in _left if thread.busy]
-            if monotonic() < known[1] or len(_left) >= _MOST_LEFT:
+            if time.monotonic() < known[1] or len(_left) >= _MOST_LEFT:
                 raise Silent("another object of this type gave no answer")
     try:
         thread = _idle.pop() if _idle else _Thread()
@@ -155,7 +165,7 @@ def ask(question: Callable[[], Any], kind: type, seconds: float) -> tuple[Any, B
             thread.leave()
             _left.append(thread)
     if not done:
-        _silent[id(kind)] = (kind, monotonic() + _PAUSE * seconds)
+        _silent[id(kind)] = (kind, time.monotonic() + _PAUSE * seconds)
         raise Silent(f"no answer within {seconds:.2g} s")
     found = thread.answer, thread.error
     thread.answer = thread.error = None

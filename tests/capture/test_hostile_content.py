@@ -228,14 +228,18 @@ def test_code_that_waits_holds_the_agent_up_once(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("watched", ["sys.settrace(lambda *_: None)", "sys.setprofile(lambda *_: None)"])
 def test_code_that_waits_holds_no_debugged_agent_up(watched: str) -> None:
-    """Under a debugger, a profiler or coverage, too: Python 3.11 spins there while a thread is told to stop and can't."""
+    """Under a debugger, a profiler or coverage, too: Python 3.11 spins there while a thread is told to stop and can't. Code that
+    loops is stopped there as everywhere."""
     program = (
-        "import sys, threading\nfrom odograph import plain\nplain.SECONDS = 0.1\nlock = threading.Lock()\n"
+        "import sys, threading, time\nfrom odograph import guard, plain\nplain.SECONDS = 0.1\nlock = threading.Lock()\n"
         "class Waits:\n    def __repr__(self):\n        lock.acquire()\n        return 'free'\n"
-        f"lock.acquire()\n{watched}\nprint(plain.plain_of([Waits()]))\n"
+        "class Loops:\n    def __repr__(self):\n        while True:\n            pass\n"
+        f"lock.acquire()\n{watched}\nprint(plain.plain_of(Waits()), plain.plain_of(Loops()))\n"
+        "time.sleep(0.2)\nprint([thread.busy for thread in guard._left])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
-    assert "no answer within" in done.stdout, done.stderr
+    assert done.stdout.count("no answer within") == 2, done.stderr
+    assert done.stdout.endswith("[True, False]\n"), done.stdout
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), type("Stop", (BaseException,), {})()])
