@@ -159,3 +159,44 @@ def test_paths(path: str, name: str | None) -> None:
     """Only the paths that a dialect names are calls of a model."""
     found = dialects.of_path(path)
     assert (found and found.NAME) == name
+
+
+_TOP = [{"token": "no", "logprob": -2.0}, {"token": "yes", "logprob": -0.2}, {"token": 7, "logprob": "x"}]
+_CHAT = {"content": [{"token": "yes", "logprob": -0.2, "top_logprobs": _TOP}, {"token": "!"}, "damaged"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "response"),
+    [
+        ("openai.chat", {"choices": [{"index": 1, "logprobs": None}, {"index": 0, "logprobs": _CHAT}]}),
+        ("openai.completions", {"choices": [{"logprobs": {"top_logprobs": [{"yes": -0.2, "no": -2.0, "x": None}, None, 3]}}]}),
+        ("vllm.generate", {"choices": [{"index": 0, "logprobs": _CHAT}]}),
+        ("openai.responses", {"output": [{"type": "message", "content": [{"logprobs": _CHAT["content"]}]}, 7]}),
+        (
+            "sglang.generate",
+            {"meta_info": {"output_top_logprobs": [[[-0.2, 5, "yes"], [-2.0, 6, "no"], None, [float("nan"), 1, "x"]], None, 2]}},
+        ),
+        (
+            "gemini",
+            {
+                "candidates": [
+                    {
+                        "logprobsResult": {
+                            "topCandidates": [
+                                {"candidates": [{"token": t["token"], "logProbability": t["logprob"]} for t in _TOP]},
+                                {},
+                                None,
+                            ]
+                        }
+                    }
+                ]
+            },
+        ),
+    ],
+)
+def test_alternatives_of_each_token(name: str, response: Any) -> None:
+    """What a backend says of the likeliest tokens is read in each dialect, the likeliest first; what can't be read is no alternative."""
+    assert dialects.get(name).alternatives(response, 0) == [[("yes", -0.2), ("no", -2.0)], [], []]
+    for damaged in (None, [], {}, {"choices": 3}, {"output": {}}, {"candidates": [None]}, {"meta_info": []}, [response, 3]):
+        assert isinstance(dialects.get(name).alternatives(damaged, 0), list)
+    assert dialects.get("anthropic.messages").alternatives(response, 0) == []

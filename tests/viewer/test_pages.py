@@ -220,6 +220,33 @@ def test_tokens_say_where_they_came_from(page: Page, viewer: Viewer, ids: dict[s
     assert "sampled by" not in page.inner_text(".detail")
 
 
+def test_a_token_shows_what_else_was_likely(page: Page, chromium: Any, tmp_path: Path) -> None:
+    """Where the backend gave alternatives, a token has an entropy and its alternatives with probabilities; elsewhere both are
+    unknown."""
+    content = [
+        {
+            "token": "yes",
+            "logprob": -0.7,
+            "top_logprobs": [{"token": "yes", "logprob": -0.6931}, {"token": "<b>no", "logprob": -0.6932}],
+        },
+        {"token": "!", "logprob": -0.1, "top_logprobs": []},
+    ]
+    message = {"role": "assistant", "content": "yes!"}
+    with odograph.open(tmp_path) as store, store.record(task="sure?") as run:
+        choice = {"index": 0, "message": message, "token_ids": [5, 6], "logprobs": {"content": content}}
+        body = {"object": "chat.completion", "choices": [choice]}
+        run.step().llm_call(model="m", messages=[{"role": "user", "content": "?"}], response=body, prompt_token_ids=[1, 2])
+    with viewing(tmp_path) as viewer:
+        opened(page, viewer, f"#/t/{run.id}/tokens").wait_for_selector(".tk")
+        page.select_option(".tools select", "entropy")
+        assert [page.get_attribute(f".tk[data-n='{n}']", "class") for n in (1, 2, 3)] == ["tk none", "tk p1", "tk none"]
+        page.click(".tk[data-n='2']")
+        detail = page.inner_text(".detail")
+        assert "at least 0.6932 nats" in detail and '"yes" 50.0 %' in detail and '"<b>no" 50.0 %' in detail
+        page.click(".tk[data-n='3']")
+        assert "nats" not in page.inner_text(".detail")
+
+
 def test_a_step_is_copied_whole_and_a_token_has_an_address(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
     """Copying a step gives all that is in it as Markdown, for another model; the address of a chosen token leads to it again."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

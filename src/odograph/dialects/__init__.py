@@ -16,10 +16,11 @@ from ..errors import InvalidInput, described
 from ..plugins import Door
 from . import defaults
 from .content import as_json
-from .shapes import Choice, Dialect, Path, Result, Tool, ToolCall, Usage
+from .shapes import Alternative, Choice, Dialect, Path, Result, Tool, ToolCall, Usage
 
 __all__ = [
     "NAMES",
+    "Alternative",
     "Choice",
     "Dialect",
     "Path",

@@ -6,10 +6,22 @@ from typing import Any
 
 from ..codec import encode, is_tagged, loads
 from ..types import TAG
+from .shapes import Alternative
 
 _TAG = TAG.encode()
 #: Types of parts that stand in another field of a message, too: a text of the message does not repeat them.
 _ELSEWHERE = ("thinking", "redacted_thinking", "reasoning", "tool_use", "tool_call", "tool_result", "function_call")
+
+
+def objects(found: Any) -> list[dict[str, Any]]:
+    """A list of objects; what is no object in it counts as an empty one."""
+    return [one if isinstance(one, dict) else {} for one in found] if isinstance(found, list) else []
+
+
+def alternatives_in(pairs: list[tuple[Any, Any]]) -> list[Alternative]:
+    """The pairs of a text and a logprob that are such, the likeliest first."""
+    found = [(t, float(p)) for t, p in pairs if isinstance(t, str) and type(p) in (int, float) and -1e9 < p <= 0]
+    return sorted(found, key=lambda one: -one[1])
 
 
 def text_of(content: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from ..codec import encode
 from . import framing as framings
 from .framing import Stream
-from .shapes import Choice, Path, Result, ToolCall, Usage
+from .shapes import Alternative, Choice, Path, Result, ToolCall, Usage
 
 SHORT = ""
 PATHS: tuple[str, ...] = ()
@@ -53,6 +53,11 @@ def tools(request: Any) -> list[Any]:
     """The field `tools`."""
     found = request.get("tools") if isinstance(request, dict) else None
     return found if isinstance(found, list) else []
+
+
+def alternatives(response: Any, index: int) -> list[list[Alternative]]:
+    """None: the dialect states only what was sampled."""
+    return []
 
 
 def prompts(request: Any) -> int:

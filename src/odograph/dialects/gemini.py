@@ -15,8 +15,8 @@ from ..codec import loads
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import chat_shaped, data_of, text_of
-from .shapes import Choice, Result, Tool, ToolCall, Usage
+from .content import alternatives_in, chat_shaped, data_of, objects, text_of
+from .shapes import Alternative, Choice, Result, Tool, ToolCall, Usage
 
 NAME = "gemini"
 SHORT = "google"
@@ -208,6 +208,18 @@ def _choice(candidate: dict[str, Any], position: int) -> Choice:
 def _content(candidate: dict[str, Any]) -> dict[str, Any]:
     found = candidate.get("content")
     return found if isinstance(found, dict) else {"parts": []}
+
+
+def alternatives(response: Any, index: int) -> list[list[Alternative]]:
+    """`logprobsResult.topCandidates`."""
+    for n, candidate in enumerate(objects(_get(response, "candidates"))):
+        if candidate.get("index", n) == index:
+            places = objects(_get(candidate.get("logprobsResult"), "topCandidates"))
+            return [
+                alternatives_in([(one.get("token"), one.get("logProbability")) for one in objects(place.get("candidates"))])
+                for place in places
+            ]
+    return []
 
 
 def stated(response: Any) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..codec import encode, loads
 from ..errors import InvalidInput
-from .content import as_text, chat_shaped, is_part
+from .content import alternatives_in, as_text, chat_shaped, is_part, objects
 from .defaults import usage
 from .deltas import Fields, Items, add, built, merge, replace
-from .shapes import Choice, Path, Tool, ToolCall
+from .shapes import Alternative, Choice, Path, Tool, ToolCall
 from .strict import is_strict
 
 __all__ = ["assemble", "choices", "messages", "usage"]
@@ -171,6 +171,26 @@ def logprobs_of(found: Any) -> list[float | None] | None:
         return [c.get("logprob") if isinstance(c, dict) else None for c in content]
     plain = found.get("token_logprobs") if isinstance(found, dict) else None
     return plain if isinstance(plain, list) else None
+
+
+def alternatives(response: Any, index: int) -> list[list[Alternative]]:
+    """`top_logprobs`, as chat completions and completions have them."""
+    found = response.get("choices") if isinstance(response, dict) else None
+    for n, choice in enumerate(found if isinstance(found, list) else []):
+        if isinstance(choice, dict) and choice.get("index", n) == index:
+            return alternatives_of(choice.get("logprobs"))
+    return []
+
+
+def alternatives_of(found: Any) -> list[list[Alternative]]:
+    """The alternatives of each token in the logprobs of an answer: a list of objects, or an object from texts to logprobs."""
+    content = found.get("content") if isinstance(found, dict) else None
+    if isinstance(content, list):
+        tops = [[(t.get("token"), t.get("logprob")) for t in objects(c.get("top_logprobs"))] for c in objects(content)]
+    else:
+        plain = found.get("top_logprobs") if isinstance(found, dict) else None
+        tops = [list(t.items()) if isinstance(t, dict) else [] for t in (plain if isinstance(plain, list) else [])]
+    return [alternatives_in(top) for top in tops]
 
 
 def assemble(events: list[Any]) -> Any:

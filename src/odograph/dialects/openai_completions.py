@@ -13,10 +13,10 @@ import msgspec
 
 from .content import text_of
 from .deltas import assemble_choices
-from .openai_chat import logprobs_of, unasked
+from .openai_chat import alternatives, logprobs_of, unasked
 from .shapes import Choice, Path, Tool, ToolCall
 
-__all__ = ["unasked"]
+__all__ = ["alternatives", "unasked"]
 
 NAME = "openai.completions"
 SHORT = "completions"

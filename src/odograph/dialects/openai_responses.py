@@ -11,9 +11,10 @@ from ..codec import encode
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import chat_shaped, image_of, text_of
+from .content import chat_shaped, image_of, objects, text_of
 from .deltas import Fields, Indexed, add, built
-from .shapes import Choice, Result, Tool, ToolCall
+from .openai_chat import alternatives_of
+from .shapes import Alternative, Choice, Result, Tool, ToolCall
 from .strict import is_strict
 
 NAME = "openai.responses"
@@ -158,6 +159,13 @@ def choices(response: Any) -> list[Choice]:
             logprobs=logprobs or (last["generation_log_probs"] if isinstance(last.get("generation_log_probs"), list) else None),
         )
     ]
+
+
+def alternatives(response: Any, index: int) -> list[list[Alternative]]:
+    """`top_logprobs` of the parts of messages."""
+    output = response.get("output") if isinstance(response, dict) else None
+    parts = [part for item in objects(output) if item.get("type") == "message" for part in objects(item.get("content"))]
+    return [one for part in parts for one in alternatives_of({"content": part.get("logprobs")})]
 
 
 def later(response: Any) -> str | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from .shapes import Choice, Path, ToolCall, Usage
+from .content import alternatives_in
+from .shapes import Alternative, Choice, Path, ToolCall, Usage
 
 NAME = "sglang.generate"
 PATHS = ("/generate",)
@@ -108,6 +109,18 @@ def _choice(body: dict[str, Any], index: int) -> Choice:
         token_ids=ids if isinstance(ids, list) else None,
         logprobs=logprobs,
     )
+
+
+def alternatives(response: Any, index: int) -> list[list[Alternative]]:
+    """`output_top_logprobs`: [logprob, id, text] each."""
+    bodies = _bodies(response)
+    tops = bodies[index]["meta_info"].get("output_top_logprobs") if 0 <= index < len(bodies) else None
+    return [
+        alternatives_in([(t[2] if t[2] is not None else f"id {t[1]}", t[0]) for t in top if isinstance(t, list) and len(t) > 2])
+        if isinstance(top, list)
+        else []
+        for top in (tops if isinstance(tops, list) else [])
+    ]
 
 
 def stated(response: Any) -> Any:

@@ -90,6 +90,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     completion: int | None = None
 
 
+#: A token that could have stood in a place: its text (`id 7` where the backend gives none), and its logprob.
+Alternative = tuple[str, float]
 #: A place in the fields of a call, from the outside in: `("response", "choices", 0, "token_ids")`.
 Path = tuple[str | int, ...]
 
@@ -182,6 +184,10 @@ class Dialect(Protocol):
 
     def answers(self, request: Any, response: Any) -> list[Choice]:
         """All answers, each with the number of the prompt that it answers."""
+        ...
+
+    def alternatives(self, response: Any, index: int) -> list[list[Alternative]]:
+        """The likeliest tokens at the place of each token of an answer, as the backend gives them. `index`: the answer's."""
         ...
 
     def stated(self, response: Any) -> Any:

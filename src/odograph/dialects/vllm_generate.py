@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from .deltas import assemble_choices
-from .openai_chat import logprobs_of
+from .openai_chat import alternatives, logprobs_of
 from .shapes import Choice, Path
+
+__all__ = ["alternatives"]
 
 NAME = "vllm.generate"
 PATHS = ("/inference/v1/generate",)

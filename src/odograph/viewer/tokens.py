@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 
-from .. import shown
+from .. import dialects, shown
 from ..errors import InvalidInput
 from ..lineage import Chain, Tokenizer, chains
 from ..lineage.bodies import pieces_of
@@ -16,6 +17,7 @@ from ..training.samples import samples
 from ..trajectory import Trajectory
 
 _MOST = 400_000  # tokens that one answer holds
+_LIKELY = 5  # alternatives of a token that an answer holds
 
 
 def tokens(t: Trajectory, by: Tokenizer | None) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def tokens(t: Trajectory, by: Tokenizer | None) -> dict[str, Any]:
             ids.update(run["ids"])
         kept = {run["call"] for run in about["view"] if run["call"]}
         about["pieces"] = {f"{call} {choice}": pieces for call, choice, pieces in _pieces(chain, kept)}
+        about["likely"] = {f"{call} {choice}": likely for call, choice, likely in _likely(chain, kept)}
         about["places"] = _places(chain)
         about["about"] = {n.id: {"policy_version": n.call.policy_version, "logprobs_of": n.call.logprobs_of} for n in chain.nodes}
         made.append(about)
@@ -50,6 +53,28 @@ def _pieces(chain: Chain, calls: set[str]) -> list[tuple[str, int, list[str]]]:
             if pieces is not None and len(pieces) == len(ids):
                 out.append((node.id, choice, pieces))
     return out
+
+
+def _likely(chain: Chain, calls: set[str]) -> list[tuple[str, int, list[Any]]]:
+    """For each token of answers its entropy and its likeliest alternatives, where the backend gave alternatives: `[entropy,
+    [[text, probability], ...]]`, or None."""
+    out: list[tuple[str, int, list[Any]]] = []
+    for node in chain.nodes:
+        for choice, ids in node.responses.items() if node.id in calls else ():
+            found = dialects.of_response(node.call.response, node.call.dialect).alternatives(node.call.response, choice)
+            if len(found) == len(ids) and any(found):
+                out.append((node.id, choice, [_spread(one) for one in found]))
+    return out
+
+
+def _spread(alternatives: list[dialects.Alternative]) -> list[Any] | None:
+    """The entropy in nats, as a lower bound: what the alternatives leave counts as one token more."""
+    if not alternatives:
+        return None
+    likely = [(text, math.exp(p)) for text, p in alternatives]
+    rest = max(0.0, 1.0 - sum(p for _, p in likely))
+    entropy = -sum(p * math.log(p) for p in (*(p for _, p in likely), rest) if p > 0)
+    return [round(max(0.0, entropy), 4), [[text, round(p, 4)] for text, p in likely[:_LIKELY]]]
 
 
 def _places(chain: Chain) -> list[list[Any]]:

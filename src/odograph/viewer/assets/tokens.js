@@ -3,7 +3,7 @@ import { clear, figure, h, notice, tail, visible } from "./dom.js";
 import { get } from "./source.js";
 
 const BLOCK = 400; // tokens of an element; its tokens exist once it comes near what is seen
-const COLOURS = [["source", "Source"], ["standing", "Exact or stale"], ["logprob", "Logprob"], ["version", "Policy version"], ["call", "Call"]];
+const COLOURS = [["source", "Source"], ["standing", "Exact or stale"], ["logprob", "Logprob"], ["entropy", "Entropy"], ["version", "Policy version"], ["call", "Call"]];
 const ROW_COLOURS = [["mask", "Trained"], ["logprob", "Logprob"], ["advantage", "Advantage"], ["weight", "Weight"], ["version", "Policy version"]];
 
 const glyph = (text) => (text === "" ? "∅" : text.replaceAll("\n", "⏎\n").replaceAll("\t", "⇥"));
@@ -12,6 +12,13 @@ const textOf = (id, piece, texts) => (piece !== undefined && piece !== null ? gl
 function scale(p) {
   return p === null || p === undefined || typeof p !== "number" ? "none" : `p${Math.min(5, Math.floor(-p * 1.6))}`;
 }
+
+// entropy in nats: certain tokens are light, as those with a logprob near 0 are
+function unsure(entropy) {
+  return entropy === undefined || entropy === null ? "none" : `p${Math.min(5, Math.floor(entropy * 2))}`;
+}
+
+const percent = (p) => (p > 0 && p < 0.001 ? "below 0.1 %" : `${(100 * p).toFixed(1)} %`);
 
 function signed(value) {
   return value === null || value === undefined ? "none" : value > 0 ? (value > 1 ? "up2" : "up1") : value < 0 ? (value < -1 ? "down2" : "down1") : "zero";
@@ -114,12 +121,17 @@ export function tokensView({ id, query, say }) {
         if (colour === "source") return `s-${run.source}`;
         if (colour === "standing") return run.standing === null ? "none" : `st-${run.standing}`;
         if (colour === "logprob") return run.logprobs ? scale(run.logprobs[n - run.from]) : "none";
+        if (colour === "entropy") return unsure(likely(n)?.[0]);
         if (colour === "version") return run.call ? `v${versions.indexOf(chain.about[run.call]?.policy_version) % 6}` : "none";
         return run.call ? `v${(numbers.get(run.call) ?? 0) % 6}` : "none";
       };
       const piece = (n) => {
         const run = flat[n];
         return run.call ? chain.pieces[`${run.call} ${run.choice}`]?.[run.index + n - run.from] : undefined;
+      };
+      const likely = (n) => {
+        const run = flat[n];
+        return run.call ? chain.likely[`${run.call} ${run.choice}`]?.[run.index + n - run.from] : undefined;
       };
       const textAt = (n) => textOf(flat[n].ids[n - flat[n].from], piece(n), found.texts);
       const detail = h("aside", { class: "detail", "aria-live": "polite" }, h("p", { class: "dim" }, "Choose a token: who sampled it, which edit touched it, where it stands later."));
@@ -129,6 +141,7 @@ export function tokensView({ id, query, say }) {
         const names = colour === "source" ? [...new Set(runs.map((r) => r.source))].map((s) => [`s-${s}`, s])
           : colour === "standing" ? [["st-exact", "exact"], ["st-stale", "stale"], ["st-unknown", "unknown"], ["none", "not sampled"]]
           : colour === "logprob" ? [["p0", "near 0"], ["p2", "−1"], ["p5", "below −3"], ["none", "unknown"]]
+          : colour === "entropy" ? [["p0", "sure"], ["p2", "1 nat"], ["p5", "above 2.5"], ["none", "unknown"]]
           : colour === "version" ? [...versions.map((v, n) => [`v${n % 6}`, v === null ? "version unknown" : `version ${v}`]), ["none", "not sampled"]] : [["none", "not sampled"]];
         clear(legend, names.map(([kind, name]) => h("span", {}, h("span", { class: `tk ${kind}` }, "  "), ` ${name}`)));
       };
@@ -144,9 +157,11 @@ export function tokensView({ id, query, say }) {
           const call = chain.calls[number];
           const about = chain.about[run.call] ?? {};
           const index = run.index + k;
+          const spread = likely(n);
           rows.push(["sampled by", [h("a", { href: `#/t/${id}?step=${call?.step}` }, `call ${number} of step ${call?.step ?? "?"}`), `, choice ${run.choice}, token ${index}`]],
             ["standing", run.standing ?? "unknown"], ["logprob", run.logprobs?.[k] === null || run.logprobs?.[k] === undefined ? "unknown" : `${figure(run.logprobs[k])} (${about.logprobs_of})`],
-            ["policy version", about.policy_version ?? "unknown"]);
+            ["entropy", spread ? `at least ${figure(spread[0])} nats` : "unknown"], ["policy version", about.policy_version ?? "unknown"]);
+          if (spread) rows.push(["alternatives", h("ul", {}, spread[1].map(([text, p]) => h("li", {}, `${JSON.stringify(text)} ${percent(p)}`)))]);
           const later = chain.places.filter(([c, choice, start, stop]) => c === number && choice === run.choice && start <= index && index < stop);
           rows.push(["in later prompts", later.length ? h("ul", {}, later.slice(0, 20).map(([, , start, , at, standing, first, last]) => h("li", {}, `at ${figure(at + index - start)} in call ${first}${last > first ? ` to ${last}` : ""}: ${standing}`))) : "in none"]);
         }
