@@ -40,6 +40,8 @@ class Access(msgspec.Struct, frozen=True):
     hosts: frozenset[str]
     #: The name of the cookie: cookies of one host are shared by all its ports.
     cookie: str = "odograph"
+    #: The header in which a reverse proxy, which sends a token itself, names the person who asks.
+    identity: str | None = None
 
     @classmethod
     def of(cls, bind: str, port: int, *, token: str | None, right: Right = "label", hosts: Iterable[str] = ()) -> Access:
@@ -51,13 +53,15 @@ class Access(msgspec.Struct, frozen=True):
         return cls.several(bind, port, {token: right}, hosts)
 
     @classmethod
-    def several(cls, bind: str, port: int, tokens: Mapping[str, Right], hosts: Iterable[str] = ()) -> Access:
-        """`of`, with several tokens. Raises InvalidInput for a short one."""
+    def several(
+        cls, bind: str, port: int, tokens: Mapping[str, Right], hosts: Iterable[str] = (), identity: str | None = None
+    ) -> Access:
+        """`of`, with several tokens, and a header that names people. Raises InvalidInput for a short token."""
         for token in tokens:
             if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
                 raise InvalidInput(f"a token is {_SHORTEST} or more characters of ASCII without spaces")
         names = frozenset(n.lower() for n in (*LOOPBACK, *([] if is_any(bind) else [bind]), *hosts))
-        return cls(dict(tokens), names, f"odograph-{port}")
+        return cls(dict(tokens), names, f"odograph-{port}", identity)
 
     def check_host(self, hosts: list[str]) -> None:
         """Raises Refused unless a request has one Host header, and the header names this server."""

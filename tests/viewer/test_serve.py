@@ -36,8 +36,9 @@ def served(root: Path, *flags: str) -> Iterator[list[dict[str, str]]]:
         assert process.wait(20) == 0
 
 
-def asked(url: str, token: str | None = None, data: Any = None, **more: Any) -> int:
+def asked(url: str, token: str | None = None, data: Any = None, given: dict[str, str] | None = None, **more: Any) -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= given or {}
     body = None if data is None else json.dumps(data).encode()
     request = urllib.request.Request(url, body, {**headers, **({"Content-Type": "application/json"} if data is not None else {})})
     try:
@@ -71,6 +72,24 @@ def test_tokens_say_who_may_read_and_who_may_label(tmp_path: Path) -> None:
     assert (found.technique, found.value) == ("care", "good")
 
 
+def test_a_proxy_says_who_labels(tmp_path: Path) -> None:
+    """The name that a reverse proxy sends beside its token is the author, whatever the page says; without the token it counts for
+    nothing, and a page of another origin writes nothing through the proxy."""
+    id = made(tmp_path / "s")
+    label = {"kind": "label", "technique": "care", "value": "good", "author": "somebody else"}
+    with served(tmp_path / "s", "--token", WRITES, "--identity-header", "X-Forwarded-User") as printed:
+        base = printed[0]["url"].partition("?")[0]
+        place, ann = base + f"api/t/{id}/annotate", {"X-Forwarded-User": "ann"}
+        assert asked(place, None, label, {**ann, "Origin": base.rstrip("/")}) == 401
+        assert asked(place, WRITES, label, ann) == 403  # a browser says where a page comes from
+        assert asked(place, WRITES, label, {**ann, "Origin": "http://evil.example"}) == 403
+        assert asked(place, WRITES, label, {**ann, "Origin": base.rstrip("/")}) == 200
+        assert asked(place, WRITES, label) == 200  # a program with the token itself
+        request = urllib.request.Request(base + "api/info", headers={"Authorization": f"Bearer {WRITES}", **ann})
+        assert json.load(urllib.request.urlopen(request, timeout=20))["who"] == "ann"
+    assert [one.author for one in odograph.open(tmp_path / "s").trajectory(id).labels] == ["ann", "somebody else"]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -79,6 +98,7 @@ def test_tokens_say_who_may_read_and_who_may_label(tmp_path: Path) -> None:
         (["--tls-key", "key.pem"], "--tls-cert"),
         (["--tls-cert", "gone.pem"], "gone.pem"),
         (["--port", "70000"], "65,535"),
+        (["--identity-header", "X User"], "name of a header"),
     ],
 )
 def test_mistakes_are_a_sentence(flags: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

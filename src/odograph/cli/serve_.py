@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import secrets
 import ssl
 import sys
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="also answer to this Host; may be repeated",
     )
+    parser.add_argument(
+        "--identity-header",
+        metavar="NAME",
+        help="the header in which a reverse proxy, which sends a token as Authorization: Bearer, names who labels",
+    )
     parser.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (default: in the certificate's file)")
     add_labelling(parser)
@@ -50,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.tls_key and not args.tls_cert:
         raise InvalidInput("--tls-key is the key of a certificate; name it with --tls-cert")
+    if args.identity_header is not None and not re.fullmatch(r"[A-Za-z0-9-]+", args.identity_header):
+        raise InvalidInput(f"--identity-header is the name of a header, such as X-Forwarded-User, not {args.identity_header!r}")
     if find_spec("aiohttp") is None:
         raise MissingExtra("odograph serve", "view")
     from ..viewer.answers import Answers
@@ -75,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         store.count(**base)  # a wrong filter is told now
         at = listen(args.host, args.port)
         port = at.getsockname()[1]
-        access = Access.several(args.host, port, tokens, args.allow_host)
+        access = Access.several(args.host, port, tokens, args.allow_host, args.identity_header)
         answers = Answers(store, base=base, by=args.tokenizer)
         routes = Routes(answers, Live(store), labelling_of(args, store))
         sharing = Sharing(store, answers.base)

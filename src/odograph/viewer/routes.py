@@ -41,7 +41,7 @@ class Routes:
         found.append(Route("GET", "/api/live", self._follow, "read"))
         a = self._answers
         for path, make in (
-            ("info", lambda r: a.info() | {"right": r["right"]} | self._rubric()),
+            ("info", lambda r: a.info() | {"right": r["right"], "who": r["who"]} | self._rubric()),
             ("list", lambda r: a.listing(_query(r))),
             ("counts", lambda r: a.counts(_query(r))),
             ("figures", lambda r: a.figures(_query(r))),
@@ -59,11 +59,11 @@ class Routes:
             ("t/{id}/record/{record}", lambda r: a.record(_name(r, "id"), _name(r, "record"))),
         ):
             found.append(self._route("GET", path, make, "read"))
-        found.append(self._taking("/api/t/{id}/annotate", lambda r, given: a.annotate(_name(r, "id"), given)))
+        found.append(self._taking("/api/t/{id}/annotate", lambda r, given: a.annotate(_name(r, "id"), _by(r, "author", given))))
         queue = self._labelling
         if queue is not None:
-            found.append(self._route("GET", "queue", lambda r: queue.look(r.query.get("annotator", "")), "read"))
-            found.append(self._taking("/api/queue", lambda r, given: queue.act(given)))
+            found.append(self._route("GET", "queue", lambda r: queue.look(r["who"] or r.query.get("annotator", "")), "read"))
+            found.append(self._taking("/api/queue", lambda r, given: queue.act(_by(r, "annotator", given))))
         return found
 
     def operation(self) -> list[Route]:
@@ -120,6 +120,11 @@ class Routes:
 
 def _query(request: web.Request) -> dict[str, list[str]]:
     return {name: request.query.getall(name) for name in request.query}
+
+
+def _by(request: web.Request, field: str, given: Any) -> Any:
+    """What a page sends, in the name of the person whom a reverse proxy names."""
+    return {**given, field: request["who"]} if request["who"] and isinstance(given, dict) else given
 
 
 def _name(request: web.Request, name: str) -> str:

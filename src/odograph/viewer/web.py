@@ -67,11 +67,11 @@ def application(routes: Iterable[Route], access: Access, pages: Iterable[str] = 
         try:
             resource = request.match_info.route.resource
             needed, kind = rights.get((request.method, resource.canonical if resource else ""), ("read", "application/json"))
-            right = _checked(request, access, linked, kind)
+            right, who = _checked(request, access, linked, kind)
             if needed is not None and not allows(right, needed):
                 may = "only read" if right == "read" else "not record"
                 raise Refused(401 if right is None else 403, _NO_TOKEN if right is None else f"this token may {may}")
-            request["right"] = right
+            request["right"], request["who"] = right, who
             found = await _answered(request, handler)
         except Refused as why:
             found = problem(why.status, str(why))
@@ -95,25 +95,30 @@ def application(routes: Iterable[Route], access: Access, pages: Iterable[str] = 
 _NO_TOKEN = "a token is needed: open the address that the command printed"
 
 
-def _checked(request: web.Request, access: Access, pages: frozenset[str], kind: str) -> Right | None:
-    """What a request may do. Raises Refused."""
+def _checked(request: web.Request, access: Access, pages: frozenset[str], kind: str) -> tuple[Right | None, str | None]:
+    """What a request may do, and the person whom a reverse proxy names. Raises Refused."""
     access.check_host(request.headers.getall("Host", []))
     if request.method not in _METHODS:
         raise Refused(405, f"{' and '.join(_METHODS)} are answered")
     page = request.path in pages and request.method != "POST"
     bearer = request.headers.get("Authorization", "").removeprefix("Bearer ").strip() or None
     writes = request.method == "POST"
-    # a program with a token in a header is no page of a browser: a browser sends no such header by itself
+    # who comes with a token can name anybody, so the name is believed with a token alone
+    named = request.headers.getall(access.identity, []) if access.identity and access.right(bearer) is not None else []
+    if len(named) > 1:
+        raise Refused(400, f"the header {access.identity} names one person")
+    who = named[0].strip() or None if named else None
+    # a program with a token in a header is no page of a browser: a browser sends no such header by itself, a proxy does
     access.check_origin(
         request.headers["Host"],
         request.headers.get("Origin"),
         request.headers.get("Sec-Fetch-Site"),
         page=page,
-        writes=writes and bearer is None,
+        writes=writes and (bearer is None or who is not None),
     )
     if writes and request.content_type != kind:
         raise Refused(415, f"a body is {kind}")
-    return access.right(request.query.get("token") if page else None, bearer, request.cookies.get(access.cookie))
+    return access.right(request.query.get("token") if page else None, bearer, request.cookies.get(access.cookie)), who
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -7,7 +7,7 @@ const NAME = "odograph-annotator";
 
 export async function queuePage({ query, go, info, say }) {
   if (!info.rubric) throw new Error("There is no rubric to label by: odograph view --label RUBRIC");
-  const annotator = query.get("annotator") ?? remembered();
+  const annotator = info.who ?? query.get("annotator") ?? remembered();
   if (!annotator) return namePage(go);
   const page = h("main", { class: "scrolling queue" });
   let found = await get(`queue?annotator=${encodeURIComponent(annotator)}`);

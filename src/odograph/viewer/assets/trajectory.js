@@ -288,7 +288,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       } },
       h("label", {}, "Kind", h("select", { name: "kind" }, h("option", { value: "label" }, "label"), h("option", { value: "note" }, "note"))),
       field("technique", "Technique or name", { required: true, placeholder: "quality" }), field("value", "Value", { placeholder: "good" }), field("score", "Score", { type: "number", step: "any" }),
-      field("rationale", "Why", { area: true, rows: "3" }), field("author", "Author", { value: author() }), h("button", { type: "submit", class: "primary" }, isFile ? "Keep in this page" : "Record"));
+      field("rationale", "Why", { area: true, rows: "3" }), field("author", "Author", { value: info.who ?? author(), readonly: Boolean(info.who) }), h("button", { type: "submit", class: "primary" }, isFile ? "Keep in this page" : "Record"));
       dialog(entry ? `Label ${NAMES[entry.kind] ?? entry.kind} ${entry.n}` : "Label this trajectory", form);
       form.querySelector("[name=technique]").focus();
     }
