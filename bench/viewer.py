@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +58,40 @@ def until(browser: Any, url: str, *selectors: str) -> list[float]:
     return out
 
 
+def talk(steps: int) -> Iterator[tuple[str, str, dict[str, Any], str]]:
+    """What a long session says in each step: asked, answered, arguments of a tool, its result."""
+    for k in range(steps):
+        yield f"{k} {TEXT * 15}", f"{k} {TEXT * 10}", {"k": k}, f"{k} {TEXT * 15}"
+
+
+def inspect(bench: Any, browser: Any, steps: int, ours: float) -> None:
+    """The same session in Inspect's viewer, where `INSPECT_PYTHON` has one (bench/peer_inspect.py says how)."""
+    peer = os.environ.get("INSPECT_PYTHON")
+    if not peer:
+        return
+    folder, script = bench.folder(), Path(__file__).with_name("peer_inspect.py")
+    name = "2026-01-01T00-00-00_t_a.eval"
+    lines = "\n".join(json.dumps(step) for step in talk(steps))
+    subprocess.run([peer, str(script), str(folder / name)], input=lines, text=True, check=True, stdout=subprocess.DEVNULL)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [str(Path(peer).with_name("inspect")), "view", "start", "--log-dir", str(folder), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.1)
+        page = f"http://127.0.0.1:{port}/#/tasks/{name}"
+        until(browser, page, "text=SAMPLES")  # the server has imported all that it needs
+        (theirs,) = until(browser, f"{page}/samples/sample/1/1/messages", "text=the loop stops one token early")
+    finally:
+        server.terminate()
+        server.wait()
+    bench.add(f"session of {steps:,} steps: first entries in Inspect's viewer", theirs, "ms", "ours", theirs / ours, "-", None)
+
+
 def session(bench: Any, browser: Any) -> None:
     """A session of 10,000 steps and 50 MB: its head, its first entries, again from memory, and as a file."""
     import odograph
@@ -62,11 +100,11 @@ def session(bench: Any, browser: Any) -> None:
     folder = bench.folder()
     with odograph.open(folder) as store, store.record(task="a long session", agent="a", model="m") as run:
         history: list[dict[str, Any]] = []
-        for k in range(steps):
-            history = [*history, {"role": "user", "content": f"{k} {TEXT * 15}"}][-20:]
+        for k, (asked, answered, arguments, result) in enumerate(talk(steps)):
+            history = [*history, {"role": "user", "content": asked}][-20:]
             with run.step() as step:
-                step.llm_call(model="m", messages=history, response=f"{k} {TEXT * 10}")
-                step.action("run", {"k": k}, f"{k} {TEXT * 15}", ok=k % 50 > 0)
+                step.llm_call(model="m", messages=history, response=answered)
+                step.action("run", arguments, result, ok=k % 50 > 0)
     with viewing(folder) as url:
         until(browser, url, ".row .cell a")  # the server has imported all that it needs
         head, entries = until(browser, f"{url}#/t/{run.id}", "h1", ".entry.action")
@@ -75,6 +113,7 @@ def session(bench: Any, browser: Any) -> None:
     bench.add(f"{name}: head", head, "ms", "500 ms", head / 500, "1", head < 500)
     bench.add(f"{name}: first entries", entries, "ms", "500 ms", entries / 500, "-", None)
     bench.add(f"{name}: opened again", again, "ms", "500 ms", again / 500, "1", again < 500)
+    inspect(bench, browser, steps, entries)
     out = folder / "page.html"
     command = [sys.executable, "-m", "odograph", "view", run.id, "--html", str(out), "--store", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
