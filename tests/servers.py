@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,9 @@ def postgres() -> Iterator[str]:
 
 
 @contextmanager
-def rest_catalog(warehouse: Path) -> Iterator[str]:
-    """An Iceberg REST catalog over HTTP, whose tables pyiceberg keeps in SQLite; gives its URL.
+def rest_catalog(warehouse: Path, lost: Callable[[str, str], bool] = lambda method, path: False) -> Iterator[str]:
+    """An Iceberg REST catalog over HTTP, whose tables pyiceberg keeps in SQLite; gives its URL. `lost`: whether the answer to a
+    request, which was carried out, is lost on the way.
 
     As much of https://iceberg.apache.org/rest-catalog-spec/ as a client needs that creates, loads, commits and drops tables.
     """
@@ -143,6 +144,9 @@ def rest_catalog(warehouse: Path) -> Iterator[str]:
             except tuple(wrong) as error:
                 status = wrong[type(error)]
                 found = {"error": {"message": str(error), "type": type(error).__name__, "code": status}}
+            if lost(self.command, self.path):
+                self.close_connection = True
+                return
             data = b"" if self.command == "HEAD" else json.dumps(found).encode()
             self.send_response(204 if data in (b"", b"null") and status == 200 else status)
             self.send_header("Content-Type", "application/json")

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 daft = pytest.importorskip("daft")
 
 from odograph.errors import InvalidInput, NotFound, StoreError  # noqa: E402
+from odograph.tables.commits import FolderCommits  # noqa: E402
 from odograph.worlds import (  # noqa: E402
     AsyncProcessor,
     Component,
@@ -451,6 +452,28 @@ def test_a_tick_is_there_whole_or_not_at_all(tmp_path: Path, runtime: SyncWorldR
     assert id == 41
     world.step()
     assert len(rows(world.query(Place))) == 41
+
+
+def test_an_interrupt_right_after_a_commit_loses_nothing(
+    tmp_path: Path, runtime: SyncWorldRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between a tick's commit and its answer: the tick is there with its files, and what it applied is not applied again."""
+    world = runtime.world("w", StorageConfig(tmp_path), [Walk()])
+    world.spawn(Place(x=1))
+    commit = FolderCommits.commit
+
+    def interrupted(*given: Any, **more: Any) -> int:
+        seq = commit(*given, **more)
+        if given[1].startswith("world/") or "takes" in more["properties"]:
+            return seq
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FolderCommits, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(world._world.step())
+    monkeypatch.undo()
+    world.step()
+    assert (world.info().tick, rows(world.query(Place), "place__x")) == (1, [{"place__x": 2}])
 
 
 def test_who_resumes_a_world_is_its_one_writer(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import odograph
 from odograph.errors import StoreError
 from odograph.worlds import Fenced, LabelingConfig, LabelingProcessor, StorageConfig, SyncWorldRuntime
 
-from ..servers import object_storage, postgres
+from ..servers import object_storage, postgres, rest_catalog
 from .judge_server import JudgeServer
 from .test_engine import Mood, Place, Walk, lived, operation, rows
 from .test_store import SPECS, recorded
@@ -137,6 +137,48 @@ def test_a_shared_world_whose_catalog_is_away_keeps_what_waits(near: Team) -> No
         world.step()
         assert rows(world.query(Place), "place__x") == [{"place__x": 3}, {"place__x": 6}]
         assert not list((near.root / "one" / "worlds").rglob("*.parquet*"))
+
+
+def test_a_tick_whose_answer_was_lost_is_made_once(tmp_path: Path) -> None:
+    """Where the catalog made a commit and its answer got lost, the step looks, and is done. Where the catalog is away then, the step
+    says so, and whatever comes next finds the tick made: what it applied is not applied again, and the repeated step makes no other
+    tick, unless more is staged."""
+    losing: set[str] = set()
+
+    def lost(method: str, path: str) -> bool:
+        if "commit" in losing and method == "POST" and path.endswith("world_ticks"):
+            losing.discard("commit")
+            return True
+        return losing == {"all"}
+
+    def stepped_without_answer() -> None:
+        losing.update(("commit", "all"))
+        with pytest.raises(StoreError, match="can't be written"):
+            world.step()
+        losing.clear()
+
+    with (
+        rest_catalog(tmp_path, lost) as url,
+        odograph.open(f"file://{tmp_path}/runs", catalog=url, local=tmp_path / "one") as store,
+    ):
+        world = store.world("w", processors=[Walk()])
+        world.spawn(Place(x=1))
+        losing.add("commit")
+        world.step()
+        assert (world.info().tick, rows(world.query(Place), "place__x")) == (1, [{"place__x": 2}])
+        world.spawn(Place(x=10))
+        stepped_without_answer()
+        world.step()
+        assert [row["place__x"] for row in rows(world.query(Place))] == [3, 11]
+        entity = world.spawn(Place(x=20))
+        stepped_without_answer()
+        assert world.info().tick == 3  # somebody looks before the step is repeated
+        world.step()
+        assert world.info().tick == 3
+        world.update(entity, Place(x=99))
+        world.step()
+        assert [row["place__x"] for row in rows(world.query(Place))] == [5, 13, 100]
+        assert [t["tick"] for t in world.ticks() if t["kind"] == "tick"] == [0, 1, 2, 3]
 
 
 def test_shared_worlds_are_redacted_alike(near: Team) -> None:

@@ -272,7 +272,7 @@ class IcebergCommits:
                 ):  # somebody undid what he took for abandoned
                     continue
             own = [file for file in files if file.table == self._truth_name]
-            if made(self._final(id, own, gone, properties, keys)):
+            if made(self._final(id, own, gone, properties, keys), lambda: self.find(id) is not None):
                 truth = self._space.load(self._truth_name)
                 return int(truth.current_snapshot().sequence_number or 0)
         raise self._space.busy()

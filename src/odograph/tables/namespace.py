@@ -210,17 +210,21 @@ class Namespace:
             table = self.load(name)
             if table is None:
                 raise StoreError(f"{self._shared} has no table {name!r} any more: somebody took it out meanwhile")
-            live = {entry.path for entry in self.entries(name)}
-            missing = [file for file in files if file.path not in live]
+            missing = self._missing(name, files)
             if not missing:
                 return
             transaction = table.transaction()
             with transaction.update_snapshot(snapshot_properties={COMMIT: commit}).merge_append() as producer:
                 for file in missing:
                     producer.append_data_file(self.described(file))
-            if made(transaction):
+            if made(transaction, lambda: self.load(name) is not None and not self._missing(name, files)):
                 return
         raise self.busy()
+
+    def _missing(self, name: str, files: list[DataFile]) -> list[DataFile]:
+        """Which of some files a loaded table does not have."""
+        live = {entry.path for entry in self.entries(name)}
+        return [file for file in files if file.path not in live]
 
     def take_out(self, name: str, chosen: Callable[[str], bool]) -> None:
         """Takes files out of a table, by their paths."""
@@ -355,12 +359,18 @@ class Namespace:
         return daft.read_parquet(urls, io_config=daft.io.IOConfig(s3=daft.io.S3Config(**known)))
 
 
-def made(transaction: Any) -> bool:
-    """Whether a transaction was made; False where another one came first."""
+def made(transaction: Any, there: Callable[[], bool] = lambda: False) -> bool:
+    """Whether a transaction was made; False where another one came first. `there` looks whether one was made whose answer was
+    lost on the way."""
     try:
         transaction.commit_transaction()
     except _errors().CommitFailedException:
         return False
+    except Exception:
+        with contextlib.suppress(Exception):  # the first error says what was wrong
+            if there():
+                return True
+        raise
     return True
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ..codec import new_id
-from ..errors import InvalidInput, NotFound, OdographError
+from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..redact import Redactor
 from ..store.backend import Place, reopened
 from ..store.settings import redactor_in
@@ -223,8 +223,13 @@ class Storage:
 
     # --- a tick -------------------------------------------------------------------------------------------------------
 
+    def has(self, commit: str) -> bool:
+        """Whether a commit was made."""
+        return self.commits.find(commit) is not None
+
     def write_tick(
         self,
+        commit: str,
         about: About,
         run: str,
         tick: int,
@@ -233,12 +238,11 @@ class Storage:
         said: dict[str, Any],
         next_entity: int,
     ) -> None:
-        """Writes the changed rows of a tick (shared texts as hashes) and publishes it, all or nothing.
+        """Writes the changed rows of a tick (shared texts as hashes) and publishes it, all or nothing, as a commit of a new id.
 
         `changed`: Arrow tables by archetype, without the columns in which no row changed; `whole`: whether they are the whole
         state. Raises Fenced, StoreError.
         """
-        commit = new_id()
         self._prepare(changed)
         texts = self._new_texts(changed)
         files: list[DataFile] = []
@@ -266,11 +270,11 @@ class Storage:
                 expect={self._tick_key(about.id): str(tick), self._writer_key(about.id): run},
             )
         except Conflict as error:
-            self._unlink(files)
+            self._unlink(commit, files)
             self._refuse_destroyed(about, self.commits.key(self._writer_key(about.id)))
             raise self._fenced(about) from error
         except BaseException:
-            self._unlink(files)
+            self._unlink(commit, files)
             raise
         self.texts.written(texts.values())
 
@@ -284,7 +288,13 @@ class Storage:
                     path.unlink(missing_ok=True)
         self.commits.prepare(tables)
 
-    def _unlink(self, files: list[DataFile]) -> None:
+    def _unlink(self, commit: str, files: list[DataFile]) -> None:
+        """Deletes the files of a commit that failed, unless it was made all the same: an interrupt may come right after it."""
+        try:
+            if self.where.tables is None and not self.commits.untouched(commit):
+                return
+        except StoreError:
+            return  # nobody can tell: they stay, as those of a process that was killed
         for file in files:
             (self.root / file.path).unlink(missing_ok=True)
 
@@ -344,7 +354,7 @@ class Storage:
         try:
             self.commits.commit(commit, [*files, last], properties=properties, keys=keys, expect=expect)
         except BaseException:
-            self._unlink([last])
+            self._unlink(commit, [last])
             raise
 
     # --- reading ------------------------------------------------------------------------------------------------------

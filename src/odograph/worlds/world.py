@@ -50,7 +50,7 @@ from .frames import frame_of, selected, together, wanted_of
 from .layout import columns_in, prefixes_of, table_of
 from .places import StorageConfig, where_of
 from .reading import State
-from .rows import applied, changed, gone, grown, stamped
+from .rows import Entity, applied, changed, gone, grown, stamped
 from .sessions import RecordStore, WrittenBack, labelled_in, labels_of, session_of, spawned_in, write_back
 from .stages import Passing, Stages, stepping
 from .staging import Staged
@@ -106,6 +106,8 @@ class World:
         self._next_entity: int | None = None
         self._states: dict[Table, Any] | None = None
         self._tick = 0
+        self._writing: tuple[str, dict[int, Entity]] | None = None  # a tick without an answer: its commit, and what it applied
+        self._late = False  # whether such a tick was made, and the step that is repeated for it is to come
         self._run: str | None = None
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
@@ -156,7 +158,14 @@ class World:
         if self._lock is None or self._lock[0] is not loop:  # a lock belongs to a loop
             self._lock = (loop, asyncio.Lock())
         async with self._lock[1]:
+            self._settle()
             yield
+
+    def _settle(self) -> None:
+        """Looks whether a tick was made whose answer was lost: what it applied is staged no more then."""
+        if self._writing is not None:
+            self._storage.look()
+            self._current()
 
     def _taken(self) -> str:
         """The run of this handle, which is the world's one writer from its first change or step on.
@@ -173,6 +182,9 @@ class World:
         """The rows as of the last tick by archetype, read anew where another handle made ticks since."""
         tick = self._storage.next_tick(self.id)
         if self._states is None or tick != self._tick:
+            if self._writing is not None and self._storage.has(self._writing[0]):
+                self._staged.written(self._writing[1])
+                self._writing, self._late = None, True
             states = self._storage.states(self.about, tick)
             self._states, self._tick = {state.table: state.whole() for state in states}, tick
         return self._states
@@ -260,7 +272,8 @@ class World:
         """Makes the next tick (`config.num_steps` of them). `kwargs` reach the processors.
 
         A tick applies what was staged, runs each processor on the archetypes that have its components, in ascending priority,
-        and writes what changed. Where a processor fails, WorldError says which, and nothing is written: step again.
+        and writes what changed. Where a processor fails, WorldError says which, and nothing is written: step again. Where the
+        answer of a commit was lost, the step that is repeated looks first whether the tick was made.
         Raises Fenced where another process resumed the world.
         """
         if config is not None and not isinstance(config, RunConfig):
@@ -286,8 +299,11 @@ class World:
         storage.look()
         storage.check_writer(about, run)  # nobody pays for labels that can't be written
         before = self._current()
-        tick = self._tick
+        late, self._late = self._late, False
         touched = dict(self._staged.touched)
+        if late and not touched:
+            return
+        tick = self._tick
         new: dict[Table, Any] = {}
         whole: dict[Table, bool] = {}
         after: dict[Table, Any] = {}
@@ -313,8 +329,9 @@ class World:
             "seconds": round(time.perf_counter() - begun, 6),
         }
         next_entity = self._next_entity or storage.next_entity(self.id)
-        storage.write_tick(about, run, tick, new, whole, said, next_entity)
-        self._states, self._tick = after, tick + 1
+        self._writing = (new_id(), touched)
+        storage.write_tick(self._writing[0], about, run, tick, new, whole, said, next_entity)
+        self._writing, self._states, self._tick = None, after, tick + 1
         self._staged.written(touched)
 
     def _passing(self, kwargs: dict[str, Any]) -> Passing:
@@ -391,6 +408,7 @@ class World:
         archetype_of((kind,))
         if self._run is None:  # nobody else makes ticks where this handle is the writer
             self._storage.look()
+        self._settle()
         parts = self._staged.parts(entity_id)
         if prefix_of(kind) not in parts:
             raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
