@@ -42,6 +42,9 @@ export function asText(value) {
   return line.length <= 88 ? JSON.stringify(value, null, 1).replace(/\n\s*/g, " ") : JSON.stringify(value, null, 2);
 }
 
+// "1 call", "2 calls"
+export const many = (n, word) => `${figure(n)} ${word}${n === 1 ? "" : "s"}`;
+
 export function figure(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);

@@ -1,5 +1,5 @@
 // One entry of a session as an element, and as Markdown.
-import { asText, figure, h, isText, seconds } from "./dom.js";
+import { asText, figure, h, isText, many, seconds } from "./dom.js";
 import { changes, content, isCut, json, text } from "./content.js";
 import { get } from "./source.js";
 
@@ -81,7 +81,7 @@ const PARTS = {
   },
   tools(a, box) {
     const names = a.tools.map((t) => t?.function?.name ?? t?.name ?? "?");
-    put(box, h("details", {}, h("summary", {}, `${a.tools.length} tool schemas: `, h("code", {}, names.slice(0, 12).join(", ")), names.length > 12 ? " …" : ""), a.tools.map((t) => json(t))));
+    put(box, h("details", {}, h("summary", {}, `${many(a.tools.length, "tool schema")}: `, h("code", {}, names.slice(0, 12).join(", ")), names.length > 12 ? " …" : ""), a.tools.map((t) => json(t))));
   },
   message(a, box, whole) {
     put(box, content(a.content, { whole: whole(["about", "content"]) }), ...asked(a.tool_calls ?? []));

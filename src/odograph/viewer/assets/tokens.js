@@ -1,5 +1,5 @@
 // Tokens: by source, standing, logprob, policy version and mask; and the rows that a trainer would get of them.
-import { clear, figure, h, notice, tail, visible } from "./dom.js";
+import { clear, figure, h, many, notice, tail, visible } from "./dom.js";
 import { get } from "./source.js";
 
 const BLOCK = 400; // tokens of an element; its tokens exist once it comes near what is seen
@@ -177,7 +177,7 @@ export function tokensView({ id, query, say }) {
       clear(box, h("div", { class: "tools" },
         chains.length > 1 ? chooser(chains.map((c, n) => [String(n), `${c.agent ?? "agent"} ${c.model ?? ""}`]), String(which), (v) => show(Number(v)), "Policy") : null,
         chooser(COLOURS, colour, (v) => { colour = v; view.fill(); relabel(); }, "Colour"), legend,
-        h("span", { class: "count" }, `${figure(total)} tokens in the last context, ${figure(sampled)} sampled, ${chain.calls.length} calls`)),
+        h("span", { class: "count" }, `${many(total, "token")} in the last context, ${figure(sampled)} sampled, ${many(chain.calls.length, "call")}`)),
       h("div", { class: "stream tokens-page" }, wrong.length ? h("p", { class: "notice error" }, wrong.map(([e, why]) => `Edit ${tail(e)} changes nothing: ${why}`).join(" ")) : null,
         found.texts || Object.keys(chain.pieces).length ? null : h("p", { class: "dim" }, "Ids are shown, because no text of tokens was recorded. odograph view --tokenizer FILE shows text."), view.box),
       detail);
@@ -241,7 +241,7 @@ function drawPair(row, number) {
 function report(found) {
   const rows = [["sampled", found.sampled, ""], ["trained", found.trained, ""], ...Object.entries(found.context).map(([why, n]) => ["context", n, why]), ...Object.entries(found.dropped).map(([why, n]) => ["dropped", n, why])];
   const left = [...Object.entries(found.left_out), ...Object.entries(found.calls_left_out)];
-  return h("details", { class: "account", open: true }, h("summary", {}, `${found.rows || found.pairs} ${found.pairs ? "pairs" : "rows"}; ${found.balanced ? "every sampled token is accounted for" : "the account does not balance"}`),
+  return h("details", { class: "account", open: true }, h("summary", {}, `${many(found.rows || found.pairs, found.pairs ? "pair" : "row")}; ${found.balanced ? "every sampled token is accounted for" : "the account does not balance"}`),
     h("table", { class: "figures" }, rows.map(([name, n, why]) => h("tr", {}, h("th", {}, name), h("td", {}, figure(n)), h("td", { class: "why" }, why)))),
     left.length ? h("p", { class: "dim" }, `Left out: ${left.map(([why, n]) => `${why} (${n})`).join("; ")}`) : null);
 }
