@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import chain, zip_longest
+from itertools import accumulate, chain, zip_longest
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -35,6 +35,8 @@ ROOMS = {
 }
 #: Tests that take many seconds and would find little more.
 _QUICK = "not (hostile or 50_random_moments or 2000_calls or 1000_calls or window_that_slides or linear or bounded or costs_some_copies)"
+#: Seconds that one test may take with a break, and that the tests of one break took together without it: the quickest come first.
+_TEST, _TOGETHER = 60, 40.0
 #: How pytest ends where the source can't be imported any more: such a break says nothing of the tests.
 _UNREADABLE = (2, 4)
 #: Whole numbers from here on are sizes and limits that somebody chose: one more of them is no other behaviour.
@@ -138,6 +140,11 @@ class Tests:
                 "dynamic_context=test_function\ncontext=${PYTEST_CURRENT_TEST-}\npatch=_exit\nsigterm=true\n"
             )
             self._env["COVERAGE_PROCESS_START"] = str(config)  # for the processes that tests start, too
+            begins = [sys.executable, "-c", "import sys; sys.exit('coverage' not in sys.modules)"]
+            if subprocess.run(begins, env=self._env, cwd=folder, check=False).returncode:
+                sys.exit(
+                    f"coverage does not begin with {sys.executable}: its .pth file is missing there; use the Python of `make`"
+                )
             self._run(tests, None, f"--junitxml={times}.part", "--maxfail=20", "--timeout=600")
             del self._env["COVERAGE_PROCESS_START"]
             whole = Coverage(config_file=str(config))
@@ -191,14 +198,16 @@ class Tests:
             return []
         named = {self._name(one) for line in lines for one in of.get(line, ())} & self._times.keys()
         named = named or {self._name(one) for every in of.values() for one in every} & self._times.keys()
-        return sorted(named, key=lambda name: self._times[name])
+        quick = sorted(named, key=lambda name: self._times[name])
+        together = accumulate(self._times[name] for name in quick)
+        return [name for name, so_far in zip(quick, together, strict=True) if so_far < _TOGETHER] or quick[:1]
 
     def outcome(self, file: Path, lines: range) -> str:
         """What the tests that reach these lines say of a break there."""
         near = self.near(file, lines)
         if not near:
             return "reached by no test"
-        ended = self._run(near, 60 + 10 * sum(self._times[name] for name in near))
+        ended = self._run(near, 60 + 10 * sum(self._times[name] for name in near), f"--timeout={_TEST}")
         if ended in _UNREADABLE:
             return "unreadable"
         return {0: "survived", 1: "noticed", None: "never ended"}.get(ended, f"died of {ended}")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from odograph import Agent, Task
 from odograph.codec import encode_finite, loads
-from odograph.plain import Prefix, plain_of
+from odograph.plain import plain_of
+from odograph.prefix import Prefix
 from odograph.runtime.conversation import State
 from odograph.wire import Sent, of_wire
 from tests.cost import costs

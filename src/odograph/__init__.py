@@ -3,6 +3,7 @@
 TYPE_CHECKING = False  # as type checkers know it; `typing` alone costs as much as Python itself
 if TYPE_CHECKING:
     from .api import Store, open, score
+    from .calls import Call
     from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
     from .capture.instrument import instrument, uninstrument
     from .capture.recorder import CallRef
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from .training.feed import rows
     from .training.sample import Conservation, Pair, Sample
     from .training.samples import Samples, samples
-    from .trajectory import Call, Trajectory
+    from .trajectory import Trajectory
     from .types import VERSION, Fork, Kept, Literal, Span
     from .viewer.notebook import show
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 #: Where the names are that this package offers. A name is loaded when it is asked for first.
 _PARTS = {
     "api": "Store open score",
+    "calls": "Call",
     "capture.decorators": "action context edit log_context log_llm_call wrap_action",
     "capture.instrument": "instrument uninstrument",
     "capture.recorder": "CallRef",
@@ -79,7 +81,7 @@ _PARTS = {
     "training.feed": "rows",
     "training.sample": "Conservation Pair Sample",
     "training.samples": "Samples samples",
-    "trajectory": "Call Trajectory",
+    "trajectory": "Trajectory",
     "types": "VERSION Fork Kept Literal Span",
     "viewer.notebook": "show",
 }

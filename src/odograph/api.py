@@ -15,7 +15,7 @@ from .capture.faults import faults
 from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
-from .errors import InvalidInput, check_count, did_you_mean
+from .errors import InvalidInput, did_you_mean
 from .handmade import records_from_dict
 from .redact import Redact
 from .store import backend, writing
@@ -52,10 +52,6 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .training.formats import Target
     from .training.keywords import ExportArgs
     from .worlds import WorldRuntime
-
-_MOST_FINDINGS = 10_000
-_BATCH = 50  # trajectories that a process checks at once
-_FEW = 500  # trajectories that are checked sooner than processes are started
 
 
 class Store:
@@ -499,47 +495,10 @@ class Store:
         `progress(n)` is called with the number of checked trajectories. At most 10,000 findings per code are kept; `counts` has
         the true numbers. Raises InvalidInput, NotFound, StoreError.
         """
-        from .quality import Checker, collect, damage_findings
+        from .quality.stored import validate_store
 
-        more = [checks] if isinstance(checks, str) else list(checks)
-        checker = Checker(profile, ignore, tokenizer, more)
-        if workers is not None:
-            check_count("workers", workers)
-        if runner is not None:
-            from . import clusters
-
-            clusters.check_runner(runner)
-        filters = given(filters)
-        shared: dict[str, Any] = {
-            "across": True,
-            "whole": set(filters) <= {"group"},
-            "most": _MOST_FINDINGS,
-            "progress": progress,
-        }
-        if (tokenizer is None or isinstance(tokenizer, (str, Path))) and all(isinstance(one, str) for one in more):
-            if workers is None:
-                workers = min(os.cpu_count() or 1, 8)
-                if self.count(**filters) < _FEW:
-                    workers = 1
-        elif runner == "ray":
-            raise InvalidInput("with runner='ray', the tokenizer and the checks are given by name or file, not as objects")
-        else:  # objects of this process
-            workers = 1
-        if workers > 1 or runner == "ray":
-            from .processes import over
-            from .quality.checking import begin
-
-            ids = (summary.id for summary in self.summaries(**filters))
-            about = (profile, sorted(checker.skip), None if tokenizer is None else str(tokenizer), more)
-            work: dict[str, Any] = {"begin": begin, "about": about, "ids": ids, "batch": _BATCH, "doing": "checked trajectories"}
-            place = self.backend.place
-            found = clusters.over(place, self._reader, **work) if runner == "ray" else over(place, count=workers, **work)
-            report = collect((one for batch in found for one in batch), checker, **shared)
-        else:
-            report = collect((checker.one(t) for t in self.trajectories(**filters)), checker, **shared)
-        if not filters:
-            report.add(damage_findings(self.damages()), checker.skip)
-        return report
+        more: dict[str, Any] = {"workers": workers, "runner": runner, "progress": progress}
+        return validate_store(self.backend, Filters.of(filters), profile, ignore, tokenizer, checks, **more)
 
     def used(self, ids: list[str]) -> dict[str, Used]:
         """Returns for each id the names of actions, contexts and models, and the values of rewards, without reading the

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from .calls import Call
 from .codec import content_hash, encode
-from .trajectory import Call, Trajectory
+from .trajectory import Trajectory
 from .types import Action, LLMCall
 
 

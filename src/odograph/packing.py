@@ -19,7 +19,7 @@ import orjson
 
 from . import dialects
 from .codec import encode, encode_message, record_to_dict
-from .plain import Prefix
+from .prefix import Prefix
 from .streams import Ranges, append
 from .types import AnyRecord, LLMCall
 

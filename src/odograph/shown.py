@@ -12,13 +12,14 @@ from typing import Any
 
 import msgspec
 
+from .calls import Call
 from .clock import iso_time
 from .dialects.content import as_text, is_part
 from .errors import InvalidInput
 from .lineage import Chain, Segment, View
 from .lineage.bodies import pieces_of
 from .streams import Seen
-from .trajectory import Call, Step, Trajectory
+from .trajectory import Step, Trajectory
 from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
 
 

@@ -14,7 +14,8 @@ import msgspec
 
 from . import dialects
 from .codec import DAMAGE, encode, put
-from .plain import Prefix, tagged
+from .plain import tagged
+from .prefix import Prefix
 from .types import LLMCall, Packed, Tokens
 
 

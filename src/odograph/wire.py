@@ -12,7 +12,7 @@ import msgspec
 
 from . import dialects
 from .codec import DAMAGE, loads_or_raw
-from .plain import Prefix
+from .prefix import Prefix
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode

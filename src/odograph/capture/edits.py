@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from ..calls import Call
 from ..codec import content_hash, decode_record
 from ..redact import Redactor
 from ..streams import IdsLine, MessageLine, Streams
-from ..trajectory import Call
 from ..types import Kept, Literal, LLMCall
 
 Runs = list[Kept | Literal]

@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakSet
 
 from . import botocore, faults, lm15, scope, sockets
+from .directing import carried
 from .wrap import record, unrecord
 
 
@@ -229,14 +230,14 @@ def _place_threads() -> None:
         def start(self: Any) -> Any:
             pool = getattr(getattr(self, "_target", None), "__module__", "") == "concurrent.futures.thread"
             if _state.threads and not pool and scope.current() is not None:  # what a pool's threads do is told with each call
-                self.run = scope.carried(self.run)
+                self.run = carried(self.run)
             return theirs(self)
 
         return start
 
     def submitting(theirs: Any) -> Any:
         def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return theirs(self, scope.carried(fn) if _state.threads else fn, *args, **kwargs)
+            return theirs(self, carried(fn) if _state.threads else fn, *args, **kwargs)
 
         return submit
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..calls import Call
 from ..codec import new_id
 from ..store.journal import Journal
 from ..store.writing import Writer
-from ..trajectory import Call, Trajectory
+from ..trajectory import Trajectory
 from ..wire import Sent
 from . import counting
 from .edits import call_of_lines

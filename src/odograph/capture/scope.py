@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, get_args
+from typing import Any, ParamSpec, Self, TypeVar, get_args
 from typing import Literal as OneOf
 from weakref import WeakKeyDictionary
 
+from ..calls import Call
 from ..codec import plain, snapshot
-from ..trajectory import Call, stated_success
+from ..trajectory import stated_success
 from ..types import Kept, Literal, LogprobsOf, RewardSource, Span
 from . import fields
 from .edits import Base, Editor, Runs, edit_fields
@@ -40,45 +41,6 @@ R = TypeVar("R")
 _current: ContextVar[Scope | None] = ContextVar("odograph_scope", default=None)
 
 
-class Director(Protocol):
-    """Holds back, or answers, the requests of a wrapped client: a runner that steps code, or a replay."""
-
-    def reply(self, dialect: str, sent: bytes, streams: bool) -> tuple[int, str, bytes] | None:
-        """Returns (status, content type, body) to answer with in place of the model; None: ask the model."""
-        ...
-
-    async def admit(self, within: Scope | None) -> None:
-        """Returns when the model may be asked."""
-        ...
-
-    def admit_sync(self, within: Scope | None) -> None:
-        """`admit` for a client that is not async."""
-        ...
-
-    async def asked(self, exchange: Any) -> bytes | None:
-        """The body that an admitted request (an `Exchange`) goes out with; None: as it is."""
-        ...
-
-    def asked_sync(self, exchange: Any) -> bytes | None:
-        """`asked` for a client that is not async."""
-        ...
-
-    def looks(self, within: Scope | None) -> bool:
-        """Whether it wants to see answers before the code does."""
-        ...
-
-    async def answered(self, exchange: Any, content: bytes) -> bytes | None:
-        """The body that the code gets in the place of a recorded one; None: as it is. Called where `looks` says so."""
-        ...
-
-    def answered_sync(self, exchange: Any, content: bytes) -> bytes | None:
-        """`answered` for a client that is not async."""
-        ...
-
-
-#: Of the code that runs in this context; None: nobody directs.
-director: ContextVar[Director | None] = ContextVar("odograph_director", default=None)
-
 #: Opens a trajectory for a call that was made outside of any run; the store's facade sets it.
 outside: Callable[[dict[str, Any]], Scope] | None = None
 
@@ -95,7 +57,7 @@ def current() -> Scope | None:
     return None
 
 
-def enter(scope: Scope) -> Token[Scope | None]:
+def enter(scope: Scope | None) -> Token[Scope | None]:
     return _current.set(scope)
 
 
@@ -153,21 +115,6 @@ def missed() -> None:
         outside_of_runs(f"the thread {thread.name!r}" + (f", started by {by}" if isinstance(by, str) else ""))
     except Exception as error:
         fault(error)
-
-
-def carried(fn: Callable[P, R]) -> Callable[P, R]:
-    """`fn` with the current scope (and who directs it), and nothing else of the context."""
-    within, directed = current(), director.get()
-
-    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        tokens = _current.set(within), director.set(directed)
-        try:
-            return fn(*args, **kwargs)
-        finally:
-            _current.reset(tokens[0])
-            director.reset(tokens[1])
-
-    return inside
 
 
 def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:

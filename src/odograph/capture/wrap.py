@@ -16,7 +16,8 @@ from typing import Any, TypeVar, cast
 from .. import dialects
 from ..codec import encode, loads_or_raw
 from ..redact import Redactor
-from . import faults, scope, sockets
+from . import faults, sockets
+from .directing import director
 from .exchange import Exchange, begun, later_at
 
 C = TypeVar("C")
@@ -310,7 +311,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             if exchange is None:
                 return self._transport.handle_request(request)
             with exchange.sending():
-                directed = scope.director.get()
+                directed = director.get()
                 if directed is not None:
                     known = directed.reply(exchange.dialect.NAME, exchange.sent, exchange.streams)
                     if known is not None:
@@ -363,7 +364,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             if exchange is None:
                 return await self._transport.handle_async_request(request)
             with exchange.sending():
-                directed = scope.director.get()
+                directed = director.get()
                 if directed is not None:
                     known = directed.reply(exchange.dialect.NAME, exchange.sent, exchange.streams)
                     if known is not None:

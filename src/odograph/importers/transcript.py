@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from ..plain import Prefix
+from ..prefix import Prefix
 from ..shape import arguments, dicts, obj, text, thinking
 from ..types import Action, LLMCall, Note, StepStart
 from .session import Session, observed_where

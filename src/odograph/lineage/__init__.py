@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .bodies import is_media
-from .chain import Chain, Node, Thread
+from .chain import Chain
 from .cuts import cut_out
 from .edits import edited_text
+from .nodes import Node, Thread
 from .observed import CLASSES, Kind
 from .policies import chains
 from .texts import Tokenizer, tokenizer

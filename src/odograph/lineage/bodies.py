@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..calls import Call
 from ..codec import content_hash
-from ..trajectory import Call
 
 
 def media_of(messages: list[dict[str, Any]]) -> list[str]:

@@ -11,17 +11,17 @@ from typing import Any
 
 import msgspec
 
-from ..dialects import Choice
+from ..calls import Call
 from ..packing import shared_prefix
-from ..plain import Prefix
-from ..trajectory import Call
+from ..prefix import Prefix
 from ..types import Edit
 from .bodies import media_of, pieces_of
 from .edits import Hole, Of, Pieces, Response, applied, untouched
+from .nodes import Node, Thread, asks_again, grown, stand_in
 from .observed import Kind, kind_of
 from .predicted import cleared, filled, same, shaken
 from .texts import Tokenizer
-from .view import Aligned, Ids, Segment, Source, Standing, View, align, extends
+from .view import Aligned, Segment, Source, Standing, View, align, extends
 
 _SOURCES: dict[Kind, Source] = {
     "template": "template",
@@ -29,52 +29,6 @@ _SOURCES: dict[Kind, Source] = {
     "retokenization": "retokenized",
     "summary": "summary",
 }
-
-
-class Node(msgspec.Struct):
-    """One call in its place: the view that it was sampled under, and how that came to be."""
-
-    call: Call
-    #: What goes on with the prompt before is a `Prefix` of one list that they share.
-    prompt: Ids
-    #: Of each choice, by its index; those without ids are left out.
-    responses: dict[int, list[int]]
-    choices: dict[int, Choice]
-    view: View
-    kind: Kind
-    #: The choice that was continued; None: none was.
-    continued: int | None = None
-    deleted: int = 0
-    inserted: int = 0
-    #: Ids of edits that took effect before this call.
-    edits: list[str] = []
-    #: The choices that any later call went on with.
-    taken: set[int] = set()
-    #: What is no text in the prompt, by hash: as it was recorded, else of the parts of its messages.
-    inputs: list[str] = []
-    #: Which prompt of its call it is, where that has several.
-    batch: int | None = None
-
-    @property
-    def id(self) -> str:
-        return self.call.id
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        """The messages of the prompt."""
-        given = self.call.messages
-        return given if self.batch is None else given[self.batch : self.batch + 1]
-
-
-class Thread:
-    """Calls of which each goes on with the one before it, edited or not; and their last view, with edits that no call came
-    after. `base`: the call and its choice that it branches off from, where that choice is in no other thread."""
-
-    def __init__(self, first: Node, base: tuple[Node, int] | None = None) -> None:
-        self.nodes = [first]
-        self.base = base
-        self.last: View = View()
-        self.last_edits: list[str] = []
 
 
 class Chain:
@@ -192,10 +146,10 @@ class Chain:
         node.batch = batch
         node.inputs = call.inputs or media_of(node.messages)
         again = before is not None and before.call.step != call.step and fresh
-        if before is not None and before.id not in acted and not again and _asks_again(before, node):
+        if before is not None and before.id not in acted and not again and asks_again(before, node):
             self.discarded.append(self.nodes.pop())
             self._settle(before.id)
-            _stand_in(node, before)
+            stand_in(node, before)
             thread = self._thread[before.id]
             thread.nodes[-1] = node
             self._thread[node.id] = thread
@@ -225,9 +179,9 @@ class Chain:
             self._branch(node, *older)
             return
         if best is None:
-            asked = next((n for n in reversed(self.nodes) if _asks_again(n, node)), None)
+            asked = next((n for n in reversed(self.nodes) if asks_again(n, node)), None)
             if asked is not None:
-                _stand_in(node, asked)
+                stand_in(node, asked)
                 self._begin(node)
                 return
             last = self._closest(node)
@@ -275,7 +229,7 @@ class Chain:
         segments = [p for p in self._predicted(before, choice) if isinstance(p, Segment) and p.ids]
         size = len(before.prompt) + len(before.responses[choice])
         prompt = node.prompt[:]
-        node.prompt = _grown(before.prompt, prompt)
+        node.prompt = grown(before.prompt, prompt)
         node.view = View.of([*segments, Segment(_new_source(node.call), prompt[size:])], node.prompt)
         node.kind = "extends"
         thread, after = self._thread[before.id], self._after(before)
@@ -476,7 +430,7 @@ class Chain:
     def _go_on(self, node: Node, before: Node, best: _Continued) -> None:
         """A prompt that begins with what was predicted."""
         prompt = node.prompt[:]
-        node.prompt = _grown(before.prompt, prompt)
+        node.prompt = grown(before.prompt, prompt)
         node.view = View.of([*best.segments, Segment(_new_source(node.call), prompt[best.size :])], node.prompt)
         was, now = before.call, node.call
         if was.adapter != now.adapter:
@@ -516,29 +470,6 @@ class _Continued(msgspec.Struct):
 
 def _are_ids(ids: list[Any]) -> bool:
     return set(map(type, ids)) <= {int}
-
-
-def _asks_again(before: Node, node: Node) -> bool:
-    if len(before.prompt) != len(node.prompt) or before.prompt[-1] != node.prompt[-1]:
-        return False
-    was, now = before.call, node.call
-    return before.prompt == node.prompt and (was.adapter, before.inputs) == (now.adapter, node.inputs)
-
-
-def _stand_in(node: Node, other: Node) -> None:
-    """A call asks the question of another one: it stands under the same view."""
-    node.view, node.kind, node.edits = other.view, other.kind, other.edits
-    node.deleted, node.inserted = other.deleted, other.inserted
-
-
-def _grown(before: Ids, prompt: list[int]) -> Ids:
-    """A prompt in the list of the one before, where it goes on with that one and is the first to do so: a history that is sent
-    with each call is held once."""
-    base = before.base if isinstance(before, Prefix) else before
-    if len(base) == len(before) and prompt[: len(base)] == base:
-        base.extend(prompt[len(base) :])
-        return Prefix(base)
-    return Prefix(prompt)
 
 
 def _new_source(call: Call) -> Source:

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any, get_args
 from typing import Literal as OneOf
 
+from ..calls import Call
 from ..dialects import Choice
 from ..dialects.content import text_of
 from ..packing import shared_prefix
-from ..trajectory import Call
 from .texts import Tokenizer
 from .view import Aligned, Ids, View
 

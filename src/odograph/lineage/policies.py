@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..trajectory import Call, Trajectory, handed_over
+from ..calls import Call
+from ..trajectory import Trajectory, handed_over
 from ..types import Edit
 from .chain import Chain
 from .texts import Tokenizer

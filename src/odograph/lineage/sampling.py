@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..trajectory import Call
+from ..calls import Call
 
 
 def parameters(call: Call) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..packing import shared_prefix
-from ..plain import Prefix
+from ..prefix import Prefix
 
 #: Token ids that are read and not changed.
 Ids = list[int] | Prefix

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import dialects
+from ..calls import Call
 from ..capture.run import Run
 from ..capture.scope import Scope
 from ..codec import loads_or_raw, new_id
 from ..dialects.content import text_of
-from ..trajectory import Call, Trajectory
+from ..trajectory import Trajectory
 from . import conversations
 from .conversations import Asked
 

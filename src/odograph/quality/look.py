@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from .. import dialects
+from ..calls import Call
 from ..lineage import Chain, Tokenizer, chains
-from ..trajectory import Call, Trajectory
+from ..trajectory import Trajectory
 from ..types import AnyRecord, End, Start, StepStart
 
 _NAMES = {

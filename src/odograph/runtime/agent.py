@@ -8,8 +8,9 @@ from typing import Any
 
 from .. import dialects
 from ..asking.endpoint import Endpoint, Unanswered
+from ..capture.directing import director
 from ..capture.recorder import CallRef
-from ..capture.scope import Scope, Step, director
+from ..capture.scope import Scope, Step
 from ..capture.values import said_of
 from ..codec import encode, loads
 from ..dialects import Choice, Tool, ToolCall

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..calls import Call
 from ..codec import encode, loads_or_raw
 from ..dialects.content import text_of
 from ..errors import InvalidInput
 from ..log import logger
-from ..trajectory import Call
 from ..types import Edit
 from .recorded import COMPACTED
 from .revising import Revised, revised, reworded

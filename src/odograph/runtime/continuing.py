@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..calls import Call
 from ..dialects import ToolCall
-from ..trajectory import Call, Step, Trajectory, handed_over, own_steps
+from ..trajectory import Step, Trajectory, handed_over, own_steps
 from ..types import Action
 from .conversation import A, State, messages_of, transfer
 from .recorded import BEGUN, PUT, Turns, by_call, decision_of, result_of, take

@@ -14,13 +14,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from .. import dialects
+from ..calls import Call
 from ..capture.recorder import CallRef
 from ..codec import encode, encode_finite
 from ..dialects import Choice, Result, Tool, ToolCall
 from ..errors import InvalidInput
 from ..packing import same_objects
 from ..streams import Streams
-from ..trajectory import Call
 from ..types import Edit, LLMCall
 from .hooks import OnTool
 from .mcp import Connections, MCPServer

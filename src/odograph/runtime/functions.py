@@ -18,6 +18,7 @@ import msgspec
 
 from .. import dialects
 from ..capture import scope
+from ..capture.directing import director
 from ..capture.exchange import Exchange
 from ..capture.recorder import CallRef
 from ..capture.scope import Scope, Step
@@ -126,7 +127,7 @@ def acting(name: str) -> None:
 
     Its steps are recorded under its name, inside of the action that hands over to it.
     """
-    running = scope.director.get()
+    running = director.get()
     if isinstance(running, Running):
         running.acts = name
         _acting.set(name)
@@ -143,7 +144,7 @@ class Running:
         self._input: Any = task.input
         self._inside = _Inside(self, run)
         self._replies: Replies | None = None
-        self._outer = scope.director.get()
+        self._outer = director.get()
         #: What was changed of its conversations, and what it still has to be told that was changed before.
         self._changes = Changes()
         self._turns: Turns | None = task._turns
@@ -237,7 +238,7 @@ class Running:
     def _start(self) -> None:
         context = copy_context()
         context.run(scope.enter, self._inside)
-        context.run(scope.director.set, self)
+        context.run(director.set, self)
         self._task = self._loop.create_task(self._work(), context=context)
         self._task.add_done_callback(lambda task: self._change.set())
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
+from ..calls import Call
+from ..capture.directing import director
 from ..capture.recorder import CallRef
-from ..capture.scope import Scope, director
+from ..capture.scope import Scope
 from ..dialects import ToolCall
 from ..errors import InvalidInput, RunError, described
-from ..trajectory import Call
 from ..types import Edit, Kept, Literal
 from .recorded import COMPACTED, PUT
 from .showing import sayable

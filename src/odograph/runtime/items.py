@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..calls import Call
 from ..clock import iso_time
 from ..codec import encode
 from ..store.lines import decode
 from ..streams import IdsLine, MessageLine, Streams
 from ..totals import reward_total, trajectory_reward
-from ..trajectory import Call, Step
+from ..trajectory import Step
 from ..types import Action, AnyRecord, End, LLMCall, Reward, Start, StepStart
 
 Key = tuple[str | None, int]

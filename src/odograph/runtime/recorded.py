@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..calls import Call
 from ..codec import encode, loads_or_raw
 from ..dialects import Result, ToolCall
 from ..errors import InvalidInput
-from ..trajectory import Call, Trajectory
+from ..trajectory import Trajectory
 from ..types import Action, Edit, LLMCall, Note
 from .showing import Shown, images_of, seen
 from .tools import arguments_of

@@ -9,7 +9,7 @@ import msgspec
 
 from .. import api
 from ..api import Store
-from ..capture import scope
+from ..capture.directing import director
 from ..capture.scope import Scope
 from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, RunError
@@ -119,12 +119,12 @@ async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recor
     if patient:
         task.agent = task.agent.replace(max_retries=0)  # type: ignore[union-attr]
     replies = Replies(t)
-    token = scope.director.set(_Director(replies))
+    token = director.set(_Director(replies))
     try:
         with api.open("memory:") as nowhere:
             response = await _to_end(task, nowhere, replies)
     finally:
-        scope.director.reset(token)
+        director.reset(token)
     divergence = replies.divergence or replies.unfinished()
     answers = [loads(encode(answer)) for answer in (response.answer, t.answer)]
     kind = getattr(task.agent, "output_type", None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ..api import Store, open
+from ..calls import Call
 from ..capture.recorder import CallRef
 from ..capture.run import Run
 from ..capture.scope import Scope, Step
 from ..errors import InvalidInput
-from ..trajectory import Call, Trajectory, own_steps
+from ..trajectory import Trajectory, own_steps
 from ..types import Kept, Literal
 from .items import Items
 

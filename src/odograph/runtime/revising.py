@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..calls import Call
 from ..dialects import Choice, ToolCall
 from ..errors import InvalidInput
 from ..lineage.bodies import pieces_of
 from ..lineage.edits import Hole, Response, applied
-from ..trajectory import Call
 from ..types import Edit, Kept, Literal
 from .template import Template
 

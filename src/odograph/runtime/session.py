@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..api import Store
+from ..calls import Call
 from ..capture.edits import Runs
 from ..capture.recorder import CallRef
 from ..capture.run import Run
@@ -18,7 +19,7 @@ from ..capture.scope import Step
 from ..capture.values import error_of, said_of, status_of
 from ..errors import InvalidInput, MissingExtra, NotFound, RunError
 from ..log import logger
-from ..trajectory import Call, own_steps
+from ..trajectory import own_steps
 from ..types import Start
 from .agent import Agent
 from .continuing import answered

@@ -14,7 +14,7 @@ import msgspec
 from .. import dialects
 from ..codec import content_hash, encode
 from ..dialects.content import as_text, is_part
-from ..plain import Prefix
+from ..prefix import Prefix
 from ..shape import arguments, items, obj, text
 from ..types import Action, Context, End, LLMCall, Note, Record, Reward, Start, StepStart
 from . import (

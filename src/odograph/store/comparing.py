@@ -20,7 +20,7 @@ from .. import dialects
 from ..codec import DAMAGE, derived_id, encode, encode_message, put, record_to_dict
 from ..errors import NotFound
 from ..packing import same_objects
-from ..plain import Prefix
+from ..prefix import Prefix
 from ..streams import IdsLine, MessageLine, Streams
 from ..types import AnyRecord, Label, LLMCall, Note, Packed, Reward
 from .lines import decode

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..calls import Call
 from ..dialects import Choice
 from ..lineage import Chain, Tokenizer, edited_text
-from ..trajectory import Call, Trajectory
+from ..trajectory import Trajectory
 from ..types import Edit
 from .sample import Conservation, Pair, Tally
 from .views import answer_of

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from ..calls import Call
 from ..codec import encode, loads
 from ..dialects import Choice
 from ..dialects.content import as_text, is_part
 from ..errors import InvalidInput
 from ..quality import CHECKS, Checker
-from ..trajectory import Call, Trajectory
+from ..trajectory import Trajectory
 from ..types import LLMCall
 from .sample import Pair
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import msgspec
 
 from .. import dialects
+from ..calls import Call
 from ..codec import encode
 from ..conversations import show
 from ..errors import InvalidInput, NotFound
 from ..labels import current, quote_of, turn_of, version_of
-from ..trajectory import Call
 from ..trajectory import Trajectory as Recorded
 from ..types import Action
 from .components import Label, Trajectory, Turn, target_of, turns_of

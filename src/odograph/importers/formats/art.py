@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import content_text, dicts, integer, items, obj, score, text, without
 from ...types import End, Note, Reward, Start, Tokens
 from ..session import Session, parse_time

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import content_text, dicts, integer, items, number, obj, text, without
 from ...types import Action, End, LLMCall, Note, Start, StepStart, Tokens
 from ..own import records_of_lines

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time

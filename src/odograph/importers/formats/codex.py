@@ -17,7 +17,7 @@ from typing import Any
 from ...clock import iso_time
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time

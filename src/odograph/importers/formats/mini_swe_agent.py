@@ -17,7 +17,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, number, obj, text, without
 from ...types import Action, End, LLMCall, Note, Start, Status
 from .. import peek

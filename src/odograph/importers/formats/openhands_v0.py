@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...codec import content_hash
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import arguments, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Context, End, LLMCall, Note, Start, Status, StepStart
 from ..session import Session, observed_where, parse_time

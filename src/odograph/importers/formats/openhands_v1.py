@@ -12,7 +12,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart, Tokens
 from ..session import Session, observed_where, parse_time

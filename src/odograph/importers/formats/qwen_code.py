@@ -13,7 +13,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...plain import Prefix
+from ...prefix import Prefix
 from ...shape import dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, observed_where, parse_time

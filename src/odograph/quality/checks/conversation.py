@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ... import dialects
+from ...calls import Call
 from ...codec import loads
 from ...dialects.content import as_text
 from ...dialects.shapes import was_cut
 from ...errors import InvalidInput
-from ...trajectory import Call
 from ...types import Action
 from ..define import Found, check
 from ..look import Look

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ...calls import Call
 from ...codec import is_tagged
-from ...trajectory import Call
 from ...types import Action, Context, Note
 from ..define import Found, check
 from ..look import Look

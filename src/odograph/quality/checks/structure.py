@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from typing import Any
 
+from ...calls import Call
 from ...clock import iso_time
-from ...trajectory import Call
 from ...types import TAG, Action, Context, Edit, Label, LLMCall, Reward, Start, StepStart
 from ..define import Found, check
 from ..look import Look

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from os.path import commonprefix
 from typing import Any
 
+from ...calls import Call
 from ...codec import is_tagged
 from ...dialects import Choice
 from ...lineage.bodies import pieces_of
 from ...lineage.sampling import not_computable, truncation
 from ...packing import shared_prefix
-from ...trajectory import Call
 from ...types import Edit
 from ..define import Found, check
 from ..look import Look

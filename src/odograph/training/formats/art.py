@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ...calls import Call
 from ...dialects import Choice
 from ...dialects.content import as_json
 from ...errors import MissingExtra
 from ...plugins import available
-from ...trajectory import Call
 from ..sample import Part, Sample
 from . import Made
 from .tokens import usable

@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
+from ...calls import Call
 from ...clock import iso_time
 from ...codec import content_hash, loads
 from ...dialects.content import as_json, as_text
 from ...errors import InvalidInput
 from ...packing import lines_of
-from ...trajectory import Call, Step, Trajectory
+from ...trajectory import Step, Trajectory
 from ...types import Action
 from . import LeftOut
 

@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ...calls import Call
 from ...clock import iso_time
 from ...codec import encode
 from ...columns import schema_of
 from ...dialects.content import as_json, as_text, marked
 from ...errors import InvalidInput
-from ...trajectory import Call, Step, Trajectory
+from ...trajectory import Step, Trajectory
 from ...types import Context
 from ..views import NO_TEXT, answered_calls
 from . import LeftOut

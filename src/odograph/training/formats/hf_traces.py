@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ...calls import Call
 from ...clock import iso_time
 from ...codec import content_hash, encode
 from ...dialects import Choice
 from ...dialects.content import as_json, marked
 from ...errors import InvalidInput
-from ...trajectory import Call, Trajectory
+from ...trajectory import Trajectory
 from ...types import Action
 from ..views import NO_TEXT, answer_of, policy_calls, unsaid
 from . import LeftOut

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ... import dialects
+from ...calls import Call
 from ...codec import loads
 from ...dialects import Choice
 from ...dialects.content import as_json, is_part, text_of
 from ...errors import InvalidInput
-from ...trajectory import Call, Trajectory
+from ...trajectory import Trajectory
 from ..views import policy_calls
 from . import LeftOut
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ... import dialects
+from ...calls import Call
 from ...codec import encode, record_to_dict
 from ...dialects.content import as_text
 from ...groups import RUNNING
 from ...shape import integer, number, obj
 from ...spans import chat
 from ...spans import odograph as own
-from ...trajectory import Call, Trajectory
+from ...trajectory import Trajectory
 from ...types import VERSION, Action, AnyRecord, Context, Edit, End, LLMCall, Record, Reward, Start, StepStart
 from . import LeftOut
 

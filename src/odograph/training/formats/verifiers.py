@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from ...calls import Call
 from ...codec import encode
 from ...dialects.content import text_of
 from ...lineage import is_media
-from ...trajectory import Call, Trajectory
+from ...trajectory import Trajectory
 from ..sample import Sample
 from . import Made
 from .tokens import image_url, per_token, usable
