@@ -119,7 +119,7 @@ class Lake:
 
     def damaged(self, table: Table, said: str | None = None) -> set[str]:
         """The live files of a table that are known to be damaged, or have another size than was written; of a tier that machines
-        share none. With `said`, an error of who read them, they are read: those that it names, or all. Raises StoreError."""
+        share none. With `said`, an error of who read them, they are read, every byte: those that it names, or all. Raises StoreError."""
         live = self.commits.files(table.name) if self.shared is None else []
         named = [one for one in live if said is None or one.file.path in said] or live
         for one in named:
@@ -128,9 +128,15 @@ class Lake:
                     self._damaged.add(one.file.path)
             except (FileNotFoundError, NotADirectoryError):
                 self._damaged.add(one.file.path)
-            if said is not None:
-                for _ in self.batches(one.file.path, table, damaged=lambda error, path=one.file.path: self._damaged.add(path)):  # type: ignore[misc]
-                    pass
+            if said is None or one.file.path in self._damaged:
+                continue
+            if one.file.crc is not None:
+                with suppress(OSError):
+                    if crc_of(self.root / one.file.path) != one.file.crc:
+                        self._damaged.add(one.file.path)
+                continue
+            for _ in self.batches(one.file.path, table, damaged=lambda error, path=one.file.path: self._damaged.add(path)):  # type: ignore[misc]
+                pass
         return self._damaged.intersection(one.file.path for one in live)
 
     # --- one trajectory -----------------------------------------------------------------------------------------------

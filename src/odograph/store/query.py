@@ -118,13 +118,16 @@ class Rows:
             except OdographError:
                 raise
             except (duckdb.Error, TypeError, ValueError, OverflowError, OSError) as error:
-                if not _of_files(error):
-                    raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
-                if self._given or not self._damaged(str(error)):
+                of_files = _of_files(error)
+                may_be = of_files or isinstance(error, duckdb.InvalidInputException)  # so DuckDB tells of some damaged pages
+                if may_be and not self._given and self._damaged(str(error)):
+                    self._connection = None
+                elif of_files:
                     raise StoreError(
                         f"the sealed tier can't be read: {_first(error)}; `odograph doctor` says what is damaged"
                     ) from None
-                self._connection = None
+                else:
+                    raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
 
 
 def _of_files(error: Exception) -> bool:

@@ -23,7 +23,7 @@ import msgspec
 
 from ..codec import DAMAGE, encode, new_id
 from ..errors import StoreError
-from ..tables.commits import Conflict
+from ..tables.commits import Conflict, FolderCommits
 from ..tables.files import Footer, Writer, data_file, footer_of, opened
 from ..tables.schema import Table, arrow
 from ..totals import by_name
@@ -145,7 +145,12 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
 
 
 def recover(lake: Lake) -> tuple[int, int]:
-    """Commits what a killed seal completed, and deletes what it did not; returns how many commits, and how many files went."""
+    """Commits what a killed seal completed, and deletes what it did not; returns how many commits, and how many files went.
+
+    Raises StoreError where the list of the files is damaged: a commit on top of it would say what the damage says."""
+    commits = lake.commits
+    if isinstance(commits, FolderCommits) and commits.exists and (why := commits.wrong(lake.journal_key)) is not None:
+        raise StoreError(f"{lake.root / 'commits.sqlite'}: {why}; `odograph doctor --repair` rebuilds it from the files")
     groups: dict[str, list[Path]] = {}
     lost: list[Path] = []
     for path in lake.commits.orphans():
