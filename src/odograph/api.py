@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
+import msgspec
+
 from .capture import scope
 from .capture.faults import faults
 from .capture.recorder import Recorder
@@ -272,13 +274,19 @@ class Store:
         namespace: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Publication:
-        """Seals this folder's store, and brings what is sealed to tables that machines share, such as "s3://bucket/runs".
+        """Seals this folder's store, and brings what is sealed, and its worlds, to tables that machines share, such as
+        "s3://bucket/runs".
 
         `catalog` and `namespace` as for `odograph.open`. What an earlier call brought is not brought again, and a call that was
         interrupted is continued by the next. The folder stays as it is. `progress(done, total)` counts bytes. Raises StoreError,
         InvalidInput, MissingExtra without the extra `iceberg`.
         """
-        return self.backend.publish(tables_of(where, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace), progress)
+        tables = tables_of(where, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace)
+        found = self.backend.publish(tables, progress)
+        from .worlds.publishing import publish
+
+        worlds, left = publish(self.backend.here, Place(str(self.backend.beside("publishing")), tables=tables))
+        return msgspec.structs.replace(found, worlds=worlds, left=left)
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
         """What a SELECT gives, by DuckDB, over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`.

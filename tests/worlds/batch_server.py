@@ -53,6 +53,12 @@ class BatchServer:
                     self.say(body_of(path, json.loads(data), Say(owner.answer(text_of(json.loads(data))))))
 
             def do_GET(self) -> None:
+                try:
+                    self.get()
+                except KeyError:
+                    self.say_bytes(b'{"error": {"message": "no such thing"}}', 404)
+
+            def get(self) -> None:
                 path = self.path.partition("?")[0]
                 parts = path.strip("/").split("/")
                 if path.endswith("/content"):

@@ -107,6 +107,44 @@ def test_a_killed_process_leaves_its_job_to_the_next(dialect: str, when: str, tm
         assert len(server.jobs) == 2 and set(server.paid.values()) == {1}
 
 
+@pytest.mark.parametrize("dialect", ["openai.chat", "anthropic.messages"])
+def test_results_that_are_damaged_cost_what_they_damage(dialect: str, tmp_path: Path) -> None:
+    """Results in any order, twice, with an error after an answer, of unknown questions, and lines that are none: what answers a
+    question is kept; a question without an answer, or with something else in its place, is an error of its row, asked in the next job."""
+    with BatchServer(lambda text: f"answer to {text.strip()}") as server:
+
+        def spoil(job: dict[str, Any]) -> None:
+            lines = [json.loads(line) for line in server.files[job["results"]].splitlines()][::-1]
+            c, b, a = lines
+            broken = {"response": {"status_code": 500}, "result": {"type": "errored", "error": {"message": "later"}}}
+            c["response"], c["result"] = {"status_code": 200, "body": [1]}, {"type": "succeeded", "message": "hello"}
+            said = [c, {**a, **broken}, b, a, {**a, **broken}, {**a, "custom_id": "of_nobody"}, ["none"]]
+            server.files[job["results"]] = b"no json\n\xff\n" + b"\r\n".join(json.dumps(one).encode() for one in said)
+
+        made = server.made
+        server.made = lambda *given: (job := made(*given), len(server.jobs) == 1 and spoil(job))[0]  # type: ignore[method-assign]
+        found = ask(judge(server, tmp_path, dialect), ["a", "b", "c"])
+        assert [a.text for a in found] == ["answer to a", "answer to b", None]
+        assert (found[2].status, "the batch's answer is none of" in (found[2].error or "")) == ("http_error", True)
+        found = ask(judge(server, tmp_path, dialect), ["a", "b", "c"])
+        assert [a.text for a in found] == ["answer to a", "answer to b", "answer to c"]
+        assert (len(server.jobs), server.direct, [a.cached for a in found]) == (2, 0, [True, True, False])
+
+
+@pytest.mark.parametrize("gone", ["jobs", "files"])
+def test_a_job_that_the_provider_forgot_is_asked_again(gone: str, tmp_path: Path) -> None:
+    """A job, or the file of its results, that is gone at the provider is an error of its rows once; then they are asked anew."""
+    with BatchServer(lambda text: "fine", polls=10**9) as server:
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(judge(server, tmp_path).ask(["a"]), 0.3))
+        assert len(server.jobs) == 1
+        server.polls = 0
+        getattr(server, gone).clear()
+        (answer,) = ask(judge(server, tmp_path), ["a"])
+        assert answer.status == "http_error" and "gone at the provider" in (answer.error or "")
+        assert ask(judge(server, tmp_path), ["a"])[0].text == "fine"
+
+
 def test_a_budget_bounds_a_job(tmp_path: Path) -> None:
     """What the budget has no room for is not in the job; a job that is refused costs nothing."""
     with BatchServer(lambda text: "fine") as server:

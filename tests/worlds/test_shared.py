@@ -24,7 +24,7 @@ pytest.importorskip("pyiceberg")
 
 import odograph
 from odograph.errors import StoreError
-from odograph.worlds import Fenced, LabelingConfig, LabelingProcessor, StorageConfig, SyncWorldRuntime
+from odograph.worlds import Fenced, Label, LabelingConfig, LabelingProcessor, StorageConfig, SyncWorldRuntime
 
 from ..servers import object_storage, postgres, rest_catalog
 from .judge_server import JudgeServer
@@ -179,6 +179,58 @@ def test_a_tick_whose_answer_was_lost_is_made_once(tmp_path: Path) -> None:
         world.step()
         assert [row["place__x"] for row in rows(world.query(Place))] == [5, 13, 100]
         assert [t["tick"] for t in world.ticks() if t["kind"] == "tick"] == [0, 1, 2, 3]
+
+
+def test_a_folder_that_grew_up_keeps_its_worlds(near: Team) -> None:
+    """`publish` brings worlds and forks to the shared tables with every tick, once, also after they went on; what a world has there
+    of its own stays. Nothing is asked of judges again."""
+    with JudgeServer() as server, odograph.open(near.root / "grown") as folder:
+        config = LabelingConfig(base_url=server.url, api_key="x", progress=False)
+        given: dict[str, Any] = {"processors": [LabelingProcessor()], "resources": [config]}
+        recorded(folder, 1)
+        world = folder.world("quality", **given)
+        world.spawn_from(folder.trajectories(), labels=SPECS)
+        world.step()
+        folder.world("gone").destroy()
+        fork = world.fork("strict")
+        found = folder.publish(near.where, catalog=near.catalog)
+        assert (found.worlds, found.left) == (3, {})
+        assert folder.publish(near.where, catalog=near.catalog).worlds == 0
+        fork.update(1, Label(technique=SPECS[0][0], description="stricter"))
+        fork.step()
+        world.despawn(2)
+        world.step()
+        assert folder.publish(near.where, catalog=near.catalog).worlds == 2
+        types = (odograph.worlds.Trajectory, Label)
+        with near.machine("one") as one:
+            assert SyncWorldRuntime().discover(StorageConfig(near.where, catalog=near.catalog)) == ["quality", "strict"]
+            for kept in (world, fork):
+                there = one.world(kept.name, **given)
+                assert there.id == kept.id
+                for tick in (None, 0, 1):
+                    assert there.query(*types, tick=tick).to_pylist() == kept.query(*types, tick=tick).to_pylist()
+                assert there.history(*types).to_pylist() == kept.history(*types).to_pylist()
+            asked = len(server)
+            there.update(1, Label(technique="another", description="other"))
+            there.step()
+            assert (there.info().tick, len(server)) == (3, asked + 1)
+            one.world("mine").step()
+        fork.spawn(Mood(name="late", story="s" * 300))
+        fork.step()
+        folder.world("mine").step()
+        fork.fork("late").info()
+        world.spawn(Mood(name="on", story="s" * 300))
+        world.step()
+        found = folder.publish(near.where, catalog=near.catalog)
+        assert found.worlds == 2
+        assert {name: why[:40] for name, why in found.left.items()} == {
+            "strict": "it went on in the shared tables, from ti",
+            "late": "the world that it is a fork of is not pu",
+            "mine": "a world of others has the name; runtime."[:40],
+        }
+        with near.machine("two") as two:
+            assert [two.world(name).info().tick for name in ("quality", "strict", "mine")] == [3, 3, 1]
+            assert rows(two.world("quality").query(Mood), "mood__story") == [{"mood__story": "s" * 300}]
 
 
 def test_shared_worlds_are_redacted_alike(near: Team) -> None:

@@ -106,9 +106,9 @@ class OpenAI(Provider):
                 response, error = one.get("response"), one.get("error")
                 body = response.get("body") if isinstance(response, dict) else None
                 ok = isinstance(response, dict) and response.get("status_code") == 200 and not error
-                found[one["custom_id"]] = (body, None) if ok else (None, _said(error or body))
-        if status == "failed":
-            found.setdefault("", (None, _said(job.get("errors"))))
+                _take(found, one["custom_id"], body, None if ok else _said(error or body))
+        if status != "completed":
+            found.setdefault("", (None, f"the batch {status}: {_said(job.get('errors'))}".removesuffix(": ")))
         return found
 
 
@@ -159,7 +159,7 @@ class Anthropic(Provider):
             result = result if isinstance(result, dict) else {}
             ok = result.get("type") == "succeeded"
             key = str(one.get("custom_id")).partition("_")[0]
-            found[key] = (result.get("message"), None) if ok else (None, _said(result.get("error") or result.get("type")))
+            _take(found, key, result.get("message"), None if ok else _said(result.get("error") or result.get("type")))
         return found
 
 
@@ -232,8 +232,13 @@ class Batches:
         wrong: dict[str, str] = {}
         for job in jobs:
             assert job.id is not None
-            while (found := await self._provider.results(job.id)) is None:
-                await asyncio.sleep(self._poll)
+            try:
+                while (found := await self._provider.results(job.id)) is None:
+                    await asyncio.sleep(self._poll)
+            except Unanswered as error:
+                if error.status not in (404, 410):
+                    raise
+                found = {"": (None, f"what came of it is gone at the provider, and is asked for again: {error}")}
             for key in job.keys:
                 body, error = found.get(key, (None, None))
                 if body is not None:
@@ -334,7 +339,18 @@ def _items(page: Any) -> list[dict[str, Any]]:
     return [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
 
 
+def _take(found: dict[str, tuple[Any, str | None]], key: str, body: Any, error: str | None) -> None:
+    """Takes what a line of results says of a question; of several lines, the first that answers."""
+    if found.get(key, (None, ""))[1] is not None:
+        found[key] = (body if error is None else None, error)
+
+
 def _said(error: Any) -> str:
+    """What is wrong, in words; empty where nothing says it."""
+    if error is None:
+        return ""
+    if isinstance(error, list):
+        return "; ".join(map(_said, error[:3]))
     if isinstance(error, dict):
         for name in ("message", "error", "data"):
             if error.get(name):

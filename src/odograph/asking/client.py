@@ -273,7 +273,8 @@ class Judge:
             self._batches = Batches(self._journal, self._endpoint, self._batch_poll)
         self._endpoint.check_key()
         asked = {self._key(messages, wanted, (repeat, 0)): messages for messages in prompts}
-        waiting = [key for key in asked if not any(self._dialect.is_response(loads_or_raw(raw)) for raw in answers.of(key))]
+        answered = lambda key: any(self._dialect.is_response(loads_or_raw(raw)) for raw in answers.of(key))  # noqa: E731
+        waiting = [key for key in asked if not answered(key)]
         found, held = _Batched(), {}
 
         def request(key: str) -> dict[str, Any] | None:
@@ -301,9 +302,11 @@ class Judge:
             self.budget.pay(costs, calls=1, tokens=read + wrote, cost=self._cost(stated, read, wrote))
 
         def keep(key: str, body: Any) -> None:
-            if not answers.of(key):  # another waited for the same job
+            if not answered(key):  # else another waited for the same job
                 answers.put(key, self.model, encode(body))
-            if key in held:
+            if not self._dialect.is_response(body):
+                found.wrong[key] = Unanswered(f"the batch's answer is none of {self._dialect.NAME}: {str(body)[:200]}", 502)
+            elif key in held:
                 pay(key, body)
                 found.fresh.add(key)
 

@@ -7,7 +7,7 @@ import argparse
 import msgspec
 
 from .common import add_json, bytes_bar, existing_store, print_json
-from .terminal import paint, size
+from .terminal import paint, safe, size
 
 HELP = "seal a folder's store, and bring what is sealed to tables that machines share (Apache Iceberg)"
 
@@ -33,4 +33,8 @@ def run(args: argparse.Namespace) -> int:
     print(paint(f"published {found.files:,} files of {found.commits:,} commits, {size(found.bytes)}{before}", "green"))
     if found.merged:
         print(f"{found.merged:,} trajectories went record by record, as other machines had sealed more of them")
+    if found.worlds:
+        print(f"{found.worlds:,} {'worlds' if found.worlds > 1 else 'world'} with all ticks")
+    for name, why in found.left.items():
+        print(paint(safe(f"left world {name!r}: {why}"), "yellow"))
     return 0

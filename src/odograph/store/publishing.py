@@ -38,6 +38,9 @@ class Publication(msgspec.Struct, frozen=True):
     merged: int = 0
     #: Commits that an earlier publication had brought.
     before: int = 0
+    #: Worlds that are in the shared tables since, or went on there; and by name those that did not, and why.
+    worlds: int = 0
+    left: dict[str, str] = {}
 
 
 def publish(

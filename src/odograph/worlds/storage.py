@@ -34,7 +34,7 @@ from .texts import Texts, groups_of
 
 _GROUP = 262_144  # rows of a row group
 _OLD = 86_400  # seconds after which a file that waits for its commit belongs to nobody
-_DESTROYED = "destroyed"  # who writes a world that was destroyed
+DESTROYED = "destroyed"  #: who writes a world that was destroyed
 
 
 class WorldError(OdographError, RuntimeError):
@@ -143,9 +143,10 @@ class Storage:
 
     def _made(self, id: str) -> dict[str, Any]:
         """The row that says that a world was made, where the commit says it no more: shared tables forget old snapshots."""
-        *_, first = self.commits.latest(f"{TICKS.name}/{id}", "~")
-        with opened_in(self.commits, first.file.path, TICKS) as file:
-            return next(row for row in file.read().to_pylist() if row["kind"] in ("world", "fork"))
+        path = next(live.file.path for live in self.commits.latest(f"{TICKS.name}/{id}", "~") if "-world-" in live.file.path)
+        with opened_in(self.commits, path, TICKS) as file:
+            (row,) = file.read().to_pylist()
+        return dict(row)
 
     def names(self) -> list[str]:
         """The names of the worlds of this namespace."""
@@ -198,13 +199,17 @@ class Storage:
         )
 
     def _refuse_destroyed(self, about: About, writer: str | None) -> None:
-        if writer == _DESTROYED:
+        if writer == DESTROYED:
             raise NotFound(f"world {about.name!r} was destroyed; its rows stay for its forks")
+
+    def is_destroyed(self, id: str) -> bool:
+        """Whether a world was destroyed."""
+        return self.commits.key(self._writer_key(id)) == DESTROYED
 
     def destroy(self, about: About) -> None:
         """Forgets a world's name; its rows stay for its forks."""
         self._refuse_destroyed(about, self.commits.key(self._writer_key(about.id)))
-        keys: dict[str, str | None] = {self._writer_key(about.id): _DESTROYED}
+        keys: dict[str, str | None] = {self._writer_key(about.id): DESTROYED}
         if self.commits.key(self._name_key(about.name)) == about.id:  # else a newer world has the name
             keys[self._name_key(about.name)] = None
         self._publish(about, "destroy", self.next_tick(about.id), "", {}, id=new_id(), keys=keys)
@@ -243,7 +248,7 @@ class Storage:
         `changed`: Arrow tables by archetype, without the columns in which no row changed; `whole`: whether they are the whole
         state. Raises Fenced, StoreError.
         """
-        self._prepare(changed)
+        self.prepare(changed)
         texts = self._new_texts(changed)
         files: list[DataFile] = []
         keys: dict[str, str | None] = {self._tick_key(about.id): str(tick + 1), self._entity_key(about.id): str(next_entity)}
@@ -278,7 +283,7 @@ class Storage:
             raise
         self.texts.written(texts.values())
 
-    def _prepare(self, tables: Iterable[Table] = ()) -> None:
+    def prepare(self, tables: Iterable[Table] = ()) -> None:
         """Before something is written. Raises StoreError where machines redact in another way what they share."""
         if not self._agreed:
             reopened(Place(str(self.where.folder), tables=self.where.tables)).agree_on_redaction()
@@ -330,7 +335,7 @@ class Storage:
         expect: Mapping[str, str | None] | None = None,
     ) -> None:
         commit = id or f"world/{about.id}"
-        self._prepare()
+        self.prepare()
         row = {
             "world_id": about.id,
             "kind": kind,
