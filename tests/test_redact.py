@@ -94,15 +94,26 @@ def test_a_secret_is_found_where_it_stands(kind: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in SECRETS if kind != "private_key"])
 def test_a_secret_at_the_beginning_of_a_line_in_json_in_a_text(kind: str) -> None:
     """The `n` of an escaped newline is no letter of the word: a file in a tool call's arguments, line by line. The same after other
-    escapes of JSON, those of URLs, and a terminal's colours; after a letter of a word it is still none."""
+    escapes of JSON, those of URLs, and a terminal's colours."""
     secret = SECRETS[kind]
     for before in ("\\n", "\\t", "\\u003d", "%3D", "\x1b[0m", "\x1b[32m", "\x1b[1;32m"):
         text = f"keys:{before}{secret}"
         assert may_hold(text)
         (found,) = secrets_in(text)
         assert (found.kind, text[found.start : found.stop]) == (kind, secret), before
-    for before in ("n", "\\nn", "3D"):
-        assert kind not in [s.kind for s in secrets_in(f"keys:{before}{secret}")]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SECRETS if kind != "private_key"])
+def test_a_secret_in_the_midst_of_a_word(kind: str) -> None:
+    """Behind a name and in the midst of a word, a key whose first letters are found nowhere else is one; what has letters that end
+    common words, or that any long value may have, is none there."""
+    secret = SECRETS[kind]
+    alike = kind in ("google_key", "jwt", "huggingface_token")
+    for before in ("n", "\\nn", "3D", "token"):
+        assert (kind in [s.kind for s in secrets_in(f"keys:{before}{secret}")]) is not alike, before
+    for before in ("late-", "my_"):
+        assert (kind in [s.kind for s in secrets_in(f"keys:{before}{secret}")]) is (kind not in ("google_key", "jwt")), before
+    assert [s for s in secrets_in("x" * 20 + CHANCE.randbytes(20).hex() + secret) if s.kind != "aws_access_key"] == []
 
 
 def test_what_only_looks_random_is_none() -> None:
