@@ -403,7 +403,9 @@ def test_an_agent_inside_of_a_tool_has_its_name(store: odograph.Store) -> None:
     def script(request: dict[str, Any]) -> Answer:
         used = sum(m["role"] == "tool" for m in request["messages"])
         if any(m["role"] == "user" and m["content"] == "the sky?" for m in request["messages"]):
-            return Answer(text="It is sunny.") if used > 1 else asks(("look", {"far": used or "no"}), id=f"h{used}")
+            if used == 0:
+                return asks(("look", {"far": "no"}), ("nope", {"a": 1}), id="h0")
+            return Answer(text="It is sunny.") if used > 2 else asks(("look", {"far": 1}), id="h1")
         return Answer(text="Go out.") if used else asks(("ask", {}))
 
     with LLMServer(script) as server:
@@ -432,10 +434,12 @@ def test_an_agent_inside_of_a_tool_has_its_name(store: odograph.Store) -> None:
 
         t = asyncio.run(main()).recorded
         assert sorted((s.agent or "", s.index, [a.name for a in s.actions], len(s.llm_calls)) for s in t.steps) == [
-            ("Boss", 0, ["ask"], 1), ("Boss", 1, [], 1), ("Helper", 0, ["look"], 1), ("Helper", 1, ["look"], 1), ("Helper", 2, [], 1),
-            ("Other", 0, ["look"], 1), ("Other", 1, ["look"], 1), ("Other", 2, [], 1),
+            ("Boss", 0, ["ask"], 1), ("Boss", 1, [], 1), ("Helper", 0, ["look", "nope"], 1), ("Helper", 1, ["look"], 1), ("Helper", 2, [], 1),
+            ("Other", 0, ["look", "nope"], 1), ("Other", 1, ["look"], 1), ("Other", 2, [], 1),
         ]  # fmt: skip
-        assert sorted(a.ok is True for a in t.actions if a.name == "look") == [False, False, True, True]
+        assert sorted((a.name, a.ok is True) for a in t.actions) == [
+            ("ask", True), ("look", False), ("look", False), ("look", True), ("look", True), ("nope", False), ("nope", False)
+        ]  # fmt: skip
         (used,) = [a for a in t.actions if a.name == "ask"]
         assert {s.record.parent for s in t.steps if s.agent != "Boss"} == {used.id}  # type: ignore[union-attr]
         assert used.result == "It is sunny. It is sunny." and t.answer == "Go out."

@@ -141,12 +141,17 @@ def _pydantic_ai_recorded() -> None:
                 action.result = snapshot(getattr(result, "return_value", result))
             return result
 
-        async def on_tool_validate_error(self, ctx: Any, *, call: Any, tool_def: Any, args: Any, error: Exception) -> Any:
-            within = scope.current()
-            if isinstance(within, Helper):  # of the outermost agent, the events tell
-                now = time.time_ns(), time.perf_counter_ns()
-                _did(call.tool_name, _parsed(call.args), error, call.tool_call_id, *now, ok=False)
-            raise error
+        async def after_node_run(self, ctx: Any, *, node: Any, result: Any) -> Any:
+            """Records calls that came to no tool: of one that is not known, with arguments that are wrong."""
+            asked = {call.tool_call_id: call for call in getattr(getattr(node, "model_response", None), "tool_calls", ())}
+            answers = getattr(getattr(result, "request", None), "parts", ()) if isinstance(scope.current(), Helper) else ()
+            for part in answers:  # of the outermost agent, the events tell
+                call = asked.get(getattr(part, "tool_call_id", None))
+                known = None if call is None else ctx.tool_manager.get_tool_def(call.tool_name)
+                if call is not None and call.tool_call_id not in (_used.get() or ()) and getattr(known, "kind", "") != "output":
+                    now = time.time_ns(), time.perf_counter_ns()
+                    _did(call.tool_name, _parsed(call.args), part.content, call.tool_call_id, *now, ok=False)
+            return result
 
     begun = Agent.iter
 
