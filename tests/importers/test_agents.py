@@ -185,6 +185,25 @@ def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -
     assert (t.task, [a.name for a in t.actions], t.llm_calls[-1].text) == ("Mend the net", ["Shell", "Agent"], "Mended")
 
 
+def test_tools_that_end_before_the_reply_does(store: odograph.Store, tmp_path: Path) -> None:
+    """Kimi runs a tool while the reply still comes: the next call of the reply and its usage stand behind the first result. They
+    are one reply, which ended when it last said something."""
+    values = [
+        *agents.KIMI_WIRE[:3],
+        agents.wire(2, "ToolCall", **agents.shell("c1", command="ls")),
+        agents.wire(3, "ToolResult", **agents.outcome("c1", "twine")),
+        agents.wire(4, "ToolCall", **agents.shell("c2", command="pwd")),
+        agents.wire(5, "ToolResult", **agents.outcome("c2", "")),
+        agents.wire(9, "StatusUpdate", token_usage={"input_other": 5, "output": 2}),
+    ]
+    (path := tmp_path / "wire.jsonl").write_text("".join(json.dumps(v) + "\n" for v in values))
+    store.import_sessions(path)
+    (t,) = store.trajectories()
+    (asked,) = t.llm_calls
+    assert (asked.prompt_tokens, asked.completion_tokens, asked.duration) == (5, 2, 2_500_000_000)
+    assert [a.result for a in t.actions] == [[agents.said("twine")], [agents.said("<system>Tool output is empty.</system>")]]
+
+
 def test_a_cursor_chat_and_its_transcript_are_one_session(store: odograph.Store, tmp_path: Path) -> None:
     """The transcript of a chat that is there adds nothing, and a summary that takes the place of messages changes no earlier call.
     The key of the chat is not kept."""
