@@ -37,6 +37,16 @@ COPILOT = [
     {"type": "assistant.message", "id": "e9", "parentId": "e8", "timestamp": T.format(7), "data": {"messageId": "y", "content": "Mended", "toolRequests": []}},
     {"type": "user.message", "id": "ea", "parentId": "e9", "timestamp": T.format(8), "data": {"content": "And the sail"}},
 ]  # fmt: skip
+#: The same as newer versions write it: the system prompt behind the person's message, what a call used before its answer.
+COPILOT_NEW = [
+    *COPILOT[:2],
+    {"type": "system.message", "id": "n0", "parentId": "e1", "timestamp": T.format(1), "data": {"role": "system", "content": "be brief"}},
+    {"type": "session.usage_record", "id": "n1", "parentId": "n0", "timestamp": T.format(2), "data": {"usage": {"model": "m", "inputTokens": 15, "outputTokens": 5, "cacheReadTokens": 2, "duration": 250, "finishReason": "tool_calls", "apiCallId": "k1"}}},
+    {**COPILOT[3], "data": {**COPILOT[3]["data"], "apiCallId": "k1"}},
+    COPILOT[5],
+    {**COPILOT[6], "data": {**COPILOT[6]["data"], "success": True, "shellExecution": {"exitCode": 2}}},
+    *COPILOT[9:],
+]  # fmt: skip
 DROID = [
     {"type": "session_start", "id": "dr", "title": "t", "owner": "o", "version": 2, "cwd": "/w"},
     {"type": "message", "id": "1", "timestamp": T.format(1), "message": {"role": "user", "content": [said("<system-reminder>x</system-reminder>"), said("Mend the net")]}},
@@ -121,6 +131,28 @@ CLINE = [
     {"role": "user", "ts": MS + 3000, "content": [result("c1", [said("twine")])]},
     {"role": "assistant", "ts": MS + 4000, "content": [said("Mended")], "modelInfo": {"modelId": "m"}},
 ]  # fmt: skip
+CLINE_CLI: dict[str, Any] = {
+    "version": 1, "agent": "lead", "sessionId": "1772359200000_ab", "system_prompt": "be brief",
+    "origin": {"source": "cli", "mode": "user", "sessionId": "1772359200000_ab", "version": "3.0"},
+    "messages": [
+        {"id": "a1", "role": "user", "ts": MS + 1000, "content": [said('<user_input mode="act">Mend the net</user_input>')]},
+        {"id": "a2", "role": "assistant", "ts": MS + 2000, "content": [{"type": "thinking", "thinking": "which knot"}, use("c1", "run_commands", commands="ls")], "modelInfo": {"id": "m"}, "metrics": {"inputTokens": 5, "outputTokens": 2, "cacheReadTokens": 20, "cacheWriteTokens": 0}},
+        {"id": "a3", "role": "user", "ts": MS + 3000, "content": [result("c1", [{"query": "ls", "result": "twine", "success": False}])]},
+        {"id": "a4", "role": "assistant", "ts": MS + 3500, "content": [said("The server is away")], "metadata": {"displayOnly": True, "displayRole": "error"}},
+        {"id": "a5", "role": "assistant", "ts": MS + 4000, "content": [said("Mended")], "modelInfo": {"id": "m"}},
+    ],
+}  # fmt: skip
+#: The same with a sub-agent, whose file is there before its result.
+CLINE_LEAD = [
+    *CLINE_CLI["messages"][:4],
+    {"id": "a6", "role": "assistant", "ts": MS + 5000, "content": [use("c2", "spawn_agent", systemPrompt="you help", task="Find a knot")]},
+    {"id": "a7", "role": "user", "ts": MS + 8000, "content": [result("c2", '{"text":"a bowline"}')]},
+    CLINE_CLI["messages"][4],
+]  # fmt: skip
+CLINE_SUB = [
+    {"id": "s1", "role": "user", "ts": MS + 6000, "content": [said("Find a knot")]},
+    {"id": "s2", "role": "assistant", "ts": MS + 7000, "content": [said("a bowline")], "modelInfo": {"id": "m"}},
+]
 AMP = {
     "v": 9,
     "id": "T-1",
@@ -204,6 +236,7 @@ Sewn.
 #: Files that are one value, which is written anew: a name, and the value with its list of messages cut after so many.
 WHOLE: dict[str, tuple[str, Any]] = {
     "cline": ("1772359200000/api_conversation_history.json", lambda n: CLINE[:n]),
+    "cline-cli": ("a/1772359200000_ab.messages.json", lambda n: {**CLINE_CLI, "messages": CLINE_CLI["messages"][:n]}),
     "amp": ("T-1.json", lambda n: {**AMP, "messages": AMP["messages"][:n]}),
     "continue": ("co.json", lambda n: {**CONTINUE, "history": CONTINUE["history"][:n]}),
     "goose": ("export.json", lambda n: {**GOOSE_EXPORT, "conversation": GOOSE[1:][:n]}),
@@ -371,6 +404,25 @@ def kimi(folder: Path, size: int = 99) -> Path:
     for name, values in (("context.jsonl", now), ("context_1.jsonl", before), ("wire.jsonl", KIMI_WIRE[: 2 * size])):
         if values:
             (folder / name).write_text("".join(json.dumps(v) + "\n" for v in values))
+    return folder
+
+
+def cline_cli(folder: Path, size: int = 99) -> Path:
+    """A session of Cline's command line, of which so many messages are written; the fifth starts a sub-agent."""
+    folder = folder / CLINE_CLI["sessionId"]
+    folder.mkdir(exist_ok=True)
+    (folder / f"{folder.name}.messages.json").write_text(json.dumps({**CLINE_CLI, "messages": CLINE_LEAD[:size]}))
+    about = {"session_id": folder.name, "status": "completed" if size >= 7 else "running", "model": "m", "prompt": "Mend the net"}
+    (folder / f"{folder.name}.json").write_text(json.dumps({**about, "started_at": T.format(0), "interactive": False}))
+    if size >= 5:
+        sub = {
+            "version": 1,
+            "agent": "subagent",
+            "sessionId": f"{folder.name}__agent_7",
+            "origin": {},
+            "messages": CLINE_SUB[: size - 4],
+        }
+        (folder / "agent_7.messages.json").write_text(json.dumps(sub))
     return folder
 
 

@@ -476,6 +476,18 @@ def cline(found: list[Any]) -> Iterator[Said]:
         yield from chat(message, message.get("ts"))
 
 
+def cline_cli(found: list[Any]) -> Iterator[Said]:
+    for message in found[0]["messages"]:
+        when = micros(message["ts"])
+        for said in chat(message, message["ts"]):
+            shown = (message.get("metadata") or {}).get("displayOnly")
+            typed = said.text.replace('<user_input mode="act">', "").replace("</user_input>", "")
+            yield said._replace(kind=PROGRAM) if shown else said._replace(text=typed)
+        for block in objects(message["content"]):
+            if objects(block.get("content")):
+                yield Said(RESULT, json.dumps(block["content"], separators=(",", ":")), when, block["tool_use_id"])
+
+
 def amp(found: list[Any]) -> Iterator[Said]:
     for message in found[0]["messages"]:
         for block in message["content"]:
@@ -753,6 +765,7 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "openai-chat": rows_of_chat,
     "goose": goose,
     "cline": cline,
+    "cline-cli": cline_cli,
     "amp": amp,
     "copilot": copilot,
     "sharegpt": sharegpt,

@@ -68,7 +68,7 @@ def test_a_session_of_an_agent(store: odograph.Store, tmp_path: Path, name: str)
     assert (report.failed, {t["format"] for t in report.trajectories}) == ([], {importer})
     assert store.import_sessions(path).imported == 0
     t = next(t for t in store.trajectories() if str(t.task).startswith("Mend the net"))
-    assert t.agent in (importer, "copilot", "kimi-cli") and t.metadata["source"]["interactive"] is True
+    assert t.agent in (importer, "copilot", "kimi-cli", "cline") and t.metadata["source"]["interactive"] is True
     assert t.task == ("Mend the net\nwith twine" if importer == "aider" else "Mend the net")
     assert importer == "aider" or "Mended" in [c for c in t.llm_calls if c.agent is None][-1].text
     if importer == "aider":
@@ -90,6 +90,7 @@ FIGURES = {
     "droid lines": (False, None, None, None),
     "goose lines": (True, None, None, None),
     "cline whole": (None, 25, 2, 0.5),
+    "cline-cli whole": (False, 25, 2, None),
     "amp whole": (False, 25, 2, None),
     "continue whole": (False, 25, 2, 0.5),
     "opencode database": (False, 25, 3, 0.5),
@@ -141,6 +142,39 @@ def test_a_kimi_session_is_its_folder(store: odograph.Store, tmp_path: Path) -> 
     assert [n.name for n in t.notes if n.name.startswith("Comp")] == ["CompactionBegin", "CompactionEnd"]
 
 
+def test_a_copilot_session_of_a_newer_version(store: odograph.Store, tmp_path: Path) -> None:
+    """What a call used may stand before its answer, and the system prompt behind what the person said; the prompt begins with it.
+    A command's exit code says whether it went well."""
+    (path := tmp_path / "events.jsonl").write_text("".join(json.dumps(v) + "\n" for v in agents.COPILOT_NEW))
+    store.import_sessions(path)
+    (t,) = store.trajectories()
+    asked, mended = t.llm_calls
+    assert (asked.prompt_tokens, asked.completion_tokens, asked.duration, asked.finish_reason) == (
+        15,
+        5,
+        250_000_000,
+        "tool_calls",
+    )
+    assert [m["role"] for m in mended.messages] == ["system", "user", "assistant", "tool"]
+    assert (mended.prompt_tokens, t.actions[0].ok) == (None, False)
+
+
+def test_a_cline_session_is_its_folder(store: odograph.Store, tmp_path: Path) -> None:
+    """A sub-agent of Cline's command line belongs to the call that started it, with the system prompt that the call gave; the
+    sub-agent's file leads to the same session. What the program showed in the model's place is no call."""
+    folder = agents.cline_cli(tmp_path)
+    assert store.import_sessions(tmp_path).imported == 1
+    assert store.import_sessions(folder / "agent_7.messages.json").skipped == 1
+    (t,) = store.trajectories()
+    (found,) = (c for c in t.llm_calls if c.agent == "agent_7")
+    (step,) = (r for r in t.records if r.id == found.parent)
+    assert step.parent == next(a.id for a in t.actions if a.name == "spawn_agent")
+    assert [m["content"] for m in found.messages] == ["you help", "Find a knot"]
+    assert (t.task, t.metadata["source"]["status"]) == ("Mend the net", "completed")
+    assert [c.text for c in t.llm_calls if c.text] == ["a bowline", "Mended"]
+    assert [n.name for n in t.notes] == ["error"]
+
+
 def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -> None:
     """Where the contexts are gone, the wire tells what was said and done."""
     folder = agents.kimi(tmp_path)
@@ -149,6 +183,25 @@ def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -
     store.import_sessions(folder / "wire.jsonl")
     (t,) = store.trajectories()
     assert (t.task, [a.name for a in t.actions], t.llm_calls[-1].text) == ("Mend the net", ["Shell", "Agent"], "Mended")
+
+
+def test_tools_that_end_before_the_reply_does(store: odograph.Store, tmp_path: Path) -> None:
+    """Kimi runs a tool while the reply still comes: the next call of the reply and its usage stand behind the first result. They
+    are one reply, which ended when it last said something."""
+    values = [
+        *agents.KIMI_WIRE[:3],
+        agents.wire(2, "ToolCall", **agents.shell("c1", command="ls")),
+        agents.wire(3, "ToolResult", **agents.outcome("c1", "twine")),
+        agents.wire(4, "ToolCall", **agents.shell("c2", command="pwd")),
+        agents.wire(5, "ToolResult", **agents.outcome("c2", "")),
+        agents.wire(9, "StatusUpdate", token_usage={"input_other": 5, "output": 2}),
+    ]
+    (path := tmp_path / "wire.jsonl").write_text("".join(json.dumps(v) + "\n" for v in values))
+    store.import_sessions(path)
+    (t,) = store.trajectories()
+    (asked,) = t.llm_calls
+    assert (asked.prompt_tokens, asked.completion_tokens, asked.duration) == (5, 2, 2_500_000_000)
+    assert [a.result for a in t.actions] == [[agents.said("twine")], [agents.said("<system>Tool output is empty.</system>")]]
 
 
 def test_a_cursor_chat_and_its_transcript_are_one_session(store: odograph.Store, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import odograph
 from odograph.types import Action, LLMCall, Note, Start
 
 from .scaffold import of, one, read
-from .test_growing import CLAUDE, CODEX, GEMINI, QWEN, T, call, cc, codex, counts, result, said, use
+from .test_growing import CLAUDE, CODEX, EXEC, GEMINI, QWEN, STREAM, T, call, cc, codex, counts, result, said, use
 
 
 def lines(path: Path, values: list[Any]) -> Path:
@@ -350,3 +350,69 @@ def test_a_codex_call_sees_the_results_that_came_before_it(store: odograph.Store
     asked, answered = t.llm_calls
     assert (len(asked.choices[0].tool_calls), answered.text) == (2, "Rowed")
     assert [m["content"] for m in answered.messages if m["role"] == "tool"] == ["one", "two"]
+
+
+def test_replies_that_share_an_id_are_two(tmp_path: Path) -> None:
+    """A server that gives each of its replies the same id: the replies are told apart by how they stopped."""
+    values = [
+        cc(1, "user", "Weigh it", None),
+        cc(2, "assistant", use("t1", c="scales"), reply="msg_1"),
+        cc(3, "user", result("t1", "an ounce")),
+        cc(4, "assistant", [{"type": "text", "text": "An ounce"}], reply="msg_1"),
+    ]
+    values[1]["message"]["stop_reason"] = "tool_use"
+    session = one("claude-code", lines(tmp_path / "a.jsonl", values))
+    asked, told = of(LLMCall, session)
+    assert "an ounce" in json.dumps([*told.request["messages"]]) and "scales" in json.dumps(asked.response)
+    assert told.completion_tokens == 4
+
+
+def test_the_task_of_a_stream_is_not_a_sub_agents(tmp_path: Path) -> None:
+    """A stream does not say what the person asked: what a sub-agent was asked does not take its place. The tokens of a stream are
+    those of its result, which counts what its lines do not."""
+    said = {
+        "type": "user",
+        "session_id": "s",
+        "uuid": "x",
+        "parent_tool_use_id": "t1",
+        "message": {"role": "user", "content": "sew it"},
+    }
+    used = {"m": {"inputTokens": 4, "cacheReadInputTokens": 10, "cacheCreationInputTokens": 0, "outputTokens": 7}}
+    values = [*STREAM[:2], said, *STREAM[2:-1], {**STREAM[-1], "modelUsage": used}]
+    with odograph.open("memory:") as store:
+        store.import_sessions(lines(tmp_path / "a.jsonl", values))
+        (found,) = store.summaries()
+        assert (found.task, found.prompt_tokens, found.completion_tokens) == (None, 14, 7)
+
+
+def test_what_codex_exec_says_of_itself_is_no_turn(tmp_path: Path) -> None:
+    """Errors of the program, before the first turn too, are notes: no reply of the model, and no step."""
+    wrong = {"type": "item.completed", "item": {"id": "e0", "type": "error", "message": "no metadata"}}
+    with odograph.open("memory:") as store:
+        store.import_sessions(lines(tmp_path / "a.jsonl", [EXEC[0], wrong, *EXEC[1:]]))
+        (t,) = store.trajectories()
+        assert ([s.index for s in t.steps], [n.data["message"] for n in t.notes]) == ([0], ["no metadata"])
+
+
+def test_newer_codex_counts_at_the_end_of_a_reply(tmp_path: Path) -> None:
+    """`token_usage_record` ends a reply and names it; the `token_count` behind the tool's output counts nothing again. An item that
+    says a message again is left out, and a command's item has its exit code."""
+    usage = {"input_tokens": 8, "output_tokens": 2, "total_tokens": 10}
+    command = {"type": "CommandExecution", "id": "c1", "exit_code": 3, "duration": {"secs": 2, "nanos": 0}}
+    values = [
+        *CODEX[:3],
+        codex("event_msg", 1, type="item_completed", item={"type": "UserMessage", "id": "i", "content": []}),
+        call(2, "c1"),
+        codex("token_usage_record", 2, response_id="resp_1", usage=usage, thread_token_usage=usage),
+        codex("event_msg", 3, type="item_completed", item=command),
+        codex("response_item", 3, type="function_call_output", call_id="c1", output="x"),
+        counts(4, 10),
+        said(5, "Sorted", "assistant"),
+        counts(6, 20),
+    ]
+    session = one("codex", lines(tmp_path / "a.jsonl", values))
+    asked, told = of(LLMCall, session)
+    assert [c.prompt_tokens for c in (asked, told)] == [8, 8] and (asked.extra or {})["llm_response_id"] == "resp_1"
+    (ran,) = of(Action, session)
+    assert (ran.ok, ran.duration, ran.result) == (False, 2_000_000_000, "x")
+    assert [n.data["item"]["type"] for n in of(Note, session) if n.name == "item_completed"] == ["CommandExecution"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,7 +177,8 @@ def content_of(value: Any, name: str, at: tuple[str, ...] = ()) -> Iterator[str]
     """Every text of a file that is more than a word, wherever it stands; without those that only repeat another for display."""
     if isinstance(value, str):
         inner = list(strings(value))[1:] if name in ("verifiers", "smolagents") else []
-        yield from (text for text in inner or [value] if " " in text.strip() and micros(text) is None)
+        typed = re.sub(r"</?user_input[^>]*>", "", value) if name == "cline-cli" else value  # the model is sent what is inside
+        yield from (text for text in inner or [typed] if " " in text.strip() and micros(text) is None)
     elif isinstance(value, dict):
         for key, part in value.items():
             if key not in SHOWN.get(name, ()):
@@ -187,7 +189,10 @@ def content_of(value: Any, name: str, at: tuple[str, ...] = ()) -> Iterator[str]
 
 
 def made_of(text: str, leaves: Counter[str]) -> bool:
-    """Whether a text is one of the file's, or several in a row."""
+    """Whether a text is one of the file's, several in a row, or a value of the file's texts as JSON."""
+    inner = list(strings(text))[1:]
+    if inner and all(made_of(x.strip(), leaves) for x in inner):
+        return True
     if text in leaves or not text or any(text in leaf for leaf in leaves):
         return True
     within = [leaf for leaf in leaves if leaf in text]

@@ -421,6 +421,8 @@ GROWS: dict[str, Growing] = {
     "cursor database": database("cursor", "state.vscdb", rows_of(agents.cursor, "cursorDiskKV"), 7),
     "cursor chat": Growing("cursor", list(range(1, 8)), lambda folder, n: agents.cursor_chat(folder / "store.db", agents.STORE[:n])),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
+    "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
+    "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),
     "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),
 }  # fmt: skip
 

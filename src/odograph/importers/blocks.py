@@ -22,11 +22,11 @@ def told(content: Any) -> str | None:
 
 def add(transcript: Transcript, message: dict[str, Any], *, id: str | None = None, **fields: Any) -> LLMCall | None:
     """A message of `role` and `content`: an answer with the tools that it asks for, or what the model is sent, with the
-    results of tools. `fields` are those of the call; `id` is what the source calls a message that is no answer."""
+    results of tools. `fields` are those of the call; `id` is what the source calls the message."""
     sent = {"role": text(message.get("role")) or "user", "content": message.get("content")}
     blocks = dicts(sent["content"])
     if sent["role"] == "assistant":
-        call = transcript.replied(sent, **fields)
+        call = transcript.replied(sent, id=id, **fields)
         for block in blocks:
             if block.get("type") == "tool_use":
                 transcript.acted(

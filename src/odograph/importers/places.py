@@ -66,7 +66,7 @@ def _known(home: Path, here: Path) -> Iterator[tuple[str, Path]]:
     yield "kimi", home / ".kimi" / "sessions"
     yield "continue", home / ".continue" / "sessions"
     yield "copilot", home / ".copilot" / "session-state"
-    yield "cline", home / ".cline" / "data" / "tasks"
+    yield from (("cline", home / ".cline" / "data" / name) for name in ("sessions", "tasks"))
     yield "cursor", home / ".cursor" / "chats"
     yield from (("cursor", folder) for folder in sorted((home / ".cursor" / "projects").glob("*/agent-transcripts")))
     for base in (config, support, roaming):

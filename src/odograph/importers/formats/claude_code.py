@@ -144,7 +144,7 @@ class _Reader:
         for problem, count in file.problems.items():
             to.warn(problem, count)
         events = file.events
-        own = events[self.shared :]
+        own = [e for e in events[self.shared :] if self.alone or not e.get("isSidechain")]
         asked = (p for e in own if (p := _typed(e)) is not None)
         commands = (p for e in own if (p := _command(e)) is not None)
         about = {k: first[k] for k in ("cwd", "gitBranch", "agentId", "slug", "parentUuid") if first.get(k) is not None}

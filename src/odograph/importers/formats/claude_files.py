@@ -71,7 +71,7 @@ class File:
                 continue
             key = (message["id"], bool(value.get("isSidechain")))
             reply = replies.get(key)
-            if reply is None or is_program(value, message):
+            if reply is None or is_program(value, message) or _is_another(reply, value):
                 blocks = _blocks(message.get("content"))
                 when = [value.get("timestamp")] * len(blocks)
                 replies[key] = reply = {**value, "_uuids": [], "_times": when, "message": {**message, "content": blocks}}
@@ -96,6 +96,15 @@ class File:
 def is_program(event: dict[str, Any], message: dict[str, Any]) -> bool:
     """Whether the program wrote an answer in the model's place: an error of the API, or none at all."""
     return message.get("model") == "<synthetic>" or event.get("isApiErrorMessage") is True
+
+
+def _is_another(reply: dict[str, Any], line: dict[str, Any]) -> bool:
+    """Whether a line is of another reply than one with its id: some servers give each of their replies the same."""
+    pairs = (
+        (reply.get("requestId"), line.get("requestId")),
+        (reply["message"].get("stop_reason"), line["message"].get("stop_reason")),
+    )
+    return any(a and b and a != b for a, b in pairs)
 
 
 def _blocks(content: Any) -> list[dict[str, Any]]:

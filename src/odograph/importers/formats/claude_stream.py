@@ -13,7 +13,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import integer, number, obj, text
+from ...shape import added, integer, number, obj, text
 from ...types import End, Note, Start, Status
 from ..session import Lines, NotBegun, Session
 from .claude_code import replayed
@@ -108,7 +108,11 @@ def _end(result: dict[str, Any]) -> End:
         "truncated" if "max_turns" in kind or "budget" in kind else "failed" if result.get("is_error") else "completed"
     )
     usage = obj(result.get("usage"))
+    used = [u for u in obj(result.get("modelUsage")).values() if isinstance(u, dict)]  # those of sub-agents, too
+    sent = ("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
     metrics = {
+        "prompt_tokens": added(*(integer(u.get(name)) for u in used for name in sent)),
+        "completion_tokens": added(*(integer(u.get("outputTokens")) for u in used)),
         "cost": number(result.get("total_cost_usd")),
         **{
             k: result[k]

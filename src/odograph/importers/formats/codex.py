@@ -1,8 +1,8 @@
 """Codex rollouts: JSON lines `{timestamp, type, payload}`, or, in the oldest files, the bare items.
 
 `event_msg` lines repeat what `response_item` lines say: those twins are left out. One model call is what stands between
-two `token_count` events whose totals differ; where a file has none, what stands between two inputs, the results of tools among
-them. A step is a tool call.
+two `token_count` events whose totals differ (or `token_usage_record` lines, which newer versions write at the end of a reply);
+where a file has none, what stands between two inputs, the results of tools among them. A step is a tool call.
 A prompt is what the thread holds at that moment: `thread_rolled_back` takes turns out of it, `compacted` replaces it. What a
 fork or a sub-agent repeats of its parent (or refers to by `history_base`) is its history, and no records of its own.
 """
@@ -95,14 +95,13 @@ class _Reader:
                 self.close()
                 self.compacted(payload)
                 self.note("compacted", payload, when)
-            elif kind == "event_msg" and what == "token_count":
-                info = obj(payload.get("info"))
-                total = obj(info.get("total_token_usage"))
-                if info and total.get("total_tokens") != self.total:
+            elif counts := _counts(kind, payload):
+                total, last = counts
+                if total.get("total_tokens") != self.total:
                     self.total = total.get("total_tokens")
                     self.totals(total)
-                    self.count(obj(info.get("last_token_usage")))
-            elif kind == "event_msg" and what in _TWINS:
+                    self.count(last, text(payload.get("response_id")))
+            elif kind == "event_msg" and (what in _TWINS or (what == "item_completed" and _twin(payload))):
                 continue
             elif kind == "event_msg" and what == "thread_rolled_back":
                 self.close()
@@ -197,7 +196,12 @@ class _Reader:
     def event(self, payload: dict[str, Any]) -> None:
         """How a tool call went, as the program's own events tell it: they know better than the text that the model was sent."""
         kind, id = payload.get("type"), text(payload.get("call_id"))
-        if id is None or kind not in ("exec_command_end", "patch_apply_end", "mcp_tool_call_end", "dynamic_tool_call_response"):
+        if kind == "item_completed":  # newer versions
+            payload = obj(payload.get("item"))
+            id = text(payload.get("id"))
+        elif kind not in ("exec_command_end", "patch_apply_end", "mcp_tool_call_end", "dynamic_tool_call_response"):
+            return
+        if id is None:
             return
         found: dict[str, Any] = {}
         code = integer(payload.get("exit_code"))
@@ -229,11 +233,12 @@ class _Reader:
                 self.counted[name] = self.counted.get(name, 0) + (now - before if now >= before else now)
         self.last = total
 
-    def count(self, usage: dict[str, Any]) -> None:
-        """The counts of a reply: of the one under way, of the last one, or, as older versions write it, of the next."""
+    def count(self, usage: dict[str, Any], response: str | None = None) -> None:
+        """The counts of a reply: of the one under way, of the last one, or, as older versions write it, of the next. `response`:
+        what the API calls the reply."""
         if self.reply:
             credit, self.credit = self.credit, None
-            self.close(credit or usage)
+            self.close(credit or usage, response=response)
             self.credit = usage if credit else None
         elif self.unpriced is not None:
             self._price(self.unpriced, usage)
@@ -241,7 +246,7 @@ class _Reader:
         else:
             self.credit = usage
 
-    def close(self, usage: dict[str, Any] | None = None, *, end: bool = False) -> None:
+    def close(self, usage: dict[str, Any] | None = None, *, response: str | None = None, end: bool = False) -> None:
         """The reply that was under way becomes a call, with its tool calls as actions. `end`: of the file, where a reply of
         nothing but thoughts is one that has not come yet."""
         if usage is None:
@@ -276,6 +281,7 @@ class _Reader:
         if self.model:
             request["model"] = self.model
         about = {"ended": iso_time(generated[-1][1])} if generated and generated[-1][1] != when else {}
+        about |= {"llm_response_id": response} if response else {}
         thinking = [
             p.get("text") for i, _ in generated if i.get("type") == "reasoning" for p in map(obj, items(i.get("summary")))
         ]
@@ -353,7 +359,7 @@ def _session(path: Path) -> Session:
     if rollout.glued:
         session.warn("lines that held several objects", rollout.glued)
     shared = rollout.shared()
-    ends = any(r.payload.get("type") == "token_count" and obj(r.payload.get("info")) for r in rows)
+    ends = any(_counts(r.kind, r.payload) for r in rows)
     before = _Reader(Session(NAME))  # what is another thread's is read for the history that it leaves
     before.told_ends = ends
     parent: dict[str, Any] = {}
@@ -449,6 +455,19 @@ def _inherited(reader: _Reader, rollout: Rollout, depth: int) -> bool:
     reader.take(rows, parent.meta)
     reader.close()
     return whole
+
+
+def _counts(kind: str, payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """For a line that counts tokens: those of the thread, and those of its last reply."""
+    if kind == "token_usage_record":
+        return obj(payload.get("thread_token_usage")), obj(payload.get("usage"))
+    info = obj(payload.get("info")) if kind == "event_msg" and payload.get("type") == "token_count" else {}
+    return (obj(info.get("total_token_usage")), obj(info.get("last_token_usage"))) if info else None
+
+
+def _twin(payload: dict[str, Any]) -> bool:
+    """Whether an item says again what a `response_item` says."""
+    return obj(payload.get("item")).get("type") in ("UserMessage", "AgentMessage", "Reasoning")
 
 
 def _key(item: dict[str, Any], when: int | None) -> str:

@@ -17,7 +17,7 @@ from ...types import Action, End, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session
 
 NAME = "codex-exec"
-_SAID = ("agent_message", "reasoning", "todo_list", "error")
+_SAID = ("agent_message", "reasoning", "todo_list")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -50,11 +50,15 @@ def read(path: Path) -> Iterator[Session]:
     for event in events:
         kind = event.get("type")
         if kind == "turn.started":
-            if found:
+            if found and turn >= 0:
                 _turn(session, turn, found, {})
-            turn, found = turn + 1, {}
+                found = {}
+            turn += 1
         elif str(kind).startswith("item."):
             item = obj(event.get("item"))
+            if item.get("type") == "error":  # the program's word, not the model's
+                session.add(Note(name="error", data=item), "event", text(item.get("id")) or content_hash(item))
+                continue
             found[text(item.get("id")) or content_hash(item)] = item  # the last one counts
         elif kind in ("turn.completed", "turn.failed"):
             failure = event.get("error") if kind == "turn.failed" else None

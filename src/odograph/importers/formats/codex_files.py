@@ -86,6 +86,8 @@ def _generated(row: Row) -> bool:
     kind = row.payload.get("type")
     if row.kind == "event_msg":
         return kind == "token_count"
+    if row.kind == "token_usage_record":
+        return True
     return row.kind == "response_item" and (kind in CALLS or kind == "reasoning" or row.payload.get("role") == "assistant")
 
 

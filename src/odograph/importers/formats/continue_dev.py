@@ -102,7 +102,5 @@ def _result(transcript: Transcript, state: dict[str, Any]) -> None:
         return
     id = text(state.get("toolCallId"))
     told = content_text([{"text": o.get("content")} for o in dicts(output)])
-    transcript.result(
-        id, result=told if told is not None else output or "", ok=_OK.get(str(state.get("status"))), extra={"output": output}
-    )
+    transcript.result(id, result=told if told is not None else "", ok=_OK.get(str(state.get("status"))), extra={"output": output})
     transcript.saw({"role": "tool", "tool_call_id": id, "content": told or ""})

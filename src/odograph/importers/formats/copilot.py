@@ -1,10 +1,11 @@
 """GitHub Copilot's command line: `~/.copilot/session-state/<id>/events.jsonl`, events of `type`, `data`, `id`, `timestamp`,
 `parentId`.
 
-An `assistant.message` is a call with the tools that it asks for; `tool.execution_complete` has a tool's outcome, and
-`assistant.usage`, where it is written, the tokens. Events inside a sub-agent name the tool call that started it.
+An `assistant.message` is a call with the tools that it asks for; `tool.execution_complete` has a tool's outcome. What a call
+used stands behind it in `assistant.usage`, or, since version 1.0.100, before it in `session.usage_record`. Events inside a
+sub-agent name the tool call that started it.
 
-Source: github/copilot-sdk, the types of session events.
+Source: github/copilot-sdk, the types of session events; a session that version 1.0.102 wrote.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import added, arguments, content_text, dicts, integer, obj, text, without
+from ...shape import added, arguments, content_text, dicts, integer, nanoseconds, number, obj, text, without
 from ...types import Action, LLMCall, Note, Start
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
@@ -74,6 +75,8 @@ class _Reader:
         self.actions: dict[str, Action] = {}
         #: The last call, which usage that comes later is of.
         self.call: LLMCall | None = None
+        #: What was used by calls whose answers come next, by the id of the call.
+        self.used: dict[Any, dict[str, Any]] = {}
         self.began: dict[str, int] = {}
 
     def take(self, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
@@ -82,7 +85,7 @@ class _Reader:
             case "session.start":
                 pass
             case "system.message":
-                self.main.saw({"role": "system", "content": data.get("content")}, observed=False)
+                self._system({"role": "system", "content": data.get("content")})
             case "user.message":
                 told = data.get("transformedContent")
                 content = told if isinstance(told, str) and told else data.get("content")
@@ -90,7 +93,12 @@ class _Reader:
             case "assistant.message":
                 self._answer(event, data, when)
             case "assistant.usage":
-                self._usage(data)
+                if self.call is not None:
+                    self.call = self.session.replace(self.call, **_figures(data, self.call.model))
+            case "session.usage_record":
+                usage = obj(data.get("usage"))
+                self.used[text(usage.get("apiCallId"))] = usage
+                self._note(kind, event, data, when)
             case "tool.execution_start":
                 self._started(data, when)
             case "tool.execution_complete":
@@ -111,6 +119,15 @@ class _Reader:
     def _note(self, kind: str, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
         self.session.add(Note(name=kind, data=data, source_time=when), "event", text(event.get("id")) or content_hash(event))
 
+    def _system(self, message: dict[str, Any]) -> None:
+        """A system prompt stands first, in place of the one before; what came after it in the file stays behind it."""
+        history = self.main.history
+        if message in history[:1]:
+            return
+        rest = [m for m in history if obj(m).get("role") != "system"]
+        self.main.saw(message, observed=False)
+        self.main.history = [message, *rest]
+
     def _answer(self, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
         asked = [
             {"id": r.get("toolCallId"), "type": "function", "function": {"name": r.get("name"), "arguments": r.get("arguments")}}
@@ -122,31 +139,24 @@ class _Reader:
         more = without(data, "content", "toolRequests", "reasoningText", "outputTokens")
         inside = self.actions.get(text(data.get("parentToolCallId")) or "")
         extra = {"id": event.get("id"), **more, **({"inside": inside.id} if inside else {})}
+        used = self.used.pop(text(data.get("apiCallId")), {})
+        model = text(data.get("model")) or self.main.model
+        figures: dict[str, Any] = {"model": model, "completion_tokens": integer(data.get("outputTokens"))}
+        if used:
+            figures = {**_figures(used, model), "duration": nanoseconds(_seconds(used.get("duration")))}
         self.call = self.main.replied(
             answer,
             when=when,
-            model=text(data.get("model")) or self.main.model,
             reasoning=text(data.get("reasoningText")),
-            completion_tokens=integer(data.get("outputTokens")),
             extra=extra,
+            finish_reason=text(used.get("finishReason")),
+            **figures,
         )
         for one in asked:
             id = text(one["id"])
             found = self.main.action(id)
             if found is not None and id:
                 self.actions[id] = found
-
-    def _usage(self, data: dict[str, Any]) -> None:
-        if self.call is None:
-            return
-        # input tokens have the cached ones in them
-        self.call = self.session.replace(
-            self.call,
-            usage=data,
-            model=text(data.get("model")) or self.call.model,
-            prompt_tokens=added(integer(data.get("inputTokens"))),
-            completion_tokens=integer(data.get("outputTokens")),
-        )
 
     def _started(self, data: dict[str, Any], when: int | None) -> None:
         id = text(data.get("toolCallId"))
@@ -170,6 +180,23 @@ class _Reader:
             {"shown": result["detailedContent"]} if "detailedContent" in result else {}
         )
         success = data.get("success") if isinstance(data.get("success"), bool) else None
+        code = integer(obj(data.get("shellExecution")).get("exitCode"))
+        success = code == 0 and success is not False if code is not None else success
         self.session.replace(action, result=told, ok=success, error=error, started=began, duration=took, extra=extra or None)
         content = told if told is not None else text(obj(error).get("message")) or error
         self.main.saw({"role": "tool", "tool_call_id": id, "content": content})
+
+
+def _figures(usage: dict[str, Any], model: str | None) -> dict[str, Any]:
+    """What a call used; input tokens have the cached ones in them."""
+    return {
+        "usage": usage,
+        "model": text(usage.get("model")) or model,
+        "prompt_tokens": added(integer(usage.get("inputTokens"))),
+        "completion_tokens": integer(usage.get("outputTokens")),
+    }
+
+
+def _seconds(milliseconds: Any) -> float | None:
+    found = number(milliseconds)
+    return None if found is None else found / 1000

@@ -24,6 +24,18 @@ class Step(NamedTuple):
     said: str = ""
 
 
+class _UnderWay:
+    """A step until the next one begins. Its tools run while the answer still comes: a result may come before the next tool is
+    asked for, and before the step's usage."""
+
+    def __init__(self, began: int | None) -> None:
+        self.began = self.ended = began
+        self.parts: list[dict[str, Any]] = []
+        self.calls: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
+        self.status: dict[str, Any] = {}
+
+
 def is_wire(value: Any) -> bool:
     """Whether a line is one of a wire."""
     message = obj(obj(value).get("message"))
@@ -46,7 +58,7 @@ class Wire:
         self.others: list[tuple[int | None, str, dict[str, Any]]] = []
         self._messages: dict[str | None, list[dict[str, Any]]] = {}
         self._steps: dict[str | None, list[Step]] = {}
-        self._under_way: dict[str | None, tuple[int | None, list[dict[str, Any]], list[dict[str, Any]]]] = {}
+        self._under_way: dict[str | None, _UnderWay] = {}
         self._inputs: dict[str | None, list[tuple[Any, int]]] = {}
         self._results: dict[str, tuple[int | None, dict[str, Any]]] = {}
         self._asked_at: dict[str, int | None] = {}
@@ -109,43 +121,57 @@ class Wire:
                 self.asked.append(said)
         elif kind == "StepBegin":
             self._close(agent)
-            self._under_way[agent] = (when, [], [])
-        elif kind == "ContentPart":
-            self._under_way.setdefault(agent, (when, [], []))[1].append(payload)
-        elif kind == "ToolCall":
-            self._under_way.setdefault(agent, (when, [], []))[2].append(payload)
-            self._asked_at.setdefault(str(payload.get("id")), when)
+            self._under_way[agent] = _UnderWay(when)
+        elif kind in ("ContentPart", "ToolCall"):
+            step = self._under_way.setdefault(agent, _UnderWay(when))
+            step.ended = when
+            (step.parts if kind == "ContentPart" else step.calls).append(payload)
+            if kind == "ToolCall":
+                self._asked_at.setdefault(str(payload.get("id")), when)
         elif kind == "ToolCallPart":
-            calls = self._under_way.setdefault(agent, (when, [], []))[2]
+            calls = self._under_way.setdefault(agent, _UnderWay(when)).calls
             if calls and isinstance(calls[-1].get("function"), dict):
                 function = calls[-1]["function"]
                 more = f"{function.get('arguments') or ''}{payload.get('arguments_part') or ''}"
                 calls[-1] = {**calls[-1], "function": {**function, "arguments": more}}
         elif kind == "StatusUpdate" and payload.get("token_usage"):
-            self._close(agent, when, payload)
+            step = self._under_way.setdefault(agent, _UnderWay(when))
+            step.status = payload
+            if not step.results:  # else the answer was whole before
+                step.ended = when
         elif kind == "ToolResult":
-            self._close(agent)
             id, value = str(payload.get("tool_call_id")), obj(payload.get("return_value"))
             self._results[id] = when, value
-            output = value.get("output")
-            parts = [{"type": "text", "text": output}] if isinstance(output, str) and output else dicts(output)
-            told = [{"type": "text", "text": m}] if (m := text(value.get("message"))) else []
-            self._messages.setdefault(agent, []).append({"role": "tool", "tool_call_id": id, "content": [*told, *parts]})
+            step = self._under_way.setdefault(agent, _UnderWay(when))
+            step.results.append({"role": "tool", "tool_call_id": id, "content": _sent(value)})
         elif kind not in _TOLD and agent is None and kind != "None":
             self.others.append((when, kind, payload))
 
-    def _close(self, agent: str | None, when: int | None = None, status: dict[str, Any] | None = None) -> None:
-        """The answer that was under way is whole."""
-        began, parts, calls = self._under_way.pop(agent, (None, [], []))
-        if not parts and not calls:
+    def _close(self, agent: str | None) -> None:
+        """The step that was under way is whole."""
+        step = self._under_way.pop(agent, None)
+        if step is None:
             return
-        reply: dict[str, Any] = {"role": "assistant", "content": parts}
-        if calls:
-            reply["tool_calls"] = calls
-        self._messages.setdefault(agent, []).append(reply)
-        tools, status = tuple(str(c.get("id")) for c in calls), status or {}
-        step = Step(began, when, status.get("token_usage"), text(status.get("message_id")), tools, _plain(parts))
-        self._steps.setdefault(agent, []).append(step)
+        messages = self._messages.setdefault(agent, [])
+        if step.parts or step.calls:
+            calls = {"tool_calls": step.calls} if step.calls else {}
+            messages.append({"role": "assistant", "content": step.parts, **calls})
+            tools, status = tuple(str(c.get("id")) for c in step.calls), step.status
+            ended = step.ended if status else None
+            told = Step(step.began, ended, status.get("token_usage"), text(status.get("message_id")), tools, _plain(step.parts))
+            self._steps.setdefault(agent, []).append(told)
+        messages += step.results
+
+
+def _sent(value: dict[str, Any]) -> list[Any]:
+    """What Kimi sends the model of a tool's result."""
+    output, message = value.get("output"), text(value.get("message"))
+    parts = [{"type": "text", "text": output}] if isinstance(output, str) and output else dicts(output)
+    if message:
+        told = f"ERROR: {message}" if value.get("is_error") is True else message
+    else:
+        told = "Tool output is empty." if not parts else ""
+    return [*([{"type": "text", "text": f"<system>{told}</system>"}] if told else []), *parts]
 
 
 def _plain(content: Any) -> str:
