@@ -69,7 +69,7 @@ def key_of(args: argparse.Namespace) -> str | None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from ..proxy.service import Proxy
+        from ..proxy.service import Proxy, run_loop
     except ImportError:
         raise MissingExtra("the proxy", "proxy") from None
 
@@ -111,6 +111,6 @@ def run(args: argparse.Namespace) -> int:
             await stop.wait()
             await proxy.aclose(drain[0])
 
-        asyncio.run(serve())
+        run_loop(serve())
         print(f"odograph: {proxy.recorded:,} calls recorded", file=sys.stderr)
     return 0
