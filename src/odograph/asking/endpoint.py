@@ -23,7 +23,7 @@ import msgspec
 
 from .. import dialects
 from ..capture.wrap import recording
-from ..codec import encode, encode_finite, loads_or_raw
+from ..codec import encode, encode_finite, loads, loads_or_raw
 from ..dialects.framing import SSE, Stream
 from ..errors import InvalidInput, MissingExtra, RunError, described
 from . import posting
@@ -279,9 +279,13 @@ class _Attempt:
         status = response.status_code
         if status < 300:
             return
-        said = loads_or_raw(content)
+        try:
+            said = loads(content)
+        except InvalidInput:
+            there = response.headers.get("location")
+            said = f"a redirect to {there}" if there else " ".join(content.decode(errors="replace").split()) or "an empty body"
         wrong = said.get("error", said) if isinstance(said, dict) else said
-        message = wrong.get("message") if isinstance(wrong, dict) else None
+        message = wrong.get("message") if isinstance(wrong, dict) else wrong
         text = message if isinstance(message, str) else encode(wrong).decode()
         code = wrong.get("code") or wrong.get("type") if isinstance(wrong, dict) else None
         told = f"HTTP {status}: {text[:300]}" + (f" ({code[:60]})" if isinstance(code, str) and code not in text else "")
