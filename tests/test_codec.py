@@ -9,6 +9,7 @@ import json
 import math
 import time
 import uuid
+from collections import deque
 from pathlib import Path
 
 import msgspec
@@ -86,12 +87,13 @@ class Bad:
 
 
 def test_what_json_cannot_hold_is_tagged_with_its_type() -> None:
-    """Non-finite numbers, bytes, sets, dates and objects are kept with their type, never dropped or passed off as text."""
+    """Non-finite numbers, bytes, dates and objects are kept with their type, never dropped or passed off as text; a set is a sorted list."""
     value = {
         "nan": math.nan,
         "inf": [-math.inf],
         "bytes": b"\xff",
-        "set": {1},
+        "set": {10, 9, "b", "a", None, (2, 1), 1.5},
+        "frozen": [{"k": frozenset({"z", "y"})}, deque([2, 1])],
         "date": datetime.datetime(2026, 1, 2),
         "decimal": decimal.Decimal("1.10"),
         "lone": "\ud800",
@@ -106,10 +108,11 @@ def test_what_json_cannot_hold_is_tagged_with_its_type() -> None:
     assert out["nan"] == {"$odograph": "float", "value": "nan"}
     assert out["inf"] == [{"$odograph": "float", "value": "-inf"}]
     assert out["bytes"] == {"$odograph": "bytes", "value": "/w=="}
-    assert out["set"] == {"$odograph": "repr", "type": "builtins.set", "value": "{1}"}
+    assert out["set"] == [1.5, 9, 10, "a", "b", [2, 1], None]
+    assert out["frozen"] == [{"k": ["y", "z"]}, [2, 1]]
     assert out["date"]["type"] == "datetime.datetime"
     assert out["date"]["value"] == "2026-01-02T00:00:00"
-    assert out["decimal"]["value"] == "Decimal('1.10')"
+    assert out["decimal"]["value"] == "1.10"
     assert out["lone"]["$odograph"] == "text"
     assert out["bad"]["value"] == "<no repr: RuntimeError>"
     assert out["keys"] == {"$odograph": "mapping", "value": [[1, "a"]]}

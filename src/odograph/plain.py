@@ -235,6 +235,8 @@ class _Walk:
             found = self.mapping(value, depth)
         elif kind is list or kind is tuple or kind is Prefix:
             found = self.items(value[:], depth)
+        elif issubclass(kind, (set, frozenset, deque)):
+            found = self.collection(value, kind, depth)
         else:
             found = self.object(value, kind, depth)
         self.known[id(value)] = (value, found, before[0] - self.nodes, before[1] - self.room)
@@ -284,6 +286,17 @@ class _Walk:
                 break
             out.append(self.of(inner, depth + 1))
         return out
+
+    def collection(self, value: Any, kind: type, depth: int) -> Any:
+        """A deque as the list that it is. A set as a sorted list: the same set is the same text in every process."""
+        base = next(b for b in (set, frozenset, deque) if issubclass(kind, b))
+        try:
+            held = self.ask(lambda: list(base.__iter__(value)), kind, trusted=True)
+        except Refused as refused:
+            return tagged("repr", f"<no repr: {refused}>", type=type_name(kind))
+        if base is deque:
+            return self.items(held, depth)
+        return sorted(self.items(held, depth), key=_order) if len(held) <= REPR else _omitted(kind, f"{len(held):,} items")
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
@@ -412,17 +425,11 @@ class _Walk:
         return found
 
     def said(self, value: Any, kind: type) -> Any:
-        """The repr of what stands for nothing in JSON, or its time in ISO's form."""
+        """The repr of what stands for nothing in JSON; of times ISO's form, of decimals, paths and the like their usual text."""
         iso = on_type(kind, "isoformat") is not None and not issubclass(kind, type)
-        base = next((b for b in (set, frozenset, deque) if issubclass(kind, b)), None)
-        if base is not None:
-            inside = self.nodes
-            held = self.ask(lambda: list(base.__iter__(value)), kind, trusted=True)
-            self.items(held, self.depth - 20 if self.depth > 20 else 0)
-            if len(held) > REPR or inside - self.nodes > REPR:
-                return _omitted(kind, f"{len(held):,} items, too many for a repr")
-        trusted = _module(kind) in _STDLIB or (not iso and on_type(kind, "__repr__") is _OBJECT_REPR)
-        text = self.ask(lambda: value.isoformat() if iso else repr(value), kind, trusted)
+        usual = _module(kind) in _STDLIB
+        trusted = usual or (not iso and on_type(kind, "__repr__") is _OBJECT_REPR)
+        text = self.ask(lambda: value.isoformat() if iso else str(value) if usual else repr(value), kind, trusted)
         if not issubclass(type(text), str):
             raise Refused(f"{type_name(type(text))} in place of a text")
         text = str.__str__(text)
@@ -460,8 +467,15 @@ _OBJECT_REPR = object.__dict__["__repr__"]
 #: Packages whose own types run nobody's code.
 _TRUSTED = ("numpy", "torch", "odograph")
 _TEXTS = (BaseException.__dict__["__str__"], OSError.__dict__["__str__"])
-#: Modules of Python's own whose reprs run nobody's code.
-_STDLIB = ("datetime", "decimal", "pathlib", "zoneinfo")
+#: Modules of Python's own whose texts run nobody's code, and say the value.
+_STDLIB = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "pathlib._local", "zoneinfo")
+
+
+def _order(item: Any) -> tuple[int, float, bytes]:
+    """Numbers by size, before all else by its JSON."""
+    if type(item) is int or type(item) is float:
+        return 0, item, b""
+    return 1, 0, msgspec.json.encode(item)
 
 
 def _held(value: Any, builtin: Any) -> Any:

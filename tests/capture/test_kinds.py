@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import pickle
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -84,9 +85,27 @@ def test_inspect_says_of_the_decorated_function_what_it_says_of_the_function() -
     assert inspect.isasyncgenfunction(words)
     assert inspect.iscoroutinefunction(later)
     assert not inspect.isgeneratorfunction(plain)
-    assert str(inspect.signature(plain)) == "(q: 'str', n: 'int' = 1) -> 'str'"
+    for follow in (True, False):
+        assert str(inspect.signature(plain, follow_wrapped=follow)) == "(q: 'str', n: 'int' = 1) -> 'str'"
+    assert inspect.getfullargspec(plain).args == ["q", "n"]
+    assert plain.__defaults__ == (1,)
     assert inspect.iscoroutinefunction(odograph.wrap_action(Called()))
     assert pickle.loads(pickle.dumps(plain)) is plain
+
+
+def test_a_coroutine_of_a_generator_is_awaited_on() -> None:
+    """What `types.coroutine` made of a generator is awaited as before."""
+
+    @odograph.action
+    @types.coroutine
+    def waits(q: int) -> Any:
+        yield from asyncio.sleep(0).__await__()
+        return q + 1
+
+    async def work() -> None:
+        assert await waits(1) == 2
+
+    assert [name for name, _, _ in actions(lambda: asyncio.run(work()))] == ["waits"]
 
 
 def test_methods_of_every_kind_are_recorded_and_stay_what_they_were() -> None:

@@ -676,6 +676,16 @@ def prompted(value: Any) -> list[str]:
     return [t for m in objects(parsed(value)) if m.get("role") != "assistant" for t in answers({**m, "role": "assistant"})]
 
 
+def inner_texts(value: Any) -> list[str]:
+    """All texts of what a tool gave."""
+    value = parsed(value)
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in inner_texts(v)]
+    if isinstance(value, list):
+        return [t for v in value for t in inner_texts(v)]
+    return texts(value)
+
+
 def _attributes(span: dict[str, Any]) -> dict[str, Any]:
     given = span.get("attributes") or {}
     if isinstance(given, list):
@@ -683,16 +693,24 @@ def _attributes(span: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _ended(span: dict[str, Any]) -> int | None:
-    for name in ("endTimeUnixNano", "end_time", "endTime"):
+def _at(span: dict[str, Any], which: str = "end") -> int | None:
+    """When a span ended, or (`start`) began."""
+    for name in (f"{which}TimeUnixNano", f"{which}_time", f"{which}Time"):
         value = span.get(name)
         if isinstance(value, list):  # seconds and nanoseconds
             return value[0] * 1_000_000 + value[1] // 1000
-        if name == "endTimeUnixNano" and value is not None:
+        if name == f"{which}TimeUnixNano" and value is not None:
             return int(value) // 1000
         if value is not None:
             return micros(value)
     return None
+
+
+def _ran(span: dict[str, Any], name: Any, sent: Any, gave: Any) -> Iterator[Said]:
+    """A tool's call, and all texts of what came of it, each with the call that it is of."""
+    asked = call(name, parsed(sent))
+    yield Said(TOOL, asked, _at(span, "start"))
+    yield from (Said(RESULT, text, None, asked) for text in inner_texts(gave))
 
 
 def spans(found: list[Any]) -> Iterator[Said]:
@@ -710,14 +728,14 @@ def spans(found: list[Any]) -> Iterator[Said]:
             kind, said, when = (
                 str(one.get("run_type") or one.get("type")).lower(),
                 one.get("outputs", one.get("output")),
-                _ended(one),
+                _at(one),
             )
             if kind in ("llm", "generation"):
                 yield from (Said(PERSON, t) for t in prompted(one.get("inputs", one.get("input"))))
                 yield from (Said(MODEL, t, when) for t in answers(said) if t != "None")
             elif kind == "tool":
-                yield Said(TOOL, call(one["name"], parsed(one.get("inputs", one.get("input")))))
-        about, when = _attributes(value), _ended(value)
+                yield from _ran(one, one["name"], one.get("inputs", one.get("input")), said)
+        about, when = _attributes(value), _at(value)
         kind = str(value.get("span_kind") or about.get("openinference.span.kind")).upper()
         if kind == "LLM":
             sent = [v for k, v in about.items() if k.startswith("llm.input_messages.") and k.endswith("message.content")]
@@ -727,16 +745,17 @@ def spans(found: list[Any]) -> Iterator[Said]:
                 Said(MODEL, t, when) for t in dict.fromkeys(flat or answers(about.get("output.value"))) if t and t.strip()
             )
         elif kind == "TOOL":
-            yield Said(TOOL, call(about.get("tool.name") or value["name"], parsed(about.get("input.value"))))
+            yield from _ran(value, about.get("tool.name") or value["name"], about.get("input.value"), about.get("output.value"))
         for name in ("gen_ai.input.messages", "ai.prompt.messages"):
             yield from (Said(PERSON, t) for t in prompted(about.get(name)))
         yield from (Said(MODEL, t, when) for t in answers(about.get("gen_ai.output.messages")))
         if str(about.get("ai.operationId")).endswith(("doGenerate", "doStream")):
             yield from (Said(MODEL, t, when) for t in texts(about.get("ai.response.text") or about.get("ai.response.object")))
         elif "ai.toolCall.name" in about:
-            yield Said(TOOL, call(about["ai.toolCall.name"], parsed(about.get("ai.toolCall.args"))))
+            yield from _ran(value, about["ai.toolCall.name"], about.get("ai.toolCall.args"), about.get("ai.toolCall.result"))
         elif about.get("gen_ai.operation.name") == "execute_tool":
-            yield Said(TOOL, call(about["gen_ai.tool.name"], parsed(about.get("gen_ai.tool.call.arguments"))))
+            sent, gave = about.get("gen_ai.tool.call.arguments"), about.get("gen_ai.tool.call.result")
+            yield from _ran(value, about["gen_ai.tool.name"], sent, gave)
 
 
 READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {

@@ -20,7 +20,7 @@ from odograph.streams import Seen
 from . import agents, scaffold
 from . import test_growing as growing
 from . import test_sessions as sessions
-from .raw import MODEL, PERSON, READERS, RESULT, THOUGHT, TOOL, Said, call, micros, texts, values
+from .raw import MODEL, PERSON, READERS, RESULT, THOUGHT, TOOL, Said, call, inner_texts, micros, texts, values
 from .test_mini_swe_agent import calls_file
 from .test_tau_bench import episode
 
@@ -66,6 +66,8 @@ class Rebuilt:
         self.texts: set[str] = set()
         #: When the replies ended that began at a time: each part of a reply has a time of its own in some sources.
         self.ended: dict[int | None, int] = {}
+        #: Each text that a tool gave, with the call that it is of.
+        self.gave: set[tuple[str, str]] = set()
         #: The texts that the model was sent and said, and that tools were given and gave.
         self.seen: set[str] = set()
         for t in store.trajectories():
@@ -95,6 +97,7 @@ class Rebuilt:
         self.texts |= set(strings(msgspec.to_builtins(record)))
         if kind == "action":
             said.append(Said(TOOL, call(record.name, record.arguments), when))
+            self.gave |= {(said[-1].text, x.strip()) for x in inner_texts(record.result)}
             said += [Said(RESULT, x, None, record.tool_call_id) for x in results(record.result)]
             self.seen |= set(strings([record.arguments, record.result]))
         elif kind == "step":
@@ -168,9 +171,13 @@ def compared(path: Path, name: str) -> list[str]:
         if x in leaves or not made_of(x, leaves)
     ]
     wrong += [f"invented: {x[:90]!r}" for x in ours.seen if x not in WORDS and not made_of(x.strip(), leaves)]
+    if name == "spans":  # the prompts repeat what the person said
+        gave = {(str(s.of), s.text.strip()) for s in raw if s.kind == RESULT}
+        wrong += [f"a result of another call: {x!r:.90}" for x in gave ^ ours.gave]
+        return wrong + misplaced(ours, sorted(raw, key=lambda s: s.time or 0), (MODEL, TOOL))
     pairs = [Counter((s.of, s.text.strip()) for s in said if s.of and s.kind == RESULT) for said in (raw, rebuilt)]
     wrong += [f"a result of another call: {x!r:.90}" for x in pairs[0] - pairs[1]]
-    return [w for w in wrong + ([] if name == "spans" else misplaced(ours, raw)) if SCRUBBED not in w]
+    return [w for w in wrong + misplaced(ours, raw) if SCRUBBED not in w]
 
 
 def content_of(value: Any, name: str, at: tuple[str, ...] = ()) -> Iterator[str]:
@@ -201,10 +208,10 @@ def made_of(text: str, leaves: Counter[str]) -> bool:
     return not text
 
 
-def misplaced(ours: Rebuilt, raw: list[Said]) -> list[str]:
+def misplaced(ours: Rebuilt, raw: list[Said], kinds: tuple[str, ...] = (MODEL, TOOL, PERSON)) -> list[str]:
     """What stands in another order than in the file, or at another time. Each agent's own order counts."""
     wrong: list[str] = []
-    for kind in (MODEL, TOOL, PERSON):  # tools that run beside each other end in any order
+    for kind in kinds:  # tools that run beside each other end in any order
         places: dict[str, list[int]] = defaultdict(list)
         for n, s in enumerate(raw):
             if s.kind == kind:

@@ -69,10 +69,13 @@ def test_a_torn_last_row_is_warned_of(tmp_path: Path, rows: list[Any]) -> None:
         assert any(key.startswith("torn line") for key in report.warnings[0])
 
 
-def test_a_database_with_a_damaged_schema_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    """A database whose table definitions are damaged is an error with the reason, also where the format is named."""
+@pytest.mark.parametrize("name", [b"tabll", b"tab\xd1e"])
+def test_a_database_with_a_damaged_schema_is_refused_with_a_sentence(tmp_path: Path, name: bytes) -> None:
+    """A database whose table definitions are damaged is an error with the reason, also where the format is named, and where the
+    damage is no text."""
     path = agents.opencode(tmp_path / "opencode.db")
-    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREATE TABLL").replace(b"create table", b"create tabll"))
+    data = path.read_bytes().replace(b"CREATE TABLE", b"create table").replace(b"create table", b"create " + name)
+    path.write_bytes(data if name.isascii() else data.replace(b"part", b"p\xd1rt"))
     with odograph.open("memory:") as store:
         (failed,) = store.import_sessions(path, format="opencode").failed
     assert failed["error"].startswith("the database can't be read: ")
@@ -172,3 +175,13 @@ def test_a_result_of_one_id_replaces_none(tmp_path: Path) -> None:
     again = codex("response_item", 14, type="function_call_output", call_id="c2", output="another end")
     session = one("codex", write(tmp_path / "b.jsonl", jsonl([*CODEX, again])))
     assert {"call_id": "c2", "output": "fine"} in [n.data for n in of(Note, session)]
+
+
+def test_a_session_of_which_nothing_is_left_is_warned_of(tmp_path: Path) -> None:
+    """A row of a known format whose messages are of another shape is imported as far as it goes, and the import says that nothing
+    of it was found."""
+    row = {"index": 1, "output": {"index": 1, "status": "completed", "result": "r", "history": "lost"}}
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(write(tmp_path / "runs.jsonl", jsonl([row])))
+        assert report.imported == 1
+        assert "nothing was found in it that a model or a tool did" in report.warnings[0]

@@ -102,7 +102,8 @@ def test_a_tool_call_can_be_refused_or_approved(store: odograph.Store) -> None:
 
 
 def test_a_run_can_be_stopped_compacted_and_gone_on_with(store: odograph.Store) -> None:
-    """A callable stops a run with a reason; the stopped run is resumed where it stood, with the prompt as it was compacted."""
+    """A callable stops a run with a reason; the stopped run is resumed where it stood, with the prompt as it was compacted. A
+    prompt of nothing is refused."""
 
     def compact(prompt: Any) -> None:
         if len(prompt.messages) > 2:
@@ -110,6 +111,8 @@ def test_a_run_can_be_stopped_compacted_and_gone_on_with(store: odograph.Store) 
             prompt.stop("let me think", author="me")
 
     with looker() as server:
+        empty = run(store, agent(server, on_prompt=lambda prompt: prompt.compact([])))
+        assert empty.status == "failed" and "at least one message" in empty.msg and not server.requests
         response = run(store, agent(server, on_prompt=compact))
         assert (response.status, response.msg) == ("cancelled", "let me think") and len(server.requests) == 1
         done = asyncio.run(Runners.finish(Runners.resume(store, str(response.trajectory_id), agent=agent(server))))

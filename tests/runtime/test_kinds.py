@@ -51,12 +51,17 @@ def test_an_image_of_a_tool_is_an_image(dialect: str, store: odograph.Store) -> 
         """Data."""
         return [{"type": "image", "size": 3}]
 
-    with LLMServer(by_turn(asks(("photo", {}), ("data", {})), Answer(text="end"))) as server:
-        own = agent(server, dialect, tools=[photo, data])
+    def shot() -> bytes:
+        """A screenshot."""
+        return b"GIF89a!"
+
+    with LLMServer(by_turn(asks(("photo", {}), ("data", {}), ("shot", {})), Answer(text="end"))) as server:
+        own = agent(server, dialect, tools=[photo, data, shot])
         response = Runners.sync_run("q", own, store=store)
         body = json.dumps(server.requests[1][1])
         form = {"openai.chat": '"image_url": {"url": "data:image', "openai.responses": '"image_url": "data:image', "anthropic.messages": '"media_type": "image/png"'}  # fmt: skip
         assert form[dialect] in body and body.count("ZG90") == 1 and "a dot" in body and "size" in body
+        assert body.count("R0lGODlhIQ==") == 1 and body.count("image/gif") == 1
         assert asyncio.run(odograph.replay(response.trajectory_id, own, store=store)).same
 
 
@@ -151,6 +156,10 @@ def test_an_answer_that_is_none_says_why(dialect: str, answer: Any, status: str,
         ("prompt is too long: 210000 tokens > 200000 maximum", "truncated"),
         ("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).", "truncated"),
         ("Input is too long for requested model.", "truncated"),
+        ("Please reduce the length of the messages or completion.", "truncated"),
+        ("Prompt length (20000) exceeds max_model_len (16384)", "truncated"),
+        ("The decoder prompt (length 9) is longer than the maximum model length of 8.", "truncated"),
+        ("Unsupported parameter: 'context_length'", "failed"),
         ("max_tokens is too large: 100000. This model supports at most 4096 completion tokens", "failed"),
         ("'user' is too long. Expected a string with maximum length 64", "failed"),
     ],

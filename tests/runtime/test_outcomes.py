@@ -138,12 +138,20 @@ def both() -> None:
     raise ExceptionGroup("two things", [ValueError("the first"), KeyError("the second")])
 
 
+async def ends() -> str:
+    """Ends."""
+    raise BaseExceptionGroup("at once", [SystemExit("bye"), KeyError("the third")])
+
+
 def test_all_errors_of_a_group_are_told(store: odograph.Store) -> None:
-    """A tool that fails in several ways tells the model each."""
-    with LLMServer(by_turn(asks(("both", {})), Answer(text="ok"))) as server:
-        run(Task("q", agent(server, tools=[both])), store)
-    assert "the first" in (told := sent(server)[1][-1]["content"])
-    assert "the second" in told
+    """A tool that fails in several ways tells the model each; one that would end the program ends itself alone."""
+    with LLMServer(by_turn(asks(("both", {}), ("ends", {})), Answer(text="ok"))) as server:
+        run(Task("q", agent(server, tools=[both, ends])), store)
+    told = [m["content"] for m in sent(server)[1][-2:]]
+    assert told == [
+        "error: two things: ValueError: the first; KeyError: 'the second'",
+        "error: at once: SystemExit: bye; KeyError: 'the third'",
+    ]
 
 
 def test_the_steps_of_a_task_bound_its_sub_agents(store: odograph.Store) -> None:

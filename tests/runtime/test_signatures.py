@@ -12,6 +12,7 @@ from typing import Annotated, Any, NotRequired, TypedDict, Unpack
 
 import pydantic
 import pytest
+import typing_extensions
 
 import odograph
 from odograph import Agent, InvalidInput, MCPServer, Runners, Task, TaskConfig, ToolContext
@@ -49,6 +50,11 @@ def unpacked(x: int, **options: Unpack[Options]) -> list[Any]:
     return [x, options]
 
 
+def loose(x: Annotated[int, "how many"], y: int = None, **options: typing_extensions.Unpack[Options]) -> list[Any]:  # type: ignore[assignment]  # noqa: RUF013
+    """A note in words, a default of None, and the options of an older Python."""
+    return [x, y, options]
+
+
 def nested(orders: list[Order]) -> int:
     """Limits inside of a dataclass."""
     return len(orders)
@@ -69,6 +75,7 @@ def told(q: str, a: ToolContext | None = None, b: Annotated[ToolContext, "the ru
         (unpacked, {"x": 1, "size": 2, "colour": "red"}, [1, {"size": 2, "colour": "red"}]),
         (unpacked, {"x": 1}, "parameter 'size' is missing"),
         (unpacked, {"x": 1, "size": 2, "smell": "x"}, "no parameter 'smell'; there are: x, size, colour"),
+        (loose, {"x": 1, "y": None, "size": 2}, [1, None, {"size": 2}]),
         (nested, {"orders": [{"n": 3}]}, 1),
         (nested, {"orders": [{"n": 4}]}, "parameter 'orders': 0.n: Input should be less than or equal to 3"),
         (told, {"q": "x"}, True),
@@ -83,6 +90,7 @@ def test_parameters_of_every_kind(tool: Any, given: dict[str, Any], result: Any)
     if tool is placed:
         assert shown["properties"]["more"] == {"type": "array", "items": {"type": "integer"}}
         assert shown["required"] == ["x"] and shown["additionalProperties"] == {"type": "integer"}
+    assert tool is not loose or shown["properties"]["x"]["description"] == "how many"
     from odograph.runtime import tools
 
     tools.using.set(ToolContext(None, None, "a", None, None))

@@ -383,6 +383,16 @@ def test_components_are_the_values_that_count_before_their_weight(store: odograp
     assert one.rewards["outcome"] == store.used([one.id])[one.id].components["outcome"] == 0.0
 
 
+def test_trajectories_that_were_rewarded_under_different_names_stay_apart(store: odograph.Store) -> None:
+    """Each trajectory has one reward, and rewards have two names: each name has the values of its own trajectories, also when sealed."""
+    for name, value in (("tests", 1.0), ("style", 0.25), ("tests", 0.5), ("style", 0.75)):
+        with store.record() as run:
+            run.reward(value, name=name)
+    for by in (None, "agent"):
+        assert {name: (d.n, d.mean) for name, d in store.stats(by).components.items()} == {"tests": (2, 0.75), "style": (2, 0.5)}
+        store.seal()
+
+
 def test_what_goes_with_high_reward_is_found_and_noise_is_not(store: odograph.Store) -> None:
     """An action worth 0.5 stands out, what was read at random does not; the corrected interval is the wider one."""
     chance = random.Random(3)

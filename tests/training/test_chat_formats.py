@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import decimal
+import enum
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import pydantic
 import pytest
 
 import odograph
@@ -152,3 +158,55 @@ def test_tokenized_and_skyrl(store: odograph.Store) -> None:
     for row in rows:
         assert len(row["response_ids"]) == len(row["loss_masks"]) == len(row["rollout_logprobs"])
     assert rows[1]["trajectory_ids"] == {"instance_id": "g", "repetition_id": run.id}
+
+
+class Side(enum.Enum):
+    """An answer of an agent's own types."""
+
+    BUY = "buy"
+
+
+class Order(pydantic.BaseModel):
+    side: Side
+    at: datetime.datetime
+
+
+@dataclasses.dataclass
+class Trade:
+    market: str
+    amount: decimal.Decimal
+    tags: frozenset[str]
+
+
+DECISIONS: list[tuple[Any, str]] = [
+    ({"b", "a", "c"}, '["a","b","c"]'),
+    (frozenset({10, 9, None}), "[9,10,null]"),
+    ({"pick": {"z", "y"}, "of": ({2, 1}, deque([3]))}, '{"pick":["y","z"],"of":[[1,2],[3]]}'),
+    (decimal.Decimal("1.10"), '"1.10"'),
+    (Side.BUY, "buy"),
+    (Trade("rain", decimal.Decimal("2.50"), frozenset({"b", "a"})), '{"market":"rain","amount":"2.50","tags":["a","b"]}'),
+    (Order(side=Side.BUY, at=datetime.datetime(2026, 1, 2)), '{"side":"buy","at":"2026-01-02T00:00:00"}'),
+    (datetime.date(2026, 1, 2), '"2026-01-02"'),
+    (b"\xffab", '"/2Fi"'),
+    (float("nan"), '"nan"'),
+    ({1: {"x"}}, '{"1":["x"]}'),
+    (0, "0"),
+    (False, "false"),
+]
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["hf", "openai", "trl-kto", "axolotl", "ms-swift", "unsloth", "openrlhf", "nemo-rl", "llama-factory", "hf-traces", "atif"],
+)
+def test_a_decision_of_any_type_is_the_same_text_in_every_format(store: odograph.Store, to: str) -> None:
+    """One rule: compact JSON, sets sorted, what JSON can't hold as its usual text; a text as it is."""
+    for given, _ in DECISIONS:
+        with store.record(task="trade", agent="trader") as run, run.step() as step:
+            step.llm_call(model="m", messages=[{"role": "user", "content": "well?"}], response=given)
+            run.reward(1.0, name="pnl")
+    rows = [json.dumps(row, default=str) for row in odograph.rows(store.trajectories(), to)]
+    assert len(rows) == len(DECISIONS)
+    for (_, said), row, t in zip(DECISIONS, rows, store.trajectories(), strict=True):
+        assert t.llm_calls[0].choices[0].text == said
+        assert json.dumps(said) in row, row

@@ -826,6 +826,11 @@ def test_values_of_numpy_and_of_enums_are_plain_values(runtime: SyncWorldRuntime
     hints = {"tone": type(old), "level": level, "side": typing.Literal["left", "right"] | None}
     Odd = type("Odd", (Component,), {"__annotations__": hints, "tone": old, "level": level(2), "side": "left"})
     assert vars(world.get(world.spawn(Odd(side=None)), Odd)) == {"tone": "glad", "level": 2, "side": "left"}
+    with pytest.raises(InvalidInput, match=r"Odd\.side is one of 'left', 'right', not 'up'"):
+        world.spawn(Odd(side="up"))
+    plain = enum.Enum("Plain", {"LOW": "low"})["LOW"]  # no text itself
+    Hue = type("Hue", (Component,), {"__annotations__": {"hue": type(plain)}, "hue": plain})
+    assert vars(world.get(world.spawn(Hue()), Hue)) == {"hue": "low"}
     with pytest.raises(TypeError, match=r"a field's type is one of .* not typing.Literal\[1, 'a'\]"):
         type("Bad", (Component,), {"__annotations__": {"side": typing.Literal[1, "a"]}, "side": 1})
 

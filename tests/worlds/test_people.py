@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import odograph
 from odograph.errors import InvalidInput
 from odograph.labels import current
 from odograph.worlds import Queue, Rubric, chosen, from_csv, to_csv
+from odograph.worlds.people import write
 
 from .sessions import GRADED, RUBRIC, recorded
 
@@ -169,3 +172,26 @@ def test_csv_of_spreadsheets_comes_in(separator: str, tmp_path: Path) -> None:
         found = store.trajectory(id).labels[-1]
         assert (found.score, found.author, len(found.rationale or "")) == (0.25, "ann", 200_000)
         assert from_csv(store, graded, to_csv(store)).unchanged == 1
+
+
+def test_a_file_of_labels_runs_nothing_and_hides_nothing(tmp_path: Path) -> None:
+    """No cell that is written is a formula to a spreadsheet, and the same text comes in again. Two labels of one by one person, and a
+    column that is there twice, are refused with the line, and nothing is written."""
+    with odograph.open(tmp_path / "s") as store:
+        id = recorded(store, 0)
+        texts = ['=HYPERLINK("http://x")', "@SUM(1)\n+cmd", "'=1", "-0.5", "-2+3"]
+        for n, text in enumerate(texts):
+            write(store, id, CARE, f"{text}{n}", "careful", rationale=text)
+        cells = [row["rationale"] for row in csv.DictReader(io.StringIO(to_csv(store, CARE)))]
+        assert cells == ["'" + texts[0], "'" + texts[1], "''=1", "-0.5", "'-2+3"]
+        assert from_csv(store, CARE, to_csv(store, CARE)).unchanged == len(texts)
+        before = len(store.trajectory(id).labels)
+        rows = f"trajectory;value;author\n{id};careful;eve\n"
+        for wrong, why in (
+            (rows + f"{id};careless;eve\n", "line 3: line 2 has"),
+            (rows.replace("author", "Value"), "value twice"),
+        ):
+            with pytest.raises(InvalidInput, match=why):
+                from_csv(store, CARE, wrong, "eve")
+        assert len(store.trajectory(id).labels) == before
+        assert from_csv(store, CARE, "sep=;\n" + rows.replace("author", '"who, and when";author')[:-1] + ";\n", "eve").labels == 1

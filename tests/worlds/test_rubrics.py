@@ -48,6 +48,8 @@ def test_values_may_be_written_as_yaml_writes_them(values: str) -> None:
     one = Rubric.of("\n" + text)
     assert (one.technique, one.form, one.judges) == ("care #1", Rubric.of(RUBRIC).form, ("gpt-5-mini",))
     assert Rubric.of("---\nvalues: ratio 1:2, other\nscore: [1, 5]\n---\nx").form.values == ("ratio 1:2", "other")
+    quoted = Rubric.of("---\nvalues: \"well, yes\" = 1, 'a = b' = 0.5, it's not = 0  # three\n---\nx").form
+    assert (quoted.values, quoted.scores) == (("well, yes", "a = b", "it's not"), (1.0, 0.5, 0.0))
 
 
 def test_the_version_is_that_of_the_content() -> None:
@@ -66,6 +68,7 @@ def test_the_version_is_that_of_the_content() -> None:
         ("---\nvalues: a, b\n---\n", "it is empty"),
         ("---\ntechnique: t\n---\nx", "found neither"),
         ("---\nvalues: a, A\n---\nx", "different names"),
+        ("---\nvalues: &all [a, b]\n---\nx", "line 2 of the header has '&all"),
         ("---\nvalues: a = 1, b\n---\nx", "either each value has a score"),
         ("---\nvalues: a = 7, b = 0\n---\nx", "a number from 0 to 1, not 7"),
         ("---\nvalues: a = nan, b = 0\n---\nx", "which is none"),

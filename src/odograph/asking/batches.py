@@ -235,10 +235,10 @@ class Batches:
             try:
                 while (found := await self._provider.results(job.id)) is None:
                     await asyncio.sleep(self._poll)
-            except Unanswered as error:
-                if error.status not in (404, 410):
+            except Unanswered as gone:
+                if gone.status not in (404, 410):
                     raise
-                found = {"": (None, f"what came of it is gone at the provider, and is asked for again: {error}")}
+                found = {"": (None, f"what came of it is gone at the provider, and is asked for again: {gone}")}
             for key in job.keys:
                 body, error = found.get(key, (None, None))
                 if body is not None:

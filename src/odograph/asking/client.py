@@ -273,7 +273,10 @@ class Judge:
             self._batches = Batches(self._journal, self._endpoint, self._batch_poll)
         self._endpoint.check_key()
         asked = {self._key(messages, wanted, (repeat, 0)): messages for messages in prompts}
-        answered = lambda key: any(self._dialect.is_response(loads_or_raw(raw)) for raw in answers.of(key))  # noqa: E731
+
+        def answered(key: str) -> bool:
+            return any(self._dialect.is_response(loads_or_raw(raw)) for raw in answers.of(key))
+
         waiting = [key for key in asked if not answered(key)]
         found, held = _Batched(), {}
 

@@ -23,7 +23,7 @@ import msgspec
 
 from .. import dialects
 from ..capture.wrap import recording
-from ..codec import encode, encode_finite, loads_or_raw
+from ..codec import encode, encode_finite, loads, loads_or_raw
 from ..dialects.framing import SSE, Stream
 from ..errors import InvalidInput, MissingExtra, RunError, described
 from . import posting
@@ -152,7 +152,9 @@ class Unanswered(RunError):
     @property
     def is_too_long(self) -> bool:
         """Whether the request was longer than the model's context."""
-        return self.status == 413 or (self.status == 400 and _TOO_LONG.search(str(self)) is not None)
+        said = str(self)
+        named = self.status in (400, 422, 500) and _TOO_LONG.search(said) is not None
+        return self.status == 413 or (named and _NO_FIELD.search(said) is None)
 
     @property
     def is_for_all(self) -> bool:
@@ -169,8 +171,14 @@ class Unanswered(RunError):
 # of a prompt; that one field of a request is too long, or asks for too many tokens, is a mistake of the request
 _TOO_LONG = re.compile(
     r"context.{0,20}(length|window|size|limit)|(prompt|input|request|conversation)s?\b.{0,40}too (long|large|many tokens)"
-    r"|request_too_large|exceeds? .{0,30}(?<!completion )tokens|too many (input|prompt) tokens",
+    r"|request_too_large|exceed(s|ed)? .{0,30}(?<!completion )(tokens|token limit|max_model_len)"
+    r"|too many ((input|prompt) tokens|tokens:)"
+    r"|reduce the length of (the|your) (messages|prompt|input)|range of input length|longer than the maximum model length"
+    r"|inputs?\W{1,2}tokens \+ \W?max_new_tokens",
     re.I,
+)
+_NO_FIELD = re.compile(
+    r"(unsupported|unknown|unrecogni[sz]ed|unexpected|extra)\W{0,3}(request )?(parameter|argument|keyword|field|input)", re.I
 )
 _NO_MONEY = re.compile(
     r"insufficient_quota|billing_hard_limit_reached|credit balance is too low|insufficient (balance|credits)", re.I
@@ -279,9 +287,13 @@ class _Attempt:
         status = response.status_code
         if status < 300:
             return
-        said = loads_or_raw(content)
+        try:
+            said = loads(content)
+        except InvalidInput:
+            there = response.headers.get("location")
+            said = f"a redirect to {there}" if there else " ".join(content.decode(errors="replace").split()) or "an empty body"
         wrong = said.get("error", said) if isinstance(said, dict) else said
-        message = wrong.get("message") if isinstance(wrong, dict) else None
+        message = wrong.get("message") if isinstance(wrong, dict) else wrong
         text = message if isinstance(message, str) else encode(wrong).decode()
         code = wrong.get("code") or wrong.get("type") if isinstance(wrong, dict) else None
         told = f"HTTP {status}: {text[:300]}" + (f" ({code[:60]})" if isinstance(code, str) and code not in text else "")

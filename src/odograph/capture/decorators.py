@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from types import MethodType
+from types import MethodType, coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from .. import shape
@@ -348,6 +348,10 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
             inner = fn(*args, **kwargs)
             return (yield from (inner if part is None else _drive(inner, part)))
 
+        code = getattr(called, "__code__", None)
+        if getattr(code, "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE:  # of `types.coroutine`: awaited, not iterated
+            wrapper = coroutine(wrapper)
+
     elif inspect.iscoroutinefunction(called):
 
         @functools.wraps(fn)
@@ -370,7 +374,17 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                 result = part.result = fn(*args, **kwargs)
             return result
 
-    return wrapper if inspect.isfunction(fn) else _offering(fn, wrapper)
+    if not inspect.isfunction(fn):
+        return _offering(fn, wrapper)
+    return _looking(wrapper, fn, signature)
+
+
+def _looking(wrapper: Any, fn: Any, signature: Any) -> Any:
+    """The wrapper of a function, which says the same of its parameters also to who does not ask the function inside."""
+    wrapper.__defaults__, wrapper.__kwdefaults__ = fn.__defaults__, fn.__kwdefaults__
+    if signature is not None:
+        wrapper.__signature__ = signature
+    return wrapper
 
 
 def _offering(fn: Any, wrapper: Any) -> Any:

@@ -46,7 +46,7 @@ def image_of(part: Any) -> dict[str, Any] | None:
     what is no image."""
     kind = part.get("type") if isinstance(part, dict) else None
     url: Any = None
-    if kind in ("image_url", "input_image"):
+    if kind in ("image_url", "input_image") or (kind == "image" and "image_url" in part):
         url = part["image_url"].get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
     elif kind == "image" and isinstance(part.get("source"), dict):  # Anthropic
         source = part["source"]
@@ -94,8 +94,8 @@ def as_json(value: Any) -> str:
 def untagged(value: Any) -> Any:
     """A value as JSON holds it, with the texts that the store's tags stand around in place of the tags."""
     if isinstance(value, dict):
-        if is_tagged(value):
-            kind, inside = value[TAG], value.get("value")
+        if is_tagged(value) and "value" in value:  # without, it is somebody's own
+            kind, inside = value[TAG], value["value"]
             if kind == "mapping" and isinstance(inside, list):
                 return {str(untagged(k)): untagged(v) for k, v in inside}
             return inside if isinstance(inside, str) else encode(inside).decode()

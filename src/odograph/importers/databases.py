@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from ..errors import InvalidInput, described
 
+#: What a damaged database raises; the names in a damaged schema are no text.
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)
 Ask = Callable[..., Iterator[dict[str, Any]]]
 
 
@@ -31,11 +33,11 @@ def has_tables(path: Path, names: tuple[str, ...]) -> bool:
     """Whether a file is a SQLite database with these tables; a damaged one has none."""
     try:
         connection = _open(path)
-    except sqlite3.Error:
+    except _DAMAGE:
         return False
     try:
         found = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
-    except sqlite3.Error:
+    except _DAMAGE:
         return False
     finally:
         connection.close()
@@ -47,7 +49,7 @@ def rows(path: Path) -> Iterator[Ask]:
     """A function that asks for rows as dicts. Raises InvalidInput where the database can't be read."""
     try:
         connection = _open(path)
-    except sqlite3.Error as error:
+    except _DAMAGE as error:
         raise InvalidInput(f"the database can't be read: {described(error)}") from None
 
     def ask(sql: str, *values: Any) -> Iterator[dict[str, Any]]:
@@ -56,7 +58,7 @@ def rows(path: Path) -> Iterator[Ask]:
 
     try:
         yield ask
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # names in a damaged schema are no text
+    except _DAMAGE as error:
         raise InvalidInput(f"the database can't be read: {described(error)}") from None
     finally:
         connection.close()

@@ -10,7 +10,7 @@ import msgspec
 
 from ..bulk import rarely_collected
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
-from ..types import AnyRecord
+from ..types import AnyRecord, End, Start, StepStart
 from . import Importer, NotBegun, find, names, recognise, sessions_in
 from .packed import as_lines, in_lines, unpacked
 
@@ -98,6 +98,8 @@ def _import_file(
 
 def _import_sessions(path: Path, file: Path, importer: Importer, add: Add, report: ImportReport) -> None:
     for session in importer.read(file):
+        if all(isinstance(record, (Start, StepStart, End)) for record in session.records):
+            session.warn("nothing was found in it that a model or a tool did")
         if session.warnings:
             report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
         id, new = add(session.records)

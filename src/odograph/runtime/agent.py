@@ -432,7 +432,7 @@ class Agent:
 
 
 #: The same turn goes on with the next request.
-_PAUSED = ("pause_turn",)
+_PAUSED = ("pause_turn", "compaction")
 
 
 def _said_in(response: Any) -> str | None:

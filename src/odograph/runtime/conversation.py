@@ -29,7 +29,8 @@ from .revising import revised, reworded
 from .showing import sayable, seen
 from .task import AnyAgent, Task
 from .template import Template
-from .tools import ToolError, UsableTool, sanitised
+from .timing import ToolError
+from .tools import UsableTool, sanitised
 
 
 class Leader(Protocol):

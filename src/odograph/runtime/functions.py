@@ -31,7 +31,8 @@ from .hooks import Answer, Prompt, Stop, told
 from .recorded import COMPACTED, PUT, Replies, Turns
 from .showing import sayable
 from .task import AnyAgent, Outcome, Task
-from .tools import ToolError, in_thread, sanitised
+from .timing import ToolError
+from .tools import in_thread, sanitised
 
 
 class FunctionAgent:

@@ -188,7 +188,9 @@ class Prompt(Handle):
         self.added += self._put("on_prompt", message, reason, author)
 
     def compact(self, messages: list[dict[str, Any]], *, reason: str | None = None, author: str | None = None) -> None:
-        """Puts other messages in the place of the history."""
+        """Puts other messages in the place of the history. Raises TypeError for none."""
+        if not messages:
+            raise TypeError("a history of no messages can't be asked; give at least one message")
         self.compacted, self.added = chat(messages), []
         self._scope.note(_about({"messages": self.compacted, "by": "on_prompt"}, reason, author), name=COMPACTED)
 

@@ -17,7 +17,8 @@ from ..codec import encode
 from ..dialects import Tool
 from ..errors import InvalidInput, MissingExtra, RunError, described
 from .showing import images_of, seen, shown
-from .tools import ToolError, UsableTool, sanitised
+from .timing import ToolError
+from .tools import UsableTool, sanitised
 
 
 class MCPServer(msgspec.Struct, frozen=True, kw_only=True):

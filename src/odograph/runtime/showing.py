@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime
 import decimal
 import enum
+import fractions
 import pathlib
 import uuid
 from collections import deque
@@ -42,6 +44,40 @@ def shown(result: Any) -> str:
     return told
 
 
+#: How the bytes of an image begin.
+_IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"))
+
+
+def pictured(result: Any) -> Any:
+    """A tool's result with its images as image parts, whatever holds them: the bytes of an image, an image of PIL, or an object
+    of MCP, pydantic-ai or openai-agents; alone, or in a list with texts. Any other result as it is."""
+    many = isinstance(result, list | tuple)
+    parts = [_part(p) for p in result] if many else [_part(result)]
+    return result if not images_of(parts) else parts if many else parts[0]
+
+
+def _part(value: Any) -> Any:
+    """An object that is an image, or a text beside one, as a part."""
+    if value is None or isinstance(value, str | int | float | list | dict):
+        return value
+    data = value
+    with contextlib.suppress(Exception):  # the code of strangers
+        value = value.to_image_content() if hasattr(type(value), "to_image_content") else value
+        if hasattr(type(value), "model_dump"):
+            dumped = value.model_dump(mode="json", by_alias=True, exclude_none=True)
+            return dumped if image_of(dumped) or _is_text(dumped) else value
+        if hasattr(type(value), "_repr_png_"):
+            data = value._repr_png_()
+        elif isinstance(getattr(value, "media_type", None), str):
+            data = value.data
+        name = next((n for start, n in _IMAGES if bytes(data[:8]).startswith(start)), None)
+        name = "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else name
+        if name is not None:
+            url = f"data:image/{name};base64,{base64.b64encode(data).decode()}"
+            return {"type": "image_url", "image_url": {"url": url}}
+    return value
+
+
 def images_of(result: Any) -> list[dict[str, Any]]:
     """The images of a result, chat-shaped: of a part or a list of texts and parts, as chat completions, Anthropic's API or MCP
     have them. A result that holds anything else is data."""
@@ -61,6 +97,9 @@ def sayable(value: Any) -> Any:
     return untagged(loads(encode(_told(value, 0))))
 
 
+_IN_WORDS = (datetime.timedelta, decimal.Decimal, fractions.Fraction, complex, pathlib.PurePath, uuid.UUID)
+
+
 def _told(value: Any, depth: int) -> Any:
     """Python's own types that JSON has no word for, in words; objects are left to the encoder."""
     if depth > 100 or value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
@@ -69,9 +108,9 @@ def _told(value: Any, depth: int) -> Any:
         return _told(value.value, depth + 1)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    if isinstance(value, datetime.timedelta | decimal.Decimal | pathlib.PurePath | uuid.UUID | complex):
+    if isinstance(value, _IN_WORDS) or type(value).__module__ == "ipaddress":
         return str(value)
-    if isinstance(value, bytes | bytearray):
+    if isinstance(value, bytes | bytearray | memoryview):
         try:
             return bytes(value).decode()
         except UnicodeDecodeError:

@@ -11,6 +11,10 @@ from ..errors import described
 _CLEANING = 0.5  # seconds that a tool whose time is over has to tidy up
 
 
+class ToolError(Exception):
+    """A tool says itself that it failed; the message is what the model sees."""
+
+
 class TooLate(Exception):
     """A tool did not answer in time."""
 
@@ -21,11 +25,7 @@ async def within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, s
     try:
         done, _ = await asyncio.wait({task}, timeout=limit)
         if done:
-            given, left = task.result()
-            if left is not None:
-                raise left
-            assert given is not None
-            return given
+            return task.result()
     except asyncio.CancelledError:
         await _stop(task)
         raise
@@ -33,12 +33,14 @@ async def within(call: Awaitable[tuple[Any, str]], limit: float) -> tuple[Any, s
     raise TooLate
 
 
-async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[tuple[Any, str] | None, BaseException | None]:
-    """What a tool gives, or the exit that it raises: in a task of its own that would end the event loop."""
+async def _kept_inside(call: Awaitable[tuple[Any, str]]) -> tuple[Any, str]:
+    """What a tool gives. An exit that it raises ends the tool, as in a thread, and not the event loop."""
     try:
-        return await call, None
-    except (SystemExit, GeneratorExit) as error:
-        return None, error
+        return await call
+    except (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ToolError(whole(error)) from error
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:

@@ -23,14 +23,11 @@ import msgspec
 
 from ..codec import encode, loads
 from ..dialects import Tool
-from ..errors import InvalidInput, MissingExtra, described
-from .showing import sayable, shown
+from ..errors import InvalidInput, MissingExtra
+from .showing import pictured, sayable, shown
+from .timing import ToolError, whole
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-class ToolError(Exception):
-    """A tool says itself that it failed; the message is what the model sees."""
 
 
 class UsableTool(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +122,7 @@ def function_tool(fn: Callable[..., Any]) -> UsableTool:
             result = await result
         if inspect.isasyncgen(result):
             result = [item async for item in result]
+        result = pictured(result)
         return result, shown(result)
 
     tool = Tool(name=name, description=about, parameters=schema)
@@ -174,16 +172,22 @@ class _Part(msgspec.Struct, frozen=True):
     #: A default that is pydantic's `Field(...)`, and the `**` parameter whose TypedDict has this key.
     field: Any = None
     within: str | None = None
+    #: Whether it is None where it is not given, though its type does not say so: a model may say so, too.
+    optional: bool = False
 
     def schema(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The JSON schema of its type, and what that refers to."""
         schema, more = ({}, {}) if self.hint is Any else schema_of(self.hint)
+        notes = getattr(self.hint, "__metadata__", ())
+        said = next((s for n in notes if isinstance(s := getattr(n, "documentation", n), str)), None)
+        if said is not None and "description" not in schema:
+            schema = schema | {"description": said}
         if self.default is not msgspec.UNSET and "default" not in schema:
             schema = schema | {"default": self.default}
         return schema, more
 
     def convert(self, value: Any, name: str | None = None) -> Any:
-        if self.hint is Any:
+        if self.hint is Any or (value is None and self.optional):
             return value
         try:
             return converted(value, self.hint)
@@ -207,11 +211,13 @@ def _parts(fn: Callable[..., Any], core: Callable[..., Any], name: str) -> tuple
         hint = hints.get(parameter.name, Any)
         if hint is ToolContext or ToolContext in typing.get_args(hint):
             told.append(parameter.name)
-        elif parameter.kind is _REST and typing.get_origin(hint) is typing.Unpack:
+        elif parameter.kind is _REST and getattr(typing.get_origin(hint), "_name", "") == "Unpack":  # typing's or its extensions'
             (keys,) = typing.get_args(hint)
             for key, inner in typing.get_type_hints(keys, include_extras=True).items():
-                inner = typing.get_args(inner)[0] if typing.get_origin(inner) in (typing.Required, typing.NotRequired) else inner
-                parts.append(_Part(key, inner, key in keys.__required_keys__, within=parameter.name))
+                how, required = typing.get_origin(inner), key in keys.__required_keys__
+                if how in (typing.Required, typing.NotRequired):  # which `__required_keys__` misses in annotations that are text
+                    inner, required = typing.get_args(inner)[0], how is typing.Required
+                parts.append(_Part(key, inner, required, within=parameter.name))
         elif parameter.kind in (_REST, parameter.VAR_POSITIONAL):
             parts.append(
                 _Part(parameter.name, hint if parameter.kind is _REST else types.GenericAlias(list, hint), False, parameter.kind)
@@ -239,7 +245,7 @@ def _part(parameter: inspect.Parameter, hint: Any) -> _Part:
     except InvalidInput:
         known = msgspec.UNSET
     said = msgspec.UNSET if known is msgspec.UNSET or encode(known) != encode(sayable(default)) else known
-    return _Part(parameter.name, hint, False, default=said)
+    return _Part(parameter.name, hint, False, default=said, optional=default is None)
 
 
 def schema_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -337,7 +343,7 @@ async def in_thread(fn: Callable[[], Any]) -> Any:
         except Exception as error:
             failure = error
         except BaseException as error:  # sys.exit() in a tool ends the tool
-            failure = ToolError(described(error))
+            failure = ToolError(whole(error))
         if isinstance(failure, StopIteration):  # which a future can't hold
             failure = ToolError("StopIteration")
         with contextlib.suppress(RuntimeError):  # the loop is closed

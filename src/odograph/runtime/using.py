@@ -18,8 +18,8 @@ from .hooks import Decided, ToolUse, told
 from .recorded import BEGUN, PUT, asked_as, told_again
 from .showing import Shown, seen
 from .task import AnyAgent, Outcome
-from .timing import TooLate, whole, within
-from .tools import ToolContext, ToolError, arguments_of, using
+from .timing import TooLate, ToolError, whole, within
+from .tools import ToolContext, arguments_of, using
 from .walk import Walk
 
 
@@ -142,7 +142,7 @@ async def _call(state: State[Any], asked: ToolCall, arguments: dict[str, Any], a
     except (ToolError, InvalidInput, RunError) as error:
         action.error = error
         return f"error: {error}"
-    except (asyncio.CancelledError, SystemExit, GeneratorExit) as error:
+    except (asyncio.CancelledError, GeneratorExit) as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise

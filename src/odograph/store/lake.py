@@ -119,7 +119,8 @@ class Lake:
 
     def damaged(self, table: Table, said: str | None = None) -> set[str]:
         """The live files of a table that are known to be damaged, or have another size than was written; of a tier that machines
-        share none. With `said`, an error of who read them, they are read, every byte: those that it names, or all. Raises StoreError."""
+        share none. With `said`, an error of who read them, every byte of them is read: of those that it names, or of all. Raises
+        StoreError."""
         live = self.commits.files(table.name) if self.shared is None else []
         named = [one for one in live if said is None or one.file.path in said] or live
         for one in named:

@@ -51,6 +51,7 @@ class Component:
     _columns: ClassVar[dict[str, Column]]
     _listed: ClassVar[tuple[Column, ...]]
     _hashed: ClassVar[tuple[int, ...]]
+    _words: ClassVar[dict[str, tuple[Any, ...]]]  # of fields of `Literal` words
     _exact: ClassVar[tuple[type, ...]]  # what most values are, which needs no closer look
 
     def __init_subclass__(cls, *, shared: tuple[str, ...] = (), **kwargs: Any) -> None:
@@ -86,7 +87,8 @@ class Component:
                 encoding = "shared"
             doc = f"{field.name} of the component {cls.__name__}."
             cls._columns[field.name] = Column(f"{cls._prefix}__{field.name}", kind, doc, encoding)
-        cls._exact = tuple(_EXACT.get(column.type, object) for column in cls._columns.values())
+        cls._words = {name: words for name in cls._columns if (words := _words_of(hints[name]))}
+        cls._exact = tuple(object if name in cls._words else _EXACT.get(c.type, object) for name, c in cls._columns.items())
         cls._listed = tuple(cls._columns.values())
         cls._hashed = tuple(n for n, column in enumerate(cls._listed) if column.encoding == "shared")
         unknown = set(cls._shared) - cls._columns.keys()
@@ -104,6 +106,10 @@ class Component:
             if kind is not exact or (exact is str and not value.isascii()):
                 name, column = list(self._columns.items())[n]
                 found[n] = _checked(f"{type(self).__name__}.{name}", value, column.type)
+                words = self._words.get(name)
+                if words and found[n] is not None and found[n] not in words:
+                    known = ", ".join(map(repr, words))
+                    raise InvalidInput(f"{type(self).__name__}.{name} is one of {known}, not {found[n]!r:.100}")
         return found
 
 
@@ -147,7 +153,7 @@ def _bare(hint: Any) -> Any:
     if len(kinds) == 1:
         return kinds.pop()
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return next((kind for kind in (str, int) if issubclass(hint, kind)), hint)
+        return next((kind for kind in (str, int) if all(isinstance(one.value, kind) for one in hint)), hint)
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
     origin = typing.get_origin(hint)
     if origin is list and len(arguments) == 1:  # typing.List[str], too
@@ -155,9 +161,18 @@ def _bare(hint: Any) -> Any:
     return _bare(arguments[0]) if len(arguments) == 1 and len(typing.get_args(hint)) == 2 else hint
 
 
+def _words_of(hint: Any) -> tuple[Any, ...]:
+    """The listed words of a hint; none where it lists none."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    return next((words for one in typing.get_args(hint) if (words := _words_of(one))), ())
+
+
 def _checked(where: str, value: Any, kind: Type) -> Any:
     if value is None:
         return None
+    if isinstance(value, enum.Enum):
+        value = value.value
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():  # what computing gave
         value = value.item()
     given: Any = value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Protocol, Unpack
 
@@ -30,6 +31,8 @@ from .verdicts import supported
 
 #: The columns of a file of labels.
 COLUMNS = ("trajectory", "technique", "value", "score", "rationale", "author", "source", "rubric", "target", "turn", "quote")
+_FORMULA = tuple("=+-@\t\r")
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
 
 class LabelStore(Protocol):
@@ -287,8 +290,18 @@ def to_csv(store: LabelStore, rubric: Rubric | None = None, **filters: Unpack[Fi
                 one.value if isinstance(one.value, str) else "" if one.value is None else msgspec.json.encode(one.value).decode()
             )
             texts = (value, score, one.rationale or "", one.author or "", source, one.rubric_hash or "", one.target or "")
-            rows.writerow([t.id, one.technique, *texts, turn_of(one) or "", quote_of(one) or ""])
+            rows.writerow([t.id, *map(_inert, (one.technique, *texts)), turn_of(one) or "", _inert(quote_of(one) or "")])
     return out.getvalue()
+
+
+def _inert(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: what begins like one, and is no number, gets an apostrophe."""
+    return f"'{text}" if text.lstrip("'")[:1] in _FORMULA and not _NUMBER.fullmatch(text) else text
+
+
+def _as_was(cell: str) -> str:
+    """What a cell of `_inert` was."""
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'")[:1] in _FORMULA else cell
 
 
 class Taken(msgspec.Struct, kw_only=True):
@@ -310,6 +323,7 @@ def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = 
     """
     report, separator, given = Taken(), *_rows(text)
     taken: list[tuple[str, str, str, float | None, str | None, str | None, int | None, str | None]] = []
+    said: dict[tuple[Any, ...], tuple[int, Any]] = {}
     for line, cell in given:
         if (cell["technique"] or rubric.technique) != rubric.technique or cell["source"] == "judge":
             report.skipped += 1
@@ -341,6 +355,9 @@ def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = 
         if cell["turn"] and not cell["turn"].isdecimal():
             raise InvalidInput(f"line {line}: the turn is {cell['turn']!r}, no number")
         turn = int(cell["turn"]) if cell["turn"] else None
+        before, same = said.setdefault((id, who, cell["target"], turn, cell["quote"]), (line, (cell["value"], score)))
+        if same != (cell["value"], score):
+            raise InvalidInput(f"line {line}: line {before} has another label of the same by {who}")
         taken.append(
             (id, who, cell["value"], raw, cell["rationale"] or None, cell["target"] or None, turn, cell["quote"] or None)
         )
@@ -354,18 +371,24 @@ def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = 
 def _rows(text: str) -> tuple[str, list[tuple[int, dict[str, str]]]]:
     """What separates the cells, and the rows: their lines and cells by column. Raises InvalidInput."""
     text = text.removeprefix("\ufeff")
-    head = text.lstrip().partition("\n")[0]
-    separator = next((one for one in ",;\t" if one in head), ",")
     longest = csv.field_size_limit(1 << 30)
     try:
-        given = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        lines = [(given.line_num, [cell.strip() for cell in row]) for row in given if any(row)]
+        for separator in ",;\t":
+            given = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            lines = [(given.line_num, [_as_was(cell.strip()) for cell in row]) for row in given if any(row)]
+            if lines and lines[0][1][0].startswith("sep="):  # as some spreadsheets begin
+                del lines[0]
+            names = [name.lower() for name in lines[0][1]] if lines else []
+            if "trajectory" in names:
+                break
     except csv.Error as error:
         raise InvalidInput(f"a file of labels is CSV: {error}") from None
     finally:
         csv.field_size_limit(longest)
-    names = [name.lower() for name in lines[0][1]] if lines else []
     if "trajectory" not in names or not {"value", "score"} & set(names):
-        raise InvalidInput(f"a file of labels has the columns trajectory, and value or score; found {', '.join(names) or 'none'}")
+        there = ", ".join(names) or "none"
+        raise InvalidInput(f"a file of labels has the columns trajectory, and value or score; found {there:.200}")
+    if twice := [name for name in COLUMNS if names.count(name) > 1]:
+        raise InvalidInput(f"a file of labels has each column once; found {twice[0]} twice")
     empty = dict.fromkeys(COLUMNS, "")
     return separator, [(line, {**empty, **dict(zip(names, row, strict=False))}) for line, row in lines[1:]]

@@ -18,6 +18,7 @@ header goes to the judge, and people who label read the same text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -37,8 +38,8 @@ _HEADER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$\n?(.*)\Z", re.S | re.M)
 _KEY = re.compile(r"([A-Za-z][\w-]*)[ \t]*:[ \t]*(.*)")
 _RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:to|\.\.+|-|–)\s*(-?\d+(?:\.\d+)?)")
 #: A value with its score, as `careful = 1` or `careful: 1`; and one that says something else after `=`.
-_SCORED = re.compile(r"([^=]*[^=\s])(?:\s*=\s*|:\s+)([-+]?[\d.]+)")
-_PAIR = re.compile(r"([^=]*)=?(.*)")
+_SCORED = re.compile(r"""("[^"]*"|'[^']*'|[^=]*[^=\s])(?:\s*=\s*|:\s+)([-+]?[\d.]+)""")
+_PAIR = re.compile(r"""("[^"]*"|'[^']*'|[^=]*)=?(.*)""")
 _EXAMPLES = re.compile(r"^#+[ \t]*Examples?[ \t]*$(.*?)(?=^#|\Z)", re.S | re.M | re.I)
 _EXAMPLE = re.compile(r"^[-*][ \t]+([^:\n]+):[ \t]*(\S.*)$", re.M)
 _YES, _NO = ("yes", "true", "on"), ("no", "false", "off")
@@ -187,22 +188,30 @@ def _header(text: str) -> dict[str, list[str]]:
         said = match[2].strip()
         whole = said[1:-1] if said[:1] + said[-1:] in ("[]", "{}") else said
         single = last in ("technique", "base-url")
-        found[last] = [_bare(part) for part in ([whole] if single else whole.split(",")) if part.strip()]
+        if said[:1] in tuple("&*!|>"):
+            raise InvalidInput(f"line {number} of the header has {said!r:.60}; a header has no anchors, tags and blocks of YAML")
+        parts = [whole] if single else [whole[start:stop] for start, stop in _between(whole, ",")]
+        found[last] = [_bare(part) for part in parts if part.strip()]
     return found
 
 
 def _uncommented(line: str) -> str:
     """A line without its comment, which begins after a space and outside of quotes."""
-    quote = ""
-    for n, letter in enumerate(line):
-        before = line[n - 1] if n else " "
+    return next((line[:stop] for _, stop in _between(line, "#") if line[max(0, stop - 1) : stop] in (" ", "\t", "")), line)
+
+
+def _between(text: str, mark: str) -> Iterator[tuple[int, int]]:
+    """Where the parts of a text begin and end that a letter outside of quotes separates."""
+    quote, start = "", 0
+    for n, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
-        elif letter in "\"'" and before in " \t[{,:":
+        elif letter in "\"'" and (not n or text[n - 1] in " \t[{,:"):
             quote = letter
-        elif letter == "#" and before in " \t":
-            return line[:n]
-    return line
+        elif letter == mark:
+            yield start, n
+            start = n + 1
+    yield start, len(text)
 
 
 def _bare(text: str) -> str:

@@ -102,6 +102,7 @@ class Passing:
                 said = described(error)
                 if error.__cause__ is not None:  # of a function in a frame's plan: what the function raised
                     said += f" ({described(error.__cause__)})"
+                said = " ".join(said.split())  # Daft's has several lines
                 raise WorldError(f"{self._where} failed in {name} on {where}, nothing was written: {said}") from error
             finally:
                 stepping.reset(token)
