@@ -16,6 +16,7 @@ import pytest
 import odograph
 from odograph.store import catalog, lines
 from odograph.store import reader as reading
+from odograph.store.rows import packed
 
 
 def system_calls(work: Callable[[], object]) -> Counter[str]:
@@ -118,6 +119,19 @@ def test_a_listing_does_not_end_early_while_others_write(tmp_path: Path) -> None
     assert len(other) == 301
     seen += [s.task for s in listing]
     assert [n for n in seen if isinstance(n, int)] == list(range(300))
+
+
+def test_a_list_by_text_costs_what_its_rows_cost(tmp_path: Path) -> None:
+    """A page of the trajectories that hold a word costs the same however many there are: each page looks at its own ids alone."""
+    with odograph.open(tmp_path) as store:
+        for n in range(3000):
+            store.record(task=f"needle {n}").finish()
+        assert len(store.search("needle", limit=1)) == 1
+        seen: list[int] = []
+        store.backend.reader.catalog._db.create_function("packed", 1, lambda id: seen.append(1) or packed(id), deterministic=True)
+        tasks = [one.task for one in store.summaries(text="needle")]
+    assert tasks == [f"needle {n}" for n in range(3000)]
+    assert len(seen) < 20 * 3000  # 30 pages of 100; each would look at 3,000 ids
 
 
 def test_a_damaged_catalog_is_made_anew(tmp_path: Path) -> None:

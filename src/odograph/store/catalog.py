@@ -29,12 +29,12 @@ from typing import Any, TypeVar
 from ..codec import encode
 from ..errors import NotFound, StoreError
 from ..totals import by_name
-from .figures import Figures, Reading
+from .figures import ORDER, Figures, Reading
 from .filters import EVERY, Filters
 from .indexing import Batch, as_rewards, searchable, standing_of, uses_with
 from .journal import file_mode, is_alive
 from .lake import Lake, Part
-from .layout import SUMMARY
+from .layout import RECORDS, SUMMARY, TRAJECTORIES
 from .learning import learn
 from .lines import Damage, File, Gone, complete_lines, journals, open_file, read_range, size_of, unfinished
 from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
@@ -55,13 +55,14 @@ from .rows import (
     wrong,
 )
 from .summary import SUMMARIES, Facts, Hit, Summary, Used, summary_of
-from .text import FOUND, Each, index_line, index_some, matching
+from .text import FOUND, HAVING, Each, index_line, index_some, matching
 from .where import where
 
 _HEX = re.compile("[0-9a-f-]*[0-9a-f]")
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _PAGE = 100  # summaries that are read at once
+_SOME = 1000  # ids that a query names
 _LOOK_SECONDS = 1.0
 _ATTEMPTS = 5  # how often files are listed again that vanish while they are read
 _SEALED = "select sealed from summaries where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
@@ -187,19 +188,23 @@ class Catalog:
     def _caught_up(self) -> None:
         with self._lock:
             try:
-                for attempt in range(_ATTEMPTS):
-                    try:
-                        self._mended(self._catch_up if attempt == 0 else self._look)
-                        break
-                    except (Gone, FileNotFoundError):  # sealed meanwhile
-                        if attempt == _ATTEMPTS - 1:
-                            raise
+                self._steadily(self._catch_up)
             except sqlite3.OperationalError:
                 if self.in_memory:
                     raise
                 self._db.close()
                 self._db = self._in_memory()
-                self._look()
+                self._steadily(self._look)
+
+    def _steadily(self, look: Callable[[], None]) -> None:
+        """Looks, and looks at all files once more where some were sealed or merged meanwhile."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._mended(look if attempt == 0 else self._look)
+                return
+            except (Gone, FileNotFoundError):
+                if attempt == _ATTEMPTS - 1:
+                    raise
 
     def check(self, contradiction: str | None = None) -> None:
         """Makes the catalog anew if it is damaged: it contradicts the files, or its own pages say so."""
@@ -284,6 +289,8 @@ class Catalog:
         indexed = dict(self._db.execute("select name, indexed from files").fetchall())
         dead = {f.name for f in files if f.name in self._final or not is_alive(f.path)}  # before they are measured
         sizes = {f.name: size_of(f.path) for f in files}
+        if -1 in sizes.values():  # what it held may have been sealed after the sealed tier was looked at
+            raise Gone("a journal file was sealed meanwhile")
         for file in files:  # a journal that another machine ships: its writer was out of touch, and is back
             known = self._final.get(file.name)
             if known is not None and known[0] != sizes[file.name] and is_alive(file.path):
@@ -508,8 +515,19 @@ class Catalog:
         """What must hold of a row, and the values in it."""
         if filters.text is not None:
             self.index_text()
-        clauses, values = where(filters, self.find, matching, self._sealed_with, alive, self._number)
+        clauses, values = where(filters, self.find, self._having, alive, self._number)
         return " and ".join(["1", *clauses]), values
+
+    def _pieces(self, filters: Filters, alive: Callable[[], set[str]], last: int, order: str) -> Iterator[tuple[str, list[Any]]]:
+        """The same, of some trajectories after the other where they are named, or found by their text: each page of a list would
+        look at the ids of all of them again."""
+        chosen, values = self._chosen(filters, alive)
+        if filters.ids is None and filters.text is None:
+            yield chosen, values
+            return
+        rows = self._rows(f"select id from trajectories where {chosen} and first<=? order by {order}", (*values, last))
+        for start in range(0, len(rows), _SOME):
+            yield f"id in ({IDS})", [encode([unpacked(id) for (id,) in rows[start : start + _SOME]]).decode()]
 
     def _number(self, text: str) -> int:
         with self._lock:
@@ -520,23 +538,23 @@ class Catalog:
         time; where the time is not known a trajectory counts as older than all."""
         alive = cache(self.alive_writers)
         last = self._rows("select first from newest")[0][0]
-        chosen, values = self._chosen(filters, alive)
         way, direction = ("<", "desc") if newest_first else (">", "asc")
         order = ", ".join(f"{column} {direction}" for column in ("began", "first_apart", "id"))
-        page: tuple[Any, ...] = ()
         left = filters.limit
-        while left is None or left > 0:
-            size = _PAGE if left is None else min(_PAGE, left)
-            after = f" and (began, first_apart, id){way}(?, ?, ?)" if page else ""
-            rows = self._rows(
-                f"{SUMMARIES} where {chosen} and first<=?{after} order by {order} limit ?",
-                (*values, last, *page, size),
-            )
-            yield from (summary_of(row, alive) for row in rows)
-            if len(rows) < size:
-                return
-            page = (rows[-1][26], rows[-1][25], rows[-1][0])
-            left = None if left is None else left - len(rows)
+        for chosen, values in self._pieces(filters, alive, last, order):
+            page: tuple[Any, ...] = ()
+            while left is None or left > 0:
+                size = _PAGE if left is None else min(_PAGE, left)
+                after = f" and (began, first_apart, id){way}(?, ?, ?)" if page else ""
+                rows = self._rows(
+                    f"{SUMMARIES} where {chosen} and first<=?{after} order by {order} limit ?",
+                    (*values, last, *page, size),
+                )
+                yield from (summary_of(row, alive) for row in rows)
+                left = None if left is None else left - len(rows)
+                if len(rows) < size:
+                    break
+                page = (rows[-1][26], rows[-1][25], rows[-1][0])
 
     def count(self, filters: Filters = EVERY) -> int:
         """How many trajectories filters choose."""
@@ -603,8 +621,8 @@ class Catalog:
         """Columns of the trajectories that there are now, for statistics, a page of them in memory at a time."""
         alive = cache(self.alive_writers)
         last = self._rows("select first from newest")[0][0]
-        chosen, values = self._chosen(filters, alive)
-        yield from Reading(self._rows, self.used, self._number).pages(by, chosen, values, last, filters.limit, alive)
+        pieces = self._pieces(filters, alive, last, ORDER)
+        yield from Reading(self._rows, self.used, self._number).pages(by, pieces, last, filters.limit, alive)
 
     def scored(self, source: str, author: str, version: str) -> dict[str, int]:
         """Of each trajectory, how many targets (itself, or its steps) have all their rewards by this version of a function."""
@@ -642,9 +660,17 @@ class Catalog:
             while index_some(self._db, file, self._each):
                 pass
 
-    def _sealed_with(self, query: str) -> list[str]:
-        """The trajectories of which a sealed line holds the words of a full-text query."""
-        return sorted({found[0] for found in self._lake.matching(query)}) if self._lake.exists else []
+    def _having(self, text: str) -> list[str]:
+        """The trajectories of which a line holds all the words."""
+        words = matching(text)
+        found = {unpacked(id) for (id,) in self._rows(HAVING, (words,))}  # first: what is sealed meanwhile is in both
+        while self._lake.exists:
+            try:
+                found |= {one[0] for one in self._lake.matching(words)}
+                break
+            except Gone:  # a compaction merged files: what they held is in another one
+                continue
+        return sorted(found)
 
     def search(self, query: str, limit: int) -> Iterator[Hit]:
         """Lines that hold all the words, newest first."""
@@ -655,12 +681,17 @@ class Catalog:
 
     def _hits(self, query: str, limit: int) -> Iterator[Hit]:
         words = matching(query)
-        rows = self._rows(FOUND, (words, limit))
+        while True:
+            known = self._rows("select seq from lake")
+            rows = self._rows(FOUND, (words, limit))
+            files = self._lake.files(RECORDS.name) if len(rows) < limit and self._lake.exists else []
+            if not files or known == [(self._lake.commits.last(TRAJECTORIES.name),)]:
+                break
+            self.look()  # else what is sealed meanwhile would be in both
         for key, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(unpacked(key), kind, step, found[3] if found else "")
-        if len(rows) < limit and self._lake.exists:
-            yield from (Hit(*found) for found in self._lake.matching(words))
+        yield from (Hit(*found) for found in self._lake.matching(words, files))
 
 
 def _settled_time(folder: Path) -> int:

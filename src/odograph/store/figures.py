@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import gt, is_not
 from typing import Any
@@ -13,6 +13,7 @@ from .rows import UNKNOWN_TIME, unpacked
 from .summary import Used
 
 PAGE = 500
+ORDER = "began, first_apart, id"
 #: A column of the catalog for each thing that figures are told apart by.
 _BY = {
     "group": "iif(replay, null, grp_number)",  # a replay is in no group
@@ -70,23 +71,30 @@ class Reading:
         self._uses: dict[int, list[tuple[str, str]]] = {}
 
     def pages(
-        self, by: str | None, where: str, values: Sequence[Any], last: int, limit: int | None, alive: Callable[[], set[str]]
+        self,
+        by: str | None,
+        pieces: Iterable[tuple[str, Sequence[Any]]],
+        last: int,
+        limit: int | None,
+        alive: Callable[[], set[str]],
     ) -> Iterator[Figures]:
-        """The chosen trajectories, a page at a time."""
-        after, page, left = "", (), limit
-        while left is None or left > 0:
-            size = PAGE if left is None else min(PAGE, left)
-            rows = self._ask(
-                f"select {_COLUMNS}, {_LATE}, {_BY.get(by or '', 'null')} from trajectories as t"
-                f" where {where} and first<=?{after} order by began, first_apart, id limit ?",
-                (*values, last, *page, size),
-            )
-            if rows:
-                yield self._figures(rows, by, alive)
-            if len(rows) < size:
-                return
-            after, page = " and (began, first_apart, id)>(?, ?, ?)", rows[-1][:3]
-            left = None if left is None else left - len(rows)
+        """The trajectories that the clauses choose, each with its values, a page at a time."""
+        left = limit
+        for where, values in pieces:
+            after, page = "", ()
+            while left is None or left > 0:
+                size = PAGE if left is None else min(PAGE, left)
+                rows = self._ask(
+                    f"select {_COLUMNS}, {_LATE}, {_BY.get(by or '', 'null')} from trajectories as t"
+                    f" where {where} and first<=?{after} order by {ORDER} limit ?",
+                    (*values, last, *page, size),
+                )
+                if rows:
+                    yield self._figures(rows, by, alive)
+                left = None if left is None else left - len(rows)
+                if len(rows) < size:
+                    break
+                after, page = f" and ({ORDER})>(?, ?, ?)", rows[-1][:3]
 
     def _figures(self, rows: list[Any], by: str | None, alive: Callable[[], set[str]]) -> Figures:
         columns = [list(column) for column in zip(*rows, strict=True)]

@@ -91,6 +91,15 @@ class Lake:
         """The live files of a table, in the order in which they came, relative to the folder of the lake."""
         return [one.file.path for one in self.commits.files(table, since)]
 
+    def look(self, since: int) -> tuple[int, dict[str, int], list[str]]:
+        """The last commit, up to which byte of each journal file it is sealed, and the files of `trajectories` that came after
+        commit `since`: all three as of that commit."""
+        while True:
+            last = self.commits.last(TRAJECTORIES.name)
+            found = last, self.sealed_to(), self.files(TRAJECTORIES.name, since)
+            if self.commits.last(TRAJECTORIES.name) == last:
+                return found
+
     @cached_property
     def journal_key(self) -> str:
         """What the keys of this folder's journal files begin with. Machines that share the tier tell their keys apart by a name
@@ -151,11 +160,15 @@ class Lake:
             except DamagedFile as error:
                 if whole:
                     raise
-                if part.path not in self.files(RECORDS.name):
-                    raise Gone(f"{part.path} was merged into another file") from None
+                self._still_live(part.path, RECORDS)
                 self.left_out(error)
             else:
                 yield from found
+
+    def _still_live(self, path: str, table: Table) -> None:
+        """Raises Gone where a file that can't be read was merged into another one, which has what it held."""
+        if path not in self.files(table.name):
+            raise Gone(f"{path} was merged into another file")
 
     def raw(self, parts: Iterable[Part], *, whole: bool = True) -> Iterator[tuple[str, int, bytes]]:
         """(writer of the journal file, version, line) of each row that is not damaged. See `rows`."""
@@ -209,12 +222,14 @@ class Lake:
         backwards: bool = False,
         damaged: Callable[[DamagedFile], None] | None = None,
     ) -> Iterator[Any]:
-        """The row groups of a file, one at a time. Raises DamagedFile, or gives it to `damaged` and leaves the row group out."""
+        """The row groups of a file, one at a time. Raises DamagedFile, or gives it to `damaged` and leaves the row group out;
+        where a compaction took the file out, raises Gone then."""
         try:
             file = self.open(path, table)
         except DamagedFile as error:
             if damaged is None:
                 raise
+            self._still_live(path, table)
             damaged(error)
             return
         with file:
@@ -225,6 +240,7 @@ class Lake:
                 except DamagedFile as error:
                     if damaged is None:
                         raise
+                    self._still_live(path, table)
                     damaged(error)
                 else:
                     yield found
@@ -268,8 +284,9 @@ class Lake:
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
-    def matching(self, query: str) -> Iterator[tuple[str, str, int | None, str]]:
+    def matching(self, query: str, paths: Sequence[str] | None = None) -> Iterator[tuple[str, str, int | None, str]]:
         """(trajectory, kind, step, text) of each row that holds all words of a full-text query, those of the newest files first.
+        `paths`: the files that are looked at, else all.
 
         Rows that may hold the longest plain word are looked at as SQLite's full text would: both tiers find the same.
         """
@@ -281,7 +298,7 @@ class Lake:
         look = sqlite3.connect(":memory:")
         try:
             look.execute("create virtual table search using fts5(text, content='', tokenize='unicode61')")
-            for path in reversed(self.files(RECORDS.name)):
+            for path in reversed(self.files(RECORDS.name) if paths is None else paths):
                 for batch in self.batches(path, RECORDS, _SEARCHED, backwards=True, damaged=self.left_out):
                     if word:
                         batch = batch.filter(_may_hold(pa, compute, batch, word))
@@ -355,6 +372,8 @@ class Lake:
                         )
                 except (StoreError, OSError) as error:
                     found.append(Damage(name, 0, str(error)))
+                if len(found) > before and live.file.path not in self.files(table.name):  # it was merged meanwhile
+                    del found[before:]
         return found
 
 

@@ -15,10 +15,10 @@ from .rows import Key, drop_indices, make_indices, packed, unpacked
 
 def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], since: int, sealed_lines: Sealed) -> None:
     """Takes over the summaries of the commits after one: what they say takes the place of what the journal said, and lines
-    that came later are folded into it again. The caller holds a transaction."""
+    that came later are folded into it again. The caller holds a transaction, which it undoes where this raises Gone."""
     if not lake.exists:
         return
-    last, sealed = lake.commits.last("trajectories"), lake.sealed_to()
+    last, sealed, files = lake.look(since)
     known = {name for (name,) in db.execute("select name from files")}
     for name, stop in sealed.items():
         if name not in names and name not in known:
@@ -40,7 +40,7 @@ def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], si
         drop_indices(db)
     put = Put(db)
     db.execute("create temp table if not exists learnt(id blob primary key) without rowid")
-    for rows in summaries(lake, since):
+    for rows in summaries(lake, files):
         keys = put.rows(rows)
         if not fresh:
             db.execute("delete from learnt")

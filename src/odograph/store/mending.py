@@ -25,18 +25,19 @@ from .rows import create
 from .sealing import Output, parts_of, summary_row
 
 
-def summaries(lake: Lake, since: int = 0) -> Iterator[Any]:
-    """The rows of `trajectories` that came after a commit, some thousand at once, as Arrow tables; those that a damaged file
-    held are made anew."""
+def summaries(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
+    """The rows of live files of `trajectories`, some thousand at once, as Arrow tables; those that a damaged file held are made
+    anew. Raises Gone where a compaction took a file out."""
     lost: list[DamagedFile] = []
-    yield from lake.summaries_in(lake.files(TRAJECTORIES.name, since), lost.append)
+    yield from lake.summaries_in(paths, lost.append)
     if lost:
         for error in lost:
             lake.left_out(error, anew=True)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
             create(db)
             found = _Survey(lake)
-            yield arrow().Table.from_pylist([*found.folded(db, found.unsaid())], schema=TRAJECTORIES.arrow)
+            if rows := [*found.folded(db, found.unsaid())]:
+                yield arrow().Table.from_pylist(rows, schema=TRAJECTORIES.arrow)
 
 
 def facts(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:

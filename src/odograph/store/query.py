@@ -115,6 +115,8 @@ class Rows:
                 if self._connection is None:
                     self._connection = self._ask()
                 return read(self._connection)
+            except Gone:  # a compaction merged a file that can't be read
+                continue
             except OdographError:
                 raise
             except (duckdb.Error, TypeError, ValueError, OverflowError, OSError) as error:
@@ -168,7 +170,10 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
         if files() != there:  # a compaction deleted what was being read
             return True
         known = {name: reader.lake.damaged(TABLES[name]) for name in tables}
-        return any(reader.lake.damaged(TABLES[name], said) - known[name] for name in tables)
+        try:
+            return any(reader.lake.damaged(TABLES[name], said) - known[name] for name in tables)
+        except Gone:
+            return True
 
     return Rows(ask, damaged)
 
@@ -261,7 +266,7 @@ def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], 
 
     whole = [path for path in paths if path not in damaged]
     if table is TRAJECTORIES:
-        whole, found = [], [*summaries(reader.lake)]
+        whole, found = [], [*summaries(reader.lake, paths)]
     elif table is FACTS:
         found = [*facts(reader.lake, sorted(damaged))]
     else:

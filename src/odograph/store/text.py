@@ -20,12 +20,19 @@ FOUND = (
     "select trajectory, kind, step, file, start, stop from hits where rowid in"
     " (select rowid from search where search match ?) order by rowid desc limit ?"
 )
+#: The trajectories of these lines.
+HAVING = "select distinct trajectory from hits where rowid in (select rowid from search where search match ?)"
 
 
 def index_some(db: sqlite3.Connection, file: File, each: Each | None) -> bool:
     """Brings the full-text index of a file towards what the catalog knows of the file; whether more is left."""
-    if not file.path.exists():  # sealed meanwhile
+    try:
+        return _index_some(db, file, each)
+    except FileNotFoundError:  # sealed meanwhile
         return False
+
+
+def _index_some(db: sqlite3.Connection, file: File, each: Each | None) -> bool:
     with transaction(db):
         row = db.execute("select searched, indexed from files where name=?", (file.name,)).fetchone()
         if row is None or row[0] >= row[1]:

@@ -17,16 +17,14 @@ _RUNNING = "(status is null and source is null and writer in (select value from 
 def where(
     filters: Filters,
     find: Callable[[str], str],
-    words: Callable[[str], str],
-    sealed: Callable[[str], list[str]],
+    having: Callable[[str], list[str]],
     alive: Callable[[], set[str]],
     number: Callable[[str], int],
 ) -> tuple[list[str], list[Any]]:
     """The clauses, all of which must hold, and their values in order; all but `limit`.
 
-    `find` gives the whole id of a part of one, `words` the full-text query of a user's words, `sealed` the
-    trajectories of whose sealed lines one answers such a query, `alive` the writers at work, `number` the
-    number of a text that summaries share.
+    `find` gives the whole id of a part of one, `having` the trajectories with a line that has all of a user's words, `alive` the
+    writers at work, `number` the number of a text that summaries share.
     """
     clauses: list[str] = []
     values: list[Any] = []
@@ -63,13 +61,7 @@ def where(
     if filters.task_id is not None:
         add("task_id in (select value from json_each(?))", _json(list(filters.task_id)))
     if filters.text is not None:
-        query = words(filters.text)
-        add(
-            "(id in (select trajectory from hits where rowid in (select rowid from search where search match ?))"
-            f" or id in ({IDS}))",
-            query,
-            _json(sealed(query)),
-        )
+        add(f"id in ({IDS})", _json(having(filters.text)))
     return clauses, values
 
 

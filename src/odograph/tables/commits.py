@@ -304,6 +304,19 @@ class FolderCommits:
                     f"{self._path} can't be read: {error}; `odograph doctor --repair` rebuilds it from the files"
                 ) from error
             finally:
+                if self._fleeting and self._open is not None and not self._open.in_transaction:
+                    self.close()
+
+    @contextmanager
+    def _as_of_now(self) -> Iterator[sqlite3.Connection]:
+        """All questions within see one state of the database."""
+        with self._lock:
+            db = self._db
+            db.execute("begin")
+            try:
+                yield db
+            finally:
+                _roll_back(db)
                 if self._fleeting:
                     self.close()
 
@@ -470,16 +483,16 @@ class FolderCommits:
     def wrong(self, keys: str) -> str | None:
         """What is wrong with the database, though it can be opened; None where nothing is. `keys`: what the keys begin with that
         the commits say too."""
+        said: dict[str, str | None] = {}
         try:
-            with self._lock:
-                (found,) = self._db.execute("pragma integrity_check(1)").fetchone()
-            if found != "ok":
-                return f"it is damaged: {found}"
-            said: dict[str, str | None] = {}
-            for one in self.commits():
-                made = one.properties.get("keys")
-                said |= {name: value for name, value in made.items() if name.startswith(keys)} if isinstance(made, dict) else {}
-            if {name: value for name, value in said.items() if value is not None} != self.keys(keys):
+            with self._as_of_now() as db:
+                (found,) = db.execute("pragma integrity_check(1)").fetchone()
+                if found != "ok":
+                    return f"it is damaged: {found}"
+                made, there = [one.properties.get("keys") for one in self.commits()], self.keys(keys)
+            for one in made:
+                said |= {name: value for name, value in one.items() if name.startswith(keys)} if isinstance(one, dict) else {}
+            if {name: value for name, value in said.items() if value is not None} != there:
                 return "it is damaged: its keys are not those of its commits"
         except (StoreError, sqlite3.Error) as error:
             return str(error)
