@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Annotated, Any
 
+import openai
 import pydantic
 import pytest
 
@@ -88,6 +89,35 @@ def test_an_outgrown_context_is_truncated_and_no_fault_of_the_environment(store:
     t = store.trajectory(response.trajectory_id)
     assert (t.status, (t.end.metrics if t.end else None)) == ("truncated", {})
     assert "8192" in str(response.msg)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "why"),
+    [
+        (chat("length"), "truncated", "was cut off (finish reason 'length')"),
+        (chat("content_filter"), "failed", "was stopped (finish reason 'content_filter')"),
+        (
+            Answer(status=400, raw=b'{"error": {"message": "prompt is too long: 9 tokens > 8 maximum"}}'),
+            "truncated",
+            "9 tokens > 8",
+        ),
+        (Answer(status=400, raw=b'{"error": {"message": "no such model"}}'), "failed", "no such model"),
+    ],
+)
+def test_the_answer_of_a_function_is_true_too(said: Answer, status: str, why: str, store: odograph.Store) -> None:
+    """A function that gives a cut answer as its own, or that fails because the context is outgrown, ends as an `Agent` does; one
+    that makes something else of a cut answer is done."""
+
+    async def solve(question: str) -> str:
+        asked: Any = [{"role": "user", "content": question.strip("!")}]
+        async with odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0)) as client:
+            made = await client.chat.completions.create(model="m", messages=asked)
+        return (made.choices[0].message.content or "") + question[1:]
+
+    with LLMServer([said]) as server:
+        response = run(Task("q", solve), store)
+        assert response.status == status and why in str(response.msg)
+        assert said.status == 400 or run(Task("q!", solve), store).status == "completed"
 
 
 def when() -> dict[str, Any]:

@@ -17,15 +17,19 @@ from typing import Any
 import msgspec
 
 from .. import dialects
+from ..asking.endpoint import Unanswered
+from ..calls import Call
 from ..capture import scope
 from ..capture.directing import director
 from ..capture.exchange import Exchange
 from ..capture.recorder import CallRef
 from ..capture.scope import Scope, Step
 from ..capture.values import error_of, status_of
+from ..codec import encode
+from ..dialects.shapes import was_cut, was_stopped
 from ..errors import InvalidInput, RunError
 from ..trajectory import HANDOFF, Trajectory
-from ..types import Edit
+from ..types import Edit, Status
 from .changes import Changes, answer_with, body_of, messages_of
 from .hooks import Answer, Prompt, Stop, told
 from .recorded import COMPACTED, PUT, Replies, Turns
@@ -77,6 +81,25 @@ def agent_of(task: Task) -> AnyAgent:
         return FunctionAgent(agent)
     what = "no agent" if agent is None else f"an agent that is {type(agent).__name__}"
     raise InvalidInput(f"task {task.id!r} has {what}; an Agent, an object with begin() and step(), or a function was expected")
+
+
+def _is_too_long(call: Call) -> bool:
+    """Whether a model refused a call because the conversation outgrew its context."""
+    status = str(call.record.error).removeprefix("HTTP ")
+    said = encode(call.record.response).decode()
+    return Unanswered(said, int(status)).is_too_long if status.isdecimal() else False
+
+
+def _taken_as_it_is(call: Call | None, answer: Any) -> tuple[Status, str | None]:
+    """How a function ended that gives the model's last answer as its own: an answer that was cut off or stopped is none."""
+    choice = call.choices[0] if call is not None and call.choices else None
+    if choice is None or not isinstance(answer, str) or not answer or answer != choice.text:
+        return "completed", None
+    cut, reason = was_cut(choice.finish_reason), choice.finish_reason
+    if not cut and not was_stopped(reason):
+        return "completed", None
+    return ("truncated", f"the answer was cut off (finish reason {reason!r})") if cut else (
+        "failed", f"the answer was stopped (finish reason {reason!r})")  # fmt: skip
 
 
 class _Inside(Scope):
@@ -208,10 +231,13 @@ class Running:
         if self._task.cancelled():
             return Outcome(observation=observation, finished=True, status="cancelled", error="the function was cancelled")
         error = self._task.exception()
+        call = self._inside.last_call.call if self._inside.last_call is not None else None
         if error is not None:
-            status: Any = status_of(error)
+            status: Status = "truncated" if call is not None and _is_too_long(call) else status_of(error)
             return Outcome(observation=observation, finished=True, status=status, error=error_of(error))
-        return Outcome(observation=observation, finished=True, answer=self._task.result())
+        answer = self._task.result()
+        status, why = _taken_as_it_is(call, answer)
+        return Outcome(observation=observation, finished=True, answer=answer, status=status, error=why)
 
     def _handed_over(self, known: dict[str, str]) -> tuple[FunctionAgent, str] | None:
         """Another agent of the function asks next: who, and the action that it acts inside of, one of those `known` by name."""

@@ -203,9 +203,10 @@ class Runners:
     ) -> Task:
         """Returns a task that continues from a step of a trajectory as a new trajectory. Step, run or `await` the task.
 
-        Step `at_step` (default: the last) is taken again: by `agent` (default: the recorded one), with another `model` or other
-        settings of an Agent (`system_prompt=`, `params=`, ...), or on `messages`, chat-shaped, in place of the messages that the
-        model was sent there. After a hand-off, the agent is the one that had taken over. Raises NotFound, InvalidInput.
+        Step `at_step` (from 0, in a fork too; default: the last) is taken again: by `agent` (default: the recorded one), with
+        another `model` or other settings of an Agent (`system_prompt=`, `params=`, ...), or on `messages`, chat-shaped, in place
+        of the messages that the model was sent there. After a hand-off, the agent is the one that had taken over. Raises
+        NotFound, InvalidInput.
         """
         where = store or _default()
         whole = where.trajectory(of) if isinstance(of, str) else of
