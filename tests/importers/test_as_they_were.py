@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.types import Action, LLMCall, Note, Start
+from odograph.types import Action, LLMCall, Note, Start, StepStart
 
 from .scaffold import of, one, read
-from .test_growing import CLAUDE, CODEX, EXEC, GEMINI, QWEN, STREAM, T, call, cc, codex, counts, result, said, use
+from .test_growing import CLAUDE, CODEX, EXEC, GEMINI, GEMINI_NEW, QWEN, STREAM, T, call, cc, codex, counts, result, said, use
 
 
 def lines(path: Path, values: list[Any]) -> Path:
@@ -416,3 +416,13 @@ def test_newer_codex_counts_at_the_end_of_a_reply(tmp_path: Path) -> None:
     (ran,) = of(Action, session)
     assert (ran.ok, ran.duration, ran.result) == (False, 2_000_000_000, "x")
     assert [n.data["item"]["type"] for n in of(Note, session) if n.name == "item_completed"] == ["CommandExecution"]
+
+
+def test_a_result_that_is_a_message_too_is_sent_once(tmp_path: Path) -> None:
+    """Newer Gemini CLI writes what a tool gave as a message beside the call: the model was sent it once. A result that stands in the
+    message alone is the action's."""
+    session = one("gemini-cli", lines(tmp_path / "c.jsonl", GEMINI_NEW))
+    sent = of(LLMCall, session)[1].request["messages"]
+    assert [(m["role"], m["content"]) for m in sent[2:]] == [("tool", "moss"), ("tool", "no such stone"), ("user", "Hurry")]
+    assert [(a.tool_call_id, a.ok, a.error) for a in of(Action, session)] == [("k1", True, None), ("k2", False, "no such stone")]
+    assert of(StepStart, session)[1].observation == [{"text": "Hurry"}]

@@ -142,6 +142,14 @@ GEMINI = [
     gemini(9, "user", [{"text": "Go on"}]),
     gemini(10, "info", "compressed"),
 ]
+#: As newer versions write it: what a tool gave is a message, too, and may stand there alone.
+GEMINI_NEW = [
+    GEMINI[0],
+    {"$set": {"messages": [gemini(1, "user", [{"text": "Look under it"}])]}},
+    gemini(2, "gemini", "", model="gem", tokens=TOKENS, toolCalls=[READ, {**ASKED, "id": "k2"}]),
+    gemini(3, "user", [*READ["result"], {"functionResponse": {"id": "k2", "response": {"error": "no such stone"}}}, {"text": "Hurry"}]),
+    gemini(4, "gemini", "Moss", model="gem", tokens=TOKENS),
+]  # fmt: skip
 
 
 def qwen(n: int, kind: str, *parts: dict[str, Any], parent: str | None = "-", **more: Any) -> dict[str, Any]:
@@ -421,6 +429,7 @@ GROWS: dict[str, Growing] = {
     "cursor database": database("cursor", "state.vscdb", rows_of(agents.cursor, "cursorDiskKV"), 7),
     "cursor chat": Growing("cursor", list(range(1, 8)), lambda folder, n: agents.cursor_chat(folder / "store.db", agents.STORE[:n])),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
+    "gemini-cli new": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_NEW)),
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
     "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),
     "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),

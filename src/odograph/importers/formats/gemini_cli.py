@@ -17,7 +17,7 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...prefix import Prefix
-from ...shape import content_text, dicts, integer, nanoseconds, obj, text, without
+from ...shape import content_text, dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
 
@@ -80,6 +80,9 @@ class _Reader:
         self.talk = _Talk()
         self.versions: dict[str, dict[str, Any]] = {}
         self.seen: set[str] = set()
+        #: The tool calls whose results stand with them, and the actions of the others.
+        self.given: set[str] = set()
+        self.open: dict[str, Action] = {}
         self.step = -1
         self.observed: list[Any] = []
         self.unanswered: list[dict[str, Any]] = []
@@ -89,6 +92,8 @@ class _Reader:
         for entry in entries:
             found = _named(obj(entry.get("$set")).get("messages")) if "$set" in entry else [(_id(entry), entry)]
             self.versions.update((id, message) for id, message in found if "type" in message)
+        calls = (c for message in self.versions.values() for c in dicts(message.get("toolCalls")))
+        self.given = {id for c in calls if (id := text(c.get("id"))) and c.get("result") is not None}
 
     def take(self, entry: dict[str, Any]) -> None:
         if "$rewindTo" in entry:
@@ -125,10 +130,12 @@ class _Reader:
         new = id not in self.seen
         self.seen.add(id)
         if kind == "user":
-            said = {"role": "user", "content": _said(message.get("content"))}
-            self.talk.history.append(said)
-            if new:
-                self.observed.append(message.get("content"))
+            content = self.answered(message.get("content"))
+            if content is not None:
+                said = {"role": "user", "content": _said(content)}
+                self.talk.history.append(said)
+            if new and content is not None:
+                self.observed.append(content)
                 self.unanswered.append({**said, "id": id, "timestamp": message.get("timestamp")})
         elif kind == "gemini":
             self.reply(id, message, new)
@@ -138,6 +145,20 @@ class _Reader:
             self.session.add(Note(name=str(kind), data=data, source_time=when), "event", id)
         self.talk.ids.append(id)
         self.talk.spots[id] = (start, len(self.talk.history))
+
+    def answered(self, content: Any) -> Any:
+        """A user's content without the tool results that newer versions write as a message, too; None where nothing is left. A
+        result that does not stand with its call belongs to the call."""
+        left: list[Any] = []
+        for part in items(content):
+            id = text(obj(obj(part).get("functionResponse")).get("id"))
+            if id is None or (id not in self.given and id not in self.open):
+                left.append(part)
+            elif id not in self.given:
+                error = _response(part).get("error")
+                self.session.replace(self.open[id], result=[part], error=error, ok=error is None)
+                self.talk.history.append({"role": "tool", "tool_call_id": id, "content": _sent([part])})
+        return left or (None if items(content) else content)
 
     def leave(self) -> None:
         """What no reply followed is kept in a note; where one follows later, the reply's step takes its place."""
@@ -202,7 +223,7 @@ class _Reader:
             ok = status in ("success", "completed") if status in ("success", "completed", "error", "cancelled") else None
             failed = [e for r in dicts(item.get("result")) if (e := _response(r).get("error")) is not None]
             name = text(item.get("id"))
-            to.add(
+            action = to.add(
                 Action(
                     step=self.step,
                     source_time=parse_time(item.get("timestamp")) or when,
@@ -218,6 +239,8 @@ class _Reader:
                 ),
                 *("action", id, name or index),
             )
+            if name and action.result is None:
+                self.open[name] = action
 
 
 def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], problems: list[str]) -> Session:
