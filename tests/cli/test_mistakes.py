@@ -7,8 +7,10 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,14 +188,9 @@ def test_a_store_that_is_none_is_one_sentence(command: str, place: tuple[Path, s
     tried([command, "--store"], folder)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
-@pytest.mark.parametrize("command", ["ls", "show", "validate", "stats", "doctor", "import"])
-def test_a_store_of_somebody_else_is_one_sentence(command: str, place: tuple[Path, str], tmp_path: Path) -> None:
-    """A store that may not be read says so."""
-    folder, id = place
-    right = [id if part == "ID" else part for part in NEEDS.get(command, [])]
-    (tmp_path / "locked").mkdir(mode=0o700)
-    (tmp_path / "locked" / "s").mkdir()
+def as_nobody(folder: Path, *argv: str) -> tuple[int, str]:
+    """The exit status and stderr of a command that another user gives in a folder. The modules that it needs must be loaded: that user
+    may not be able to read them."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -204,15 +201,56 @@ def test_a_store_of_somebody_else_is_one_sentence(command: str, place: tuple[Pat
             os.setuid(65534)
             err = io.StringIO()
             with contextlib.redirect_stderr(err):
-                status = main(["--store", str(tmp_path / "locked" / "s"), command, *right])
+                status = main([*argv])
             os.write(write, err.getvalue().encode())
         os._exit(status)
     os.close(write)
     with os.fdopen(read) as pipe:
         said = pipe.read()
-    _, code = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(code) == 1, said
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("command", ["ls", "show", "validate", "stats", "doctor", "import"])
+def test_a_store_of_somebody_else_is_one_sentence(command: str, place: tuple[Path, str], tmp_path: Path) -> None:
+    """A store that may not be read says so."""
+    folder, id = place
+    right = [id if part == "ID" else part for part in NEEDS.get(command, [])]
+    (tmp_path / "locked").mkdir(mode=0o700)
+    (tmp_path / "locked" / "s").mkdir()
+    tried(["--store", "s", command, *right], folder)
+    status, said = as_nobody(folder, "--store", str(tmp_path / "locked" / "s"), command, *right)
+    assert status == 1, said
     assert len(said.splitlines()) == 1 and said.startswith("odograph: "), said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_folder_that_can_not_be_looked_into_costs_no_other_file(place: tuple[Path, str]) -> None:
+    """An import of a folder takes the sessions that can be read, and names the files that can't."""
+    tried(["--store", "s", "import", "chat.jsonl"], place[0])
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        for inner in ("listed", "open"):
+            (Path(name) / inner / "deeper").mkdir(parents=True)
+            shutil.copy(place[0] / "chat.jsonl", Path(name) / inner)
+        (Path(name) / "listed").chmod(0o744)
+        Path(name).chmod(0o777)
+        status, said = as_nobody(Path(name), "--store", "s", "import", ".")
+        assert status == 1 and "Traceback" not in said, said
+        assert "listed/chat.jsonl" in said and "open/chat" not in said, said
+        with odograph.open(Path(name) / "s") as store:
+            assert len(store) == 1
+
+
+def test_view_says_what_it_can_not_open_or_write(place: tuple[Path, str]) -> None:
+    """Three trajectories are not compared, and a page goes into a file of a folder that is there; the sentences name what was given."""
+    folder, id = place
+    for argv, says in (
+        ([id, id, id], "found 3 ids"),
+        ([id, "--html", "empty"], "'empty' is a folder"),
+        ([id, "--html", "gone/x.html"], "no folder 'gone'"),
+    ):
+        status, said = tried(["--store", "s", "view", *argv], folder)
+        assert status and says in said, said
 
 
 def test_settings_that_are_wrong_are_one_sentence(place: tuple[Path, str], tmp_path: Path) -> None:

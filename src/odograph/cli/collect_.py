@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=3.0,
         metavar="SECONDS",
-        help="write a session after so long without a span (default: 3)",
+        help="write a session after this many seconds without a span (default: 3)",
     )
     parser.add_argument("--redact", action="store_true", help="make a new store that removes secrets from what is received")
     add_json(parser)

@@ -21,7 +21,7 @@ _SHOWN = 20  # trajectories whose label changed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help="the first model to compare, or the first value of --by")
-    parser.add_argument("b", metavar="B", help="the second")
+    parser.add_argument("b", metavar="B", help="the second model or value")
     parser.add_argument("--by", choices=(*BY, *LABELS_BY, "world"), default="model", help="the kind of A and B (default: model)")
     parser.add_argument("--technique", metavar="NAME", help="compare labels of this technique")
     parser.add_argument("--rubric", metavar="FILE", help="compare labels by this rubric: a file, or the beginning of a version")

@@ -16,7 +16,7 @@ HELP = "let a model find behaviours in a sample of the trajectories, group them,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--question", default="", type=str, metavar="TEXT", help="what to look for in particular")
+    parser.add_argument("--question", default="", type=str, metavar="TEXT", help="kind of behaviour to look for (default: any)")
     parser.add_argument("--sample", type=int, default=100, metavar="N", help="look at N trajectories (default: 100)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sample (default: 0)")
     parser.add_argument("--most", type=int, default=10, metavar="N", help="propose at most N behaviours (default: 10)")

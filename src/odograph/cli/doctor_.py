@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="first mend what can be mended: a lost list of the sealed files, damaged files, the catalog",
+        help="first repair a lost list of the sealed files, damaged files, and the catalog",
     )
     add_json(parser)
 

@@ -19,7 +19,7 @@ HELP = "label trajectories by a rubric file: a judging model labels a sample, or
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rubric", metavar="RUBRIC", help="the rubric: a Markdown file with a header")
-    parser.add_argument("--sample", type=int, metavar="N", help="label N trajectories of those that the filters choose")
+    parser.add_argument("--sample", type=int, metavar="N", help="label only N of the trajectories that the filters choose")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the sample")
     parser.add_argument("--dry-run", action="store_true", help="ask nothing and write nothing; print the expected cost")
     parser.add_argument("--rewards", action="store_true", help="add the scores as rewards, too, under the technique's name")

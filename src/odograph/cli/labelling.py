@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_labelling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="RUBRIC", help="label by this rubric file in the browser; several people may")
-    parser.add_argument("--sample", type=within(1), metavar="N", help="label N trajectories of those that the filters choose")
+    parser.add_argument("--sample", type=within(1), metavar="N", help="label only N of the trajectories that the filters choose")
     parser.add_argument("--seed", type=whole, metavar="N", help="seed of the sample")
 
 

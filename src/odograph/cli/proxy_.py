@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy-version", metavar="VERSION", help="version of the weights that answer")
     parser.add_argument(
-        "--drain", type=seconds, default=30.0, metavar="SECONDS", help="wait so long for running calls at the end"
+        "--drain",
+        type=seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="at the end, wait at most this many seconds for running calls",
     )
     add_json(parser)
 

@@ -9,7 +9,7 @@ import msgspec
 from .common import add_json, bytes_bar, existing_store, print_json
 from .terminal import paint, safe, size
 
-HELP = "seal a folder's store, and bring what is sealed to tables that machines share (Apache Iceberg)"
+HELP = "seal a folder's store, and copy the sealed records to tables that machines share (Apache Iceberg)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,15 +24,25 @@ _DRAIN = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", type=str, metavar="TEXT", help="task of the trajectory (default: what the user says first)")
+    parser.add_argument("--task", type=str, metavar="TEXT", help="task of the trajectory (default: the user's first message)")
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="tag of the trajectory; may be repeated")
     parser.add_argument("--group", metavar="NAME", help="group of the trajectory")
-    parser.add_argument("--agent", metavar="NAME", help="which agent the program is (default: told by the program's name)")
     parser.add_argument(
-        "--upstream", metavar="URL", help="the model's API (default: the base URLs of the environment, else the providers' own)"
+        "--agent", metavar="NAME", help="the program's agent, such as codex (default: recognised by the program's name)"
     )
-    parser.add_argument("--git", action="store_true", help="keep the git head and diff of the working folder, before and after")
-    parser.add_argument("--into-session", action="store_true", help="add what the agent's own session file says beside the calls")
+    parser.add_argument(
+        "--upstream",
+        metavar="URL",
+        help="address of the model's API (default: the base URL in the environment, else the provider's own address)",
+    )
+    parser.add_argument(
+        "--git", action="store_true", help="record the working folder's git head and diff, before and after the run"
+    )
+    parser.add_argument(
+        "--into-session",
+        action="store_true",
+        help="also read the agent's own session file, for details that the calls do not carry",
+    )
     add_shared(parser)
     parser.add_argument("program", nargs=argparse.REMAINDER, type=str, metavar="-- CMD", help="the program and its arguments")
 

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", help="version of the function (default: as declared, else a hash of the source)")
     parser.add_argument("--again", action="store_true", help="also score trajectories that have a reward by this version")
     parser.add_argument("--processes", type=int, metavar="N", help="number of processes (default: one per processor; async: 1)")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="tasks (default: 16) or threads (default: 1) per process")
+    parser.add_argument(
+        "--concurrency", type=int, metavar="N", help="number of tasks (default: 16) or threads (default: 1) per process"
+    )
     add_filters(parser)
     add_json(parser)
 

@@ -16,7 +16,7 @@ from .numbers import seconds
 from .terminal import paint, size
 
 _ROUNDS = 30  # with --follow, small files are merged once in so many seals
-HELP = "move what is in the journal into Parquet files, which are smaller, and which SQL and other tools read"
+HELP = "move the records of the journal into Parquet files, which are smaller, and which SQL and other tools read"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=3600.0,
         metavar="SECONDS",
-        help="with --compact: how long merged files stay (default: 3600)",
+        help="with --compact: delete merged files after this many seconds (default: 3600)",
     )
     add_json(parser)
 

@@ -27,12 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record-token",
         metavar="TOKEN",
-        help="who has it may do all of this: record from other machines, label, read (default: $ODOGRAPH_SERVE_RECORD_TOKEN)",
+        help="token that allows to record from other machines, to label and to read (default: $ODOGRAPH_SERVE_RECORD_TOKEN)",
     )
     parser.add_argument(
-        "--token", metavar="TOKEN", help="who has it may read and write labels and notes (default: $ODOGRAPH_SERVE_TOKEN)"
+        "--token",
+        metavar="TOKEN",
+        help="token that allows to read, and to write labels and notes (default: $ODOGRAPH_SERVE_TOKEN)",
     )
-    parser.add_argument("--read-token", metavar="TOKEN", help="who has it may read (default: $ODOGRAPH_SERVE_READ_TOKEN)")
+    parser.add_argument("--read-token", metavar="TOKEN", help="token that allows to read (default: $ODOGRAPH_SERVE_READ_TOKEN)")
     parser.add_argument(
         "--allow-host",
         action="append",
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identity-header",
         metavar="NAME",
-        help="the header in which a reverse proxy, which sends a token as Authorization: Bearer, names who labels",
+        help="header that names the person who labels; a reverse proxy sets it, and sends a token as Authorization: Bearer",
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (default: in the certificate's file)")

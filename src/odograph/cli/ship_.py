@@ -8,7 +8,7 @@ from ..errors import InvalidInput
 from .common import add_json, existing_store, print_json
 from .terminal import paint, size
 
-HELP = "send what waits on this machine for a store that is served elsewhere"
+HELP = "send the records that wait on this machine to the server of their store"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

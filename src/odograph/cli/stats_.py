@@ -17,7 +17,11 @@ _MOST = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", choices=BY, help="print a line for each value of this field")
-    parser.add_argument("--patterns", action="store_true", help="also print components, and what goes with high and low reward")
+    parser.add_argument(
+        "--patterns",
+        action="store_true",
+        help="also print components, and the actions, contexts, models and tags that go with high and low reward",
+    )
     parser.add_argument("--confidence", type=float, default=0.95, metavar="C", help="confidence of the intervals (default: 0.95)")
     parser.add_argument(
         "--success",

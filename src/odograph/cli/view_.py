@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--redact is for a file; name one with --html")
     if args.label is not None and (args.ids or args.html or args.read_only):
         raise InvalidInput("--label goes with filters, and not with an ID, --html or --read-only")
+    if len(args.ids) > 2 and not args.html:
+        raise InvalidInput(f"one trajectory, or two with their differences, were expected; found {len(args.ids)} ids")
     ids, args.ids = args.ids, []  # two of them are pages, not filters
     with existing_store(args) as store:
         base = filters_of(args)

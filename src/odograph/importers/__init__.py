@@ -7,6 +7,7 @@ to 100; 50 where it says nothing). The surest are asked first, and importers tha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -54,6 +55,8 @@ def _known() -> list[Importer]:
 def _is_of(importer: Importer, path: Path, head: bytes) -> bool:
     try:
         return bool(importer.recognise(path, head))
+    except OSError:  # not ours to read
+        return False
     except Exception as error:  # another's code
         raise InvalidInput(f"the importer {importer.NAME!r} can't look at {str(path)!r}: {described(error)}") from error
 
@@ -90,10 +93,10 @@ def _below(path: Path, importers: list[Importer], *, above: bool = False) -> Ite
         yield path
         return
     for child in children:
-        if child.is_dir():
+        if os.path.isdir(child):  # no, where nobody may look at it: then it is named as a file that can't be read
             if above and child.name == "subagents" and path.with_name(f"{path.name}.jsonl").is_file():
                 continue
-            if child.name not in _NO_SESSIONS and not child.is_symlink():  # links may lead round in circles
+            if child.name not in _NO_SESSIONS and not os.path.islink(child):  # links may lead round in circles
                 yield from _below(child, importers, above=True)
         elif not child.name.startswith("."):
             yield child

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..codec import encode, record_to_dict
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound
 from ..training.plan import POLICIES
 from ..trajectory import Trajectory
 from . import page
@@ -40,6 +40,8 @@ def write(out: Path, answers: Answers, ids: list[str], home: str, *, group: str 
         '<meta charset="utf-8">\n', f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
     )
     end = body.replace('<script type="module" src="app.js"></script>', f'<script type="module">{script}</script>')
+    if out.is_dir() or not out.parent.is_dir():
+        raise NotFound(f"no folder {str(out.parent)!r}" if not out.is_dir() else f"{str(out)!r} is a folder; a file was expected")
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8") as file:
