@@ -261,6 +261,19 @@ def test_ids_that_a_request_sends_beside_its_text_do_not_spell_a_secret(tmp_path
     assert clean.request == {"prompt": "use nothing", "input_ids": ids_of("use nothing"), "model": "m"}
 
 
+@pytest.mark.parametrize("where", ["prompt", "answer"])
+def test_ids_of_a_call_do_not_spell_a_secret(where: str, tmp_path: Path) -> None:
+    """A secret in the prompt alone takes the ids of the prompt; one in the answer, which the ids of a prompt may hold too, takes all."""
+    text = f"use {SECRETS['api_key']}"
+    asked, said = (text, "ok") if where == "prompt" else ("q", text)
+    with odograph.open(tmp_path, redact=True) as store, store.record(task="t") as run, run.step() as step:
+        messages = [{"role": "user", "content": asked}]
+        step.llm_call(messages=messages, response=said, prompt_token_ids=ids_of(asked), token_ids=ids_of(said))
+    (call,) = store.trajectory(run.id).llm_calls
+    assert call.prompt_token_ids is None
+    assert call.choices[0].token_ids == (ids_of("ok") if where == "prompt" else None)
+
+
 def test_without_redact_it_is_kept(tmp_path: Path) -> None:
     """The store of somebody who did not ask holds what was recorded, exactly."""
     with odograph.open(tmp_path) as store:

@@ -137,6 +137,8 @@ def test_what_can_not_be_resumed_says_why(tmp_path: Path) -> None:
         second = Runners.resume(store, id, agent=task.agent)
         with pytest.raises(InvalidInput, match="was resumed as another Task"):
             asyncio.run(Runners.step(task))
+        asyncio.run(Runners.reset(task))  # its trajectory is the other object's now, and goes on
+        assert store.trajectory(id).status == "running"
         assert asyncio.run(Runners.finish(second)).answer == "end"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import odograph
 from odograph import Agent, InvalidInput, RunError, Runners, Task, TaskConfig, TaskRunMode
+from odograph.types import End
 from tests.llm_server import Answer, LLMServer
 
 from .scaffold import add, asks, by_turn, sent
@@ -217,6 +218,20 @@ def test_reset_begins_another_episode(store: odograph.Store) -> None:
         asyncio.run(main())
         assert [len(m) for m in sent(server)] == [1, 1]
     assert [t.status for t in store.trajectories()] == ["cancelled", "running"]
+
+
+def test_reset_after_the_end_leaves_the_end_as_it_is(store: odograph.Store) -> None:
+    """A run that was completed stays completed, with one end."""
+    with LLMServer(THREE) as server:
+        task = interactive(server)
+
+        async def main() -> None:
+            await Runners.finish(task, store=store)
+            await Runners.reset(task)
+
+        asyncio.run(main())
+    (t,) = store.trajectories()
+    assert t.status == "completed" and sum(isinstance(record, End) for record in t.records) == 1
 
 
 def test_steps_as_a_generator_where_break_is_safe(store: odograph.Store) -> None:

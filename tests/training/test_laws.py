@@ -212,3 +212,24 @@ def test_a_token_that_an_edit_kept_twice_is_trained_once(edits: str) -> None:
     (row,) = found
     assert (row.token_ids, row.mask) == ([1, 2, 3, 2, 3, 4], [0, 1, 1, 0, 0, 1])
     assert (found.report.sampled, found.report.trained, found.report.authored, found.report.balanced) == (3, 3, 0, True)
+
+
+def test_the_row_before_a_change_ends_with_the_choice_that_was_continued(store: odograph.Store) -> None:
+    """Of several answers the second was continued, and then cut: the row before the cut trains the second, not the first."""
+    answers = [{"index": n, "message": {"role": "assistant", "content": said}} for n, said in enumerate("ab")]
+    with store.record(task="t") as run:
+        messages = [{"role": "user", "content": "q"}]
+        run.step().llm_call(
+            model="m",
+            messages=messages,
+            response={"choices": answers},
+            prompt_token_ids=[1],
+            token_ids=[[2, 2, 2, 2], [3, 3, 3, 3]],
+            logprobs=[[-0.1] * 4, [-0.2] * 4],
+        )
+        messages = [*messages, answers[1]["message"], {"role": "user", "content": "z"}]
+        run.step("new").llm_call(
+            model="m", messages=messages, response="c", prompt_token_ids=[1, 3, 3, 3, 9, 8], token_ids=[5], logprobs=[-0.3]
+        )
+    rows = [(row.token_ids, row.mask) for row in odograph.samples(store.trajectories(), edits="env")]
+    assert rows == [([1, 3, 3, 3, 3], [0, 1, 1, 1, 1]), ([1, 3, 3, 3, 9, 8, 5], [0, 0, 0, 0, 0, 0, 1])]
