@@ -217,11 +217,25 @@ def recording(transport: Any, library: str, tokens: bool = False) -> Any:
     return _classes(library)[True](transport, tokens)
 
 
+_HELD = ("ByteStream", "MultipartStream")
+
+
 def _content(request: Any) -> bytes:
-    """The body of a request. That of a form or of a redirected request is in memory, too, but was not read yet."""
-    if type(request.stream).__name__ in ("ByteStream", "MultipartStream"):
+    """The body of a request. That of a form or of a redirected request is in memory, too, but was not read yet. Nothing for one
+    that is sent as it is made, and is no call of a model (`_flows`)."""
+    if type(request.stream).__name__ in _HELD:
         return bytes(request.read())
-    return bytes(request.content)
+    return bytes(request.content) if hasattr(request, "_content") else b""
+
+
+def _flows(request: Any) -> bool:
+    """Whether the body of a call of a model is sent as it is made: then it is read first, as all of it is to be recorded."""
+    try:
+        unread = type(request.stream).__name__ not in _HELD and not hasattr(request, "_content")
+        return unread and request.method == "POST" and dialects.of_path(request.url.path) is not None
+    except Exception as error:
+        faults.fault(error)
+        return False
 
 
 def _decoder(library: str) -> Any:
@@ -307,6 +321,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._asking = _Asking(library, tokens)
 
         def handle_request(self, request: Any) -> Any:
+            if _flows(request):
+                request.read()
             asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return self._transport.handle_request(request)
@@ -360,6 +376,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._asking = _Asking(library, tokens)
 
         async def handle_async_request(self, request: Any) -> Any:
+            if _flows(request):
+                await request.aread()
             asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return await self._transport.handle_async_request(request)
