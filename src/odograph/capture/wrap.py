@@ -39,7 +39,7 @@ def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
     """
     if dialect is not None:
         dialects.find(dialect)
-    if not record(client, tokens):
+    if (dialect is None and _is_foreign(client)) or not record(client, tokens):
         raise TypeError(
             "wrap() takes a client of the openai, anthropic or google-genai SDK, or of httpx, not "
             f"{type(client).__module__}.{type(client).__name__}{_advice(client)}"
@@ -49,15 +49,26 @@ def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
     return client
 
 
+def _is_foreign(client: Any) -> bool:
+    """Whether it is a client of an SDK with an API of its own, such as ollama's, over httpx: no dialect of ours speaks that."""
+    over_httpx = _library(client) is None and _library(getattr(client, "_client", None)) is not None
+    return over_httpx and not hasattr(type(client), "with_options")
+
+
 def _advice(client: Any) -> str:
     """Where the client is that was meant."""
+    if _is_foreign(client):
+        return "; if a dialect of yours speaks its API, name it: odograph.wrap(client, dialect=...)"
     if type(client).__module__.partition(".")[0] in ("botocore", "boto3", "litellm"):
         return "; odograph.instrument() records what it calls"
     for name in ("root_client", "root_async_client", "client", "_client"):
         found = getattr(client, name, None)
         if found is not None and found is not client and any(_library(inner) for inner in _inner(found)):
             return f"; wrap its .{name}, or call odograph.instrument()"
-    return "; odograph.instrument() records clients that code of others makes"
+    return (
+        "; odograph.instrument() records what openai, anthropic, google-genai, litellm, botocore and lm15 call, and an SDK that"
+        " takes an httpx client can be given odograph.wrap(httpx.Client())"
+    )
 
 
 @cache
