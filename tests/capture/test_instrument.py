@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import lm15.transports
 import openai
 import pytest
@@ -322,6 +323,12 @@ def test_what_wrap_cant_take_says_where_to_go() -> None:
 
     with pytest.raises(TypeError, match=r"wrap its \.root_client"):
         odograph.wrap(Chat())
+
+    class Ollama:
+        _client = httpx.Client()
+
+    with pytest.raises(TypeError, match=r"wrap\(client, dialect=\.\.\.\)"):
+        odograph.wrap(Ollama())
 
 
 def test_responses_over_a_websocket(store: odograph.Store) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 
@@ -84,7 +85,7 @@ def test_other_endpoints_have_a_purpose(store: odograph.Store) -> None:
         one.embeddings.create(model="m", input=["q", "r"])
         one.images.generate(model="m", prompt="a cat")
         one.images.edit(model="m", prompt="a cat", image=b"\x89PNG")
-        one.responses.compact(model="m", input="q")
+        one.post("/responses/compact", body={"model": "m", "input": "q"}, cast_to=object)  # older SDKs have no method for it
     calls = store.trajectory(run.id).llm_calls
     assert [(c.purpose, c.error) for c in calls] == [("embed", None), ("image", None), ("image", None), ("compact", None)]
     assert [m["content"] for m in calls[0].messages] == ["q", "r"] and calls[0].prompt_tokens == 4
@@ -126,6 +127,41 @@ def test_an_answer_that_is_fetched_later(store: odograph.Store) -> None:
         one.responses.retrieve("another")
     (call,) = store.trajectory(run.id).llm_calls
     assert (call.text, call.completion_tokens, call.step, call.messages) == ("yo", 2, 0, [{"role": "user", "content": "q"}])
+
+
+def test_an_answer_that_is_cancelled_is_no_longer_waited_for(store: odograph.Store) -> None:
+    """What `responses.cancel` answers is what became of the call."""
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        status = "cancelled" if path.endswith("/cancel") else "queued"
+        return 200, JSON, {**RESPONSE, "status": status, "output": [], "usage": None}
+
+    with serving(answer) as url, store.record(task="t") as run:
+        one = client(url)
+        one.responses.cancel(one.responses.create(model="m", input="q", background=True).id)
+    (call,) = store.trajectory(run.id).llm_calls
+    assert call.record.response["status"] == "cancelled"
+    assert call.messages == [{"role": "user", "content": "q"}]
+
+
+def test_a_body_that_is_sent_as_it_is_made_is_whole_on_record(store: odograph.Store) -> None:
+    """A program on httpx may give a generator as the body. That of an upload, which is no call, is not read before it is sent."""
+    got: list[bytes] = []
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        got.append(body)
+        return 200, JSON, CHAT
+
+    body = json.dumps({"model": "m", "messages": HI}).encode()
+    before = store.health()
+    with serving(answer) as url, store.record(task="t") as run, odograph.wrap(httpx.Client()) as one:
+        size = {"content-length": str(len(body))}
+        one.post(url + "/v1/chat/completions", content=(body[k : k + 9] for k in range(0, len(body), 9)), headers=size)
+        one.post(url + "/v1/files", content=iter([b"x" * 9]), headers={"content-length": "9"})
+    (call,) = store.trajectory(run.id).llm_calls
+    assert (call.text, call.messages, got) == ("yo", HI, [body, b"x" * 9])
+    after = store.health()
+    assert (after["faults"], after["unrecorded"]) == (before["faults"], before["unrecorded"] + 1)
 
 
 def test_a_stream_that_is_left_when_it_has_all_is_whole(store: odograph.Store) -> None:

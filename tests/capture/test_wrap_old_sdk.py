@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize("name", ["test_wrap.py", "test_wrap_wire.py"])
+@pytest.mark.parametrize(
+    "name", ["test_wrap.py", "test_wrap_wire.py", pytest.param("test_wrap_calls.py", marks=pytest.mark.slow)]
+)
 def test_old_sdks(name: str) -> None:
     """Clients of older SDKs, which stand on httpx, are recorded just as those of new ones.
 

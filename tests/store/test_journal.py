@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import odograph
-from odograph.store.journal import is_alive
+from odograph.store.journal import Journal, is_alive
 
 WRITER = """
     import sys, odograph
@@ -495,3 +495,22 @@ def test_a_process_that_may_open_no_more_files(tmp_path: Path) -> None:
     for root, said in zip(roots, (first, second), strict=True):
         with odograph.open(root) as store:
             assert [c.text for c in store.trajectory(said.split()[1]).llm_calls] == ["yo"]
+
+
+def test_a_program_whose_clock_or_sleep_is_not_its_own_goes_on_syncing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests replace `time.sleep`; under libfaketime a sleep may fail. The group commit goes on."""
+
+    def never(seconds: float) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("time.sleep", never)
+    monkeypatch.setattr("odograph.store.journal.sleep", never)
+    synced = threading.Event()
+    one = Journal(tmp_path / "journal")
+    one.synced = synced.set
+    for n in range(2):
+        with one.lock:
+            one.append(b"{}\n")
+        assert synced.wait(10), n
+        synced.clear()
+    one.close()

@@ -92,14 +92,13 @@ def later_at(server: Any) -> Later:
 
 def begun(method: str, path: str, headers: Mapping[str, str], sent: bytes, decode: Decode, later: Later) -> Exchange | None:
     """The exchange that a request begins; None if it is no call of a model. `path`: of the URL. `later`: of the server."""
-    if method == "POST":
-        dialect = dialects.of_path(path)
-        return None if dialect is None else Exchange(dialect, path, headers, sent, decode, later)
-    if method == "GET":
-        found = dialects.of_fetch(path)
-        asked = None if found is None else later.get(found[1])
-        if found is not None and asked is not None:
-            return Exchange(found[0], asked.path, headers, asked.sent, decode, later, asked)
+    dialect = dialects.of_path(path) if method == "POST" else None
+    if dialect is not None:
+        return Exchange(dialect, path, headers, sent, decode, later)
+    found = dialects.of_fetch(path) if method == "GET" or path.endswith("/cancel") else None
+    asked = None if found is None else later.get(found[1])
+    if found is not None and asked is not None:
+        return Exchange(found[0], asked.path, headers, asked.sent, decode, later, asked)
     return None
 
 

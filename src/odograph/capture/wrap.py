@@ -39,7 +39,7 @@ def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
     """
     if dialect is not None:
         dialects.find(dialect)
-    if not record(client, tokens):
+    if (dialect is None and _is_foreign(client)) or not record(client, tokens):
         raise TypeError(
             "wrap() takes a client of the openai, anthropic or google-genai SDK, or of httpx, not "
             f"{type(client).__module__}.{type(client).__name__}{_advice(client)}"
@@ -49,15 +49,26 @@ def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
     return client
 
 
+def _is_foreign(client: Any) -> bool:
+    """Whether it is a client of an SDK with an API of its own, such as ollama's, over httpx: no dialect of ours speaks that."""
+    over_httpx = _library(client) is None and _library(getattr(client, "_client", None)) is not None
+    return over_httpx and not hasattr(type(client), "with_options")
+
+
 def _advice(client: Any) -> str:
     """Where the client is that was meant."""
+    if _is_foreign(client):
+        return "; if a dialect of yours speaks its API, name it: odograph.wrap(client, dialect=...)"
     if type(client).__module__.partition(".")[0] in ("botocore", "boto3", "litellm"):
         return "; odograph.instrument() records what it calls"
     for name in ("root_client", "root_async_client", "client", "_client"):
         found = getattr(client, name, None)
         if found is not None and found is not client and any(_library(inner) for inner in _inner(found)):
             return f"; wrap its .{name}, or call odograph.instrument()"
-    return "; odograph.instrument() records clients that code of others makes"
+    return (
+        "; odograph.instrument() records what openai, anthropic, google-genai, litellm, botocore and lm15 call, and an SDK that"
+        " takes an httpx client can be given odograph.wrap(httpx.Client())"
+    )
 
 
 @cache
@@ -217,11 +228,25 @@ def recording(transport: Any, library: str, tokens: bool = False) -> Any:
     return _classes(library)[True](transport, tokens)
 
 
+_HELD = ("ByteStream", "MultipartStream")
+
+
 def _content(request: Any) -> bytes:
-    """The body of a request. That of a form or of a redirected request is in memory, too, but was not read yet."""
-    if type(request.stream).__name__ in ("ByteStream", "MultipartStream"):
+    """The body of a request. That of a form or of a redirected request is in memory, too, but was not read yet. Nothing for one
+    that is sent as it is made, and is no call of a model (`_flows`)."""
+    if type(request.stream).__name__ in _HELD:
         return bytes(request.read())
-    return bytes(request.content)
+    return bytes(request.content) if hasattr(request, "_content") else b""
+
+
+def _flows(request: Any) -> bool:
+    """Whether the body of a call of a model is sent as it is made: then it is read first, as all of it is to be recorded."""
+    try:
+        unread = type(request.stream).__name__ not in _HELD and not hasattr(request, "_content")
+        return unread and request.method == "POST" and dialects.of_path(request.url.path) is not None
+    except Exception as error:
+        faults.fault(error)
+        return False
 
 
 def _decoder(library: str) -> Any:
@@ -307,6 +332,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._asking = _Asking(library, tokens)
 
         def handle_request(self, request: Any) -> Any:
+            if _flows(request):
+                request.read()
             asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return self._transport.handle_request(request)
@@ -360,6 +387,8 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             self._asking = _Asking(library, tokens)
 
         async def handle_async_request(self, request: Any) -> Any:
+            if _flows(request):
+                await request.aread()
             asked, exchange = self._asking.begin(request)
             if exchange is None:
                 return await self._transport.handle_async_request(request)

@@ -175,8 +175,8 @@ def later(response: Any) -> str | None:
 
 
 def fetched(path: str) -> str | None:
-    """`/responses/ID`."""
-    before, _, id = path.rpartition("/")
+    """`/responses/ID`, and `/responses/ID/cancel`, which answers with what there is."""
+    before, _, id = path.removesuffix("/cancel").rpartition("/")
     return id if before.endswith("/responses") else None
 
 
