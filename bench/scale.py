@@ -52,6 +52,18 @@ GOALS = {
 }
 
 
+class Found(dict[str, Any]):
+    """Figures, each of which stands on stderr once it is there: a run that is stopped loses none."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        print(json.dumps({name: value}), file=sys.stderr, flush=True)
+
+    def add(self, more: dict[str, Any]) -> None:
+        for name, value in more.items():
+            self[name] = value
+
+
 def words(pool: str, chance: random.Random, size: int) -> str:
     start = chance.randrange(len(pool) - size)
     return pool[start : start + size]
@@ -146,10 +158,9 @@ def _parsed(lines: Any) -> list[Any]:
     return [msgspec.json.decode(line) for line in lines]
 
 
-def full(root: Path, steps: int) -> dict[str, float]:
+def full(root: Path, steps: int, found: Found) -> None:
     """Bytes of full steps, sealed, and deflated for each trajectory."""
     workload.enlarge()
-    found: dict[str, float] = {}
     kinds: list[tuple[str, int, dict[str, bool]]] = [
         ("text", steps, {}),
         ("text, history resent", steps // 10, {"grow": True}),
@@ -174,18 +185,17 @@ def full(root: Path, steps: int) -> dict[str, float]:
             found["text: search over all s"] = timed(lambda: store.count(text="zzzz"), 1)
         store.close()
         shutil.rmtree(folder)
-    return found
 
 
-def measure(root: Path, steps: int, text: int) -> dict[str, Any]:
+def measure(root: Path, steps: int, text: int, found: Found) -> None:
     """A store that is recorded and sealed, and what reading costs then."""
-    found: dict[str, Any] = {"steps": steps, "trajectories": steps // _STEPS, "cpus": os.cpu_count(), "load": os.getloadavg()[0]}
+    found.add({"steps": steps, "trajectories": steps // _STEPS, "cpus": os.cpu_count(), "load": os.getloadavg()[0]})
     store = odograph.open(root, seal_at=0)
     start = time.perf_counter()
     record(store, steps, text)
     found["record steps/s"] = steps / (time.perf_counter() - start)
     store.close()
-    found |= beside(root / "journal", root, _BESIDE)
+    found.add(beside(root / "journal", root, _BESIDE))
     journal = zipped = 0
     for path in (root / "journal").glob("*.jsonl"):
         data = path.read_bytes()
@@ -195,17 +205,16 @@ def measure(root: Path, steps: int, text: int) -> dict[str, Any]:
     sealed = store.seal()
     found["seal steps/s"] = steps / (time.perf_counter() - start)
     found["seal peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found |= {"journal B/step": journal / steps, "zlib -6 B/step": zipped / steps, "sealed B/step": sealed.sealed_bytes / steps}
+    found.add({"journal B/step": journal / steps, "zlib -6 B/step": zipped / steps, "sealed B/step": sealed.sealed_bytes / steps})
     found["sealed against zlib"] = sealed.sealed_bytes / zipped
     store.close()
-    return found | reading(store, steps)
+    reading(store, steps, found)
 
 
-def reading(store: odograph.Store, steps: int) -> dict[str, Any]:
+def reading(store: odograph.Store, steps: int, found: Found) -> None:
     """What a sealed store of so many steps takes, and what its questions cost."""
     import duckdb
 
-    found: dict[str, Any] = {}
     root = store.root
     lake = store.backend.reader.lake
     for table in ("records", "facts", "trajectories"):
@@ -289,7 +298,6 @@ def reading(store: odograph.Store, steps: int) -> dict[str, Any]:
     found["peak MB, late rewards merged"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     store.close()
     found["load at the end"] = os.getloadavg()[0]
-    return found
 
 
 def main() -> None:
@@ -300,10 +308,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("BENCH_DIR")))
+    found = Found()
     try:
-        found = measure(root / "store", args.steps, args.text) if args.steps else {}
+        if args.steps:
+            measure(root / "store", args.steps, args.text, found)
         if args.full:
-            found |= full(root, args.full)
+            full(root, args.full, found)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     if args.json:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +44,48 @@ def object_storage(bucket: str) -> Iterator[dict[str, str]]:
         }
     finally:
         running.stop()
+
+
+@contextmanager
+def cloud(scheme: str, bucket: str, folder: Path) -> Iterator[dict[str, str]]:
+    """The storage of Google (`gs`) or Azure (`abfs`) with one bucket, as an emulator; gives the settings by which pyiceberg
+    reaches it. Skips where gcp-storage-emulator (of PyPI) or azurite-blob (of azurite, of npm) is not on the path."""
+    from pyarrow import fs
+
+    name = {"gs": "gcp-storage-emulator", "abfs": "azurite-blob"}[scheme]
+    program = shutil.which(name) or pytest.skip(f"{name} is not on the path")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    host = f"127.0.0.1:{port}"
+    if scheme == "gs":
+        command = [program, "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
+        settings = {"gcs.service.host": f"http://{host}", "gcs.oauth2.token": "t", "gcs.oauth2.token-expires-at": "4000000000000"}
+        storage = fs.GcsFileSystem(anonymous=True, scheme="http", endpoint_override=host, project_id="p")
+    else:
+        command = [program, "--blobHost=127.0.0.1", f"--blobPort={port}", f"--location={folder}", "--skipApiVersionCheck"]
+        key = (
+            "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # azurite's, for everybody
+        )
+        given = {"account_name": "devstoreaccount1", "account_key": key}
+        given |= {"blob_storage_authority": host, "dfs_storage_authority": host}
+        given |= {"blob_storage_scheme": "http", "dfs_storage_scheme": "http"}
+        settings = {f"adls.{what.replace('_', '-')}": value for what, value in given.items()}
+        storage = fs.AzureFileSystem(**given)
+    with (folder / "emulator.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1):
+                break
+            assert server.poll() is None and time.monotonic() < until, (folder / "emulator.log").read_text()
+            time.sleep(0.1)
+        storage.create_dir(bucket)
+        yield settings
+    finally:
+        server.kill()
+        server.wait()
 
 
 @contextmanager

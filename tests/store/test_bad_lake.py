@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +48,53 @@ def test_a_lost_list_is_never_replaced_by_a_seal(store: odograph.Store) -> None:
     assert seen(cold(store)) == before
 
 
-def test_a_damaged_list_is_told(store: odograph.Store) -> None:
-    """A `commits.sqlite` that is no database: one sentence with the way out; the journal stays, and after the repair nothing is twice."""
+def no_database(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 300)
+
+
+def of_others(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("create table notes(text)")
+
+
+def without_tables(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("pragma journal_mode=wal")
+
+
+@pytest.mark.parametrize("damage", [no_database, of_others, without_tables])
+def test_a_damaged_list_is_told(store: odograph.Store, damage: Callable[[Path], None]) -> None:
+    """A `commits.sqlite` that is no database, that of another program, or one that lists nothing: one sentence with the way out; the
+    journal stays, and after the repair nothing is twice."""
     fill(store, 2)
     store.seal()
     fill(store, 1)
     before = seen(store)
     store.close()
     for path in (store.root / "lake").glob("commits.sqlite*"):
-        path.write_bytes(b"no database at all" * 300)
-    with pytest.raises(odograph.StoreError, match=r"is damaged .*odograph doctor --repair"):
-        store.seal()
+        path.unlink()
+    damage(store.root / "lake" / "commits.sqlite")
+    for ask in (store.count, store.seal):
+        with pytest.raises(odograph.StoreError, match=r"is damaged .*odograph doctor --repair"):
+            ask()
     assert len(journals(store)) == 1
     store.repair()
     store.seal()
     assert seen(cold(store)) == before
+
+
+def test_a_list_of_a_later_odograph_stays(store: odograph.Store) -> None:
+    """A `commits.sqlite` of a later version is refused by all that reads and writes, and a repair does not replace it."""
+    fill(store, 1)
+    store.seal()
+    store.close()
+    path = store.root / "lake" / "commits.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("pragma user_version=99")
+    for ask in (store.count, store.seal, store.repair):
+        with pytest.raises(odograph.NewerStore, match="has version 99; this Odograph reads up to 1: install a newer one"):
+            ask()
+    assert not list(path.parent.glob("*.damaged"))
 
 
 def test_a_file_that_vanished_is_told(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,9 +202,11 @@ class FolderCommits:
             if not self._path.exists() and is_private(self.root):  # its files beside get the same mode
                 os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            version = db.execute("pragma user_version").fetchone()[0]
+            if version == 0 and not made:
+                self._refuse_others(db)
             db.execute("pragma journal_mode=wal")
             db.execute("pragma synchronous=full")  # a commit is the truth: journals go once it returned
-            version = db.execute("pragma user_version").fetchone()[0]
             if version == 0:
                 db.execute("begin immediate")
                 if db.execute("pragma user_version").fetchone()[0] == 0:
@@ -214,7 +216,9 @@ class FolderCommits:
                     db.execute(f"pragma user_version={_VERSION}")
                 db.execute("commit")
             elif version > _VERSION:
-                raise NewerStore(f"{self._path.name} has version {version}; this Odograph reads up to {_VERSION}")
+                raise NewerStore(
+                    f"{self._path.name} has version {version}; this Odograph reads up to {_VERSION}: install a newer one"
+                )
             db.execute("select count(*) from files")
         except NewerStore:
             if db is not None:
@@ -235,6 +239,14 @@ class FolderCommits:
                 f"{self._path} is damaged ({error}); `odograph doctor --repair` rebuilds it from the files"
             ) from error
         return db
+
+    def _refuse_others(self, db: sqlite3.Connection) -> None:
+        """Raises sqlite3.DatabaseError for a database without a version that no other process is about to make."""
+        if db.execute("select 1 from sqlite_master limit 1").fetchone():
+            if db.execute("pragma user_version").fetchone()[0] == 0:
+                raise sqlite3.DatabaseError("it is the database of another program")
+        elif next(self.root.glob("*/[!.]*.parquet"), None) is not None:
+            raise sqlite3.DatabaseError("it lists no file, and there are files")
 
     def _unchanging(self) -> sqlite3.Connection | None:
         """The database for one question, where nothing can be written, not even the files that SQLite needs beside it."""
@@ -494,6 +506,8 @@ class FolderCommits:
                 said |= {name: value for name, value in one.items() if name.startswith(keys)} if isinstance(one, dict) else {}
             if {name: value for name, value in said.items() if value is not None} != there:
                 return "it is damaged: its keys are not those of its commits"
+        except NewerStore:
+            raise
         except (StoreError, sqlite3.Error) as error:
             return str(error)
         except (ValueError, TypeError):

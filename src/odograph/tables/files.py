@@ -221,7 +221,8 @@ class Opened:
         if version > table.version:
             self._file.close()
             raise NewerStore(
-                f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}"
+                f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}:"
+                " install a newer one"
             )
         self.groups: int = self._file.metadata.num_row_groups
         self._there = set(self._file.schema_arrow.names)

@@ -347,16 +347,28 @@ class Namespace:
 
         urls = [self.url(path) for path in paths]
         given = self.loaded[table].io.properties
-        settings = {
-            "endpoint_url": given.get("s3.endpoint"),
-            "key_id": given.get("s3.access-key-id"),
-            "access_key": given.get("s3.secret-access-key"),
-            "session_token": given.get("s3.session-token"),
-            "region_name": given.get("s3.region"),
-            "use_ssl": not str(given.get("s3.endpoint", "")).startswith("http://"),
-        }
-        known = {name: value for name, value in settings.items() if value is not None}
-        return daft.read_parquet(urls, io_config=daft.io.IOConfig(s3=daft.io.S3Config(**known)))
+
+        def known(names: dict[str, str]) -> dict[str, Any]:
+            return {name: given[of] for name, of in names.items() if of in given}
+
+        s3, azure = known(_S3), known(_AZURE)
+        s3["use_ssl"] = not str(s3.get("endpoint_url", "")).startswith("http://")
+        if (host := given.get("adls.blob-storage-authority")) is not None:
+            account, scheme = given.get("adls.account-name", ""), given.get("adls.blob-storage-scheme", "https")
+            host = f"{account}{host}" if host.startswith(".") else f"{host}/{account}"
+            azure |= {"endpoint_url": f"{scheme}://{host}", "use_ssl": scheme == "https"}
+        config = daft.io.IOConfig(
+            s3=daft.io.S3Config(**s3), azure=daft.io.AzureConfig(**azure), gcs=daft.io.GCSConfig(**known(_GCS))
+        )
+        return daft.read_parquet(urls, io_config=config)
+
+
+#: By what Daft calls a setting of a storage: what pyiceberg calls it.
+_S3 = {"endpoint_url": "s3.endpoint", "key_id": "s3.access-key-id", "access_key": "s3.secret-access-key"}
+_S3 |= {"session_token": "s3.session-token", "region_name": "s3.region"}
+_AZURE = {"storage_account": "adls.account-name", "access_key": "adls.account-key", "sas_token": "adls.sas-token"}
+_AZURE |= {"tenant_id": "adls.tenant-id", "client_id": "adls.client-id", "client_secret": "adls.client-secret"}
+_GCS = {"project_id": "gcs.project-id", "token": "gcs.oauth2.token"}
 
 
 def made(transaction: Any, there: Callable[[], bool] = lambda: False) -> bool:
