@@ -274,7 +274,11 @@ def proposed(behaviours: Sequence[Behaviour], question: str = "") -> str:
         "evidence: yes",
         "---",
     ]
-    lines += [" ".join(question.split()) or "Which of these behaviours does the agent show? Where several fit, the one that matters most.", ""]
+    lines += [
+        " ".join(question.split())
+        or "Which of these behaviours does the agent show? Where several fit, the one that matters most.",
+        "",
+    ]
     for name, one in names.items():
         lines.append(f"- **{name}** (seen in {one.sessions} sessions): {' '.join(one.description.split())}")
     lines += ["", "## Examples", ""]
