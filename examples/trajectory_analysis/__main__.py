@@ -57,7 +57,10 @@ def main() -> None:
     given: list[Path] = args.sessions
     if not given and SAMPLES.is_dir():
         given = [p for p in sorted(SAMPLES.rglob("*.json*")) if p.stat().st_size < _LARGEST]
-    print(f"the report is in {analyse(args.out, given)}")
+    try:
+        print(f"the report is in {analyse(args.out, given)}")
+    except odograph.OdographError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

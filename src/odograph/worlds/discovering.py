@@ -81,7 +81,7 @@ class Discovery(msgspec.Struct, kw_only=True):
     observations: int = 0
     #: Observations whose quote occurs nowhere in its turn.
     dropped: int = 0
-    #: Observations that are in no group.
+    #: Observations that are in none of the behaviours.
     ungrouped: int = 0
     rounds: int = 0
     behaviours: list[Behaviour] = []
@@ -227,9 +227,10 @@ async def _group(judge: Judge, observed: list[Observed], found: Discovery, most:
         if not is_last and len(merged) >= len(groups):  # the judge sorts nothing together: it would go on for ever
             merged, is_last = sorted(merged, key=lambda g: -len(g.members))[:per_round], True
         groups = merged
-    said = [_behaviour(group, observed) for group in groups if group.name.strip()]
-    found.behaviours = sorted(said, key=lambda b: -b.sessions)[:most]
-    grouped = {n for group in groups for n in group.members}
+    said = [(_behaviour(group, observed), group.members) for group in groups if group.name.strip()]
+    said = sorted(said, key=lambda one: -one[0].sessions)[:most]
+    found.behaviours = [behaviour for behaviour, _ in said]
+    grouped = {n for _, members in said for n in members}
     found.ungrouped = len(observed) - len(grouped)
 
 
@@ -273,7 +274,11 @@ def proposed(behaviours: Sequence[Behaviour], question: str = "") -> str:
         "evidence: yes",
         "---",
     ]
-    lines += [question or "Which of these behaviours does the agent show? Where several fit, the one that matters most.", ""]
+    lines += [
+        " ".join(question.split())
+        or "Which of these behaviours does the agent show? Where several fit, the one that matters most.",
+        "",
+    ]
     for name, one in names.items():
         lines.append(f"- **{name}** (seen in {one.sessions} sessions): {' '.join(one.description.split())}")
     lines += ["", "## Examples", ""]
