@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from .. import dialects
 from ..calls import Call
 from ..codec import encode, loads
 from ..dialects import Choice
@@ -125,5 +126,7 @@ def policy_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:
             left_out(f"a call for {record.purpose}")
         elif not call.choices:
             left_out("a call without an answer" if record.error is None else "a call that failed")
+        elif dialects.of(record).prompts(record.request) > 1:
+            left_out("a call of several prompts at once, which formats of tokens alone tell apart")
         else:
             yield call
