@@ -122,6 +122,19 @@ def test_other_dialects_have_prompts_too(tmp_path: Path) -> None:
     assert [(r["prompt"], r["response"]) for r in lines(tmp_path / "o")] == [("s\n\nu", "a")] * 3
 
 
+@pytest.mark.parametrize("to", ["hf", "openai", "trl-kto", "hf-traces"])
+def test_a_batch_of_prompts_is_no_row(tmp_path: Path, to: str) -> None:
+    """A call of several prompts has no one prompt: no row puts two of them before one answer; formats of tokens tell them apart."""
+    batch = {
+        "dialect": "openai.completions",
+        "request": {"prompt": ["p0", "p1"]},
+        "response": {"choices": [{"index": n, "text": f"a{n}"} for n in (0, 1)]},
+    }
+    rows = odograph.rows([made(steps=[{"llm_calls": [batch]}], rewards=[{"value": 1.0}])], to)
+    assert list(rows) == []
+    assert any("several prompts at once" in why for why in rows.left_out)
+
+
 def test_outcomes_are_never_in_the_prompt(tmp_path: Path) -> None:
     """A model that is trained on these rows can't read from a prompt how it ended."""
     secret = "the-outcome"
