@@ -887,6 +887,9 @@ def test_times_that_can_not_be_are_found(times: tuple[int, int], said: str | Non
     found = [f for f in validate({"task": "t", "agent": "a", "reward": 1.0, "steps": steps}).findings if f.code == "time_order"]
     assert all(said is not None and said in f.message for f in found), found
     assert bool(found) is (said is not None)
+    steps = [{"llm_calls": [{**call, "source_time": time}], "actions": [{"name": "a"}]} for time in times]
+    told = validate({"task": "t", "agent": "a", "reward": 1.0, "steps": steps}).findings
+    assert ("time_order" in [f.code for f in told]) is (said is not None)
 
 
 @pytest.mark.parametrize(("parents", "found"), [((0, 1), []), ((0, 0), ["time_order"])])

@@ -346,12 +346,19 @@ SCALE = 100
 TABLE = {"a": [1, 2]}
 _memory = {}
 
+class Judge:
+    LEAST = 5
+    def of(self, x):
+        return x > self.LEAST
+
+judge = Judge()
+
 def helper(x):
     return x / SCALE
 
 @odograph.reward
 def f(t):
-    return twice(helper(t)) + TABLE["a"][0] + len(_memory)
+    return twice(helper(t)) + TABLE["a"][0] + len(_memory) + judge.of(1)
 """
 
 
@@ -361,6 +368,8 @@ def f(t):
         ("rw.py", "SCALE = 100", "SCALE = 10", False),  # a constant that only a helper names
         ("rw.py", "[1, 2]", "[1, 3]", False),
         ("rw.py", "return x / SCALE", "return -x / SCALE", False),
+        ("rw.py", "LEAST = 5", "LEAST = 6", False),  # of an object of one's own class
+        ("rw.py", "judge = Judge()", "judge = Judge()\njudge.asked = 7", True),  # what it holds may be a cache
         ("helpers.py", "2 * x", "3 * x", False),  # a helper in a file of one's own beside
         ("rw.py", "def f(t):", "def f(t):  # the whole reward", True),
         ("rw.py", "twice(helper(t)) + ", "twice( helper(t) )  + ", True),

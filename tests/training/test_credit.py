@@ -64,6 +64,24 @@ def test_rewards_of_calls_and_spans_count_where_the_credit_says() -> None:
         assert [r.reward for r in made] == [1.0] and made.report.rewards_left_out == 2
 
 
+@pytest.mark.parametrize("advantage", ["dr_grpo", "rloo", "grpo"])
+def test_a_spans_reward_counts_where_all_returns_are_equal(advantage: str) -> None:
+    """A group whose steps earned the same has no deviation: the span's tokens have its reward, centred, and the others 0."""
+    with odograph.open("memory:") as store:
+        for n in (0, 1):
+            with store.record(task="t", agent="a", model="m", group="g") as run, run.step() as s:
+                call = s.llm_call(model="m", prompt_token_ids=[1], token_ids=[10 + n, 20, 30])
+                s.reward(1.0, name="env")
+                if n:
+                    s.reward(0.5, name="span", target=call, span=Span(1, 3))
+        found = [
+            expanded(row.advantages)
+            for row in odograph.samples(list(store.trajectories()), credit="per-step", advantage=advantage)
+        ]
+    more = 1.0 if advantage == "rloo" else 0.5
+    assert found == [[0, 0, 0, 0], [0, 0, more, more]]
+
+
 def test_what_gives_no_row_is_compared_with_nothing() -> None:
     """A rollout that died, and one of another model than was asked for, are in no baseline."""
     with odograph.open("memory:") as store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,21 @@ def test_other_dialects_have_prompts_too(tmp_path: Path) -> None:
     ]  # fmt: skip
     export([made(steps=[{"llm_calls": calls}])], tmp_path / "o", "hf", format="jsonl")
     assert [(r["prompt"], r["response"]) for r in lines(tmp_path / "o")] == [("s\n\nu", "a")] * 3
+
+
+@pytest.mark.parametrize(
+    ("to", "options"), [("hf", {}), ("openai", {}), ("trl-kto", {}), ("hf-traces", {}), ("trl-dpo", {"by": "reward"})]
+)
+def test_a_batch_of_prompts_is_no_row(to: str, options: dict[str, Any]) -> None:
+    """A call of several prompts has no one prompt: no row puts two of them before one answer; formats of tokens tell them apart."""
+    batch = {
+        "dialect": "openai.completions",
+        "request": {"prompt": ["p0", "p1"]},
+        "response": {"choices": [{"index": n, "text": f"a{n}"} for n in (0, 1)]},
+    }
+    rows = odograph.rows([made(steps=[{"llm_calls": [batch]}], rewards=[{"value": 1.0}], group="g")], to, **options)
+    assert list(rows) == []
+    assert any("several prompts at once" in why for why in rows.left_out)
 
 
 def test_outcomes_are_never_in_the_prompt(tmp_path: Path) -> None:

@@ -436,12 +436,16 @@ def _named_by(fn: Any, code: Any, depth: int, seen: tuple[Any, ...]) -> dict[str
         if isinstance(module, ModuleType) and _is_beside(home, module):
             there |= {f"{name}.{n}": vars(module)[n] for n in names & vars(module).keys()}
     found: dict[str, Any] = {}
+
+    def is_own(of: Any) -> bool:
+        return bool(of.__module__ == fn.__module__) or _is_beside(home, sys.modules.get(of.__module__))
+
     for name, value in sorted(there.items()):
-        helper = isinstance(value, (FunctionType, type, RewardFunction)) and (
-            value.__module__ == fn.__module__ or _is_beside(home, sys.modules.get(value.__module__))
-        )
+        helper = isinstance(value, (FunctionType, type, RewardFunction)) and is_own(value)
         if helper or _is_constant(name.rpartition(".")[2], value):
             found[name] = _fingerprint(value, depth + 1, seen)
+        elif is_own(type(value)):  # an object of the user's own class: what it does, and not what it holds, which may be a cache
+            found[name] = _fingerprint(type(value), depth + 1, seen)
     return found
 
 

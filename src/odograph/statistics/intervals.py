@@ -135,7 +135,8 @@ def wilson(share: float, number: float, critical: float) -> Interval:
     z2 = critical * critical
     middle = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = critical / (1 + z2 / number) * math.sqrt(share * (1 - share) / number + z2 / (4 * number * number))
-    return (0.0 if share == 0.0 else max(0.0, middle - half), 1.0 if share == 1.0 else min(1.0, middle + half))
+    below, above = min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))  # rounding passes the share by
+    return (0.0 if share == 0.0 else below, 1.0 if share == 1.0 else above)
 
 
 def rate_interval(hits: int, n: int, confidence: float) -> tuple[float, Interval] | None:

@@ -81,15 +81,16 @@ class GroupStatistics:
         return self.spread > 0.0
 
     def advantage(self, reward: float, by: Convention) -> float:
-        """The advantage of one of the group's rewards."""
+        """The advantage of one of the group's rewards, or of one with a reward of its tokens alone in it. Where the group's
+        rewards don't vary such a one is centred and not scaled."""
         if by.raw or (by.alone_is_raw and self.count == 1):
             return reward if by.raw else reward / (1.0 + by.epsilon)
-        if self.count < 2 or not self.varies:
+        if self.count < 2 or (not self.varies and math.isclose(reward, self.mean, rel_tol=1e-9, abs_tol=1e-12)):
             return 0.0
         if by.leave_one_out:
             return (reward - self.mean) * self.count / (self.count - 1)
         centred = reward - self.mean
-        if by.ddof is None:
+        if by.ddof is None or not self.varies:
             return centred
         return centred / (math.sqrt(self.spread / (self.count - by.ddof)) + by.epsilon)
 

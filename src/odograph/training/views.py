@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from .. import dialects
 from ..calls import Call
 from ..codec import encode, loads
 from ..dialects import Choice
@@ -20,6 +21,8 @@ from .sample import Pair
 NO_OBJECT = "a tool call whose arguments are no JSON object"
 #: What a text has a mark in place of.
 NO_TEXT = "a part of a message that is no text"
+#: Why a call of several prompts gives no row of text.
+BATCH = "a call of several prompts at once, which formats of tokens alone tell apart"
 #: Called with the reason for each thing that gives no row.
 LeftOut = Callable[[str], None]
 
@@ -97,6 +100,11 @@ def _says(content: Any) -> bool:
     return bool(as_text(content).strip()) if isinstance(content, list) else False
 
 
+def is_batch(call: Call) -> bool:
+    """Whether a call has several prompts: its messages are not one conversation."""
+    return dialects.of(call.record).prompts(call.record.request) > 1
+
+
 def answered_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:
     """The calls of the policy whose answers give text, or tool calls: no row has an empty answer, and a reward for it."""
     for call in policy_calls(trajectory, left_out):
@@ -125,5 +133,7 @@ def policy_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:
             left_out(f"a call for {record.purpose}")
         elif not call.choices:
             left_out("a call without an answer" if record.error is None else "a call that failed")
+        elif is_batch(call):
+            left_out(BATCH)
         else:
             yield call

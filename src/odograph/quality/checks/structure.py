@@ -118,17 +118,19 @@ def time_order(look: Look) -> Found:
             why = _no_time(getattr(record, field, None), now)
             if why is not None:
                 yield f"{path}.{field}", why
-    begun: dict[tuple[str | None, str | None], tuple[int, int]] = {}  # one agent may work for two others at once
-    for number, step in sorted(enumerate(look.t.steps), key=lambda s: s[1].index):
-        happened: list[Context | Call | Action] = [*step.contexts, *step.llm_calls, *step.actions]
-        whens = [r.source_time if look.imported else r.time for r in happened]
-        first = min((w for w in whens if w), default=None)
-        if first is not None:
-            who = (step.agent, step.record.parent if step.record is not None else None)
-            before = begun.get(who)
-            if before is not None and first < before[1]:
-                yield f"steps[{number}]", f"{iso_time(first)} is before {iso_time(before[1])} of step {before[0]}"
-            begun[who] = (step.index, first)
+    ordered = sorted(enumerate(look.t.steps), key=lambda s: s[1].index)
+    for told in (True,) if look.imported else (False, True):  # what the source says of times, and when they were recorded
+        begun: dict[tuple[str | None, str | None], tuple[int, int]] = {}  # one agent may work for two others at once
+        for number, step in ordered:
+            happened: list[Context | Call | Action] = [*step.contexts, *step.llm_calls, *step.actions]
+            whens = [r.source_time if told else r.time for r in happened]
+            first = min((w for w in whens if w), default=None)
+            if first is not None:
+                who = (step.agent, step.record.parent if step.record is not None else None)
+                before = begun.get(who)
+                if before is not None and first < before[1]:
+                    yield f"steps[{number}]", f"{iso_time(first)} is before {iso_time(before[1])} of step {before[0]}"
+                begun[who] = (step.index, first)
     by_id = {r.id: r for _, r in look.placed}
     last: dict[str, tuple[int, int]] = {}
     steps: dict[str | None, int] = {}

@@ -13,7 +13,7 @@ from typing import Any
 from ...codec import content_hash
 from ...errors import InvalidInput
 from ...trajectory import Trajectory
-from ..views import NO_OBJECT, answer_of, rendered, tools_of, unsaid
+from ..views import BATCH, NO_OBJECT, answer_of, is_batch, rendered, tools_of, unsaid
 from . import Made
 
 NAME = "trl-dpo"
@@ -77,6 +77,8 @@ def _of_rewards(group: list[Made]) -> Iterator[dict[str, Any]]:
         calls = [c for c in t.llm_calls if c.purpose == "act" and c.choices and c.agent in (None, t.agent)]
         if not calls or not calls[0].messages:
             left_out("no call whose prompt is known as messages")
+        elif any(map(is_batch, calls)):
+            left_out(BATCH)
         elif made.reward is None:
             left_out("no reward")
         elif (why := unsaid(calls[-1].choices[0])) is not None:
