@@ -21,7 +21,7 @@ __all__ = ["NAMES", "Importer", "Lines", "NotBegun", "Session", "find", "names",
 
 DOOR = Door("importer", "odograph.importers", "odograph.importers.formats", ("NAME", "recognise", "read"))
 _HEAD = 64 * 1024
-_ODD = 4  # rows at the beginning of a file that may be of another shape, or empty
+_ODD = 3  # rows at the beginning of a file that may be of another shape, or empty
 _NO_SESSIONS = (".git", ".venv", "node_modules", "__pycache__")
 
 
@@ -69,7 +69,7 @@ def recognise(path: Path, more: Iterable[Importer] = (), dress: Callable[[bytes]
             head = dress(file.read(_HEAD).removeprefix(b"\xef\xbb\xbf"))
         if not head and dress is not bytes:
             return None
-    for _ in range(_ODD):
+    for _ in range(_ODD + 1):
         found = next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
         if found is not None or (head := _without_first(head)) == b"":
             return found
