@@ -347,6 +347,47 @@ def trial(folder: Path, size: int) -> Path:
     return folder / "t1"
 
 
+def with_agents(folder: Path, size: int) -> Path:
+    """Sessions of Claude Code with a sub-agent's file and a fork, of which so many lines are written, turn by turn."""
+    about = {"isSidechain": True, "agentId": "ab1"}
+    agent = [{**cc(20, "user", "find twine", None), **about, "uuid": "g1"}, {**cc(21, "assistant", use("x1", "Grep"), "g1"), **about, "uuid": "g2"},
+             {**cc(22, "user", result("x1", "hall"), "g2"), **about, "uuid": "g3"}, {**cc(23, "assistant", "in the hall", "g3"), **about, "uuid": "g4"}]  # fmt: skip
+    main = [
+        cc(1, "user", "Tie a knot", None),
+        cc(2, "assistant", use("t9", "Agent", prompt="find twine", subagent_type="Explore")),
+    ]
+    done = [
+        cc(3, "user", result("t9", "in the hall"), toolUseResult={"agentId": "ab1", "totalDurationMs": 1500}),
+        cc(4, "assistant", "Tied"),
+    ]
+    copied = [{**v, "sessionId": "z"} for v in [*main, *done]]
+    fork = [*copied, {**cc(5, "user", "Loosen it"), "sessionId": "z"}, {**cc(6, "assistant", "Loose"), "sessionId": "z"}]
+    write(folder / "p" / "s.jsonl", jsonl([*main[:size], *done[: max(0, size - 6)]]))
+    if size > 2:
+        write(folder / "p" / "s" / "subagents" / "agent-ab1.meta.json", b'{"agentType": "Explore"}')
+        write(folder / "p" / "s" / "subagents" / "agent-ab1.jsonl", jsonl(agent[: size - 2]))
+    if size > 8:
+        write(folder / "p" / "z.jsonl", jsonl(fork[: 4 + size - 8]))
+    return folder / "p"
+
+
+def threads(folder: Path, size: int) -> Path:
+    """A thread of Codex, and one that goes on from it, of which so many lines are written."""
+    base = {"thread_id": "019d0000-0000-7000-8000-0000000000aa", "end_ordinal_exclusive": 12}
+    meta = {"id": "019d0000-0001-7000-8000-0000000000bb", "timestamp": T.format(20), "history_base": base}
+    fork = [
+        codex("session_meta", 20, **meta),
+        said(21, "And the pebbles"),
+        said(22, "Pebbled", "assistant"),
+        counts(22, 8),
+        said(23, "Ta"),
+    ]
+    write(folder / "p" / "rollout-019d0000-0000-7000-8000-0000000000aa.jsonl", jsonl(CODEX[: size + 2]))
+    if size > len(CODEX) - 2:
+        write(folder / "p" / "rollout-019d0000-0001-7000-8000-0000000000bb.jsonl", jsonl(fork[: size - len(CODEX) + 3]))
+    return folder / "p"
+
+
 def eval_log(folder: Path, size: int) -> Path:
     """An Inspect log, to which samples are added as they end."""
     path = folder / "a.eval"
@@ -429,6 +470,8 @@ GROWS: dict[str, Growing] = {
     "cursor database": database("cursor", "state.vscdb", rows_of(agents.cursor, "cursorDiskKV"), 7),
     "cursor chat": Growing("cursor", list(range(1, 8)), lambda folder, n: agents.cursor_chat(folder / "store.db", agents.STORE[:n])),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
+    "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
+    "codex folder": Growing("codex", list(range(1, len(CODEX) + 3)), threads),
     "gemini-cli new": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_NEW)),
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
     "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),

@@ -134,6 +134,28 @@ def test_responses_api(tmp_path: Path):
     assert [(a.name, a.arguments, a.result) for a in of(Action, session)] == [("bash", {"command": "ls"}, "a")]
 
 
+def test_a_refused_reply_is_a_call(tmp_path: Path):
+    """A reply without a command stands only with the program's complaint: it is a call with its tokens, and no later prompt has it."""
+    body = {
+        "model": "m-1",
+        "choices": [{"message": {"role": "assistant", "content": "Paris"}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+    }
+    whole = calls_file(1)
+    complaint = {
+        "role": "user",
+        "content": "No command.",
+        "extra": {"interrupt_type": "FormatError", "cost": 0.25, "response": body},
+    }
+    whole["messages"].insert(2, complaint)
+    session = one(NAME, write(tmp_path / "a.traj.json", whole))
+    refused, asked = of(LLMCall, session)
+    assert (refused.response, refused.prompt_tokens, refused.cost) == (body, 9, 0.25)
+    assert [m["content"] for m in asked.request["messages"]] == ["You can use bash.", "Fix it.", "No command."]
+    assert [s.observation for s in of(StepStart, session)] == ["Fix it.", "No command."]
+    assert "Paris" not in json.dumps([n.data for n in of(Note, session)])
+
+
 def test_a_failed_call_is_a_call(tmp_path: Path):
     """The provider's error ended the run: the call was made, with the conversation so far, and has no answer."""
     value = calls_file(1, exit_status="InternalServerError", submission="", exception_str="500", traceback="...")

@@ -17,7 +17,7 @@ from odograph.types import Note
 from . import agents
 from .scaffold import of, one
 from .test_content import SMALL
-from .test_growing import CHAT, CLAUDE, CODEX, EXEC, GEMINI, HANDS, QWEN, STREAM, cc, codex, content, gemini, jsonl, write
+from .test_growing import CHAT, CLAUDE, CODEX, EXEC, FILES, GEMINI, HANDS, QWEN, STREAM, cc, codex, content, gemini, jsonl, write
 
 TEXTS = {name: (file, text) for name, file, text in SMALL if name in ("cline", "gemini-cli", "openai-chat", "inspect", "atif", "droid", "tau-bench")}  # fmt: skip
 TEXTS["aider"] = (".aider.chat.history.md", agents.AIDER)
@@ -67,6 +67,17 @@ def test_a_torn_last_row_is_warned_of(tmp_path: Path, rows: list[Any]) -> None:
         report = store.import_sessions(write(tmp_path / "a.jsonl", jsonl(rows)[:-20]))
         assert (report.imported, len(report.warnings)) == (len(rows) - 1, 1)
         assert any(key.startswith("torn line") for key in report.warnings[0])
+
+
+@pytest.mark.parametrize("odd", ["null", '{"messages": null}'])
+@pytest.mark.parametrize("name", ["openai-chat", "sharegpt", "preferences", "verifiers"])
+def test_rows_behind_an_odd_first_row_are_imported(tmp_path: Path, name: str, odd: str) -> None:
+    """A file of rows whose first row is empty, or of another shape, is recognised by the rows behind it, and the row is warned of."""
+    path = write(tmp_path / "a.jsonl", odd.encode() + b"\n" + jsonl(FILES[name][1]))
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(path)
+        assert {t["format"] for t in report.trajectories} == {name}
+        assert report.warnings[0]["rows of another shape before this one"] == 1
 
 
 @pytest.mark.parametrize("name", [b"tabll", b"tab\xd1e"])

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from ..codec import loads
 from ..errors import InvalidInput, described
 from ..plugins import Door
 from .session import Importer, Lines, NotBegun, Session, parse_time
@@ -21,6 +22,7 @@ __all__ = ["NAMES", "Importer", "Lines", "NotBegun", "Session", "find", "names",
 
 DOOR = Door("importer", "odograph.importers", "odograph.importers.formats", ("NAME", "recognise", "read"))
 _HEAD = 64 * 1024
+_ODD = 3  # rows at the beginning of a file that may be of another shape, or empty
 _NO_SESSIONS = (".git", ".venv", "node_modules", "__pycache__")
 
 
@@ -70,7 +72,21 @@ def recognise(path: Path, more: Iterable[Importer] = (), dress: Callable[[bytes]
             head = dress(file.read(_HEAD).removeprefix(b"\xef\xbb\xbf"))
         if not head and dress is not bytes:
             return None
-    return next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
+    for _ in range(_ODD + 1):
+        found = next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
+        if found is not None or (head := _without_first(head)) == b"":
+            return found
+    return None
+
+
+def _without_first(head: bytes) -> bytes:
+    """The lines behind a first line that is a whole JSON value; nothing where there are none."""
+    line, _, rest = head.partition(b"\n")
+    try:
+        loads(line)
+    except InvalidInput:
+        return b""
+    return rest.lstrip()
 
 
 def sessions_in(path: Path, more: Iterable[Importer] = (), only: Importer | None = None) -> Iterator[Path]:

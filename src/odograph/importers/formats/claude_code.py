@@ -22,24 +22,12 @@ from ...prefix import Prefix
 from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time
-from .claude_attachments import attached
+from .claude_asked import attached, command, prompt, typed
 from .claude_files import Agent, File, agents_of, is_program, parent_of, session_of
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
 _OURS = ("_uuids", "_times", "_last", "_call")  # what claude_files.py and this file put into a line
-#: What the program itself writes in a person's place.
-_NOT_ASKED = (
-    "<command-",
-    "<local-command-",
-    "<bash-",
-    "<system-reminder>",
-    "<task-notification>",
-    "<user-prompt-submit-hook>",
-    "Caveat: The messages below",
-    "[Request interrupted",
-    "This session is being continued from a previous",
-)
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -145,8 +133,8 @@ class _Reader:
             to.warn(problem, count)
         events = file.events
         own = [e for e in events[self.shared :] if self.alone or not e.get("isSidechain")]
-        asked = (p for e in own if (p := _typed(e)) is not None)
-        commands = (p for e in own if (p := _command(e)) is not None)
+        asked = (p for e in own if (p := typed(e)) is not None)
+        commands = (p for e in own if (p := command(e)) is not None)
         about = {k: first[k] for k in ("cwd", "gitBranch", "agentId", "slug", "parentUuid") if first.get(k) is not None}
         to.add(
             Start(
@@ -180,20 +168,29 @@ class _Reader:
                 if text(event.get("agentId")) not in known:
                     self._add(self._side(event), event)
                 continue
+            if self.agents and not self.silent:
+                self._returned(event)
             self._add(self.chains[None], event)
         self.silent = False
         for agent in self.agents:
-            self._agent(agent)
+            self._agent(agent, agent.call)
         for chain in self.chains.values():
             self._leave(chain)
         return to
 
     # --- sub-agents ---------------------------------------------------------------------------------------------------
 
-    def _agent(self, agent: Agent) -> None:
-        """A sub-agent that has a file of its own."""
-        told = (t for t, a in self.actions.items() if obj(obj(a.extra).get("toolUseResult")).get("agentId") == agent.id)
-        started = agent.call or next(told, None) or self._asked_by(agent.events)
+    def _returned(self, event: dict[str, Any]) -> None:
+        """The sub-agents whose result a line is: what they did stands before it, as it came."""
+        about = obj(event.get("toolUseResult")).get("agentId")
+        calls = [b.get("tool_use_id") for b in dicts(obj(event.get("message")).get("content")) if b.get("type") == "tool_result"]
+        for agent in [a for a in self.agents if calls and (a.call in calls or a.id == about)]:
+            self.agents.remove(agent)
+            self._agent(agent, agent.call or text(calls[0]))
+
+    def _agent(self, agent: Agent, call: str | None) -> None:
+        """A sub-agent that has a file of its own, and the tool call that started it, where that is known."""
+        started = call or self._asked_by(agent.events)
         by = self.actions.get(started or "")
         kind = agent.kind or (text(obj(by.arguments).get("subagent_type")) if by else None)
         chain = self.chains[agent.id] = _Chain(agent.id, f"{kind or 'agent'}-{agent.id}")
@@ -211,7 +208,7 @@ class _Reader:
             self.chain_of[name] = key
         chain = self.chains.get(key)
         if chain is None:
-            asked = _prompt(event)
+            asked = prompt(event)
             task = next((a for a in self.actions.values() if asked and obj(a.arguments).get("prompt") == asked), None)
             kind = text(obj(task.arguments).get("subagent_type")) if task else None
             chain = self.chains[key] = _Chain(key, f"{kind or 'sidechain'}-{len(self.chains)}")
@@ -225,7 +222,7 @@ class _Reader:
 
     def _asked_by(self, events: list[dict[str, Any]]) -> str | None:
         """The tool call whose prompt a sub-agent was given."""
-        asked = next((p for e in events if (p := _prompt(e))), None)
+        asked = next((p for e in events if (p := prompt(e))), None)
         return next((t for t, a in self.actions.items() if asked and obj(a.arguments).get("prompt") == asked), None)
 
     # --- lines --------------------------------------------------------------------------------------------------------
@@ -451,43 +448,6 @@ class _Reader:
 def _identity(session: Any, first: dict[str, Any], known_as: str | None = None) -> tuple[tuple[Any, ...], int | None]:
     """What a session is known by, and when it began: its own id, and its first message."""
     return (session, known_as or text(first.get("uuid")) or content_hash(first)), parse_time(first.get("timestamp"))
-
-
-def _prompt(event: dict[str, Any]) -> str | None:
-    """The text that stands in a person's place, where a line is that."""
-    if event.get("type") != "user" or event.get("isMeta") or event.get("isCompactSummary"):
-        return None
-    content = obj(event.get("message")).get("content")
-    if isinstance(content, str):
-        return content
-    blocks = dicts(content)
-    if any(b.get("type") == "tool_result" for b in blocks):
-        return None
-    return next((b["text"] for b in blocks if b.get("type") == "text" and isinstance(b.get("text"), str)), None)
-
-
-def _typed(event: dict[str, Any]) -> str | None:
-    """What a person typed: a prompt that is no mark-up of the program's."""
-    found = _prompt(event)
-    if found is None:
-        attached = obj(event.get("attachment"))
-        if attached.get("type") == "queued_command" and attached.get("commandMode") in (None, "prompt"):
-            found = attached.get("prompt") if isinstance(attached.get("prompt"), str) else None
-    return found if found and not found.lstrip().startswith(_NOT_ASKED) else None
-
-
-def _command(event: dict[str, Any]) -> str | None:
-    """A slash command as it was typed."""
-    found = _prompt(event) or ""
-    name = _between(found, "<command-name>", "</command-name>")
-    if not name or name == "/clear":
-        return None
-    return f"{name} {_between(found, '<command-args>', '</command-args>')}".strip()
-
-
-def _between(value: str, start: str, stop: str) -> str:
-    _, found, rest = value.partition(start)
-    return rest.partition(stop)[0].strip() if found else ""
 
 
 def _is_prompt(message: dict[str, Any]) -> bool:

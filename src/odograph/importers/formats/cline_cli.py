@@ -48,7 +48,7 @@ def read(path: Path) -> Iterator[Session]:
         raise NotBegun("a session of Cline without a message")
     id = text(whole.get("sessionId")) or content_hash(messages[0])
     session = Session(NAME, id)
-    about = _json(folder / f"{id}.json")
+    about = _json(folder / f"{file.name.removesuffix(_END)}.json")
     models = (text(obj(m.get("modelInfo")).get("id")) for m in messages)
     model = text(about.get("model")) or next((m for m in models if m), None)
     task = text(about.get("prompt")) or next((t for m in messages if m.get("role") == "user" and (t := _typed(m))), None)

@@ -21,7 +21,7 @@ from ...prefix import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time
-from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, find_rollout, identity, spawned
+from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, counts_of, find_rollout, identity, repeats, spawned
 
 NAME = "codex"
 _TWINS = ("user_message", "agent_message", "agent_reasoning", "agent_reasoning_raw_content", "agent_reasoning_section_break")
@@ -95,13 +95,13 @@ class _Reader:
                 self.close()
                 self.compacted(payload)
                 self.note("compacted", payload, when)
-            elif counts := _counts(kind, payload):
+            elif counts := counts_of(kind, payload):
                 total, last = counts
                 if total.get("total_tokens") != self.total:
                     self.total = total.get("total_tokens")
                     self.totals(total)
                     self.count(last, text(payload.get("response_id")))
-            elif kind == "event_msg" and (what in _TWINS or (what == "item_completed" and _twin(payload))):
+            elif kind == "event_msg" and (what in _TWINS or (what == "item_completed" and repeats(payload))):
                 continue
             elif kind == "event_msg" and what == "thread_rolled_back":
                 self.close()
@@ -359,7 +359,7 @@ def _session(path: Path) -> Session:
     if rollout.glued:
         session.warn("lines that held several objects", rollout.glued)
     shared = rollout.shared()
-    ends = any(_counts(r.kind, r.payload) for r in rows)
+    ends = any(counts_of(r.kind, r.payload) for r in rows)
     before = _Reader(Session(NAME))  # what is another thread's is read for the history that it leaves
     before.told_ends = ends
     parent: dict[str, Any] = {}
@@ -455,19 +455,6 @@ def _inherited(reader: _Reader, rollout: Rollout, depth: int) -> bool:
     reader.take(rows, parent.meta)
     reader.close()
     return whole
-
-
-def _counts(kind: str, payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """For a line that counts tokens: those of the thread, and those of its last reply."""
-    if kind == "token_usage_record":
-        return obj(payload.get("thread_token_usage")), obj(payload.get("usage"))
-    info = obj(payload.get("info")) if kind == "event_msg" and payload.get("type") == "token_count" else {}
-    return (obj(info.get("total_token_usage")), obj(info.get("last_token_usage"))) if info else None
-
-
-def _twin(payload: dict[str, Any]) -> bool:
-    """Whether an item says again what a `response_item` says."""
-    return obj(payload.get("item")).get("type") in ("UserMessage", "AgentMessage", "Reasoning")
 
 
 def _key(item: dict[str, Any], when: int | None) -> str:

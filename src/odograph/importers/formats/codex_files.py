@@ -91,6 +91,19 @@ def _generated(row: Row) -> bool:
     return row.kind == "response_item" and (kind in CALLS or kind == "reasoning" or row.payload.get("role") == "assistant")
 
 
+def counts_of(kind: str, payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """For a line that counts tokens: those of the thread, and those of its last reply."""
+    if kind == "token_usage_record":
+        return obj(payload.get("thread_token_usage")), obj(payload.get("usage"))
+    info = obj(payload.get("info")) if kind == "event_msg" and payload.get("type") == "token_count" else {}
+    return (obj(info.get("total_token_usage")), obj(info.get("last_token_usage"))) if info else None
+
+
+def repeats(payload: dict[str, Any]) -> bool:
+    """Whether an item says again what a `response_item` says."""
+    return obj(payload.get("item")).get("type") in ("UserMessage", "AgentMessage", "Reasoning")
+
+
 def spawned(meta: dict[str, Any]) -> dict[str, Any]:
     """What a sub-agent's file says of how it was started."""
     subagent = obj(obj(meta.get("source")).get("subagent"))

@@ -187,10 +187,38 @@ class _Reader:
             self.session.replace(self.waiting.popleft(), **changes)
             answered = True
         noted = not answered and (id is not None or bool(extra))
+        if not answered and isinstance(extra.get("response"), dict):
+            self._refused(extra["response"], extra.get("cost"), when)
+            message = {**message, "extra": without(extra, "response")}
         if noted:
             self.session.add(Note(name="message", data=message, step=self._step(), source_time=when))
         is_asked = not answered and message.get("role") == "user"
         self.transcript.saw(sent, observed=is_asked, noted=noted or answered, when=when)
+
+    def _refused(self, body: dict[str, Any], cost: Any, when: int | None) -> None:
+        """A reply in which the program found no command: the complaint about it has it, and no later prompt does."""
+        usage = obj(body.get("usage"))
+        counts = [
+            integer(usage.get(chat, usage.get(other)))
+            for chat, other in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+        ]
+        responses = body.get("object") == "response"
+        self.session.add(
+            LLMCall(
+                step=self.transcript.begin(when),
+                source_time=when,
+                origin="transcript",
+                dialect="openai.responses" if responses else "openai.chat",
+                request={"input" if responses else "messages": Prefix(self.transcript.history)},
+                response=body,
+                usage=usage or None,
+                prompt_tokens=counts[0],
+                completion_tokens=counts[1],
+                cost=number(cost),
+                model=text(body.get("model")) or self.transcript.model,
+            )
+        )
+        self.calls += 1
 
     def _step(self) -> int | None:
         return self.transcript.step if self.transcript.step >= 0 else None

@@ -8,16 +8,15 @@ Source: PrimeIntellect-ai/verifiers, `vf-eval` with saved results.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import arguments, content_text, dicts, items, nanoseconds, number, obj, score, text, without
 from ...types import End, Reward, Start
-from ..session import Lines, Session
+from ..session import Lines, Session, sessions_of_rows
 from ..transcript import Transcript
 
 NAME = "verifiers"
@@ -42,19 +41,15 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> Iterator[Session]:
     """A session per line. Raises InvalidInput where there is none."""
-    seen: Counter[str] = Counter()
     lines = Lines(path)
-    for _, value in lines:
-        if isinstance(value, dict) and "completion" in value:
-            key = content_hash(value)
-            seen[key] += 1
-            session = _session(path, value, key, seen[key])
-            for problem in lines.problems:
-                session.warn(problem)
-            lines.problems.clear()
-            yield session
-    if not seen:
-        raise InvalidInput("a verifiers file without a line that has a completion")
+    rows = (value for _, value in lines)
+    yield from sessions_of_rows(
+        rows, lines, _is_row, lambda row, key, count: _session(path, row, key, count), "row with a completion"
+    )
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, dict) and "completion" in value
 
 
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:

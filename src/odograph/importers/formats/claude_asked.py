@@ -1,11 +1,23 @@
-"""What the attachments of Claude Code add to the next request: what was edited, found, typed meanwhile or told by hooks."""
+"""What a person typed in Claude Code, and what attachments add to the next request: what was edited, found or told by hooks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...shape import obj
+from ...shape import dicts, obj
 
+#: What the program itself writes in a person's place.
+_NOT_ASKED = (
+    "<command-",
+    "<local-command-",
+    "<bash-",
+    "<system-reminder>",
+    "<task-notification>",
+    "<user-prompt-submit-hook>",
+    "Caveat: The messages below",
+    "[Request interrupted",
+    "This session is being continued from a previous",
+)
 #: Attachments whose content is what the model was told.
 _TOLD = (
     "hook_additional_context",
@@ -45,3 +57,40 @@ def attached(event: dict[str, Any]) -> dict[str, Any] | None:
         if content or about.get("planContent"):
             return {"role": "user", "content": [{**about}]}
     return {"role": "user", "content": said} if isinstance(said, str) and said else None
+
+
+def prompt(event: dict[str, Any]) -> str | None:
+    """The text that stands in a person's place, where a line is that."""
+    if event.get("type") != "user" or event.get("isMeta") or event.get("isCompactSummary"):
+        return None
+    content = obj(event.get("message")).get("content")
+    if isinstance(content, str):
+        return content
+    blocks = dicts(content)
+    if any(b.get("type") == "tool_result" for b in blocks):
+        return None
+    return next((b["text"] for b in blocks if b.get("type") == "text" and isinstance(b.get("text"), str)), None)
+
+
+def typed(event: dict[str, Any]) -> str | None:
+    """What a person typed: a prompt that is no mark-up of the program's."""
+    found = prompt(event)
+    if found is None:
+        attached = obj(event.get("attachment"))
+        if attached.get("type") == "queued_command" and attached.get("commandMode") in (None, "prompt"):
+            found = attached.get("prompt") if isinstance(attached.get("prompt"), str) else None
+    return found if found and not found.lstrip().startswith(_NOT_ASKED) else None
+
+
+def command(event: dict[str, Any]) -> str | None:
+    """A slash command as it was typed."""
+    found = prompt(event) or ""
+    name = _between(found, "<command-name>", "</command-name>")
+    if not name or name == "/clear":
+        return None
+    return f"{name} {_between(found, '<command-args>', '</command-args>')}".strip()
+
+
+def _between(value: str, start: str, stop: str) -> str:
+    _, found, rest = value.partition(start)
+    return rest.partition(stop)[0].strip() if found else ""
