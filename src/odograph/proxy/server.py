@@ -36,6 +36,7 @@ _HOP = frozenset(
 _OWN = "x-odograph-"
 _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
 _HEADER_BYTES = 1 << 16
+_SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
 _AGAIN_SECONDS = 1.0  # a kept connection that breaks so soon was closed before the request came
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
 #: Paths whose calls count tokens and ask no model, and their dialects.
@@ -358,7 +359,7 @@ class Door:
                 over = left <= 0
             passed = data if stripped is None else stripped.feed(data, over)
             if call is not None:
-                ends = call.took(data)
+                ends = call.took(data) if call.swollen(len(data)) <= _SLICE else await self._recording.run(call.took, data)
                 call.done = over
                 if ends or over:
                     passed = await self._held(response, passed, call)
