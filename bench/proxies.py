@@ -1,4 +1,5 @@
-"""The recording proxy beside a bare aiohttp pass-through and no proxy at all: first bytes, spaced streams, calls a second.
+"""The recording proxy beside a bare aiohttp pass-through, LiteLLM's proxy and no proxy at all: first bytes, spaced streams, calls
+a second.
 
 `python -m bench.proxies upstream` and `python -m bench.proxies bare URL` are the other processes of the measurement.
 """
@@ -8,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import aiohttp
 from aiohttp import web
@@ -100,15 +105,49 @@ def _process(*argv: str) -> Iterator[tuple[str, int]]:
         process.stdout.close()
 
 
+#: LiteLLM comes with agent-lightning, whose environment `make test-all` makes.
+_LITELLM = Path(__file__).parent.parent / ".venv-lightning/bin/litellm"
+_KEY = "sk-" + secrets.token_hex(24)
+
+
+@contextmanager
+def _litellm(upstream: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """LiteLLM's proxy, which is ready when it says so."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    argv = [str(_LITELLM), "--model", "openai/m", "--api_base", f"{upstream}/v1", "--host", "127.0.0.1", "--port", str(port)]
+    env = {
+        **os.environ,
+        "OPENAI_API_KEY": "k",
+        "LITELLM_MASTER_KEY": _KEY,
+        "LITELLM_TELEMETRY": "False",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    process = subprocess.Popen(argv, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(180):
+            with suppress(OSError), urlopen(f"{url}/health/liveliness", timeout=5):
+                break
+            assert process.poll() is None, "LiteLLM's proxy did not start"
+            time.sleep(1)
+        yield url, process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
 # --- what is measured ------------------------------------------------------------------------------------------------------------
 
 
 class Load:
-    """A client of one of the three."""
+    """A client of one of them. `runs`: the address names a run."""
 
-    def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, client: aiohttp.ClientSession, url: str, runs: bool) -> None:
         self._client = client
         self._url = url
+        self._runs = runs
         self._count = 0
 
     async def call(self, stream: bool, user: str = "") -> tuple[float, float, float]:
@@ -118,7 +157,9 @@ class Load:
         body = {"model": "m", "stream": stream, "user": user, "messages": [{"role": "user", "content": text}]}
         began = last = time.perf_counter()
         first, gap = 0.0, 0.0
-        async with self._client.post(f"{self._url}/t/run-{self._count % 64}/v1/chat/completions", json=body) as answer:
+        run = f"/t/run-{self._count % 64}" if self._runs else ""
+        async with self._client.post(f"{self._url}{run}/v1/chat/completions", json=body) as answer:
+            assert answer.status == 200, await answer.text()
             while await answer.content.readany():
                 now = time.perf_counter()
                 if not first:
@@ -172,8 +213,9 @@ def _spent(pid: int) -> float:
 async def _measured(urls: dict[str, tuple[str, int]], quick: bool) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {name: {} for name in urls}
     rounds = 1 if quick else 3
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-        loads = {name: Load(client, url) for name, (url, _) in urls.items()}
+    headers = {"authorization": f"Bearer {_KEY}"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as client:
+        loads = {name: Load(client, url, name != "LiteLLM") for name, (url, _) in urls.items()}
         for load in loads.values():
             await load.together(64, True)
         kinds = ("first", "spaced", "rate", "streams", "pause", "call_cpu", "stream_cpu")
@@ -196,34 +238,32 @@ async def _measured(urls: dict[str, tuple[str, int]], quick: bool) -> dict[str, 
 def passing(bench: Any) -> None:
     """Time to the first byte, spaced streams, calls a second, and how long other streams wait for a record."""
     store: Path = bench.folder()
-    with _process("bench.proxies", "upstream") as direct, _process("bench.proxies", "bare", direct[0]) as bare:
+    with ExitStack() as stack:
+        direct = stack.enter_context(_process("bench.proxies", "upstream"))
+        urls = {"direct": direct, "bare": stack.enter_context(_process("bench.proxies", "bare", direct[0]))}
         ours = _process("odograph", "--store", str(store), "proxy", "--upstream", direct[0], "--port", "0", "--json")
-        with ours as proxy:
-            found = asyncio.run(_measured({"direct": direct, "bare": bare, "ours": proxy}, bench.quick))
+        urls["ours"] = stack.enter_context(ours)
+        if _LITELLM.exists():
+            urls["LiteLLM"] = stack.enter_context(_litellm(direct[0], store))
+        found = asyncio.run(_measured(urls, bench.quick))
     direct_, bare_, ours_ = found["direct"], found["bare"], found["ours"]
+    peer = found.get("LiteLLM")
 
-    def add(name: str, value: float, unit: str, other: str, ratio: float, budget: str, holds: bool | None) -> None:
-        bench.add(f"proxy: {name}", value, unit, f"bare pass-through {other}", ratio, budget, holds)
+    def add(name: str, kind: str, unit: str, of: Callable[[dict[str, float]], float], budget: str, holds: bool) -> None:
+        others = f"bare pass-through {of(bare_):,.2f}, LiteLLM " + (f"{of(peer):,.2f}" if peer else "not measured: make test-all")
+        bench.add(f"proxy: {name}", of(ours_), unit, others, ours_[kind] / max(bare_[kind], 1e-9), budget, holds)
 
-    added, least = ours_["first"] - direct_["first"], bare_["first"] - direct_["first"]
-    add("first byte of a stream, added", added, "ms", f"{least:.2f}", ours_["first"] / bare_["first"], "<= 0.5 ms", added <= 0.5)
-    ratio, other = ours_["spaced"] / direct_["spaced"], bare_["spaced"] / direct_["spaced"]
-    add("64 spaced streams, against direct", ours_["spaced"], "ms", f"{other:.2f}", ratio, "<= 1.1", ratio <= 1.1)
-    more, other = ours_["pause"] - direct_["pause"], bare_["pause"] - direct_["pause"]
-    add(
-        "longest wait of other streams, added",
-        more,
-        "ms (p99)",
-        f"{other:.2f}",
-        ours_["pause"] / bare_["pause"],
-        "<= 3 ms",
-        more <= 3,
-    )
+    def added(kind: str) -> Callable[[dict[str, float]], float]:
+        return lambda of: of[kind] - direct_[kind]
+
+    first, pause = added("first"), added("pause")
+    add("first byte of a stream, added", "first", "ms", first, "<= 0.5 ms", first(ours_) <= 0.5)
+    spaced = ours_["spaced"] / direct_["spaced"]
+    add("64 spaced streams, against direct", "spaced", "", lambda of: of["spaced"] / direct_["spaced"], "<= 1.1", spaced <= 1.1)
+    add("longest wait of other streams, added", "pause", "ms (p99)", pause, "<= 3 ms", pause(ours_) <= 3)
     for rate, cpu, what in (("rate", "call_cpu", "calls"), ("streams", "stream_cpu", "streams")):
-        fast = ours_[rate] >= 500
-        add(f"recorded {what} a second", ours_[rate], "calls/s", f"{bare_[rate]:,.0f}", ours_[rate] / bare_[rate], ">= 500", fast)
-        spent, ratio = ours_[cpu], ours_[cpu] / max(bare_[cpu], 1e-9)
-        add(f"processor time of {what}", spent, "ms/call", f"{bare_[cpu]:.2f}", ratio, "<= 2 ms", spent <= 2)
+        add(f"recorded {what} a second", rate, "calls/s", itemgetter(rate), ">= 500", ours_[rate] >= 500)
+        add(f"processor time of {what}", cpu, "ms/call", itemgetter(cpu), "<= 2 ms", ours_[cpu] <= 2)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from math import isfinite
 from typing import Any, cast
@@ -340,17 +340,26 @@ def fold_events(events: list[Any]) -> Any:
 
 
 def _diff(a: Any, b: Any, path: tuple[str | int, ...], out: list[tuple[tuple[str | int, ...], Any]]) -> None:
-    if type(a) is type(b):
-        if isinstance(a, dict) and list(a) == list(b):
-            for key in a:
-                _diff(a[key], b[key], (*path, key), out)
+    kind = type(b)
+    if type(a) is kind:
+        pairs: Iterable[tuple[str | int, Any]]
+        if kind is dict and list(a) == list(b):
+            pairs = b.items()
+        elif kind is list and len(a) == len(b):
+            pairs = enumerate(b)
+        elif a == b and kind is not dict and kind is not list:
             return
-        if isinstance(a, list) and len(a) == len(b):
-            for index, item in enumerate(a):
-                _diff(item, b[index], (*path, index), out)
+        else:
+            out.append((path, b))
             return
-        if a == b and not isinstance(a, (dict, list)):
-            return
+        for key, new in pairs:  # most fields of most events are plain and stay: no call for them
+            old = a[key]
+            inner = type(new)
+            if inner is dict or inner is list:
+                _diff(old, new, (*path, key), out)
+            elif type(old) is not inner or old != new:
+                out.append(((*path, key), new))
+        return
     out.append((path, b))
 
 

@@ -137,6 +137,10 @@ def test_no_request_names_an_upstream(store: odograph.Store) -> None:
             assert raw(proxy.url, b"GET " + target + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").startswith(
                 b"HTTP/1.1 200"
             )
+        for target in (b"/../x", b"/v1/%2E./x", b"/t/r/-/../x", b"/t/../../x"):  # out of the upstream's own path
+            assert raw(proxy.url, b"GET " + target + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").startswith(
+                b"HTTP/1.1 400"
+            )
         assert status(proxy.url, "/odograph/runs") == 403
     assert [head.split()[1] for head, _ in up.got] == [b"//evil.example/x", b"/@evil.example/x", b"//evil.example/x"]
 

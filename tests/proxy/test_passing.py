@@ -174,6 +174,23 @@ def test_a_stream_is_live_both_ways(store: odograph.Store) -> None:
     assert one(store).llm_calls[0].text == "Paris"
 
 
+def test_a_client_that_waits_to_be_told_to_send_is_told(store: odograph.Store, capfd: pytest.CaptureFixture[str]) -> None:
+    """`Expect: 100-continue`, as curl sends it with large bodies. What is no HTTP gets status 400, without a traceback."""
+    with Wire(lambda head, body: json_answer(chat_body("hi"))) as up, Proxy(store, [up.url]) as proxy:
+        for lines, status in (
+            (f"content-length: {len(CHAT)}\r\nexpect: 100-continue", 100),
+            ("content-length: 1\r\n" * 2 + "x: 1", 400),
+        ):
+            with socket.create_connection(("127.0.0.1", int(proxy.url.rpartition(":")[2])), 5) as client:
+                client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n\r\n".encode())
+                assert client.recv(1000).split()[1] == str(status).encode()
+                if status == 100:
+                    client.sendall(CHAT)
+                    assert client.recv(1000).split()[1] == b"200"
+        assert len(up.got) == 1 and b"expect" not in up.got[0][0].lower()
+    assert one(store).llm_calls[0].text == "hi" and "Traceback" not in capfd.readouterr().err
+
+
 def test_unknown_paths_and_head_pass_unrecorded(store: odograph.Store) -> None:
     """What is no call of a model passes and leaves no record: other paths, other methods, and the look whether a base URL is there."""
     with (
@@ -285,12 +302,18 @@ def test_what_fails_upstream_is_a_call_with_an_error(store: odograph.Store) -> N
         yield head_of(None, "text/event-stream") + chunk(events([chat_chunk("half")], done=False)[0])
         raise OSError
 
-    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
-        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-            post(proxy.url, "/t/b/v1/chat/completions", CHAT)
-    a, b = (t.llm_calls[0] for t in store.trajectories())
+    def short(head: bytes, body: bytes) -> Any:
+        yield head_of(500) + b'{"id":'
+        raise OSError
+
+    for name, cut in (("b", script), ("c", short)):
+        with Wire(cut) as up, Proxy(store, [up.url]) as proxy:
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)) as broken:
+                post(proxy.url, f"/t/{name}/v1/chat/completions", CHAT)
+            assert b"HTTP/1.1" not in getattr(broken.value, "partial", b"")  # no second answer inside of the first
+    a, b, c = (t.llm_calls[0] for t in store.trajectories())
     assert a.response is None and a.error is not None
-    assert b.text == "half" and b.error is not None
+    assert b.text == "half" and b.error is not None and c.error is not None
 
 
 def test_large_bodies_pass_and_small_copies_are_kept(store: odograph.Store) -> None:

@@ -1,7 +1,7 @@
 """The agents that people have, from npm and PyPI, in a home of their own and with no way out: recorded by `odograph record`.
 
 A scripted model asks for one shell command, and answers when it sees the result. `.agents` holds the agents; it is made once, in a
-few minutes, where npm is there. $ODOGRAPH_AGENTS names another folder (with `node_modules/.bin` and `py/bin`).
+few minutes, where npm is there. $ODOGRAPH_AGENTS names another folder (with `node_modules/.bin`, `py/bin` and `aider/bin`).
 """
 
 from __future__ import annotations
@@ -49,10 +49,15 @@ def programs() -> str:
         )
         if done.returncode:
             pytest.skip(f"the agents can't be installed: {done.stderr[-300:]!r}")
-    if not (folder / "py/bin/mini").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder / "py")], check=True, capture_output=True)
-        subprocess.run([str(folder / "py/bin/pip"), "install", "-q", "mini-swe-agent"], check=False, capture_output=True)
-    return os.pathsep.join((str(folder / "node_modules/.bin"), str(folder / "py/bin"), os.path.dirname(npm), "/usr/bin", "/bin"))
+    for name, program, package in (
+        ("py", "mini", "mini-swe-agent"),
+        ("aider", "aider", "aider-chat"),
+    ):  # they want other versions
+        if not (folder / name / "bin" / program).exists():
+            subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True, capture_output=True)
+            subprocess.run([str(folder / name / "bin/pip"), "install", "-q", package], check=False, capture_output=True)
+    found = (folder / "node_modules/.bin", folder / "py/bin", folder / "aider/bin", os.path.dirname(npm), "/usr/bin", "/bin")
+    return os.pathsep.join(map(str, found))
 
 
 def shell_in(request: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
@@ -298,3 +303,20 @@ def test_mini_swe_agent(programs: str, tmp_path: Path) -> None:
             tmp_path, programs, server.url, argv, OPENAI_API_KEY="k", MSWEA_CONFIGURED="true", MSWEA_COST_TRACKING="ignore_errors"
         )
     assert t.agent == "mini-swe-agent" and t.steps[0].actions
+
+
+def test_aider(programs: str, tmp_path: Path) -> None:
+    """aider, whose model calls no tools: the file stands in the answer, and aider closes the stream at `[DONE]`."""
+    if shutil.which("aider", path=programs) is None:
+        pytest.skip("aider is not installed")
+    argv = ["aider", "--model", "openai/fake", "--edit-format", "whole", "--message", "Make the file", "--yes-always"]
+    argv += ["--no-check-update", "--analytics-disable", "--no-show-model-warnings", "--no-auto-commits", "--no-gitignore"]
+    with LLMServer([Answer(text="Here it is.\n\nmade.txt\n```\nmade\n```\n")]) as server:
+        t = run(tmp_path, programs, server.url, [*argv, "made.txt"], OPENAI_API_KEY="k")
+        assert [c.request for c in t.llm_calls] == [json.loads(b) for b in server.bodies]
+    assert (t.agent, t.status, len(t.steps), t.llm_calls[0].response["choices"][0]["finish_reason"]) == (
+        "aider",
+        "completed",
+        1,
+        "stop",
+    )

@@ -13,7 +13,7 @@ from odograph.proxy import placing
 from odograph.proxy.service import Proxy
 from tests.llm_server import Answer, LLMServer
 from tests.proxy.test_passing import one, post
-from tests.proxy.test_whose import SYSTEM, ask, result, said, talk, user
+from tests.proxy.test_whose import SYSTEM, TOOLS, ask, result, said, talk, user
 from tests.proxy.wire import Wire, json_answer
 
 KEY = "sk-" + "proj-" + "Zx81jQmV0aLr5TgYb3Wn7Kc2"
@@ -130,3 +130,22 @@ def test_what_is_forgotten_is_found_again_and_nothing_is_read_twice(
             talk(proxy, [user(f"never {n}"), said(Answer(text="ok")), user("more")])
     assert [len(t.steps) for t in store.trajectories()] == [2] * 6 + [1] * 4
     assert len(read) <= 10
+
+
+@pytest.mark.parametrize("prefix", ["/t/r", ""])
+def test_a_retry_is_one_call_across_a_restart(store: odograph.Store, prefix: str) -> None:
+    """A call failed, and the proxy was started again before the agent repeated it: still one call of one step. In a conversation
+    without a name, too, once the model has answered in it."""
+    first = Answer(text="", tool_calls=[ask("sh", command="ls")])
+    messages = [SYSTEM, user("go")]
+    with LLMServer([first, Answer(status=529, text="full"), Answer(status=529, text="full"), Answer(text="done")]) as server:
+        with Proxy(store, [server.url]) as proxy:
+            talk(proxy, messages, prefix)
+        messages += [said(first), result("a.txt")]
+        for status in (529, 529, 200):
+            with Proxy(store, [server.url]) as proxy:
+                body = json.dumps({"model": "m", "messages": messages, "tools": TOOLS}).encode()
+                assert post(proxy.url, prefix + "/v1/chat/completions", body)[0] == status
+    t = one(store)
+    assert [[c.status_code for c in s.llm_calls] for s in t.steps] == [[200], [200]]
+    assert [r["status_code"] for r in t.llm_calls[1].extra["retries"]] == [529, 529] and t.status == "completed"

@@ -114,6 +114,8 @@ class Exchange:
         decode: Decode,
         later: Later,
         asked: Asked | None = None,
+        *,
+        ends_itself: bool = False,
     ) -> None:
         self.within: scope.Scope | None = scope.current() if asked is None else asked.within
         self.dialect: dialects.Dialect = dialect
@@ -148,8 +150,9 @@ class Exchange:
         last = _failed.get()
         again = last is not None and last.number in (None, self._number - 1) and last.digest == self._digest()
         self._after = last if again else None
-        with _lock:
-            _unfinished.add(self)
+        if not ends_itself:  # of the proxy's calls thousands may be open, and none is in a run yet
+            with _lock:
+                _unfinished.add(self)
 
     @property
     def over(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,9 @@ from ..access import in_url, listen
 from .collecting import Collector
 from .receiver import Receiver
 
+#: What is no HTTP gets status 400, and no traceback on the terminal.
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
 _GRACE = 5.0  # seconds that requests under way have when the server ends
 _HEADERS = 16 << 10
 
@@ -21,7 +25,12 @@ async def serve(
 ) -> AsyncIterator[list[str]]:
     """Listens while the context lasts; gives the URLs. Requests that came before the end are answered. Raises InvalidInput."""
     runner = web.AppRunner(
-        receiver.application(), access_log=None, shutdown_timeout=_GRACE, max_line_size=_HEADERS, max_field_size=_HEADERS
+        receiver.application(),
+        access_log=None,
+        logger=_log,
+        shutdown_timeout=_GRACE,
+        max_line_size=_HEADERS,
+        max_field_size=_HEADERS,
     )
     await runner.setup()
     remote = None

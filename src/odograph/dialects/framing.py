@@ -7,6 +7,7 @@ no use here).
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from contextlib import suppress
 from typing import Any
@@ -113,6 +114,10 @@ class JSONLines(Stream):
             self._event(line)
 
 
+#: What matters to the bounds of an item, inside of a string and outside.
+_IN_TEXT, _OUTSIDE = re.compile(rb'["\\]'), re.compile(rb'["\[\]{},]')
+
+
 class JSONArray(Stream):
     """The items of one JSON array, each an event as soon as it is whole; a body that is no array is one event."""
 
@@ -123,24 +128,31 @@ class JSONArray(Stream):
         self._text = self._escaped = self._begun = self._array = False
 
     def feed(self, chunk: bytes) -> None:
-        for byte in chunk:
-            char = bytes((byte,))
+        at = 0
+        if not self._begun:
+            chunk = chunk.lstrip()
+            if not chunk:
+                return
+            self._begun = True
+            if chunk.startswith(b"["):
+                self._array, at = True, 1
+        while at < len(chunk):
+            if self._escaped:
+                self._item += chunk[at : at + 1]
+                self._escaped = False
+                at += 1
+                continue
+            found = (_IN_TEXT if self._text else _OUTSIDE).search(chunk, at)
+            if found is None:
+                self._item += chunk[at:]
+                return
+            self._item += chunk[at : found.start()]
+            at, char = found.end(), found[0]
             if self._text:
                 self._item += char
-                if self._escaped:
-                    self._escaped = False
-                elif char == b"\\":
-                    self._escaped = True
-                elif char == b'"':
-                    self._text = False
+                self._text = char != b'"'
+                self._escaped = char == b"\\"
                 continue
-            if not self._begun:
-                if char.isspace():
-                    continue
-                self._begun = True
-                if char == b"[":
-                    self._array = True
-                    continue
             if self._depth == 0 and self._array and char in b",]":
                 self._flush()
                 self.done = self.done or char == b"]"

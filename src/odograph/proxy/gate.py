@@ -7,6 +7,7 @@ pages (with an `Origin`) and requests under a foreign name (`Host`, after a chan
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ _MOST_TICKETS = 100_000
 TICKET = "odo-"
 #: Headers that hold a client's key.
 _KEYS = ("x-odograph-token", "x-api-key", "x-goog-api-key", "api-key")
+_DOTS = re.compile(r"(?:^|[/\\])(?:\.|%2e){1,2}(?:$|[/\\])", re.IGNORECASE)
 #: What a holder of a ticket may add to it.
 _OWN = ("run", "agent", "purpose")
 
@@ -104,6 +106,8 @@ class Gate:
             parts = address.of_headers(headers) | parts
         except InvalidInput as error:
             raise Refused(400, "address", str(error)) from None
+        if _DOTS.search(rest):
+            raise Refused(400, "target", "the path has a part `.` or `..`; clients resolve these, and upstreams must not")
         keys = _keys(headers, query)
         named = parts.get("run")
         by_path = self._tickets.get(named) if isinstance(named, str) else None

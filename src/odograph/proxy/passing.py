@@ -35,7 +35,9 @@ class Passing(Exchange):
         limit: int,
         asked: Asked | None = None,
     ) -> None:
-        super().__init__(dialect, path, {}, b"" if asked is None else asked.sent, lambda data, _: data, later, asked)
+        super().__init__(
+            dialect, path, {}, b"" if asked is None else asked.sent, lambda data, _: data, later, asked, ends_itself=True
+        )
         self.address: Address = address
         self.sender: Sender = sender
         #: The policy's version when the call began, and what it changed to: (tokens of the answer before, version).
@@ -68,6 +70,10 @@ class Passing(Exchange):
         self._undo = encodings.decoder(encoding) if encoding else None
         plain = {"content-type": headers.get("content-type", "")}
         super().answered(status, plain if self._undo is not None or not encoding else plain | {"content-encoding": encoding})
+
+    def swollen(self, size: int) -> int:
+        """About how many bytes so many of the response may come to, when they are decoded."""
+        return size if self._undo is None else 16 * size
 
     def took(self, data: bytes) -> bool:
         """Takes a piece of the response in. Whether it brings the last event of a stream."""

@@ -95,13 +95,18 @@ class Placer:
         again = (address.run, address.attempt, session, sender.agent, digest)
         earlier = self._failed.pop(again, None)
         attempts: list[dict[str, Any]] = []
+        if earlier is None:
+            trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
+            if talk is not None and talk.is_repeated_by(asked):
+                earlier, talk.failed = talk.failed, None
         if earlier is not None and time.time_ns() - earlier.time < _RETRIED_NS:
             trail, talk, scope, purpose = earlier[:4]
             attempts = earlier.attempts
             made["supersedes"] = earlier.id
             made["extra"] = {**(made.get("extra") or {}), "retries": attempts}
         else:
-            trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
+            if earlier is not None:
+                trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
             scope = trail.run if talk is None else self._step(talk, asked, call)
         if purpose != "act":
             made["purpose"] = purpose
@@ -222,8 +227,9 @@ class Placer:
         talk = None
         for t in self._asleep.wake(said):
             if ("lone", t.id) not in self._trails:
-                self._woken[t.id] = self._learn(("lone", t.id), t)
-                if (talk := self._longest(asked, None)) is not None:
+                trail = self._woken[t.id] = self._learn(("lone", t.id), t)
+                repeated = next((t for t in trail.talks if t.is_repeated_by(asked)), None)
+                if (talk := repeated or self._longest(asked, None)) is not None:
                     break
         while len(self._woken) > _MOST_TRAILS:
             self._lose(self._woken.popitem(last=False)[1])

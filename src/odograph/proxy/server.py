@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -33,9 +34,13 @@ _HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
      "transfer-encoding", "upgrade")
 )  # fmt: skip
+#: What is no HTTP is a matter of who sent it: it gets status 400, and no traceback on the terminal.
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
 _OWN = "x-odograph-"
 _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
 _HEADER_BYTES = 1 << 16
+_SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
 _AGAIN_SECONDS = 1.0  # a kept connection that breaks so soon was closed before the request came
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
 #: Paths whose calls count tokens and ask no model, and their dialects.
@@ -94,6 +99,7 @@ class Door:
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,
+            logger=_log,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
         )
@@ -136,6 +142,9 @@ class Door:
         try:
             if request.headers.get("upgrade", "").lower() == "websocket":
                 return await self._bridge(request, admitted)
+            if request.headers.get("expect", "").lower() == "100-continue":
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0
             return await self._pass(request, admitted)
         finally:
             self.traffic.leave()
@@ -348,7 +357,15 @@ class Door:
         left = answer.content_length
         done = False
         while connected:
-            data = await answer.content.readany()
+            try:
+                data = await answer.content.readany()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:  # the client has a part of it: nothing may follow
+                if call is not None:
+                    await self._recording.finish(call, error)
+                self.traffic.counts["upstream", "failed"] += 1
+                if request.transport is not None:
+                    request.transport.close()
+                return response
             if not data:
                 done = True
                 break
@@ -358,7 +375,7 @@ class Door:
                 over = left <= 0
             passed = data if stripped is None else stripped.feed(data, over)
             if call is not None:
-                ends = call.took(data)
+                ends = call.took(data) if call.swollen(len(data)) <= _SLICE else await self._recording.run(call.took, data)
                 call.done = over
                 if ends or over:
                     passed = await self._held(response, passed, call)

@@ -64,12 +64,18 @@ class Talk:
         self.tip = b""
         self.learned = False
         self.answer: tuple[str, ...] = ()
+        #: The last call of a `learned` conversation, where it failed.
+        self.failed: Attempt | None = None
         self.pending: OrderedDict[str, Pending] = OrderedDict()
 
     def is_begun_by(self, asked: Asked) -> bool:
         """Whether a request begins with the last one of this conversation."""
         marks = asked.values if self.learned else asked.marks
         return 0 < self.count <= len(marks) and marks[self.count - 1] == self.tip
+
+    def is_repeated_by(self, asked: Asked) -> bool:
+        """Whether a request is the last one of this conversation, which failed before the proxy began."""
+        return self.failed is not None and self.count == len(asked.values) and self.is_begun_by(asked)
 
 
 class Trail:
@@ -121,6 +127,11 @@ class Trail:
             asked = Asked(dialect, call.request, clean)
             if asked.values:
                 talk.count, talk.tip, talk.learned = len(asked.values), asked.values[-1], True
+                if call.error is not None:
+                    fields = ("status_code", "error", "started", "duration")
+                    tried = [*(call.extra or {}).get("retries", ()), {name: getattr(call, name) for name in fields}]
+                    at = self.run.at(next(s for s in t.steps if call in s.llm_calls))
+                    talk.failed = Attempt(self, talk, at, "act", call.id, tried, call.time)
             talk.answer = conversations.signature(conversations.answer_of(dialect, call.request, call.response))
             for pending in talk.pending.values():  # an agent that it started has records inside of its action already
                 started = (id for id, text in inside.items() if id not in there and conversations.asks(pending.arguments, [text]))
