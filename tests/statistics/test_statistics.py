@@ -696,7 +696,7 @@ def test_names_in_any_script_are_readable(store: odograph.Store, tmp_path: Path,
     pytest.importorskip("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    names = ["Обзор", "مرحبا", "ℵ⨑ math", "$x_{1$", "翻译这份很长的合同", "𒀀 cuneiform", "a" * 200]
+    names = ["Обзор", "مرحبا", "ℵ⨑ math", "$x_{1$", "翻译这份很长的合同", "𒀀 cuneiform", "a" * 200, "न्"]
     for name in names:
         recorded(store, 1.0, group=name)
     found = store.stats("group")
@@ -707,6 +707,7 @@ def test_names_in_any_script_are_readable(store: odograph.Store, tmp_path: Path,
     labels = [t.get_text() for t in made.axes[0].get_yticklabels()]
     assert {"Обзор", "مرحبا", "$x_{1$", "ℵ⨑ math"} <= set(labels)
     assert "<U+12000> cuneiform" in labels or "𒀀 cuneiform" in labels
+    assert "<U+0928><U+094D>" in labels or "न्" in labels  # a mark beside a letter, too
     assert max(map(len, labels)) <= 40
     found.plot(tmp_path / "s.svg")
     assert "翻译这份很长的合同" in (tmp_path / "s.svg").read_text()

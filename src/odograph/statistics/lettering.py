@@ -67,7 +67,7 @@ def lettered(texts: Iterable[Text]) -> None:
 def _fonts(letters: str) -> tuple[list[str], frozenset[str]]:
     """The fewest families that have these letters, the usual one first, and the letters that none has."""
     usual = FontProperties().get_name()
-    left = {c for c in letters if not c.isspace() and unicodedata.category(c) not in ("Mn", "Cf")}
+    left = {c for c in letters if not c.isspace() and unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f"}
     left -= _has(font_manager.findfont(FontProperties()), left)
     families = [usual]
     if left:
