@@ -41,6 +41,7 @@ _ROUND = 256 << 20  # bytes of journal that one commit seals
 _GROUP = 1 << 20  # compressed bytes of a row group of `records`
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16
+_SOME = 1 << 12  # rows that are Python objects at once: as columns of Arrow they take a tenth
 _CONFLICTS = 10  # how often a commit is made anew that others made wrong
 
 
@@ -268,6 +269,7 @@ class Output:
         self._facts: list[dict[str, Any]] = []
         self._rest: Any = None
         self._summaries: list[dict[str, Any]] = []
+        self._gathered: list[Any] = []
         #: Where the rows of each trajectory are.
         self.parts: dict[str, list[Part]] = {}
 
@@ -310,8 +312,8 @@ class Output:
 
     def fact(self, row: dict[str, Any]) -> None:
         self._facts.append(row)
-        if len(self._facts) >= _FACT_ROWS:
-            self._flush_facts()
+        if len(self._facts) >= _SOME:
+            self._gather_facts()
 
     def facts(self, rows: Any) -> None:
         """Facts as an Arrow table, of any size: row groups of a few rows would make each scan slow."""
@@ -321,20 +323,31 @@ class Output:
             whole = whole.slice(_FACT_ROWS)
         self._rest = whole
 
-    def _flush_facts(self) -> None:
+    def _gather_facts(self) -> None:
         self.facts(_columns(FACTS, self._facts))
+        self._facts = []
+
+    def _flush_facts(self) -> None:
+        self._gather_facts()
         self._writers[FACTS.name].write(self._rest)
-        self._facts, self._rest = [], None
+        self._rest = None
 
     def summary(self, row: dict[str, Any]) -> None:
         again = {name: None for name, usual in (("first", "start_time"), ("last", "end_time")) if row[name] == row[usual]}
         self._summaries.append({**row, **again, **rewards_by_name(row)})
-        if len(self._summaries) >= _SUMMARY_ROWS:
-            self._flush_summaries()
+        if len(self._summaries) >= _SOME:
+            self._gather_summaries()
+            if len(self._gathered) * _SOME >= _SUMMARY_ROWS:
+                self._flush_summaries()
+
+    def _gather_summaries(self) -> None:
+        self._gathered.append(_columns(TRAJECTORIES, self._summaries))
+        self._summaries = []
 
     def _flush_summaries(self) -> None:
-        self._writers[TRAJECTORIES.name].write(_columns(TRAJECTORIES, self._summaries))
-        self._summaries = []
+        self._gather_summaries()
+        self._writers[TRAJECTORIES.name].write(arrow().concat_tables(self._gathered))
+        self._gathered = []
 
     def finish(self) -> None:
         """All rows of records are given."""
