@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
@@ -103,6 +104,17 @@ def listen(host: str, port: int) -> socket.socket:
         raise InvalidInput(f"can't listen on {host}:{port}: {error.strerror or error}") from None
     found.setblocking(False)
     return found
+
+
+def log_of(name: str) -> logging.Logger:
+    """A server's log, without aiohttp's own errors: a request that is no HTTP gets status 400, and no traceback."""
+    log = logging.getLogger(name)
+    log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not record.exc_info or not type(record.exc_info[1]).__module__.startswith("aiohttp.")
 
 
 def in_url(host: str) -> str:

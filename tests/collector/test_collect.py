@@ -300,7 +300,9 @@ def test_grpc_is_heard(store: odograph.Store) -> None:
             stub = trace_service_pb2_grpc.TraceServiceStub(channel)
             with pytest.raises(grpc.RpcError, match="token"):
                 stub.Export(request, timeout=20)
-            stub.Export(request, timeout=20, metadata=[("authorization", "Bearer " + "t" * 20)])
+            request.resource_spans[0].scope_spans[0].spans.add().name = "of no trace"
+            answer = stub.Export(request, timeout=20, metadata=[("authorization", "Bearer " + "t" * 20)])
+            assert answer.partial_success.rejected_spans == 1
         (t,) = wait_for(store, 1)
     assert t.llm_calls[0].text == "at noon"
 

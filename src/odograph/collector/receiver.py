@@ -73,7 +73,7 @@ class Receiver:
             spans, rejected = await asyncio.to_thread(_decoded, signal, body, binary)
             await asyncio.to_thread(self._collector.put, spans)
             self._collector.counts["rejected"] += rejected
-            return _taken(binary, rejected, f"{rejected} spans without a trace id or a span id")
+            return _taken(binary, rejected, without_ids(rejected))
         except Refused as why:
             return _refused(binary, why.status, str(why))
         except InvalidInput as error:
@@ -126,6 +126,11 @@ def sorted_out(value: dict[str, Any]) -> tuple[list[TraceSpan], int]:
     found = list(of_otlp(value))
     kept = [s for s in found if s.log or (s.trace.strip("0") and s.id.strip("0"))]
     return kept, len(found) - len(kept)
+
+
+def without_ids(rejected: int) -> str:
+    """Why spans were rejected."""
+    return f"{rejected} spans without a trace id or a span id"
 
 
 def _taken(binary: bool, rejected: int, why: str) -> web.Response:

@@ -8,10 +8,10 @@ from ..access import Access
 from ..errors import MissingExtra, StoreError
 from . import protobuf
 from .collecting import Collector
-from .receiver import LARGEST, sorted_out
+from .receiver import LARGEST, sorted_out, without_ids
 
 
-async def listen(collector: Collector, address: str, token: str | None) -> Any:
+async def listen(collector: Collector, address: str, token: str | None) -> tuple[Any, int]:
     """A gRPC server that runs. Raises MissingExtra, StoreError."""
     try:
         import grpc
@@ -26,11 +26,15 @@ async def listen(collector: Collector, address: str, token: str | None) -> Any:
         given = dict(context.invocation_metadata())
         if token is not None and access.right(str(given.get("authorization", "")).removeprefix("Bearer ")) is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed, as metadata `authorization: Bearer TOKEN`")
-        spans, _ = sorted_out(protobuf.plain(signal, request))
+        spans, rejected = sorted_out(protobuf.plain(signal, request))
         try:
             collector.put(spans)
         except StoreError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        if rejected:
+            collector.counts["rejected"] += rejected
+            answer.partial_success.rejected_spans = rejected
+            answer.partial_success.error_message = without_ids(rejected)
         return answer
 
     class Traces(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc]
@@ -50,8 +54,8 @@ async def listen(collector: Collector, address: str, token: str | None) -> Any:
     logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Logs(), server)
     metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
     try:
-        server.add_insecure_port(address)
+        port = server.add_insecure_port(address)
     except RuntimeError as error:
         raise StoreError(f"{address} can't be listened at: {error}") from None
     await server.start()
-    return server
+    return server, port

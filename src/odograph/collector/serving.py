@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from ..access import in_url, listen
+from ..access import in_url, listen, log_of
 from .collecting import Collector
 from .receiver import Receiver
 
-#: What is no HTTP gets status 400, and no traceback on the terminal.
-_log = logging.getLogger(__name__)
-_log.addHandler(logging.NullHandler())
 _GRACE = 5.0  # seconds that requests under way have when the server ends
 _HEADERS = 16 << 10
 
@@ -27,7 +23,7 @@ async def serve(
     runner = web.AppRunner(
         receiver.application(),
         access_log=None,
-        logger=_log,
+        logger=log_of(__name__),
         shutdown_timeout=_GRACE,
         max_line_size=_HEADERS,
         max_field_size=_HEADERS,
@@ -40,8 +36,8 @@ async def serve(
         if grpc is not None:
             from .remote import listen as listen_to_grpc
 
-            remote = await listen_to_grpc(collector, f"{in_url(host)}:{grpc}", token)
-            urls.append(f"http://{in_url(host)}:{grpc}")
+            remote, at = await listen_to_grpc(collector, f"{in_url(host)}:{grpc}", token)
+            urls.append(f"http://{in_url(host)}:{at}")
         yield urls
     finally:
         if remote is not None:

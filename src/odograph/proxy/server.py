@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from .. import dialects
+from ..access import log_of
 from ..capture.sockets import Calls
 from ..codec import encode
 from .control import Traffic
@@ -34,9 +34,6 @@ _HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
      "transfer-encoding", "upgrade")
 )  # fmt: skip
-#: What is no HTTP is a matter of who sent it: it gets status 400, and no traceback on the terminal.
-_log = logging.getLogger(__name__)
-_log.addHandler(logging.NullHandler())
 _OWN = "x-odograph-"
 _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
 _HEADER_BYTES = 1 << 16
@@ -99,7 +96,7 @@ class Door:
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,
-            logger=_log,
+            logger=log_of(__name__),
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
         )

@@ -52,7 +52,7 @@ async def bridge(
             url, headers=headers, protocols=protocols, compress=compress, max_msg_size=largest, autoclose=False
         )
     except aiohttp.WSServerHandshakeError as error:
-        status = 426 if error.status in _NONE_THERE else error.status
+        status = 426 if error.status in _NONE_THERE else error.status if error.status >= 400 else 502
         raise Refused(status, "upstream", f"the upstream answers a WebSocket with HTTP {error.status}") from None
     chosen = (upstream.protocol,) if upstream.protocol else ()
     ours = web.WebSocketResponse(protocols=chosen, compress=bool(compress), max_msg_size=largest, autoclose=False)
