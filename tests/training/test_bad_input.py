@@ -108,7 +108,6 @@ def test_errors_of_validate_leave_a_trajectory_out(store: odograph.Store, tmp_pa
             "logprobs after repetition_penalty 1.2",
         ),
         ({"logprobs_of": "sampled", "params": {"temperature": 0}}, "logprobs at temperature 0"),
-        ({"params": {"temperature": 0.0}}, None),
         ({"logprobs_of": "sampled", "params": {"logit_bias": {"5": -100}}}, "logprobs after logit_bias"),
     ],
 )
@@ -122,9 +121,20 @@ def test_logprobs_of_another_distribution(store: odograph.Store, tmp_path: Path,
     assert exported(store, tmp_path, "trl-sft")["rows"] == 1
 
 
-def test_raw_logprobs_of_tokens_after_top_p_are_found_and_kept(store: odograph.Store, tmp_path: Path) -> None:
-    """Both sides of the ratio are the model's own; that the tokens came from another distribution is said."""
-    id = add(store, logprobs_of="raw", params={"top_p": 0.9})
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"logprobs_of": "raw", "params": {"top_p": 0.9}},
+        {"params": {"temperature": 0.6}},
+        {"params": {"temperature": 0.0}},
+        {"params": {"extra_body": {"top_a": 0.2}}},
+    ],
+)
+def test_logprobs_that_may_be_of_another_distribution_are_found_and_kept(
+    store: odograph.Store, tmp_path: Path, told: dict[str, Any]
+) -> None:
+    """Raw logprobs of cut tokens: both sides of the ratio are the model's own. Of a meaning that nobody stated: they may be right."""
+    id = add(store, **told)
     assert "sampling" in {f.code for f in odograph.validate(store.trajectory(id), profile="rl").findings}
     assert exported(store, tmp_path, "trl-grpo")["rows"] == 1
 

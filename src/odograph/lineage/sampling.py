@@ -10,8 +10,8 @@ from ..calls import Call
 def parameters(call: Call) -> dict[str, Any]:
     """The sampling parameters of a call, those too that its backend takes in an object of their own."""
     params = call.params
-    apart = params.get("sampling_params")
-    return {**params, **apart} if isinstance(apart, dict) else params
+    apart = [found for name in ("extra_body", "sampling_params") if isinstance(found := params.get(name), dict)]
+    return {**params, **{name: value for found in apart for name, value in found.items()}} if apart else params
 
 
 def _number(value: Any) -> float | None:
@@ -28,6 +28,7 @@ _NEUTRAL = {
     "top_p": 1.0,
     "typical_p": 1.0,
     "min_p": 0.0,
+    "top_a": 0.0,
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
@@ -35,8 +36,8 @@ _NEUTRAL = {
 
 
 def truncation(call: Call) -> list[str]:
-    """What made another distribution of the model's own before a token was sampled, temperature aside: top_p, top_k, min_p and
-    typical_p, penalties, and a bias of single tokens."""
+    """What made another distribution of the model's own before a token was sampled, temperature aside: top_p, top_k, min_p,
+    top_a and typical_p, penalties, and a bias of single tokens."""
     params = parameters(call)
     found = {name: value for name in (*_NEUTRAL, "top_k") if (value := _number(params.get(name))) is not None}
     cuts = [f"{name} {value:g}" for name, value in found.items() if (value >= 1 if name == "top_k" else value != _NEUTRAL[name])]

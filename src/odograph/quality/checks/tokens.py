@@ -10,7 +10,7 @@ from ...calls import Call
 from ...codec import is_tagged
 from ...dialects import Choice
 from ...lineage.bodies import pieces_of
-from ...lineage.sampling import not_computable, truncation
+from ...lineage.sampling import not_computable, temperature, truncation
 from ...packing import shared_prefix
 from ...types import Edit
 from ..define import Found, check
@@ -112,7 +112,9 @@ def sampling(look: Look) -> Found:
                 few = f"choice {choice.index} has no logprob for {gone} of {len(choice.logprobs or ())} sampled tokens"
                 yield path, f"{few}: formats that train on recorded logprobs refuse the row"
         why = not_computable(call)
-        if why is None and (cut := truncation(call)):
+        heat = temperature(call)
+        warm = [f"temperature {heat:g}"] if call.logprobs_of == "unknown" and heat not in (None, 1.0) else []
+        if why is None and (cut := [*warm, *truncation(call)]):
             whose = (
                 "raw logprobs of tokens" if call.logprobs_of == "raw" else "logprobs of which it is not known whether they are"
             )
