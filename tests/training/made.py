@@ -47,7 +47,7 @@ def read_back(folder: Path) -> list[dict[str, Any]]:
     with odograph.open("memory:") as store:
         report = store.import_sessions(folder)
         assert report.failed == []
-        assert report.warnings == []
+        assert report.warnings == [], report.warnings
         return [t.to_dict() for t in store.trajectories()]
 
 

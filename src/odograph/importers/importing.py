@@ -98,7 +98,8 @@ def _import_file(
 
 def _import_sessions(path: Path, file: Path, importer: Importer, add: Add, report: ImportReport) -> None:
     for session in importer.read(file):
-        if all(isinstance(record, (Start, StepStart, End)) for record in session.records):
+        bare = all(isinstance(record, (Start, StepStart, End)) for record in session.records)
+        if bare and importer.NAME != "odograph":  # our own copies are whole: a run of ours may have done nothing
             session.warn("nothing was found in it that a model or a tool did")
         if session.warnings:
             report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
