@@ -113,6 +113,16 @@ def test_where_all_answers_are_trained(to: str, store: odograph.Store) -> None:
         assert [r["messages"][-1]["content"] for r in rows] == ["2", "2"]
 
 
+@pytest.mark.parametrize("to", ["unsloth", "nemo-rl"])
+def test_a_template_gets_arguments_as_objects(to: str, store: odograph.Store) -> None:
+    """A chat template writes the arguments of a tool call as JSON: a text would stand there in quotes."""
+    record(store)
+    (row,), _ = made(store, to)
+    messages = row["conversations" if to == "unsloth" else "messages"]
+    (call,) = [c for m in messages for c in m.get("tool_calls", ())]
+    assert call["function"]["arguments"] == {"a": 1} and row["tools"] == TOOLS
+
+
 def test_rows_of_hosted_reinforcement(store: odograph.Store) -> None:
     """The prompt ends with the user's words; Bedrock needs a reference answer; Fireworks weighs whole conversations."""
     record(store)

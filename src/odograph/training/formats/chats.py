@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...trajectory import Trajectory
+from ..views import NO_OBJECT, rendered
 from . import LeftOut, openai
 
 UNMARKED = "a conversation with an answer that is not trained, for which the format has no mark: give last_only=true"
@@ -38,6 +39,16 @@ def whole(trajectory: Trajectory, left_out: LeftOut, last_only: bool) -> Iterato
             yield {**row, "messages": [plain(m) for m in messages]}
         else:
             left_out(UNMARKED)
+
+
+def templated(trajectory: Trajectory, left_out: LeftOut) -> Iterator[dict[str, Any]]:
+    """`whole` for trainers that give the messages to a chat template as they are: arguments of tool calls are objects."""
+    for row in whole(trajectory, left_out, False):
+        messages = rendered(row["messages"])
+        if messages is None:
+            left_out(NO_OBJECT)
+        else:
+            yield {**row, "messages": messages}
 
 
 def about(trajectory: Trajectory) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...trajectory import Trajectory
 from . import LeftOut
-from .chats import about, whole
+from .chats import about, templated
 
 NAME = "nemo-rl"
 FILES = ("jsonl",)
@@ -19,5 +19,5 @@ FILES = ("jsonl",)
 
 def rows(trajectory: Trajectory, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """A row per conversation of which all answers are trained."""
-    for row in whole(trajectory, left_out, False):
+    for row in templated(trajectory, left_out):
         yield {**row, **about(trajectory)}

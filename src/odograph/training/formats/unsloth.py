@@ -11,7 +11,7 @@ from typing import Any
 
 from ...trajectory import Trajectory
 from . import LeftOut
-from .chats import about, whole
+from .chats import about, templated
 
 NAME = "unsloth"
 FILES = ("jsonl",)
@@ -19,6 +19,6 @@ FILES = ("jsonl",)
 
 def rows(trajectory: Trajectory, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """A row per conversation of which all answers are trained."""
-    for row in whole(trajectory, left_out, False):
+    for row in templated(trajectory, left_out):
         tools = {"tools": row["tools"]} if row.get("tools") else {}
         yield {"conversations": row["messages"], **tools, **about(trajectory)}
