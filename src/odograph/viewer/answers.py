@@ -16,6 +16,7 @@ import msgspec
 
 from .. import shown
 from ..api import Store
+from ..bulk import rarely_collected
 from ..clock import iso_time
 from ..codec import encode
 from ..differences import diff
@@ -66,7 +67,8 @@ class _Held:
         with self._making:
             if self._document is None:
                 began = time.monotonic()
-                self._document = document(self.trajectory)
+                with rarely_collected():
+                    self._document = document(self.trajectory)
                 self.cost += time.monotonic() - began
             return self._document
 
@@ -322,7 +324,8 @@ class Answers:
                 if held.state == state or time.monotonic() - held.at < _PATIENCE * held.cost:
                     return held
             began = time.monotonic()
-            t = self.store.trajectory(id)
+            with rarely_collected():
+                t = self.store.trajectory(id)
             held = _Held(t, self._state(id, facts.last, t), began)
             with self._lock:
                 self._held[id] = held

@@ -45,6 +45,13 @@ def names() -> list[str]:
     return [*(f"{module}.js" for module in MODULES), "style.css"]
 
 
+@cache
+def served() -> bytes:
+    """The page as a server sends it: the browser asks for all modules at once, instead of for each after who imports it."""
+    links = "".join(f'<link rel="modulepreload" href="{module}.js">\n' for module in MODULES)
+    return asset("index.html").replace(b"</head>", links.encode() + b"</head>")
+
+
 def script() -> str:
     """All modules as one script: each is a function that gives what it exports, and takes what it imports from those before."""
     return "const modules = {};\n" + "".join(map(_as_function, MODULES))

@@ -97,7 +97,7 @@ class Routes:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         headers = {"Content-Security-Policy": page.POLICY}
-        return web.Response(body=page.asset("index.html"), content_type="text/html", charset="utf-8", headers=headers)
+        return web.Response(body=page.served(), content_type="text/html", charset="utf-8", headers=headers)
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:
         name = request.path[1:]

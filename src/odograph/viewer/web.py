@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from ..access import Access, Refused, Right, allows
-from ..codec import encode
+from ..codec import encode_finite
 from ..errors import InvalidInput, NotFound, OdographError
 from ..log import logger
 from ..store.remote import NOTHING
@@ -148,5 +148,5 @@ def problem(status: int, why: str) -> web.Response:
 
 def answer(value: Any, status: int = 200) -> web.Response:
     """A value as JSON, or JSON that was encoded before."""
-    body = value if isinstance(value, bytes) else encode(value)
+    body = value if isinstance(value, bytes) else encode_finite(value)
     return web.Response(body=body, status=status, content_type="application/json")

@@ -135,8 +135,7 @@ export function listPage({ query, go, info }) {
     isFile ? null : h("aside", { "aria-label": "filters" }, facets),
     h("section", { class: `table${folded ? " folded" : ""}` }, form, failure, h("div", { class: "scroll" }, h("div", { class: "frame" }, head, rows.element))));
   element.querySelector(".frame").style.setProperty("--columns", shown.map((c) => `var(--w-${columns[c][2] || "name"})`).join(" "));
-  want(0, { fresh: true });
-  if (!isFile) fillFacets();
+  want(0, { fresh: true }).then(() => isFile || fillFacets());  // the rows are looked at first
 
   let busy = false;
   return {
