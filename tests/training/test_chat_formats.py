@@ -121,6 +121,7 @@ def test_a_template_gets_arguments_as_objects(to: str, store: odograph.Store) ->
     messages = row["conversations" if to == "unsloth" else "messages"]
     (call,) = [c for m in messages for c in m.get("tool_calls", ())]
     assert call["function"]["arguments"] == {"a": 1} and row["tools"] == TOOLS
+    assert all(isinstance(m["content"], str) for m in messages)
 
 
 def test_rows_of_hosted_reinforcement(store: odograph.Store) -> None:

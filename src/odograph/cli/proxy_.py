@@ -73,7 +73,7 @@ def key_of(args: argparse.Namespace) -> str | None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from ..proxy.service import Proxy, run_loop
+        from ..proxy.service import Proxy
     except ImportError:
         raise MissingExtra("the proxy", "proxy") from None
 
@@ -115,6 +115,6 @@ def run(args: argparse.Namespace) -> int:
             await stop.wait()
             await proxy.aclose(drain[0])
 
-        run_loop(serve())
+        asyncio.run(serve())
         print(f"odograph: {proxy.recorded:,} calls recorded", file=sys.stderr)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -140,7 +140,7 @@ class Proxy:
             await self.aclose(self._drain)
 
         self._drain = _DRAIN_SECONDS
-        self._thread = threading.Thread(target=run_loop, args=(run(),), name="odograph-proxy-loop", daemon=True)
+        self._thread = threading.Thread(target=asyncio.run, args=(run(),), name="odograph-proxy-loop", daemon=True)
         self._thread.start()
         ready.wait()
         if wrong:
@@ -283,13 +283,3 @@ async def _body(request: web.BaseRequest) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput("a control's body is a JSON object")
     return value
-
-
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Runs the coroutine that serves: on uvloop where it is installed, which passes bytes on with less of a processor."""
-    try:
-        import uvloop
-    except ImportError:  # there is none for this system
-        asyncio.run(main)
-    else:
-        uvloop.run(main)

@@ -42,13 +42,14 @@ def whole(trajectory: Trajectory, left_out: LeftOut, last_only: bool) -> Iterato
 
 
 def templated(trajectory: Trajectory, left_out: LeftOut) -> Iterator[dict[str, Any]]:
-    """`whole` for trainers that give the messages to a chat template as they are: arguments of tool calls are objects."""
+    """`whole` for trainers that give the messages to a chat template as they are: arguments of tool calls are objects, and a
+    content is a text, which Qwen's template wants."""
     for row in whole(trajectory, left_out, False):
         messages = rendered(row["messages"])
         if messages is None:
             left_out(NO_OBJECT)
         else:
-            yield {**row, "messages": messages}
+            yield {**row, "messages": [m | {"content": m["content"] or ""} if "content" in m else m for m in messages]}
 
 
 def about(trajectory: Trajectory) -> dict[str, Any]:
