@@ -821,6 +821,18 @@ def test_a_history_that_an_api_would_refuse_is_found(messages: list[dict[str, An
     assert [(f.code, f.severity) for f in found] == ([(code, "warning")] if code else [])
 
 
+def test_what_a_person_typed_while_a_tool_worked_is_no_missing_result() -> None:
+    """A transcript has what happened in its order: the result of an imported session may stand behind the person's words. A
+    history that was sent like that is refused by APIs."""
+    history = ([user("q"), CALLING, user("r"), RESULT], "done")
+    reward = {"rewards": [{"value": 1.0}]}
+    assert "call_without_result" in validate({**by_hand(history), **reward}).counts
+    imported = {**by_hand(history), **reward, "metadata": {"source": {"format": "claude-code"}}}
+    assert "call_without_result" not in validate(imported).counts
+    unanswered = {**imported, **by_hand((history[0][:-1], "done"))}
+    assert "call_without_result" in validate(unanswered).counts
+
+
 @pytest.mark.parametrize(("status", "found"), [("completed", 0), ("truncated", 0), ("failed", 1)])
 def test_the_call_that_ends_a_run_needs_no_result(status: str, found: int) -> None:
     """`finish` and `submit` are answered by no design; a run that failed may have failed in the tool."""

@@ -31,9 +31,8 @@ def _asked(look: Look) -> dict[str, tuple[str, str]]:
 
 @check("call_without_result", "warning", "a tool call that nothing answered", _SFT)
 def call_without_result(look: Look) -> Found:
-    """The tool call that ends a run (`finish`, `submit`), or that its limit cuts off, is answered by no design: an agent's
-    last call is
-    let be. So is a source that has no tool messages at all: its agents get results as the user's."""
+    """By design, nothing answers the tool call that ends a run (`finish`, `submit`), or that a limit cuts off: the last call of an
+    agent is no finding. A source without any tool message is none either: its agents get results as the user's."""
     if look.imported and not any(m.get("role") == "tool" for _, _, new, _ in look.new_messages for m in new):
         if any(new and position for position, (_, _, new, _) in enumerate(look.new_messages)):
             return
@@ -52,7 +51,8 @@ def call_without_result(look: Look) -> Found:
             told.add(id)
             yield path, f"the call {id} of {tool} was not answered"
     for what, path, id in _history(look):
-        if what == "unanswered" and id not in told:
+        late = look.imported and id in answered  # a person typed meanwhile: transcripts have what happened in its order
+        if what == "unanswered" and id not in told and not late:
             told.add(id)
             yield path, f"the call {id} was sent back to the model without a result"
 
