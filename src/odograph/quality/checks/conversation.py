@@ -31,8 +31,8 @@ def _asked(look: Look) -> dict[str, tuple[str, str]]:
 
 @check("call_without_result", "warning", "a tool call that nothing answered", _SFT)
 def call_without_result(look: Look) -> Found:
-    """By design, nothing answers the call that ends a run (`finish`, `submit`), or that a limit cuts off: the last call of an agent
-    is no finding. A source without any tool message is none either: its agents get results as the user's."""
+    """By design, nothing answers the call that ends a run (`finish`, `submit`), or that a limit cuts off: the last call of an
+    agent is no finding. A source without any tool message is none either: its agents get results as the user's."""
     if look.imported and not any(m.get("role") == "tool" for _, _, new, _ in look.new_messages for m in new):
         if any(new and position for position, (_, _, new, _) in enumerate(look.new_messages)):
             return
