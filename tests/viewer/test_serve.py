@@ -85,9 +85,15 @@ def test_a_proxy_says_who_labels(tmp_path: Path) -> None:
         assert asked(place, WRITES, label, {**ann, "Origin": "http://evil.example"}) == 403
         assert asked(place, WRITES, label, {**ann, "Origin": base.rstrip("/")}) == 200
         assert asked(place, WRITES, label) == 200  # a program with the token itself
+        cookie = {"Cookie": f"odograph-{base.rstrip('/').rpartition(':')[2]}={WRITES}", "Origin": base.rstrip("/")}
+        assert asked(place, None, label, {**ann, **cookie}) == 200  # a browser that came past the proxy names nobody
         request = urllib.request.Request(base + "api/info", headers={"Authorization": f"Bearer {WRITES}", **ann})
         assert json.load(urllib.request.urlopen(request, timeout=20))["who"] == "ann"
-    assert [one.author for one in odograph.open(tmp_path / "s").trajectory(id).labels] == ["ann", "somebody else"]
+    assert [one.author for one in odograph.open(tmp_path / "s").trajectory(id).labels] == [
+        "ann",
+        "somebody else",
+        "somebody else",
+    ]
 
 
 @pytest.mark.parametrize(

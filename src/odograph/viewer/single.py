@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ..codec import encode, record_to_dict
+from ..codec import encode_finite, record_to_dict
 from ..errors import InvalidInput, NotFound
 from ..training.plan import POLICIES
 from ..trajectory import Trajectory
@@ -47,7 +47,7 @@ def write(out: Path, answers: Answers, ids: list[str], home: str, *, group: str 
         with beside.open("w", encoding="utf-8") as file:
             file.write(head)
             for name, value in _held(answers, ids, home, group):
-                data = value if isinstance(value, bytes) else encode(value)
+                data = value if isinstance(value, bytes) else encode_finite(value)
                 packed = base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
                 file.write(f'<script type="text/plain" data-name="{escape(name)}">{packed}</script>\n')
             file.write("<noscript>" + end)
