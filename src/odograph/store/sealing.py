@@ -148,10 +148,13 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
 def recover(lake: Lake) -> tuple[int, int]:
     """Commits what a killed seal completed, and deletes what it did not; returns how many commits, and how many files went.
 
-    Raises StoreError where the list of the files is damaged: a commit on top of it would say what the damage says."""
+    Raises StoreError where the list of the files is damaged: a commit on top of it would say what the damage says. A process
+    looks once: the look reads all commits, and a sealer that follows would read them again and again."""
     commits = lake.commits
-    if isinstance(commits, FolderCommits) and commits.exists and (why := commits.wrong(lake.journal_key)) is not None:
-        raise StoreError(f"{lake.root / 'commits.sqlite'}: {why}; `odograph doctor --repair` rebuilds it from the files")
+    if isinstance(commits, FolderCommits) and commits.exists and not commits.sound:
+        if (why := commits.wrong(lake.journal_key)) is not None:
+            raise StoreError(f"{lake.root / 'commits.sqlite'}: {why}; `odograph doctor --repair` rebuilds it from the files")
+        commits.sound = True
     groups: dict[str, list[Path]] = {}
     lost: list[Path] = []
     for path in lake.commits.orphans():

@@ -180,6 +180,7 @@ class FolderCommits:
         self._open: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which one is open
         self._fleeting = False
+        self.sound = False  #: Whether a sealer of this process found nothing wrong with the whole list.
 
     @property
     def _db(self) -> sqlite3.Connection:
