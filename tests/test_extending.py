@@ -268,7 +268,7 @@ def test_type_checkers_see_the_examples_and_our_own(tmp_path: Path) -> None:
         lines += [f"import {name} as m{number}", f"i{number}: Importer = m{number}"]
     (tmp_path / "half.py").write_text("NAME = 'half'\n")
     (tmp_path / "use.py").write_text("\n".join(lines) + "\n")
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache")]
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache")]
     files = ["heron.py", "tasks.py", "mini.py", "rewards_.py", "tools.py", "half.py", "use.py"]
     env = {**os.environ, "MYPYPATH": str(ROOT / "src")}
     done = subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
