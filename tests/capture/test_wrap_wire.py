@@ -381,13 +381,21 @@ client = odograph.wrap(openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="x"))
 with odograph.open(sys.argv[2]).record(task="x") as run:
     ask = odograph.bind(lambda: client.chat.completions.create(model="slow", messages=[]))
     threading.Thread(target=ask, daemon=True).start()
-    time.sleep(0.3)
     stream = client.chat.completions.create(model="m", messages=[], stream=True)
     for _ in range(4):
         next(stream)
 print(run.id)
 """
-    with LLMServer(lambda r: Answer(text="abcdef" * 50, delay=5 if r["model"] == "slow" else 0.01)) as server:
+    asked = threading.Event()
+
+    def model(request: dict[str, Any]) -> Answer:
+        if request["model"] == "slow":
+            asked.set()
+            return Answer(delay=60)
+        asked.wait(60)
+        return Answer(text="abcdef" * 50, delay=0.01)
+
+    with LLMServer(model) as server:
         args = [sys.executable, "-c", program, server.url, str(tmp_path / "store")]
         done = subprocess.run(args, capture_output=True, text=True, env=in_env(), timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

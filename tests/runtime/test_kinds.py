@@ -19,7 +19,7 @@ from odograph import Agent, Runners, Task, TaskConfig
 from odograph.asking import endpoint
 from tests.llm_server import Answer, LLMServer
 
-from .scaffold import PATHS, add, asks, by_turn, turns
+from .scaffold import PATHS, add, asks, by_turn, cut_off, turns
 
 DOT = {"type": "image_url", "image_url": {"url": "data:image/png;base64,ZG90"}}
 
@@ -93,8 +93,7 @@ def test_a_tool_that_is_not_to_be_repeated(store: odograph.Store) -> None:
             own = agent(server, tools=[pay], once=["pay"])
             task = Task("q", own)
             await Runners.step(task, store=store)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(Runners.step(task), 0.5)
+            await cut_off(Runners.step(task), lambda: len(paid) == 2)
             response = await Runners.finish(Runners.resume(store, task._session.run.id, agent=own))
             assert response.answer == "end" and paid == [1, 2, 1]
             return [a.error for a in response.recorded.actions if a.ok is False]

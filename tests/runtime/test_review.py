@@ -14,7 +14,7 @@ import odograph
 from odograph import Agent, Runners, Task
 from tests.llm_server import Answer, LLMServer
 
-from .scaffold import add, asks, by_turn, turns
+from .scaffold import add, asks, by_turn, cut_off, turns
 
 
 def agent(server: LLMServer, **more: Any) -> Agent:
@@ -133,8 +133,7 @@ def test_tools_that_were_cancelled_are_used_again(store: odograph.Store) -> None
         boss = agent(server, tools=[slow])
 
         async def main() -> Any:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(Runners.run_task(Task(input="go", agent=boss), store=store), 0.5)
+            await cut_off(Runners.run_task(Task(input="go", agent=boss), store=store), lambda: used)
             return await Runners.finish(Runners.resume(store, next(store.trajectories()).id, agent=boss))
 
         response = asyncio.run(main())
@@ -219,7 +218,7 @@ def test_forks_of_forks_and_their_resumption(tmp_path: Any, status: int, edited:
 
     messages = [{"role": "system", "content": "boss"}, {"role": "user", "content": "else"}] if edited else None
     with LLMServer(model) as server, odograph.open(tmp_path / "s") as store:
-        boss = agent(server, tools=[add], timeout=0.5)
+        boss = agent(server, tools=[add], timeout=1)
         whole = run(store, boss).recorded
         wanted = messages or whole.llm_calls[2].messages
         task = odograph.fork(whole, 2, messages=messages, store=store)
@@ -289,7 +288,7 @@ def test_replays_of_runs_that_went_wrong(store: odograph.Store) -> None:
         assert replayed.same and replayed.calls == 3 and replayed.answer == "3", replayed
     with LLMServer(by_turn(asks(("slow", {})), Answer(text="end"))) as server:
         boss = agent(server, tools=[slow])
-        response = run(store, boss, conf={"timeout": 0.3})
+        response = run(store, boss, conf={"timeout": 1})
         assert response.status == "timeout"
         assert asyncio.run(odograph.replay(response.trajectory_id, boss, store=store)).same and used == ["slow"]
         assert run(store, boss.replace(tool_timeout=0.1)).answer == "end"
@@ -351,8 +350,10 @@ def test_copies_of_responses(store: odograph.Store) -> None:
 def test_replay_of_what_was_killed_two_agents_deep(store: odograph.Store) -> None:
     """What agents had begun when the run was cancelled is not expected again: they did it anew, and that is replayed."""
     waits = [60.0]
+    begun: list[int] = []
 
     async def quick(n: int) -> str:
+        begun.append(n)
         await asyncio.sleep(waits[0] if n else 0)
         return f"r{n}"
 
@@ -368,8 +369,7 @@ def test_replay_of_what_was_killed_two_agents_deep(store: odograph.Store) -> Non
         boss = agent(server, tools=[b, quick])
 
         async def main() -> Any:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(Runners.run_task(Task(input="go", agent=boss), store=store), 1)
+            await cut_off(Runners.run_task(Task(input="go", agent=boss), store=store), lambda: begun.count(1) == 2)
             waits[0] = 0.0
             return await Runners.finish(Runners.resume(store, next(store.trajectories()).id, agent=boss))
 

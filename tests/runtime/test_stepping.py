@@ -265,9 +265,9 @@ def test_limits_end_a_run(store: odograph.Store) -> None:
         response = asyncio.run(Runners.run_task(long, store=store))[long.id]
         assert (response.status, response.msg, len(response.trajectory)) == ("truncated", "no end within 3 steps", 3)
     with LLMServer([asks(("slow", {}))]) as server:
-        hung = Task(input="x", agent=solver(server, tools=[slow]), conf=TaskConfig(timeout=0.5))
+        hung = Task(input="x", agent=solver(server, tools=[slow]), conf=TaskConfig(timeout=1))
         response = asyncio.run(Runners.run_task(hung, store=store))[hung.id]
-        assert (response.status, response.msg) == ("timeout", "the task was not done within 0.5 s")
+        assert (response.status, response.msg) == ("timeout", "the task was not done within 1 s")
         assert response.recorded.status == "timeout" and response.recorded.actions[0].ok is False
 
     class Hangs:

@@ -13,8 +13,9 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,15 @@ SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 def loud(text: str) -> str:
     """A function of `redact=` that other processes can import."""
     return text.replace("quiet", "LOUD")
+
+
+def until(holds: Callable[[], Any]) -> None:
+    """Waits for what another thread or process does."""
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came")
 
 
 def python(code: str, *args: str, cwd: Path | None = None, **environment: str) -> str:
@@ -195,10 +205,8 @@ def test_another_redaction_is_refused_and_none_uses_what_is_there(tmp_path: Path
         assert store.trajectory(store.record(task="blue").id).task == "blue"
         with odograph.open(tmp_path / "late", redact=["blue"]) as second:
             second.record(task="blue").finish()
-        time.sleep(0.2)
-        store.record(task="a look at the file").finish()
-        time.sleep(0.2)  # the first process notices what the second said
-        assert store.trajectory(store.record(task="blue").id).task == "[redacted:pattern]"
+        # the first process notices what the second said
+        until(lambda: store.trajectory(store.record(task="blue").id).task == "[redacted:pattern]")
     with odograph.open(tmp_path / "d", durability="sync") as store:
         store.record(task="t").finish()
     with pytest.raises(odograph.InvalidInput, match="durability='sync', not 'group'"):
@@ -264,7 +272,7 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
         where.rename(tmp_path / "moved")
         run = store.record(task="after")
         run.note("acknowledged")
-        time.sleep(0.3)
+        until(lambda: store.health()["files_lost"])
         assert store.health()["files_lost"] == 1
         run.finish()
         assert [t.task for t in odograph.open(where).trajectories()] == ["after"]
@@ -308,9 +316,7 @@ def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
             process.kill()
             process.wait()
             process.stdout.close()
-        time.sleep(0.2)
-        odograph.open("memory:").close()
-        assert not folder.exists()
+        until(lambda folder=folder: odograph.open("memory:").close() or not folder.exists())  # type: ignore[misc]
 
 
 def test_a_memory_store_goes_with_its_process_and_reopens_in_a_child() -> None:

@@ -22,6 +22,7 @@ from odograph import Budget, Judge
 from odograph.errors import InvalidInput
 from odograph.worlds import Label, LabelingConfig, LabelingProcessor, StorageConfig, SyncWorldRuntime
 from tests.cli.test_label import run
+from tests.runtime.scaffold import cut_off
 
 from .batch_server import BatchServer
 from .judge_server import Say, verdict
@@ -135,8 +136,7 @@ def test_results_that_are_damaged_cost_what_they_damage(dialect: str, tmp_path: 
 def test_a_job_that_the_provider_forgot_is_asked_again(gone: str, tmp_path: Path) -> None:
     """A job, or the file of its results, that is gone at the provider is an error of its rows once; then they are asked anew."""
     with BatchServer(lambda text: "fine", polls=10**9) as server:
-        with pytest.raises(TimeoutError):
-            asyncio.run(asyncio.wait_for(judge(server, tmp_path).ask(["a"]), 0.3))
+        asyncio.run(cut_off(judge(server, tmp_path).ask(["a"]), lambda: [j for j in list(server.jobs.values()) if j["seen"]]))
         assert len(server.jobs) == 1
         server.polls = 0
         getattr(server, gone).clear()
