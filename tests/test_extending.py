@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -173,6 +174,36 @@ def test_a_reward_function_is_one_file(recorded: Path) -> None:
     """A reward function in a file scores a store."""
     (recorded / "rewards.py").write_text(example("A reward function"))
     assert json.loads(run("score", "rewards.py:short", "--json", cwd=recorded))["scored"] == 2
+
+
+def test_an_agent_is_one_file(tmp_path: Path) -> None:
+    """`odograph fork --agent` continues a run with the agent of a file; its class in place of the object is one sentence, and no run."""
+    (tmp_path / "agents.py").write_text(example("An agent"))
+    agent = odograph.plugins.load(f"{tmp_path}/agents.py:guesser")
+    with odograph.open(tmp_path / "s") as store:
+        asyncio.run(odograph.Runners.run_task([odograph.Task(input="guess", agent=agent)], store=store))
+        (first,) = store.trajectories()
+    assert (
+        json.loads(run("fork", first.id, "--at-step", "2", "--agent", "agents.py:guesser", "--json", cwd=tmp_path))["answer"]
+        == 42
+    )
+    said = run("fork", first.id, "--agent", "agents.py:Guesser", cwd=tmp_path, check=2)
+    assert "has the class Guesser; an agent is an object, such as Guesser()" in said
+    assert len(run("ls", "--json", cwd=tmp_path).splitlines()) == 2
+
+
+def test_a_processor_is_one_file(tmp_path: Path) -> None:
+    """The processor of a file changes its component in each step of a world; one that stands in no list is refused."""
+    pytest.importorskip("daft")
+    (tmp_path / "cheer.py").write_text(example("A processor"))
+    cheer, mood = (odograph.plugins.load(f"{tmp_path}/cheer.py:{name}") for name in ("Cheer", "Mood"))
+    with odograph.open(tmp_path / "s") as store:
+        world = store.world("name", processors=[cheer()])
+        world.spawn(mood())
+        world.run(2)
+        assert [row["mood__score"] for row in world.query(mood).to_pylist()] == [0.5]
+        with pytest.raises(TypeError, match="processors is a list of processors, not Cheer"):
+            store.world("other", processors=cheer())
 
 
 def test_a_check_is_one_file(recorded: Path) -> None:

@@ -56,6 +56,15 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .worlds import WorldRuntime
 
 
+#: What narrows the labels down that are compared, by what they are compared by.
+_NARROWS: dict[str, tuple[str, ...]] = {
+    "rubric": ("technique", "judge"),
+    "judge": ("technique", "rubric"),
+    "technique": ("judge",),
+    "world": ("technique", "namespace"),
+}
+
+
 class Store:
     """A store of trajectories: a folder, or `memory:`. Use `odograph.open`."""
 
@@ -548,8 +557,15 @@ class Store:
         from .statistics.comparison import BY, compare_parts
         from .statistics.labelled import LABELS_BY, compare_labels
 
+        known = (*BY, *LABELS_BY, "world")
+        if by not in known:
+            raise InvalidInput(f"nothing is compared by {by!r}; there are: {', '.join(known)}{did_you_mean(by, known)}")
         more: dict[str, Any] = {"confidence": confidence, "seed": seed}
         narrow: dict[str, Any] = {"technique": technique, "rubric": rubric, "judge": judge}
+        for name, value in {**narrow, "namespace": None if namespace == "default" else namespace}.items():
+            if value is not None and name not in _NARROWS.get(by, ()):
+                takes = ", ".join(one for one, names in _NARROWS.items() if name in names)
+                raise InvalidInput(f"{name}= goes with by={takes}, not with by={by!r}")
         if by in LABELS_BY:
             return compare_labels(self, a, b, by=by, **narrow, **more, **filters)
         if by == "world":
@@ -557,13 +573,7 @@ class Store:
 
             ids = {s.id for s in self.summaries(**filters)} if given(filters) else None
             return compare_worlds(self.backend.here, a, b, namespace=namespace, technique=technique, ids=ids, **more)
-        for name, value in narrow.items():
-            if value is not None:
-                raise InvalidInput(f"{name}= narrows labels down; it goes with by={', '.join(LABELS_BY)}, not with by={by!r}")
-        if by not in BY:
-            known = (*BY, *LABELS_BY, "world")
-            raise InvalidInput(f"nothing is compared by {by!r}; there are: {', '.join(known)}{did_you_mean(by, known)}")
-        return compare_parts(self, a, b, by=by, **more, **filters)
+        return compare_parts(self, a, b, by=cast("PartsBy", by), **more, **filters)
 
     # --- worlds -------------------------------------------------------------------------------------------------------
 

@@ -182,6 +182,30 @@ def test_an_abandoned_stream(store: odograph.Store) -> None:
     assert set(calls[0].text) == {"x"}
 
 
+def test_a_stream_that_is_closed_gives_its_connection_back(store: odograph.Store) -> None:
+    """A client with one connection goes on after each stream that its agent left, in threads of asyncio and without."""
+    limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=1)
+    messages: Any = [{"role": "user", "content": "hi"}]
+    with LLMServer([Answer(text="x" * 40)]) as server, store.record(task="x") as run, run.step():
+        with openai.DefaultHttpxClient(limits=limits) as http:
+            client = odograph.wrap(chat_client(server, http_client=http, timeout=3))
+            for _ in range(3):
+                with client.chat.completions.create(model="m", messages=messages, stream=True) as stream:
+                    next(iter(stream))
+
+        async def main() -> None:
+            async with openai.DefaultAsyncHttpxClient(limits=limits) as http:
+                url = server.url + "/v1"
+                bare = openai.AsyncOpenAI(base_url=url, api_key="k", http_client=http, timeout=3, max_retries=0)
+                client = odograph.wrap(bare)
+                for _ in range(3):
+                    async with await client.chat.completions.create(model="m", messages=messages, stream=True) as stream:
+                        await anext(aiter(stream))
+
+        asyncio.run(main())
+    assert len(store.trajectory(run.id).llm_calls) == 6
+
+
 def test_errors_are_recorded_and_raised_on(store: odograph.Store) -> None:
     """HTTP errors, cut connections and refused ones are the agent's to handle: recorded, and raised as ever."""
     script = [

@@ -241,6 +241,45 @@ def test_a_folder_that_can_not_be_looked_into_costs_no_other_file(place: tuple[P
             assert len(store) == 1
 
 
+#: Command lines of which one part would be ignored, and what is said of it.
+IGNORED: list[tuple[list[str], str]] = [
+    (["show", "ID", "--json", "--markdown"], "argument --markdown: not allowed with argument --json"),
+    (["show", "ID", "--compact"], "--compact goes with --json"),
+    (["seal", "--every", "5"], "--every goes with --follow"),
+    (["seal", "--grace=0"], "--grace goes with --compact"),
+    (["export", "--to", "jsonl", "-o", "out", "--seed", "3"], "--seed goes with --split"),
+    (["import", "chat.jsonl", "--format", "openai-chat", "--importer", "value.py"], "--format and --importer"),
+    (["validate", "--export", "empty", "--workers", "2"], "--export and --workers"),
+    (["validate", "--export", "empty", "--min-reward", "0"], "--export and --min-reward"),
+    (["validate", "--export", "empty", "--where", "group=g"], "--export and --where"),
+    (["validate", "--export", "empty", "ID"], "--export and ID"),
+    (["view", "ID", "--html", "x.html", "--port", "80"], "--html and --port"),
+    (["label", "care.md", "--human", "--dry-run"], "--human and --dry-run"),
+    (["label", "care.md", "--human", "--model", "m"], "--human and --model"),
+    (["label", "care.md", "--to-csv", "-", "--sample", "3"], "--to-csv and --sample"),
+    (["label", "care.md", "--from-csv", "text.txt", "--group", "g"], "--from-csv and --group"),
+    (["label", "care.md", "--from-csv", "text.txt", "--dry-run"], "--from-csv and --dry-run"),
+    (["label", "care.md", "--annotator", "ann"], "--annotator goes with --human"),
+    (["label", "care.md", "--batch-poll", "3"], "--batch-poll goes with --batch"),
+    (["serve", "--tls-key", "text.txt"], "--tls-key goes with --tls-cert"),
+    (["compare", "a", "b", "--namespace", "n"], "namespace= goes with by=world"),
+    (["ls", "--group", "g", "--where", "group=h"], "group is given twice, as 'g' and as 'h'"),
+    (["ls", "--where", "limit=1", "--where", "limit=2"], "limit is given twice, as 1 and as 2"),
+    (["ls", "--since", "2026-01-01", "--where", "time_range=7d"], "time_range is given twice"),
+    (["ls", "--token", "x" * 20], "--token is for a store that is served"),
+]
+
+
+@pytest.mark.parametrize(("argv", "says"), IGNORED, ids=[" ".join(argv) for argv, _ in IGNORED])
+def test_what_would_be_ignored_is_refused(argv: list[str], says: str, place: tuple[Path, str]) -> None:
+    """Of two options that contradict each other, and of an option that says nothing without another one, none is ignored in silence."""
+    folder, id = place
+    before = sorted(folder.rglob("*"))
+    status, said = tried(["--store", "s", *(id if part == "ID" else part for part in argv)], folder)
+    assert status == 2 and says in said, said
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_view_says_what_it_can_not_open_or_write(place: tuple[Path, str]) -> None:
     """Three trajectories are not compared, and a page goes into a file of a folder that is there; the sentences name what was given."""
     folder, id = place

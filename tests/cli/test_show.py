@@ -152,7 +152,7 @@ def test_compact_json_is_linear_in_the_session(store: odograph.Store, team: str,
 
     assert size(300) < 11 * size(30)
     assert main(["--store", str(store.root), "show", team, "--compact"]) == 2
-    assert "--compact is a form of --json" in capsys.readouterr().err
+    assert "--compact goes with --json" in capsys.readouterr().err
 
 
 def test_a_pager_on_a_terminal(store: odograph.Store, team: str, tmp_path: Path) -> None:

@@ -170,8 +170,15 @@ def test_techniques_and_worlds_are_compared(made: tuple[odograph.Store, list[str
         store.compare("base", "strikt", by="world")
     with pytest.raises(InvalidInput, match=r"nothing is compared by 'judges'.*did you mean 'judge'"):
         store.compare("a", "b", by="judges")
-    with pytest.raises(InvalidInput, match="technique= narrows labels down"):
-        store.compare("gpt-5", "claude-4", technique="care")
+    for by, more, takes in (
+        ("model", {"technique": "care"}, "technique= goes with by=rubric, judge, world, not with by='model'"),
+        ("model", {"namespace": "n"}, "namespace= goes with by=world, not with by='model'"),
+        ("rubric", {"rubric": "ab"}, "rubric= goes with by=judge, not with by='rubric'"),
+        ("judge", {"judge": "j"}, "judge= goes with by=rubric, technique, not with by='judge'"),
+        ("world", {"judge": "j"}, "judge= goes with by=rubric, technique, not with by='world'"),
+    ):
+        with pytest.raises(InvalidInput, match=takes):
+            store.compare("a", "b", by=by, **more)
 
 
 def test_probes_find_a_judge_that_likes_length_and_its_own(tmp_path: Path) -> None:

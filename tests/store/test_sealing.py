@@ -149,6 +149,29 @@ def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
     assert {r.trajectory for r in tail} == set(ids)
 
 
+def test_tail_leaves_out_what_is_damaged(store: odograph.Store) -> None:
+    """A line that can't be read costs itself: all records before it and behind it are shown once."""
+    fill(store, 2)
+    store.close()
+    before = [r.id for r in store.tail(100)]
+    (path,) = (store.root / "journal").glob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    gone = next(n for n, line in enumerate(lines) if before[len(before) // 2].encode() in line)
+    path.write_bytes(b"".join(b"{" * (len(line) - 1) + b"\n" if n == gone else line for n, line in enumerate(lines)))
+    assert [r.id for r in store.tail(100)] == [id for id in before if id != before[len(before) // 2]]
+
+
+def test_a_row_gives_the_line_that_it_was_made_of(store: odograph.Store) -> None:
+    """No line of a journal loses a field on its way into the sealed tier and back, the hash of a message neither."""
+    fill(store, 1)
+    store.close()
+    (path,) = (store.root / "journal").glob("*.jsonl")
+    lines = path.read_bytes().splitlines()[1:]
+    for line in lines:
+        again = layout.line_of(layout.row_of(line, "w", 1))[2]
+        assert {"writer": "w", **json.loads(again)} == {"writer": "w", **json.loads(line)}
+
+
 def test_a_store_can_be_moved(store: odograph.Store, tmp_path: Path) -> None:
     """A store that was copied elsewhere, without its catalog and its empty folders, reads the same."""
     fill(store)

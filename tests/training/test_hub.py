@@ -226,4 +226,4 @@ def test_the_command_exports_and_uploads(trades: odograph.Store, hub: HubServer,
     assert wrong.returncode == 1
     assert wrong.stderr.count("\n") == 1
     assert "does not know the token" in wrong.stderr
-    assert run("--to", "hf", "--public").stderr == "odograph: --public and --revision go with --upload REPO\n"
+    assert run("--to", "hf", "--public").stderr == "odograph: --public goes with --upload, which is not given\n"

@@ -97,8 +97,8 @@ def test_what_does_not_go_together(folder: Path, tmp_path: Path, capsys: pytest.
     """A rubric that is not there, and flags that contradict each other, are said before anything is served."""
     for given, said in (
         (["--label", "no.md"], "the rubric 'no.md' can't be read"),
-        (["--sample", "3"], "belong to --label"),
-        (["--label", rubric(tmp_path), "--read-only"], "--label goes with filters"),
+        (["--sample", "3"], "--sample goes with --label"),
+        (["--label", rubric(tmp_path), "--read-only"], "--label and --read-only don't go together"),
         (["--label", rubric(tmp_path), "--sample", "0"], "a whole number from 1"),
     ):
         assert status(["view", "--store", str(folder), "--no-browser", *given]) in (1, 2)

@@ -143,6 +143,23 @@ def test_what_is_read_is_what_the_server_has(server: Server, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*/journal/*.jsonl"))  # the server has it
 
 
+def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Path) -> None:
+    """What waits on this machine is sent before a question is asked, whatever the question is."""
+    with opened(server, tmp_path) as store:
+        for number, asked in enumerate(
+            (
+                lambda: store.count(group="now"),
+                lambda: len(list(store.summaries(group="now"))),
+                lambda: len(list(store.trajectories(group="now"))),
+                lambda: store.stats(group="now").whole.trajectories,
+                lambda: len(store.search("searchable")),
+            ),
+            start=1,
+        ):
+            recorded(store, "searchable", group="now")
+            assert asked() == number
+
+
 def test_samples_of_other_tools_are_the_same_on_both_machines(server: Server, tmp_path: Path, samples: Path) -> None:
     """Real sessions that are imported from another machine read the same there and at the server."""
     paths = sorted(p for p in samples.rglob("*.jsonl") if p.stat().st_size < 300_000)[:12]
@@ -172,12 +189,15 @@ def test_a_run_is_seen_while_it_runs_and_by_others(server: Server, tmp_path: Pat
         assert other.trajectory(run.id).status == "completed"
 
 
-def test_the_store_is_reopened_by_its_address(server: Server, tmp_path: Path) -> None:
+def test_the_store_is_reopened_by_its_address(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pickled place, a worker process and a pickled response reach the same store; no token is shown."""
     with opened(server, tmp_path) as store:
         ids = [recorded(store, "reopened", group="reopened") for _ in range(3)]
         place = pickle.loads(pickle.dumps(store.backend.place))
         assert RECORDS not in repr(place) + repr(store) + str(store.backend)
+        monkeypatch.setenv("ODOGRAPH_TOKEN", RECORDS)  # a token of the environment is looked up where the store is opened
+        with opened(server, tmp_path / "b") as other:
+            assert RECORDS.encode() not in pickle.dumps(other.backend.place)
         with odograph.open(place) as again:
             assert again.trajectory(ids[0]).to_dict() == store.trajectory(ids[0]).to_dict()
         report = store.validate(group="reopened", workers=2)

@@ -67,9 +67,10 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Of the whole program: what a command does not know is answered by the command, with the option that may be meant."""
         parsed, unknown = self.parse_known_args(args, namespace)
+        commands = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        sub = commands.choices.get(parsed.command, self)
+        parsed.arguments = {name: action for action in sub._actions for name in action.option_strings or [action.metavar]}
         if unknown:
-            commands = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
-            sub = commands.choices.get(parsed.command, self)
             near = did_you_mean(unknown[0].partition("=")[0], sub._option_string_actions) if unknown[0].startswith("-") else ""
             sub.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return parsed
@@ -121,6 +122,11 @@ def _main(argv: list[str] | None) -> int:
             print(f"odograph: a command was expected; there are: {', '.join(COMMANDS)}", file=sys.stderr)
             return 2
         if token := getattr(parsed, "store_token", None):
+            from ..store.backend import default_place
+            from ..store.served import SCHEMES
+
+            if not (place := parsed.store or default_place()).lower().startswith(SCHEMES):
+                raise InvalidInput(f"--token is for a store that is served, at https://...; {place!r} is none")
             os.environ["ODOGRAPH_TOKEN"] = token  # for the processes that a command starts, too
         return int(module(parsed.command).run(parsed))
     except SystemExit as stop:

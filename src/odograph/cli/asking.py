@@ -11,6 +11,11 @@ from .common import named_values
 _MOST = 1000  # of what is done at once, or again
 
 
+#: The flags of `add_judge_flags`, which nobody needs where no model is asked.
+JUDGE_FLAGS = ("--model", "--base-url", "--dialect", "--param", "--context", "--concurrency", "--max-retries", "--budget-calls",
+               "--budget-tokens", "--budget-cost", "--prices")  # fmt: skip
+
+
 def add_judge_flags(parser: argparse.ArgumentParser, *, concurrency: int) -> None:
     """`--model`, the endpoint, the bounds and the budget."""
     group = parser.add_argument_group("judge")

@@ -74,15 +74,17 @@ def filters_of(args: argparse.Namespace) -> FilterArgs:
         if kind is None:
             raise InvalidInput(f"no filter {name!r}; there are: {', '.join(kinds)}{did_you_mean(name, kinds)}")
         try:
-            if kind is list:
-                found[name] = [*found.get(name, ()), value]
-            else:
-                found[name] = kind(value) if kind in (int, float) else value
+            said: Any = [*found.get(name, ()), value] if kind is list else kind(value) if kind in (int, float) else value
         except ValueError:
             raise InvalidInput(f"{name} is a number, not {value!r}") from None
+        if kind is not list and found.get(name, said) != said:
+            raise InvalidInput(f"{name} is given twice, as {found[name]!r} and as {said!r}")
+        found[name] = said
     if ids := [*getattr(args, "ids", ()), *found.get("ids", ())]:
         found["ids"] = ids
     since, until = args.since, args.until
+    if "time_range" in found and (since, until) != (None, None):
+        raise InvalidInput("time_range is given twice: by --where, and by --since or --until")
     if since is not None and since[:1].isdigit() and since[-1:].isalpha() and "T" not in since and "-" not in since:
         if until is not None:
             raise InvalidInput("--since with a length of time and --until don't go together; give both as ISO times")
@@ -90,6 +92,31 @@ def filters_of(args: argparse.Namespace) -> FilterArgs:
     elif since is not None or until is not None:
         found["time_range"] = (since, until)
     return cast(FilterArgs, found)
+
+
+def goes_with(args: argparse.Namespace, one: str, *others: str) -> None:
+    """Refuses arguments that say nothing without another one. Raises InvalidInput."""
+    for other in others:
+        if _given(args, other) and not _given(args, one):
+            raise InvalidInput(f"{other} goes with {one}, which is not given")
+
+
+def clashes(args: argparse.Namespace, one: str, *others: str) -> None:
+    """Refuses arguments that another one makes meaningless. Raises InvalidInput."""
+    for other in others:
+        if _given(args, other) and _given(args, one):
+            raise InvalidInput(f"{one} and {other} don't go together")
+
+
+def _given(args: argparse.Namespace, argument: str) -> bool:
+    """Whether an argument is given, and not its default: by its flag, or by the name that the help gives it."""
+    action = args.arguments[argument]
+    return getattr(args, action.dest) not in (action.default, [])
+
+
+def filter_names() -> list[str]:
+    """The flags of all filters."""
+    return [*(filter_flags(one)[-1] for one in described() if not one.flags), "--since", "--until", "--where"]
 
 
 def named_values(flag: str, given: list[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ..errors import InvalidInput
 from ..groups import BY
 from ..training import formats
 from ..training.plan import described
-from .common import add_filters, add_json, existing_store, filters_of, named_values, print_json, progress
+from .common import add_filters, add_json, existing_store, filters_of, goes_with, named_values, print_json, progress
 from .terminal import line, size
 
 HELP = "write trajectories to a folder in another format, with a manifest"
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     splits = _splits(args.split)
     formats.find(args.to)
     options = options_of(args)
-    if args.upload is None and (args.public or args.revision is not None):
-        raise InvalidInput("--public and --revision go with --upload REPO")
+    goes_with(args, "--upload", "--public", "--revision")
+    goes_with(args, "--split", "--seed")
     with existing_store(args) as store:
         filters = filters_of(args)
         update = progress("exporting", store.count(**filters))

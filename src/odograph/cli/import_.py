@@ -14,7 +14,7 @@ from ..api import open
 from ..errors import InvalidInput, NotFound
 from ..importers.places import Place, places
 from ..store.backend import default_place
-from .common import add_json, print_json, progress
+from .common import add_json, clashes, print_json, progress
 from .terminal import line, size, table
 
 HELP = "import sessions that other tools recorded"
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     paths: list[Path] = [Path(path) for path in args.paths]
+    clashes(args, "--format", "--importer")
     if not paths:
         found = places()
         if not found:

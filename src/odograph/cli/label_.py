@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, NotFound
-from .asking import add_judge_flags, amount, judge_settings
-from .common import add_filters, add_json, existing_store, filters_of, print_json
+from .asking import JUDGE_FLAGS, add_judge_flags, amount, judge_settings
+from .common import add_filters, add_json, clashes, existing_store, filter_names, filters_of, goes_with, print_json
 from .terminal import line, number, table
 
 HELP = "label trajectories by a rubric file: a judging model labels a sample, or people do (--human)"
@@ -39,9 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..worlds.rubrics import Rubric
 
-    modes = [f for f, on in (("--human", args.human), ("--from-csv", args.from_csv), ("--to-csv", args.to_csv)) if on]
-    if len(modes) > 1:
-        raise InvalidInput(f"{modes[0]} and {modes[1]} don't go together")
+    asking = ("--dry-run", "--rewards", "--batch", "--batch-poll", *JUDGE_FLAGS)
+    clashes(args, "--human", "--from-csv", "--to-csv", "--json", *asking)
+    clashes(args, "--to-csv", "--from-csv", "--json", "--sample", "--seed", *asking)
+    clashes(args, "--from-csv", "--sample", "--seed", *filter_names(), *asking)
+    goes_with(args, "--batch", "--batch-poll")
+    if args.from_csv is None:
+        goes_with(args, "--human", "--annotator")
     if args.sample is not None and args.sample < 1:
         raise InvalidInput(f"--sample is a whole number from 1, not {args.sample}")
     rubric = Rubric.read(args.rubric)

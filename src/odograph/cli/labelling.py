@@ -6,8 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..api import Store
-from ..errors import InvalidInput
-from .common import filters_of
+from .common import filters_of, goes_with
 from .numbers import whole, within
 
 if TYPE_CHECKING:
@@ -22,9 +21,8 @@ def add_labelling(parser: argparse.ArgumentParser) -> None:
 
 def labelling_of(args: argparse.Namespace, store: Store) -> Labelling | None:
     """The queues of the rubric that the command line names. Raises InvalidInput, NotFound."""
+    goes_with(args, "--label", "--sample", "--seed")
     if args.label is None:
-        if (args.sample, args.seed) != (None, None):
-            raise InvalidInput("--sample and --seed belong to --label")
         return None
     from ..viewer.labelling import Labelling
     from ..worlds.rubrics import Rubric

@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..store.sealing import Sealing
-from .common import add_json, bytes_bar, existing_store, print_json
+from .common import add_json, bytes_bar, existing_store, goes_with, print_json
 from .numbers import seconds
 from .terminal import paint, size
 
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    goes_with(args, "--follow", "--every")
+    goes_with(args, "--compact", "--grace")
     if not args.every:
         raise InvalidInput("--every is a number of seconds above 0, not 0")
     with existing_store(args) as store:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 from ..access import Access, Right, is_loopback, listen
 from ..errors import InvalidInput, MissingExtra, StoreError
-from .common import add_filters, add_json, existing_store, filters_of, print_json
+from .common import add_filters, add_json, existing_store, filters_of, goes_with, print_json
 from .labelling import add_labelling, labelling_of
 from .numbers import port
 
@@ -56,8 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.tls_key and not args.tls_cert:
-        raise InvalidInput("--tls-key is the key of a certificate; name it with --tls-cert")
+    goes_with(args, "--tls-cert", "--tls-key")
     if args.identity_header is not None and not re.fullmatch(r"[A-Za-z0-9-]+", args.identity_header):
         raise InvalidInput(f"--identity-header is the name of a header, such as X-Forwarded-User, not {args.identity_header!r}")
     if find_spec("aiohttp") is None:

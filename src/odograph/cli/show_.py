@@ -14,7 +14,7 @@ from ..dialects.content import as_text
 from ..errors import InvalidInput
 from ..trajectory import Trajectory
 from . import markdown
-from .common import add_json, existing_store
+from .common import add_json, existing_store, goes_with
 from .phrases import brief, call_line, figures, gone, hidden
 from .terminal import cells, line, number, paged, paint, safe, seconds, width
 
@@ -27,18 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="show long texts whole, and notes")
     parser.add_argument("--step", type=int, metavar="N", help="show only this step, with the sub-agents that it started")
     parser.add_argument("--agent", metavar="NAME", help="show only what this agent did")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    form = parser.add_mutually_exclusive_group()
+    add_json(form)  # type: ignore[arg-type]
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument(
         "--compact",
         action="store_true",
         help="with --json: print each message once, as `show` does (default: every request whole, lossless)",
     )
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.compact and not args.json:
-        raise InvalidInput("--compact is a form of --json; give both")
+    goes_with(args, "--json", "--compact")
     chosen = [flag for flag in ("step", "agent") if getattr(args, flag) is not None]
     if args.json and chosen and not args.compact:
         raise InvalidInput(f"--json prints the whole trajectory; --{chosen[0]} goes with --json --compact")

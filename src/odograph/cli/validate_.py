@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidInput, NotFound
 from ..quality import PROFILES, Report, known, validate
-from .common import add_filters, add_json, existing_store, filters_of, print_json, progress
+from .common import add_filters, add_json, clashes, existing_store, filter_names, filters_of, print_json, progress
 from .terminal import line, paint, table
 
 HELP = "check trajectories for defects that make training on them unsafe; exit status 1 on errors"
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     profile = args.profile or settings.get("profile", "all")
     ignore = [*settings.get("ignore", []), *args.ignore]
     checks = [*settings.get("checks", []), *args.check]
+    clashes(args, "--export", "ID", "--tokenizer", "--workers", *filter_names())
     if args.export is not None:
         if not Path(args.export).is_dir():
             raise NotFound(f"no folder {args.export!r}")

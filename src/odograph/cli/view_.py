@@ -15,7 +15,7 @@ from urllib.parse import quote
 from ..api import Store, open
 from ..errors import InvalidInput, MissingExtra
 from ..store.filters import FilterArgs
-from .common import add_filters, existing_store, filters_of
+from .common import add_filters, clashes, existing_store, filters_of, goes_with
 from .labelling import add_labelling, labelling_of
 from .numbers import port
 from .terminal import size
@@ -43,10 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.redact and not args.html:
-        raise InvalidInput("--redact is for a file; name one with --html")
-    if args.label is not None and (args.ids or args.html or args.read_only):
-        raise InvalidInput("--label goes with filters, and not with an ID, --html or --read-only")
+    goes_with(args, "--html", "--redact")
+    clashes(args, "--html", "--port")
+    clashes(args, "--label", "ID", "--html", "--read-only")
     if len(args.ids) > 2 and not args.html:
         raise InvalidInput(f"one trajectory, or two with their differences, were expected; found {len(args.ids)} ids")
     ids, args.ids = args.ids, []  # two of them are pages, not filters

@@ -75,9 +75,11 @@ class FunctionAgent:
 def agent_of(task: Task) -> AnyAgent:
     """A task's agent, adapted where it is a function. Raises InvalidInput."""
     agent = task.agent
+    if isinstance(agent, type):
+        raise InvalidInput(f"task {task.id!r} has the class {agent.__name__}; an agent is an object, such as {agent.__name__}()")
     if isinstance(agent, AnyAgent):
         return agent
-    if callable(agent) and not isinstance(agent, type):
+    if callable(agent):
         return FunctionAgent(agent)
     what = "no agent" if agent is None else f"an agent that is {type(agent).__name__}"
     raise InvalidInput(f"task {task.id!r} has {what}; an Agent, an object with begin() and step(), or a function was expected")

@@ -122,7 +122,7 @@ def rebuilt(spec: Any, where: str, within: dict[str, Agent] | None = None) -> Ag
     if isinstance(spec, dict) and spec.keys() == {"name"} and spec["name"] in (within or {}):
         return (within or {})[spec["name"]]  # they can reach each other
     if not isinstance(spec, dict) or "model" not in spec:
-        raise InvalidInput(f"{where} does not say enough of its agent to run it again; give agent=")
+        raise InvalidInput(f"{where} does not say enough of its agent to run it again; name the agent (agent=, --agent)")
     settings = {k: v for k, v in spec.items() if k not in ("tools", "handoffs", "headers", "tokenizer", *HOOKS)}
     if "tokenizer" in spec:
         raise InvalidInput(f"{where} was run with a tokenizer ({spec['tokenizer']}), which is not recorded; give agent=")

@@ -227,7 +227,9 @@ class Runners:
             settings = changes | ({"model": model} if model is not None else {})
             replace = getattr(task.agent, "replace", None)
             if replace is None:
-                raise InvalidInput(f"{task.agent!r} can't be changed by name; give a changed agent=")
+                raise InvalidInput(
+                    f"an agent of type {type(task.agent).__name__} has no model and settings to change; give a changed agent"
+                )
             task.agent = replace(**settings)
         if messages is not None:
             task._messages = list(messages)

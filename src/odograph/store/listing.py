@@ -26,8 +26,8 @@ class Fold(msgspec.Struct, frozen=True):
 class Sort(NamedTuple):
     """In which order a list is: by one of `COLUMNS`."""
 
-    by: str = "started"
-    descending: bool = True
+    by: str
+    descending: bool
 
     @classmethod
     def of(cls, text: str) -> Sort:

@@ -76,7 +76,7 @@ class Put:
         each = zip(values(paths.indices), *(values(one.flatten()) for one in (groups, offsets, counts)), strict=True)
         runs = [f"{numbers[path]}:{group}:{offset}:{count}" for path, group, offset, count in each]
         lengths = values(files.value_lengths())
-        if len(runs) == len(lengths) and all(length == 1 for length in lengths):
+        if all(length == 1 for length in lengths):
             return runs
         given = iter(runs)
         return [" ".join(next(given) for _ in range(length or 0)) for length in lengths]

@@ -331,9 +331,8 @@ def _leave(journal: Path, name: str, size: int) -> None:
     path = _ledger(journal, name)
     path.parent.mkdir(0o777 if file_mode(journal) == 0o666 else 0o700, exist_ok=True)
     new = path.with_name(f".{name}.{os.getpid()}")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(journal)), "w") as file:
-        file.write(str(size))
-        file.flush()
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(journal)), "wb", buffering=0) as file:
+        file.write(str(size).encode())
         os.fsync(file.fileno())
     os.replace(new, path)
     _sync_folder(path.parent)

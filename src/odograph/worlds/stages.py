@@ -26,6 +26,8 @@ class Stages:
 
     def __init__(self, processors: Iterable[Any] = ()) -> None:
         self._all: list[Any] = []
+        if not isinstance(processors, Iterable):
+            raise TypeError(f"processors is a list of processors, not {type(processors).__name__}")
         for processor in processors:
             self.add(processor)
 
