@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from .. import shape
 from ..codec import snapshot
-from . import faults, scope
+from . import faults, generators, scope
 from .edits import difference
 from .scope import Acting, Scope
 
@@ -340,6 +340,8 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                 if part is not None:
                     part.__exit__(type(failure) if failure else None, failure, None)
 
+        generators.edge(wrapper)
+
     elif inspect.isgeneratorfunction(called):
 
         @functools.wraps(fn)
@@ -444,3 +446,6 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
         raise
     finally:
         part.__exit__(type(failure) if failure else None, failure, None)
+
+
+generators.edge(_drive)
