@@ -94,7 +94,8 @@ def idle(frames: tuple[FrameType, ...]) -> bool:
     from opcode import opmap  # only here, where generators with runs of their own are at work
 
     for frame in frames:
-        code, behind = frame.f_code.co_code, frame.f_lasti + 2
-        if code[behind : behind + 1] != bytes((opmap["RESUME"],)) or code[behind + 1] & 3 not in (1, 2):  # 3: behind an `await`
+        code, last = frame.f_code.co_code, frame.f_lasti
+        at = last if code[last] == opmap["RESUME"] else last + 2  # Python 3.13 is behind the `yield` already
+        if code[at : at + 1] != bytes((opmap["RESUME"],)) or code[at + 1] & 3 not in (1, 2):  # 3: behind an `await`
             return False
     return True
