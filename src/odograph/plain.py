@@ -413,10 +413,10 @@ class _Walk:
         trusted = type_name(kind).split(".")[0] in _TRUSTED
         size, shape = self.ask(lambda: (getattr(value, "nbytes", 0), getattr(value, "shape", None)), kind, trusted)
         size = size if type(size) is int else 0
-        numbers = math.prod(shape) if isinstance(shape, tuple) and all(type(n) is int for n in shape) else 0
+        lengths = tuple.__getitem__(shape, slice(None)) if issubclass(type(shape), tuple) else ()
+        numbers = math.prod(lengths) if lengths and all(type(n) is int for n in lengths) else 0
         if max(size, numbers * _LISTED) > self.room:
-            said = self.ask(lambda: str(shape), kind, trusted)
-            return _omitted(kind, f"shape {said[:100]}, {size:,} bytes: {self.full()}")
+            return _omitted(kind, f"shape {str(lengths)[:100]}, {size:,} bytes: {self.full()}")
         try:
             found = self.ask(lambda: getattr(value, name)(), kind, trusted)
         except Refused:  # a tensor without data

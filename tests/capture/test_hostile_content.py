@@ -62,6 +62,14 @@ def test_a_hostile_object_costs_only_itself(value: Any) -> None:
     assert sys.gettrace() is before
 
 
+def test_an_array_whose_shape_lies() -> None:
+    """Whatever an object that looks like an array says of its shape costs that object alone."""
+    shape = type("Shape", (), {"__class__": property(raises)})()
+    for lying in (shape, type("Lengths", (tuple,), {"__iter__": raises})((3, 4))):
+        value = type("Array", (), {"dtype": 1, "shape": lying, "tolist": lambda self: [1, 2]})()
+        assert codec.loads(codec.encode({"value": value, "keep": "me"})) == {"value": [1, 2], "keep": "me"}
+
+
 @dataclasses.dataclass
 class Node:
     name: str

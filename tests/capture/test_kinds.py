@@ -108,6 +108,24 @@ def test_a_coroutine_of_a_generator_is_awaited_on() -> None:
     assert [name for name, _, _ in actions(lambda: asyncio.run(work()))] == ["waits"]
 
 
+def test_a_function_that_returns_a_coroutine_is_recorded_when_that_ends() -> None:
+    """A plain function around an async one: the record has what the coroutine gave or raised, and what was done in it."""
+
+    async def inner(q: int) -> int:
+        await asyncio.sleep(0)
+        plain(str(q))
+        return 6 // q
+
+    async def work() -> None:
+        outer = odograph.wrap_action(lambda q: inner(q), name="outer")
+        assert [await outer(2), await asyncio.create_task(outer(3))] == [3, 2]
+        with pytest.raises(ZeroDivisionError):
+            await outer(0)
+
+    found = [("plain", "2"), ("outer", 3), ("plain", "3"), ("outer", 2), ("plain", "0"), ("outer", None)]
+    assert [(name, result) for name, _, result in actions(lambda: asyncio.run(work()))] == found
+
+
 def test_methods_of_every_kind_are_recorded_and_stay_what_they_were() -> None:
     """A classmethod, a staticmethod (in either order) and a property work under `@action`, and are recorded without `cls`."""
     tools = Tools()

@@ -11,12 +11,12 @@ import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from types import MethodType, coroutine
+from types import CoroutineType, MethodType, coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from .. import shape
 from ..codec import snapshot
-from . import faults, scope
+from . import faults, generators, scope
 from .edits import difference
 from .scope import Acting, Scope
 
@@ -340,6 +340,8 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                 if part is not None:
                     part.__exit__(type(failure) if failure else None, failure, None)
 
+        generators.edge(wrapper)
+
     elif inspect.isgeneratorfunction(called):
 
         @functools.wraps(fn)
@@ -370,13 +372,31 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
             part = opened(args, kwargs)
             if part is None:
                 return fn(*args, **kwargs)
-            with part:
+            token = scope.enter(part)
+            try:
                 result = part.result = fn(*args, **kwargs)
+            except BaseException as error:
+                scope.leave(part, token)
+                part.__exit__(type(error), error, None)
+                raise
+            scope.leave(part, token)
+            if type(result) is CoroutineType:  # what is to be recorded has not happened yet
+                return _awaited(result, part)
+            part.__exit__(None, None, None)
             return result
+
+        generators.edge(wrapper)
 
     if not inspect.isfunction(fn):
         return _offering(fn, wrapper)
     return _looking(wrapper, fn, signature)
+
+
+async def _awaited(inner: Any, part: Acting | _Reading) -> Any:
+    part.result = None
+    with part:
+        part.result = await inner
+    return part.result
 
 
 def _looking(wrapper: Any, fn: Any, signature: Any) -> Any:
@@ -444,3 +464,6 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
         raise
     finally:
         part.__exit__(type(failure) if failure else None, failure, None)
+
+
+generators.edge(_drive)

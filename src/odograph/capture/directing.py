@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from . import generators
 from .scope import Scope, current, enter
 
 P = ParamSpec("P")
@@ -64,4 +65,5 @@ def carried(fn: Callable[P, R]) -> Callable[P, R]:
             entered.var.reset(entered)
             director.reset(directs)
 
+    generators.edge(inside)
     return inside

@@ -55,15 +55,10 @@ def unrecorded() -> None:
     faults.unrecorded += 1
 
 
-def outside(thread: str) -> None:
-    """Something was to be recorded in a thread that is in no run, while another thread is in one: warned of once."""
+def outside(why: str) -> None:
+    """Something was to be recorded outside of any run, by what may have lost its run: warned of once."""
     faults.outside += 1
     if faults.outside > 1 or sys.is_finalizing():
         return
     with suppress(Warning):  # it may be made an error, and is not the agent's
-        warnings.warn(
-            f"odograph: a call outside of any run, in {thread}, while a run is open in another thread. A new thread does not know"
-            " the run: give it odograph.bind(fn), or call odograph.instrument(threads=True)",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        warnings.warn(f"odograph: a call outside of any run, {why}", RuntimeWarning, stacklevel=4)

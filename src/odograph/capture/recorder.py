@@ -94,15 +94,14 @@ class Recorder(Writer):
         self._packer = None
 
     def next_step(self, agent: str | None) -> int:
-        """The index of the step that an agent begins now."""
-        with self.journal.lock:
-            if self._earlier is not None:
-                self._count()
-            index = self._steps.get(agent, 0)
-            if self._forks != counting.forks() or counting.others(self._counts):
-                index = counting.next_index(self._counts, agent, index)
-            self._steps[agent] = index + 1
-            self._opened += 1
+        """The index of the step that an agent begins now. The caller holds the journal's lock."""
+        if self._earlier is not None:
+            self._count()
+        index = self._steps.get(agent, 0)
+        if self._forks != counting.forks() or counting.others(self._counts):
+            index = counting.next_index(self._counts, agent, index)
+        self._steps[agent] = index + 1
+        self._opened += 1
         return index
 
     @property

@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
-from types import TracebackType
+from sys import _getframe
+from types import FrameType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, get_args
 from typing import Literal as OneOf
 from weakref import WeakKeyDictionary
@@ -20,10 +21,12 @@ from ..calls import Call
 from ..codec import plain, snapshot
 from ..trajectory import stated_success
 from ..types import Kept, Literal, LogprobsOf, RewardSource, Span
-from . import fields
+from . import fields, generators
 from .edits import Base, Editor, Runs, edit_fields
 from .faults import fault
 from .faults import outside as outside_of_runs
+from .generators import ENTERING, SUSPENDS
+from .generators import entered as _in_generators
 from .recorder import AnyCall, CallRef, Recorder
 from .values import id_of, named, number
 
@@ -47,14 +50,31 @@ outside: Callable[[dict[str, Any]], Scope] | None = None
 
 def current() -> Scope | None:
     """Returns the run, step or action around the caller; None outside of a run."""
+    if _in_generators:
+        inside: Scope
+        for inside in generators.within(_getframe(1)):
+            if inside._end == inside._recorder.ends:
+                return inside
     scope = _current.get()
-    if scope is None or scope._end == scope._recorder.ends:
-        return scope
-    for _ in range(_DEEPEST):  # its run was left in another task or thread, or out of order: what is around it counts
-        scope = scope._around
+    for _ in range(_DEEPEST):
         if scope is None or scope._end == scope._recorder.ends:
-            return scope
+            return scope if scope is None or not scope.frames else _at_work(scope)
+        scope = scope._around  # its run was left in another task or thread, or out of order: what is around it counts
     return None
+
+
+def _at_work(scope: Scope) -> Scope:
+    """`scope`, which a generator entered. Where that waits for its consumer, another with a run of its own may be at work, driven
+    in turn with it: that one started this task or thread."""
+    if generators.idle(scope.frames):
+        under = _standing(scope._below or scope._around)
+        for _ in range(_DEEPEST):
+            if under is None:
+                break
+            if under.frames and under._end == under._recorder.ends and not generators.idle(under.frames):
+                return under
+            under = _standing(under._below or under._around)
+    return scope
 
 
 def enter(scope: Scope | None) -> Token[Scope | None]:
@@ -70,21 +90,29 @@ def leave(scope: Scope, token: Token[Scope | None]) -> None:
     except ValueError:  # it was entered in another task or thread
         _current.set(scope._around)
     before = _current.get()
+    if before is not None and before._gone:
+        _current.set(_standing(before))
+
+
+def _standing(scope: Scope | None) -> Scope | None:
+    """The first that is not left, of a scope and of what its context had before that."""
     for _ in range(_DEEPEST):
-        if before is None or not before._gone:
-            return
-        before = before._around
-        _current.set(before)
+        if scope is None or not scope._gone:
+            break
+        scope = scope._below or scope._around
+    return scope
 
 
 def bind(fn: Callable[P, R]) -> Callable[P, R]:
     """Returns `fn` for a call in another thread: the records that `fn` makes belong to the current scope."""
     context = copy_context()
+    context.run(enter, current())
 
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
         # a copy each time: one context can't be entered by two threads at once
         return context.copy().run(fn, *args, **kwargs)
 
+    generators.edge(bound)
     return bound
 
 
@@ -103,16 +131,24 @@ def closed(run: Scope) -> None:
 
 
 def missed() -> None:
-    """Something was to be recorded, and there is no current scope. If another thread is in a run, this one may have lost it."""
+    """Something was to be recorded, and there is no current scope. What may have lost a run is warned of: a thread while another
+    is in a run, a task while a generator with a run awaits something."""
     if not _open:
         return
     try:
-        if threading.get_ident() in list(_open.values()):
-            return
-        thread = threading.current_thread()
-        target = getattr(thread, "_target", None)
-        by = getattr(target, "__module__", None)
-        outside_of_runs(f"the thread {thread.name!r}" + (f", started by {by}" if isinstance(by, str) else ""))
+        if threading.get_ident() not in list(_open.values()):
+            thread = threading.current_thread()
+            by = getattr(getattr(thread, "_target", None), "__module__", None)
+            started = f", started by {by}" if isinstance(by, str) else ""
+            outside_of_runs(
+                f"in the thread {thread.name!r}{started}, while a run is open in another thread. A new thread does not know the"
+                " run: give it odograph.bind(fn), or call odograph.instrument(threads=True)"
+            )
+        elif _in_generators and not all(generators.idle(run.frames) for run in list(_open)):
+            outside_of_runs(
+                "while a generator with a run awaits something. A task that a generator starts does not know the run where each"
+                " item is asked for in a task of its own, as asyncio.wait_for(anext(...)) does: open the run around the loop"
+            )
     except Exception as error:
         fault(error)
 
@@ -141,6 +177,10 @@ class Scope:
     #: The scope that it was entered in, and whether it was left.
     _around: Scope | None = None
     _gone: bool = False
+    #: What its context had before: perhaps the scope of another generator.
+    _below: Scope | None = None
+    #: The generators that it was entered in and not left.
+    frames: tuple[FrameType, ...] = ()
     #: What calls that pass a wrapped client here are for, where that is not to act.
     purpose: str | None = None
     #: The last call that was recorded here.
@@ -409,12 +449,23 @@ class Scope:
 
     def __enter__(self) -> Self:
         around = _current.get()
+        if _in_generators:
+            if around is not None and around is not self:
+                self._below = around
+            around = current()
         if not self._tokens:
             self._around, self._gone, self._end = around if around is not self else None, False, self._recorder.ends
         self._tokens.append(_current.set(self))
+        frame = _getframe(1)
+        code = frame.f_code
+        if code.co_flags & SUSPENDS or code.co_name in ENTERING or _in_generators:  # each step asks: no call
+            generators.enter(self, frame)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.frames:
+            generators.leave(self, _getframe(1))
+            self._around, self._below = _standing(self._around), _standing(self._below)  # what is left is let go
         if self._tokens:
             token = self._tokens.pop()
             self._gone = not self._tokens

@@ -1,0 +1,101 @@
+"""Which of the program's own generators is at work, and what was entered in each and not left since.
+
+A generator shares the context of who asks it for the next item: two that are driven in turn would see what the other entered
+last, and one that is driven in a new context each time would see nothing. So what is entered in a generator belongs to its frame.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+from weakref import ref
+
+_ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR of `inspect`, which is slow to import
+_GENERATOR = 0x20 | _ASYNC_GENERATOR
+_COROUTINE = 0x80 | 0x100
+#: Code that may be at work in one generator or another, not only in its caller's.
+SUSPENDS = _GENERATOR | _COROUTINE
+#: What enters something for the code that called it.
+ENTERING = frozenset(("__enter__", "__aenter__", "enter_context", "enter_async_context"))
+
+#: What is entered in each generator, by the id of its frame. A scope holds its frames, so that no id becomes another's.
+entered: dict[int, list[ref[Any]]] = {}
+#: Code that sets the current scope for all that it calls: what is around that code does not count.
+_edges: set[CodeType] = set()
+
+
+def edge(fn: Callable[..., Any]) -> None:
+    """Notes a function that sets the current scope for all that it calls."""
+    _edges.add(getattr(fn, "__code__"))  # noqa: B009
+
+
+def at_work(frame: FrameType | None) -> Iterator[FrameType]:
+    """The generators that are at work, from `frame` outwards, up to the edge of the context: the task's own coroutine."""
+    awaited = False
+    while frame is not None and frame.f_code not in _edges:
+        flags, caller = frame.f_code.co_flags, frame.f_back
+        if flags & _COROUTINE:
+            awaited = True
+        elif awaited and not flags & _ASYNC_GENERATOR:
+            return
+        elif (
+            flags & _GENERATOR
+            and frame.f_code.co_name != "<genexpr>"
+            and (caller is None or caller.f_code.co_name not in ENTERING)
+        ):
+            yield frame  # the others end before what is entered in them: `contextlib.contextmanager` enters for its caller
+        frame = caller
+
+
+def enter(scope: Any, frame: FrameType) -> None:
+    """A scope is entered in `frame`, perhaps in a generator."""
+    inside = next(at_work(frame), None)
+    if inside is None:
+        return
+    events = sys.modules.get("asyncio.events")
+    if events is not None:
+        edge(events.Handle._run)
+    key = id(inside)
+    scope.frames = (*scope.frames, inside)
+    entered.setdefault(key, []).append(ref(scope, lambda dead: _forget(key, dead)))
+
+
+def leave(scope: Any, frame: FrameType | None) -> None:
+    """A scope is left in `frame`: in the generator that it was entered in, or, by whoever, in another place."""
+    inside = next(at_work(frame), None)
+    if inside not in scope.frames:
+        inside = scope.frames[-1]
+    last = len(scope.frames) - 1 - scope.frames[::-1].index(inside)
+    scope.frames = (*scope.frames[:last], *scope.frames[last + 1 :])
+    _forget(id(inside), ref(scope))
+
+
+def _forget(key: int, gone: ref[Any]) -> None:
+    here = entered.get(key)
+    if here is not None and gone in here:
+        here.remove(gone)
+        if not here:
+            entered.pop(key, None)
+
+
+def within(frame: FrameType | None) -> Iterator[Any]:
+    """What is entered in the generators that are at work, the innermost first."""
+    for inside in at_work(frame):
+        for found in reversed(entered.get(id(inside), ())):
+            scope = found()
+            if scope is not None and inside in scope.frames:
+                yield scope
+
+
+def idle(frames: tuple[FrameType, ...]) -> bool:
+    """Whether all of these generators wait for their consumers, and none for what it called or awaits."""
+    from opcode import opmap  # only here, where generators with runs of their own are at work
+
+    for frame in frames:
+        code, last = frame.f_code.co_code, frame.f_lasti
+        at = last if code[last] == opmap["RESUME"] else last + 2  # Python 3.13 is behind the `yield` already
+        if code[at : at + 1] != bytes((opmap["RESUME"],)) or code[at + 1] & 3 not in (1, 2):  # 3: behind an `await`
+            return False
+    return True

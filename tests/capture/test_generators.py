@@ -1,0 +1,335 @@
+"""What a generator enters is its own: whoever drives it, in whatever turn, thread or context."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.capture import generators, scope
+from odograph.capture.faults import faults
+from odograph.capture.scope import Step
+
+Runs = dict[str, odograph.Run]
+
+
+def log(what: str) -> None:
+    odograph.log_llm_call(model="m", user_prompt=what, response="a")
+
+
+async def later(what: str) -> None:
+    await asyncio.sleep(0)
+    log(what)
+
+
+def said(store: odograph.Store, run: odograph.Run) -> list[Any]:
+    return [call.request["messages"][-1]["content"] for call in store.trajectory(run.id).llm_calls]
+
+
+class Held:
+    """A context manager of the user's own."""
+
+    def __init__(self, run: odograph.Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._run.__enter__()
+
+    def __exit__(self, *failure: Any) -> None:
+        self._run.__exit__(*failure)
+
+
+@contextmanager
+def managed(run: odograph.Run) -> Iterator[None]:
+    with run:
+        yield
+
+
+@contextmanager
+def stacked(run: odograph.Run) -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(run)
+        stack.enter_context(run.step())
+        yield
+
+
+def pieces(name: str) -> Iterator[int]:
+    for k in range(3):
+        log(f"{name}{k}")
+        yield k
+
+
+def agent(store: odograph.Store, runs: Runs, name: str, around: Callable[[odograph.Run], Any] = lambda run: run) -> Iterator[int]:
+    runs[name] = store.record(task=name)
+    with around(runs[name]):
+        yield from pieces(name)
+        log(f"{name}3")
+
+
+async def stream(store: odograph.Store, runs: Runs, name: str) -> AsyncIterator[int]:
+    async with store.record(task=name) as run:
+        runs[name] = run
+        for k in range(2):
+            async with run.step(k):
+                await asyncio.gather(later(f"{name}{k}g"))
+                yield k
+                await asyncio.wait_for(later(f"{name}{k}w"), 60)
+            await asyncio.to_thread(log, f"{name}{k}t")
+
+
+def in_turn(ask: Callable[[Iterator[int]], Any], *agents: Iterator[int]) -> None:
+    for _ in range(4):
+        for one in agents:
+            ask(one)
+
+
+def in_new_contexts(one: Iterator[int]) -> None:
+    copy_context().run(next, one, None)
+
+
+@pytest.mark.parametrize("around", [lambda run: run, managed, stacked, Held])
+@pytest.mark.parametrize("threads", [False, True])
+def test_generators_that_are_driven_in_turn(store: odograph.Store, around: Callable[[odograph.Run], Any], threads: bool) -> None:
+    """Each call is in the run that its own generator entered: in one thread and in a pool's, in one context and in new ones."""
+    with ThreadPoolExecutor(2) as pool, store.record(task="outer") as outer:
+        asks: list[Callable[[Any], Any]] = [lambda one: next(one, None), in_new_contexts]
+        for ask in asks:
+            runs: Runs = {}
+            agents = [agent(store, runs, name, around) for name in "abc"]
+            in_turn((lambda one, ask=ask: pool.submit(ask, one).result()) if threads else ask, *agents)
+            for name in "abc":
+                assert said(store, runs[name]) == [f"{name}{k}" for k in range(4)]
+        assert odograph.current() is outer
+    assert said(store, outer) == []
+    assert not generators.entered
+
+
+def test_steps_of_one_run_in_several_generators(store: odograph.Store) -> None:
+    """Generators that take steps of one run in turn: each call and reward is in its own generator's step, and steps that are over
+    are let go."""
+
+    def worker(run: odograph.Run, name: str) -> Iterator[None]:
+        for k in range(50):
+            with run.step(f"{name}{k}") as step:
+                log(f"{name}{k}")
+                yield
+                inside = odograph.current()
+                assert inside is step
+                inside.reward(1.0)
+
+    with store.record(task="t") as run:
+        both = [worker(run, "x"), worker(run, "y")]
+        for _ in range(50):
+            for one in both:
+                next(one)
+        gc.collect()
+        assert sum(type(found) is Step and found.recorder is run.recorder for found in gc.get_objects()) < 10
+        for one in both:
+            next(one, None)
+        assert odograph.current() is run
+    steps = store.trajectory(run.id).steps
+    assert len(steps) == 100
+    assert all([c.request["messages"][0]["content"] for c in s.llm_calls] == [s.observation] and s.reward == 1.0 for s in steps)
+
+
+def test_async_generators_that_are_driven_in_turn(store: odograph.Store) -> None:
+    """Calls are in the run of the generator that made them, and so are those of the tasks and threads that it starts."""
+
+    async def main() -> Runs:
+        runs: Runs = {}
+        streams = [stream(store, runs, name) for name in "abc"]
+        for _ in range(3):
+            for one in streams:
+                await anext(one, None)
+        assert odograph.current() is None
+        return runs
+
+    for name, run in asyncio.run(main()).items():
+        assert said(store, run) == [f"{name}{k}{kind}" for k in range(2) for kind in "gwt"]
+        assert [len(step.llm_calls) for step in store.trajectory(run.id).steps] == [2, 2]
+
+
+def test_an_async_generator_whose_items_are_tasks(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own calls are in its run. Tasks that it starts there know no run: that is warned of once."""
+    monkeypatch.setattr(faults, "outside", 0)
+    monkeypatch.setattr(scope, "outside", None)  # the default store
+
+    async def talk() -> AsyncIterator[odograph.Run]:
+        async with store.record(task="t") as run:
+            log("a")
+            yield run
+            log("b")
+            await asyncio.gather(later("lost"), later("lost"))
+            log("c")
+
+    async def item(one: Any) -> Any:
+        return await anext(one, None)
+
+    async def main() -> odograph.Run:
+        one = talk()
+        run: odograph.Run = await asyncio.create_task(item(one))
+        await later("outside of it, and told by nobody")
+        assert faults.outside == 0
+        with pytest.warns(RuntimeWarning, match="while a generator with a run awaits something") as told:
+            assert await asyncio.create_task(item(one)) is None
+        assert (faults.outside, len(told)) == (2, 1)
+        return run
+
+    assert said(store, asyncio.run(main())) == ["a", "b", "c"]
+
+
+def test_a_generator_that_is_read_in_threads_by_a_server(store: odograph.Store) -> None:
+    """Starlette asks a sync generator for each piece in a thread, in a context of its own."""
+    concurrency = pytest.importorskip("starlette.concurrency")
+    runs: Runs = {}
+
+    async def main() -> None:
+        async def read(name: str) -> list[int]:
+            return [k async for k in concurrency.iterate_in_threadpool(agent(store, runs, name))]
+
+        assert await asyncio.gather(read("a"), read("b")) == [[0, 1, 2]] * 2
+
+    asyncio.run(main())
+    assert [said(store, runs[name]) for name in "ab"] == [[f"{name}{k}" for k in range(4)] for name in "ab"]
+
+
+def test_generators_in_generators(store: odograph.Store) -> None:
+    """A generator with a run that reads another one: what each calls itself is in its own run."""
+    runs: Runs = {}
+
+    def outer() -> Iterator[None]:
+        with store.record(task="outer") as run:
+            runs["outer"] = run
+            for k in agent(store, runs, "inner"):
+                log(f"between {k}")
+                yield
+
+    for _ in outer():
+        pass
+    assert said(store, runs["outer"]) == [f"between {k}" for k in range(3)]
+    assert said(store, runs["inner"]) == [f"inner{k}" for k in range(4)]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("how", ["close", "throw", "collect"])
+def test_a_generator_that_is_left(store: odograph.Store, first: int, how: str) -> None:
+    """Closed, thrown into or collected, in either order: its run ends, and the other generator's goes on."""
+    runs: Runs = {}
+    both: list[Any] = [agent(store, runs, "a"), agent(store, runs, "b")]
+    assert [next(both[0]), next(both[1])] == [0, 0]
+    gone, kept = "ab"[first], "ab"[1 - first]
+    if how == "close":
+        both[first].close()
+    if how == "throw":
+        with pytest.raises(ValueError, match="x"):
+            both[first].throw(ValueError("x"))
+    both[first] = None
+    gc.collect()
+    assert odograph.current() is runs[kept]
+    assert said(store, runs[gone]) == [f"{gone}0"]
+    assert store.trajectory(runs[gone].id).status == ("failed" if how == "throw" else "cancelled")
+    assert list(both[1 - first]) == [1, 2]
+    assert said(store, runs[kept]) == [f"{kept}{k}" for k in range(4)]
+    assert odograph.current() is None
+
+
+def test_a_loop_in_a_generator(store: odograph.Store) -> None:
+    """Tasks and callbacks of a loop that a generator runs keep their own runs."""
+    runs: Runs = {}
+
+    async def one(name: str) -> None:
+        async with store.record(task=name) as run:
+            runs[name] = run
+            await later(f"{name}0")
+            asyncio.get_running_loop().call_soon(log, f"{name}1")
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.gather(one("x"), one("y"))
+        log("own")
+
+    def looping() -> Iterator[None]:
+        with store.record(task="loop") as run:
+            runs["loop"] = run
+            asyncio.run(main())
+            yield
+
+    other = agent(store, runs, "other")
+    next(other)
+    assert list(looping()) == [None]
+    assert [said(store, runs[name]) for name in ("x", "y", "loop", "other")] == [["x0", "x1"], ["y0", "y1"], ["own"], ["other0"]]
+    del other
+
+
+def test_what_sets_a_scope_of_its_own_keeps_it_in_a_generator(store: odograph.Store) -> None:
+    """`bind`, decorated generators, coroutines of a loop: what runs in them is theirs, in whatever generator they are called."""
+    runs: Runs = {}
+
+    @odograph.action
+    def tool() -> Iterator[None]:
+        log("in the tool")
+        yield
+
+    async def task() -> None:
+        log("task")
+
+    with store.record(task="bound") as bound:
+        hello, context = odograph.bind(lambda: log("bound")), copy_context()
+
+        def calling() -> Iterator[Any]:
+            with store.record(task="own") as run:
+                runs["own"] = run
+                hello()
+                with pytest.raises(StopIteration):
+                    context.run(task().send, None)  # as a loop does
+                for _ in tool():
+                    log("own")
+                    yield None
+                yield odograph.bind(lambda: log("of the generator"))
+
+        reading, other = calling(), agent(store, runs, "a")
+        next(reading)
+        next(other)
+        next(reading)()
+    assert said(store, bound) == ["bound", "task"]
+    assert said(store, runs["own"]) == ["in the tool", "own", "of the generator"]
+    (action,) = store.trajectory(runs["own"].id).actions
+    assert [call.parent == action.id for call in store.trajectory(runs["own"].id).llm_calls] == [True, False, False]
+
+
+def test_what_enters_for_its_caller(store: odograph.Store) -> None:
+    """An async context manager made of a generator gives its run to who enters it, in a generator as elsewhere."""
+
+    @asynccontextmanager
+    async def session(name: str) -> AsyncIterator[odograph.Run]:
+        async with store.record(task=name) as run:
+            yield run
+            log("left")
+
+    async def talk(name: str) -> AsyncIterator[odograph.Run]:
+        async with session(name) as run:
+            for k in range(2):
+                await later(f"{name}{k}")
+                yield run
+
+    async def main() -> list[odograph.Run]:
+        both = [talk("a"), talk("b")]
+        runs = [await anext(one) for one in both]
+        assert [await anext(one) for one in both] == runs
+        for one in both:
+            assert isinstance(one, types.AsyncGeneratorType)
+            with pytest.raises(StopAsyncIteration):
+                await anext(one)
+        async with session("c") as run:
+            log("plain")
+        return [*runs, run]
+
+    assert [said(store, run) for run in asyncio.run(main())] == [["a0", "a1", "left"], ["b0", "b1", "left"], ["plain", "left"]]
