@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph.cli import main
 from odograph.store import compacting, layout, sealing
+from odograph.store import lake as lake_module
 from odograph.tables import files
 from odograph.types import Action
 
@@ -458,6 +459,26 @@ def test_compacting_holds_the_summaries_of_few_files(store: odograph.Store, monk
     assert begun == 9 and most <= 3
     assert seen(store) == before == seen(cold(store))
     assert store.sql("select count(*) as n from trajectories").list() == [{"n": 16}]
+
+
+def test_reading_all_keeps_few_row_groups(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reader of all trajectories keeps of the sealed files has a bound in bytes, however many row groups there are."""
+    monkeypatch.setattr(sealing, "_GROUP", 64)  # a row group each, or two
+    ids = fill(store, count=8)
+    store.close()
+    store.seal()
+    lake = store.backend.reader.lake
+    whole = [t.id for t in store.trajectories()]
+    size = sum(rows.nbytes for rows in lake._groups.values())
+    assert whole == ids and len(lake._groups) > 3
+    store.close()
+    monkeypatch.setattr(lake_module, "_KEPT", size // 4)
+    most = 0
+    for _ in store.trajectories():
+        kept = [rows.nbytes for rows in lake._groups.values()]
+        most = max(most, len(kept))
+        assert sum(kept[:-1]) <= size // 4
+    assert most > 1
 
 
 def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None:

@@ -61,14 +61,14 @@ def moments(values: Sequence[float], groups: Sequence[int] | None) -> Moments | 
     return Moments(mean, spread, units, math.fsum([one * one for one in sums]) + rest)
 
 
-def ordered(values: Sequence[float]) -> list[float]:
-    """Numbers, smallest first."""
+def ordered(values: Sequence[float], places: Sequence[int]) -> Sequence[float]:
+    """Numbers, each of these places with the number that it has where they are sorted, smallest first."""
     np = numpy_for(values)
     if np is None:
         return sorted(values)
     given = np.asarray(values, dtype=np.float64)
-    stable = np.signbit(given[given == 0]).any()  # as Python sorts 0.0 and -0.0
-    return list(np.sort(given, kind="stable" if stable else None).tolist())
+    signed = np.signbit(given[given == 0]).any()  # as Python sorts 0.0 and -0.0
+    return memoryview(np.sort(given, kind="stable") if signed else np.partition(given, places))
 
 
 def _total(np: Any, values: Any) -> float | None:
@@ -87,10 +87,12 @@ def _totals(np: Any, values: Any, numbers: Any, count: int) -> list[float] | Non
         if exponent < _LEAST:
             return None
         power = 2.0**exponent
-        whole = np.rint(rest / power)
+        whole = rest * 2.0**-exponent  # in place, as new memory takes longer than what is computed
+        np.rint(whole, out=whole)
         by_number = whole.sum(keepdims=True) if numbers is None else np.bincount(numbers, weights=whole, minlength=count)
         sums.append((by_number * power).tolist())
-        rest = rest - whole * power
+        whole *= power
+        rest -= whole
         left = rest != 0
         rest, numbers = rest[left], None if numbers is None else numbers[left]
     return [*map(math.fsum, zip(*sums, strict=True))]

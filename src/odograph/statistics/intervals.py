@@ -148,11 +148,16 @@ def _z(confidence: float) -> float:
     return NormalDist().inv_cdf((1.0 + confidence) / 2.0)
 
 
+def places(n: int, at: float) -> tuple[int, int]:
+    """The places of the two of n ordered numbers between which a quantile lies."""
+    low = math.floor(at * (n - 1))
+    return low, min(low + 1, n - 1)
+
+
 def quantile(ordered: Sequence[float], at: float) -> float:
     """The value below which the share `at` of ordered numbers lies, linear between them (Hyndman and Fan's type 7)."""
     place = at * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
+    low, high = places(len(ordered), at)
     found = ordered[low] + (ordered[high] - ordered[low]) * (place - low)
     if math.isfinite(found):
         return found

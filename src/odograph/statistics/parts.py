@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from .exact import ordered
-from .intervals import Interval, mean_interval, quantile
+from .intervals import Interval, mean_interval, places, quantile
 from .passing import PassAt
 
 _SHOWN = 10  # values fewer than these are shown themselves
@@ -53,16 +53,17 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
         found = mean_interval(values, confidence, groups=groups, bounds=bounds)
         if found is None:
             return cls(n=0, null=null)
-        known = ordered(values)
+        n = len(values)
+        known = ordered(values, [*{place for at in _QUANTILES.values() for place in places(n, at)}])
         return cls(
-            n=len(known),
+            n=n,
             null=null,
             mean=found.mean,
             std=found.std,
             interval=found.interval,
             method=found.method,
             groups=found.groups,
-            values=known if len(known) < _SHOWN else None,
+            values=[*known] if n < _SHOWN else None,
             **{name: quantile(known, at) for name, at in _QUANTILES.items()},
         )
 

@@ -170,8 +170,8 @@ class Gathered:
         for labels, at in zip(columns.labels, np.split(order, ends[:-1]), strict=True):
             for use in labels if len(at) else ():
                 found.setdefault(use, []).append(at)
-        for use, several in found.items():
-            self.seen[use] = array("I", np.sort(np.concatenate(several)).astype("I").tobytes())
+        for use, several in found.items():  # each ascends, which a stable sort makes use of
+            self.seen[use] = array("I", np.sort(np.concatenate(several), kind="stable").astype("I").tobytes())
 
 
 def _by(some: Figures, by: str | None) -> dict[str | None, list[int]]:

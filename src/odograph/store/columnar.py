@@ -7,6 +7,7 @@ with lines in the journal come out of the catalog, and take the place of their s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -80,34 +81,34 @@ class _Reading:
         self._np, self._lake, self._late, self._used, self._alive = np, lake, late, used, alive
         self._paths = lake.files(TRAJECTORIES.name)
         self._numbers: dict[str, dict[str | None, int]] = {name: {None: -1} for name in _TEXTS}
-        #: Of each row group whether `_whole` is needed.
-        self._loose: list[bool] = []
+        #: The ids of all rows: arrays of Arrow, and a list of those of the catalog.
+        self._ids: list[Any] = []
         self._flat: list[Any] = []
 
     def columns(self) -> Columns | None:
         """Of all trajectories; None where a file was written before these columns were. Raises StoreError."""
         np = self._np
         parts: list[dict[str, Any]] = []
-        for path in self._paths:
-            with self._lake.open(path, TRAJECTORIES, dictionaries=True) as file:
-                if "reward_names" not in file:
-                    return None
-                for group in range(file.groups):
-                    least = file.bounds(group, "root")
-                    self._loose.append(least is None or not least[0])
-                    rows = file.read([*_READ, "root"], [group]) if self._loose[-1] else file.read(_READ, [group])
-                    parts.append(self._meant(self._arrays(self._whole(rows) if self._loose[-1] else rows)))
+        for rows in _ahead(self._rows()):
+            if rows is None:
+                return None
+            self._ids += rows.column("id").chunks if "id" in rows.column_names else ()
+            parts.append(self._meant(self._arrays(rows)))
         if self._late:
             parts.append(self._meant(self._late_arrays()))
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         gone = self._replaced(found.pop("revision"))
         sums = {name: total for name in _COUNTS if (total := self._sum(found.pop(name), gone)) is not None}
+        began, first, chosen = found["started"], found["first"], None
         if gone:
-            found = {name: np.delete(values, gone) for name, values in found.items()}
-        began, first = found["started"], found.pop("first")
+            chosen = np.delete(np.arange(len(began)), gone)
+            began, first = began[chosen], first[chosen]
         if not ((began[1:] > began[:-1]) | ((began[1:] == began[:-1]) & (first[1:] >= first[:-1]))).all():
             order = np.lexsort((first, began))
-            found = {name: values[order] for name, values in found.items()}
+            chosen = order if chosen is None else chosen[order]
+        del found["first"]
+        if chosen is not None:
+            found = {name: values[chosen] for name, values in found.items()}
         rewards = found.pop("reward_names"), found.pop("start"), found["reward"]
         numbers, labels = self._labels(found.pop("uses"), found.pop("tags"))
         return Columns(
@@ -121,9 +122,21 @@ class _Reading:
 
     # --- arrays -------------------------------------------------------------------------------------------------------
 
-    def _whole(self, rows: Any) -> Any:
-        """The rows without those of messages whose call never came, which are no trajectory."""
-        return rows.filter(arrow().array([bool(one) for one in rows.column("root").to_pylist()]))
+    def _rows(self) -> Iterator[Any]:
+        """The rows of each row group, without those of messages whose call never came, which are no trajectory; None for a file
+        that was written before these columns were."""
+        wanted = [*_READ, "id"] if self._late or len(self._paths) > 1 else [*_READ]
+        for path in self._paths:
+            with self._lake.open(path, TRAJECTORIES, dictionaries=True) as file:
+                if "reward_names" not in file:
+                    yield None
+                for group in range(file.groups):
+                    least = file.bounds(group, "root")
+                    if least is not None and least[0]:
+                        yield file.read(wanted, [group])
+                        continue
+                    rows = file.read([*wanted, "root"], [group])
+                    yield rows.filter(arrow().array([bool(one) for one in rows.column("root").to_pylist()]))
 
     def _arrays(self, rows: Any) -> dict[str, Any]:
         """The columns of a row group: numbers of texts, and numbers."""
@@ -194,7 +207,9 @@ class _Reading:
                 found.append(np.full(len(chunk), -1))
                 continue
             texts = chunk if arrow().types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-            known = [numbers.setdefault(text, len(numbers) - 1) for text in texts.dictionary.to_pylist()]
+            there = texts.dictionary.to_pylist()
+            numbers.update({text: n for n, text in enumerate((t for t in there if t not in numbers), len(numbers) - 1)})
+            known = [*map(numbers.__getitem__, there)]
             at = self._plain(texts.indices, np.int32, len(known))
             found.append(
                 np.full(len(chunk), known[0]) if len(known) == 1 and not chunk.null_count else np.array([*known, -1])[at]
@@ -237,7 +252,7 @@ class _Reading:
         return found
 
     def _sum(self, values: Any, gone: list[int]) -> int | None:
-        values = self._np.delete(values, gone) if gone else values
+        values[gone] = _NONE
         known = values[values != _NONE]
         if not len(known):
             return None
@@ -285,7 +300,7 @@ class _Reading:
         later[len(later) - late :] = True
         if not later.any() or (len(self._paths) == 1 and not late):
             return []
-        ids = self._ids()
+        ids = [*self._ids, [row[0] for row in self._late]]
         ends = np.concatenate([self._ends(chunk) for chunk in ids])
         starts = np.cumsum([0, *map(len, ids)])
         last: dict[str, int] = {}
@@ -304,17 +319,6 @@ class _Reading:
                 gone.append(n)
         return gone
 
-    def _ids(self) -> list[Any]:
-        """The ids of all rows: arrays of Arrow, and a list of those of the catalog."""
-        found: list[Any] = []
-        loose = iter(self._loose)
-        for path in self._paths:
-            with self._lake.open(path, TRAJECTORIES) as file:
-                for group in range(file.groups):
-                    rows = self._whole(file.read(["id", "root"], [group])) if next(loose) else file.read(["id"], [group])
-                    found += rows.column("id").chunks
-        return [*found, [row[0] for row in self._late]]
-
     def _ends(self, chunk: Any) -> Any:
         """The last eight bytes of each id, as a number."""
         np = self._np
@@ -325,6 +329,15 @@ class _Reading:
             return np.array([_end(one) for one in chunk.to_pylist()], np.uint64)
         data = np.frombuffer(chunk.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, _ID)
         return data[:, -8:].copy().view(np.uint64).ravel()
+
+
+def _ahead(rows: Iterator[Any]) -> Iterator[Any]:
+    """What an iterator gives. Each is made while the one before is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(next, rows, rows)
+        while (found := made.result()) is not rows:
+            made = pool.submit(next, rows, rows)
+            yield found
 
 
 def _end(id: str) -> int:

@@ -32,8 +32,8 @@ from .source import Raw
 FOLDER = "lake"
 #: Before the name of a journal file in the keys of the commits: up to which byte its lines are sealed.
 JOURNAL = "journal:"
-_FILES = 32  # files that are kept open
-_GROUPS = 4  # row groups that are kept in memory: neighbours are often read one after the other
+_FILES = 32  # files that are kept open, and row groups in memory
+_KEPT = 8 << 20  # bytes of row groups that stay while another is read: neighbours are often read one after the other
 _NEAR = 1 << 14  # rows of `trajectories` that are handled at once
 
 
@@ -184,9 +184,9 @@ class Lake:
             key = (path, group)
             found = self._groups.get(key)
             if found is None:
-                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group])
-                if len(self._groups) > _GROUPS:
+                while len(self._groups) >= _FILES or sum(one.nbytes for one in self._groups.values()) > _KEPT:
                     self._groups.popitem(last=False)
+                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group])
             self._groups.move_to_end(key)
             return found
 
