@@ -206,8 +206,8 @@ class Lake:
         return found
 
     def open(self, path: str, table: Table, *, dictionaries: bool = False) -> Opened:
-        """A file of the tier; its footer is verified now (but not of a tier that machines share), and its pages when they are read.
-        `dictionaries`: see `tables.files.Opened`. Raises DamagedFile, StoreError, NewerStore."""
+        """A file of the tier; its pages are verified when they are read, and in a folder its footer now. `dictionaries`: see
+        `tables.files.Opened`. Raises DamagedFile, StoreError, NewerStore."""
         source = self.commits.source(path)
         if not isinstance(source, Path):
             return Opened(Path(path), table, source=source, verify=True, dictionaries=dictionaries)
