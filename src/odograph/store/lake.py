@@ -80,6 +80,14 @@ class Lake:
             )
         return False
 
+    @property
+    def gone(self) -> StoreError:
+        """What is said of a sealed tier that somebody deleted as a whole, while the catalog knows of it."""
+        return StoreError(
+            f"{self.root} is gone. It holds what was sealed: put the folder back. What the journal holds is safe;"
+            " delete catalog.sqlite to go on with that alone"
+        )
+
     def close(self) -> None:
         with self._lock:
             self.commits.close()
