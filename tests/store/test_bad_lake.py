@@ -114,6 +114,28 @@ def test_a_file_that_vanished_is_told(store: odograph.Store, capsys: pytest.Capt
     assert lost.name in capsys.readouterr().out
 
 
+def test_a_sealed_tier_that_is_gone_is_told(store: odograph.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder `lake` was deleted: no list shows what can't be read, no seal begins a new tier in its place, recording goes on, and
+    with the folder back all of it is there."""
+    with store.record(task="one") as run:
+        run.reward(1.0)
+    store.seal()
+    assert store.count() == 1
+    store.close()
+    (store.root / "lake").rename(tmp_path / "away")
+    for command in ("ls", "stats", "doctor", "seal"):
+        assert main(["--store", str(store.root), command]) == 1
+        assert f"{store.root / 'lake'} is gone" in capsys.readouterr().err, command
+    with odograph.open(store.root) as again:
+        with again.record(task="two") as run:
+            run.reward(1.0)
+        with pytest.raises(odograph.StoreError, match="put the folder back"):
+            again.count()
+        (tmp_path / "away").rename(store.root / "lake")
+        assert again.count() == 2
+        assert again.trajectory(run.id).task == "two"
+
+
 def test_a_full_disk_costs_nothing(store: odograph.Store) -> None:
     """A disk that is full while sealing: a sentence, no half file, the journal stays, and the next seal seals all of it once."""
     fill(store, 40)

@@ -172,6 +172,47 @@ def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, what: str, how:
     assert what != "records" or path.name in caplog.text, "readers say which file is damaged"
 
 
+@pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
+def test_a_changed_name_in_a_footer_is_no_empty_column(
+    made: Made, tmp_path: Path, table: str, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A footer in which a byte of a column's name changed reads without the column, and no page's checksum covers the name: the file
+    counts as damaged, a warning names it, and neither a list nor SQL has empty values in its place."""
+    where = made.copied(tmp_path / "s")
+    path = where / made.file(table, 0)
+    data = path.read_bytes()
+    at = data.index(bytes([len(name)]) + name, len(data) - 8 - int.from_bytes(data[-8:-4], "little")) + 1
+    path.write_bytes(data[:at] + b"X" + data[at + 1 :])
+    (where / "catalog.sqlite").unlink()
+    one, _ = read(where, made.ids)
+    if table == "records":
+        assert path.name in caplog.text and "its footer" in caplog.text
+    else:
+        assert one == made.before
+    assert status(["doctor"], where)[0] == 1
+    with odograph.open(where) as store:
+        assert table == "records" or {s.id: s.reward for s in store.summaries()} == made.rewards
+        assert store.sql("select count(*) as n from records where body is null").list() == [{"n": 0}]
+        assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts
+
+
+def test_sql_never_answers_from_a_changed_byte(made: Made, tmp_path: Path) -> None:
+    """Bytes that change without breaking a file: SQL answers what was written, made anew from `records`, also in a process that read
+    the file before it changed."""
+    where = made.copied(tmp_path / "s")
+    path = where / made.file("facts", 0)
+    data = path.read_bytes()
+    asked = "select * exclude (replaced) from facts order by all"
+    with odograph.open(where) as store:
+        before = store.sql(asked).list()
+        for at in range(20, 1800, 160):
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            os.utime(path, ns=(at, at))
+            assert store.sql(asked).list() == before, at
+            with odograph.open(where) as other:
+                assert other.sql(asked).list() == before, at
+
+
 def test_nothing_is_committed_on_top_of_a_damaged_list(made: Made, tmp_path: Path) -> None:
     """A seal and a compaction read the list of the files: on top of a damaged one they would write down that a trajectory has
     less than it has. They refuse, with the command that repairs; then all is there."""

@@ -346,9 +346,11 @@ class Catalog:
     def _learn(self, names: set[str]) -> dict[str, int]:
         """Takes over what was sealed since the last time; returns up to where each journal file is sealed."""
         self._lake.commits.refresh()
-        if not self._lake.exists:
-            return {}
         known = self._db.execute("select id, seq from lake").fetchone()
+        if not self._lake.exists:
+            if known is not None and self._lake.shared is None:
+                raise self._lake.gone
+            return {}
         id, last = self._lake.commits.id, self._lake.commits.last("trajectories")
         if known == (id, last):
             return self._lake.sealed_to()

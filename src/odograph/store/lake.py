@@ -21,7 +21,7 @@ from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..log import logger
 from ..tables.commits import Commits, FolderCommits
-from ..tables.files import DamagedFile, Opened, crc_of
+from ..tables.files import DamagedFile, Opened, crc_of, foot_of
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from .indexing import searchable
@@ -66,6 +66,8 @@ class Lake:
         self._told: set[str] = set()
         #: Files that were found damaged.
         self._damaged: set[str] = set()
+        #: Of each file whose bytes were compared with its checksum, what the disk said of it then.
+        self._compared: dict[str, tuple[int, int, int]] = {}
 
     @property
     def exists(self) -> bool:
@@ -78,6 +80,14 @@ class Lake:
             )
         return False
 
+    @property
+    def gone(self) -> StoreError:
+        """What is said of a sealed tier that somebody deleted as a whole, while the catalog knows of it."""
+        return StoreError(
+            f"{self.root} is gone. It holds what was sealed: put the folder back. What the journal holds is safe;"
+            " delete catalog.sqlite to go on with that alone"
+        )
+
     def close(self) -> None:
         with self._lock:
             self.commits.close()
@@ -86,6 +96,7 @@ class Lake:
             self._opened.clear()
             self._groups.clear()
             self._damaged.clear()
+            self._compared.clear()
 
     def files(self, table: str, since: int = 0) -> list[str]:
         """The live files of a table, in the order in which they came, relative to the folder of the lake."""
@@ -127,23 +138,26 @@ class Lake:
             logger.warning("%s; %s, and `odograph doctor --repair` mends what can be mended", said, held)
 
     def damaged(self, table: Table, said: str | None = None) -> set[str]:
-        """The live files of a table that are known to be damaged, or have another size than was written; of a tier that machines
-        share none. With `said`, an error of who read them, every byte of them is read: of those that it names, or of all. Raises
-        StoreError."""
+        """The live files of a table that are known to be damaged, or whose bytes are not those that were written; of a tier that
+        machines share none. All bytes of a file are compared once, and again where the disk says that the file changed. With
+        `said`, an error of who read them, they are compared again: of the files that it names, or of all. Raises StoreError."""
         live = self.commits.files(table.name) if self.shared is None else []
         named = [one for one in live if said is None or one.file.path in said] or live
         for one in named:
             try:
-                if (self.root / one.file.path).stat().st_size != one.file.bytes:
+                there = (self.root / one.file.path).stat()
+                changed = (there.st_ino, there.st_size, there.st_mtime_ns)
+                if there.st_size != one.file.bytes:
                     self._damaged.add(one.file.path)
-            except (FileNotFoundError, NotADirectoryError):
-                self._damaged.add(one.file.path)
-            if said is None or one.file.path in self._damaged:
-                continue
-            if one.file.crc is not None:
-                with suppress(OSError):
+                elif one.file.crc is not None and (said is not None or self._compared.get(one.file.path) != changed):
                     if crc_of(self.root / one.file.path) != one.file.crc:
                         self._damaged.add(one.file.path)
+                    self._compared[one.file.path] = changed
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._damaged.add(one.file.path)
+            except OSError:  # which the query tells
+                continue
+            if said is None or one.file.crc is not None or one.file.path in self._damaged:
                 continue
             for _ in self.batches(one.file.path, table, damaged=lambda error, path=one.file.path: self._damaged.add(path)):  # type: ignore[misc]
                 pass
@@ -200,11 +214,17 @@ class Lake:
         return found
 
     def open(self, path: str, table: Table, *, dictionaries: bool = False) -> Opened:
-        """A file of the tier; its pages are verified when they are read. `dictionaries`: see `tables.files.Opened`. Raises
-        DamagedFile, StoreError, NewerStore."""
+        """A file of the tier; its pages are verified when they are read, and in a folder its footer now. `dictionaries`: see
+        `tables.files.Opened`. Raises DamagedFile, StoreError, NewerStore."""
         source = self.commits.source(path)
         if not isinstance(source, Path):
-            return Opened(Path(path), table, source=source, dictionaries=dictionaries)
+            return Opened(Path(path), table, source=source, verify=True, dictionaries=dictionaries)
+        said = self.commits.file(path) if isinstance(self.commits, FolderCommits) else None
+        foot = None
+        with suppress(OSError):  # which opening the file tells
+            foot = foot_of(source)
+        if said is not None and None not in (foot, said.foot) and foot != said.foot:
+            raise DamagedFile(f"{source} can't be read: its footer is not the one that was written")
         found = Opened(source, table, verify=True, dictionaries=dictionaries)
         if found.commit != source.stem:
             found.close()

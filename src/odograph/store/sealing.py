@@ -67,7 +67,9 @@ class Sealing(msgspec.Struct, frozen=True):
 def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None = None) -> Sealing:
     """Seals what the journal holds. The caller holds the store's lock "seal". `progress(done, total)` counts bytes."""
     arrow()
-    _ = lake.exists  # refuses where the list of the files is lost: a new list would leave out what is sealed
+    # refuses where the list of the files is lost: a new list would leave out what is sealed
+    if not lake.exists and lake.shared is None and _was_sealed(journal.parent / "catalog.sqlite"):
+        raise lake.gone
     with suppress(FileExistsError):
         lake.root.mkdir(0o777 if file_mode(journal) == 0o666 else 0o700)  # what is in it is as open as the folder
     lake.commits.prepare()
@@ -114,6 +116,15 @@ def _journals(journal: Path) -> Iterator[tuple[Path, int]]:
             size = path.stat().st_size
             if size:
                 yield path, size
+
+
+def _was_sealed(catalog: Path) -> bool:
+    """Whether a catalog knows of a sealed tier. A catalog that can't be read is made anew, and knows nothing."""
+    try:
+        with closing(sqlite3.connect(f"{catalog.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute("select 1 from lake").fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 def _to_seal(journal: Path, sealed: dict[str, int]) -> list[tuple[File, int, int, bool]]:

@@ -365,7 +365,10 @@ class FolderCommits:
                     raise Conflict(f"{path} is no live file: somebody else took it out first")
             db.executemany(
                 "insert into files values(?,?,?,?,?,?,null)",
-                [(f.path, f.table, f.rows, f.bytes, properties_json({"rows": f.groups, "crc": f.crc}), seq) for f in add],
+                [
+                    (f.path, f.table, f.rows, f.bytes, properties_json({"rows": f.groups, "crc": f.crc, "foot": f.foot}), seq)
+                    for f in add
+                ],
             )
             db.executemany(
                 "insert into keys values(?,?) on conflict do update set value=excluded.value", list((keys or {}).items())
@@ -380,10 +383,15 @@ class FolderCommits:
         )
         return [self._live(table, *row) for row in rows]
 
+    def file(self, path: str) -> DataFile | None:
+        """What is known of a file, also of one that was merged and is not deleted yet."""
+        rows = self._rows("select tbl, path, rows, bytes, groups, added from files where path=?", (path,))
+        return self._live(*rows[0]).file if rows else None
+
     def _live(self, table: str, path: str, rows: int, size: int, about: str, added: int) -> Live:
         try:
             known = properties_of(about)
-            return Live(DataFile(table, path, rows, size, tuple(known["rows"]), known.get("crc")), added)
+            return Live(DataFile(table, path, rows, size, tuple(known["rows"]), known.get("crc"), known.get("foot")), added)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self._path} is damaged; `odograph doctor --repair` rebuilds it from the files") from error
 

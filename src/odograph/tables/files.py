@@ -21,8 +21,8 @@ FOOTER = b"odograph.commit"
 
 
 class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file of a table. `path` is relative to the folder of the lake, with `/`; `groups` are the rows of each row group; `crc`,
-    where it is known, is the CRC-32 of the file."""
+    """A file of a table. `path` is relative to the folder of the lake, with `/`; `groups` are the rows of each row group; `crc`
+    is the CRC-32 of the file, and `foot` that of its footer, which no page's checksum covers: both where they are known."""
 
     table: str
     path: str
@@ -30,6 +30,7 @@ class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes: int
     groups: tuple[int, ...] = ()
     crc: int | None = None
+    foot: int | None = None
 
 
 class Footer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,13 +96,13 @@ class Writer:
             self._writer.close()
             with self._temporary.open("rb") as file:
                 os.fsync(file.fileno())
-                size, crc = os.fstat(file.fileno()).st_size, _crc(file)
+                size, crc, foot = os.fstat(file.fileno()).st_size, _crc(file), _foot(file)
             self._temporary.rename(self._target)
             sync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
             raise StoreError(f"{self._target} can't be written: {error}") from error
-        return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc)
+        return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc, foot)
 
     def abandon(self) -> None:
         """Leaves nothing behind."""
@@ -116,7 +117,7 @@ def data_file(table: str, name: str, path: Path) -> DataFile:
     try:
         about = _parquet().read_metadata(path)
         groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
-        return DataFile(table, name, about.num_rows, path.stat().st_size, groups, crc_of(path))
+        return DataFile(table, name, about.num_rows, path.stat().st_size, groups, crc_of(path), foot_of(path))
     except (OSError, arrow().ArrowException) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
 
@@ -127,11 +128,26 @@ def crc_of(path: Path) -> int:
         return _crc(file)
 
 
+def foot_of(path: Path) -> int:
+    """The CRC-32 of a file's footer. Raises OSError."""
+    with path.open("rb") as file:
+        return _foot(file)
+
+
 def _crc(file: IO[bytes]) -> int:
     found = 0
-    while chunk := file.read(1 << 20):
+    while chunk := file.read(1 << 18):
         found = crc32(chunk, found)
     return found
+
+
+def _foot(file: IO[bytes]) -> int:
+    """A footer is followed by its length in four bytes, and by four more; a wrong length is another CRC, too."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 8))
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(max(0, end - 8 - length))
+    return _crc(file)
 
 
 def is_private(root: Path) -> bool:
