@@ -772,6 +772,9 @@ def spans(found: list[Any]) -> Iterator[Said]:
             )
         elif kind == "TOOL":
             yield from _ran(value, about.get("tool.name") or value["name"], about.get("input.value"), about.get("output.value"))
+        if about.get("langfuse.observation.type") == "generation":
+            yield from (Said(PERSON, t) for t in prompted(about.get("langfuse.observation.input")))
+            yield from (Said(MODEL, t, when) for t in answers(about.get("langfuse.observation.output")))
         for name in ("gen_ai.input.messages", "ai.prompt.messages"):
             yield from (Said(PERSON, t) for t in prompted(about.get(name)))
         yield from (Said(MODEL, t, when) for t in answers(about.get("gen_ai.output.messages")))

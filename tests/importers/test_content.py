@@ -376,6 +376,13 @@ def test_samples_say_what_their_files_say(samples: Path, folder: str) -> None:
             assert compared(path, FOLDERS[folder]) == [], path
 
 
+@pytest.mark.slow
+def test_spans_that_crossed_the_wire_say_what_their_payloads_say(samples: Path) -> None:
+    """The same holds for payloads of instrumentations, as they were sent to a collector."""
+    for path in sorted((samples / "otlp").rglob("*.pb.json")):
+        assert compared(path, "spans") == [], path
+
+
 def test_the_comparison_sees_what_is_wrong(tmp_path: Path) -> None:
     """A text that is lost, said twice, moved, or given to another is seen."""
     raw = list(READERS["pi-session"](growing.PI))
