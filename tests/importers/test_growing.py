@@ -493,6 +493,7 @@ def hand_run(size: int) -> dict[str, Any]:
     return {**whole, "trajectory": whole["trajectory"][:size], "history": history, "info": {}}
 
 
+INSTRUCTED = codex("session_meta", 0, **CODEX[0]["payload"], base_instructions={"text": "Be brief. " * 100})
 AWORLD_LINES = jsonl(AWORLD)
 TRIALS = [{"id": f"t{n}", "trial_name": f"t.{n}", "task_id": "t", "instruction": "Knot", "is_resolved": True, "trial_started_at": T.format(n)} for n in range(3)]  # fmt: skip
 TURNS = {"actions": ["ls"], "observations": ["x"], "rewards": [1], "valid_action": [True]}
@@ -535,6 +536,7 @@ GROWS: dict[str, Growing] = {
     "claude-code background": Growing("claude-code", list(range(1, 22)), in_background),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
     "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
+    "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),
     "codex folder": Growing("codex", list(range(1, len(CODEX) + 3)), threads),
     "gemini-cli new": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_NEW)),
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
