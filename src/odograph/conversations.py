@@ -94,7 +94,7 @@ def _results(t: Trajectory) -> dict[str, list[dict[str, Any]]]:
     """What was done after each call, as messages: by the call that asked for it, else by the last one of its step."""
     found: dict[str, list[dict[str, Any]]] = {}
     last: dict[tuple[str | None, int | None], str] = {}
-    for record in t.records:
+    for record in t.standing:
         if isinstance(record, LLMCall) and record.purpose == "act":
             last[record.agent, record.step] = record.id
         elif isinstance(record, Action):

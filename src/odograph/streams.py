@@ -220,9 +220,12 @@ class Streams:
             if part.of == "list":
                 out[name] = self._new_items(call.packed_by, part, seen, seen.last.get(who))
                 seen.last[who] = (call.packed_by, part)
-            elif seen.values.get((*who, name)) != (call.packed_by, part.stream, part.ranges):
-                out[name] = self.part(call.packed_by, part)
-                seen.values[(*who, name)] = (call.packed_by, part.stream, part.ranges)
+            elif (place := (call.packed_by, part)) != (last := seen.values.get((*who, name))):
+                value = self.part(*place)
+                was = last if type(last) is tuple else None  # another process went on: its streams are its own
+                if was is None or encode(self.part(*was)) != encode(value):
+                    out[name] = value
+                seen.values[(*who, name)] = place
         seen.values |= {(*who, name): request[name] for name in values if name in request}
         return out
 

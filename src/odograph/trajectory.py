@@ -18,7 +18,7 @@ from .clock import iso_time
 from .codec import loads, record_to_dict
 from .errors import InvalidInput
 from .handmade import placed_records, records_from_dict
-from .standing import standing
+from .standing import references, standing
 from .streams import Streams
 from .totals import Rewards, reward_total, trajectory_reward
 from .types import (
@@ -98,15 +98,15 @@ class _Part:
             case _:
                 pass
 
-    def _by_kind(self) -> dict[str, Any]:
+    def _by_kind(self, to_dict: Callable[[AnyRecord], dict[str, Any]]) -> dict[str, Any]:
         return {
-            "contexts": [record_to_dict(r) for r in self.contexts],
-            "llm_calls": [record_to_dict(c.record) for c in self.llm_calls],
-            "actions": [record_to_dict(r) for r in self.actions],
-            "rewards": [record_to_dict(r) for r in self.rewards],
-            "edits": [record_to_dict(r) for r in self.edits],
-            "labels": [record_to_dict(r) for r in self.labels],
-            "notes": [record_to_dict(r) for r in self.notes],
+            "contexts": list(map(to_dict, self.contexts)),
+            "llm_calls": [to_dict(c.record) for c in self.llm_calls],
+            "actions": list(map(to_dict, self.actions)),
+            "rewards": list(map(to_dict, self.rewards)),
+            "edits": list(map(to_dict, self.edits)),
+            "labels": list(map(to_dict, self.labels)),
+            "notes": list(map(to_dict, self.notes)),
         }
 
 
@@ -157,11 +157,11 @@ class Trajectory(_Part):
         self.steps: list[Step] = []
         replaced = {r.supersedes for r in self.records if r.supersedes}
         steps: dict[tuple[str | None, int], Step] = {}
-        calls = {r.id: Call(r, streams) for r in self.records if isinstance(r, LLMCall)}
         self._superseded = [r for r in self.records if r.id in replaced]
         self._outside: list[AnyRecord] = []
         #: The records that no other corrects, in order; a correction stands in the place of what it corrects.
         self.standing: list[AnyRecord] = standing(self.records, replaced)
+        calls = {r.id: Call(r, streams) for r in self.standing if isinstance(r, LLMCall)}
         active = self.standing
         self.start = next((r for r in active if isinstance(r, Start)), None)
         agent = self.start.agent if self.start else None
@@ -322,6 +322,12 @@ class Trajectory(_Part):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a lossless, JSON-ready dict: every record once, in steps. `from_dict` and `store.add` take the dict."""
+        stored = {r.id: r for r in self.records}
+        referred = {r.id: references(stored[r.id]) for r in self.standing if r is not stored[r.id]}
+
+        def to_dict(record: AnyRecord) -> dict[str, Any]:
+            return record_to_dict(record) | referred.get(record.id, {})
+
         whole: dict[str, Any] = {
             "id": self.id,
             "schema_version": self.start.schema_version if self.start else SCHEMA_VERSION,
@@ -342,8 +348,8 @@ class Trajectory(_Part):
                     "agent": s.agent,
                     "observation": s.observation,
                     "reward": s.reward,
-                    "record": record_to_dict(s.record) if s.record else None,
-                    **s._by_kind(),
+                    "record": to_dict(s.record) if s.record else None,
+                    **s._by_kind(to_dict),
                 }
                 for s in self.steps
             ],
@@ -351,8 +357,8 @@ class Trajectory(_Part):
         outside = _Part()
         for record in self._outside:
             outside._add(record, Call(record, self._streams) if isinstance(record, LLMCall) else None)
-        whole.update(outside._by_kind())
-        whole["end"] = record_to_dict(self.end) if self.end else None
+        whole.update(outside._by_kind(to_dict))
+        whole["end"] = to_dict(self.end) if self.end else None
         listed = set(map(id, [r for r in self.records if isinstance(r, End) and r is not self.end]))
         older = [r for r in self.records if id(r) in listed] + self._superseded
         if older:

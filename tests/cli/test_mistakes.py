@@ -225,6 +225,26 @@ def test_a_store_of_somebody_else_is_one_sentence(command: str, place: tuple[Pat
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_sub_agents_of_a_session_that_may_not_be_read_are_imported(place: tuple[Path, str]) -> None:
+    """The session's own file is named as unreadable; what its sub-agents did is there."""
+    tried(["--store", "s", "import", "chat.jsonl"], place[0])
+    about = {"sessionId": "s", "timestamp": "2026-03-01T10:00:00Z", "isSidechain": True, "agentId": "a1"}
+    found = [{"uuid": role, "parentUuid": None, "type": role, "message": {"role": role, "content": "Ahoy"}, **about} for role in ("user", "assistant")]  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        agent = Path(name, "p", "s", "subagents", "agent-a1.jsonl")
+        agent.parent.mkdir(parents=True)
+        for file in (agent, Path(name, "p", "s.jsonl")):
+            file.write_text("".join(json.dumps(line) + "\n" for line in found))
+        tried(["--store", "s", "import", str(agent)], place[0])
+        file.chmod(0)
+        Path(name).chmod(0o777)
+        status, said = as_nobody(Path(name), "--store", "s", "import", "p")
+        assert status == 1 and "p/s.jsonl" in said and "Traceback" not in said, said
+        with odograph.open(Path(name) / "s") as store:
+            assert [t.task for t in store.trajectories()] == ["Ahoy"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 def test_a_folder_that_can_not_be_looked_into_costs_no_other_file(place: tuple[Path, str]) -> None:
     """An import of a folder takes the sessions that can be read, and names the files that can't."""
     tried(["--store", "s", "import", "chat.jsonl"], place[0])

@@ -7,7 +7,10 @@ They know nothing of the importers. Each walks the JSON of a file and gives `Sai
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import re
+import sqlite3
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -45,6 +48,10 @@ def values(path: Path) -> list[Any]:
     if path.is_dir():
         return [v for p in sorted(path.rglob("*.json")) for v in values(p)]
     data = path.read_bytes()
+    if data.startswith(b"SQLite"):
+        return _rows(path)
+    if path.suffix == ".md":
+        return data.decode().split("\n")
     if data.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
             infos = [i for i in archive.infolist() if i.filename.startswith("samples/")]
@@ -69,6 +76,25 @@ def values(path: Path) -> list[Any]:
             while at < len(line) and line[at] in " ,\x00":
                 at += 1
     return found
+
+
+def _rows(path: Path) -> list[Any]:
+    """All rows of a database, as dicts with their table under `table`; JSON in them is parsed, other bytes are hexadecimal."""
+
+    def plain(value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, (str, bytes)) else value
+        except ValueError:
+            return value.hex() if isinstance(value, bytes) else value
+
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.row_factory = sqlite3.Row
+        tables = [row["name"] for row in database.execute("select name from sqlite_master where type = 'table'")]
+        return [
+            {"table": table, **{key: plain(value) for key, value in dict(row).items()}}
+            for table in tables
+            for row in database.execute(f"select * from {table}")
+        ]
 
 
 def _zstd(data: bytes, info: zipfile.ZipInfo) -> bytes:
@@ -746,6 +772,9 @@ def spans(found: list[Any]) -> Iterator[Said]:
             )
         elif kind == "TOOL":
             yield from _ran(value, about.get("tool.name") or value["name"], about.get("input.value"), about.get("output.value"))
+        if about.get("langfuse.observation.type") == "generation":
+            yield from (Said(PERSON, t) for t in prompted(about.get("langfuse.observation.input")))
+            yield from (Said(MODEL, t, when) for t in answers(about.get("langfuse.observation.output")))
         for name in ("gen_ai.input.messages", "ai.prompt.messages"):
             yield from (Said(PERSON, t) for t in prompted(about.get(name)))
         yield from (Said(MODEL, t, when) for t in answers(about.get("gen_ai.output.messages")))
@@ -756,6 +785,68 @@ def spans(found: list[Any]) -> Iterator[Said]:
         elif about.get("gen_ai.operation.name") == "execute_tool":
             sent, gave = about.get("gen_ai.tool.call.arguments"), about.get("gen_ai.tool.call.result")
             yield from _ran(value, about["gen_ai.tool.name"], sent, gave)
+
+
+def opencode(found: list[Any]) -> Iterator[Said]:
+    for message in sorted(
+        (r for r in found if r["table"] == "message"), key=lambda r: (r["session_id"], r["time_created"], r["id"])
+    ):
+        times = message["data"].get("time") or {}
+        when = micros(times.get("completed") or times.get("created"))
+        for part in (r["data"] for r in found if r["table"] == "part" and r["message_id"] == message["id"]):
+            if part["type"] == "text":
+                yield Said(MODEL if message["data"]["role"] == "assistant" else PERSON, part["text"], when)
+            elif part["type"] == "reasoning":
+                yield Said(THOUGHT, part["text"], when)
+            elif part["type"] == "tool":
+                yield Said(TOOL, call(part["tool"], part["state"]["input"]), when)
+                yield Said(RESULT, part["state"]["output"], None, part["callID"])
+
+
+def cursor(found: list[Any]) -> Iterator[Said]:
+    """Transcripts, chats of bubbles, and chats whose root lists the digests of their messages."""
+    if "table" not in found[0]:
+        yield from lines_of_chat(found)
+        return
+    bubbles = {r["key"]: r["value"] for r in found if r["table"] == "cursorDiskKV"}
+    for key, chat_ in bubbles.items():
+        for head in chat_["fullConversationHeadersOnly"] if key.startswith("composerData:") else ():
+            bubble = bubbles[f"bubbleId:{key.partition(':')[2]}:{head['bubbleId']}"]
+            when, tool = micros(bubble["createdAt"]), bubble.get("toolFormerData")
+            yield from (Said(THOUGHT, t, when) for t in texts((bubble.get("thinking") or {}).get("text")))
+            yield from (Said(PERSON if bubble["type"] == 1 else MODEL, t, when) for t in texts(bubble.get("text")))
+            if tool:
+                yield Said(TOOL, call(tool["name"], tool["rawArgs"]))
+                yield from (Said(PROGRAM, t) for t in inner_texts(tool["result"]))
+    blobs = {r["id"]: r["data"] for r in found if r["table"] == "blobs"}
+    for about in (r["value"] for r in found if r["table"] == "meta"):
+        root = blobs[json.loads(bytes.fromhex(about))["latestRootBlobId"]]
+        for digest in re.findall("0a20([0-9a-f]{64})", root):
+            message = blobs[digest]
+            for part in objects(message["content"]):
+                if part["type"] == "reasoning":
+                    yield Said(THOUGHT, part["text"])
+                elif part["type"] == "tool-call":
+                    yield Said(TOOL, call(part["toolName"], part["args"]))
+                elif part["type"] == "tool-result":
+                    yield Said(RESULT, part["result"], None, part["toolCallId"])
+            if message["role"] in ("user", "assistant"):
+                kind = MODEL if message["role"] == "assistant" else PERSON
+                yield from (Said(kind, t) for p in objects(message["content"]) or [message["content"]] for t in texts(p if isinstance(p, str) else p["text"] if p["type"] == "text" else None))  # fmt: skip
+
+
+def aider(found: list[str]) -> Iterator[Said]:
+    """`####` is the person, `>` the program, all else the model; lines of one speaker that follow each other are one text."""
+    held: list[str] = []
+    before = PROGRAM
+    for line in [*found, "> the end"]:
+        kind = PERSON if line.startswith("####") else PROGRAM if line.startswith((">", "# aider chat started")) else MODEL
+        if kind != before and (line.strip() or before == MODEL):
+            text = "\n".join(held).strip()
+            if text and before != PROGRAM and not text.startswith("/"):
+                yield Said(before, text)
+            held, before = [], kind
+        held.append(line.removeprefix("#### "))
 
 
 READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
@@ -780,7 +871,9 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "droid": droid,
     "claude-stream": stream,
     "kimi": lines_of_chat,
-    "cursor": lines_of_chat,
+    "cursor": cursor,
+    "opencode": opencode,
+    "aider": aider,
     "openai-chat": rows_of_chat,
     "goose": goose,
     "cline": cline,

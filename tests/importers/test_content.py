@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ SHOWN = {
     "inspect": ("view", "traceback_ansi", "changes", "attachments", "state", "events_data", "results", "sandbox"),
     "openhands": ("message",),
 }
-WORDS = ("assistant", "user", "system", "tool", "function", "text")  #: words of a message's shape
+MARK = re.compile("^(#### |> |# aider chat started at )")  #: what aider puts before a line, for whose it is
+WORDS = ("context", "assistant", "user", "system", "tool", "function", "text")  #: words of a message's shape
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -144,7 +145,7 @@ def compared(path: Path, name: str) -> list[str]:
         ours = Rebuilt(store)
     found = values(path)
     raw = list(READERS[name](found)) if name in READERS else []
-    leaves = Counter(s.strip() for s in strings(found))
+    leaves = Counter((MARK.sub("", s) if name == "aider" else s).strip() for s in strings(found))
     everything = "\n".join(ours.texts)
     told = content_of(found, name) if name != "spans" else ()  # frameworks tell of a call again in the spans around the call
     wrong = [f"lost: {t[:90]!r}" for t in told if t not in ours.texts and t.strip() not in everything]
@@ -185,6 +186,7 @@ def content_of(value: Any, name: str, at: tuple[str, ...] = ()) -> Iterator[str]
     if isinstance(value, str):
         inner = list(strings(value))[1:] if name in ("verifiers", "smolagents") else []
         typed = re.sub(r"</?user_input[^>]*>", "", value) if name == "cline-cli" else value  # the model is sent what is inside
+        typed = MARK.sub("", typed) if name == "aider" else typed
         yield from (text for text in inner or [typed] if " " in text.strip() and micros(text) is None)
     elif isinstance(value, dict):
         for key, part in value.items():
@@ -311,6 +313,7 @@ SMALL: list[tuple[str, str, str]] = [
     ("smolagents", "a.jsonl", lines([SMOL])),
     ("spans", "otlp.jsonl", lines([growing.span(n) for n in range(3)])),
     ("spans", "spans.json", json.dumps(SPANS)),
+    ("aider", ".aider.chat.history.md", agents.AIDER),
     ("terminal-bench", "results.json", json.dumps({"id": "r", "results": growing.TRIALS})),
 ]
 FOLDERS = {
@@ -348,6 +351,22 @@ def test_an_import_says_what_the_file_says(tmp_path: Path, name: str, file: str,
     assert compared(scaffold.write(tmp_path / file, text), name) == []
 
 
+DATABASES: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "opencode.db": ("opencode", agents.opencode),
+    "state.vscdb": ("cursor", agents.cursor),
+    "store.db": ("cursor", agents.cursor_chat),
+}
+
+
+@pytest.mark.parametrize("file", DATABASES)
+def test_an_import_says_what_the_database_says(tmp_path: Path, file: str) -> None:
+    """The same holds for the databases of agents, whose rows another reader reads."""
+    name, fill = DATABASES[file]
+    fill(tmp_path / file)
+    assert len(list(READERS[name](values(tmp_path / file)))) > 4
+    assert compared(tmp_path / file, name) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_samples_say_what_their_files_say(samples: Path, folder: str) -> None:
@@ -355,6 +374,13 @@ def test_samples_say_what_their_files_say(samples: Path, folder: str) -> None:
     for path in sorted((samples / folder).iterdir()):
         if not path.name.startswith("deb24f56"):  # a log of a program, no session
             assert compared(path, FOLDERS[folder]) == [], path
+
+
+@pytest.mark.slow
+def test_spans_that_crossed_the_wire_say_what_their_payloads_say(samples: Path) -> None:
+    """The same holds for payloads of instrumentations, as they were sent to a collector."""
+    for path in sorted((samples / "otlp").rglob("*.pb.json")):
+        assert compared(path, "spans") == [], path
 
 
 def test_the_comparison_sees_what_is_wrong(tmp_path: Path) -> None:

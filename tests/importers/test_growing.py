@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import odograph
-from odograph import importers
+from odograph import conversations, importers, shown
 
 from . import agents
 from .agents import AIDER, LINES, WHOLE
@@ -258,6 +258,9 @@ def content(store: odograph.Store) -> dict[str, Any]:
                     value.pop(name, None)
                 found[first[record.id]] = value
         found[f"calls of {t.id}"] = [(c.step, c.agent, c.response) for c in t.llm_calls]
+        steps = [(s.agent, s.index, *(first[a.id] for a in s.actions)) for s in t.steps]
+        entries = [(e.kind, e.step, e.agent, e.depth, first.get(e.record or "")) for e in shown.session(t) if e.kind != "note"]
+        found[f"order of {t.id}"] = (steps, [first[a.llm_call] for a in t.actions if a.llm_call], entries, conversations.show(t))
     for s in store.summaries():
         about = (
             s.task,
@@ -371,6 +374,64 @@ def with_agents(folder: Path, size: int) -> Path:
     return folder / "p"
 
 
+def in_background(folder: Path, size: int) -> Path:
+    """A session of Claude Code whose agents go on while it goes on: one started before the other, and one that no call started,
+    of which a line is written in turn."""
+    started = [
+        cc(1, "user", "Tie two knots", None),
+        cc(2, "assistant", [*use("t1", "Agent", prompt="find twine"), *use("t2", "Agent", prompt="find a hook")]),
+        cc(3, "user", result("t1", "launched"), toolUseResult={"status": "async_launched", "agentId": "b1"}),
+        cc(3, "user", result("t2", "launched"), uuid="u3b", toolUseResult={"status": "async_launched", "agentId": "a2"}),
+        cc(8, "assistant", "I wait"), cc(12, "user", "And now"), cc(16, "assistant", "Tied"), cc(20, "user", "Thanks"), cc(24, "assistant", "Welcome"),
+    ]  # fmt: skip
+    files = {"s.jsonl": started}
+    for n, (name, asked) in enumerate((("b1", "find twine"), ("a2", "find a hook"), ("acompact", "sum it up"))):
+        about = {"isSidechain": True, "agentId": name}
+        turns = [(5 + 2 * n, "user", asked), (6 + 2 * n, "assistant", f"{name} looks"), (14 + n, "user", "go on"), (18 + n, "assistant", f"{name} found it")]  # fmt: skip
+        files[f"s/subagents/agent-{name}.jsonl"] = [{**cc(at, kind, said, "-"), **about, "uuid": f"{name}-{at}"} for at, kind, said in turns]  # fmt: skip
+    order = sorted((line["timestamp"], file, n) for file, lines_ in files.items() for n, line in enumerate(lines_))
+    for file, lines_ in files.items():
+        if there := [line for n, line in enumerate(lines_) if (line["timestamp"], file, n) in order[: max(1, size)]]:
+            write(folder / "p" / file, jsonl(there))
+    return folder / "p"
+
+
+def of_cursor(folder: Path, size: int) -> Path:
+    """Cursor's transcript of a session with sub-agents, each in a file of its own; of which so many lines are written, in turn."""
+    task = [{"type": "tool_use", "name": "Task", "input": {"prompt": p, "subagent_type": "scout"}} for p in ("Find a knot", "Find twine")]  # fmt: skip
+    asked = [{"role": "user", "message": {"content": [agents.said(f"<user_query>\n{p}\n</user_query>")]}} for p in ("Find a knot", "Find twine")]  # fmt: skip
+    told = [{"role": "assistant", "message": {"content": [agents.said(text)]}} for text in ("a bowline", "by the door", "wait")]
+    main = [agents.CURSOR[0], {"role": "assistant", "message": {"content": task}}, agents.CURSOR[2], agents.CURSOR[0], told[2]]
+    first, second = [asked[0], told[0], asked[0], told[2]], [asked[1], told[1]]
+    turns = [(0, main), (0, main), (2, second), (1, first), (1, first), (0, main), (2, second), (1, first), (0, main), (1, first), (0, main)]  # fmt: skip
+    names = ("cu1.jsonl", "subagents/su1.jsonl", "subagents/su0.jsonl")
+    for n, lines_ in (written := turns[: max(1, size)]):
+        write(folder / "cu1" / names[n], jsonl(lines_[: sum(k == n for k, _ in written)]))
+    return folder / "cu1"
+
+
+def streaming(path: Path, size: int) -> None:
+    """OpenCode's database while an answer comes: rows are written, then changed in place."""
+    size = max(1, size)
+    agents.opencode(path, 1 if size < 3 else 99 if size > 7 else 3)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        row = json.loads(database.execute("select data from message where id = 'm2'").fetchone()[0]) if size > 2 else {}
+        tool = json.loads(database.execute("select data from part where id = 'm2-1'").fetchone()[0]) if size > 2 else {}
+        if size == 2:  # the message without a part
+            database.execute("insert into message values ('m2', 's1', ?, ?)", (agents.MS + 1, json.dumps({"role": "assistant", "time": {"created": agents.MS + 1500}})))  # fmt: skip
+        if 2 < size < 7:  # its figures come at the end
+            row = {"role": "assistant", "modelID": "m", "time": {"created": row["time"]["created"]}}
+            text = {"type": "reasoning", "text": "which knot"[: 3 * size]}
+            state = {3: None, 4: {"status": "pending", "input": {}}, 5: {"status": "running", "input": {"command": "ls"}}, 6: tool["state"]}[size]  # fmt: skip
+            database.execute("update message set data = ? where id = 'm2'", (json.dumps(row),))
+            database.execute("update part set data = ? where id = 'm2-0'", (json.dumps(text),))
+            if state is None:
+                database.execute("delete from part where id = 'm2-1'")
+            else:
+                database.execute("update part set data = ? where id = 'm2-1'", (json.dumps({**tool, "state": state}),))
+        database.commit()
+
+
 def threads(folder: Path, size: int) -> Path:
     """A thread of Codex, and one that goes on from it, of which so many lines are written."""
     base = {"thread_id": "019d0000-0000-7000-8000-0000000000aa", "end_ordinal_exclusive": 12}
@@ -432,6 +493,7 @@ def hand_run(size: int) -> dict[str, Any]:
     return {**whole, "trajectory": whole["trajectory"][:size], "history": history, "info": {}}
 
 
+INSTRUCTED = codex("session_meta", 0, **CODEX[0]["payload"], base_instructions={"text": "Be brief. " * 100})
 AWORLD_LINES = jsonl(AWORLD)
 TRIALS = [{"id": f"t{n}", "trial_name": f"t.{n}", "task_id": "t", "instruction": "Knot", "is_resolved": True, "trial_started_at": T.format(n)} for n in range(3)]  # fmt: skip
 TURNS = {"actions": ["ls"], "observations": ["x"], "rewards": [1], "valid_action": [True]}
@@ -469,8 +531,12 @@ GROWS: dict[str, Growing] = {
     "opencode": database("opencode", "opencode.db", agents.opencode, 7),
     "cursor database": database("cursor", "state.vscdb", rows_of(agents.cursor, "cursorDiskKV"), 7),
     "cursor chat": Growing("cursor", list(range(1, 8)), lambda folder, n: agents.cursor_chat(folder / "store.db", agents.STORE[:n])),
+    "opencode streaming": database("opencode", "opencode.db", streaming, 8),
+    "cursor agents": Growing("cursor", list(range(1, 12)), of_cursor),
+    "claude-code background": Growing("claude-code", list(range(1, 22)), in_background),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
     "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
+    "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),
     "codex folder": Growing("codex", list(range(1, len(CODEX) + 3)), threads),
     "gemini-cli new": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_NEW)),
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),

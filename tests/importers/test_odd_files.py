@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 import odograph
+from odograph import importers
 from odograph.types import Note
 
 from . import agents
@@ -196,3 +197,12 @@ def test_a_session_of_which_nothing_is_left_is_warned_of(tmp_path: Path) -> None
         report = store.import_sessions(write(tmp_path / "runs.jsonl", jsonl([row])))
         assert report.imported == 1
         assert "nothing was found in it that a model or a tool did" in report.warnings[0]
+
+
+def test_a_qwen_code_session_without_parts_is_qwen_codes(tmp_path: Path) -> None:
+    """What shares Claude Code's keys is told from it, although its first messages say nothing."""
+    empty = [{**v, "message": {"role": v["message"]["role"]}} for v in QWEN[:2]]
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps(v) + "\n" for v in [*empty, *QWEN[2:]]))
+    found = importers.recognise(path)
+    assert found is not None and found.NAME == "qwen-code"

@@ -833,6 +833,15 @@ def test_what_a_person_typed_while_a_tool_worked_is_no_missing_result() -> None:
     assert "call_without_result" in validate(unanswered).counts
 
 
+@pytest.mark.parametrize(("id", "found"), [("ws_1", 0), ("call_1", 1)])
+def test_a_search_that_the_servers_ran_needs_no_result(id: str, found: int) -> None:
+    """OpenAI's own `web_search` has what it found in the answer; a tool of the user's with this name has a result."""
+    call = {"id": id, "type": "function", "function": {"name": "web_search", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+    data = {**by_hand(([user("q")], answer), ([user("q"), answer, user("r")], "done")), "rewards": [{"value": 1.0}]}
+    assert validate(data).counts.get("call_without_result", 0) == found
+
+
 @pytest.mark.parametrize(("status", "found"), [("completed", 0), ("truncated", 0), ("failed", 1)])
 def test_the_call_that_ends_a_run_needs_no_result(status: str, found: int) -> None:
     """`finish` and `submit` are answered by no design; a run that failed may have failed in the tool."""

@@ -110,7 +110,7 @@ def _below(path: Path, importers: list[Importer], *, above: bool = False) -> Ite
         return
     for child in children:
         if os.path.isdir(child):  # no, where nobody may look at it: then it is named as a file that can't be read
-            if above and child.name == "subagents" and path.with_name(f"{path.name}.jsonl").is_file():
+            if above and child.name == "subagents" and os.access(path.with_name(f"{path.name}.jsonl"), os.R_OK):
                 continue
             if child.name not in _NO_SESSIONS and not os.path.islink(child):  # links may lead round in circles
                 yield from _below(child, importers, above=True)

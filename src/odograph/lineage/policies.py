@@ -50,17 +50,16 @@ def chains(
     places = _places(t)
     of_call: dict[tuple[str, int | None], Chain] = {}
     calls = {c.id: c for c in t.llm_calls}
-    replaced = {r.supersedes for r in t.records if r.supersedes}
     acted = _acted(t)
     observed = {(s.agent, s.index) for s in t.steps if s.observation is not None}
     strays: dict[str, str] = {}
     edits: dict[str, list[Edit]] = {}
-    for record in t.records:
-        if isinstance(record, Edit) and record.id not in replaced:
+    for record in t.standing:
+        if isinstance(record, Edit):
             edits.setdefault(record.base, []).append(record)
-    for record in t.records:
+    for record in t.standing:
         call = calls.get(record.id)
-        if call is not None and record.id not in replaced:
+        if call is not None:
             who = call.agent or t.agent
             if call.purpose not in purpose or (agent is not None and who != agent) or (model is not None and call.model != model):
                 continue
@@ -70,7 +69,7 @@ def chains(
                 chain = found.setdefault((who, call.model, place, batch or 0), Chain(who, call.model, tokenizer))
                 of_call[call.id, batch] = chain
                 chain.add_call(call, acted, edits.get(call.id, ()), fresh=fresh, batch=batch)
-        elif isinstance(record, Edit) and record.id not in replaced:
+        elif isinstance(record, Edit):
             known = of_call.get((record.base, None)) or of_call.get((record.base, _prompt(calls, record)))
             if known is not None:
                 known.add_edit(record)

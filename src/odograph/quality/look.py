@@ -39,11 +39,10 @@ class Look:
         """(path as in `to_dict`, record) of every record that counts."""
         t = self.t
         out: list[tuple[str, AnyRecord]] = []
-        replaced = {r.supersedes for r in t.records if r.supersedes}
         counts: dict[str, int] = {}
         steps = {(s.agent, s.index): i for i, s in enumerate(t.steps)}
-        for record in t.records:
-            if record.id in replaced or (isinstance(record, End) and record is not t.end):
+        for record in t.standing:
+            if isinstance(record, End) and record is not t.end:
                 continue
             if isinstance(record, (Start, End)):
                 out.append((str(record.__struct_config__.tag), record))

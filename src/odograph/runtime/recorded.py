@@ -128,11 +128,8 @@ class Turns:
         calls = {c.id: c for c in t.llm_calls}
         by_id: dict[str, Turn] = {}
         last: dict[str | None, Turn] = {}
-        replaced = {r.supersedes for r in t.records if r.supersedes}
-        for record in t.records:
+        for record in t.standing:
             agent = record.agent or t.agent
-            if record.id in replaced:
-                continue
             if isinstance(record, LLMCall) and (call := calls.get(record.id)) is not None:
                 if call.purpose == "act" and call.record.error is None and call.choices:
                     turn = Turn(call, prompted=self.open.pop(agent, []))
@@ -187,7 +184,7 @@ PUT, COMPACTED = "message put in", "history compacted"
 
 def finished(t: Trajectory, found: Iterable[Any]) -> list[Any]:
     """Calls or actions without those that were stopped, and without what happened inside of such: it was done again."""
-    parents = {r.id: r.parent for r in t.records}
+    parents = {r.id: r.parent for r in t.standing}
     stopped = {a.id for a in t.actions if _stopped(a.error) and "content" not in (a.extra or {})}
     stopped |= {c.id for c in t.llm_calls if _stopped(c.error)}
 

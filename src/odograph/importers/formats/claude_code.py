@@ -50,15 +50,17 @@ def recognise(path: Path, head: bytes) -> bool:
         if not isinstance(value, dict):
             return False
         message = value.get("message")
-        if isinstance(message, dict) and "parts" in message:  # Qwen Code
+        if isinstance(message, dict) and ("parts" in message or message.get("role") == "model"):  # Qwen Code
             return False
+        if isinstance(message, dict) and "content" not in message:  # either
+            continue
         if "sessionId" in value and ("uuid" in value or value.get("type") in ("user", "assistant")) and "message" in value:
             return True
         if (
             "sessionId" in value
             and "uuid" in value
             and value.get("type") not in ("tool_result",)
-            and "systemPayload" not in value
+            and not value.keys() & {"systemPayload", "usageMetadata"}
         ):
             return True
         seen += 1
@@ -74,6 +76,8 @@ def read(path: Path) -> Iterator[Session]:
 def _session(path: Path) -> Session:
     main = session_of(path)
     file = File(main or path)
+    if main is not None and file.first is None:  # nothing can be read of the session itself
+        main, file = None, File(path)
     first = file.first
     if first is None:
         kinds = sorted({str(e.get("type")) for e in file.events})
@@ -93,7 +97,10 @@ class _Chain:
 
     def __init__(self, key: str | None, agent: str | None) -> None:
         self.key = key
+        #: What its records are known by beside their own ids: some servers give the same ids to several conversations.
+        self.whose = () if key is None else (key,)
         self.agent = agent
+        self.actions: dict[str, Action] = {}
         self.history: list[dict[str, Any]] = []
         self.observed: list[Any] = []
         self.unanswered: list[dict[str, Any]] = []
@@ -191,7 +198,7 @@ class _Reader:
     def _agent(self, agent: Agent, call: str | None) -> None:
         """A sub-agent that has a file of its own, and the tool call that started it, where that is known."""
         started = call or self._asked_by(agent.events)
-        by = self.actions.get(started or "")
+        by = self._action(started)
         kind = agent.kind or (text(obj(by.arguments).get("subagent_type")) if by else None)
         chain = self.chains[agent.id] = _Chain(agent.id, f"{kind or 'agent'}-{agent.id}")
         self._within(chain, started, agent.events)
@@ -216,9 +223,12 @@ class _Reader:
         return chain
 
     def _within(self, chain: _Chain, call: str | None, events: list[dict[str, Any]]) -> None:
-        call = call or self._asked_by(events)
-        if call in self.actions:
-            self.to.within(chain.agent, self.actions[call].id)
+        if (by := self._action(call or self._asked_by(events))) is not None:
+            self.to.within(chain.agent, by.id)
+
+    def _action(self, call: str | None) -> Action | None:
+        """The action of a tool call: the session's own, or a sub-agent's."""
+        return self.chains[None].actions.get(call or "") or self.actions.get(call or "")
 
     def _asked_by(self, events: list[dict[str, Any]]) -> str | None:
         """The tool call whose prompt a sub-agent was given."""
@@ -395,7 +405,7 @@ class _Reader:
                 }
                 or None,
             ),
-            *("reply", name),
+            *("reply", name, *chain.whose),
         )
         times = event.get("_times") or []  # each part of a reply has a line, and so a time, of its own
         for number_, block in enumerate(message["content"] if isinstance(message.get("content"), list) else []):
@@ -415,9 +425,10 @@ class _Reader:
                         extra={"server_tool_use": id} if served else None,
                     ),
                     *(("action", id) if id else ("action", name, number_)),
+                    *chain.whose,
                 )
                 if id and not served:
-                    self.actions[id] = action
+                    chain.actions[id] = self.actions[id] = action
         self._append(chain, event, reply)
 
     def _result(self, chain: _Chain, event: dict[str, Any], block: dict[str, Any], when: int | None) -> None:
@@ -425,7 +436,7 @@ class _Reader:
         failed = bool(block.get("is_error"))
         detail = event.get("toolUseResult")
         extra = {k: v for k, v in (("toolUseResult", detail), ("result_uuid", event.get("uuid"))) if v is not None} or None
-        known = self.actions.get(id or "")
+        known = chain.actions.get(id or "") or self.actions.get(id or "")
         if known is None:
             if self.silent or self.shared:  # the answer to a call of the session that this one goes on from
                 return
@@ -433,16 +444,14 @@ class _Reader:
             data = {**block, **(extra or {})}
             step = chain.step if chain.step >= 0 else None
             note = Note(name="result_without_call", data=data, step=step, agent=chain.agent, source_time=when)
-            self.to.add(note, *(("action", id) if id else ("result", event.get("uuid") or content_hash(data))))
+            self.to.add(note, *(("action", id) if id else ("result", event.get("uuid") or content_hash(data))), *chain.whose)
             return
         stated = number(obj(detail).get("totalDurationMs")) or number(obj(detail).get("durationMs"))
         took = when - known.source_time if when is not None and known.source_time is not None else None
         if stated is not None and 0 <= stated < 4e12:
             took = round(stated * 1e6)
         duration = took if took is not None and took >= 0 else None
-        self.actions[id or ""] = self.to.replace(
-            known, result=block.get("content"), ok=not failed, extra=extra, duration=duration
-        )
+        self.to.replace(known, result=block.get("content"), ok=not failed, extra=extra, duration=duration)
 
 
 def _identity(session: Any, first: dict[str, Any], known_as: str | None = None) -> tuple[tuple[Any, ...], int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
@@ -118,11 +119,11 @@ def session_of(path: Path) -> Path | None:
     inside = next((p for p in path.parents if p.name == "subagents"), None)  # those of a workflow lie deeper
     if inside is not None:
         found = inside.parent.with_name(inside.parent.name + ".jsonl")
-        return found if found.is_file() else None
+        return found if found.is_file() and os.access(found, os.R_OK) else None
     first = _first(path)
     session = text(first.get("sessionId")) if first and first.get("isSidechain") else None
     found = path.with_name(f"{session}.jsonl") if session and "/" not in session else path
-    return found if found != path and found.is_file() else None
+    return found if found != path and found.is_file() and os.access(found, os.R_OK) else None
 
 
 def agents_of(file: File, named: Path | None) -> list[Agent]:

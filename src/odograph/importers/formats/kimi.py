@@ -10,6 +10,7 @@ Source: MoonshotAI/kimi-cli, src/kimi_cli/soul/context.py, wire/file.py, wire/ty
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,8 +75,7 @@ def read(path: Path) -> Iterator[Session]:
     main.read(talk)
     for agent in main.waiting:
         main.start(agent, None)
-    for number, (when, kind, payload) in enumerate(wire.others):
-        session.add(Note(name=kind, data=payload, source_time=when), "event", number)
+    main.note_others(None)
     yield session
 
 
@@ -140,6 +140,8 @@ class _Reader:
         self.transcript = Transcript(session, agent=None if id is None else f"{kind or 'agent'}-{id}")
         #: The messages of the file before, and where each ends in the history.
         self.before: list[tuple[dict[str, Any], int]] = []
+        #: The wire's events that no note tells of yet.
+        self.others = deque(enumerate(wire.others) if id is None else ())
         #: Sub-agents whose call did not come yet.
         self.waiting: list[Agent] = []
 
@@ -148,6 +150,12 @@ class _Reader:
         reader = _Reader(self.session, self.wire, agent.id, agent.kind)
         self.session.within(reader.transcript.agent, by.id if by is not None else None)
         reader.read(agent.talk)
+
+    def note_others(self, before: int | None) -> None:
+        """What else happened before a time; all that is left, where none is given."""
+        while self.others and (before is None or self.others[0][1][0] is None or self.others[0][1][0] <= before):
+            number, (when, kind, payload) = self.others.popleft()
+            self.session.add(Note(name=kind, data=payload, source_time=when), "event", number)
 
     def read(self, talk: list[list[dict[str, Any]]]) -> None:
         for number, entries in enumerate(talk):
@@ -211,6 +219,8 @@ class _Reader:
         step = self.wire.step_of(self.id, entry)
         usage = obj(step.usage)
         counts = [integer(usage.get(n)) for n in ("input_other", "input_cache_read", "input_cache_creation")]
+        if step.began is not None:
+            self.note_others(step.began)
         took = step.ended - step.began if step.ended is not None and step.began is not None else None
         self.transcript.replied(
             entry,

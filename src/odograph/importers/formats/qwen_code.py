@@ -24,7 +24,7 @@ _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "cwd", "versi
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """A line with `uuid`, `sessionId` and a message with `parts` within the first 50."""
+    """A line with `uuid`, `sessionId` and what Claude Code's have not (`parts`, the role `model`) within the first 50."""
     for line in head.split(b"\n")[:50]:
         try:
             value = loads(line)
@@ -33,9 +33,10 @@ def recognise(path: Path, head: bytes) -> bool:
         if not isinstance(value, dict):
             return False
         if "uuid" in value and "sessionId" in value:
-            if isinstance(value.get("message"), dict):
-                return "parts" in value["message"]
-            if "systemPayload" in value:
+            message = value.get("message")
+            if isinstance(message, dict) and ("content" in message or "parts" in message):
+                return "parts" in message
+            if obj(message).get("role") == "model" or value.keys() & {"systemPayload", "usageMetadata"}:
                 return True
     return False
 

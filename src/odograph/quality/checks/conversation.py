@@ -45,9 +45,10 @@ def call_without_result(look: Look) -> Found:
         answered |= {m["tool_call_id"] for m in new if m.get("role") == "tool" and isinstance(m.get("tool_call_id"), str)}
     last: dict[str | None, str] = {call.agent: f"{path}.response" for path, call in look.calls if call.purpose == "act"}
     ends = set(last.values()) if look.t.status in ("completed", "truncated") else set()
-    told: set[str] = set()
+    # OpenAI's servers ran a `web_search` themselves: what it found is in the answer
+    told = {id for id, (_, tool) in _asked(look).items() if tool == "web_search" and id.startswith("ws_")}
     for id, (path, tool) in _asked(look).items():
-        if id not in answered and path not in ends:
+        if id not in answered and id not in told and path not in ends:
             told.add(id)
             yield path, f"the call {id} of {tool} was not answered"
     for what, path, id in _history(look):

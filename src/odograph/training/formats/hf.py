@@ -39,7 +39,7 @@ def rows(
     steps: dict[tuple[str | None, int | None], Step] = {(s.agent, s.index): s for s in trajectory.steps}
     reward, shared = trajectory.reward, _about(trajectory)
     apart: dict[str | None, list[Context]] = {}  # read in an action that is in no step
-    for record in trajectory.records:
+    for record in trajectory.standing:
         if isinstance(record, Context) and record.step is None:
             apart.setdefault(record.parent, []).append(record)
     for call in answered_calls(trajectory, left_out):

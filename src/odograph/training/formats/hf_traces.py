@@ -39,7 +39,7 @@ def rows(trajectory: Trajectory, left_out: LeftOut, *, harness: str = "odograph"
     if not isinstance(harness, str) or not _NAME.fullmatch(harness):
         raise InvalidInput(f"a harness is an identifier such as 'my-agent', not {harness!r}")
     session = _Session(left_out)
-    place = {record.id: n for n, record in enumerate(trajectory.records)}
+    place = {record.id: n for n, record in enumerate(trajectory.standing)}
     actions = sorted(trajectory.actions, key=lambda a: place[a.id], reverse=True)
     for call in policy_calls(trajectory, left_out):
         while actions and place[actions[-1].id] < place[call.id]:
