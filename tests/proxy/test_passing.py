@@ -334,7 +334,7 @@ def test_large_bodies_pass_and_small_copies_are_kept(store: odograph.Store) -> N
 
 
 def test_a_bomb_of_zeros_is_not_unpacked(store: odograph.Store) -> None:
-    """A few compressed bytes that stand for gigabytes pass, and no more than the limit of them is kept."""
+    """A few compressed bytes that stand for gigabytes pass, and no more than the limit of them is kept; the record says so."""
     bomb = gzip.compress(b"0" * 50_000_000)
     with (
         Wire(lambda head, body: [head_of(len(bomb), content_encoding="gzip") + bomb]) as up,
@@ -343,6 +343,7 @@ def test_a_bomb_of_zeros_is_not_unpacked(store: odograph.Store) -> None:
         assert post(proxy.url, "/v1/chat/completions", bomb, content_encoding="gzip")[2] == bomb
     (call,) = one(store).llm_calls
     assert call.response is None and "more than" in call.error
+    assert call.request is None and "has at least" in (call.extra or {})["not_kept"]
 
 
 def test_a_background_response_is_one_call(store: odograph.Store) -> None:
