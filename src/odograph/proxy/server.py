@@ -370,8 +370,9 @@ class Door:
                 over = over or left <= 0
             passed = data if stripped is None else stripped.feed(data, over)
             if call is not None and data:
-                if not begun and stripped is None and (cut := data.rfind(b"\n\n", 0, -2) + 2) > 1:
-                    connected = await _write(response, data[:cut])  # the client's first bytes wait for no parser
+                cut = data.find(b"\n\n") + 2
+                if not begun and stripped is None and cut > 1 and data.find(b"data:", cut) > 0:
+                    connected = await _write(response, data[:cut])  # the first event, which waits for no parser
                     passed = data[cut:]
                 begun = True
                 ends = call.took(data) if call.swollen(len(data)) <= _SLICE else await self._recording.run(call.took, data)
@@ -391,7 +392,9 @@ class Door:
 
     async def _held(self, response: web.StreamResponse, data: bytes, call: Passing) -> bytes:
         """Sends all but the end of a call's last bytes, records the call, and returns the end."""
-        cut = data.rstrip().rfind(b"\n") + 1 or max(len(data) - 1, 0)
+        cut = data.rfind(b"data:")  # behind the last event there may be comments
+        if cut < 0:
+            cut = data.rstrip().rfind(b"\n") + 1 or max(len(data) - 1, 0)
         if cut and not await _write(response, data[:cut]):
             await self._recording.finish(call)
             return b""
