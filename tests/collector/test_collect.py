@@ -182,7 +182,7 @@ def test_traces_of_one_conversation_are_one_session(store: odograph.Store) -> No
 
 
 def test_what_is_no_otlp_is_refused_and_the_rest_is_kept(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """400 for what can't be decoded, in the encoding of the request; 413 after the body was read; 200 with the number of spans that have no ids."""
+    """400 for what can't be decoded, in the encoding of the request; 413 after the body was read; 200 with the number of spans that have no ids in hex."""
     monkeypatch.setattr(receiving, "LARGEST", 1 << 16)
     with collecting(store) as (collector, (url,)):
         assert post(url, "/v1/traces", b"{")[0] == post(url, "/v1/traces", b"[1]")[0] == 400
@@ -194,9 +194,11 @@ def test_what_is_no_otlp_is_refused_and_the_rest_is_kept(store: odograph.Store, 
         status, _, said = post(url, "/v1/traces", b" " * (1 << 20))
         assert status == 413 and b"at most" in said
         assert post(url, "/v1/traces", gzip.compress(b" " * (1 << 20)), Content_Encoding="gzip")[0] == 413
-        status, _, said = post(url, "/v1/traces", body(chat(2), {**chat(3), "spanId": "0" * 16}))
-        assert status == 200 and json.loads(said)["partialSuccess"]["rejectedSpans"] == "1"
-        assert collector.counts["rejected"] == 1
+        status, _, said = post(
+            url, "/v1/traces", body(chat(2), {**chat(3), "spanId": "0" * 16}, {**chat(4), "traceId": "no hex " * 4})
+        )
+        assert status == 200 and json.loads(said)["partialSuccess"]["rejectedSpans"] == "2"
+        assert collector.counts["rejected"] == 2
         status, headers, said = post(url, "/v1/metrics", b"\x00anything", "application/x-protobuf")
         assert (status, said, headers["Content-Type"]) == (200, b"", "application/x-protobuf")
         assert post(url, "/v1/logs", b'{"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": null}]}]}]}')[0] == 200

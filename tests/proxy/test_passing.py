@@ -316,6 +316,23 @@ def test_what_fails_upstream_is_a_call_with_an_error(store: odograph.Store) -> N
     assert b.text == "half" and b.error is not None and c.error is not None
 
 
+def test_an_end_with_a_comment_behind_it_waits_for_its_record(store: odograph.Store) -> None:
+    """Who sees `[DONE]` finds the call recorded, also where a comment comes in the same piece, behind it."""
+    stream = b"".join(events([chat_chunk("Paris"), chat_chunk(None, "stop")])) + b": bye\n\n"
+    with (
+        Wire(lambda head, body: [head_of(None, "text/event-stream") + chunk(stream) + END]) as up,
+        Proxy(store, [up.url]) as proxy,
+        socket.create_connection((urlsplit(proxy.url).hostname, urlsplit(proxy.url).port)) as client,
+    ):
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(CHAT), CHAT)
+        )
+        got = b""
+        while b"[DONE]" not in got:
+            got += client.recv(65536)
+        assert proxy.recorded == 1
+
+
 def test_large_bodies_pass_and_small_copies_are_kept(store: odograph.Store) -> None:
     """A body beyond the copy's limit passes whole; the record says how large it was. One beyond the body's limit is refused."""
     big = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 3_000_000 + b'"}]}'
@@ -334,7 +351,7 @@ def test_large_bodies_pass_and_small_copies_are_kept(store: odograph.Store) -> N
 
 
 def test_a_bomb_of_zeros_is_not_unpacked(store: odograph.Store) -> None:
-    """A few compressed bytes that stand for gigabytes pass, and no more than the limit of them is kept."""
+    """A few compressed bytes that stand for gigabytes pass, and no more than the limit of them is kept; the record says so."""
     bomb = gzip.compress(b"0" * 50_000_000)
     with (
         Wire(lambda head, body: [head_of(len(bomb), content_encoding="gzip") + bomb]) as up,
@@ -343,6 +360,7 @@ def test_a_bomb_of_zeros_is_not_unpacked(store: odograph.Store) -> None:
         assert post(proxy.url, "/v1/chat/completions", bomb, content_encoding="gzip")[2] == bomb
     (call,) = one(store).llm_calls
     assert call.response is None and "more than" in call.error
+    assert call.request is None and "has at least" in (call.extra or {})["not_kept"]
 
 
 def test_a_background_response_is_one_call(store: odograph.Store) -> None:

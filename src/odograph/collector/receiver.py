@@ -124,13 +124,18 @@ def _decoded(signal: str, body: bytes, binary: bool) -> tuple[list[TraceSpan], i
 def sorted_out(value: dict[str, Any]) -> tuple[list[TraceSpan], int]:
     """The spans of a request that can be kept, and how many can't."""
     found = list(of_otlp(value))
-    kept = [s for s in found if s.log or (s.trace.strip("0") and s.id.strip("0"))]
+    kept = [s for s in found if s.log or (_is_id(s.trace) and _is_id(s.id))]
     return kept, len(found) - len(kept)
+
+
+def _is_id(id: str) -> bool:
+    """Whether it is hexadecimal, and not all zeros."""
+    return bool(id.strip("0")) and not id.strip("0123456789abcdefABCDEF")
 
 
 def without_ids(rejected: int) -> str:
     """Why spans were rejected."""
-    return f"{rejected} spans without a trace id or a span id"
+    return f"{rejected} spans without a trace id or a span id; an id is hexadecimal, and not all zeros"
 
 
 def _taken(binary: bool, rejected: int, why: str) -> web.Response:

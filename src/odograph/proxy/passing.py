@@ -47,7 +47,7 @@ class Passing(Exchange):
         self._limit = limit
         self._parts: list[bytes] = []
         self._asked_size = self._answer_size = 0
-        self._request_encoding = ""
+        self._request_encoding = self._at_least = ""
         self._undo: encodings.Decoder | None = None
         self._cut = False
 
@@ -109,10 +109,22 @@ class Passing(Exchange):
             data, self._parts = b"".join(self._parts), []
             if self._request_encoding:
                 undo = encodings.decoder(self._request_encoding)
-                data = b"".join(_bounded(undo(data), self._limit)) if undo is not None else data
+                data = data if undo is None else self._decoded(undo(data))
             asked = self.body if self.body is not self.sent else None
             self.sent = data
             self.body = data if asked is None else asked
+
+    def _decoded(self, pieces: Iterator[bytes]) -> bytes:
+        """The request's body; nothing where more than the limit comes of it."""
+        kept: list[bytes] = []
+        self._asked_size = 0
+        for piece in pieces:
+            self._asked_size += len(piece)
+            if self._asked_size > self._limit:
+                self._at_least = "at least "
+                return b""
+            kept.append(piece)
+        return b"".join(kept)
 
     def _record(self, error: Any) -> None:
         self.ready()
@@ -129,7 +141,9 @@ class Passing(Exchange):
     def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
         if self._asked_size > self._limit:
             del made["request"]
-            made["extra"] = {"not_kept": f"the request has {self._asked_size:,} bytes; the proxy keeps up to {self._limit:,}"}
+            made["extra"] = {
+                "not_kept": f"the request has {self._at_least}{self._asked_size:,} bytes; the proxy keeps up to {self._limit:,}"
+            }
         version = self.address.policy_version if self.address.policy_version is not None else self.policy
         if version is not None:
             made["policy_version"] = version
@@ -155,12 +169,3 @@ class Passing(Exchange):
 
     def _broken(self, made: dict[str, Any]) -> bool:
         return "error" in made and not (self.status is not None and self.status >= 300)
-
-
-def _bounded(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    total = 0
-    for piece in pieces:
-        total += len(piece)
-        if total > limit:
-            return
-        yield piece

@@ -352,8 +352,9 @@ class Door:
         except ConnectionError:
             connected = False
         left = answer.content_length
-        done = False
-        while connected:
+        done = begun = False
+        passed = b""
+        while connected and not done:
             try:
                 data = await answer.content.readany()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:  # the client has a part of it: nothing may follow
@@ -363,35 +364,37 @@ class Door:
                 if request.transport is not None:
                     request.transport.close()
                 return response
-            if not data:
-                done = True
-                break
-            over = False
+            over = done = answer.content.at_eof()
             if left is not None:
                 left -= len(data)
-                over = left <= 0
+                over = over or left <= 0
             passed = data if stripped is None else stripped.feed(data, over)
-            if call is not None:
+            if call is not None and data:
+                cut = data.find(b"\n\n") + 2
+                if not begun and stripped is None and cut > 1 and data.find(b"data:", cut) > 0:
+                    connected = await _write(response, data[:cut])  # the first event, which waits for no parser
+                    passed = data[cut:]
+                begun = True
                 ends = call.took(data) if call.swollen(len(data)) <= _SLICE else await self._recording.run(call.took, data)
                 call.done = over
                 if ends or over:
                     passed = await self._held(response, passed, call)
-            if passed:
+            if passed and not done:
                 connected = await _write(response, passed)
         if call is not None:
             call.done = done
             if not call.over:
                 await self._recording.finish(call)
-        if stripped is not None and connected and (rest := stripped.feed(b"", True)):
-            connected = await _write(response, rest)
         if connected:
             with contextlib.suppress(ConnectionError):
-                await response.write_eof()
+                await response.write_eof(passed if stripped is None else passed + stripped.feed(b"", True))
         return response
 
     async def _held(self, response: web.StreamResponse, data: bytes, call: Passing) -> bytes:
         """Sends all but the end of a call's last bytes, records the call, and returns the end."""
-        cut = data.rstrip().rfind(b"\n") + 1 or max(len(data) - 1, 0)
+        cut = data.rfind(b"data:")  # behind the last event there may be comments
+        if cut < 0:
+            cut = data.rstrip().rfind(b"\n") + 1 or max(len(data) - 1, 0)
         if cut and not await _write(response, data[:cut]):
             await self._recording.finish(call)
             return b""
