@@ -14,7 +14,8 @@ import msgspec
 
 from .calls import Call
 from .clock import iso_time
-from .dialects.content import as_text, is_part
+from .dialects import Choice
+from .dialects.content import as_text, is_media, is_part, media
 from .errors import InvalidInput
 from .lineage import Chain, Segment, View
 from .lineage.bodies import pieces_of
@@ -251,7 +252,7 @@ class _Walk:
             tools = [self._asked(one.id, one.name, one.arguments) for one in choice.tool_calls]
             self.said.add(_mark("assistant", choice.text, tools))
             about = {"choice": choice.index, "of": len(call.choices), "text": choice.text, "tool_calls": tools}
-            yield "answer", about | {"finish_reason": choice.finish_reason}
+            yield "answer", about | {"media": _media(choice), "finish_reason": choice.finish_reason}
 
     def _messages(self, messages: list[_About]) -> Iterator[tuple[str, _About]]:
         """Messages, but answers and results that were shown where they were given."""
@@ -278,6 +279,13 @@ class _Walk:
             compacted = _COMPACTED.search(note.name or "") is not None
             about: _About = {"name": note.name, "data": note.data}
             yield ("compaction", about | {"text": _summary(note.data)}) if compacted else ("note", about)
+
+
+def _media(choice: Choice) -> list[Any]:
+    """The parts of an answer that are no text: images, and what was spoken."""
+    content, spoken, images = (choice.message.get(name) for name in ("content", "audio", "images"))
+    said = [media("audio/wav", spoken["data"])] if isinstance(spoken, dict) and isinstance(spoken.get("data"), str) else []
+    return [p for found in (content, images, said) if isinstance(found, list) for p in found if is_media(p)]
 
 
 def _summary(data: Any) -> str:

@@ -99,6 +99,9 @@ def hostile(store: odograph.Store) -> str:
     svg = "data:image/svg+xml;base64," + base64.b64encode(SVG.encode()).decode()
     images = [svg, "http://evil.example/pixel.png", "//evil.example/p.png", "javascript:window.pwned=6", f"data:text/html,{BAD}"]
     parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in images]
+    parts += [{"type": "audio_url", "audio_url": {"url": "http://evil.example/a.mp3"}}, {"type": "input_audio", "input_audio": 5}]
+    parts += [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav'><script>window.pwned=8</script>"}}]
+    parts += [{"type": "video_url", "video_url": [BAD]}, {"type": "file", "file": {"file_data": f"data:text/html,{BAD}"}}]
     markdown = f"![x](http://evil.example/m.png) [go](javascript:window.pwned=7)\n```html\n{BAD}\n```\n\u202egnp.exe"
     with store.record(task=BAD, agent=BAD, model=BAD, group=BAD, tags=[BAD], metadata={BAD: BAD}) as run:
         with run.step(observation=BAD) as step:

@@ -383,6 +383,28 @@ SCRIPT = """(() => new Promise((done) => {
     fetch('http://evil.example/').catch(() => 0);
     setTimeout(() => done([window.pwned ?? null, ...[...refused].sort()]), 100);
 }))()"""
+
+
+def test_what_was_said_can_be_heard(page: Page, tmp_path: Path) -> None:
+    """Audio of a prompt and of an answer has controls, an image that the model drew is shown, also where they are long."""
+    data = "UklGRg" * 15_000
+    audio = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+    spoken = {"role": "assistant", "content": None, "audio": {"id": "a", "data": "UklGRg==", "transcript": "Hello."}}
+    image = {"role": "model", "parts": [{"inlineData": {"mimeType": "image/png", "data": data}}]}
+    with odograph.open(tmp_path / "store") as store, store.record(task="listen") as run:
+        step = run.step()
+        step.llm_call(messages=[{"role": "user", "content": [audio]}], response={"choices": [{"message": spoken}]})
+        step.llm_call(dialect="gemini", request={"contents": "draw"}, response={"candidates": [{"content": image}]})
+        step.llm_call(messages=[{"role": "user", "content": "?"}], response="ok")
+        run.finish()
+    with viewing(tmp_path / "store") as v:
+        opened(page, v, f"#/t/{run.id}").wait_for_selector(".entry.outcome")
+        page.has(".entry.message audio[controls]", 1)
+        page.has(".entry.answer audio", 1)
+        page.has(".entry.answer img", 1)
+        assert "Hello." in page.inner_text(".stream")
+
+
 REFUSED = [None, "connect-src", "img-src", "script-src-elem"]
 
 

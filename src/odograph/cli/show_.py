@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import shown
 from ..codec import encode
-from ..dialects.content import as_text
+from ..dialects.content import as_text, marked
 from ..errors import InvalidInput
 from ..trajectory import Trajectory
 from . import markdown
@@ -150,7 +150,7 @@ def _entry(kind: str, a: dict[str, Any], full: bool, margin: int) -> Iterator[st
             yield paint(f"· {gone(a)}", "dim")
         case "message":
             role = line(a["role"])
-            yield from _said(role, as_text(a["content"]), a["tool_calls"], _ROLES.get(role, "dim"), full, margin)
+            yield from _said(role, marked(a["content"])[0], a["tool_calls"], _ROLES.get(role, "dim"), full, margin)
         case "call":
             yield paint(f"· {' · '.join(line(text) for text in call_line(a))}", "dim")
             if a["error"] is not None:
@@ -159,7 +159,8 @@ def _entry(kind: str, a: dict[str, Any], full: bool, margin: int) -> Iterator[st
             yield from _block("thinking", a["text"], "dim", full, margin)
         case "answer":
             name = "assistant" if a["of"] == 1 else f"assistant, choice {a['choice']}"
-            yield from _said(name, a["text"], a["tool_calls"], "cyan", full, margin)
+            marks = "".join(marked([part])[0] for part in a["media"])
+            yield from _said(name, f"{a['text']}{marks}", a["tool_calls"], "cyan", full, margin)
         case "action":
             name = paint(f"do {line(a['name'] or '(unknown)')}", "yellow")
             yield f"{name}({_brief(a['arguments'], full)}) {_ended(a)}".rstrip()

@@ -242,21 +242,22 @@ def _blocks(content: Any) -> list[Any]:
 
 
 def _content(content: Any) -> Any:
-    """Content of a chat message; images by URL or data URL become image blocks."""
+    """Content of a chat message; images and files by URL or data URL become blocks of their own."""
     if not isinstance(content, list):
         return content
     out: list[Any] = []
     for part in content:
-        image = part.get("image_url") if isinstance(part, dict) else None
-        url = image.get("url") if isinstance(image, dict) else None
+        kind = part.get("type") if isinstance(part, dict) else None
+        held = part.get(kind) if kind in ("image_url", "file") else None
+        url = (held.get("url") or held.get("file_data") or held.get("file_url")) if isinstance(held, dict) else None
         if not isinstance(url, str):
             out.append(part)
             continue
         source: dict[str, Any] = {"type": "url", "url": url}
         if url.startswith("data:"):
-            kind, _, data = url[5:].partition(";base64,")
-            source = {"type": "base64", "media_type": kind, "data": data}
-        out.append({"type": "image", "source": source})
+            mime, _, data = url[5:].partition(";base64,")
+            source = {"type": "base64", "media_type": mime, "data": data}
+        out.append({"type": "image" if kind == "image_url" else "document", "source": source})
     return out
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from ..codec import encode, loads_or_raw
 from . import defaults
 from . import framing as framings
-from .content import text_of
+from .content import media, text_of
 from .shapes import Choice, ToolCall, Usage
 
 NAME = "bedrock.converse"
@@ -70,11 +70,13 @@ def _shaped(message: dict[str, Any]) -> list[dict[str, Any]]:
             function = {"name": use.get("name"), "arguments": use.get("input")}
             calls.append({"id": use.get("toolUseId"), "type": "function", "function": function})
         elif isinstance(result, dict):
-            results.append({"role": "tool", "tool_call_id": result.get("toolUseId"), "content": result.get("content")})
+            told = result.get("content")
+            told = [_media(b) for b in told] if isinstance(told, list) else told
+            results.append({"role": "tool", "tool_call_id": result.get("toolUseId"), "content": told})
         elif isinstance(thought, str):
             thoughts.append(thought)
         else:
-            rest.append(block)
+            rest.append(_media(block))
     if not (rest or calls or thoughts):
         return results
     only_text = all(isinstance(b, dict) and list(b) == ["text"] and isinstance(b["text"], str) for b in rest)
@@ -84,6 +86,21 @@ def _shaped(message: dict[str, Any]) -> list[dict[str, Any]]:
     if calls:
         shaped["tool_calls"] = calls
     return [*results, shaped]
+
+
+#: The media type of a block of bytes, before its format; a document's is named by the format alone.
+_KINDS = {"image": "image/", "audio": "audio/", "video": "video/", "document": "application/"}
+
+
+def _media(block: Any) -> Any:
+    """A block of bytes, or of their place, as chat completions have it; others as they are."""
+    for name, family in _KINDS.items():
+        held = _under(block, name)
+        if isinstance(held, dict) and len(block) == 1:
+            data, place = _under(held, "source", "bytes"), _under(held, "source", "s3Location", "uri")
+            if data is not None or place is not None:
+                return media(f"{family}{held.get('format')}", data, place)
+    return block
 
 
 def params(request: Any) -> dict[str, Any]:

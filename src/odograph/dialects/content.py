@@ -11,6 +11,9 @@ from .shapes import Alternative
 _TAG = TAG.encode()
 #: Types of parts that stand in another field of a message, too: a text of the message does not repeat them.
 _ELSEWHERE = ("thinking", "redacted_thinking", "reasoning", "tool_use", "tool_call", "tool_result", "function_call")
+#: Types of parts that are no text.
+_MEDIA = ("image_url", "input_image", "image", "computer_screenshot", "input_audio", "output_audio", "audio_url", "audio",
+          "video_url", "input_video", "video", "file", "input_file", "document", "container_upload")  # fmt: skip
 
 
 def objects(found: Any) -> list[dict[str, Any]]:
@@ -29,9 +32,39 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = (p if isinstance(p, str) else p.get("text") if isinstance(p, dict) else None for p in content)
-        return "".join(p for p in parts if isinstance(p, str))
+        return "".join(p for p in map(words_of, content) if p is not None)
     return ""
+
+
+def words_of(part: Any) -> str | None:
+    """The text of a part; None for a part that holds none. A document may be a text; what a model spoke has a transcript."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict):
+        return None
+    text = part.get("text")
+    if not isinstance(text, str) and part.get("type") == "document" and isinstance(source := part.get("source"), dict):
+        text = source.get("data") if source.get("type") == "text" else None
+    if not isinstance(text, str) and part.get("type") == "output_audio":
+        text = part.get("transcript")
+    return text if isinstance(text, str) else None
+
+
+def is_media(part: Any) -> bool:
+    """Whether a part of a content is no text: an image, audio, a video or a file."""
+    return isinstance(part, dict) and part.get("type") in _MEDIA and (part["type"] != "document" or words_of(part) is None)
+
+
+def media(kind: Any, data: Any = None, url: Any = None) -> dict[str, Any]:
+    """A part as chat completions have it: bytes (base64), or where they are. `kind`: their media type."""
+    kind = kind if isinstance(kind, str) else "application/octet-stream"
+    family, _, form = kind.partition("/")
+    if family == "audio" and data is not None:
+        return {"type": "input_audio", "input_audio": {"data": data, "format": form}}
+    place = url if data is None else f"data:{kind};base64,{data}"
+    if family in ("image", "audio", "video"):
+        return {"type": f"{family}_url", f"{family}_url": {"url": place}}
+    return {"type": "file", "file": {"file_url" if data is None else "file_data": place}}
 
 
 def data_of(image: dict[str, Any]) -> tuple[str, str] | None:
@@ -46,7 +79,7 @@ def image_of(part: Any) -> dict[str, Any] | None:
     what is no image."""
     kind = part.get("type") if isinstance(part, dict) else None
     url: Any = None
-    if kind in ("image_url", "input_image") or (kind == "image" and "image_url" in part):
+    if kind in ("image_url", "input_image", "computer_screenshot") or (kind == "image" and "image_url" in part):
         url = part["image_url"].get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
     elif kind == "image" and isinstance(part.get("source"), dict):  # Anthropic
         source = part["source"]
@@ -57,13 +90,13 @@ def image_of(part: Any) -> dict[str, Any] | None:
 
 
 def chat_shaped(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages that come from another dialect, with parts as chat completions have them: texts, and images. Images of tools
-    follow their results in a message of the user."""
+    """Messages that come from another dialect, with parts as chat completions have them: texts, images, audio and files. Images
+    of tools follow their results in a message of the user."""
     out: list[dict[str, Any]] = []
     images: list[Any] = []
     for message in messages:
         content = message.get("content")
-        parts = [_chat_part(p) for p in content] if isinstance(content, list) else []
+        parts = [chat_part(p) for p in content] if isinstance(content, list) else []
         found = [p for p in parts if isinstance(p, dict) and p.get("type") == "image_url"]
         if message.get("role") != "tool" and images:
             out.append({"role": "user", "content": images})
@@ -76,11 +109,21 @@ def chat_shaped(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*out, {"role": "user", "content": images}] if images else out
 
 
-def _chat_part(part: Any) -> Any:
-    if isinstance(part, dict) and part.get("type") in ("input_text", "output_text") and isinstance(part.get("text"), str):
-        return {"type": "text", "text": part["text"]}
+def chat_part(part: Any) -> Any:
+    """A part as chat completions have it, of a part as another dialect has it; what they have no place for as it is."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    words = words_of(part)
+    if words is not None and kind in ("input_text", "output_text", "output_audio", "document"):
+        return {"type": "text", "text": words}
+    source = part.get("source") if kind == "document" else None  # Anthropic
+    if isinstance(source, dict) and source.get("type") in ("base64", "url", "file"):
+        held = {"base64": ("file_data", f"data:{source.get('media_type')};base64,{source.get('data')}"),
+                "url": ("file_url", source.get("url")), "file": ("file_id", source.get("file_id"))}[source["type"]]  # fmt: skip
+        return {"type": "file", "file": dict([held]) | ({"filename": part["title"]} if part.get("title") else {})}
+    if kind == "input_file":  # the Responses API
+        return {"type": "file", "file": {k: v for k, v in part.items() if k.startswith("file")}}
     image = image_of(part)
-    if image is None or (part.get("type") == "image_url" and isinstance(part.get("image_url"), dict)):
+    if image is None or (kind == "image_url" and isinstance(part.get("image_url"), dict)):
         return part  # as it is, with its details
     return image
 
@@ -117,7 +160,7 @@ def as_text(content: Any) -> str:
     said = "".join(text_of([p]) if is_part(p) else as_json(p) for p in content)
     if said:
         return said
-    rest = [p for p in content if isinstance(p, dict) and p.get("type") not in _ELSEWHERE and not isinstance(p.get("text"), str)]
+    rest = [p for p in content if isinstance(p, dict) and p.get("type") not in _ELSEWHERE and words_of(p) is None]
     return as_json(rest) if rest else ""
 
 
@@ -127,8 +170,8 @@ def marked(content: Any) -> tuple[str, int]:
         return as_text(content), 0
     said, marks = [], 0
     for part in content:
-        text = part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None
-        if isinstance(text, str):
+        text = words_of(part)
+        if text is not None:
             said.append(text)
         elif not isinstance(part, dict) or part.get("type") not in _ELSEWHERE:
             marks += 1

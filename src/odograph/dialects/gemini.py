@@ -15,7 +15,7 @@ from ..codec import loads
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import alternatives_in, chat_shaped, data_of, objects, text_of
+from .content import alternatives_in, chat_shaped, data_of, media, objects, text_of
 from .shapes import Alternative, Choice, Result, Tool, ToolCall, Usage
 
 NAME = "gemini"
@@ -114,7 +114,7 @@ def _shaped(content: Any, waiting: list[tuple[str, str]]) -> list[dict[str, Any]
         elif isinstance(part, dict) and part.get("thought"):
             thoughts += [part["text"]] if isinstance(part.get("text"), str) else []
         elif not (isinstance(part, dict) and set(part) <= {"thoughtSignature", "thought_signature"}):
-            rest.append(part)
+            rest.append(_media(part))
     if not (rest or calls or thoughts) and results:
         return results
     plain = all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in rest)
@@ -124,6 +124,16 @@ def _shaped(content: Any, waiting: list[tuple[str, str]]) -> list[dict[str, Any]
     if calls:
         message["tool_calls"] = calls
     return [*results, message]
+
+
+def _media(part: Any) -> Any:
+    """A part with bytes, or with a file's place, as chat completions have it; others as they are."""
+    held, file = _get(part, "inlineData", "inline_data"), _get(part, "fileData", "file_data")
+    if isinstance(held, dict) and isinstance(held.get("data"), str):
+        return media(_get(held, "mimeType", "mime_type"), held["data"])
+    if isinstance(file, dict):
+        return media(_get(file, "mimeType", "mime_type"), url=_get(file, "fileUri", "file_uri"))
+    return part
 
 
 def _asked_by(result: dict[str, Any], waiting: list[tuple[str, str]]) -> str | None:
@@ -362,16 +372,20 @@ def _response(name: Any, id: Any, content: Any, ok: bool) -> dict[str, Any]:
 
 
 def _own_parts(content: Any) -> list[Any]:
-    """Content of a chat message; images by URL or data URL become parts of their own."""
+    """Content of a chat message; images, audio and files become parts of their own."""
     if not isinstance(content, list):
         return [{"text": content}] if isinstance(content, str) and content else []
     out: list[Any] = []
     for part in content:
-        image = part.get("image_url") if isinstance(part, dict) else None
-        url = image.get("url") if isinstance(image, dict) else None
-        if isinstance(url, str) and url.startswith("data:"):
-            kind, _, data = url[5:].partition(";base64,")
-            out.append({"inlineData": {"mimeType": kind, "data": data}})
+        kind = part.get("type") if isinstance(part, dict) else None
+        held = part.get(kind) if kind in ("image_url", "audio_url", "video_url", "input_audio", "file") else None
+        held = held if isinstance(held, dict) else {}
+        url = held.get("url") or held.get("file_data") or held.get("file_url")
+        if kind == "input_audio" and isinstance(held.get("data"), str):
+            out.append({"inlineData": {"mimeType": f"audio/{held.get('format')}", "data": held["data"]}})
+        elif isinstance(url, str) and url.startswith("data:"):
+            mime, _, data = url[5:].partition(";base64,")
+            out.append({"inlineData": {"mimeType": mime, "data": data}})
         elif isinstance(url, str):
             out.append({"fileData": {"fileUri": url}})
         elif isinstance(part, dict):

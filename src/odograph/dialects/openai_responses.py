@@ -11,7 +11,7 @@ from ..codec import encode
 from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
-from .content import chat_shaped, image_of, objects, text_of
+from .content import chat_shaped, image_of, is_media, media, objects, text_of, words_of
 from .deltas import Fields, Indexed, add, built
 from .openai_chat import alternatives_of
 from .shapes import Alternative, Choice, Result, Tool, ToolCall
@@ -29,7 +29,15 @@ PROMPT_IDS = (("response", "output", -1, "prompt_token_ids"),)
 ANSWER_IDS = (("response", "output", -1, "generation_token_ids"),)
 _LAST = ("response.completed", "response.incomplete", "response.failed")
 _NOT_PARAMS = ("model", "input", "instructions", "tools")
-_CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call")
+_CALLS = (
+    "function_call",
+    "custom_tool_call",
+    "local_shell_call",
+    "shell_call",
+    "apply_patch_call",
+    "computer_call",
+    "web_search_call",
+)
 
 
 def messages(request: Any) -> list[dict[str, Any]]:
@@ -54,10 +62,10 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
     kind = item.get("type", "message")
     if kind == "message":
         content = item.get("content")
-        plain = isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content)
+        plain = isinstance(content, list) and all(words_of(p) is not None for p in content)
         out.append({"role": item.get("role") or "user", "content": text_of(content) if plain else content})
     elif kind in _CALLS:
-        arguments = item.get("arguments", item.get("input", item.get("action")))
+        arguments = _arguments(item)
         call = {
             "id": item.get("call_id") or item.get("id"),
             "type": "function",
@@ -68,13 +76,20 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
         else:
             out.append({"role": "assistant", "content": None, "tool_calls": [call]})
     elif str(kind).endswith("_output"):
-        out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
+        told = item.get("output")
+        out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": [told] if is_media(told) else told})
+    elif kind == "image_generation_call" and isinstance(item.get("result"), str):
+        out.append({"role": "assistant", "content": [media("image/png", item["result"])]})
     elif kind == "reasoning":
         text = _summary(item)
         if text:
             out.append({"role": "assistant", "content": None, "reasoning_content": text})
-    else:
-        out.append({"role": "user", "content": [item]})
+    else:  # a call of the API's own tool is the model's
+        out.append({"role": "assistant" if str(kind).endswith("_call") else "user", "content": [item]})
+
+
+def _arguments(item: dict[str, Any]) -> Any:
+    return next((item[name] for name in ("arguments", "input", "action", "actions", "operation") if name in item), None)
 
 
 def _summary(item: dict[str, Any]) -> str | None:
@@ -130,7 +145,7 @@ def choices(response: Any) -> list[Choice]:
                 found = part.get("logprobs") if isinstance(part, dict) else None
                 logprobs += [p.get("logprob") if isinstance(p, dict) else None for p in found] if isinstance(found, list) else []
         elif item.get("type") in _CALLS:
-            arguments = item.get("arguments", item.get("input", item.get("action")))
+            arguments = _arguments(item)
             name = item.get("name") or str(item["type"]).removesuffix("_call")
             calls.append(
                 ToolCall(item.get("call_id") or item.get("id"), str(name), arguments, item["type"] == "custom_tool_call")
@@ -138,7 +153,15 @@ def choices(response: Any) -> list[Choice]:
         _append(shaped, {**item, "role": item.get("role") or "assistant"})
     last = response["output"][-1] if response["output"] and isinstance(response["output"][-1], dict) else {}
     said = "".join(texts)
-    message: dict[str, Any] = {"role": "assistant", "content": said or None}
+    drawn = [
+        media("image/png", i["result"])
+        for i in objects(response["output"])
+        if i.get("type") == "image_generation_call" and isinstance(i.get("result"), str)
+    ]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": [*([{"type": "text", "text": said}] if said else []), *drawn] if drawn else said or None,
+    }
     if calls:
         message["tool_calls"] = [
             {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in calls
@@ -286,6 +309,8 @@ def _own_part(role: str, part: Any) -> Any:
     """A text or an image of chat completions in the words of this API; others as they are."""
     if isinstance(part, dict) and part.get("type") == "text":
         return {**part, "type": "output_text" if role == "assistant" else "input_text"}
+    if isinstance(part, dict) and part.get("type") == "file" and isinstance(part.get("file"), dict):
+        return {"type": "input_file", **part["file"]}
     image = image_of(part)
     if image is None:
         return part

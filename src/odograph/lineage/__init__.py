@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .bodies import is_media
 from .chain import Chain
 from .cuts import cut_out
 from .edits import edited_text
@@ -26,6 +25,5 @@ __all__ = [
     "chains",
     "cut_out",
     "edited_text",
-    "is_media",
     "tokenizer",
 ]

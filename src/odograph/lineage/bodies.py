@@ -6,29 +6,13 @@ from typing import Any
 
 from ..calls import Call
 from ..codec import content_hash
+from ..dialects.content import is_media
 
 
 def media_of(messages: list[dict[str, Any]]) -> list[str]:
     """The hashes of the parts of messages that are no text: images, audio, files."""
     contents = [content for m in messages if type(content := m.get("content")) is list]
     return [content_hash(part) for content in contents for part in content if is_media(part)]
-
-
-def is_media(part: Any) -> bool:
-    """Whether a part of a content is an image, audio or a file."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    return kind in (
-        "image_url",
-        "input_image",
-        "image",
-        "input_audio",
-        "audio",
-        "video_url",
-        "video",
-        "file",
-        "input_file",
-        "document",
-    )
 
 
 #: What backends say in place of a token's text, where it is a part of a character, or ids were asked for.

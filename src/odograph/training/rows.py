@@ -11,9 +11,10 @@ from itertools import compress, groupby
 from typing import Any, cast
 
 from ..codec import content_hash
+from ..dialects.content import is_media
 from ..dialects.shapes import was_cut
 from ..errors import InvalidInput
-from ..lineage import Chain, Node, Segment, View, is_media
+from ..lineage import Chain, Node, Segment, View
 from ..lineage.sampling import not_computable, temperature
 from ..trajectory import Trajectory
 from ..types import Note

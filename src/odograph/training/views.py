@@ -10,7 +10,7 @@ from .. import dialects
 from ..calls import Call
 from ..codec import encode, loads
 from ..dialects import Choice
-from ..dialects.content import as_text, is_part
+from ..dialects.content import as_text, is_media, is_part
 from ..errors import InvalidInput
 from ..quality import CHECKS, Checker
 from ..trajectory import Trajectory
@@ -92,12 +92,17 @@ def unsaid(choice: Choice) -> str | None:
 
 def answer_of(choice: Choice) -> dict[str, Any]:
     """An answer as a message: what it says in another field than its content, a refusal say, is its content."""
-    message = {**choice.message, "role": "assistant"}
+    message = {**choice.message, "role": "assistant", "content": told(choice.message.get("content"))}
     return {**message, "content": choice.text} if message.get("content") in (None, []) and choice.text else message
 
 
 def _says(content: Any) -> bool:
-    return bool(as_text(content).strip()) if isinstance(content, list) else False
+    return bool(as_text(told(content)).strip()) if isinstance(content, list) else False
+
+
+def told(content: Any) -> Any:
+    """A content of an answer without its parts that are no text: an answer is trained on its text alone."""
+    return [p for p in content if not is_media(p)] if isinstance(content, list) else content
 
 
 def is_batch(call: Call) -> bool:

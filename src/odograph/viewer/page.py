@@ -28,8 +28,8 @@ MODULES = (
 )
 #: What a server's page may do: its own scripts and styles, its own server, images that stand in the data. No other host.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none';"
-    " base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; media-src data:;"
+    " form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 TYPES = {"js": "text/javascript", "css": "text/css", "html": "text/html", "svg": "image/svg+xml"}
 

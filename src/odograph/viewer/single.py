@@ -31,7 +31,7 @@ def write(out: Path, answers: Answers, ids: list[str], home: str, *, group: str 
     """Writes a file that holds trajectories, and what `home` (the page that opens) needs; returns its size. Raises StoreError."""
     script, style = page.script(), page.asset("style.css").decode()
     policy = (
-        f"default-src 'none'; script-src {page.hash_of(script)}; style-src {page.hash_of(style)}; img-src data:;"
+        f"default-src 'none'; script-src {page.hash_of(script)}; style-src {page.hash_of(style)}; img-src data:; media-src data:;"
         " form-action 'none'; base-uri 'none'"
     )
     head, body = page.asset("index.html").decode().split("<noscript>")

@@ -12,6 +12,7 @@ from ...trajectory import Trajectory
 from ..views import NO_OBJECT, rendered
 from . import LeftOut, openai
 
+NO_PLACE = "a message with an image, or another part that is no text, for which the format has no place"
 UNMARKED = "a conversation with an answer that is not trained, for which the format has no mark: give last_only=true"
 
 
@@ -26,10 +27,13 @@ def plain(message: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def whole(trajectory: Trajectory, left_out: LeftOut, last_only: bool) -> Iterator[dict[str, Any]]:
-    """Conversations for trainers that train all answers of a row: those of which all are trained. `last_only`: for a trainer
-    that is told to train the last answer of a row alone, one row for each trained answer."""
+    """Conversations of text for trainers that train all answers of a row: those of which all are trained. `last_only`: for a
+    trainer that is told to train the last answer of a row alone, one row for each trained answer."""
     for row in openai.rows(trajectory, left_out):
         messages = row["messages"]
+        if any(isinstance(m["content"], list) for m in messages):
+            left_out(NO_PLACE)
+            continue
         answers = [n for n, m in enumerate(messages) if m["role"] == "assistant"]
         if last_only:
             for n in answers:

@@ -18,7 +18,7 @@ from ...dialects.content import as_json, as_text, marked
 from ...errors import InvalidInput
 from ...trajectory import Step, Trajectory
 from ...types import Context
-from ..views import NO_TEXT, answered_calls
+from ..views import NO_TEXT, answered_calls, told
 from . import LeftOut
 
 NAME = "hf"
@@ -86,12 +86,13 @@ def prompt_text(messages: list[dict[str, Any]]) -> str:
 def answer_text(call: Call) -> str:
     """The first answer's text, and a line for each tool call in it."""
     choice = call.choices[0]
-    said = choice.text or as_text(choice.message.get("content"))
+    said = choice.text or as_text(told(choice.message.get("content")))
     return "\n".join([*([said] if said else []), *(_tool_call(c.name, c.arguments) for c in choice.tool_calls)])
 
 
 def _text(message: dict[str, Any]) -> str:
     said, _ = marked(message.get("content"))
+    said = said or ("[audio]" if isinstance(message.get("audio"), dict) else "")
     calls = message.get("tool_calls")
     lines = [said] if said else []
     for call in calls if isinstance(calls, list) else []:

@@ -49,8 +49,6 @@ def _turns(messages: list[dict[str, Any]]) -> tuple[str, list[tuple[str, str]]]:
     turns: list[tuple[str, str]] = []
     for message in messages:
         role, content = message["role"], message["content"]
-        if not (content is None or isinstance(content, str)):
-            raise _Unfit("a message with an image, for which the format has no place here")
         if role == "system":
             if turns:
                 raise _Unfit("a system message inside of a conversation")

@@ -17,10 +17,10 @@ from ... import dialects
 from ...calls import Call
 from ...codec import loads
 from ...dialects import Choice
-from ...dialects.content import as_json, is_part, text_of
+from ...dialects.content import as_json, chat_part, chat_shaped, is_media, is_part, words_of
 from ...errors import InvalidInput
 from ...trajectory import Trajectory
-from ..views import policy_calls
+from ..views import NO_TEXT, policy_calls, told, unsaid
 from . import LeftOut
 
 NAME = "openai"
@@ -56,10 +56,12 @@ class _Conversation:
 
     def __init__(self, call: Call) -> None:
         #: In the format's own shape.
-        self.messages = _shaped(call.messages)
+        self.dropped: list[str] = []
+        #: The transcripts of spoken answers, by the ids under which agents send them back.
+        self.spoken: dict[str, str] = {}
+        self.messages = _shaped(call.messages, self.dropped)
         #: Positions of the answers in `messages`.
         self.trained: list[int] = []
-        self.dropped: list[str] = []
         self.tools: list[Any] = []
         self._answered(call)
 
@@ -68,6 +70,11 @@ class _Conversation:
         self._dialect = call.dialect
         self._id = call.response.get("id") if isinstance(call.response, dict) else None
         self._choices: list[Choice] = call.choices
+        self.spoken |= {
+            audio["id"]: c.text
+            for c in call.choices
+            if isinstance((audio := c.message.get("audio")), dict) and isinstance(audio.get("id"), str)
+        }
         self._end = len(self.messages)
         self.tools = call.tools or self.tools
         self._choose(0)
@@ -75,7 +82,8 @@ class _Conversation:
     def _choose(self, index: int) -> None:
         """Puts an answer at the end of the conversation: the first, until the next prompt says that another was taken."""
         del self.messages[self._end :]
-        answer = _shaped([{**self._choices[index].message, "role": "assistant"}])
+        choice = self._choices[index]
+        answer = [] if unsaid(choice) else _shaped([_answer(choice)], self.dropped)
         if self.trained and self.trained[-1] == self._end:
             self.trained.pop()
         if answer:
@@ -93,19 +101,25 @@ class _Conversation:
             return True
         if call.dialect != self._dialect or head != self._head or not self._begins(sent, call):
             return False
-        new = sent[len(self._sent) :]
+        new = [self._heard(m) for m in sent[len(self._sent) :]]
         shaped = _shaped(dialects.get(call.dialect).messages(_request(call, new)))
         length, index = max((_answer_length(shaped, choice), -index) for index, choice in enumerate(self._choices))
         if length >= 0:
             self._go_on(call, -index, new, length)
         return length >= 0
 
+    def _heard(self, message: Any) -> Any:
+        """A message with the words of the spoken answer that it names."""
+        audio = message.get("audio") if isinstance(message, dict) else None
+        words = self.spoken.get(str(audio.get("id"))) if isinstance(audio, dict) else None
+        return message if words is None else {**message, "content": words}
+
     def _go_on(self, call: Call, choice: int, new: list[Any], length: int) -> None:
         """The answer that was taken, then what is new after the `length` messages that repeat it, then the next answer."""
         if choice:
             self._choose(choice)
         self.dropped += [_NOT_TAKEN] * (len(self._choices) - 1)
-        self.messages += _shaped(dialects.get(call.dialect).messages(_request(call, new)))[length:]
+        self.messages += _shaped(dialects.get(call.dialect).messages(_request(call, new)), self.dropped)[length:]
         self._answered(call)
 
     def _begins(self, sent: list[Any], call: Call) -> bool:
@@ -177,7 +191,7 @@ def _request(call: Call, messages: list[Any]) -> dict[str, Any]:
 
 def _answer_length(new: list[_Message], choice: Choice) -> int:
     """How many of the messages are the answer that was sent back, which may come in several parts; -1: they are not."""
-    answer = _shaped([{**choice.message, "role": "assistant"}])
+    answer = _shaped([_answer(choice)])
     if not answer:
         return 0
     wanted = _said(answer[-1:])
@@ -187,6 +201,16 @@ def _answer_length(new: list[_Message], choice: Choice) -> int:
         if _said(new[:length]) == wanted:
             return length
     return -1
+
+
+def _answer(choice: Choice) -> _Message:
+    """An answer as a message; of a spoken one its transcript."""
+    content = choice.message.get("content")
+    return {
+        **choice.message,
+        "role": "assistant",
+        "content": choice.text if content is None and "audio" in choice.message else content,
+    }
 
 
 def _said(messages: list[_Message]) -> Any:
@@ -237,30 +261,34 @@ def _sound(messages: list[_Message]) -> tuple[int, str]:
 # --- shapes ---------------------------------------------------------------------------------------------------------
 
 
-def _shaped(messages: list[_Message]) -> list[_Message]:
-    """Messages with the fields and parts that the format has, and no other; those that say nothing in it are left out."""
+def _shaped(messages: list[_Message], lost: list[str] | None = None) -> list[_Message]:
+    """Messages with the fields and parts that the format has, and no other; those that say nothing in it are left out. `lost`
+    gets a reason for each part that is no text, where the format has no place for it."""
     out: list[_Message] = []
-    for message in messages:
+    lost = [] if lost is None else lost
+    for message in chat_shaped(messages):
         role, content = message.get("role"), message.get("content")
         if role == "assistant":
-            shaped = _assistant(message)
+            shaped = _assistant(message, lost)
             if shaped is None:
                 continue
         elif role in ("tool", "function"):
             id = message.get("tool_call_id")
-            shaped = {"role": "tool", "tool_call_id": id if isinstance(id, str) else "", "content": _text(content)}
+            shaped = {"role": "tool", "tool_call_id": id if isinstance(id, str) else "", "content": _text(content, lost)}
         elif role in ("system", "developer"):
-            shaped = {"role": "system", "content": _text(content)}
+            shaped = {"role": "system", "content": _text(content, lost)}
         else:
             parts = [_part(p) for p in content] if isinstance(content, list) and any(map(is_part, content)) else []
             only_text = all(p["type"] == "text" for p in parts)
-            shaped = {"role": "user", "content": _text(content) if only_text else parts}
+            shaped = {"role": "user", "content": _text(content, lost) if only_text else parts}
         out.append(shaped)
     return out
 
 
-def _assistant(message: _Message) -> _Message | None:
-    content, calls = message.get("content"), message.get("tool_calls")
+def _assistant(message: _Message, lost: list[str]) -> _Message | None:
+    content, calls = told(message.get("content")), message.get("tool_calls")
+    if content != message.get("content"):
+        lost.append(NO_TEXT)
     found = calls if isinstance(calls, list) else []
     if not found and isinstance(message.get("function_call"), dict):
         found = [{"function": message["function_call"]}]
@@ -268,34 +296,32 @@ def _assistant(message: _Message) -> _Message | None:
         content = message["refusal"]
     if found:
         shaped = [_call(c, i) for i, c in enumerate(found)]
-        return {"role": "assistant", "content": _text(content) or None, "tool_calls": shaped}
-    text = _text(content)
+        return {"role": "assistant", "content": _text(content, lost) or None, "tool_calls": shaped}
+    text = _text(content, lost)
+    if not text.strip() and isinstance(message.get("audio"), dict):  # what was spoken before is named alone
+        lost.append(NO_TEXT)
+        text = "[audio]"
     return {"role": "assistant", "content": text} if text.strip() else None
 
 
-def _text(content: Any) -> str:
-    """A content as text: that of its parts; what is no text, as JSON."""
+def _text(content: Any, lost: list[str]) -> str:
+    """A content as text: that of its parts, with a mark where a part is an image, say; any other JSON as it is."""
     if isinstance(content, str):
         return content
     if isinstance(content, list) and any(map(is_part, content)):
-        return "".join(p["text"] if p["type"] == "text" else as_json(p) for p in map(_part, content))
+        lost += [NO_TEXT for p in content if is_media(p)]
+        return "".join(p["text"] if p["type"] == "text" else f"[{p['type']}]" for p in map(_part, content))
     return "" if content is None or content == [] else as_json(content)
 
 
 def _part(part: Any) -> _Message:
-    """A part of a content: text or an image, whatever dialect it was in; anything else as the text of its JSON."""
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    if isinstance(part, dict):
-        if isinstance(part.get("text"), str):
-            return {"type": "text", "text": text_of([part])}
-        source, url = part.get("source"), part.get("image_url")
-        if isinstance(source, dict) and part.get("type") == "image":  # Anthropic
-            url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
-        if isinstance(url, dict):
-            url = url.get("url")
-        if isinstance(url, str):
-            return {"type": "image_url", "image_url": {"url": url}}
+    """A part of a content: text, an image, audio or a file, whatever dialect it was in; anything else as the text of its JSON."""
+    words = words_of(part)
+    if words is not None:
+        return {"type": "text", "text": words}
+    if is_media(part):
+        shaped: _Message = chat_part(part)
+        return {k: v for k, v in shaped.items() if k in ("type", shaped["type"])}  # no marks of a cache
     return {"type": "text", "text": as_json(part)}
 
 

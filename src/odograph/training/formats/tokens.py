@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ...codec import content_hash
+from ...dialects.content import image_of
 from ..sample import Sample, expanded
 from . import Made, Refused
 
@@ -51,14 +52,10 @@ def imageless(sample: Sample) -> None:
 
 def image_url(part: dict[str, Any]) -> str:
     """Where an image is, or its data. Raises Refused for a part that is no image."""
-    url, source = part.get("image_url"), part.get("source")
-    if isinstance(url, dict):
-        url = url.get("url")
-    if isinstance(source, dict) and part.get("type") == "image":  # Anthropic
-        url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
-    if not isinstance(url, str):
+    image = image_of(part)
+    if image is None:
         raise Refused("a part that is neither text nor an image, for which the format has no place")
-    return url
+    return str(image["image_url"]["url"])
 
 
 def advised(sample: Sample) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 
 from ...calls import Call
 from ...codec import encode
-from ...dialects.content import text_of
-from ...lineage import is_media
+from ...dialects.content import is_media, text_of
 from ...trajectory import Trajectory
 from ..sample import Sample
 from . import Made

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from ...codec import encode
-from ...dialects.content import text_of
-from ...lineage import is_media
+from ...dialects.content import is_media, text_of
 from ..sample import Sample
 from .tokens import about, image_url, number, split, unweighted
 

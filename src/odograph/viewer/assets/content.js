@@ -1,8 +1,10 @@
-// What agents wrote, as elements: texts, JSON, images. Images only where the record holds their bytes; nothing is loaded from elsewhere.
+// What agents wrote, as elements: texts, JSON, images, sound. Only where the record holds their bytes; nothing is loaded from elsewhere.
 import { asText, button, h, isText } from "./dom.js";
 
 const LINES = 14;
 const IMAGE = /^data:image\/(png|jpeg|gif|webp|avif|bmp|svg\+xml);base64,[A-Za-z0-9+/=\s]+$/;
+
+const SOUND = /^data:(audio|video)\/[\w.+-]+(;[\w=.-]+)*;base64,[A-Za-z0-9+/=\s]*$/;
 
 export const isCut = (value) => value !== null && typeof value === "object" && typeof value.$cut === "number";
 
@@ -74,33 +76,37 @@ function part(value, options) {
     return text(value.text, options);
   }
   if (isCut(value.text)) return text(value.text, { ...options, whole: async () => (await options.whole()).text });
-  const url = imageOf(value);
+  const url = placeOf(value);
   if (isCut(url)) {
-    const place = h("span", { class: "dim" }, "image …");
-    options.whole().then((found) => place.replaceWith(image(imageOf(found)))).catch(() => (place.textContent = "This image can't be read."));
+    const place = h("span", { class: "dim" }, "…");
+    options.whole().then((found) => place.replaceWith(medium(found))).catch(() => (place.textContent = "This part can't be read."));
     return place;
   }
-  if (url !== null) return image(url);
+  if (url !== null) return medium(value);
   if (value.type === "tool_result" && value.content !== undefined) return content(value.content, options);
   return json(value, options);
 }
 
-function imageOf(value) {
-  const held = value.image_url;
-  if (isText(held) || isCut(held)) return held;
-  if (held && (isText(held.url) || isCut(held.url))) return held.url;
-  const source = value.source;
-  if (source?.type === "base64" && isText(source.data)) return `data:${source.media_type};base64,${source.data}`;
-  if (source?.type === "base64" && isCut(source.data)) return source.data;
-  if (source?.type === "url" && isText(source.url)) return source.url;
-  const inline = value.inline_data ?? value.inlineData;
-  if (inline && isText(inline.data)) return `data:${inline.mime_type ?? inline.mimeType};base64,${inline.data}`;
-  return null;
+// Where a part that is no text is: a data URL, or a URL; null for a part that is text.
+function placeOf(value) {
+  const held = [value.image_url, value.audio_url, value.video_url].find((one) => one) ?? {};
+  const file = value.file ?? value;
+  const place = [held, held.url, file.file_data, file.file_url, value.source?.url].find((one) => isText(one) || isCut(one));
+  if (place !== undefined) return place;
+  const inline = value.inline_data ?? value.inlineData ?? value.source ?? value.input_audio;
+  const kind = inline?.mime_type ?? inline?.mimeType ?? inline?.media_type ?? `audio/${inline?.format}`;
+  if (isCut(inline?.data)) return inline.data;
+  return isText(inline?.data) && inline.type !== "text" ? `data:${kind};base64,${inline.data}` : null;
 }
 
-function image(url) {
-  if (!IMAGE.test(url)) return h("div", { class: "remote" }, "Image of another host, not loaded: ", h("code", {}, url.slice(0, 300)));
-  return h("img", { class: "image", src: url, alt: "image in the conversation", loading: "lazy" });
+function medium(value) {
+  const url = placeOf(value);
+  if (IMAGE.test(url)) return h("img", { class: "image", src: url, alt: "image in the conversation", loading: "lazy" });
+  const kind = url.match(SOUND)?.[1];
+  if (kind) return h(kind, { src: url, controls: true, preload: "none", "aria-label": `${kind} in the conversation` });
+  const name = value.type?.includes?.("image") ? "Image" : "File";
+  if (url.startsWith("data:")) return h("div", { class: "remote" }, `${name}, not shown: `, h("code", {}, `${url.slice(0, 60)}… (${url.length.toLocaleString("en")} characters)`));
+  return h("div", { class: "remote" }, `${name} of another host, not loaded: `, h("code", {}, url.slice(0, 300)));
 }
 
 // An edit or a difference: what was kept, cut, put in and moved.

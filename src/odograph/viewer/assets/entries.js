@@ -100,9 +100,10 @@ const PARTS = {
     put(box, text(a.text, { whole: whole(["about", "text"]) }));
   },
   answer(a, box, whole) {
-    put(box, a.text ? text(a.text, { whole: whole(["about", "text"]) }) : null, ...asked(a.tool_calls));
+    put(box, a.text ? text(a.text, { whole: whole(["about", "text"]) }) : null,
+      a.media?.length ? content(a.media, { whole: whole(["about", "media"]) }) : null, ...asked(a.tool_calls));
     if (a.finish_reason && !["stop", "tool_calls", "end_turn", "tool_use"].includes(a.finish_reason)) put(box, line(h("span", { class: "warn" }, `finished: ${a.finish_reason}`)));
-    if (!a.text && !a.tool_calls.length) put(box, dim("no text"));
+    if (!a.text && !a.tool_calls.length && !a.media?.length) put(box, dim("no text"));
   },
   history(a, box) {
     put(box, h("div", { class: "line dim" }, `${figure(a.gone)} messages of the prompt before are gone, ${figure(a.new)} are new`));
