@@ -34,6 +34,13 @@ Rollouts = Callable[[str, Template, int], Awaitable[tuple[list[float], Batch]]]
 Loss = Callable[[Batch, torch.Tensor], torch.Tensor]
 
 
+class Words(Template):
+    """All that was sampled is text, `<pad>` too: who makes tokens of the messages again, as ART does, makes the same ones."""
+
+    def decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids))
+
+
 def learn(rollouts: Rollouts, loss: Loss, arguments: list[str] | None = None) -> None:
     """Trains the tiny model on a trainer's rollouts, and writes to `rewards.json` of each step the mean reward, and how far
     the model's logprobs are from the recorded ones at the worst token."""
@@ -46,7 +53,7 @@ def learn(rollouts: Rollouts, loss: Loss, arguments: list[str] | None = None) ->
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the model is too small for more
     asked.out.mkdir(parents=True, exist_ok=True)
-    model, template = make_model(asked.seed), make_template()
+    model, template = make_model(asked.seed), make_template(Words)
     torch.manual_seed(asked.seed)
     random.seed(asked.seed)  # ART shuffles
     optimizer = torch.optim.AdamW(model.parameters(), lr=asked.learning_rate, weight_decay=0.0)

@@ -25,18 +25,11 @@ def parse(text: str) -> dict[str, Any]:
     return message
 
 
-class Words(Template):
-    """All that was sampled is text, `<pad>` too: who makes tokens of the messages again, as ART does, makes the same ones."""
-
-    def decode(self, ids: list[int]) -> str:
-        return str(self.tokenizer.decode(ids))
-
-
-def make_template() -> Template:
+def make_template(kind: type[Template] = Template) -> Template:
     """The tokenizer, and how its ids are messages."""
     tokenizer = make_tokenizer()
     tokenizer.chat_template = TEMPLATE
-    return Words(tokenizer, parse)
+    return kind(tokenizer, parse)
 
 
 def short(answer: Any) -> None:
