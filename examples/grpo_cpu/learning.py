@@ -46,8 +46,8 @@ def learn(rollouts: Rollouts, loss: Loss, arguments: list[str] | None = None) ->
     the model's logprobs are from the recorded ones at the worst token."""
     parser = argparse.ArgumentParser(description="Policy gradients on CPU, on rollouts of another trainer.")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--attempts", type=int, default=8, help="rollouts of each of the four tasks, a step: 2 or more")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--attempts", type=int, default=16, help="rollouts of each of the four tasks, a step: 2 or more")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args(arguments)

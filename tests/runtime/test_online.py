@@ -137,6 +137,7 @@ def test_edited_ids_reach_the_engine(store: odograph.Store, dialect: str) -> Non
         agent = thinker(base_url=server.url, dialect=dialect, tokenizer=WORDS, on_answer=shorter, params={"temperature": 0.5})
         ((row, response),) = sync_rollouts([Task("q", agent)], store=store)
         assert httpx.post(server.url.removesuffix("/v1") + "/inference/v1/generate", json={"prompt": [1]}).status_code == 400
+        assert httpx.post(server.url + "/chat/completions", json={"messages": ["hi"]}).status_code == 400
     assert row is not None and "rains" in str(response.answer) and asked[0][1]["temperature"] == 0.5
     assert asked[1][0] == response.recorded.llm_calls[1].prompt_token_ids == row.token_ids[: len(asked[1][0])]
     assert WORDS.encode("of the weather")[0] in asked[1][0] and WORDS.encode("think")[0] not in asked[1][0]

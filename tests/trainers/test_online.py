@@ -57,7 +57,7 @@ def test_the_policy_learns(tmp_path: Path) -> None:
 def test_the_policy_learns_under_other_trainers(tmp_path: Path, name: str) -> None:
     """What ART's gathering and verifiers' environment return of the agent trains, on the very tokens that were sampled: the mean
     reward goes up. The agent edits."""
-    example(tmp_path, "--steps", "30", name=name)
+    example(tmp_path, "--steps", "30", "--attempts", "8", "--learning-rate", "2e-3", name=name)
     history = json.loads((tmp_path / "rewards.json").read_text())
     rewards = [h["reward"] for h in history]
     assert sum(rewards[-5:]) > 1.3 * sum(rewards[:5]) and max(h["gap"] for h in history) < 1e-4

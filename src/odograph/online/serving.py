@@ -116,8 +116,9 @@ class ChatServer:
             return 400, _error("a JSON object was expected")
         try:
             if path.endswith("/chat/completions"):
-                if not isinstance(request.get("messages"), list):
-                    return 400, _error("no messages")
+                messages = request.get("messages")
+                if not (isinstance(messages, list) and all(isinstance(m, dict) for m in messages)):
+                    return 400, _error("messages is a list of objects here")
                 return self._chat(request)
             if path.endswith(("/completions", "/inference/v1/generate")):
                 name = "prompt" if path.endswith("/completions") else "token_ids"
