@@ -22,49 +22,10 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 import odograph
-from odograph import Agent, Task
 from odograph.online import trl
-from odograph.runtime.template import Template
 
-from .policy import COLOURS, LOOK, answer_of, make_model, make_tokenizer
-
-TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}> {% for c in m.tool_calls or [] %}{{ c.function.name }} {% endfor %}"
-    "{% if m.content %}{{ m.content }} {% endif %}<end> {% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
-)
-
-
-def parse(text: str) -> dict[str, Any]:
-    """A message of the words that the model wrote."""
-    said, asks = answer_of(text.split())
-    message: dict[str, Any] = {"role": "assistant", "content": said}
-    if asks:
-        message["tool_calls"] = [{"type": "function", "function": {"name": LOOK, "arguments": "{}"}}]
-    return message
-
-
-def short(answer: Any) -> None:
-    """The agent's edit: nothing behind the word that asks for the tool."""
-    if answer.tool_calls and len(answer.token_ids) > 2:
-        answer.edit().truncate(1, reason="only the tool is wanted", author="looker")
-
-
-def looks(colour: str, template: Template) -> Task:
-    """The task of a prompt: only a tool knows the colour."""
-
-    async def look() -> str:
-        """Looks which colour it is."""
-        return colour
-
-    agent = Agent(model="tiny", tools=[look], dialect="openai.completions", tokenizer=template, max_steps=3, on_answer=short)
-    return Task("which colour", agent, metadata={"colour": colour})
-
-
-def worth(t: odograph.Trajectory) -> float:
-    """0.7 for the right colour as the first word of the answer, 0.1 for nothing but it, 0.2 for having looked."""
-    words, colour = str(t.answer or "").split(), t.metadata["colour"]
-    looked = any(action.name == LOOK for action in t.actions)
-    return round(0.2 * looked + 0.7 * (words[:1] == [colour]) + 0.1 * (words == [colour]), 3)
+from .looker import looks, make_template, worth
+from .policy import COLOURS, make_model
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -77,9 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(asked.seed)
     asked.out.mkdir(parents=True, exist_ok=True)
-    model, tokenizer = make_model(asked.seed), make_tokenizer()
-    tokenizer.chat_template = TEMPLATE
-    template = Template(tokenizer, parse)
+    model, template = make_model(asked.seed), make_template()
     history: list[float] = []
 
     def rewards(completions: list[Any], **fields: Any) -> list[float | None]:
@@ -114,7 +73,12 @@ def main(arguments: list[str] | None = None) -> None:
         )
         data = Dataset.from_list([{"prompt": c} for c in COLOURS])
         trainer = GRPOTrainer(
-            model=model, args=args, train_dataset=data, processing_class=tokenizer, reward_funcs=[rewards], rollout_func=rollout
+            model=model,
+            args=args,
+            train_dataset=data,
+            processing_class=template.tokenizer,
+            reward_funcs=[rewards],
+            rollout_func=rollout,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -20,7 +20,7 @@ from .errors import InvalidInput
 from .lineage import Chain, Segment, View
 from .lineage.bodies import pieces_of
 from .streams import Seen
-from .trajectory import Step, Trajectory
+from .trajectory import Step, Trajectory, own_steps
 from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
 
 
@@ -139,6 +139,8 @@ class _Walk:
         self.t = t
         self.steps = {(s.agent, s.index): s for s in t.steps}
         self.calls = {c.id: c for c in t.llm_calls}
+        #: What `fork(at_step=)` calls a step, where that is not the step's number: a fork's own count goes on from its parent's.
+        self.at_step = {s.id: n for n, s in enumerate(own_steps(t)) if n != s.index}
         self.outside, self.inside = _tree(t)
         #: Tool calls that have an action: they are shown there, with their result.
         self.done = {r.tool_call_id for r in t.standing if isinstance(r, Action) and r.tool_call_id}
@@ -169,6 +171,8 @@ class _Walk:
                 again = id(step) in met  # steps of agents that work side by side take turns
                 met.add(id(step))
                 about: _About = {"again": True} if again else _figures(self.t, step)
+                if not again and step.id in self.at_step:
+                    about["at_step"] = self.at_step[step.id]
                 yield Entry("step", about, step.id, step.index, agent, time, depth)
             within = step
             for kind, about in self._of(record, step):

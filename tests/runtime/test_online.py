@@ -10,6 +10,7 @@ import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+import httpx
 import openai
 import pytest
 
@@ -117,6 +118,29 @@ def test_the_server_speaks_to_any_client(store: odograph.Store) -> None:
         client = openai.OpenAI(base_url=server.url, api_key="x", max_retries=0)
         with pytest.raises(openai.InternalServerError, match="RuntimeError: no memory"):
             client.chat.completions.create(model="m", messages=messages)
+
+
+@pytest.mark.parametrize("dialect", ["openai.completions", "vllm.generate"])
+def test_edited_ids_reach_the_engine(store: odograph.Store, dialect: str) -> None:
+    """By either path of ids: the engine is asked with the edited ids, and its settings are the agent's."""
+    asked: list[tuple[list[int], dict[str, Any]]] = []
+
+    def noted(ids: list[int], params: dict[str, Any]) -> Generated:
+        asked.append((ids, params))
+        return engine(ids, params)
+
+    def shorter(answer: Any) -> None:
+        if answer.tool_calls:
+            answer.edit().delete(0, 1)
+
+    with ChatServer(noted, WORDS) as server:
+        agent = thinker(base_url=server.url, dialect=dialect, tokenizer=WORDS, on_answer=shorter, params={"temperature": 0.5})
+        ((row, response),) = sync_rollouts([Task("q", agent)], store=store)
+        assert httpx.post(server.url.removesuffix("/v1") + "/inference/v1/generate", json={"prompt": [1]}).status_code == 400
+        assert httpx.post(server.url + "/chat/completions", json={"messages": ["hi"]}).status_code == 400
+    assert row is not None and "rains" in str(response.answer) and asked[0][1]["temperature"] == 0.5
+    assert asked[1][0] == response.recorded.llm_calls[1].prompt_token_ids == row.token_ids[: len(asked[1][0])]
+    assert WORDS.encode("of the weather")[0] in asked[1][0] and WORDS.encode("think")[0] not in asked[1][0]
 
 
 def test_rows_of_any_format_in_memory(store: odograph.Store) -> None:

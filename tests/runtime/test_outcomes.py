@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 import decimal
+import enum
 import json
 import pathlib
 import subprocess
 import sys
 import time
+import uuid
 from typing import Annotated, Any
 
 import openai
@@ -143,6 +145,25 @@ def test_a_model_reads_no_tags_of_the_store(store: odograph.Store) -> None:
     assert json.loads(told) == {**expected, "raw": "/wA=", "nan": "nan"}
 
 
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize("value", [Colour.RED, uuid.UUID(int=7)])
+def test_what_the_record_has_as_text_is_text(value: Any, store: odograph.Store) -> None:
+    """An enum and a UUID reach the model as the text that the record has: a replay asks the same."""
+
+    def which() -> Any:
+        """Says which."""
+        return value
+
+    with LLMServer(by_turn(asks(("which", {})), Answer(text="ok"))) as server:
+        one = agent(server, tools=[which])
+        response = run(Task("q", one), store)
+        assert sent(server)[1][-1]["content"] == response.recorded.actions[0].result == str(getattr(value, "value", value))
+        assert asyncio.run(odograph.replay(response.trajectory_id or "", one, store=store)).same
+
+
 async def slow() -> str:
     """Takes long, and longer to tidy up."""
     try:
@@ -259,6 +280,29 @@ def test_images_go_from_one_dialect_to_another(dialect: str) -> None:
     }[dialect]
     of_task, of_tool = items[0].get("content") or items[0]["parts"], items[-1].get("content") or items[-1]["parts"]
     assert of_task[1] == image and of_tool[-1] == image and json.dumps(items[-2]).count("dot") == 1
+
+
+@pytest.mark.parametrize("dialect", ["openai.chat", "openai.responses", "anthropic.messages", "openai.completions"])
+def test_results_of_tools_go_from_one_dialect_to_another(dialect: str) -> None:
+    """Gemini and Bedrock hold results in objects; each other dialect is sent their text."""
+    call = {"functionCall": {"name": "f", "args": {}}}
+    for given, text in (({"output": "3"}, "3"), ({"error": "no"}, "no"), ({"sky": "grey", "c": 9}, '{"sky":"grey","c":9}')):
+        told = {"functionResponse": {"name": "f", "response": given}}
+        contents = [
+            {"role": "user", "parts": [{"text": "q"}]},
+            {"role": "model", "parts": [call]},
+            {"role": "user", "parts": [told]},
+        ]
+        last: Any = dialects.get(dialect).history(dialects.get("gemini").messages({"contents": contents}))[-1]
+        assert _result(last) == text
+    result = {"toolResult": {"toolUseId": "t", "content": [{"text": "it is "}, {"json": {"c": 9}}]}}
+    made = dialects.get("bedrock.converse").messages({"messages": [{"role": "user", "content": [result]}]})
+    assert _result(dialects.get(dialect).history(made)[-1]) == 'it is {"c":9}'
+
+
+def _result(item: Any) -> Any:
+    """What an item of a history says of a tool's result."""
+    return item["output"] if "output" in item else item["content"] if "tool_call_id" in item else item["content"][0]["content"]
 
 
 def test_a_function_is_stepped_over_event_loops(store: odograph.Store) -> None:

@@ -282,6 +282,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         status, out, _ = run("fork", id, "--at-step", "1", "--agent", f"{file}:mine", "--json")
         forked = json.loads(out)
         assert status == 0 and forked["answer"] == "2" and forked["steps"] == 2
+        assert "step 1 · at_step 0 " in run("show", forked["trajectory"])[1] and "at_step" not in run("show", id)[1]
         (tmp_path / "m.json").write_text('[{"role": "user", "content": "hello"}]')
         status, out, _ = run("fork", id, "--at-step", "1", "--messages", str(tmp_path / "m.json"), "--model", "other")
         assert status == 0 and "completed after 3 steps" in out and server.requests[-1][1]["model"] == "other"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph import Agent, Runners, Task
+from odograph import Agent, Runners, Task, shown
 from tests.llm_server import Answer, LLMServer
 
 from .scaffold import add, asks, by_turn, cut_off, turns
@@ -175,6 +175,8 @@ def test_agents_that_hand_over_to_each_other(store: odograph.Store, given: bool)
         again = boss if given else None
         names = [("boss", 0), ("b", 0), ("boss", 1), ("b", 1), ("boss", 2)]
         assert [(s.agent, s.index) for s in whole.steps] == names and clean(whole) and whole.answer == "boss"
+        counted = [e.about.get("at_step") for e in shown.session(whole) if e.kind == "step"]
+        assert counted == [None, 1, 2, 3, 4]  # what `fork` below takes, where an agent's own number is another
         assert asyncio.run(odograph.replay(whole, again, store=store)).same
         for taken in range(1, 5):
             task = Task(input="go", agent=boss)

@@ -19,14 +19,14 @@ from odograph.online import ChatServer, Generated, art, trl, verifiers
 from odograph.runtime.template import Template
 
 pytest.importorskip("trl")
-from examples.grpo_cpu.online import TEMPLATE, looks, parse, worth
-from examples.grpo_cpu.policy import make_tokenizer
+from examples.grpo_cpu.looker import looks, make_template, worth
+from examples.grpo_cpu.policy import COLOURS, make_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def example(out: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "examples.grpo_cpu.online", "--out", str(out), *arguments]
+def example(out: Path, *arguments: str, name: str = "online") -> str:
+    command = [sys.executable, "-m", f"examples.grpo_cpu.{name}", "--out", str(out), *arguments]
     env = {**os.environ, "TRL_EXPERIMENTAL_SILENCE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -52,10 +52,18 @@ def test_the_policy_learns(tmp_path: Path) -> None:
     assert sum(rewards[-5:]) > 1.3 * sum(rewards[:5])
 
 
-def template() -> Template:
-    tokenizer = make_tokenizer()
-    tokenizer.chat_template = TEMPLATE
-    return Template(tokenizer, parse)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["with_art", "with_verifiers"])
+def test_the_policy_learns_under_other_trainers(tmp_path: Path, name: str) -> None:
+    """What ART's gathering and verifiers' environment return of the agent trains, on the very tokens that were sampled: the mean
+    reward goes up. The agent edits."""
+    example(tmp_path, "--steps", "30", "--attempts", "8", "--learning-rate", "2e-3", name=name)
+    history = json.loads((tmp_path / "rewards.json").read_text())
+    rewards = [h["reward"] for h in history]
+    assert sum(rewards[-5:]) > 1.3 * sum(rewards[:5]) and max(h["gap"] for h in history) < 1e-4
+    with odograph.open(tmp_path / "store") as store:
+        found = list(store.trajectories())
+    assert len(found) == 30 * 32 and any(s.edits for t in found for s in t.steps)
 
 
 def engine(ids: list[int], params: dict[str, Any]) -> Generated:
@@ -69,7 +77,7 @@ TOKENS = make_tokenizer()
 
 def test_trls_rows_and_what_is_none(tmp_path: Path) -> None:
     """A rollout without a row is a row of one token that is not trained, with an unknown reward; the others are as recorded."""
-    made = template()
+    made = make_template()
     with odograph.open(tmp_path / "s") as store, ChatServer(engine, made) as server:
         rollout = trl.rollout_func(looks_or_fails(made), reward=worth, base_url=server.url, store=store, tokenizer=made)
         trainer = types.SimpleNamespace(processing_class=made.tokenizer, state=types.SimpleNamespace(global_step=3))
@@ -110,14 +118,14 @@ def search(query: str) -> str:
 
 def test_art_and_verifiers(tmp_path: Path) -> None:
     """ART's own class holds the trajectory; a harness of verifiers asks the interception endpoint with its secret."""
-    made = template()
+    made = make_template()
 
     async def main() -> None:
         with odograph.open(tmp_path / "s") as store, ChatServer(engine, made) as server:
 
             def task(colour: str) -> Task:
-                found = looks(colour, made)
-                found.agent = found.agent.replace(dialect="openai.chat", on_answer=None)
+                found = looks(colour)
+                found.agent = found.agent.replace(on_answer=None)
                 return found
 
             model = types.SimpleNamespace(inference_base_url=server.url, inference_api_key="k", inference_model_name="tiny")
@@ -131,3 +139,29 @@ def test_art_and_verifiers(tmp_path: Path) -> None:
             assert (launched.exit_code, launched.stdout) == (0, "red")
 
     asyncio.run(main())
+
+
+def wordy(ids: list[int], params: dict[str, Any]) -> Generated:
+    """Looks and says more, then says red, and is cut where it says more than is asked for."""
+    said = ["red", "red", "red"] if "<tool>" in str(TOKENS.decode(ids)) else ["look", "white", "<end>"]
+    words = TOKENS.convert_tokens_to_ids(said[: params["max_tokens"]])
+    return Generated(words, [-0.5] * len(words), "stop" if said[-1] == "<end>" else "length")
+
+
+def test_verifiers_own_environment_runs_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server, client and rewards: an edit is a branch whose prompt nobody trains, a cut answer is scored as any other."""
+    from examples.grpo_cpu import with_verifiers
+
+    monkeypatch.setenv("ODOGRAPH_STORE", str(tmp_path))
+    with ChatServer(wordy, make_template()) as server:
+        rewards, batch = asyncio.run(with_verifiers.rollouts(server.url, make_template(), 1))
+    assert rewards == [0.9 if colour == "red" else 0.2 for colour in COLOURS]
+    assert [TOKENS.decode(row[mask]) for row, mask in zip(batch["tokens"], batch["assistant_mask"], strict=True)] == [
+        "look white <end>",
+        "red red red",
+    ] * 4
+    assert "<assistant> look <end> <tool>" in TOKENS.decode(batch["tokens"][1])
+    with odograph.open(tmp_path) as store:
+        found = list(store.trajectories())
+    assert [t.reward for t in found] == rewards and {t.status for t in found} == {"truncated"}
+    assert all(e.reason == "only the tool is wanted" for t in found for s in t.steps for e in s.edits)

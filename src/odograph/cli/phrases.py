@@ -30,6 +30,8 @@ def figures(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if about.get("again"):
         yield "", "goes on"
         return
+    if "at_step" in about:
+        yield "at_step", str(about["at_step"])
     if about["time"] is not None:
         yield "", about["time"][11:19]
     if about["duration"] is not None:

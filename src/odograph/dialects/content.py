@@ -90,12 +90,14 @@ def image_of(part: Any) -> dict[str, Any] | None:
 
 
 def chat_shaped(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages that come from another dialect, with parts as chat completions have them: texts, images, audio and files. Images
-    of tools follow their results in a message of the user."""
+    """Messages that come from another dialect, with parts as chat completions have them: texts, images, audio and files. Results
+    of tools are text; images of tools follow their results in a message of the user."""
     out: list[dict[str, Any]] = []
     images: list[Any] = []
     for message in messages:
         content = message.get("content")
+        if message.get("role") == "tool" and (told := _told(content)) is not None:
+            message, content = {**message, "content": told}, told
         parts = [chat_part(p) for p in content] if isinstance(content, list) else []
         found = [p for p in parts if isinstance(p, dict) and p.get("type") == "image_url"]
         if message.get("role") != "tool" and images:
@@ -107,6 +109,15 @@ def chat_shaped(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             out.append(message if not parts or parts == content else {**message, "content": parts})
     return [*out, {"role": "user", "content": images}] if images else out
+
+
+def _told(content: Any) -> str | None:
+    """The text of a tool's result as Gemini and Bedrock hold it, in an object or in parts without a type; None for any other."""
+    if isinstance(content, dict):
+        return as_text(next(iter(content.values())) if list(content) in (["output"], ["result"], ["error"]) else content)
+    if isinstance(content, list) and content and all(isinstance(p, dict) and list(p) in (["text"], ["json"]) for p in content):
+        return "".join(as_text(next(iter(p.values()))) for p in content)
+    return None
 
 
 def chat_part(part: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..codec import encode
 from . import framing as framings
+from .content import chat_shaped
 from .framing import Stream
 from .shapes import Alternative, Choice, Path, Result, ToolCall, Usage
 
@@ -188,5 +189,5 @@ def results(results: list[Result]) -> list[Any]:
 
 
 def history(messages: list[dict[str, Any]]) -> list[Any]:
-    """The messages as they are."""
-    return list(messages)
+    """The messages, with parts and results of tools as chat completions have them."""
+    return chat_shaped(messages)

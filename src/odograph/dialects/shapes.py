@@ -48,8 +48,8 @@ _STOPPED = (
     "content_filter", "content_filtered", "refusal", "safety", "sensitive", "recitation", "language", "blocklist", "spii",
     "prohibited_content", "model_armor", "image_safety", "image_prohibited_content", "image_recitation", "image_other",
     "no_image", "guardrail_intervened", "error", "error_toxic", "timeout", "failed", "cancelled", "abort", "aborted",
-    "network_error", "other", "insufficient_system_resource", "in_progress", "malformed_function_call", "malformed_response",
-    "malformed_model_output", "malformed_tool_use", "unexpected_tool_call", "too_many_tool_calls",
+    "network_error", "other", "insufficient_system_resource", "queued", "in_progress", "malformed_function_call",
+    "malformed_response", "malformed_model_output", "malformed_tool_use", "unexpected_tool_call", "too_many_tool_calls",
     "missing_thought_signature", "tool_use_failed",
 )  # fmt: skip
 

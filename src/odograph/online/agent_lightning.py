@@ -12,7 +12,7 @@ from typing import Any
 from ..api import Store
 from ..errors import InvalidInput
 from ..training.feed import rows
-from .rolling import RewardFn, rollout
+from .rolling import RewardFn, ran
 from .tasks import Makes, task_of
 
 
@@ -33,7 +33,7 @@ def lit_rollout(
         params = dict(getattr(llm, "sampling_parameters", None) or {})
         options: dict[str, Any] = {"base_url": llm.endpoint, "model": llm.model, "params": params or None, **settings}
         key = getattr(llm, "api_key", None) or "none"
-        _, response = await rollout(task_of(makes, task), api_key=key, reward=reward, store=store, edits="env", **options)
+        response = await ran(task_of(makes, task), api_key=key, reward=reward, store=store, **options)
         made = rows(response.recorded, "agent-lightning") if response.trajectory_id else []
         return [Triplet(**triplet) for line in made for triplet in line["triplets"]]
 

@@ -12,7 +12,7 @@ from ..api import Store
 from ..runtime import TaskResponse
 from ..training.feed import rows
 from ..training.formats.art import group
-from .rolling import RewardFn, rollout
+from .rolling import RewardFn, ran
 from .tasks import Makes, task_of
 
 
@@ -35,7 +35,7 @@ async def trajectory(
         "model": name,
         **settings,
     }
-    _, response = await rollout(task, reward=reward, store=store, edits="env", **options)
+    response = await ran(task, reward=reward, store=store, **options)
     return _made(response)
 
 
@@ -44,6 +44,6 @@ def _made(response: TaskResponse) -> Any:
         raise RuntimeError(f"no trajectory for ART: {response.msg}")
     lines = rows(response.recorded, "art")
     if not lines:
-        why = "; ".join(lines.left_out) or response.msg or "no call with token ids"
+        why = "; ".join([*lines.left_out, *filter(None, [response.msg])]) or "no call with token ids"
         raise RuntimeError(f"trajectory {str(response.trajectory_id)[-8:]} gives nothing that ART trains: {why}")
     return group(lines[0]).trajectories[0]

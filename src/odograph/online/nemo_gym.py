@@ -20,7 +20,7 @@ from ..errors import InvalidInput, MissingExtra, RunError, described
 from ..runtime import Agent, Task, TaskResponse
 from ..runtime.recorded import result_of
 from ..runtime.tools import UsableTool
-from .rolling import rollout
+from .rolling import ran
 from .tasks import Makes, task_of
 
 _NOT_PARAMS = ("input", "instructions", "model", "tools", "stream")
@@ -64,7 +64,7 @@ async def run(
         if not isinstance(task.agent, Agent):
             raise InvalidInput(f"an Agent was expected for NeMo Gym's tools, found {type(task.agent).__name__}")
         task.agent = task.agent.replace(tools=[*task.agent.tools, *_tools(asked, post)])
-        _, response = await rollout(task, store=store, edits="env", **_asking(asked, model_url), **settings)
+        response = await ran(task, store=store, **_asking(asked, model_url), **settings)
         made = _response(task, response)
         rewarded = msgspec.json.decode((await post("/verify", {**body, "response": made})).content)
     response.reward(rewarded.get("reward"), "verify", source="environment")

@@ -49,21 +49,36 @@ async def rollout(
     them. `tokenizer` places edits of text, and makes the prompts of an agent that sends token ids. The row is None where nothing
     can be trained. Raises InvalidInput.
     """
-    check_reward(reward)
     if edits == "pair":
         raise InvalidInput("a rollout is one row; edits='pair' makes pairs: export to trl-dpo")
-    asked = {"base_url": base_url, "model": model, "api_key": api_key, "policy_version": policy_version, "tokenizer": tokenizer}
-    task = _anew(task, {**asked, **settings})
-    where = store or task._store or default_store()
-    response: TaskResponse = (await Runners.run_task(task, store=where, progress=False))[task.id]
+    response = await ran(
+        task,
+        base_url=base_url,
+        model=model,
+        api_key=api_key,
+        policy_version=policy_version,
+        reward=reward,
+        store=store,
+        tokenizer=tokenizer,
+        **settings,
+    )
     if response.trajectory_id is None:
-        logger.warning("no row of task %s: %s", task.id, response.msg)
+        logger.warning("no row of task %s: %s", response.id, response.msg)
         return None, response
-    if reward is not None:
-        await rewarded(response, reward)
     template = Template.of(tokenizer if tokenizer is not None else getattr(task.agent, "tokenizer", None))
     by = template.by if template is not None else None
     return _row(response, edits, logprobs, by, getattr(task.agent, "name", None)), response
+
+
+async def ran(task: Task, *, reward: RewardFn | None = None, store: Store | None = None, **settings: Any) -> TaskResponse:
+    """`rollout` without the row, for trainers that make something else of what is recorded."""
+    check_reward(reward)
+    task = _anew(task, settings)
+    where = store or task._store or default_store()
+    response: TaskResponse = (await Runners.run_task(task, store=where, progress=False))[task.id]
+    if reward is not None and response.trajectory_id is not None:
+        await rewarded(response, reward)
+    return response
 
 
 async def rollouts(

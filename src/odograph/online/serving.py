@@ -1,7 +1,8 @@
 """A loopback chat server over an engine that takes token ids and gives token ids: agents ask it as they ask any endpoint.
 
 A conversation that goes on keeps the ids that were sampled: nothing is tokenised twice. Speaks OpenAI chat completions (also as a
-stream of one piece) and completions with prompts of ids, with the fields of vLLM (`prompt_token_ids`, `token_ids`, logprobs).
+stream of one piece) and completions with prompts of ids, with the fields of vLLM (`prompt_token_ids`, `token_ids`, logprobs), and
+vLLM's `/inference/v1/generate`.
 """
 
 from __future__ import annotations
@@ -115,17 +116,19 @@ class ChatServer:
             return 400, _error("a JSON object was expected")
         try:
             if path.endswith("/chat/completions"):
-                if not isinstance(request.get("messages"), list):
-                    return 400, _error("no messages")
+                messages = request.get("messages")
+                if not (isinstance(messages, list) and all(isinstance(m, dict) for m in messages)):
+                    return 400, _error("messages is a list of objects here")
                 return self._chat(request)
-            if path.endswith("/completions"):
-                prompt = request.get("prompt")
+            if path.endswith(("/completions", "/inference/v1/generate")):
+                name = "prompt" if path.endswith("/completions") else "token_ids"
+                prompt = request.get(name)
                 if not (isinstance(prompt, list) and prompt and all(type(i) is int for i in prompt)):
-                    return 400, _error("prompt is a list of token ids here")
-                return 200, encode(self._completion(prompt, request))
+                    return 400, _error(f"{name} is a list of token ids here")
+                return 200, encode((self._completion if name == "prompt" else self._continuation)(prompt, request))
         except Exception as error:  # the engine's own
             return 500, _error(described(error))
-        return 404, _error(f"no path {path}; there are: /v1/chat/completions, /v1/completions")
+        return 404, _error(f"no path {path}; there are: /v1/chat/completions, /v1/completions, /inference/v1/generate")
 
     def _generated(self, ids: list[int], request: dict[str, Any]) -> Generated:
         params = {k: v for k, v in request.items() if k not in _NO_PARAMS}
@@ -186,6 +189,12 @@ class ChatServer:
             "choices": [choice],
             "usage": _counts(prompt, made)["usage"],
         }
+
+    def _continuation(self, prompt: list[int], request: dict[str, Any]) -> dict[str, Any]:
+        params = request.get("sampling_params")
+        made = self._generated(prompt, params if isinstance(params, dict) else {})
+        choice = {"index": 0, "token_ids": made.token_ids, "finish_reason": made.finish_reason, "logprobs": self._logprobs(made)}
+        return {"request_id": uuid.uuid4().hex, "choices": [choice]}
 
     def _logprobs(self, made: Generated) -> Any:
         if made.logprobs is None:

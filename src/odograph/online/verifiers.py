@@ -12,15 +12,16 @@ from typing import Any
 from ..api import Store
 from ..errors import InvalidInput
 from ..runtime import Agent, MCPServer
-from .rolling import RewardFn, rollout
+from .rolling import RewardFn, ran
 from .tasks import Makes, task_of
 
 
 def harness(makes: Makes, *, reward: RewardFn | None = None, store: Store | None = None, **settings: Any) -> type[Any]:
     """The class of a harness whose program is an agent in this process.
 
-    `makes`: an `Agent` (which gets the task's prompt), or a function from the task's data to a `Task`. The task's tool servers
-    become tools of an `Agent`. Raises InvalidInput where it is not installed.
+    `makes`: an `Agent` (which gets the task's prompt, and its system prompt behind the agent's own), or a function from the
+    task's data to a `Task`. The task's tool servers become tools of an `Agent`. Raises InvalidInput where verifiers is not
+    installed.
     """
     try:
         from verifiers.v1.harness import Harness
@@ -29,6 +30,12 @@ def harness(makes: Makes, *, reward: RewardFn | None = None, store: Store | None
         raise InvalidInput("a harness needs verifiers itself, which is not installed here") from None
 
     class OdographHarness(Harness):  # type: ignore[misc]
+        APPENDS_SYSTEM_PROMPT = True
+        SUPPORTS_MCP = True
+        SUPPORTS_RESUME = True
+        EXECUTES_CODE = False  # the agent's tools run in this process, not in the task's runtime
+        NEEDS_CONTAINER = False
+
         async def launch(
             self,
             ctx: Any,
@@ -40,14 +47,20 @@ def harness(makes: Makes, *, reward: RewardFn | None = None, store: Store | None
             data: Any,
             **more: Any,
         ) -> Any:
-            task = task_of(makes, data if not hasattr(makes, "step") else _prompt(data))
-            if mcp_urls and isinstance(task.agent, Agent):
+            whole = hasattr(makes, "step")
+            task = task_of(makes, _prompt(data) if whole else data)
+            if isinstance(task.agent, Agent):
+                system = [task.agent.system_prompt, getattr(data, "system_prompt", None) if whole else None]
                 servers = [MCPServer(url=url) for url in mcp_urls.values()]
-                task.agent = task.agent.replace(tools=[*task.agent.tools, *servers])
+                task.agent = task.agent.replace(
+                    tools=[*task.agent.tools, *servers], system_prompt="\n\n".join(filter(None, system)) or None
+                )
             model = getattr(ctx, "model", None)
             options: dict[str, Any] = {"model": model, **settings} if isinstance(model, str) else settings
-            _, response = await rollout(task, base_url=endpoint, api_key=secret, reward=reward, store=store, **options)
-            return ProgramResult(0 if response.success else 1, str(response.answer or ""), str(response.msg or ""))
+            response = await ran(task, base_url=endpoint, api_key=secret, reward=reward, store=store, **options)
+            # an answer that was cut is the model's: verifiers scores it, where an exit code would make it a failure of the run
+            done = response.status in ("completed", "truncated")
+            return ProgramResult(0 if done else 1, str(response.answer or ""), str(response.msg or ""))
 
     return OdographHarness
 

@@ -23,6 +23,10 @@ from ..dialects.content import image_of, untagged
 
 def seen(result: Any) -> str:
     """A result as the model sees it: text as it is (but for what UTF-8 can't say), anything else as JSON."""
+    if not isinstance(result, str | dict | list | tuple | int | float | None) and isinstance(
+        stored := loads(encode(result)), str
+    ):
+        result = stored  # an enum, a UUID: the record has them as text, and a replay tells this text
     return result.encode(errors="replace").decode() if isinstance(result, str) else encode(sayable(result)).decode()
 
 

@@ -18,7 +18,7 @@ export function draw(entry, { id, actions }) {
     "aria-label": entry.kind === "step" ? `step ${entry.step}` : name,
   });
   if (entry.kind === "step") {
-    const about = [entry.agent, a.again ? "goes on" : null, a.duration ? seconds(a.duration) : null, a.prompt_tokens != null ? `${figure(a.prompt_tokens)} → ${figure(a.completion_tokens)} tokens` : null,
+    const about = [entry.agent, a.again ? "goes on" : null, a.at_step != null ? `at_step ${a.at_step}` : null, a.duration ? seconds(a.duration) : null, a.prompt_tokens != null ? `${figure(a.prompt_tokens)} → ${figure(a.completion_tokens)} tokens` : null,
       a.cost != null ? `$${figure(a.cost)}` : null, a.reward != null ? `reward ${figure(a.reward)}` : null];
     element.append(h("h2", {}, `Step ${entry.step}`), h("span", { class: "who" }, about.filter(Boolean).join(" · ")), actions(entry));
     return element;
