@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..codec import encode, is_tagged, loads
@@ -14,6 +15,8 @@ _ELSEWHERE = ("thinking", "redacted_thinking", "reasoning", "tool_use", "tool_ca
 #: Types of parts that are no text.
 _MEDIA = ("image_url", "input_image", "image", "computer_screenshot", "input_audio", "output_audio", "audio_url", "audio",
           "video_url", "input_video", "video", "file", "input_file", "document", "container_upload")  # fmt: skip
+#: Base64 in a JSON text, also where that is a string in another one.
+_BYTES = re.compile(r'(data:[\w/+.;=-]{1,60};base64,|\\{0,3}"(?:data|bytes)\\{0,3}":\\{0,3}")[A-Za-z0-9+/=_-]{200,}')
 
 
 def objects(found: Any) -> list[dict[str, Any]]:
@@ -188,6 +191,11 @@ def marked(content: Any) -> tuple[str, int]:
             marks += 1
             said.append(f"[{part.get('type')}]" if is_part(part) else encode(part).decode())
     return "".join(said), marks
+
+
+def without_bytes(text: str) -> str:
+    """A JSON text for a judge: how long each image and file is stands in the place of its bytes."""
+    return _BYTES.sub(lambda m: f"{m[1]}... ({len(m[0])} characters)", text)
 
 
 def is_part(part: Any) -> bool:

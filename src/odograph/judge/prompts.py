@@ -8,12 +8,12 @@ content can close its block or open another.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from ..codec import content_hash, encode
 from ..conversations import Shown
+from ..dialects.content import without_bytes
 
 #: Part of what a score depends on: raise it where a prompt changes its meaning.
 PROMPT_VERSION = 1
@@ -92,8 +92,6 @@ Rubric:
 
 Answer with JSON alone: {answer}."""
 
-_BLOB = re.compile(r'(data:[\w/+.;=-]{1,60};base64,|"(?:data|bytes)":")[A-Za-z0-9+/=_-]{200,}')
-
 
 # --- prompts ----------------------------------------------------------------------------------------------------------------
 
@@ -145,5 +143,4 @@ def _json(value: Any) -> str:
 
 def _safe(value: Any) -> str:
     """JSON in which no tag can stand, and no picture."""
-    text = _BLOB.sub(lambda m: f"{m[1]}... ({len(m[0])} characters)", _json(value))
-    return text.replace("<", "\\u003c")
+    return without_bytes(_json(value)).replace("<", "\\u003c")

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
+from ..dialects.content import without_bytes
 from ..errors import InvalidInput, NotFound
 
 PLACES = ("technique", "description", "about", "turns", "answer")
 _PLACE = re.compile(r"\{([a-z_]+)\}")
-_BLOB = re.compile(r"(data:[\w/+.-]{1,60};base64,)[A-Za-z0-9+/=_-]{200,}")
 _BYTES_PER_TOKEN = 3  # as a Judge counts: on the safe side
 _LEAST = 600  # bytes of turns that a prompt has room for in any case
 
@@ -106,7 +106,7 @@ def session_of(turns_json: str, *, with_steps: bool = False) -> Session:
 def safe(value: Any) -> str:
     """JSON in which no tag can stand, and no picture."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr).encode("utf-8", "replace").decode()
-    return _BLOB.sub(lambda m: f"{m[1]}... ({len(m[0])} characters)", text).replace("<", "\\u003c")
+    return without_bytes(text).replace("<", "\\u003c")
 
 
 def room(context: int | None, answer: int, rest: int) -> int | None:

@@ -12,7 +12,6 @@ from .. import dialects
 from ..calls import Call
 from ..codec import encode
 from ..conversations import show
-from ..dialects.content import is_media, marked
 from ..errors import InvalidInput, NotFound
 from ..labels import current, quote_of, turn_of, version_of
 from ..trajectory import Trajectory as Recorded
@@ -123,13 +122,11 @@ def _turns(messages: list[dict[str, Any]], agent: str | None, sources: _Sources)
 
 
 def _said(content: Any) -> str:
-    """The text of a content: of its parts where it has parts, with marks such as `[image]`; what is no text as JSON."""
+    """The text of a content: of its parts where it has parts; what is no text as JSON."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and any(map(is_media, content)):
-        return "\n".join(marked([p])[0] for p in content)
     if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
         return "\n".join(p["text"] for p in content)
     return encode(content).decode()
