@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -733,6 +734,24 @@ def test_a_prompt_may_say_what_the_agent_had_read() -> None:
         assert validate(data).valid, read
     data["steps"][0] = {"contexts": [{"provider": "kb", "purpose": "p", "data": {"outcome": "the capital is Paris"}}]}
     assert [f.code for f in validate(data).errors] == ["hindsight_leak"]
+
+
+def test_a_total_that_a_dict_states_is_compared_with_its_rewards(store: odograph.Store) -> None:
+    """The rewards count, of the whole or of steps; another total beside them is found, and the one that `to_dict` gives is none."""
+    data = by_hand(([user("q")], "a"), rewards=[{"name": "a", "value": 0.5}, {"name": "b", "value": 0.25}])
+    assert [(f.code, f.path) for f in validate({**data, "reward": 1.0}).findings] == [("reward_sum", "reward")]
+    assert validate({**data, "reward": 0.75}).findings == []
+    assert validate(store.trajectory(store.add(data)).to_dict()).findings == []
+    data = by_hand(([user("q")], "a"), reward=1.0)
+    assert validate(data).findings == []
+    data["steps"][0]["reward"] = 0.3
+    assert [f.code for f in validate(data).findings] == ["reward_sum"]
+
+
+def test_one_defect_is_found_once() -> None:
+    """NaN in an answer is one finding."""
+    found = validate(by_hand(([user("q")], {"price": math.nan}), reward=1.0)).findings
+    assert [(f.code, f.path) for f in found] == [("lossy_value", "steps[0].llm_calls[0].response.price")]
 
 
 def test_rollouts_by_hand_that_come_out_the_same_are_no_copies() -> None:

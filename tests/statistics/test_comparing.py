@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import sys
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import odograph
 from odograph.errors import InvalidInput, MissingExtra
 from odograph.statistics import agreement, bias, comparing
+from odograph.statistics.intervals import mean_interval
 
 scipy_stats = pytest.importorskip("scipy.stats")
 
@@ -189,6 +192,7 @@ def test_people_and_a_judge_together_are_right_and_surer() -> None:
         truth = [chance.gauss(0.5, 1.0) for _ in range(430)]
         judge = [t + 0.15 + chance.gauss(0, 0.3) for t in truth]
         found = comparing.prediction_powered(truth[:30], judge[:30], judge[30:])
+        assert found.interval is not None
         hits += found.interval[0] <= 0.5 <= found.interval[1]
         narrower += found.standard_error < found.people_standard_error
         assert found.estimate == pytest.approx(
@@ -196,6 +200,15 @@ def test_people_and_a_judge_together_are_right_and_surer() -> None:
         )
     assert 0.92 <= hits / 400 <= 0.98
     assert narrower / 400 > 0.95
+
+
+def test_people_and_a_judge_who_all_say_the_same_are_not_certain() -> None:
+    """Where nothing varies, the interval is that of people's scores alone, never a point; without bounds there is none."""
+    same = [1.0] * 3
+    found = comparing.prediction_powered(same, same, same, bounds=(0.0, 1.0))
+    alone = mean_interval(same, 0.95, bounds=(0.0, 1.0))
+    assert alone is not None and found.interval == alone.interval and found.interval is not None and found.interval[0] < 0.5
+    assert comparing.prediction_powered([0.3] * 3, [0.1] * 3, [0.1] * 7).interval is None
 
 
 # --- bias -------------------------------------------------------------------------------------------------------------
@@ -221,6 +234,67 @@ def test_a_judge_that_likes_length_its_family_and_the_first_is_found_out() -> No
     assert bias.order_bias([], []) is bias.length_bias([1.0, 1.0, 1.0], [1, 2, 3]) is bias.family_bias([1.0], [True]) is None
 
 
+@pytest.mark.parametrize("n", [3, 4, 6])
+def test_few_in_order_are_no_certainty(n: int) -> None:
+    """Scores of few that follow length: the p-value is the share of all orders that look as much like it, never 0."""
+    scores = [float(i) for i in range(n)]
+    found = bias.length_bias(scores, list(range(n)))
+    assert found is not None and found.p_value == pytest.approx(2 / math.factorial(n))
+    mixed = [1.0, 0.0, *scores[2:]]
+    found = bias.length_bias(mixed, list(range(n)))
+    orders = [abs(scipy_stats.spearmanr(mixed, order).statistic) for order in itertools.permutations(range(n))]
+    assert found is not None
+    assert found.p_value == pytest.approx(sum(r >= found.correlation - 1e-9 for r in orders) / len(orders), abs=1e-9)
+
+
+UNKNOWN = [None, math.nan, math.inf]
+OF_PAIRS: list[Callable[[Any, Any], Any]] = [
+    comparing.paired_difference,
+    comparing.unpaired_difference,
+    comparing.mcnemar,
+    comparing.wilcoxon,
+    lambda a, b: comparing.permutation_test(a, b, paired=True),
+    lambda a, b: comparing.permutation_test(a, b, paired=False),
+    lambda a, b: comparing.prediction_powered(a, b, b),
+    bias.length_bias,
+    lambda a, b: bias.family_bias(a, [True, False, True, False]),
+    lambda a, b: agreement.brier_score(a, b),
+    lambda a, b: agreement.calibration(a, b),
+    lambda a, b: comparing.holm(a),
+    lambda a, b: comparing.benjamini_hochberg(a),
+    lambda a, b: agreement.krippendorff_alpha(
+        [[math.inf if x is None else x, y, 1] for x, y in zip(a, b, strict=True) if x == x]
+    ),
+]
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+@pytest.mark.parametrize("figure", OF_PAIRS)
+def test_an_unknown_value_is_refused_and_never_a_finding(figure: Callable[[Any, Any], Any], unknown: Any) -> None:
+    """NaN made a permutation test say p = 0, and an interval say everything: what is not known is left out, or said."""
+    if unknown is not None and unknown != unknown and figure is OF_PAIRS[-1]:
+        return  # alpha takes NaN as None: the judge said nothing
+    with pytest.raises(InvalidInput, match="not "):
+        figure([1, unknown, 0, 1], [0, 1, 0, 1])
+
+
+def test_a_judge_who_left_a_thing_out_gave_no_label() -> None:
+    """Kappa has no place for a missing label; alpha leaves it out, be it None or the NaN of a column."""
+    for left_out in (lambda: agreement.cohen_kappa(["a", None], ["a", "b"]), lambda: agreement.fleiss_kappa([["a", math.nan]])):
+        with pytest.raises(InvalidInput, match="krippendorff_alpha"):
+            left_out()
+    with_none = agreement.krippendorff_alpha([[1, 1], [2, 3], [None, 2]])
+    assert with_none is not None and with_none == agreement.krippendorff_alpha([[1, 1], [2, 3], [math.nan, 2]])
+    assert agreement.cohen_kappa([None, "a"], [None, "b"], labels=[None, "a", "b"]) is not None
+
+
+def test_little_confidence_finds_any_effect() -> None:
+    """A test that is wrong in 90 % of cases has 80 % power without an effect."""
+    assert comparing.detectable_effect(1.0, 20, confidence=0.1) == 0.0
+    found = odograph.compare({str(n): n % 2 for n in range(12)}, {str(n): n % 3 / 2 for n in range(12)}, confidence=0.1)
+    assert found.measures[0].detectable == 0.0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -231,6 +305,11 @@ def test_a_judge_that_likes_length_its_family_and_the_first_is_found_out() -> No
         lambda: agreement.fleiss_kappa([["a", "b"], ["a"]]),
         lambda: agreement.krippendorff_alpha([[1, 2]], "ratio"),  # type: ignore[arg-type]
         lambda: bias.order_bias(["c"], ["a"]),
+        lambda: agreement.calibration([0.5], [1], bins=0),
+        lambda: agreement.brier_score([-3.0], [1]),
+        lambda: comparing.mcnemar([2], [1]),
+        lambda: comparing.holm([1.5]),
+        lambda: comparing.detectable_effect(1.0, 20, power=1.0),
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence(wrong: Callable[[], Any]) -> None:

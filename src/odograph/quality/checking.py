@@ -81,6 +81,7 @@ class Checker:
     def one(self, what: Trajectory | dict[str, Any], *, compared: bool = True) -> tuple[list[Finding], Facts | None]:
         """What is wrong with a trajectory by itself; and, where it is `compared`, what it is to be compared with others by."""
         by_hand = isinstance(what, dict) and not isinstance(what.get("start"), dict)
+        stated = what.get("reward") if isinstance(what, dict) else None
         if isinstance(what, dict):
             id = what.get("id")
             try:
@@ -95,11 +96,11 @@ class Checker:
                 return [Finding("schema", "error", path, _shown(message), shown)], None
         elif not isinstance(what, Trajectory):
             raise TypeError(f"validate() takes trajectories; not {type(what).__name__}")
-        look = Look(what, self._tokenizer, by_hand=by_hand)
+        look = Look(what, self._tokenizer, by_hand=by_hand, stated=stated)
         found: list[Finding] = []
         for one in self._checks:
             severity = "error" if self._profile in one.errors_in else one.severity
-            for path, message, *other in _found(one, look):
+            for path, message, *other in dict.fromkeys(_found(one, look)):  # content can stand in two records
                 found.append(Finding(one.code, other[0] if other else severity, path, _shown(message), what.id))
         return found, facts(what) if self.across and compared else None
 

@@ -26,10 +26,14 @@ _NAMES = {
 class Look:
     """One trajectory under examination."""
 
-    def __init__(self, trajectory: Trajectory, tokenizer: Tokenizer | None = None, *, by_hand: bool = False) -> None:
+    def __init__(
+        self, trajectory: Trajectory, tokenizer: Tokenizer | None = None, *, by_hand: bool = False, stated: Any = None
+    ) -> None:
         self.t = trajectory
         #: Whether it is a dict that was written by hand, not one that `to_dict` gave.
         self.by_hand = by_hand
+        #: The total that a dict states beside its rewards.
+        self.stated = stated
         #: What the tokens say, where it is known.
         self.tokenizer = tokenizer
         self.imported: bool = "source" in trajectory.metadata

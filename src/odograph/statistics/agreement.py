@@ -12,26 +12,29 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from ..errors import InvalidInput
+from .intervals import check_known
 
 Level = Literal["nominal", "ordinal", "interval"]
 Weights = Literal["linear", "quadratic"]
 
 
 def krippendorff_alpha(units: Sequence[Sequence[Any]], level: Level = "interval") -> float | None:
-    """Krippendorff's alpha: 1 is perfect agreement, 0 that of chance. `units[i]`: the values given to thing i, None is none
-    given.
+    """Krippendorff's alpha: 1 is perfect agreement, 0 that of chance. `units[i]`: the values given to thing i, None (or NaN)
+    is none given.
 
     `level`: what values say: "nominal" which, "ordinal" also which is more, "interval" also how much more. Things with fewer
-    than two values are left out; None where nothing is left or all values are the same. Raises InvalidInput for another level.
+    than two values are left out; None where nothing is left or all values are the same. Raises InvalidInput.
     """
     if level not in ("nominal", "ordinal", "interval"):
         raise InvalidInput(f"no level {level!r}; there are: nominal, ordinal, interval")
-    pairable = [given for unit in units if len(given := [v for v in unit if v is not None]) > 1]
+    pairable = [given for unit in units if len(given := [v for v in unit if _is_given(v)]) > 1]
     every = Counter(v for unit in pairable for v in unit)
     n = every.total()
     if len(every) < 2:
         return None
-    if level == "interval":  # sums in place of pairs: there can be as many distinct values as values
+    if level == "interval":
+        check_known(every)
+        # sums in place of pairs: there can be as many distinct values as values
         mean = sum(v * count for v, count in every.items()) / n
         expected = 2 * n * sum((v - mean) ** 2 * count for v, count in every.items()) / (n * (n - 1))
         observed = sum(2 * _squares(u) * len(u) / (len(u) - 1) for u in pairable) / n
@@ -44,6 +47,11 @@ def krippendorff_alpha(units: Sequence[Sequence[Any]], level: Level = "interval"
         pairs = sum(a * b * apart(v, w) for v, a in counts.items() for w, b in counts.items())
         observed += pairs / (len(unit) - 1) / n
     return 1 - observed / expected
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a judge said something; NaN is how a column of numbers says nothing."""
+    return value is not None and value == value
 
 
 def _squares(values: Sequence[float]) -> float:
@@ -76,8 +84,10 @@ class Confusion(NamedTuple):
 
 def confusion(a: Sequence[Hashable], b: Sequence[Hashable], labels: Sequence[Hashable] | None = None) -> Confusion:
     """Of the labels that two judges gave to the same things, in this order. `labels`: all there are, in their order; else those
-    that occur, sorted. Raises InvalidInput where the lists differ in length, or a label is not among `labels`."""
+    that occur, sorted. Raises InvalidInput where the lists differ in length, where a label is None, or is not among `labels`."""
     _same_length(a, b)
+    if labels is None:
+        _check_given((*a, *b))
     known = list(labels) if labels is not None else _ordered({*a, *b})
     place = {label: i for i, label in enumerate(known)}
     counts = [[0] * len(known) for _ in known]
@@ -86,6 +96,11 @@ def confusion(a: Sequence[Hashable], b: Sequence[Hashable], labels: Sequence[Has
             raise InvalidInput(f"{(x if x not in place else y)!r} is none of the labels {known}")
         counts[place[x]][place[y]] += 1
     return Confusion(known, counts)
+
+
+def _check_given(labels: Sequence[Hashable]) -> None:
+    if not all(map(_is_given, labels)):
+        raise InvalidInput("a thing has no label of one judge; leave the thing out, or use krippendorff_alpha, which takes None")
 
 
 def _ordered(labels: set[Any]) -> list[Any]:
@@ -124,6 +139,7 @@ def fleiss_kappa(units: Sequence[Sequence[Hashable]]) -> float | None:
     if len(judges) != 1 or min(judges) < 2:
         raise InvalidInput(f"Fleiss' kappa is of things with the same number of labels, two at least; found {sorted(judges)}")
     each = judges.pop()
+    _check_given([label for unit in units for label in unit])
     counts = [Counter(unit) for unit in units]
     every = sum(counts, Counter[Hashable]())
     expected = sum((count / every.total()) ** 2 for count in every.values())
@@ -143,10 +159,11 @@ def calibration(scores: Sequence[float], outcomes: Sequence[bool | int], bins: i
     """Scores from 0 to 1 in ranges of equal width, against what came true; without ranges in which nothing is. Raises
     InvalidInput."""
     _same_length(scores, outcomes)
+    _check_outcomes(scores, outcomes)
+    if bins < 1:
+        raise InvalidInput(f"bins is 1 or more, not {bins!r}")
     found: dict[int, list[tuple[float, float]]] = {}
     for score, outcome in zip(scores, outcomes, strict=True):
-        if not 0.0 <= score <= 1.0 or outcome not in (0, 1):
-            raise InvalidInput(f"a score is from 0 to 1 and an outcome 0 or 1, not {score!r} and {outcome!r}")
         found.setdefault(min(int(score * bins), bins - 1), []).append((score, float(outcome)))
     return [Bin(len(of), fmean(s for s, _ in of), fmean(o for _, o in of)) for _, of in sorted(found.items())]
 
@@ -162,7 +179,15 @@ def brier_score(scores: Sequence[float], outcomes: Sequence[bool | int]) -> floa
     """The mean squared distance of scores from what came true. 0 is best, 0.25 what always saying 0.5 gets. Raises
     InvalidInput."""
     _same_length(scores, outcomes)
+    _check_outcomes(scores, outcomes)
     return fmean((score - outcome) ** 2 for score, outcome in zip(scores, outcomes, strict=True)) if scores else None
+
+
+def _check_outcomes(scores: Sequence[float], outcomes: Sequence[bool | int]) -> None:
+    check_known(scores)
+    for score, outcome in zip(scores, outcomes, strict=True):
+        if not 0.0 <= score <= 1.0 or outcome not in (0, 1):
+            raise InvalidInput(f"a score is from 0 to 1 and an outcome 0 or 1, not {score!r} and {outcome!r}")
 
 
 def _same_length(a: Sequence[Any], b: Sequence[Any]) -> None:

@@ -6,11 +6,12 @@ Numbers in, numbers out. A probe shows an association: longer answers can be bet
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInput
 from .comparing import permutation_test, scipy, unpaired_difference
-from .intervals import Interval, rate_interval
+from .intervals import Interval, check_known, rate_interval
 
 
 class LengthBias(NamedTuple):
@@ -19,6 +20,7 @@ class LengthBias(NamedTuple):
     correlation: float
     #: Of the correlation, bootstrapped; None for fewer than ten.
     interval: Interval | None
+    #: Exact below eight; below ten of 9,999 orders by chance; else of Student's t.
     p_value: float
     n: int
 
@@ -26,22 +28,26 @@ class LengthBias(NamedTuple):
 def length_bias(
     scores: Sequence[float], lengths: Sequence[float], *, confidence: float = 0.95, seed: int = 0
 ) -> LengthBias | None:
-    """None where fewer than three are known, or scores or lengths are all the same. Raises InvalidInput, MissingExtra."""
+    """None where there are fewer than three, or scores or lengths are all the same. Raises InvalidInput, MissingExtra."""
     if len(scores) != len(lengths):
         raise InvalidInput(f"each score has one length; found {len(scores)} and {len(lengths)}")
+    check_known(scores, lengths)
     if len(scores) < 3 or len(set(scores)) == 1 or len(set(lengths)) == 1:
         return None
     stats = scipy()
     found = stats.spearmanr(scores, lengths)
-    interval = None
-    if len(scores) >= 10:
-        ranks = stats.rankdata(scores), stats.rankdata(lengths)
+    interval, p_value = None, float(found.pvalue)
+    ranks = stats.rankdata(scores), stats.rankdata(lengths)
+    if len(scores) < 10:  # Student's t takes three in order for certain
+        orders = partial(_correlation, ranks[1])
+        p_value = float(stats.permutation_test(ranks[:1], orders, permutation_type="pairings", rng=seed).pvalue)
+    else:
         low, high = stats.bootstrap(
             ranks, _correlation, paired=True, vectorized=True, method="percentile", confidence_level=confidence,
             n_resamples=2000, rng=seed,
         ).confidence_interval  # fmt: skip
         interval = (float(low), float(high)) if low < high else None
-    return LengthBias(float(found.statistic), interval, float(found.pvalue), len(scores))
+    return LengthBias(float(found.statistic), interval, p_value, len(scores))
 
 
 def _correlation(a: Any, b: Any, axis: int = -1) -> Any:

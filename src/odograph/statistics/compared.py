@@ -82,7 +82,7 @@ class Corrected(msgspec.Struct, frozen=True, kw_only=True):
     people: float
     people_interval: Interval | None
     corrected: float
-    interval: Interval
+    interval: Interval | None
     #: How many people labelled, and how many the judge alone did.
     n_people: int
     n_judge: int

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInput, MissingExtra
-from .intervals import Interval, mean_interval
+from .intervals import Interval, check_known, mean_interval
 
 _RESAMPLES = 9999
 _FEW = 10  # pairs from which a bootstrap covers as often as it says
@@ -43,6 +43,7 @@ def paired_difference(
     `bounds`: what no value can be outside of, if anything. Raises InvalidInput, MissingExtra.
     """
     _same_length(a, b)
+    check_known(a, b)
     moved = [y - x for x, y in zip(a, b, strict=True)]
     if not moved:
         raise InvalidInput("there is no pair to compare")
@@ -69,6 +70,7 @@ def unpaired_difference(
     side, else Newcombe's of values with `bounds`, else Welch's. Raises InvalidInput, MissingExtra."""
     if not a or not b:
         raise InvalidInput(f"there is nothing to compare: {len(a)} and {len(b)} values")
+    check_known(a, b)
     difference = math.fsum(b) / len(b) - math.fsum(a) / len(a)
     varies = len(set(a)) > 1, len(set(b)) > 1
     if min(len(a), len(b)) >= _FEW and all(varies):
@@ -104,16 +106,21 @@ def _between(b: Any, a: Any, axis: int = -1) -> Any:
 
 
 def mcnemar(a: Sequence[bool | int], b: Sequence[bool | int]) -> float:
-    """The exact p-value of McNemar's test: whether two yes-or-no answers to the same things change more often one way."""
+    """The exact p-value of McNemar's test: whether two yes-or-no answers to the same things change more often one way. Raises
+    InvalidInput, MissingExtra."""
     _same_length(a, b)
+    for value in (*a, *b):
+        if value not in (0, 1):
+            raise InvalidInput(f"an answer is true or false, 1 or 0, not {value!r:.60}; leave out pairs with an unknown answer")
     up = sum(not x and bool(y) for x, y in zip(a, b, strict=True))
     down = sum(bool(x) and not y for x, y in zip(a, b, strict=True))
     return float(scipy().binomtest(up, up + down, 0.5).pvalue) if up + down else 1.0
 
 
 def wilcoxon(a: Sequence[float], b: Sequence[float]) -> float:
-    """The p-value of Wilcoxon's signed rank test; pairs that don't differ are left out."""
+    """The p-value of Wilcoxon's signed rank test; pairs that don't differ are left out. Raises InvalidInput, MissingExtra."""
     _same_length(a, b)
+    check_known(a, b)
     moved = [d for x, y in zip(a, b, strict=True) if (d := y - x)]
     return float(scipy().wilcoxon(moved).pvalue) if moved else 1.0
 
@@ -125,6 +132,7 @@ def permutation_test(a: Sequence[float], b: Sequence[float], *, paired: bool, se
         _same_length(a, b)
     if not a or not b:
         raise InvalidInput(f"there is nothing to compare: {len(a)} and {len(b)} values")
+    check_known(a, b)
     if len({*a, *b}) == 1 or min(len(a), len(b)) < 2:
         return 1.0
     kind = "samples" if paired else "independent"
@@ -133,7 +141,9 @@ def permutation_test(a: Sequence[float], b: Sequence[float], *, paired: bool, se
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected so that any false finding among all of them is as rare as each was alone (Holm's step-down)."""
+    """p-values corrected so that any false finding among all of them is as rare as each was alone (Holm's step-down). Raises
+    InvalidInput."""
+    _check_p_values(p_values)
     found = [0.0] * len(p_values)
     least = 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -143,7 +153,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected so that of all findings only that share is false on average."""
+    """p-values corrected so that of all findings only that share is false on average. Raises InvalidInput, MissingExtra."""
+    _check_p_values(p_values)
     return [float(p) for p in scipy().false_discovery_control(p_values)] if p_values else []
 
 
@@ -151,7 +162,11 @@ def detectable_effect(
     std: float, n: int, n_other: int | None = None, *, confidence: float = 0.95, power: float = 0.8
 ) -> float | None:
     """The smallest true difference that Student's t test finds with this power: of n pairs whose differences have this standard
-    deviation; with `n_other`, of two samples whose values have it. None for too few."""
+    deviation; with `n_other`, of two samples whose values have it. None for too few. Raises
+    InvalidInput, MissingExtra."""
+    check_known((std,))
+    if not 0 < power < 1:
+        raise InvalidInput(f"power is between 0 and 1, such as 0.8, not {power!r:.60}")
     freedom = n - 1 if n_other is None else n + n_other - 2
     if freedom < 1 or min(n, n_other or n) < 1:
         return None
@@ -164,6 +179,8 @@ def detectable_effect(
         wrong_way = wrong_way if math.isfinite(wrong_way) else 0.0  # scipy has NaN for some that are below 1e-9
         return float(stats.nct.sf(critical, freedom, effect)) + wrong_way - power
 
+    if missing(0.0) >= 0:  # a test with so little confidence finds as much where there is nothing
+        return 0.0
     high = 1.0
     while missing(high) < 0 and high < 1e6:
         high *= 2
@@ -174,7 +191,8 @@ class Powered(NamedTuple):
     """A mean estimated from a judge's scores of many and people's of few."""
 
     estimate: float
-    interval: Interval
+    #: Of people's scores alone where nothing varies; None where then there are no bounds either.
+    interval: Interval | None
     standard_error: float
     #: The same from what people said alone, and what the judge alone says, with its bias in it.
     people: float
@@ -201,15 +219,23 @@ def prediction_powered(
         raise InvalidInput(
             f"two scores of people and two of the judge alone at least; found {len(people)} and {len(judge_alone)}"
         )
+    check_known(people, judge, judge_alone)
     off = [p - j for p, j in zip(people, judge, strict=True)]
     alone, bias, known = (_moments(values) for values in (judge_alone, off, people))
     error = math.sqrt(alone[1] / len(judge_alone) + bias[1] / len(off))
     estimate = alone[0] + bias[0]
     half = float(scipy().t.ppf((1 + confidence) / 2, len(off) - 1)) * error
     low, high = bounds or (-math.inf, math.inf)
+    estimate = min(high, max(low, estimate))
+    interval: Interval | None = max(low, estimate - half), min(high, estimate + half)
+    if error <= 1e-12 * max(1.0, abs(estimate)):  # rounding
+        plain = mean_interval(people, confidence, bounds=bounds)
+        interval = plain.interval if plain is not None else None
+    if interval is not None:
+        interval = min(estimate, interval[0]), max(estimate, interval[1])
     return Powered(
-        estimate=min(high, max(low, estimate)),
-        interval=(min(high, max(low, estimate - half)), max(low, min(high, estimate + half))),
+        estimate=estimate,
+        interval=interval,
         standard_error=error,
         people=known[0],
         people_standard_error=math.sqrt(known[1] / len(people)),
@@ -221,6 +247,13 @@ def _moments(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and variance of the sample."""
     mean = math.fsum(values) / len(values)
     return mean, math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
+
+
+def _check_p_values(p_values: Sequence[float]) -> None:
+    check_known(p_values)
+    for p in p_values:
+        if not 0 <= p <= 1:
+            raise InvalidInput(f"a p-value is from 0 to 1, not {p!r:.60}")
 
 
 def _same_length(a: Sequence[Any], b: Sequence[Any]) -> None:

@@ -9,13 +9,14 @@ distribution: Abramowitz and Stegun, 26.7.3 and 26.7.4 (exact, whole degrees of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import repeat
 from operator import mul, sub, truediv
 from statistics import NormalDist
 from typing import NamedTuple
 
+from ..errors import InvalidInput
 from .exact import Moments, moments
 
 Interval = tuple[float, float]
@@ -36,6 +37,13 @@ class Estimate(NamedTuple):
     method: str | None
     #: Groups that were taken as the independent units; None where each value was.
     groups: int | None
+
+
+def check_known(*lists: Iterable[float]) -> None:
+    """Raises InvalidInput for a value that is no finite number: a test would take an unknown value for a finding."""
+    for value in (value for values in lists for value in values):
+        if isinstance(value, str) or value is None or not math.isfinite(value):
+            raise InvalidInput(f"a value is a finite number, not {value!r:.60}; leave out what is not known")
 
 
 def bounds_of(values: Sequence[float]) -> Interval | None:

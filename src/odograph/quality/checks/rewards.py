@@ -28,15 +28,15 @@ def reward_missing(look: Look) -> Found:
 @check("reward_sum", "warning", "a stated total that differs from the components", ("rl",))
 def reward_sum(look: Look) -> Found:
     t = look.t
-    for name in _TOTALS:
-        stated = t.end.metrics.get(name) if t.end else None
+    totals = {f"end.metrics.{name}": t.end.metrics.get(name) for name in _TOTALS} if t.end else {}
+    for where, stated in {**totals, "reward": look.stated}.items():
         if (
             isinstance(stated, (int, float))
             and not isinstance(stated, bool)
             and t.reward is not None
             and abs(stated - t.reward) > 1e-6
         ):
-            yield f"end.metrics.{name}", f"{stated} is stated; the rewards come to {t.reward}"
+            yield where, f"{stated} is stated; the rewards come to {t.reward}"
     total = next((r.value for r in t.rewards if r.name == "total" and isinstance(r.value, float)), None)
     steps = [s.reward for s in t.steps if s.reward is not None]
     if total is not None and steps and abs(total - sum(steps)) > 1e-6:
