@@ -639,6 +639,8 @@ def test_a_reward_that_is_no_number_is_refused(store: odograph.Store) -> None:
     report = store.score(odograph.reward_function(name="bad", compute=lambda t: float("nan")))
     assert len(report.failed) == 1
     assert store.trajectory(t.id).reward is None
+    with store.append(t.id) as run, pytest.raises(TypeError, match=r"^weight is a finite number, not nan$"):
+        run.reward(1.0, weight=float("nan"))
 
 
 # --- The example: from logs to a dataset in one command ---------------------------------------------------------------

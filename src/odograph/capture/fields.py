@@ -251,7 +251,7 @@ def reward(
     if type(weight) is not float or weight != 1.0:
         checked = number(weight, "weight")
         if type(checked) is not float:
-            raise TypeError(f"weight is a finite number, not {checked!r}")
+            raise TypeError(f"weight is a finite number, not {weight!r:.60}")
         if checked != 1.0:
             fields["weight"] = checked
     if span is not None:
