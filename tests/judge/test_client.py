@@ -378,6 +378,8 @@ def test_misuse_is_one_sentence() -> None:
         {"prices": (1, -1)},
         {"params": {"stream": True}},
         {"params": {"temperature": float("nan")}},
+        {"params": "temperature=0"},
+        {"prices": 5},
         {"budget": Budget(cost=1.0)},
     ):
         with pytest.raises(InvalidInput):

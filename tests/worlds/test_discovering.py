@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 pytest.importorskip("daft")
 
@@ -59,6 +61,19 @@ def test_behaviours_are_grouped_in_rounds_and_become_a_rubric(tmp_path: Path) ->
         again = discover(store, config=config, per_round=6, question="What of files?")
         assert len(server) == asked and again.spent["calls"] == 0
         assert [b.name for b in again.behaviours] == [b.name for b in found.behaviours]
+
+
+def test_no_connection_stays_open(tmp_path: Path) -> None:
+    """Once `discover` has returned, its connections are closed: the end of the program complains of none."""
+
+    def opened() -> set[int]:
+        return {id(one) for one in gc.get_objects() if isinstance(one, ClientSession) and not one.closed}
+
+    with odograph.open(tmp_path / "s") as store, JudgeServer(judge) as server:
+        recorded(store, 1)
+        before = opened()
+        assert discover(store, config=LabelingConfig(base_url=server.url, api_key="x", max_retries=0)).observations == 1
+        assert opened() <= before
 
 
 def test_a_budget_stops_and_a_dry_run_asks_nothing(tmp_path: Path) -> None:

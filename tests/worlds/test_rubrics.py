@@ -69,6 +69,8 @@ def test_the_version_is_that_of_the_content() -> None:
         ("---\ntechnique: t\n---\nx", "found neither"),
         ("---\nvalues: a, A\n---\nx", "different names"),
         ("---\nvalues: &all [a, b]\n---\nx", "line 2 of the header has '&all"),
+        ("---\nvalues: {a: 1, b: 0\n---\nx", "line 2 of the header has '{a: 1, b: 0'; the list that '{' begins has no end"),
+        ("---\nvalues: [a, b # two\n---\nx", r"the list that '\[' begins has no end"),
         ("---\nvalues: a = 1, b\n---\nx", "either each value has a score"),
         ("---\nvalues: a = 7, b = 0\n---\nx", "a number from 0 to 1, not 7"),
         ("---\nvalues: a = nan, b = 0\n---\nx", "which is none"),

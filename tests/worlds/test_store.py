@@ -124,3 +124,21 @@ def test_worlds_are_not_at_the_address_of_a_served_store() -> None:
             pytest.raises(InvalidInput, match=r"odograph.open\(\.\.\.\)\.world\(name\) is a world in"),
         ):
             runtime.world("w", StorageConfig(elsewhere)).info()
+
+
+def test_what_is_no_recorded_trajectory_and_no_name_is_said(tmp_path: Path) -> None:
+    """The component Trajectory in the place of a recorded one, and a name that UTF-8 can't hold, are errors in a sentence."""
+    with SyncWorldRuntime() as runtime:
+        world = runtime.world("w", StorageConfig(tmp_path / "s"))
+        session: Any = Trajectory(trajectory_id="t")
+        with pytest.raises(
+            TypeError, match=r"recorded trajectories, not Trajectory; spawn\(trajectory, label\) takes the component"
+        ):
+            world.spawn_from([session], labels=SPECS)
+        with pytest.raises(TypeError, match="recorded trajectories, not str"):
+            world.spawn_from(["t"], labels=SPECS)
+        assert world.info().entities == 0
+        with pytest.raises(InvalidInput, match="UTF-8 can hold"):
+            world.fork("half \ud800")
+        with pytest.raises(InvalidInput, match="UTF-8 can hold"):
+            runtime.world("half \ud800", StorageConfig(tmp_path / "s")).step()

@@ -91,8 +91,12 @@ class Judge:
         ):
             if value is not None:
                 check_count(name, value, least)
-        if prices is not None and not (len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)):
+        if prices is not None and not (
+            isinstance(prices, (tuple, list)) and len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)
+        ):
             raise InvalidInput(f"prices are two numbers, of a million tokens of prompts and of answers, not {prices!r}")
+        if params is not None and not isinstance(params, dict):
+            raise InvalidInput(f"params are a dict of what goes into requests, not {params!r:.100}")
         try:
             json.dumps(params, allow_nan=False)
         except (TypeError, ValueError) as error:

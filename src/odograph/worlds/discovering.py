@@ -16,7 +16,7 @@ import msgspec
 
 from ..asking.answer import Answer
 from ..asking.client import Judge
-from ..bulk import waited
+from ..bulk import complete
 from ..errors import InvalidInput, check_count
 from ..store.filters import FilterArgs
 from .forms import Form
@@ -134,7 +134,7 @@ def discover(
         observed = await looking.look(ids, found, progress)
         await _group(judge, observed, found, most, per_round, question)
 
-    waited(both())
+    complete(both())
     found.spent = {name: spent - before[name] for name, spent in judge.budget.spent.items()}
     if found.behaviours:
         found.rubric = proposed(found.behaviours, question)

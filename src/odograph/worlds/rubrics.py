@@ -186,6 +186,8 @@ def _header(text: str) -> dict[str, list[str]]:
         if last in found:
             raise InvalidInput(f"{last!r} is given twice")
         said = match[2].strip()
+        if said[:1] in ("[", "{") and not said.endswith("]" if said[0] == "[" else "}"):
+            raise InvalidInput(f"line {number} of the header has {said!r:.60}; the list that {said[0]!r} begins has no end")
         whole = said[1:-1] if said[:1] + said[-1:] in ("[]", "{}") else said
         single = last in ("technique", "base-url")
         if said[:1] in tuple("&*!|>"):

@@ -75,6 +75,8 @@ class LabelingConfig:
         if self.runner not in ("local", "ray"):
             raise InvalidInput(f"runner is local or ray, not {self.runner!r}")
         check_count("workers", self.workers, 0)
+        if not isinstance(self.params, dict):
+            raise InvalidInput(f"params are a dict of what goes into requests, not {self.params!r:.100}")
         for judge in self.judges:
             if not isinstance(judge, Judge):
                 raise TypeError(f"judges are odograph.Judge objects, not {type(judge).__name__}")

@@ -101,7 +101,6 @@ class Storage:
         before = self.commits.key(key)
         if before is not None and not fresh:
             raise Conflict(f"world {name!r} exists")
-        _check_name(name)
         about = About(new_id(), name, self.namespace, 0, None, time.time_ns())
         made = {key: about.id, self._tick_key(about.id): "0", self._entity_key(about.id): "1"}
         self._publish(about, "world", 0, "", {}, keys=made, expect={key: before})
@@ -115,7 +114,6 @@ class Storage:
             raise InvalidInput(
                 f"a world named {name!r} exists in namespace {self.namespace!r}; give the fork another name, or fresh=True"
             )
-        _check_name(name)
         about = About(new_id(), name, self.namespace, tick, parent.id, time.time_ns())
         made = {key: about.id, self._tick_key(about.id): str(tick), self._entity_key(about.id): str(self.next_entity(parent.id))}
         try:
@@ -150,7 +148,7 @@ class Storage:
 
     def names(self) -> list[str]:
         """The names of the worlds of this namespace."""
-        prefix = self._name_key("")
+        prefix = f"world-name/{self.namespace}/"
         return [name[len(prefix) :] for name in self.commits.keys(prefix)]
 
     def next_tick(self, id: str) -> int:
@@ -419,7 +417,14 @@ class Storage:
     # --- keys ---------------------------------------------------------------------------------------------------------
 
     def _name_key(self, name: str) -> str:
-        return f"world-name/{self.namespace}/{name}"
+        if not isinstance(name, str) or not name:
+            raise InvalidInput(f"a world's name is a text, not {name!r}")
+        key = f"world-name/{self.namespace}/{name}"
+        try:
+            key.encode()
+        except UnicodeEncodeError:  # half a surrogate pair
+            raise InvalidInput(f"the name and the namespace of a world are text that UTF-8 can hold, not {key!r:.100}") from None
+        return key
 
     def _tick_key(self, id: str) -> str:
         return f"world/{id}/tick"
@@ -432,11 +437,6 @@ class Storage:
 
     def _table_key(self, id: str) -> str:
         return f"world/{id}/table/"
-
-
-def _check_name(name: str) -> None:
-    if not isinstance(name, str) or not name:
-        raise InvalidInput(f"a world's name is a text, not {name!r}")
 
 
 def _is_whole(path: str) -> bool:

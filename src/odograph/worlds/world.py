@@ -464,6 +464,9 @@ class World:
         there, turns = spawned_in(self._queried((Trajectory, Label)).whole())
         made = []
         for recorded in trajectories:
+            if not isinstance(recorded, Recorded):
+                hint = "; spawn(trajectory, label) takes the component" if isinstance(recorded, Trajectory) else ""
+                raise TypeError(f"spawn_from takes recorded trajectories, not {type(recorded).__name__}{hint}")
             one = session_of(recorded)
             for label in wanted:
                 key = (one.trajectory_id, label.technique, hash_of(label.description))
