@@ -123,7 +123,7 @@ def test_a_sealed_tier_that_is_gone_is_told(store: odograph.Store, tmp_path: Pat
     assert store.count() == 1
     store.close()
     (store.root / "lake").rename(tmp_path / "away")
-    for command in ("ls", "stats", "doctor", "seal"):
+    for command in ("ls", "stats", "doctor", "seal", "tail"):
         assert main(["--store", str(store.root), command]) == 1
         assert f"{store.root / 'lake'} is gone" in capsys.readouterr().err, command
     with odograph.open(store.root) as again:

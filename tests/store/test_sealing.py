@@ -111,6 +111,18 @@ def test_a_store_seals_by_itself_beyond_a_size(tmp_path: Path) -> None:
         odograph.open(store.root, seal_at=5)
 
 
+def test_a_trajectory_in_several_commits_of_a_seal_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trajectory whose journals two commits of one seal take is one trajectory of what `seal` returns."""
+    with store.record(task="one") as run:
+        run.note("here")
+    store.close()
+    with odograph.open(store.root) as other:
+        other.append(run.id).reward(1.0)
+        monkeypatch.setattr(sealing, "_ROUND", 1)
+        done = other.seal()
+    assert (done.commits, done.trajectories) == (2, 1)
+
+
 def test_doctor_tells_what_is_sealed_and_repairs(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
     """`odograph seal` seals, `odograph doctor` says how much is not sealed and which sealed file is damaged, `--repair` makes the list anew."""
     ids = fill(store, 2)

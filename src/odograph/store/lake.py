@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,20 @@ class Lake:
             f"{self.root} is gone. It holds what was sealed: put the folder back. What the journal holds is safe;"
             " delete catalog.sqlite to go on with that alone"
         )
+
+    def there(self) -> bool:
+        """As `exists`. Raises what `gone` says where the catalog, which is not opened here, knows of a sealed tier."""
+        if self.exists:
+            return True
+        catalog = self.root.parent / "catalog.sqlite"
+        known = None
+        place = f"{catalog.absolute().as_uri()}?mode=ro"
+        # a catalog that can't be read is made anew, and knows nothing
+        with suppress(sqlite3.Error), closing(sqlite3.connect(place, uri=True)) as db:
+            known = db.execute("select 1 from lake").fetchone()
+        if known is not None and self.shared is None:
+            raise self.gone
+        return False
 
     def close(self) -> None:
         with self._lock:

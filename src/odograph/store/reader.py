@@ -264,7 +264,7 @@ class Reader:
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """Follows the journal. The first iteration gives the `count` newest records; each later one gives those since."""
         self._before()
-        return Tail(self._journal, count, trajectory, self._sealed_since if self.lake.exists else None)
+        return Tail(self._journal, count, trajectory, self._sealed_since if self.lake.there() else None)
 
     def _sealed_since(self, time: int, most: int | None, trajectory: str | None) -> list[AnyRecord]:
         """The sealed records that were written after a time; with `most`, the newest of these records."""

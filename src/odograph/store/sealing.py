@@ -34,7 +34,7 @@ from .lake import JOURNAL, Lake, Part, in_pieces
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
 from .putting import Put
-from .rows import alone, create, packed, packed_rewards, unpacked, unpacked_rewards
+from .rows import Key, alone, create, packed, packed_rewards, unpacked, unpacked_rewards
 from .shipped import drop, is_shipped
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
@@ -68,8 +68,7 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
     """Seals what the journal holds. The caller holds the store's lock "seal". `progress(done, total)` counts bytes."""
     arrow()
     # refuses where the list of the files is lost: a new list would leave out what is sealed
-    if not lake.exists and lake.shared is None and _was_sealed(journal.parent / "catalog.sqlite"):
-        raise lake.gone
+    lake.there()
     with suppress(FileExistsError):
         lake.root.mkdir(0o777 if file_mode(journal) == 0o666 else 0o700)  # what is in it is as open as the folder
     lake.commits.prepare()
@@ -78,6 +77,7 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
             file.write(README.encode())
     recover(lake)
     found = Sealing()
+    ids: set[Key] = set()
     total: int | None = None
     done = deleted = conflicts = 0
     while True:
@@ -96,7 +96,8 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
             lake.commits.refresh()
             continue
         done += made.journal_bytes
-        found = _sum(found, made)
+        ids |= one.sealed
+        found = msgspec.structs.replace(_sum(found, made), trajectories=len(ids))
         deleted += _delete(lake, journal)[0]
         if progress is not None:
             progress(min(done, total), total)
@@ -116,15 +117,6 @@ def _journals(journal: Path) -> Iterator[tuple[Path, int]]:
             size = path.stat().st_size
             if size:
                 yield path, size
-
-
-def _was_sealed(catalog: Path) -> bool:
-    """Whether a catalog knows of a sealed tier. A catalog that can't be read is made anew, and knows nothing."""
-    try:
-        with closing(sqlite3.connect(f"{catalog.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute("select 1 from lake").fetchone() is not None
-    except sqlite3.Error:
-        return False
 
 
 def _to_seal(journal: Path, sealed: dict[str, int]) -> list[tuple[File, int, int, bool]]:
@@ -433,6 +425,8 @@ class _Round:
             self.files.append((file, start, stop, final))
             size += stop - start
         self._by_name = {file.name: file for file, *_ in self.files}
+        #: The trajectories of which any was sealed, as the catalog writes them.
+        self.sealed: set[Key] = set()
 
     def run(self) -> Sealing:
         output = Output(self._lake)
@@ -483,6 +477,7 @@ class _Round:
         before = self._lake.commits.keys(begin)
         expect = {key: before.get(key) for key in keys}
         size = output.commit({"damages": damages} if damages else {}, keys, expect)
+        self.sealed = {packed(id) for id in lines}
         sealed = sum(stops[file.name] - start for file, start, *_ in self.files)
         return Sealing(count, len(lines), sealed, size, 1)
 
