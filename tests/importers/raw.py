@@ -191,7 +191,7 @@ def codex(found: list[Any]) -> Iterator[Said]:
             yield from (Said(MODEL if item.get("role") == "assistant" else PERSON, t, when) for t in texts(item.get("content")))
         elif kind == "reasoning":
             yield from (Said(THOUGHT, t, when) for t in texts(item.get("summary")))
-        elif kind in ("function_call", "custom_tool_call", "local_shell_call", "web_search_call"):
+        elif kind in ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call"):
             given = next((item[k] for k in ("arguments", "input", "action") if item.get(k) is not None), None)
             yield Said(TOOL, call(item.get("name") or kind.removesuffix("_call"), given), when)
         elif kind in ("function_call_output", "custom_tool_call_output"):

@@ -31,7 +31,7 @@ SHOWN = {
     "openhands": ("message",),
 }
 MARK = re.compile("^(#### |> |# aider chat started at )")  #: what aider puts before a line, for whose it is
-WORDS = ("context", "assistant", "user", "system", "tool", "function", "text")  #: words of a message's shape
+WORDS = ("context", "assistant", "user", "system", "tool", "function", "text", "image_url")  #: words of a message's shape
 
 
 def strings(value: Any) -> Iterator[str]:

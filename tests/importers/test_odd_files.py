@@ -18,7 +18,24 @@ from odograph.types import Note
 from . import agents
 from .scaffold import of, one
 from .test_content import SMALL
-from .test_growing import CHAT, CLAUDE, CODEX, EXEC, FILES, GEMINI, HANDS, QWEN, STREAM, cc, codex, content, gemini, jsonl, write
+from .test_growing import (
+    CHAT,
+    CLAUDE,
+    CODEX,
+    EXEC,
+    FILES,
+    GEMINI,
+    HANDS,
+    QWEN,
+    STREAM,
+    cc,
+    codex,
+    content,
+    counts,
+    gemini,
+    jsonl,
+    write,
+)
 
 TEXTS = {name: (file, text) for name, file, text in SMALL if name in ("cline", "gemini-cli", "openai-chat", "inspect", "atif", "droid", "tau-bench")}  # fmt: skip
 TEXTS["aider"] = (".aider.chat.history.md", agents.AIDER)
@@ -206,3 +223,44 @@ def test_a_qwen_code_session_without_parts_is_qwen_codes(tmp_path: Path) -> None
     path.write_text("".join(json.dumps(v) + "\n" for v in [*empty, *QWEN[2:]]))
     found = importers.recognise(path)
     assert found is not None and found.NAME == "qwen-code"
+
+
+def test_two_messages_of_one_uuid_are_both_kept(tmp_path: Path) -> None:
+    """Two messages that differ under one uuid are both in the session, and the import warns of the second. A line that stands
+    twice is one message."""
+    other = {**cc(99, "user", "Also the oars"), "uuid": "u2"}
+    rows = [*CLAUDE, CLAUDE[2], other, other]
+    session = one("claude-code", write(tmp_path / "s.jsonl", jsonl(rows)))
+    assert session.warnings == {"messages under a uuid that another message has, kept beside that message": 1}
+    texts = json.dumps([n.data for n in of(Note, session)])
+    assert texts.count("Also the oars") == 1
+    same = one("claude-code", write(tmp_path / "t.jsonl", jsonl([*CLAUDE, CLAUDE[2]])))
+    assert not same.warnings
+
+
+def test_lines_of_another_program_are_warned_of(tmp_path: Path) -> None:
+    """Lines of Codex or pi in a Claude Code file become notes, and the import says how many."""
+    pi = {"type": "message", "id": "p1", "parentId": None, "message": {"role": "user", "content": "hi"}}
+    session = one("claude-code", write(tmp_path / "s.jsonl", jsonl([*CLAUDE, *CODEX[-2:], pi])))
+    assert session.warnings == {"lines of another program's session, kept as notes": 3}
+    assert "message" in [n.name for n in of(Note, session)]
+
+
+def test_a_search_for_tools_is_a_tool_call(tmp_path: Path) -> None:
+    """Codex's search for tools is an action with the tools that it found, and no prompt shows the call as a person's words."""
+    found = [{"type": "function", "name": "tie"}]
+    more = [
+        codex("response_item", 20, type="tool_search_call", call_id="ts", execution="client", arguments={"query": "knots"}),
+        counts(20, 900),
+        codex("response_item", 21, type="tool_search_output", call_id="ts", execution="client", tools=found),
+        codex("response_item", 22, type="message", role="assistant", content=[{"type": "output_text", "text": "Tied"}]),
+    ]
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(write(tmp_path / "rollout.jsonl", jsonl([*CODEX, *more])))
+        assert report.warnings == []
+        (t,) = store.trajectories()
+        (action,) = [a for a in t.actions if a.name == "tool_search"]
+        assert (action.arguments, action.tool_call_id, action.result["tools"]) == ({"query": "knots"}, "ts", found)
+        said = t.llm_calls[-1].messages
+        assert [m["role"] for m in said if m.get("tool_call_id") == "ts"] == ["tool"]
+        assert any(c["function"]["name"] == "tool_search" for m in said for c in m.get("tool_calls", []))

@@ -64,7 +64,7 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
         content = item.get("content")
         plain = isinstance(content, list) and all(words_of(p) is not None for p in content)
         out.append({"role": item.get("role") or "user", "content": text_of(content) if plain else content})
-    elif kind in _CALLS:
+    elif _is_call(item):
         arguments = _arguments(item)
         call = {
             "id": item.get("call_id") or item.get("id"),
@@ -76,7 +76,7 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
         else:
             out.append({"role": "assistant", "content": None, "tool_calls": [call]})
     elif str(kind).endswith("_output"):
-        told = item.get("output")
+        told = item.get("output", item.get("tools"))  # of a search for tools: those that it found
         out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": [told] if is_media(told) else told})
     elif kind == "image_generation_call" and isinstance(item.get("result"), str):
         out.append({"role": "assistant", "content": [media("image/png", item["result"])]})
@@ -86,6 +86,12 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
             out.append({"role": "assistant", "content": None, "reasoning_content": text})
     else:  # a call of the API's own tool is the model's
         out.append({"role": "assistant" if str(kind).endswith("_call") else "user", "content": [item]})
+
+
+def _is_call(item: dict[str, Any]) -> bool:
+    """Whether an item asks the agent to act. A search for tools does where it has a `call_id`; else the API ran it."""
+    kind = item.get("type")
+    return kind in _CALLS or (kind == "tool_search_call" and isinstance(item.get("call_id"), str))
 
 
 def _arguments(item: dict[str, Any]) -> Any:
@@ -144,7 +150,7 @@ def choices(response: Any) -> list[Choice]:
                     refusals.append(part["refusal"])
                 found = part.get("logprobs") if isinstance(part, dict) else None
                 logprobs += [p.get("logprob") if isinstance(p, dict) else None for p in found] if isinstance(found, list) else []
-        elif item.get("type") in _CALLS:
+        elif _is_call(item):
             arguments = _arguments(item)
             name = item.get("name") or str(item["type"]).removesuffix("_call")
             calls.append(

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...codec import loads
+from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import dicts, obj, text
 from ..session import Lines, parse_time
@@ -56,17 +56,25 @@ class File:
     def _merged(self, lines: Iterable[tuple[int, Any]]) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
         replies: dict[tuple[str, bool], dict[str, Any]] = {}
-        seen: set[str] = set()
+        seen: dict[str, Any] = {}
+        others: set[tuple[str, str]] = set()
         for _, value in lines:
             if not isinstance(value, dict):
                 self.problems["lines that are no object"] += 1
                 continue
+            if value.keys() & {"payload", "parentId"} and not value.keys() & {"uuid", "sessionId"}:  # Codex's, pi's
+                self.problems["lines of another program's session, kept as notes"] += 1
             uuid = value.get("uuid")
-            if isinstance(uuid, str):
-                if uuid in seen and value.get("type") in ("user", "assistant"):
-                    continue
-                seen.add(uuid)
             message = value.get("message")
+            if isinstance(uuid, str) and value.get("type") in ("user", "assistant"):
+                said = obj(message).get("content")
+                if uuid not in seen:
+                    seen[uuid] = said
+                elif said == seen[uuid] or (uuid, content_hash(said)) in others:  # the same line again
+                    continue
+                else:
+                    others.add((uuid, content_hash(said)))
+                    self.problems["messages under a uuid that another message has, kept beside that message"] += 1
             if value.get("type") != "assistant" or not isinstance(message, dict) or not text(message.get("id")):
                 events.append(value)
                 continue
