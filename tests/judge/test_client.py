@@ -380,6 +380,8 @@ def test_misuse_is_one_sentence() -> None:
         {"params": {"temperature": float("nan")}},
         {"params": "temperature=0"},
         {"prices": 5},
+        {"timeout": -1},
+        {"batch_poll": 0},
         {"budget": Budget(cost=1.0)},
     ):
         with pytest.raises(InvalidInput):

@@ -142,3 +142,6 @@ def test_what_is_no_recorded_trajectory_and_no_name_is_said(tmp_path: Path) -> N
             world.fork("half \ud800")
         with pytest.raises(InvalidInput, match="UTF-8 can hold"):
             runtime.world("half \ud800", StorageConfig(tmp_path / "s")).step()
+        path: Any = "runs"
+        with pytest.raises(InvalidInput, match="takes an open store"):
+            world.write_back(path)

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from .. import dialects
 from ..bulk import for_each, rarely_collected
 from ..codec import content_hash, encode, loads_or_raw
-from ..errors import InvalidInput, check_count
+from ..errors import InvalidInput, check_count, check_seconds
 from ..log import logger
 from ..redact import Redactor
 from ..store.settings import redactor_in
@@ -91,6 +91,8 @@ class Judge:
         ):
             if value is not None:
                 check_count(name, value, least)
+        check_seconds("timeout", timeout)
+        check_seconds("batch_poll", batch_poll)
         if prices is not None and not (
             isinstance(prices, (tuple, list)) and len(prices) == 2 and all(isinstance(p, (int, float)) and p >= 0 for p in prices)
         ):

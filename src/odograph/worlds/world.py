@@ -492,6 +492,8 @@ class World:
         Labels with status ok are written: value, score, rationale with what it cites, and the judge as author. Called again it
         writes what changed. A reward has the technique's name, source `judge` and `weight`.
         """
+        if not hasattr(store, "append"):
+            raise InvalidInput(f"write_back takes an open store, as odograph.open gives it, not {store!r:.100}")
         rows = self._queried((Trajectory, Label)).whole()
         labelled = labelled_in(rows, self._storage.texts.many, trajectories)
         return write_back(store, labelled, rewards, weight)
