@@ -23,7 +23,7 @@ def existing_store(args: argparse.Namespace) -> Store:
     return open(where)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
 
 

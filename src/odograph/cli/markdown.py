@@ -55,7 +55,7 @@ def _entry(entry: shown.Entry, agent: str | None, full: bool) -> Iterator[str]:
             yield f"*{gone(a)}*"
         case "message" | "answer":
             name = a["role"] if entry.kind == "message" else "assistant" if a["of"] == 1 else f"assistant, choice {a['choice']}"
-            text = marked(a["content"])[0] if entry.kind == "message" else as_text(a["text"]) + marked(a.get("media"))[0]
+            text = marked(a["content"])[0] if entry.kind == "message" else a["text"] + marked(a["media"])[0]
             calls = [one for one in a["tool_calls"] if not one["done"]]
             if text.strip() or calls:
                 yield f"**{_inline(name)}**"

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, metavar="N", help="show only this step, with the sub-agents that it started")
     parser.add_argument("--agent", metavar="NAME", help="show only what this agent did")
     form = parser.add_mutually_exclusive_group()
-    add_json(form)  # type: ignore[arg-type]
+    add_json(form)
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument(
         "--compact",
@@ -159,8 +159,7 @@ def _entry(kind: str, a: dict[str, Any], full: bool, margin: int) -> Iterator[st
             yield from _block("thinking", a["text"], "dim", full, margin)
         case "answer":
             name = "assistant" if a["of"] == 1 else f"assistant, choice {a['choice']}"
-            marks = "".join(marked([part])[0] for part in a["media"])
-            yield from _said(name, f"{a['text']}{marks}", a["tool_calls"], "cyan", full, margin)
+            yield from _said(name, a["text"] + marked(a["media"])[0], a["tool_calls"], "cyan", full, margin)
         case "action":
             name = paint(f"do {line(a['name'] or '(unknown)')}", "yellow")
             yield f"{name}({_brief(a['arguments'], full)}) {_ended(a)}".rstrip()

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--param", action="append", default=[], metavar="NAME=VALUE", help="the value of $NAME in the query (may be repeated)"
     )
     form = parser.add_mutually_exclusive_group()
-    add_json(form)  # type: ignore[arg-type]
+    add_json(form)
     form.add_argument("--csv", action="store_true", help="print CSV, with a line of names first")
 
 
