@@ -21,7 +21,18 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
-from .files import DataFile, Footer, Opened, data_file, footer_of, is_private, properties_json, properties_of
+from .files import (
+    DamagedFile,
+    DataFile,
+    Footer,
+    Opened,
+    data_file,
+    foot_of,
+    footer_of,
+    is_private,
+    properties_json,
+    properties_of,
+)
 from .schema import Table
 
 _VERSION = 1
@@ -594,10 +605,19 @@ class FolderCommits:
         return {"commits": made, "files": files, "left": left + len(unread.keys() - replaced)}
 
 
-def opened_in(commits: Commits, path: str, table: Table | None = None, **how: Any) -> Opened:
-    """A file that commits know, open; see `Opened`. Without a table, as the file itself describes it."""
+def opened_in(commits: Commits, path: str, table: Table | None = None, *, dictionaries: bool = False) -> Opened:
+    """A file that commits know, open; in a folder its footer is compared now. Without a table, as the file itself describes it. See
+    `Opened`."""
     source = commits.source(path)
-    return Opened(source, table, **how) if isinstance(source, Path) else Opened(Path(path), table, source=source, **how)
+    if not isinstance(source, Path):
+        return Opened(Path(path), table, source=source, dictionaries=dictionaries)
+    said = commits.file(path) if isinstance(commits, FolderCommits) else None
+    foot = None
+    with suppress(OSError):  # which opening the file tells
+        foot = foot_of(source)
+    if said is not None and None not in (foot, said.foot) and foot != said.foot:
+        raise DamagedFile(f"{source} can't be read: its footer is not the one that was written")
+    return Opened(source, table, dictionaries=dictionaries)
 
 
 def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:

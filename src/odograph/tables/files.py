@@ -196,19 +196,17 @@ def footer_of(path: Path) -> Footer | None:
 class Opened:
     """A file of a table that is open: it can be read even after it was deleted."""
 
-    def __init__(
-        self, path: Path, table: Table | None, *, source: Any = None, verify: bool = False, dictionaries: bool = False
-    ) -> None:
+    def __init__(self, path: Path, table: Table | None, *, source: Any = None, dictionaries: bool = False) -> None:
         """`table`: None for the table that the file describes. `source`: the open file, where it is none of this machine.
-        `verify`: whether the checksum of each page is compared. `dictionaries`: texts that repeat stay dictionaries, which is
-        quicker where rows are filtered and taken before they are decoded.
+        `dictionaries`: texts that repeat stay dictionaries, which is quicker where rows are filtered and taken before they are
+        decoded. The checksum of each page is compared when the page is read.
 
         Raises NewerStore for a file of a later version of the table, and DamagedFile where the file is gone or damaged, which
         another error is not: that of a process which may open no more files, for one."""
         self.path = path
         self._local = source is None
         self._encoded: list[str] = []
-        more: dict[str, Any] = {"page_checksum_verification": verify, "pre_buffer": source is not None}
+        more: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": source is not None}
         try:
             if dictionaries or table is None:
                 more["metadata"] = _parquet().read_metadata(path if source is None else source)
