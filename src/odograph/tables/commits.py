@@ -606,7 +606,7 @@ class FolderCommits:
 
 
 def opened_in(commits: Commits, path: str, table: Table | None = None, *, dictionaries: bool = False) -> Opened:
-    """A file that commits know, open; in a folder its footer is compared now. Without a table, as the file itself describes it. See
+    """A file that commits know, open; in a folder its footer is compared now. Without a table, as the file describes itself. See
     `Opened`."""
     source = commits.source(path)
     if not isinstance(source, Path):
