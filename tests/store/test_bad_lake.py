@@ -17,6 +17,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.store.layout import TABLES
 
 from .test_sealing import cold, fill, journals, seen
 
@@ -160,6 +161,22 @@ def test_a_full_disk_costs_nothing(store: odograph.Store) -> None:
     assert [p.name for p in (store.root / "lake").rglob("*.parquet*")] == []
     assert len(journals(store)) == 1
     assert store.seal().trajectories == 41
+    assert seen(cold(store)) == before
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_seal_that_can_not_begin_leaves_nothing(store: odograph.Store, table: str) -> None:
+    """Where one of a seal's files can't be made, the others go, too; a sentence says what is safe and what to do."""
+    fill(store, 1)
+    before = seen(store)
+    there = store.root / "lake" / table
+    there.parent.mkdir()
+    there.write_text("a file of somebody else")
+    with pytest.raises(odograph.StoreError, match="can't be written: .*; nothing that was recorded is lost: do the same again"):
+        store.seal()
+    assert [path.name for path in store.root.rglob("*.parquet*")] == []
+    there.unlink()
+    store.seal()
     assert seen(cold(store)) == before
 
 

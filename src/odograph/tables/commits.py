@@ -21,7 +21,7 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
-from .files import DataFile, Footer, Opened, data_file, footer_of, is_private, properties_json, properties_of
+from .files import DataFile, Footer, Opened, data_file, footer_of, is_private, properties_json, properties_of, unwritten
 from .schema import Table
 
 _VERSION = 1
@@ -295,13 +295,13 @@ class FolderCommits:
             try:
                 db.execute("begin immediate")
             except sqlite3.Error as error:
-                raise StoreError(f"{self._path} can't be written: {error}") from error
+                raise unwritten(self._path, error) from error
             try:
                 yield db
                 db.execute("commit")
             except sqlite3.Error as error:
                 _roll_back(db)
-                raise StoreError(f"{self._path} can't be written: {error}") from error
+                raise unwritten(self._path, error) from error
             except BaseException:
                 _roll_back(db)
                 raise
