@@ -279,8 +279,10 @@ class FolderCommits:
             return True
         try:
             return self._path.stat().st_size > 0  # an empty file is what a full disk leaves of a new one
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise StoreError(f"{self._path} can't be read: {error.strerror}") from error
 
     def close(self) -> None:
         with self._lock:
