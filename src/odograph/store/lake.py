@@ -26,7 +26,7 @@ from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from .indexing import searchable
 from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
-from .lines import Damage, Gone
+from .lines import Damage, Gone, is_folder
 from .source import Raw
 
 FOLDER = "lake"
@@ -74,7 +74,8 @@ class Lake:
         """Whether anything was ever sealed here. Raises StoreError where the list of the files is lost."""
         if self.commits.exists:
             return True
-        if self.shared is None and next((self.root / RECORDS.name).glob("*.parquet"), None) is not None:
+        files = self.root / RECORDS.name
+        if self.shared is None and is_folder(files) and next(files.glob("*.parquet"), None) is not None:
             raise StoreError(
                 f"{self.root / 'commits.sqlite'} is gone. It lists what is sealed; `odograph doctor --repair` makes it anew"
             )

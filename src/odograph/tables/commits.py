@@ -32,6 +32,7 @@ from .files import (
     is_private,
     properties_json,
     properties_of,
+    unwritten,
 )
 from .schema import Table
 
@@ -290,8 +291,10 @@ class FolderCommits:
             return True
         try:
             return self._path.stat().st_size > 0  # an empty file is what a full disk leaves of a new one
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise StoreError(f"{self._path} can't be read: {error.strerror}") from error
 
     def close(self) -> None:
         with self._lock:
@@ -306,13 +309,13 @@ class FolderCommits:
             try:
                 db.execute("begin immediate")
             except sqlite3.Error as error:
-                raise StoreError(f"{self._path} can't be written: {error}") from error
+                raise unwritten(self._path, error) from error
             try:
                 yield db
                 db.execute("commit")
             except sqlite3.Error as error:
                 _roll_back(db)
-                raise StoreError(f"{self._path} can't be written: {error}") from error
+                raise unwritten(self._path, error) from error
             except BaseException:
                 _roll_back(db)
                 raise

@@ -47,6 +47,11 @@ class DamagedFile(StoreError):
     """A file that is gone, or that is not what was written: what it held is lost, and nothing else is."""
 
 
+def unwritten(path: Path, error: Exception) -> StoreError:
+    """What is said where a file or the list of the files can't be written: whoever writes it holds what was to be in it."""
+    return StoreError(f"{path} can't be written: {error}; nothing that was recorded is lost: do the same again once it can be")
+
+
 class Writer:
     """Writes one file of a table, row group by row group; it is there under its name only once `close` returned.
 
@@ -68,7 +73,9 @@ class Writer:
             opened(root, self._temporary).close()
             self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean))
         except OSError as error:
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+            raise unwritten(self._target, error) from error
 
     def write(self, rows: Any) -> None:
         """One row group: an Arrow table, or rows as dicts."""
@@ -81,7 +88,7 @@ class Writer:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
         except OSError as error:
             self.abandon()
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            raise unwritten(self._target, error) from error
         self._groups.append(rows.num_rows)
 
     @property
@@ -101,7 +108,7 @@ class Writer:
             sync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            raise unwritten(self._target, error) from error
         return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc, foot)
 
     def abandon(self) -> None:
