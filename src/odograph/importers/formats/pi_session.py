@@ -115,12 +115,13 @@ def _reply(transcript: Transcript, entry: dict[str, Any], message: dict[str, Any
     if asked:
         answer["tool_calls"] = asked
     thoughts = [b["thinking"] for b in blocks if isinstance(b.get("thinking"), str) and b["thinking"]]
+    if thoughts:  # they are sent again
+        answer["reasoning_content"] = "\n\n".join(thoughts)
     about = {k: entry[k] for k in ("id", "parentId") if entry.get(k) is not None}
     transcript.replied(
         answer,
         when=when,
         model=text(message.get("model")) or transcript.model,
-        reasoning="\n\n".join(thoughts) or None,
         usage=usage or None,
         prompt_tokens=added(*counts),
         completion_tokens=integer(usage.get("output")),
