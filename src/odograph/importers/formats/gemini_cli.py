@@ -9,6 +9,7 @@ stays a call; later prompts are without it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ from ...types import Action, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
 
 NAME = "gemini-cli"
+#: The exit code of a command, among the lines that stand behind its output.
+_CODE = re.compile(
+    r"^Exit Code: (-?\d+)\n?(?:(?:Signal|Background PIDs|Process Group PGID): .*\n?)*(?:</untrusted_context>)?\s*\Z", re.MULTILINE
+)
 _NOT_ASKED = ("<session_context>", "<environment", "This is the Gemini CLI. We are setting up the context")
 
 
@@ -161,7 +166,7 @@ class _Reader:
                 left.append(part)
             elif id not in self.given:
                 error = _response(part).get("error")
-                self.session.replace(self.open[id], result=[part], error=error, ok=error is None)
+                self.session.replace(self.open[id], result=[part], error=error, ok=error is None and succeeded(_sent([part])))
                 self.talk.history.append({"role": "tool", "tool_call_id": id, "content": _sent([part])})
         return left or (None if items(content) else content)
 
@@ -177,7 +182,7 @@ class _Reader:
         when = parse_time(message.get("timestamp"))
         content = message.get("content")
         parts = dicts(content)  # a resumed session has them (version 0.61): thoughts and calls, too
-        calls = dicts(message.get("toolCalls")) or dicts([p.get("functionCall") for p in parts])
+        calls = [_own(c) for c in dicts(message.get("toolCalls")) or dicts([p.get("functionCall") for p in parts])]
         if parts:
             content = [p for p in parts if "functionCall" not in p and p.get("thought") is not True]
         answer: dict[str, Any] = {"role": "assistant", "content": _said(content) or ""}
@@ -230,6 +235,7 @@ class _Reader:
         for index, item in enumerate(calls):
             status = item.get("status")
             ok = status in ("success", "completed") if status in ("success", "completed", "error", "cancelled") else None
+            ok = ok and succeeded(_sent(item.get("result")))
             failed = [e for r in dicts(item.get("result")) if (e := _response(r).get("error")) is not None]
             name = text(item.get("id"))
             action = to.add(
@@ -310,10 +316,26 @@ def _said(content: Any) -> Any:
     return _text(content)
 
 
+def _own(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool call with its own result: a resumed session has the results of all calls of a reply with each (version 0.61)."""
+    parts = dicts(call.get("result"))
+    ids = [text(obj(p.get("functionResponse")).get("id")) for p in parts]
+    own = call.get("id")
+    if own not in ids or all(id in (None, own) for id in ids):
+        return call
+    return {**call, "result": [part for part, id in zip(parts, ids, strict=True) if id in (None, own)]}
+
+
 def _is_context(message: dict[str, Any]) -> bool:
     """Whether a message is what the program itself says at the beginning: a resumed session leaves a file with nothing else."""
     said = _text(message.get("content")) if message.get("type") == "user" else None
     return said is not None and said.lstrip().startswith(_NOT_ASKED)
+
+
+def succeeded(sent: Any) -> bool:
+    """Whether what the model was sent of a tool names no exit code but 0. The program calls a command that failed a success."""
+    found = _CODE.search(sent) if isinstance(sent, str) else None
+    return found is None or int(found[1]) == 0
 
 
 def _response(result: Any) -> dict[str, Any]:

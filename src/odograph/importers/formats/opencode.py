@@ -129,8 +129,12 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
         for p in tools
     ]
     answer: dict[str, Any] = {"role": "assistant", "content": "\n".join(said) or None, **({"tool_calls": calls} if calls else {})}
+    if thoughts:  # they are sent again
+        answer["reasoning_content"] = "\n\n".join(thoughts)
     tokens, cache = obj(message.get("tokens")), obj(obj(message.get("tokens")).get("cache"))
     began, ended = parse_time(times.get("created")), parse_time(times.get("completed"))
+    if ended is None and not parts and not message.get("finish") and not message.get("error"):
+        return  # nothing of it came
     if message.get("summary") is True:
         note = Note(name="compaction", data={"summary": "\n".join(said)}, source_time=ended or began)
         transcript.session.add(note, "compaction", message.get("id"))
@@ -140,7 +144,6 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
         when=ended or began,
         begin=True,
         model=text(message.get("modelID")) or transcript.model,
-        reasoning="\n\n".join(thoughts) or None,
         usage=tokens or None,
         prompt_tokens=added(*(integer(n) for n in (tokens.get("input"), cache.get("read"), cache.get("write")))),
         completion_tokens=added(integer(tokens.get("output")), integer(tokens.get("reasoning"))),
