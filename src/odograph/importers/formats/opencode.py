@@ -167,11 +167,12 @@ def _result(transcript: Transcript, part: dict[str, Any]) -> None:
         return  # it runs
     times = obj(state.get("time"))
     began, ended = parse_time(times.get("start")), parse_time(times.get("end"))
-    exit_code = obj(state.get("metadata")).get("exit")
-    ok = status == "completed" and exit_code in (None, 0)
+    about = obj(state.get("metadata"))
+    ok = status == "completed" and about.get("exit") in (None, 0)
     result = state.get("output") if status == "completed" else None
     told = result if result is not None else state.get("error")
     id = text(part.get("callID"))
+    child = text(about.get("sessionId")) if part.get("tool") == "task" else None  # a sub-agent has a session of its own
     transcript.result(
         id,
         result=result,
@@ -179,6 +180,11 @@ def _result(transcript: Transcript, part: dict[str, Any]) -> None:
         error=state.get("error"),
         started=began,
         duration=ended - began if began is not None and ended is not None and ended >= began else None,
-        extra={"id": part.get("id"), "title": state.get("title"), "metadata": state.get("metadata")},
+        extra={
+            "id": part.get("id"),
+            "title": state.get("title"),
+            "metadata": state.get("metadata"),
+            **({"trajectory": Session(NAME, child).id} if child else {}),
+        },
     )
     transcript.saw({"role": "tool", "tool_call_id": id, "content": told}, noted=True)
