@@ -259,7 +259,7 @@ def content(store: odograph.Store) -> dict[str, Any]:
                 found[first[record.id]] = value
         found[f"calls of {t.id}"] = [(c.step, c.agent, c.response) for c in t.llm_calls]
         steps = [(s.agent, s.index, *(first[a.id] for a in s.actions)) for s in t.steps]
-        entries = [(e.kind, e.step, e.agent, e.depth, first.get(e.record or "")) for e in shown.session(t) if e.kind != "note"]
+        entries = [(e.kind, e.step, e.agent, e.depth, first.get(e.record or "")) for e in shown.session(t)]
         found[f"order of {t.id}"] = (steps, [first[a.llm_call] for a in t.actions if a.llm_call], entries, conversations.show(t))
     for s in store.summaries():
         about = (
