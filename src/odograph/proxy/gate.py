@@ -21,6 +21,7 @@ from . import address
 from .address import Address
 
 _MOST_TICKETS = 100_000
+_MOST_KNOWN = 100
 TICKET = "odo-"
 #: Headers that hold a client's key.
 _KEYS = ("x-odograph-token", "x-api-key", "x-goog-api-key", "api-key")
@@ -56,6 +57,8 @@ class Gate:
         self._hosts = {"localhost", *(h.lower() for h in hosts)}
         self._origins = {o.lower().rstrip("/") for o in origins}
         self._tickets: dict[str, Address] = {}
+        #: Values of the header Host that are ours.
+        self._known: set[str] = set()
         #: Runs that have a ticket: nobody gets into them by their name.
         self._reserved: set[str] = set()
 
@@ -80,13 +83,16 @@ class Gate:
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """Raises Refused for a Host that is none of ours, and for a page of a browser."""
         host = headers.get("host", "")
-        name = host_of(host)
-        if name not in self._hosts and not _is_ip(name):
-            raise Refused(
-                403,
-                "host",
-                f"the Host {host[:100]!r} is none of this proxy's; --allow-host allows it (now: {sorted(self._hosts)})",
-            )
+        if host not in self._known:
+            name = host_of(host)
+            if name not in self._hosts and not _is_ip(name):
+                raise Refused(
+                    403,
+                    "host",
+                    f"the Host {host[:100]!r} is none of this proxy's; --allow-host allows it (now: {sorted(self._hosts)})",
+                )
+            if len(self._known) < _MOST_KNOWN:
+                self._known.add(host)
         origin = headers.get("origin")
         if origin is not None and origin.lower().rstrip("/") not in self._origins:
             raise Refused(403, "origin", f"pages of {origin[:100]!r} may not use this proxy; --allow-origin allows them")
@@ -108,7 +114,7 @@ class Gate:
             raise Refused(400, "address", str(error)) from None
         if _DOTS.search(rest):
             raise Refused(400, "target", "the path has a part `.` or `..`; clients resolve these, and upstreams must not")
-        keys = _keys(headers, query)
+        keys = _keys(headers, query) if self._token is not None or self._tickets else []
         named = parts.get("run")
         by_path = self._tickets.get(named) if isinstance(named, str) else None
         by_key = next((self._tickets[key] for key in keys if key in self._tickets), None)

@@ -17,6 +17,7 @@ from ..capture.faults import fault
 from ..capture.run import Run, start
 from ..capture.scope import Scope
 from ..codec import derived_id
+from ..dialects import Dialect
 from ..errors import NotFound, StoreError
 from ..trajectory import Trajectory
 from ..types import Status
@@ -87,8 +88,14 @@ class Placer:
             fault(error)
             return trail.run
 
+    def look(self, dialect: Dialect, request: Any) -> Asked:
+        """Takes a request apart. Of all that is here, this alone may be called in any thread."""
+        asked = Asked(dialect, request, self._clean)
+        asked.find()
+        return asked
+
     def _place(self, call: Passing, made: dict[str, Any], answer: Any, failure: dict[str, Any] | None) -> Scope:
-        asked = Asked(call.dialect, made.get("request"), self._clean)
+        asked = (call.parts if "request" in made else None) or self.look(call.dialect, made.get("request"))
         address, sender = call.address, call.sender
         session = sender.session or session_in(made.get("request"))
         digest = blake2b(call.sent, digest_size=16).digest()
@@ -131,7 +138,7 @@ class Placer:
         """The trajectory of a call, the conversation that it goes on with (None: none), and what it is for."""
         purpose = address.purpose or (call.purpose if call.purpose != "act" else None)
         if purpose is None:
-            purpose = conversations.beside(asked)
+            purpose = asked.beside
         elif purpose == "act":
             purpose = None
         key: tuple[Any, ...] | None = None
@@ -157,7 +164,7 @@ class Placer:
                 if self._woken.pop(talk.trail.run.id, None) is not None:
                     self._keep(talk.trail)
                 return talk.trail, talk if purpose is None else None, purpose or "act"
-        said = asked.said()
+        said = asked.said
         started = self._started_by(said, trail, key) if purpose is None else None
         if started is not None:
             trail = started[0].trail

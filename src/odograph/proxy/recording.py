@@ -32,7 +32,7 @@ class Recording:
 
     def begin(self, dialect: Dialect, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing:
         """A call that begins."""
-        return Passing(dialect, path, address, sender(headers), self.placer.place, self._later, limit)
+        return Passing(dialect, path, address, sender(headers), self.placer.place, self.placer.look, self._later, limit)
 
     def fetched(self, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing | None:
         """The call whose answer a GET fetches; None where that is none."""
@@ -40,7 +40,8 @@ class Recording:
         asked = None if found is None else self._later.get(found[1])
         if found is None or asked is None:
             return None
-        return Passing(found[0], asked.path, address, sender(headers), self.placer.place, self._later, limit, asked)
+        placer = self.placer
+        return Passing(found[0], asked.path, address, sender(headers), placer.place, placer.look, self._later, limit, asked)
 
     def sticky(self, address: Address, headers: Mapping[str, str]) -> str | None:
         """What a request's upstream is chosen by: its run, else its session."""
@@ -60,6 +61,10 @@ class Recording:
             await self.run(fn, *args)
         except Exception as failure:
             _note(failure)
+
+    def look(self, call: Passing) -> None:
+        """Takes a call's request apart, in the thread."""
+        self._thread.submit(call.look)
 
     async def finish(self, call: Passing, error: BaseException | None = None) -> None:
         """Returns when the call is in the store."""
