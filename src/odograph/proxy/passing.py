@@ -49,8 +49,9 @@ class Passing(Exchange):
         self.changes: list[tuple[int | None, str | int]] = []
         #: The request, taken apart.
         self.parts: conversations.Asked | None = None
+        self.looked: bool = False
         self._parsed: Any = None
-        self._looked: bytes | None = None
+        self._parsed_of: bytes | None = None
         self._placing = place
         self._looking = look
         self._limit = limit
@@ -101,6 +102,17 @@ class Passing(Exchange):
             over = super().took(piece) or over
         return over
 
+    def fold(self) -> None:
+        """Delta-codes the events that came. Whoever calls this now and then makes the call's end shorter."""
+        if self._stream is not None and not self._recorded:
+            self._folding.add(self._stream.events)
+
+    def swallow(self, data: bytes) -> bool:
+        """`took` and `fold`."""
+        over = self.took(data)
+        self.fold()
+        return over
+
     def changed(self, version: str | int) -> None:
         """The policy has another version from now on."""
         stream = self._stream
@@ -143,18 +155,19 @@ class Passing(Exchange):
 
     def look(self) -> None:
         """Takes the request apart, whose body is whole. Whoever calls this before the call ends makes its end shorter."""
+        self.looked = True
         self.ready()
         with suppress(Exception):  # whatever is wrong with it is found again, and told of, when the call is placed
             self._parsed = super()._request()
-            self._looked = self.body
+            self._parsed_of = self.body
             self.parts = self._looking(self.dialect, self._parsed)
 
     def _request(self) -> Any:
-        return self._parsed if self._looked is self.body else super()._request()
+        return self._parsed if self._parsed_of is self.body else super()._request()
 
     def _record(self, error: Any) -> None:
         self.ready()
-        if self._looked is not self.body:
+        if self._parsed_of is not self.body:
             self.parts = None
         super()._record(error)
 

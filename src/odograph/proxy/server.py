@@ -225,13 +225,6 @@ class Door:
         call.policy = self.traffic.policy
         return call
 
-    def look(self, call: Passing, *, at_once: bool) -> None:
-        """Takes a call's request apart, which would else be done at the end of the call."""
-        if at_once:
-            call.look()
-        else:
-            self._recording.look(call)
-
     def headers_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[CIMultiDict[str], URL]:
         """The headers and the URL of a request as they go upstream."""
         dropped = _named(request.headers, _NOT_UP)
@@ -271,7 +264,7 @@ class Door:
             elif whole is None:
                 body = self._upload(way, refused)
             if whole is not None:
-                way.look_soon()
+                way.make_soon()
             began = time.monotonic()
             upstream.busy += 1
             try:
@@ -369,7 +362,7 @@ class Door:
         if call is not None:
             call.answered(answer.status, answer.headers)
         left = answer.content_length
-        done = begun = False
+        done = begun = large = False
         passed = b""
         while connected and not done:
             try:
@@ -392,12 +385,18 @@ class Door:
                     connected = await _write(response, data[:cut])  # the first event, which waits for no parser
                     passed = data[cut:]
                 begun = True
-                ends = call.took(data) if call.swollen(len(data)) <= _SLICE else await self._recording.run(call.took, data)
+                large = call.swollen(len(data)) > _SLICE
+                ends = await self._recording.run(call.swallow, data) if large else call.took(data)
                 call.done = over
                 if ends or over:
                     passed = await self._held(response, passed, call)
             if passed and not done:
                 connected = await _write(response, passed)
+            if call is not None and not call.over:  # while nobody waits for it
+                if not call.looked:
+                    self._look(way, call)
+                if data and not large:
+                    call.fold()
         if call is not None:
             call.done = done
             if not call.over:
@@ -406,6 +405,14 @@ class Door:
             with contextlib.suppress(ConnectionError):
                 await response.write_eof(passed if stripped is None else passed + stripped.feed(b"", True))
         return response
+
+    def _look(self, way: _Way, call: Passing) -> None:
+        """Takes a request apart, in the thread that records if it is large."""
+        if call.asked_size <= _SLICE and not way.encoding:
+            call.look()
+        else:
+            call.looked = True
+            self._recording.look(call)
 
     async def _held(self, response: web.StreamResponse, data: bytes, call: Passing) -> bytes:
         """Sends all but the end of a call's last bytes, records the call, and returns the end."""
@@ -452,14 +459,10 @@ class _Way:
         if self._call is not None:
             self._call.copied(body, self.encoding)
 
-    def look_soon(self) -> None:
-        """Makes the call, and takes its request apart, in the turn of the event loop after the next, which sends the request."""
+    def make_soon(self) -> None:
+        """Makes the call in the turn of the event loop after the next, which sends the request."""
         loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._look)
-
-    def _look(self) -> None:
-        if self.call is not None:
-            self._door.look(self.call, at_once=not self.encoding and self.call.asked_size <= _SLICE)
+        loop.call_soon(loop.call_soon, lambda: self.call)
 
     def leave(self) -> None:
         if self._call is not None:
