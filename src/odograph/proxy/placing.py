@@ -106,30 +106,32 @@ class Placer:
             trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
             if talk is not None and talk.is_repeated_by(asked):
                 earlier, talk.failed = talk.failed, None
+        scope: Scope | None = None
         if earlier is not None and time.time_ns() - earlier.time < _RETRIED_NS:
             trail, talk, scope, purpose = earlier[:4]
             attempts = earlier.attempts
             made["supersedes"] = earlier.id
             made["extra"] = {**(made.get("extra") or {}), "retries": attempts}
-        else:
-            if earlier is not None:
-                trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
-            scope = trail.run if talk is None else self._step(talk, asked, call)
+        elif earlier is not None:
+            trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
         if purpose != "act":
             made["purpose"] = purpose
         trail.calls += 1
         trail.failed += "error" in made
-        ref = scope.record_call(made)
-        self.recorded += 1
-        if failure is not None:
-            tried = [*attempts, failure]
-            self._failed[again] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
-            while len(self._failed) > _MOST_FAILED:
-                self._failed.popitem(last=False)
-        elif talk is not None:
-            self._answered(talk, scope, asked, ref.id, answer, call, made)
-        elif trail.ends and not trail.talks and trail.key[0] == "lone":
-            self._close(trail, "completed")
+        with self._store.backend.sink.together():  # what other streams wait for is one write
+            if scope is None:
+                scope = trail.run if talk is None else self._step(talk, asked, call)
+            ref = scope.record_call(made)
+            self.recorded += 1
+            if failure is not None:
+                tried = [*attempts, failure]
+                self._failed[again] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
+                while len(self._failed) > _MOST_FAILED:
+                    self._failed.popitem(last=False)
+            elif talk is not None:
+                self._answered(talk, scope, asked, ref.id, answer, call, made)
+            elif trail.ends and not trail.talks and trail.key[0] == "lone":
+                self._close(trail, "completed")
         return scope
 
     def _whose(
