@@ -406,6 +406,8 @@ _unfinished: weakref.WeakSet[Exchange] = weakref.WeakSet()
 
 def leave(recorder: Recorder) -> None:
     """Called at a run's end: records the run's open streams now, and not when Python collects them."""
+    if not _unfinished:
+        return
     with _lock:
         open_ones = [e for e in _unfinished if e.within is not None and e.within.recorder is recorder]
     for exchange in open_ones:
