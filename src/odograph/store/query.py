@@ -267,8 +267,14 @@ def _beside_memory(process: int) -> str:
         folder = tempfile.mkdtemp(prefix="odograph-sql-")
     except OSError:
         return ""
-    atexit.register(lambda: os.getpid() == process and shutil.rmtree(folder, ignore_errors=True))
+    atexit.register(_without, folder, process)
     return folder
+
+
+def _without(folder: str, process: int) -> None:
+    """Removes the folder of a process that ends, and not that of the process which it was forked from."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], Any]:
