@@ -381,7 +381,7 @@ class _Walk:
         return _NOTHING
 
     def held_in(self, value: Any, kind: type) -> dict[Any, Any]:
-        """The dict that a subclass's object is. `dict.copy` asks its `keys` and `__getitem__` where it has an `__iter__` of its own."""
+        """The dict that an object of a subclass is. `dict.copy` asks its `keys` where it has an `__iter__` of its own."""
         if on_type(kind, "__iter__") is _DICT_ITER:
             return dict.copy(value)
         items = (OrderedDict if issubclass(kind, OrderedDict) else dict).items
