@@ -158,3 +158,35 @@ def test_tables_are_read_as_their_rows_are(tmp_path: Path, store: odograph.Store
     assert ["no session of a known format" in errors[0], "damaged table" in errors[1], "leads out of it" in errors[2]] == [
         True
     ] * 3
+
+
+def test_parquet_of_art(tmp_path: Path, store: odograph.Store) -> None:
+    """ART's Parquet files: what the policy said is a call, what stands there as `trainable: false` is its prompt; groups, rewards,
+    metrics, tools and logs are those of the row."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    def said(role: str, content: str | None, trainable: bool = False, **more: Any) -> dict[str, Any]:
+        return {"role": role, "content": content, "tool_calls": None, "tool_call_id": None, "trainable": trainable, **more}
+
+    call = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
+    shown = [said("user", "q"), said("assistant", "an example"), said("user", "q2")]
+    asked = [*shown, said("assistant", None, True, tool_calls=json.dumps(call)), said("tool", "r", tool_call_id="c1")]
+    about = {"group_metadata": '{"scene": 1}', "metrics": '{"acc": true}', "metadata": '{"k": "v"}', "tools": '[{"type": "function"}]', "logs": ["l"]}  # fmt: skip
+    values = [
+        {"group_index": 0, "reward": 0.5, "messages": [*asked, said("assistant", "done", True)], **about},
+        {"group_index": 0, "reward": 0.0, "messages": [said("user", "q"), said("assistant", "no", True)]},
+        {"group_index": 1, "reward": 1.0, "messages": [said("user", "p"), said("assistant", "yes", True)]},
+    ]
+    pq.write_table(pa.Table.from_pylist(values), tmp_path / "0007.parquet")
+    report = store.import_sessions(tmp_path)
+    assert {t["format"] for t in report.trajectories} == {"art"}
+    found = {t.llm_calls[-1].choices[0].text: t for t in store.trajectories()}
+    assert {k: (t.group, t.reward, len(t.llm_calls)) for k, t in found.items()} == {
+        "done": ("0007-0", 0.5, 2), "no": ("0007-0", 0.0, 1), "yes": ("0007-1", 1.0, 1),
+    }  # fmt: skip
+    first = found["done"]
+    assert [m["content"] for m in first.llm_calls[0].messages] == ["q", "an example", "q2"]
+    assert [(a.name, a.arguments, a.result) for a in first.actions] == [("f", {"a": 1}, "r")]
+    assert (first.rewards["acc"], first.metadata["source"]["k"], first.metadata["source"]["scene"]) == (1.0, "v", 1)
+    assert store.import_sessions(tmp_path).imported == 0
