@@ -136,7 +136,7 @@ CLINE_CLI: dict[str, Any] = {
     "origin": {"source": "cli", "mode": "user", "sessionId": "1772359200000_ab", "version": "3.0"},
     "messages": [
         {"id": "a1", "role": "user", "ts": MS + 1000, "content": [said('<user_input mode="act">Mend the net</user_input>')]},
-        {"id": "a2", "role": "assistant", "ts": MS + 2000, "content": [{"type": "thinking", "thinking": "which knot"}, use("c1", "run_commands", commands="ls")], "modelInfo": {"id": "m"}, "metrics": {"inputTokens": 5, "outputTokens": 2, "cacheReadTokens": 20, "cacheWriteTokens": 0}},
+        {"id": "a2", "role": "assistant", "ts": MS + 2000, "content": [{"type": "thinking", "thinking": "which knot"}, use("c1", "run_commands", commands="ls")], "modelInfo": {"id": "m"}, "metrics": {"inputTokens": 25, "outputTokens": 2, "cacheReadTokens": 20, "cacheWriteTokens": 0}},
         {"id": "a3", "role": "user", "ts": MS + 3000, "content": [result("c1", [{"query": "ls", "result": "twine", "success": False}])]},
         {"id": "a4", "role": "assistant", "ts": MS + 3500, "content": [said("The server is away")], "metadata": {"displayOnly": True, "displayRole": "error"}},
         {"id": "a5", "role": "assistant", "ts": MS + 4000, "content": [said("Mended")], "modelInfo": {"id": "m"}},

@@ -29,6 +29,7 @@ from .test_sessions import GEMINI as SESSION
 from .test_swe_agent import old
 from .test_tau2_bench import results
 from .test_tau_bench import episode
+from .test_verifiers_traces import TRACE
 
 T = "2026-03-01T10:00:{:02d}.000Z"
 
@@ -259,7 +260,7 @@ def content(store: odograph.Store) -> dict[str, Any]:
                 found[first[record.id]] = value
         found[f"calls of {t.id}"] = [(c.step, c.agent, c.response) for c in t.llm_calls]
         steps = [(s.agent, s.index, *(first[a.id] for a in s.actions)) for s in t.steps]
-        entries = [(e.kind, e.step, e.agent, e.depth, first.get(e.record or "")) for e in shown.session(t) if e.kind != "note"]
+        entries = [(e.kind, e.step, e.agent, e.depth, first.get(e.record or "")) for e in shown.session(t)]
         found[f"order of {t.id}"] = (steps, [first[a.llm_call] for a in t.actions if a.llm_call], entries, conversations.show(t))
     for s in store.summaries():
         about = (
@@ -503,6 +504,7 @@ WINDS = [
 ]
 BENCH = [{"index": n, "output": {"index": n, "status": "completed", "history": [{"role": "user", "content": "q"}, {"role": "agent", "content": f"a{n}"}]}} for n in range(3)]  # fmt: skip
 LETTA = [{"result": {"sample": {"id": n, "input": "q"}, "trajectory": [[{"id": f"m{n}", "message_type": "user_message", "content": "q"}, {"id": f"a{n}", "message_type": "assistant_message", "content": "a"}]], "grade": {"score": 1.0}}} for n in range(3)]  # fmt: skip
+EPISODE = {"id": "e", "env": {}, "task": {"data": {"prompt": "q"}}, "ok": True, "traces": [{"id": "t", "agent": {}, "ok": True, "nodes": [{"message": {"role": "user", "content": "q"}}, {"parent": 0, "sampled": True, "message": {"role": "assistant", "content": "a"}}]}]}  # fmt: skip
 SMOL = [{"model_id": "m", "question": "q", "answer": f"{n}", "intermediate_steps": [{"role": "user", "content": "q"}, {"role": "assistant", "content": f"{n}"}]} for n in range(3)]  # fmt: skip
 #: Every importer, and where a format has several shapes that grow, each of those.
 GROWS: dict[str, Growing] = {
@@ -511,6 +513,7 @@ GROWS: dict[str, Growing] = {
     "aider": by_bytes("aider", ".aider.chat.history.md", AIDER.encode()),
     "agentbench": by_bytes("agentbench", "runs.jsonl", jsonl(BENCH)),
     "letta-evals": by_bytes("letta-evals", "results.jsonl", jsonl(LETTA)),
+    "verifiers-traces": by_bytes("verifiers-traces", "traces.jsonl", jsonl([EPISODE, TRACE])),
     "smolagents": by_bytes("smolagents", "a.jsonl", jsonl(SMOL)),
     "aworld": by_bytes("aworld", "a.jsonl", AWORLD_LINES),
     "spans": by_bytes("spans", "spans.jsonl", jsonl([span(n) for n in range(3)])),

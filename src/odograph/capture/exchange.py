@@ -118,6 +118,8 @@ class Exchange:
         ends_itself: bool = False,
     ) -> None:
         self.within: scope.Scope | None = scope.current() if asked is None else asked.within
+        if self.within is not None:  # else who reads the response says so
+            scope.doubted(self.within)
         self.dialect: dialects.Dialect = dialect
         self.sent: bytes = sent
         self.body: bytes = sent

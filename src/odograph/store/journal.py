@@ -376,7 +376,7 @@ class Journal:
     def close(self, *, at_exit: bool = False) -> None:
         """Syncs and closes the file; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
         with self.lock:
-            if not at_exit or self.folder.is_dir():
+            if not at_exit or os.path.isdir(self.folder):  # which raises nothing where the folder can't be looked into
                 self.release()
                 self._check()
             if self._backlog:

@@ -47,6 +47,11 @@ class DamagedFile(StoreError):
     """A file that is gone, or that is not what was written: what it held is lost, and nothing else is."""
 
 
+def unwritten(path: Path, error: Exception) -> StoreError:
+    """What is said where a file or the list of the files can't be written: whoever writes it holds what was to be in it."""
+    return StoreError(f"{path} can't be written: {error}; nothing that was recorded is lost: do the same again once it can be")
+
+
 class Writer:
     """Writes one file of a table, row group by row group; it is there under its name only once `close` returned.
 
@@ -68,7 +73,9 @@ class Writer:
             opened(root, self._temporary).close()
             self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean))
         except OSError as error:
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+            raise unwritten(self._target, error) from error
 
     def write(self, rows: Any) -> None:
         """One row group: an Arrow table, or rows as dicts."""
@@ -81,7 +88,7 @@ class Writer:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
         except OSError as error:
             self.abandon()
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            raise unwritten(self._target, error) from error
         self._groups.append(rows.num_rows)
 
     @property
@@ -101,7 +108,7 @@ class Writer:
             sync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            raise unwritten(self._target, error) from error
         return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc, foot)
 
     def abandon(self) -> None:
@@ -196,19 +203,17 @@ def footer_of(path: Path) -> Footer | None:
 class Opened:
     """A file of a table that is open: it can be read even after it was deleted."""
 
-    def __init__(
-        self, path: Path, table: Table | None, *, source: Any = None, verify: bool = False, dictionaries: bool = False
-    ) -> None:
+    def __init__(self, path: Path, table: Table | None, *, source: Any = None, dictionaries: bool = False) -> None:
         """`table`: None for the table that the file describes. `source`: the open file, where it is none of this machine.
-        `verify`: whether the checksum of each page is compared. `dictionaries`: texts that repeat stay dictionaries, which is
-        quicker where rows are filtered and taken before they are decoded.
+        `dictionaries`: texts that repeat stay dictionaries, which is quicker where rows are filtered and taken before they are
+        decoded. The checksum of each page is compared when the page is read.
 
         Raises NewerStore for a file of a later version of the table, and DamagedFile where the file is gone or damaged, which
         another error is not: that of a process which may open no more files, for one."""
         self.path = path
         self._local = source is None
         self._encoded: list[str] = []
-        more: dict[str, Any] = {"page_checksum_verification": verify, "pre_buffer": source is not None}
+        more: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": source is not None}
         try:
             if dictionaries or table is None:
                 more["metadata"] = _parquet().read_metadata(path if source is None else source)

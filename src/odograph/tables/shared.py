@@ -127,7 +127,7 @@ def said(error: BaseException, place: Shared) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = ""
-    text = text.partition("(Background on this error")[0].strip() or type(error).__name__
+    text = re.split(r"\[SQL: |\(Background on this error", text)[0].strip() or type(error).__name__
     for secret in secrets_of(place):
         text = text.replace(secret, "***")
     text = without_password(text)
