@@ -11,6 +11,7 @@ import pytest
 import odograph
 from odograph.types import Action, LLMCall, Note, Start, StepStart
 
+from . import agents
 from .scaffold import of, one, read
 from .test_growing import (
     CLAUDE,
@@ -18,6 +19,7 @@ from .test_growing import (
     EXEC,
     GEMINI,
     GEMINI_NEW,
+    GEMINI_RESUMED,
     QWEN,
     STREAM,
     T,
@@ -25,7 +27,6 @@ from .test_growing import (
     cc,
     codex,
     counts,
-    gemini,
     result,
     said,
     use,
@@ -445,43 +446,14 @@ def test_a_result_that_is_a_message_too_is_sent_once(tmp_path: Path) -> None:
     assert of(StepStart, session)[1].observation == [{"text": "Hurry"}]
 
 
-def child(event: dict[str, Any], **data: Any) -> dict[str, Any]:
-    return {**event, "agentId": "ag-1", "data": {**event["data"], **data}}
-
-
-def event(n: int, kind: str, **data: Any) -> dict[str, Any]:
-    return {"type": kind, "id": f"v{n}", "parentId": f"v{n - 1}", "timestamp": T.format(n), "data": data}
-
-
-def asks(id: str, name: str, **given: Any) -> dict[str, Any]:
-    return {"toolRequests": [{"toolCallId": id, "name": name, "arguments": given}], "content": ""}
-
-
-COPILOT_TREE = [
-    event(0, "session.start", sessionId="cp", startTime=T.format(0), selectedModel="m"),
-    event(1, "user.message", content="Raise the mast"),
-    event(2, "assistant.message", **asks("c1", "task", prompt="find rope"), reasoningText="who helps"),
-    event(3, "tool.execution_start", toolCallId="c1", toolName="task", arguments={"prompt": "find rope"}),
-    child(event(4, "subagent.started", toolCallId="c1", agentName="scout")),
-    child(event(5, "user.message", content="find rope")),
-    child(event(6, "system.message", role="system", content="You scout")),
-    child(event(7, "assistant.message", **asks("c2", "bash", command="ls"), parentToolCallId="c1")),
-    child(event(8, "tool.execution_complete", toolCallId="c2", success=True, result={"content": "hemp"}, parentToolCallId="c1")),
-    child(event(9, "assistant.message", content="hemp it is", parentToolCallId="c1")),
-    event(10, "tool.execution_complete", toolCallId="c1", success=True, result={"content": "hemp it is"}),
-    event(11, "assistant.message", content="Raised"),
-    event(12, "session.resume"),
-    event(13, "user.message", content="Lower it"),
-    event(14, "assistant.message", content="Lowered"),
-]
-
-
 @pytest.mark.parametrize("named", [True, False])
 def test_a_copilot_sub_agent_has_a_conversation_of_its_own(store: odograph.Store, tmp_path: Path, named: bool) -> None:
     """What a sub-agent of Copilot was sent and said stands inside the call that started it and in no prompt of the session's own;
     older versions name the call alone. Thoughts are sent again, until the session is resumed."""
     values = (
-        COPILOT_TREE if named else [{k: v for k, v in e.items() if k != "agentId"} for e in COPILOT_TREE[:5] + COPILOT_TREE[7:]]
+        agents.COPILOT_TREE
+        if named
+        else [{k: v for k, v in e.items() if k != "agentId"} for e in agents.COPILOT_TREE[:5] + agents.COPILOT_TREE[7:]]
     )
     store.import_sessions(lines(tmp_path / "events.jsonl", values))
     (t,) = store.trajectories()
@@ -495,34 +467,11 @@ def test_a_copilot_sub_agent_has_a_conversation_of_its_own(store: odograph.Store
     assert not any("reasoning_content" in m for m in own[2].messages)
 
 
-def gemini_answer(id: str, output: str) -> dict[str, Any]:
-    return {"functionResponse": {"id": id, "response": {"output": output}}}
-
-
 def test_a_resumed_gemini_session(store: odograph.Store, tmp_path: Path) -> None:
     """A resumed session of Gemini CLI is written again with thoughts and calls as parts, the results of all calls of a reply with
     each, and a context that says something else: a thought is no answer, each call keeps its own result, earlier prompts stay."""
-    context = "<session_context>\nfiles: {}\n</session_context>"
-    calls = [{"id": i, "name": "sh", "args": {}, "status": "success", "result": [gemini_answer(i, o)]} for i, o in (("a", "Output: sand"), ("b", "Output: none\nExit Code: 3"))]  # fmt: skip
-    thought = {"thoughts": [{"subject": "Where", "description": "to dig"}], "tokens": {"input": 5, "output": 2}}
-    first = [
-        {"sessionId": "g", "projectHash": "h", "startTime": T.format(0)},
-        {"$set": {"messages": [gemini(0, "user", [{"text": context.format("none")}])]}},
-        gemini(1, "user", [{"text": "Dig"}]),
-        gemini(2, "gemini", "I dig.", **thought, toolCalls=calls),
-        gemini(3, "gemini", "Dug", tokens={"input": 6, "output": 2}),
-    ]
-    parts = [{"text": "**Where** to dig", "thought": True}, {"text": "I dig."}, *({"functionCall": {"id": c["id"], "name": "sh", "args": {}}} for c in calls)]  # fmt: skip
-    both = [r for c in calls for r in c["result"]]
-    again = [
-        gemini(0, "user", [{"text": context.format("hole")}]),
-        first[2],
-        gemini(2, "gemini", parts, **thought, toolCalls=[{**c, "result": both} for c in calls]),
-        first[4],
-    ]
-    values = [*first, {"$set": {"messages": again}}, gemini(4, "user", [{"text": "Deeper"}]), gemini(5, "gemini", "Deep")]
-    lines(tmp_path / "chats" / "session-1.jsonl", values)
-    lines(tmp_path / "chats" / "session-2.jsonl", [{**first[0], "startTime": T.format(9)}, {"$set": {"messages": again[:1]}}])
+    lines(tmp_path / "chats" / "session-1.jsonl", GEMINI_RESUMED)
+    lines(tmp_path / "chats" / "session-2.jsonl", [{**GEMINI_RESUMED[0], "startTime": T.format(9)}, GEMINI_RESUMED[1]])
     report = store.import_sessions(tmp_path)
     (t,) = store.trajectories()
     assert (report.failed, [Path(p).name for p in report.unrecognised]) == ([], ["session-2.jsonl"])

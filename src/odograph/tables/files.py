@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -122,7 +123,7 @@ class Writer:
 def data_file(table: str, name: str, path: Path) -> DataFile:
     """What a commit says of a file that is there. Raises StoreError where it is no whole Parquet file."""
     try:
-        about = _parquet().read_metadata(path)
+        about = _parquet().read_metadata(_regular(path))
         groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
         return DataFile(table, name, about.num_rows, path.stat().st_size, groups, crc_of(path), foot_of(path))
     except (OSError, arrow().ArrowException) as error:
@@ -131,14 +132,21 @@ def data_file(table: str, name: str, path: Path) -> DataFile:
 
 def crc_of(path: Path) -> int:
     """The CRC-32 of a file. Raises OSError."""
-    with path.open("rb") as file:
+    with _regular(path).open("rb") as file:
         return _crc(file)
 
 
 def foot_of(path: Path) -> int:
     """The CRC-32 of a file's footer. Raises OSError."""
-    with path.open("rb") as file:
+    with _regular(path).open("rb") as file:
         return _foot(file)
+
+
+def _regular(path: Path) -> Path:
+    """The path of a file. Raises OSError for a folder, and for a pipe or a device: whoever opened it could wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is no file")
+    return path
 
 
 def _crc(file: IO[bytes]) -> int:
@@ -189,7 +197,7 @@ def footer_of(path: Path) -> Footer | None:
     """What a file says of its commit; None for a file of somebody else. Raises StoreError where it is no whole Parquet file."""
     pa = arrow()
     try:
-        found = (_parquet().read_metadata(path).metadata or {}).get(FOOTER)
+        found = (_parquet().read_metadata(_regular(path)).metadata or {}).get(FOOTER)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
     if found is None:
@@ -215,15 +223,16 @@ class Opened:
         self._encoded: list[str] = []
         more: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": source is not None}
         try:
+            given = _regular(path) if source is None else source
             if dictionaries or table is None:
-                more["metadata"] = _parquet().read_metadata(path if source is None else source)
+                more["metadata"] = _parquet().read_metadata(given)
             if table is None:
                 table = Table.of_arrow(more["metadata"].schema.to_arrow_schema())
             if dictionaries:
                 repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
                 there = set(more["metadata"].schema.names)  # a column that the file does not have can't be asked for
                 self._encoded = more["read_dictionary"] = [name for name in repeats if name in there]
-            self._file = _parquet().ParquetFile(path if source is None else source, **more)
+            self._file = _parquet().ParquetFile(given, **more)
             about = self._file.schema_arrow.metadata or {}
         except FileNotFoundError as error:
             raise (DamagedFile if source is None else StoreError)(

@@ -83,7 +83,7 @@ def _session(path: Path, info: dict[str, Any], messages: list[dict[str, Any]]) -
     source = {"format": NAME, "path": path.name, "session": info.get("id"), **without(info, "id", *kept), "interactive": True}
     start = Start(
         task=next(asked, None),
-        agent="opencode",
+        agent="kilo-code" if path.name.startswith("kilo") else "opencode",
         agent_version=text(info.get("version")),
         model=next((text(m.get("modelID")) for m in messages if text(m.get("modelID"))), None),
         metadata={"source": {k: v for k, v in source.items() if v is not None}},
