@@ -255,6 +255,11 @@ def inspect(found: list[Any]) -> Iterator[Said]:
                 yield from (Said(PROGRAM, t) for t in texts(message["content"]))
                 message = {**message, "content": whole(answered)}
             yield from chat({**message, "tool_calls": asked})
+        sent = {m.get("tool_call_id") for m in sample["messages"]}
+        for event in sample.get("events") or []:  # where a limit came before the model was sent the result
+            if event["event"] == "tool" and event["id"] not in sent and not event.get("pending"):
+                if any(c["id"] == event["id"] for m in sample["messages"] for c in m.get("tool_calls") or []):
+                    yield from (Said(RESULT, t) for t in texts(whole(event["result"])))
 
 
 def swe_agent(found: list[Any]) -> Iterator[Said]:

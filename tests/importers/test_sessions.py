@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph import importers
 from odograph.importers.session import Session
-from odograph.types import Action, End, LLMCall, Note, Reward, StepStart
+from odograph.types import Action, End, LLMCall, Note, Reward, Start, StepStart
 
 T = "2026-01-02T03:04:{:02d}.000Z"
 
@@ -423,6 +423,53 @@ def test_inspect_json_and_zip(tmp_path: Path) -> None:
     newer = tmp_path / "zstd.eval"
     newer.write_bytes(zstd_zip({"header.json": json.dumps(EVAL).encode(), "samples/1_epoch_1.json": json.dumps(SAMPLE).encode()}))
     assert next(iter(found.read(newer))).id == session.id
+
+
+def test_inspect_keeps_what_messages_leave_out(tmp_path: Path) -> None:
+    """An answer whose tool call was taken out of the messages, the result that a limit kept from the model, tools that no answer
+    asked for, tries before, scores in a list: all are there, each once. What a provider logged in no known dialect is no response."""
+
+    def said(content: str, id: str, *calls: dict[str, Any]) -> dict[str, Any]:
+        return {"role": "assistant", "content": content, "id": id, "tool_calls": list(calls)}
+
+    def asked(n: int, *messages: dict[str, Any]) -> dict[str, Any]:
+        call = {"request": {"model": "m"}, "response": {"content": messages[0]["content"]}}
+        output = {"choices": [{"message": m, "stop_reason": "stop"} for m in messages]}
+        return {"event": "model", "timestamp": T.format(n), "span_id": "a1", "output": output, "call": call, "input": []}
+
+    def tool(n: int, id: str, name: str, result: Any) -> dict[str, Any]:
+        times = {"timestamp": T.format(n), "completed": T.format(n + 1)}
+        return {"event": "tool", "id": id, "function": name, "arguments": {"x": 1}, "result": result, **times}
+
+    look, submit = ({"id": f"c-{name}", "function": name, "arguments": {"x": 1}} for name in ("look", "submit"))
+    score = {"value": [1, "C", False], "answer": "moss"}
+    sample = {
+        "id": 1, "epoch": 1, "uuid": "u", "input": "where?", "started_at": T.format(0), "completed_at": T.format(30),
+        "messages": [{"role": "user", "content": "where?"}, said("I look", "m1", look), said("moss", "m2")],
+        "events": [
+            {"event": "span_begin", "id": "a1", "type": "agent", "name": "scout", "timestamp": T.format(1)},
+            asked(2, said("I look", "m1", look), said("or not", "m1b")), tool(3, "c-look", "look", "seen"),
+            asked(5, said("", "m2", submit)), tool(6, "c-submit", "submit", "moss"), tool(8, "s1", "setup", "done"),
+            {"event": "score", "score": score, "scorer": "grade"}, {"event": "score", "score": {"value": 0}, "intermediate": True},
+        ],
+        "error_retries": [{"message": "flaked", "traceback": "at 1", "traceback_ansi": "x", "events": [asked(0, said("oops", "m0"))]}],
+        "scores": {"grade": score}, "output": {"completion": "moss"},
+    }  # fmt: skip
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**EVAL, "samples": [sample]}))
+    (session,) = importers.find("inspect").read(path)
+    calls = of(session, LLMCall)
+    assert [(c.purpose, c.step, c.origin, len(c.response["choices"])) for c in calls] == [
+        ("other", None, "transcript", 1), ("act", 0, "transcript", 2), ("act", 1, "transcript", 1),
+    ]  # fmt: skip
+    assert [(a.name, a.step, a.result, a.ok, a.duration) for a in of(session, Action)] == [
+        ("look", 0, "seen", True, 10**9), ("submit", 1, "moss", True, 10**9), ("setup", None, "done", True, 10**9),
+    ]  # fmt: skip
+    assert [(n.name, n.data.get("message")) for n in of(session, Note)] == [("retry", "flaked"), ("score", None)]
+    assert {r.name: r.value for r in of(session, Reward)} == {"grade.0": 1.0, "grade.1": 1.0, "grade.2": 0.0}
+    (start,), (end,) = of(session, Start), of(session, End)
+    assert start.agent == "scout"
+    assert start.source_time is not None and end.source_time - start.source_time == 30 * 10**9  # type: ignore[operator]
 
 
 def zstd_zip(members: dict[str, bytes]) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ... import dialects
 from ...codec import content_hash, loads
 from ...errors import InvalidInput, MissingExtra
 from ...shape import added, arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
@@ -158,7 +159,7 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
     whole = _Sample(sample)
     messages = dicts(whole.whole(items(sample.get("messages"))))
     events = list(_flat(dicts(sample.get("events")) or dicts(obj(sample.get("transcript")).get("events"))))
-    started = next((t for e in events if (t := parse_time(e.get("timestamp"))) is not None), None)
+    first = next((t for e in events if (t := parse_time(e.get("timestamp"))) is not None), None)
     given = whole.whole(sample.get("input"))
     task = (
         given
@@ -167,7 +168,7 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
     )
     model = text(about.get("model"))
     identity = (about.get("run_id"), about.get("task_id"), sample.get("id"), sample.get("epoch"), sample.get("uuid"))
-    session = Session(NAME, *identity, content_hash(given), started=started)
+    session = Session(NAME, *identity, content_hash(given), started=first)
     source: dict[str, Any] = {
         "format": NAME,
         "path": path.name,
@@ -183,22 +184,42 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
     session.add(
         Start(
             task=task,
-            agent=text(obj(log.get("plan")).get("name")) or "inspect",
+            agent=_agent(events) or text(obj(log.get("plan")).get("name")) or "inspect",
             model=model,
             group=f"{about.get('task')}:{sample.get('id')}",
             tags=[t for t in items(about.get("tags")) if isinstance(t, str)],
             metadata={"source": {k: v for k, v in source.items() if v is not None}},
-            source_time=started,
+            source_time=parse_time(sample.get("started_at")) or first,
         )
     )
     transcript = Transcript(session, model=model)
-    calls = [e for e in events if e.get("event") == "model"]
-    if calls:
-        _events(session, transcript, whole, messages, events)
+    _retried(session, transcript, whole, sample)
+    if any(e.get("event") == "model" for e in events):
+        _events(session, transcript, whole, messages, events, list(_scores(sample).values()))
     else:
         _messages(session, transcript, messages)
     _outcome(session, sample, whole, log, events)
     return session
+
+
+def _agent(events: list[dict[str, Any]]) -> str | None:
+    """The name of the agent that all others are inside of. None where there is no such, or several."""
+    agents = [e for e in events if e.get("event") == "span_begin" and e.get("type") == "agent"]
+    spans = {str(e.get("id")): e for e in events if e.get("event") == "span_begin"}
+    names = {text(e.get("name")) for e in agents if not _inside(e.get("parent_id"), spans)}
+    return names.pop() if len(names) == 1 else None
+
+
+def _inside(span: Any, spans: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The agents' spans that a span is in, the innermost first."""
+    found: list[dict[str, Any]] = []
+    known: set[str] = set()
+    while isinstance(span, str) and span in spans and span not in known:
+        known.add(span)
+        if spans[span].get("type") == "agent":
+            found.append(spans[span])
+        span = spans[span].get("parent_id")
+    return found
 
 
 def _flat(events: list[dict[str, Any]], depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -237,7 +258,12 @@ def _messages(session: Session, transcript: Transcript, messages: list[dict[str,
 
 
 def _events(
-    session: Session, transcript: Transcript, whole: _Sample, messages: list[dict[str, Any]], events: list[dict[str, Any]]
+    session: Session,
+    transcript: Transcript,
+    whole: _Sample,
+    messages: list[dict[str, Any]],
+    events: list[dict[str, Any]],
+    scores: list[Any],
 ) -> None:
     waiting = [m for m in messages if m.get("role") == "assistant"]
     scoring = 0
@@ -274,11 +300,14 @@ def _events(
                 agents.replied(inner, event, whole, answer, when)
                 continue
             call = _call(session, transcript, whole, event, when, purpose, transcript.step if mine is not None else None)
-            for asked in dicts(mine.get("tool_calls")) if mine is not None else []:
+            made = dicts(whole.whole(answer.get("tool_calls"))) or (dicts(mine.get("tool_calls")) if mine is not None else [])
+            for asked in made if mine is not None else []:  # an agent may take its last call out of the messages
                 name = str(asked.get("function") or "")
                 transcript.acted(name, arguments(asked.get("arguments")), id=text(asked.get("id")), call=call, when=when)
         elif kind == "tool":
             agents.acted(event, whole)
+        elif kind == "score" and event.get("score") in scores and not event.get("intermediate"):
+            continue  # it is among the sample's scores
         elif kind not in _SKIPPED:
             data = whole.whole(without(event, "event", "timestamp", "uuid", "span_id", "events"))
             session.add(Note(name=str(kind), data=data, source_time=when))
@@ -300,29 +329,18 @@ class _Agents:
         self.spans = {str(e.get("id")): e for e in events if e.get("event") == "span_begin"}
         self.steps: Counter[str] = Counter()
         self.actions: dict[str, Action] = {}
-        self.took: dict[str, int] = {}
+        self.done: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, list[Any]] = {}
-
-    def _path(self, span: Any) -> list[dict[str, Any]]:
-        """The agents' spans that a span is in, the innermost first."""
-        found: list[dict[str, Any]] = []
-        known: set[str] = set()
-        while isinstance(span, str) and span in self.spans and span not in known:
-            known.add(span)
-            if self.spans[span].get("type") == "agent":
-                found.append(self.spans[span])
-            span = self.spans[span].get("parent_id")
-        return found
 
     def of(self, event: dict[str, Any]) -> str | None:
         """The name of the sub-agent that an event is of; None for the main agent's."""
-        path = self._path(event.get("span_id"))
+        path = _inside(event.get("span_id"), self.spans)
         return str(path[0].get("name") or "agent") if len(path) > 1 else None
 
     def replied(self, agent: str, event: dict[str, Any], whole: _Sample, answer: dict[str, Any], when: int | None) -> None:
         session = self.session
         if agent not in self.steps:
-            above = self._path(event.get("span_id"))[1:]
+            above = _inside(event.get("span_id"), self.spans)[1:]
             session.within(agent, self._starter(agent, str(above[0].get("name")) if len(above) > 1 else None))
         step = self.steps[agent]
         self.steps[agent] += 1
@@ -354,22 +372,28 @@ class _Agents:
         return next((r.id for r in found), None)
 
     def acted(self, event: dict[str, Any], whole: _Sample) -> None:
-        """What came of a tool call; of the main agent's, how long it took: its result is in the messages."""
+        """What came of a tool call. The main agent's has the result that the messages have, where they have one. A call that no
+        answer in the messages asked for is an action all the same."""
         id = text(event.get("id"))
         began, ended = parse_time(event.get("timestamp")), parse_time(event.get("completed"))
         took = ended - began if began is not None and ended is not None else nanoseconds(event.get("working_time"))
         changes: dict[str, Any] = {"started": began, **({"duration": took} if took is not None and took >= 0 else {})}
+        error = event.get("error")
+        if "result" in event and not event.get("pending"):
+            changes |= {"result": whole.whole(event["result"]), "ok": error is None, "error": error}
         known = self.actions.get(id or "")
         if known is not None:
-            error = event.get("error")
-            result = whole.whole(event.get("result"))
-            self.actions[id or ""] = self.session.replace(known, result=result, ok=error is None, error=error, **changes)
-        elif id is not None and "duration" in changes:
-            self.took[id] = changes["duration"]
+            self.actions[id or ""] = self.session.replace(known, **changes)
+        elif id is not None and self.transcript.action(id) is not None:
+            self.done[id] = changes
+        elif "function" in event:
+            given = whole.whole(event.get("arguments"))
+            action = Action(name=str(event["function"]), arguments=given, tool_call_id=id, source_time=began, **changes)
+            self.session.add(action, *(("tool", id) if id else ()))
 
     def end(self) -> None:
-        for id, took in self.took.items():
-            self.transcript.result(id, duration=took)
+        for id, changes in self.done.items():
+            self.transcript.result(id, **changes)
 
 
 def _call(
@@ -388,14 +412,11 @@ def _call(
         key = text(raw.get("call_key")) or "messages"
         request = {**request, key: whole.referred(raw.get("call_refs"), whole.calls)}
     output = obj(event.get("output"))
+    spoken = dialects.of_response(response, None) if request and isinstance(response, dict) else None
     dialect = "openai.chat"
-    if request and isinstance(response, dict):
+    if spoken is not None and (spoken.is_response(response) or not dicts(output.get("choices"))):
         origin: Any = "wire"
-        sent, answer = whole.whole(request), whole.whole(response)
-        if response.get("object") == "response" or "input" in request:
-            dialect = "openai.responses"
-        elif response.get("type") == "message":
-            dialect = "anthropic.messages"
+        sent, answer, dialect = whole.whole(request), whole.whole(response), spoken.NAME
     else:
         origin = "transcript"
         given = items(event.get("input")) or whole.referred(event.get("input_refs"), whole.pool)
@@ -442,12 +463,32 @@ def _call(
     )
 
 
+def _scores(sample: dict[str, Any]) -> dict[str, Any]:
+    """The scores of a sample by scorer; in 2024 there was one."""
+    return obj(sample.get("scores")) or ({"score": sample["score"]} if isinstance(sample.get("score"), dict) else {})
+
+
+def _retried(session: Session, transcript: Transcript, whole: _Sample, sample: dict[str, Any]) -> None:
+    """The tries before, which ended with an error: what their models were asked, outside of any step, and the error."""
+    for failure in dicts(sample.get("error_retries")):
+        for event in _flat(dicts(failure.get("events"))):
+            when = parse_time(event.get("timestamp"))
+            if event.get("event") == "model":
+                _call(session, transcript, whole, event, when, "other", None)
+            elif event.get("event") not in _SKIPPED:
+                session.add(Note(name=str(event.get("event")), data=whole.whole(event), source_time=when))
+        session.add(Note(name="retry", data=without(failure, "events", "traceback_ansi")))
+
+
 def _outcome(session: Session, sample: dict[str, Any], whole: _Sample, log: dict[str, Any], events: list[dict[str, Any]]) -> None:
-    scores = obj(sample.get("scores")) or ({"score": sample["score"]} if isinstance(sample.get("score"), dict) else {})
+    scores = _scores(sample)
     for name, score in scores.items():
         s = obj(whole.whole(score))
         values = s.get("value")
-        for key, value in values.items() if isinstance(values, dict) else [(None, values)]:
+        several = (
+            values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else [(None, values)]
+        )
+        for key, value in several:
             session.add(
                 Reward(
                     name=str(name) if key is None else f"{name}.{key}",
@@ -467,7 +508,8 @@ def _outcome(session: Session, sample: dict[str, Any], whole: _Sample, log: dict
     status: Any = "failed" if error else "completed"
     if not error and limit:
         status = "timeout" if obj(limit).get("type") in ("time", "working") else "truncated"
-    stopped = next((t for e in reversed(events) if (t := parse_time(e.get("timestamp"))) is not None), None)
+    ended = (parse_time(t) for t in (sample.get("completed_at"), *(e.get("timestamp") for e in reversed(events))))
+    stopped = next((t for t in ended if t is not None), None)
     if log.get("status") == "started" and not scores and not sample.get("output"):
         return
     session.add(
