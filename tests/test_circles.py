@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def modules(source: Path) -> dict[str, Path]:
 
 
 def imports(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules that a file's import statements run, wherever in the file they stand.
+    """The modules that a file's import statements run, wherever in the file they stand, and those that it imports by a name in quotes.
 
     `import a.b.c` runs `a` and `a.b` first; where these are packages of the importing file itself they run already, and count
     only where a name is taken from them.
@@ -44,6 +45,10 @@ def imports(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
                     targets.append(whole)
                 elif base in known:
                     yield base  # a name that is in the module itself, be it the file's own package
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            named = node.args[0] if node.args else None
+            if isinstance(named, ast.Constant) and isinstance(named.value, str):
+                targets = [resolve_name(named.value, package)]
         for target in targets:
             if target in known:
                 yield target
@@ -98,6 +103,7 @@ BARE = {"p/__init__.py": "", "p/a.py": "", "p/b.py": "from . import a\n", "p/q/_
         ({}, []),
         ({"p/a.py": "def f():\n    from .b import x\n"}, [["p.a", "p.b"]]),  # late
         ({"p/a.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.b\n"}, [["p.a", "p.b"]]),  # for a type
+        ({"p/a.py": "from importlib import import_module\nb = import_module('.b', __package__)\n"}, [["p.a", "p.b"]]),  # by name
         # by an `__init__` that runs first
         ({"p/q/__init__.py": "from .c import y\n", "p/b.py": "import p.q.d\n", "p/q/d.py": ""}, [["p.b", "p.q", "p.q.c"]]),
         # a name from one's own package

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .llm_server import Answer, LLMServer
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -25,6 +27,22 @@ def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
     assert page.startswith("<!doctype html>") and page.count('data-name="t/') >= 100
     for part in ("was killed with SIGKILL", " 0 of them are lost", "resumes it", "the copy is equal to the store", "valid: "):
         assert part in done.stdout
+
+
+def test_the_demo_says_that_a_model_does_not_answer(tmp_path: Path) -> None:
+    """A key or an address that is wrong is one sentence, and no traceback of each worker."""
+    pytest.importorskip("datasets")
+    with LLMServer([Answer(status=401, raw=b'{"error": {"message": "no such key"}}')]) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "odograph", "demo", "--model", "m", "-o", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OPENAI_BASE_URL": server.url + "/v1", "OPENAI_API_KEY": "x"},
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("odograph: the demo's agent did not finish: ") and done.stderr.count("\n") == 1
+    assert "no such key" in done.stderr
 
 
 def test_the_benchmark_runs() -> None:

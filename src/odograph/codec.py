@@ -323,20 +323,38 @@ def derived_id(when: int | None, *parts: Any) -> str:
 # --- streamed events ------------------------------------------------------------------------------------------------
 
 
+class Folding:
+    """The events of a stream, delta-coded as they come: chunks repeat everything but a few characters. Lossless."""
+
+    def __init__(self) -> None:
+        self._paths: dict[tuple[str | int, ...], int] = {}
+        self._rows: list[list[Any]] = []
+        self._previous: Any = None
+
+    def add(self, events: list[Any]) -> None:
+        """Takes those of a stream's events in that are new: `events` are all that have come."""
+        paths, rows, previous = self._paths, self._rows, self._previous
+        for at in range(len(rows), len(events)):
+            event = events[at]
+            changes: list[tuple[tuple[str | int, ...], Any]] = []
+            _diff(previous, event, (), changes)
+            row: list[Any] = []
+            for path, value in changes:
+                row += [paths.setdefault(path, len(paths)), value]
+            rows.append(row)
+            previous = event
+        self._previous = previous
+
+    def folded(self) -> dict[str, Any]:
+        """What a record keeps."""
+        return {"paths": [list(p) for p in self._paths], "rows": self._rows}
+
+
 def fold_events(events: list[Any]) -> Any:
-    """The events of a stream, delta-coded: chunks repeat everything but a few characters. Lossless."""
-    paths: dict[tuple[str | int, ...], int] = {}
-    rows: list[list[Any]] = []
-    previous: Any = None
-    for event in events:
-        changes: list[tuple[tuple[str | int, ...], Any]] = []
-        _diff(previous, event, (), changes)
-        row: list[Any] = []
-        for path, value in changes:
-            row += [paths.setdefault(path, len(paths)), value]
-        rows.append(row)
-        previous = event
-    return {"paths": [list(p) for p in paths], "rows": rows}
+    """All events of a stream, delta-coded."""
+    folding = Folding()
+    folding.add(events)
+    return folding.folded()
 
 
 def _diff(a: Any, b: Any, path: tuple[str | int, ...], out: list[tuple[tuple[str | int, ...], Any]]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from .api import open
 from .capture.decorators import log_context
-from .errors import MissingExtra
+from .errors import MissingExtra, OdographError
 from .runtime import Agent, Runners, Task, TaskConfig, TaskRunMode
 
 PRICES = {"apple": 3, "pear": 4, "plum": 2, "melon": 9, "cherry": 1, "mango": 7}
@@ -35,6 +35,8 @@ TASKS = [
     ("melon", 2, "cherry", 9),
 ]
 ATTEMPTS = 4
+#: What a worker says on stdout before the reason why it stopped.
+_FAILED = "failed"
 SYSTEM = "You are a shop assistant. Look prices up with lookup, compute with calculate, and answer with the number alone."
 
 
@@ -171,7 +173,8 @@ class _Model(BaseHTTPRequestHandler):
 
 
 def main(out: str, model: str | None = None) -> int:
-    """Runs the demo into the folder `out`; returns the exit status. Raises MissingExtra without the extra `demo`."""
+    """Runs the demo into the folder `out`; returns the exit status. Raises MissingExtra without the extra `demo`, OdographError
+    where the model does not answer."""
     for package in ("httpx2", "docstring_parser", "datasets"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra("the demo", "demo")
@@ -239,13 +242,17 @@ def _record(store: Path, url: str, model: str) -> list[tuple[str, str]]:
     assert second.stdout
     lines = [second.stdout.readline() for _ in range(11)]
     second.send_signal(signal.SIGKILL)
-    print("One of the two was killed with SIGKILL in the middle of an attempt; another process resumes it where it stopped.")
     lines += second.stdout.readlines()
     second.wait()
-    third = worker(list(range(half, len(TASKS))))
-    for process in (first, third):
-        lines += process.communicate()[0].splitlines(keepends=True)
-    return [(a, b) for a, _, b in (line.strip().partition(" ") for line in lines if line.endswith("\n")) if b]
+    if not any(line.startswith(_FAILED) for line in lines):
+        print("One of the two was killed with SIGKILL in the middle of an attempt; another process resumes it where it stopped.")
+        lines += worker(list(range(half, len(TASKS)))).communicate()[0].splitlines(keepends=True)
+    lines += first.communicate()[0].splitlines(keepends=True)
+    told = [(a, b) for a, _, b in (line.strip().partition(" ") for line in lines if line.endswith("\n")) if b]
+    for what, why in told:
+        if what == _FAILED:
+            raise OdographError(f"the demo's agent did not finish: {why}")
+    return told
 
 
 def _check(store: Path, acknowledged: list[tuple[str, str]]) -> int:
@@ -264,7 +271,8 @@ def _load(folder: Path, store: Path) -> int:
         import datasets
 
         datasets.disable_progress_bars()
-        rows = datasets.load_dataset(str(folder / "hf"), split="train", cache_dir=str(folder / "cache")).num_rows
+        loaded = datasets.load_dataset(str(folder / "hf"), cache_dir=str(folder / "cache")) if manifest["rows"] else {}
+        rows = sum(split.num_rows for split in loaded.values())  # of no rows, where a model completes no attempt, it loads none
     except ImportError:
         raise MissingExtra("loading the export with datasets", "demo") from None
     with open(store) as a, open(folder / "copy") as b:
@@ -275,4 +283,7 @@ def _load(folder: Path, store: Path) -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], sys.argv[2], sys.argv[3], [int(n) for n in sys.argv[4].split(",")]))
+    try:
+        asyncio.run(work(sys.argv[1], sys.argv[2], sys.argv[3], [int(n) for n in sys.argv[4].split(",")]))
+    except OdographError as error:
+        print(_FAILED, " ".join(str(error).split()), flush=True)

@@ -13,7 +13,7 @@ import dataclasses
 import enum
 import math
 import uuid
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from gc import get_referents
 from itertools import islice
@@ -353,7 +353,7 @@ class _Walk:
             if issubclass(kind, float):
                 return float.__float__(value)
             if issubclass(kind, dict):
-                return dict.copy(value)
+                return self.held_in(value, kind)
             if issubclass(kind, list):
                 return list.__getitem__(value, slice(None))
             if issubclass(kind, tuple):
@@ -379,6 +379,13 @@ class _Walk:
         if on_type(kind, "dtype") is not None:
             return self.array(value, kind)
         return _NOTHING
+
+    def held_in(self, value: Any, kind: type) -> dict[Any, Any]:
+        """The dict that an object of a subclass is. `dict.copy` asks its `keys` where it has an `__iter__` of its own."""
+        if on_type(kind, "__iter__") is _DICT_ITER:
+            return dict.copy(value)
+        items = (OrderedDict if issubclass(kind, OrderedDict) else dict).items
+        return dict(self.ask(lambda: list(items(value)), kind, trusted=kind is OrderedDict))
 
     def read(self, value: Any, kind: type, names: Sequence[str]) -> Any:
         """The attributes of an object."""
@@ -463,6 +470,7 @@ class _Walk:
 
 _OBJECT_CLASS = object.__dict__["__class__"]
 _OBJECT_GET = object.__dict__["__getattribute__"]
+_DICT_ITER = dict.__dict__["__iter__"]
 _OBJECT_REPR = object.__dict__["__repr__"]
 #: Packages whose own types run nobody's code.
 _TRUSTED = ("numpy", "torch", "odograph")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from math import inf
+
 from msgspec.structs import replace
 
-from .types import Action, AnyRecord, End, Label, LLMCall, Reward, Start, StepStart
+from .types import Action, AnyRecord, Context, End, Label, LLMCall, Note, Reward, Start, StepStart
 
 
 def standing(records: list[AnyRecord], replaced: set[str]) -> list[AnyRecord]:
@@ -74,7 +77,8 @@ def _in_time(records: list[AnyRecord]) -> list[AnyRecord]:
 
 def _as_whole(records: list[AnyRecord]) -> list[AnyRecord]:
     """The records of an imported session, in an order that does not depend on how often it was imported while it grew: what a
-    sub-agent did stands behind the step that started it, or, where no step did, at its time; the end behind all that was done."""
+    sub-agent did stands behind the step that started it, or, where no step did, at its time; a note at its time; the end behind
+    all that was done."""
     home = _started_by(records)
     last = {(r.agent, r.step): r.id for r in records if isinstance(r, (LLMCall, Action))}
     behind: dict[str, list[AnyRecord]] = {}  # by the action that started it
@@ -86,14 +90,14 @@ def _as_whole(records: list[AnyRecord]) -> list[AnyRecord]:
         by = home.get(record.id)
         (outside if by is None else behind.setdefault(by, [])).append(record)
     found: list[AnyRecord] = []
-    now = [iter(_side_by_side(outside))]
+    now = [iter(_noted(_side_by_side(outside)))]
     while now:
         one = next(now[-1], None)
         if one is None:
             now.pop()
             continue
         found.append(one)
-        now += [iter(behind.pop(by)) for by in reversed(places.get(one.id, ())) if by in behind]
+        now += [iter(_noted(behind.pop(by))) for by in reversed(places.get(one.id, ())) if by in behind]
     found += [r for left in behind.values() for r in left]  # agents that started each other
     done = max((n for n, r in enumerate(found) if r.step is not None), default=0)
     ends = [r for r in found[:done] if isinstance(r, End)]
@@ -133,3 +137,35 @@ def _side_by_side(records: list[AnyRecord]) -> list[AnyRecord]:
     if len(latest) < 2 or steps == sorted(steps):
         return records
     return sorted(records, key=lambda r: (type(r) is not Start, times[r.id], r.agent or ""))
+
+
+def _noted(records: list[AnyRecord]) -> list[AnyRecord]:
+    """Records with the notes where the source's clock puts them: behind what was done in a stretch from one step (or call without
+    a step) to the next. A note without a time stays behind what it stands behind, and is the last of its stretch where it tells
+    of messages without a reply: they stood at the end of the file once."""
+    notes: list[tuple[int, float, bool, Note]] = []  # by stretch and time
+    others: list[AnyRecord] = []
+    ends, times = [0], [-inf]  # of each stretch: the place behind what was done in it, and when it began
+    for record in records:
+        if isinstance(record, Note) and record.step is None and (record.source_time is not None or record.name == "unanswered"):
+            when = inf if record.source_time is None else record.source_time
+            notes.append((len(times) - 1, when, record.name != "unanswered", record))
+            continue
+        others.append(record)
+        if isinstance(record, StepStart) or (isinstance(record, LLMCall) and record.step is None):
+            times.append(max(times[-1], record.source_time or 0))
+            ends.append(len(others))
+        elif isinstance(record, Start | LLMCall | Action | Context | Note):
+            ends[-1] = len(others)
+    if not notes:
+        return records
+    placed = sorted(
+        ((ends[at if when == inf else bisect_right(times, when) - 1], when, other, note) for at, when, other, note in notes),
+        key=lambda n: n[:3],
+    )
+    found: list[AnyRecord] = []
+    at = 0
+    for end, _, _, note in placed:
+        found += [*others[at:end], note]
+        at = max(at, end)
+    return found + others[at:]

@@ -157,8 +157,10 @@ def test_async_generators_that_are_driven_in_turn(store: odograph.Store) -> None
         assert [len(step.llm_calls) for step in store.trajectory(run.id).steps] == [2, 2]
 
 
-def test_an_async_generator_whose_items_are_tasks(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own calls are in its run. Tasks that it starts there know no run: that is warned of once."""
+@pytest.mark.parametrize("between", ["", "around", "around twice", "between", "around and between"])
+def test_an_async_generator_whose_items_are_tasks(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, between: str) -> None:
+    """Its own calls are in its run, and so are those of the tasks that it starts after one. Tasks that it starts before know no
+    run, or one around it, or one of its consumer's: that is warned of once."""
     monkeypatch.setattr(faults, "outside", 0)
     monkeypatch.setattr(scope, "outside", None)  # the default store
 
@@ -167,6 +169,8 @@ def test_an_async_generator_whose_items_are_tasks(store: odograph.Store, monkeyp
             log("a")
             yield run
             log("b")
+            await asyncio.gather(later("kept"), later("kept"))
+            yield run
             await asyncio.gather(later("lost"), later("lost"))
             log("c")
 
@@ -175,15 +179,58 @@ def test_an_async_generator_whose_items_are_tasks(store: odograph.Store, monkeyp
 
     async def main() -> odograph.Run:
         one = talk()
-        run: odograph.Run = await asyncio.create_task(item(one))
-        await later("outside of it, and told by nobody")
-        assert faults.outside == 0
-        with pytest.warns(RuntimeWarning, match="while a generator with a run awaits something") as told:
-            assert await asyncio.create_task(item(one)) is None
-        assert (faults.outside, len(told)) == (2, 1)
+        with ExitStack() as stack:
+            if "around" in between:
+                outer = stack.enter_context(store.record(task="outer"))
+                if "twice" in between:
+                    stack.enter_context(outer.step())
+            run: odograph.Run = await asyncio.create_task(item(one))
+            if "between" in between:
+                stack.enter_context(store.record(task="between"))
+            assert await asyncio.create_task(item(one)) is run
+            await later("outside of it, and told by nobody")
+            assert faults.outside == 0
+            with pytest.warns(RuntimeWarning, match="while a generator with a run awaits something") as told:
+                assert await asyncio.create_task(item(one)) is None
+            assert (faults.outside, len(told)) == (2, 1)
         return run
 
-    assert said(store, asyncio.run(main())) == ["a", "b", "c"]
+    assert said(store, asyncio.run(main())) == ["a", "b", "kept", "kept", "c"]
+
+
+def test_others_beside_a_generator_whose_items_are_tasks(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of a server that have runs of their own, beside one whose generator awaits something: nothing is warned of."""
+    monkeypatch.setattr(faults, "outside", 0)
+
+    async def talk(inside: asyncio.Event, goes: asyncio.Event) -> AsyncIterator[odograph.Run]:
+        async with store.record(task="t") as run:
+            yield run
+            inside.set()
+            await goes.wait()
+
+    async def item(one: Any) -> Any:
+        return await anext(one, None)
+
+    async def other() -> odograph.Run:
+        async with store.record(task="other") as run:
+            log("other")
+            async with run.step():
+                log("step")
+        return run
+
+    async def main() -> odograph.Run:
+        inside, goes = asyncio.Event(), asyncio.Event()
+        one = talk(inside, goes)
+        await asyncio.create_task(item(one))
+        last = asyncio.create_task(item(one))
+        await inside.wait()
+        run = await asyncio.create_task(other())
+        goes.set()
+        await last
+        return run
+
+    assert said(store, asyncio.run(main())) == ["other", "step"]
+    assert faults.outside == 0
 
 
 def test_a_generator_that_is_read_in_threads_by_a_server(store: odograph.Store) -> None:
@@ -333,3 +380,70 @@ def test_what_enters_for_its_caller(store: odograph.Store) -> None:
         return [*runs, run]
 
     assert [said(store, run) for run in asyncio.run(main())] == [["a0", "a1", "left"], ["b0", "b1", "left"], ["plain", "left"]]
+
+
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize("threads", [False, True])
+def test_generators_that_record_before_and_after_their_run(store: odograph.Store, around: bool, threads: bool) -> None:
+    """What a generator records outside of its own run is in no other generator's: it goes to the run around them, or to none."""
+
+    def agent(name: str) -> Iterator[None]:
+        log(f"{name} before")
+        yield
+        with store.record(task=name) as runs[name]:
+            log(name)
+            yield
+            yield
+        log(f"{name} after")
+        yield
+
+    runs: Runs = {}
+    outer = store.record(task="outer")
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        if around:
+            stack.enter_context(outer)
+        ask: Callable[[Any], Any] = odograph.bind(next) if around and threads else next
+        both = [agent("a"), agent("b")]
+        next(both[0])
+        for one in [both[0], both[1], both[1], both[1], both[1], both[0], both[0]]:
+            pool.submit(ask, one).result() if threads else ask(one)
+        if threads:
+            pool.submit(log, "a job of its own").result()
+        assert [next(one, None) for one in both] == [None, None]
+    assert [said(store, runs[name]) for name in "ab"] == [["a"], ["b"]]
+    assert said(store, outer) == (["a before", "b before", "b after", "a after"] if around else [])
+
+
+def test_bind_in_a_generator(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that a generator bound is of its run, while it waits and others are at work, in tasks of the function's own, too."""
+    monkeypatch.setattr(faults, "outside", 0)
+    runs: Runs = {}
+
+    def talk(name: str, calls: Callable[[str], Any] | None) -> Iterator[Callable[[str], Any]]:
+        with store.record(task=name) as runs[name]:
+            yield odograph.bind(lambda what: (log(what), asyncio.run(later(what))))
+            if calls is not None:
+                calls("bound")
+            yield print
+
+    b = talk("b", lambda what: bound(what))
+    next(b)
+    a = talk("a", None)
+    bound = next(a)
+    next(b)
+    assert said(store, runs["a"]) == ["bound", "bound"]
+    assert said(store, runs["b"]) == []
+    assert faults.outside == 0
+
+
+@pytest.fixture
+def run_of_a_fixture(store: odograph.Store) -> Iterator[odograph.Run]:
+    with store.record(task="t") as run:
+        yield run
+
+
+def test_a_fixture_gives_its_run(store: odograph.Store, run_of_a_fixture: odograph.Run) -> None:
+    """A run that pytest's fixture enters is the test's, and that of all generators in it."""
+    log("own")
+    assert list(pieces("p")) == [0, 1, 2]
+    assert said(store, run_of_a_fixture) == ["own", "p0", "p1", "p2"]

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -118,6 +120,29 @@ def test_cycles_shared_objects_and_endless_code_end(make: Any) -> None:
         assert trajectory.actions[0].arguments["keep"] == "me"
         codes = {finding.code for finding in odograph.validate(trajectory).findings}
     assert "lossy_value" in codes
+
+
+def test_dicts_with_an_iteration_of_their_own_are_what_they_hold() -> None:
+    """No keys that have no end or fail are asked for, and an ordered dict keeps its order."""
+
+    class Endless(dict[str, int]):
+        def __iter__(self) -> Iterator[str]:
+            while True:
+                yield "k"
+
+        def keys(self) -> Any:
+            return self
+
+    class Fails(OrderedDict[str, int]):
+        def __iter__(self) -> Iterator[str]:
+            raise SystemExit
+
+        keys = __getitem__ = items = raises
+
+    ordered: Any = [OrderedDict(a=1, b=2), Fails(a=1, b=2), Endless(b=2, a=1)]
+    for one in ordered[:2]:
+        one.move_to_end("a")
+    assert [list(codec.loads(codec.encode(one)).items()) for one in ordered] == [[("b", 2), ("a", 1)]] * 3
 
 
 def test_a_tree_keeps_all_but_the_links_back() -> None:

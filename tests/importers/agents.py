@@ -47,6 +47,37 @@ COPILOT_NEW = [
     {**COPILOT[6], "data": {**COPILOT[6]["data"], "success": True, "shellExecution": {"exitCode": 2}}},
     *COPILOT[9:],
 ]  # fmt: skip
+
+
+def inner(event: dict[str, Any], **data: Any) -> dict[str, Any]:
+    return {**event, "agentId": "ag-1", "data": {**event["data"], **data}}
+
+
+def event(n: int, kind: str, **data: Any) -> dict[str, Any]:
+    return {"type": kind, "id": f"v{n}", "parentId": f"v{n - 1}", "timestamp": T.format(n), "data": data}
+
+
+def asks(id: str, name: str, **given: Any) -> dict[str, Any]:
+    return {"toolRequests": [{"toolCallId": id, "name": name, "arguments": given}], "content": ""}
+
+
+COPILOT_TREE = [
+    event(0, "session.start", sessionId="cp", startTime=T.format(0), selectedModel="m"),
+    event(1, "user.message", content="Raise the mast"),
+    event(2, "assistant.message", **asks("c1", "task", prompt="find rope"), reasoningText="who helps"),
+    event(3, "tool.execution_start", toolCallId="c1", toolName="task", arguments={"prompt": "find rope"}),
+    inner(event(4, "subagent.started", toolCallId="c1", agentName="scout")),
+    inner(event(5, "user.message", content="find rope")),
+    inner(event(6, "system.message", role="system", content="You scout")),
+    inner(event(7, "assistant.message", **asks("c2", "bash", command="ls"), parentToolCallId="c1")),
+    inner(event(8, "tool.execution_complete", toolCallId="c2", success=True, result={"content": "hemp"}, parentToolCallId="c1")),
+    inner(event(9, "assistant.message", content="hemp it is", parentToolCallId="c1")),
+    event(10, "tool.execution_complete", toolCallId="c1", success=True, result={"content": "hemp it is"}),
+    event(11, "assistant.message", content="Raised"),
+    event(12, "session.resume"),
+    event(13, "user.message", content="Lower it"),
+    event(14, "assistant.message", content="Lowered"),
+]
 DROID = [
     {"type": "session_start", "id": "dr", "title": "t", "owner": "o", "version": 2, "cwd": "/w"},
     {"type": "message", "id": "1", "timestamp": T.format(1), "message": {"role": "user", "content": [said("<system-reminder>x</system-reminder>"), said("Mend the net")]}},
@@ -136,7 +167,7 @@ CLINE_CLI: dict[str, Any] = {
     "origin": {"source": "cli", "mode": "user", "sessionId": "1772359200000_ab", "version": "3.0"},
     "messages": [
         {"id": "a1", "role": "user", "ts": MS + 1000, "content": [said('<user_input mode="act">Mend the net</user_input>')]},
-        {"id": "a2", "role": "assistant", "ts": MS + 2000, "content": [{"type": "thinking", "thinking": "which knot"}, use("c1", "run_commands", commands="ls")], "modelInfo": {"id": "m"}, "metrics": {"inputTokens": 5, "outputTokens": 2, "cacheReadTokens": 20, "cacheWriteTokens": 0}},
+        {"id": "a2", "role": "assistant", "ts": MS + 2000, "content": [{"type": "thinking", "thinking": "which knot"}, use("c1", "run_commands", commands="ls")], "modelInfo": {"id": "m"}, "metrics": {"inputTokens": 25, "outputTokens": 2, "cacheReadTokens": 20, "cacheWriteTokens": 0}},
         {"id": "a3", "role": "user", "ts": MS + 3000, "content": [result("c1", [{"query": "ls", "result": "twine", "success": False}])]},
         {"id": "a4", "role": "assistant", "ts": MS + 3500, "content": [said("The server is away")], "metadata": {"displayOnly": True, "displayRole": "error"}},
         {"id": "a5", "role": "assistant", "ts": MS + 4000, "content": [said("Mended")], "modelInfo": {"id": "m"}},

@@ -11,8 +11,26 @@ import pytest
 import odograph
 from odograph.types import Action, LLMCall, Note, Start, StepStart
 
+from . import agents
 from .scaffold import of, one, read
-from .test_growing import CLAUDE, CODEX, EXEC, GEMINI, GEMINI_NEW, QWEN, STREAM, T, call, cc, codex, counts, result, said, use
+from .test_growing import (
+    CLAUDE,
+    CODEX,
+    EXEC,
+    GEMINI,
+    GEMINI_NEW,
+    GEMINI_RESUMED,
+    QWEN,
+    STREAM,
+    T,
+    call,
+    cc,
+    codex,
+    counts,
+    result,
+    said,
+    use,
+)
 
 
 def lines(path: Path, values: list[Any]) -> Path:
@@ -426,3 +444,164 @@ def test_a_result_that_is_a_message_too_is_sent_once(tmp_path: Path) -> None:
     assert [(m["role"], m["content"]) for m in sent[2:]] == [("tool", "moss"), ("tool", "no such stone"), ("user", "Hurry")]
     assert [(a.tool_call_id, a.ok, a.error) for a in of(Action, session)] == [("k1", True, None), ("k2", False, "no such stone")]
     assert of(StepStart, session)[1].observation == [{"text": "Hurry"}]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_copilot_sub_agent_has_a_conversation_of_its_own(store: odograph.Store, tmp_path: Path, named: bool) -> None:
+    """What a sub-agent of Copilot was sent and said stands inside the call that started it and in no prompt of the session's own;
+    older versions name the call alone. Thoughts are sent again, until the session is resumed."""
+    values = (
+        agents.COPILOT_TREE
+        if named
+        else [{k: v for k, v in e.items() if k != "agentId"} for e in agents.COPILOT_TREE[:5] + agents.COPILOT_TREE[7:]]
+    )
+    store.import_sessions(lines(tmp_path / "events.jsonl", values))
+    (t,) = store.trajectories()
+    task, bash = t.actions
+    own, inner = ([c for c in t.llm_calls if (c.agent == task.agent) is which] for which in (True, False))
+    assert [c.text for c in own] == ["", "Raised", "Lowered"] and [c.text for c in inner] == ["", "hemp it is"]
+    assert {s.record.parent for s in t.steps if s.agent == bash.agent} == {task.id} and bash.agent.startswith("scout-")
+    assert [m["role"] for m in own[1].messages] == ["user", "assistant", "tool"]
+    assert [m["role"] for m in inner[1].messages] == (["system", "user"] if named else []) + ["assistant", "tool"]
+    assert own[1].messages[1]["reasoning_content"] == "who helps"
+    assert not any("reasoning_content" in m for m in own[2].messages)
+
+
+def test_a_resumed_gemini_session(store: odograph.Store, tmp_path: Path) -> None:
+    """A resumed session of Gemini CLI is written again with thoughts and calls as parts, the results of all calls of a reply with
+    each, and a context that says something else: a thought is no answer, each call keeps its own result, earlier prompts stay."""
+    lines(tmp_path / "chats" / "session-1.jsonl", GEMINI_RESUMED)
+    lines(tmp_path / "chats" / "session-2.jsonl", [{**GEMINI_RESUMED[0], "startTime": T.format(9)}, GEMINI_RESUMED[1]])
+    report = store.import_sessions(tmp_path)
+    (t,) = store.trajectories()
+    assert (report.failed, [Path(p).name for p in report.unrecognised]) == ([], ["session-2.jsonl"])
+    assert [c.text for c in t.llm_calls] == ["I dig.", "Dug", "Deep"] and t.llm_calls[0].reasoning == "Where\nto dig"
+    assert [(a.ok, len(a.result)) for a in t.actions] == [(True, 1), (False, 1)]
+    assert ["hole" in json.dumps(c.messages) for c in t.llm_calls] == [False, False, True]
+    assert [m["content"] for m in t.llm_calls[1].messages if m["role"] == "tool"] == [
+        "Output: sand",
+        "Output: none\nExit Code: 3",
+    ]
+
+
+def test_codex_messages_of_other_agents(tmp_path: Path) -> None:
+    """What another agent sent to a Codex thread is part of the next prompt, and no note; a snapshot in a history never was sent."""
+    told = {"type": "agent_message", "id": "am", "author": "/root/rev", "content": [{"type": "input_text", "text": "a leak"}]}
+    kept = [{"type": "ghost_snapshot", "ghost_commit": {}}, {"type": "compaction", "encrypted_content": "E"}, told]
+    values = [
+        *CODEX[:1],
+        said(1, "Sail"),
+        said(2, "Sailing", "assistant"),
+        counts(2, 10),
+        codex("response_item", 3, **told),
+        said(4, "Mending", "assistant"),
+        counts(4, 20),
+        codex("compacted", 5, message="", replacement_history=kept),
+        said(6, "On"),
+        said(7, "Aye", "assistant"),
+        counts(7, 30),
+    ]
+    session = one("codex", lines(tmp_path / "r.jsonl", values))
+    sent = prompts(session)
+    assert ["a leak" in p for p in sent] == [False, True, True] and "ghost_commit" not in sent[2]
+    assert not any("agent_message" in n.name for n in of(Note, session))
+
+
+def test_messages_of_a_thread_have_whose_they_are(store: odograph.Store, tmp_path: Path) -> None:
+    """In a prompt of Codex, another agent's message is text in a person's place, and a compaction is the model's own."""
+    kept = [{"type": "compaction", "encrypted_content": "E"}, {"type": "agent_message", "content": [{"type": "input_text", "text": "a leak"}]}]  # fmt: skip
+    values = [CODEX[0], said(1, "Sail"), codex("compacted", 2, message="", replacement_history=kept), said(3, "Aye", "assistant")]
+    store.import_sessions(lines(tmp_path / "r.jsonl", values))
+    (t,) = store.trajectories()
+    assert [(m["role"], m["content"]) for m in t.llm_calls[0].messages] == [
+        ("assistant", [kept[0]]),
+        ("user", "a leak"),
+    ]
+
+
+SUB = [cc(3, "user", "find twine", None, isSidechain=True, agentId="aa"), cc(4, "assistant", "by the door", isSidechain=True, agentId="aa")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "main", [b'{"type":"user","uuid":"u1","sess\n{"half\n', b'{"type":"summary","summary":"x","leafUuid":"z"}\n']
+)
+def test_a_damaged_session_hides_no_sub_agents(store: odograph.Store, tmp_path: Path, main: bytes) -> None:
+    """Where a session's own file is damaged, what its sub-agents did is imported still."""
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "s.jsonl").write_bytes(main)
+    lines(tmp_path / "p" / "s" / "subagents" / "agent-aa.jsonl", SUB)
+    report = store.import_sessions(tmp_path)
+    (t,) = store.trajectories()
+    assert report.failed == [] and t.llm_calls[0].text == "by the door"
+
+
+def test_what_stands_beside_a_result(tmp_path: Path) -> None:
+    """What a person typed beside a tool's result is observed by the next step, and is kept where no reply follows; what an MCP
+    server gave beside its text is kept, too."""
+    beside = {**cc(3, "user", [*result("t1", "rope"), {"type": "text", "text": "and a pulley"}]), "mcpMeta": {"n": 1}}
+    values = [cc(1, "user", "Hoist", None), cc(2, "assistant", use("t1")), beside]
+    session = one("claude-code", lines(tmp_path / "a.jsonl", values))
+    (note,) = (n for n in of(Note, session) if n.name == "unanswered")
+    assert note.data["messages"][0]["content"] == [{"type": "text", "text": "and a pulley"}]
+    assert of(Action, session)[0].extra["mcpMeta"] == {"n": 1}
+    session = one("claude-code", lines(tmp_path / "a.jsonl", [*values, cc(4, "assistant", "Hoisted")]))
+    assert of(StepStart, session)[1].observation == [{"type": "text", "text": "and a pulley"}]
+    parts = [{"functionResponse": {"id": "c", "response": {"output": "clipped"}}}, {"text": "and the other"}]
+    session = one(
+        "qwen-code", lines(tmp_path / "q.jsonl", [*QWEN[:2], {**QWEN[2], "message": {"role": "user", "parts": parts}}, QWEN[3]])
+    )
+    assert "and the other" in prompts(session)[1] and of(StepStart, session)[1].observation == "and the other"
+
+
+def test_sub_agents_with_the_same_prompt_that_run(tmp_path: Path) -> None:
+    """Two sub-agents that were asked the same and have given no result yet belong to a call each."""
+    values = [cc(1, "user", "Search", None), cc(2, "assistant", [*use("t1", "Task", prompt="find twine"), *use("t2", "Task", prompt="find twine")])]  # fmt: skip
+    path = lines(tmp_path / "s.jsonl", values)
+    for id in ("aa", "bb"):
+        lines(tmp_path / "s" / "subagents" / f"agent-{id}.jsonl", [{**e, "uuid": f"{id}{e['uuid']}", "agentId": id} for e in SUB])
+    session = one("claude-code", path)
+    starters = {s.parent for s in of(StepStart, session) if s.agent}
+    assert starters == {a.id for a in of(Action, session)}
+
+
+def test_exit_codes_of_commands_that_a_program_calls_a_success(tmp_path: Path) -> None:
+    """Qwen Code calls a command that failed a success; the text that the model was sent has its exit code. What a command itself
+    prints is none."""
+
+    def outcome(output: str) -> bool | None:
+        parts = [{"functionResponse": {"id": "c", "response": {"output": output}}}]
+        values = [*QWEN[:2], {**QWEN[2], "message": {"role": "user", "parts": parts}}]
+        return of(Action, one("qwen-code", lines(tmp_path / "q.jsonl", values)))[0].ok
+
+    assert outcome("Output: x\nError: (none)\nExit Code: 2\nSignal: (none)\nProcess Group PGID: 7") is False
+    assert outcome("Output: x\nExit Code: 0\nSignal: (none)") is True
+    assert outcome("Output: Exit Code: 2\nExit Code: 2\nand more\nError: (none)") is True
+
+
+def test_a_persons_own_commands_in_pi(tmp_path: Path) -> None:
+    """A command that a person ran in pi is told to the model with its output and exit code, unless it was kept out of the context."""
+    ran = {"role": "bashExecution", "command": "ls", "output": "oars", "exitCode": 2}
+    values = [
+        {"type": "session", "id": "p", "timestamp": T.format(0), "cwd": "/w"},
+        {"type": "message", "id": "1", "parentId": None, "message": ran},
+        {"type": "message", "id": "2", "parentId": "1", "message": {**ran, "output": "keys", "excludeFromContext": True}},
+        {"type": "message", "id": "3", "parentId": "2", "message": {"role": "user", "content": "Row"}},
+        {"type": "message", "id": "4", "parentId": "3", "message": {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Aye"}]}},
+        {"type": "message", "id": "5", "parentId": "4", "message": {"role": "user", "content": "Faster"}},
+        {"type": "message", "id": "6", "parentId": "5", "message": {"role": "assistant", "content": [{"type": "text", "text": "Rowed"}]}},
+    ]  # fmt: skip
+    first, second = (c.request["messages"] for c in of(LLMCall, one("pi-session", lines(tmp_path / "p.jsonl", values))))
+    assert [m["content"] for m in first] == ["Ran `ls`\n```\noars\n```\n\nCommand exited with code 2", "Row"]
+    assert second[2] == {"role": "assistant", "content": "Aye", "reasoning_content": "hm"}
+
+
+def test_aiders_thoughts_are_no_answer(tmp_path: Path) -> None:
+    """What aider shows of a model's thoughts is in the reasoning, and in no answer or later prompt."""
+    tag = "thinking-content-7bbeb8e1441453ad999a0bbba8a46d4b"
+    (path := tmp_path / ".aider.chat.history.md").write_text(
+        f"\n# aider chat started at 2026-03-01 10:00:00\n\n#### Splice\n\n<{tag}>\n\nwhich end\n\n</{tag}>\n\nSpliced\n\n#### Again\n\nAgain\n"
+    )
+    session = one("aider", path)
+    first = of(LLMCall, session)[0]
+    assert (first.reasoning, first.response["content"]) == ("which end", "Spliced")
+    assert "which end" not in prompts(session)[1]

@@ -153,6 +153,33 @@ GEMINI_NEW = [
 ]  # fmt: skip
 
 
+def gemini_answer(id: str, output: str) -> dict[str, Any]:
+    return {"functionResponse": {"id": id, "response": {"output": output}}}
+
+
+#: A session that was resumed, as version 0.61 writes it: thoughts and calls as parts, all results of a reply with each of its calls, and
+#: a context that says something else.
+CONTEXT = "<session_context>\nfiles: {}\n</session_context>"
+DUG = [{"id": i, "name": "sh", "args": {}, "status": "success", "result": [gemini_answer(i, o)]} for i, o in (("a", "Output: sand"), ("b", "Output: none\nExit Code: 3"))]  # fmt: skip
+THOUGHT = {"thoughts": [{"subject": "Where", "description": "to dig"}], "tokens": {"input": 5, "output": 2}}
+_FIRST = [
+    {"sessionId": "g", "projectHash": "h", "startTime": T.format(0)},
+    {"$set": {"messages": [gemini(0, "user", [{"text": CONTEXT.format("none")}])]}},
+    gemini(1, "user", [{"text": "Dig"}]),
+    gemini(2, "gemini", "I dig.", **THOUGHT, toolCalls=DUG),
+    gemini(3, "gemini", "Dug", tokens={"input": 6, "output": 2}),
+]
+_PARTS = [{"text": "**Where** to dig", "thought": True}, {"text": "I dig."}, *({"functionCall": {"id": c["id"], "name": "sh", "args": {}}} for c in DUG)]  # fmt: skip
+_BOTH = [r for c in DUG for r in c["result"]]
+_AGAIN = [
+    gemini(0, "user", [{"text": CONTEXT.format("hole")}]),
+    _FIRST[2],
+    gemini(2, "gemini", _PARTS, **THOUGHT, toolCalls=[{**c, "result": _BOTH} for c in DUG]),
+    _FIRST[4],
+]
+GEMINI_RESUMED = [*_FIRST, {"$set": {"messages": _AGAIN}}, gemini(4, "user", [{"text": "Deeper"}]), gemini(5, "gemini", "Deep")]
+
+
 def qwen(n: int, kind: str, *parts: dict[str, Any], parent: str | None = "-", **more: Any) -> dict[str, Any]:
     about = {"uuid": f"q{n}", "parentUuid": f"q{n - 1}" if parent == "-" else parent, "sessionId": "s", "timestamp": T.format(n)}
     message = {"role": "model" if kind == "assistant" else "user", "parts": list(parts)}
@@ -260,7 +287,7 @@ def content(store: odograph.Store) -> dict[str, Any]:
                 found[first[record.id]] = value
         found[f"calls of {t.id}"] = [(c.step, c.agent, c.response) for c in t.llm_calls]
         steps = [(s.agent, s.index, *(first[a.id] for a in s.actions)) for s in t.steps]
-        entries = [(e.kind, e.step, e.agent, e.depth, first.get(e.record or "")) for e in shown.session(t) if e.kind != "note"]
+        entries = [(e.kind, e.step, e.agent, e.depth, first.get(e.record or "")) for e in shown.session(t)]
         found[f"order of {t.id}"] = (steps, [first[a.llm_call] for a in t.actions if a.llm_call], entries, conversations.show(t))
     for s in store.summaries():
         about = (
@@ -542,6 +569,8 @@ GROWS: dict[str, Growing] = {
     "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),
     "codex folder": Growing("codex", list(range(1, len(CODEX) + 3)), threads),
     "gemini-cli new": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_NEW)),
+    "gemini-cli resumed": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_RESUMED)),
+    "copilot agents": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_TREE)),
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
     "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),
     "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),

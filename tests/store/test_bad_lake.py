@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.store.layout import TABLES
 
 from .test_sealing import cold, fill, journals, seen
 
@@ -163,6 +165,22 @@ def test_a_full_disk_costs_nothing(store: odograph.Store) -> None:
     assert seen(cold(store)) == before
 
 
+@pytest.mark.parametrize("table", TABLES)
+def test_a_seal_that_can_not_begin_leaves_nothing(store: odograph.Store, table: str) -> None:
+    """Where one of a seal's files can't be made, the others go, too; a sentence says what is safe and what to do."""
+    fill(store, 1)
+    before = seen(store)
+    there = store.root / "lake" / table
+    there.parent.mkdir()
+    there.write_text("a file of somebody else")
+    with pytest.raises(odograph.StoreError, match=r"can't be written: .*; nothing that was recorded is lost: do the same again"):
+        store.seal()
+    assert [path.name for path in store.root.rglob("*.parquet*")] == []
+    there.unlink()
+    store.seal()
+    assert seen(cold(store)) == before
+
+
 @pytest.mark.parametrize(("bytes", "sealed"), [(8192, False), (36_000, False), (512, True)])
 def test_a_disk_that_is_full_before_the_list_of_the_files(store: odograph.Store, bytes: int, sealed: bool) -> None:
     """A disk too full for `commits.sqlite`, new or old: a sentence, no traceback; reading goes on, and a later seal seals once."""
@@ -299,3 +317,34 @@ def test_all_of_the_lake_is_its_owners_alone(tmp_path: Path, umask: int) -> None
         if path.stat().st_mode & 0o777 != (0o700 if path.is_dir() else 0o600):
             wrong.append((path.name, oct(path.stat().st_mode)))
     assert wrong == []
+
+
+@pytest.mark.parametrize("closed", ["", "store", "store/lake"])
+def test_a_folder_that_nobody_may_look_into_is_told(tmp_path: Path, closed: str) -> None:
+    """Where a store, the folder around it or its sealed tier belongs to somebody else, each question and command says so in a
+    sentence: nothing says that nothing is there, and the process ends without a traceback."""
+    with odograph.open(tmp_path / "around" / "store") as store:
+        fill(store, 1)
+        store.seal()
+    code = f"""
+        import odograph
+        for ask in ("count", "seal", "compact", "tail", "stats"):
+            try:
+                store = odograph.open({str(store.root)!r})
+                print(ask, next(iter(store.tail())) if ask == "tail" else getattr(store, ask)())
+            except odograph.StoreError as error:
+                print(error)
+    """
+    less = []
+    if os.geteuid() == 0:
+        tool = shutil.which("setpriv") or pytest.skip("setpriv is not installed")
+        less = [tool, "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    folder = tmp_path / "around" / closed
+    folder.chmod(0)
+    try:
+        done = subprocess.run([*less, sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    finally:
+        folder.chmod(0o700)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    assert len(said) == 5 and all("Permission denied" in line for line in said)

@@ -77,6 +77,9 @@ def damage(path: Path, how: str, chance: random.Random) -> int:
     elif how == "folder":
         path.unlink()
         path.mkdir()
+    elif how == "pipe":
+        path.unlink()
+        os.mkfifo(path)
     else:
         changed = {
             "tail": data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :],
@@ -127,7 +130,7 @@ def check(made: Made, where: Path, path: Path, how: str, seed: int, commands: li
     if path.suffix == ".parquet" and how != "swap":  # a damaged file costs what is in it, and nothing else
         for k in range(len(made.ids)):
             assert whole[k] or (f"records/{path.name}" in parts[k] and path.parent.name == "records"), (place, k, one[k])
-    if path.parent.name == "facts" and how in ("gone", "cut", "empty", "junk", "folder"):  # `records` say what facts are
+    if path.parent.name == "facts" and how in ("gone", "cut", "empty", "junk", "folder", "pipe"):  # `records` say what facts are
         with odograph.open(where) as store:
             assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts, place
     for command in commands:
@@ -159,7 +162,9 @@ def check(made: Made, where: Path, path: Path, how: str, seed: int, commands: li
         ("records", "gone"),
         ("facts", "junk"),
         ("facts", "gone"),
+        ("facts", "pipe"),
         ("trajectories", "gone"),
+        ("trajectories", "pipe"),
         ("trajectories", "zero"),
         ("commits.sqlite", "zero"),
     ],

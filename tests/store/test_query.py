@@ -123,11 +123,19 @@ def test_a_hostile_query_reaches_nothing(store: odograph.Store, tmp_path: Path, 
     for one in HOSTILE:
         query = one.format(secret=secret, out=out, folder=tmp_path, journal=journal)
         for end in (" -- facts", ""):
-            with pytest.raises(odograph.OdographError) as error:
+            with pytest.raises(odograph.InvalidInput) as error:  # and nothing is said to be damaged
                 store.sql(query + end).list()
             assert "mypassword" not in str(error.value) and "\n" not in str(error.value)
     assert not out.exists()
     assert sorted(tmp_path.rglob("*.parquet")) == before
+
+
+def test_what_memory_does_not_hold_is_the_users_alone(store: odograph.Store) -> None:
+    """A query that is larger than memory writes rows to a folder that is there already and that nobody else can open."""
+    fill(store, 1)
+    for query in ("select current_setting('temp_directory')", "select distinct current_setting('temp_directory') from facts"):
+        ((folder,),) = store.sql(query).tuples()
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("sealed", [False, True])

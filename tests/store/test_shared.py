@@ -549,6 +549,7 @@ def test_places_reopen_shared_stores(near: Team) -> None:
         ("s3://bucket/x", {"catalog": "c", "namespace": "a b"}, "namespace is names"),
         ("./folder", {"catalog": "c"}, "catalog= is for a store that machines share"),
         ("s3://bucket/x?secret=1", {"catalog": "c"}, r"none of \* \?"),
+        ("abfss://runs@account.dfs.core.windows.net/x", {"catalog": "c"}, r"as abfs://container/runs; .* adls\.account-name"),
     ],
 )
 def test_wrong_places_are_refused(where: str, more: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import enum
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -964,6 +965,36 @@ def test_a_lost_database_is_rebuilt_from_the_files(tmp_path: Path) -> None:
         fork.step()
         assert fork.info().tick == 5
         assert runtime.world("w", StorageConfig(tmp_path)).info().tick == 3
+
+
+def test_a_changed_byte_gives_no_other_value(tmp_path: Path) -> None:
+    """Where the name of a column changed in a footer, or a byte of a page: an error names the file, and no value is empty or another
+    one."""
+    storage = StorageConfig(tmp_path)
+    with SyncWorldRuntime() as runtime:
+        world = runtime.world("w", storage)
+        world.spawn(Mood(name="a name that is written as it is", story="once"), Place(x=3))
+        world.step()
+
+    def read() -> Any:
+        with SyncWorldRuntime() as runtime:
+            return runtime.world("w", storage).query(Mood, Place).to_pylist()
+
+    before = read()
+    for name in (b"mood__name", b"place__x", b"value", b"a name that is written as it is"):
+        told = 0
+        for path in tmp_path.glob("lake/world_[!t]*/*/*.parquet"):
+            data = path.read_bytes()
+            for place in re.finditer(name, data):
+                at = place.start()
+                path.write_bytes(data[:at] + b"X" + data[at + 1 :])
+                try:
+                    assert read() == before
+                except StoreError as error:
+                    assert path.name in str(error)
+                    told += 1
+            path.write_bytes(data)
+        assert told, name
 
 
 def test_a_step_writes_what_changed_and_a_fork_next_to_nothing(runtime: SyncWorldRuntime, storage: StorageConfig) -> None:

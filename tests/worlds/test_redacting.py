@@ -101,7 +101,7 @@ def test_no_secret_is_in_the_answers_that_judges_keep(tmp_path: Path) -> None:
         assert len(server) == 1 and other.get(id, Label).rationale == 'it said "[redacted:pattern]"'
         with store.record(task="2+2?", group="g") as run, run.step() as step:
             step.llm_call(messages=[{"role": "user", "content": "2+2?"}], response="4")
-        judge = odograph.Judge("m", server.url, api_key="x", journal=tmp_path / "own")  # a folder of its own, too
+        judge = odograph.Judge(f"tuned-{SECRET}", server.url, api_key="x", journal=tmp_path / "own")  # a folder of its own, too
         asyncio.run(odograph.ruler(store, judge=judge, rubric="Is it right?", absolute=True))
         assert len(server) > 1
     kept = [*(tmp_path / "s" / "judge").glob("*.jsonl"), *(tmp_path / "own").glob("*.jsonl")]

@@ -93,7 +93,7 @@ class Answers:
             return
         text = body.decode("utf-8", "replace")
         if self.redactor is not None:
-            text = _without_secrets(text, self.redactor)
+            text, model = _without_secrets(text, self.redactor), self.redactor.text(model, Counter())
         line = encode({"key": key, "time": time.time_ns(), "model": model, "body": text}) + b"\n"
         with self._lock:
             try:

@@ -76,5 +76,7 @@ def _taken(file: str, agent: str | None, index: int) -> int:
 
 def forget(journal: Journal, trajectory: str) -> None:
     """The trajectory has ended: who goes on with it counts the steps that are recorded."""
-    with suppress(OSError):
-        os.unlink(file_of(journal, trajectory))
+    file = file_of(journal, trajectory)
+    if others(file):
+        with suppress(OSError):
+            os.unlink(file)

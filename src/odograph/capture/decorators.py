@@ -183,12 +183,11 @@ def _in_the_current_scope(method: Callable[Concatenate[Any, P], R]) -> Callable[
     def made(documented: Callable[..., Any]) -> Callable[P, R | None]:
         @functools.wraps(documented)
         def logged(*args: P.args, **kwargs: P.kwargs) -> R | None:
-            within = scope.current()
+            within = scope.here()
             if within is None:
                 from inspect import signature  # slow to import
 
                 signature(method).bind(None, *args, **kwargs)  # wrong use is told outside of a run, too
-                scope.missed()
                 return None
             return method(within, *args, **kwargs)
 
@@ -286,9 +285,8 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
     skip = ignore | {names[0]} if names and names[0] in ("self", "cls") else ignore
 
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Acting | _Reading | None:
-        within = scope.current()
+        within = scope.here()
         if within is None:
-            scope.missed()
             return None
         try:
             return begin(within, _arguments(signature, skip, args, kwargs))

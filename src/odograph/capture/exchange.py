@@ -17,7 +17,7 @@ from contextvars import Context, ContextVar
 from typing import Any, NamedTuple
 
 from .. import dialects
-from ..codec import fold_events, loads_or_raw
+from ..codec import Folding, loads_or_raw
 from ..dialects.framing import SSE, Stream
 from ..wire import Sent, of_wire
 from . import faults, fields, scope
@@ -118,6 +118,8 @@ class Exchange:
         ends_itself: bool = False,
     ) -> None:
         self.within: scope.Scope | None = scope.current() if asked is None else asked.within
+        if self.within is not None:  # else who reads the response says so
+            scope.doubted(self.within)
         self.dialect: dialects.Dialect = dialect
         self.sent: bytes = sent
         self.body: bytes = sent
@@ -140,6 +142,7 @@ class Exchange:
         self._chunks: list[bytes] = []
         self._stream: Stream | None = None
         self._events = 0
+        self._folding = Folding()
         self._refused: list[dict[str, Any]] = []
         self._recorded = False
         #: The record that it had when its run ended before it did, and how many chunks that has.
@@ -320,7 +323,8 @@ class Exchange:
         request = self._request()
         made = fields.wire_call(self.dialect, self._path, request, answer, error, self.status, self.purpose)
         if events is not None:
-            made["events"] = fold_events(events)
+            self._folding.add(events)
+            made["events"] = self._folding.folded()
             if self.first is not None:
                 made["first_token"] = self.first
         made["started"] = self.started
@@ -404,6 +408,8 @@ _unfinished: weakref.WeakSet[Exchange] = weakref.WeakSet()
 
 def leave(recorder: Recorder) -> None:
     """Called at a run's end: records the run's open streams now, and not when Python collects them."""
+    if not _unfinished:
+        return
     with _lock:
         open_ones = [e for e in _unfinished if e.within is not None and e.within.recorder is recorder]
     for exchange in open_ones:

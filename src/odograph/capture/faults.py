@@ -20,7 +20,7 @@ class _Faults:
     last: BaseException | None = None
     #: Requests of recorded clients that are no calls of a model that any dialect knows.
     unrecorded = 0
-    #: What was to be recorded where no run was, though one was open in another thread.
+    #: What was recorded, or was to be, outside of the run that it may belong to.
     outside = 0
 
 
@@ -56,9 +56,9 @@ def unrecorded() -> None:
 
 
 def outside(why: str) -> None:
-    """Something was to be recorded outside of any run, by what may have lost its run: warned of once."""
+    """Something was recorded, or was to be, by what may have lost its run: warned of once."""
     faults.outside += 1
     if faults.outside > 1 or sys.is_finalizing():
         return
     with suppress(Warning):  # it may be made an error, and is not the agent's
-        warnings.warn(f"odograph: a call outside of any run, {why}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"odograph: {why}", RuntimeWarning, stacklevel=5)

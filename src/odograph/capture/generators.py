@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from types import CodeType, FrameType
 from typing import Any
 from weakref import ref
@@ -18,12 +19,16 @@ _COROUTINE = 0x80 | 0x100
 #: Code that may be at work in one generator or another, not only in its caller's.
 SUSPENDS = _GENERATOR | _COROUTINE
 #: What enters something for the code that called it.
-ENTERING = frozenset(("__enter__", "__aenter__", "enter_context", "enter_async_context"))
+ENTERING = frozenset(("__enter__", "__aenter__", "enter_context", "enter_async_context", "call_fixture_func"))  # the last: pytest
+#: What runs callbacks and jobs that know nothing of each other.
+_LOOPS = (("asyncio.events", "Handle", "_run"), ("concurrent.futures.thread", "_WorkItem", "run"))
 
 #: What is entered in each generator, by the id of its frame. A scope holds its frames, so that no id becomes another's.
 entered: dict[int, list[ref[Any]]] = {}
 #: Code that sets the current scope for all that it calls: what is around that code does not count.
 _edges: set[CodeType] = set()
+#: Tells a context from the others.
+_home: ContextVar[None] = ContextVar("odograph_home")
 
 
 def edge(fn: Any) -> None:
@@ -40,13 +45,14 @@ def at_work(frame: FrameType | None) -> Iterator[FrameType]:
             awaited = True
         elif awaited and not flags & _ASYNC_GENERATOR:
             return
-        elif (
-            flags & _GENERATOR
-            and frame.f_code.co_name != "<genexpr>"
-            and (caller is None or caller.f_code.co_name not in ENTERING)
-        ):
+        elif _is_own(frame) and (caller is None or caller.f_code.co_name not in ENTERING):
             yield frame  # the others end before what is entered in them: `contextlib.contextmanager` enters for its caller
         frame = caller
+
+
+def _is_own(frame: FrameType) -> bool:
+    """Whether a frame is a generator's that is driven for itself."""
+    return bool(frame.f_code.co_flags & _GENERATOR) and frame.f_code.co_name != "<genexpr>"
 
 
 def enter(scope: Any, frame: FrameType) -> None:
@@ -54,12 +60,57 @@ def enter(scope: Any, frame: FrameType) -> None:
     inside = next(at_work(frame), None)
     if inside is None:
         return
-    events = sys.modules.get("asyncio.events")
-    if events is not None:
-        edge(events.Handle._run)
+    for module, kind, method in _LOOPS:
+        if module in sys.modules:
+            edge(getattr(getattr(sys.modules[module], kind), method))
     key = id(inside)
     scope.frames = (*scope.frames, inside)
+    scope.home, scope.drivers, scope.task = _home.set(None), frozenset(_drivers(inside)), _task()
     entered.setdefault(key, []).append(ref(scope, lambda dead: _forget(key, dead)))
+
+
+def _drivers(inside: FrameType) -> Iterator[tuple[int, CodeType]]:
+    """Who asks the generator for its items: the function, and what is between. None is held: its objects are its own."""
+    frame = inside.f_back
+    while frame is not None and frame.f_code not in _edges:
+        yield id(frame), frame.f_code
+        if not frame.f_code.co_flags & _GENERATOR and not frame.f_code.co_name.endswith("comp>"):
+            break
+        frame = frame.f_back
+
+
+def _task() -> ref[Any] | None:
+    """The task of asyncio that is at work."""
+    tasks = sys.modules.get("asyncio.tasks")
+    loop = tasks and tasks.events._get_running_loop()
+    task = tasks.current_task(loop) if tasks and loop else None
+    return ref(task) if task else None
+
+
+def is_elsewhere(scope: Any) -> bool:
+    """Whether the task is over in which a scope was entered, and its generator awaits something, for another task."""
+    task = scope.task and scope.task()
+    return scope.task is not None and (task is None or task.done()) and not idle(scope.frames)
+
+
+def is_home(scope: Any) -> bool:
+    """Whether this is the context in which a scope was entered in a generator, and no copy."""
+    try:
+        _home.reset(scope.home)
+    except (ValueError, RuntimeError):
+        return False
+    scope.home = _home.set(None)
+    return True
+
+
+def is_seen(scope: Any, frame: FrameType | None) -> bool:
+    """Whether code is of what drives a scope's generator, or called by it: not in another generator that it drives, too."""
+    called: FrameType | None = None
+    while frame is not None and frame.f_code not in _edges:
+        if (id(frame), frame.f_code) in scope.drivers:
+            return called is None or not _is_own(called)
+        called, frame = frame, frame.f_back
+    return False
 
 
 def leave(scope: Any, frame: FrameType | None) -> None:

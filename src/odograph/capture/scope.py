@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
 from sys import _getframe
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, get_args
 from typing import Literal as OneOf
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from ..calls import Call
 from ..codec import plain, snapshot
@@ -42,6 +42,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _current: ContextVar[Scope | None] = ContextVar("odograph_scope", default=None)
+#: The scope that code was given by name: it is that code's, whatever generator is at work.
+_given: ContextVar[Scope | None] = ContextVar("odograph_given", default=None)
 
 
 #: Opens a trajectory for a call that was made outside of any run; the store's facade sets it.
@@ -54,31 +56,48 @@ def current() -> Scope | None:
         inside: Scope
         for inside in generators.within(_getframe(1)):
             if inside._end == inside._recorder.ends:
+                if _current.get() is not inside:
+                    _current.set(inside)  # for the tasks that it starts
                 return inside
     scope = _current.get()
     for _ in range(_DEEPEST):
-        if scope is None or scope._end == scope._recorder.ends:
-            return scope if scope is None or not scope.frames else _at_work(scope)
-        scope = scope._around  # its run was left in another task or thread, or out of order: what is around it counts
-    return None
+        if scope is None:
+            break
+        if scope._end != scope._recorder.ends:
+            scope = scope._around  # its run was left in another task or thread, or out of order: what is around it counts
+        elif not scope.frames or _given.get() is scope or not generators.idle(scope.frames):
+            break
+        elif not generators.is_home(scope):
+            return _starting(scope)
+        elif generators.is_seen(scope, _getframe(1)):
+            break
+        else:  # another generator's, or what is over and shared this context
+            scope.beside = True
+            scope = _standing(scope._below or scope._around)
+    return scope
 
 
-def _at_work(scope: Scope) -> Scope:
-    """`scope`, which a generator entered. Where that waits for its consumer, another with a run of its own may be at work, driven
-    in turn with it: that one started this task or thread."""
-    if generators.idle(scope.frames):
-        under = _standing(scope._below or scope._around)
-        for _ in range(_DEEPEST):
-            if under is None:
-                break
-            if under.frames and under._end == under._recorder.ends and not generators.idle(under.frames):
-                return under
-            under = _standing(under._below or under._around)
+def _starting(scope: Scope) -> Scope:
+    """`scope`, whose generator waits for its consumer. Another with a run of its own may be at work, driven in turn with it: that
+    one started this task or thread."""
+    under = _standing(scope._below or scope._around)
+    for _ in range(_DEEPEST):
+        if under is None:
+            break
+        if under.frames and under._end == under._recorder.ends and not generators.idle(under.frames):
+            return under
+        under = _standing(under._below or under._around)
     return scope
 
 
 def enter(scope: Scope | None) -> Token[Scope | None]:
     return _current.set(scope)
+
+
+def give(scope: Scope | None) -> None:
+    """Makes `scope` the current one of this context and its copies."""
+    _given.set(scope)
+    _current.set(scope)
 
 
 def leave(scope: Scope, token: Token[Scope | None]) -> None:
@@ -87,7 +106,7 @@ def leave(scope: Scope, token: Token[Scope | None]) -> None:
         return
     try:
         _current.reset(token)
-    except ValueError:  # it was entered in another task or thread
+    except (ValueError, RuntimeError):  # it was entered in another task or thread
         _current.set(scope._around)
     before = _current.get()
     if before is not None and before._gone:
@@ -106,7 +125,7 @@ def _standing(scope: Scope | None) -> Scope | None:
 def bind(fn: Callable[P, R]) -> Callable[P, R]:
     """Returns `fn` for a call in another thread: the records that `fn` makes belong to the current scope."""
     context = copy_context()
-    context.run(enter, current())
+    context.run(give, current())
 
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
         # a copy each time: one context can't be entered by two threads at once
@@ -130,27 +149,84 @@ def closed(run: Scope) -> None:
     _open.pop(run, None)
 
 
-def missed() -> None:
-    """Something was to be recorded, and there is no current scope. What may have lost a run is warned of: a thread while another
-    is in a run, a task while a generator with a run awaits something."""
+def here() -> Scope | None:
+    """The current scope, for a record. What may have lost its run is warned of: a thread while another is in a run, a task while
+    a generator with a run awaits something, a generator beside another."""
+    scope = current()
+    if scope is not None:
+        doubted(scope)
+        return scope
+    try:
+        _missed()
+    except Exception as error:
+        fault(error)
+    return None
+
+
+def _missed() -> None:
     if not _open:
         return
+    if threading.get_ident() not in list(_open.values()):
+        thread = threading.current_thread()
+        by = getattr(getattr(thread, "_target", None), "__module__", None)
+        started = f", started by {by}" if isinstance(by, str) else ""
+        outside_of_runs(
+            f"a call outside of any run, in the thread {thread.name!r}{started}, while a run is open in another thread. A new"
+            " thread does not know the run: give it odograph.bind(fn), or call odograph.instrument(threads=True)"
+        )
+    elif _in_generators and not all(generators.idle(run.frames) for run in list(_open)):
+        outside_of_runs(f"a call outside of any run, {_ITEMS}")
+    elif _in_generators and _current.get() is not None:
+        outside_of_runs(
+            "a call outside of any run, while a generator with a run waits. Its run is not that of other generators, nor of what"
+            " comes when the function is over that drives it: open the run around them"
+        )
+
+
+_ITEMS = (
+    "while a generator with a run awaits something. A task that a generator starts does not know the run where each item is asked"
+    " for in a task of its own, as asyncio.wait_for(anext(...)) does: open the run around the loop"
+)
+
+
+def doubted(scope: Scope) -> None:
+    """`scope` is current. What perhaps belongs to the run of a generator is warned of."""
+    if not _in_generators:
+        return
     try:
-        if threading.get_ident() not in list(_open.values()):
-            thread = threading.current_thread()
-            by = getattr(getattr(thread, "_target", None), "__module__", None)
-            started = f", started by {by}" if isinstance(by, str) else ""
+        if not scope.frames:
+            if any(_is_lost(other, scope) for places in list(_in_generators.values()) for other in [place() for place in places]):
+                outside_of_runs(f"a call in the run around a generator, {_ITEMS}")
+        elif scope.beside and _given.get() is not scope and generators.idle(scope.frames) and not generators.is_home(scope):
             outside_of_runs(
-                f"in the thread {thread.name!r}{started}, while a run is open in another thread. A new thread does not know the"
-                " run: give it odograph.bind(fn), or call odograph.instrument(threads=True)"
-            )
-        elif _in_generators and not all(generators.idle(run.frames) for run in list(_open)):
-            outside_of_runs(
-                "while a generator with a run awaits something. A task that a generator starts does not know the run where each"
-                " item is asked for in a task of its own, as asyncio.wait_for(anext(...)) does: open the run around the loop"
+                "a call in a task or thread that one of several generators started, none of which is at work: it is recorded in"
+                " the run that was entered last. Open the run around what starts the task"
             )
     except Exception as error:
         fault(error)
+
+
+def _is_lost(other: Scope | None, scope: Scope) -> bool:
+    """Whether this task may be of a generator that entered `other`, though `scope` is current: the run around, or one that the
+    consumer entered between two items."""
+    return (
+        other is not None
+        and (other._around is scope or other._around is scope._around)
+        and generators.is_elsewhere(other)
+        and not _is_home(scope)
+    )
+
+
+def _is_home(scope: Scope) -> bool:
+    """Whether the current scope was entered in this context, and not in the one that this is a copy of."""
+    if not scope._tokens or _current.get() is not scope:
+        return False
+    try:
+        _current.reset(scope._tokens[-1])
+    except (ValueError, RuntimeError):
+        return False
+    scope._tokens[-1] = _current.set(scope)
+    return True
 
 
 def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
@@ -158,11 +234,10 @@ def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scop
 
     Returns the scope and the call; None if the call could not be recorded. Never raises into the agent.
     """
-    place = within or current()
+    place = within or here()
     try:
         if place is not None:
             return place, place.record_call(made)
-        missed()
         if outside is not None:
             place = outside(made)
             return place, place.record_call(made)
@@ -179,8 +254,13 @@ class Scope:
     _gone: bool = False
     #: What its context had before: perhaps the scope of another generator.
     _below: Scope | None = None
-    #: The generators that it was entered in and not left.
+    #: The generators that it was entered in and not left, the context and the task in which it was, and who asked for the item.
     frames: tuple[FrameType, ...] = ()
+    home: Token[None] | None = None
+    task: ref[Any] | None = None
+    drivers: frozenset[tuple[int, CodeType]] = frozenset()
+    #: Code was at work in its context that is not of its generator, nor of who drives that.
+    beside: bool = False
     #: What calls that pass a wrapped client here are for, where that is not to act.
     purpose: str | None = None
     #: The last call that was recorded here.
@@ -466,6 +546,7 @@ class Scope:
         if self.frames:
             generators.leave(self, _getframe(1))
             self._around, self._below = _standing(self._around), _standing(self._below)  # what is left is let go
+            self.drivers = frozenset()
         if self._tokens:
             token = self._tokens.pop()
             self._gone = not self._tokens

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import InvalidInput
+
 HELP = "record, list, show, validate and export the work of a small agent"
 
 
@@ -17,4 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..demo import main
 
+    if args.store is not None:
+        raise InvalidInput("the demo makes a store of its own; --out DIR is the folder for it, and --store says nothing")
     return main(args.out, model=args.model)

@@ -197,31 +197,42 @@ def assemble(events: list[Any]) -> Any:
     """The body of the same call without streaming: text, tool calls, logprobs and ids put together, unknown fields kept."""
     body: dict[str, Any] = {}
     choices: dict[int, Fields] = {}
+    chosen = False
     for event in events:
         if not isinstance(event, dict):
             continue
-        replace(body, event, "choices", "obfuscation")  # the latter is padding of streams
+        if None in event.values():
+            replace(body, event, "choices", "obfuscation")
+        else:
+            body |= event
         found = event.get("choices")
         if not isinstance(found, list):
             continue
-        body["choices"] = []
+        chosen = True
         for position, choice in enumerate(found):
             if isinstance(choice, dict):
                 index = choice.get("index")
                 index = index if type(index) is int else position
                 _merge_choice(choices.setdefault(index, Fields(index=index)), choice)
-    if choices:
+    body.pop("obfuscation", None)  # padding of streams
+    body.pop("choices", None)
+    if chosen:
         body["choices"] = [built(choices[index]) for index in sorted(choices)]
     if body.get("object") == "chat.completion.chunk":
         body["object"] = "chat.completion"
     return body or None
 
 
+_GROWING = frozenset(("token_ids", "logprobs", "text"))
+_APART = frozenset(("index", "delta"))
+
+
 def _merge_choice(into: Fields, choice: dict[str, Any]) -> None:
-    replace(into, choice, "index", "delta", "token_ids", "logprobs", "text")
-    for name in ("token_ids", "logprobs", "text"):
-        if name in choice:
-            add(into, name, choice[name])
+    for name, value in choice.items():
+        if name in _GROWING:
+            add(into, name, value)
+        elif name not in _APART and (value is not None or name not in into):
+            into[name] = value
     delta = choice.get("delta")
     if isinstance(delta, dict):
         message = into.get("message")

@@ -60,7 +60,7 @@ def messages(request: Any) -> list[dict[str, Any]]:
 
 def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
     kind = item.get("type", "message")
-    if kind == "message":
+    if kind in ("message", "agent_message"):  # the latter is what another agent sent to this one: it has an author, and no role
         content = item.get("content")
         plain = isinstance(content, list) and all(words_of(p) is not None for p in content)
         out.append({"role": item.get("role") or "user", "content": text_of(content) if plain else content})
@@ -84,8 +84,9 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
         text = _summary(item)
         if text:
             out.append({"role": "assistant", "content": None, "reasoning_content": text})
-    else:  # a call of the API's own tool is the model's
-        out.append({"role": "assistant" if str(kind).endswith("_call") else "user", "content": [item]})
+    else:  # a call of the API's own tool is the model's, and so is a compaction, whose summary nobody else can read
+        by_model = str(kind).endswith(("_call", "compaction", "compaction_summary"))
+        out.append({"role": "assistant" if by_model else "user", "content": [item]})
 
 
 def _is_call(item: dict[str, Any]) -> bool:

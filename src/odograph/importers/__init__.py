@@ -119,12 +119,17 @@ def _below(path: Path, importers: list[Importer], *, above: bool = False) -> Ite
         return
     for child in children:
         if os.path.isdir(child):  # no, where nobody may look at it: then it is named as a file that can't be read
-            if above and child.name == "subagents" and os.access(path.with_name(f"{path.name}.jsonl"), os.R_OK):
+            if above and child.name == "subagents" and _is_there(path.with_name(f"{path.name}.jsonl"), importers):
                 continue
             if child.name not in _NO_SESSIONS and not os.path.islink(child):  # links may lead round in circles
                 yield from _below(child, importers, above=True)
         elif not child.name.startswith("."):
             yield child
+
+
+def _is_there(path: Path, importers: list[Importer]) -> bool:
+    """Whether a session's file can be read as one."""
+    return os.access(path, os.R_OK) and recognise(path, importers) is not None
 
 
 def read(path: Path, importer: Importer | None = None) -> Iterable[Session]:

@@ -56,6 +56,7 @@ class Session:
         self._steps: dict[tuple[str | None, int], str] = {}
         self._root: str | None = None
         self._starters: dict[str | None, str] = {}
+        self._known: dict[str | None, str] = {}
         self._keys: Counter[str] = Counter()
 
     def add(self, record: _R, *key: Any) -> _R:
@@ -69,7 +70,7 @@ class Session:
         started (`within`), else the start.
         """
         if not key:
-            key = (record.__struct_config__.tag, record.agent, record.step, getattr(record, "name", None))
+            key = (record.__struct_config__.tag, self.known_as(record.agent), record.step, getattr(record, "name", None))
         parent = record.parent
         if parent is None and not isinstance(record, Start):
             parent = self._starters.get(record.agent, self._root)
@@ -97,6 +98,14 @@ class Session:
         """Says which record started an agent: the parent of all that it does outside of its steps, and of its steps."""
         if record is not None:
             self._starters[agent] = record
+
+    def known(self, agent: str | None, id: str) -> None:
+        """Says what the source calls an agent whose name holds more: its records are known by that, whatever its name will be."""
+        self._known[agent] = id
+
+    def known_as(self, agent: str | None) -> str | None:
+        """What the ids of an agent's records hold of it."""
+        return self._known.get(agent, agent)
 
     def replace(self, record: _R, **changes: Any) -> _R:
         """Changes a record that was added, to what a later line says of it, and returns it."""

@@ -76,7 +76,8 @@ class Transcript:
     def _key(self, turn: int, id: str | None = None) -> tuple[Any, ...]:
         """What a turn is known by: its number, or the id of its first message."""
         name: Any = next((i for _, i, _ in self._unanswered if i), id) if self.by_id else None
-        return ("turn", *([] if self.agent is None else [self.agent]), turn if name is None else name)
+        whose = [] if self.agent is None else [self.session.known_as(self.agent)]
+        return ("turn", *whose, turn if name is None else name)
 
     def close(self, when: int | None = None) -> None:
         """The end of the source: the messages that no reply followed are kept in a note. Where the session goes on later, the

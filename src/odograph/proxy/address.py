@@ -24,6 +24,7 @@ KEYS: dict[str, str] = {
 }
 #: Headers of ours begin so. None goes upstream.
 HEADER = "x-odograph-"
+_HEADERS = tuple((HEADER + key, key, name) for key, name in {"run": "run", **KEYS}.items())
 _LONGEST = 200
 
 
@@ -69,8 +70,8 @@ def parse(path: str) -> tuple[dict[str, Any], str]:
 def of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
     """The parts that headers `x-odograph-run`, `x-odograph-group`, ... say. Raises InvalidInput."""
     found: dict[str, Any] = {}
-    for key, name in {"run": "run", **KEYS}.items():
-        value = headers.get(HEADER + key)
+    for header, key, name in _HEADERS:
+        value = headers.get(header)
         if value is not None:
             found[name] = _value(key, value)
     return found

@@ -64,7 +64,11 @@ class Asked:
             return set()
         return {text for m in messages for text in self._clean(said_by_user([m]))}
 
-    @property
+    def find(self) -> None:
+        """Finds now what will be asked for later."""
+        _ = self.who, self.said, self.beside
+
+    @cached_property
     def who(self) -> bytes:
         """The hash of system prompt and tools."""
         parts = {name: self.request[name] for name in _WHO if name in self.request}
@@ -80,6 +84,7 @@ class Asked:
             return [] if start else self.dialect.messages(self.request)
         return self.dialect.messages({self.field: [_parsed(item) for item in self.items[start:]]})
 
+    @cached_property
     def said(self) -> list[str]:
         """The texts of the last message that a user wrote: only what stands behind that message is taken apart."""
         if self.field is None:
@@ -101,6 +106,18 @@ class Asked:
                 if isinstance(block, dict) and block.get("is_error") is True and isinstance(block.get("tool_use_id"), str):
                     out.add(block["tool_use_id"])
         return out
+
+    @cached_property
+    def beside(self) -> str | None:
+        """What a request is for that is not the work itself, told by its texts; None where nothing tells it."""
+        if self.tools:
+            return None
+        if self.request.get("max_tokens") == 1:
+            return "probe"
+        text = (self.system()[:4000] + "\n" + "\n".join(self.said)[:4000]).lower()
+        if not any(word in text for word in _WORDS):
+            return None
+        return next((purpose for purpose, pattern in _BESIDE if pattern.search(text)), None)
 
     def system(self) -> str:
         """The system prompt's text."""
@@ -196,15 +213,3 @@ _BESIDE: tuple[tuple[str, re.Pattern[str]], ...] = (
 )  # fmt: skip
 #: One of these words is in every such text: looked for first, as that is much quicker.
 _WORDS = ("conversation", "title", "session", "state_snapshot", "speaker", "model_choice", "complexity_reasoning", "routing")
-
-
-def beside(asked: Asked) -> str | None:
-    """What a request is for that is not the work itself, told by its texts; None where nothing tells it."""
-    if asked.tools:
-        return None
-    if asked.request.get("max_tokens") == 1:
-        return "probe"
-    text = (asked.system()[:4000] + "\n" + "\n".join(asked.said())[:4000]).lower()
-    if not any(word in text for word in _WORDS):
-        return None
-    return next((purpose for purpose, pattern in _BESIDE if pattern.search(text)), None)

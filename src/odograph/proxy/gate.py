@@ -10,6 +10,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -21,6 +22,8 @@ from . import address
 from .address import Address
 
 _MOST_TICKETS = 100_000
+_MOST_KNOWN = 100
+_SHORT = 1000
 TICKET = "odo-"
 #: Headers that hold a client's key.
 _KEYS = ("x-odograph-token", "x-api-key", "x-goog-api-key", "api-key")
@@ -56,6 +59,8 @@ class Gate:
         self._hosts = {"localhost", *(h.lower() for h in hosts)}
         self._origins = {o.lower().rstrip("/") for o in origins}
         self._tickets: dict[str, Address] = {}
+        #: Values of the header Host that are ours.
+        self._known: set[str] = set()
         #: Runs that have a ticket: nobody gets into them by their name.
         self._reserved: set[str] = set()
 
@@ -80,13 +85,16 @@ class Gate:
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """Raises Refused for a Host that is none of ours, and for a page of a browser."""
         host = headers.get("host", "")
-        name = host_of(host)
-        if name not in self._hosts and not _is_ip(name):
-            raise Refused(
-                403,
-                "host",
-                f"the Host {host[:100]!r} is none of this proxy's; --allow-host allows it (now: {sorted(self._hosts)})",
-            )
+        if host not in self._known:
+            name = host_of(host)
+            if name not in self._hosts and not _is_ip(name):
+                raise Refused(
+                    403,
+                    "host",
+                    f"the Host {host[:100]!r} is none of this proxy's; --allow-host allows it (now: {sorted(self._hosts)})",
+                )
+            if len(self._known) < _MOST_KNOWN:
+                self._known.add(host)
         origin = headers.get("origin")
         if origin is not None and origin.lower().rstrip("/") not in self._origins:
             raise Refused(403, "origin", f"pages of {origin[:100]!r} may not use this proxy; --allow-origin allows them")
@@ -102,13 +110,11 @@ class Gate:
         """Whose a request is. Raises Refused."""
         path, mark, query = target.partition("?")
         try:
-            parts, rest = address.parse(path)
-            parts = address.of_headers(headers) | parts
+            by_address, rest = (_parsed if len(path) < _SHORT else _parsed.__wrapped__)(path)
+            parts = address.of_headers(headers) | by_address
         except InvalidInput as error:
             raise Refused(400, "address", str(error)) from None
-        if _DOTS.search(rest):
-            raise Refused(400, "target", "the path has a part `.` or `..`; clients resolve these, and upstreams must not")
-        keys = _keys(headers, query)
+        keys = _keys(headers, query) if self._token is not None or self._tickets else []
         named = parts.get("run")
         by_path = self._tickets.get(named) if isinstance(named, str) else None
         by_key = next((self._tickets[key] for key in keys if key in self._tickets), None)
@@ -128,6 +134,15 @@ class Gate:
         else:
             found = Address(**parts)
         return Admitted(found, rest + mark + query, ours=by_key is not None or token)
+
+
+@lru_cache(maxsize=1000)  # an agent asks for the same path again and again
+def _parsed(path: str) -> tuple[dict[str, Any], str]:
+    """The parts of an address, which nobody changes, and the rest of the path. Raises InvalidInput, Refused."""
+    parts, rest = address.parse(path)
+    if _DOTS.search(rest):
+        raise Refused(400, "target", "the path has a part `.` or `..`; clients resolve these, and upstreams must not")
+    return parts, rest
 
 
 def _keys(headers: Mapping[str, str], query: str) -> list[str]:

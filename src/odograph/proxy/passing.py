@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..capture.exchange import Asked, Exchange, Later
 from ..capture.scope import Scope
 from ..dialects import Dialect
-from . import encodings
+from . import conversations, encodings
 from .address import Address
 from .senders import Sender
 
 #: Records a call: the call, the fields of its record, its answer, and what a failed attempt came to.
 Place = Callable[["Passing", dict[str, Any], Any, dict[str, Any] | None], Scope]
+#: Takes a request apart.
+Look = Callable[[Dialect, Any], conversations.Asked]
 
 
 class Passing(Exchange):
@@ -31,6 +34,7 @@ class Passing(Exchange):
         address: Address,
         sender: Sender,
         place: Place,
+        look: Look,
         later: Later,
         limit: int,
         asked: Asked | None = None,
@@ -43,13 +47,25 @@ class Passing(Exchange):
         #: The policy's version when the call began, and what it changed to: (tokens of the answer before, version).
         self.policy: str | int | None = None
         self.changes: list[tuple[int | None, str | int]] = []
+        #: The request, taken apart.
+        self.parts: conversations.Asked | None = None
+        self.looked: bool = False
+        self._parsed: Any = None
+        self._parsed_of: bytes | None = None
         self._placing = place
+        self._looking = look
         self._limit = limit
         self._parts: list[bytes] = []
-        self._asked_size = self._answer_size = 0
+        #: How many bytes the request has.
+        self.asked_size: int = 0
+        self._answer_size = 0
         self._request_encoding = self._at_least = ""
         self._undo: encodings.Decoder | None = None
         self._cut = False
+
+    def since(self, started: int, clock: int) -> None:
+        """It began earlier: nanoseconds since 1970, and of the performance counter."""
+        self.started, self._clock = started, clock
 
     # --- what passes ---------------------------------------------------------------------------------------------------------
 
@@ -58,8 +74,8 @@ class Passing(Exchange):
         if self._asked is not None:
             return
         self._request_encoding = encoding
-        self._asked_size += len(data)
-        if self._asked_size <= self._limit:
+        self.asked_size += len(data)
+        if self.asked_size <= self._limit:
             self._parts.append(data)
         else:
             self._parts.clear()
@@ -84,6 +100,17 @@ class Passing(Exchange):
                 self._cut = True
                 return False
             over = super().took(piece) or over
+        return over
+
+    def fold(self) -> None:
+        """Delta-codes the events that came. Whoever calls this now and then makes the call's end shorter."""
+        if self._stream is not None and not self._recorded:
+            self._folding.add(self._stream.events)
+
+    def swallow(self, data: bytes) -> bool:
+        """`took` and `fold`."""
+        over = self.took(data)
+        self.fold()
         return over
 
     def changed(self, version: str | int) -> None:
@@ -117,17 +144,31 @@ class Passing(Exchange):
     def _decoded(self, pieces: Iterator[bytes]) -> bytes:
         """The request's body; nothing where more than the limit comes of it."""
         kept: list[bytes] = []
-        self._asked_size = 0
+        self.asked_size = 0
         for piece in pieces:
-            self._asked_size += len(piece)
-            if self._asked_size > self._limit:
+            self.asked_size += len(piece)
+            if self.asked_size > self._limit:
                 self._at_least = "at least "
                 return b""
             kept.append(piece)
         return b"".join(kept)
 
+    def look(self) -> None:
+        """Takes the request apart, whose body is whole. Whoever calls this before the call ends makes its end shorter."""
+        self.looked = True
+        self.ready()
+        with suppress(Exception):  # whatever is wrong with it is found again, and told of, when the call is placed
+            self._parsed = super()._request()
+            self._parsed_of = self.body
+            self.parts = self._looking(self.dialect, self._parsed)
+
+    def _request(self) -> Any:
+        return self._parsed if self._parsed_of is self.body else super()._request()
+
     def _record(self, error: Any) -> None:
         self.ready()
+        if self._parsed_of is not self.body:
+            self.parts = None
         super()._record(error)
 
     def _answer(self) -> tuple[Any, list[Any] | None, Any]:
@@ -139,10 +180,10 @@ class Passing(Exchange):
         return (*super()._answer()[:2], why)
 
     def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
-        if self._asked_size > self._limit:
+        if self.asked_size > self._limit:
             del made["request"]
             made["extra"] = {
-                "not_kept": f"the request has {self._at_least}{self._asked_size:,} bytes; the proxy keeps up to {self._limit:,}"
+                "not_kept": f"the request has {self._at_least}{self.asked_size:,} bytes; the proxy keeps up to {self._limit:,}"
             }
         version = self.address.policy_version if self.address.policy_version is not None else self.policy
         if version is not None:

@@ -17,6 +17,7 @@ from ..capture.faults import fault
 from ..capture.run import Run, start
 from ..capture.scope import Scope
 from ..codec import derived_id
+from ..dialects import Dialect
 from ..errors import NotFound, StoreError
 from ..trajectory import Trajectory
 from ..types import Status
@@ -87,8 +88,14 @@ class Placer:
             fault(error)
             return trail.run
 
+    def look(self, dialect: Dialect, request: Any) -> Asked:
+        """Takes a request apart. Of all that is here, this alone may be called in any thread."""
+        asked = Asked(dialect, request, self._clean)
+        asked.find()
+        return asked
+
     def _place(self, call: Passing, made: dict[str, Any], answer: Any, failure: dict[str, Any] | None) -> Scope:
-        asked = Asked(call.dialect, made.get("request"), self._clean)
+        asked = (call.parts if "request" in made else None) or self.look(call.dialect, made.get("request"))
         address, sender = call.address, call.sender
         session = sender.session or session_in(made.get("request"))
         digest = blake2b(call.sent, digest_size=16).digest()
@@ -99,30 +106,32 @@ class Placer:
             trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
             if talk is not None and talk.is_repeated_by(asked):
                 earlier, talk.failed = talk.failed, None
+        scope: Scope | None = None
         if earlier is not None and time.time_ns() - earlier.time < _RETRIED_NS:
             trail, talk, scope, purpose = earlier[:4]
             attempts = earlier.attempts
             made["supersedes"] = earlier.id
             made["extra"] = {**(made.get("extra") or {}), "retries": attempts}
-        else:
-            if earlier is not None:
-                trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
-            scope = trail.run if talk is None else self._step(talk, asked, call)
+        elif earlier is not None:
+            trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
         if purpose != "act":
             made["purpose"] = purpose
         trail.calls += 1
         trail.failed += "error" in made
-        ref = scope.record_call(made)
-        self.recorded += 1
-        if failure is not None:
-            tried = [*attempts, failure]
-            self._failed[again] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
-            while len(self._failed) > _MOST_FAILED:
-                self._failed.popitem(last=False)
-        elif talk is not None:
-            self._answered(talk, scope, asked, ref.id, answer, call, made)
-        elif trail.ends and not trail.talks and trail.key[0] == "lone":
-            self._close(trail, "completed")
+        with self._store.backend.sink.together():  # what other streams wait for is one write
+            if scope is None:
+                scope = trail.run if talk is None else self._step(talk, asked, call)
+            ref = scope.record_call(made)
+            self.recorded += 1
+            if failure is not None:
+                tried = [*attempts, failure]
+                self._failed[again] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
+                while len(self._failed) > _MOST_FAILED:
+                    self._failed.popitem(last=False)
+            elif talk is not None:
+                self._answered(talk, scope, asked, ref.id, answer, call, made)
+            elif trail.ends and not trail.talks and trail.key[0] == "lone":
+                self._close(trail, "completed")
         return scope
 
     def _whose(
@@ -131,7 +140,7 @@ class Placer:
         """The trajectory of a call, the conversation that it goes on with (None: none), and what it is for."""
         purpose = address.purpose or (call.purpose if call.purpose != "act" else None)
         if purpose is None:
-            purpose = conversations.beside(asked)
+            purpose = asked.beside
         elif purpose == "act":
             purpose = None
         key: tuple[Any, ...] | None = None
@@ -157,7 +166,7 @@ class Placer:
                 if self._woken.pop(talk.trail.run.id, None) is not None:
                     self._keep(talk.trail)
                 return talk.trail, talk if purpose is None else None, purpose or "act"
-        said = asked.said()
+        said = asked.said
         started = self._started_by(said, trail, key) if purpose is None else None
         if started is not None:
             trail = started[0].trail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,10 +30,15 @@ class Recording:
         self.placer: Placer = Placer(store)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="odograph-proxy")
         self._later = Later()
+        #: Calls that ended: each with what its recording is told to. Many may end at once, and one job of the thread takes them.
+        self._ended: deque[tuple[Passing, BaseException | None, asyncio.Future[None]]] = deque()
+        self._at_work = False
+        self._recorded: deque[asyncio.Future[None]] = deque()
+        self._told = False
 
     def begin(self, dialect: Dialect, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing:
         """A call that begins."""
-        return Passing(dialect, path, address, sender(headers), self.placer.place, self._later, limit)
+        return Passing(dialect, path, address, sender(headers), self.placer.place, self.placer.look, self._later, limit)
 
     def fetched(self, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing | None:
         """The call whose answer a GET fetches; None where that is none."""
@@ -40,7 +46,8 @@ class Recording:
         asked = None if found is None else self._later.get(found[1])
         if found is None or asked is None:
             return None
-        return Passing(found[0], asked.path, address, sender(headers), self.placer.place, self._later, limit, asked)
+        placer = self.placer
+        return Passing(found[0], asked.path, address, sender(headers), placer.place, placer.look, self._later, limit, asked)
 
     def sticky(self, address: Address, headers: Mapping[str, str]) -> str | None:
         """What a request's upstream is chosen by: its run, else its session."""
@@ -61,9 +68,41 @@ class Recording:
         except Exception as failure:
             _note(failure)
 
+    def look(self, call: Passing) -> None:
+        """Takes a call's request apart, in the thread."""
+        self._thread.submit(call.look)
+
     async def finish(self, call: Passing, error: BaseException | None = None) -> None:
         """Returns when the call is in the store."""
-        await self.quietly(call.finish, error)
+        loop = asyncio.get_running_loop()
+        recorded = loop.create_future()
+        self._ended.append((call, error, recorded))
+        if not self._at_work:
+            self._at_work = True
+            self._thread.submit(self._record, loop)
+        await recorded
+
+    def _record(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread: records the calls that ended."""
+        while True:
+            while self._ended:
+                call, error, recorded = self._ended.popleft()
+                _quietly(call, error)
+                self._recorded.append(recorded)
+                if not self._told:
+                    self._told = True
+                    loop.call_soon_threadsafe(self._tell)
+            self._at_work = False
+            if not self._ended:  # what comes from now on finds nobody at work, and begins another job
+                return
+            self._at_work = True
+
+    def _tell(self) -> None:
+        self._told = False
+        while self._recorded:
+            recorded = self._recorded.popleft()
+            if not recorded.done():  # its client may be gone
+                recorded.set_result(None)
 
     def soon(self, call: Passing) -> None:
         """Records a call whose client is gone."""
@@ -74,9 +113,9 @@ class Recording:
         self._thread.shutdown(wait=True)
 
 
-def _quietly(call: Passing) -> None:
+def _quietly(call: Passing, error: BaseException | None = None) -> None:
     try:
-        call.finish()
+        call.finish(error)
     except Exception as failure:
         _note(failure)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -29,12 +29,14 @@ from .tokens import Asking, Stripped, fields_of
 from .upstreams import Upstream, Upstreams
 from .websockets import HANDSHAKE, bridge
 
-#: Headers of one hop (RFC 9110, 7.6.1), and those that the next hop gets anew.
+#: Headers of one hop (RFC 9110, 7.6.1).
 _HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-     "transfer-encoding", "upgrade")
+    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
+     b"transfer-encoding", b"upgrade")
 )  # fmt: skip
-_OWN = "x-odograph-"
+#: And those that the next hop gets anew.
+_NOT_UP = _HOP | {b"host", b"expect"}
+_OWN = b"x-odograph-"
 _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
 _HEADER_BYTES = 1 << 16
 _SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
@@ -142,14 +144,14 @@ class Door:
             if request.headers.get("expect", "").lower() == "100-continue":
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 request.writer.output_size = 0
-            return await self._pass(request, admitted)
+            return await self._pass(_Way(self, request, admitted))
         finally:
             self.traffic.leave()
 
     async def _bridge(self, request: web.BaseRequest, admitted: Admitted) -> web.StreamResponse:
         """A WebSocket. Calls of the Responses API are recorded, whatever else passes is not."""
         assert self._client is not None
-        upstream = self._upstreams.choose(self._recording.sticky(admitted.address, request.headers))
+        upstream = self._choose(request, admitted)
         headers, url = self.headers_up(request, admitted, upstream)
         for name in HANDSHAKE:
             headers.popall(name, None)
@@ -175,30 +177,32 @@ class Door:
         finally:
             upstream.busy -= 1
 
-    async def _pass(self, request: web.BaseRequest, admitted: Admitted) -> web.StreamResponse:
-        call = self._begin(request, admitted)
-        if call is not None:
-            self.traffic.calls.add(call)
+    async def _pass(self, way: _Way) -> web.StreamResponse:
         try:
-            return await self._forward(request, admitted, call)
+            return await self._forward(way)
         except asyncio.CancelledError:  # the client went away
-            if call is not None:
-                self._recording.soon(call)
+            if way.call is not None:
+                self._recording.soon(way.call)
             raise
         except Refused as refused:
-            if call is not None:
-                call.drop()
+            if way.call is not None:
+                way.call.drop()
             return refusal(refused)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if call is not None:
-                await self._recording.finish(call, error)
+            if way.call is not None:
+                await self._recording.finish(way.call, error)
             self.traffic.counts["upstream", "failed"] += 1
             return refusal(Refused(502, "upstream", f"the upstream can't be reached: {type(error).__name__}: {error}"))
         finally:
-            if call is not None:
-                self.traffic.calls.discard(call)
+            way.leave()
 
-    def _begin(self, request: web.BaseRequest, admitted: Admitted) -> Passing | None:
+    def _choose(self, request: web.BaseRequest, admitted: Admitted, tried: Sequence[Upstream] = ()) -> Upstream:
+        """The upstream of a request."""
+        if self._upstreams.only is not None:
+            return self._upstreams.only
+        return self._upstreams.choose(self._recording.sticky(admitted.address, request.headers), tried)
+
+    def begin(self, request: web.BaseRequest, admitted: Admitted) -> Passing | None:
         """The call that a request begins; None for what is no call of a model."""
         path = admitted.path.partition("?")[0]
         if request.method == "POST":
@@ -223,45 +227,44 @@ class Door:
 
     def headers_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[CIMultiDict[str], URL]:
         """The headers and the URL of a request as they go upstream."""
-        dropped = _HOP | _named(request.headers)
+        dropped = _named(request.headers, _NOT_UP)
         kept = [
-            (name, value)
-            for name, value in _raw(request.raw_headers)
-            if name.lower() not in dropped and name.lower() not in ("host", "expect") and not name.lower().startswith(_OWN)
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+            for name, value in request.raw_headers
+            if (lower := name.lower()) not in dropped and not lower.startswith(_OWN)
         ]
         target = admitted.path
         if admitted.ours or self._key is not None:
             kept, target = without_key(kept, target, self._key)
         return CIMultiDict(kept), URL(upstream.target(target), encoded=True)
 
-    async def _forward(self, request: web.BaseRequest, admitted: Admitted, call: Passing | None) -> web.StreamResponse:
-        sticky = self._recording.sticky(admitted.address, request.headers)
-        upstream = self._upstreams.choose(sticky)
+    async def _forward(self, way: _Way) -> web.StreamResponse:
+        request, admitted = way.request, way.admitted
+        upstream = self._choose(request, admitted)
         asked: dict[str, Any] = {}
-        whole: bytes | None = None
         size = request.content_length
-        encoding = request.headers.get("content-encoding", "").strip().lower()
         if not request.body_exists:
-            whole = b""
-        elif (size is not None and size <= _WHOLE) or (call is not None and self._asking is not None):
-            whole = b"".join([data async for data in self._body(request)])
-        if call is not None and whole is not None:
-            call.copied(whole, encoding)
-            if self._asking is not None and not encoding:
-                call.ready()
-                asked = fields_of(call, self._asking)
+            way.keep(b"")
+        elif (size is not None and size <= _WHOLE) or (self._asking is not None and way.call is not None):
+            way.keep(await self._whole(request))
+        whole = way.whole
+        if self._asking is not None and whole is not None and not way.encoding and way.call is not None:
+            way.call.ready()
+            asked = fields_of(way.call, self._asking)
         tried: list[Upstream] = []
         refused: list[Refused] = []
         while True:
             headers, url = self.headers_up(request, admitted, upstream)
             body: Any = whole
-            if asked and call is not None:
-                body = call.body
+            if asked and way.call is not None:
+                body = way.call.body
                 headers.popall("content-length", None)
                 headers.popall("accept-encoding", None)
                 headers["accept-encoding"] = "identity"
             elif whole is None:
-                body = self._upload(request, call, encoding, refused)
+                body = self._upload(way, refused)
+            if whole is not None:
+                way.make_soon()
             began = time.monotonic()
             upstream.busy += 1
             try:
@@ -276,7 +279,7 @@ class Door:
                 others = [u for u in self._upstreams.all if u not in (*tried, upstream)]
                 if whole is not None and nobody and others:  # it takes no connection: another may
                     tried.append(upstream)
-                    upstream = self._upstreams.choose(sticky, tried)
+                    upstream = self._choose(request, admitted, tried)
                     continue
                 if whole is not None and not nobody and upstream not in tried and time.monotonic() - began < _AGAIN_SECONDS:
                     tried.append(upstream)  # a kept connection that the upstream had closed: once more, on a new one
@@ -284,16 +287,16 @@ class Door:
                 raise
             finally:
                 upstream.busy -= 1
-            if asked and call is not None and answer.status in (400, 422):
-                call.refused(answer.status, await answer.read())
+            if asked and way.call is not None and answer.status in (400, 422):
+                way.call.refused(answer.status, await answer.read())
                 assert self._asking is not None
-                self._asking.refuse(call)
+                self._asking.refuse(way.call)
                 asked = {}
                 continue
             break
         upstream.busy += 1
         try:
-            return await self._answer(request, answer, call, asked)
+            return await self._answer(way, answer, asked)
         finally:
             upstream.busy -= 1
             answer.close() if not answer.content.is_eof() else answer.release()
@@ -314,14 +317,19 @@ class Door:
                 raise Refused(413, "too_large", f"the body has more than {self._limits.body:,} bytes, which is all that passes")
             yield data
 
-    async def _upload(
-        self, request: web.BaseRequest, call: Passing | None, encoding: str, refused: list[Refused]
-    ) -> AsyncIterator[bytes]:
+    async def _whole(self, request: web.BaseRequest) -> bytes:
+        """A body. Raises Refused where it is too large."""
+        data: bytes = await request.content.readany()  # mostly all of it came with the headers
+        if request.content.at_eof():
+            return data
+        return b"".join([data, *[more async for more in self._body(request)]])
+
+    async def _upload(self, way: _Way, refused: list[Refused]) -> AsyncIterator[bytes]:
         """The same, copied; the HTTP client turns what is raised here into an error of its own, so it is put into `refused`."""
         try:
-            async for data in self._body(request):
-                if call is not None:
-                    call.copied(data, encoding)
+            async for data in self._body(way.request):
+                if way.call is not None:
+                    way.call.copied(data, way.encoding)
                 yield data
         except Refused as error:
             refused.append(error)
@@ -329,30 +337,32 @@ class Door:
 
     # --- the response --------------------------------------------------------------------------------------------------------
 
-    async def _answer(
-        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, call: Passing | None, asked: dict[str, Any]
-    ) -> web.StreamResponse:
+    async def _answer(self, way: _Way, answer: aiohttp.ClientResponse, asked: dict[str, Any]) -> web.StreamResponse:
+        request, call = way.request, way.call
         kind = "unrecorded" if call is None else call.dialect.NAME
         self.traffic.counts[kind, str(answer.status)] += 1
-        if call is not None:
-            call.answered(answer.status, answer.headers)
         stripped = None
         if call is not None and asked and answer.status < 300 and "content-encoding" not in answer.headers:
             path = request.raw_path.partition("?")[0]
             stripped = Stripped(call.dialect, answer.headers.get("content-type", ""), path, asked)
-        dropped = _HOP | _named(answer.headers) | ({"content-length"} if stripped is not None else set())
-        response = _Response(
-            status=answer.status,
-            reason=answer.reason,
-            headers=CIMultiDict((n, v) for n, v in _raw(answer.raw_headers) if n.lower() not in dropped),
-        )
+        dropped = _named(answer.headers, _HOP)
+        if stripped is not None:
+            dropped |= {b"content-length"}
+        kept = [
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+            for name, value in answer.raw_headers
+            if name.lower() not in dropped
+        ]
+        response = _Response(status=answer.status, reason=answer.reason, headers=kept)
         connected = True
         try:
             await response.prepare(request)
         except ConnectionError:
             connected = False
+        if call is not None:
+            call.answered(answer.status, answer.headers)
         left = answer.content_length
-        done = begun = False
+        done = begun = large = False
         passed = b""
         while connected and not done:
             try:
@@ -375,12 +385,18 @@ class Door:
                     connected = await _write(response, data[:cut])  # the first event, which waits for no parser
                     passed = data[cut:]
                 begun = True
-                ends = call.took(data) if call.swollen(len(data)) <= _SLICE else await self._recording.run(call.took, data)
+                large = call.swollen(len(data)) > _SLICE
+                ends = await self._recording.run(call.swallow, data) if large else call.took(data)
                 call.done = over
                 if ends or over:
                     passed = await self._held(response, passed, call)
             if passed and not done:
                 connected = await _write(response, passed)
+            if call is not None and not call.over:  # while nobody waits for it
+                if not call.looked:
+                    self._look(way, call)
+                if data and not large:
+                    call.fold()
         if call is not None:
             call.done = done
             if not call.over:
@@ -389,6 +405,14 @@ class Door:
             with contextlib.suppress(ConnectionError):
                 await response.write_eof(passed if stripped is None else passed + stripped.feed(b"", True))
         return response
+
+    def _look(self, way: _Way, call: Passing) -> None:
+        """Takes a request apart, in the thread that records if it is large."""
+        if call.asked_size <= _SLICE and not way.encoding:
+            call.look()
+        else:
+            call.looked = True
+            self._recording.look(call)
 
     async def _held(self, response: web.StreamResponse, data: bytes, call: Passing) -> bytes:
         """Sends all but the end of a call's last bytes, records the call, and returns the end."""
@@ -400,6 +424,49 @@ class Door:
             return b""
         await self._recording.finish(call)
         return data[cut:]
+
+
+class _Way:
+    """A request on its way. `call`: what it is recorded as (None: nothing). The call is made when it is first asked for: if
+    possible while the upstream thinks, so that no request waits for it."""
+
+    def __init__(self, door: Door, request: web.BaseRequest, admitted: Admitted) -> None:
+        self.request = request
+        self.admitted = admitted
+        #: The body, where it is kept while it goes upstream, and its encoding.
+        self.whole: bytes | None = None
+        self.encoding: str = request.headers.get("content-encoding", "").strip().lower()
+        self._door = door
+        self._began = time.time_ns(), time.perf_counter_ns()
+        self._made = False
+        self._call: Passing | None = None
+
+    @property
+    def call(self) -> Passing | None:
+        if not self._made:
+            self._made = True
+            call = self._call = self._door.begin(self.request, self.admitted)
+            if call is not None:
+                call.since(*self._began)
+                self._door.traffic.calls.add(call)
+                if self.whole is not None:
+                    call.copied(self.whole, self.encoding)
+        return self._call
+
+    def keep(self, body: bytes) -> None:
+        """The body, which is whole."""
+        self.whole = body
+        if self._call is not None:
+            self._call.copied(body, self.encoding)
+
+    def make_soon(self) -> None:
+        """Makes the call in the turn of the event loop after the next, which sends the request."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, lambda: self.call)
+
+    def leave(self) -> None:
+        if self._call is not None:
+            self._door.traffic.calls.discard(self._call)
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> bool:
@@ -431,11 +498,11 @@ def refusal(refused: Refused) -> web.Response:
     return response
 
 
-def _raw(headers: Any) -> list[tuple[str, str]]:
-    """Headers with their names and values as they came."""
-    return [(n.decode("latin-1"), v.decode("utf-8", "surrogateescape")) for n, v in headers]
-
-
-def _named(headers: CIMultiDictProxy[str]) -> set[str]:
-    """The headers that `Connection` says are of this hop."""
-    return {name.strip().lower() for value in headers.getall("connection", ()) for name in value.split(",")}
+def _named(headers: CIMultiDictProxy[str], hop: frozenset[bytes]) -> frozenset[bytes]:
+    """`hop`, and the headers that `Connection` says are of this hop."""
+    named = headers.getall("connection", ())
+    return (
+        hop | {name.strip().lower().encode("utf-8", "surrogateescape") for value in named for name in value.split(",")}
+        if named
+        else hop
+    )

@@ -266,7 +266,7 @@ class Running:
 
     def _start(self) -> None:
         context = copy_context()
-        context.run(scope.enter, self._inside)
+        context.run(scope.give, self._inside)
         context.run(director.set, self)
         self._task = self._loop.create_task(self._work(), context=context)
         self._task.add_done_callback(lambda task: self._change.set())

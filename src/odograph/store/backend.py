@@ -28,6 +28,7 @@ from ..tables.shared import Shared
 from ..tables.shared import shared as tables_of
 from . import memory, writing
 from .journal import Durability, Journal, file_mode
+from .lines import is_folder
 from .served import SCHEMES, Served, Stored, served
 from .settings import FILE, Settings, both, redactor_of, said, settings_in, stored_form, write
 
@@ -123,8 +124,8 @@ class Backend:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever recorded."""
-        return self._shipping is not None or (self.folder / "journal").is_dir() or self.reader.lake.exists
+        """Whether anything was ever recorded. Raises StoreError where the folder can't be looked into."""
+        return self._shipping is not None or is_folder(self.folder / "journal") or self.reader.lake.exists
 
     @property
     def place(self) -> Place:
@@ -505,7 +506,7 @@ def opened(
                 f" {str(place)!r} is a folder"
             )
     root = Path(place)
-    if root.exists() and not root.is_dir():
+    if not is_folder(root) and root.exists():
         raise StoreError(f"{str(root)!r} is a file; a store is a folder")
     return Backend(Place(str(root), settings, shared=shared), function)
 

@@ -20,7 +20,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import sleep, time_ns
 from typing import TYPE_CHECKING, Literal
@@ -88,6 +88,7 @@ class Journal:
         self._backlog_size = 0
         self._dirty = False
         self._held = b""
+        self._together = False
         self._wake = threading.Event()
         self._flusher: threading.Thread | None = None
 
@@ -117,17 +118,36 @@ class Journal:
             self._dirty = True
             self._sync_soon()
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is appended inside is written at the end, by one write. Other threads wait: this is for what takes no time."""
+        with self.lock:
+            outer, self._together = self._together, True
+            try:
+                yield
+            finally:
+                self._together = outer
+                if self._held and not outer:
+                    self._append(b"")
+
     def release(self) -> None:
         """Gives the waiting lines to the operating system, and those of failed writes."""
         if self._held or self._backlog:
             with self.lock:
                 if self._held:
-                    self.append(b"")
+                    self._append(b"")
                 elif self._backlog:
                     self._retry()
 
     def append(self, data: bytes) -> None:
-        """Writes whole lines. At the return, the operating system has the lines. Never raises OSError: see `failure`."""
+        """Writes whole lines. At the return, the operating system has the lines (inside of `together`: at its end). Never raises
+        OSError: see `failure`."""
+        if self._together:
+            self._held += data
+        else:
+            self._append(data)
+
+    def _append(self, data: bytes) -> None:
         if self._held:
             data, self._held = self._held + data, b""
         if self._backlog:
@@ -356,7 +376,7 @@ class Journal:
     def close(self, *, at_exit: bool = False) -> None:
         """Syncs and closes the file; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
         with self.lock:
-            if not at_exit or self.folder.is_dir():
+            if not at_exit or os.path.isdir(self.folder):  # which raises nothing where the folder can't be looked into
                 self.release()
                 self._check()
             if self._backlog:

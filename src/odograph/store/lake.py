@@ -20,13 +20,13 @@ import msgspec
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..log import logger
-from ..tables.commits import Commits, FolderCommits
-from ..tables.files import DamagedFile, Opened, crc_of, foot_of
+from ..tables.commits import Commits, FolderCommits, opened_in
+from ..tables.files import DamagedFile, Opened, crc_of
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from .indexing import searchable
 from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
-from .lines import Damage, Gone
+from .lines import Damage, Gone, is_folder
 from .source import Raw
 
 FOLDER = "lake"
@@ -74,7 +74,8 @@ class Lake:
         """Whether anything was ever sealed here. Raises StoreError where the list of the files is lost."""
         if self.commits.exists:
             return True
-        if self.shared is None and next((self.root / RECORDS.name).glob("*.parquet"), None) is not None:
+        files = self.root / RECORDS.name
+        if self.shared is None and is_folder(files) and next(files.glob("*.parquet"), None) is not None:
             raise StoreError(
                 f"{self.root / 'commits.sqlite'} is gone. It lists what is sealed; `odograph doctor --repair` makes it anew"
             )
@@ -230,19 +231,10 @@ class Lake:
     def open(self, path: str, table: Table, *, dictionaries: bool = False) -> Opened:
         """A file of the tier; its pages are verified when they are read, and in a folder its footer now. `dictionaries`: see
         `tables.files.Opened`. Raises DamagedFile, StoreError, NewerStore."""
-        source = self.commits.source(path)
-        if not isinstance(source, Path):
-            return Opened(Path(path), table, source=source, verify=True, dictionaries=dictionaries)
-        said = self.commits.file(path) if isinstance(self.commits, FolderCommits) else None
-        foot = None
-        with suppress(OSError):  # which opening the file tells
-            foot = foot_of(source)
-        if said is not None and None not in (foot, said.foot) and foot != said.foot:
-            raise DamagedFile(f"{source} can't be read: its footer is not the one that was written")
-        found = Opened(source, table, verify=True, dictionaries=dictionaries)
-        if found.commit != source.stem:
+        found = opened_in(self.commits, path, table, dictionaries=dictionaries)
+        if isinstance(self.commits, FolderCommits) and found.commit != Path(path).stem:
             found.close()
-            raise DamagedFile(f"{source} can't be read: it is a file of the commit {found.commit!r}")
+            raise DamagedFile(f"{self.root / path} can't be read: it is a file of the commit {found.commit!r}")
         return found
 
     # --- all of a table -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -56,6 +57,16 @@ class File(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         return self.path.name
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there. Raises StoreError if nobody lets this process look."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{str(path)!r} can't be read: {getattr(error, 'strerror', error)}") from error
 
 
 def journals(folder: Path) -> list[Path]:

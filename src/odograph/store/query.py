@@ -6,10 +6,13 @@ is not there. What is not sealed yet is made into rows of the same tables when a
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..codec import DAMAGE
@@ -136,6 +139,8 @@ def _of_files(error: Exception) -> bool:
     """Whether DuckDB, or Arrow for it, could not read the files, and not what the query says is wrong."""
     duckdb = _duckdb()
     of_reading = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException, OSError)
+    if isinstance(error, duckdb.PermissionException):  # the query names a file that is none of the store's
+        return False
     return isinstance(error, of_reading) or type(error) is duckdb.Error or "parquet" in str(error).lower()
 
 
@@ -250,10 +255,26 @@ def _database() -> Any:
 
 def _lock(database: Any, paths: list[str]) -> None:
     """From now on a query opens these files and nothing else."""
-    folder = os.path.join(tempfile.gettempdir(), f"odograph-sql-{os.getpid()}")
-    database.execute(f"set temp_directory={_quoted(folder)}")
+    database.execute(f"set temp_directory={_quoted(_beside_memory(os.getpid()))}")
     database.execute(f"set allowed_paths={_list(paths)}")
     database.execute("set enable_external_access=false; set lock_configuration=true")
+
+
+@cache
+def _beside_memory(process: int) -> str:
+    """A folder of this user alone, where DuckDB writes what memory does not hold; no name where none can be made."""
+    try:
+        folder = tempfile.mkdtemp(prefix="odograph-sql-")
+    except OSError:
+        return ""
+    atexit.register(_without, folder, process)
+    return folder
+
+
+def _without(folder: str, process: int) -> None:
+    """Removes the folder of a process that ends, and not that of the process which it was forked from."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], Any]:

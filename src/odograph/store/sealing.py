@@ -266,7 +266,13 @@ class Output:
         #: The last commit that this one takes into account.
         self.base: int = lake.commits.last(TRAJECTORIES.name)
         self._complete = False
-        self._writers = {name: self._writer(table) for name, table in TABLES.items()}
+        self._writers: dict[str, Writer] = {}
+        try:
+            for name, table in TABLES.items():
+                self._writers[name] = self._writer(table)
+        except BaseException:
+            self.abandon()
+            raise
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
         self._most = 4 * _GROUP  # bytes before compression, until it is known how well they compress
@@ -394,9 +400,9 @@ class Output:
 
     def abandon(self) -> None:
         """Leaves nothing behind."""
-        for table in TABLES.values():
-            self._writers[table.name].abandon()
-            (self._lake.root / self._path(table)).unlink(missing_ok=True)
+        for name, writer in self._writers.items():
+            writer.abandon()
+            (self._lake.root / self._path(TABLES[name])).unlink(missing_ok=True)
 
 
 def _columns(table: Table, rows: list[dict[str, Any]]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -37,7 +38,9 @@ def settings_in(folder: Path) -> Settings:
     """The settings of the store in a folder. Raises StoreError where they can't be read: then nothing may be written."""
     path = folder / FILE
     try:
-        path.stat()  # takes no descriptor: a process that has none left is told, too, that there is no file
+        # takes no descriptor: a process that has none left is told, too, that there is no file
+        if stat.S_ISFIFO(path.stat().st_mode):
+            raise OSError("it is a pipe, from which a reader would wait for ever")
         return _decode(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return Settings()

@@ -21,7 +21,19 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
-from .files import DataFile, Footer, Opened, data_file, footer_of, is_private, properties_json, properties_of
+from .files import (
+    DamagedFile,
+    DataFile,
+    Footer,
+    Opened,
+    data_file,
+    foot_of,
+    footer_of,
+    is_private,
+    properties_json,
+    properties_of,
+    unwritten,
+)
 from .schema import Table
 
 _VERSION = 1
@@ -279,8 +291,10 @@ class FolderCommits:
             return True
         try:
             return self._path.stat().st_size > 0  # an empty file is what a full disk leaves of a new one
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise StoreError(f"{self._path} can't be read: {error.strerror}") from error
 
     def close(self) -> None:
         with self._lock:
@@ -295,13 +309,13 @@ class FolderCommits:
             try:
                 db.execute("begin immediate")
             except sqlite3.Error as error:
-                raise StoreError(f"{self._path} can't be written: {error}") from error
+                raise unwritten(self._path, error) from error
             try:
                 yield db
                 db.execute("commit")
             except sqlite3.Error as error:
                 _roll_back(db)
-                raise StoreError(f"{self._path} can't be written: {error}") from error
+                raise unwritten(self._path, error) from error
             except BaseException:
                 _roll_back(db)
                 raise
@@ -594,10 +608,19 @@ class FolderCommits:
         return {"commits": made, "files": files, "left": left + len(unread.keys() - replaced)}
 
 
-def opened_in(commits: Commits, path: str, table: Table | None = None, **how: Any) -> Opened:
-    """A file that commits know, open; see `Opened`. Without a table, as the file itself describes it."""
+def opened_in(commits: Commits, path: str, table: Table | None = None, *, dictionaries: bool = False) -> Opened:
+    """A file that commits know, open; in a folder its footer is compared now. Without a table, as the file describes itself. See
+    `Opened`."""
     source = commits.source(path)
-    return Opened(source, table, **how) if isinstance(source, Path) else Opened(Path(path), table, source=source, **how)
+    if not isinstance(source, Path):
+        return Opened(Path(path), table, source=source, dictionaries=dictionaries)
+    said = commits.file(path) if isinstance(commits, FolderCommits) else None
+    foot = None
+    with suppress(OSError):  # which opening the file tells
+        foot = foot_of(source)
+    if said is not None and None not in (foot, said.foot) and foot != said.foot:
+        raise DamagedFile(f"{source} can't be read: its footer is not the one that was written")
+    return Opened(source, table, dictionaries=dictionaries)
 
 
 def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:

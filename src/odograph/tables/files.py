@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,11 @@ class DamagedFile(StoreError):
     """A file that is gone, or that is not what was written: what it held is lost, and nothing else is."""
 
 
+def unwritten(path: Path, error: Exception) -> StoreError:
+    """What is said where a file or the list of the files can't be written: whoever writes it holds what was to be in it."""
+    return StoreError(f"{path} can't be written: {error}; nothing that was recorded is lost: do the same again once it can be")
+
+
 class Writer:
     """Writes one file of a table, row group by row group; it is there under its name only once `close` returned.
 
@@ -68,7 +74,9 @@ class Writer:
             opened(root, self._temporary).close()
             self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean))
         except OSError as error:
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+            raise unwritten(self._target, error) from error
 
     def write(self, rows: Any) -> None:
         """One row group: an Arrow table, or rows as dicts."""
@@ -81,7 +89,7 @@ class Writer:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
         except OSError as error:
             self.abandon()
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            raise unwritten(self._target, error) from error
         self._groups.append(rows.num_rows)
 
     @property
@@ -101,7 +109,7 @@ class Writer:
             sync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
-            raise StoreError(f"{self._target} can't be written: {error}") from error
+            raise unwritten(self._target, error) from error
         return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc, foot)
 
     def abandon(self) -> None:
@@ -115,7 +123,7 @@ class Writer:
 def data_file(table: str, name: str, path: Path) -> DataFile:
     """What a commit says of a file that is there. Raises StoreError where it is no whole Parquet file."""
     try:
-        about = _parquet().read_metadata(path)
+        about = _parquet().read_metadata(_regular(path))
         groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
         return DataFile(table, name, about.num_rows, path.stat().st_size, groups, crc_of(path), foot_of(path))
     except (OSError, arrow().ArrowException) as error:
@@ -124,14 +132,21 @@ def data_file(table: str, name: str, path: Path) -> DataFile:
 
 def crc_of(path: Path) -> int:
     """The CRC-32 of a file. Raises OSError."""
-    with path.open("rb") as file:
+    with _regular(path).open("rb") as file:
         return _crc(file)
 
 
 def foot_of(path: Path) -> int:
     """The CRC-32 of a file's footer. Raises OSError."""
-    with path.open("rb") as file:
+    with _regular(path).open("rb") as file:
         return _foot(file)
+
+
+def _regular(path: Path) -> Path:
+    """The path of a file. Raises OSError for a folder, and for a pipe or a device: whoever opened it could wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is no file")
+    return path
 
 
 def _crc(file: IO[bytes]) -> int:
@@ -182,7 +197,7 @@ def footer_of(path: Path) -> Footer | None:
     """What a file says of its commit; None for a file of somebody else. Raises StoreError where it is no whole Parquet file."""
     pa = arrow()
     try:
-        found = (_parquet().read_metadata(path).metadata or {}).get(FOOTER)
+        found = (_parquet().read_metadata(_regular(path)).metadata or {}).get(FOOTER)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
     if found is None:
@@ -196,29 +211,28 @@ def footer_of(path: Path) -> Footer | None:
 class Opened:
     """A file of a table that is open: it can be read even after it was deleted."""
 
-    def __init__(
-        self, path: Path, table: Table | None, *, source: Any = None, verify: bool = False, dictionaries: bool = False
-    ) -> None:
+    def __init__(self, path: Path, table: Table | None, *, source: Any = None, dictionaries: bool = False) -> None:
         """`table`: None for the table that the file describes. `source`: the open file, where it is none of this machine.
-        `verify`: whether the checksum of each page is compared. `dictionaries`: texts that repeat stay dictionaries, which is
-        quicker where rows are filtered and taken before they are decoded.
+        `dictionaries`: texts that repeat stay dictionaries, which is quicker where rows are filtered and taken before they are
+        decoded. The checksum of each page is compared when the page is read.
 
         Raises NewerStore for a file of a later version of the table, and DamagedFile where the file is gone or damaged, which
         another error is not: that of a process which may open no more files, for one."""
         self.path = path
         self._local = source is None
         self._encoded: list[str] = []
-        more: dict[str, Any] = {"page_checksum_verification": verify, "pre_buffer": source is not None}
+        more: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": source is not None}
         try:
+            given = _regular(path) if source is None else source
             if dictionaries or table is None:
-                more["metadata"] = _parquet().read_metadata(path if source is None else source)
+                more["metadata"] = _parquet().read_metadata(given)
             if table is None:
                 table = Table.of_arrow(more["metadata"].schema.to_arrow_schema())
             if dictionaries:
                 repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
                 there = set(more["metadata"].schema.names)  # a column that the file does not have can't be asked for
                 self._encoded = more["read_dictionary"] = [name for name in repeats if name in there]
-            self._file = _parquet().ParquetFile(path if source is None else source, **more)
+            self._file = _parquet().ParquetFile(given, **more)
             about = self._file.schema_arrow.metadata or {}
         except FileNotFoundError as error:
             raise (DamagedFile if source is None else StoreError)(

@@ -77,7 +77,10 @@ class Namespace:
         except OdographError:
             raise
         except Exception as error:
-            raise StoreError(f"{self._shared} can't {doing}: {said(error, self._shared)}") from None
+            raise StoreError(
+                f"{self._shared} can't {doing}: {said(error, self._shared)}; nothing that was recorded is lost: do the same again"
+                " once the catalog and the storage answer"
+            ) from None
 
     def close(self) -> None:
         with self._lock:

@@ -48,6 +48,11 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
         raise InvalidInput(f"shared tables are at {', '.join(SCHEMES)}...; found {without_password(where)!r}")
     if set(place) & set("*?[]{}#"):
         raise InvalidInput(f"the URL of a store has none of * ? [ ] {{ }} #; found {without_password(place)!r}")
+    if parts.username and not parts.password and place.startswith("abfs"):  # Azure's own form: Arrow knows the container alone
+        raise InvalidInput(
+            "the URL of a store on Azure names its container, as abfs://container/runs; the account belongs to the settings of the"
+            " catalog, as adls.account-name"
+        )
     if parts.username or parts.password:
         raise InvalidInput("the URL of a store holds no password: passwords belong to the settings of the catalog")
     if catalog is None or catalog == "":
@@ -127,7 +132,7 @@ def said(error: BaseException, place: Shared) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = ""
-    text = text.partition("(Background on this error")[0].strip() or type(error).__name__
+    text = re.split(r"\[SQL: |\(Background on this error", text)[0].strip() or type(error).__name__
     for secret in secrets_of(place):
         text = text.replace(secret, "***")
     text = without_password(text)

@@ -21,6 +21,8 @@ from ..transcript import Transcript
 
 NAME = "aider"
 _BEGIN = "# aider chat started at "
+#: What the model thought, which aider does not send again; the answer follows.
+_THOUGHT = re.compile(r"<(thinking-content-[0-9a-f]+)>\n*(.*?)\n*(?:</\1>|\Z)\n*", re.DOTALL)
 _TOKENS = re.compile(r"Tokens: ([\d.,]+)(k?) sent(?:, [^,]* cache [^,]*)*, ([\d.,]+)(k?) received", re.IGNORECASE)
 _COST = re.compile(r"Cost: \$([\d.]+) message")
 _MODEL = re.compile(r"^(?:Main model|Model|Models?): ([^ ,]+)")
@@ -95,7 +97,9 @@ def _session(path: Path, begun: str, count: int, entries: list[tuple[str, str]])
             call = None
         elif kind == "model":
             if asked:
-                call = transcript.replied({"role": "assistant", "content": said.rstrip("\n")})
+                thoughts = "\n\n".join(m[2] for m in _THOUGHT.finditer(said))
+                answer = {"role": "assistant", "content": _THOUGHT.sub("", said).rstrip("\n")}
+                call = transcript.replied(answer, reasoning=thoughts or None)
         else:
             session.add(
                 Note(name="program", data={"text": said}, step=transcript.step if transcript.step >= 0 else None),

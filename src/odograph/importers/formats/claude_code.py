@@ -13,6 +13,7 @@ session that begins with another session's lines is its fork: those lines are it
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time
 from .claude_asked import attached, command, prompt, typed
-from .claude_files import Agent, File, agents_of, is_program, parent_of, session_of
+from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, session_of
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
@@ -69,8 +70,18 @@ def recognise(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Iterator[Session]:
-    """The session of a file; of a sub-agent's file, its session. Raises InvalidInput where there is no message."""
-    yield _session(path)  # what no record holds is let go before the session is stored
+    """The session of a file; of a sub-agent's file, its session. Where nothing can be read of the session itself, what its
+    sub-agents did. Raises InvalidInput where there is no message."""
+    agents: list[Path] = []
+    try:
+        yield _session(path)  # what no record holds is let go before the session is stored
+    except NotBegun:
+        agents = [] if path.name.startswith("agent-") else files_of_agents(path)
+        if not agents:
+            raise
+    for file in agents:
+        with suppress(NotBegun):
+            yield _session(file)
 
 
 def _session(path: Path) -> Session:
@@ -130,6 +141,8 @@ class _Reader:
         self.chains: dict[str | None, _Chain] = {None: _Chain(None, None)}
         self.chain_of: dict[str, str | None] = {}
         self.actions: dict[str, Action] = {}
+        #: The tool calls that started a sub-agent.
+        self.started: set[str] = set()
         #: Where each line's message stands: the list of messages that it is in, from and to, and whose that is.
         self.spots: dict[str, tuple[list[Any], int, int, _Chain]] = {}
         self.silent = False
@@ -223,8 +236,10 @@ class _Reader:
         return chain
 
     def _within(self, chain: _Chain, call: str | None, events: list[dict[str, Any]]) -> None:
-        if (by := self._action(call or self._asked_by(events))) is not None:
+        call = call or self._asked_by(events)
+        if call is not None and (by := self._action(call)) is not None:
             self.to.within(chain.agent, by.id)
+            self.started.add(call)
 
     def _action(self, call: str | None) -> Action | None:
         """The action of a tool call: the session's own, or a sub-agent's."""
@@ -233,7 +248,8 @@ class _Reader:
     def _asked_by(self, events: list[dict[str, Any]]) -> str | None:
         """The tool call whose prompt a sub-agent was given."""
         asked = next((p for e in events if (p := prompt(e))), None)
-        return next((t for t, a in self.actions.items() if asked and obj(a.arguments).get("prompt") == asked), None)
+        calls = [t for t, a in self.actions.items() if asked and obj(a.arguments).get("prompt") == asked]
+        return next((t for t in calls if t not in self.started), calls[0] if calls else None)
 
     # --- lines --------------------------------------------------------------------------------------------------------
 
@@ -275,6 +291,8 @@ class _Reader:
             self._append(chain, event, said)
             for block in results:
                 self._result(chain, event, block, when)
+            if beside := [b for b in dicts(message.get("content")) if b.get("type") != "tool_result"]:
+                self._told(chain, event, {**said, "content": beside})
         else:
             self._saw(chain, event, said)
 
@@ -288,6 +306,9 @@ class _Reader:
     def _saw(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
         """A message that the model is sent next, and that no tool gave."""
         self._append(chain, event, message)
+        self._told(chain, event, message)
+
+    def _told(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
         if not self.silent:
             chain.observed.append(message["content"])
             chain.unanswered.append({**message, "uuid": event.get("uuid"), "timestamp": event.get("timestamp")})
@@ -435,7 +456,8 @@ class _Reader:
         id = text(block.get("tool_use_id"))
         failed = bool(block.get("is_error"))
         detail = event.get("toolUseResult")
-        extra = {k: v for k, v in (("toolUseResult", detail), ("result_uuid", event.get("uuid"))) if v is not None} or None
+        about = (("toolUseResult", detail), ("mcpMeta", event.get("mcpMeta")), ("result_uuid", event.get("uuid")))
+        extra = {k: v for k, v in about if v is not None} or None
         known = chain.actions.get(id or "") or self.actions.get(id or "")
         if known is None:
             if self.silent or self.shared:  # the answer to a call of the session that this one goes on from

@@ -137,7 +137,7 @@ def session_of(path: Path) -> Path | None:
 def agents_of(file: File, named: Path | None) -> list[Agent]:
     """The sub-agents of a session: those in the folder beside its file, and those beside it that it or `named` speaks of."""
     path = file.path
-    paths = sorted((path.with_suffix("") / "subagents").rglob("agent-*.jsonl")) if path.suffix == ".jsonl" else []
+    paths = files_of_agents(path)
     for event in file.events:
         id = obj(event.get("toolUseResult")).get("agentId")
         if isinstance(id, str) and id and "/" not in id and "\0" not in id and len(id) < 100:
@@ -148,6 +148,11 @@ def agents_of(file: File, named: Path | None) -> list[Agent]:
         paths.append(named)
     found = [_agent(p) for p in paths if p != path]
     return sorted((a for a in found if a.events), key=_order)
+
+
+def files_of_agents(path: Path) -> list[Path]:
+    """The files in the folder beside a session's file."""
+    return sorted((path.with_suffix("") / "subagents").rglob("agent-*.jsonl")) if path.suffix == ".jsonl" else []
 
 
 def _order(agent: Agent) -> tuple[int, str]:

@@ -56,9 +56,9 @@ class _Stream(File):
             kind = value.get("type")
             if kind == "result":
                 self.result = value
-            elif kind == "system" and value.get("subtype") == "init":
-                self.init = self.init or value
             elif kind != "stream_event":  # a part of a message that comes whole later
+                if kind == "system" and value.get("subtype") == "init":
+                    self.init = self.init or value
                 above = text(value.get("parent_tool_use_id"))
                 uuid = text(value.get("uuid")) or content_hash(value)
                 yield (
@@ -95,8 +95,8 @@ def read(path: Path) -> Iterator[Session]:
     session.replace(
         start, model=text(init.get("model")), metadata={"source": source}, agent_version=text(init.get("claude_code_version"))
     )
-    if init:
-        session.add(Note(name="system:init", data=init), "init")
+    if first is None and init:
+        session.add(Note(name="system:init", data=init), "event", text(init.get("uuid")) or content_hash(init))
     if stream.result is not None:
         session.add(_end(stream.result), "end")
     yield session

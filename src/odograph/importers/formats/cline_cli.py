@@ -14,7 +14,7 @@ from typing import Any
 
 from ...codec import content_hash, encode, loads
 from ...errors import InvalidInput
-from ...shape import added, dicts, integer, number, obj, text, without
+from ...shape import dicts, integer, number, obj, text, without
 from ...types import Action, Note, Start
 from .. import blocks
 from ..peek import keys
@@ -117,9 +117,8 @@ class _Conversation:
 
 def _figures(message: dict[str, Any]) -> dict[str, Any]:
     figures, model = obj(message.get("metrics")), text(obj(message.get("modelInfo")).get("id"))
-    sent = [integer(figures.get(name)) for name in ("inputTokens", "cacheReadTokens", "cacheWriteTokens")]
     return {
-        "prompt_tokens": added(*sent),
+        "prompt_tokens": integer(figures.get("inputTokens")),  # with the cached ones: the server said so (version 3.0.65)
         "completion_tokens": integer(figures.get("outputTokens")),
         "cost": number(figures.get("cost", figures.get("totalCost"))),
         "usage": figures or None,

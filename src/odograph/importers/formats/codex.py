@@ -85,7 +85,7 @@ class _Reader:
         for kind, payload, when, _ in rows:
             what = payload.get("type")
             if kind == "response_item":
-                if what == "message" and payload.get("role") != "assistant":
+                if what == "agent_message" or (what == "message" and payload.get("role") != "assistant"):
                     self.close()
                 self.item(payload, when)
             elif kind == "turn_context":
@@ -128,7 +128,7 @@ class _Reader:
             if kind in CALLS:
                 self.open = self.open if self.open is not None else set()
                 self.open.add(text(item.get("call_id")))
-        elif kind == "message":
+        elif kind in ("message", "agent_message"):  # the latter: another agent sent it
             self.inputs.append(item.get("content"))
             self.unanswered.append((item, when))
             self._input(item, when)
@@ -154,7 +154,7 @@ class _Reader:
         the person said, and the summary."""
         replaced = payload.get("replacement_history")
         if isinstance(replaced, list):
-            self.history = list(replaced)
+            self.history = [item for item in replaced if obj(item).get("type") != "ghost_snapshot"]  # never sent
             return
         first = next((n for n, item in enumerate(self.history) if _asked(item)), len(self.history))
         said = [item for item in self.history[first:] if _asked(item)]

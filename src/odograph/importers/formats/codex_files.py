@@ -15,7 +15,7 @@ from ..session import Lines, parse_time
 CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call")
 SERVER = ("image_generation_call",)  # the backend's own doing: part of the reply, no action of the agent
 OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output", "tool_search_output")
-_ITEMS = (*CALLS, *SERVER, *OUTPUTS, "message", "reasoning")
+_ITEMS = (*CALLS, *SERVER, *OUTPUTS, "message", "agent_message", "reasoning")
 _PAUSE = 1_000_000_000  # ns; a fork's repeated lines are written in one go, closer together than this
 
 

@@ -2,8 +2,9 @@
 `parentId`.
 
 An `assistant.message` is a call with the tools that it asks for; `tool.execution_complete` has a tool's outcome. What a call
-used stands behind it in `assistant.usage`, or, since version 1.0.100, before it in `session.usage_record`. Events inside a
-sub-agent name the tool call that started it.
+used stands behind it in `assistant.usage`, or, since version 1.0.100, before it in `session.usage_record`. Events of a
+sub-agent have its `agentId`, which `subagent.started` names beside the tool call that started it; those of older versions name
+this tool call alone.
 
 Source: github/copilot-sdk, the types of session events; a session that version 1.0.102 wrote.
 """
@@ -64,109 +65,143 @@ def read(path: Path) -> Iterator[Session]:
     reader = _Reader(session, model)
     for event in events:
         reader.take(event, obj(event.get("data")), parse_time(event.get("timestamp")))
-    reader.main.close()
+    for transcript in reader.transcripts.values():
+        transcript.close()
     yield session
 
 
 class _Reader:
     def __init__(self, session: Session, model: str | None) -> None:
         self.session = session
-        self.main = Transcript(session, model=model)
+        self.model = model
+        #: The conversations: the session's own under None, each sub-agent's under its id.
+        self.transcripts: dict[str | None, Transcript] = {None: Transcript(session, model=model)}
+        #: Of each sub-agent, by its id: its kind, and the tool call that started it; and the other way round.
+        self.started: dict[str, tuple[str | None, str | None]] = {}
+        self.by_call: dict[str, str] = {}
         self.actions: dict[str, Action] = {}
-        #: The last call, which usage that comes later is of.
-        self.call: LLMCall | None = None
+        #: The last call of each conversation, which usage that comes later is of.
+        self.calls: dict[str | None, LLMCall] = {}
         #: What was used by calls whose answers come next, by the id of the call.
         self.used: dict[Any, dict[str, Any]] = {}
         self.began: dict[str, int] = {}
 
+    def whose(self, event: dict[str, Any], data: dict[str, Any]) -> Transcript:
+        """The conversation that an event is of."""
+        call = text(data.get("parentToolCallId"))
+        id = text(event.get("agentId")) or (self.by_call.get(call, call) if call else None)
+        if id is None or id in self.transcripts:
+            return self.transcripts[id]
+        kind, by = self.started.get(id, (None, call))
+        name = f"{kind or 'agent'}-{id[:8]}"
+        if any(t.agent == name for t in self.transcripts.values()):
+            name = f"{kind or 'agent'}-{id}"
+        found = self.transcripts[id] = Transcript(self.session, model=self.model, agent=name)
+        self.session.known(name, id)
+        starter = self.actions.get(by or "")
+        self.session.within(name, starter.id if starter else None)
+        return found
+
     def take(self, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
         kind = str(event["type"])
+        if kind == "subagent.started":
+            call = text(data.get("toolCallId"))
+            id = text(event.get("agentId")) or call
+            if id is not None:
+                self.started[id] = text(data.get("agentName")), call
+            if id is not None and call is not None:
+                self.by_call[call] = id
+        to = self.whose(event, data)
         match kind:
             case "session.start":
                 pass
+            case "session.resume":  # what was thought before is not sent any more
+                to.history = [without(m, "reasoning_content") for m in to.history]
+                self._note(to, kind, event, data, when)
             case "system.message":
-                self._system({"role": "system", "content": data.get("content")})
+                self._system(to, {"role": "system", "content": data.get("content")})
             case "user.message":
                 told = data.get("transformedContent")
                 content = told if isinstance(told, str) and told else data.get("content")
-                self.main.saw({"role": "user", "content": content}, id=text(event.get("id")), when=when)
+                to.saw({"role": "user", "content": content}, id=text(event.get("id")), when=when)
             case "assistant.message":
-                self._answer(event, data, when)
+                self._answer(to, event, data, when)
             case "assistant.usage":
-                if self.call is not None:
-                    self.call = self.session.replace(self.call, **_figures(data, self.call.model))
+                if (said := self.calls.get(to.agent)) is not None:
+                    self.calls[to.agent] = self.session.replace(said, **_figures(data, said.model))
             case "session.usage_record":
                 usage = obj(data.get("usage"))
                 self.used[text(usage.get("apiCallId"))] = usage
-                self._note(kind, event, data, when)
+                self._note(to, kind, event, data, when)
             case "tool.execution_start":
-                self._started(data, when)
+                self._started(to, data, when)
             case "tool.execution_complete":
-                self._done(data, when)
+                self._done(to, data, when)
             case "session.model_change":
-                self.main.model = text(data.get("newModel")) or self.main.model
-                self._note(kind, event, data, when)
+                to.model = text(data.get("newModel")) or to.model
+                self._note(to, kind, event, data, when)
             case "session.compaction_complete":
                 summary = text(data.get("summaryContent"))
                 if data.get("success") is not False and summary:
-                    self.main.history = [{"role": "user", "content": summary}]
-                self._note(kind, event, data, when)
+                    to.history = [{"role": "user", "content": summary}]
+                self._note(to, kind, event, data, when)
             case _ if kind.endswith(("_delta", "turn_start", "turn_end", "_progress", "partial_result", "session.idle")):
                 pass
             case _:
-                self._note(kind, event, data, when)
+                self._note(to, kind, event, data, when)
 
-    def _note(self, kind: str, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
-        self.session.add(Note(name=kind, data=data, source_time=when), "event", text(event.get("id")) or content_hash(event))
+    def _note(self, to: Transcript, kind: str, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
+        note = Note(name=kind, data=data, agent=to.agent, source_time=when)
+        self.session.add(note, "event", text(event.get("id")) or content_hash(event))
 
-    def _system(self, message: dict[str, Any]) -> None:
+    def _system(self, to: Transcript, message: dict[str, Any]) -> None:
         """A system prompt stands first, in place of the one before; what came after it in the file stays behind it."""
-        history = self.main.history
+        history = to.history
         if message in history[:1]:
             return
         rest = [m for m in history if obj(m).get("role") != "system"]
-        self.main.saw(message, observed=False)
-        self.main.history = [message, *rest]
+        to.saw(message, observed=False)
+        to.history = [message, *rest]
 
-    def _answer(self, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
+    def _answer(self, to: Transcript, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
         asked = [
             {"id": r.get("toolCallId"), "type": "function", "function": {"name": r.get("name"), "arguments": r.get("arguments")}}
             for r in dicts(data.get("toolRequests"))
         ]
         answer = {"role": "assistant", "content": data.get("content") or None, **({"tool_calls": asked} if asked else {})}
-        if not answer["content"] and not asked and not data.get("reasoningText"):
+        thoughts = text(data.get("reasoningText"))
+        if not answer["content"] and not asked and not thoughts:
             return
+        if thoughts:  # they are sent again
+            answer["reasoning_content"] = thoughts
         more = without(data, "content", "toolRequests", "reasoningText", "outputTokens")
-        inside = self.actions.get(text(data.get("parentToolCallId")) or "")
-        extra = {"id": event.get("id"), **more, **({"inside": inside.id} if inside else {})}
         used = self.used.pop(text(data.get("apiCallId")), {})
-        model = text(data.get("model")) or self.main.model
+        model = text(data.get("model")) or to.model
         figures: dict[str, Any] = {"model": model, "completion_tokens": integer(data.get("outputTokens"))}
         if used:
             figures = {**_figures(used, model), "duration": nanoseconds(_seconds(used.get("duration")))}
-        self.call = self.main.replied(
+        self.calls[to.agent] = to.replied(
             answer,
             when=when,
-            reasoning=text(data.get("reasoningText")),
-            extra=extra,
+            extra={"id": event.get("id"), **more},
             finish_reason=text(used.get("finishReason")),
             **figures,
         )
         for one in asked:
             id = text(one["id"])
-            found = self.main.action(id)
+            found = to.action(id)
             if found is not None and id:
                 self.actions[id] = found
 
-    def _started(self, data: dict[str, Any], when: int | None) -> None:
+    def _started(self, to: Transcript, data: dict[str, Any], when: int | None) -> None:
         id = text(data.get("toolCallId"))
         if id and id not in self.actions:
             name = str(data.get("toolName") or "")
-            self.actions[id] = self.main.acted(name, arguments(data.get("arguments")), id=id, when=when)
+            self.actions[id] = to.acted(name, arguments(data.get("arguments")), id=id, when=when)
         if id and when is not None:
             self.began[id] = when
 
-    def _done(self, data: dict[str, Any], when: int | None) -> None:
+    def _done(self, to: Transcript, data: dict[str, Any], when: int | None) -> None:
         id = text(data.get("toolCallId")) or ""
         action = self.actions.get(id)
         result, error = obj(data.get("result")), data.get("error")
@@ -184,7 +219,7 @@ class _Reader:
         success = code == 0 and success is not False if code is not None else success
         self.session.replace(action, result=told, ok=success, error=error, started=began, duration=took, extra=extra or None)
         content = told if told is not None else text(obj(error).get("message")) or error
-        self.main.saw({"role": "tool", "tool_call_id": id, "content": content})
+        to.saw({"role": "tool", "tool_call_id": id, "content": content})
 
 
 def _figures(usage: dict[str, Any], model: str | None) -> dict[str, Any]:

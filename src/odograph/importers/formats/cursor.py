@@ -90,6 +90,7 @@ def _of_lines(path: Path) -> Iterator[Session]:
         by = next((a for a in actions if asked and str(obj(a.arguments).get("prompt")).strip() == asked), None)
         kind = text(obj(by.arguments).get("subagent_type")) if by is not None else None
         agent = f"{kind or 'agent'}-{one.stem}"
+        session.known(agent, one.stem)
         session.within(agent, by.id if by is not None else None)
         _tell(session, agent, told)
     yield session

@@ -9,6 +9,7 @@ stays a call; later prompts are without it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ from ...types import Action, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
 
 NAME = "gemini-cli"
+#: The exit code of a command, among the lines that stand behind its output.
+_CODE = re.compile(
+    r"^Exit Code: (-?\d+)\n?(?:(?:Signal|Background PIDs|Process Group PGID): .*\n?)*(?:</untrusted_context>)?\s*\Z", re.MULTILINE
+)
 _NOT_ASKED = ("<session_context>", "<environment", "This is the Gemini CLI. We are setting up the context")
 
 
@@ -64,6 +69,8 @@ class _Talk:
         self.history: list[Any] = []
         #: Of each message that stands: where its part of the history begins and ends.
         self.spots: dict[str, tuple[int, int]] = {}
+        #: What each message of a user says.
+        self.said: dict[str, Any] = {}
 
     def cut(self, count: int) -> None:
         """Only the first messages stand; what was sent before stays as it was."""
@@ -104,28 +111,31 @@ class _Reader:
         elif "$set" in entry:
             changed = obj(entry["$set"])
             if isinstance(changed.get("messages"), list):
-                self.replace([id for id, message in _named(changed["messages"]) if "type" in message])
+                self.replace([(id, message) for id, message in _named(changed["messages"]) if "type" in message])
         elif "type" in entry:
-            self.message(_id(entry))
+            self.message(_id(entry), entry)
 
-    def replace(self, wanted: list[str]) -> None:
-        """Only these messages stand, in this order."""
+    def replace(self, wanted: list[tuple[str, dict[str, Any]]]) -> None:
+        """Only these messages stand, in this order. A user's message may say something else now: later prompts say that."""
         same = 0
-        for a, b in zip(self.talk.ids, wanted, strict=False):
-            if a != b:
+        for standing, (id, message) in zip(self.talk.ids, wanted, strict=False):
+            if standing != id or (message.get("type") == "user" and message.get("content") != self.talk.said.get(id)):
                 break
             same += 1
         if same < len(self.talk.ids):
             self.leave()
             self.talk.cut(same)
-        for id in wanted[same:]:
-            self.message(id)
+        for id, message in wanted[same:]:
+            self.message(id, message)
 
-    def message(self, id: str) -> None:
+    def message(self, id: str, message: dict[str, Any]) -> None:
         if id in self.talk.spots:
             return
-        message = self.versions[id]
         kind = message.get("type")
+        if kind == "user":
+            self.talk.said[id] = message.get("content")
+        else:
+            message = self.versions[id]
         start = len(self.talk.history)
         new = id not in self.seen
         self.seen.add(id)
@@ -156,7 +166,7 @@ class _Reader:
                 left.append(part)
             elif id not in self.given:
                 error = _response(part).get("error")
-                self.session.replace(self.open[id], result=[part], error=error, ok=error is None)
+                self.session.replace(self.open[id], result=[part], error=error, ok=error is None and succeeded(_sent([part])))
                 self.talk.history.append({"role": "tool", "tool_call_id": id, "content": _sent([part])})
         return left or (None if items(content) else content)
 
@@ -170,8 +180,12 @@ class _Reader:
 
     def reply(self, id: str, message: dict[str, Any], new: bool) -> None:
         when = parse_time(message.get("timestamp"))
-        calls = dicts(message.get("toolCalls"))
-        answer: dict[str, Any] = {"role": "assistant", "content": _said(message.get("content"))}
+        content = message.get("content")
+        parts = dicts(content)  # a resumed session has them (version 0.61): thoughts and calls, too
+        calls = [_own(c) for c in dicts(message.get("toolCalls")) or dicts([p.get("functionCall") for p in parts])]
+        if parts:
+            content = [p for p in parts if "functionCall" not in p and p.get("thought") is not True]
+        answer: dict[str, Any] = {"role": "assistant", "content": _said(content) or ""}
         asked = [
             {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}}
             for c in calls
@@ -221,6 +235,7 @@ class _Reader:
         for index, item in enumerate(calls):
             status = item.get("status")
             ok = status in ("success", "completed") if status in ("success", "completed", "error", "cancelled") else None
+            ok = ok and succeeded(_sent(item.get("result")))
             failed = [e for r in dicts(item.get("result")) if (e := _response(r).get("error")) is not None]
             name = text(item.get("id"))
             action = to.add(
@@ -250,7 +265,8 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
     session = Session(NAME, value.get("sessionId"), value.get("startTime"), started=started)
     reader = _Reader(session)
     reader.know(log)
-    if not any(message.get("type") in ("user", "gemini") for message in reader.versions.values()):
+    messages = reader.versions.values()
+    if all(m.get("type") not in ("user", "gemini") or _is_context(m) for m in messages):
         raise NotBegun("a Gemini CLI file without messages")
     for problem in problems:
         session.warn(problem)
@@ -298,6 +314,28 @@ def _said(content: Any) -> Any:
     if any(not isinstance(p, dict) or set(p) - {"text", "type"} for p in parts):
         return content
     return _text(content)
+
+
+def _own(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool call with its own result: a resumed session has the results of all calls of a reply with each (version 0.61)."""
+    parts = dicts(call.get("result"))
+    ids = [text(obj(p.get("functionResponse")).get("id")) for p in parts]
+    own = call.get("id")
+    if own not in ids or all(id in (None, own) for id in ids):
+        return call
+    return {**call, "result": [part for part, id in zip(parts, ids, strict=True) if id in (None, own)]}
+
+
+def _is_context(message: dict[str, Any]) -> bool:
+    """Whether a message is what the program itself says at the beginning: a resumed session leaves a file with nothing else."""
+    said = _text(message.get("content")) if message.get("type") == "user" else None
+    return said is not None and said.lstrip().startswith(_NOT_ASKED)
+
+
+def succeeded(sent: Any) -> bool:
+    """Whether what the model was sent of a tool names no exit code but 0. The program calls a command that failed a success."""
+    found = _CODE.search(sent) if isinstance(sent, str) else None
+    return found is None or int(found[1]) == 0
 
 
 def _response(result: Any) -> dict[str, Any]:

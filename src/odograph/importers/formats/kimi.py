@@ -137,7 +137,10 @@ class _Reader:
         self.session = session
         self.wire = wire
         self.id = id
-        self.transcript = Transcript(session, agent=None if id is None else f"{kind or 'agent'}-{id}")
+        agent = None if id is None else f"{kind or 'agent'}-{id}"
+        if id is not None:
+            session.known(agent, id)
+        self.transcript = Transcript(session, agent=agent)
         #: The messages of the file before, and where each ends in the history.
         self.before: list[tuple[dict[str, Any], int]] = []
         #: The wire's events that no note tells of yet.

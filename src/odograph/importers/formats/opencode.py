@@ -83,7 +83,7 @@ def _session(path: Path, info: dict[str, Any], messages: list[dict[str, Any]]) -
     source = {"format": NAME, "path": path.name, "session": info.get("id"), **without(info, "id", *kept), "interactive": True}
     start = Start(
         task=next(asked, None),
-        agent="opencode",
+        agent="kilo-code" if path.name.startswith("kilo") else "opencode",
         agent_version=text(info.get("version")),
         model=next((text(m.get("modelID")) for m in messages if text(m.get("modelID"))), None),
         metadata={"source": {k: v for k, v in source.items() if v is not None}},
@@ -129,8 +129,12 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
         for p in tools
     ]
     answer: dict[str, Any] = {"role": "assistant", "content": "\n".join(said) or None, **({"tool_calls": calls} if calls else {})}
+    if thoughts:  # they are sent again
+        answer["reasoning_content"] = "\n\n".join(thoughts)
     tokens, cache = obj(message.get("tokens")), obj(obj(message.get("tokens")).get("cache"))
     began, ended = parse_time(times.get("created")), parse_time(times.get("completed"))
+    if ended is None and not parts and not message.get("finish") and not message.get("error"):
+        return  # nothing of it came
     if message.get("summary") is True:
         note = Note(name="compaction", data={"summary": "\n".join(said)}, source_time=ended or began)
         transcript.session.add(note, "compaction", message.get("id"))
@@ -140,7 +144,6 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
         when=ended or began,
         begin=True,
         model=text(message.get("modelID")) or transcript.model,
-        reasoning="\n\n".join(thoughts) or None,
         usage=tokens or None,
         prompt_tokens=added(*(integer(n) for n in (tokens.get("input"), cache.get("read"), cache.get("write")))),
         completion_tokens=added(integer(tokens.get("output")), integer(tokens.get("reasoning"))),
@@ -164,11 +167,12 @@ def _result(transcript: Transcript, part: dict[str, Any]) -> None:
         return  # it runs
     times = obj(state.get("time"))
     began, ended = parse_time(times.get("start")), parse_time(times.get("end"))
-    exit_code = obj(state.get("metadata")).get("exit")
-    ok = status == "completed" and exit_code in (None, 0)
+    about = obj(state.get("metadata"))
+    ok = status == "completed" and about.get("exit") in (None, 0)
     result = state.get("output") if status == "completed" else None
     told = result if result is not None else state.get("error")
     id = text(part.get("callID"))
+    child = text(about.get("sessionId")) if part.get("tool") == "task" else None  # a sub-agent has a session of its own
     transcript.result(
         id,
         result=result,
@@ -176,6 +180,11 @@ def _result(transcript: Transcript, part: dict[str, Any]) -> None:
         error=state.get("error"),
         started=began,
         duration=ended - began if began is not None and ended is not None and ended >= began else None,
-        extra={"id": part.get("id"), "title": state.get("title"), "metadata": state.get("metadata")},
+        extra={
+            "id": part.get("id"),
+            "title": state.get("title"),
+            "metadata": state.get("metadata"),
+            **({"trajectory": Session(NAME, child).id} if child else {}),
+        },
     )
     transcript.saw({"role": "tool", "tool_call_id": id, "content": told}, noted=True)

@@ -87,9 +87,9 @@ def _entry(transcript: Transcript, entry: dict[str, Any], starts: dict[str, tupl
         more = without(message, "role", "toolCallId", "toolName", "content", "isError", "timestamp")
         if not transcript.result(id, result=message.get("content"), ok=ok, extra=more or None):
             transcript.session.warn("tool results that no call in the file asked for")
-    elif entry.get("type") == "message":
-        said = {"role": "user", "content": message.get("content", message.get("output"))}
-        transcript.saw(said, id=text(entry.get("id")), when=when)
+    elif entry.get("type") == "message" and not message.get("excludeFromContext"):
+        content = _ran(message) if role == "bashExecution" else message.get("content", message.get("output"))
+        transcript.saw({"role": "user", "content": content}, id=text(entry.get("id")), when=when)
     else:
         if entry.get("type") == "model_change":
             transcript.model = text(entry.get("modelId")) or transcript.model
@@ -100,6 +100,15 @@ def _entry(transcript: Transcript, entry: dict[str, Any], starts: dict[str, tupl
             transcript.saw({"role": "user", "content": entry.get("summary") or entry.get("content")})
         note = Note(name=str(entry.get("type")), data=without(entry, "type", "timestamp"), source_time=when)
         transcript.session.add(note, "entry", text(entry.get("id")) or content_hash(entry))
+
+
+def _ran(message: dict[str, Any]) -> str:
+    """What the model is told of a command that the person ran."""
+    output, code = text(message.get("output")), integer(message.get("exitCode"))
+    told = f"Ran `{message.get('command')}`\n" + (f"```\n{output}\n```" if output else "(no output)")
+    if message.get("cancelled"):
+        return told + "\n\n(command cancelled)"
+    return told + (f"\n\nCommand exited with code {code}" if code else "")
 
 
 def _reply(transcript: Transcript, entry: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
@@ -115,12 +124,13 @@ def _reply(transcript: Transcript, entry: dict[str, Any], message: dict[str, Any
     if asked:
         answer["tool_calls"] = asked
     thoughts = [b["thinking"] for b in blocks if isinstance(b.get("thinking"), str) and b["thinking"]]
+    if thoughts:  # they are sent again
+        answer["reasoning_content"] = "\n\n".join(thoughts)
     about = {k: entry[k] for k in ("id", "parentId") if entry.get(k) is not None}
     transcript.replied(
         answer,
         when=when,
         model=text(message.get("model")) or transcript.model,
-        reasoning="\n\n".join(thoughts) or None,
         usage=usage or None,
         prompt_tokens=added(*counts),
         completion_tokens=integer(usage.get("output")),

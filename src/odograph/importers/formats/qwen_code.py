@@ -17,6 +17,7 @@ from ...prefix import Prefix
 from ...shape import dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
+from .gemini_cli import succeeded
 
 NAME = "qwen-code"
 _NOT_ASKED = ("/", "This is the Qwen Code. We are setting up the context", "<session_context>", "<environment")
@@ -105,7 +106,6 @@ class _Reader:
         to.add(StepStart(step=self.step, observation=seen, source_time=when, extra=where), *key)
         usage = obj(event.get("usageMetadata"))
         parts = dicts(message.get("parts"))
-        thoughts = [p["text"] for p in parts if p.get("thought") and isinstance(p.get("text"), str)]
         answer = next(iter(_chat(message)), {"role": "assistant", "content": None})
         call = to.add(
             LLMCall(
@@ -116,7 +116,7 @@ class _Reader:
                 model=text(event.get("model")),
                 request={"messages": Prefix(self.history)},
                 response=answer,
-                reasoning="\n\n".join(thoughts) or None,
+                reasoning=answer.get("reasoning_content"),
                 usage=usage or None,
                 prompt_tokens=integer(usage.get("promptTokenCount")),
                 completion_tokens=integer(usage.get("candidatesTokenCount")),
@@ -144,6 +144,10 @@ class _Reader:
         about = obj(event.get("toolCallResult"))
         for sent in _chat(message):
             self.history.append(sent)
+            if sent["role"] == "user":  # what stands beside the results
+                self.observed.append(sent["content"])
+                self.unanswered.append({**sent, "uuid": uuid, "timestamp": event.get("timestamp")})
+                continue
             id = text(sent.get("tool_call_id")) or text(about.get("callId"))
             known = self.actions.get(id or "")
             if known is None:
@@ -153,6 +157,7 @@ class _Reader:
                 continue
             status, error = about.get("status"), about.get("error")
             ok = status == "success" if status in ("success", "error", "cancelled") else None
+            ok = ok and succeeded(sent["content"])
             took = about.get("durationMs")
             stated = nanoseconds(took / 1000) if isinstance(took, int | float) and not isinstance(took, bool) else None
             passed = when - known.source_time if when is not None and known.source_time is not None else None
@@ -213,7 +218,8 @@ def _chat(content: dict[str, Any]) -> list[dict[str, Any]]:
         sent = obj(given).get("output", obj(given).get("error", given))
         results.append({"role": "tool", "tool_call_id": response.get("id"), "content": sent})
     if results:
-        return results
+        beside = [p for p in parts if "functionResponse" not in p]
+        return [*results, *_chat({"role": "user", "parts": beside})]
     if content.get("role") == "model":
         answer: dict[str, Any] = {"role": "assistant", "content": _texts(content)}
         asked = [
@@ -222,6 +228,9 @@ def _chat(content: dict[str, Any]) -> list[dict[str, Any]]:
         ]
         if asked:
             answer["tool_calls"] = asked
+        thoughts = [p["text"] for p in parts if p.get("thought") and isinstance(p.get("text"), str)]
+        if any(thoughts):  # they are sent again
+            answer["reasoning_content"] = "\n\n".join(thoughts)
         return [answer]
     plain = all(set(p) <= {"text"} for p in parts)
     return [{"role": "user", "content": _texts(content) if plain else parts}] if parts else []
