@@ -41,8 +41,9 @@ def values_of(column: Any) -> list[Any]:
     return [one if bit == "1" else None for one, bit in zip(found, reversed(f"{there:0{count}b}"), strict=False)]
 
 
-def _numbers(column: Any, kind: str, start: int, count: int) -> memoryview:
-    letter = _NUMBERS[kind]
+def _numbers(column: Any, kind: str, start: int, count: int) -> Any:
+    """A memory view."""
+    letter: Any = _NUMBERS[kind]
     size = _SIZES[letter]
     return memoryview(column.buffers()[1])[start * size : (start + count) * size].cast(letter)
 
