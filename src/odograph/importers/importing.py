@@ -63,7 +63,7 @@ def import_files(
                 report.unrecognised.append(str(path))
         except (OdographError, OSError) as error:
             report.failed.append({"path": str(path), "error": clean(str(error))})
-        except Exception as error:  # a format that nobody foresaw costs its own file alone
+        except (Exception, SystemExit) as error:  # a format that nobody foresaw costs its own file alone
             report.failed.append({"path": str(path), "error": clean(f"the {type(error).__name__} {error} while reading it")})
     if progress is not None and found:
         progress(found[-1][0], len(found), len(found))
