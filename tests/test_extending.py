@@ -151,6 +151,10 @@ def test_an_importer_that_lacks_a_part_or_fails_is_named(tmp_path: Path) -> None
     (tmp_path / "bad.py").write_text(example("An importer").replace("return head.startswith(b'{\"heron\":')", "return 1 / 0"))
     report = json.loads(run("import", "x.jsonl", "--importer", "bad.py", "--json", cwd=tmp_path, check=1))
     assert report["failed"][0]["error"].startswith("the importer 'heron' can't look at 'x.jsonl': ZeroDivisionError")
+    (tmp_path / "y.jsonl").write_text('{"heron": "What is 2+2?", "reply": "4"}\n')
+    (tmp_path / "ends.py").write_text(example("An importer").replace("    yield session", "    raise SystemExit(4)\n    yield"))
+    report = odograph.open(tmp_path / "s").import_sessions(tmp_path / "y.jsonl", importers=[str(tmp_path / "ends.py")])
+    assert report.failed[0]["error"] == "the SystemExit 4 while reading it"
 
 
 def test_an_exporter_is_one_file(recorded: Path) -> None:
@@ -168,6 +172,28 @@ def test_an_exporter_is_one_file(recorded: Path) -> None:
     assert {"ids": [1, 2, 3], "mask": [0, 1, 1], "reward": 1.0} in rows
     package(recorded, "odograph.exporters", "tasks", example("An exporter"))
     assert json.loads(run("export", "--to", "tasks", "-o", "out3", "--json", cwd=recorded, PYTHONPATH=str(recorded)))["rows"] == 1
+
+
+def test_an_exporter_with_a_member_of_the_wrong_kind_is_refused(recorded: Path) -> None:
+    """A mistake in a member is a sentence that names the member; one that ends the program while it makes rows costs a trajectory."""
+    samples = example("An exporter", 1)
+    with odograph.open(recorded / "s") as store:
+        for text, says in (
+            (
+                samples.replace('{"edits": "env"}', '{"edit": "env"}'),
+                r"PLAN names 'edit', which is no option of samples; .* 'edits'\?",
+            ),
+            (samples.replace('{"edits": "env"}', "3"), "PLAN is a dict, not 3"),
+            (samples + "\nNEEDS = {1: 2}\n", "NEEDS names 1, which is no option of samples"),
+            (samples + "\ncard = 3\n", "card is a function, not 3"),
+            (samples + "\nrow = None\n", "row is a function, not None"),
+        ):
+            (recorded / "bad.py").write_text(text)
+            with pytest.raises(odograph.InvalidInput, match=says):
+                store.export(recorded / "out4", to=str(recorded / "bad.py"))
+        (recorded / "ends.py").write_text(example("An exporter").replace("    yield", "    raise SystemExit(4)\n    yield"))
+        manifest = store.export(recorded / "out5", to=str(recorded / "ends.py"))
+        assert manifest["left_out"] == {"no reward": 1, "an error: SystemExit: 4": 1}
 
 
 def test_a_reward_function_is_one_file(recorded: Path) -> None:
@@ -244,6 +270,7 @@ def test_a_check_that_fails_costs_itself_alone(recorded: Path) -> None:
             ("yield 'path'", "the check yields (path, message)"),
             ("yield 'path', 'message', 'fatal'", "the check yields (path, message)"),
             ("return 5", "the check failed: TypeError"),
+            ("raise SystemExit(3)\n    yield", "the check failed: SystemExit"),
         ):
             (recorded / "bad.py").write_text(
                 f"from odograph.quality import check\n@check('mine', 'warning', 'x')\ndef mine(look):\n    {body}\n"

@@ -80,7 +80,7 @@ class _Import(NamedTuple):
             self._failed(path, str(error), named)
         except (OdographError, OSError) as error:
             self._failed(path, str(error))
-        except Exception as error:  # a format that nobody foresaw costs its own file alone
+        except (Exception, SystemExit) as error:  # a format that nobody foresaw costs its own file alone
             self._failed(path, f"the {type(error).__name__} {error} while reading it")
 
     def _failed(self, path: Path, error: str, told: bool = True) -> None:

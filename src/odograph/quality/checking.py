@@ -122,7 +122,7 @@ def _found(check: Check, look: Look) -> Iterator[tuple[str, ...]]:
                 yield "", f"the check yields (path, message) or (path, message, severity), not {found!r:.200}", "error"
                 return
             yield found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         yield "", f"the check failed: {described(error)}", "error"
 
 

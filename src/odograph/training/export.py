@@ -194,7 +194,7 @@ class _Export:
                 gone = sum(member.gone for member in members)
             except (MissingExtra, MemoryError, NoSpace):
                 raise
-            except Exception as error:  # one trajectory's content must not cost the others
+            except (Exception, SystemExit) as error:  # one trajectory's content must not cost the others
                 rows = 0
                 reasons.clear()
                 if samples is not None and before is not None:

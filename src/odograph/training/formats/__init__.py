@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ...errors import InvalidInput
+from ...errors import InvalidInput, did_you_mean
 from ...plugins import Door
 from ...trajectory import Trajectory
 from ..plan import Plan
@@ -155,6 +155,18 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(
                 f"{name!r} is no exporter: FILES is a tuple of {', '.join(sorted(_FILES))}, not {exporter.FILES!r}"
             )
+        for part in (takes, "schema", "card"):
+            if not callable(found := getattr(exporter, part, str)):
+                raise InvalidInput(f"{name!r} is no exporter: {part} is a function, not {found!r}")
+        for part in ("PLAN", "NEEDS", "REFUSES"):
+            if not isinstance(found := given.get(part.lower(), {}), dict):
+                raise InvalidInput(f"{name!r} is no exporter: {part} is a dict, not {found!r}")
+            for option in found if part != "REFUSES" else ():
+                if option not in (known := Plan.__struct_fields__):
+                    there = f"there are: {', '.join(known)}{did_you_mean(str(option), known)}"
+                    raise InvalidInput(
+                        f"{name!r} is no exporter: {part} names {option!r}, which is no option of samples; {there}"
+                    )
         return cls(**{**given, "name": name, takes: getattr(exporter, takes)})
 
     @property
