@@ -154,8 +154,9 @@ class Exchange:
         last = _failed.get()
         #: The run that it was sent in.
         self._run = None if self.within is None else self.within.recorder
-        again = last is not None and last.number in (None, self._number - 1) and last.run is self._run
-        self._after = last if again and last.digest == self._digest() else None
+        if last is None or last.number not in (None, self._number - 1) or last.run is not self._run:
+            last = None
+        self._after = last if last is not None and last.digest == self._digest() else None
         if not ends_itself:  # of the proxy's calls thousands may be open, and none is in a run yet
             with _lock:
                 _unfinished.add(self)
