@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import anthropic
@@ -107,6 +108,32 @@ def test_a_redirect_is_one_call(store: odograph.Store, status: int) -> None:
     first, second = store.trajectory(run.id).llm_calls
     assert [(c.text, c.error) for c in (first, second)] == [("yo", None)] * 2
     assert [r["status_code"] for r in first.extra["retries"]] == [status] and second.extra is None
+
+
+def test_a_redirect_without_an_end(store: odograph.Store) -> None:
+    """A call that is redirected until its client gives up is one call; who asks the same in the next run has a call there."""
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        return (307, {"location": path}, b"") if path.startswith("/loop") else (200, JSON, CHAT)
+
+    runs = []
+    with serving(answer) as url:
+        for base in (url + "/loop", url):
+            with store.record(task="t") as run, suppress(openai.APIConnectionError):
+                client(base).chat.completions.create(model="m", messages=HI)
+            runs.append(run.id)
+    assert [[(c.text, c.error) for c in store.trajectory(id).llm_calls] for id in runs] == [[("", "HTTP 307")], [("yo", None)]]
+
+
+def test_a_body_that_is_no_json(store: odograph.Store) -> None:
+    """An answer that says 200 and is no JSON, as one that a gateway cut, is an error, and is kept as it came."""
+    bodies = [b'{"id": "x", "choi', b"<html>sign in</html>", b"\xff\xfe"]
+    with serving(lambda *_: (200, JSON, bodies[len(calls)])) as url, store.record(task="t") as run:
+        one, calls = client(url), list[Any]()
+        while len(calls) < len(bodies):
+            calls.append(one.chat.completions.with_raw_response.create(model="m", messages=HI))
+    assert [c.error for c in store.trajectory(run.id).llm_calls] == ["the response is no JSON"] * 3
+    assert store.trajectory(run.id).llm_calls[0].response["value"] == bodies[0].decode()
 
 
 def test_an_answer_that_is_fetched_later(store: odograph.Store) -> None:

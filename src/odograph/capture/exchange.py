@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from .. import dialects
 from ..codec import Folding, loads_or_raw
 from ..dialects.framing import SSE, Stream
+from ..types import TAG
 from ..wire import Sent, of_wire
 from . import faults, fields, scope
 from .recorder import CallRef, Recorder
@@ -35,8 +36,9 @@ Decode = Callable[[bytes, str], bytes]
 class _Failed(NamedTuple):
     """A failed or redirected attempt, which the SDK may repeat."""
 
-    #: Which request it was, and which try; None: a redirect, which is no try.
+    #: Which request it was, in which run, and which try; None: a redirect, which is no try.
     digest: bytes
+    run: Recorder | None
     number: int | None
     #: Where it was recorded, under which id, and what became of it and of those before.
     within: Any
@@ -151,8 +153,11 @@ class Exchange:
         number = headers.get(_RETRIED, "0")
         self._number = int(number) if number.isdecimal() else 0
         last = _failed.get()
-        again = last is not None and last.number in (None, self._number - 1) and last.digest == self._digest()
-        self._after = last if again else None
+        #: The run that it was sent in.
+        self._run = None if self.within is None else self.within.recorder
+        if last is None or last.number not in (None, self._number - 1) or last.run is not self._run:
+            last = None
+        self._after = last if last is not None and last.digest == self._digest() else None
         if not ends_itself:  # of the proxy's calls thousands may be open, and none is in a run yet
             with _lock:
                 _unfinished.add(self)
@@ -356,9 +361,11 @@ class Exchange:
                 stream.feed(data)
         if stream is None:
             body = loads_or_raw(data) if data else None
-            if isinstance(body, dict):
+            if isinstance(body, dict) and body.get(TAG) not in ("raw", "bytes"):
                 return body, None, body.get("error")
-            return body, None, None if self.done or isinstance(body, list) else "response abandoned"
+            if isinstance(body, list):
+                return body, None, None
+            return body, None, "response abandoned" if not self.done else "the response is no JSON" if body is not None else None
         stream.close()
         over, wrong = self.dialect.ending(stream)
         body = self.dialect.assemble(stream.events)
@@ -392,7 +399,8 @@ class Exchange:
         redirected = self.status in _REDIRECTS
         if may_repeat or redirected:
             attempts = [*attempts, self._attempt(self.status, made["error"], made["duration"])]
-            _failed.set(_Failed(self._digest(), None if redirected else self._number, placed[0], placed[1].id, attempts))
+            number = None if redirected else self._number
+            _failed.set(_Failed(self._digest(), self._run, number, placed[0], placed[1].id, attempts))
         elif self._after is not None:
             _failed.set(None)
         id = self.dialect.later(answer)
