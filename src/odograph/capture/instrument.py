@@ -38,10 +38,10 @@ _told: WeakSet[Any] = WeakSet()
 
 def instrument(*, tokens: bool = False, threads: bool = False) -> None:
     """Records every call that the SDKs of OpenAI, Anthropic, Google (google-genai), Hugging Face, Mistral, Groq, Together and
-    Fireworks, LiteLLM, DSPy and botocore (Bedrock) make in this process, by clients that exist and by those to come. Calls are recorded as those of a wrapped client: in the current
-    run, else as trajectories of their own in the default store. A client that `wrap` was given is recorded once. `tokens`: as of
-    `wrap`. `threads`: a thread that is started inside of a run, and what is submitted to a thread pool there, belong to that
-    run.
+    Fireworks, LiteLLM, DSPy and botocore (Bedrock) make in this process, by clients that exist and by those to come. Calls are
+    recorded as those of a wrapped client: in the current run, else as trajectories of their own in the default store. A client
+    that `wrap` was given is recorded once. `tokens`: as of `wrap`. `threads`: a thread that is started inside of a run, and what
+    is submitted to a thread pool there, belong to that run.
 
     Calling it twice is a no-op but for options that come in addition. `uninstrument` undoes all of it.
     """
