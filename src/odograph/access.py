@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -72,7 +72,7 @@ class Access(msgspec.Struct, frozen=True):
     def check_origin(self, host: str, origin: str | None, site: str | None, *, page: bool, writes: bool) -> None:
         """Raises Refused for a request of another page in the browser. `page`: the request is for a page, to which any page may
         link."""
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and parts_of(origin).netloc.lower() != host.lower():
             raise Refused(403, "the request comes from another origin")
         if site is not None and not page and site not in ("same-origin", "none"):
             raise Refused(403, "the request comes from another site")
@@ -143,6 +143,16 @@ def host_of(header: str) -> str:
 def is_any(bind: str) -> bool:
     """Whether an address stands for all addresses of the machine."""
     return bind in ("", "0.0.0.0", "::")
+
+
+def parts_of(url: str) -> SplitResult:
+    """The parts of a URL that somebody typed or sent; no part has anything in it where it is no URL."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read, so that one that is no number is found here
+        return parts
+    except ValueError:
+        return urlsplit("")
 
 
 def is_loopback(bind: str) -> bool:

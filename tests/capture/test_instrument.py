@@ -204,6 +204,76 @@ def test_bedrock(store: odograph.Store, recorded: None) -> None:
     assert (found[1].prompt_tokens, found[1].completion_tokens) == (3, 2)
 
 
+def test_a_model_of_bedrock_without_a_dialect_is_counted(store: odograph.Store, recorded: None) -> None:
+    """What `InvokeModel` says to a model whose format no dialect knows is counted; calls of other AWS services are not."""
+    boto3 = pytest.importorskip("boto3")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Bedrock)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    about = {"region_name": "us-east-1", "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}"}
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    before = store.health()["unrecorded"]
+    try:
+        boto3.client("bedrock-runtime", **about, **keys).invoke_model(modelId="amazon.titan", body='{"inputText": "q"}')
+        boto3.client("dynamodb", **about, **keys).list_tables()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert store.health()["unrecorded"] == before + 1
+
+
+def test_the_client_of_hugging_face(store: odograph.Store, recorded: None) -> None:
+    """`InferenceClient` is recorded, sync, async and streamed; a task of its own format is counted."""
+    hub = pytest.importorskip("huggingface_hub")
+
+    async def asked() -> None:
+        async with hub.AsyncInferenceClient(base_url=server.url + "/v1", api_key="x") as client:
+            await client.chat_completion(HI)
+            async for _ in await client.chat_completion(HI, stream=True):
+                pass
+
+    with LLMServer([Answer(text="yo")] * 4 + [Answer(status=404)]) as server:
+        client = hub.InferenceClient(base_url=server.url + "/v1", api_key="x")
+        with store.record(task="x") as run:
+            client.chat_completion(HI)
+            list(client.chat_completion(HI, stream=True))
+            asyncio.run(asked())
+        assert [(c.text, c.error) for c in calls(store, run)] == [("yo", None)] * 4
+        before = store.health()["unrecorded"]
+        with pytest.raises(hub.errors.HfHubHTTPError):
+            hub.InferenceClient(model=server.url, api_key="x").text_generation("q")
+        assert store.health()["unrecorded"] == before + 1
+        odograph.uninstrument()
+        with store.record(task="off") as run, pytest.raises(hub.errors.HfHubHTTPError):
+            client.chat_completion(HI)
+        assert not calls(store, run)
+
+
+def _groq(url: str) -> Any:
+    return pytest.importorskip("groq").Groq(base_url=url, api_key="x").chat.completions.create(model="m", messages=HI)
+
+
+def _together(url: str) -> Any:
+    return pytest.importorskip("together").Together(base_url=url, api_key="x").chat.completions.create(model="m", messages=HI)
+
+
+def _fireworks(url: str) -> Any:
+    return pytest.importorskip("fireworks").Fireworks(base_url=url, api_key="x").chat.completions.create(model="m", messages=HI)
+
+
+def _mistral(url: str) -> Any:
+    client = pytest.importorskip("mistralai.client").Mistral(api_key="x", server_url=url)
+    with client.chat.stream(model="m", messages=HI) as events:
+        return list(events)
+
+
+@pytest.mark.parametrize("ask", [_groq, _together, _fireworks, _mistral])
+def test_sdks_that_speak_as_openai_does(store: odograph.Store, recorded: None, ask: Any) -> None:
+    """SDKs of others over httpx, where they are installed, are recorded as openai's is."""
+    with LLMServer([Answer(text="yo")]) as server, store.record(task="x") as run:
+        ask(server.url)
+    assert [(c.text, c.error) for c in calls(store, run)] == [("yo", None)]
+
+
 def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> None:
     """lm15 makes its connections itself: its calls, streams, failures and left streams are recorded, sync and async."""
 

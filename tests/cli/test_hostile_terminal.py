@@ -15,7 +15,9 @@ import pytest
 
 import odograph
 
-EVIL = "ev\x1b]52;c;eA==\x07\x9b31m\x9d0;t\x9c\x7f\u202e\u2066\u200b\u200f\u2028\u2029\ufeff\x08\r\x00\U000e0041il"
+#: Nothing of ours is painted in one colour twice.
+_THEIRS = "\x1b[35m\x1b[35m"
+EVIL = "ev" + _THEIRS + "\x1b]52;c;eA==\x07\x9b31m\x9d0;t\x9c\x7f\u202e\u2066\u200b\u200f\u2028\u2029\ufeff\x08\r\x00\U000e0041il"
 _OURS = re.compile(r"\x1b\[(?:0|1|2|3[1-6])m")
 
 
@@ -61,6 +63,7 @@ def output(args: list[str], where: Path, tty: bool) -> str:
         pass
     os.close(ours)
     process.wait()
+    assert _THEIRS not in data.decode()  # a colour of content is content
     return _OURS.sub("", data.decode()).replace("\r\n", "\n")
 
 
@@ -93,6 +96,9 @@ def test_no_command_writes_what_a_terminal_obeys(store: Path, tmp_path: Path, tt
         assert said.strip()
         assert "Traceback" not in said, said
         assert not left_in(said), ("export", more)
+    said = output(["sql", "--csv", "select task, agent from trajectories"], store, tty)
+    assert "Traceback" not in said, said
+    assert not left_in(said)
     for wrong in (["show", EVIL.replace("\x00", "")], ["ls", "--where", EVIL.replace("\x00", "")], [EVIL.replace("\x00", "")]):
         said = output(wrong, store, tty)
         assert said.strip()

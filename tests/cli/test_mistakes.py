@@ -330,3 +330,12 @@ def test_settings_that_are_wrong_are_one_sentence(place: tuple[Path, str], tmp_p
         (tmp_path / "pyproject.toml").write_text(text)
         status, said = tried(["--store", str(folder / "s"), "validate"], tmp_path)
         assert status in (1, 2) and says in said and len(said.splitlines()) == 1, (text, said)
+
+
+@pytest.mark.parametrize("url", ["https://[x", "s3://[x", "http://h:port", "https://[\x1b[31m]"])
+def test_what_is_no_url_is_one_sentence(url: str, place: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A URL that Python's parser refuses is a mistake like any other: of a store, of shared tables, of an upstream."""
+    for argv in (["--store", url, "ls"], ["publish", url, "--store", str(place[0] / "s")], ["proxy", "--upstream", url]):
+        assert main(argv) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("odograph: ") and said.count("\n") == 1, said

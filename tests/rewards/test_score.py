@@ -98,6 +98,20 @@ def test_a_function_of_groups_that_fails_costs_its_group_alone(store: odograph.S
     assert rewards_of(store) == [None, None, None, None, 1.0, None, 0.25, 0.75]
 
 
+def test_what_a_failed_function_says_is_redacted(tmp_path: Path) -> None:
+    """The error of a function holds what the function has: where the store redacts, the report says it redacted."""
+    secret = "sk-proj-a8Kd93jfLqp0Zx7Bv2Nm5Rt1Ys6Uw4Eo"
+
+    def compute(t: Any) -> float:
+        raise ValueError(f"refused: {secret}")
+
+    with odograph.open(tmp_path / "s", redact=True) as store:
+        fill(store, 1)
+        (failed,) = store.score(compute).failed
+    assert failed["error"].startswith("ValueError: refused: [redacted:")
+    assert secret not in failed["error"]
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_group_min_max(store: odograph.Store, later: bool) -> None:
     """From 0 for the lowest of its group to 1 for the highest; 0.5 where all are the same; None stays None, and waits for nobody."""

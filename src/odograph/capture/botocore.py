@@ -40,7 +40,11 @@ def _begun(request: Any) -> Exchange | None:
         tried = headers.get("amz-sdk-request", "").partition("attempt=")[2].partition(";")[0]
         if tried.isdecimal():
             headers["x-stainless-retry-count"] = str(int(tried) - 1)
-        return begun(request.method, urlsplit(request.url).path, headers, sent, lambda data, _: data, _later)
+        path = urlsplit(request.url).path
+        exchange = begun(request.method, path, headers, sent, lambda data, _: data, _later)
+        if exchange is None and path.startswith("/model/"):  # of AWS's many services this one has the models
+            faults.unrecorded()
+        return exchange
     except Exception as error:
         faults.fault(error)
         return None

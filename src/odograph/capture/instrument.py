@@ -37,11 +37,11 @@ _told: WeakSet[Any] = WeakSet()
 
 
 def instrument(*, tokens: bool = False, threads: bool = False) -> None:
-    """Records every call that the SDKs of OpenAI, Anthropic and Google (google-genai), LiteLLM, DSPy and botocore (Bedrock) make
-    in this process, by clients that exist and by those to come. Calls are recorded as those of a wrapped client: in the current
-    run, else as trajectories of their own in the default store. A client that `wrap` was given is recorded once. `tokens`: as of
-    `wrap`. `threads`: a thread that is started inside of a run, and what is submitted to a thread pool there, belong to that
-    run.
+    """Records every call that the SDKs of OpenAI, Anthropic, Google (google-genai), Hugging Face, Mistral, Groq, Together and
+    Fireworks, LiteLLM, DSPy and botocore (Bedrock) make in this process, by clients that exist and by those to come. Calls are
+    recorded as those of a wrapped client: in the current run, else as trajectories of their own in the default store. A client
+    that `wrap` was given is recorded once. `tokens`: as of `wrap`. `threads`: a thread that is started inside of a run, and what
+    is submitted to a thread pool there, belong to that run.
 
     Calling it twice is a no-op but for options that come in addition. `uninstrument` undoes all of it.
     """
@@ -94,7 +94,10 @@ def _met(client: Any) -> None:
         return
     try:
         before = {id(inner) for inner in _lent}
-        for inner in record(client, _state.tokens, lent=True):
+        found = record(client, _state.tokens, lent=True)
+        if not found:  # it stands on another HTTP library
+            faults.unrecorded()
+        for inner in found:
             if id(inner) not in before:
                 _lent.add(inner)
         if "_use_aiohttp" in vars(client):
@@ -111,10 +114,35 @@ def _meeting(theirs: Any) -> Any:
     return ours
 
 
+def _meeting_given(theirs: Any) -> Any:
+    def ours(self: Any, client: Any, *args: Any, **kwargs: Any) -> Any:
+        _met(client)
+        return theirs(self, client, *args, **kwargs)
+
+    return ours
+
+
 def _meeting_handler(theirs: Any) -> Any:
     def ours(self: Any, *args: Any, **kwargs: Any) -> Any:
         _met(kwargs.get("client") or self.client)
         return theirs(self, *args, **kwargs)
+
+    return ours
+
+
+def _meeting_session(theirs: Any) -> Any:
+    def ours(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _met(sys.modules["huggingface_hub.utils"].get_session())
+        return theirs(self, *args, **kwargs)
+
+    return ours
+
+
+def _meeting_opened(theirs: Any) -> Any:
+    async def ours(self: Any) -> Any:
+        client = await theirs(self)
+        _met(client)
+        return client
 
     return ours
 
@@ -150,11 +178,13 @@ def _streaming_async(theirs: Any) -> Any:
     return ours
 
 
+#: SDKs that one generator (Stainless) made: they differ in their names only.
+_ALIKE = ("openai", "anthropic", "groq", "together", "fireworks", "cerebras.cloud.sdk")
+
 #: Modules, and what of them every request passes: class, method, what is put around it.
 _HOOKS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
-    "openai._base_client": [("BaseClient", "_build_request", _meeting)],
+    **{f"{sdk}._base_client": [("BaseClient", "_build_request", _meeting)] for sdk in _ALIKE},
     "openai.resources.responses.responses": [("Responses", "connect", _connecting), ("AsyncResponses", "connect", _connecting)],
-    "anthropic._base_client": [("BaseClient", "_build_request", _meeting)],
     "google.genai._api_client": [("BaseApiClient", "_build_request", _meeting)],
     "litellm.llms.custom_httpx.http_handler": [
         ("HTTPHandler", "post", _meeting_handler),
@@ -162,6 +192,14 @@ _HOOKS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
         ("AsyncHTTPHandler", "single_connection_post_request", _meeting_handler),
         ("AsyncHTTPHandler", "single_connection_request", _meeting_handler),
     ],
+    "mistralai.client.basesdk": [("BaseSDK", "_build_request_with_client", _meeting_given)],
+    "mistralai.basesdk": [("BaseSDK", "_build_request_with_client", _meeting_given)],  # before version 2
+    "huggingface_hub.inference._client": [("InferenceClient", "_inner_post", _meeting_session)],
+    "huggingface_hub.inference._generated._async_client": [("AsyncInferenceClient", "_get_async_client", _meeting_opened)],
+    "cohere.core.http_client": [
+        (kind, method, _meeting) for kind in ("HttpClient", "AsyncHttpClient") for method in ("request", "stream")
+    ],
+    "ollama._client": [(kind, method, _meeting) for kind in ("Client", "AsyncClient") for method in ("_request", "_request_raw")],
     "botocore.endpoint": [("Endpoint", "_send", _sending)],
     **{
         f"{package}.transports.{module}": [hook]

@@ -142,6 +142,7 @@ def _inner(client: Any) -> list[Any]:
     google: Any = getattr(client, "_api_client", client)
     return [
         getattr(client, "_client", None),
+        getattr(client, "httpx_client", None),
         getattr(google, "_httpx_client", None),
         getattr(google, "_async_httpx_client", None),
     ]

@@ -2,7 +2,8 @@
 
 Everything that a store, a file name or an error holds is hostile. A command's whole output goes through `guarded`, whose streams
 escape what a terminal would obey or not show: control characters (C0, DEL, C1), bidirectional marks, zero-width characters, line
-separators. Of escape sequences only the colours of `paint` pass. In JSON the same characters become `\\uXXXX`: the value stays.
+separators. Of escape sequences only the colours of `paint` pass, none that content brings. In JSON the same characters become
+`\\uXXXX`: the value stays.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _RANGES = (
 _SET = "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in _RANGES)
 _HIDDEN = re.compile(f"[{_SET}]")
 _COLOURS = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
-_PAINTED = re.compile(rf"(\x1b\[(?:0|{'|'.join(_COLOURS.values())})m)")
+#: What `paint` writes in place of an escape character. Nobody's content has it, so a colour that content brings is none of ours.
+_OURS = f"\x1b{os.urandom(8).hex()}"
+_PAINTED = re.compile(rf"{_OURS}(\[(?:0|{'|'.join(_COLOURS.values())})m)")
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -64,12 +67,10 @@ class _Guarded:
         self.unguarded = stream
 
     def write(self, text: str) -> int:
-        if coloured(self.unguarded):
-            parts = _PAINTED.split(text)  # every second one is a colour
-            parts[::2] = map(safe, parts[::2])
-            self.unguarded.write("".join(parts))
-        else:
-            self.unguarded.write(safe(text))
+        parts = _PAINTED.split(text)  # every second one is a colour
+        parts[::2] = map(safe, parts[::2])
+        parts[1::2] = ["\x1b" + colour if coloured(self.unguarded) else "" for colour in parts[1::2]]
+        self.unguarded.write("".join(parts))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -164,7 +165,8 @@ def coloured(stream: Any = None) -> bool:
 
 
 def paint(text: str, colour: str) -> str:
-    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if coloured() else text
+    """Text that `guarded` streams show in a colour, where stdout is a terminal that wants colour."""
+    return f"{_OURS}[{_COLOURS[colour]}m{text}{_OURS}[0m" if coloured() else text
 
 
 def width() -> int:

@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
+from ..access import parts_of
 from ..codec import encode, loads_or_raw
 from ..errors import InvalidInput
 from ..types import TAG
@@ -152,7 +152,7 @@ def upstreams(env: Mapping[str, str], given: str | None) -> dict[str, tuple[str,
     out: dict[str, tuple[str, str]] = {}
     for name, provider in PROVIDERS.items():
         url = given or next((env[v] for v in provider.variables if env.get(v)), provider.url)
-        parts = urlsplit(url)
+        parts = parts_of(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidInput(f"the base URL of {name} is an http:// or https:// URL, not {url!r}")
         path = parts.path.rstrip("/")

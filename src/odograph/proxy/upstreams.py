@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
+from ..access import parts_of
 from ..errors import InvalidInput
 
 _MOST_STUCK = 100_000
@@ -16,7 +16,7 @@ class Upstream:
 
     def __init__(self, url: str) -> None:
         """Raises InvalidInput for what is no http(s) URL."""
-        parts = urlsplit(url)
+        parts = parts_of(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise InvalidInput(f"an upstream is an http:// or https:// URL without a query, not {url!r}")
         if parts.username or parts.password:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -108,7 +109,8 @@ def score(
 
         def take(outcome: Outcome) -> None:
             if outcome.error is not None:
-                report.failed.append({"trajectory": outcome.trajectory, "error": outcome.error})
+                said = outcome.error if sink.redactor is None else sink.redactor.text(outcome.error, Counter())
+                report.failed.append({"trajectory": outcome.trajectory, "error": said})
             else:
                 if outcome.records:
                     Writer(sink, outcome.trajectory).add(list(outcome.records))

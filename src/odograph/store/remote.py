@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ..access import is_loopback
+from ..access import is_loopback, parts_of
 from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, StoreError
 from ..tables.shared import without_password
@@ -157,7 +157,7 @@ class Line:
         proxy = None
         if not is_loopback(host) and not urllib.request.proxy_bypass(host):
             proxy = urllib.request.getproxies().get("https" if self._tls else "http")
-        at = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+        at = parts_of(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         name, number = (at.hostname or "", at.port or 80) if at else (host, port)
         found: http.client.HTTPConnection
         if self._tls:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -30,13 +29,10 @@ class Served(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def served(address: str, token: str | None) -> Served:
     """Checks what names a served store. Raises InvalidInput."""
-    from ..access import is_loopback
+    from ..access import is_loopback, parts_of
 
-    parts = urlsplit(address)
-    try:
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
+    parts = parts_of(address)
+    host = parts.hostname
     shown = without_password(address.partition("?")[0])
     if not host or not address.startswith(SCHEMES):
         raise InvalidInput(f"a served store is at https://host, with its port where it has one; found {shown!r}")

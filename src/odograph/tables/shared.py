@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
@@ -42,8 +42,10 @@ class Shared(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | None) -> Shared:
     """Checks what names shared tables. Raises InvalidInput."""
+    from ..access import parts_of
+
     place = where.rstrip("/")
-    parts = urlsplit(place)
+    parts = parts_of(place)
     if not place.startswith(SCHEMES) or not (parts.netloc or parts.path):
         raise InvalidInput(f"shared tables are at {', '.join(SCHEMES)}...; found {without_password(where)!r}")
     if set(place) & set("*?[]{}#"):
