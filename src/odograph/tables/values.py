@@ -6,8 +6,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-#: Types of numbers: how Python's memory views name each, and its bytes.
-_NUMBERS: dict[str, tuple[Any, int]] = {"int64": ("q", 8), "int32": ("i", 4), "double": ("d", 8), "float": ("f", 4)}
+#: Types of numbers, and how Python's memory views name them.
+_NUMBERS = {"int64": "q", "int32": "i", "double": "d", "float": "f"}
+_SIZES = {"q": 8, "i": 4, "d": 8, "f": 4}
 
 
 def rows_of(table: Any) -> list[dict[str, Any]]:
@@ -41,7 +42,9 @@ def values_of(column: Any) -> list[Any]:
 
 
 def _numbers(column: Any, kind: str, start: int, count: int) -> Any:
-    letter, size = _NUMBERS[kind]
+    """A memory view."""
+    letter: Any = _NUMBERS[kind]
+    size = _SIZES[letter]
     return memoryview(column.buffers()[1])[start * size : (start + count) * size].cast(letter)
 
 
