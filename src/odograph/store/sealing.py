@@ -39,7 +39,7 @@ from .rows import Key, alone, create, packed, packed_rewards, unpacked, unpacked
 from .shipped import drop, is_shipped
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
-_GROUP = 1 << 20  # compressed bytes of a row group of `records`
+_GROUP = 1 << 19  # compressed bytes of a row group of `records`: a trajectory costs the reading of its row group
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16
 _SOME = 1 << 12  # rows that are Python objects at once: as columns of Arrow they take a tenth
