@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,9 @@ import pytest
 from google import genai
 
 import odograph
+from odograph import dialects
+from odograph.proxy.address import Address
+from odograph.proxy.recording import Recording
 from odograph.proxy.server import Limits
 from odograph.proxy.service import Proxy
 from tests.llm_server import Answer, LLMServer
@@ -189,6 +193,70 @@ def test_a_client_that_waits_to_be_told_to_send_is_told(store: odograph.Store, c
                     assert client.recv(1000).split()[1] == b"200"
         assert len(up.got) == 1 and b"expect" not in up.got[0][0].lower()
     assert one(store).llm_calls[0].text == "hi" and "Traceback" not in capfd.readouterr().err
+
+
+def test_a_client_of_http_1_0_is_not_told_to_send(store: odograph.Store) -> None:
+    """It would take the interim answer for the answer."""
+    with Wire(lambda head, body: json_answer(chat_body("hi"))) as up, Proxy(store, [up.url]) as proxy:
+        head = f"POST /v1/chat/completions HTTP/1.0\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {len(CHAT)}"
+        assert raw(proxy.url, head.encode() + b"\r\n\r\n" + CHAT).startswith(b"HTTP/1.0 200")
+    assert one(store).llm_calls[0].text == "hi"
+
+
+def test_a_call_in_another_spelling_of_its_path_is_recorded(store: odograph.Store) -> None:
+    """Some clients encode the colon of Gemini's paths, and servers undo that: the path passes as it was spelt, and is known."""
+    with Wire(lambda head, body: json_answer(chat_body("hi"))) as up, Proxy(store, [up.url]) as proxy:
+        for path in ("/v1/chat/%63ompletions", "/v1beta/models/g%3AgenerateContent"):
+            assert post(proxy.url, path, CHAT)[0] == 200
+    assert [head.split()[1] for head, _ in up.got] == [b"/v1/chat/%63ompletions", b"/v1beta/models/g%3AgenerateContent"]
+    assert [c.dialect for t in store.trajectories() for c in t.llm_calls] == ["openai.chat", "gemini"]
+
+
+def test_a_request_that_never_was_whole_is_no_call(store: odograph.Store) -> None:
+    """A client that goes away while it sends: no model was asked, and nothing is recorded."""
+    with Wire(lambda head, body: json_answer(chat_body("hi"))) as up, Proxy(store, [up.url]) as proxy:
+        place = urlsplit(proxy.url)
+        for size in (0, 1, len(CHAT) - 1):
+            with socket.create_connection((place.hostname, place.port)) as client:
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(CHAT)}\r\n\r\n"
+                client.sendall(head.encode() + CHAT[:size])
+        assert post(proxy.url, "/v1/chat/completions", CHAT)[0] == 200
+    assert len(up.got) == 1 and len(one(store).llm_calls) == 1
+
+
+def test_the_end_of_a_stream_leaves_little_to_do(store: odograph.Store) -> None:
+    """Events are delta-coded and the request is taken apart while the stream runs. So of the work of the record, counted in calls
+    of Python functions, less than half is left for the end, when the client waits for it."""
+
+    def left(ahead: bool) -> int:
+        call = recording.begin(dialect, "/v1/chat/completions", Address(run="r"), {}, 1 << 20)
+        call.copied(CHAT)
+        call.answered(200, {"content-type": "text/event-stream"})
+        for event in events([chat_chunk(f"{n} ") for n in range(200)] + [chat_chunk(None, "stop")]):
+            call.took(event)
+            if ahead:
+                call.look()
+                call.fold()
+        count = 0
+
+        def counting(frame: Any, event: str, arg: Any) -> None:
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(counting)
+        try:
+            call.finish()
+        finally:
+            sys.setprofile(None)
+        return count
+
+    recording, dialect = Recording(store), dialects.of_path("/v1/chat/completions")
+    assert dialect is not None
+    left(True)
+    assert left(True) < left(False) / 2
+    recording.close()
+    calls = one(store).llm_calls
+    assert len({c.text for c in calls}) == 1 and calls[0].events == calls[1].events == calls[2].events
 
 
 def test_unknown_paths_and_head_pass_unrecorded(store: odograph.Store) -> None:

@@ -132,6 +132,27 @@ def test_what_is_forgotten_is_found_again_and_nothing_is_read_twice(
     assert len(read) <= 10
 
 
+@pytest.mark.parametrize("secret", [False, True])
+def test_a_first_call_that_failed_is_repeated_across_a_restart(tmp_path: Path, secret: bool) -> None:
+    """Without any name, and in a store without secrets: the repetition is known by what the request says. A request that says
+    something else, and one like a call that was answered, begin trajectories of their own."""
+    messages = [SYSTEM, user(f"use {KEY}" if secret else "go")]
+    full = Answer(status=529, text="full")
+    with (
+        odograph.open(tmp_path / "s", redact=True if secret else None) as store,
+        LLMServer([full, full, Answer(text="other"), Answer(text="done"), Answer(text="again")]) as server,
+    ):
+        bodies = [messages, messages, [SYSTEM, user("else")], messages, messages]
+        for sent, status in zip(bodies, (529, 529, 200, 200, 200), strict=True):
+            with Proxy(store, [server.url]) as proxy:
+                body = json.dumps({"model": "m", "messages": sent, "tools": TOOLS}).encode()
+                assert post(proxy.url, "/v1/chat/completions", body)[0] == status
+        found = [[[c.text for c in s.llm_calls] for s in t.steps] for t in store.trajectories()]
+        retried = next(store.trajectories()).llm_calls[0].extra or {}
+    assert found == [[["done"]], [["other"]], [["again"]]]
+    assert [r["status_code"] for r in retried["retries"]] == [529, 529]
+
+
 @pytest.mark.parametrize("prefix", ["/t/r", ""])
 def test_a_retry_is_one_call_across_a_restart(store: odograph.Store, prefix: str) -> None:
     """A call failed, and the proxy was started again before the agent repeated it: still one call of one step. In a conversation

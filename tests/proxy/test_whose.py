@@ -74,6 +74,8 @@ def test_an_address_that_says_nonsense_is_refused(store: odograph.Store) -> None
             "/t/r/group",
             "/t/r/group/a/group/b/v1/x",
             "/t/r/attempt/x/v1",
+            "/t/%ff/v1",  # and `/t/%fe` would be the same name
+            "/t/%20/v1",
             "/t/" + "r" * 300,
             "/t/a%0Ab/v1/x",
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -328,6 +329,33 @@ def test_files_rotate(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) ->
     assert sum(map(is_alive, files)) == 1
     t = store.trajectory(run.id)
     assert [c.messages for c in t.llm_calls] == [history[: i + 1] for i in range(50)]
+
+
+def test_what_is_recorded_together_is_one_write(tmp_path: Path) -> None:
+    """It is with the operating system when the block ends, however it ends, and in its order. A reader inside sees what there is."""
+    journal = Journal(tmp_path / "j")
+
+    def there() -> bytes:
+        return b"".join(path.read_bytes().partition(b"\n")[2] for path in (tmp_path / "j").glob("*"))
+
+    with journal.lock:
+        journal.append(b'"first"\n')
+    written = journal.written
+    with journal.together():
+        journal.append(b'"a"\n')
+        with journal.together():
+            journal.hold(b'"b"\n')
+            journal.append(b'"c"\n')
+        assert there() == b'"first"\n' and journal.written == written
+    assert there() == b'"first"\n"a"\n"b"\n"c"\n' and journal.written == written + 1
+    with contextlib.suppress(KeyError), journal.together():
+        journal.append(b'"d"\n')
+        journal.release()
+        assert there().endswith(b'"d"\n')
+        journal.append(b'"e"\n')
+        raise KeyError
+    assert there().endswith(b'"d"\n"e"\n')
+    journal.close()
 
 
 def test_a_signal_handler_may_record(store: odograph.Store) -> None:

@@ -78,9 +78,12 @@ def of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _value(key: str, text: str) -> Any:
-    value = unquote(text)
-    if not value or len(value) > _LONGEST or not value.isprintable():
-        raise InvalidInput(f"the {key} of an address has 1 to {_LONGEST} printable characters, not {value[:50]!r}")
+    try:
+        value = unquote(text, errors="strict")
+    except UnicodeDecodeError:  # several such names would be read as one
+        value = ""
+    if not value.strip() or len(value) > _LONGEST or not value.isprintable():
+        raise InvalidInput(f"the {key} of an address has 1 to {_LONGEST} printable characters of UTF-8, not {text[:50]!r}")
     if key == "attempt" or (key == "policy" and value.isdecimal()):
         if not (value.isascii() and value.isdecimal() and len(value) < 16):
             raise InvalidInput(f"the attempt of an address is a number, not {value[:50]!r}")

@@ -23,7 +23,7 @@ from ..trajectory import Trajectory
 from ..types import Status
 from . import conversations
 from .address import Address
-from .asleep import Asleep
+from .asleep import RETRIED_NS, Asleep
 from .conversations import Asked
 from .passing import Passing
 from .senders import Sender, session_in
@@ -34,7 +34,6 @@ _MOST_TALKS = 1000  # of one trajectory
 _MOST_FAILED = 10_000
 _MOST_RESPONSES = 10_000
 _MOST_LOOKED = 100  # trajectories that are looked through for the call that started an agent
-_RETRIED_NS = 15 * 60 * 10**9
 #: What a trajectory's name is derived from.
 _NAME = "odograph.proxy"
 
@@ -107,7 +106,7 @@ class Placer:
             if talk is not None and talk.is_repeated_by(asked):
                 earlier, talk.failed = talk.failed, None
         scope: Scope | None = None
-        if earlier is not None and time.time_ns() - earlier.time < _RETRIED_NS:
+        if earlier is not None and time.time_ns() - earlier.time < RETRIED_NS:
             trail, talk, scope, purpose = earlier[:4]
             attempts = earlier.attempts
             made["supersedes"] = earlier.id
@@ -231,14 +230,15 @@ class Placer:
     def _awake(self, asked: Asked) -> Talk | None:
         """The conversation that a request goes on with, where only the store knows of it."""
         said = asked.history()
-        if not said and asked.before is None:
-            return None
+        begins = not said and asked.before is None
+        if begins:
+            said = set(self._clean(asked.said[-1:]))
         talk = None
-        for t in self._asleep.wake(said):
+        for t in self._asleep.wake(said, begins=begins):
             if ("lone", t.id) not in self._trails:
                 trail = self._woken[t.id] = self._learn(("lone", t.id), t)
                 repeated = next((t for t in trail.talks if t.is_repeated_by(asked)), None)
-                if (talk := repeated or self._longest(asked, None)) is not None:
+                if (talk := repeated or (None if begins else self._longest(asked, None))) is not None:
                     break
         while len(self._woken) > _MOST_TRAILS:
             self._lose(self._woken.popitem(last=False)[1])

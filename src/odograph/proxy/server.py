@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -119,8 +120,8 @@ class Door:
         try:
             self.gate.check_origin(request.headers)
             target = request.raw_path
-            if not target.startswith("/"):
-                raise Refused(400, "target", "the target of a request is a path, not a whole URL")
+            if not target.startswith("/") or "#" in target:
+                raise Refused(400, "target", "the target of a request is a path without a `#`, not a whole URL")
             if target.startswith("/odograph/"):
                 if self._control is None:
                     raise Refused(404, "control", "this port has no controls")
@@ -141,7 +142,7 @@ class Door:
         try:
             if request.headers.get("upgrade", "").lower() == "websocket":
                 return await self._bridge(request, admitted)
-            if request.headers.get("expect", "").lower() == "100-continue":
+            if request.headers.get("expect", "").lower() == "100-continue" and request.version >= aiohttp.HttpVersion11:
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 request.writer.output_size = 0
             return await self._pass(_Way(self, request, admitted))
@@ -155,7 +156,7 @@ class Door:
         headers, url = self.headers_up(request, admitted, upstream)
         for name in HANDSHAKE:
             headers.popall(name, None)
-        path = admitted.path.partition("?")[0]
+        path = unquote(admitted.path.partition("?")[0])
         dialect = dialects.of_path(path)
         calls = None
         if dialect is not None and dialect.NAME == "openai.responses":
@@ -181,7 +182,7 @@ class Door:
         try:
             return await self._forward(way)
         except asyncio.CancelledError:  # the client went away
-            if way.call is not None:
+            if way.gone and way.call is not None:
                 self._recording.soon(way.call)
             raise
         except Refused as refused:
@@ -204,7 +205,7 @@ class Door:
 
     def begin(self, request: web.BaseRequest, admitted: Admitted) -> Passing | None:
         """The call that a request begins; None for what is no call of a model."""
-        path = admitted.path.partition("?")[0]
+        path = unquote(admitted.path.partition("?")[0])
         if request.method == "POST":
             dialect = dialects.of_path(path)
             purpose = None if dialect is None else dialects.purpose(dialect, path)
@@ -267,6 +268,7 @@ class Door:
                 way.make_soon()
             began = time.monotonic()
             upstream.busy += 1
+            way.gone = True
             try:
                 answer = await self._ask(request.method, url, headers, body)
             except aiohttp.ClientError as error:
@@ -440,6 +442,8 @@ class _Way:
         self._began = time.time_ns(), time.perf_counter_ns()
         self._made = False
         self._call: Passing | None = None
+        #: Whether something of it may be with the upstream. Else no model was called.
+        self.gone = False
 
     @property
     def call(self) -> Passing | None:
