@@ -547,7 +547,6 @@ def sharegpt(found: list[Any]) -> Iterator[Said]:
         for turn in row.get("conversations") or []:
             if turn["from"] == "function_call":
                 asked = json.loads(turn["value"])
-                yield Said(MODEL, turn["value"])
                 yield Said(TOOL, call(asked["name"], asked["arguments"]))
             else:
                 yield Said(kinds[turn["from"]], turn["value"])

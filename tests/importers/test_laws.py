@@ -8,7 +8,10 @@ from pathlib import Path
 
 import odograph
 from odograph import importers
+from odograph.types import LLMCall
 from tests.cost import costs
+
+from .scaffold import write
 
 
 def test_a_sub_agents_records_stand_under_its_steps(store: odograph.Store, tmp_path: Path) -> None:
@@ -96,3 +99,24 @@ def test_a_folder_of_forks_costs_what_its_files_cost(tmp_path: Path) -> None:
     forks(2)
     few, many = forks(3), forks(24)
     assert many < 24 * few  # eight times the files; each read for each other would be 64 times the cost
+
+
+def test_requests_of_an_inspect_log_share_their_history(tmp_path: Path) -> None:
+    """A log whose requests refer to a pool of messages is no larger in memory than its messages: no call has a history of its own,
+    and each has the messages that it refers to, also where it goes back."""
+    said = [{"role": "assistant" if n % 2 else "user", "content": f"{n}", "id": f"m{n}"} for n in range(8)]
+    refs = [[[0, 1]], [[0, 3]], [[0, 5]], [[0, 1], [4, 7]]]
+    answers = (said[1], said[3], said[5], said[7])
+    events = [{"event": "model", "input_refs": r, "output": {"choices": [{"message": m}]}} for r, m in zip(refs, answers, strict=True)]  # fmt: skip
+    sample = {"id": 1, "epoch": 1, "messages": said, "events": events, "events_data": {"messages": said}}
+    log = {"version": 2, "status": "success", "eval": {"run_id": "r", "task": "t", "task_id": "i"}, "samples": [sample]}
+    (session,) = importers.find("inspect").read(write(tmp_path / "log.json", log))
+    requests = [r.request["messages"] for r in session.records if isinstance(r, LLMCall)]
+    assert [[m["content"] for m in r] for r in requests] == [
+        ["0"],
+        ["0", "1", "2"],
+        ["0", "1", "2", "3", "4"],
+        ["0", "4", "5", "6"],
+    ]
+    assert requests[0].base is requests[1].base is requests[2].base
+    assert requests[3][0] is requests[0][0]

@@ -18,6 +18,7 @@ _ROLES = {
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 _RESPONSE = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
 _IMAGE = "<image>"
+_SAID = "function_call text"  # of a message: the text that its calls were, which is kept beside the call
 _PACKED = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lGO": "image/gif", "UklGR": "image/webp"}
 
 
@@ -46,7 +47,8 @@ def _message(turn: dict[str, Any]) -> dict[str, Any]:
     if not calls:
         return {"role": "assistant", "content": content}
     functions = [{"name": c.get("name"), "arguments": c.get("arguments")} for c in calls]
-    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": f} for f in functions]}
+    asked = [{"type": "function", "function": f} for f in functions]
+    return {"role": "assistant", "content": None, "tool_calls": asked, **({_SAID: content} if isinstance(content, str) else {})}
 
 
 def _read(value: Any) -> Any:
@@ -66,9 +68,9 @@ def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range 
     for number, message in enumerate(messages):
         content = message.get("content")
         if message.get("role") == "assistant" and (answers is None or number in answers):
-            weight = message.get("weight")
-            said = without(message, "weight")
-            call = transcript.replied(said, extra=None if weight is None else {"weight": weight}, **fields)
+            extra = {k: message[k] for k in ("weight", _SAID) if message.get(k) is not None}
+            said = without(message, "weight", _SAID)
+            call = transcript.replied(said, extra=extra or None, **fields)
             asked = dicts(said.get("tool_calls"))
             waiting = len(asked)
             for found in [] if asked or not isinstance(content, str) else _CALL.findall(content):
@@ -77,7 +79,7 @@ def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range 
                     transcript.acted(one["name"], arguments(one.get("arguments")), call=call)
                     waiting += 1
             continue
-        transcript.saw(message, observed=message.get("role") == "user")
+        transcript.saw(without(message, _SAID), observed=message.get("role") == "user")
         if message.get("role") == "tool":
             id = text(message.get("tool_call_id"))
             results = [content] if id else _results(content, waiting)

@@ -22,6 +22,7 @@ from ...types import Action, End, LLMCall, Note, Reward, Start, StepStart
 from ..bounds import limit, too_large
 from ..session import Session, parse_time
 from ..transcript import Transcript
+from .inspect_sample import Sample, chat_message
 
 NAME = "inspect"
 _ZSTD = 93
@@ -120,43 +121,9 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> byte
         raise InvalidInput(str(error)) from None
 
 
-class _Sample:
-    """One sample, with what it refers to put back in place."""
-
-    def __init__(self, sample: dict[str, Any]) -> None:
-        self.attachments = {
-            **{f"tc://{name}": text for name, text in obj(obj(sample.get("transcript")).get("content")).items()},  # in 2024
-            **{f"attachment://{name}": text for name, text in obj(sample.get("attachments")).items()},
-        }
-        data = obj(sample.get("events_data"))
-        self.pool = items(sample.get("message_pool")) or items(data.get("messages"))
-        self.calls = items(sample.get("call_pool")) or items(data.get("calls"))
-
-    def whole(self, value: Any, depth: int = 0) -> Any:
-        if isinstance(value, str):
-            return self.attachments.get(value, value) if value.startswith(("attachment://", "tc://")) else value
-        if depth > 50:
-            return value
-        if isinstance(value, list):
-            return [self.whole(v, depth + 1) for v in value]
-        if isinstance(value, dict):
-            return {k: self.whole(v, depth + 1) for k, v in value.items()}
-        return value
-
-    def referred(self, refs: Any, pool: list[Any]) -> list[Any]:
-        out: list[Any] = []
-        for ref in items(refs):
-            pair = items(ref)
-            if len(pair) == 2 and all(type(x) is int for x in pair):
-                out += pool[pair[0] : pair[1]]
-            elif type(ref) is int and 0 <= ref < len(pool):
-                out.append(pool[ref])
-        return out
-
-
 def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session:
     about = obj(log.get("eval"))
-    whole = _Sample(sample)
+    whole = Sample(sample)
     messages = dicts(whole.whole(items(sample.get("messages"))))
     events = list(_flat(dicts(sample.get("events")) or dicts(obj(sample.get("transcript")).get("events"))))
     first = next((t for e in events if (t := parse_time(e.get("timestamp"))) is not None), None)
@@ -230,18 +197,6 @@ def _flat(events: list[dict[str, Any]], depth: int = 0) -> Iterator[dict[str, An
             yield from _flat(dicts(event.get("events")), depth + 1)
 
 
-def _chat(message: dict[str, Any]) -> dict[str, Any]:
-    """An Inspect message in chat shape: its tool calls are flat there."""
-    out: dict[str, Any] = {k: message[k] for k in ("role", "content", "tool_call_id") if k in message}
-    calls = [
-        {"id": c.get("id"), "type": "function", "function": {"name": c.get("function"), "arguments": c.get("arguments")}}
-        for c in dicts(message.get("tool_calls"))
-    ]
-    if calls:
-        out["tool_calls"] = calls
-    return out
-
-
 def _tool(transcript: Transcript, message: dict[str, Any]) -> None:
     if message.get("role") == "tool":
         error = message.get("error")
@@ -251,16 +206,16 @@ def _tool(transcript: Transcript, message: dict[str, Any]) -> None:
 def _messages(session: Session, transcript: Transcript, messages: list[dict[str, Any]]) -> None:
     for message in messages:
         if message.get("role") == "assistant":
-            transcript.replied(_chat(message), extra=without(message, "role", "content", "tool_calls") or None)
+            transcript.replied(chat_message(message), extra=without(message, "role", "content", "tool_calls") or None)
         else:
-            transcript.saw(_chat(message))
+            transcript.saw(chat_message(message))
             _tool(transcript, message)
 
 
 def _events(
     session: Session,
     transcript: Transcript,
-    whole: _Sample,
+    whole: Sample,
     messages: list[dict[str, Any]],
     events: list[dict[str, Any]],
     scores: list[Any],
@@ -314,7 +269,7 @@ def _events(
     agents.end()
     for message in waiting:  # answers that no event tells of
         transcript.begin()
-        call = transcript.replied(_chat(message), begin=False, request={}, extra={"from": "messages"})
+        call = transcript.replied(chat_message(message), begin=False, request={}, extra={"from": "messages"})
         assert call.step == transcript.step
     for message in messages:
         _tool(transcript, message)
@@ -337,15 +292,15 @@ class _Agents:
         path = _inside(event.get("span_id"), self.spans)
         return str(path[0].get("name") or "agent") if len(path) > 1 else None
 
-    def replied(self, agent: str, event: dict[str, Any], whole: _Sample, answer: dict[str, Any], when: int | None) -> None:
+    def replied(self, agent: str, event: dict[str, Any], whole: Sample, answer: dict[str, Any], when: int | None) -> None:
         session = self.session
         if agent not in self.steps:
             above = _inside(event.get("span_id"), self.spans)[1:]
             session.within(agent, self._starter(agent, str(above[0].get("name")) if len(above) > 1 else None))
         step = self.steps[agent]
         self.steps[agent] += 1
-        given = whole.whole(items(event.get("input")) or whole.referred(event.get("input_refs"), whole.pool))
-        said = [m.get("content") for m in dicts(given) if m.get("role") == "user"]
+        given = dicts(whole.whole(items(event.get("input")))) or whole.pool.of(event.get("input_refs"))
+        said = [m.get("content") for m in map(obj, given) if m.get("role") == "user"]
         new = said[len(self.seen.get(agent, [])) :]
         self.seen[agent] = said
         session.add(StepStart(step=step, agent=agent, observation=new[0] if len(new) == 1 else new or None, source_time=when))
@@ -371,7 +326,7 @@ class _Agents:
         found = (r for r in reversed(self.session.records) if isinstance(r, Action) and r.name in names and r.agent == above)
         return next((r.id for r in found), None)
 
-    def acted(self, event: dict[str, Any], whole: _Sample) -> None:
+    def acted(self, event: dict[str, Any], whole: Sample) -> None:
         """What came of a tool call. The main agent's has the result that the messages have, where they have one. A call that no
         answer in the messages asked for is an action all the same."""
         id = text(event.get("id"))
@@ -399,7 +354,7 @@ class _Agents:
 def _call(
     session: Session,
     transcript: Transcript,
-    whole: _Sample,
+    whole: Sample,
     event: dict[str, Any],
     when: int | None,
     purpose: str,
@@ -410,7 +365,7 @@ def _call(
     request, response = obj(raw.get("request")), raw.get("response")
     if raw.get("call_refs") is not None:
         key = text(raw.get("call_key")) or "messages"
-        request = {**request, key: whole.referred(raw.get("call_refs"), whole.calls)}
+        request = {**request, key: whole.calls.of(raw.get("call_refs"))}
     output = obj(event.get("output"))
     spoken = dialects.of_response(response, None) if request and isinstance(response, dict) else None
     dialect = "openai.chat"
@@ -419,10 +374,10 @@ def _call(
         sent, answer, dialect = whole.whole(request), whole.whole(response), spoken.NAME
     else:
         origin = "transcript"
-        given = items(event.get("input")) or whole.referred(event.get("input_refs"), whole.pool)
+        given = dicts(whole.whole(items(event.get("input"))))
         sent = {
             "model": event.get("model"),
-            "messages": [_chat(m) for m in dicts(whole.whole(given))],
+            "messages": [chat_message(m) for m in given] if given else whole.chat.of(event.get("input_refs")),
             **obj(event.get("config")),
         }
         if items(event.get("tools")):
@@ -430,7 +385,7 @@ def _call(
         choices = [
             {
                 "index": i,
-                "message": _chat(obj(whole.whole(c.get("message")))),
+                "message": chat_message(obj(whole.whole(c.get("message")))),
                 "finish_reason": c.get("stop_reason"),
                 "logprobs": c.get("logprobs"),
             }
@@ -468,7 +423,7 @@ def _scores(sample: dict[str, Any]) -> dict[str, Any]:
     return obj(sample.get("scores")) or ({"score": sample["score"]} if isinstance(sample.get("score"), dict) else {})
 
 
-def _retried(session: Session, transcript: Transcript, whole: _Sample, sample: dict[str, Any]) -> None:
+def _retried(session: Session, transcript: Transcript, whole: Sample, sample: dict[str, Any]) -> None:
     """The tries before, which ended with an error: what their models were asked, outside of any step, and the error."""
     for failure in dicts(sample.get("error_retries")):
         for event in _flat(dicts(failure.get("events"))):
@@ -480,7 +435,7 @@ def _retried(session: Session, transcript: Transcript, whole: _Sample, sample: d
         session.add(Note(name="retry", data=without(failure, "events", "traceback_ansi")))
 
 
-def _outcome(session: Session, sample: dict[str, Any], whole: _Sample, log: dict[str, Any], events: list[dict[str, Any]]) -> None:
+def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[str, Any], events: list[dict[str, Any]]) -> None:
     scores = _scores(sample)
     for name, score in scores.items():
         s = obj(whole.whole(score))
@@ -535,7 +490,7 @@ def _prompt_tokens(usage: dict[str, Any], model: str | None) -> int | None:
     return plain + cached if apart else plain
 
 
-def _reasoning(whole: _Sample, output: dict[str, Any]) -> str | None:
+def _reasoning(whole: Sample, output: dict[str, Any]) -> str | None:
     """What the model thought, where its reply has it as parts of the content."""
     message = obj(next((whole.whole(c.get("message")) for c in dicts(output.get("choices"))), None))
     parts = [p for p in dicts(message.get("content")) if p.get("type") == "reasoning"]

@@ -120,7 +120,7 @@ def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str,
                 Reward(
                     name=str(name),
                     value=score(about["score"]),
-                    weight=0 if newer else 1,
+                    weight=0.0 if newer else 1.0,
                     source="function",
                     rationale=text(about.get("rationale")),
                     extra={**obj(about.get("metadata")), **{k: about[k] for k in ("per_turn_grades",) if about.get(k)}} or None,
