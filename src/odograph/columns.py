@@ -125,14 +125,19 @@ def _joined(fields: Mapping[str, Any]) -> bytes:
 
 
 def record_line(row: Mapping[str, Any], also: Iterable[str] = ()) -> bytes:
-    """The line that a record's row was made of. Raises msgspec.DecodeError where its body is damaged."""
-    rest = _raw(row["body"])
+    """The line that a record's row was made of. Raises msgspec.DecodeError where its body is no JSON object."""
+    body = row["body"].encode()
     if row["logprobs"] is not None:
+        rest = _raw(body)
         tokens = msgspec.json.decode(rest["tokens"])
         tokens[0]["logprobs"] = row["logprobs"]
         rest["tokens"] = msgspec.Raw(msgspec.json.encode(tokens))
-    held = {n: msgspec.json.encode(row[n]) for n in ("kind", *_BASE, *also) if row[n] is not None}
-    return _joined({**held, **rest})
+        body = _joined(rest)
+    held = msgspec.json.encode({n: row[n] for n in ("kind", *_BASE, *also) if row[n] is not None})
+    before, _, inner = body.partition(b"{")
+    if before.strip() or not inner:
+        raise msgspec.DecodeError("the body is no JSON object")
+    return held[:-1] + (b"," + inner if inner.strip() != b"}" else b"}")
 
 
 _ID_MOST = (1 << 31) - 1
@@ -155,12 +160,9 @@ def message_row(line: bytes) -> dict[str, Any]:
 def message_line(row: Mapping[str, Any]) -> bytes:
     """The line that a message's or token ids' row was made of."""
     names = ("kind", "trajectory", "stream", "n", "hash", "same", "ids")
-    fields: dict[str, Any] = {n: msgspec.json.encode(row[n]) for n in names if row[n] is not None}
-    body = None if row["body"] is None else row["body"].encode()
-    if row["kind"] == "ids":
+    fields = {n: row[n] for n in names if row[n] is not None}
+    of_ids, body = row["kind"] == "ids", row["body"]
+    if of_ids:
         fields["start"] = fields.pop("n")
-        if body is not None:
-            fields["ids"] = body
-    elif body is not None:
-        fields["body"] = body
-    return _joined(fields)
+    line = msgspec.json.encode(fields)
+    return line if body is None else line[:-1] + (b',"ids":' if of_ids else b',"body":') + body.encode() + b"}"

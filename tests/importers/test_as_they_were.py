@@ -605,3 +605,22 @@ def test_aiders_thoughts_are_no_answer(tmp_path: Path) -> None:
     first = of(LLMCall, session)[0]
     assert (first.reasoning, first.response["content"]) == ("which end", "Spliced")
     assert "which end" not in prompts(session)[1]
+
+
+def test_an_answer_that_the_program_wrote(tmp_path: Path) -> None:
+    """What Claude Code puts in the model's place is no call and is sent with later prompts; an error of the API is not sent."""
+    empty = cc(2, "assistant", [{"type": "text", "text": "No response requested."}])
+    failed = cc(4, "assistant", [{"type": "text", "text": "API Error: 529"}], isApiErrorMessage=True)
+    for value in (empty, failed):
+        value["message"]["model"] = "<synthetic>"
+    values = [
+        cc(1, "user", "Wait", None),
+        empty,
+        cc(3, "user", "Now"),
+        failed,
+        cc(5, "user", "Again"),
+        cc(6, "assistant", "Done"),
+    ]
+    session = one("claude-code", lines(tmp_path / "a.jsonl", values))
+    (sent,) = prompts(session)
+    assert "No response requested." in sent and "529" not in sent

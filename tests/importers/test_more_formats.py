@@ -161,3 +161,37 @@ def test_the_samples_agree_with_the_facts(samples: Path, folder: str) -> None:
         importer = importers.recognise(path)
         assert importer is not None and name == importer.NAME
         assert differences(name, path, known).keys() <= _OTHER.get(name, set())
+
+
+def test_letta_evals_of_today(tmp_path: Path, store: odograph.Store) -> None:
+    """A line is a result whose sample is in `suite.json`; parallel results, compactions, token ids, the composed reward, cost and
+    errors are kept."""
+    calls = [{"name": n, "arguments": "{}", "tool_call_id": f"c-{n}"} for n in ("f", "g")]
+    returns = [{"status": "success", "tool_call_id": "c-f", "tool_return": "r"}, {"status": "error", "tool_call_id": "c-g", "tool_return": "no"}]  # fmt: skip
+    talk = [
+        {"id": "u", "message_type": "user_message", "content": "q"},
+        {"id": "t", "step_id": "s1", "message_type": "tool_call_message", "tool_call": calls[0], "tool_calls": calls},
+        {"id": "x", "message_type": "tool_return_message", "status": "success", "tool_call_id": "c-f", "tool_return": "r", "tool_returns": returns},
+        {"id": "m", "message_type": "summary_message", "summary": "so far"},
+        {"id": "a", "step_id": "s2", "message_type": "assistant_message", "content": "done"},
+    ]  # fmt: skip
+    tokens = [{"role": "assistant", "input_ids": [1, 2], "output_ids": [3], "output_token_logprobs": [[-0.5, 3]]}, {"role": "tool"}, {"role": "assistant", "input_ids": [1, 9], "output_ids": [4], "output_token_logprobs": [-0.25]}]  # fmt: skip
+    row = {"sample_id": 3, "agent_id": "ag", "model_handle": "o/m", "trajectory": [talk], "grades": {"a": {"score": 0.5}, "b": {"score": 1.0}}, "reward": {"score": 0.75}, "usage": {"prompt_tokens": 9, "completion_tokens": 2, "cost": 0.5}, "submissions": {"a": "done"}, "token_data": tokens, "timing": {"total": 1.0}, "error": None}  # fmt: skip
+    bad = {"sample_id": 4, "agent_id": None, "trajectory": [], "grades": {}, "reward": None, "error": {"message": "boom"}}
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (row, bad)))
+    (tmp_path / "suite.json").write_text(json.dumps({"samples": [{"id": 3, "input": "q"}, {"id": 4, "input": "p"}]}))
+    assert store.import_sessions(tmp_path).imported == 2
+    found = {t.task: t for t in store.trajectories()}
+    good, failed = found["q"], found["p"]
+    assert (good.reward, good.rewards["a"], good.model, good.end.answer, good.end.metrics["cost"]) == (
+        0.75,
+        0.5,
+        "o/m",
+        "done",
+        0.5,
+    )  # type: ignore[union-attr]
+    assert (failed.status, failed.reward, failed.end.error) == ("failed", None, {"message": "boom"})  # type: ignore[union-attr]
+    assert [(a.name, a.result, a.ok) for a in good.actions] == [("f", "r", True), ("g", "no", False)]
+    assert [[m["content"] for m in c.messages] for c in good.llm_calls] == [["q"], ["so far"]]
+    assert [(c.prompt_token_ids, c.choices[0].token_ids, c.choices[0].logprobs) for c in good.llm_calls] == [([1, 2], [3], [-0.5]), ([1, 9], [4], [-0.25])]  # fmt: skip
+    assert [n.name for n in of(Note, *read("letta-evals", tmp_path / "m.jsonl"))] == ["compaction"]

@@ -771,3 +771,51 @@ def test_the_samples(samples: Path, tmp_path: Path) -> None:
             sum(c.prompt_tokens or 0 for c in calls),
             sum(c.completion_tokens or 0 for c in calls),
         ) == counts, name
+
+
+def test_traces_of_mlflow(tmp_path: Path, store: odograph.Store) -> None:
+    """A trace as MLflow 3 writes it, and as MLflow 2 did: calls with bodies and tokens, tools, who acts, feedback, session, tags."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "1+1?"}], "tools": [{"type": "function"}]}
+    asked = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    answer = {
+        "choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [asked]}, "finish_reason": "tool_calls"}]
+    }
+    usage = {"input_tokens": 2, "output_tokens": 3, "cache_read_input_tokens": 5}
+    told = [
+        ("AGENT", "lead", {"q": "1+1?"}, "2", {}),
+        ("CHAT_MODEL", "chat", body, answer, {"mlflow.chat.tokenUsage": json.dumps(usage)}),
+        ("TOOL", "add", {"a": 1}, "2", {}),
+        ("LLM", "llm", "go on", "2", {"mlflow.llm.model": '"n"'}),
+    ]
+    told_spans = [
+        {
+            "trace_id": "e3xtV4yvmsDGkP7VIqyJSQ==", "span_id": f"WZeYK9Wny{n}8=", "parent_span_id": "WZeYK9Wny08=" if n else None,
+            "name": name, "start_time_unix_nano": BEGAN + n * MS, "end_time_unix_nano": BEGAN + (n + 1) * MS, "events": [],
+            "status": {"code": "STATUS_CODE_OK", "message": ""},
+            "attributes": {"mlflow.spanType": json.dumps(kind), "mlflow.spanInputs": json.dumps(given), "mlflow.spanOutputs": json.dumps(said), **more},
+        }
+        for n, (kind, name, given, said, more) in enumerate(told)
+    ]  # fmt: skip
+    feedback = {"assessment_name": "good", "source": {"source_type": "HUMAN"}, "feedback": {"value": True}, "rationale": "short"}
+    expected = {"assessment_name": "truth", "expectation": {"value": "2"}}
+    info = {"trace_id": "tr-1", "trace_metadata": {"mlflow.trace.session": "s1", "mlflow.trace.user": "ada"}, "tags": {"team": "a", "mlflow.traceName": "x"}, "assessments": [feedback, expected]}  # fmt: skip
+    (tmp_path / "trace.json").write_text(json.dumps({"info": info, "data": {"spans": told_spans}}))
+    older = [
+        {
+            **{k: v for k, v in one.items() if k in ("name", "attributes", "events")}, "context": {"trace_id": "0x" + "ab" * 16, "span_id": f"0x{n:016x}"},
+            "parent_id": f"0x{0:016x}" if n else None, "start_time": BEGAN + n * MS, "end_time": BEGAN + (n + 1) * MS, "status_code": "OK", "status_message": "",
+        }
+        for n, one in enumerate(told_spans)
+    ]  # fmt: skip
+    (tmp_path / "older.json").write_text(json.dumps({"info": {**info, "trace_metadata": {}, "request_id": "r"}, "data": {"spans": older}}))  # fmt: skip
+    report = store.import_sessions(tmp_path)
+    assert (report.imported, report.failed) == (2, [])
+    for t in store.trajectories():
+        first, second = t.llm_calls
+        assert (t.agent, t.task, t.rewards["good"], t.reward) == ("lead", {"q": "1+1?"}, 1.0, None)
+        assert (first.request, first.response, first.prompt_tokens, first.completion_tokens) == (body, answer, 7, 3)
+        assert (first.duration, first.started) == (MS, BEGAN + MS)
+        assert (second.model, [m["content"] for m in second.messages], second.choices[0].text) == ("n", ["go on"], "2")
+        assert [(a.name, a.arguments, a.result, a.tool_call_id) for a in t.actions] == [("add", {"a": 1}, "2", "c1")]
+        assert "team" in str(t.metadata)
+    assert store.import_sessions(tmp_path).imported == 0

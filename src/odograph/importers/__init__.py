@@ -22,6 +22,7 @@ __all__ = ["NAMES", "Importer", "Lines", "NotBegun", "Session", "find", "names",
 
 DOOR = Door("importer", "odograph.importers", "odograph.importers.formats", ("NAME", "recognise", "read"))
 _HEAD = 64 * 1024
+_LINE = 4 * 1024 * 1024  # a first line that is longer than the head is looked at as a whole, up to this
 _ODD = 3  # rows at the beginning of a file that may be of another shape, or empty
 _NO_SESSIONS = (".git", ".venv", "node_modules", "__pycache__")
 
@@ -66,12 +67,20 @@ def _is_of(importer: Importer, path: Path, head: bytes) -> bool:
 def recognise(path: Path, more: Iterable[Importer] = (), dress: Callable[[bytes], bytes] = bytes) -> Importer | None:
     """The importer whose format a file or folder is in, or None. `more`: importers that are asked first. `dress`: what the first
     bytes of a file are read as."""
-    head = b""
+    head = line = b""
     if path.is_file():
         with path.open("rb") as file:
-            head = dress(file.read(_HEAD).removeprefix(b"\xef\xbb\xbf"))
+            start = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
+            head = dress(start)
+            if dress is bytes and len(start) > _HEAD - 3 and start.startswith(b"{") and b"\n" not in start:
+                line = start + file.readline(_LINE)
         if not head and dress is not bytes:
             return None
+    found = _first_of(path, head, more)
+    return found if found is not None or len(line) > _LINE else _first_of(path, line, more) if line else None
+
+
+def _first_of(path: Path, head: bytes, more: Iterable[Importer]) -> Importer | None:
     for _ in range(_ODD + 1):
         found = next((importer for importer in _asked(more) if _is_of(importer, path, head)), None)
         if found is not None or (head := _without_first(head)) == b"":

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ..bulk import rarely_collected
-from ..errors import InvalidInput, NotFound, OdographError, StoreError
+from ..errors import InvalidInput, MissingExtra, NotFound, OdographError, StoreError
 from ..types import AnyRecord, End, Start, StepStart
 from . import Importer, NotBegun, find, names, recognise, sessions_in
-from .packed import as_lines, in_lines, unpacked
+from .packed import as_lines, in_lines, is_zip, members, unpacked
+from .tabular import as_rows, is_table
 
+_LOOK = 20  # rows of a table by which it is known
 #: Adds the records of a trajectory to a store: its id, and how many records were new.
 Add = Callable[[list[AnyRecord]], tuple[str, int]]
 
@@ -48,64 +50,101 @@ def import_files(
         if not path.exists():
             raise NotFound(f"no file or folder {str(path)!r}")
         found += [(p, p == path and not skip_empty) for p in sessions_in(path, more, importer)]
+    into = _Import(importer, more, add, report, clean)
     for done, (path, named) in enumerate(found):
         if progress is not None:
             progress(path, done, len(found))
-        try:
-            with unpacked(path) as file, rarely_collected(file.stat().st_size // 1000):
-                _import_file(path, file, importer, more, named, add, report)
-        except StoreError:
-            raise
-        except NotBegun as error:
-            if named:
-                report.failed.append({"path": str(path), "error": clean(str(error))})
-            else:
-                report.unrecognised.append(str(path))
-        except (OdographError, OSError) as error:
-            report.failed.append({"path": str(path), "error": clean(str(error))})
-        except Exception as error:  # a format that nobody foresaw costs its own file alone
-            report.failed.append({"path": str(path), "error": clean(f"the {type(error).__name__} {error} while reading it")})
+        into.add_path(path, path, named)
     if progress is not None and found:
         progress(found[-1][0], len(found), len(found))
     return report
 
 
-def _import_file(
-    path: Path, file: Path, importer: Importer | None, more: list[Importer], named: bool, add: Add, report: ImportReport
-) -> None:
-    """`file`: what is read for `path`."""
-    one = importer or recognise(file, more)
-    asked = more if importer is None else [importer]
-    if one is None and (rows := recognise(file, asked, as_lines)) is not None:
-        with in_lines(file) as copy:
-            _import_sessions(path, copy, rows, add, report)
-        return
-    if one is None:
-        if named:
-            known = ", ".join(names())
-            report.failed.append({"path": str(path), "error": f"no session of a known format; there are: {known}"})
-        else:
-            report.unrecognised.append(str(path))
-        return
-    try:
-        _import_sessions(path, file, one, add, report)
-    except InvalidInput:  # nothing of it could be read as it is
-        if file.is_dir() or one is not recognise(file, asked, as_lines):
+class _Import(NamedTuple):
+    """An import under way: the importer that the user asked for, those that are asked first, where records go, what became."""
+
+    importer: Importer | None
+    more: list[Importer]
+    add: Add
+    report: ImportReport
+    clean: Callable[[str], str]
+
+    def add_path(self, path: Path, packed: Path, named: bool) -> None:
+        """Adds what a file in any dress, or a folder, holds. `packed`: what is read for `path`."""
+        try:
+            with unpacked(packed) as file, rarely_collected(file.stat().st_size // 1000):
+                self._add_file(path, file, named)
+        except StoreError:
             raise
-        with in_lines(file) as copy:
-            _import_sessions(path, copy, one, add, report)
+        except NotBegun as error:
+            self._failed(path, str(error), named)
+        except (OdographError, OSError) as error:
+            self._failed(path, str(error))
+        except Exception as error:  # a format that nobody foresaw costs its own file alone
+            self._failed(path, f"the {type(error).__name__} {error} while reading it")
 
-
-def _import_sessions(path: Path, file: Path, importer: Importer, add: Add, report: ImportReport) -> None:
-    for session in importer.read(file):
-        bare = all(isinstance(record, (Start, StepStart, End)) for record in session.records)
-        if bare and importer.NAME != "odograph":  # our own copies are whole: a run of ours may have done nothing
-            session.warn("nothing was found in it that a model or a tool did")
-        if session.warnings:
-            report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
-        id, new = add(session.records)
-        if new:
-            report.imported += 1
-            report.trajectories.append({"id": id, "source": str(path), "format": session.format})
+    def _failed(self, path: Path, error: str, told: bool = True) -> None:
+        """`told`: whether the user asked for this file. A folder may hold what is no session."""
+        if told:
+            self.report.failed.append({"path": str(path), "error": self.clean(error)})
         else:
-            report.skipped += 1
+            self.report.unrecognised.append(str(path))
+
+    def _add_file(self, path: Path, file: Path, named: bool) -> None:
+        """`file`: what is read for `path`."""
+        asked = self.more if self.importer is None else [self.importer]
+        one = recognise(file, asked)
+        if one is None or self.importer not in (None, one):
+            try:
+                if self._add_dressed(path, file):
+                    return
+            except (InvalidInput, MissingExtra) as error:
+                self._failed(path, str(error), named)
+                return
+            one = self.importer
+        if one is None:
+            self._failed(path, f"no session of a known format; there are: {', '.join(names())}", named)
+            return
+        try:
+            self._add_sessions(path, file, self.importer or one)
+        except InvalidInput:  # nothing of it could be read as it is
+            if file.is_dir() or (self.importer or one) is not recognise(file, asked, as_lines):
+                raise
+            with in_lines(file) as copy:
+                self._add_sessions(path, copy, self.importer or one)
+
+    def _add_dressed(self, path: Path, file: Path) -> bool:
+        """Adds what a file holds that no importer knows as it is: a zip, a table, or objects that are not one a line. False where
+        nothing of it is known."""
+        if is_zip(file):
+            with members(file) as folder:
+                found = list(sessions_in(folder, self.more, self.importer))
+                for inner in found:
+                    self.add_path(path / inner.relative_to(folder), inner, named=False)
+            return bool(found)
+        table = is_table(file)
+        if table:
+            with as_rows(file, most=_LOOK) as some:
+                rows = self.importer or recognise(some, self.more)
+        else:
+            rows = recognise(file, self.more, as_lines) if self.importer is None else None
+        if rows is None:
+            return False
+        with as_rows(file) if table else in_lines(file) as copy:
+            self._add_sessions(path, copy, rows)
+        return True
+
+    def _add_sessions(self, path: Path, file: Path, importer: Importer) -> None:
+        report = self.report
+        for session in importer.read(file):
+            bare = all(isinstance(record, (Start, StepStart, End)) for record in session.records)
+            if bare and importer.NAME != "odograph":  # our own copies are whole: a run of ours may have done nothing
+                session.warn("nothing was found in it that a model or a tool did")
+            if session.warnings:
+                report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
+            id, new = self.add(session.records)
+            if new:
+                report.imported += 1
+                report.trajectories.append({"id": id, "source": str(path), "format": session.format})
+            else:
+                report.skipped += 1

@@ -1,5 +1,5 @@
-"""Session files in another dress: packed with gzip or zstd, in UTF-16, as PowerShell's `>` writes what a program prints, or with
-their lines in one list, or over several lines each, as `jq -s .` and `jq .` write them.
+"""Session files in another dress: packed with gzip or zstd, in a zip, in UTF-16, as PowerShell's `>` writes what is printed, or
+with their lines in one list, or over several lines each, as `jq -s .` and `jq .` write them.
 
 A copy without the dress lives for the time of the import, within limits."""
 
@@ -9,6 +9,7 @@ import codecs
 import gzip
 import json
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InvalidInput, MissingExtra, described
-from .bounds import limit, too_large
+from .bounds import MOST, limit, too_large
 from .session import split_glued
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
+#: Of a zip, what may hold sessions. A zip in a zip stays closed.
+_HOLD = (
+    ".json", ".jsonl", ".ndjson", ".eval", ".traj", ".parquet", ".arrow", ".csv", ".tsv", ".md", ".txt", ".log", ".db", ".vscdb",
+    ".gz", ".zst",
+)  # fmt: skip
 
 
 @contextmanager
@@ -62,6 +68,39 @@ def unpacked(path: Path) -> Iterator[Path]:
             except damage as error:
                 raise InvalidInput(f"the packed file is damaged: {described(error)}") from None
             yield copy
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip with files that may hold sessions."""
+    try:
+        return path.is_file() and zipfile.is_zipfile(path) and bool(_sessions(zipfile.ZipFile(path)))
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _sessions(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    return [i for i in archive.infolist() if not i.is_dir() and Path(i.filename).suffix.lower() in _HOLD]
+
+
+@contextmanager
+def members(path: Path) -> Iterator[Path]:
+    """A folder with the files of a zip that may hold sessions. Raises InvalidInput for a damaged or too large one, and for names
+    that lead out of it."""
+    with tempfile.TemporaryDirectory(prefix="odograph-") as temporary:
+        folder, left = Path(temporary).resolve(), MOST
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for info in _sessions(archive):
+                    most = min(left, limit(info.compress_size))
+                    if info.file_size > most:
+                        raise InvalidInput(too_large(info.filename, f"{info.file_size:,}", info.compress_size))
+                    if not (folder / info.filename).resolve().is_relative_to(folder):
+                        raise InvalidInput(f"the zip holds {info.filename!r}, which leads out of it")
+                    left -= info.file_size  # more than it says is an error of its checksum
+                    archive.extract(info, folder)
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:  # RuntimeError: a password
+            raise InvalidInput(f"the zip can't be unpacked: {described(error)}") from None
+        yield folder
 
 
 def as_lines(data: bytes) -> bytes:

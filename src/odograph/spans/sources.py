@@ -11,6 +11,8 @@ import binascii
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from ..clock import parse_time
 from ..codec import content_hash, loads
 from ..errors import InvalidInput
@@ -34,6 +36,8 @@ def spans_of(value: Any) -> Iterator[TraceSpan]:
         yield from spans_of(value["rows"])
     elif isinstance(value.get("post"), list) or isinstance(value.get("patch"), list):
         yield from _of_runs([*dicts(value.get("post")), *dicts(value.get("patch"))])
+    elif isinstance(value.get("info"), dict) and isinstance(obj(value.get("data")).get("spans"), list):
+        yield from _of_mlflow(value["info"], value["data"]["spans"])
     elif isinstance(value.get("spans"), list):
         yield from spans_of(value["spans"])
     elif is_span(value):
@@ -287,8 +291,8 @@ def _of_columns(v: dict[str, Any]) -> TraceSpan:
         id=_hex(context.get("span_id", v.get("span_id"))) or content_hash(v)[:16],
         parent=_hex(v.get("parent_id", v.get("parent_span_id"))) or None,
         name=text(v.get("span_name")) or text(v.get("name")) or text(v.get("message")) or "",
-        start=_time(v.get("start_time", v.get("start_timestamp"))),
-        end=_time(v.get("end_time", v.get("end_timestamp"))),
+        start=_time(next((v[n] for n in ("start_time", "start_timestamp", "start_time_unix_nano") if n in v), None)),
+        end=_time(next((v[n] for n in ("end_time", "end_timestamp", "end_time_unix_nano") if n in v), None)),
         attributes=attributes,
         events=[
             Event(
@@ -388,6 +392,29 @@ def _of_run(v: dict[str, Any]) -> TraceSpan:
         scope="langsmith",
         more=more,
     )
+
+
+# --- MLflow --------------------------------------------------------------------------------------------------------
+
+
+def _of_mlflow(info: dict[str, Any], found: list[Any]) -> Iterator[TraceSpan]:
+    """The spans of a trace. Its session, user, tags and assessments stand on the span that no other holds; ids are in base64."""
+    about = {**obj(info.get("request_metadata")), **obj(info.get("trace_metadata"))}
+    named = {"session.id": text(about.get("mlflow.trace.session")), "user.id": text(about.get("mlflow.trace.user"))}
+    tags = {k: v for k, v in obj(info.get("tags")).items() if not k.startswith("mlflow.")}
+    ids = {span.get("span_id", obj(span.get("context")).get("span_id")) for span in dicts(found)}
+    for one in map(_of_columns, dicts(found)):
+        more: dict[str, Any] = {k: v for k, v in named.items() if v}
+        if one.parent is None or one.parent not in ids:
+            more |= {k: v for k, v in (("mlflow.tags", tags), ("mlflow.assessments", info.get("assessments"))) if v}
+        yield msgspec.structs.replace(
+            one,
+            trace=_id(one.trace, 16),
+            id=_id(one.id, 8),
+            parent=_id(one.parent, 8) or None,
+            attributes={**one.attributes, **more},
+            scope=one.scope or "mlflow",
+        )
 
 
 # --- Langfuse ------------------------------------------------------------------------------------------------------

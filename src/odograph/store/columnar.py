@@ -15,6 +15,7 @@ import msgspec
 from ..codec import encode
 from ..errors import MissingExtra, StoreError
 from ..tables.schema import arrow
+from ..tables.values import values_of
 from .catalog import Catalog
 from .lake import Lake
 from .layout import SUMMARY, TRAJECTORIES
@@ -207,9 +208,8 @@ class _Reading:
                 found.append(np.full(len(chunk), -1))
                 continue
             texts = chunk if arrow().types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-            there = texts.dictionary.to_pylist()
-            numbers.update({text: n for n, text in enumerate((t for t in there if t not in numbers), len(numbers) - 1)})
-            known = [*map(numbers.__getitem__, there)]
+            there = values_of(texts.dictionary)
+            known = [numbers.setdefault(text, len(numbers) - 1) for text in there]
             at = self._plain(texts.indices, np.int32, len(known))
             found.append(
                 np.full(len(chunk), known[0]) if len(known) == 1 and not chunk.null_count else np.array([*known, -1])[at]

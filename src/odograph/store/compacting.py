@@ -14,6 +14,7 @@ from ..errors import StoreError
 from ..tables.commits import Conflict
 from ..tables.files import DataFile
 from ..tables.schema import arrow
+from ..tables.values import rows_of
 from . import sealing
 from .lake import Lake
 from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES
@@ -75,7 +76,7 @@ def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
     damaged: list[dict[str, Any]] = []
     for path in sorted(paths):  # rows of no trajectory come first
         for batch in lake.batches(path, RECORDS):
-            lost = [row for row in batch.to_pylist() if row["trajectory"] == ""]
+            lost = [row for row in rows_of(batch) if row["trajectory"] == ""]
             damaged += lost
             if len(lost) < batch.num_rows:
                 break
@@ -137,7 +138,7 @@ def _sorted(lake: Lake, path: str) -> Iterator[dict[str, Any]]:
     before = ""
     for rows in lake.summaries_in([path]):
         for start in range(0, rows.num_rows, _SOME):
-            for row in rows.slice(start, _SOME).to_pylist():
+            for row in rows_of(rows.slice(start, _SOME)):
                 if row["id"] < before:
                     raise StoreError(f"{path} can't be merged: its rows are not in the order of ids, in which a seal writes them")
                 before = row["id"]

@@ -22,7 +22,7 @@ from ..errors import NotFound
 from ..packing import same_objects
 from ..prefix import Prefix
 from ..streams import IdsLine, MessageLine, Streams
-from ..types import AnyRecord, Label, LLMCall, Note, Packed, Reward
+from ..types import AnyRecord, Label, LLMCall, Note, Packed, Reward, Start
 from .lines import decode
 from .source import Raw
 
@@ -67,7 +67,7 @@ def changes(
         latest = _last(one.id, corrected) or known[one.id]
         if latest is None or same(one, latest):
             continue
-        content = given.of(one)
+        content = given.of(_in_place(one, latest))
         if there.of(latest) != content:
             id = derived_id(one.source_time, one.id, latest.id, content)
             new.append(replace(one, id=id, supersedes=latest.id, time=0, writer=""))
@@ -78,6 +78,16 @@ def changes(
             note = Note(id=derived_id(None, id, last), trajectory=placed[0].trajectory, seq=0, name="withdrawn", supersedes=last)
             new.append(replace(note, parent=placed[0].id))
     return new, after
+
+
+def _in_place(one: AnyRecord, latest: AnyRecord) -> AnyRecord:
+    """A start as of the file that the store knows: a copy of a file, or one that was moved, says nothing new."""
+    if not (isinstance(one, Start) and isinstance(latest, Start)):
+        return one
+    ours, theirs = one.metadata.get("source"), latest.metadata.get("source")
+    if not (isinstance(ours, dict) and isinstance(theirs, dict) and "path" in ours and "path" in theirs):
+        return one
+    return replace(one, metadata={**one.metadata, "source": {**ours, "path": theirs["path"]}})
 
 
 def _last(id: str, corrected: dict[str, AnyRecord]) -> AnyRecord | None:

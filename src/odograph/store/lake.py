@@ -24,6 +24,7 @@ from ..tables.commits import Commits, FolderCommits, opened_in
 from ..tables.files import DamagedFile, Opened, crc_of
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
+from ..tables.values import rows_of, values_of
 from .indexing import searchable
 from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
 from .lines import Damage, Gone, is_folder
@@ -185,7 +186,7 @@ class Lake:
         said, or, where a compaction took the file out, raises Gone. Raises StoreError."""
         for part in parts:
             try:
-                found = self._group(part.path, part.group).slice(part.offset, part.rows).to_pylist()
+                found = rows_of(self._group(part.path, part.group).slice(part.offset, part.rows))
             except DamagedFile as error:
                 if whole:
                     raise
@@ -287,9 +288,9 @@ class Lake:
         for path in self.files(TRAJECTORIES.name) if ids else ():
             tables += self._chosen(path, ids, lambda column: compute.is_in(column, wanted))
         found = pa.concat_tables(tables)
-        revisions = found.column("revision").to_pylist()
+        revisions = values_of(found.column("revision"))
         last: dict[str, int] = {}
-        for n, id in enumerate(found.column("id").to_pylist()):
+        for n, id in enumerate(values_of(found.column("id"))):
             if id not in last or revisions[n] >= revisions[last[id]]:
                 last[id] = n
         return found.take(pa.array([*last.values()], pa.int64()))
@@ -328,7 +329,7 @@ class Lake:
                 for batch in self.batches(path, RECORDS, _SEARCHED, backwards=True, damaged=self.left_out):
                     if word:
                         batch = batch.filter(_may_hold(pa, compute, batch, word))
-                    yield from self._found(look, query, batch.to_pylist())
+                    yield from self._found(look, query, rows_of(batch))
         finally:
             look.close()
 

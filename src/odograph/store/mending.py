@@ -16,6 +16,7 @@ from typing import Any
 from ..codec import DAMAGE
 from ..tables.files import DamagedFile
 from ..tables.schema import arrow
+from ..tables.values import rows_of
 from ..types import AnyRecord
 from .indexing import Batch
 from .lake import FOLDER, Lake, Part
@@ -133,7 +134,7 @@ class _Survey:
         self.about: dict[str, tuple[Any, Any]] = {}
         whole = [path for path in lake.files(TRAJECTORIES.name) if path not in gone]
         for rows in lake.summaries_in(whole, lambda error: None):
-            for row in rows.to_pylist():
+            for row in rows_of(rows):
                 id = row["id"]
                 if row["revision"] >= self._said.get(id, (0, frozenset()))[0]:
                     self._said[id] = row["revision"], frozenset(parts_of(row))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from ..tables.schema import arrow
+from ..tables.values import values_of
 from .layout import SUMMARY
 from .rows import SHARED, Key, Texts, alone, packed
 
@@ -29,7 +28,7 @@ class Put:
             column = rows.column(SUMMARY[name].name)
             if name == "ended" or column.null_count == len(column):
                 continue
-            found[name] = self._numbers(column) if name in SHARED else values(column)
+            found[name] = self._numbers(column) if name in SHARED else values_of(column)
         keys = found["id"] = _packed(found["id"])
         root = found["root"]
         found["root"] = _packed(root)
@@ -59,7 +58,7 @@ class Put:
         """The numbers of texts that repeat."""
         found = column.combine_chunks().dictionary_encode()
         numbers = [self._texts.number(text) for text in found.dictionary.to_pylist()]
-        return [None if at is None else numbers[at] for at in values(found.indices)]
+        return [None if at is None else numbers[at] for at in values_of(found.indices)]
 
     def _apart(self, found: dict[str, Sequence[Any]], name: str, usual: str) -> None:
         """A time that is that of another column is 0; from the second version of the table on it is null there."""
@@ -73,9 +72,9 @@ class Put:
         files, groups, offsets, counts = (rows.column(name).combine_chunks() for name in _PLACE)
         paths = files.flatten().dictionary_encode()
         numbers = [self._number(path) for path in paths.dictionary.to_pylist()]
-        each = zip(values(paths.indices), *(values(one.flatten()) for one in (groups, offsets, counts)), strict=True)
+        each = zip(values_of(paths.indices), *(values_of(one.flatten()) for one in (groups, offsets, counts)), strict=True)
         runs = [f"{numbers[path]}:{group}:{offset}:{count}" for path, group, offset, count in each]
-        lengths = values(files.value_lengths())
+        lengths = values_of(files.value_lengths())
         if all(length == 1 for length in lengths):
             return runs
         given = iter(runs)
@@ -87,22 +86,6 @@ class Put:
             made = self._db.execute("insert into segments(path) values(?)", (path,))
             number = self._segments[path] = int(made.lastrowid or 0)
         return number
-
-
-def values(column: Any) -> list[Any]:
-    """The values of a column of Arrow. Numbers without nulls are taken from its memory: `to_pylist` takes ten times as long."""
-    pa = arrow()
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    letter = _LETTERS.get(str(column.type))
-    if letter is None or column.null_count or not len(column):
-        return list(column.to_pylist())
-    found = array(letter)
-    start = column.offset * found.itemsize
-    found.frombytes(memoryview(column.buffers()[1])[start : start + len(column) * found.itemsize])
-    return found.tolist()
-
-
-_LETTERS = {"int64": "q", "int32": "i", "double": "d"}
 
 
 def _packed(ids: Sequence[str]) -> list[Key]:

@@ -26,6 +26,7 @@ from ..errors import StoreError
 from ..tables.commits import Conflict, FolderCommits
 from ..tables.files import Footer, Writer, data_file, footer_of, opened
 from ..tables.schema import Table, arrow
+from ..tables.values import values_of
 from ..totals import by_name
 from ..types import AnyRecord
 from .indexing import Batch, as_rewards, sealed_rewards, standing, uses_of
@@ -593,7 +594,7 @@ def _nothing(names: list[str], id: str) -> list[Any]:
 
 def _places(rows: Any) -> Iterator[tuple[str, int, list[Part]]]:
     """(id, revision, parts) of rows of `trajectories`."""
-    columns = [rows.column(name).to_pylist() for name in ("id", "revision", "files", "groups", "offsets", "rows")]
+    columns = [values_of(rows.column(name)) for name in ("id", "revision", "files", "groups", "offsets", "rows")]
     for id, revision, *places in zip(*columns, strict=True):
         yield id, revision, [Part(intern(path), *rest) for path, *rest in zip(*places, strict=True)]
 

@@ -48,7 +48,7 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
         raise InvalidInput(f"shared tables are at {', '.join(SCHEMES)}...; found {without_password(where)!r}")
     if set(place) & set("*?[]{}#"):
         raise InvalidInput(f"the URL of a store has none of * ? [ ] {{ }} #; found {without_password(place)!r}")
-    if parts.username and not parts.password and place.startswith("abfs"):  # Azure's own form: Arrow knows the container alone
+    if parts.username and not parts.password and place.startswith("abfs"):  # Azure's own form: Arrow knows only the container
         raise InvalidInput(
             "the URL of a store on Azure names its container, as abfs://container/runs; the account belongs to the settings of the"
             " catalog, as adls.account-name"

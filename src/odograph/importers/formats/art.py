@@ -1,7 +1,8 @@
 """Trajectories of ART: `messages_and_choices` with a reward, a trajectory or a group of trajectories a line.
 
 An entry with a `message` inside is a choice that the policy sampled, and may be trained; a plain assistant message is not.
-Token ids are in a choice's logprobs, as `token_id:N`. Newer files have `exchanges`: requests and responses of the API.
+Token ids are in a choice's logprobs, as `token_id:N`. Newer files have `exchanges`: requests and responses of the API. In its
+Parquet files a row is a trajectory, whose `messages` say which of them are `trainable`, and with JSON in the other columns.
 
 Source: OpenPipe/ART, art.trajectories.
 """
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...codec import loads
+from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import content_text, dicts, integer, items, obj, score, text, without
 from ...types import End, Note, Reward, Start, Tokens
@@ -51,12 +54,45 @@ def _is_trajectory(value: dict[str, Any]) -> bool:
 
 
 def _is_row(row: dict[str, Any]) -> bool:
-    return _is_trajectory(row) or any(map(_is_trajectory, dicts(row.get("trajectories"))))
+    return _is_trajectory(row) or _is_flat(row) or any(map(_is_trajectory, dicts(row.get("trajectories"))))
+
+
+def _is_flat(row: dict[str, Any]) -> bool:
+    messages = dicts(row.get("messages"))
+    return "group_index" in row and "reward" in row and bool(messages) and all("trainable" in m for m in messages)
+
+
+def _unflat(path: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of ART's Parquet files as the group that it is of, with this trajectory alone."""
+    entries: list[Any] = []
+    for one in dicts(row["messages"]):
+        said = {k: v for k, v in one.items() if v is not None and k not in ("trainable", "tool_calls")} | {
+            "content": one.get("content")
+        }
+        if (calls := _json(one.get("tool_calls"))) is not None:
+            said["tool_calls"] = calls
+        entries.append({"message": said} if one.get("trainable") is True else said)
+    held = ("messages", "group_index", "group_metadata", "group_metrics", "group_logs")
+    whole = {**without(row, *held), **{k: _json(row.get(k)) for k in ("metrics", "metadata", "tools")}}
+    about = {"group_metrics": _json(row.get("group_metrics")), "group_logs": row.get("group_logs")}
+    group = {k: v for k, v in about.items() if v} | obj(_json(row.get("group_metadata")))
+    name = f"{path.stem}-{row['group_index']}"
+    return {"trajectories": [{**whole, "messages_and_choices": entries}], "metadata": {"scenario": name, **group}}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return loads(value)
+        except InvalidInput:
+            return value
+    return value
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per trajectory. Raises InvalidInput where there is none."""
     for row, key, count, warnings in rows(path, _is_row, "trajectory with messages and choices"):
+        row = _unflat(path, row) if _is_flat(row) else row
         group = row if "trajectories" in row else {}
         about = obj(group.get("metadata"))
         name = str(about["scenario"]) if "scenario" in about else f"{key[:16]}-{count}" if group else None

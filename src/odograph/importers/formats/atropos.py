@@ -31,7 +31,13 @@ _LISTS = (
     "overrides",
     "ref_logprobs",
     "distillation",
+    "distill_token_ids",
+    "distill_logprobs",
 )
+
+
+#: What a teacher says of each token of a sequence.
+_DISTILLED = ("distill_token_ids", "distill_logprobs")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -68,7 +74,11 @@ def _sequence(path: Path, session: Session, row: dict[str, Any], number: int, to
     chat = dicts(said)
     task = next((content_text(m.get("content")) for m in chat if m.get("role") == "user"), None)
     source = {"format": NAME, "path": path.name, "index": number, **without(row, *_LISTS)}
-    more = {name: value for name in ("overrides", "advantages", "ref_logprobs") if (value := _nth(row, name, number)) is not None}
+    more = {
+        name: value
+        for name in ("overrides", "advantages", "ref_logprobs", *_DISTILLED)
+        if (value := _nth(row, name, number)) is not None
+    }
     about = {k: v for k, v in {**source, **more}.items() if v is not None}
     session.add(Start(task=task, group=group, metadata={"source": about}), "start")
     if isinstance(said, str):

@@ -24,7 +24,7 @@ from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time
 from .claude_asked import attached, command, prompt, typed
-from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, session_of
+from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, put_in_place, session_of
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
@@ -270,6 +270,8 @@ class _Reader:
             shown = attached(event)
             if shown is not None:
                 self._saw(chain, event, shown)
+            elif (said := put_in_place(event)) is not None:
+                self._append(chain, event, said)
             elif uuid:
                 self.spots[uuid] = (chain.history, len(chain.history), len(chain.history), chain)
             name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)

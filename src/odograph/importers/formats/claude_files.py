@@ -107,6 +107,16 @@ def is_program(event: dict[str, Any], message: dict[str, Any]) -> bool:
     return message.get("model") == "<synthetic>" or event.get("isApiErrorMessage") is True
 
 
+def put_in_place(event: dict[str, Any]) -> dict[str, Any] | None:
+    """What the program wrote in the model's place and sends with later prompts: no errors of the API."""
+    message = obj(event.get("message"))
+    if event.get("type") != "assistant" or message.get("model") != "<synthetic>" or event.get("isApiErrorMessage") is True:
+        return None
+    blocks = _blocks(message.get("content"))
+    said = next((b["text"] for b in blocks if isinstance(b.get("text"), str)), "")
+    return None if not said or said.startswith("API Error") else {"role": "assistant", "content": blocks}
+
+
 def _is_another(reply: dict[str, Any], line: dict[str, Any]) -> bool:
     """Whether a line is of another reply than one with its id: some servers give each of their replies the same."""
     pairs = (

@@ -127,8 +127,8 @@ class _Reader:
             case "assistant.message":
                 self._answer(to, event, data, when)
             case "assistant.usage":
-                if (said := self.calls.get(to.agent)) is not None:
-                    self.calls[to.agent] = self.session.replace(said, **_figures(data, said.model))
+                if (last := self.calls.get(to.agent)) is not None:
+                    self.calls[to.agent] = self.session.replace(last, **_figures(data, last.model))
             case "session.usage_record":
                 usage = obj(data.get("usage"))
                 self.used[text(usage.get("apiCallId"))] = usage

@@ -1,19 +1,25 @@
-"""Results of Letta evals: JSON lines `{type: "result", result}` with the sample, the agent's messages, grades and usage.
+"""Results of Letta evals: JSON lines with the agent's messages, grades, the composed reward and usage.
 
-A step is a `step_id`, which is one reply of the model: its reasoning, its tool calls and what it said. Usage is the run's.
+A line is a result, whose sample is in `suite.json` beside it (or in the folder above); in older versions it is
+`{type: "result", result}` with the sample inside. A step is a `step_id`, which is one reply of the model: its reasoning, its tool
+calls and what it said. Usage is the run's. Where a reward was composed, the grades it was composed of monitor (`weight` 0).
 
-Source: letta-ai/letta-evals, `results.jsonl`.
+Source: letta-ai/letta-evals 0.26, `letta_evals.models.results` and `letta_evals.streaming`.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...shape import dicts, integer, items, obj, score, text, without
-from ...types import End, Reward, Start
+from ...codec import loads
+from ...errors import InvalidInput
+from ...shape import dicts, integer, items, number, obj, score, text, without
+from ...types import End, LLMCall, Note, Reward, Start, Tokens
+from .. import peek
 from ..session import Session, parse_time
 from ..transcript import Transcript
 from .benchmarks import first_row, sessions
@@ -27,25 +33,43 @@ def recognise(path: Path, head: bytes) -> bool:
     """A row of type `result` with a sample and a trajectory."""
     row = first_row(head)
     if not row:
-        return head.lstrip().startswith(b'{"type": "result", "result": {"sample"') and b'"trajectory"' in head
-    return row.get("type") in ("result", "summary", "sample") and {"sample", "trajectory"} <= obj(row.get("result")).keys()
+        _, known = peek.keys(head)
+        older = head.lstrip().startswith(b'{"type": "result", "result": {"sample"') and b'"trajectory"' in head
+        return older or known >= {"sample_id", "agent_id", "model_handle", "trajectory"}
+    if row.get("type") in ("result", "summary", "sample") and {"sample", "trajectory"} <= obj(row.get("result")).keys():
+        return True
+    return {"sample_id", "trajectory", "grades"} <= row.keys()
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per result. Raises InvalidInput where there is none."""
-    yield from sessions(path, lambda r: "trajectory" in obj(r.get("result")), partial(_session, path), "result with a trajectory")
+    made = partial(_session, path, _samples(path))
+    yield from sessions(path, lambda r: "trajectory" in obj(r.get("result", r)), made, "result with a trajectory")
 
 
-def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
-    result = obj(row.get("result"))
-    sample = obj(result.get("sample"))
+def _samples(path: Path) -> dict[str, Any]:
+    """The samples of the run by id; nothing where its `suite.json` is not there."""
+    for folder in path.absolute().parents[:2]:
+        with contextlib.suppress(OSError, InvalidInput):
+            return {str(s.get("id")): s for s in dicts(obj(loads((folder / "suite.json").read_bytes())).get("samples"))}
+    return {}
+
+
+def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str, count: int) -> Session:
+    result = obj(row.get("result", row))
+    newer = result is row
+    sample = obj(samples.get(str(row.get("sample_id")), {"id": row.get("sample_id")})) if newer else obj(result.get("sample"))
     messages = [m for turn in items(result.get("trajectory")) for m in (dicts(turn) if isinstance(turn, list) else dicts([turn]))]
     started = next((t for m in messages if (t := parse_time(m.get("date"))) is not None), None)
     session = Session(NAME, key, count, started=started)
-    model = text(result.get("model_name"))
-    used = dicts(result.get("agent_usage"))
-    totals = {n: sum(integer(u.get(n)) or 0 for u in used) for n in ("prompt_tokens", "completion_tokens") if used}
+    model = text(result.get("model_handle")) or text(result.get("model_name"))
+    usage = obj(result.get("usage"))
+    used = dicts(result.get("agent_usage")) or [usage]
+    totals = {n: sum(integer(u.get(n)) or 0 for u in used) for n in ("prompt_tokens", "completion_tokens") if used != [{}]}
     source = {"format": NAME, "path": path.name, "session": result.get("agent_id"), "sample": sample, "totals": totals}
+    if newer:
+        held = ("sample_id", "agent_id", "model_handle", "trajectory", "agent_usage", "grades", "reward", "error", "token_data")
+        source |= {k: v for k, v in without(result, *held).items() if v is not None}
     start = Start(
         task=sample.get("input"),
         agent="letta",
@@ -68,19 +92,26 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
         if reply:
             _reply(transcript, reply)
             reply = []
-        if kind == "tool_return_message":
-            id, said = text(message.get("tool_call_id")), message.get("tool_return")
-            transcript.saw({"role": "tool", "tool_call_id": id, "content": said})
-            status = message.get("status")
-            ok = status == "success" if status in ("success", "error") else None
-            if not transcript.result(id, result=said, ok=ok):
-                session.warn("tool results that no call in the file asked for")
+        if kind == "tool_return_message" or (kind == "approval_response_message" and dicts(message.get("approvals"))):
+            for one in dicts(message.get("tool_returns")) or dicts(message.get("approvals")) or [message]:
+                _returned(transcript, one)
+        elif kind in ("summary_message", "event_message", "approval_response_message"):
+            name = "compaction" if kind == "summary_message" else str(kind)
+            session.add(Note(name=name, data=message, source_time=parse_time(message.get("date"))))
+            if kind == "summary_message":  # what the model is sent in the place of what came before
+                transcript.history = [m for m in transcript.history[:1] if m.get("role") == "system"]
+                transcript.saw({"role": "user", "content": message.get("summary")}, id=text(message.get("id")))
         else:
             told = {"role": "system" if kind == "system_message" else "user", "content": message.get("content")}
             transcript.saw(told, id=text(message.get("id")), when=parse_time(message.get("date")))
     if reply:
         _reply(transcript, reply)
     transcript.close()
+    _token_ids(session, dicts(result.get("token_data")))
+    composed = result.get("reward") if newer else None
+    if newer:
+        value = score(obj(composed).get("score"))
+        session.add(Reward(value=value, source="function", extra=obj(obj(composed).get("metadata")) or None), "reward")
     grades = obj(result.get("grades")) or {"grade": result.get("grade")}
     for name, grade in grades.items():
         about = obj(grade)
@@ -89,17 +120,43 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
                 Reward(
                     name=str(name),
                     value=score(about["score"]),
+                    weight=0 if newer else 1,
                     source="function",
                     rationale=text(about.get("rationale")),
-                    extra=obj(about.get("metadata")) or None,
+                    extra={**obj(about.get("metadata")), **{k: about[k] for k in ("per_turn_grades",) if about.get(k)}} or None,
                 ),
                 *("grade", name),
             )
-    session.add(
-        End(answer=result.get("submission"), error=result.get("error"), status="failed" if result.get("error") else "completed"),
-        "end",
-    )
+    said = obj(result.get("submissions"))
+    answer = next(iter(said.values())) if len(said) == 1 else said or result.get("submission")
+    cost = number(usage.get("cost"))
+    failed = result.get("error")
+    metrics = {} if cost is None else {"cost": cost}
+    session.add(End(answer=answer, error=failed, status="failed" if failed else "completed", metrics=metrics), "end")
     return session
+
+
+def _returned(transcript: Transcript, one: dict[str, Any]) -> None:
+    id, said = text(one.get("tool_call_id")), one.get("tool_return", one.get("reason"))
+    transcript.saw({"role": "tool", "tool_call_id": id, "content": said})
+    ok = {"success": True, "error": False}.get(str(one.get("status")))
+    if one.get("approve") is False:
+        ok = False
+    if one.get("approve") is not True and not transcript.result(id, result=said, ok=ok):
+        transcript.session.warn("tool results that no call in the file asked for")
+
+
+def _token_ids(session: Session, said: list[dict[str, Any]]) -> None:
+    """Puts the ids that the model was sent and gave on its calls, where there are as many of both."""
+    made = [one for one in said if isinstance(one.get("output_ids"), list)]
+    calls = [record for record in session.records if isinstance(record, LLMCall)]
+    if made and len(made) != len(calls):
+        session.warn("token ids whose calls are not told", len(made))
+        return
+    for call, one in zip(calls, made, strict=False):
+        probs = [p[0] if isinstance(p, list) and p else p for p in items(one.get("output_token_logprobs"))]
+        tokens = Tokens(token_ids=one["output_ids"], logprobs=probs if len(probs) == len(one["output_ids"]) else None)
+        session.replace(call, prompt_token_ids=items(one.get("input_ids")) or None, tokens=[tokens])
 
 
 def _reply(transcript: Transcript, parts: list[dict[str, Any]]) -> None:

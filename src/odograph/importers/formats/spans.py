@@ -1,5 +1,5 @@
-"""Files of spans: OTLP/JSON, Phoenix and OpenInference, Logfire rows, Langfuse exports, LangSmith runs, and logs of agents'
-own telemetry.
+"""Files of spans: OTLP/JSON, Phoenix and OpenInference, Logfire rows, Langfuse exports, LangSmith runs, MLflow traces, and logs
+of agents' own telemetry.
 
 What a span means is told in `odograph.spans`; here is how a file is recognised and read. A file is one JSON value, JSON lines, or
 values one after the other (Gemini CLI's log).
@@ -32,6 +32,8 @@ def recognise(path: Path, head: bytes) -> bool:
     if "run_type" in found:
         return bool(found & {"dotted_order", "trace_id"})
     if found & {"post.run_type", "post.dotted_order", "patch.dotted_order"}:
+        return True
+    if {"info.trace_id", "data.spans"} <= found or {"info.request_id", "data.spans"} <= found:  # MLflow
         return True
     if "trace.id" in found and found & {"trace.projectId", "trace.sessionId", "trace.userId"}:
         return True

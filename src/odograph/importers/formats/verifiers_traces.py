@@ -36,7 +36,7 @@ def recognise(path: Path, head: bytes) -> bool:
         return _is_row(row)
     root, keys = peek.keys(head)
     return root == "{" and (
-        keys >= {"env", "task", "task.data", "traces"} or keys >= {"verifiers", "task", "task.data", "agent", "nodes"}
+        keys >= {"env", "env.id", "task", "task.data", "task.type"} or keys >= {"task", "task.data", "agent", "nodes"}
     )
 
 

@@ -1,0 +1,142 @@
+"""Rows of data sets, in any shape that people write talks in -> chat messages. What the importers of rows share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..codec import loads
+from ..errors import InvalidInput
+from ..shape import arguments, dicts, items, obj, text, without
+from .transcript import Transcript
+
+_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "model": "assistant",
+    "bing": "assistant", "bard": "assistant", "system": "system", "developer": "developer", "function_call": "function_call",
+    "tool_call": "function_call", "observation": "tool", "tool": "tool", "function_response": "tool",
+}  # fmt: skip
+_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+_RESPONSE = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
+_IMAGE = "<image>"
+_PACKED = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lGO": "image/gif", "UklGR": "image/webp"}
+
+
+def are_turns(value: Any) -> bool:
+    """Whether a list holds turns: `from` and `value`, or `role` and `content`."""
+    turns = items(value)
+    return bool(turns) and all(_role(obj(t)) is not None and ("value" in t or "content" in t) for t in turns)
+
+
+def _role(turn: dict[str, Any]) -> str | None:
+    said = turn.get("from", turn.get("role"))
+    return _ROLES.get(said.lower()) if isinstance(said, str) else None
+
+
+def chat(turns: list[Any]) -> list[dict[str, Any]]:
+    """The turns as chat messages. A `function_call`, whose value is the call as JSON, or a list of calls, is an answer that asks
+    for tools; one that is no JSON stays the text that it is."""
+    return [_message(turn) for turn in dicts(turns)]
+
+
+def _message(turn: dict[str, Any]) -> dict[str, Any]:
+    role, content = _role(turn) or str(turn.get("from", turn.get("role"))), turn.get("value", turn.get("content"))
+    if role != "function_call":
+        return {"role": role, "content": content, **without(turn, "from", "value", "role", "content")}
+    calls = [one for one in (_read(content), *items(_read(content))) if isinstance(one, dict) and "name" in one]
+    if not calls:
+        return {"role": "assistant", "content": content}
+    functions = [{"name": c.get("name"), "arguments": c.get("arguments")} for c in calls]
+    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": f} for f in functions]}
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return loads(value)
+        except InvalidInput:
+            return None
+    return value
+
+
+def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range | None = None, **fields: Any) -> None:
+    """Tells a conversation. `answers`: which messages are answers of the model, where they are of the assistant; the others are
+    what it was sent. Tool calls that stand in an answer's text (`<tool_call>`) are actions, too; where results carry no id, they
+    are those of the calls in order: one message may hold all, as a JSON list or in `<tool_response>` each."""
+    waiting = 0
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        if message.get("role") == "assistant" and (answers is None or number in answers):
+            weight = message.get("weight")
+            said = without(message, "weight")
+            call = transcript.replied(said, extra=None if weight is None else {"weight": weight}, **fields)
+            asked = dicts(said.get("tool_calls"))
+            waiting = len(asked)
+            for found in [] if asked or not isinstance(content, str) else _CALL.findall(content):
+                one = obj(_read(found))
+                if isinstance(one.get("name"), str):
+                    transcript.acted(one["name"], arguments(one.get("arguments")), call=call)
+                    waiting += 1
+            continue
+        transcript.saw(message, observed=message.get("role") == "user")
+        if message.get("role") == "tool":
+            id = text(message.get("tool_call_id"))
+            results = [content] if id else _results(content, waiting)
+            waiting -= len(results)
+            for result in results:
+                if not (transcript.result(id, result=result) if id else transcript.next_result(result=result)):
+                    transcript.session.warn("observations that answer no call")
+        elif message.get("role") == "function":
+            transcript.function_result(text(message.get("name")), result=content)
+
+
+def _results(content: Any, waiting: int) -> list[Any]:
+    """The results in a message, one for each of the calls that wait, or the whole as one."""
+    if waiting > 1:
+        listed = content if isinstance(content, list) else _read(content) if isinstance(content, str) else None
+        for found in (listed, _RESPONSE.findall(content) if isinstance(content, str) else None):
+            if isinstance(found, list) and len(found) == waiting:
+                return found
+    return [content]
+
+
+def with_images(messages: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages with the row's images where their marks are: `<image>` in a text, or a part of type `image`. As they are where
+    marks and images differ in number."""
+    images = row.get("images") if isinstance(row.get("images"), list) else [row["image"]] if row.get("image") else []
+    urls = [_url(image) for image in items(images)]
+    marks = sum(_marks(m.get("content")) for m in messages)
+    if not urls or marks != len(urls) or None in urls:
+        return messages
+    left = iter(urls)
+    return [{**m, "content": _placed(m.get("content"), left)} if _marks(m.get("content")) else m for m in messages]
+
+
+def _marks(content: Any) -> int:
+    if isinstance(content, str):
+        return content.count(_IMAGE)
+    bare = ({k for k, v in part.items() if v is not None} == {"type"} for part in dicts(content))  # a table fills in nulls
+    return sum(empty and part["type"] == "image" for empty, part in zip(bare, dicts(content), strict=True))
+
+
+def _placed(content: Any, urls: Any) -> list[Any]:
+    def image() -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": next(urls)}}
+
+    if not isinstance(content, str):
+        return [image() if isinstance(p, dict) and _marks([p]) else p for p in content]
+    parts: list[Any] = []
+    for number, piece in enumerate(content.split(_IMAGE)):
+        parts += [image()] if number else []
+        parts += [{"type": "text", "text": piece}] if piece else []
+    return parts
+
+
+def _url(image: Any) -> str | None:
+    """Where an image is, or what it is: an address, a path, or bytes in base64, as data sets keep them."""
+    if isinstance(image, str):
+        return image
+    packed = obj(image).get("bytes")
+    if isinstance(packed, str) and packed:
+        kind = next((kind for start, kind in _PACKED.items() if packed.startswith(start)), "image/png")
+        return f"data:{kind};base64,{packed}"
+    return text(obj(image).get("path")) or text(obj(image).get("url"))

@@ -1,0 +1,192 @@
+"""Rows of data sets, in the shapes and files that people have them in: conversations, preferences, tables, zips."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+from odograph.types import Action, LLMCall, Reward, Start
+
+from .scaffold import of, read, write
+
+CALLS = [{"name": "f", "arguments": {"x": 1}}, {"name": "g", "arguments": {"y": 2}}]
+PNG = "iVBORw0KGgo="
+
+
+def human(text: str) -> dict[str, str]:
+    return {"from": "human", "value": text}
+
+
+def gpt(text: str) -> dict[str, str]:
+    return {"from": "gpt", "value": text}
+
+
+def chat(*said: str) -> list[dict[str, str]]:
+    return [{"role": "user" if n % 2 == 0 else "assistant", "content": text} for n, text in enumerate(said)]
+
+
+def rows(folder: Path, name: str, *values: dict[str, Any]) -> list[odograph.importers.Session]:
+    return read(name, write(folder / f"{name}.jsonl", "".join(json.dumps(v) + "\n" for v in values)))
+
+
+#: A row, and what was asked and answered: (prompt, answer) of each call.
+TALKS: dict[str, tuple[dict[str, Any], list[tuple[list[str], str]]]] = {
+    "roles in conversations": ({"conversations": chat("hi", "yo", "and", "so")}, [(["hi"], "yo"), (["hi", "yo", "and"], "so")]),
+    "null columns": ({"instruction": "do", "input": None, "output": "x", "history": None, "system": None}, [(["do"], "x")]),
+    "names in capitals": ({"conversations": [human("hi"), {"from": "Assistant", "value": "x"}]}, [(["hi"], "x")]),
+    "prompt and completion": ({"prompt": "p", "completion": "c"}, [(["p"], "c")]),
+    "prompt and completion in messages": ({"prompt": chat("p"), "completion": [{"role": "assistant", "content": "c"}]}, [(["p"], "c")]),
+    "a call that is no JSON": ({"conversations": [human("hi"), {"from": "function_call", "value": "f("}, gpt("x")]}, [(["hi"], "f("), (["hi", "f("], "x")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TALKS)
+def test_a_conversation_of_any_shape(tmp_path: Path, store: odograph.Store, name: str) -> None:
+    """What was asked and answered is the same, however the row says it; the file is known by its content."""
+    row, expected = TALKS[name]
+    (session,) = rows(tmp_path, "sharegpt", row)
+    calls = of(LLMCall, session)
+    assert [([m["content"] for m in c.request["messages"]], c.response["content"]) for c in calls] == expected
+    assert of(Start, session)[0].task == expected[0][0][0]
+    assert store.import_sessions(tmp_path).trajectories[0]["format"] == "sharegpt"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"from": "function_call", "value": json.dumps(CALLS)}, [{"from": "observation", "value": json.dumps(["1", "2"])}]),
+        ({"from": "function_call", "value": json.dumps(CALLS)}, [{"from": "tool", "value": "1"}, {"from": "tool", "value": "2"}]),
+        (gpt("\n".join(f"<tool_call>\n{json.dumps(c)}\n</tool_call>" for c in CALLS)), [{"from": "tool", "value": "<tool_response>\n1\n</tool_response>\n<tool_response>2</tool_response>"}]),
+    ],
+)  # fmt: skip
+def test_parallel_calls_have_their_own_results(tmp_path: Path, asked: dict[str, Any], told: list[dict[str, Any]]) -> None:
+    """Several tool calls of one answer are several actions, and each has the result that stands in its place."""
+    (session,) = rows(tmp_path, "sharegpt", {"conversations": [human("hi"), asked, *told, gpt("done")]})
+    assert [(a.name, a.arguments, a.result) for a in of(Action, session)] == [("f", {"x": 1}, "1"), ("g", {"y": 2}, "2")]
+    assert session.warnings == {}
+    assert len(of(LLMCall, session)) == 2
+
+
+#: A row, and (prompt, answer, reward) of each trajectory.
+JUDGED: dict[str, tuple[dict[str, Any], list[tuple[str, str, float]]]] = {
+    "of OpenAI": ({"input": {"messages": chat("p")}, "preferred_output": chat("", "a")[1:], "non_preferred_output": chat("", "b")[1:]}, [("p", "a", 1), ("p", "b", 0)]),
+    "of LLaMA-Factory": ({"conversations": [human("p")], "chosen": gpt("a"), "rejected": gpt("b")}, [("p", "a", 1), ("p", "b", 0)]),
+    "of Alpaca's fields": ({"instruction": "p", "input": "q", "chosen": "a", "rejected": "b"}, [("p\nq", "a", 1), ("p\nq", "b", 0)]),
+    "of ms-swift": ({"messages": chat("p", "a"), "rejected_response": "b"}, [("p", "a", 1), ("p", "b", 0)]),
+    "KTO of LLaMA-Factory": ({"conversations": [human("p"), gpt("a")], "kto_tag": False}, [("p", "a", 0)]),
+    "KTO of ms-swift": ({"messages": chat("p", "a"), "label": True}, [("p", "a", 1)]),
+    "KTO of a table": ({"prompt": "p", "completion": "a", "label": 1}, [("p", "a", 1)]),
+    "beside messages": ({"prompt": "p", "chosen": chat("p", "a"), "rejected": chat("p", "b"), "messages": chat("p", "a")}, [("p", "a", 1), ("p", "b", 0)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_preference_of_any_shape(tmp_path: Path, store: odograph.Store, name: str) -> None:
+    """Whatever a row calls them, the answer that was preferred has reward 1, the other 0, and both have the prompt."""
+    row, expected = JUDGED[name]
+    found = rows(tmp_path, "preferences", row)
+    calls = [of(LLMCall, s)[0] for s in found]
+    values = [of(Reward, s)[0].value for s in found]
+    told = [(c.request["messages"][-1]["content"], c.response["content"]) for c in calls]
+    assert [(*t, v) for t, v in zip(told, values, strict=True)] == expected
+    assert {t["format"] for t in store.import_sessions(tmp_path).trajectories} == {"preferences"}
+
+
+def test_a_row_longer_than_the_head_is_known(tmp_path: Path, store: odograph.Store) -> None:
+    """A first row of more than 64 KB is no obstacle."""
+    long = "moss " * 20_000
+    for name, row in {"a": {"prompt": chat(long), "chosen": "a", "rejected": "b"}, "b": {"id": 1, "conversations": chat(long, "x")}}.items():  # fmt: skip
+        write(tmp_path / f"{name}.jsonl", json.dumps(row) + "\n")
+    assert {t["format"] for t in store.import_sessions(tmp_path).trajectories} == {"preferences", "sharegpt"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [human("<image>see"), gpt("moss")], "image": f"data:image/png;base64,{PNG}"},
+        {"messages": [{"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "see"}]}, *chat("", "moss")[1:]], "images": [{"bytes": PNG, "path": None}], "label": True},
+    ],
+)  # fmt: skip
+def test_images_stand_where_their_marks_are(tmp_path: Path, row: dict[str, Any]) -> None:
+    """A prompt has the image that the row holds beside it."""
+    (session,) = rows(tmp_path, "preferences" if "label" in row else "sharegpt", row)
+    content = of(LLMCall, session)[0].request["messages"][0]["content"]
+    url = f"data:image/png;base64,{PNG}"
+    assert content == [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "see"}]
+    assert not {"image", "images"} & of(Start, session)[0].metadata["source"].keys()
+
+
+def test_tables_are_read_as_their_rows_are(tmp_path: Path, store: odograph.Store) -> None:
+    """Parquet, Arrow, CSV, and any of them in a zip, give what the same rows give as JSON lines: known once. What is no session is
+    passed over in a folder, and refused in a sentence where it is named."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.ipc as ipc
+    import pyarrow.parquet as pq
+
+    values = [{"prompt": chat(f"p{n}"), "chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}], "score": 0.5} for n in range(30)]  # fmt: skip
+    first = store.import_sessions(write(tmp_path / "plain.jsonl", "".join(json.dumps(v) + "\n" for v in values)))
+    table = pa.Table.from_pylist(values)
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    pq.write_table(table, folder / "a.parquet")
+    with ipc.new_file(folder / "b.arrow", table.schema) as written:
+        written.write_table(table)
+    with ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as written:
+        written.write_table(table)
+    with (folder / "c.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["prompt", "chosen", "rejected", "score"])
+        lines.writerows([json.dumps(v["prompt"]), str(v["chosen"]), json.dumps(v["rejected"]), 0.5] for v in values[:1])
+    with zipfile.ZipFile(folder / "d.zip", "w") as packed:
+        packed.write(folder / "a.parquet", "deep/a.parquet")
+    (folder / "e.csv").write_text("a,b\n1,2\n")
+    (folder / "f.parquet").write_bytes(b"PAR1 torn")
+    with zipfile.ZipFile(folder / "g.zip", "w") as packed:
+        packed.writestr("../../out.json", "{}")
+    report = store.import_sessions(folder)
+    assert (first.imported, report.failed) == (60, [])
+    assert report.imported == 2  # of the CSV: its numbers are texts
+    assert [Path(p).name for p in report.unrecognised] == ["e.csv", "f.parquet", "g.zip"]
+    assert store.import_sessions(folder).imported == 0
+    errors = [f["error"] for f in store.import_sessions(*(folder / n for n in ("e.csv", "f.parquet", "g.zip"))).failed]
+    assert ["no session of a known format" in errors[0], "damaged table" in errors[1], "leads out of it" in errors[2]] == [
+        True
+    ] * 3
+
+
+def test_parquet_of_art(tmp_path: Path, store: odograph.Store) -> None:
+    """ART's Parquet files: what the policy said is a call, what stands there as `trainable: false` is its prompt; groups, rewards,
+    metrics, tools and logs are those of the row."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    def said(role: str, content: str | None, trainable: bool = False, **more: Any) -> dict[str, Any]:
+        return {"role": role, "content": content, "tool_calls": None, "tool_call_id": None, "trainable": trainable, **more}
+
+    call = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
+    shown = [said("user", "q"), said("assistant", "an example"), said("user", "q2")]
+    asked = [*shown, said("assistant", None, True, tool_calls=json.dumps(call)), said("tool", "r", tool_call_id="c1")]
+    about = {"group_metadata": '{"scene": 1}', "metrics": '{"acc": true}', "metadata": '{"k": "v"}', "tools": '[{"type": "function"}]', "logs": ["l"]}  # fmt: skip
+    values = [
+        {"group_index": 0, "reward": 0.5, "messages": [*asked, said("assistant", "done", True)], **about},
+        {"group_index": 0, "reward": 0.0, "messages": [said("user", "q"), said("assistant", "no", True)]},
+        {"group_index": 1, "reward": 1.0, "messages": [said("user", "p"), said("assistant", "yes", True)]},
+    ]
+    pq.write_table(pa.Table.from_pylist(values), tmp_path / "0007.parquet")
+    report = store.import_sessions(tmp_path)
+    assert {t["format"] for t in report.trajectories} == {"art"}
+    found = {t.llm_calls[-1].choices[0].text: t for t in store.trajectories()}
+    assert {k: (t.group, t.reward, len(t.llm_calls)) for k, t in found.items()} == {
+        "done": ("0007-0", 0.5, 2), "no": ("0007-0", 0.0, 1), "yes": ("0007-1", 1.0, 1),
+    }  # fmt: skip
+    first = found["done"]
+    assert [m["content"] for m in first.llm_calls[0].messages] == ["q", "an example", "q2"]
+    assert [(a.name, a.arguments, a.result) for a in first.actions] == [("f", {"a": 1}, "r")]
+    assert (first.rewards["acc"], first.metadata["source"]["k"], first.metadata["source"]["scene"]) == (1.0, "v", 1)
+    assert store.import_sessions(tmp_path).imported == 0
