@@ -133,3 +133,40 @@ def test_an_upstream_without_sockets_is_a_426(store: odograph.Store) -> None:
     for said, got in ((404, 426), (401, 401)):
         with serving(status=said) as (url, _, _), Proxy(store, [url]) as proxy:
             assert asyncio.run(status(proxy.url)) == got
+
+
+def test_each_side_hears_why_the_other_closes(store: odograph.Store) -> None:
+    """The code and the words of a close pass in both directions."""
+
+    async def passed() -> None:
+        heard: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+
+        async def serve(request: web.BaseRequest) -> web.StreamResponse:
+            socket = web.WebSocketResponse(autoclose=False)
+            await socket.prepare(request)
+            message = await socket.receive()
+            if message.type == aiohttp.WSMsgType.TEXT:
+                await socket.close(code=4001, message=b"too old")
+            else:
+                heard.set_result((message.data, message.extra))
+                await socket.close()
+            return socket
+
+        runner = web.ServerRunner(web.Server(serve))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        proxy = Proxy(store, [f"http://127.0.0.1:{runner.addresses[0][1]}"])
+        await proxy.open()
+        async with aiohttp.ClientSession() as client:
+            async with client.ws_connect(proxy.url + "/v1/responses") as socket:
+                await socket.send_str("hello")
+                message = await socket.receive()
+                assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 4001, "too old")
+            async with client.ws_connect(proxy.url + "/v1/responses") as socket:
+                await socket.close(code=4002, message=b"enough")
+                assert await heard == (4002, "enough")
+        await proxy.aclose()
+        await runner.cleanup()
+
+    asyncio.run(passed())

@@ -86,7 +86,7 @@ async def _upward(ours: web.WebSocketResponse, upstream: aiohttp.ClientWebSocket
                 calls.sent(message.data)
             await _send(upstream, message)
         else:
-            await upstream.close(code=_code(ours.close_code))
+            await upstream.close(code=_code(ours.close_code), message=_reason(message))
             return
 
 
@@ -107,7 +107,7 @@ async def _downward(
                     calls.got(message.data)
             await _send(ours, message)
         else:
-            await ours.close(code=_code(upstream.close_code))
+            await ours.close(code=_code(upstream.close_code), message=_reason(message))
             return
 
 
@@ -116,6 +116,12 @@ async def _send(to: Any, message: aiohttp.WSMessage) -> None:
         await to.send_str(message.data)
     else:
         await to.send_bytes(message.data)
+
+
+def _reason(message: aiohttp.WSMessage) -> bytes:
+    """Why a side closes, in its own words."""
+    said = message.extra if message.type == aiohttp.WSMsgType.CLOSE else None
+    return said.encode() if isinstance(said, str) else b""
 
 
 def _code(code: int | None) -> int:
