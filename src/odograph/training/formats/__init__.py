@@ -164,7 +164,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             for option in found if part != "REFUSES" else ():
                 if option not in (known := Plan.__struct_fields__):
                     there = f"there are: {', '.join(known)}{did_you_mean(str(option), known)}"
-                    raise InvalidInput(f"{name!r} is no exporter: {part} names {option!r}, which is no option of samples; {there}")
+                    raise InvalidInput(
+                        f"{name!r} is no exporter: {part} names {option!r}, which is no option of samples; {there}"
+                    )
         return cls(**{**given, "name": name, takes: getattr(exporter, takes)})
 
     @property
