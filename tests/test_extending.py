@@ -218,6 +218,27 @@ def test_an_agent_is_one_file(tmp_path: Path) -> None:
     assert len(run("ls", "--json", cwd=tmp_path).splitlines()) == 2
 
 
+def test_an_agent_with_a_member_of_the_wrong_kind_is_told(tmp_path: Path) -> None:
+    """A name that is no text is refused before the run; a step that returns no Outcome is the agent's own failure."""
+    store = odograph.open(tmp_path / "s")
+    space: dict[str, Any] = {}
+    exec(example("An agent"), space)
+    guesser = space["Guesser"]
+
+    class Numbered(guesser):  # type: ignore[misc]
+        name = 3
+
+    class Silent(guesser):  # type: ignore[misc]
+        async def step(self, state: Any, step: Any) -> None:
+            pass
+
+    with pytest.raises(odograph.InvalidInput, match="an agent whose name is 3; a text was expected"):
+        asyncio.run(odograph.Runners.run_task([odograph.Task(input="x", agent=Numbered())], store=store))
+    found = asyncio.run(odograph.Runners.run_task([odograph.Task(input="x", agent=Silent())], store=store))
+    (response,) = found.values()
+    assert response.status == "failed" and "step() returns an Outcome, not NoneType" in str(response.msg)
+
+
 def test_a_processor_is_one_file(tmp_path: Path) -> None:
     """The processor of a file changes its component in each step of a world; one that stands in no list is refused."""
     pytest.importorskip("daft")
@@ -283,10 +304,12 @@ def test_a_check_that_fails_costs_itself_alone(recorded: Path) -> None:
 def test_checks_that_cannot_be_had_are_refused(recorded: Path) -> None:
     """A file without checks, one that is not there, and one that takes the code of another check: a sentence each."""
     (recorded / "none.py").write_text("x = 5\n")
+    (recorded / "odd.py").write_text(example("A check").replace('"slow_tool"', "3"))
     (recorded / "taken.py").write_text(example("A check").replace('"slow_tool"', '"secret"'))
     for name, status, says in (
         ("none.py", 2, "no check in 'none.py'; a function with @odograph.quality.check(...) was expected"),
         ("taken.py", 2, "the check 'secret' of 'taken.py' has the code of another check"),
+        ("odd.py", 2, "the code of a check is a name, not 3"),
         ("gone.py", 1, "no file 'gone.py'"),
         ("gone", 2, "no check named 'gone'; there are: "),
         ("", 2, "argument --check: a value was expected, not an empty text"),

@@ -107,6 +107,19 @@ def test_agents_and_judges_speak_it(store: odograph.Store, file: Path, server: O
     assert (answer.status, answer.value) == ("ok", {"score": 1})
 
 
+def test_a_dialect_that_makes_no_request_is_told(tmp_path: Path) -> None:
+    """A judge that speaks it says in one sentence which dialect fails, and how."""
+    start = "NAME = 'x.y'\nPATHS = ('/z',)\ndef request(model, system, history, tools, params, schema=None):\n    "
+    for name, body, says in (
+        ("a.py", "raise ValueError('boo')", "ValueError: boo"),
+        ("b.py", "return 3", "it gives no dict, but 3"),
+    ):
+        (tmp_path / name).write_text(start + body)
+        judge = Judge("m", "http://127.0.0.1:9", dialect=str(tmp_path / name))
+        with pytest.raises(odograph.InvalidInput, match=f"the dialect x.y can't make a request: {says}"):
+            asyncio.run(judge.ask(["q"]))
+
+
 def test_a_long_history_is_stored_once(tmp_path: Path, file: Path) -> None:
     """The list that it says agents resend is stored once."""
     dialects.find(str(file))

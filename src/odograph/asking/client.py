@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from .. import dialects
 from ..bulk import for_each, rarely_collected
 from ..codec import content_hash, encode, loads_or_raw
-from ..errors import InvalidInput, check_count, check_seconds
+from ..errors import InvalidInput, OdographError, check_count, check_seconds, described
 from ..log import logger
 from ..redact import Redactor
 from ..store.settings import redactor_in
@@ -263,7 +263,16 @@ class Judge:
         first = messages[0] if messages[0]["role"] == "system" else None
         history = self._dialect.history(messages[1:] if first else messages)
         system = first["content"] if first else None
-        return self._dialect.request(self.model, system, history, [], self._params, schema)
+        body: Any
+        try:
+            body = self._dialect.request(self.model, system, history, [], self._params, schema)
+        except OdographError:
+            raise
+        except Exception as error:  # of a dialect that a stranger wrote
+            raise InvalidInput(f"the dialect {self._dialect.NAME} can't make a request: {described(error)}") from error
+        if not isinstance(body, dict):
+            raise InvalidInput(f"the dialect {self._dialect.NAME} can't make a request: it gives no dict, but {body!r:.80}")
+        return body
 
     def _longest(self, body: dict[str, Any]) -> int:
         """Tokens that an answer may take: the limit that the request sets, else the longest answer so far."""

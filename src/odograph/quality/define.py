@@ -43,6 +43,8 @@ def check(
     code: str, severity: Severity, finds: str, profiles: tuple[str, ...] = EVERY, errors_in: tuple[str, ...] = ()
 ) -> Callable[[Run], Check]:
     """Makes a generator from a `Look` to (path, message) the check of a code. Raises ValueError for what does not exist."""
+    if not isinstance(code, str) or not code:
+        raise ValueError(f"the code of a check is a name, not {code!r}")
     if severity not in SEVERITIES:
         raise ValueError(f"no severity {severity!r}; there are: {', '.join(SEVERITIES)}")
     for profile in (*profiles, *errors_in):

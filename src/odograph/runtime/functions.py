@@ -78,6 +78,8 @@ def agent_of(task: Task) -> AnyAgent:
     if isinstance(agent, type):
         raise InvalidInput(f"task {task.id!r} has the class {agent.__name__}; an agent is an object, such as {agent.__name__}()")
     if isinstance(agent, AnyAgent):
+        if not isinstance(agent.name, str):
+            raise InvalidInput(f"task {task.id!r} has an agent whose name is {agent.name!r}; a text was expected")
         return agent
     if callable(agent):
         return FunctionAgent(agent)

@@ -48,6 +48,8 @@ class Walk:
             self.steps.append(step)
             try:
                 outcome = await self.agent.step(self._state, step)
+                if not isinstance(outcome, Outcome):
+                    raise TypeError(f"step() returns an Outcome, not {type(outcome).__name__}")
             except RunError as error:
                 step.note({"error": str(error)}, name="step failed")
                 raise
