@@ -179,8 +179,10 @@ FULL = """
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             with run.step(observation=i) as step:
                 step.llm_call(model="m", messages=[{"role": "user", "content": f"{i} " * 200}], response="r")
-            if i == 29:
+            if i == 29 and limit == 1:
                 assert store.health()["waiting"] > 0 and store.health()["failure"], store.health()
+            elif i == 29:  # what one file may not hold is in the next
+                assert store.health()["waiting"] == 0 and store.health()["failure"] is None, store.health()
     health = store.health()
     assert health["waiting"] == 0 and health["lost"] == 0 and health["failure"] is None, health
     print(run.id)
@@ -190,7 +192,8 @@ FULL = """
 
 @pytest.mark.parametrize("limit", [1, 2_000, 7_777, 9_000])
 def test_a_full_disk_breaks_nothing_and_loses_nothing_that_fits_later(tmp_path: Path, limit: int) -> None:
-    """While the disk is full the agent goes on; when there is room again all that waited is written, in order."""
+    """While nothing can be written the agent goes on, and later all that waited is written, in order. Where a file may not grow any
+    more, the next file takes what comes."""
     env = {**os.environ, "ODOGRAPH_STRICT": "0"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), str(limit)],

@@ -5,6 +5,7 @@ Laws:
 - What `hold` was given is with the operating system with the next `append`, or 50 ms later. It says only that something begins.
 - One writer per file: it holds an exclusive `flock` on it. A free lock means a dead writer.
 - A write that fails leaves no half line: the file is cut back, and the data is kept and written first the next time.
+- A file that may not grow any more is followed by the next one.
 - After `os.fork` the child opens a file of its own; the parent's is never touched.
 - A file that was deleted, or whose folder was exchanged, is noticed with the next sync. What was written since the last one is
   written again, into a new file.
@@ -81,6 +82,8 @@ class Journal:
         self._limit = 0
         #: The size at which the file was last looked for.
         self._seen = 0
+        #: The size of the file's head.
+        self._head = 0
         self._stream = 0
         self._last = 0
         self._seq = 0
@@ -166,7 +169,10 @@ class Journal:
             self._size += done
         except OSError as error:
             self._keep(data)
-            self._failed(error)
+            if self._ends(error):
+                self._retry()
+            else:
+                self._failed(error)
             return
         self.written += 1
         if not self._dirty or self.durability == "sync":
@@ -200,9 +206,16 @@ class Journal:
             self.generation += 1  # what was dropped may hold messages that later calls refer to
         self._flush_behind()
 
+    def _ends(self, error: OSError) -> bool:
+        """Whether the file, which has lines, may not grow any more (`ulimit -f`): then the next file takes what comes."""
+        if error.errno != errno.EFBIG or self._size in (self._head, _FULL):
+            return False
+        self._size = _FULL
+        return True
+
     def _retry(self) -> None:
-        try:
-            while self._backlog:
+        while self._backlog:
+            try:
                 if self._size > self._limit:
                     self._turn(check=False)
                 data = self._backlog[0]
@@ -212,9 +225,10 @@ class Journal:
                 self._size += len(data)
                 self._backlog_size -= len(self._backlog.pop(0))
                 self.written += 1
-        except OSError as error:
-            self._failed(error)
-            return
+            except OSError as error:
+                if not self._ends(error):
+                    self._failed(error)
+                    return
         self.failure = None
         self._dirty = True
         self._sync_soon()
@@ -309,7 +323,7 @@ class Journal:
         done = os.write(self._fd, data)
         if done != len(data):
             self._finish(data, done)
-        self._size = self._seen = len(data)
+        self._size = self._seen = self._head = len(data)
 
     def _shut(self) -> None:
         """Syncs the file to disk, and closes the file."""
