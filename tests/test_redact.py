@@ -274,6 +274,22 @@ def test_ids_of_a_call_do_not_spell_a_secret(where: str, tmp_path: Path) -> None
     assert call.choices[0].token_ids == (ids_of("ok") if where == "prompt" else None)
 
 
+@pytest.mark.parametrize("where", ["prompt", "answer"])
+def test_ids_in_a_response_do_not_spell_a_secret(where: str, tmp_path: Path) -> None:
+    """The same where the ids and the logprobs with their texts stand in the body of the response."""
+    text = f"use {SECRETS['api_key']}"
+    asked, said = (text, "ok") if where == "prompt" else ("q", text)
+    spelled = {"content": [{"token": letter, "logprob": -0.5} for letter in said]}
+    choice = {"message": {"role": "assistant", "content": said}, "token_ids": ids_of(said), "logprobs": spelled}
+    with odograph.open(tmp_path, redact=True) as store, store.record(task="t") as run, run.step() as step:
+        body = {"choices": [choice], "prompt_token_ids": ids_of(asked)}
+        step.llm_call(messages=[{"role": "user", "content": asked}], response=body)
+    response = store.trajectory(run.id).llm_calls[0].response
+    assert "prompt_token_ids" not in response
+    kept = response["choices"][0]
+    assert (kept.get("token_ids"), kept.get("logprobs")) == ((ids_of("ok"), spelled) if where == "prompt" else (None, None))
+
+
 def test_without_redact_it_is_kept(tmp_path: Path) -> None:
     """The store of somebody who did not ask holds what was recorded, exactly."""
     with odograph.open(tmp_path) as store:
