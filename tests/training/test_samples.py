@@ -340,6 +340,16 @@ def test_a_score_that_is_no_number_weighs_nothing(bad: list[Any]) -> None:
     assert list(found) == [] and found.report.left_out == {"a score that is no number": 1} and found.report.balanced
 
 
+@pytest.mark.parametrize(("logprobs", "left_out"), [([-1.0, None], 1), (None, 1), ([None, -1.0], 0)])
+def test_a_stale_token_without_a_logprob_is_not_weighed(logprobs: Any, left_out: int) -> None:
+    """A weight is a quotient of two probabilities: the row of a trained token that lacks one is refused; the edited token needs none."""
+    data = rewritten().to_dict()
+    data["steps"][0]["llm_calls"][0]["tokens"][0]["logprobs"] = logprobs
+    found = samples([Trajectory.from_dict(data)], edits="reweight", scorer=lambda ids: [-1.0] * len(ids))
+    assert len(list(found)) == 1 - left_out and found.report.balanced
+    assert found.report.left_out == ({"a trained token without a logprob": 1} if left_out else {})
+
+
 @pytest.mark.parametrize("bad", ["x", [1], None, {"a": 1}, [-0.5] * 9])
 def test_a_stored_scoring_that_is_none(bad: Any) -> None:
     """A note that is no scoring of the row's tokens is none; one that is, is used."""
