@@ -173,7 +173,7 @@ def test_a_seal_that_can_not_begin_leaves_nothing(store: odograph.Store, table: 
     there = store.root / "lake" / table
     there.parent.mkdir()
     there.write_text("a file of somebody else")
-    with pytest.raises(odograph.StoreError, match="can't be written: .*; nothing that was recorded is lost: do the same again"):
+    with pytest.raises(odograph.StoreError, match=r"can't be written: .*; nothing that was recorded is lost: do the same again"):
         store.seal()
     assert [path.name for path in store.root.rglob("*.parquet*")] == []
     there.unlink()

@@ -179,6 +179,32 @@ def test_the_command_prints_tables_json_and_csv(store: odograph.Store, capsys: p
     assert "x" in said and len(said.splitlines()) == 1
 
 
+def test_what_the_command_prints_for_programs_is_exact(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """CSV in a file or a pipe holds each text as it is recorded, control characters too; values inside of lists and structs are
+    what they are outside of them; a column whose name comes twice is there twice."""
+    texts = ["a\rb", "\x1b[31mred", 'x,"y"\n', "\u202ertl"]
+    for text in texts:
+        store.record(task=text, agent="a").finish()
+    ask = ["--store", str(store.root), "sql"]
+    assert main([*ask, "select task from trajectories order by started", "--csv"]) == 0
+    printed = capsys.readouterr().out
+    assert [row[0] for row in csv.reader(io.StringIO(printed, newline=""))] == ["task", *texts]
+    day = "date '2020-01-02'"
+    assert main([*ask, f"select {day} as d, [{day}] as l, {{'d': {day}}} as s, map{{{day}: 1.50}} as m", "--json"]) == 0
+    want = {"d": "2020-01-02", "l": ["2020-01-02"], "s": {"d": "2020-01-02"}, "m": {"2020-01-02": "1.50"}}
+    assert json.loads(capsys.readouterr().out) == want
+    assert main([*ask, f"select [{day}] as l", "--csv"]) == 0
+    assert capsys.readouterr().out == 'l\n"[""2020-01-02""]"\n'
+    assert store.sql("select 1 as a, 2 as a, 3 as a_1, 4 as a").list() == [{"a": 1, "a_1": 2, "a_1_1": 3, "a_2": 4}]
+
+
+@pytest.mark.parametrize(("query", "given"), [(5, None), ("select ?", 5), ("select ?", "x"), (None, None)])
+def test_a_query_that_is_none_is_told(store: odograph.Store, query: Any, given: Any) -> None:
+    """A query that is no text, and parameters that are no list or dict, are refused in a sentence."""
+    with pytest.raises(odograph.InvalidInput, match=r"a query is a text|parameters are a list"):
+        store.sql(query, given)
+
+
 def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
     """`store.frame` gives the rows of a table, sealed or not, as a Daft DataFrame."""
     pytest.importorskip("daft")

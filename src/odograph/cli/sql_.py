@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 from ..codec import encode
 from ..errors import InvalidInput
-from .common import add_json, existing_store, named_values, print_json
+from .common import add_json, existing_store, named_values, print_data, print_json
 from .terminal import line, number, paint, table
 
 HELP = "run a SELECT over the tables trajectories, facts, records and messages (DuckDB's SQL)"
@@ -34,10 +34,11 @@ def run(args: argparse.Namespace) -> int:
         found = store.sql(args.query, named_values("--param", args.param) or None)
         if args.json:
             for row in found:
-                print_json({name: _plain(value) for name, value in row.items()})
+                print_json(_plain(row))
             return 0
         if args.csv:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
+            # a field with either character of the line's end is quoted, so that a carriage return in a text stays one
+            writer = csv.writer(SimpleNamespace(write=lambda row: print_data(f"{row[:-2]}\n")), lineterminator="\r\n")
             writer.writerow(found.columns)
             writer.writerows([_csv(value) for value in row] for row in found.tuples())
             return 0
@@ -51,12 +52,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON says it."""
-    return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
+    """A value as JSON says it; a time, a number of fixed places and the like as their text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _csv(value: Any) -> Any:
-    return encode(value).decode() if isinstance(value, list | dict) else value
+    return encode(_plain(value)).decode() if isinstance(value, list | tuple | dict) else value
 
 
 def _cell(value: Any) -> str:
@@ -66,4 +71,4 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return number(value)
-    return line(encode(value).decode() if isinstance(value, list | dict) else str(value))
+    return line(str(_csv(value)))

@@ -76,8 +76,8 @@ class Rows:
         self._damaged = damaged
         self._connection: Any = None
         self._given = False
-        #: The names of the columns.
-        self.columns: list[str] = self._read(lambda connection: [one[0] for one in connection.description])
+        #: The names of the columns: of the same name twice, the second has `_1` at its end, which a dict needs.
+        self.columns: list[str] = _apart(self._read(lambda connection: [one[0] for one in connection.description]))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for row in self.tuples():
@@ -135,6 +135,14 @@ class Rows:
                     raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
 
 
+def _apart(names: list[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        forms = (name, *(f"{name}_{n}" for n in range(1, len(names))))
+        found.append(next(form for form in forms if form not in found))
+    return found
+
+
 def _of_files(error: Exception) -> bool:
     """Whether DuckDB, or Arrow for it, could not read the files, and not what the query says is wrong."""
     duckdb = _duckdb()
@@ -148,6 +156,10 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     """What a SELECT gives. Raises InvalidInput for another statement or a mistake in it, MissingExtra, StoreError."""
     arrow()
     duckdb = _duckdb()
+    if not isinstance(query, str):
+        raise InvalidInput(f"a query is a text, not {type(query).__name__}")
+    if isinstance(parameters, str | bytes) or not (parameters is None or hasattr(parameters, "__iter__")):
+        raise InvalidInput(f"parameters are a list, or a dict for $names, not {type(parameters).__name__}")
     try:
         query.encode()
         statements = duckdb.extract_statements(query)
@@ -267,8 +279,13 @@ def _beside_memory(process: int) -> str:
         folder = tempfile.mkdtemp(prefix="odograph-sql-")
     except OSError:
         return ""
-    atexit.register(lambda: os.getpid() == process and shutil.rmtree(folder, ignore_errors=True))
+    atexit.register(_remove, folder, process)
     return folder
+
+
+def _remove(folder: str, process: int) -> None:
+    if os.getpid() == process:  # and not a child of its own
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parted(reader: Reader, table: Table, paths: list[str]) -> tuple[list[str], Any]:

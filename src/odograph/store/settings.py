@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path

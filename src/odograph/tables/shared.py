@@ -50,8 +50,8 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
         raise InvalidInput(f"the URL of a store has none of * ? [ ] {{ }} #; found {without_password(place)!r}")
     if parts.username and not parts.password and place.startswith("abfs"):  # Azure's own form: Arrow knows the container alone
         raise InvalidInput(
-            "the URL of a store on Azure names its container, as abfs://container/runs; the account belongs to the settings of the"
-            " catalog, as adls.account-name"
+            "the URL of a store on Azure names its container, as abfs://container/runs; the account belongs to the settings of"
+            " the catalog, as adls.account-name"
         )
     if parts.username or parts.password:
         raise InvalidInput("the URL of a store holds no password: passwords belong to the settings of the catalog")
