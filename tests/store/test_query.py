@@ -180,15 +180,18 @@ def test_the_command_prints_tables_json_and_csv(store: odograph.Store, capsys: p
 
 
 def test_what_the_command_prints_for_programs_is_exact(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """CSV in a file or a pipe holds each text as it is recorded, control characters too; values inside of lists and structs are
-    what they are outside of them; a column whose name comes twice is there twice."""
-    texts = ["a\rb", "\x1b[31mred", 'x,"y"\n', "\u202ertl"]
+    """JSON holds each text as it is recorded, and CSV but for what a terminal would obey; values inside of lists and structs are what
+    they are outside of them; a column whose name comes twice is there twice."""
+    texts = ["\x1b[31mred", 'x,"y"\n', "\u202ertl"]
     for text in texts:
         store.record(task=text, agent="a").finish()
     ask = ["--store", str(store.root), "sql"]
     assert main([*ask, "select task from trajectories order by started", "--csv"]) == 0
     printed = capsys.readouterr().out
-    assert [row[0] for row in csv.reader(io.StringIO(printed, newline=""))] == ["task", *texts]
+    shown = ["\\x1b[31mred", 'x,"y"\n', "\\u202ertl"]
+    assert [row[0] for row in csv.reader(io.StringIO(printed, newline=""))] == ["task", *shown]
+    assert main([*ask, "select task from trajectories order by started", "--json"]) == 0
+    assert [json.loads(row)["task"] for row in capsys.readouterr().out.splitlines()] == texts
     day = "date '2020-01-02'"
     assert main([*ask, f"select {day} as d, [{day}] as l, {{'d': {day}}} as s, map{{{day}: 1.50}} as m", "--json"]) == 0
     want = {"d": "2020-01-02", "l": ["2020-01-02"], "s": {"d": "2020-01-02"}, "m": {"2020-01-02": "1.50"}}

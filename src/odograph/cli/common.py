@@ -139,12 +139,6 @@ def print_json(value: Any) -> None:
     sys.stdout.buffer.write(encode(value) + b"\n")
 
 
-def print_data(text: str) -> None:
-    """Text of a data format, on stdout: as it is, unless a terminal would obey what is in it."""
-    out = sys.stdout if sys.stdout.isatty() else getattr(sys.stdout, "unguarded", sys.stdout)
-    out.write(text)
-
-
 def progress(what: str, total: int | None = None) -> Callable[[int], None]:
     """A function to call with the number done so far: a bar on stderr where that is a terminal, else nothing."""
     if not sys.stderr.isatty():

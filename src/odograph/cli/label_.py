@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InvalidInput, NotFound
 from .asking import JUDGE_FLAGS, add_judge_flags, amount, judge_settings
-from .common import add_filters, add_json, clashes, existing_store, filter_names, filters_of, goes_with, print_data, print_json
+from .common import add_filters, add_json, clashes, existing_store, filter_names, filters_of, goes_with, print_json
 from .terminal import line, number, table
 
 HELP = "label trajectories by a rubric file: a judging model labels a sample, or people do (--human)"
@@ -95,7 +95,7 @@ def _to_csv(store: Any, rubric: Any, out: str, filters: dict[str, Any]) -> int:
 
     text = to_csv(store, rubric, **filters)
     if out == "-":
-        print_data(text)
+        sys.stdout.write(text)
     else:
         Path(out).expanduser().write_text(text, newline="")
     return 0

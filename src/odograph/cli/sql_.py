@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 from ..codec import encode
 from ..errors import InvalidInput
-from .common import add_json, existing_store, named_values, print_data, print_json
+from .common import add_json, existing_store, named_values, print_json
 from .terminal import line, number, paint, table
 
 HELP = "run a SELECT over the tables trajectories, facts, records and messages (DuckDB's SQL)"
@@ -37,8 +37,7 @@ def run(args: argparse.Namespace) -> int:
                 print_json(_plain(row))
             return 0
         if args.csv:
-            # a field with either character of the line's end is quoted, so that a carriage return in a text stays one
-            writer = csv.writer(SimpleNamespace(write=lambda row: print_data(f"{row[:-2]}\n")), lineterminator="\r\n")
+            writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(found.columns)
             writer.writerows([_csv(value) for value in row] for row in found.tuples())
             return 0
