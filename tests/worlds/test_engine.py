@@ -546,7 +546,7 @@ with SyncWorldRuntime() as runtime:
     try:
         world.step()
     except StoreError as error:
-        print(str(error)[-60:])
+        print(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     world.step()
     print(world.info().tick, len(world.query(Mood).to_pylist()[1]["mood__story"]))
