@@ -149,6 +149,19 @@ def test_each_number_of_a_command_line_is_finite_and_within_64_bits(command: str
             assert stop.value.code == 2 and len(said.splitlines()) == 1 and " was expected, not " in said, (flag, value, said)
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--json", "doctor"], "--json stands behind the command: odograph doctor --json"),
+        (["doctor", "--jsn"], "unrecognized arguments: --jsn; did you mean '--json'?"),
+    ],
+)
+def test_an_option_that_is_not_known_is_told(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that the command knows says where it belongs; another names the one that is most like it."""
+    assert main(argv) == 2
+    assert capsys.readouterr().err == f"odograph doctor: {says} (see odograph doctor --help)\n"
+
+
 def test_a_closed_stdout_is_no_mistake(place: tuple[Path, str]) -> None:
     """`odograph ls >&-` ends as with a reader that had enough; no file of the store gets the number of the closed stream."""
     folder, id = place

@@ -71,7 +71,10 @@ class _Parser(argparse.ArgumentParser):
         sub = commands.choices.get(parsed.command, self)
         parsed.arguments = {name: action for action in sub._actions for name in action.option_strings or [action.metavar]}
         if unknown:
-            near = did_you_mean(unknown[0].partition("=")[0], sub._option_string_actions) if unknown[0].startswith("-") else ""
+            option = unknown[0].partition("=")[0]
+            if option in sub._option_string_actions:
+                sub.error(f"{option} stands behind the command: {sub.prog} {option}")
+            near = did_you_mean(option, sub._option_string_actions) if option.startswith("-") else ""
             sub.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return parsed
 
