@@ -199,8 +199,8 @@ class Door:
 
     def _choose(self, request: web.BaseRequest, admitted: Admitted, tried: Sequence[Upstream] = ()) -> Upstream:
         """The upstream of a request."""
-        if self._upstreams.only is not None:
-            return self._upstreams.only
+        if len(self._upstreams.all) == 1:
+            return self._upstreams.all[0]
         return self._upstreams.choose(self._recording.sticky(admitted.address, request.headers), tried)
 
     def begin(self, request: web.BaseRequest, admitted: Admitted) -> Passing | None:

@@ -42,8 +42,6 @@ class Upstreams:
         if not urls:
             raise InvalidInput("the proxy needs an upstream: the URL of a model's API")
         self.all: list[Upstream] = [Upstream(url) for url in urls]
-        #: The upstream where there is but one.
-        self.only: Upstream | None = self.all[0] if len(self.all) == 1 else None
         self._stuck: OrderedDict[str, Upstream] = OrderedDict()
 
     def choose(self, sticky: str | None, without: Sequence[Upstream] = ()) -> Upstream:

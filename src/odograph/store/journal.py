@@ -131,26 +131,23 @@ class Journal:
             finally:
                 self._together = outer
                 if self._held and not outer:
-                    self._append(b"")
+                    self.append(b"")
 
     def release(self) -> None:
         """Gives the waiting lines to the operating system, and those of failed writes."""
         if self._held or self._backlog:
             with self.lock:
                 if self._held:
-                    self._append(b"")
+                    self.append(b"")
                 elif self._backlog:
                     self._retry()
 
     def append(self, data: bytes) -> None:
         """Writes whole lines. At the return, the operating system has the lines (inside of `together`: at its end). Never raises
         OSError: see `failure`."""
-        if self._together:
+        if self._together and data:
             self._held += data
-        else:
-            self._append(data)
-
-    def _append(self, data: bytes) -> None:
+            return
         if self._held:
             data, self._held = self._held + data, b""
         if self._backlog:
