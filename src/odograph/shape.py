@@ -66,15 +66,35 @@ def score(value: Any) -> Any:
     return number(value)
 
 
-def arguments(value: Any) -> Any:
-    """A tool call's arguments: the object that its JSON string holds, else what stands there."""
+def parsed(value: Any) -> Any:
+    """What a text says in JSON; a text that is no JSON, and anything else, as it is."""
     if isinstance(value, str):
         try:
-            parsed = loads(value)
+            return loads(value)
         except InvalidInput:
             return value
-        return parsed if isinstance(parsed, dict) else value
     return value
+
+
+def literal(value: Any) -> Any:
+    """What a text says in JSON's or Python's notation; a text that is neither, and anything else, as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return loads(value)
+    except InvalidInput:
+        from ast import literal_eval  # most programs read no such text
+
+        try:
+            return literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return value
+
+
+def arguments(value: Any) -> Any:
+    """A tool call's arguments: the object that its JSON string holds, else what stands there."""
+    found = parsed(value)
+    return found if isinstance(found, dict) else value
 
 
 def content_text(content: Any) -> str | None:

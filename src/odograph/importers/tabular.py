@@ -3,7 +3,6 @@ the time of the import."""
 
 from __future__ import annotations
 
-import ast
 import base64
 import csv
 import json
@@ -14,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..codec import loads
 from ..errors import InvalidInput, MissingExtra, described
+from ..shape import literal
 from .bounds import limit, too_large
 
 _PARQUET = b"PAR1"
@@ -65,16 +64,7 @@ def _cell(value: Any) -> Any:
     """A cell: the list or object that it holds in JSON's or Python's notation, nothing where it is empty, else its text."""
     if not isinstance(value, str) or not value:
         return None
-    if value[0] not in "[{":
-        return value
-    try:
-        return loads(value)
-    except InvalidInput:
-        pass
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
+    return literal(value) if value[0] in "[{" else value
 
 
 def _columns(path: Path) -> Iterator[dict[str, Any]]:

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec import loads
-from ..errors import InvalidInput
-from ..shape import arguments, items, number, obj, text
+from ..shape import arguments, items, number, obj, parsed, text
 from . import chat
 from .common import about_of, count, ended, prompt_count, reason
 from .span import Meaning, TraceSpan
@@ -155,7 +153,7 @@ def _content(span: TraceSpan) -> tuple[Any, Any, Any, list[str]]:
         given = event.attributes
         if event.name == "gen_ai.client.inference.operation.details":
             asked, said, instructions = (
-                own if own is not None else _parsed(given.get(name))
+                own if own is not None else parsed(given.get(name))
                 for own, name in zip((asked, said, instructions), names, strict=True)
             )
         elif event.name == "gen_ai.choice":
@@ -166,9 +164,9 @@ def _content(span: TraceSpan) -> tuple[Any, Any, Any, list[str]]:
         elif event.name.startswith("gen_ai.") and event.name.endswith(".message"):
             older.append({"role": event.name[7:-8], **_body(given)})
         elif event.name == "gen_ai.content.prompt" and asked is None:
-            asked = _parsed(given.get("gen_ai.prompt"))
+            asked = parsed(given.get("gen_ai.prompt"))
         elif event.name == "gen_ai.content.completion" and said is None:
-            said = _parsed(given.get("gen_ai.completion"))
+            said = parsed(given.get("gen_ai.completion"))
     return older if asked is None and older else asked, said, instructions, cut
 
 
@@ -176,17 +174,8 @@ def _is_cut(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("[", "{"))
 
 
-def _parsed(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return loads(value)
-        except InvalidInput:
-            return value
-    return value
-
-
 def _body(given: dict[str, Any]) -> dict[str, Any]:
     """The fields of an event: its body as JSON, or its attributes."""
-    body = obj(_parsed(given.get("event.body", given.get("body"))))
+    body = obj(parsed(given.get("event.body", given.get("body"))))
     fields = body or {k: v for k, v in given.items() if not k.startswith(("gen_ai.", "event."))}
-    return {k: _parsed(v) if k in ("message", "tool_calls") else v for k, v in fields.items()}
+    return {k: parsed(v) if k in ("message", "tool_calls") else v for k, v in fields.items()}

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from ..codec import encode, loads, record_from_dict
+from ..codec import encode, record_from_dict
 from ..errors import InvalidInput
-from ..shape import dicts, integer, obj, text
+from ..shape import dicts, integer, obj, parsed, text
 from ..types import KINDS, AnyRecord
 from . import chat, genai
 from .span import TraceSpan
@@ -122,15 +122,8 @@ def _fields(span: TraceSpan, prefix: str = "") -> dict[str, Any]:
         if (value := span.get(OWN + prefix + name)) is not None:
             out[name] = value
         elif isinstance(value := span.get(OWN_JSON + prefix + name), str):
-            out[name] = _parsed(value)
+            out[name] = parsed(value)
     return out
-
-
-def _parsed(value: str) -> Any:
-    try:
-        return loads(value)
-    except InvalidInput:
-        return value
 
 
 def _start(span: TraceSpan, fields: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +145,7 @@ def _call(span: TraceSpan, fields: dict[str, Any]) -> dict[str, Any]:
     if isinstance(tools := request.get("tools"), list):
         request["tools"] = [_nested(tool) for tool in tools]
     if isinstance(params := span.get(OWN_JSON + "params"), str):
-        request |= obj(_parsed(params))
+        request |= obj(parsed(params))
     kept = ("model", "finish_reason", "prompt_tokens", "completion_tokens", "reasoning")
     out = {name: found[name] for name in kept if found[name] is not None}
     out |= {"request": request, "dialect": found["dialect"], "origin": "transcript"}
@@ -173,10 +166,10 @@ def _action(span: TraceSpan, fields: dict[str, Any]) -> dict[str, Any]:
     given = span.get("gen_ai.tool.call.arguments")
     out = {"name": span.get("gen_ai.tool.name"), "tool_call_id": span.get("gen_ai.tool.call.id")}
     if isinstance(given, str):
-        out["arguments"] = _parsed(given)
+        out["arguments"] = parsed(given)
     if "result" not in fields and isinstance(span.get("gen_ai.tool.call.result"), str):
         result = span.get("gen_ai.tool.call.result")
-        out["result"] = _parsed(result) if span.get(OWN + "result_is_json") is True else result
+        out["result"] = parsed(result) if span.get(OWN + "result_is_json") is True else result
     return {name: value for name, value in out.items() if value is not None}
 
 

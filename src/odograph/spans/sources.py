@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 
 from ..clock import parse_time
-from ..codec import content_hash, loads
-from ..errors import InvalidInput
-from ..shape import dicts, integer, items, obj, text, without
+from ..codec import content_hash
+from ..shape import dicts, integer, items, obj, parsed, text, without
 from .span import Event, TraceSpan
 
 
@@ -428,7 +427,7 @@ def _of_langfuse(value: dict[str, Any]) -> Iterator[TraceSpan]:
         "langfuse.user.id": trace.get("userId"),
         "langfuse.trace.tags": trace.get("tags") or None,
     }
-    metadata = _parsed(trace.get("metadata"))
+    metadata = parsed(trace.get("metadata"))
     resource = obj(obj(metadata).get("resourceAttributes"))
     observations = dicts(value["observations"])
     ids = {o.get("id") for o in observations}
@@ -437,8 +436,8 @@ def _of_langfuse(value: dict[str, Any]) -> Iterator[TraceSpan]:
     for one in observations:
         attributes: dict[str, Any] = {
             "langfuse.observation.type": str(one.get("type") or "SPAN").lower(),
-            "langfuse.observation.input": _parsed(one.get("input")),
-            "langfuse.observation.output": _parsed(one.get("output")),
+            "langfuse.observation.input": parsed(one.get("input")),
+            "langfuse.observation.output": parsed(one.get("output")),
             "langfuse.observation.model.name": one.get("model"),
             "langfuse.observation.model.parameters": one.get("modelParameters") or None,
             "langfuse.observation.usage_details": one.get("usageDetails") or one.get("usage") or None,
@@ -454,8 +453,8 @@ def _of_langfuse(value: dict[str, Any]) -> Iterator[TraceSpan]:
         }
         if one is first:
             attributes |= {
-                "langfuse.trace.input": _parsed(_parsed(trace.get("input"))),
-                "langfuse.trace.output": _parsed(_parsed(trace.get("output"))),
+                "langfuse.trace.input": parsed(parsed(trace.get("input"))),
+                "langfuse.trace.output": parsed(parsed(trace.get("output"))),
             }
         more = without(
             one,
@@ -487,12 +486,3 @@ def _of_langfuse(value: dict[str, Any]) -> Iterator[TraceSpan]:
             scope="langfuse",
             more={k: v for k, v in more.items() if v not in (None, "", {}, [], "{}")},
         )
-
-
-def _parsed(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return loads(value)
-        except InvalidInput:
-            return value
-    return value

@@ -7,8 +7,7 @@ from typing import Literal as OneOf
 
 import msgspec
 
-from ..codec import loads
-from ..errors import InvalidInput
+from ..shape import parsed
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,13 +50,7 @@ class TraceSpan(msgspec.Struct, frozen=True, kw_only=True):
     def json(self, *names: str) -> Any:
         """The first attribute of these names that is there, parsed where it is JSON as text; a text that is no JSON stays a
         text."""
-        value = self.get(*names)
-        if isinstance(value, str):
-            try:
-                return loads(value)
-            except InvalidInput:
-                return value
-        return value
+        return parsed(self.get(*names))
 
     def nested(self, prefix: str) -> list[dict[str, Any]]:
         """Attributes `prefix.N.rest` as one object per number that is there, in order: `{rest: value}`."""

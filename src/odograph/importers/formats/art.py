@@ -14,10 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import loads
-from ...errors import InvalidInput
 from ...prefix import Prefix
-from ...shape import content_text, dicts, integer, items, obj, score, text, without
+from ...shape import content_text, dicts, integer, items, obj, parsed, score, text, without
 from ...types import End, Note, Reward, Start, Tokens
 from ..session import Session, parse_time
 from ..transcript import Transcript
@@ -69,24 +67,15 @@ def _unflat(path: Path, row: dict[str, Any]) -> dict[str, Any]:
         said = {k: v for k, v in one.items() if v is not None and k not in ("trainable", "tool_calls")} | {
             "content": one.get("content")
         }
-        if (calls := _json(one.get("tool_calls"))) is not None:
+        if (calls := parsed(one.get("tool_calls"))) is not None:
             said["tool_calls"] = calls
         entries.append({"message": said} if one.get("trainable") is True else said)
     held = ("messages", "group_index", "group_metadata", "group_metrics", "group_logs")
-    whole = {**without(row, *held), **{k: _json(row.get(k)) for k in ("metrics", "metadata", "tools")}}
-    about = {"group_metrics": _json(row.get("group_metrics")), "group_logs": row.get("group_logs")}
-    group = {k: v for k, v in about.items() if v} | obj(_json(row.get("group_metadata")))
+    whole = {**without(row, *held), **{k: parsed(row.get(k)) for k in ("metrics", "metadata", "tools")}}
+    about = {"group_metrics": parsed(row.get("group_metrics")), "group_logs": row.get("group_logs")}
+    group = {k: v for k, v in about.items() if v} | obj(parsed(row.get("group_metadata")))
     name = f"{path.stem}-{row['group_index']}"
     return {"trajectories": [{**whole, "messages_and_choices": entries}], "metadata": {"scenario": name, **group}}
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return loads(value)
-        except InvalidInput:
-            return value
-    return value
 
 
 def read(path: Path) -> Iterator[Session]:

@@ -8,15 +8,12 @@ Source: huggingface/smolagents, examples/smolagents_benchmark.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...codec import loads
-from ...errors import InvalidInput
-from ...shape import arguments, content_text, dicts, integer, obj, text, without
+from ...shape import arguments, content_text, dicts, integer, literal, obj, text, without
 from ...types import End, Start
 from ..session import Session, parse_time
 from ..transcript import Transcript
@@ -39,25 +36,11 @@ def read(path: Path) -> Iterator[Session]:
     yield from sessions(path, lambda r: "intermediate_steps" in r, partial(_session, path), "row with intermediate_steps")
 
 
-def _literal(value: Any) -> Any:
-    """What a text in Python's or JSON's notation says; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return loads(value)
-    except InvalidInput:
-        pass
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
-
-
 def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     started = parse_time(float(t) if isinstance(t := row.get("start_time"), str) and t.replace(".", "", 1).isdigit() else t)
     session = Session(NAME, key, count, started=started)
     model = text(row.get("model_id"))
-    used = obj(_literal(row.get("token_counts")))
+    used = obj(literal(row.get("token_counts")))
     totals = {"prompt_tokens": integer(used.get("input_tokens")), "completion_tokens": integer(used.get("output_tokens"))}
     source = {"format": NAME, "path": path.name, **without(row, "intermediate_steps", "question", "answer", "model_id")}
     source["totals"] = {k: v for k, v in totals.items() if v is not None}
@@ -72,13 +55,13 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     session.add(start, "start")
     transcript = Transcript(session, model=model)
     call = None
-    for step in dicts(_literal(row.get("intermediate_steps"))):
+    for step in dicts(literal(row.get("intermediate_steps"))):
         role, said = step.get("role"), content_text(step.get("content"))
         if role == "assistant":
             call = transcript.replied({"role": "assistant", "content": said})
         elif role == "tool-call":
             transcript.history.append({"role": "assistant", "content": said})
-            for asked in dicts(_literal((said or "").partition("\n")[2])):
+            for asked in dicts(literal((said or "").partition("\n")[2])):
                 function = obj(asked.get("function"))
                 given = arguments(function.get("arguments"))
                 transcript.acted(str(function.get("name") or ""), given, id=text(asked.get("id")), call=call)
