@@ -111,6 +111,56 @@ GOOSE = [
     {"role": "user", "created": 1772359203, "content": [{"type": "toolResponse", "id": "c1", "toolResult": {"status": "success", "value": [said("twine")]}}]},
     {"role": "assistant", "created": 1772359204, "content": [said("Mended")]},
 ]  # fmt: skip
+
+
+def goose_message(id: str, role: str, at: int, *content: Any, hidden: bool = False, sent: bool = True) -> dict[str, Any]:
+    """A message of a newer Goose. `hidden`: people don't see it; `sent`: the model does."""
+    meta = {"userVisible": not hidden, "agentVisible": sent}
+    return {"id": id, "role": role, "created": 1772359200 + at, "content": list(content), "metadata": meta}
+
+
+def goose_asks(id: str, command: str, thought: str | None = None) -> list[dict[str, Any]]:
+    thoughts = [{"type": "thinking", "thinking": thought, "signature": "s"}] if thought else []
+    return [*thoughts, {"type": "toolRequest", "id": id, "toolCall": {"status": "success", "value": {"name": "shell", "arguments": {"command": command}}}}]  # fmt: skip
+
+
+def goose_gives(id: str, *content: Any) -> dict[str, Any]:
+    return {"type": "toolResponse", "id": id, "toolResult": {"status": "success", "value": {"content": list(content), "isError": False}}}  # fmt: skip
+
+
+def goose_talk(size: int) -> list[dict[str, Any]]:
+    """A session of a newer Goose after so many messages: two calls of one reply, which are told apart from two replies by the
+    thoughts, and again by the times; a compaction, which hides what stood before; a command of the person."""
+    shown = {"annotations": {"audience": ["user"]}}
+    asked = goose_message("m13", "user", 8, said("and the oar"))
+    messages = [
+        goose_message("m1", "user", 0, said("Mend the net")),
+        goose_message("m2", "assistant", 1, said("I look")),
+        goose_message("m3", "assistant", 1, goose_asks("", "", "which knot")[0]),
+        goose_message("m4", "assistant", 1, *goose_asks("c1", "ls", "which knot")),
+        goose_message("m5", "user", 1, goose_gives("c1", said("twine"), {**said("TWINE"), **shown})),
+        goose_message("m6", "assistant", 1, *goose_asks("c2", "pwd", "which knot")),
+        goose_message("m7", "user", 1, goose_gives("c2", said("/w"))),
+        goose_message("m8", "assistant", 4, *goose_asks("c3", "a")),
+        goose_message("m9", "user", 2, goose_gives("c3", said("A"))),
+        goose_message("m10", "assistant", 4, *goose_asks("c4", "b")),
+        goose_message("m11", "user", 2, goose_gives("c4", said("B"))),
+        goose_message("m12", "assistant", 5, said("Mended")),
+        asked,
+        goose_message("s1", "user", 9, said("a net was mended"), hidden=True),
+        goose_message("s2", "assistant", 9, said("Your context was compacted."), hidden=True),
+        goose_message("s3", "user", 9, said("and the oar")),
+        goose_message("m14", "assistant", 10, said("The oar, too")),
+        goose_message("m15", "user", 11, said("/compact"), sent=False),
+        goose_message("m16", "assistant", 11, said("Compacted"), sent=False),
+        goose_message("m17", "user", 12, said("thanks")),
+        goose_message("m18", "assistant", 13, said("Mended")),
+    ]
+    messages[12:13] = [asked if size < 16 else {**asked, "metadata": {"userVisible": False, "agentVisible": False}}]
+    gone = [{**m, "metadata": {**m["metadata"], "agentVisible": False}} for m in messages[:13]]
+    return messages[:size] if size < 16 else [*gone, *messages[13:size]]
+
+
 ATROPOS = [
     {"tokens": [[1, 2, 3, 4, 5], [1, 2, 9]], "masks": [[-100, -100, 3, -100, 5], [-100, -100, 9]], "scores": [1.0, 0], "inference_logprobs": [[1.0, 1.0, -0.1, 1.0, -0.2], [1.0, 1.0, -0.5]], "messages": [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "tool", "content": "t"}, {"role": "assistant", "content": "b"}], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "c"}]]},
     {"tokens": [[1, 2]], "masks": [[-100, 2]], "scores": [0.5], "messages": ["<|user|>q<|assistant|>a"]},
@@ -457,20 +507,26 @@ def cline_cli(folder: Path, size: int = 99) -> Path:
     return folder
 
 
-def goose(path: Path) -> Path:
+def goose(path: Path, talk: list[dict[str, Any]] | None = None) -> Path:
     """Goose's database with one session."""
     database = sqlite3.connect(path)
     database.execute(
         "create table sessions (id text, description text, working_dir text, created_at text, accumulated_input_tokens integer, accumulated_output_tokens integer)"
     )
     database.execute(
-        "create table messages (id integer primary key, session_id text, role text, content_json text, created_timestamp integer)"
+        "create table messages (id integer primary key, session_id text, role text, content_json text, created_timestamp integer, message_id text, metadata_json text)"
     )
     database.execute("insert into sessions values ('g9', 'd', '/w', '2026-03-01 10:00:00', 60, 20)")
-    for message in GOOSE[1:]:
+    for message in GOOSE[1:] if talk is None else talk:
         database.execute(
-            "insert into messages (session_id, role, content_json, created_timestamp) values ('g9', ?, ?, ?)",
-            (message["role"], json.dumps(message["content"]), message["created"]),
+            "insert into messages (session_id, role, content_json, created_timestamp, message_id, metadata_json) values ('g9', ?, ?, ?, ?, ?)",
+            (
+                message["role"],
+                json.dumps(message["content"]),
+                message["created"],
+                message.get("id"),
+                json.dumps(message.get("metadata")),
+            ),
         )
     database.commit()
     database.close()

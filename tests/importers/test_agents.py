@@ -175,6 +175,27 @@ def test_a_cline_session_is_its_folder(store: odograph.Store, tmp_path: Path) ->
     assert [n.name for n in t.notes] == ["error"]
 
 
+def test_a_goose_session_that_was_compacted(store: odograph.Store, tmp_path: Path) -> None:
+    """One reply is one call, although it is kept as several messages: the same thoughts or the times of the responses show that it
+    asked for two tools. The model was sent what is its own of a result. A compaction changes later prompts alone."""
+    store.import_sessions(agents.goose(tmp_path / "sessions.db", agents.goose_talk(21)))
+    (t,) = store.trajectories()
+    both, again, mended, oar, thanks = t.llm_calls
+    assert [(a.step, a.arguments["command"], a.result) for a in t.actions] == [
+        (0, "ls", "twine"), (0, "pwd", "/w"), (1, "a", "A"), (1, "b", "B"),
+    ]  # fmt: skip
+    assert "TWINE" in json.dumps(t.actions[0].extra["shown"])
+    assert (both.text, both.reasoning) == ("I look", "which knot")
+    roles = ["user", "assistant", "tool", "assistant", "tool"]
+    assert [m["role"] for m in again.messages] == roles
+    assert [m["role"] for m in mended.messages] == [*roles, *roles[1:]]
+    compacted = ["a net was mended", "Your context was compacted.", "and the oar"]
+    assert [m["content"] for m in oar.messages] == compacted
+    assert [m["content"] for m in thanks.messages] == [*compacted, "The oar, too", "thanks"]
+    assert [n.name for n in t.notes] == ["compaction", "shown", "shown"]
+    assert [s.observation for s in t.steps if s.index == 3] == ["and the oar"]
+
+
 def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -> None:
     """Where the contexts are gone, the wire tells what was said and done."""
     folder = agents.kimi(tmp_path)

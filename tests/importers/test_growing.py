@@ -333,6 +333,11 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
+def fresh(path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    return path
+
+
 def jsonl(values: list[Any]) -> bytes:
     return b"".join(json.dumps(v).encode() + b"\n" for v in values)
 
@@ -574,6 +579,7 @@ GROWS: dict[str, Growing] = {
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
     "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),
     "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),
+    "goose compacted": Growing("goose", [*range(1, 10), *range(11, 14), *range(16, 22)], lambda folder, n: agents.goose(fresh(folder / "sessions.db"), agents.goose_talk(n))),
 }  # fmt: skip
 
 
