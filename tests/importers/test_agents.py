@@ -53,6 +53,7 @@ AGENTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "cursor database": ("cursor", lambda folder: agents.cursor(folder / "state.vscdb")),
     "cursor chat": ("cursor", lambda folder: agents.cursor_chat(folder / "store.db")),
     "kimi folder": ("kimi", agents.kimi),
+    "kimi-code folder": ("kimi-code", agents.kimi_code),
     "goose database": ("goose", lambda folder: agents.goose(folder / "sessions.db")),
     "aider": ("aider", text),
 }
@@ -74,14 +75,13 @@ def test_a_session_of_an_agent(store: odograph.Store, tmp_path: Path, name: str)
     if importer == "aider":
         return
     action = t.actions[0]
-    assert len(t.actions) == (2 if name == "kimi folder" else 1)  # with a sub-agent
+    assert len(t.actions) == {"kimi folder": 2, "kimi-code folder": 3}.get(name, 1)  # with a sub-agent
     assert action.name and {"ls"} == set(action.arguments.values())
     assert action.llm_call == next(c.id for c in t.llm_calls if action.step == c.step)
     if name != "cursor lines":  # which have neither results nor thoughts
         assert "twine" in json.dumps(action.result)
         assert "which knot" in [c.reasoning for c in t.llm_calls]
-        prompt = [c for c in t.llm_calls if c.agent is None][-1].messages
-        assert any("twine" in json.dumps(m) for m in prompt)
+        assert any("twine" in json.dumps(m) for c in t.llm_calls if c.agent is None for m in c.messages)
     assert odograph.validate(t).errors == []
 
 
@@ -96,6 +96,7 @@ FIGURES = {
     "opencode database": (False, 25, 3, 0.5),
     "cursor database": (False, 25, 2, None),
     "kimi folder": (True, 25, 2, None),
+    "kimi-code folder": (False, 25, 2, None),
 }
 
 
@@ -173,6 +174,43 @@ def test_a_cline_session_is_its_folder(store: odograph.Store, tmp_path: Path) ->
     assert (t.task, t.metadata["source"]["status"]) == ("Mend the net", "completed")
     assert [c.text for c in t.llm_calls if c.text] == ["a bowline", "Mended"]
     assert [n.name for n in t.notes] == ["error"]
+
+
+def test_a_session_of_kimi_code(store: odograph.Store, tmp_path: Path) -> None:
+    """A wire tells what the model was sent: results in the order of the calls, with what the program writes around them, and what
+    came meanwhile behind; without a prompt that was taken back, and after a compaction with the person's messages as one. A fork
+    goes on from there, and what it shares is the parent's."""
+    folder = agents.kimi_code(tmp_path)
+    agents.kimi_code_fork(tmp_path)
+    assert store.import_sessions(tmp_path).imported == 2
+    assert store.import_sessions(folder / "agents" / "agent-0" / "wire.jsonl").skipped == 1
+    t, fork = sorted(store.trajectories(), key=lambda t: len(t.llm_calls), reverse=True)
+    looked, delegated, mended, wrong, oar, thanks = (c for c in t.llm_calls if c.agent is None)
+    begun = ["be brief", "Mend the net", "<system-reminder>the date</system-reminder>"]
+    results = [
+        "Wall time: 0.250 seconds\n<system>ERROR: Tool execution failed.</system>\ntwine",
+        "holes\n<system>one line</system>",
+    ]
+    assert [m["content"] for m in delegated.messages] == [*begun, "I look", *results, "a hook"]
+    assert delegated.messages[3]["reasoning_content"] == "which knot"
+    assert [a.result for a in t.actions] == ["twine", "holes", "a bowline"]
+    assert [t.actions[0].duration, looked.duration] == [250_000_000, 250_000_000]
+    assert [f["function"]["name"] for f in looked.request["tools"]] == ["Bash"]
+    before = [
+        *delegated.messages,
+        delegated.response,
+        {"role": "tool", "tool_call_id": "c3", "content": "Wall time: 1.000 seconds\na bowline"},
+    ]
+    assert mended.messages == before
+    assert [m["content"] for m in wrong.messages[len(before) :]] == ["Mended", "and the boat"]
+    assert [m["content"] for m in oar.messages[len(before) :]] == ["Mended", "and the oar"]
+    assert [m["content"] for m in thanks.messages] == ["be brief", "Mend the net\n\nand the oar", "a net was mended", "thanks"]
+    (found,) = (c for c in t.llm_calls if c.agent == "explore-agent-0")
+    (step,) = (r for r in t.records if r.id == found.parent)
+    assert step.parent == next(a.id for a in t.actions if a.name == "Agent")
+    (sailed,) = fork.llm_calls
+    assert (fork.start.fork.trajectory, fork.start.fork.step, fork.task) == (t.id, 3, "Mend the net")
+    assert [m["content"] for m in sailed.messages[len(before) :]] == ["Mended", "and the sail"]
 
 
 def test_a_goose_session_that_was_compacted(store: odograph.Store, tmp_path: Path) -> None:

@@ -570,6 +570,7 @@ GROWS: dict[str, Growing] = {
     "cursor agents": Growing("cursor", list(range(1, 12)), of_cursor),
     "claude-code background": Growing("claude-code", list(range(1, 22)), in_background),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
+    "kimi-code": Growing("kimi-code", list(range(5, len(agents.kimi_code_main()) + 1)), agents.kimi_code),
     "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
     "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),
     "codex folder": Growing("codex", list(range(1, len(CODEX) + 3)), threads),
