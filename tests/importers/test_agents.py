@@ -234,6 +234,20 @@ def test_a_goose_session_that_was_compacted(store: odograph.Store, tmp_path: Pat
     assert [s.observation for s in t.steps if s.index == 3] == ["and the oar"]
 
 
+def test_what_a_compaction_left_of_a_cline_session(store: odograph.Store, tmp_path: Path) -> None:
+    """Cline's command line keeps all messages, and beside them what is sent in place of the first ones."""
+    folder = agents.cline_cli(tmp_path)
+    kept = [{"role": "user", "content": [agents.said("a net was mended")]}]
+    state = {"version": 1, "updated_at": agents.T.format(5), "source_message_count": 6, "messages": kept}
+    (folder / f"{folder.name}.compaction.json").write_text(json.dumps(state))
+    store.import_sessions(folder)
+    (t,) = store.trajectories()
+    _, delegated, mended = (c for c in t.llm_calls if c.agent is None)
+    assert [m["content"] for m in delegated.messages[:2]] == ["be brief", "Mend the net"]
+    assert [m["content"] for m in mended.messages] == ["be brief", "a net was mended"]
+    assert [n.name for n in t.notes] == ["error", "compaction"]
+
+
 def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -> None:
     """Where the contexts are gone, the wire tells what was said and done."""
     folder = agents.kimi(tmp_path)
@@ -356,23 +370,96 @@ def test_opencodes_sub_agents_and_compactions(store: odograph.Store, tmp_path: P
     assert sqlite3.connect(path).execute("select count(*) from message").fetchone() == (6,)
 
 
+def request_of(at: int, **figures: Any) -> dict[str, Any]:
+    """What Cline and Roo show of a request."""
+    return {"ts": agents.MS + at, "type": "say", "say": "api_req_started", "text": json.dumps({"request": "x", **figures})}
+
+
 def test_clines_figures_stand_beside_the_history(store: odograph.Store, tmp_path: Path) -> None:
-    """Where messages have no figures, those of `ui_messages.json` are the calls', in order."""
+    """Where messages have no figures, those of `ui_messages.json` are the calls': of the last request before each. A request
+    without a reply is a note. What Cline left out of the history is in no later prompt."""
     history = [{k: v for k, v in m.items() if k not in ("metrics", "modelInfo")} for m in agents.CLINE]
-    shown = [
-        {
-            "ts": 1,
-            "type": "say",
-            "say": "api_req_started",
-            "text": json.dumps({"request": "x", "tokensIn": n, "tokensOut": 1, "cacheReads": 10, "cost": 0.25}),
-        }
-        for n in (3, 4)
+    history[3:3] = [
+        {"role": "assistant", "ts": agents.MS + 3400, "content": [agents.use("c2", "execute_command", command="pwd")]},
+        {"role": "user", "ts": agents.MS + 3500, "content": [agents.result("c2", "/w"), agents.said("go on")]},
     ]
+    figures = [(1500, 3), (2500, 4), (3100, 5), (3800, 6)]
+    shown = [request_of(at, tokensIn=n, tokensOut=1, cacheReads=10, cost=0.25) for at, n in figures]
+    shown[3]["conversationHistoryDeletedRange"] = [2, 3]
     (tmp_path / "api_conversation_history.json").write_text(json.dumps(history))
     (tmp_path / "ui_messages.json").write_text(json.dumps(shown))
     report = store.import_sessions(tmp_path)
     assert (report.imported, report.unrecognised) == (1, [])
-    assert [(c.prompt_tokens, c.cost) for c in next(store.trajectories()).llm_calls] == [(13, 0.25), (14, 0.25)]
+    (t,) = store.trajectories()
+    assert [(c.prompt_tokens, c.cost) for c in t.llm_calls] == [(13, 0.25), (15, 0.25), (16, 0.25)]
+    assert [(n.name, n.data["tokensIn"]) for n in t.notes] == [("api_req_failed", 4)]
+    assert [m["content"] for m in t.llm_calls[-1].request["messages"]] == [
+        history[0]["content"],
+        history[1]["content"],
+        [agents.said("go on")],
+    ]
+
+
+def test_what_roo_left_out_of_a_history(store: odograph.Store, tmp_path: Path) -> None:
+    """A truncation and a condensation change later prompts alone; a thought that Roo keeps for people is not sent again; Roo counts
+    cached tokens in. A sub-task refers to its parent, and the call that started it to the sub-task."""
+    storage = tmp_path / "rooveterinaryinc.roo-cline" / "tasks"
+    environment = agents.said("<environment_details><model>m1</model></environment_details>")
+
+    def message(role: str, at: int, *content: Any, **more: Any) -> dict[str, Any]:
+        return {"role": role, "ts": agents.MS + at, "content": list(content), **more}
+
+    history = [
+        message("user", 1000, agents.said("<user_message>\nMend the net\n</user_message>"), environment, condenseParent="k"),
+        message("assistant", 2000, {"type": "reasoning", "text": "which knot", "summary": []}, agents.use("c1", "execute_command", command="ls"), condenseParent="k", truncationParent="h"),
+        message("user", 3000, agents.result("c1", "twine"), condenseParent="k", truncationParent="h"),
+        {"role": "user", "ts": agents.MS + 3999, "content": "[2 messages hidden]", "isTruncationMarker": True, "truncationId": "h", "condenseParent": "k"},
+        message("assistant", 4000, agents.use("c2", "new_task", message="Find a knot"), condenseParent="k"),
+        message("user", 5000, agents.result("c2", "Subtask 0192-b2 completed.\n\nResult:\na bowline"), condenseParent="k"),
+        message("assistant", 6000, agents.said("Mended"), condenseParent="k"),
+        message("user", 7000, agents.said("a net was mended"), isSummary=True, condenseId="k"),
+        message("user", 8000, agents.said("and the oar")),
+        message("assistant", 9000, agents.said("Failure: I did not provide a response.")),
+        message("user", 9500, agents.said("again")),
+        message("assistant", 9900, agents.said("Mended")),
+    ]  # fmt: skip
+    shown = [
+        request_of(1500, apiProtocol="anthropic", tokensIn=30, tokensOut=2, cacheReads=20, cacheWrites=5),
+        request_of(3500, apiProtocol="anthropic", tokensIn=3, tokensOut=2, cacheReads=20, cacheWrites=5),
+        {"ts": agents.MS + 5500, "say": "sliding_window_truncation", "contextTruncation": {"truncationId": "h"}},
+        request_of(5600, apiProtocol="openai", tokensIn=9, tokensOut=2, cacheReads=20),
+        request_of(8500, cancelReason="streaming_failed"),
+        request_of(9700, apiProtocol="openai", tokensIn=9, tokensOut=2),
+    ]
+    for name, values in (("0192-a1", history), ("0192-b2", [message("user", 4100, agents.said("Find a knot"))])):
+        (storage / name).mkdir(parents=True)
+        (storage / name / "api_conversation_history.json").write_text(json.dumps(values))
+    (storage / "0192-a1" / "ui_messages.json").write_text(json.dumps(shown))
+    (storage / "0192-b2" / "history_item.json").write_text(
+        json.dumps({"id": "0192-b2", "parentTaskId": "0192-a1", "mode": "code"})
+    )
+    report = store.import_sessions(storage)
+    assert (report.imported, report.unrecognised) == (2, [])
+    t, child = sorted(store.trajectories(), key=lambda t: len(t.llm_calls), reverse=True)
+    assert (t.agent, t.task, t.model) == ("roo-code", "Mend the net", "m1")
+    looked, delegated, mended, oar = t.llm_calls
+    assert [c.prompt_tokens for c in t.llm_calls] == [30, 28, 9, 9]
+    assert looked.reasoning == "which knot"
+    assert delegated.request["messages"][1]["content"] == [agents.use("c1", "execute_command", command="ls")]
+    contents = [m["content"] for m in mended.request["messages"]]
+    assert contents[0] == history[0]["content"] and contents[1:] == [
+        "[2 messages hidden]",
+        history[4]["content"],
+        history[5]["content"],
+    ]
+    assert [m["content"][0]["text"] for m in oar.request["messages"]] == [
+        "a net was mended",
+        "and the oar",
+        "Failure: I did not provide a response.",
+        "again",
+    ]
+    assert (child.start.fork.trajectory, t.actions[1].extra["trajectory"]) == (t.id, child.id)
+    assert [n.name for n in t.notes] == ["condense", "api_req_failed"]
 
 
 def test_rows_for_training(store: odograph.Store, tmp_path: Path) -> None:

@@ -351,6 +351,17 @@ def database(name: str, file: str, fill: Callable[[Path, int], Any], count: int)
     return Growing(name, list(range(1, count + 1)), state)
 
 
+def roo(size: int) -> list[dict[str, Any]]:
+    """The history of a task of Roo: the fifth message stands for what came before it."""
+    told = [
+        ("user", "Mend the net"), ("assistant", "Mended"), ("user", "and the oar"), ("assistant", "The oar, too"),
+        ("user", "a net was mended"), ("user", "thanks"), ("assistant", "Gladly"),
+    ]  # fmt: skip
+    messages = [{"role": role, "ts": agents.MS + n, "content": [{"type": "text", "text": t}]} for n, (role, t) in enumerate(told)]
+    messages[4] |= {"isSummary": True, "condenseId": "k"}
+    return [{**m, "condenseParent": "k"} if size > 4 and n < 4 else m for n, m in enumerate(messages[:size])]
+
+
 def rows_of(make: Callable[[Path], Path], table: str) -> Callable[[Path, int], Any]:
     """Of a database as `make` writes it, the first rows of a table."""
 
@@ -570,6 +581,7 @@ GROWS: dict[str, Growing] = {
     "cursor agents": Growing("cursor", list(range(1, 12)), of_cursor),
     "claude-code background": Growing("claude-code", list(range(1, 22)), in_background),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
+    "cline condensed": by_value("cline", "1772359200000/api_conversation_history.json", 7, roo),
     "kimi-code": Growing("kimi-code", list(range(5, len(agents.kimi_code_main()) + 1)), agents.kimi_code),
     "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
     "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),
