@@ -207,8 +207,12 @@ class Redactor:
         if rest.get("reasoning") is not None:
             out |= self._plain({"reasoning": rest.pop("reasoning")}, answer)
         others: Counter[str] = Counter()
-        tokens = {name: self._tokens(rest.pop(name), others) for name in ("prompt_token_ids", "tokens") if name in rest}
-        tokens |= {"packed": rest.pop("packed")} if "packed" in rest else {}
+        tokens: dict[str, Any] = {}
+        for name in ("prompt_token_ids", "tokens"):
+            if name in rest:
+                tokens[name] = self._tokens(rest.pop(name), others)
+        if "packed" in rest:
+            tokens["packed"] = rest.pop("packed")
         known = rest.get("dialect") in (None, *dialects.names())
         out |= self._plain({k: v for k, v in rest.items() if k != "dialect" or not known}, others)
         if known and "dialect" in rest:
