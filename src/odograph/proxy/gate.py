@@ -75,9 +75,9 @@ class Gate:
         self._reserved.add(whose.run)
         return ticket
 
-    def withdraw(self, run: str) -> None:
-        """The tickets of a run end. Its name stays reserved."""
-        for ticket in [t for t, whose in self._tickets.items() if whose.run == run]:
+    def withdraw(self, run: str, attempt: int | None = None) -> None:
+        """The tickets of a run end, or those of one attempt. Its name stays reserved."""
+        for ticket in [t for t, whose in self._tickets.items() if whose.run == run and attempt in (None, whose.attempt)]:
             del self._tickets[ticket]
 
     # --- asked for each request ----------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Gate:
             parts = address.of_headers(headers) | by_address
         except InvalidInput as error:
             raise Refused(400, "address", str(error)) from None
-        keys = _keys(headers, query) if self._token is not None or self._tickets else []
+        keys = _keys(headers, query)
         named = parts.get("run")
         by_path = self._tickets.get(named) if isinstance(named, str) else None
         by_key = next((self._tickets[key] for key in keys if key in self._tickets), None)
@@ -127,7 +127,7 @@ class Gate:
                     403, "ticket", f"this ticket is for one run; it can't be used with another {odd[0] if odd else 'run'}"
                 )
             found = msgspec.structs.replace(whose, **{k: v for k, v in parts.items() if k in ("agent", "purpose")})
-        elif isinstance(named, str) and (named.startswith(TICKET) or named in self._reserved) and not token:
+        elif not token and (named in self._reserved or any(key.startswith(TICKET) for key in (*keys, named or ""))):
             raise Refused(403, "ticket", "this run is recorded with a ticket, and the request has none that is valid")
         elif self._token is not None and not token:
             raise Refused(401, "token", "this proxy wants its token or a run's ticket: as the API key, or a ticket as /t/TICKET/")
@@ -149,8 +149,8 @@ def _keys(headers: Mapping[str, str], query: str) -> list[str]:
     """All keys that a request has."""
     found = [headers[name] for name in _KEYS if name in headers]
     scheme, _, value = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        found.append(value.strip())
+    if scheme.lower() == "bearer" or not value:
+        found.append(value.strip() or scheme)
     if "key=" in query:  # Gemini's clients of old
         found += parse_qs(query).get("key", [])
     return found

@@ -198,7 +198,7 @@ class Proxy:
         """Ends the trajectory of a run, and its tickets. The trajectory's id; None where no call of it was recorded."""
         if status not in STATUSES:
             raise InvalidInput(f"a status is one of {', '.join(STATUSES)}, not {status!r}")
-        self._gate.withdraw(run)
+        self._gate.withdraw(run, attempt)
         return self._recording.call(self._recording.placer.end, run, attempt, status, **more)
 
     def own(self, run: str, **about: Any) -> None:
@@ -263,7 +263,7 @@ class Proxy:
             run, status, attempt = given.get("run"), given.get("status", "completed"), given.get("attempt")
             if not isinstance(run, str) or status not in STATUSES or not isinstance(attempt, (int, type(None))):
                 raise InvalidInput(f"an end has a run (its name), and a status of {', '.join(STATUSES)}")
-            self._gate.withdraw(run)
+            self._gate.withdraw(run, attempt)
             answer = {"answer": given["answer"]} if "answer" in given else {}
             return {"trajectory": await self._recording.run(self._recording.placer.end, run, attempt, status, **answer)}
         else:
