@@ -302,6 +302,20 @@ def test_runs_stick_to_their_upstream(store: odograph.Store) -> None:
         assert {status(proxy.url, f"/t/{run}{PATH}") for run in "abc"} == {200} and len(b.got) == 3
 
 
+def test_an_upstream_that_comes_back_gets_its_share(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an upstream takes no connection, all runs go to another, and are not tried there each time; later it gets new runs."""
+    with Wire(lambda h, b: json_answer(chat_body())) as a:
+        pass
+    port = int(a.url.rpartition(":")[2])
+    with Wire(lambda h, b: json_answer(chat_body())) as b, Proxy(store, [a.url, b.url]) as proxy:
+        assert {status(proxy.url, f"/t/{run}{PATH}") for run in "abcdef"} == {200} and len(b.got) == 6
+        with Wire(lambda h, b: json_answer(chat_body()), port) as a:
+            assert {status(proxy.url, f"/t/{run}{PATH}") for run in "gh"} == {200} and not a.got
+            monkeypatch.setattr("odograph.proxy.upstreams._DOWN", 0.0)
+            assert {status(proxy.url, f"/t/{run}{PATH}") for run in "abcdef"} == {200} and not a.got  # they stay
+            assert {status(proxy.url, f"/t/{run}{PATH}") for run in "ijkl"} == {200} and len(a.got) == 4
+
+
 def test_limits_hold(store: odograph.Store) -> None:
     """More requests at once than allowed get 503, with when to try again."""
     go = threading.Event()

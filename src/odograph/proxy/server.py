@@ -168,15 +168,15 @@ class Door:
                 return call
 
             calls = Calls(begin)
-        upstream.busy += 1
         try:
-            return await bridge(request, self._client, url, headers, calls, self._recording.quietly, self._limits.copy)
+            with upstream:
+                return await bridge(request, self._client, url, headers, calls, self._recording.quietly, self._limits.copy)
         except Refused as refused:
             return refusal(refused)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                upstream.took_none()
             return refusal(Refused(502, "upstream", f"the upstream can't be reached: {type(error).__name__}: {error}"))
-        finally:
-            upstream.busy -= 1
 
     async def _pass(self, way: _Way) -> web.StreamResponse:
         try:
@@ -267,17 +267,18 @@ class Door:
             if whole is not None:
                 way.make_soon()
             began = time.monotonic()
-            upstream.busy += 1
             way.gone = True
             try:
-                answer = await self._ask(request.method, url, headers, body)
+                with upstream:
+                    answer = await self._ask(request.method, url, headers, body)
             except aiohttp.ClientError as error:
                 if refused:
                     raise refused[0] from None
-                upstream.failed += 1
                 if not isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
                     raise
                 nobody = isinstance(error, aiohttp.ClientConnectorError)
+                if nobody:
+                    upstream.took_none()
                 others = [u for u in self._upstreams.all if u not in (*tried, upstream)]
                 if whole is not None and nobody and others:  # it takes no connection: another may
                     tried.append(upstream)
@@ -287,8 +288,6 @@ class Door:
                     tried.append(upstream)  # a kept connection that the upstream had closed: once more, on a new one
                     continue
                 raise
-            finally:
-                upstream.busy -= 1
             if asked and way.call is not None and answer.status in (400, 422):
                 way.call.refused(answer.status, await answer.read())
                 assert self._asking is not None
@@ -296,11 +295,10 @@ class Door:
                 asked = {}
                 continue
             break
-        upstream.busy += 1
         try:
-            return await self._answer(way, answer, asked)
+            with upstream:
+                return await self._answer(way, answer, asked)
         finally:
-            upstream.busy -= 1
             answer.close() if not answer.content.is_eof() else answer.release()
 
     async def _ask(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> aiohttp.ClientResponse:

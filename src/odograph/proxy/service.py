@@ -226,7 +226,8 @@ class Proxy:
         try:
             if request.method == "GET" and command == "metrics":
                 gauges = {"upstreams": len(self._upstreams[0].all), "policy_changes": traffic.counts["control", "policy"]}
-                return web.Response(text=traffic.text(self._recording.placer.recorded, gauges))
+                text = traffic.text(self._recording.placer.recorded, gauges)
+                return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
             if request.method == "GET" and command == "health":
                 return _json(
                     {"paused": traffic.paused, "in_flight": traffic.busy, "policy": traffic.policy, **self.store.health()}
