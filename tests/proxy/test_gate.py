@@ -141,6 +141,30 @@ def test_an_end_of_one_attempt_leaves_the_others_in(store: odograph.Store) -> No
         assert status(proxy.url, second) == 403
 
 
+def test_a_call_under_way_does_not_undo_the_end_of_its_run(store: odograph.Store) -> None:
+    """A run that a trainer ended as failed stays so, when the answer of a call comes that was under way then. The call is recorded."""
+    asked, go = threading.Event(), threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        asked.set()
+        go.wait(30)
+        return json_answer(chat_body())
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        path = f"/t/{proxy.ticket('r')}{PATH}"
+        go.set()
+        assert status(proxy.url, path) == 200
+        go.clear(), asked.clear()
+        late = threading.Thread(target=status, args=(proxy.url, path))
+        late.start()
+        asked.wait(30)
+        proxy.end("r", status="failed", error="too slow")
+        go.set()
+        late.join()
+    t = one(store)
+    assert (len(t.llm_calls), t.status, t.end.error if t.end else None) == (2, "failed", "too slow")
+
+
 def test_no_request_names_an_upstream(store: odograph.Store) -> None:
     """A whole URL, two slashes or an @ in the target lead nowhere but to the upstream; control without a token is refused."""
     from tests.proxy.test_passing import raw

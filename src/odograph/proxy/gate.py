@@ -42,13 +42,26 @@ class Refused(Exception):
         self.message = message
         self.retry_after = retry_after
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+    def body(self) -> dict[str, Any]:
+        """The body of the answer, in a shape that the SDKs of OpenAI and Anthropic show."""
+        return {"type": "error", "error": {"type": f"odograph_{self.kind}", "message": f"odograph proxy: {self.message}"}}
+
+    def event(self) -> dict[str, Any]:
+        """The same where there is no HTTP status: in a WebSocket of the Responses API."""
+        return {**self.body(), "status": self.status, "headers": self.headers}
+
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A request that may pass: whose it is, the path that goes upstream, and whether its key is one of ours."""
+    """A request that may pass: whose it is, the path that goes upstream, whether its key is one of ours, and its ticket."""
 
     address: Address
     path: str
     ours: bool
+    ticket: str | None = None
 
 
 class Gate:
@@ -117,10 +130,11 @@ class Gate:
         keys = _keys(headers, query)
         named = parts.get("run")
         by_path = self._tickets.get(named) if isinstance(named, str) else None
-        by_key = next((self._tickets[key] for key in keys if key in self._tickets), None)
+        by_key = next((key for key in keys if key in self._tickets), None)
         token = self._token is not None and any(same(key, self._token) for key in keys)
-        whose = by_path or by_key
-        if whose is not None:
+        ticket = by_key if by_path is None else named
+        if ticket is not None:
+            whose = self._tickets[ticket]
             odd = [name for name in parts if name not in _OWN]
             if odd or (by_path is None and named not in (None, whose.run)):
                 raise Refused(
@@ -133,7 +147,11 @@ class Gate:
             raise Refused(401, "token", "this proxy wants its token or a run's ticket: as the API key, or a ticket as /t/TICKET/")
         else:
             found = Address(**parts)
-        return Admitted(found, rest + mark + query, ours=by_key is not None or token)
+        return Admitted(found, rest + mark + query, by_key is not None or token, ticket)
+
+    def still_admits(self, admitted: Admitted) -> bool:
+        """Whether the ticket of a request, if it has one, has not ended since."""
+        return admitted.ticket is None or admitted.ticket in self._tickets
 
 
 @lru_cache(maxsize=1000)  # an agent asks for the same path again and again

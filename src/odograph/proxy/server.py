@@ -20,7 +20,6 @@ from yarl import URL
 
 from .. import dialects
 from ..access import log_of
-from ..capture.sockets import Calls
 from ..codec import encode
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
@@ -28,7 +27,7 @@ from .passing import Passing
 from .recording import Recording
 from .tokens import Asking, Stripped, fields_of
 from .upstreams import Upstream, Upstreams
-from .websockets import HANDSHAKE, bridge
+from .websockets import HANDSHAKE, Turns, bridge
 
 #: Headers of one hop (RFC 9110, 7.6.1).
 _HOP = frozenset(
@@ -158,7 +157,7 @@ class Door:
             headers.popall(name, None)
         path = unquote(admitted.path.partition("?")[0])
         dialect = dialects.of_path(path)
-        calls = None
+        turns = None
         if dialect is not None and dialect.NAME == "openai.responses":
 
             def begin(sent: bytes) -> Passing:
@@ -167,10 +166,10 @@ class Door:
                 call.policy = self.traffic.policy
                 return call
 
-            calls = Calls(begin)
+            turns = Turns(begin, self.traffic, lambda: self.gate.still_admits(admitted))
         try:
             with upstream:
-                return await bridge(request, self._client, url, headers, calls, self._recording.quietly, self._limits.copy)
+                return await bridge(request, self._client, url, headers, turns, self._recording.quietly, self._limits.copy)
         except Refused as refused:
             return refusal(refused)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -491,10 +490,9 @@ class _Response(web.StreamResponse):
 
 
 def refusal(refused: Refused) -> web.Response:
-    """The answer to a request that goes no further, in a shape that the SDKs of OpenAI and Anthropic show."""
-    body = {"type": "error", "error": {"type": f"odograph_{refused.kind}", "message": f"odograph proxy: {refused.message}"}}
-    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-    response = web.Response(status=refused.status, body=encode(body), content_type="application/json", headers=headers)
+    """The answer to a request that goes no further."""
+    body = encode(refused.body())
+    response = web.Response(status=refused.status, body=body, content_type="application/json", headers=refused.headers)
     if refused.status in (413, 401, 403):
         response.force_close()
     return response

@@ -230,7 +230,12 @@ class Proxy:
                 return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
             if request.method == "GET" and command == "health":
                 return _json(
-                    {"paused": traffic.paused, "in_flight": traffic.busy, "policy": traffic.policy, **self.store.health()}
+                    {
+                        "paused": traffic.paused,
+                        "in_flight": traffic.busy - traffic.resting,
+                        "policy": traffic.policy,
+                        **self.store.health(),
+                    }
                 )
             if request.method == "POST":
                 return _json(await self._command(command, await _body(request), traffic))
@@ -256,7 +261,7 @@ class Proxy:
             if not isinstance(seconds, (int, float)) or not 0 <= seconds <= 3600:
                 raise InvalidInput(f"seconds is a number from 0 to 3600, not {seconds!r}")
             traffic.paused = True
-            return {"drained": await traffic.drained(float(seconds)), "in_flight": traffic.busy}
+            return {"drained": await traffic.drained(float(seconds)), "in_flight": traffic.busy - traffic.resting}
         elif command == "runs":
             ticket = self._gate.issue(tickets_address(given))
             return {"ticket": ticket, "url": f"{self.url}/t/{ticket}"}
@@ -269,7 +274,7 @@ class Proxy:
             return {"trajectory": await self._recording.run(self._recording.placer.end, run, attempt, status, **answer)}
         else:
             raise InvalidInput(f"no control {command[:50]!r}; there are: pause, resume, drain, policy, runs, end")
-        return {"paused": traffic.paused, "in_flight": traffic.busy, "policy": traffic.policy}
+        return {"paused": traffic.paused, "in_flight": traffic.busy - traffic.resting, "policy": traffic.policy}
 
 
 def _json(value: Any) -> web.Response:
