@@ -253,6 +253,11 @@ VERIFIED = {"id": 3, "prompt": [{"role": "user", "content": "Sum"}], "task": "su
                            {"role": "tool", "content": "2"}, {"role": "assistant", "content": "2"}]}  # fmt: skip
 SHARE = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
                            {"from": "observation", "value": "one"}, {"from": "gpt", "value": "One"}], "system": "Be kind", "source": "mine"}  # fmt: skip
+RATED = [{"prompt": p, "completions": ["a", "b"], "rewards": [1, 0]} for p in ("Sum", "Product", "Sum")]
+BATCH = [
+    {"custom_id": f"r{n}", "response": {"status_code": 200, "body": {"model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": a}}]}}}
+    for n, a in enumerate(("one", "two"))
+]  # fmt: skip
 ALPACA = {"instruction": "Translate", "input": "Hund", "output": "dog"}
 FILES: dict[str, tuple[str, list[Any]]] = {
     "claude-stream": ("h.jsonl", STREAM),
@@ -260,6 +265,8 @@ FILES: dict[str, tuple[str, list[Any]]] = {
     "pi-session": ("j.jsonl", PI),
     "verifiers": ("k.jsonl", [VERIFIED, {**VERIFIED, "id": 4}]),
     "sharegpt": ("l.jsonl", [SHARE, ALPACA]),
+    "completions": ("l.jsonl", RATED),
+    "batches": ("l.jsonl", BATCH),
     "claude-code": ("a.jsonl", CLAUDE),
     "codex": ("b.jsonl", CODEX),
     "gemini-cli": ("c.jsonl", GEMINI),
