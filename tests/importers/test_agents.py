@@ -136,6 +136,8 @@ def test_a_kimi_session_is_its_folder(store: odograph.Store, tmp_path: Path) -> 
     assert [m["content"] for m in mended.messages[:2]] == ["be brief", agents.SUMMARY["content"]]
     assert mended.messages[2:] == [{"role": "assistant", "content": "", "tool_calls": started.choices[0].message["tool_calls"]}, agents.DELEGATED[1]]  # fmt: skip
     assert (asked.source_time, asked.duration, mended.prompt_tokens) == (1_772_359_201_500_000_000, 1_500_000_000, 40)
+    thought = next(m for m in started.messages if m["role"] == "assistant")
+    assert (thought["reasoning_content"], "which knot" in json.dumps(thought["content"])) == ("which knot", False)
     (found,) = (c for c in t.llm_calls if c.agent == "scout-a01")
     (step,) = (r for r in t.records if r.id == found.parent)
     assert step.parent == next(a.id for a in t.actions if a.name == "Agent")
