@@ -9,9 +9,11 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import resource
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,6 +25,9 @@ from .errors import InvalidInput
 Right = Literal["read", "label", "record"]
 _RIGHTS = get_args(Right)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_FILES = 1 << 16
+#: Seconds after which a connection is closed in which no request is under way: longer than clients keep theirs.
+IDLE = 120.0
 _SHORTEST = 16  # characters of a token that is given
 
 
@@ -104,6 +109,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise InvalidInput(f"can't listen on {host}:{port}: {error.strerror or error}") from None
     found.setblocking(False)
     return found
+
+
+def allow_files() -> None:
+    """Lets this process have as many connections as the system allows it; shells give programs few files, often 256 or 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def log_of(name: str) -> logging.Logger:

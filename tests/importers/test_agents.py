@@ -136,6 +136,8 @@ def test_a_kimi_session_is_its_folder(store: odograph.Store, tmp_path: Path) -> 
     assert [m["content"] for m in mended.messages[:2]] == ["be brief", agents.SUMMARY["content"]]
     assert mended.messages[2:] == [{"role": "assistant", "content": "", "tool_calls": started.choices[0].message["tool_calls"]}, agents.DELEGATED[1]]  # fmt: skip
     assert (asked.source_time, asked.duration, mended.prompt_tokens) == (1_772_359_201_500_000_000, 1_500_000_000, 40)
+    thought = next(m for m in started.messages if m["role"] == "assistant")
+    assert (thought["reasoning_content"], "which knot" in json.dumps(thought["content"])) == ("which knot", False)
     (found,) = (c for c in t.llm_calls if c.agent == "scout-a01")
     (step,) = (r for r in t.records if r.id == found.parent)
     assert step.parent == next(a.id for a in t.actions if a.name == "Agent")
@@ -246,6 +248,72 @@ def test_what_a_compaction_left_of_a_cline_session(store: odograph.Store, tmp_pa
     assert [m["content"] for m in delegated.messages[:2]] == ["be brief", "Mend the net"]
     assert [m["content"] for m in mended.messages] == ["be brief", "a net was mended"]
     assert [n.name for n in t.notes] == ["error", "compaction"]
+
+
+def copilot(*told: tuple[str, dict[str, Any]]) -> str:
+    """Lines of Copilot's events, each with the number of the event as its id."""
+    start = ("session.start", {"sessionId": "5e55104e-0001", "producer": "copilot-agent", "copilotVersion": "1.0"})
+    events = [
+        {"type": kind, "id": str(n), "timestamp": agents.T.format(n), "parentId": None, "data": data}
+        for n, (kind, data) in enumerate((start, *told))
+    ]
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+def test_a_copilot_session_that_was_rewound(store: odograph.Store, tmp_path: Path) -> None:
+    """A rewind takes an event back and all behind it; a cleared context and a compaction leave the system prompt."""
+    talk = [
+        *(("user.message", {"content": "one"}), ("assistant.message", {"content": "A1"})),
+        *(("user.message", {"content": "two"}), ("assistant.message", {"content": "A2"})),
+        ("session.snapshot_rewind", {"upToEventId": "4", "eventsRemoved": 2}),
+        *(("user.message", {"content": "three"}), ("assistant.message", {"content": "A3"})),
+        ("session.compaction_complete", {"success": True, "summaryContent": "so far"}),
+        *(("user.message", {"content": "four"}), ("assistant.message", {"content": "A4"})),
+        ("session.context_cleared", {"messagesCleared": 3}),
+        *(("user.message", {"content": "five"}), ("assistant.message", {"content": "A5"})),
+    ]
+    (path := tmp_path / "events.jsonl").write_text(copilot(("system.message", {"content": "be brief"}), *talk))
+    store.import_sessions(path)
+    (t,) = store.trajectories()
+    assert [[m["content"] for m in c.messages] for c in t.llm_calls] == [
+        ["be brief", "one"],
+        ["be brief", "one", "A1", "two"],
+        ["be brief", "one", "A1", "three"],
+        ["be brief", "so far", "four"],
+        ["be brief", "five"],
+    ]
+
+
+def test_an_image_that_a_tool_of_opencode_read(store: odograph.Store, tmp_path: Path) -> None:
+    """What a tool attached is sent with its text."""
+    image = {"type": "file", "mime": "image/png", "url": "data:image/png;base64,AAAA"}
+    path = agents.opencode(tmp_path / "opencode.db")
+    with sqlite3.connect(path) as database:
+        (data,) = database.execute("select data from part where id = 'm2-1'").fetchone()
+        tool = json.loads(data)
+        tool["state"]["attachments"] = [{"id": "p", "messageID": "m2", **image}]
+        database.execute("update part set data = ? where id = 'm2-1'", (json.dumps(tool),))
+    store.import_sessions(path)
+    t = next(t for t in store.trajectories() if t.task == "Mend the net")
+    sent = [{"type": "text", "text": "twine"}, image]
+    assert t.actions[0].result == sent
+    assert next(m for m in t.llm_calls[1].request["messages"] if m["role"] == "tool")["content"] == sent
+
+
+@pytest.mark.parametrize("said", ["aborted by user after 1.5s", "Wall time: 1.5 seconds\naborted by user"])
+def test_a_tool_of_codex_that_a_person_stopped(store: odograph.Store, tmp_path: Path, said: str) -> None:
+    """What the program writes in the place of a result says that there was none, and how long the person waited."""
+    payloads = [
+        ("session_meta", {"id": "019d0000-0000-7000-8000-0000000000aa", "timestamp": agents.T.format(0), "cwd": "/w"}),
+        ("response_item", {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Mend"}]}),
+        ("response_item", {"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "c1"}),
+        ("response_item", {"type": "function_call_output", "call_id": "c1", "output": said}),
+    ]
+    lines_ = [{"timestamp": agents.T.format(n), "type": kind, "payload": payload} for n, (kind, payload) in enumerate(payloads)]
+    (tmp_path / "rollout-1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines_))
+    store.import_sessions(tmp_path)
+    (t,) = store.trajectories()
+    assert (t.actions[0].ok, t.actions[0].duration, t.actions[0].result) == (False, 1_500_000_000, said)
 
 
 def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ SHOWN = {
     "openhands": ("message",),
 }
 MARK = re.compile("^(#### |> |# aider chat started at )")  #: what aider puts before a line, for whose it is
+#: What OpenHands writes around a tool's output when it is sent, and no file holds.
+AROUND = re.compile(
+    r"\[(?:Current working directory: [^]]*|Python interpreter: [^]]*|Command finished with exit code -?\d+|An error occurred during execution\.)\]"
+    r"|^Action rejected: "
+)
 WORDS = ("context", "assistant", "user", "system", "tool", "function", "text", "image_url")  #: words of a message's shape
 
 
@@ -171,7 +176,7 @@ def compared(path: Path, name: str) -> list[str]:
         for x, n in (persons - (leaves | asked)).items()
         if x in leaves or not made_of(x, leaves)
     ]
-    wrong += [f"invented: {x[:90]!r}" for x in ours.seen if x not in WORDS and not made_of(x.strip(), leaves)]
+    wrong += [f"invented: {x[:90]!r}" for x in ours.seen if x not in WORDS and not made_of(AROUND.sub("", x).strip(), leaves)]
     if name == "spans":  # the prompts repeat what the person said
         gave = {(str(s.of), s.text.strip()) for s in raw if s.kind == RESULT}
         wrong += [f"a result of another call: {x!r:.90}" for x in gave ^ ours.gave]

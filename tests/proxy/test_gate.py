@@ -359,6 +359,35 @@ def test_limits_hold(store: odograph.Store) -> None:
         waiting.join()
 
 
+def test_who_sends_nothing_more_is_let_go(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose request never comes, and a body that stops in the middle, are closed after a while. Neither is a call. A
+    transfer coding that nobody here knows is refused."""
+    monkeypatch.setattr("odograph.proxy.server.IDLE", 0.3)
+    monkeypatch.setattr("odograph.proxy.server._SILENT_SECONDS", 0.3)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+
+    def answer(sent: bytes) -> bytes:
+        with socket.create_connection((urlsplit(proxy.url).hostname, urlsplit(proxy.url).port)) as client:
+            client.sendall(sent)
+            return b"".join(iter(lambda: client.recv(65536), b""))  # until the proxy closes
+
+    with Wire(lambda head, body: json_answer(chat_body())) as up, Proxy(store, [up.url]) as proxy:
+        assert answer(b"") == answer(head) == b""
+        assert answer(head + b"Content-Length: 9\r\n\r\n{").startswith(b"HTTP/1.1 408 ")
+        assert answer(head + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n").startswith(b"HTTP/1.1 501 ")
+        assert not up.got
+        assert answer(head + b"Content-Length: 9000000\r\n\r\n{").startswith(b"HTTP/1.1 408 ")  # a part of it is upstream
+    assert [c.error for t in store.trajectories() for c in t.llm_calls] == []
+
+
+def test_a_server_takes_the_files_that_it_may_have() -> None:
+    """A shell's small limit of open files is raised to what the system allows: each call needs two."""
+    code = "import resource as r\nfrom odograph.access import allow_files\nhard = r.getrlimit(r.RLIMIT_NOFILE)[1]\n"
+    code += "r.setrlimit(r.RLIMIT_NOFILE, (64, hard))\nallow_files()\nprint(r.getrlimit(r.RLIMIT_NOFILE)[0] > 64)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
+
+
 def start(tmp_path: Path, upstream: str, *flags: str) -> tuple[subprocess.Popen[str], str]:
     """`odograph proxy` as a process of its own, and its URL."""
     command = [

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from ..access import allow_files
 from ..api import open
 from ..errors import MissingExtra
 from .common import add_json, print_json
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         from ..collector.serving import serve
     except ImportError:
         raise MissingExtra("odograph collect", "collect") from None
+    allow_files()
     token = args.token or os.environ.get("ODOGRAPH_COLLECT_TOKEN")
     with open(args.store, redact=args.redact or None) as store, Collector(store, quiet=args.quiet) as collector:
         receiver = Receiver(collector, host=args.host, token=token, hosts=args.allow_host)

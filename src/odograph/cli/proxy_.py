@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from ..access import allow_files
 from ..api import open
 from ..errors import InvalidInput, MissingExtra
 from .common import add_json, print_json
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     except ImportError:
         raise MissingExtra("the proxy", "proxy") from None
 
+    allow_files()
     sys.setswitchinterval(SWITCH_SECONDS)  # the thread that records lets the event loop go on sooner
     version = args.policy_version
     with open(args.store, redact=args.redact or None) as store:

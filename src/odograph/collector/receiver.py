@@ -26,6 +26,7 @@ from .collecting import Collector
 LARGEST = 64 << 20
 #: What is read and dropped of a body that is larger.
 _DRAINED = 1 << 30
+_SLOWEST = 300.0  # seconds that a body may take
 _PATHS = {
     "/v1/traces": "traces",
     "/v1/logs": "logs",
@@ -103,7 +104,10 @@ def _tokens(request: web.Request) -> Iterable[str]:
 
 async def _body(request: web.Request) -> bytes:
     try:
-        return await request.read()
+        async with asyncio.timeout(_SLOWEST):
+            return await request.read()
+    except TimeoutError:
+        raise Refused(408, f"the body did not come in {_SLOWEST:g} seconds") from None
     except web.HTTPRequestEntityTooLarge:
         drained = 0
         while drained < _DRAINED and (part := await request.content.readany()):

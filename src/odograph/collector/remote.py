@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ..access import Access
@@ -26,9 +27,9 @@ async def listen(collector: Collector, address: str, token: str | None) -> tuple
         given = dict(context.invocation_metadata())
         if token is not None and access.right(str(given.get("authorization", "")).removeprefix("Bearer ")) is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed, as metadata `authorization: Bearer TOKEN`")
-        spans, rejected = sorted_out(protobuf.plain(signal, request))
+        spans, rejected = await asyncio.to_thread(lambda: sorted_out(protobuf.plain(signal, request)))
         try:
-            collector.put(spans)
+            await asyncio.to_thread(collector.put, spans)
         except StoreError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         if rejected:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from ..access import in_url, listen, log_of
+from ..access import IDLE, in_url, listen, log_of
 from .collecting import Collector
 from .receiver import Receiver
 
@@ -23,6 +23,7 @@ async def serve(
     runner = web.AppRunner(
         receiver.application(),
         access_log=None,
+        keepalive_timeout=IDLE,
         logger=log_of(__name__),
         shutdown_timeout=_GRACE,
         max_line_size=_HEADERS,

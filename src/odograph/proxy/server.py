@@ -19,7 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from .. import dialects
-from ..access import log_of
+from ..access import IDLE, log_of
 from ..codec import encode
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
@@ -40,6 +40,7 @@ _OWN = b"x-odograph-"
 _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
 _HEADER_BYTES = 1 << 16
 _SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
+_SILENT_SECONDS = 120.0
 _AGAIN_SECONDS = 1.0  # a kept connection that breaks so soon was closed before the request came
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
 #: Paths whose calls count tokens and ask no model, and their dialects.
@@ -98,6 +99,7 @@ class Door:
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,
+            keepalive_timeout=IDLE,
             logger=log_of(__name__),
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
@@ -121,6 +123,8 @@ class Door:
             target = request.raw_path
             if not target.startswith("/") or "#" in target:
                 raise Refused(400, "target", "the target of a request is a path without a `#`, not a whole URL")
+            if request.headers.get("transfer-encoding", "chunked").lower() != "chunked":
+                raise Refused(501, "encoding", "the transfer coding of a request is `chunked` or none")
             if target.startswith("/odograph/"):
                 if self._control is None:
                     raise Refused(404, "control", "this port has no controls")
@@ -310,7 +314,15 @@ class Door:
     async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
         """The pieces of a body as they come. Raises Refused where it is too large."""
         size = 0
-        async for data in request.content.iter_any():
+        while not request.content.at_eof():
+            try:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    data = await request.content.readany()
+            except TimeoutError:
+                why = f"no byte of the body came for {_SILENT_SECONDS:g} seconds"
+                raise Refused(408, "slow", why) from None
+            if not data:
+                break
             size += len(data)
             if size > self._limits.body:
                 raise Refused(413, "too_large", f"the body has more than {self._limits.body:,} bytes, which is all that passes")
@@ -318,10 +330,9 @@ class Door:
 
     async def _whole(self, request: web.BaseRequest) -> bytes:
         """A body. Raises Refused where it is too large."""
-        data: bytes = await request.content.readany()  # mostly all of it came with the headers
-        if request.content.at_eof():
-            return data
-        return b"".join([data, *[more async for more in self._body(request)]])
+        if request.content.is_eof():  # mostly all of it came with the headers
+            return await request.content.readany()
+        return b"".join([more async for more in self._body(request)])
 
     async def _upload(self, way: _Way, refused: list[Refused]) -> AsyncIterator[bytes]:
         """The same, copied; the HTTP client turns what is raised here into an error of its own, so it is put into `refused`."""
@@ -493,7 +504,7 @@ def refusal(refused: Refused) -> web.Response:
     """The answer to a request that goes no further."""
     body = encode(refused.body())
     response = web.Response(status=refused.status, body=body, content_type="application/json", headers=refused.headers)
-    if refused.status in (413, 401, 403):
+    if refused.status in (413, 401, 403, 408, 501):
         response.force_close()
     return response
 
