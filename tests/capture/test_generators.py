@@ -414,6 +414,63 @@ def test_generators_that_record_before_and_after_their_run(store: odograph.Store
     assert said(store, outer) == (["a before", "b before", "b after", "a after"] if around else [])
 
 
+def test_a_helper_that_goes_on_with_a_generator(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for the next item drives the generator from then on: a helper that takes it over after the first item sees its
+    run between two items, and so does who drove it before."""
+    monkeypatch.setattr(faults, "outside", 0)
+    runs: Runs = {}
+
+    def limited(one: Iterator[int]) -> Iterator[int]:
+        for k in one:
+            log(f"helper{k}")
+            yield k
+
+    one = agent(store, runs, "a")
+    assert next(one) == 0
+    for k in limited(one):
+        log(f"consumer{k}")
+    assert said(store, runs["a"]) == ["a0", "a1", "helper1", "consumer1", "a2", "helper2", "consumer2", "a3"]
+    assert faults.outside == 0
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_task_of_a_generator_before_or_after_its_run(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    """A task that a generator starts outside of its own run, while another generator waits, may get that one's run: it is told
+    of, at the latest when the first generator enters its run."""
+    monkeypatch.setattr(faults, "outside", 0)
+    runs: Runs = {}
+
+    def first() -> Iterator[Any]:
+        with store.record(task="first") as runs["first"]:
+            yield asyncio.ensure_future(later("of the first"))
+            yield None
+
+    def second() -> Iterator[Any]:
+        if before:
+            yield asyncio.ensure_future(later("of the second"))
+        with store.record(task="second") as runs["second"]:
+            pass
+        if not before:
+            yield asyncio.ensure_future(later("of the second"))
+        yield None
+
+    async def main() -> None:
+        one, other = first(), second()
+        for task in [next(one), next(other)]:
+            await task
+        assert faults.outside == (0 if before else 2)
+        for _ in (one, other):
+            next(other, None)
+        assert faults.outside == (1 if before else 2)
+        next(one)
+        next(one, None)
+
+    asyncio.run(main())
+    assert said(store, runs["first"]) == ["of the first", "of the second"]
+
+
 def test_bind_in_a_generator(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that a generator bound is of its run, while it waits and others are at work, in tasks of the function's own, too."""
     monkeypatch.setattr(faults, "outside", 0)

@@ -22,6 +22,7 @@ import openai
 import pytest
 
 import odograph
+from odograph.capture import faults
 from odograph.dialects.framing import as_aws
 from tests.llm_server import Answer, LLMServer
 
@@ -355,6 +356,31 @@ print(len(said), "odograph.bind" in str(said[0].message), "concurrent.futures" i
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["1", "True", "True", "2"], done.stderr
+
+
+def test_a_greenlet_that_lost_the_run_is_told_of_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A greenlet, as of gevent, does not know the run of who started it: that is told of as of a thread, and `bind` is the way."""
+    greenlet = pytest.importorskip("greenlet")
+    monkeypatch.setattr(faults.faults, "outside", 0)
+
+    def work() -> None:
+        odograph.log_llm_call(model="m", user_prompt="q", response="a")
+
+    greenlet.greenlet(work).switch()
+    assert faults.faults.outside == 0
+    with store.record(task="x") as run:
+        greenlet.greenlet(work).switch()
+        assert faults.faults.outside == 1
+        greenlet.greenlet(odograph.bind(work)).switch()
+        work()
+
+        def own() -> None:
+            with store.record(task="y"):
+                work()
+
+        greenlet.greenlet(own).switch()
+    assert faults.faults.outside == 1
+    assert len(calls(store, run)) == 2
 
 
 def test_copies_of_a_wrapped_client(store: odograph.Store) -> None:

@@ -299,12 +299,14 @@ def test_a_missing_extra_is_named(store: odograph.Store, missing: str, does: str
     assert f"odograph[{extra}]" in done.stdout and len(done.stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022])
-def test_all_of_the_lake_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
-    """Folders of the sealed tier have mode 0700 and files 0600, whatever the umask."""
+@pytest.mark.parametrize(("umask", "shared"), [(0o000, False), (0o022, False), (0o002, True), (0o077, True)])
+def test_all_of_the_lake_is_its_owners_alone_unless_shared(tmp_path: Path, umask: int, shared: bool) -> None:
+    """Folders of the sealed tier have mode 0700 and files 0600, whatever the umask; those of a shared store are as open as the umask
+    says: each member of a group can seal."""
     before = os.umask(umask)
+    open_to = 0o777 & ~umask if shared else 0o700
     try:
-        store = odograph.open(tmp_path / "s")
+        store = odograph.open(tmp_path / "s", shared=shared)
         fill(store, 1)
         store.seal()
         fill(store, 1)
@@ -314,7 +316,7 @@ def test_all_of_the_lake_is_its_owners_alone(tmp_path: Path, umask: int) -> None
         os.umask(before)
     wrong: list[Any] = []
     for path in [store.root / "lake", *(store.root / "lake").rglob("*")]:
-        if path.stat().st_mode & 0o777 != (0o700 if path.is_dir() else 0o600):
+        if path.stat().st_mode & 0o777 != (open_to if path.is_dir() else open_to & 0o666):
             wrong.append((path.name, oct(path.stat().st_mode)))
     assert wrong == []
 

@@ -18,8 +18,11 @@ _GENERATOR = 0x20 | _ASYNC_GENERATOR
 _COROUTINE = 0x80 | 0x100
 #: Code that may be at work in one generator or another, not only in its caller's.
 SUSPENDS = _GENERATOR | _COROUTINE
-#: What enters something for the code that called it.
-ENTERING = frozenset(("__enter__", "__aenter__", "enter_context", "enter_async_context", "call_fixture_func"))  # the last: pytest
+#: What enters something for the code that called it. The last is pytest's: a function that returns a generator's first item may
+#: enter for its caller, as a fixture does, or have looked into a stream, as servers do. Only its name tells which.
+ENTERING = frozenset(("__enter__", "__aenter__", "enter_context", "enter_async_context", "call_fixture_func"))
+#: So many who asked a generator for its items are remembered at most, beside the last.
+_MOST = 100
 #: What runs callbacks and jobs that know nothing of each other.
 _LOOPS = (("asyncio.events", "Handle", "_run"), ("concurrent.futures.thread", "_WorkItem", "run"))
 
@@ -137,6 +140,9 @@ def within(frame: FrameType | None) -> Iterator[Any]:
         for found in reversed(entered.get(id(inside), ())):
             scope = found()
             if scope is not None and inside in scope.frames:
+                if id(inside.f_back) != scope.asked:
+                    scope.asked = id(inside.f_back)
+                    scope.drivers = frozenset(_drivers(inside)) | (scope.drivers if len(scope.drivers) < _MOST else frozenset())
                 yield scope
 
 

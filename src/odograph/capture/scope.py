@@ -7,6 +7,7 @@ string) raises TypeError.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -72,6 +73,8 @@ def current() -> Scope | None:
         elif generators.is_seen(scope, _getframe(1)):
             break
         else:  # another generator's, or what is over and shared this context
+            if scope.guessed and not scope.beside:
+                outside_of_runs(_WHOSE)
             scope.beside = True
             scope = _standing(scope._below or scope._around)
     return scope
@@ -135,13 +138,20 @@ def bind(fn: Callable[P, R]) -> Callable[P, R]:
     return bound
 
 
-#: The runs of this process that were entered and not left, and the thread in which they were entered.
+#: The runs of this process that were entered and not left, and the thread or greenlet in which they were entered.
 _open: WeakKeyDictionary[Scope, int] = WeakKeyDictionary()
+
+
+def _thread() -> int:
+    """The thread, or the greenlet in it (gevent): neither knows the context of who started it."""
+    greenlet = sys.modules.get("greenlet")
+    at_work = greenlet and greenlet.getcurrent()
+    return threading.get_ident() if at_work is None or at_work.parent is None else id(at_work)
 
 
 def opened(run: Scope) -> None:
     """A run was entered."""
-    _open[run] = threading.get_ident()
+    _open[run] = _thread()
 
 
 def closed(run: Scope) -> None:
@@ -166,13 +176,16 @@ def here() -> Scope | None:
 def _missed() -> None:
     if not _open:
         return
-    if threading.get_ident() not in list(_open.values()):
+    if (here := _thread()) not in list(_open.values()):
         thread = threading.current_thread()
         by = getattr(getattr(thread, "_target", None), "__module__", None)
         started = f", started by {by}" if isinstance(by, str) else ""
         outside_of_runs(
             f"a call outside of any run, in the thread {thread.name!r}{started}, while a run is open in another thread. A new"
             " thread does not know the run: give it odograph.bind(fn), or call odograph.instrument(threads=True)"
+            if here == threading.get_ident()
+            else "a call outside of any run, in a greenlet, while a run is open in another one. A new greenlet does not know the"
+            " run: give it odograph.bind(fn)"
         )
     elif _in_generators and not all(generators.idle(run.frames) for run in list(_open)):
         outside_of_runs(f"a call outside of any run, {_ITEMS}")
@@ -189,6 +202,12 @@ _ITEMS = (
 )
 
 
+_WHOSE = (
+    "a call in a task or thread that one of several generators started, none of which is at work: it is recorded in"
+    " the run that was entered last. Open the run around what starts the task"
+)
+
+
 def doubted(scope: Scope) -> None:
     """`scope` is current. What perhaps belongs to the run of a generator is warned of."""
     if not _in_generators:
@@ -197,11 +216,10 @@ def doubted(scope: Scope) -> None:
         if not scope.frames:
             if any(_is_lost(other, scope) for places in list(_in_generators.values()) for other in [place() for place in places]):
                 outside_of_runs(f"a call in the run around a generator, {_ITEMS}")
-        elif scope.beside and _given.get() is not scope and generators.idle(scope.frames) and not generators.is_home(scope):
-            outside_of_runs(
-                "a call in a task or thread that one of several generators started, none of which is at work: it is recorded in"
-                " the run that was entered last. Open the run around what starts the task"
-            )
+        elif _given.get() is not scope and generators.idle(scope.frames) and not generators.is_home(scope):
+            scope.guessed = True
+            if scope.beside:
+                outside_of_runs(_WHOSE)
     except Exception as error:
         fault(error)
 
@@ -259,8 +277,12 @@ class Scope:
     home: Token[None] | None = None
     task: ref[Any] | None = None
     drivers: frozenset[tuple[int, CodeType]] = frozenset()
+    #: The id of the frame that asked for the last item in which something was recorded.
+    asked: int = 0
     #: Code was at work in its context that is not of its generator, nor of who drives that.
     beside: bool = False
+    #: A task or thread recorded here while its generator waited: started by that, by who drives it, or by another one.
+    guessed: bool = False
     #: What calls that pass a wrapped client here are for, where that is not to act.
     purpose: str | None = None
     #: The last call that was recorded here.

@@ -239,7 +239,10 @@ class Backend:
             else:
                 files = sum(len(commits.files(table)) for table in commits.tables())
                 found = {"commits": len(commits.commits()), "files": files, "left": 0}
-            mended = mend(lake, lake.damages()) if found["files"] and find_spec("pyarrow") is not None else 0
+            mended = 0
+            if found["files"] and find_spec("pyarrow") is not None:
+                mended = mend(lake, lake.damages())
+                commits.add_sums()
             self.reader.forget()
             return found | {"mended": mended}
 

@@ -21,7 +21,7 @@ from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..log import logger
 from ..tables.commits import Commits, FolderCommits, opened_in
-from ..tables.files import DamagedFile, Opened, crc_of
+from ..tables.files import DamagedFile, Opened, crc_of, is_private
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from ..tables.values import rows_of, values_of
@@ -136,7 +136,9 @@ class Lake:
         path = self.root / "folder"
         with suppress(FileExistsError):
             self.root.mkdir(0o700, parents=True, exist_ok=True)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            with open(
+                os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private(self.root) else 0o666), "w"
+            ) as file:
                 file.write(new_id())
         return f"{JOURNAL}{path.read_text().strip()}/"
 

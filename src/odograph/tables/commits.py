@@ -26,6 +26,7 @@ from .files import (
     DataFile,
     Footer,
     Opened,
+    crc_of,
     data_file,
     foot_of,
     footer_of,
@@ -212,8 +213,8 @@ class FolderCommits:
         made, self._fleeting = not self.exists, False
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            if not self._path.exists() and is_private(self.root):  # its files beside get the same mode
-                os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            if not self._path.exists():  # SQLite would let nobody else write; its files beside get the same mode
+                os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600 if is_private(self.root) else 0o666))
             db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             version = db.execute("pragma user_version").fetchone()[0]
             if version == 0 and not made:
@@ -408,6 +409,16 @@ class FolderCommits:
             return Live(DataFile(table, path, rows, size, tuple(known["rows"]), known.get("crc"), known.get("foot")), added)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self._path} is damaged; `odograph doctor --repair` rebuilds it from the files") from error
+
+    def add_sums(self) -> None:
+        """Notes the checksums of the live files of which none are known (an earlier version sealed them), as they stand."""
+        with self._transaction() as db:
+            for path, about in db.execute("select path, groups from files where removed is null").fetchall():
+                known = properties_of(about)
+                if known.get("crc") is None or known.get("foot") is None:
+                    with suppress(OSError):  # it is gone, which readers say
+                        sums = {"crc": crc_of(self.root / path), "foot": foot_of(self.root / path)}
+                        db.execute("update files set groups=? where path=?", (properties_json({**known, **sums}), path))
 
     def latest(self, folder: str, before: str) -> Iterator[Live]:
         """See `Commits.latest`. Reads no more of them than are taken."""
