@@ -53,6 +53,12 @@ def unwritten(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path} can't be written: {error}; nothing that was recorded is lost: do the same again once it can be")
 
 
+def unread(path: Path, error: BaseException) -> StoreError:
+    """What is said where the machine or the storage does not give a file, which may be whole."""
+    why = " ".join(str(error).split())
+    return StoreError(f"{path} can't be read: {why}; nothing that was recorded is lost: do the same again once it can be")
+
+
 class Writer:
     """Writes one file of a table, row group by row group; it is there under its name only once `close` returned.
 
@@ -330,8 +336,10 @@ class Opened:
 
     def _unreadable(self, error: BaseException) -> StoreError:
         """Why a file could not be read: an error with a number is the machine's or the storage's, one without is of the bytes."""
-        damaged = self._local and getattr(error, "errno", None) in (None, errno.EISDIR) and not isinstance(error, MemoryError)
-        return (DamagedFile if damaged else StoreError)(f"{self.path} can't be read: {' '.join(str(error).split())}")
+        of_bytes = getattr(error, "errno", None) in (None, errno.EISDIR) and not isinstance(error, MemoryError)
+        if of_bytes and (self._local or not isinstance(error, OSError)):
+            return (DamagedFile if self._local else StoreError)(f"{self.path} can't be read: {' '.join(str(error).split())}")
+        return unread(self.path, error)
 
     def close(self) -> None:
         self._file.close()
