@@ -315,7 +315,9 @@ class Namespace:
         try:
             return self.loaded[path.split("/")[0]].io.new_input(url).open(seekable=True)
         except FileNotFoundError:
-            raise StoreError(f"{url} is gone: `odograph doctor` says what else is") from None
+            raise StoreError(
+                f"{url} is gone: put it back, all others can be read; `odograph doctor` says what else is gone"
+            ) from None
 
     def has(self, path: str) -> bool:
         """Whether a file is in the storage."""

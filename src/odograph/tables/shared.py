@@ -76,12 +76,16 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
 
 def catalog_of(place: Shared) -> Any:
     """The catalog. Raises MissingExtra, and what pyiceberg and the catalog raise."""
+    name, settings = _settings(place)
     try:
         from pyiceberg.catalog import load_catalog
+        from pyiceberg.exceptions import NotInstalledError
     except ImportError:
         raise MissingExtra("a store that machines share", "iceberg") from None
-    name, settings = _settings(place)
-    return load_catalog(name, **settings)
+    try:
+        return load_catalog(name, **settings)
+    except (ImportError, NotInstalledError):  # what reaches PostgreSQL, for one
+        raise MissingExtra(f"the catalog of {place}", "iceberg") from None
 
 
 def _settings(place: Shared) -> tuple[str, dict[str, str]]:
