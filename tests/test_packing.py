@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import odograph
 from odograph.codec import encode
 from odograph.packing import Packer
+from odograph.prefix import Prefix
 from odograph.store.lines import decode
-from odograph.streams import Streams
+from odograph.streams import Growing, Streams
 
 MESSAGE = st.sampled_from(
     [{"role": r, "content": c} for r in ("user", "assistant", "tool") for c in ("", "ok", "é\n", "x" * 50)]
@@ -264,6 +265,64 @@ def test_windows_of_ids_that_repeat_themselves_come_back(cuts: list[tuple[int, i
     assert stored_ids(prompts)[1] == prompts
     longer = [[(1, 12, 123, 31, 1231)[n] for n in prompt] for prompt in prompts]  # some begin or end like others
     assert stored_ids(longer)[1] == longer
+
+
+_TURN = st.tuples(
+    st.integers(0, 2), st.lists(st.integers(0, 12), max_size=30), st.integers(0, 20), st.integers(0, 9), st.booleans()
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(_TURN, max_size=12))
+def test_prompts_that_are_the_beginning_of_one_list_come_back(turns: list[tuple[int, list[int], int, int, bool]]) -> None:
+    """Ids of a list that grows are stored and read as those of lists of their own, with answers that stand in the list, or do not,
+    with calls that go back, and with other lists between them; and no call that goes on has a list of its own."""
+    packer, streams, calls = Packer("t", iter(range(1, 100)).__next__), Streams(), []
+    bases: list[list[int]] = [[1] * 40, [1] * 50, [2]]
+    given: list[tuple[list[int], list[int]]] = []
+    for which, new, answered, less, plain in turns:
+        base = bases[which]
+        base += new
+        length = max(1, len(base) - less)
+        answer = [n % 5 for n in range(answered)]
+        ids: Any = base[:length] if plain else Prefix(base, length)
+        lines: list[bytes] = []
+        tokens = [{"token_ids": list(answer)}] if answer else []
+        fields = packer.pack(None, {"prompt_token_ids": ids, "tokens": tokens}, lines)
+        calls.append(decode(encode({"kind": "llm_call", "id": "c", "trajectory": "t", **fields}), "w"))
+        for line in lines:
+            streams.add("w", decode(line, "w"))  # type: ignore[arg-type]
+        given.append((base[:length], answer))
+        if less > 4 and len(base) == length:
+            base += answer
+    lists = Growing()
+    for call, (prompt, answer) in zip(calls, given, strict=True):
+        assert isinstance(call, odograph.types.LLMCall)
+        whole, growing = streams.fill(call), streams.fill(call, growing=lists)
+        assert whole.prompt_token_ids == growing.prompt_token_ids == prompt
+        assert type(growing.prompt_token_ids) is Prefix
+        assert (
+            [one.token_ids for one in whole.tokens] == [one.token_ids for one in growing.tokens] == ([answer] if answer else [])
+        )
+        assert type(call.prompt_token_ids) is type(None)
+
+
+def test_a_growing_list_of_ids_is_looked_at_once() -> None:
+    """Of a prompt that goes on with the one before, only the new ids are written, and only they are read."""
+    base = list(range(2_000))
+    packer, streams, calls = Packer("t", iter(range(1, 100)).__next__), Streams(), []
+    for _ in range(20):
+        lines: list[bytes] = []
+        fields = packer.pack(None, {"prompt_token_ids": Prefix(base), "tokens": [{"token_ids": [7, 8, 9]}]}, lines)
+        assert sum(map(len, lines)) < 300 or len(base) == 2_000
+        calls.append(decode(encode({"kind": "llm_call", "id": "c", "trajectory": "t", **fields}), "w"))
+        for line in lines:
+            streams.add("w", decode(line, "w"))  # type: ignore[arg-type]
+        base += [7, 8, 9, 10, 11]
+    lists = Growing()
+    prompts: list[Any] = [streams.fill(c, growing=lists).prompt_token_ids for c in calls]  # type: ignore[arg-type]
+    assert [len(p) for p in prompts] == [2_000 + 5 * n for n in range(20)]
+    assert all(p.base is prompts[0].base for p in prompts)
 
 
 def test_an_id_that_begins_like_another_is_another() -> None:

@@ -290,6 +290,30 @@ def test_ids_in_a_response_do_not_spell_a_secret(where: str, tmp_path: Path) -> 
     assert (kept.get("token_ids"), kept.get("logprobs")) == ((ids_of("ok"), spelled) if where == "prompt" else (None, None))
 
 
+def gone(text: str) -> str:
+    return text.replace("chat", "gone")
+
+
+def test_words_beside_token_ids_and_a_dialect_are_redacted(tmp_path: Path) -> None:
+    """What is no number in ids, logprobs and versions is a text like any other, and so is a dialect that nobody knows; numbers,
+    and a dialect that a redacting function would change, stay."""
+    secret = SECRETS["api_key"]
+    with odograph.open(tmp_path / "rules", redact=True) as store, store.record(task="t") as run:
+        run.llm_call(messages=[], response="x", token_ids=[secret, 2], logprobs=[secret, -0.5])
+        run.llm_call(messages=[], response="x", prompt_token_ids=[secret], dialect=secret)
+        run.llm_call(messages=[], response="x", token_ids=[1], policy_versions=[(0, secret), (1, 7)], dialect="openai.chat")
+    worded, unknown, versions = store.trajectory(run.id).llm_calls
+    assert worded.choices[0].logprobs == ["[redacted:api_key]", -0.5]
+    assert unknown.record.dialect == "[redacted:api_key]"
+    assert versions.record.tokens[0].versions == [(0, "[redacted:api_key]"), (1, 7)]
+    assert [c.record.extra["redacted"]["api_key"] for c in (worded, unknown, versions)] == [2, 2, 1]
+    assert grep(tmp_path, secret) == []
+    with odograph.open(tmp_path / "function", redact=gone) as store, store.record(task="t") as run:
+        run.llm_call(messages=[], response="x", token_ids=[1], dialect="openai.chat")
+    (call,) = store.trajectory(run.id).llm_calls
+    assert (call.record.dialect, call.choices[0].token_ids) == ("openai.chat", [1])
+
+
 def test_without_redact_it_is_kept(tmp_path: Path) -> None:
     """The store of somebody who did not ask holds what was recorded, exactly."""
     with odograph.open(tmp_path) as store:

@@ -11,7 +11,7 @@ import msgspec
 from . import dialects
 from .codec import unfold_events
 from .dialects import Choice
-from .streams import Seen, Streams
+from .streams import BESIDE, Seen, Streams
 from .types import LLMCall, Origin, Packed, Tokens
 
 T = TypeVar("T")
@@ -32,10 +32,6 @@ class _Stored(Generic[T]):
 
     def __set__(self, call: Call, value: Never) -> None:
         raise AttributeError(f"a call is a view: its {self._name} can't be set")
-
-
-#: Where the token ids of a prompt stand in a record that has them in a field of their own.
-_BESIDE: list[str | int] = ["prompt_token_ids"]
 
 
 class Call:
@@ -151,7 +147,7 @@ class Call:
         call does not keep it."""
         if self._streams is not None and "record" not in self.__dict__:
             for part in self._stored.packed:
-                if part.at == _BESIDE:
+                if part.at == BESIDE:
                     return cast("list[int] | None", self._streams.part(self._stored.packed_by, part))
         return dialects.prompt_ids(self.record)
 
@@ -166,13 +162,13 @@ class Call:
     @property
     def has_prompt_ids_beside(self) -> bool:
         """Whether the token ids of the prompt were given beside the request and the response, and not in them."""
-        return self._stored.prompt_token_ids is not None or any(part.at == _BESIDE for part in self._stored.packed)
+        return self._stored.prompt_token_ids is not None or any(part.at == BESIDE for part in self._stored.packed)
 
     @cached_property
     def choices(self) -> list[Choice]:
         """All answers, with token ids and logprobs from the response or from the recording call."""
         # the messages of a long history say nothing of the answers; prompts of the other dialects do
-        apart = any(part.of == "list" or part.at == _BESIDE for part in self._stored.packed)
+        apart = any(part.of == "list" or part.at == BESIDE for part in self._stored.packed)
         record = self._answered if apart else self.record
         found = dialects.answers(record)
         while len(found) < len(record.tokens):  # ids of answers whose text was not given

@@ -20,7 +20,7 @@ import orjson
 from . import dialects
 from .codec import encode, encode_message, record_to_dict
 from .prefix import Prefix
-from .streams import Ranges, append
+from .streams import Ranges, append, cut
 from .types import AnyRecord, LLMCall
 
 _SMALL = 256  # bytes; a value below it is cheaper where it is
@@ -32,17 +32,6 @@ _MOST_PIECES = 8
 
 
 _DIGITS = b"0123456789"
-
-
-def _cut(ranges: Ranges, low: int, high: int) -> Ranges:
-    """The ranges of the items at positions `low` to before `high` of a list that is stored as ranges."""
-    out: Ranges = []
-    for start, stop in ranges:
-        if high <= 0:
-            break
-        append(out, max(start, start + low), min(stop, start + high))
-        low, high = low - (stop - start), high - (stop - start)
-    return out
 
 
 def shared_prefix(a: list[Any] | Prefix, b: list[Any] | Prefix, low: int = 0) -> int:
@@ -78,30 +67,43 @@ class _Sent:
     """The token ids of the last call, as text with a comma before and behind each id.
 
     The next prompt shares ids with this text. A comparison of bytes finds them, at a fraction of the cost of comparing numbers.
+    A prompt that is a `Prefix` is no part of the text: the next prompt of the same list has all of it in front.
     """
 
-    __slots__ = ("count", "ranges", "text")
+    __slots__ = ("count", "prompt", "ranges", "text")
 
-    def __init__(self, text: bytes = b",", count: int = 0, ranges: Ranges | None = None) -> None:
+    def __init__(self, text: bytes = b",", count: int = 0, ranges: Ranges | None = None, prompt: Prefix | None = None) -> None:
         self.text = text
         self.count = count
         self.ranges: Ranges = ranges or []
+        self.prompt = prompt
 
-    def shared(self, text: bytes) -> tuple[Ranges, int]:
-        """The ids at the beginning of `text` that stand here, too, in this order: their ranges, and the position of their last
-        comma.
+    def known(self, ids: list[Any] | Prefix) -> int:
+        """How many ids of the next prompt need no look: those that stand before the text, if the prompt is of their list. Else
+        they are part of the text from now on."""
+        before = self.prompt
+        assert before is not None
+        if type(ids) is Prefix and ids.base is before.base and len(ids) >= len(before):
+            return len(before)
+        self.text, self.prompt = _ids_text(before[:]) + self.text[1:], None
+        return 0
+
+    def shared(self, text: bytes, known: int = 0) -> tuple[Ranges, int]:
+        """The ids at the beginning of `text` that stand here, too, in this order: their ranges, behind those of the `known` ids
+        in front of both texts, and the position of their last comma.
 
         A prompt that goes on has all of the last one in front. A window that moves on has left out what was in front, or behind a
         system prompt.
         """
-        found: Ranges = []
+        found: Ranges = cut(self.ranges, 0, known) if known else []
         last = self.text
-        at = index = end = 0  # positions of commas here and in `text`, and the number of ids before the one here
+        at = end = 0  # positions of commas here and in `text`
+        index = known  # the number of ids before the one here
         for _ in range(_MOST_PIECES):
             more = _same_ids(last, at, text, end)
             if more:
                 stop = self.count if at + more == len(last) - 1 else index + last.count(b",", at, at + more)
-                for low, high in _cut(self.ranges, index, stop):
+                for low, high in cut(self.ranges, index, stop):
                     append(found, low, high)
                 at, index, end = at + more, stop, end + more
             if at == len(last) - 1 or end == len(text) - 1:
@@ -139,7 +141,7 @@ def _same_ids(a: bytes, at: int, b: bytes, there: int) -> int:
 
 def _ids_text(ids: list[Any]) -> bytes:
     """Ids in the form of `_Sent`. A list of something else gives another text."""
-    return b",%b," % encode(ids)[1:-1]
+    return b",%b," % encode(ids)[1:-1] if ids else b","
 
 
 def _packed(path: dialects.Path, of: str, number: int, ranges: Ranges) -> dict[str, Any]:
@@ -243,7 +245,7 @@ class Packer:
             data = [encode_message(m) for m in messages]
             share = shared_prefix(last, data, start)
             more = data[share:]
-        ranges = _cut(stream.ranges, 0, share)
+        ranges = cut(stream.ranges, 0, share)
         previous = ranges[-1][1] - 1 if ranges else -1
         for item in more:
             previous = self._item(number, stream, item, lines, previous)
@@ -329,17 +331,22 @@ class Packer:
         """Takes the prompt's ids and the first choice's ids out of the fields named by `places`. The next prompt usually extends
         both."""
         prompt = False
+        given = call.get("prompt_token_ids")
+        growing = given if type(given) is Prefix and given else None
         for path in resent.prompt_ids:
-            ids = dialects.ids_at(call, path) if path[0] in places else None
+            ids: list[Any] | Prefix | None = growing if len(path) == 1 else None
+            ids = ids or (dialects.ids_at(call, path) if path[0] in places else None)
             if ids is None:
                 continue
-            path, text = _standing(call, path), _ids_text(ids)
-            ranges, end = stream.sent.shared(text)
+            known = stream.sent.known(ids) if stream.sent.prompt is not None else 0
+            path, text = _standing(call, path), _ids_text(ids[known:] if type(ids) is Prefix else ids)
+            ranges, end = stream.sent.shared(text, known)
             if len(ranges) > _MOST_RANGES:
-                ranges, end = [], 0
+                ranges, text, end = [], _ids_text(ids[:]), 0
             if self._more_ids(number, stream, text[end:], ranges, lines) is None:
                 return
-            stream.sent, prompt = _Sent(text, len(ids), ranges), True
+            stream.sent = _Sent(text, len(ids), ranges) if type(ids) is list else _Sent(b",", len(ids), ranges, growing)
+            prompt = True
             packed.append(_packed(path, "ids", number, ranges))
             _take_out(call, path)
         for path in resent.answer_ids:

@@ -26,7 +26,9 @@ Redact = bool | Iterable[str | re.Pattern[str]] | Callable[[str], str]
 #: Fields that tie records together.
 _TIES = frozenset(("id", "trajectory", "parent", "supersedes", "target", "base", "llm_call", "writer", "kind", "base_hash"))
 #: Fields of which the API takes a few words only.
-_WORDS = frozenset(("status", "origin", "logprobs_of", "unit", "source", "dialect"))
+_WORDS = frozenset(("status", "origin", "logprobs_of", "unit", "source"))
+#: What token ids and logprobs are.
+_NUMBERS = {int, float, type(None)}
 #: Fields of a response that spell its text, and those that spell the prompt, in tokens.
 _SPELLED = re.compile(r"(?:^|_)(?:ids|logprobs|logprobs_result)$|^tokens$|^meta_info$")
 _PROMPT = re.compile(r"^(?:prompt|input)_(?:token_)?(?:ids|logprobs|top_logprobs)$|^meta_info$")
@@ -204,9 +206,17 @@ class Redactor:
             out |= self._plain({"response": response}, answer)
         if rest.get("reasoning") is not None:
             out |= self._plain({"reasoning": rest.pop("reasoning")}, answer)
-        tokens: dict[str, Any] = {name: rest.pop(name) for name in ("prompt_token_ids", "tokens", "packed") if name in rest}
         others: Counter[str] = Counter()
-        out |= self._plain(rest, others)
+        tokens: dict[str, Any] = {}
+        for name in ("prompt_token_ids", "tokens"):
+            if name in rest:
+                tokens[name] = self._tokens(rest.pop(name), others)
+        if "packed" in rest:
+            tokens["packed"] = rest.pop("packed")
+        known = rest.get("dialect") in (None, *dialects.names())
+        out |= self._plain({k: v for k, v in rest.items() if k != "dialect" or not known}, others)
+        if known and "dialect" in rest:
+            out["dialect"] = rest["dialect"]
         if events is not None and not answer and not others and not self._in_events(events, answer):
             out["events"] = events
         if prompt and isinstance(out.get("request"), dict):  # a prompt that was sent as ids beside its text
@@ -222,6 +232,14 @@ class Redactor:
         out |= tokens
         found.update(prompt + answer + others)
         return out
+
+    def _tokens(self, given: Any, found: Counter[str]) -> Any:
+        """Token ids and what is beside them, without the secrets in what is no number: versions, and texts of tokens."""
+        if type(given) is list and set(map(type, given)) <= _NUMBERS:
+            return given
+        if type(given) is list and all(type(v) is dict for v in given):
+            return [{k: self._tokens(v, found) for k, v in choice.items()} for choice in given]
+        return self._plain({"tokens": given}, found).get("tokens")
 
     def _in_events(self, events: Any, found: Counter[str]) -> bool:
         """Whether something is to be taken out of a stream's chunks: what each place of them says one after the other counts."""

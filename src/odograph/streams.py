@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -41,6 +42,9 @@ class IdsLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag
 
 Ranges = list[tuple[int, int]]
 
+#: Where the token ids of a prompt stand in a record that has them in a field of their own.
+BESIDE: list[str | int] = ["prompt_token_ids"]
+
 
 def append(ranges: Ranges, start: int, stop: int) -> None:
     """Adds the items from `start` to before `stop`; ranges that meet become one."""
@@ -50,6 +54,29 @@ def append(ranges: Ranges, start: int, stop: int) -> None:
         ranges[-1] = (ranges[-1][0], stop)
     else:
         ranges.append((start, stop))
+
+
+def cut(ranges: Ranges, low: int, high: int) -> Ranges:
+    """The ranges of the items at positions `low` to before `high` of a list that is stored as ranges."""
+    out: Ranges = []
+    for start, stop in ranges:
+        if high <= 0:
+            break
+        append(out, max(start, start + low), min(stop, start + high))
+        low, high = low - (stop - start), high - (stop - start)
+    return out
+
+
+def begun_alike(a: Ranges, b: Ranges) -> int:
+    """With how many equal items two lists begin that are ranges of one stream."""
+    same = 0
+    for (low, high), (start, stop) in zip(a, b, strict=False):
+        if low != start:
+            break
+        same += min(high, stop) - low
+        if high != stop:
+            break
+    return same
 
 
 #: Token ids between two lines, and messages of a list, beyond which a number is a damaged one.
@@ -114,6 +141,28 @@ class Seen:
             met = held[low:high]
             held[low:high] = [(min([start, *(a for a, _ in met)]), max([stop, *(b for _, b in met)]))]
         return new
+
+
+class Growing:
+    """The lists that calls sent last, of one look at a trajectory's calls in their order: the next call's usually go on with
+    them, and are then a `Prefix` of the same list."""
+
+    def __init__(self) -> None:
+        self._lists: dict[Any, tuple[Ranges, list[Any]]] = {}
+
+    def of(self, writer: str, part: Packed, items: Callable[[Ranges], list[Any] | None]) -> Prefix | None:
+        """The list of a part; `items` gives those in ranges. None where it does."""
+        key = (writer, part.stream, *part.at)
+        before, base = self._lists.get(key, ([], []))
+        known = begun_alike(before, part.ranges)
+        if known < len(base):
+            known, base = 0, []
+        more = items(cut(part.ranges, known, sum(stop - start for start, stop in part.ranges)))
+        if more is None:
+            return None
+        base += more
+        self._lists[key] = part.ranges, base
+        return Prefix(base)
 
 
 #: Held while a list of messages that were read grows.
@@ -258,17 +307,17 @@ class Streams:
             n = int(item)
         return n
 
-    def fill(self, call: LLMCall, *only: str, growing: bool = False) -> LLMCall:
+    def fill(self, call: LLMCall, *only: str, growing: Growing | None = None) -> LLMCall:
         """The call with every packed part back in its place, or, half packed, those of the fields `only`. Messages are shared
-        objects: read them, don't change them. `growing`: a history is a `Prefix` of one list where it can be, and no list of its
-        own."""
+        objects: read them, don't change them. `growing`: a history, and the token ids of a prompt that stand beside it, are a
+        `Prefix` of one list where they can be, and no list of their own."""
         if not call.packed:
             return call
         changes: dict[str, Any] = {} if only else {"packed": [], "packed_by": ""}
         for part in call.packed:
             if only and part.at[0] not in only:
                 continue
-            value = (self._prefix(call.packed_by, part) if growing else None) or self.part(call.packed_by, part)
+            value = (self._grown(call.packed_by, part, growing) if growing else None) or self.part(call.packed_by, part)
             name = str(part.at[0])
             whole = changes.get(name, getattr(call, name))
             if name == "tokens":
@@ -284,26 +333,29 @@ class Streams:
         """One message of a stream."""
         return self._item(writer, stream, n, self.missing)
 
-    def _prefix(self, writer: str, part: Packed) -> Prefix | None:
-        """The list of a part, if the part is the beginning of its stream and no item is missing; else None."""
-        if part.of != "list" or len(part.ranges) != 1 or part.ranges[0][0] != 0:
-            return None
-        stop = part.ranges[0][1]
-        read = self._up_to(writer, part.stream, stop)
-        return Prefix(read, stop) if len(read) >= stop else None
+    def _grown(self, writer: str, part: Packed, growing: Growing) -> Prefix | None:
+        """The list of a part that the next call's goes on with; None for what is no such list, or misses token ids."""
+        if part.of == "list":
+            return growing.of(writer, part, lambda ranges: self._items_of(writer, part.stream, ranges))
+        if part.at == BESIDE:
+            return growing.of(writer, part, lambda ranges: self._ids_of(writer, part.stream, ranges))
+        return None
+
+    def _ids_of(self, writer: str, stream: int, ranges: Ranges) -> list[int | None] | None:
+        held, gaps = self._ids.get((writer, stream), []), (writer, stream) in self._gaps
+        ids: list[int | None] = []
+        for start, stop in ranges:
+            piece = held[start:stop]
+            if len(piece) < stop - start or (gaps and None in piece):
+                self.missing.append((writer, stream, start))
+                return None
+            ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind
+        return ids
 
     def part(self, writer: str, part: Packed) -> Any:
         """The value of a packed part of a call; None for token ids of which some are missing."""
         if part.of == "ids":
-            held, gaps = self._ids.get((writer, part.stream), []), (writer, part.stream) in self._gaps
-            ids: list[int | None] = []
-            for start, stop in part.ranges:
-                piece = held[start:stop]
-                if len(piece) < stop - start or (gaps and None in piece):
-                    self.missing.append((writer, part.stream, start))
-                    return None
-                ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind
-            return ids
+            return self._ids_of(writer, part.stream, part.ranges)
         items = self._items_of(writer, part.stream, part.ranges)
         return items if part.of == "list" else items[0]
 

@@ -47,6 +47,21 @@ def reward_total(rewards: Iterable[Reward]) -> float | None:
     return total
 
 
+#: What an import warns of where no score counts.
+NONE_COUNTS = "scores of several names, none of which counts as the reward: export with --reward NAME"
+
+
+def counting(scores: Iterable[Reward]) -> str | None:
+    """The name of the score that is a run's reward, of all that a source gave the run: the only one, or the one that is named
+    `reward`, or the only one by an environment. None where there is none of these: a sum of unlike scores is no reward."""
+    given = list(scores)
+    named = {r.name for r in given}
+    for names in (named, named & {"reward"}, {r.name for r in given if r.source == "environment"}):
+        if len(names) == 1:
+            return next(iter(names))
+    return None
+
+
 def is_unknown(rewards: Iterable[Reward]) -> bool:
     """Whether some rewards count, and their total is unknown."""
     given = list(rewards)

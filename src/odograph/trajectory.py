@@ -19,7 +19,7 @@ from .codec import loads, record_to_dict
 from .errors import InvalidInput
 from .handmade import placed_records, records_from_dict
 from .standing import references, standing
-from .streams import Streams
+from .streams import Growing, Streams
 from .totals import Rewards, reward_total, trajectory_reward
 from .types import (
     SCHEMA_VERSION,
@@ -316,9 +316,10 @@ class Trajectory(_Part):
         `growing`: for what packs them again, a history that is sent with every call is a `Prefix` of one list. The cost is then
         that of what is new in each call.
         """
+        lists = Growing() if growing else None
         for record in self.records:
             packed = self._streams is not None and isinstance(record, LLMCall)
-            yield self._streams.fill(record, growing=growing) if packed else record  # type: ignore[union-attr, arg-type]
+            yield self._streams.fill(record, growing=lists) if packed else record  # type: ignore[union-attr, arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a lossless, JSON-ready dict: every record once, in steps. `from_dict` and `store.add` take the dict."""

@@ -151,6 +151,7 @@ class LLMCall(Record, frozen=True, kw_only=True, tag="llm_call"):
     adapter: str | None = None
     #: Hashes of what was sent beside text (images, audio), in order.
     inputs: list[str] = []
+    #: Until they are stored they may be a `Prefix`, as messages may be.
     prompt_token_ids: list[int] | None = None
     #: Per choice, where ids were given beside the response; else they are in the response, or nowhere.
     tokens: list[Tokens] = []

@@ -111,6 +111,56 @@ GOOSE = [
     {"role": "user", "created": 1772359203, "content": [{"type": "toolResponse", "id": "c1", "toolResult": {"status": "success", "value": [said("twine")]}}]},
     {"role": "assistant", "created": 1772359204, "content": [said("Mended")]},
 ]  # fmt: skip
+
+
+def goose_message(id: str, role: str, at: int, *content: Any, hidden: bool = False, sent: bool = True) -> dict[str, Any]:
+    """A message of a newer Goose. `hidden`: people don't see it; `sent`: the model does."""
+    meta = {"userVisible": not hidden, "agentVisible": sent}
+    return {"id": id, "role": role, "created": 1772359200 + at, "content": list(content), "metadata": meta}
+
+
+def goose_asks(id: str, command: str, thought: str | None = None) -> list[dict[str, Any]]:
+    thoughts = [{"type": "thinking", "thinking": thought, "signature": "s"}] if thought else []
+    return [*thoughts, {"type": "toolRequest", "id": id, "toolCall": {"status": "success", "value": {"name": "shell", "arguments": {"command": command}}}}]  # fmt: skip
+
+
+def goose_gives(id: str, *content: Any) -> dict[str, Any]:
+    return {"type": "toolResponse", "id": id, "toolResult": {"status": "success", "value": {"content": list(content), "isError": False}}}  # fmt: skip
+
+
+def goose_talk(size: int) -> list[dict[str, Any]]:
+    """A session of a newer Goose after so many messages: two calls of one reply, which are told apart from two replies by the
+    thoughts, and again by the times; a compaction, which hides what stood before; a command of the person."""
+    shown = {"annotations": {"audience": ["user"]}}
+    asked = goose_message("m13", "user", 8, said("and the oar"))
+    messages = [
+        goose_message("m1", "user", 0, said("Mend the net")),
+        goose_message("m2", "assistant", 1, said("I look")),
+        goose_message("m3", "assistant", 1, goose_asks("", "", "which knot")[0]),
+        goose_message("m4", "assistant", 1, *goose_asks("c1", "ls", "which knot")),
+        goose_message("m5", "user", 1, goose_gives("c1", said("twine"), {**said("TWINE"), **shown})),
+        goose_message("m6", "assistant", 1, *goose_asks("c2", "pwd", "which knot")),
+        goose_message("m7", "user", 1, goose_gives("c2", said("/w"))),
+        goose_message("m8", "assistant", 4, *goose_asks("c3", "a")),
+        goose_message("m9", "user", 2, goose_gives("c3", said("A"))),
+        goose_message("m10", "assistant", 4, *goose_asks("c4", "b")),
+        goose_message("m11", "user", 2, goose_gives("c4", said("B"))),
+        goose_message("m12", "assistant", 5, said("Mended")),
+        asked,
+        goose_message("s1", "user", 9, said("a net was mended"), hidden=True),
+        goose_message("s2", "assistant", 9, said("Your context was compacted."), hidden=True),
+        goose_message("s3", "user", 9, said("and the oar")),
+        goose_message("m14", "assistant", 10, said("The oar, too")),
+        goose_message("m15", "user", 11, said("/compact"), sent=False),
+        goose_message("m16", "assistant", 11, said("Compacted"), sent=False),
+        goose_message("m17", "user", 12, said("thanks")),
+        goose_message("m18", "assistant", 13, said("Mended")),
+    ]
+    messages[12:13] = [asked if size < 16 else {**asked, "metadata": {"userVisible": False, "agentVisible": False}}]
+    gone = [{**m, "metadata": {**m["metadata"], "agentVisible": False}} for m in messages[:13]]
+    return messages[:size] if size < 16 else [*gone, *messages[13:size]]
+
+
 ATROPOS = [
     {"tokens": [[1, 2, 3, 4, 5], [1, 2, 9]], "masks": [[-100, -100, 3, -100, 5], [-100, -100, 9]], "scores": [1.0, 0], "inference_logprobs": [[1.0, 1.0, -0.1, 1.0, -0.2], [1.0, 1.0, -0.5]], "messages": [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "tool", "content": "t"}, {"role": "assistant", "content": "b"}], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "c"}]]},
     {"tokens": [[1, 2]], "masks": [[-100, 2]], "scores": [0.5], "messages": ["<|user|>q<|assistant|>a"]},
@@ -438,6 +488,115 @@ def kimi(folder: Path, size: int = 99) -> Path:
     return folder
 
 
+def kimi_said(kind: str, at: float, text: str, id: str | None = None, **origin: Any) -> dict[str, Any]:
+    message = {
+        "role": "user",
+        "content": [said(text)],
+        "toolCalls": [],
+        "origin": {"kind": kind, **origin},
+        **({"id": id} if id else {}),
+    }
+    return {"type": "context.append_message", "agentId": "main", "message": message, "time": MS + at * 1000}
+
+
+def kimi_loop(kind: str, at: float, **event: Any) -> dict[str, Any]:
+    return {"type": "context.append_loop_event", "agentId": "main", "event": {"type": kind, **event}, "time": MS + at * 1000}
+
+
+def kimi_step(
+    id: str, at: float, *inner: dict[str, Any], text: str | None = None, think: str | None = None
+) -> list[dict[str, Any]]:
+    parts = [p for p in ({"type": "think", "think": think}, {"type": "text", "text": text}) if p[str(p["type"])]]
+    usage = {"inputOther": 5, "output": 2, "inputCacheRead": 20, "inputCacheCreation": 0}
+    return [
+        kimi_loop("step.begin", at, uuid=id),
+        {"type": "llm.request", "agentId": "main", "kind": "loop", "model": "m", "toolsHash": "h", "time": MS + at * 1000},
+        *(kimi_loop("content.part", at, stepUuid=id, part=part) for part in parts),
+        *inner,
+        kimi_loop(
+            "step.end", at + 1, uuid=id, usage=usage, rawFinishReason="stop", llmFirstTokenLatencyMs=100, llmStreamDurationMs=150
+        ),
+    ]
+
+
+def kimi_tool(step: str, id: str, at: float, name: str, **given: Any) -> dict[str, Any]:
+    return kimi_loop("tool.call", at, stepUuid=step, toolCallId=id, name=name, args=given)
+
+
+def kimi_code_main() -> list[dict[str, Any]]:
+    """The wire of a session: two tools of one step, which end in another order; a sub-agent; a prompt taken back; a compaction."""
+    spawned = {
+        "type": "subagent.spawned",
+        "subagentId": "agent-0",
+        "subagentName": "explore",
+        "parentToolCallId": "c3",
+        "time": MS + 4000,
+    }
+    steps = [
+        kimi_step("u1", 1, kimi_tool("u1", "c1", 1.1, "Bash", command="ls"), kimi_tool("u1", "c2", 1.2, "Read", path="net.md"),
+            kimi_loop("tool.result", 1.3, toolCallId="c2", result={"output": "holes", "note": "<system>one line</system>"}),
+            kimi_said("hook_result", 1.35, "a hook"),
+            kimi_loop("tool.result", 1.4, toolCallId="c1", result={"output": "twine", "isError": True, "durationMs": 250}),
+            text="I look", think="which knot"),
+        kimi_step("u2", 3, kimi_tool("u2", "c3", 3.5, "Agent", prompt="Find a knot"), spawned,
+            kimi_loop("tool.result", 5, toolCallId="c3", result={"output": "a bowline", "durationMs": 1000})),
+        kimi_step("u3", 6, text="Mended"),
+        kimi_step("u4", 8, text="Wrong"),
+        kimi_step("u5", 11, text="The oar, too"),
+        kimi_step("u6", 15, text="Mended"),
+    ]  # fmt: skip
+    return [
+        {"type": "metadata", "protocol_version": "1.5", "created_at": MS},
+        {"type": "profile.bind", "agentId": "main", "systemPrompt": "be brief", "time": MS},
+        {"type": "llm.tools_snapshot", "agentId": "main", "hash": "h", "tools": [{"name": "Bash", "description": "d", "parameters": {}}], "time": MS},
+        {"type": "turn.prompt", "agentId": "main", "input": [said("Mend the net")], "origin": {"kind": "user"}, "time": MS},
+        kimi_said("user", 0, "Mend the net", "p1"), kimi_said("injection", 0, "<system-reminder>the date</system-reminder>", variant="date"),
+        *steps[0], *steps[1], *steps[2],
+        kimi_said("user", 7, "and the boat", "p2"), *steps[3],
+        {"type": "context.undo", "agentId": "main", "count": 1, "time": MS + 9000},
+        kimi_said("user", 10, "and the oar", "p3"), *steps[4],
+        {"type": "context.apply_compaction", "agentId": "main", "summary": "s", "contextSummary": "a net was mended", "keptUserMessageCount": 2, "compactedCount": 9, "time": MS + 13000},
+        kimi_said("user", 14, "thanks", "p4"), *steps[5],
+    ]  # fmt: skip
+
+
+def kimi_code(folder: Path, size: int = 99) -> Path:
+    """A session's folder, of which the program has written so many lines of the wire."""
+    folder = folder / "session_5e55"
+    lines = kimi_code_main()[:size]
+    agent = [
+        {"type": "metadata", "protocol_version": "1.5", "created_at": MS + 4000},
+        kimi_said("system_trigger", 4, "Find a knot", "q1", name="subagent"),
+        *kimi_step("v1", 4.2, text="a bowline"),
+    ]
+    spawned = next((n for n, line in enumerate(lines) if line["type"] == "subagent.spawned"), len(lines))
+    wires = {"main": lines, "agent-0": agent[: 3 * (len(lines) - spawned)]}
+    for name, values in wires.items():
+        if values:
+            (folder / "agents" / name).mkdir(parents=True, exist_ok=True)
+            (folder / "agents" / name / "wire.jsonl").write_text("".join(json.dumps(v) + "\n" for v in values))
+    state = {"id": "session_5e55", "cwd": "/w", "createdAt": MS, "lastTurnReason": "completed"}
+    (folder / "state.json").write_text(json.dumps(state))
+    return folder
+
+
+def kimi_code_fork(folder: Path) -> Path:
+    """A fork of the session after its third step, which goes on."""
+    lines = kimi_code_main()
+    begun = next(n for n, line in enumerate(lines) if line.get("message", {}).get("id") == "p2")
+    own = [
+        {"type": "forked", "agentId": "main", "time": MS + 20000},
+        kimi_said("user", 21, "and the sail", "r1"),
+        *kimi_step("w1", 22, text="Sailed"),
+    ]
+    folder = folder / "session_f0f0"
+    (folder / "agents" / "main").mkdir(parents=True)
+    (folder / "agents" / "main" / "wire.jsonl").write_text("".join(json.dumps(v) + "\n" for v in [*lines[:begun], *own]))
+    state = {"id": "session_f0f0", "forkedFrom": "session_5e55", "createdAt": MS + 20000}
+    (folder / "state.json").write_text(json.dumps(state))
+    return folder
+
+
 def cline_cli(folder: Path, size: int = 99) -> Path:
     """A session of Cline's command line, of which so many messages are written; the fifth starts a sub-agent."""
     folder = folder / CLINE_CLI["sessionId"]
@@ -457,20 +616,26 @@ def cline_cli(folder: Path, size: int = 99) -> Path:
     return folder
 
 
-def goose(path: Path) -> Path:
+def goose(path: Path, talk: list[dict[str, Any]] | None = None) -> Path:
     """Goose's database with one session."""
     database = sqlite3.connect(path)
     database.execute(
         "create table sessions (id text, description text, working_dir text, created_at text, accumulated_input_tokens integer, accumulated_output_tokens integer)"
     )
     database.execute(
-        "create table messages (id integer primary key, session_id text, role text, content_json text, created_timestamp integer)"
+        "create table messages (id integer primary key, session_id text, role text, content_json text, created_timestamp integer, message_id text, metadata_json text)"
     )
     database.execute("insert into sessions values ('g9', 'd', '/w', '2026-03-01 10:00:00', 60, 20)")
-    for message in GOOSE[1:]:
+    for message in GOOSE[1:] if talk is None else talk:
         database.execute(
-            "insert into messages (session_id, role, content_json, created_timestamp) values ('g9', ?, ?, ?)",
-            (message["role"], json.dumps(message["content"]), message["created"]),
+            "insert into messages (session_id, role, content_json, created_timestamp, message_id, metadata_json) values ('g9', ?, ?, ?, ?, ?)",
+            (
+                message["role"],
+                json.dumps(message["content"]),
+                message["created"],
+                message.get("id"),
+                json.dumps(message.get("metadata")),
+            ),
         )
     database.commit()
     database.close()

@@ -53,6 +53,7 @@ AGENTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "cursor database": ("cursor", lambda folder: agents.cursor(folder / "state.vscdb")),
     "cursor chat": ("cursor", lambda folder: agents.cursor_chat(folder / "store.db")),
     "kimi folder": ("kimi", agents.kimi),
+    "kimi-code folder": ("kimi-code", agents.kimi_code),
     "goose database": ("goose", lambda folder: agents.goose(folder / "sessions.db")),
     "aider": ("aider", text),
 }
@@ -74,14 +75,13 @@ def test_a_session_of_an_agent(store: odograph.Store, tmp_path: Path, name: str)
     if importer == "aider":
         return
     action = t.actions[0]
-    assert len(t.actions) == (2 if name == "kimi folder" else 1)  # with a sub-agent
+    assert len(t.actions) == {"kimi folder": 2, "kimi-code folder": 3}.get(name, 1)  # with a sub-agent
     assert action.name and {"ls"} == set(action.arguments.values())
     assert action.llm_call == next(c.id for c in t.llm_calls if action.step == c.step)
     if name != "cursor lines":  # which have neither results nor thoughts
         assert "twine" in json.dumps(action.result)
         assert "which knot" in [c.reasoning for c in t.llm_calls]
-        prompt = [c for c in t.llm_calls if c.agent is None][-1].messages
-        assert any("twine" in json.dumps(m) for m in prompt)
+        assert any("twine" in json.dumps(m) for c in t.llm_calls if c.agent is None for m in c.messages)
     assert odograph.validate(t).errors == []
 
 
@@ -96,6 +96,7 @@ FIGURES = {
     "opencode database": (False, 25, 3, 0.5),
     "cursor database": (False, 25, 2, None),
     "kimi folder": (True, 25, 2, None),
+    "kimi-code folder": (False, 25, 2, None),
 }
 
 
@@ -173,6 +174,144 @@ def test_a_cline_session_is_its_folder(store: odograph.Store, tmp_path: Path) ->
     assert (t.task, t.metadata["source"]["status"]) == ("Mend the net", "completed")
     assert [c.text for c in t.llm_calls if c.text] == ["a bowline", "Mended"]
     assert [n.name for n in t.notes] == ["error"]
+
+
+def test_a_session_of_kimi_code(store: odograph.Store, tmp_path: Path) -> None:
+    """A wire tells what the model was sent: results in the order of the calls, with what the program writes around them, and what
+    came meanwhile behind; without a prompt that was taken back, and after a compaction with the person's messages as one. A fork
+    goes on from there, and what it shares is the parent's."""
+    folder = agents.kimi_code(tmp_path)
+    agents.kimi_code_fork(tmp_path)
+    assert store.import_sessions(tmp_path).imported == 2
+    assert store.import_sessions(folder / "agents" / "agent-0" / "wire.jsonl").skipped == 1
+    t, fork = sorted(store.trajectories(), key=lambda t: len(t.llm_calls), reverse=True)
+    looked, delegated, mended, wrong, oar, thanks = (c for c in t.llm_calls if c.agent is None)
+    begun = ["be brief", "Mend the net", "<system-reminder>the date</system-reminder>"]
+    results = [
+        "Wall time: 0.250 seconds\n<system>ERROR: Tool execution failed.</system>\ntwine",
+        "holes\n<system>one line</system>",
+    ]
+    assert [m["content"] for m in delegated.messages] == [*begun, "I look", *results, "a hook"]
+    assert delegated.messages[3]["reasoning_content"] == "which knot"
+    assert [a.result for a in t.actions] == ["twine", "holes", "a bowline"]
+    assert [t.actions[0].duration, looked.duration] == [250_000_000, 250_000_000]
+    assert [f["function"]["name"] for f in looked.request["tools"]] == ["Bash"]
+    before = [
+        *delegated.messages,
+        delegated.response,
+        {"role": "tool", "tool_call_id": "c3", "content": "Wall time: 1.000 seconds\na bowline"},
+    ]
+    assert mended.messages == before
+    assert [m["content"] for m in wrong.messages[len(before) :]] == ["Mended", "and the boat"]
+    assert [m["content"] for m in oar.messages[len(before) :]] == ["Mended", "and the oar"]
+    assert [m["content"] for m in thanks.messages] == ["be brief", "Mend the net\n\nand the oar", "a net was mended", "thanks"]
+    (found,) = (c for c in t.llm_calls if c.agent == "explore-agent-0")
+    (step,) = (r for r in t.records if r.id == found.parent)
+    assert step.parent == next(a.id for a in t.actions if a.name == "Agent")
+    (sailed,) = fork.llm_calls
+    assert (fork.start.fork.trajectory, fork.start.fork.step, fork.task) == (t.id, 3, "Mend the net")
+    assert [m["content"] for m in sailed.messages[len(before) :]] == ["Mended", "and the sail"]
+
+
+def test_a_goose_session_that_was_compacted(store: odograph.Store, tmp_path: Path) -> None:
+    """One reply is one call, although it is kept as several messages: the same thoughts or the times of the responses show that it
+    asked for two tools. The model was sent what is its own of a result. A compaction changes later prompts alone."""
+    store.import_sessions(agents.goose(tmp_path / "sessions.db", agents.goose_talk(21)))
+    (t,) = store.trajectories()
+    both, again, mended, oar, thanks = t.llm_calls
+    assert [(a.step, a.arguments["command"], a.result) for a in t.actions] == [
+        (0, "ls", "twine"), (0, "pwd", "/w"), (1, "a", "A"), (1, "b", "B"),
+    ]  # fmt: skip
+    assert "TWINE" in json.dumps(t.actions[0].extra["shown"])
+    assert (both.text, both.reasoning) == ("I look", "which knot")
+    roles = ["user", "assistant", "tool", "assistant", "tool"]
+    assert [m["role"] for m in again.messages] == roles
+    assert [m["role"] for m in mended.messages] == [*roles, *roles[1:]]
+    compacted = ["a net was mended", "Your context was compacted.", "and the oar"]
+    assert [m["content"] for m in oar.messages] == compacted
+    assert [m["content"] for m in thanks.messages] == [*compacted, "The oar, too", "thanks"]
+    assert [n.name for n in t.notes] == ["compaction", "shown", "shown"]
+    assert [s.observation for s in t.steps if s.index == 3] == ["and the oar"]
+
+
+def test_what_a_compaction_left_of_a_cline_session(store: odograph.Store, tmp_path: Path) -> None:
+    """Cline's command line keeps all messages, and beside them what is sent in place of the first ones."""
+    folder = agents.cline_cli(tmp_path)
+    kept = [{"role": "user", "content": [agents.said("a net was mended")]}]
+    state = {"version": 1, "updated_at": agents.T.format(5), "source_message_count": 6, "messages": kept}
+    (folder / f"{folder.name}.compaction.json").write_text(json.dumps(state))
+    store.import_sessions(folder)
+    (t,) = store.trajectories()
+    _, delegated, mended = (c for c in t.llm_calls if c.agent is None)
+    assert [m["content"] for m in delegated.messages[:2]] == ["be brief", "Mend the net"]
+    assert [m["content"] for m in mended.messages] == ["be brief", "a net was mended"]
+    assert [n.name for n in t.notes] == ["error", "compaction"]
+
+
+def copilot(*told: tuple[str, dict[str, Any]]) -> str:
+    """Lines of Copilot's events, each with the number of the event as its id."""
+    start = ("session.start", {"sessionId": "5e55104e-0001", "producer": "copilot-agent", "copilotVersion": "1.0"})
+    events = [
+        {"type": kind, "id": str(n), "timestamp": agents.T.format(n), "parentId": None, "data": data}
+        for n, (kind, data) in enumerate((start, *told))
+    ]
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+def test_a_copilot_session_that_was_rewound(store: odograph.Store, tmp_path: Path) -> None:
+    """A rewind takes an event back and all behind it; a cleared context and a compaction leave the system prompt."""
+    talk = [
+        *(("user.message", {"content": "one"}), ("assistant.message", {"content": "A1"})),
+        *(("user.message", {"content": "two"}), ("assistant.message", {"content": "A2"})),
+        ("session.snapshot_rewind", {"upToEventId": "4", "eventsRemoved": 2}),
+        *(("user.message", {"content": "three"}), ("assistant.message", {"content": "A3"})),
+        ("session.compaction_complete", {"success": True, "summaryContent": "so far"}),
+        *(("user.message", {"content": "four"}), ("assistant.message", {"content": "A4"})),
+        ("session.context_cleared", {"messagesCleared": 3}),
+        *(("user.message", {"content": "five"}), ("assistant.message", {"content": "A5"})),
+    ]
+    (path := tmp_path / "events.jsonl").write_text(copilot(("system.message", {"content": "be brief"}), *talk))
+    store.import_sessions(path)
+    (t,) = store.trajectories()
+    assert [[m["content"] for m in c.messages] for c in t.llm_calls] == [
+        ["be brief", "one"],
+        ["be brief", "one", "A1", "two"],
+        ["be brief", "one", "A1", "three"],
+        ["be brief", "so far", "four"],
+        ["be brief", "five"],
+    ]
+
+
+def test_an_image_that_a_tool_of_opencode_read(store: odograph.Store, tmp_path: Path) -> None:
+    """What a tool attached is sent with its text."""
+    image = {"type": "file", "mime": "image/png", "url": "data:image/png;base64,AAAA"}
+    path = agents.opencode(tmp_path / "opencode.db")
+    with sqlite3.connect(path) as database:
+        (data,) = database.execute("select data from part where id = 'm2-1'").fetchone()
+        tool = json.loads(data)
+        tool["state"]["attachments"] = [{"id": "p", "messageID": "m2", **image}]
+        database.execute("update part set data = ? where id = 'm2-1'", (json.dumps(tool),))
+    store.import_sessions(path)
+    t = next(t for t in store.trajectories() if t.task == "Mend the net")
+    sent = [{"type": "text", "text": "twine"}, image]
+    assert t.actions[0].result == sent
+    assert next(m for m in t.llm_calls[1].request["messages"] if m["role"] == "tool")["content"] == sent
+
+
+@pytest.mark.parametrize("said", ["aborted by user after 1.5s", "Wall time: 1.5 seconds\naborted by user"])
+def test_a_tool_of_codex_that_a_person_stopped(store: odograph.Store, tmp_path: Path, said: str) -> None:
+    """What the program writes in the place of a result says that there was none, and how long the person waited."""
+    payloads = [
+        ("session_meta", {"id": "019d0000-0000-7000-8000-0000000000aa", "timestamp": agents.T.format(0), "cwd": "/w"}),
+        ("response_item", {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Mend"}]}),
+        ("response_item", {"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "c1"}),
+        ("response_item", {"type": "function_call_output", "call_id": "c1", "output": said}),
+    ]
+    lines_ = [{"timestamp": agents.T.format(n), "type": kind, "payload": payload} for n, (kind, payload) in enumerate(payloads)]
+    (tmp_path / "rollout-1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines_))
+    store.import_sessions(tmp_path)
+    (t,) = store.trajectories()
+    assert (t.actions[0].ok, t.actions[0].duration, t.actions[0].result) == (False, 1_500_000_000, said)
 
 
 def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -> None:
@@ -297,23 +436,96 @@ def test_opencodes_sub_agents_and_compactions(store: odograph.Store, tmp_path: P
     assert sqlite3.connect(path).execute("select count(*) from message").fetchone() == (6,)
 
 
+def request_of(at: int, **figures: Any) -> dict[str, Any]:
+    """What Cline and Roo show of a request."""
+    return {"ts": agents.MS + at, "type": "say", "say": "api_req_started", "text": json.dumps({"request": "x", **figures})}
+
+
 def test_clines_figures_stand_beside_the_history(store: odograph.Store, tmp_path: Path) -> None:
-    """Where messages have no figures, those of `ui_messages.json` are the calls', in order."""
+    """Where messages have no figures, those of `ui_messages.json` are the calls': of the last request before each. A request
+    without a reply is a note. What Cline left out of the history is in no later prompt."""
     history = [{k: v for k, v in m.items() if k not in ("metrics", "modelInfo")} for m in agents.CLINE]
-    shown = [
-        {
-            "ts": 1,
-            "type": "say",
-            "say": "api_req_started",
-            "text": json.dumps({"request": "x", "tokensIn": n, "tokensOut": 1, "cacheReads": 10, "cost": 0.25}),
-        }
-        for n in (3, 4)
+    history[3:3] = [
+        {"role": "assistant", "ts": agents.MS + 3400, "content": [agents.use("c2", "execute_command", command="pwd")]},
+        {"role": "user", "ts": agents.MS + 3500, "content": [agents.result("c2", "/w"), agents.said("go on")]},
     ]
+    figures = [(1500, 3), (2500, 4), (3100, 5), (3800, 6)]
+    shown = [request_of(at, tokensIn=n, tokensOut=1, cacheReads=10, cost=0.25) for at, n in figures]
+    shown[3]["conversationHistoryDeletedRange"] = [2, 3]
     (tmp_path / "api_conversation_history.json").write_text(json.dumps(history))
     (tmp_path / "ui_messages.json").write_text(json.dumps(shown))
     report = store.import_sessions(tmp_path)
     assert (report.imported, report.unrecognised) == (1, [])
-    assert [(c.prompt_tokens, c.cost) for c in next(store.trajectories()).llm_calls] == [(13, 0.25), (14, 0.25)]
+    (t,) = store.trajectories()
+    assert [(c.prompt_tokens, c.cost) for c in t.llm_calls] == [(13, 0.25), (15, 0.25), (16, 0.25)]
+    assert [(n.name, n.data["tokensIn"]) for n in t.notes] == [("api_req_failed", 4)]
+    assert [m["content"] for m in t.llm_calls[-1].request["messages"]] == [
+        history[0]["content"],
+        history[1]["content"],
+        [agents.said("go on")],
+    ]
+
+
+def test_what_roo_left_out_of_a_history(store: odograph.Store, tmp_path: Path) -> None:
+    """A truncation and a condensation change later prompts alone; a thought that Roo keeps for people is not sent again; Roo counts
+    cached tokens in. A sub-task refers to its parent, and the call that started it to the sub-task."""
+    storage = tmp_path / "rooveterinaryinc.roo-cline" / "tasks"
+    environment = agents.said("<environment_details><model>m1</model></environment_details>")
+
+    def message(role: str, at: int, *content: Any, **more: Any) -> dict[str, Any]:
+        return {"role": role, "ts": agents.MS + at, "content": list(content), **more}
+
+    history = [
+        message("user", 1000, agents.said("<user_message>\nMend the net\n</user_message>"), environment, condenseParent="k"),
+        message("assistant", 2000, {"type": "reasoning", "text": "which knot", "summary": []}, agents.use("c1", "execute_command", command="ls"), condenseParent="k", truncationParent="h"),
+        message("user", 3000, agents.result("c1", "twine"), condenseParent="k", truncationParent="h"),
+        {"role": "user", "ts": agents.MS + 3999, "content": "[2 messages hidden]", "isTruncationMarker": True, "truncationId": "h", "condenseParent": "k"},
+        message("assistant", 4000, agents.use("c2", "new_task", message="Find a knot"), condenseParent="k"),
+        message("user", 5000, agents.result("c2", "Subtask 0192-b2 completed.\n\nResult:\na bowline"), condenseParent="k"),
+        message("assistant", 6000, agents.said("Mended"), condenseParent="k"),
+        message("user", 7000, agents.said("a net was mended"), isSummary=True, condenseId="k"),
+        message("user", 8000, agents.said("and the oar")),
+        message("assistant", 9000, agents.said("Failure: I did not provide a response.")),
+        message("user", 9500, agents.said("again")),
+        message("assistant", 9900, agents.said("Mended")),
+    ]  # fmt: skip
+    shown = [
+        request_of(1500, apiProtocol="anthropic", tokensIn=30, tokensOut=2, cacheReads=20, cacheWrites=5),
+        request_of(3500, apiProtocol="anthropic", tokensIn=3, tokensOut=2, cacheReads=20, cacheWrites=5),
+        {"ts": agents.MS + 5500, "say": "sliding_window_truncation", "contextTruncation": {"truncationId": "h"}},
+        request_of(5600, apiProtocol="openai", tokensIn=9, tokensOut=2, cacheReads=20),
+        request_of(8500, cancelReason="streaming_failed"),
+        request_of(9700, apiProtocol="openai", tokensIn=9, tokensOut=2),
+    ]
+    for name, values in (("0192-a1", history), ("0192-b2", [message("user", 4100, agents.said("Find a knot"))])):
+        (storage / name).mkdir(parents=True)
+        (storage / name / "api_conversation_history.json").write_text(json.dumps(values))
+    (storage / "0192-a1" / "ui_messages.json").write_text(json.dumps(shown))
+    (storage / "0192-b2" / "history_item.json").write_text(
+        json.dumps({"id": "0192-b2", "parentTaskId": "0192-a1", "mode": "code"})
+    )
+    report = store.import_sessions(storage)
+    assert (report.imported, report.unrecognised) == (2, [])
+    t, child = sorted(store.trajectories(), key=lambda t: len(t.llm_calls), reverse=True)
+    assert (t.agent, t.task, t.model) == ("roo-code", "Mend the net", "m1")
+    looked, delegated, mended, oar = t.llm_calls
+    assert [c.prompt_tokens for c in t.llm_calls] == [30, 28, 9, 9]
+    assert looked.reasoning == "which knot"
+    assert delegated.request["messages"][1]["content"] == [agents.use("c1", "execute_command", command="ls")]
+    contents = [m["content"] for m in mended.request["messages"]]
+    assert contents[0] == history[0]["content"] and contents[1:] == [
+        "[2 messages hidden]",
+        history[4]["content"],
+        history[5]["content"],
+    ]
+    assert [m["content"][0]["text"] for m in oar.request["messages"]] == [
+        "a net was mended",
+        "and the oar",
+        "Failure: I did not provide a response.",
+        "again",
+    ]
+    assert (child.start.fork.trajectory, t.actions[1].extra["trajectory"]) == (t.id, child.id)
+    assert [n.name for n in t.notes] == ["condense", "api_req_failed"]
 
 
 def test_rows_for_training(store: odograph.Store, tmp_path: Path) -> None:

@@ -253,6 +253,11 @@ VERIFIED = {"id": 3, "prompt": [{"role": "user", "content": "Sum"}], "task": "su
                            {"role": "tool", "content": "2"}, {"role": "assistant", "content": "2"}]}  # fmt: skip
 SHARE = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
                            {"from": "observation", "value": "one"}, {"from": "gpt", "value": "One"}], "system": "Be kind", "source": "mine"}  # fmt: skip
+RATED = [{"prompt": p, "completions": ["a", "b"], "rewards": [1, 0]} for p in ("Sum", "Product", "Sum")]
+BATCH = [
+    {"custom_id": f"r{n}", "response": {"status_code": 200, "body": {"model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": a}}]}}}
+    for n, a in enumerate(("one", "two"))
+]  # fmt: skip
 ALPACA = {"instruction": "Translate", "input": "Hund", "output": "dog"}
 FILES: dict[str, tuple[str, list[Any]]] = {
     "claude-stream": ("h.jsonl", STREAM),
@@ -260,6 +265,8 @@ FILES: dict[str, tuple[str, list[Any]]] = {
     "pi-session": ("j.jsonl", PI),
     "verifiers": ("k.jsonl", [VERIFIED, {**VERIFIED, "id": 4}]),
     "sharegpt": ("l.jsonl", [SHARE, ALPACA]),
+    "completions": ("l.jsonl", RATED),
+    "batches": ("l.jsonl", BATCH),
     "claude-code": ("a.jsonl", CLAUDE),
     "codex": ("b.jsonl", CODEX),
     "gemini-cli": ("c.jsonl", GEMINI),
@@ -333,6 +340,11 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
+def fresh(path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    return path
+
+
 def jsonl(values: list[Any]) -> bytes:
     return b"".join(json.dumps(v).encode() + b"\n" for v in values)
 
@@ -344,6 +356,17 @@ def database(name: str, file: str, fill: Callable[[Path, int], Any], count: int)
         return folder / file
 
     return Growing(name, list(range(1, count + 1)), state)
+
+
+def roo(size: int) -> list[dict[str, Any]]:
+    """The history of a task of Roo: the fifth message stands for what came before it."""
+    told = [
+        ("user", "Mend the net"), ("assistant", "Mended"), ("user", "and the oar"), ("assistant", "The oar, too"),
+        ("user", "a net was mended"), ("user", "thanks"), ("assistant", "Gladly"),
+    ]  # fmt: skip
+    messages = [{"role": role, "ts": agents.MS + n, "content": [{"type": "text", "text": t}]} for n, (role, t) in enumerate(told)]
+    messages[4] |= {"isSummary": True, "condenseId": "k"}
+    return [{**m, "condenseParent": "k"} if size > 4 and n < 4 else m for n, m in enumerate(messages[:size])]
 
 
 def rows_of(make: Callable[[Path], Path], table: str) -> Callable[[Path, int], Any]:
@@ -565,6 +588,8 @@ GROWS: dict[str, Growing] = {
     "cursor agents": Growing("cursor", list(range(1, 12)), of_cursor),
     "claude-code background": Growing("claude-code", list(range(1, 22)), in_background),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
+    "cline condensed": by_value("cline", "1772359200000/api_conversation_history.json", 7, roo),
+    "kimi-code": Growing("kimi-code", list(range(5, len(agents.kimi_code_main()) + 1)), agents.kimi_code),
     "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
     "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),
     "codex folder": Growing("codex", list(range(1, len(CODEX) + 3)), threads),
@@ -574,6 +599,7 @@ GROWS: dict[str, Growing] = {
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
     "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),
     "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),
+    "goose compacted": Growing("goose", [*range(1, 10), *range(11, 14), *range(16, 22)], lambda folder, n: agents.goose(fresh(folder / "sessions.db"), agents.goose_talk(n))),
 }  # fmt: skip
 
 

@@ -70,6 +70,39 @@ def test_an_import_takes_a_small_multiple_of_its_file(tmp_path: Path) -> None:
     assert peak < 17 * path.stat().st_size
 
 
+def test_traces_with_token_ids_take_memory_for_what_is_new(tmp_path: Path) -> None:
+    """Twice the turns take twice the memory, although the prompt of each call has all token ids before it: on import, on import
+    again, and where our own export is read."""
+
+    def trace(turns: int) -> Path:
+        nodes: list[dict[str, object]] = []
+        for n in range(2 * turns + 1):
+            sampled = n % 2 == 1
+            message = {"role": "assistant" if sampled else "user", "content": f"{n}"}
+            ids = [(200 * n + k) * 7919 % 100_000 for k in range(200)]
+            tokens = {"token_ids": ids, "mask": [sampled] * 200, "logprobs": [-0.5] * 200 if sampled else []}
+            nodes.append({"parent": n - 1 if n else None, "message": message, "sampled": sampled, **tokens})
+        about = {"id": f"t{turns}", "task": {"data": {"prompt": "go"}}, "agent": {"name": "a"}, "rewards": {}, "calls": []}
+        return write(tmp_path / f"{turns}.jsonl", json.dumps({**about, "nodes": nodes}) + "\n")
+
+    def peaks(turns: int) -> list[int]:
+        found: list[int] = []
+        with odograph.open(tmp_path / f"store{turns}") as store, odograph.open(tmp_path / f"other{turns}") as other:
+            for at, path, new in ((store, trace(turns), 1), (store, trace(turns), 0), (other, tmp_path / f"x{turns}", 1)):
+                if at is other:
+                    store.export(path, to="jsonl")
+                tracemalloc.start()
+                report = at.import_sessions(path)
+                found.append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.stop()
+                assert (report.imported, report.failed) == (new, [])
+        return found
+
+    peaks(10)  # modules and caches are loaded once
+    for few, many in zip(peaks(50), peaks(100), strict=True):
+        assert many < 2.3 * few
+
+
 def test_a_folder_of_forks_costs_what_its_files_cost(tmp_path: Path) -> None:
     """Sessions that go on from one session look at each other; a session is read once for all others that look."""
 

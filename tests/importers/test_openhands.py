@@ -507,3 +507,48 @@ def test_other_formats_are_left_alone(samples: Path):
     assert len(others) > 60
     for path in [samples, *others]:
         assert recognised(path) == [], path
+
+
+def test_what_the_model_of_v1_was_sent(tmp_path: Path):
+    """The program writes around an output how it went, and a refusal in its own words; an event below an earlier one begins another
+    branch, and one below the root a conversation anew."""
+
+    def said(id: str, content: str, source: str = "user", **more: Any) -> dict[str, Any]:
+        role = "user" if source == "user" else "assistant"
+        message = {"role": role, "content": [{"type": "text", "text": content}]}
+        return {"kind": "MessageEvent", "id": id, "source": source, "llm_message": message, **more}
+
+    def acted(n: int) -> dict[str, Any]:
+        call = {"id": f"t{n}", "name": "terminal", "arguments": "{}", "origin": "completion"}
+        return {"kind": "ActionEvent", "id": f"a{n}", "source": "agent", "thought": [], "action": {"kind": "TerminalAction"}, "tool_name": "terminal", "tool_call_id": f"t{n}", "tool_call": call, "llm_response_id": f"r{n}"}  # fmt: skip
+
+    about = {"exit_code": 3, "working_dir": "/w", "py_interpreter_path": None, "prefix": "", "suffix": "\n[It ended.]"}
+    output = {
+        "kind": "TerminalObservation",
+        "content": [{"type": "text", "text": "out"}],
+        "is_error": False,
+        "exit_code": 3,
+        "metadata": about,
+    }
+    wrong = {
+        "kind": "FileEditorObservation",
+        "content": [{"cache_prompt": False, "type": "text", "text": "no"}],
+        "is_error": True,
+    }
+    ids = [{"tool_name": "terminal", "tool_call_id": f"t{n}", "action_id": f"a{n}", "source": "environment"} for n in range(3)]
+    events = [
+        {"kind": "SystemPromptEvent", "id": "s", "source": "agent", "system_prompt": {"type": "text", "text": "be brief"}, "tools": []},
+        said("u1", "one"), acted(0), {"kind": "ObservationEvent", "id": "o0", "observation": output, **ids[0]},
+        acted(1), {"kind": "ObservationEvent", "id": "o1", "observation": wrong, **ids[1]},
+        acted(2), {"kind": "UserRejectObservation", "id": "o2", "rejection_reason": "not now", **ids[2]},
+        said("m1", "done", "agent", llm_response_id="r3"),
+        said("u2", "two", parent_id="o0"), said("m2", "branched", "agent", llm_response_id="r4"),
+        said("u3", "anew", parent_id="__root__"), said("m3", "begun", "agent", llm_response_id="r5"),
+    ]  # fmt: skip
+    line = {"instance_id": "i", "instruction": "one", "history": events, "metadata": {"llm": {"model": "m"}}}
+    session = one(NAME, write(tmp_path / "output.jsonl", json.dumps(line)))
+    prompts = [[m["content"] for m in c.request["messages"]] for c in of(LLMCall, session)]
+    sent = ["out\n[It ended.]\n[Current working directory: /w]\n[Command finished with exit code 3]", [{"type": "text", "text": "[An error occurred during execution.]\n"}, {"type": "text", "text": "no"}], "Action rejected: not now"]  # fmt: skip
+    assert [prompts[3][n] for n in (3, 5, 7)] == sent
+    assert [prompts[4][n] for n in (0, 3, 4)] == ["be brief", sent[0], [{"type": "text", "text": "two"}]]
+    assert (len(prompts[4]), prompts[5]) == (5, [[{"type": "text", "text": "anew"}]])

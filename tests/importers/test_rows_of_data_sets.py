@@ -42,6 +42,9 @@ TALKS: dict[str, tuple[dict[str, Any], list[tuple[list[str], str]]]] = {
     "names in capitals": ({"conversations": [human("hi"), {"from": "Assistant", "value": "x"}]}, [(["hi"], "x")]),
     "prompt and completion": ({"prompt": "p", "completion": "c"}, [(["p"], "c")]),
     "prompt and completion in messages": ({"prompt": chat("p"), "completion": [{"role": "assistant", "content": "c"}]}, [(["p"], "c")]),
+    "dolly": ({"instruction": "do", "context": "with it", "response": "x", "category": "c"}, [(["do\nwith it"], "x")]),
+    "question and answer": ({"question": "q", "answer": "a"}, [(["q"], "a")]),
+    "query and response": ({"query": "q", "response": "a"}, [(["q"], "a")]),
     "a call that is no JSON": ({"conversations": [human("hi"), {"from": "function_call", "value": "f("}, gpt("x")]}, [(["hi"], "f("), (["hi", "f("], "x")]),
 }  # fmt: skip
 
@@ -190,3 +193,121 @@ def test_parquet_of_art(tmp_path: Path, store: odograph.Store) -> None:
     assert [(a.name, a.arguments, a.result) for a in first.actions] == [("f", {"a": 1}, "r")]
     assert (first.rewards["acc"], first.metadata["source"]["k"], first.metadata["source"]["scene"]) == (1.0, "v", 1)
     assert store.import_sessions(tmp_path).imported == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"question": "q", "choices": ["a", "b"], "answer": "B"}, "reference answers"),
+        ({"input": "q", "output": "a"}, "expected `prompt` and `completion`"),
+        (
+            {"custom_id": "r", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": chat("q")}},
+            "file of the answers",
+        ),
+    ],
+)
+def test_rows_that_no_model_answered_are_told(tmp_path: Path, store: odograph.Store, row: dict[str, Any], why: str) -> None:
+    """Rows that only look like answers are no session, and one sentence says why; in a folder they are passed over."""
+    path = write(tmp_path / "rows.jsonl", json.dumps(row) + "\n")
+    (failed,) = store.import_sessions(path).failed
+    assert why in failed["error"]
+    assert (store.import_sessions(tmp_path).failed, store.import_sessions(tmp_path).unrecognised) == ([], [str(path)])
+
+
+#: Rows of rated completions: each answer with its rewards by name, and what counts.
+RATED: dict[str, tuple[list[dict[str, Any]], list[tuple[str, dict[str, float], float | None]]]] = {
+    "numbers": ([{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0]}], [("a", {"reward": 1}, 1), ("b", {"reward": 0}, 0)]),
+    "messages": ([{"prompt": chat("q"), "completions": [[{"role": "assistant", "content": "a"}]], "scores": [0.5]}], [("a", {"reward": 0.5}, 0.5)]),
+    "a list for each name": (
+        [{"prompt": "q", "completions": ["a", "b"], "rewards": {"form": [1, 0], "right": [0, 1]}}],
+        [("a", {"form": 1, "right": 0}, None), ("b", {"form": 0, "right": 1}, None)],
+    ),
+    "ratings inside": (
+        [{"instruction": "q", "completions": [{"model": "x", "response": "a", "overall_score": 7.5}]}], [("a", {"reward": 7.5}, 7.5)],
+    ),
+    "a row for each": (
+        [{"prompt": "q", "response": r, "reward": v} for r, v in (("a", 1), ("b", 0))], [("a", {"reward": 1}, 1), ("b", {"reward": 0}, 0)],
+    ),
+    "as TRL logs them": (
+        [{"step": 1, "prompt": "q", "completion": r, "right": v, "advantage": v - 0.5} for r, v in (("a", 1), ("b", 0))],
+        [("a", {"right": 1}, 1), ("b", {"right": 0}, 0)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RATED)
+def test_rated_completions_are_a_group(tmp_path: Path, store: odograph.Store, name: str) -> None:
+    """The completions of a prompt are trajectories of one group, however the rows say it; unlike rewards are not summed."""
+    values, expected = RATED[name]
+    write(tmp_path / "rows.jsonl", "".join(json.dumps(v) + "\n" for v in values))
+    report = store.import_sessions(tmp_path)
+    assert ({t["format"] for t in report.trajectories}, report.failed) == ({"completions"}, [])
+    found = sorted(store.trajectories(), key=lambda t: t.llm_calls[0].text)
+    assert [(t.llm_calls[0].text, {n: t.rewards[n] for n in t.rewards.names}, t.reward) for t in found] == expected
+    assert len({t.group for t in found}) == 1 and found[0].group
+    assert {(t.task, t.llm_calls[0].messages[0]["content"]) for t in found} == {("q", "q")}
+
+
+def batch(answers: list[dict[str, Any]], requests: list[dict[str, Any]], folder: Path) -> None:
+    for name, values in (("answers.jsonl", answers), ("requests.jsonl", requests)):
+        if values:
+            write(folder / name, "".join(json.dumps(v) + "\n" for v in values))
+
+
+COMPLETION = {"object": "chat.completion", "model": "m1", "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}  # fmt: skip
+MESSAGE = {"type": "message", "role": "assistant", "model": "m1", "content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn", "usage": {"input_tokens": 4, "cache_read_input_tokens": 5, "output_tokens": 2}}  # fmt: skip
+CANDIDATES = {"candidates": [{"content": {"role": "model", "parts": [{"text": "a"}]}, "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2}, "modelVersion": "m1"}  # fmt: skip
+CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "q"}]}]}
+RESPONSE = {"object": "response", "model": "m1", "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}], "usage": {"input_tokens": 9, "output_tokens": 2}}  # fmt: skip
+#: Answers of a batch, and their requests where these stand in a file of their own.
+BATCHES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
+    "openai chat": (
+        {"custom_id": "r", "response": {"status_code": 200, "body": COMPLETION}, "error": None},
+        {"custom_id": "r", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": chat("q")}},
+    ),
+    "openai responses": (
+        {"custom_id": "r", "response": {"status_code": 200, "body": RESPONSE}, "error": None},
+        {"custom_id": "r", "method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": "q"}},
+    ),
+    "anthropic": ({"custom_id": "r", "result": {"type": "succeeded", "message": MESSAGE}}, {"custom_id": "r", "params": {"messages": chat("q")}}),
+    "gemini": ({"key": "r", "response": CANDIDATES}, {"key": "r", "request": CONTENTS}),
+    "vertex": ({"status": "", "request": CONTENTS, "response": CANDIDATES}, None),
+    "bedrock": ({"recordId": "r", "modelInput": {"messages": chat("q")}, "modelOutput": MESSAGE}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_answers_of_a_batch(tmp_path: Path, store: odograph.Store, name: str) -> None:
+    """An answer has the request of its id, from the file beside it; both are the bodies that crossed the wire."""
+    answer, request = BATCHES[name]
+    other = [] if request is None else [{**request, ("key" if "key" in request else "custom_id"): "other"}, request]
+    batch([answer], other, tmp_path)
+    report = store.import_sessions(tmp_path)
+    assert (report.imported, report.failed, report.warnings) == (1, [], [])
+    (t,) = store.trajectories()
+    (call,) = t.llm_calls
+    assert (t.task, [m["content"] for m in call.messages], call.text) == ("q", ["q"], "a")
+    assert (call.model, call.prompt_tokens, call.completion_tokens, call.origin) == ("m1", 9, 2, "wire")
+    assert call.request == (request or {}).get("body", (request or {}).get("params", answer.get("modelInput", CONTENTS)))
+
+
+def test_a_failed_request_of_a_batch(tmp_path: Path, store: odograph.Store) -> None:
+    """What was not answered is a failed trajectory with the error; where its request is nowhere, the import says so."""
+    answers = [
+        {"custom_id": "a", "response": {"status_code": 400, "body": {"error": {"message": "no"}}}, "error": None},
+        {"custom_id": "b", "response": None, "error": {"code": "batch_expired"}},
+        {"custom_id": "c", "result": {"type": "errored", "error": {"type": "x"}}},
+        {"custom_id": "d", "result": {"type": "expired"}},
+    ]
+    batch(
+        answers, [{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": chat("q")}}], tmp_path
+    )
+    report = store.import_sessions(tmp_path)
+    errors = {t.metadata["source"]["request"]: (t.status, t.llm_calls[0].error) for t in store.trajectories()}
+    assert errors == {
+        "a": ("failed", {"error": {"message": "no"}}),
+        "b": ("failed", {"code": "batch_expired"}),
+        "c": ("failed", {"type": "x"}),
+        "d": ("failed", {"type": "expired"}),
+    }
+    assert len(report.warnings) == 3

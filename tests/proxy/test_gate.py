@@ -118,11 +118,51 @@ def test_a_ticket_keeps_others_out_of_a_run(store: odograph.Store) -> None:
         ] == [403] * 4
         assert status(proxy.url, path + "/agent/helper" + PATH) == 200
         id = proxy.end("r1", status="failed")
-        assert status(proxy.url, path + PATH) == 403
+        assert [
+            status(proxy.url, path + PATH),
+            status(proxy.url, PATH, authorization=f"Bearer {ticket}"),
+            status(proxy.url, PATH, authorization="Bearer odo-guessed"),
+            status(proxy.url, "/t/r9" + PATH, x_api_key=ticket),
+        ] == [403] * 4
     assert not any(ticket.encode() in head for head, _ in up.got)
     t = one(store)
     assert (t.id, t.group, t.task, t.metadata["run"], t.status, len(t.llm_calls)) == (id, "g", {"id": 1}, "r1", "failed", 3)
     assert {c.policy_version for c in t.llm_calls} == {4} and {s.agent for s in t.steps} == {None, "helper"}
+
+
+def test_an_end_of_one_attempt_leaves_the_others_in(store: odograph.Store) -> None:
+    """Attempts of a run end one by one; an end that names no attempt ends the tickets of all."""
+    with Wire(lambda head, body: json_answer(chat_body())) as up, Proxy(store, [up.url]) as proxy:
+        first, second = (f"/t/{proxy.ticket('r', attempt=n)}{PATH}" for n in (1, 2))
+        assert [status(proxy.url, first), status(proxy.url, second)] == [200, 200]
+        assert proxy.end("r", attempt=1) is not None
+        assert [status(proxy.url, first), status(proxy.url, second)] == [403, 200]
+        proxy.end("r")
+        assert status(proxy.url, second) == 403
+
+
+def test_a_call_under_way_does_not_undo_the_end_of_its_run(store: odograph.Store) -> None:
+    """A run that a trainer ended as failed stays so, when the answer of a call comes that was under way then. The call is recorded."""
+    asked, go = threading.Event(), threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        asked.set()
+        go.wait(30)
+        return json_answer(chat_body())
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        path = f"/t/{proxy.ticket('r')}{PATH}"
+        go.set()
+        assert status(proxy.url, path) == 200
+        go.clear(), asked.clear()
+        late = threading.Thread(target=status, args=(proxy.url, path))
+        late.start()
+        asked.wait(30)
+        proxy.end("r", status="failed", error="too slow")
+        go.set()
+        late.join()
+    t = one(store)
+    assert (len(t.llm_calls), t.status, t.end.error if t.end else None) == (2, "failed", "too slow")
 
 
 def test_no_request_names_an_upstream(store: odograph.Store) -> None:
@@ -200,6 +240,39 @@ def test_trainers_pause_resume_and_drain(store: odograph.Store) -> None:
     assert second.policy_version == 3 and [t.status for t in store.trajectories(group="g")] == ["truncated"]
 
 
+def test_an_answer_that_comes_whole_has_no_version_of_its_middle(store: odograph.Store) -> None:
+    """Weights that change while a backend answers: of a stream each run of tokens has its version, none is empty. Of an answer that
+    comes whole nobody knows which tokens came before; its record has the version that it began with, and the last."""
+    asked, go = threading.Semaphore(0), threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        parts = [chat_chunk(None, token_ids=[n]) for n in range(2)]
+        streams = b'"stream"' in body
+        if streams:
+            yield head_of(None, "text/event-stream") + chunk(b"".join(events(parts, done=False)))
+        asked.release()
+        go.wait(30)
+        yield from (
+            [chunk(b"".join(events([chat_chunk(None, "stop", token_ids=[9])]))), END] if streams else json_answer(chat_body())
+        )
+
+    with Wire(script) as up, Proxy(store, [up.url], policy=1) as proxy:
+        whole = threading.Thread(target=post, args=(proxy.url, f"/t/whole{PATH}", CHAT))
+        whole.start()
+        asked.acquire()
+        client = openai.OpenAI(base_url=proxy.url + "/t/stream/v1", api_key="k")
+        stream = iter(client.chat.completions.create(model="m", messages=[{"role": "user", "content": "q"}], stream=True))
+        next(stream), next(stream)
+        proxy.set_policy(2)
+        proxy.set_policy(3)
+        go.set()
+        list(stream)
+        whole.join()
+    calls = {t.metadata["run"]: t.llm_calls[0] for t in store.trajectories()}
+    assert (calls["stream"].policy_version, calls["stream"].tokens[0].versions) == (1, [(0, 1), (2, 3)])
+    assert (calls["whole"].policy_version, calls["whole"].extra) == (1, {"policy_version_after": 3})
+
+
 def test_tokens_are_asked_for_and_taken_out_again(store: odograph.Store) -> None:
     """With `tokens` the record has ids and logprobs, and the agent an answer without them; a backend that refuses is asked no more."""
     asked: list[dict[str, Any]] = []
@@ -251,6 +324,20 @@ def test_runs_stick_to_their_upstream(store: odograph.Store) -> None:
     assert all(len({c.text for c in t.llm_calls}) == 1 for t in store.trajectories())
     with Wire(lambda h, b: json_answer(chat_body("2"))) as b, Proxy(store, [a.url, b.url]) as proxy:
         assert {status(proxy.url, f"/t/{run}{PATH}") for run in "abc"} == {200} and len(b.got) == 3
+
+
+def test_an_upstream_that_comes_back_gets_its_share(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an upstream takes no connection, all runs go to another, and are not tried there each time; later it gets new runs."""
+    with Wire(lambda h, b: json_answer(chat_body())) as a:
+        pass
+    port = int(a.url.rpartition(":")[2])
+    with Wire(lambda h, b: json_answer(chat_body())) as b, Proxy(store, [a.url, b.url]) as proxy:
+        assert {status(proxy.url, f"/t/{run}{PATH}") for run in "abcdef"} == {200} and len(b.got) == 6
+        with Wire(lambda h, b: json_answer(chat_body()), port) as a:
+            assert {status(proxy.url, f"/t/{run}{PATH}") for run in "gh"} == {200} and not a.got
+            monkeypatch.setattr("odograph.proxy.upstreams._DOWN", 0.0)
+            assert {status(proxy.url, f"/t/{run}{PATH}") for run in "abcdef"} == {200} and not a.got  # they stay
+            assert {status(proxy.url, f"/t/{run}{PATH}") for run in "ijkl"} == {200} and len(a.got) == 4
 
 
 def test_limits_hold(store: odograph.Store) -> None:

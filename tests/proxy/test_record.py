@@ -71,21 +71,32 @@ def test_a_plain_script_is_recorded_without_a_change(tmp_path: Path) -> None:
 
 
 def test_exit_status_and_stdin_are_the_programs(tmp_path: Path) -> None:
-    """Exit status and stdin pass through; a failed program is a failed trajectory; a program that is not there is status 127."""
+    """Exit status and stdin pass through; a failed program is a failed trajectory; a program that is not there is status 127,
+    and one that can't be run is 126."""
     (tmp_path / "agent.py").write_text(QUICK + "import sys\nprint(sys.stdin.read())\nsys.exit(3)\n")
     with LLMServer([Answer(text="four")]) as server:
         done = record(tmp_path, server, sys.executable, "agent.py", input="typed")
         assert (done.returncode, done.stdout) == (3, "four\ntyped\n")
         missing = record(tmp_path, server, "no-such-program")
+        (tmp_path / "broken").write_text("x")
+        (tmp_path / "broken").chmod(0o755)
+        broken = record(tmp_path, server, "./broken")
         quiet = record(tmp_path, server, "true")
     t = recorded(tmp_path)
     assert (t.status, t.end.error, t.end.metrics) == ("failed", "exit status 3", {"exit_status": 3})
-    assert missing.returncode == 127 and missing.stderr.startswith("odograph: no program 'no-such-program'")
+    assert (missing.returncode, missing.stderr) == (
+        127,
+        "odograph: no program 'no-such-program' on the path; nothing is recorded\n",
+    )
+    assert (broken.returncode, broken.stderr) == (
+        126,
+        "odograph: './broken' can't be run: exec format error; nothing is recorded\n",
+    )
     assert (quiet.returncode, quiet.stderr) == (0, "odograph: no call of a model passed; nothing is recorded\n")
 
 
 def test_signals_reach_the_program(tmp_path: Path) -> None:
-    """SIGTERM goes to the program, which ends as it likes; the status says which signal ended it."""
+    """SIGTERM goes to the program, which ends as it likes; where a signal ended it, `record` ends by the same signal."""
     (tmp_path / "agent.py").write_text(QUICK + "import pathlib, time\npathlib.Path('ready').touch()\ntime.sleep(60)\n")
     with LLMServer([Answer()]) as server:
         command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "agent.py"]
@@ -97,7 +108,7 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     t = recorded(tmp_path)
-    assert (process.returncode, t.status, t.end.error) == (128 + signal.SIGTERM, "failed", f"signal {int(signal.SIGTERM)}")
+    assert (process.returncode, t.status, t.end.error) == (-signal.SIGTERM, "failed", f"signal {int(signal.SIGTERM)}")
 
 
 def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
@@ -123,6 +134,27 @@ def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
             pass
         _, status = os.waitpid(pid, 0)
     assert b"interrupted" in seen and b"Traceback" not in seen and os.waitstatus_to_exitcode(status) == 0, seen
+
+
+def test_a_program_that_stops_gives_the_terminal_back(tmp_path: Path) -> None:
+    """A program that stops itself in a terminal (Ctrl-Z in Claude Code or in an editor) stops `record`, too, so that the shell goes
+    on; what continues `record` continues the program."""
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nprint('goes on', flush=True)\n"
+    (tmp_path / "agent.py").write_text(code)
+    with LLMServer([Answer()]) as server:
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.chdir(tmp_path)
+            command = [sys.executable, "-m", "odograph", "--store", "s", "record", "--", sys.executable, "agent.py"]
+            os.execve(sys.executable, command, environment(server, tmp_path))
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        os.kill(pid, signal.SIGCONT)
+        seen = b""
+        while b"goes on" not in seen:
+            seen += os.read(fd, 1000)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_git_before_and_after(tmp_path: Path) -> None:

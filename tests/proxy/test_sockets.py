@@ -170,3 +170,32 @@ def test_each_side_hears_why_the_other_closes(store: odograph.Store) -> None:
         await runner.cleanup()
 
     asyncio.run(passed())
+
+
+def test_an_open_socket_obeys_pause_drain_and_the_end_of_its_ticket(store: odograph.Store) -> None:
+    """A socket in which no call runs keeps no trainer waiting. A call in it that begins while the proxy is paused gets the 503 as an
+    event, and so does one after the end of its ticket's run; neither goes upstream."""
+
+    async def ask(ws: aiohttp.ClientWebSocketResponse) -> Any:
+        await ws.send_json({"type": "response.create", "model": "m", "input": "q"})
+        while (event := await ws.receive_json())["type"] == "response.created":
+            pass
+        return event
+
+    async def talk(proxy: Proxy) -> None:
+        path = f"/t/{proxy.ticket('r')}/v1/responses"
+        async with aiohttp.ClientSession() as client, client.ws_connect(proxy.url + path) as ws:
+            assert (await ask(ws))["type"] == "response.completed"
+            assert await asyncio.to_thread(proxy.drain, 30) is True
+            refused = await ask(ws)
+            assert (refused["type"], refused["status"], refused["headers"]) == ("error", 503, {"Retry-After": "1"})
+            await asyncio.to_thread(proxy.resume, 2)
+            assert (await ask(ws))["type"] == "response.completed"
+            await asyncio.to_thread(proxy.end, "r", status="failed")
+            assert (await ask(ws))["status"] == 403
+
+    with serving(answer("r1", text("one")), answer("r2", text("two"))) as (url, got, _), Proxy(store, [url], policy=1) as proxy:
+        asyncio.run(talk(proxy))
+        assert len(got) == 2
+    t = one(store)
+    assert ([(c.text, c.policy_version) for c in t.llm_calls], t.status) == ([("one", 1), ("two", 2)], "failed")

@@ -16,12 +16,12 @@ Script = Callable[[bytes, bytes], Iterable[bytes]]
 class Wire:
     """The upstream; `url` has no /v1. `got` has (head, body) of each request; `heads` counts those that have begun."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, port: int = 0) -> None:
         self._script = script
         self.got: list[tuple[bytes, bytes]] = []
         self.connections = self.heads = 0
         self.broken = threading.Event()
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._server = socket.create_server(("127.0.0.1", port), backlog=256)
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
 
     def __enter__(self) -> Wire:

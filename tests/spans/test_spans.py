@@ -674,7 +674,7 @@ def test_attributes_of_any_kind_are_read(seed: int) -> None:
 
 
 def test_rewards_of_an_export(store: odograph.Store, tmp_path: Path) -> None:
-    """A Langfuse export: generations and tools, scores that monitor (names of several kinds are no sum), costs, a trace's session."""
+    """A Langfuse export: generations and tools, a score, costs, a trace's session."""
     when = {"startTime": "2026-01-01T00:00:00Z", "endTime": "2026-01-01T00:00:02Z"}
     answer = {
         "role": "assistant",
@@ -696,7 +696,7 @@ def test_rewards_of_an_export(store: odograph.Store, tmp_path: Path) -> None:
     (call,), (action,), (reward,) = t.llm_calls, t.actions, t.all_rewards
     assert (t.task, t.answer, t.tags, call.cost, call.text) == ("Capital?", "Paris.", ["x"], 0.5, "Paris.")
     assert (action.llm_call, action.ok, action.error) == (call.id, False, "no")
-    assert (reward.name, reward.value, reward.weight, reward.source, t.reward) == ("good", 1.0, 0.0, "human", None)
+    assert (reward.name, reward.value, reward.weight, reward.source, t.reward) == ("good", 1.0, 1.0, "human", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -812,7 +812,7 @@ def test_traces_of_mlflow(tmp_path: Path, store: odograph.Store) -> None:
     assert (report.imported, report.failed) == (2, [])
     for t in store.trajectories():
         first, second = t.llm_calls
-        assert (t.agent, t.task, t.rewards["good"], t.reward) == ("lead", {"q": "1+1?"}, 1.0, None)
+        assert (t.agent, t.task, t.rewards["good"], t.reward) == ("lead", {"q": "1+1?"}, 1.0, 1.0)
         assert (first.request, first.response, first.prompt_tokens, first.completion_tokens) == (body, answer, 7, 3)
         assert (first.duration, first.started) == (MS, BEGAN + MS)
         assert (second.model, [m["content"] for m in second.messages], second.choices[0].text) == ("n", ["go on"], "2")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +140,33 @@ def test_what_memory_does_not_hold_is_the_users_alone(store: odograph.Store) -> 
     for query in ("select current_setting('temp_directory')", "select distinct current_setting('temp_directory') from facts"):
         ((folder,),) = store.sql(query).tuples()
         assert Path(folder).stat().st_mode & 0o777 == 0o700
+
+
+def test_what_a_killed_query_spilled_goes(store: odograph.Store, tmp_path: Path) -> None:
+    """The folder in which a killed process had rows of a query is removed by the next process that asks; one in use stays."""
+    fill(store, 1)
+    code = """
+        import os, signal, sys, odograph
+        ((folder,),) = odograph.open(sys.argv[1]).sql("select current_setting('temp_directory')").tuples()
+        open(folder + "/spilled", "w").close()
+        print(folder, flush=True)
+        if len(sys.argv) > 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.stdin.read()
+    """
+    there = tmp_path / "temporary"
+    there.mkdir()
+    command = [sys.executable, "-c", textwrap.dedent(code), str(store.root)]
+    how: dict[str, Any] = {"env": {**os.environ, "TMPDIR": str(there)}, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **how) as using:
+        assert using.stdout is not None
+        in_use = Path(using.stdout.readline().decode().strip())
+        killed = Path(subprocess.run([*command, "killed"], **how).stdout.decode().strip())
+        assert {in_use, killed} == set(there.iterdir())
+        subprocess.run(command, **how | {"stdin": subprocess.DEVNULL}, check=True)
+        assert list(there.iterdir()) == [in_use]
+        using.communicate()
+    assert list(there.iterdir()) == []
 
 
 @pytest.mark.parametrize("sealed", [False, True])

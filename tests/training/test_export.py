@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tracemalloc
 from collections.abc import Iterator
 from importlib import import_module
@@ -126,6 +127,22 @@ def test_rows_too_large_to_hold_are_the_same_rows(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(folder, "_HOLD", 10)
     assert [export(ts, tmp_path / to, to)["content_hash"] for to in ("hf", "jsonl", "atif")] == expected
     assert export(ts, tmp_path / "half", Target.of("half", Half()))["rows"] == 4
+
+
+def test_an_export_is_as_open_as_the_umask_says(tmp_path: Path) -> None:
+    """Folders and files of an export have the modes that the user's umask gives; nothing else is left beside it."""
+    for umask, folders in ((0o077, {0o700}), (0o022, {0o755}), (0o002, {0o775})):
+        before = os.umask(umask)
+        try:
+            for _ in range(2):  # the second replaces the first
+                export([asked("x")], tmp_path / "o", "hf")
+        finally:
+            os.umask(before)
+        modes = {path.is_dir(): set[int]() for path in (tmp_path, tmp_path / "o" / folder.MANIFEST)}
+        for path in (tmp_path / "o", *(tmp_path / "o").rglob("*")):
+            modes[path.is_dir()].add(path.stat().st_mode & 0o777)
+        assert modes == {True: folders, False: {0o666 & ~umask}}
+        assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 
 def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:

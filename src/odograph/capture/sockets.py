@@ -73,6 +73,11 @@ class Calls:
         self._later = Later()
         self._dialect = dialects.get("openai.responses")
 
+    @property
+    def running(self) -> bool:
+        """Whether a call has begun and has no end yet."""
+        return bool(self._open)
+
     def sent(self, message: Any) -> None:
         try:
             event = _event(message)

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from ..proxy import agents, git
+        from ..proxy import agents, child, git
         from ..proxy.service import Proxy
     except ImportError:
         raise MissingExtra("recording a program", "proxy") from None
@@ -60,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
     agent = agents.agent_of(argv, args.agent)
     roots = agents.upstreams(os.environ, args.upstream)
     name = f"record-{uuid.uuid4().hex}"
-    folder = Path.cwd()
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:
+        raise InvalidInput("the working folder is no longer there") from None
     clean = Redactor(True)
     metadata: dict[str, Any] = {"command": [clean.text(part, Counter()) for part in argv], "folder": str(folder)}
     if args.git and (before := git.state(folder)) is not None:
@@ -76,12 +79,16 @@ def run(args: argparse.Namespace) -> int:
             proxy.own(name, task=args.task, group=args.group, tags=args.tag, metadata=metadata, agent=_named(agent.name))
             ticket = proxy.ticket(name)
             bases = {n: agents.based(proxy.urls[i], ticket, roots[n][1]) for i, n in enumerate(names)}
-            status = _child(argv, agent, bases)
+            try:
+                status = _child(argv, agent, bases)
+            except (NotFound, InvalidInput) as error:
+                print(f"odograph: {error}; nothing is recorded", file=sys.stderr)
+                return 127 if isinstance(error, NotFound) else 126  # as shells have it
             proxy.drain(_DRAIN)
             id = proxy.end(name, **_outcome(status))
             proxy.close(0)
         _say(store, id, args, agent, began, git.state(folder) if args.git else None)
-    return 128 - status if status < 0 else status
+    return child.ended_alike(status)
 
 
 def _named(name: str) -> str | None:
@@ -93,11 +100,7 @@ def _child(argv: list[str], agent: Any, bases: dict[str, str]) -> int:
 
     whole = [argv[0], *agent.flags(bases), *argv[1:]]
     with tempfile.TemporaryDirectory(prefix="odograph-record-") as place:
-        try:
-            return child.run(whole, agents.environment(agent, bases, os.environ, argv, Path(place)))
-        except NotFound as error:
-            print(f"odograph: {error}", file=sys.stderr)
-            return 127
+        return child.run(whole, agents.environment(agent, bases, os.environ, argv, Path(place)))
 
 
 def _outcome(status: int) -> dict[str, Any]:
@@ -117,13 +120,13 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
         print("odograph: no call of a model passed; nothing is recorded", file=sys.stderr)
         return
     t = store.trajectory(id)
-    more = ""
+    more = ", no git repository" if args.git and after is None else ""
     if after is not None or args.into_session:
         run = store.append(id)
         if after is not None:
             run.note(after, name="git")
         if args.into_session:
-            more = _merged(t, run, agent, began)
+            more += _merged(t, run, agent, began)
     counts = f"{len(t.llm_calls)} calls, {len(t.steps)} steps, {len(t.actions)} actions"
     print(f"odograph: recorded {counts}{more}: odograph show {t.id[-8:]} {line(where)}".rstrip(), file=sys.stderr)
 

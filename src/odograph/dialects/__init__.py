@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ..errors import InvalidInput, described
 from ..plugins import Door
+from ..prefix import Prefix
 from . import defaults
 from .content import as_json
 from .shapes import Alternative, Choice, Dialect, Path, Result, Tool, ToolCall, Usage
@@ -265,8 +266,8 @@ def prompt_ids(record: Any) -> list[Any] | None:
     """The token ids of a call's prompt: those that were given beside it, else those of its body, else those that were sent. None
     where there are none, or where the request has several prompts."""
     if record.prompt_token_ids is not None:
-        given: list[Any] = record.prompt_token_ids
-        return given
+        given: list[Any] | Prefix = record.prompt_token_ids
+        return given[:] if type(given) is Prefix else given
     dialect = of(record)
     if dialect.prompts(record.request) > 1:
         return None

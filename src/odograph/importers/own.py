@@ -10,13 +10,13 @@ import msgspec
 from ..codec import DAMAGE, encode
 from ..errors import InvalidInput
 from ..store.lines import decode
-from ..streams import IdsLine, MessageLine, Streams
+from ..streams import Growing, IdsLine, MessageLine, Streams
 from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 
 
 def records_of_lines(lines: Iterable[Any], version: int = SCHEMA_VERSION) -> Iterator[AnyRecord]:
     """Complete records from one trajectory's lines, given as bytes or as parsed objects. Raises InvalidInput."""
-    streams = Streams()
+    streams, lists = Streams(), Growing()
     for line in lines:
         data = line if isinstance(line, bytes) else encode(line)
         try:
@@ -27,6 +27,6 @@ def records_of_lines(lines: Iterable[Any], version: int = SCHEMA_VERSION) -> Ite
             streams.add("", found)
         elif isinstance(found, LLMCall):
             msgspec.structs.force_setattr(found, "packed_by", "")
-            yield streams.fill(found)
+            yield streams.fill(found, growing=lists)
         elif found is not None:
             yield found

@@ -64,6 +64,7 @@ def _known(home: Path, here: Path) -> Iterator[tuple[str, Path]]:
     yield "amp", data / "amp" / "threads"
     yield "droid", home / ".factory" / "sessions"
     yield "kimi", home / ".kimi" / "sessions"
+    yield "kimi-code", _of("KIMI_CODE_HOME", home / ".kimi-code") / "sessions"
     yield "continue", home / ".continue" / "sessions"
     yield "copilot", home / ".copilot" / "session-state"
     yield from (("cline", home / ".cline" / "data" / name) for name in ("sessions", "tasks"))

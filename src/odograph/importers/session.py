@@ -18,7 +18,8 @@ import msgspec
 from ..clock import iso_time, parse_time
 from ..codec import content_hash, derived_id, loads
 from ..errors import InvalidInput
-from ..types import AnyRecord, Record, Start, StepStart
+from ..totals import NONE_COUNTS, counting
+from ..types import AnyRecord, Record, Reward, Start, StepStart
 
 __all__ = ["Importer", "Lines", "NotBegun", "Session", "observed_where", "parse_time", "sessions_of_rows", "warned"]
 
@@ -114,6 +115,15 @@ class Session:
         changed = msgspec.structs.replace(self.records[record.seq], **changes)
         self.records[record.seq] = changed
         return cast(_R, changed)
+
+    def score(self, *scores: tuple[Reward, tuple[Any, ...]]) -> None:
+        """Takes in the scores that a source gave the whole run, each with its key. One of them at most is the run's reward
+        (`totals.counting`); the others weigh 0."""
+        counts = counting(reward for reward, _ in scores)
+        for reward, key in scores:
+            self.add(msgspec.structs.replace(reward, weight=1.0 if reward.name == counts else 0.0), *key)
+        if scores and counts is None:
+            self.warn(NONE_COUNTS)
 
     def warn(self, what: str, count: int = 1) -> None:
         """Counts something of the source that is not in the records, or was damaged."""

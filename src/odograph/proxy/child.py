@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import FrameType
 
-from ..errors import NotFound
+from ..errors import InvalidInput, NotFound
 
 #: Passed on to the program. The terminal sends the others of its keys to the whole group, the program included.
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_OF_KEYS = (signal.SIGINT, signal.SIGQUIT)
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+_OF_KEYS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
+#: By these the terminal stops the whole group, us included.
+_OF_GROUP = (signal.SIGTTIN, signal.SIGTTOU)
 
 
 def run(argv: list[str], env: Mapping[str, str]) -> int:
-    """The exit status of a program, or minus the signal that ended it. Raises NotFound for a program that is not there."""
-    of_terminal = _has_terminal()
+    """The exit status of a program, or minus the signal that ended it. Raises NotFound for a program that is not there,
+    InvalidInput for one that can't be run."""
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
     before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def forward(signum: int, frame: FrameType | None) -> None:
-        if of_terminal and signum in _OF_KEYS:  # the terminal sent it to the program, too
+        if signum in _OF_KEYS and _in_front() is True:  # the terminal sent it to the program, too
             return
         if started:
             started[0].send_signal(signum)
@@ -39,11 +43,26 @@ def run(argv: list[str], env: Mapping[str, str]) -> int:
         started.append(_start(argv, env))
         for number in early:
             started[0].send_signal(number)
-        return started[0].wait()
+        return _ended(started[0])
     finally:
         for signum, handler in before.items():
             if handler is not None:
                 signal.signal(signum, handler)
+
+
+def ended_alike(status: int) -> int:
+    """The exit status of a program. Where a signal ended the program, the same signal ends this process, so that whoever started
+    us sees it: a shell leaves its loop when Ctrl-C ended the program in it."""
+    if status >= 0:
+        return status
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with suppress(OSError, ValueError):  # SIGKILL has no handler
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+    return 128 - status  # the first process of a container is ended by no signal of its own
 
 
 def _start(argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -51,19 +70,34 @@ def _start(argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(argv, env=dict(env))
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"no program {argv[0]!r} on the path") from None
-    except PermissionError:
-        raise NotFound(f"{argv[0]!r} can't be run: permission denied") from None
+    except OSError as error:
+        raise InvalidInput(f"{argv[0]!r} can't be run: {(error.strerror or str(error)).lower()}") from None
 
 
-def _has_terminal() -> bool:
-    """Whether a terminal's keys reach this process and the program alike."""
+def _ended(program: subprocess.Popen[bytes]) -> int:
+    """Waits for a program's end. Where the program stops in a terminal (Ctrl-Z), we stop too, because the shell waits for us.
+    What continues us is passed on."""
+    while True:
+        try:
+            _, status = os.waitpid(program.pid, os.WUNTRACED)
+        except ChildProcessError:  # passing a signal on found that it had ended
+            return program.wait()
+        if not os.WIFSTOPPED(status):
+            program.returncode = os.waitstatus_to_exitcode(status)
+            return program.returncode
+        if os.WSTOPSIG(status) not in _OF_GROUP and _in_front() is not None:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _in_front() -> bool | None:
+    """Whether the keys of the terminal reach this process; None where there is no terminal."""
     try:
         fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:
-        return False
+        return None
     try:
-        return os.tcgetpgrp(fd) == os.getpgrp() and sys.platform != "win32"
+        return os.tcgetpgrp(fd) == os.getpgrp()
     except OSError:
-        return False
+        return None
     finally:
         os.close(fd)

@@ -23,17 +23,23 @@ class Traffic:
         self.paused: bool = False
         self.closing: bool = False
         self.busy: int = 0
+        #: WebSockets in which no call runs, which are busy and keep nobody waiting.
+        self.resting: int = 0
         self.calls: set[Passing] = set()
         self.counts: Counter[tuple[str, str]] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def enter(self) -> None:
-        """A request is about to go upstream. Raises Refused where none may go now."""
+    def check(self) -> None:
+        """Raises Refused while it is paused."""
         if self.paused or self.closing:
             why = "the proxy is shutting down" if self.closing else "calls are paused while the policy's weights change"
             self.counts["refused", "paused"] += 1
             raise Refused(503, "paused", f"{why}; try again", _RETRY_SECONDS)
+
+    def enter(self) -> None:
+        """A request is about to go upstream. Raises Refused where none may go now."""
+        self.check()
         if self.busy >= self._most:
             self.counts["refused", "busy"] += 1
             raise Refused(503, "busy", f"{self._most:,} requests pass at once already, which is the most", _RETRY_SECONDS)
@@ -43,7 +49,17 @@ class Traffic:
     def leave(self) -> None:
         """A request has passed."""
         self.busy -= 1
-        if not self.busy:
+        self._look()
+
+    def rest(self, more: int) -> None:
+        """So many more WebSockets have no call that runs."""
+        self.resting += more
+        self._look()
+
+    def _look(self) -> None:
+        if self.busy > self.resting:
+            self._idle.clear()
+        else:
             self._idle.set()
 
     async def drained(self, seconds: float | None) -> bool:
@@ -66,7 +82,7 @@ class Traffic:
         lines = ["# TYPE odograph_proxy_total counter"]
         for (name, what), count in sorted(self.counts.items()):
             lines.append(f'odograph_proxy_total{{event="{name}",what="{what}"}} {count}')
-        shown = {"recorded_calls": recorded, "requests_in_flight": self.busy, "paused": int(self.paused), **gauges}
+        shown = {"recorded_calls": recorded, "requests_in_flight": self.busy - self.resting, "paused": int(self.paused), **gauges}
         for name, value in shown.items():
             lines += [f"# TYPE odograph_proxy_{name} gauge", f"odograph_proxy_{name} {value}"]
         return "\n".join(lines) + "\n"

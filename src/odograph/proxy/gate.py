@@ -42,13 +42,26 @@ class Refused(Exception):
         self.message = message
         self.retry_after = retry_after
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+    def body(self) -> dict[str, Any]:
+        """The body of the answer, in a shape that the SDKs of OpenAI and Anthropic show."""
+        return {"type": "error", "error": {"type": f"odograph_{self.kind}", "message": f"odograph proxy: {self.message}"}}
+
+    def event(self) -> dict[str, Any]:
+        """The same where there is no HTTP status: in a WebSocket of the Responses API."""
+        return {**self.body(), "status": self.status, "headers": self.headers}
+
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A request that may pass: whose it is, the path that goes upstream, and whether its key is one of ours."""
+    """A request that may pass: whose it is, the path that goes upstream, whether its key is one of ours, and its ticket."""
 
     address: Address
     path: str
     ours: bool
+    ticket: str | None = None
 
 
 class Gate:
@@ -75,9 +88,9 @@ class Gate:
         self._reserved.add(whose.run)
         return ticket
 
-    def withdraw(self, run: str) -> None:
-        """The tickets of a run end. Its name stays reserved."""
-        for ticket in [t for t, whose in self._tickets.items() if whose.run == run]:
+    def withdraw(self, run: str, attempt: int | None = None) -> None:
+        """The tickets of a run end, or those of one attempt. Its name stays reserved."""
+        for ticket in [t for t, whose in self._tickets.items() if whose.run == run and attempt in (None, whose.attempt)]:
             del self._tickets[ticket]
 
     # --- asked for each request ----------------------------------------------------------------------------------------------
@@ -114,26 +127,31 @@ class Gate:
             parts = address.of_headers(headers) | by_address
         except InvalidInput as error:
             raise Refused(400, "address", str(error)) from None
-        keys = _keys(headers, query) if self._token is not None or self._tickets else []
+        keys = _keys(headers, query)
         named = parts.get("run")
         by_path = self._tickets.get(named) if isinstance(named, str) else None
-        by_key = next((self._tickets[key] for key in keys if key in self._tickets), None)
+        by_key = next((key for key in keys if key in self._tickets), None)
         token = self._token is not None and any(same(key, self._token) for key in keys)
-        whose = by_path or by_key
-        if whose is not None:
+        ticket = by_key if by_path is None else named
+        if ticket is not None:
+            whose = self._tickets[ticket]
             odd = [name for name in parts if name not in _OWN]
             if odd or (by_path is None and named not in (None, whose.run)):
                 raise Refused(
                     403, "ticket", f"this ticket is for one run; it can't be used with another {odd[0] if odd else 'run'}"
                 )
             found = msgspec.structs.replace(whose, **{k: v for k, v in parts.items() if k in ("agent", "purpose")})
-        elif isinstance(named, str) and (named.startswith(TICKET) or named in self._reserved) and not token:
+        elif not token and (named in self._reserved or any(key.startswith(TICKET) for key in (*keys, named or ""))):
             raise Refused(403, "ticket", "this run is recorded with a ticket, and the request has none that is valid")
         elif self._token is not None and not token:
             raise Refused(401, "token", "this proxy wants its token or a run's ticket: as the API key, or a ticket as /t/TICKET/")
         else:
             found = Address(**parts)
-        return Admitted(found, rest + mark + query, ours=by_key is not None or token)
+        return Admitted(found, rest + mark + query, by_key is not None or token, ticket)
+
+    def still_admits(self, admitted: Admitted) -> bool:
+        """Whether the ticket of a request, if it has one, has not ended since."""
+        return admitted.ticket is None or admitted.ticket in self._tickets
 
 
 @lru_cache(maxsize=1000)  # an agent asks for the same path again and again
@@ -149,8 +167,8 @@ def _keys(headers: Mapping[str, str], query: str) -> list[str]:
     """All keys that a request has."""
     found = [headers[name] for name in _KEYS if name in headers]
     scheme, _, value = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        found.append(value.strip())
+    if scheme.lower() == "bearer" or not value:
+        found.append(value.strip() or scheme)
     if "key=" in query:  # Gemini's clients of old
         found += parse_qs(query).get("key", [])
     return found

@@ -10,6 +10,7 @@ from typing import Any
 from ..capture.exchange import Asked, Exchange, Later
 from ..capture.scope import Scope
 from ..dialects import Dialect
+from ..wire import of_wire
 from . import conversations, encodings
 from .address import Address
 from .senders import Sender
@@ -116,17 +117,20 @@ class Passing(Exchange):
     def changed(self, version: str | int) -> None:
         """The policy has another version from now on."""
         stream = self._stream
-        count: int | None = 0
-        if self.status is not None:
-            count = None
-            body = self.dialect.assemble(list(stream.events)) if stream is not None and stream.events else None
-            found = self.dialect.choices(body) if body is not None else []
+        count: int | None = None  # of an answer that comes whole nobody knows
+        if self.status is None:
+            asked = of_wire(self.sent or b"".join(self._parts), self.dialect.NAME)
+            count = 0 if self.dialect.streams(self._path, asked) else None
+        elif stream is not None and stream.events:
+            found = self.dialect.choices(self.dialect.assemble(list(stream.events)))
             if found and found[0].token_ids is not None:
                 count = len(found[0].token_ids)
         if count == 0:
             self.policy = version
-        else:
-            self.changes.append((count, version))
+            return
+        if count is not None and self.changes and self.changes[-1][0] == count:  # no token is of the version before
+            self.changes.pop()
+        self.changes.append((count, version))
 
     # --- its record ----------------------------------------------------------------------------------------------------------
 

@@ -439,6 +439,7 @@ class Placer:
         if "answer" not in more and trail.main is not None and len(trail.main.answer) == 1:
             more["answer"] = trail.main.answer[0] or None
         self._close(trail, status, **more)
+        trail.ends = False  # a call that was under way then ends it no other way
         return trail.run.id
 
     def trajectory(self, run: str, attempt: int | None = None) -> Run | None:

@@ -20,7 +20,6 @@ from yarl import URL
 
 from .. import dialects
 from ..access import log_of
-from ..capture.sockets import Calls
 from ..codec import encode
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
@@ -28,7 +27,7 @@ from .passing import Passing
 from .recording import Recording
 from .tokens import Asking, Stripped, fields_of
 from .upstreams import Upstream, Upstreams
-from .websockets import HANDSHAKE, bridge
+from .websockets import HANDSHAKE, Turns, bridge
 
 #: Headers of one hop (RFC 9110, 7.6.1).
 _HOP = frozenset(
@@ -158,7 +157,7 @@ class Door:
             headers.popall(name, None)
         path = unquote(admitted.path.partition("?")[0])
         dialect = dialects.of_path(path)
-        calls = None
+        turns = None
         if dialect is not None and dialect.NAME == "openai.responses":
 
             def begin(sent: bytes) -> Passing:
@@ -167,16 +166,16 @@ class Door:
                 call.policy = self.traffic.policy
                 return call
 
-            calls = Calls(begin)
-        upstream.busy += 1
+            turns = Turns(begin, self.traffic, lambda: self.gate.still_admits(admitted))
         try:
-            return await bridge(request, self._client, url, headers, calls, self._recording.quietly, self._limits.copy)
+            with upstream:
+                return await bridge(request, self._client, url, headers, turns, self._recording.quietly, self._limits.copy)
         except Refused as refused:
             return refusal(refused)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                upstream.took_none()
             return refusal(Refused(502, "upstream", f"the upstream can't be reached: {type(error).__name__}: {error}"))
-        finally:
-            upstream.busy -= 1
 
     async def _pass(self, way: _Way) -> web.StreamResponse:
         try:
@@ -267,17 +266,18 @@ class Door:
             if whole is not None:
                 way.make_soon()
             began = time.monotonic()
-            upstream.busy += 1
             way.gone = True
             try:
-                answer = await self._ask(request.method, url, headers, body)
+                with upstream:
+                    answer = await self._ask(request.method, url, headers, body)
             except aiohttp.ClientError as error:
                 if refused:
                     raise refused[0] from None
-                upstream.failed += 1
                 if not isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
                     raise
                 nobody = isinstance(error, aiohttp.ClientConnectorError)
+                if nobody:
+                    upstream.took_none()
                 others = [u for u in self._upstreams.all if u not in (*tried, upstream)]
                 if whole is not None and nobody and others:  # it takes no connection: another may
                     tried.append(upstream)
@@ -287,8 +287,6 @@ class Door:
                     tried.append(upstream)  # a kept connection that the upstream had closed: once more, on a new one
                     continue
                 raise
-            finally:
-                upstream.busy -= 1
             if asked and way.call is not None and answer.status in (400, 422):
                 way.call.refused(answer.status, await answer.read())
                 assert self._asking is not None
@@ -296,11 +294,10 @@ class Door:
                 asked = {}
                 continue
             break
-        upstream.busy += 1
         try:
-            return await self._answer(way, answer, asked)
+            with upstream:
+                return await self._answer(way, answer, asked)
         finally:
-            upstream.busy -= 1
             answer.close() if not answer.content.is_eof() else answer.release()
 
     async def _ask(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> aiohttp.ClientResponse:
@@ -493,10 +490,9 @@ class _Response(web.StreamResponse):
 
 
 def refusal(refused: Refused) -> web.Response:
-    """The answer to a request that goes no further, in a shape that the SDKs of OpenAI and Anthropic show."""
-    body = {"type": "error", "error": {"type": f"odograph_{refused.kind}", "message": f"odograph proxy: {refused.message}"}}
-    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-    response = web.Response(status=refused.status, body=encode(body), content_type="application/json", headers=headers)
+    """The answer to a request that goes no further."""
+    body = encode(refused.body())
+    response = web.Response(status=refused.status, body=body, content_type="application/json", headers=refused.headers)
     if refused.status in (413, 401, 403):
         response.force_close()
     return response

@@ -198,7 +198,7 @@ class Proxy:
         """Ends the trajectory of a run, and its tickets. The trajectory's id; None where no call of it was recorded."""
         if status not in STATUSES:
             raise InvalidInput(f"a status is one of {', '.join(STATUSES)}, not {status!r}")
-        self._gate.withdraw(run)
+        self._gate.withdraw(run, attempt)
         return self._recording.call(self._recording.placer.end, run, attempt, status, **more)
 
     def own(self, run: str, **about: Any) -> None:
@@ -226,10 +226,16 @@ class Proxy:
         try:
             if request.method == "GET" and command == "metrics":
                 gauges = {"upstreams": len(self._upstreams[0].all), "policy_changes": traffic.counts["control", "policy"]}
-                return web.Response(text=traffic.text(self._recording.placer.recorded, gauges))
+                text = traffic.text(self._recording.placer.recorded, gauges)
+                return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
             if request.method == "GET" and command == "health":
                 return _json(
-                    {"paused": traffic.paused, "in_flight": traffic.busy, "policy": traffic.policy, **self.store.health()}
+                    {
+                        "paused": traffic.paused,
+                        "in_flight": traffic.busy - traffic.resting,
+                        "policy": traffic.policy,
+                        **self.store.health(),
+                    }
                 )
             if request.method == "POST":
                 return _json(await self._command(command, await _body(request), traffic))
@@ -255,7 +261,7 @@ class Proxy:
             if not isinstance(seconds, (int, float)) or not 0 <= seconds <= 3600:
                 raise InvalidInput(f"seconds is a number from 0 to 3600, not {seconds!r}")
             traffic.paused = True
-            return {"drained": await traffic.drained(float(seconds)), "in_flight": traffic.busy}
+            return {"drained": await traffic.drained(float(seconds)), "in_flight": traffic.busy - traffic.resting}
         elif command == "runs":
             ticket = self._gate.issue(tickets_address(given))
             return {"ticket": ticket, "url": f"{self.url}/t/{ticket}"}
@@ -263,12 +269,12 @@ class Proxy:
             run, status, attempt = given.get("run"), given.get("status", "completed"), given.get("attempt")
             if not isinstance(run, str) or status not in STATUSES or not isinstance(attempt, (int, type(None))):
                 raise InvalidInput(f"an end has a run (its name), and a status of {', '.join(STATUSES)}")
-            self._gate.withdraw(run)
+            self._gate.withdraw(run, attempt)
             answer = {"answer": given["answer"]} if "answer" in given else {}
             return {"trajectory": await self._recording.run(self._recording.placer.end, run, attempt, status, **answer)}
         else:
             raise InvalidInput(f"no control {command[:50]!r}; there are: pause, resume, drain, policy, runs, end")
-        return {"paused": traffic.paused, "in_flight": traffic.busy, "policy": traffic.policy}
+        return {"paused": traffic.paused, "in_flight": traffic.busy - traffic.resting, "policy": traffic.policy}
 
 
 def _json(value: Any) -> web.Response:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Self
 
 from ..access import parts_of
 from ..errors import InvalidInput
 
 _MOST_STUCK = 100_000
+_DOWN = 10.0  # seconds after which an upstream that took no connection is tried again
 
 
 class Upstream:
@@ -24,9 +27,27 @@ class Upstream:
         self.url: str = url.rstrip("/")
         self._path = parts.path.rstrip("/")
         self.busy: int = 0
-        self.failed: int = 0
         #: Runs that stick to it.
         self.runs: int = 0
+        #: When it took no connection last, by the monotonic clock.
+        self._down = -_DOWN
+
+    def __enter__(self) -> Self:
+        """It has one request more while the context lasts."""
+        self.busy += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.busy -= 1
+
+    def took_none(self) -> None:
+        """It took no connection. Others are asked for a while."""
+        self._down = time.monotonic()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it took no connection lately."""
+        return time.monotonic() - self._down < _DOWN
 
     def target(self, path: str) -> str:
         """The URL of a request's path. A `/v1` that both have stands there once: people paste base URLs with and without it."""
@@ -49,8 +70,9 @@ class Upstreams:
         found = self._stuck.pop(sticky, None) if sticky is not None else None
         if found is not None:
             found.runs -= 1
-        if found is None or found in without:
-            found = min((u for u in self.all if u not in without), key=lambda u: (u.busy, u.runs, u.failed), default=self.all[0])
+        if found is None or found in without or found.is_down:
+            others = (u for u in self.all if u not in without)
+            found = min(others, key=lambda u: (u.is_down, u.busy, u.runs), default=self.all[0])
         if sticky is not None:
             self._stuck[sticky] = found
             found.runs += 1

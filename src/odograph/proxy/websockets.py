@@ -17,7 +17,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..capture.sockets import Calls
+from ..codec import encode
+from .control import Traffic
 from .gate import Refused
+from .passing import Passing
 
 #: Statuses by which a server says that it has no WebSocket at a path.
 _NONE_THERE = (400, 404, 405, 501)
@@ -33,16 +36,64 @@ HANDSHAKE = (
 )
 
 
+class Turns:
+    """The calls of one socket, and whether one runs."""
+
+    def __init__(self, begin: Callable[[bytes], Passing], traffic: Traffic, admitted: Callable[[], bool]) -> None:
+        """`begin` makes the call of a request's body. `admitted`: whether the socket's client may still call."""
+        self.calls: Calls = Calls(self._begun)
+        self._begin = begin
+        self._traffic = traffic
+        self._admitted = admitted
+        self._running: list[Passing] = []
+        self._rests = 0
+        self.look()
+
+    def _begun(self, sent: bytes) -> Passing:
+        call = self._begin(sent)
+        self._running.append(call)
+        self._traffic.calls.add(call)
+        return call
+
+    def sent(self, message: Any) -> None:
+        """Takes what the client sends. Raises Refused where it may not pass."""
+        if not self._admitted():
+            raise Refused(403, "ticket", "the run of this ticket has ended")
+        if (b"response.create" if isinstance(message, bytes) else "response.create") in message:
+            self._traffic.check()
+        self.calls.sent(message)
+        self.look()
+
+    def look(self) -> None:
+        """Tells the traffic when a call began or ended."""
+        if self.calls.running:
+            self._rest(0)
+            return
+        self._rest(1)
+        self._traffic.calls.difference_update(self._running)
+        self._running.clear()
+
+    def over(self) -> None:
+        """The socket is closed."""
+        self.look()
+        self._rest(0)
+
+    def _rest(self, rests: int) -> None:
+        if rests != self._rests:
+            self._traffic.rest(rests - self._rests)
+            self._rests = rests
+
+
 async def bridge(
     request: web.BaseRequest,
     client: aiohttp.ClientSession,
     url: URL,
     headers: CIMultiDict[str],
-    calls: Calls | None,
+    turns: Turns | None,
     record: Callable[..., Awaitable[Any]],
     largest: int,
 ) -> web.StreamResponse:
-    """Connects a client's WebSocket to the upstream's. `calls`: of this socket; None: nothing is recorded. `record` calls a
+    """Connects a client's WebSocket to the upstream's. `turns`: its calls; None: nothing is recorded. `record` calls a
     function where records are written. `largest`: bytes of one message. Raises Refused where the upstream has no WebSocket."""
     offered = request.headers.get("sec-websocket-protocol", "")
     protocols = tuple(name for part in offered.split(",") if (name := part.strip()))
@@ -59,8 +110,8 @@ async def bridge(
     try:
         await ours.prepare(request)
         directions = [
-            asyncio.ensure_future(_upward(ours, upstream, calls)),
-            asyncio.ensure_future(_downward(upstream, ours, calls, record)),
+            asyncio.ensure_future(_upward(ours, upstream, turns)),
+            asyncio.ensure_future(_downward(upstream, ours, turns, record)),
         ]
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
@@ -69,8 +120,9 @@ async def bridge(
                 one.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
     finally:
-        if calls is not None:
-            await record(calls.close)
+        if turns is not None:
+            await record(turns.calls.close)
+            turns.over()
         with suppress(Exception):
             await upstream.close()
         with suppress(Exception):
@@ -78,12 +130,16 @@ async def bridge(
     return ours
 
 
-async def _upward(ours: web.WebSocketResponse, upstream: aiohttp.ClientWebSocketResponse, calls: Calls | None) -> None:
+async def _upward(ours: web.WebSocketResponse, upstream: aiohttp.ClientWebSocketResponse, turns: Turns | None) -> None:
     while True:
         message = await ours.receive()
         if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-            if calls is not None:
-                calls.sent(message.data)
+            try:
+                if turns is not None:
+                    turns.sent(message.data)
+            except Refused as refused:
+                await ours.send_str(encode(refused.event()).decode())
+                continue
             await _send(upstream, message)
         else:
             await upstream.close(code=_code(ours.close_code), message=_reason(message))
@@ -93,18 +149,19 @@ async def _upward(ours: web.WebSocketResponse, upstream: aiohttp.ClientWebSocket
 async def _downward(
     upstream: aiohttp.ClientWebSocketResponse,
     ours: web.WebSocketResponse,
-    calls: Calls | None,
+    turns: Turns | None,
     record: Callable[..., Awaitable[Any]],
 ) -> None:
     while True:
         message = await upstream.receive()
         if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-            if calls is not None:
+            if turns is not None:
                 data = message.data if isinstance(message.data, str) else message.data.decode("utf-8", "replace")
                 if any(mark in data for mark in _ENDS):
-                    await record(calls.got, message.data)
+                    await record(turns.calls.got, message.data)
+                    turns.look()
                 else:
-                    calls.got(message.data)
+                    turns.calls.got(message.data)
             await _send(ours, message)
         else:
             await ours.close(code=_code(upstream.close_code), message=_reason(message))

@@ -16,6 +16,7 @@ from ..codec import content_hash, encode
 from ..dialects.content import as_text, is_part
 from ..prefix import Prefix
 from ..shape import arguments, items, obj, text
+from ..totals import NONE_COUNTS, counting
 from ..types import Action, Context, End, LLMCall, Note, Record, Reward, Start, StepStart
 from . import (
     chat,
@@ -229,6 +230,13 @@ class _Assembly:
         self._start(roots, source)
         for agent in dict.fromkeys(self._who(s) for s in self.spans):
             self._begin_inside(agent)
+        scores: dict[bool, list[Reward]] = {False: [], True: []}  # of the run, and of something inside of it
+        for found in self.meanings.values():
+            for reward in found.rewards:
+                scores[_is_inside(found, reward)].append(Reward(**reward))
+        counts = {inside: counting(given) for inside, given in scores.items()}
+        if scores[False] and counts[False] is None:
+            self.into.warn(NONE_COUNTS)
         for span in self.spans:
             found = self.meanings[span.trace, span.id]
             match found.kind:
@@ -245,9 +253,11 @@ class _Assembly:
                 case _:
                     pass
             for reward in found.rewards:
-                target = self.into.id_of("span", span.trace, span.id) if found.kind in ("call", "tool", "read") else None
+                inside = _is_inside(found, reward)
+                target = self.into.id_of("span", span.trace, span.id) if inside else None
                 key = obj(obj(reward.get("extra")).get("score")).get("id") or content_hash(reward)
-                self.into.add(Reward(**{"target": target} | reward), "reward", span.trace, span.id, key)
+                weight = float(reward["name"] == counts[inside])
+                self.into.add(Reward(**{"target": target, "weight": weight} | reward), "reward", span.trace, span.id, key)
         for span in self.spans:  # behind all that is inside of them, as they come
             found = self.meanings[span.trace, span.id]
             if found.kind in ("agent", "holder") and found.totals:
@@ -487,6 +497,11 @@ def _messages(fields: dict[str, Any]) -> list[dict[str, Any]]:
     """What a call was sent, chat-shaped."""
     request = fields.get("request")
     return dialects.get(fields.get("dialect")).messages(request) if isinstance(request, dict) else []
+
+
+def _is_inside(found: Meaning, reward: dict[str, Any]) -> bool:
+    """Whether a score is of what a span records, and not of the run."""
+    return found.kind in ("call", "tool", "read") and "target" not in reward
 
 
 def _calls_of(response: Any) -> list[tuple[Any, Any, Any]]:

@@ -33,7 +33,7 @@ _SOURCES = {"ANNOTATION": "human", "API": "function", "EVAL": "judge"}
 
 
 def _reward(score: dict[str, Any]) -> dict[str, Any]:
-    """A score of an export; one that is a word has no number. Scores of several names are no sum: they monitor (weight 0)."""
+    """A score of an export; one that is a word has no number. One that names no observation is of the whole trace."""
     value = number(score.get("value"))
     given = {"name": text(score.get("name")) or "score", "source": _SOURCES.get(str(score.get("source")), "function")}
     more = {k: score[k] for k in ("id", "stringValue", "dataType", "metadata") if score.get(k) not in (None, "", "{}")}
@@ -41,10 +41,10 @@ def _reward(score: dict[str, Any]) -> dict[str, Any]:
     return {
         **given,
         "value": value,
-        "weight": 0.0,
         "rationale": text(score.get("comment")),
         "source_time": when,
         "extra": {"score": more},
+        **({} if score.get("observationId") else {"target": None}),
     }
 
 

@@ -44,7 +44,7 @@ def meaning(span: TraceSpan) -> Meaning | None:
 
 
 def _reward(one: dict[str, Any]) -> dict[str, Any] | None:
-    """Feedback on a trace; what was expected is none. Values of several names are no sum: they monitor (weight 0)."""
+    """Feedback on a trace, or on a span that it names; what was expected is none."""
     feedback = obj(one.get("feedback"))
     if "value" not in feedback:
         return None
@@ -55,9 +55,9 @@ def _reward(one: dict[str, Any]) -> dict[str, Any] | None:
         "name": text(one.get("assessment_name")) or "feedback",
         "source": _SOURCES.get(str(obj(one.get("source")).get("source_type")), "function"),
         "value": known,
-        "weight": 0.0,
         "rationale": text(one.get("rationale")),
         "extra": {"assessment": more},
+        **({} if one.get("span_id") else {"target": None}),
     }
 
 

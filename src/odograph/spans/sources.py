@@ -15,7 +15,7 @@ import msgspec
 
 from ..clock import parse_time
 from ..codec import content_hash
-from ..shape import dicts, integer, items, obj, parsed, text, without
+from ..shape import dicts, integer, items, number, obj, parsed, text, without
 from .span import Event, TraceSpan
 
 
@@ -39,6 +39,8 @@ def spans_of(value: Any) -> Iterator[TraceSpan]:
         yield from _of_mlflow(value["info"], value["data"]["spans"])
     elif isinstance(value.get("spans"), list):
         yield from spans_of(value["spans"])
+    elif isinstance(value.get("data"), list) and not is_span(value):  # a page of an API's answer
+        yield from spans_of(value["data"])
     elif is_span(value):
         yield _one(value)
 
@@ -47,6 +49,8 @@ def is_span(value: Any) -> bool:
     """Whether a value is one span, in a shape known here."""
     v = obj(value)
     if v.get("run_type") is not None and ("trace_id" in v or "dotted_order" in v):
+        return True
+    if _is_observation(v) or ("context.span_id" in v and "context.trace_id" in v):
         return True
     if isinstance(v.get("span_data"), dict) and "trace_id" in v:
         return True
@@ -68,6 +72,8 @@ def _one(v: dict[str, Any]) -> TraceSpan:
         return _of_agents(v)
     if isinstance(v.get("spanContext"), dict) or "hrTime" in v:
         return _of_javascript(v)
+    if _is_observation(v):
+        return _of_observation(v)
     if "spanId" in v:
         return _of_otlp(v, {}, {})
     return _of_columns(v)
@@ -272,10 +278,14 @@ def _of_javascript(v: dict[str, Any]) -> TraceSpan:
 
 
 def _of_columns(v: dict[str, Any]) -> TraceSpan:
-    """A span of Phoenix, a row of Logfire, or a span of Python's SDK (`to_json`)."""
-    context = obj(v.get("context"))
-    attributes = v.get("attributes")
-    attributes = flat(obj(attributes))
+    """A span of Phoenix (in a table, each part has a column), a row of Logfire, or a span of Python's SDK (`to_json`)."""
+    context = obj(v.get("context")) or {n: v.get(f"context.{n}") for n in ("trace_id", "span_id")}
+    attributes = flat(obj(v.get("attributes")))
+    if "context.span_id" in v:
+        attributes = {**attributes}
+        for name, column in v.items():
+            if name.startswith("attributes.") and column is not None:
+                _flatten(column, name.removeprefix("attributes."), attributes, 0)
     kind = v.get("span_kind")
     if isinstance(kind, str) and kind.isupper() and "openinference.span.kind" not in attributes and "start_time" in v:
         attributes = {"openinference.span.kind": kind, **attributes}
@@ -286,8 +296,8 @@ def _of_columns(v: dict[str, Any]) -> TraceSpan:
     resource = obj(obj(v.get("resource")).get("attributes")) or obj(v.get("otel_resource_attributes"))
     events = v.get("events", v.get("otel_events"))
     return TraceSpan(
-        trace=_hex(context.get("trace_id", v.get("trace_id"))),
-        id=_hex(context.get("span_id", v.get("span_id"))) or content_hash(v)[:16],
+        trace=_hex(context.get("trace_id") or v.get("trace_id")),
+        id=_hex(context.get("span_id") or v.get("span_id")) or content_hash(v)[:16],
         parent=_hex(v.get("parent_id", v.get("parent_span_id"))) or None,
         name=text(v.get("span_name")) or text(v.get("name")) or text(v.get("message")) or "",
         start=_time(next((v[n] for n in ("start_time", "start_timestamp", "start_time_unix_nano") if n in v), None)),
@@ -434,55 +444,74 @@ def _of_langfuse(value: dict[str, Any]) -> Iterator[TraceSpan]:
     first = next((o for o in observations if o.get("parentObservationId") not in ids), None)
     scores = dicts(trace.get("scores"))
     for one in observations:
-        attributes: dict[str, Any] = {
-            "langfuse.observation.type": str(one.get("type") or "SPAN").lower(),
-            "langfuse.observation.input": parsed(one.get("input")),
-            "langfuse.observation.output": parsed(one.get("output")),
-            "langfuse.observation.model.name": one.get("model"),
-            "langfuse.observation.model.parameters": one.get("modelParameters") or None,
-            "langfuse.observation.usage_details": one.get("usageDetails") or one.get("usage") or None,
-            "langfuse.observation.cost_details": {"total": one["totalCost"]}
-            if one.get("totalCost")
-            else one.get("costDetails") or None,
-            "langfuse.observation.completion_start_time": one.get("completionStartTime"),
-            "langfuse.scores": [
-                s for s in scores if s.get("observationId") == one.get("id") or (one is first and not s.get("observationId"))
-            ]
-            or None,
-            **about,
-        }
+        own = [s for s in scores if s.get("observationId") == one.get("id") or (one is first and not s.get("observationId"))]
+        more = {"langfuse.scores": own or None, **about}
         if one is first:
-            attributes |= {
+            more |= {
                 "langfuse.trace.input": parsed(parsed(trace.get("input"))),
                 "langfuse.trace.output": parsed(parsed(trace.get("output"))),
             }
-        more = without(
-            one,
-            "id",
-            "traceId",
-            "startTime",
-            "endTime",
-            "parentObservationId",
-            "type",
-            "name",
-            "input",
-            "output",
-            "model",
-            "usageDetails",
-            "usage",
-        )
-        failed = one.get("level") == "ERROR"
-        yield TraceSpan(
-            trace=str(one.get("traceId") or trace.get("id") or ""),
-            id=str(one.get("id") or content_hash(one)[:16]),
-            parent=text(one.get("parentObservationId")),
-            name=text(one.get("name")) or "",
-            start=_time(one.get("startTime")),
-            end=_time(one.get("endTime")),
-            attributes={k: a for k, a in attributes.items() if a is not None},
-            failed=failed,
-            error=text(one.get("statusMessage")) if failed else None,
-            resource=resource,
-            scope="langfuse",
-            more={k: v for k, v in more.items() if v not in (None, "", {}, [], "{}")},
-        )
+        given = one if one.get("traceId") else {**one, "traceId": trace.get("id")}
+        yield _of_observation(given, more, resource)
+
+
+#: What the columns of Langfuse's tables are called in its API.
+_COLUMNS = {
+    "trace_id": "traceId", "parent_observation_id": "parentObservationId", "start_time": "startTime", "end_time": "endTime",
+    "status_message": "statusMessage", "provided_model_name": "model", "providedModelName": "model", "user_id": "userId",
+    "model_parameters": "modelParameters", "usage_details": "usageDetails", "cost_details": "costDetails",
+    "total_cost": "totalCost", "completion_start_time": "completionStartTime", "session_id": "sessionId",
+}  # fmt: skip
+
+
+def _is_observation(v: dict[str, Any]) -> bool:
+    """Whether a value is an observation of Langfuse: of its API, or a row of its tables, as they are exported to a bucket."""
+    is_row = ("traceId" in v and "startTime" in v and "parentObservationId" in v) or (
+        "trace_id" in v and "start_time" in v and "parent_observation_id" in v
+    )
+    return is_row and isinstance(v.get("type"), str)
+
+
+def _of_observation(
+    row: dict[str, Any], about: dict[str, Any] | None = None, resource: dict[str, Any] | None = None
+) -> TraceSpan:
+    """An observation of Langfuse. `about`: what its trace says, where that is known; else the row may say it."""
+    one = {_COLUMNS.get(name, name): value for name, value in row.items() if value is not None}
+    one |= {n: parsed(one[n]) for n in ("modelParameters", "usageDetails", "usage", "costDetails", "tags") if n in one}
+    if about is None:
+        about = {
+            "langfuse.session.id": one.get("sessionId"),
+            "langfuse.user.id": one.get("userId"),
+            "langfuse.trace.tags": one.get("tags") or None,
+        }
+    cost = number(parsed(one.get("totalCost")))
+    attributes: dict[str, Any] = {
+        "langfuse.observation.type": str(one.get("type") or "SPAN").lower(),
+        "langfuse.observation.input": parsed(one.get("input")),
+        "langfuse.observation.output": parsed(one.get("output")),
+        "langfuse.observation.model.name": one.get("model"),
+        "langfuse.observation.model.parameters": one.get("modelParameters") or None,
+        "langfuse.observation.usage_details": one.get("usageDetails") or one.get("usage") or None,
+        "langfuse.observation.cost_details": {"total": cost} if cost else one.get("costDetails") or None,
+        "langfuse.observation.completion_start_time": one.get("completionStartTime"),
+        **about,
+    }
+    times = ("startTime", "endTime")
+    more = without(
+        one, "id", "traceId", "parentObservationId", "type", "name", "input", "output", "model", "usageDetails", "usage", *times
+    )
+    failed = one.get("level") == "ERROR"
+    return TraceSpan(
+        trace=str(one.get("traceId") or ""),
+        id=str(one.get("id") or content_hash(one)[:16]),
+        parent=text(one.get("parentObservationId")),
+        name=text(one.get("name")) or "",
+        start=_time(one.get("startTime")),
+        end=_time(one.get("endTime")),
+        attributes={k: a for k, a in attributes.items() if a is not None},
+        failed=failed,
+        error=text(one.get("statusMessage")) if failed else None,
+        resource=resource or {},
+        scope="langfuse",
+        more={k: v for k, v in more.items() if v not in (None, "", {}, [], "{}")},
+    )

@@ -21,7 +21,7 @@ from ..codec import DAMAGE, derived_id, encode, encode_message, put, record_to_d
 from ..errors import NotFound
 from ..packing import same_objects
 from ..prefix import Prefix
-from ..streams import IdsLine, MessageLine, Streams
+from ..streams import Growing, IdsLine, MessageLine, Ranges, Streams, begun_alike
 from ..types import AnyRecord, Label, LLMCall, Note, Packed, Reward, Start
 from .lines import decode
 from .source import Raw
@@ -142,6 +142,7 @@ class _Look:
     def __init__(self, messages: _Messages) -> None:
         self._messages = messages
         self._lists: dict[Any, _Pair] = {}
+        self._growing, self._ids = Growing(), _Ids()
         #: By the name of a request's field: the value that was given last, and the hash that it equals.
         self._values: dict[str | int, tuple[Any, bytes]] = {}
 
@@ -150,8 +151,13 @@ class _Look:
             if type(latest) is LLMCall and type(record) is LLMCall and latest.packed:
                 rest = self._rest(record, latest)
                 if any(part.at[0] != "request" for part in latest.packed):
-                    latest = self._messages.ids.fill(latest, "response", "tokens", "prompt_token_ids")
+                    latest = self._messages.ids.fill(latest, "response", "tokens", "prompt_token_ids", growing=self._growing)
                 record = replace(record, request=rest, packed=latest.packed, packed_by=latest.packed_by)
+                ids: Any = latest.prompt_token_ids
+                if type(ids) is Prefix:
+                    if not self._ids.is_same(record.prompt_token_ids, ids):
+                        return False
+                    record, latest = replace(record, prompt_token_ids=None), replace(latest, prompt_token_ids=None)
             there = replace(
                 latest, id=record.id, seq=record.seq, time=record.time, writer=record.writer, supersedes=record.supersedes
             )
@@ -204,6 +210,26 @@ class _Pair:
         return True
 
 
+class _Ids:
+    """Token ids that are given and those of the store, both of which usually go on from the ones before."""
+
+    def __init__(self) -> None:
+        #: The last ones that were the same.
+        self._given = self._there = Prefix([])
+
+    def is_same(self, given: list[int] | Prefix | None, there: Prefix) -> bool:
+        if given is None or len(given) != len(there):
+            return False
+        known = 0
+        if type(given) is Prefix and given.base is self._given.base and there.base is self._there.base:
+            known = min(len(self._given), len(given))
+        if encode(given[known:]) != encode(there[known:]):
+            return False
+        if type(given) is Prefix:
+            self._given, self._there = given, there
+        return True
+
+
 class _Contents:
     """Hashes of what records say, without where and when they were recorded."""
 
@@ -228,6 +254,8 @@ class _Contents:
                     if name in request:
                         key = (record.agent, record.purpose, name)
                         request[name] = self._resent(key, name in resent.lists, request[name])
+            if type(fields.get("prompt_token_ids")) is Prefix:
+                fields["prompt_token_ids"] = fields["prompt_token_ids"][:]
             for part in record.packed:
                 fields = self._filled(fields, record, part)
         return _hash(encode(fields)).hex()
@@ -283,17 +311,11 @@ class _Ranges:
     """The last list of several that are ranges of a stream."""
 
     def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
+        self._ranges: Ranges = []
 
-    def go_on(self, ranges: list[tuple[int, int]]) -> int:
+    def go_on(self, ranges: Ranges) -> int:
         """With how many items of the last list the next one begins."""
-        same = 0
-        for (a, b), (c, d) in zip(self._ranges, ranges, strict=False):
-            if a != c:
-                break
-            same += min(b, d) - a
-            if b != d:
-                break
+        same = begun_alike(self._ranges, ranges)
         self._ranges = list(ranges)
         return same
 

@@ -1,7 +1,7 @@
-"""`memory:` stores: folders in shared memory.
+"""Folders that live as long as a process: `memory:` stores, in shared memory, and what queries spill.
 
 Who uses such a folder holds a lock on the folder itself, as long as the process and the processes that it forks live. So the next
-`memory:` store can tell what killed processes left, and removes it.
+folder of the kind can tell what killed processes left, and removes it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,20 @@ _made: dict[str, int] = {}
 
 
 def made() -> Path:
-    """A new folder."""
-    import tempfile  # late, as shutil: recording into a folder on disk needs neither
-
+    """A new folder of a store."""
     fast = Path("/dev/shm")
-    parent = fast if os.access(fast, os.W_OK) else Path(tempfile.gettempdir())
-    _sweep(parent)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    folder = fresh(_PREFIX, fast if os.access(fast, os.W_OK) else None)
     _made[str(folder)] = os.getpid()
     return folder
+
+
+def fresh(prefix: str, parent: Path | None = None) -> Path:
+    """A new folder of this user alone (default: among temporary files); those of killed processes go. May raise OSError."""
+    import tempfile  # late, as shutil: recording into a folder on disk needs neither
+
+    parent = parent or Path(tempfile.gettempdir())
+    _sweep(parent, prefix)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
 
 
 def is_own(folder: Path) -> bool:
@@ -37,7 +42,7 @@ def is_own(folder: Path) -> bool:
 
 
 def hold(folder: Path) -> int:
-    """Holds a folder in memory. Raises StoreError where it is gone."""
+    """Holds a folder while this process lives. Raises StoreError where it is gone."""
     for _ in range(2):
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -53,11 +58,11 @@ def hold(folder: Path) -> int:
     raise StoreError(f"the memory: store {folder.name} is gone; it lives as long as a process that uses it")
 
 
-def _sweep(parent: Path) -> None:
+def _sweep(parent: Path, prefix: str) -> None:
     """Removes what killed processes left."""
     import shutil
 
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{prefix}*"):
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..codec import DAMAGE
@@ -20,6 +20,7 @@ from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, did_
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared, unanswered
 from ..types import AnyRecord
+from . import memory
 from .layout import FACTS, RECORDS, SUMMARY, TABLES, TRAJECTORIES, fact_of, row_of
 from .lines import Gone, decode, read_ranges
 
@@ -280,14 +281,15 @@ def _lock(database: Any, paths: list[str]) -> None:
 def _beside_memory(process: int) -> str:
     """A folder of this user alone, where DuckDB writes what memory does not hold; no name where none can be made."""
     try:
-        folder = tempfile.mkdtemp(prefix="odograph-sql-")
-    except OSError:
+        folder = memory.fresh("odograph-sql-")
+        memory.hold(folder)
+    except (OSError, StoreError):
         return ""
     atexit.register(_remove, folder, process)
-    return folder
+    return str(folder)
 
 
-def _remove(folder: str, process: int) -> None:
+def _remove(folder: Path, process: int) -> None:
     if os.getpid() == process:  # and not a child of its own
         shutil.rmtree(folder, ignore_errors=True)
 

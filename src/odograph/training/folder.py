@@ -24,14 +24,14 @@ _HOLD = 64 << 20  # bytes of one trajectory's rows that are held in memory
 def drafted(place: Path) -> Iterator[Path]:
     """A new folder beside a place, which takes that place when nothing was raised, and is gone otherwise."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    around = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    draft = around / "draft"
     try:
-        draft.chmod(0o755)
+        draft.mkdir()  # as open as the user's umask says; what is around it is the user's alone
         yield draft
         _move(draft, place)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(around, ignore_errors=True)
 
 
 def check_free(place: Path, out: str | Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...prefix import Prefix
 from ...shape import content_text, dicts, items, score, text, without
 from ...types import End, LLMCall, Note, Reward, Start, Tokens
 from ..session import Session
@@ -99,7 +100,7 @@ def _sequence(path: Path, session: Session, row: dict[str, Any], number: int, to
         a, b = runs[turn] if turn < len(runs) else (0, 0)
         lp = [float(p) if type(p) in (int, float) else None for p in logprobs[a:b]] if len(logprobs) == len(tokens) else None
         tokens_of: dict[str, Any] = {
-            "prompt_token_ids": ids[:a] or None,
+            "prompt_token_ids": Prefix(ids, a) if a else None,
             "tokens": [Tokens(token_ids=ids[a:b], logprobs=lp)] if b > a else [],
             "prompt_tokens": a or None,
             "completion_tokens": b - a or None,

@@ -2,27 +2,33 @@
 beside it, `ui_messages.json`, whose `api_req_started` entries have each request's tokens and cost.
 
 Both files are of one task: the history is the session, and the other file alone is none. What an assistant's message of an older
-version asks for stands in its text as XML, and not in blocks of its own.
+version asks for stands in its text as XML, and not in blocks of its own. The history keeps what is no longer sent: Roo marks what
+a condensation (`condenseParent`) or a truncation (`truncationParent`) left out, and Cline shows which part of the file was
+(`conversationHistoryDeletedRange`). Roo's `history_item.json` names the task that started this one.
 
-Source: cline/cline and RooCodeInc/Roo-Code, src/core/task.
+Source: cline/cline and RooCodeInc/Roo-Code, src/core: task, condense, context-management, task-persistence.
 """
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import added, dicts, integer, number, obj, text
-from ...types import Start
+from ...shape import added, content_text, dicts, integer, items, number, obj, parsed, text, without
+from ...types import Fork, Note, Start
 from .. import blocks
 from ..session import NotBegun, Session, parse_time
 from ..transcript import Transcript
 
 NAME = "cline"
-_HISTORY, _SHOWN = "api_conversation_history.json", "ui_messages.json"
+_HISTORY, _SHOWN, _ABOUT = "api_conversation_history.json", "ui_messages.json", "history_item.json"
+_MODEL = re.compile(r"<model>([^<]+)</model>")
+_SUB_TASK = re.compile(r"Subtask (\S+) completed\.")
 #: Where the extensions keep their tasks.
 _AGENTS = {"saoudrizwan.claude-dev": "cline", "rooveterinaryinc.roo-cline": "roo-code", "kilocode.kilo-code": "kilo-code"}
 
@@ -41,39 +47,222 @@ def read(path: Path) -> Iterator[Session]:
     messages = dicts(loads(file.read_bytes()))
     if not messages:
         raise NotBegun("a task without a message")
-    requests = _requests(folder / _SHOWN)
+    about = obj(_json(folder / _ABOUT))
     id = folder.name if folder.name.replace("-", "").isalnum() and any(c.isdigit() for c in folder.name) else None
     session = Session(NAME, id or content_hash(messages[0]))
     first = next((blocks.told(m.get("content")) for m in messages if m.get("role") == "user"), None)
-    task = first.partition("<task>")[2].partition("</task>")[0].strip() if first and "<task>" in first else first
+    task = next((t for mark in ("task", "user_message") if first and (t := _inside(first, mark))), first)
     began = parse_time(messages[0].get("ts")) or (parse_time(int(folder.name)) if folder.name.isdecimal() else None)
     agent = next((name for part, name in _AGENTS.items() if part in folder.parts), "cline")
-    models = (text(obj(m.get("modelInfo")).get("modelId")) for m in messages)
+    models = (text(obj(m.get("modelInfo")).get("modelId")) or _model(m) for m in messages)
     model = next((m for m in models if m), None)
-    source = {"format": NAME, "path": path.name, "session": id, "interactive": True}
-    session.add(Start(task=task or first, agent=agent, model=model, metadata={"source": source}, source_time=began), "start")
-    transcript = Transcript(session, model=model, dialect="anthropic.messages")
-    asked = 0
+    kept = {
+        k: about[k] for k in ("mode", "workspace", "status", "rootTaskId", "parentTaskId", "number") if about.get(k) is not None
+    }
+    source = {"format": NAME, "path": file.name, "session": id, **kept, "interactive": True}
+    parent = text(about.get("parentTaskId"))
+    start = Start(
+        task=task or first,
+        agent=agent,
+        model=model,
+        metadata={"source": source},
+        source_time=began,
+        fork=Fork(trajectory=Session(NAME, parent).id, reason="sub-agent") if parent else None,
+    )
+    session.add(start, "start")
+    reader = _Reader(Transcript(session, model=model, dialect="anthropic.messages"), dicts(_json(folder / _SHOWN)))
     for message in messages:
-        when = parse_time(message.get("ts"))
-        if message.get("role") != "assistant":
-            blocks.add(transcript, message, when=when)
-            continue
-        figures = obj(message.get("metrics")) or (requests[asked] if asked < len(requests) else {})
-        asked += 1
-        blocks.add(transcript, message, when=when, **_figures(figures, obj(message.get("modelInfo"))))
-    transcript.close()
+        reader.take(message)
+    reader.close()
     yield session
+
+
+def _json(path: Path) -> Any:
+    try:
+        return loads(path.read_bytes())
+    except (OSError, InvalidInput):  # not there, or written at this moment
+        return None
+
+
+def _inside(told: str, mark: str) -> str:
+    """What stands between marks of the program."""
+    return told.partition(f"<{mark}>")[2].partition(f"</{mark}>")[0].strip()
+
+
+def _model(message: dict[str, Any]) -> str | None:
+    """The model that the details of the environment name."""
+    texts = (
+        b["text"]
+        for b in dicts(message.get("content"))
+        if isinstance(b.get("text"), str) and "<environment_details>" in b["text"]
+    )
+    return next((found[1] for t in texts if (found := _MODEL.search(t))), None) if message.get("role") == "user" else None
+
+
+class _Kept(NamedTuple):
+    """A message of the history, where it stands in the file, and as it is sent."""
+
+    place: int
+    told: dict[str, Any]
+    sent: dict[str, Any]
+
+
+class _Reader:
+    """The messages of a task, each reply with the history that was sent for it."""
+
+    def __init__(self, transcript: Transcript, shown: list[dict[str, Any]]) -> None:
+        self.transcript = transcript
+        self.kept: list[_Kept] = []
+        self.at = -1
+        #: What people were shown of the requests, in order: when, and their figures.
+        self.requests = deque(_requests(shown))
+        #: When a truncation came, by its id.
+        self.truncated = {obj(e.get("contextTruncation")).get("truncationId"): parse_time(e.get("ts")) for e in shown}
+        #: Markers of truncations that came later than what stands behind them: each with its place.
+        self.markers: list[tuple[int | None, int, dict[str, Any]]] = []
+        #: From when on which part of the file was left out, by Cline's account.
+        self.ranges = deque((parse_time(e.get("ts")), _range(e)) for e in shown if _range(e) is not None)
+        self.left_out: tuple[int, int] | None = None
+        #: A thought that stands before its answer.
+        self.thought: dict[str, Any] = {}
+
+    def take(self, message: dict[str, Any]) -> None:
+        self.at += 1
+        when = parse_time(message.get("ts"))
+        sent = {"role": text(message.get("role")) or "user", "content": message.get("content")}
+        if message.get("type") == "reasoning":
+            self.thought = message
+            if message.get("encrypted_content"):
+                self._keep(message, {k: message[k] for k in ("type", "id", "summary", "encrypted_content") if k in message})
+        elif message.get("isTruncationMarker"):
+            found = self.truncated.get(message.get("truncationId"))
+            self.markers.append((found, len(self.kept), message))
+        elif message.get("isSummary"):
+            self._summary(message, sent, when)
+        elif sent["role"] != "assistant" or _is_program(sent["content"]):
+            self.transcript.model = _model(message) or self.transcript.model
+            if sent["role"] == "assistant":
+                self.transcript.saw(sent, observed=False, when=when)
+            else:
+                self._results(message)
+                blocks.add(self.transcript, sent, when=when)
+            self._keep(message, self.transcript.history.pop())
+        else:
+            self._reply(message, sent, when)
+
+    def close(self) -> None:
+        for entry in self.requests:
+            self._unanswered(entry)
+        self.transcript.close()
+
+    def _keep(self, message: dict[str, Any], sent: dict[str, Any]) -> None:
+        self.kept.append(_Kept(self.at, message, sent))
+        self.transcript.history.append(sent)
+
+    def _set(self, kept: list[_Kept]) -> None:
+        self.kept = kept
+        self.transcript.history = [one.sent for one in kept]
+
+    def _summary(self, message: dict[str, Any], sent: dict[str, Any], when: int | None) -> None:
+        """A condensation: what it stands for is no longer sent."""
+        id = message.get("condenseId")
+        self._set([one for one in self.kept if id is None or one.told.get("condenseParent") != id])
+        self.markers = []
+        self.transcript.saw(sent, observed=False, when=when)
+        self._keep(message, self.transcript.history.pop())
+        note = Note(name="condense", data={"summary": content_text(sent["content"])}, source_time=when)
+        self.transcript.session.add(note, "condense", id or self.at)
+
+    def _effective(self, when: int | None) -> None:
+        """Leaves out of the history what was left out of it by a time."""
+        for marker in list(self.markers):
+            came, place, message = marker
+            if came is None or when is None or came <= when:
+                self.markers.remove(marker)
+                id = message.get("truncationId")
+                sent = _Kept(-1, message, {"role": "user", "content": message.get("content")})
+                kept = [one for one in self.kept[:place] if one.told.get("truncationParent") != id]
+                self._set([*kept, sent, *(one for one in self.kept[place:] if one.told.get("truncationParent") != id)])
+        while self.ranges and (when is None or (self.ranges[0][0] or 0) <= when):
+            self.left_out = self.ranges.popleft()[1]
+        if self.left_out is not None:
+            first, last = self.left_out
+            if any(first <= one.place <= last for one in self.kept):
+                kept = [one for one in self.kept if not first <= one.place <= last]
+                self._set([_without_results(one) if one.place == last + 1 else one for one in kept])
+
+    def _results(self, message: dict[str, Any]) -> None:
+        """A sub-task's id stands in the result of the call that started it."""
+        for block in dicts(message.get("content")):
+            told = _SUB_TASK.match(str(block.get("content"))) if block.get("type") == "tool_result" else None
+            action = self.transcript.action(text(block.get("tool_use_id"))) if told else None
+            if told and action is not None and action.name == "new_task":
+                self.transcript.result(action.tool_call_id, extra={"trajectory": Session(NAME, told[1]).id})
+
+    def _reply(self, message: dict[str, Any], sent: dict[str, Any], when: int | None) -> None:
+        self._effective(when)
+        figures = obj(message.get("metrics")) or self._request(when)
+        thought, self.thought = self.thought, {}
+        plain = [b for b in dicts(sent["content"]) if b.get("type") == "reasoning"]
+        thoughts = [t for b in [thought, *plain] if (t := text(b.get("text")) or content_text(b.get("summary")))]
+        more = {k: message[k] for k in ("id", "reasoning_details") if message.get(k)}
+        about = _figures(figures, obj(message.get("modelInfo")))
+        about = {"model": self.transcript.model, "reasoning": "\n\n".join(thoughts) or None, "extra": more or None, **about}
+        blocks.add(self.transcript, sent, when=when, **about)
+        self.transcript.history.pop()
+        if plain and not any(b.get("encrypted_content") for b in plain):  # kept for people: it is not sent again
+            rest = [b for b in items(sent["content"]) if not (isinstance(b, dict) and b.get("type") == "reasoning")]
+            only = rest[0].get("text") if len(rest) == 1 and obj(rest[0]).get("type") == "text" else None
+            sent = {**sent, "content": rest if only is None else only}
+        if message.get("reasoning_details"):
+            sent = {**sent, "reasoning_details": message["reasoning_details"]}
+        self._keep(message, sent)
+
+    def _request(self, when: int | None) -> dict[str, Any]:
+        """The figures of the request that led to a reply: the last one before it. Those before that had no reply."""
+        found: tuple[int | None, dict[str, Any]] = (None, {})
+        while self.requests and (when is None or (self.requests[0][0] or 0) <= when):
+            if found[1]:
+                self._unanswered(found)
+            found = self.requests.popleft()
+            if when is None or found[0] is None:
+                break
+        return found[1]
+
+    def _unanswered(self, entry: tuple[int | None, dict[str, Any]]) -> None:
+        came, figures = entry
+        note = Note(name="api_req_failed", data=figures, source_time=came)
+        self.transcript.session.add(note, "request", content_hash(figures))
+
+
+def _range(entry: dict[str, Any]) -> tuple[int, int] | None:
+    ends = [integer(n) for n in items(entry.get("conversationHistoryDeletedRange"))]
+    return (ends[0], ends[1]) if len(ends) == 2 and ends[0] is not None and ends[1] is not None else None
+
+
+def _without_results(one: _Kept) -> _Kept:
+    """The first message behind what was left out, without results whose calls were."""
+    content = one.sent.get("content")
+    if one.sent.get("role") != "user" or not isinstance(content, list):
+        return one
+    return one._replace(sent={**one.sent, "content": [b for b in content if obj(b).get("type") != "tool_result"]})
+
+
+def _is_program(content: Any) -> bool:
+    """Whether the program wrote an answer, because none came."""
+    return (content_text(content) or "") == "Failure: I did not provide a response."
 
 
 def _figures(figures: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     tokens = obj(figures.get("tokens")) or figures
-    sent = [
+    sent, *cached = [
         integer(tokens.get(a, tokens.get(b)))
         for a, b in (("tokensIn", "prompt"), ("cacheWrites", "cacheWrites"), ("cacheReads", "cached"))
     ]
+    # Roo counts cached tokens in; for Anthropic's models it did not before late 2025
+    whole = "apiProtocol" in figures and (figures["apiProtocol"] == "openai" or (sent or 0) >= (added(*cached) or 0))
     about: dict[str, Any] = {
-        "prompt_tokens": added(*sent),
+        "prompt_tokens": sent if whole else added(sent, *cached),
         "completion_tokens": integer(tokens.get("tokensOut", tokens.get("completion"))),
         "cost": number(figures.get("cost")),
         "usage": figures or None,
@@ -81,21 +270,10 @@ def _figures(figures: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     return about | ({"model": text(model.get("modelId"))} if text(model.get("modelId")) else {})
 
 
-def _requests(path: Path) -> list[dict[str, Any]]:
-    """The figures of the requests that were answered, in order."""
-    if not path.is_file():
-        return []
-    try:
-        shown = dicts(loads(path.read_bytes()))
-    except InvalidInput:
-        return []
-    found: list[dict[str, Any]] = []
+def _requests(shown: list[dict[str, Any]]) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """When each request was sent, and its figures; those without any are still under way."""
     for entry in shown:
         if entry.get("say") == "api_req_started":
-            try:
-                told = obj(loads(entry["text"]))
-            except (InvalidInput, KeyError, TypeError):
-                continue
-            if "tokensOut" in told:
-                found.append({k: v for k, v in told.items() if k != "request"})
-    return found
+            told = obj(parsed(entry.get("text")))
+            if told.keys() & {"tokensOut", "cancelReason", "streamingFailedMessage"}:
+                yield parse_time(entry.get("ts")), without(told, "request")

@@ -1,8 +1,9 @@
 """Sessions of Cline's command line: a folder with `<id>.messages.json`, what was said, and `<id>.json`, how the session stands.
 
-A sub-agent has a file of its own in the folder, `agent_*.messages.json`; the call that started it has the same task.
+A sub-agent has a file of its own in the folder, `agent_*.messages.json`; the call that started it has the same task. What a
+compaction leaves stands in `<id>.compaction.json`, with the count of messages that it is sent in place of.
 
-Source: a session that version 3.0.65 wrote.
+Source: a session that version 3.0.65 wrote; cline/cline, sdk/packages/core/src/session/models/session-compaction.ts.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def read(path: Path) -> Iterator[Session]:
     session.add(start, "start")
     others = [p for p in sorted(folder.glob(f"*{_END}")) if p != file] if file.parent.name == id else []
     agents = {p.name.removesuffix(_END): obj(_json(p)) for p in others}
-    conversation = _Conversation(session, agents, model, None)
+    conversation = _Conversation(session, agents, model, None, _json(folder / f"{file.name.removesuffix(_END)}.compaction.json"))
     conversation.read(whole, text(whole.get("system_prompt")))
     for name in list(agents):  # what no call started
         conversation.start(name, None, None)
@@ -74,8 +75,16 @@ def read(path: Path) -> Iterator[Session]:
 class _Conversation:
     """What an agent was sent and said; `waiting` are the sub-agents whose call did not come yet."""
 
-    def __init__(self, session: Session, waiting: dict[str, dict[str, Any]], model: str | None, agent: str | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        waiting: dict[str, dict[str, Any]],
+        model: str | None,
+        agent: str | None,
+        compacted: dict[str, Any] | None = None,
+    ) -> None:
         self.session = session
+        self.compacted = compacted or {}
         self.waiting = waiting
         self.transcript = Transcript(session, model=model, dialect="anthropic.messages", agent=agent, by_id=True)
 
@@ -92,7 +101,9 @@ class _Conversation:
         transcript = self.transcript
         if system:
             transcript.saw({"role": "system", "content": system}, observed=False, noted=True)
-        for message in dicts(whole.get("messages")):
+        for place, message in enumerate(dicts(whole.get("messages"))):
+            if place == integer(self.compacted.get("source_message_count")):
+                self._compact(system)
             when, id, about = parse_time(message.get("ts")), text(message.get("id")), obj(message.get("metadata"))
             if about.get("displayOnly"):
                 name = text(about.get("displayRole")) or "shown"
@@ -105,6 +116,14 @@ class _Conversation:
                 for asked in dicts(message.get("content")):
                     self._started(transcript.action(text(asked.get("id"))) if call is not None else None)
         transcript.close()
+
+    def _compact(self, system: str | None) -> None:
+        """From here on what a compaction left is sent, and what comes then."""
+        system = text(self.compacted.get("system_prompt")) or system
+        kept = [_sent({"role": m.get("role"), "content": m.get("content")}) for m in dicts(self.compacted.get("messages"))]
+        self.transcript.history = [*([{"role": "system", "content": system}] if system else []), *kept]
+        note = Note(name="compaction", data={"messages": kept}, source_time=parse_time(self.compacted.get("updated_at")))
+        self.session.add(note, "compaction", self.compacted.get("source_message_count"))
 
     def _started(self, action: Action | None) -> None:
         """The sub-agent whose task a call holds."""

@@ -28,6 +28,8 @@ _TWINS = ("user_message", "agent_message", "agent_reasoning", "agent_reasoning_r
 #: What Codex itself writes in a person's place.
 _NOT_ASKED = ("<environment_context>", "<user_instructions>", "<turn_aborted>", "<skill>", "<user_shell_command>",
               "<subagent_notification>", "<permissions", "# AGENTS.md instructions")  # fmt: skip
+#: What the program writes in the place of a result that a person did not wait for.
+_ABORTED = re.compile(r"(?:Wall time: [\d.]+ seconds\n)?aborted by user(?: after ([\d.]+)s)?\s*$")
 _CODE = re.compile(r"^(?:Exit code:|Process exited with code) (-?\d+)\s*$", re.MULTILINE)
 _WALL = re.compile(r"^Wall time: ([\d.]+) seconds", re.MULTILINE)
 
@@ -493,6 +495,9 @@ def _outcome(output: Any) -> dict[str, Any]:
         head = data.partition("\nOutput:")[0][:2000]
         found, wall = _CODE.search(head), _WALL.search(head)
         code = int(found[1]) if found else None
-        seconds = float(wall[1]) if wall and wall[1].count(".") <= 1 and wall[1] != "." else None
+        aborted = _ABORTED.match(data)
+        took = (aborted[1] if aborted else None) or (wall[1] if wall else None)
+        seconds = float(took) if took and took.count(".") <= 1 and took != "." else None
+        success = False if aborted else success
     ok = code == 0 if code is not None else success if isinstance(success, bool) else None
     return {"ok": ok, "duration": nanoseconds(seconds)}

@@ -85,6 +85,8 @@ class _Reader:
         #: What was used by calls whose answers come next, by the id of the call.
         self.used: dict[Any, dict[str, Any]] = {}
         self.began: dict[str, int] = {}
+        #: The last message before each event: what a rewind to the event leaves.
+        self.before: dict[str, tuple[Any, ...]] = {}
 
     def whose(self, event: dict[str, Any], data: dict[str, Any]) -> Transcript:
         """The conversation that an event is of."""
@@ -112,6 +114,7 @@ class _Reader:
             if id is not None and call is not None:
                 self.by_call[call] = id
         to = self.whose(event, data)
+        self.before[text(event.get("id")) or ""] = tuple(to.history[-1:]) or (None,)
         match kind:
             case "session.start":
                 pass
@@ -143,7 +146,16 @@ class _Reader:
             case "session.compaction_complete":
                 summary = text(data.get("summaryContent"))
                 if data.get("success") is not False and summary:
-                    to.history = [{"role": "user", "content": summary}]
+                    to.history = [*_system_of(to.history), {"role": "user", "content": summary}]
+                self._note(to, kind, event, data, when)
+            case "session.context_cleared":
+                to.history = _system_of(to.history)
+                self._note(to, kind, event, data, when)
+            case "session.snapshot_rewind":  # the event that it names and all behind it are taken back
+                before = self.before.get(text(data.get("upToEventId")) or "", ())
+                kept = next((n for n, m in enumerate(to.history) if any(m is one for one in before)), None)
+                if before:
+                    to.history = to.history[: kept + 1] if kept is not None else _system_of(to.history)
                 self._note(to, kind, event, data, when)
             case _ if kind.endswith(("_delta", "turn_start", "turn_end", "_progress", "partial_result", "session.idle")):
                 pass
@@ -220,6 +232,10 @@ class _Reader:
         self.session.replace(action, result=told, ok=success, error=error, started=began, duration=took, extra=extra or None)
         content = told if told is not None else text(obj(error).get("message")) or error
         to.saw({"role": "tool", "tool_call_id": id, "content": content})
+
+
+def _system_of(history: list[Any]) -> list[Any]:
+    return [m for m in history[:1] if obj(m).get("role") == "system"]
 
 
 def _figures(usage: dict[str, Any], model: str | None) -> dict[str, Any]:

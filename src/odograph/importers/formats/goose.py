@@ -1,27 +1,38 @@
 """Goose: its database (`sessions.db`), `goose session export --format json`, and the older JSON lines.
 
 A message has a role, when it was made, and contents: texts, thoughts, `toolRequest` with a call that may have failed to
-parse, and `toolResponse`, which a user's message carries.
+parse, and `toolResponse`, which a user's message carries. Its metadata says whether the model and the person see it, and a
+content's `audience` says whose it is: a tool's result may have one text for the model and another for the person.
 
-Source: block/goose, crates/goose/src/conversation/message.rs and session_manager.rs.
+One reply is kept as several messages: its text, its thoughts, and a message for each tool, with the tool's response behind
+it. A compaction hides all messages before it from the model, and goes on with a summary, a word of the program in the model's
+place, and the person's last message.
+
+Source: block/goose, crates/goose/src: conversation/message, session, context_mgmt, agents/agent/reply.rs.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...codec import loads
 from ...errors import InvalidInput
-from ...shape import content_text, dicts, integer, items, obj, text, without
-from ...types import Start
+from ...shape import content_text, dicts, integer, items, number, obj, parsed, text, without
+from ...types import Fork, Note, Start
 from ..databases import has_tables, rows
 from ..peek import keys
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
 NAME = "goose"
+_REQUESTS = ("toolRequest", "frontendToolRequest")
+#: What a message may hold that no model is sent.
+_NOTICES = ("systemNotification", "toolConfirmationRequest", "actionRequired")
+_COMMAND = re.compile(r"/[\w:-]+(\s|$)")
+_SUB_AGENT = re.compile(r"Subagent task for: (\S+)")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -69,7 +80,15 @@ def _of_database(path: Path) -> Iterator[_Found]:
                     content = loads(row.get("content_json") or "")
                 except (InvalidInput, TypeError):
                     content = [{"type": "text", "text": row.get("content_json")}]
-                messages.append({"role": row.get("role"), "created": row.get("created_timestamp"), "content": content})
+                messages.append(
+                    {
+                        "id": row.get("message_id"),
+                        "role": row.get("role"),
+                        "created": row.get("created_timestamp"),
+                        "content": content,
+                        "metadata": parsed(row.get("metadata_json")),
+                    }
+                )
             yield {k: v for k, v in session.items() if v is not None}, messages, []
 
 
@@ -89,52 +108,237 @@ def _of_file(path: Path) -> _Found:
 
 def _session(path: Path, about: dict[str, Any], messages: list[dict[str, Any]]) -> Session:
     session = Session(NAME, text(about.get("id")) or path.stem)
-    task = next((t for m in messages if m.get("role") == "user" and (t := content_text(m.get("content")))), None)
+    asked = [
+        t for m in messages if m.get("role") == "user" and not _is_command(m) and (t := content_text(_for_model(m["content"])))
+    ]
     started = parse_time(about.get("created_at")) or parse_time(messages[0].get("created"))
-    model = text(obj(_parsed(about.get("model_config_json", about.get("model_config")))).get("model_name"))
-    source = {"format": NAME, "path": path.name, **about, "interactive": True}
-    prompt, said = (
-        next((n for k in (f"accumulated_{kind}_tokens", f"{kind}_tokens") if (n := integer(about.get(k))) is not None), None)
-        for kind in ("input", "output")
+    model = text(obj(parsed(about.get("model_config_json", about.get("model_config")))).get("model_name"))
+    source = {
+        "format": NAME,
+        "path": path.name,
+        **about,
+        "interactive": about.get("session_type") not in ("sub_agent", "scheduled"),
+    }
+    totals = {
+        f"{name}_tokens": next(
+            (n for key in ("accumulated_", "") if (n := integer(about.get(f"{key}{kind}_tokens"))) is not None), None
+        )
+        for name, kind in (("prompt", "input"), ("completion", "output"))
+    } | {"cost": number(about.get("accumulated_cost"))}
+    if any(value is not None for value in totals.values()):
+        source["totals"] = {k: v for k, v in totals.items() if v is not None}
+    parent = _SUB_AGENT.fullmatch(text(about.get("name")) or text(about.get("description")) or "")
+    start = Start(
+        task=next(iter(asked), None),
+        agent="goose",
+        model=model,
+        metadata={"source": source},
+        source_time=started,
+        fork=Fork(trajectory=Session(NAME, parent[1]).id, reason="sub-agent") if parent else None,
     )
-    totals = {k: v for k, v in (("prompt_tokens", prompt), ("completion_tokens", said)) if v is not None}
-    if totals:
-        source["totals"] = totals
-    session.add(Start(task=task, agent="goose", model=model, metadata={"source": source}, source_time=started), "start")
-    transcript = Transcript(session, model=model)
-    for message in messages:
-        _message(transcript, message)
-    transcript.close()
+    session.add(start, "start")
+    _Reader(Transcript(session, model=model, by_id=True), messages).read()
     return session
 
 
-def _parsed(value: Any) -> Any:
-    try:
-        return loads(value) if isinstance(value, str) else value
-    except InvalidInput:
-        return value
+def _is_hidden(message: dict[str, Any]) -> bool:
+    """Whether people don't see a message: the program wrote it."""
+    return obj(message.get("metadata")).get("userVisible") is False
 
 
-def _message(transcript: Transcript, message: dict[str, Any]) -> None:
-    contents = dicts(message.get("content"))
-    when = parse_time(message.get("created"))
-    said = content_text(contents)
-    if message.get("role") == "assistant":
-        requests = [c for c in contents if c.get("type") in ("toolRequest", "frontendToolRequest")]
-        calls = [{"id": c.get("id"), "type": "function", "function": _call(c)} for c in requests]
-        thoughts = [
-            t for c in contents if c.get("type") in ("thinking", "reasoning") and (t := text(c.get("thinking", c.get("text"))))
-        ]
-        answer = {"role": "assistant", "content": said, **({"tool_calls": calls} if calls else {})}
-        transcript.replied(answer, when=when, reasoning="\n\n".join(thoughts) or None)
-        return
-    for content in contents:
-        if content.get("type") == "toolResponse":
-            _result(transcript, content)
-    rest = [c for c in contents if c.get("type") != "toolResponse"]
-    if rest:
+def _is_unsent(message: dict[str, Any]) -> bool:
+    """Whether the model does not see a message, now."""
+    return obj(message.get("metadata")).get("agentVisible") is False
+
+
+def _for_model(contents: Any) -> list[dict[str, Any]]:
+    """The contents that are sent to the model: those that say so, and those that don't say whose they are."""
+    return [c for c in dicts(contents) if (whose := _audience(c)) is None or "assistant" in whose]
+
+
+def _audience(content: dict[str, Any]) -> list[Any] | None:
+    """Whose a content is; None where it does not say so."""
+    found = obj(content.get("annotations")).get("audience", content.get("audience"))
+    return found if isinstance(found, list) else None
+
+
+class _Reader:
+    """The messages of a session, as the model was sent them."""
+
+    def __init__(self, transcript: Transcript, messages: list[dict[str, Any]]) -> None:
+        self.transcript = transcript
+        self.messages = messages
+        #: The person's message that a compaction put behind its summary again.
+        self._again: str | None = None
+
+    def read(self) -> None:
+        at = 0
+        while at < len(self.messages):
+            message = self.messages[at]
+            if self._is_summary(at):
+                self._compacted(at)
+                at += 2
+            elif self._is_shown(at):
+                data = {"role": message.get("role"), "content": message.get("content")}
+                note = Note(name="shown", data=data, source_time=parse_time(message.get("created")))
+                self.transcript.session.add(note, "shown", text(message.get("id")) or at)
+                at += 1
+            elif message.get("role") == "assistant":
+                end = self._end_of_reply(at)
+                self._reply(self.messages[at:end])
+                at = end
+            else:
+                self._sent(message)
+                at += 1
+        self.transcript.close()
+
+    def _is_summary(self, at: int) -> bool:
+        """Whether a message is the summary of a compaction: the program wrote it and what stands behind it."""
+        both = self.messages[at : at + 2]
+        return [m.get("role") for m in both] == ["user", "assistant"] and all(_is_hidden(m) for m in both)
+
+    def _is_shown(self, at: int) -> bool:
+        """Whether a message was for people alone: a notice of the program, or a command and the answer to it. That the model does
+        not see a message now does not tell it: a compaction hides all that stood before it."""
+        message, before = self.messages[at], self.messages[at - 1] if at else {}
+        contents = dicts(message.get("content"))
+        if contents and all(c.get("type") in _NOTICES for c in contents):
+            return True
+        return _is_command(message) or (message.get("role") == "assistant" and _is_unsent(message) and _is_command(before))
+
+    def _compacted(self, at: int) -> None:
+        summary, program = self.messages[at : at + 2]
+        said = [{"role": m.get("role"), "content": content_text(_for_model(m.get("content")))} for m in (summary, program)]
+        note = Note(name="compaction", data={"summary": said[0]["content"]}, source_time=parse_time(summary.get("created")))
+        self.transcript.session.add(note, "compaction", text(summary.get("id")) or at)
+        self.transcript.history = list(said)
+        again = self.messages[at + 2] if at + 2 < len(self.messages) else {}
+        self._again = content_text(again.get("content")) if self._stood_before(again, at) else None
+
+    def _stood_before(self, message: dict[str, Any], at: int) -> bool:
+        """Whether a person's message is the last one before a compaction, whose copy stands behind the summary."""
+        if message.get("role") != "user" or not (said := content_text(message.get("content"))):
+            return False
+        people = (content_text(m.get("content")) for m in reversed(self.messages[:at]) if m.get("role") == "user")
+        return next((t for t in people if t), None) == said
+
+    def _end_of_reply(self, at: int) -> int:
+        """Where a reply ends. Its messages follow each other, but for the responses of its tools: behind one, a message is of the
+        same reply if it repeats the reply's thoughts, or if its response was begun before the message with the first call was."""
+        messages, end = self.messages, at + 1
+        while end < len(messages) and messages[end].get("role") == "assistant" and not self._is_shown(end):
+            end += 1
+        thoughts = _thoughts(messages[at:end])
+        asked = [m for m in messages[at:end] if _of(m, *_REQUESTS)]
+        while asked:
+            behind = end
+            while behind < len(messages) and _of(messages[behind], "toolResponse"):
+                behind += 1
+            if behind == end or behind >= len(messages) or not (requests := _of(messages[behind], *_REQUESTS)):
+                break
+            response = obj(messages[behind + 1] if behind + 1 < len(messages) else None)
+            answered = {c.get("id") for c in _of(response, "toolResponse")}
+            begun, made = parse_time(response.get("created")), parse_time(asked[0].get("created"))
+            early = begun is not None and made is not None and begun < made and any(c.get("id") in answered for c in requests)
+            if not early and not (thoughts and _thoughts([messages[behind]]) == thoughts):
+                break
+            end = behind + 1
+        return end
+
+    def _reply(self, messages: list[dict[str, Any]]) -> None:
+        transcript, first = self.transcript, messages[0]
+        replies = [m for m in messages if m.get("role") == "assistant"]
+        thoughts = _thoughts(replies)
+        model = next((m for r in replies if (m := _model(r))), transcript.model)
+        ids = [id for m in replies if (id := text(m.get("id")))]
+        transcript.replied(
+            _answer(replies, thoughts),
+            when=parse_time(first.get("created")),
+            model=model,
+            id=ids[0] if ids else None,
+            reasoning="\n\n".join(thoughts) or None,
+            extra={"messages": ids} if ids else None,
+        )
+        transcript.history.pop()  # the call's own answer, which is sent as the messages that it is kept as
+        run: list[dict[str, Any]] = []
+        for message in [*messages, {}]:
+            if message.get("role") == "assistant":
+                run.append(message)
+                continue
+            if run:
+                transcript.history.append(_answer(run, _thoughts(run)))
+                run = []
+            if message:
+                self._sent(message)
+
+    def _sent(self, message: dict[str, Any]) -> None:
+        contents = _for_model(message.get("content"))
+        for content in contents:
+            if content.get("type") == "toolResponse":
+                self._result(content)
+        rest = [c for c in contents if c.get("type") not in ("toolResponse", *_NOTICES)]
+        if not rest:
+            return
+        said = content_text(rest)
+        again, self._again = self._again is not None and said == self._again, None
         only_text = all(c.get("type") == "text" for c in rest)
-        transcript.saw({"role": "user", "content": said if only_text else rest}, id=text(message.get("id")), when=when)
+        self.transcript.saw(
+            {"role": "user", "content": said if only_text else rest},
+            observed=not again,
+            noted=again,
+            id=None if again else text(message.get("id")),
+            when=parse_time(message.get("created")),
+        )
+
+    def _result(self, response: dict[str, Any]) -> None:
+        transcript, given = self.transcript, obj(response.get("toolResult"))
+        value = given.get("value")
+        inner = value.get("content") if isinstance(value, dict) else value
+        sent = _for_model(inner) if isinstance(inner, list) else inner
+        failed = given.get("status") == "error" or obj(value).get("isError") is True
+        error = given.get("error") if given.get("status") == "error" else None
+        texts = all(c.get("type") == "text" for c in dicts(sent))
+        told = (content_text(sent) if texts else None) if inner is not None else text(error)
+        more = {k: v for k, v in obj(value).items() if k not in ("content", "isError") and v is not None}
+        extra = {"shown": inner} if sent != inner else {}
+        extra |= {"result": more} if more else {}
+        id = text(response.get("id"))
+        if not transcript.result(id, result=sent if told is None else told, ok=not failed, error=error, extra=extra or None):
+            transcript.session.warn("tool results that no call in the file asked for")
+        transcript.saw({"role": "tool", "tool_call_id": id, "content": told if told is not None else items(sent)}, noted=True)
+
+
+def _is_command(message: dict[str, Any]) -> bool:
+    """Whether a message is a command of a person, which the program answered."""
+    said = content_text(message.get("content"))
+    return message.get("role") == "user" and _is_unsent(message) and said is not None and _COMMAND.match(said) is not None
+
+
+def _of(message: dict[str, Any], *types: str) -> list[dict[str, Any]]:
+    return [c for c in dicts(message.get("content")) if c.get("type") in types]
+
+
+def _thoughts(messages: list[dict[str, Any]]) -> list[str]:
+    """What the model thought, each thought once."""
+    found = (text(c.get("thinking", c.get("text"))) for m in messages for c in _of(m, "thinking", "reasoning"))
+    return list(dict.fromkeys(t for t in found if t))
+
+
+def _model(message: dict[str, Any]) -> str | None:
+    inference = obj(obj(message.get("metadata")).get("inference"))
+    return text(inference.get("resolvedModel")) or text(inference.get("requestedModel"))
+
+
+def _answer(messages: list[dict[str, Any]], thoughts: list[str]) -> dict[str, Any]:
+    """An answer of the messages that hold its parts; its thoughts are sent again."""
+    said = [t for m in messages if (t := content_text(_for_model(m.get("content"))))]
+    calls = [{"id": c.get("id"), "type": "function", "function": _call(c)} for m in messages for c in _of(m, *_REQUESTS)]
+    answer: dict[str, Any] = {"role": "assistant", "content": "\n".join(said) or None}
+    if calls:
+        answer["tool_calls"] = calls
+    if thoughts:
+        answer["reasoning_content"] = "\n\n".join(thoughts)
+    return answer
 
 
 def _call(request: dict[str, Any]) -> dict[str, Any]:
@@ -142,16 +346,3 @@ def _call(request: dict[str, Any]) -> dict[str, Any]:
     given = obj(request.get("toolCall"))
     value = obj(given.get("value")) or (given if "name" in given else {})
     return {"name": value.get("name"), "arguments": value.get("arguments", given.get("error"))}
-
-
-def _result(transcript: Transcript, response: dict[str, Any]) -> None:
-    given = obj(response.get("toolResult"))
-    value = given.get("value")
-    inner = value.get("content") if isinstance(value, dict) else value
-    failed = given.get("status") == "error" or obj(value).get("isError") is True
-    told = content_text(inner) if inner is not None else text(given.get("error"))
-    id = text(response.get("id"))
-    error = given.get("error") if given.get("status") == "error" else None
-    if not transcript.result(id, result=inner if told is None else told, ok=not failed, error=error):
-        transcript.session.warn("tool results that no call in the file asked for")
-    transcript.saw({"role": "tool", "tool_call_id": id, "content": told if told is not None else items(inner)}, noted=True)

@@ -109,8 +109,8 @@ def _trial(session: Session, path: Path, result: dict[str, Any]) -> None:
             "task": task,
         }
         session.replace(start, **changes)
-    for name, value in _rewards(path, result).items():
-        session.add(Reward(name=name, value=score(value), source="environment"), "verdict", name)
+    verdicts = _rewards(path, result).items()
+    session.score(*((Reward(name=n, value=score(v), source="environment"), ("verdict", n)) for n, v in verdicts))
     failure = obj(result.get("exception_info"))
     spent = obj(result.get("agent_result"))
     end = next((r for r in session.records if isinstance(r, End)), None)

@@ -437,6 +437,7 @@ def _retried(session: Session, transcript: Transcript, whole: Sample, sample: di
 
 def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[str, Any], events: list[dict[str, Any]]) -> None:
     scores = _scores(sample)
+    found: list[Reward] = []
     for name, score in scores.items():
         s = obj(whole.whole(score))
         values = s.get("value")
@@ -444,7 +445,7 @@ def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[
             values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else [(None, values)]
         )
         for key, value in several:
-            session.add(
+            found.append(
                 Reward(
                     name=str(name) if key is None else f"{name}.{key}",
                     value=_graded(value),
@@ -453,6 +454,7 @@ def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[
                     extra={"value": value, **{k: s[k] for k in ("answer", "metadata") if s.get(k)}},
                 )
             )
+    session.score(*((reward, ()) for reward in found))
     used = [obj(u) for u in obj(sample.get("model_usage")).values()]
     metrics: dict[str, Any] = {"model_usage": sample.get("model_usage"), "total_time": sample.get("total_time")}
     if used:

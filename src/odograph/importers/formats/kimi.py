@@ -226,7 +226,7 @@ class _Reader:
             self.note_others(step.began)
         took = step.ended - step.began if step.ended is not None and step.began is not None else None
         self.transcript.replied(
-            entry,
+            _answer(entry, thoughts),
             reasoning="\n\n".join(thoughts) or None,
             when=step.began,
             duration=took if took is not None and took >= 0 else None,
@@ -249,6 +249,15 @@ def _is_asked(agent: Agent, call: str | None, prompt: Any) -> bool:
         return agent.call == call
     asked = next((t for content in _users(agent.talk) if (t := content_text(content))), None)
     return asked is not None and asked == prompt
+
+
+def _answer(entry: dict[str, Any], thoughts: list[str]) -> dict[str, Any]:
+    """An answer as it is sent again: what the model thought stands beside the content."""
+    if not thoughts:
+        return entry
+    rest = [p for p in items(entry.get("content")) if not (isinstance(p, dict) and p.get("type") == "think")]
+    only = rest[0].get("text") if len(rest) == 1 and isinstance(rest[0], dict) and rest[0].get("type") == "text" else None
+    return {**entry, "content": only if only is not None else rest or None, "reasoning_content": "\n\n".join(thoughts)}
 
 
 def _sent(entry: dict[str, Any]) -> dict[str, Any]:

@@ -37,9 +37,9 @@ class _UnderWay:
 
 
 def is_wire(value: Any) -> bool:
-    """Whether a line is one of a wire."""
+    """Whether a line is one of a wire; those of Kimi Code say when they were created."""
     message = obj(obj(value).get("message"))
-    return (obj(value).get("type") == "metadata" and "protocol_version" in value) or (
+    return (obj(value).get("type") == "metadata" and "protocol_version" in value and "created_at" not in value) or (
         "timestamp" in obj(value) and message.keys() == {"type", "payload"}
     )
 

@@ -109,24 +109,23 @@ def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str,
     transcript.close()
     _token_ids(session, dicts(result.get("token_data")))
     composed = result.get("reward") if newer else None
+    scores: list[tuple[Reward, tuple[Any, ...]]] = []
     if newer:
         value = score(obj(composed).get("score"))
-        session.add(Reward(value=value, source="function", extra=obj(obj(composed).get("metadata")) or None), "reward")
+        scores.append((Reward(value=value, source="function", extra=obj(obj(composed).get("metadata")) or None), ("reward",)))
     grades = obj(result.get("grades")) or {"grade": result.get("grade")}
     for name, grade in grades.items():
         about = obj(grade)
         if "score" in about:
-            session.add(
-                Reward(
-                    name=str(name),
-                    value=score(about["score"]),
-                    weight=0.0 if newer else 1.0,
-                    source="function",
-                    rationale=text(about.get("rationale")),
-                    extra={**obj(about.get("metadata")), **{k: about[k] for k in ("per_turn_grades",) if about.get(k)}} or None,
-                ),
-                *("grade", name),
+            grade = Reward(
+                name=str(name),
+                value=score(about["score"]),
+                source="function",
+                rationale=text(about.get("rationale")),
+                extra={**obj(about.get("metadata")), **{k: about[k] for k in ("per_turn_grades",) if about.get(k)}} or None,
             )
+            scores.append((grade, ("grade", name)))
+    session.score(*scores)
     said = obj(result.get("submissions"))
     answer = next(iter(said.values())) if len(said) == 1 else said or result.get("submission")
     cost = number(usage.get("cost"))

@@ -14,7 +14,7 @@ from ...codec import DAMAGE, check_version, loads
 from ...columns import message_line, record_line
 from ...errors import InvalidInput, MissingExtra, NewerStore
 from ...store.lines import decode
-from ...streams import IdsLine, MessageLine, Streams
+from ...streams import Growing, IdsLine, MessageLine, Streams
 from ...types import SCHEMA_VERSION, AnyRecord, LLMCall
 from ..bounds import limit, too_large
 from ..session import Session
@@ -84,7 +84,8 @@ def _session(lines: Iterable[_Line]) -> Session:
         elif found is not None:
             records.append(found)
     # only now: a call may stand before what it refers to, if the file was sorted
-    session.records = [streams.fill(r) if isinstance(r, LLMCall) else r for r in records]
+    lists = Growing()
+    session.records = [streams.fill(r, growing=lists) if isinstance(r, LLMCall) else r for r in records]
     if streams.missing:
         session.warn("a message that a call refers to is missing", len(streams.missing))
     if records:

@@ -171,6 +171,10 @@ def _result(transcript: Transcript, part: dict[str, Any]) -> None:
     ok = status == "completed" and about.get("exit") in (None, 0)
     result = state.get("output") if status == "completed" else None
     told = result if result is not None else state.get("error")
+    attached = dicts(state.get("attachments"))  # images that a tool read are sent with its text
+    if attached:
+        shown = [without(a, "id", "sessionID", "messageID") for a in attached]
+        result = told = [*([{"type": "text", "text": told}] if told else []), *shown]
     id = text(part.get("callID"))
     child = text(about.get("sessionId")) if part.get("tool") == "task" else None  # a sub-agent has a session of its own
     transcript.result(

@@ -122,8 +122,7 @@ def _from_line(path: Path, line: dict[str, Any], seen: Counter[str]) -> Session:
     for name in ("test_result", "report"):
         if line.get(name) is not None:
             session.add(Note(name=name, data=line[name]))
-    for reward in _rewards(line):
-        session.add(reward)
+    session.score(*((reward, ()) for reward in _rewards(line)))
     if end is not None:
         session.add(end)
     assert isinstance(session.records[0], Start)

@@ -20,6 +20,10 @@ from ..session import Session, observed_where, parse_time
 _ENDED: dict[str, Status] = {"finished": "completed", "error": "failed", "stuck": "failed", "deleting": "cancelled"}
 _SWITCHES = ("cache_enabled", "vision_enabled", "function_calling_enabled", "force_string_serializer")
 _THINKING = ("reasoning_content", "thinking_blocks", "responses_reasoning_item", "reasoning_details")
+#: The parent of an event that begins a conversation anew.
+_ROOT = "__root__"
+#: Observations around whose output the model is sent what the terminal says of itself.
+_TERMINALS = ("TerminalObservation", "ExecuteBashObservation")
 _EVENT = ("kind", "id", "timestamp", "source", "thought", "action", "tool_name", "tool_call_id", "tool_call", "llm_response_id")
 
 
@@ -46,6 +50,24 @@ def from_folder(format: str, path: Path, folder: Path) -> Session:
     for name in bad:
         session.warn(f"damaged file {name}")
     return session
+
+
+def _sent(event: dict[str, Any], observation: dict[str, Any], said: Any) -> Any:
+    """What the model is sent of an observation: the program writes around it how it went."""
+    if text(event.get("rejection_reason")):
+        return f"Action rejected: {event['rejection_reason']}"
+    about = obj(observation.get("metadata"))
+    if observation.get("kind") in _TERMINALS and about:
+        parts = [f"{about.get('prefix') or ''}{content_text(said) or ''}{about.get('suffix') or ''}"]
+        for what, name in (("Current working directory:", "working_dir"), ("Python interpreter:", "py_interpreter_path")):
+            parts += [f"[{what} {about[name]}]"] if about.get(name) else []
+        if about.get("exit_code") not in (None, -1):
+            parts.append(f"[Command finished with exit code {about['exit_code']}]")
+        said = "\n".join(parts)
+    if observation.get("is_error") is True:
+        rest = [{"type": "text", "text": said}] if isinstance(said, str) else [without(p, "cache_prompt") for p in dicts(said)]
+        return [{"type": "text", "text": "[An error occurred during execution.]\n"}, *rest]
+    return said
 
 
 def _number(file: Path) -> tuple[int, str]:
@@ -119,6 +141,11 @@ class _Reader:
         self.actions: dict[str, Action] = {}
         #: What the next step observes: each text, with the id and the time of its event.
         self.observed: list[tuple[Any, str | None, int | None]] = []
+        #: The tree of the events: what each is below, what each said, the condensations, and the last event.
+        self.above: dict[str, str | None] = {}
+        self.told: dict[Any, list[tuple[str | None, Any]]] = {}
+        self.condensed: dict[str, dict[str, Any]] = {}
+        self.leaf: str | None = None
         self.step = -1
         self.turn = 0  #: how many replies there were
         self.answer: Any = None
@@ -127,12 +154,33 @@ class _Reader:
         self.state: str | None = None
 
     def _say(self, said: tuple[Any, dict[str, Any]]) -> None:
+        self.told.setdefault(said[0], []).append(said)
         self.history.append(said)
         self.sent.append(said[1])
         if said[1].get("role") in ("system", "user"):
             self.unanswered.append(said[1])
 
+    def _place(self, event: dict[str, Any]) -> None:
+        """Where an event stands in the tree of events: one that is not below the event before it begins another branch."""
+        id, parent = text(event.get("id")), text(event.get("parent_id")) or self.leaf
+        if id is None:
+            return
+        if parent != self.leaf and (parent == _ROOT or parent in self.above):
+            path: list[str] = []
+            above: str | None = parent
+            while above is not None and above in self.above and above not in path:
+                path.append(above)
+                above = self.above[above]
+            self.history = []
+            for one in reversed(path):
+                self.history += self.told.get(one, [])
+                if one in self.condensed:
+                    self._forget(self.condensed[one])
+            self.sent = [m for _, m in self.history]
+        self.above[id], self.leaf = parent, id
+
     def event(self, event: dict[str, Any]) -> None:
+        self._place(event)
         kind = event.get("kind")
         when = parse_time(event.get("timestamp"))
         if kind == "SystemPromptEvent":
@@ -287,18 +335,22 @@ class _Reader:
                 duration=took if took >= 0 else None,
                 extra={**(action.extra or {}), "observation": rest} if rest else action.extra,
             )
-        content = said if isinstance(said, (str, list)) else None
+        content = _sent(event, o, said if isinstance(said, (str, list)) else None)
         self._say((text(event.get("id")), {"role": "tool", "tool_call_id": text(event.get("tool_call_id")), "content": content}))
 
     def _condense(self, event: dict[str, Any]) -> None:
         """The condenser forgot events, and put a summary of them into the conversation."""
+        self.condensed[text(event.get("id")) or ""] = event
+        self._forget(event)
+        self.sent = [m for _, m in self.history]
+
+    def _forget(self, event: dict[str, Any]) -> None:
         gone = {i for i in items(event.get("forgotten_event_ids")) if isinstance(i, str)}
         self.history = [(i, m) for i, m in self.history if i not in gone]
         if text(event.get("summary")):
             at = integer(event.get("summary_offset"))
             place = len(self.history) if at is None or at < 0 else min(at, len(self.history))
             self.history.insert(place, (text(event.get("id")), {"role": "user", "content": event["summary"]}))
-        self.sent = [m for _, m in self.history]
 
     def _tokens(self, event: dict[str, Any], when: int | None) -> None:
         """The ids that the backend gave for the call before it."""

@@ -39,6 +39,13 @@ def recognise(path: Path, head: bytes) -> bool:
         return True
     if "observations" in found and found & {"projectId", "sessionId", "userId"}:
         return True
+    rows = found | {name.removeprefix("data.") for name in found}
+    if {"type", "id"} <= rows and (
+        {"traceId", "startTime", "parentObservationId"} <= rows or {"trace_id", "start_time", "parent_observation_id"} <= rows
+    ):
+        return True  # observations of Langfuse
+    if {"context.span_id", "context.trace_id"} <= found and any(name.startswith("attributes.") for name in found):
+        return True  # a table of Phoenix
     ids = ({"spanContext"}, {"context.span_id"}, {"span_id", "trace_id"}, {"spanId", "traceId"})
     if "attributes" in found and any(one <= found for one in ids):
         return True

@@ -105,9 +105,8 @@ def _finish(session: Session, info: dict[str, Any]) -> None:
     if not info:
         return
     review = obj(info.get("review"))
-    for name in ("accept", "score"):
-        if review.get(name) is not None:
-            session.add(Reward(name=f"review_{name}", value=score(review[name]), source="judge", extra=review))
+    reviews = (n for n in ("accept", "score") if review.get(n) is not None)
+    session.score(*((Reward(name=f"review_{n}", value=score(review[n]), source="judge", extra=review), ()) for n in reviews))
     outcome = text(info.get("exit_status"))
     stats = obj(info.get("model_stats"))
     stated = {

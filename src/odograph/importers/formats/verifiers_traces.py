@@ -352,7 +352,7 @@ def _sampled(node: dict[str, Any], place: _Place) -> dict[str, Any]:
     first, last = sampled[0], sampled[-1] + 1
     of = dict(zip(sampled, logprobs, strict=True)) if len(logprobs) == len(sampled) else {}
     return {
-        "prompt_token_ids": place.ids[: place.size - len(place.own) + first],
+        "prompt_token_ids": Prefix(place.ids, place.size - len(place.own) + first),
         "tokens": [Tokens(token_ids=place.own[first:last], logprobs=[of.get(n) for n in range(first, last)] if of else None)],
         "logprobs_of": "sampled" if of else "unknown",
     }

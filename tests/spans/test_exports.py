@@ -1,0 +1,122 @@
+"""Tables and pages that Langfuse and Phoenix export: the same session as their traces, in any order of the spans."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import odograph
+
+SAID = [{"role": "user", "content": "Capital?"}, {"role": "assistant", "content": "Paris."}]
+
+
+def langfuse() -> list[dict[str, Any]]:
+    """Observations as Langfuse's API gives them: a run, a call and a tool in it."""
+    inside = {"traceId": "t", "parentObservationId": "o", "sessionId": "s"}
+    at = [{"startTime": f"2026-01-01T00:00:0{n}.000Z", "endTime": f"2026-01-01T00:00:0{n + 1}.000Z"} for n in range(3)]
+    asked = {**SAID[1], "tool_calls": [{"id": "c", "type": "function", "function": {"name": "ls", "arguments": "{}"}}]}
+    return [
+        {"id": "o", "traceId": "t", "parentObservationId": None, "sessionId": "s", "type": "SPAN", "name": "run", "input": "Capital?", **at[0]},
+        {"id": "g", **inside, "type": "GENERATION", "name": "llm", "model": "m", "input": SAID[:1], "output": asked, "usageDetails": {"input": 3, "output": 2}, "totalCost": 0.5, **at[1]},
+        {"id": "x", **inside, "type": "TOOL", "name": "ls", "input": {"p": 1}, "output": "ok", "level": "ERROR", "statusMessage": "no", **at[2]},
+    ]  # fmt: skip
+
+
+def columns() -> list[dict[str, Any]]:
+    """The same, as the rows of the table that is exported to a bucket; objects are texts there."""
+    names = {
+        "Id": "_id",
+        "Time": "_time",
+        "Message": "_message",
+        "Details": "_details",
+        "Cost": "_cost",
+        "Observation": "_observation",
+    }
+    rows = []
+    for one in langfuse():
+        row = {}
+        for name, value in one.items():
+            for part, column in names.items():
+                name = name.replace(part, column)
+            row[{"model": "provided_model_name"}.get(name, name)] = (
+                json.dumps(value) if isinstance(value, (dict, list)) else value
+            )
+        rows.append({**row, "environment": "default", "parent_observation_id": row.get("parent_observation_id")})
+    return rows
+
+
+def phoenix() -> list[dict[str, Any]]:
+    """Rows of Phoenix's table of spans, whose messages are lists in a cell."""
+    messages = {
+        f"attributes.llm.{kind}_messages": [{"message.role": m["role"], "message.content": m["content"]}]
+        for kind, m in zip(("input", "output"), SAID, strict=True)
+    }
+    at = {
+        "start_time": "2026-01-01T00:00:00+00:00",
+        "end_time": "2026-01-01T00:00:01+00:00",
+        "status_code": "OK",
+        "status_message": "",
+    }
+    ids = {"context.trace_id": "ab" * 16, "events": []}
+    return [
+        {"name": "run", "span_kind": "AGENT", "parent_id": None, "context.span_id": "01" * 8, **ids, **at, "attributes.input.value": "Capital?"},
+        {"name": "llm", "span_kind": "LLM", "parent_id": "01" * 8, "context.span_id": "02" * 8, **ids, **at, "attributes.llm.model_name": "m", "attributes.llm.token_count.prompt": 3, "attributes.llm.token_count.completion": 2, **messages},
+    ]  # fmt: skip
+
+
+def told(path: Path) -> tuple[list[Any], list[Any]]:
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(path)
+        assert ({t["format"] for t in report.trajectories}, report.failed) == ({"spans"}, [])
+        (t,) = store.trajectories()
+        calls = [
+            (c.model, [m["content"] for m in c.messages], c.text, c.prompt_tokens, c.completion_tokens, c.cost)
+            for c in t.llm_calls
+        ]
+        return calls, [(a.name, a.arguments, a.result, a.ok, a.error) for a in t.actions]
+
+
+CALL: tuple[Any, ...] = ("m", ["Capital?"], "Paris.", 3, 2)
+
+
+@pytest.mark.parametrize("dress", ["page", "list", "rows"])
+def test_observations_without_their_trace(tmp_path: Path, dress: str) -> None:
+    """Observations of Langfuse are a session as a page of its API, as a list, and as rows of the table that it exports."""
+    path = tmp_path / "observations.json"
+    if dress == "rows":
+        path.write_text("".join(json.dumps(row) + "\n" for row in columns()))
+    else:
+        path.write_text(json.dumps({"data": langfuse(), "meta": {"page": 1}} if dress == "page" else langfuse()))
+    assert told(path) == ([(*CALL, 0.5)], [("ls", {"p": 1}, "ok", False, "no")])
+
+
+@pytest.mark.parametrize("dress", ["lines", "parquet"])
+def test_a_table_of_phoenix(tmp_path: Path, dress: str) -> None:
+    """A table of spans, with a column for each part of a span, is the session that its spans are."""
+    path = tmp_path / "spans.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in phoenix()))
+    if dress == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(
+            pa.Table.from_pylist([{**dict.fromkeys(phoenix()[1]), **row} for row in phoenix()]),
+            path := tmp_path / "spans.parquet",
+        )
+    assert told(path) == ([(*CALL, None)], [])
+
+
+@pytest.mark.parametrize("rows", [langfuse, columns, phoenix])
+def test_spans_in_any_order_are_the_same_session(tmp_path: Path, rows: Any) -> None:
+    """Spans come as they end, and an exporter may send them twice: the session is the same, whichever came first."""
+    path = tmp_path / "spans.jsonl"
+    found = []
+    for seed in range(4):
+        given = rows() if seed == 0 else random.Random(seed).sample(rows() * 2, 2 * len(rows()))
+        path.write_text("".join(json.dumps(row) + "\n" for row in given))
+        found.append(told(path))
+    assert all(one == found[0] for one in found)
