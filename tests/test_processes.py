@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,3 +124,30 @@ def test_functions_of_a_script_and_scripts_without_a_guard(store: odograph.Store
     assert "ImportError" in run(guarded).stderr
     done = run(whole)
     assert (done.returncode, done.stdout) == (0, "70\n"), done.stderr
+
+
+def test_ray_that_cannot_start_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """A cluster that is none: nothing is begun, and what to do is said."""
+    pytest.importorskip("ray")
+    code = """
+        import odograph
+        store = odograph.open("store")
+        with store.record(task="t"):
+            pass
+        for work in (lambda: store.validate(runner="ray"), lambda: store.export("out", to="jsonl", runner="ray")):
+            try:
+                work()
+            except odograph.OdographError as error:
+                print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path,
+        env=os.environ | {"RAY_ADDRESS": "nonsense"},
+        capture_output=True,
+        text=True,
+    )
+    said = (
+        "Ray can't start, so nothing was begun: ValueError: Invalid address format: nonsense; set RAY_ADDRESS to a cluster that"
+    )
+    assert [line.startswith(said) for line in done.stdout.splitlines()] == [True, True], done.stderr

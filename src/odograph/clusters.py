@@ -32,23 +32,34 @@ def check_runner(runner: Runner | None) -> None:
         raise InvalidInput(f"no runner {runner!r}; there are: {', '.join(RUNNERS)}{did_you_mean(str(runner), RUNNERS)}")
 
 
+def started(doing: str) -> Any:
+    """The module ray, with a cluster that is connected: one is started on this machine where none runs. `doing` names what
+    needs it. Raises MissingExtra, OdographError where Ray can't start."""
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra(doing, "ray") from None
+    if not ray.is_initialized():
+        try:
+            ray.init(log_to_driver=False, include_dashboard=False)
+        except Exception as error:
+            ray.shutdown()  # what started of it
+            why = " ".join(described(error).split())
+            raise OdographError(f"Ray can't start, so nothing was begun: {why}; set RAY_ADDRESS to a cluster that runs") from None
+    return ray
+
+
 def over(
     place: Place, reader: Reader, begin: Callable[..., Work], about: Sequence[Any], ids: Iterable[str], *, batch: int, doing: str
 ) -> Generator[list[Any], None, None]:
     """What the work gives for each batch of ids, in their order, from an actor per CPU of the cluster.
 
     `begin(*about)` makes the work in each actor; the work gives a list. `reader` reads what this machine alone has. `doing` says
-    in a sentence about an error what an actor did. At most a few batches per actor are under way at once. Ray is started on this
-    machine where none runs. Raises MissingExtra, NotSendable for what can't be sent, OdographError where an actor died or the
-    work raised.
+    in a sentence about an error what an actor did. At most a few batches per actor are under way at once. Raises MissingExtra,
+    NotSendable for what can't be sent, OdographError where Ray can't start, an actor died or the work raised.
     """
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtra("work on a Ray cluster", "ray") from None
     sent = sendable((begin, about))
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+    ray = started("work on a Ray cluster")
     rest = iter(ids)
     first = list(islice(rest, batch))
     mine = set(reader.catalog.unsealed()) if place.tables is not None else set[str]()

@@ -238,6 +238,27 @@ def test_a_clock_that_jumps_changes_nothing(store: odograph.Store, monkeypatch: 
     assert store.sql("select count(*) as n from facts").list() == [{"n": 4 * 12 + 1}]
 
 
+def test_files_go_in_the_order_in_which_they_were_taken_out(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merge while the clock was a year ahead, and a merge of what it made: the first files go first, so that a repair after it
+    has nothing twice."""
+    real = time.time_ns
+    for jump in (366 * 86_400, 0, 7200):
+        fill(store, 2)
+        store.seal()
+        fill(store, 1)
+        store.seal()
+        monkeypatch.setattr(time, "time_ns", lambda jump=jump: real() + jump * 10**9)
+        store.compact(grace=3600)
+        monkeypatch.undo()
+    before = seen(store)
+    store.close()
+    for path in (store.root / "lake").glob("commits.sqlite*"):
+        path.unlink()
+    store.repair()
+    assert seen(cold(store)) == before
+    assert store.sql("select count(*) - count(distinct id) as twice from records").list() == [{"twice": 0}]
+
+
 def test_a_repair_after_a_jump_seals_nothing_twice(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that a living process wrote, sealed twice with a clock that went back between: the repaired list knows its later end."""
     real = time.time_ns
@@ -273,6 +294,11 @@ def test_a_repair_after_a_jump_seals_nothing_twice(store: odograph.Store, monkey
             "iceberg",
         ),
         ("pyiceberg", "store.publish('file:///tmp/none', catalog='sqlite:////tmp/none.db')", "iceberg"),
+        (
+            "psycopg",
+            "odograph.open('s3://none/runs', catalog='postgresql://u:p@127.0.0.1:1/db', local=root + '/m').count()",
+            "iceberg",
+        ),
         ("ray", "store.validate(runner='ray')", "ray"),
     ],
 )

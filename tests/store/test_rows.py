@@ -44,12 +44,27 @@ def test_an_id_comes_back_as_it_was(id: str) -> None:
     assert unpacked(packed(id)) == id
 
 
-@given(REWARDS, IDS, st.text(max_size=8), st.none() | st.sampled_from([0.0, -0.0, 1.0]))
-def test_rewards_come_back_as_they_were(rows: list[list[Any]], root: str, writer: str, reward: float | None) -> None:
+@given(REWARDS, IDS, st.text(max_size=8), st.none() | st.sampled_from([0.0, -0.0, 1.0]), st.none() | NUMBERS)
+def test_rewards_come_back_as_they_were(
+    rows: list[list[Any]], root: str, writer: str, reward: float | None, ended: int | None
+) -> None:
     """Rewards that repeat what the summary says, and rewards that don't: all fields, the sign of zero too."""
     near = [[derived_id(1_700_000_000_000_000_000, n), *row[1:]] for n, row in enumerate(rows)]
-    for all in (rows, near):
-        assert repr(unpacked_rewards(packed_rewards(all, root, writer, reward), root, writer, reward)) == repr(all)
+    whole = int.from_bytes(packed(root)) if isinstance(packed(root), bytes) else 0
+    beside = [[unpacked((whole + n).to_bytes(16)), (whole >> 80) * 1_000_000 + n, *row[2:]] for n, row in enumerate(rows)]
+    for all in (rows, near, beside if whole >> 80 < 1 << 42 and (whole + 9) >> 128 == 0 else rows):
+        about = root, writer, reward, ended
+        assert repr(unpacked_rewards(packed_rewards(all, *about), *about)) == repr(all)
+
+
+def test_rewards_of_the_form_before() -> None:
+    """Its times count from the root's milliseconds, and its numbers are whole."""
+    root = "01a227b1-c8d7-7dfd-867d-0c9c4a9bacf2"
+    for ended in (None, 1795962292446483711):
+        (row,) = unpacked_rewards("[2,[13,7448204,14]]", root, "w", 0.5, ended)
+        assert row[:4] == ["01a227b1-c8de-7dfd-867d-0c9c4a9bacff", 1795962292446448204, "w", 14]
+        (away,) = unpacked_rewards("[2,[[7,13],9448204,14]]", root, "w", 0.5, ended)
+        assert away[:4] == ["01a227b1-c8de-7dfd-867d-0c9c4a9bacff", 1795962292448448204, "w", 14]
 
 
 def test_a_sealed_trajectory_costs_few_bytes_and_one_row(store: odograph.Store) -> None:
@@ -122,7 +137,7 @@ def test_a_tier_that_an_earlier_odograph_sealed(store: odograph.Store, monkeypat
     store.compact(grace=0)
     assert seen(cold(store)) == late
     (row,) = store.backend.reader.lake.newest({ids[0]}).to_pylist()
-    assert msgspec.json.decode(row["rewards"])[0] == 2
+    assert msgspec.json.decode(row["rewards"])[0] == 3
 
 
 def test_what_comes_late_changes_what_rewards_refer_to(store: odograph.Store) -> None:

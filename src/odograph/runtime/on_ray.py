@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..api import Store, open
-from ..errors import MissingExtra
+from ..clusters import started
 from ..store.backend import Place
 from .job import Job, one
 from .response import TaskResponse
@@ -15,17 +15,13 @@ from .response import TaskResponse
 async def run_jobs(
     jobs: list[Job], store: Store, at_once: int, advance: Callable[[], None]
 ) -> dict[tuple[str, int], TaskResponse]:
-    """The jobs, spread over as many actors as the cluster has CPUs; at most `at_once` at a time. Raises MissingExtra.
+    """The jobs, spread over as many actors as the cluster has CPUs; at most `at_once` at a time. Raises what `started`
+    raises.
 
-    Ray is started on this machine where none runs. Tasks travel pickled; what they record is in the store, which all machines
+    Tasks travel pickled; what they record is in the store, which all machines
     have to see under the same path. An actor that dies fails the jobs that it was at.
     """
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtra("a batch on Ray", "ray") from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+    ray = started("a batch on Ray")
     count = max(1, min(at_once, len(jobs), int(ray.cluster_resources().get("CPU", 1))))
     each = -(-at_once // count)
     worker = ray.remote(num_cpus=1, max_concurrency=each, max_restarts=-1)(Worker)

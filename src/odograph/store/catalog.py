@@ -603,17 +603,18 @@ class Catalog:
         rewarded: dict[Key, list[list[Any]]] = {}
         used: dict[Key, list[tuple[str, str, int]]] = {}
         with self._lock:  # all three as of one time
-            rows = self._rows(f"select id, agent, uses, rewards, root, writer, reward from trajectories where id {chosen}", given)
+            about = "id, agent, uses, rewards, root, writer, reward, end_time"
+            rows = self._rows(f"select {about} from trajectories where id {chosen}", given)
             for id, *reward in self._rows(
                 f"select trajectory, {REWARD}, supersedes from rewards where trajectory {chosen}", given
             ):
                 rewarded.setdefault(id, []).append(reward)
             for id, *use in self._rows(f"select trajectory, kind, name, count from uses where trajectory {chosen}", given):
                 used.setdefault(id, []).append((use[0], use[1], use[2]))
-        for key, agent, sealed_uses, sealed, root, *about in rows:
+        for key, agent, sealed_uses, sealed, root, *more in rows:
             id = unpacked(key)
             uses = uses_with(used.get(key, ()), sealed_uses)
-            rewards = as_rewards(standing_of(rewarded.get(key, []), unpacked_rewards(sealed, unpacked(root), *about)), agent)
+            rewards = as_rewards(standing_of(rewarded.get(key, []), unpacked_rewards(sealed, unpacked(root), *more)), agent)
             if not uses and not rewards:
                 continue
             found[id] = Used([(kind, name) for kind, name, _ in uses], by_name(rewards))
@@ -639,7 +640,8 @@ class Catalog:
                 )
             ]
             for key, root, *about in self._rows(
-                "select id, root, rewards, writer, reward from trajectories where instr(rewards, ?)", (encode(version).decode(),)
+                "select id, root, rewards, writer, reward, end_time from trajectories where instr(rewards, ?)",
+                (encode(version).decode(),),
             ):
                 given += [(key, reward) for reward in unpacked_rewards(about[0], unpacked(root), *about[1:])]
         for key, r in given:

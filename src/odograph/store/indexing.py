@@ -244,7 +244,7 @@ class Batch:
             reward = trajectory_reward(as_rewards(standing(db, key, sealed), agent))
             db.execute("update summaries set reward=? where id=?", (reward, key))
         if sealed:  # they refer to what may have changed
-            now = db.execute("select root, writer, reward from trajectories where id=?", (key,)).fetchone()
+            now = db.execute("select root, writer, reward, end_time from trajectories where id=?", (key,)).fetchone()
             text = packed_rewards(sealed, unpacked(now[0]), *now[1:])
             name = self._texts.number(alone(text, now[2]))
             db.execute("update summaries set rewards=?, alone=? where id=?", (text, name, key))
@@ -273,7 +273,7 @@ class Batch:
 def sealed_rewards(db: sqlite3.Connection, key: Key) -> list[list[Any]]:
     """The rewards of a trajectory that its summary of the sealed tier holds, as rows of `REWARD`."""
     found = db.execute(
-        "select rewards, root, writer, reward from trajectories where id=? and rewards is not null", (key,)
+        "select rewards, root, writer, reward, end_time from trajectories where id=? and rewards is not null", (key,)
     ).fetchone()
     return unpacked_rewards(found[0], unpacked(found[1]), *found[2:]) if found else []
 

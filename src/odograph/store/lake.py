@@ -78,7 +78,8 @@ class Lake:
         files = self.root / RECORDS.name
         if self.shared is None and is_folder(files) and next(files.glob("*.parquet"), None) is not None:
             raise StoreError(
-                f"{self.root / 'commits.sqlite'} is gone. It lists what is sealed; `odograph doctor --repair` makes it anew"
+                f"{self.root / 'commits.sqlite'} is gone. It lists what is sealed, which is still there;"
+                " `odograph doctor --repair` makes it anew"
             )
         return False
 

@@ -99,7 +99,7 @@ FACTS = Table(
 
 #: Columns of the catalog's table of trajectories that the table `trajectories` has too, by the catalog's name.
 SUMMARY: dict[str, Column] = {
-    "id": Column("id", "text", "The trajectory's id, a UUIDv7.", "delta"),
+    "id": Column("id", "text", "The trajectory's id, a UUIDv7.", "alike"),
     "task": Column("task", "text", "The task, as JSON.", "names"),
     "agent": Column("agent", "text", "Who tried it.", "names"),
     "model": Column("model", "text", "The model that was named when it began.", "names"),
@@ -136,9 +136,9 @@ SUMMARY: dict[str, Column] = {
         "last", "int", "When its last record was written, where that is not `end_time`: nanoseconds since 1970, UTC.", "delta"
     ),
     "writer": Column("writer", "text", "The process that was last at work on it.", "names"),
-    "root": Column("root", "text", "The id of the record inside of which all others are.", "delta"),
+    "root": Column("root", "text", "The id of the record inside of which all others are.", "alike"),
     "rewards": Column(
-        "rewards", "text", "Its rewards that stand, as JSON for Odograph's own catalog; `facts` has them as columns."
+        "rewards", "text", "Its rewards that stand, as JSON for Odograph's own catalog; `facts` has them as columns.", "alike"
     ),
     "uses": Column("uses", "text", "Its actions, contexts and models with their counts, as a JSON list.", "names"),
     "revision": Column(
@@ -164,7 +164,7 @@ TRAJECTORIES = Table(
             ),
         ),
     ),
-    version=3,  # from 2 on `first` and `last` are null where they repeat another time
+    version=4,  # from 2 on `first` and `last` are null where they repeat another time; from 4 on `rewards` refers to `end_time`
 )
 TABLES: dict[str, Table] = {t.name: t for t in (RECORDS, FACTS, TRAJECTORIES)}
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from ..codec import DAMAGE
 from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, did_you_mean
 from ..tables.schema import Table, arrow
+from ..tables.shared import Shared, unanswered
 from ..types import AnyRecord
 from . import memory
 from .layout import FACTS, RECORDS, SUMMARY, TABLES, TRAJECTORIES, fact_of, row_of
@@ -70,11 +71,12 @@ _MADE = {
 class Rows:
     """What a query gave. Read it once: by iterating (a dict for each row), or as a whole."""
 
-    def __init__(self, ask: Callable[[], Any], damaged: Callable[[str], bool]) -> None:
+    def __init__(self, ask: Callable[[], Any], damaged: Callable[[str], bool], shared: Shared | None) -> None:
         """`ask` executes the query. `damaged` gets an error of DuckDB, and says whether `ask` reads other files from now on:
-        those that are not damaged, or those that a compaction made."""
+        those that are not damaged, or those that a compaction made. `shared`: where the files are that machines share."""
         self._ask = ask
         self._damaged = damaged
+        self._shared = shared
         self._connection: Any = None
         self._given = False
         #: The names of the columns: of the same name twice, the second has `_1` at its end, which a dict needs.
@@ -128,6 +130,8 @@ class Rows:
                 may_be = of_files or isinstance(error, duckdb.InvalidInputException)  # so DuckDB tells of some damaged pages
                 if may_be and not self._given and self._damaged(str(error)):
                     self._connection = None
+                elif of_files and self._shared is not None:
+                    raise unanswered(error, self._shared, "be read") from None
                 elif of_files:
                     raise StoreError(
                         f"the sealed tier can't be read: {_first(error)}; `odograph doctor` says what is damaged"
@@ -193,7 +197,7 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
         except Gone:
             return True
 
-    return Rows(ask, damaged)
+    return Rows(ask, damaged, reader.lake.shared)
 
 
 def frame(reader: Reader, table: Frame) -> Any:
@@ -229,7 +233,7 @@ def _connected(reader: Reader, wanted: list[str], tables: set[str]) -> Any:
     A database takes 25 ms to make, and no query changes it. So one over files alone is kept until other files count.
     """
     files, local = _both(reader, tables)
-    alive = sorted(reader.catalog.alive_writers())
+    alive = sorted(reader.catalog.alive_writers()) if TRAJECTORIES.name in tables else []
     parted = {name: _parted(reader, TABLES[name], files[name]) for name in tables}
     lasting = all(files[name] and rest is None and not local[name].num_rows for name, (_, rest) in parted.items())
     made_of = ([files[name] for name in sorted(tables)], alive)
@@ -371,6 +375,8 @@ def _local(reader: Reader, tables: set[str]) -> dict[str, Any]:
     catalog = reader.catalog
     ids = catalog.unsealed()
     names = [SUMMARY[name].name for name in SUMMARY]
+    if not ids:
+        return {name: _columns_of(TABLES[name], names).empty_table() for name in tables}
     about = {row[0]: dict(zip(names, row, strict=True)) for row in catalog.rows(ids)}
     found: dict[str, list[dict[str, Any]]] = {"records": [], "facts": [], "trajectories": [*about.values()]}
     for id in ids if tables & {"records", "facts"} else ():
@@ -393,14 +399,17 @@ def _local(reader: Reader, tables: set[str]) -> dict[str, Any]:
             for record in records:
                 row = fact_of(record, of.get("group_name"), of.get("agent"))
                 found["facts"].append({**row, "replaced": record.id in replaced})
-    made = {"records": _table(RECORDS, RECORDS.names, found["records"]), "facts": _table(FACTS, FACTS.names, found["facts"])}
-    return {**made, "trajectories": _table(TRAJECTORIES, names, found["trajectories"])}
+    return {name: _table(_columns_of(TABLES[name], names), found[name]) for name in tables}
 
 
-def _table(table: Table, names: Sequence[str], rows: list[dict[str, Any]]) -> Any:
+def _columns_of(table: Table, summary: Sequence[str]) -> Any:
+    """The schema of what the journal holds of a table; `summary`: the columns of a trajectory that is not sealed."""
+    return arrow().schema([table.arrow.field(name) for name in summary]) if table is TRAJECTORIES else table.arrow
+
+
+def _table(schema: Any, rows: list[dict[str, Any]]) -> Any:
     pa = arrow()
-    schema = pa.schema([table.arrow.field(name) for name in names])
-    return pa.Table.from_arrays([pa.array([row[name] for row in rows], schema.field(name).type) for name in names], schema=schema)
+    return pa.Table.from_arrays([pa.array([row[f.name] for row in rows], f.type) for f in schema], schema=schema)
 
 
 def _quoted(text: str) -> str:

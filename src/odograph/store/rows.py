@@ -17,7 +17,7 @@ import msgspec
 
 from ..codec import encode
 
-VERSION = 13
+VERSION = 14
 #: Stands for a time that is not known where times are compared: before all times.
 UNKNOWN_TIME = -(2**63)
 #: Columns of `summaries` that hold the number of a text; in the view their numbers are called `..._number`.
@@ -233,11 +233,13 @@ REWARD = "id, time, writer, seq, agent, step, name, source, author, value, weigh
 # ... and in which order it is written, with what stands for the most frequent value: at the end of a row it is left out
 _WRITTEN = (0, 1, 3, 9, 6, 7, 8, 10, 11, 4, 5, 2, 12, 13)
 _USUAL = (None, None, None, True, "reward", "environment", None, 1.0, 0, None, None, True, None, 1)
-_FORM = 2
+_FORM = 3
+_FORMS = (2, _FORM)  # those that leave out what a summary says
 
 
-def packed_rewards(rows: list[list[Any]], root: str, writer: str, reward: float | None) -> str | None:
-    """Rewards of a trajectory as JSON; `root`, `writer` and `reward` are those of its summary, which the JSON does not repeat."""
+def packed_rewards(rows: list[list[Any]], root: str, writer: str, reward: float | None, ended: int | None) -> str | None:
+    """Rewards of a trajectory as JSON; `root`, `writer`, `reward` and `ended` (`end_time`) are those of its summary, which the
+    JSON does not repeat. What most trajectories have in common is written alike, which compresses well."""
     if not rows:
         return None
     base = _split(root)
@@ -247,9 +249,10 @@ def packed_rewards(rows: list[list[Any]], root: str, writer: str, reward: float 
         own = _split(row[0])
         if base is not None and own is not None and all(abs(a - b) < _NEAR for a, b in zip(own, base, strict=True)):
             written[0] = [own[0] - base[0], own[1] - base[1]]
-            written[1] -= base[0] * _MS
-            if written[1] // _MS == written[0][0]:  # the id was made when the record was: the time says the milliseconds
+            if row[1] // _MS == own[0]:  # the id was made when the record was: the time says the milliseconds
                 written[0] = written[0][1]
+            written[1] -= base[0] * _MS if ended is None else ended
+            written[2] -= own[1] & _COUNT  # a writer counts ids and records alike: the difference stays the same
         if row[9] is not None and repr(row[9]) == repr(reward):
             written[3] = True
         if row[2] == writer:
@@ -260,12 +263,12 @@ def packed_rewards(rows: list[list[Any]], root: str, writer: str, reward: float 
     return encode(out).decode()
 
 
-def unpacked_rewards(text: str | None, root: str, writer: str, reward: float | None) -> list[list[Any]]:
-    """The rewards of `packed_rewards`, and of the form before it, which repeated all: as rows of `REWARD`."""
+def unpacked_rewards(text: str | None, root: str, writer: str, reward: float | None, ended: int | None) -> list[list[Any]]:
+    """The rewards of `packed_rewards`, and of the forms before it, the first of which repeated all: as rows of `REWARD`."""
     if text is None:
         return []
     form, *rows = msgspec.json.decode(text)
-    if form != _FORM:
+    if form not in _FORMS:
         return [form, *rows]
     found = []
     for written in rows:
@@ -273,13 +276,13 @@ def unpacked_rewards(text: str | None, root: str, writer: str, reward: float | N
         row: list[Any] = [None] * len(_WRITTEN)
         for place, value in zip(_WRITTEN, written, strict=True):
             row[place] = value
-        base = _split(root)
-        if type(row[0]) is int:
-            row[0] = [row[1] // _MS, row[0]]
-        if isinstance(row[0], list) and base is not None:
-            ms, rest = base[0] + row[0][0], base[1] + row[0][1]
+        base, id = _split(root), row[0]
+        if not isinstance(id, str) and base is not None:
+            row[1] += base[0] * _MS if ended is None or form != _FORM else ended
+            ms, rest = (row[1] // _MS, id) if type(id) is int else (base[0] + id[0], id[1])
+            rest += base[1]
             row[0] = unpacked((ms << _LOW | rest).to_bytes(16, "big"))
-            row[1] += base[0] * _MS
+            row[3] += rest & _COUNT if form == _FORM else 0
         row[9] = reward if row[9] is True else row[9]
         row[2] = writer if row[2] is True else row[2]
         found.append(row)
@@ -291,7 +294,7 @@ def alone(text: str | None, reward: float | None) -> str | None:
     if text is None or reward is None or not math.isfinite(reward):
         return None
     form, *rows = msgspec.json.decode(text)
-    if form != _FORM or len(rows) != 1:
+    if form not in _FORMS or len(rows) != 1:
         return None
     row = rows[0]
     counts = (len(row) <= 3 or row[3] is True) and not (len(row) > 8 and row[8])
@@ -307,5 +310,6 @@ def _split(id: str) -> tuple[int, int] | None:
 
 
 _LOW = 80  # bits behind the milliseconds
+_COUNT = (1 << 20) - 1  # bits of an id that count up
 _MS = 1_000_000
 _NEAR = 1 << 31

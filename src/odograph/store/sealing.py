@@ -569,7 +569,7 @@ def summary_row(db: sqlite3.Connection, id: str, revision: int, parts: list[Part
     row = dict(zip([SUMMARY[name].name for name in names], found, strict=True))
     row |= {"id": id, "root": unpacked(row["root"])}
     rewards, uses = standing(db, key, sealed_rewards(db, key)), uses_of(db, key, row["uses"])
-    row["rewards"] = packed_rewards(rewards, row["root"], row["writer"], row["reward"])
+    row["rewards"] = packed_rewards(rewards, *(row[name] for name in _REPEATED))
     row["uses"] = encode(uses).decode() if uses else None
     return {**row, "revision": revision + 1, **runs(parts)}
 
@@ -578,11 +578,12 @@ def rewards_by_name(row: dict[str, Any]) -> dict[str, Any]:
     """The columns of a summary that say its rewards by their names."""
     if (name := alone(row["rewards"], row["reward"])) is not None:
         return {"reward_names": encode([name]).decode(), "reward_values": None}
-    rewards = unpacked_rewards(row["rewards"], row["root"], row["writer"], row["reward"])
+    rewards = unpacked_rewards(row["rewards"], *(row[name] for name in _REPEATED))
     values = by_name(as_rewards(rewards, row["agent"]))
     return {"reward_names": encode([*values]).decode(), "reward_values": [*values.values()]} if values else _UNREWARDED
 
 
+_REPEATED = ("root", "writer", "reward", "end_time")  # what the column `rewards` leaves out
 _UNREWARDED = {"reward_names": None, "reward_values": None}
 
 

@@ -33,7 +33,7 @@ from .files import (
     is_private,
     properties_json,
     properties_of,
-    unwritten,
+    refused,
 )
 from .schema import Table
 
@@ -248,7 +248,7 @@ class FolderCommits:
             if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINE:
                 if (there := self._unchanging()) is not None:
                     return there
-                raise StoreError(f"{self._path} can't be opened: {error}") from error
+                raise refused(self._path, "opened", error) from error
             raise StoreError(
                 f"{self._path} is damaged ({error}); `odograph doctor --repair` rebuilds it from the files"
             ) from error
@@ -310,13 +310,13 @@ class FolderCommits:
             try:
                 db.execute("begin immediate")
             except sqlite3.Error as error:
-                raise unwritten(self._path, error) from error
+                raise refused(self._path, "written", error) from error
             try:
                 yield db
                 db.execute("commit")
             except sqlite3.Error as error:
                 _roll_back(db)
-                raise unwritten(self._path, error) from error
+                raise refused(self._path, "written", error) from error
             except BaseException:
                 _roll_back(db)
                 raise
@@ -328,6 +328,8 @@ class FolderCommits:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINE:
+                    raise refused(self._path, "read", error) from error
                 raise StoreError(
                     f"{self._path} can't be read: {error}; `odograph doctor --repair` rebuilds it from the files"
                 ) from error
@@ -506,12 +508,14 @@ class FolderCommits:
     # --- keeping the folder in order ----------------------------------------------------------------------------------
 
     def expire(self, before: int) -> list[str]:
-        """See `Commits.expire`."""
+        """See `Commits.expire`. Files go in the order in which they were taken out, whatever the clock said: else the one whose
+        footer takes out another could go before it, and a rebuilt list would have that one again."""
         with self._transaction() as db:
             gone = [
                 path
                 for (path,) in db.execute(
-                    "select path from files join commits on commits.seq=files.removed where commits.time<?", (before,)
+                    "select path from files where removed<=(select max(seq) from commits where time<?) order by removed",
+                    (before,),
                 )
             ]
             db.executemany("delete from files where path=?", [(path,) for path in gone])

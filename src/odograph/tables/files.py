@@ -48,9 +48,11 @@ class DamagedFile(StoreError):
     """A file that is gone, or that is not what was written: what it held is lost, and nothing else is."""
 
 
-def unwritten(path: Path, error: Exception) -> StoreError:
-    """What is said where a file or the list of the files can't be written: whoever writes it holds what was to be in it."""
-    return StoreError(f"{path} can't be written: {error}; nothing that was recorded is lost: do the same again once it can be")
+def refused(path: Path, doing: str, error: BaseException) -> StoreError:
+    """What is said where the machine or the storage does not let a file or the list of the files be `written`, `read` or
+    `opened`: it may be whole, and who was to write it holds what was to be in it."""
+    why = " ".join(str(error).split())
+    return StoreError(f"{path} can't be {doing}: {why}; nothing that was recorded is lost: do the same again once it can be")
 
 
 class Writer:
@@ -76,7 +78,7 @@ class Writer:
         except OSError as error:
             with suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
-            raise unwritten(self._target, error) from error
+            raise refused(self._target, "written", error) from error
 
     def write(self, rows: Any) -> None:
         """One row group: an Arrow table, or rows as dicts."""
@@ -89,7 +91,7 @@ class Writer:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
         except OSError as error:
             self.abandon()
-            raise unwritten(self._target, error) from error
+            raise refused(self._target, "written", error) from error
         self._groups.append(rows.num_rows)
 
     @property
@@ -109,7 +111,7 @@ class Writer:
             sync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
-            raise unwritten(self._target, error) from error
+            raise refused(self._target, "written", error) from error
         return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc, foot)
 
     def abandon(self) -> None:
@@ -236,7 +238,7 @@ class Opened:
             about = self._file.schema_arrow.metadata or {}
         except FileNotFoundError as error:
             raise (DamagedFile if source is None else StoreError)(
-                f"{path} is gone: `odograph doctor` says what else is"
+                f"{path} is gone: put it back, all others can be read; `odograph doctor` says what else is gone"
             ) from error
         except (OSError, ValueError, KeyError, arrow().ArrowException) as error:
             raise self._unreadable(error) from error
@@ -330,8 +332,10 @@ class Opened:
 
     def _unreadable(self, error: BaseException) -> StoreError:
         """Why a file could not be read: an error with a number is the machine's or the storage's, one without is of the bytes."""
-        damaged = self._local and getattr(error, "errno", None) in (None, errno.EISDIR) and not isinstance(error, MemoryError)
-        return (DamagedFile if damaged else StoreError)(f"{self.path} can't be read: {' '.join(str(error).split())}")
+        of_bytes = getattr(error, "errno", None) in (None, errno.EISDIR) and not isinstance(error, MemoryError)
+        if of_bytes and (self._local or not isinstance(error, OSError)):
+            return (DamagedFile if self._local else StoreError)(f"{self.path} can't be read: {' '.join(str(error).split())}")
+        return refused(self.path, "read", error)
 
     def close(self) -> None:
         self._file.close()

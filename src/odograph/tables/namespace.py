@@ -21,7 +21,7 @@ from ..codec import content_hash
 from ..errors import MissingExtra, NewerStore, OdographError, StoreError
 from .files import DataFile
 from .schema import Table, arrow
-from .shared import Shared, catalog_of, said
+from .shared import Shared, catalog_of, unanswered
 
 #: In the summary of a snapshot: the commit that made it.
 COMMIT = "odograph.commit"
@@ -77,10 +77,7 @@ class Namespace:
         except OdographError:
             raise
         except Exception as error:
-            raise StoreError(
-                f"{self._shared} can't {doing}: {said(error, self._shared)}; nothing that was recorded is lost: do the same again"
-                " once the catalog and the storage answer"
-            ) from None
+            raise unanswered(error, self._shared, doing) from None
 
     def close(self) -> None:
         with self._lock:
@@ -318,7 +315,9 @@ class Namespace:
         try:
             return self.loaded[path.split("/")[0]].io.new_input(url).open(seekable=True)
         except FileNotFoundError:
-            raise StoreError(f"{url} is gone: `odograph doctor` says what else is") from None
+            raise StoreError(
+                f"{url} is gone: put it back, all others can be read; `odograph doctor` says what else is gone"
+            ) from None
 
     def has(self, path: str) -> bool:
         """Whether a file is in the storage."""

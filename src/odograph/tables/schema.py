@@ -21,10 +21,12 @@ from ..errors import MissingExtra
 Type = OneOf["text", "int", "int32", "double", "float", "bool", "time", "texts", "ints", "ids", "doubles", "floats"]
 #: How a column is stored: `names` repeat (a dictionary), `plain` ones don't, `split` sorts the bytes of floats. A `shared` column
 #: holds hashes of texts that another table keeps once (a dictionary too). A `delta` column says how each number, or each text,
-#: differs from the one before.
-Encoding = OneOf["names", "plain", "split", "shared", "delta"]
+#: differs from the one before. Texts that are `alike` (ids that are no names, for one) are compressed at a level that finds what
+#: they have in common, where there is little of them: it takes ten times as long.
+Encoding = OneOf["names", "plain", "split", "shared", "delta", "alike"]
 
 _DELTA = ("DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY")
+_LEVEL = 17  # of zstd
 _FEW = 256  # rows for which a dictionary takes more than it saves
 _LISTS = {"texts": "text", "ints": "int", "ids": "int32", "doubles": "double", "floats": "float"}
 
@@ -136,7 +138,7 @@ class Table(msgspec.Struct, frozen=True, dict=True):
         pages = {"max_rows_per_page": 1 << 20} if "max_rows_per_page" in _options() else {}
         found: dict[str, Any] = {
             "compression": "zstd",
-            "compression_level": 3,
+            "compression_level": {self._path(c): _LEVEL if c.encoding == "alike" else 3 for c in self.columns},
             **pages,
             "use_dictionary": dictionaries if lean is None or lean >= _FEW else False,
             "column_encoding": how or None,

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from ..errors import InvalidInput, MissingExtra
+from ..errors import InvalidInput, MissingExtra, StoreError
 
 #: The catalog whose settings `pyiceberg` adds from its own places (`~/.pyiceberg.yaml`, `PYICEBERG_CATALOG__ODOGRAPH__...`).
 NAME = "odograph"
@@ -76,12 +76,16 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
 
 def catalog_of(place: Shared) -> Any:
     """The catalog. Raises MissingExtra, and what pyiceberg and the catalog raise."""
+    name, settings = _settings(place)
     try:
         from pyiceberg.catalog import load_catalog
+        from pyiceberg.exceptions import NotInstalledError
     except ImportError:
         raise MissingExtra("a store that machines share", "iceberg") from None
-    name, settings = _settings(place)
-    return load_catalog(name, **settings)
+    try:
+        return load_catalog(name, **settings)
+    except (ImportError, NotInstalledError):  # what reaches PostgreSQL, for one
+        raise MissingExtra(f"the catalog of {place}", "iceberg") from None
 
 
 def _settings(place: Shared) -> tuple[str, dict[str, str]]:
@@ -139,3 +143,12 @@ def said(error: BaseException, place: Shared) -> str:
         text = text.replace(secret, "***")
     text = without_password(text)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+def unanswered(error: BaseException, place: Shared, doing: str) -> StoreError:
+    """What is said where the catalog or the storage raised: what is safe, and what to do. `doing`: `be read`, `be written`."""
+    gone = "; `odograph doctor` says whether a file is gone" if isinstance(error, FileNotFoundError) else ""
+    return StoreError(
+        f"{place} can't {doing}: {said(error, place)}; nothing that was recorded is lost: do the same again once the catalog and"
+        f" the storage answer{gone}"
+    )

@@ -14,7 +14,8 @@ from typing import Any
 from ..asking.answer import Answer
 from ..asking.budget import Budget
 from ..asking.client import Judge
-from ..errors import MissingExtra, StoreError, described
+from ..clusters import started
+from ..errors import StoreError, described
 from ..log import logger
 from .forms import Form
 
@@ -23,14 +24,8 @@ _TRIES = 5  # actors that may die over one part
 
 
 def ray() -> Any:
-    """Ray, started on this machine where none runs. Raises MissingExtra."""
-    try:
-        import ray as found
-    except ImportError:
-        raise MissingExtra("labelling on Ray", "ray") from None
-    if not found.is_initialized():
-        found.init(log_to_driver=False, include_dashboard=False)
-    return found
+    """Ray, started on this machine where none runs. Raises MissingExtra, OdographError."""
+    return started("labelling on Ray")
 
 
 def frames_on_ray() -> None:
