@@ -174,7 +174,7 @@ def test_claude_codes_headers_tell_sessions_and_sub_agents(store: odograph.Store
             model="c",
             max_tokens=9,
             messages=[user("x")],
-            system="Generate a concise title",
+            system="Generate a concise, sentence-case title (3-7 words) that captures the goal of this coding session. Be clear.",
             metadata={"user_id": '{"session_id":"s-1"}'},
         )
         failed = [{"type": "tool_result", "tool_use_id": "t1", "content": "sub done", "is_error": True}]
