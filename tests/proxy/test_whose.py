@@ -174,7 +174,7 @@ def test_claude_codes_headers_tell_sessions_and_sub_agents(store: odograph.Store
             model="c",
             max_tokens=9,
             messages=[user("x")],
-            system="Generate a concise title",
+            system="Generate a concise, sentence-case title (3-7 words) that captures the goal of this coding session. Be clear.",
             metadata={"user_id": '{"session_id":"s-1"}'},
         )
         failed = [{"type": "tool_result", "tool_use_id": "t1", "content": "sub done", "is_error": True}]
@@ -194,7 +194,8 @@ def test_claude_codes_headers_tell_sessions_and_sub_agents(store: odograph.Store
 
 
 def test_codex_and_opencode_name_their_sessions(store: odograph.Store) -> None:
-    """Codex's threads are agents of one session; opencode's title call is in the session of its turns."""
+    """Codex's threads are agents of one session; opencode's title call is in the session of its turns, whose task
+    is what the agent is told, though the title call comes first."""
     meta = json.dumps({"session_id": "s", "thread_id": "t2", "agent_name": "/root/helper"})
     answer = {
         "id": "r",
@@ -212,7 +213,7 @@ def test_codex_and_opencode_name_their_sessions(store: odograph.Store) -> None:
         )
     with LLMServer([Answer()]) as server, Proxy(store, [server.url]) as proxy:
         headers = {"x-session-id": "ses_1", "user-agent": "opencode/1.18"}
-        talk(proxy, [{"role": "system", "content": "You are a title generator."}, user("fix it")], tools=None, **headers)
+        talk(proxy, [{"role": "system", "content": "You are a title generator."}, user("<session>fix it")], tools=None, **headers)
         talk(proxy, [SYSTEM, user("fix it")], **headers)
     codex, opencode = store.trajectories()
     assert (codex.agent, [s.agent for s in codex.steps]) == ("codex", ["codex", "helper"])

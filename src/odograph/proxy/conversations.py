@@ -206,6 +206,7 @@ def calls_in(message: dict[str, Any]) -> list[tuple[str, str]]:
 #: What calls beside the work are for, by what their system prompt or their last message says. Such calls have no tools.
 _BESIDE: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("title", re.compile(r"title generator|conversation title|new conversation topic|generate a (short |concise |brief )?title"
+                         r"|generate an? [^.\n]{0,40}title\b[^.\n]{0,80}\b(session|conversation|chat|thread)\b"
                          r"|\d-\d+ word title|title for this conversation|name for (this|the) session")),
     ("compact", re.compile(r"summary of the conversation so far|compact(ing)? the conversation|<state_snapshot>"
                            r"|summarize (this|the) (coding )?conversation")),

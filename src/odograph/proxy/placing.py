@@ -171,6 +171,9 @@ class Placer:
             trail = started[0].trail
         if trail is None:
             trail = self._begin(key, address, sender, made, said)
+            trail.guessed = purpose is not None and trail.guessed
+        elif trail.guessed and purpose is None:
+            self._tell_task(trail, made, said)
         if purpose is not None:
             return trail, None, purpose
         main = trail.main
@@ -367,7 +370,8 @@ class Placer:
     ) -> Trail:
         about = self._owned.get(address.run or "", {})
         task = address.task if address.task is not None else about.get("task")
-        if task is None and said:
+        guessed = task is None
+        if guessed and said:
             task = said[-1]
         metadata: dict[str, Any] = {"door": "proxy", **address.metadata, **about.get("metadata", {})}
         named = {"run": address.run, "attempt": address.attempt, "session": sender.session}
@@ -385,9 +389,23 @@ class Placer:
         )
         key = key if key is not None else ("lone", run.id)
         trail = Trail(key, run, address.run not in self._owned, task)
+        trail.guessed = guessed
         if run.recorder.agent is not None:
             trail.names[run.recorder.agent] = 1
         return self._keep(trail)
+
+    def _tell_task(self, trail: Trail, made: dict[str, Any], said: list[str]) -> None:
+        """A trajectory that a call beside the work began, for a title, has its task and model from the first call of the work."""
+        trail.guessed = False
+        begun = self._store.trajectory(trail.run.id).start
+        if begun is None or not said:
+            return
+        trail.task = said[-1]
+        fields = {
+            name: getattr(begun, name) for name in ("schema_version", "tags", "metadata", "agent", "group", "policy_version")
+        }
+        fields |= {"task": trail.task, "model": made.get("model"), "supersedes": begun.id}
+        trail.run.recorder.write("start", {k: v for k, v in fields.items() if v not in (None, [], {})}, None, None, None)
 
     def _keep(self, trail: Trail) -> Trail:
         self._trails[trail.key] = trail

@@ -87,6 +87,8 @@ class Trail:
         self.task = task
         #: Whether an answer without tool calls ends it; else whoever made it ends it.
         self.ends = ends
+        #: Whether its task is what a call beside the work said.
+        self.guessed = False
         self.talks: list[Talk] = []
         self.by_agent: dict[tuple[Any, ...], Talk] = {}
         self.names: Counter[str] = Counter()
