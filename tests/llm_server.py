@@ -141,7 +141,7 @@ class LLMServer:
             encode = encoder(answer.encoding)
             for number, line in enumerate(lines):
                 if number == 1 and answer.gate is not None:
-                    answer.gate.wait(10)
+                    answer.gate.wait()
                 data = encode(line.encode(), number == len(lines) - 1)
                 if answer.drop_after is not None and sent + len(data) > answer.drop_after:
                     handler.close_connection = True

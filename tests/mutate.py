@@ -9,17 +9,22 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import accumulate, chain, zip_longest
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from coverage import Coverage, CoverageData
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +48,8 @@ ROOMS = {
 #: Tests that take many seconds and would find little more.
 _QUICK = "not (hostile or 50_random_moments or 2000_calls or 1000_calls or window_that_slides or linear or bounded or costs_some_copies)"
 #: Seconds that one test may take with a break, and that the tests of one break took together without it: the quickest come first.
-_TEST, _TOGETHER = 60, 40.0
+_TEST, _TOGETHER = 100, 20.0
+_ARGUMENTS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "-k", _QUICK]
 #: How pytest ends where the source can't be imported any more: such a break says nothing of the tests.
 _UNREADABLE = (2, 4)
 #: Whole numbers from here on are sizes and limits that somebody chose: one more of them is no other behaviour.
@@ -152,7 +158,7 @@ class Tests:
                 sys.exit(
                     f"coverage does not begin with {sys.executable}: its .pth file is missing there; use the Python of `make`"
                 )
-            self._run(tests, None, f"--junitxml={times}.part", "--maxfail=20", "--timeout=600")
+            self._run(tests, f"--junitxml={times}.part", "--maxfail=20", "--timeout=600")
             del self._env["COVERAGE_PROCESS_START"]
             whole = Coverage(config_file=str(config))
             whole.combine()
@@ -169,9 +175,11 @@ class Tests:
             self._times[name] = self._times.get(name, 0.0) + float(case.get("time") or 0)
             if case.find("failure") is not None or case.find("error") is not None:
                 failed.add(name)
+        failed = {name for name in failed if self._run([name]) != 0}  # alone: one may fail by luck, under load
         if failed:
             print(f"left out, as they fail with the source as it is: {', '.join(sorted(failed))}", flush=True)
-        self._times = {name: time for name, time in self._times.items() if name not in failed}
+        self._times = {name: took for name, took in self._times.items() if name not in failed}
+        self._loaded(tests)
 
     @staticmethod
     def _name(context: str) -> str:
@@ -182,21 +190,51 @@ class Tests:
         file, _, name = context.rpartition(".")
         return f"{file.replace('.', '/')}.py::{name}"
 
-    def _run(self, tests: list[str], limit: float | None, *more: str) -> int | None:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
-        try:
-            done = subprocess.run(
-                [*command, "-k", _QUICK, *more, *tests],
-                cwd=self._folder,
-                env=self._env,
-                stdout=None if limit is None else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=limit,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return None
-        return done.returncode
+    def _run(self, tests: list[str], *more: str) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", *_ARGUMENTS, *more, *tests],
+            cwd=self._folder,
+            env=self._env,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        ).returncode
+
+    def _loaded(self, tests: list[str]) -> None:
+        """Imports here what the tests import of others: each break's tests run in a fork, which need not import it again."""
+        code = "import sys, pytest; pytest.main(sys.argv[1:]); print('\\n', *sys.modules)"
+        command = [sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider", *tests]
+        done = subprocess.run(command, cwd=self._folder, env=self._env, capture_output=True, text=True, check=True)
+        for name in done.stdout.splitlines()[-1].split():
+            if name.partition(".")[0] not in ("odograph", "tests", "conftest", "__main__", "__mp_main__"):
+                with suppress(Exception):
+                    importlib.import_module(name)
+
+    def _forked(self, tests: list[str], limit: float, *more: str) -> int | None:
+        """How pytest ended; None where it did not within the limit."""
+        child = os.fork()
+        if not child:
+            os.setsid()
+            os.chdir(self._folder)
+            os.environ.update(self._env)
+            sys.path.insert(0, str(self._folder / "src"))
+            sys.dont_write_bytecode = True
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for fd in range(3):
+                os.dup2(nowhere, fd)
+            code = 1
+            try:
+                code = int(pytest.main([*_ARGUMENTS, *more, *tests]))
+            finally:
+                os._exit(code)
+        until = time.monotonic() + limit
+        while time.monotonic() < until:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return None
 
     def near(self, file: Path, lines: range) -> list[str]:
         """The tests that reach these lines, the quickest first; for what runs at an import alone, those that reach the file."""
@@ -214,7 +252,7 @@ class Tests:
         near = self.near(file, lines)
         if not near:
             return "reached by no test"
-        ended = self._run(near, 60 + 10 * sum(self._times[name] for name in near), f"--timeout={_TEST}")
+        ended = self._forked(near, 60 + 10 * sum(self._times[name] for name in near), f"--timeout={_TEST}")
         if ended in _UNREADABLE:
             return "unreadable"
         return {0: "survived", 1: "noticed", None: "never ended"}.get(ended, f"died of {ended}")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.codec import fold_events
-from odograph.redact import Redactor
+from odograph.redact import History, Redactor
 from odograph.secrets import may_hold, secrets_in
 from tests.llm_server import Answer, LLMServer
 
@@ -512,3 +512,9 @@ def test_an_export_without_them(to: str, tmp_path: Path) -> None:
     assert grep(tmp_path / "out", secret) == []
     with odograph.open(tmp_path / "s") as store, pytest.raises(TypeError, match="redact is True"):
         store.export(tmp_path / "no", to, redact="text")  # type: ignore[arg-type]
+
+
+def test_fields_with_names_that_json_can_not_hold_are_left_out() -> None:
+    """Of a record with such a name nothing is known, so nothing of it is kept where there may be a secret."""
+    kept, found = Redactor(True).fields("note", {"\ud800": SECRETS["github_token"], "data": "x"}, History())
+    assert kept == {"extra": {"redacted": {"unreadable": 1}}} and found == {"unreadable": 1}

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
+import odograph
+from odograph.runtime.agent import AgentSettings
 from odograph.training.advantages import CONVENTIONS, Alias, Named, convention
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +52,8 @@ async def main() -> None:
     odograph.samples(store.trajectories(status=["failed", "running"]), edits={"other": "mask"}, credit="last")
     print(store.groups("scenario"), store.groups(lambda s: s.agent), store.compare("a", "b", by="world"), store.frame("facts"))
     print(list(rows), rows.report)
+    print(await odograph.fork("x", at_step=1, model="m", params={"seed": 1}, on_answer=None, store=store))
+    print(odograph.Agent(model="m").replace(model="n", system_prompt="be brief", tools=[print], max_steps=3))
 """
 HEAD = """
 import odograph
@@ -102,6 +106,9 @@ store.append("x").edit(call, on="token")
 store.append("x").llm_call(logprobs_of="sample")
 odograph.reward(per="turn")
 odograph.reward(source="envv")
+odograph.fork("x", sytem_prompt="be brief")
+odograph.fork("x", max_steps="3")
+odograph.Agent(model="m").replace(tool=[print])
 """.splitlines()
 
 
@@ -130,3 +137,9 @@ def test_conventions_have_the_names_that_checkers_know() -> None:
     """Each name of a convention of advantages that a type checker accepts, Odograph accepts, and the other way round."""
     assert set(get_args(Named)) == set(CONVENTIONS)
     assert {convention(alias).name for alias in get_args(Alias)} <= set(CONVENTIONS)
+
+
+def test_the_settings_of_an_agent_are_one_list() -> None:
+    """What `fork` and `replace` change is what an agent is made with, with the same types, beside the model."""
+    made = get_type_hints(odograph.Agent.__init__)
+    assert get_type_hints(AgentSettings) == {name: made[name] for name in made if name not in ("model", "return")}

@@ -162,3 +162,22 @@ def test_the_functions_take_what_the_methods_take() -> None:
         other = dict(inspect.signature(getattr(Scope, method)).parameters)
         other.pop("self")
         assert [(p.name, p.kind, p.default) for p in own.values()] == [(p.name, p.kind, p.default) for p in other.values()]
+
+
+def test_a_class_is_read_from_by_its_name(store: odograph.Store) -> None:
+    """What a decorated class gives is read from what `provider` says, else from the class."""
+
+    @odograph.context
+    class Table:
+        def __call__(self) -> int:
+            return 1
+
+    @odograph.context(provider="the table")
+    class Named:
+        def __call__(self) -> int:
+            return 2
+
+    with store.record(task="x") as run, run.step():
+        Table()()
+        Named()()
+    assert [c.provider for c in store.trajectory(run.id).contexts] == ["Table", "the table"]

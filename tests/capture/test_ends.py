@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import subprocess
 import sys
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,33 @@ import os
 assert not [n for n in os.listdir(store.root / "journal") if n.endswith(".steps")]
 print("good")
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "good", done.stderr
+
+
+def test_forked_workers_count_the_steps_of_each_run_and_agent(store: odograph.Store) -> None:
+    """Of two runs that workers share, and of the agents in them, each counts its own steps."""
+    fork = multiprocessing.get_context("fork")
+
+    def work() -> None:
+        for run in (one, two):
+            for scope in (run, run.sub_agent("helper")):
+                with scope.step("seen"):
+                    pass
+
+    with warnings.catch_warnings(), store.record(task="x", agent="a") as one, store.record(task="x", agent="a") as two:
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        workers = [fork.Process(target=work) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        work()
+        for worker in workers:
+            worker.join()
+        work()
+    for run in (one, two):
+        steps = store.trajectory(run.id).steps
+        for agent in ("a", "helper"):
+            assert sorted(s.index for s in steps if s.agent == agent) == [0, 1, 2, 3]
 
 
 def _append(root: str, id: str, k: int) -> None:

@@ -268,10 +268,10 @@ def test_code_that_waits_holds_no_debugged_agent_up(watched: str) -> None:
         "class Waits:\n    def __repr__(self):\n        lock.acquire()\n        return 'free'\n"
         "class Loops:\n    def __repr__(self):\n        while True:\n            pass\n"
         f"lock.acquire()\n{watched}\nprint(plain.plain_of(Waits()), plain.plain_of(Loops()))\n"
-        "for _ in range(600):\n    if not guard._left[-1].busy:\n        break\n    time.sleep(0.05)\n"
+        "while guard._left[-1].busy:\n    time.sleep(0.05)\n"
         "print([thread.busy for thread in guard._left])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.count("no answer within") == 2, done.stderr
     assert done.stdout.endswith("[True, False]\n"), done.stdout
 

@@ -69,8 +69,9 @@ def test_clients_that_exist_and_clients_to_come(store: odograph.Store) -> None:
         assert not calls(store, run)
 
 
-def test_beside_wrap(store: odograph.Store) -> None:
+def test_beside_wrap(store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrapped client is recorded once while everything is, whichever came first, and stays recorded afterwards."""
+    monkeypatch.setenv("ODOGRAPH_STORE", str(tmp_path / "default"))  # for the call outside of a run
     with LLMServer([Answer()]) as server:
         first, second = odograph.wrap(chat(server)), chat(server)
         odograph.instrument()
@@ -134,12 +135,19 @@ print([c.text for c in store.trajectory(run.id).llm_calls])
 
 class _Bedrock(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    busy = 0  # how many requests are refused first
 
     def log_message(self, *args: Any) -> None:
         pass
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
+        if _Bedrock.busy:
+            _Bedrock.busy -= 1
+            self.send_response(503)
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
         kind = "application/json"
         if self.path.endswith("converse-stream"):
             kind = "application/vnd.amazon.eventstream"
@@ -203,6 +211,29 @@ def test_bedrock(store: odograph.Store, recorded: None) -> None:
     (call,) = found[1].choices[0].tool_calls
     assert (call.id, call.name, call.arguments) == ("t", "f", {"a": 1})
     assert (found[1].prompt_tokens, found[1].completion_tokens) == (3, 2)
+
+
+def test_the_retries_of_botocore_are_one_call(store: odograph.Store, recorded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What botocore sends again is one call, with the refused tries in it."""
+    boto3 = pytest.importorskip("boto3")
+    monkeypatch.setattr(_Bedrock, "busy", 2)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Bedrock)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name="us-east-1",
+            endpoint_url=f"http://127.0.0.1:{server.server_address[1]}",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+        )
+        with store.record(task="x") as run, run.step():
+            client.converse(modelId="amazon.nova", messages=[{"role": "user", "content": [{"text": "q"}]}])
+    finally:
+        server.shutdown()
+        server.server_close()
+    (call,) = calls(store, run)
+    assert (call.text, [r["status_code"] for r in call.record.extra["retries"]]) == ("whole", [503, 503])
 
 
 def test_a_model_of_bedrock_without_a_dialect_is_counted(store: odograph.Store, recorded: None) -> None:
@@ -444,7 +475,8 @@ def test_responses_over_a_websocket(store: odograph.Store) -> None:
     with server.serve(answer, "127.0.0.1", 0) as serving:
         threading.Thread(target=serving.serve_forever, daemon=True).start()
         url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
-        client = odograph.wrap(openai.OpenAI(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x"))
+        client = openai.OpenAI(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x")
+        client = odograph.wrap(odograph.wrap(client))  # twice is once
         if not hasattr(client.responses, "connect"):
             pytest.skip("this openai SDK has no WebSockets")
         with store.record(task="x") as run, client.responses.connect() as socket:

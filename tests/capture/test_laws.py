@@ -8,11 +8,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import deque, namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy
 import pytest
 
 import odograph
+from odograph.capture import faults
 
 SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0bC3dE6"
 
@@ -50,6 +54,18 @@ def test_a_fault_withholds_its_text_where_redaction_is_on(
             said = str(store.health()["last_fault"]) + "".join(str(w.message) for w in recwarn)
             assert "ValueError" in said
             assert SECRET not in said
+
+
+@pytest.mark.parametrize(("redacting", "of_disk"), [(False, False), (False, True), (True, True)])
+def test_a_fault_says_what_it_was_where_nothing_is_redacted(
+    redacting: bool, of_disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `redact=`, and where the disk is at fault, the error is told whole."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    monkeypatch.setattr(faults, "redacting", lambda: redacting)  # which stores of other tests would be asked for
+    monkeypatch.setattr(faults.faults, "count", 1)  # the warning has been given
+    faults.fault(OSError(28, "No space left on device"), of_disk=of_disk)
+    assert "No space left" in str(faults.faults.last)
 
 
 FAULTY = """
@@ -103,3 +119,93 @@ def test_a_call_that_was_interrupted_leaves_no_message_behind(store: odograph.St
     t = store.trajectory(run.id)
     assert [[m["content"] for m in c.messages] for c in t.llm_calls] == [["first"], ["first", "second", "third"]]
     assert not t.missing
+
+
+def test_the_model_of_a_call_is_the_one_named_else_the_one_asked_for(store: odograph.Store) -> None:
+    """`model=` goes before what the request says; without it the request's own model stands there, if that is a name."""
+    asked = {"messages": [{"role": "user", "content": "q"}]}
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(request={"model": "asked", **asked}, response="a")
+        step.llm_call(request={"model": "asked", **asked}, model="named", response="a")
+        step.llm_call(request={"model": ["no name"], **asked}, response="a")
+        step.llm_call(request="no object", response="a")
+    assert [c.model for c in store.trajectory(run.id).llm_calls] == ["asked", "named", None, None]
+
+
+def test_the_tokens_of_several_choices_stay_with_their_choice(store: odograph.Store) -> None:
+    """Token ids and logprobs of n > 1 are given as a list of lists, both, or one of the two, or one shorter than the other."""
+    both, none = [[1, 2], [3]], None
+    with store.record(task="t") as run, run.step() as step:
+        for ids, logprobs in (
+            (both, [[-0.1, -0.2], [-0.3]]),
+            (both, none),
+            (none, [[-0.1], [-0.2]]),
+            (both, [[-0.1, -0.2]]),
+            ([[1]], [[-0.1], [-0.2]]),
+        ):
+            step.llm_call(model="m", prompt_token_ids=[9], token_ids=ids, logprobs=logprobs)
+    found = [[(x.token_ids, x.logprobs) for x in c.record.tokens] for c in store.trajectory(run.id).llm_calls]
+    assert found == [
+        [([1, 2], [-0.1, -0.2]), ([3], [-0.3])],
+        [([1, 2], None), ([3], None)],
+        [(None, [-0.1]), (None, [-0.2])],
+        [([1, 2], [-0.1, -0.2]), ([3], None)],
+        [([1], [-0.1]), (None, [-0.2])],
+    ]
+
+
+def test_the_thread_of_a_pool_keeps_no_run(store: odograph.Store) -> None:
+    """What a pool's thread did for a run is in that run; what it does next, for nobody, is in none."""
+    odograph.instrument(threads=True)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with store.record(task="t"):
+                assert pool.submit(odograph.current).result() is not None
+                odograph.uninstrument()  # from here on, what is given to the pool is given without the run
+                assert pool.submit(odograph.current).result() is None
+    finally:
+        odograph.uninstrument()
+
+
+def test_a_step_of_a_trajectory_that_can_not_be_read_is_a_fault(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late step is numbered after those that are there; where these are gone meanwhile, it is recorded, and the fault is told of."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    with odograph.open(tmp_path / "s") as store, store.record(task="t") as run:
+        run.step({"x": 1})
+    with odograph.open(tmp_path / "s") as store:
+        late = store.append(run.id)
+        for path in (tmp_path / "s" / "journal").iterdir():
+            path.unlink()
+        before = store.health()["faults"]
+        late.step({"x": 2})
+        assert store.health()["faults"] == before + 1
+
+
+class Own:
+    """A sequence of a class of its own."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+def test_ids_and_messages_may_be_any_sequence(store: odograph.Store) -> None:
+    """Tuples, arrays, queues and sequences of other classes are lists on record; what can be read once only is left to the agent."""
+    ids, message = [1, 2, 3], {"role": "user", "content": "q"}
+    kinds = [tuple, deque, numpy.array, Own, lambda items: dict(enumerate(items)).values(), namedtuple("Three", "a b c")._make]
+    with store.record(task="t") as run, run.step() as step:
+        for kind in kinds:
+            step.llm_call(model="m", messages=kind([message] * 3), prompt_token_ids=kind(ids), token_ids=kind(ids), response="a")
+        once = iter(ids)
+        step.llm_call(model="m", token_ids=once, response="a")  # type: ignore[arg-type]
+    assert next(once) == 1
+    *given, _ = store.trajectory(run.id).llm_calls
+    assert len(given) == len(kinds)
+    for call in given:
+        assert call.messages == [message] * 3
+        assert call.prompt_token_ids == call.choices[0].token_ids == ids

@@ -165,6 +165,8 @@ def test_edits_that_do_not_fit_are_kept_as_rejected(store: odograph.Store) -> No
         step.edit(call).insert(3, [7])
         step.edit(call).move(0, 1, 3)
         step.edit(call).truncate(1)
+        with pytest.raises(TypeError, match="model is a string, not int"):
+            step.llm_call(model=5, response="r")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="an edit puts in text"):
             step.edit(call).insert(0, 5.0)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="an edit is of a call"):

@@ -237,6 +237,28 @@ def test_errors_are_recorded_and_raised_on(store: odograph.Store) -> None:
     assert only_call(store, refused.id).record.error["type"].endswith("ConnectError")
 
 
+def test_a_connection_that_is_cut_is_an_error_of_an_async_client(store: odograph.Store) -> None:
+    """Of an answer and of a stream: recorded with what had come, and raised as ever."""
+
+    async def read(client: Any, **more: Any) -> None:
+        answer = await client.chat.completions.create(model="m", messages=[], **more)
+        async for _ in answer:
+            pass
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="k", max_retries=0) as bare:
+            with store.record(task="x") as run, run.step():
+                for stream in (False, True):
+                    with pytest.raises(Exception, match=r".+"):
+                        await read(odograph.wrap(bare), stream=stream)
+            whole, streamed = store.trajectory(run.id).llm_calls  # before the connections are closed
+            assert whole.error and streamed.error
+            assert "z" in streamed.text and streamed.record.error["type"].endswith("ProtocolError")
+
+    with LLMServer([Answer(text="y" * 5000, drop_after=300), Answer(text="z" * 900, drop_after=2000)]) as server:
+        asyncio.run(main())
+
+
 def test_retries_belong_to_one_call(store: odograph.Store) -> None:
     """The SDK's own retries are one call, with the failed attempts in it; none of them is lost if the process dies between."""
     script = [Answer(status=500), Answer(status=429), Answer(text="at last"), Answer(status=500)]
@@ -289,6 +311,13 @@ def test_outside_of_a_run_each_call_is_its_own_trajectory(tmp_path: Path, monkey
             ("completed", ["two"]),
         ]
         assert [s.status for s in default.summaries()] == ["completed", "completed"]
+
+
+def test_a_wrapped_client_has_what_its_sdk_has() -> None:
+    """Where the SDK has no WebSockets, the wrapped client has none."""
+    client = openai.OpenAI(api_key="k")
+    has = hasattr(client.responses, "connect")
+    assert hasattr(odograph.wrap(client).responses, "connect") == has
 
 
 def test_other_clients_are_refused() -> None:

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 import odograph
-from odograph.capture import scope
+from odograph.capture import scope, wrap
 from odograph.capture.faults import faults
 from tests.llm_server import Answer, LLMServer
 
@@ -335,6 +335,17 @@ def test_what_the_agent_asks_for_itself_stays(store: odograph.Store) -> None:
     assert store.trajectory(run.id).llm_calls[0].request == request
 
 
+@pytest.mark.parametrize("body", [{}, {"model": "m"}])
+def test_a_body_that_is_no_request_of_a_model_is_sent_as_it_is(store: odograph.Store, body: Any) -> None:
+    """`tokens=True` adds its fields to an object that has some; what is none goes out byte for byte."""
+    with LLMServer([Answer(), Answer()]) as server:
+        for client in (chat_client(server), odograph.wrap(chat_client(server), tokens=True)):
+            with store.record(task="x"):
+                client.post("/chat/completions", body=body, cast_to=object)
+    bare, asked = server.bodies
+    assert asked == bare if not body else json.loads(asked).keys() > body.keys()
+
+
 def test_faults_in_capture_are_not_the_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where recording fails, the agent's call goes on; the fault is counted."""
 
@@ -351,6 +362,21 @@ def test_faults_in_capture_are_not_the_agents(monkeypatch: pytest.MonkeyPatch) -
     assert answer.choices[0].message.content == "ok"
     assert len(chunks) > 2
     assert faults.count == before + 2
+
+
+def test_a_fault_in_asking_for_tokens_is_not_the_agents(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request goes out as the agent made it, and the call is recorded."""
+
+    def broken(_: Any) -> Any:
+        raise OSError("no fields")
+
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    monkeypatch.setattr(wrap, "encode", broken)
+    before = faults.count
+    with LLMServer([Answer(text="ok")]) as server, store.record(task="x") as run, run.step():
+        answer = odograph.wrap(chat_client(server), tokens=True).chat.completions.create(model="m", messages=HI)
+    assert answer.choices[0].message.content == store.trajectory(run.id).llm_calls[0].text == "ok"
+    assert faults.count == before + 1
 
 
 def test_a_fork_leaves_the_call_to_its_parent(store: odograph.Store) -> None:
@@ -391,13 +417,13 @@ print(run.id)
     def model(request: dict[str, Any]) -> Answer:
         if request["model"] == "slow":
             asked.set()
-            return Answer(delay=60)
-        asked.wait(60)
+            return Answer(delay=3600)
+        asked.wait()
         return Answer(text="abcdef" * 50, delay=0.01)
 
     with LLMServer(model) as server:
         args = [sys.executable, "-c", program, server.url, str(tmp_path / "store")]
-        done = subprocess.run(args, capture_output=True, text=True, env=in_env(), timeout=60)
+        done = subprocess.run(args, capture_output=True, text=True, env=in_env())
     assert (done.returncode, done.stderr) == (0, "")
     with odograph.open(tmp_path / "store") as store:
         calls = {c.model: c for c in store.trajectory(done.stdout.strip()).llm_calls}

@@ -50,7 +50,7 @@ def output(args: list[str], where: Path, tty: bool) -> str:
     command = [sys.executable, "-m", "odograph", *args]
     env = {**os.environ, "ODOGRAPH_STORE": str(where), "TERM": "xterm", "TQDM_DISABLE": "1", "COLUMNS": "400"}
     if not tty:
-        done = subprocess.run(command, capture_output=True, env=env, timeout=60)
+        done = subprocess.run(command, capture_output=True, env=env)
         return (done.stdout + done.stderr).decode()
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env)

@@ -35,7 +35,7 @@ def on_a_terminal(*command: str, **env: str) -> str:
 
 
 def through_a_pipe(*command: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "odograph", *command], capture_output=True, timeout=600)
+    done = subprocess.run([sys.executable, "-m", "odograph", *command], capture_output=True)
     assert done.returncode == 0 and done.stderr == b""
     return done.stdout.decode()
 

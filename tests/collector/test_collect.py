@@ -64,7 +64,7 @@ def collecting(
 
         thread = threading.Thread(target=asyncio.run, args=(main(),))
         thread.start()
-        assert ready.wait(20)
+        ready.wait()
         try:
             yield collector, urls
         finally:
@@ -116,12 +116,11 @@ def chat(number: int, parent: int | None = 1, **more: Any) -> dict[str, Any]:
 
 
 def wait_for(store: odograph.Store, count: int, calls: int | None = None) -> list[odograph.Trajectory]:
-    for _ in range(400):
+    while True:
         found = list(store.trajectories())
         if len(found) >= count and (calls is None or sum(len(t.llm_calls) for t in found) >= calls):
             return found
         time.sleep(0.05)
-    raise AssertionError(f"{len(found)} trajectories with {[len(t.llm_calls) for t in found]} calls")
 
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
@@ -331,13 +330,13 @@ def test_a_body_that_is_too_large_is_read_before_it_is_refused(store: odograph.S
     monkeypatch.setattr(receiving, "LARGEST", 1 << 16)
     with collecting(store) as (_, (url,)):
         parts = urlsplit(url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=20) as sender:
+        with socket.create_connection((parts.hostname, parts.port)) as sender:
             head = f"POST /v1/traces HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: {1 << 19}\r\n\r\n"
             sender.sendall(head.encode() + b" " * (1 << 18))
             sender.settimeout(0.5)
             with pytest.raises(TimeoutError):
                 sender.recv(1)
-            sender.settimeout(20)
+            sender.settimeout(None)
             sender.sendall(b" " * (1 << 18))
             assert sender.recv(100).startswith(b"HTTP/1.1 413")
 

@@ -48,9 +48,7 @@ def ran(name: str, store: odograph.Store, folder: Path) -> tuple[Any, list[dict[
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "OPENAI_API_KEY": "k"}
     with LLMServer(script) as server:
         with collecting(store) as (collector, (url,)):
-            done = subprocess.run(
-                [*command, server.url, url], cwd=folder, env=env, capture_output=True, text=True, timeout=200, check=False
-            )
+            done = subprocess.run([*command, server.url, url], cwd=folder, env=env, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr[-3000:]
             assert not collector.counts["rejected"] and not collector.counts["unreadable"]
         (t,) = store.trajectories()

@@ -325,8 +325,7 @@ def test_a_killed_process_loses_no_answer(tmp_path: Path) -> None:
 
     with LLMServer(answer) as server:
         child = subprocess.Popen([sys.executable, "-c", code, server.url + "/v1", str(tmp_path)], env=os.environ)
-        deadline = time.monotonic() + 30
-        while sum(p.read_text().count("\n") for p in tmp_path.glob("*.jsonl")) < 6 and time.monotonic() < deadline:
+        while sum(p.read_text().count("\n") for p in tmp_path.glob("*.jsonl")) < 6:
             time.sleep(0.01)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()

@@ -150,7 +150,7 @@ def test_a_stream_is_live_both_ways(store: odograph.Store) -> None:
     def script(head: bytes, body: bytes) -> Any:
         first, *rest = events([chat_chunk("Pa"), chat_chunk("ris", "stop")])
         yield head_of(None, "text/event-stream") + chunk(first)
-        assert come.wait(10)
+        come.wait()
         for event in rest:
             yield chunk(event)
         yield END
@@ -162,17 +162,16 @@ def test_a_stream_is_live_both_ways(store: odograph.Store) -> None:
         assert next(stream).choices[0].delta.content == "Pa"
         come.set()
         assert next(stream).choices[0].delta.content == "ris"
-        assert gone.wait(10)
+        gone.wait()
         place = urlsplit(proxy.url)
         with socket.create_connection((place.hostname, place.port)) as slow:
             slow.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(b"one"))
             before = len(up.got)
-            deadline = time.monotonic() + 10
-            while up.heads < 2 and time.monotonic() < deadline:  # the upload has begun while the client still sends
+            while up.heads < 2:  # the upload has begun while the client still sends
                 time.sleep(0.01)
-            assert up.heads == 2 and len(up.got) == before
+            assert len(up.got) == before
             slow.sendall(chunk(b"two") + END)
-            while len(up.got) == before and time.monotonic() < deadline:
+            while len(up.got) == before:
                 time.sleep(0.01)
     assert up.got[-1][1] == b"onetwo"
     assert one(store).llm_calls[0].text == "Paris"
@@ -328,7 +327,7 @@ def test_early_closing_clients_lose_nothing(store: odograph.Store) -> None:
                 time.sleep(0.02)
         for event in events([chat_chunk("Pa"), chat_chunk("ris", "stop")]):
             yield chunk(event)
-        go.wait(5)  # the connection stays open behind [DONE]
+        go.wait()  # the connection stays open behind [DONE]
         yield END
 
     with Wire(script) as up, Proxy(store, [up.url]) as proxy:
@@ -348,7 +347,7 @@ def test_early_closing_clients_lose_nothing(store: odograph.Store) -> None:
                     got += piece
             if question == "short":  # it is in the store when the client sees the end
                 assert next(store.trajectories()).llm_calls[0].text == "Paris"
-        assert up.broken.wait(10)
+        up.broken.wait()
         go.set()
         deadline = time.monotonic() + 10
         while len(store) < 2 and time.monotonic() < deadline:

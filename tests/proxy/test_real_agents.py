@@ -132,9 +132,7 @@ def run(folder: Path, path: str, upstream: str, argv: list[str], *flags: str, **
         "--",
         *argv,
     ]
-    done = subprocess.run(
-        command, cwd=work, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=work, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert (work / "made.txt").read_text() == "made\n"
     with odograph.open(folder / "s") as store:

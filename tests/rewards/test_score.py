@@ -344,7 +344,7 @@ def test_async_functions_run_at_once_also_inside_a_loop(store: odograph.Store) -
 def test_threads_run_functions_that_wait(store: odograph.Store) -> None:
     """A plain function that waits runs as often at once as `concurrency` says."""
     fill(store, 8)
-    meet = threading.Barrier(4, timeout=20)
+    meet = threading.Barrier(4)
     assert store.score(odograph.reward_function("f", lambda t: meet.wait() >= 0), concurrency=4).scored == 8
 
 
@@ -658,7 +658,7 @@ def test_ctrl_c_ends_it_whatever_the_function_is_at(how: list[str], store: odogr
                 assert child.poll() is None
                 time.sleep(0.02)
             os.killpg(child.pid, signal.SIGINT)
-            assert child.wait(10) == 130
+            assert child.wait() == 130
         finally:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)

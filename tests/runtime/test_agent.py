@@ -70,7 +70,7 @@ def test_three_dialects_streaming_or_not(store: odograph.Store, dialect: str, st
 
 def test_tools_run_in_parallel(store: odograph.Store) -> None:
     """Tools that one answer asks for run at once, sync ones in threads; their records say how long each took."""
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2)
 
     def left() -> str:
         both.wait()

@@ -77,7 +77,7 @@ def served(script: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen([sys.executable, script, str(port)], stderr=subprocess.DEVNULL)
-    for _ in range(300):
+    while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break

@@ -221,7 +221,7 @@ def test_readers_and_writers_of_several_processes(tmp_path: Path) -> None:
         return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path), *args])
 
     processes = [run(writer, f"g{i}") for i in range(4)] + [run(reader) for _ in range(3)]
-    assert [p.wait(timeout=120) for p in processes] == [0] * 7
+    assert [p.wait() for p in processes] == [0] * 7
     with odograph.open(tmp_path) as store:
         assert len(store) == 240
         assert sum(1 for _ in store.trajectories(group="g2")) == 60

@@ -491,11 +491,8 @@ NO_FILES = """
             assert "Too many open files" in str(error), error
     for fd in held:
         os.close(fd)
-    for _ in range(1200):  # written without another record
-        if not new.health()["waiting"]:
-            break
+    while new.health()["waiting"]:  # written without another record
         time.sleep(0.05)
-    assert not new.health()["waiting"]
     for place in (store, new):
         with place.record(task="after") as run:
             run.note("b")
@@ -539,9 +536,9 @@ def test_a_program_whose_clock_or_sleep_is_not_its_own_goes_on_syncing(tmp_path:
     synced = threading.Event()
     one = Journal(tmp_path / "journal")
     one.synced = synced.set
-    for n in range(2):
+    for _ in range(2):
         with one.lock:
             one.append(b"{}\n")
-        assert synced.wait(10), n
+        synced.wait()
         synced.clear()
     one.close()

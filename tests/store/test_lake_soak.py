@@ -68,7 +68,7 @@ def test_nothing_is_lost_or_doubled_while_it_is_sealed(tmp_path: Path) -> None:
                 sealer.wait()
                 sealer = start(SEALER, str(seconds))
         for reader in readers:
-            said, wrong = reader.communicate(timeout=600)
+            said, wrong = reader.communicate()
             assert reader.returncode == 0, wrong
             assert "read" in said
     finally:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import odograph
@@ -100,6 +101,8 @@ def test_a_catalog_of_a_later_version_is_left_as_it_is(store: odograph.Store) ->
     with odograph.open(store.root) as again:
         assert again.trajectory(run.id).task == "t"
         assert again.examine()["catalog_in_memory"]
+        with ThreadPoolExecutor(1) as pool:  # from any thread
+            assert pool.submit(again.count).result() == 1
     with sqlite3.connect(store.root / "catalog.sqlite") as db:
         assert db.execute("pragma user_version").fetchone() == (1000000,)
         assert db.execute("select count(*) from of_the_future").fetchone() == (0,)

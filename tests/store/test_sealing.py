@@ -98,7 +98,7 @@ def test_what_is_sealed_is_its_owners_alone(store: odograph.Store) -> None:
 def test_a_store_seals_by_itself_beyond_a_size(tmp_path: Path) -> None:
     """A process that records seals in the background once the journal is larger than `seal_at` says; the setting stays with the store."""
     store = odograph.open(tmp_path / "s", seal_at=1)
-    for _ in range(100):
+    while True:
         fill(store, 1)
         time.sleep(0.1)
         if (store.root / "lake" / "commits.sqlite").exists() and store.backend.reader.lake.files("records"):

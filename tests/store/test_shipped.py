@@ -117,9 +117,7 @@ def test_a_writer_in_touch_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     server, store = Receiving(tmp_path / "server"), odograph.open(tmp_path / "server")
     server.take(name, 0, head)
     assert store.trajectory(id).status == next(store.summaries()).status == "running"
-    for _ in range(200):
-        if store.trajectory(id).status == "unterminated":
-            break
+    while store.trajectory(id).status != "unterminated":
         shipped.time.sleep(0.02)
     assert next(store.summaries()).status == "unterminated"
     shipped.time.sleep(1.1)  # by now the catalog takes the file for one that can't grow

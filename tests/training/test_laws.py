@@ -233,3 +233,28 @@ def test_the_row_before_a_change_ends_with_the_choice_that_was_continued(store: 
         )
     rows = [(row.token_ids, row.mask) for row in odograph.samples(store.trajectories(), edits="env")]
     assert rows == [([1, 3, 3, 3, 3], [0, 1, 1, 1, 1]), ([1, 3, 3, 3, 9, 8, 5], [0, 0, 0, 0, 0, 0, 1])]
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        ([0, 2**31 - 1], None),
+        ([0, 2**31], "a token id below 0 or beyond 31 bits"),
+        ([-1, 0], "a token id below 0 or beyond 31 bits"),
+    ],
+)
+def test_token_ids_have_31_bits(store: odograph.Store, ids: list[int], why: str | None) -> None:
+    """The smallest and the largest id that formats hold are trained; the next ones are left out with the reason."""
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(model="m", prompt_token_ids=[1], token_ids=ids, logprobs=[-0.5, -0.5], response="a")
+    found = odograph.samples(store.trajectories(), include_invalid=True)
+    assert [s.token_ids for s in found] == ([] if why else [[1, *ids]])
+    assert found.report.left_out == ({why: 1} if why else {}) and found.report.balanced
+
+
+def test_logprobs_are_floats(store: odograph.Store) -> None:
+    """Whole numbers are logprobs, too: a row has them as floats."""
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(model="m", prompt_token_ids=[1], token_ids=[2, 3], logprobs=[-1, 0], response="a")
+    (row,) = odograph.samples(store.trajectories())
+    assert row.logprobs == [None, -1.0, 0.0] and type(row.logprobs[1]) is float

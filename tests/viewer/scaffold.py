@@ -86,4 +86,4 @@ def viewing(store: Path, *arguments: str) -> Iterator[Viewer]:
         yield Viewer(url, process)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=10)
+        process.wait()

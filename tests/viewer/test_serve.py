@@ -33,7 +33,7 @@ def served(root: Path, *flags: str) -> Iterator[list[dict[str, str]]]:
         yield [json.loads(process.stdout.readline()) for _ in range(max(1, sum(f.endswith("token") for f in flags)))]
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait() == 0
 
 
 def asked(url: str, token: str | None = None, data: Any = None, given: dict[str, str] | None = None, **more: Any) -> int:

@@ -118,11 +118,8 @@ def test_what_is_recorded_meanwhile_is_there_and_is_told(tmp_path: Path) -> None
                         break
                 assert json.loads(said[5:]) == [run.id]
                 assert v.get(f"/api/t/{run.id}").json["status"] == "running"
-            for _ in range(100):
-                if v.get(f"/api/t/{run.id}").json["status"] == "completed":
-                    break
+            while v.get(f"/api/t/{run.id}").json["status"] != "completed":
                 time.sleep(0.1)
-            assert v.get(f"/api/t/{run.id}").json["status"] == "completed"
             line.close()
 
 
@@ -310,7 +307,7 @@ def test_an_access_log_has_no_query() -> None:
     v = Viewer(f"http://127.0.0.1:{int(process.stdout.readline())}/?token={'t' * 20}", process)
     assert v.get("/hello?q=secretword").json == {"a": 1}
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate()
     assert process.returncode == 0
     assert "GET /hello 200" in said and "secretword" not in said and "tttt" not in said
 
@@ -331,7 +328,5 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
         (["--port", "99999", "--store", str(tmp_path)], "--port: a whole number from 0 to 65,535 was expected"),
         (["none-such", "--store", str(tmp_path)], "no trajectory 'none-such'"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "odograph", "view", *arguments], capture_output=True, text=True, check=False, timeout=30
-        )
+        done = subprocess.run([sys.executable, "-m", "odograph", "view", *arguments], capture_output=True, text=True, check=False)
         assert done.returncode in (1, 2) and words in done.stderr and "Traceback" not in done.stderr

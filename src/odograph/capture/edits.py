@@ -45,10 +45,6 @@ class Base:
         self.unit = "token" if isinstance(self.units, list) else "char"
 
     @property
-    def length(self) -> int:
-        return len(self.units) if self.units is not None else 0
-
-    @property
     def hash(self) -> str | None:
         return None if self.units is None else content_hash(self.units)
 
@@ -102,14 +98,15 @@ def edit_fields(
     else:
         fields["base_hash"] = base.hash
         fields["unit"] = base.unit
-        bad = [i for i in asked if not 0 <= i <= base.length]
+        length = len(base.units)
+        bad = [i for i in asked if not 0 <= i <= length]
         if about["base_hash"] not in (None, base.hash):
             fields["base_hash"] = about["base_hash"]
             rejected = f"base hash {about['base_hash']} was expected to be {base.hash}"
         elif bad or (len(asked) > 1 and asked[0] > asked[1]):
-            rejected = f"range {list(asked)} of a base of {base.length} {base.unit}s"
+            rejected = f"range {list(asked)} of a base of {length} {base.unit}s"
         else:
-            rejected = _outside(runs, base.length)
+            rejected = _outside(runs, length)
     if redactor is not None and base is not None and _tells(redactor, base, runs):
         fields["result"], rejected = [], "it is of, or makes, what is redacted"
     for name, value in (("reason", reason), ("author", author), ("rejected", rejected)):

@@ -78,7 +78,7 @@ def _asking(asked: dict[str, Any], model_url: str) -> dict[str, Any]:
     return {"base_url": url, "api_key": "none", "dialect": "openai.responses", "model": asked.get("model"), "params": params}
 
 
-def _tools(asked: dict[str, Any], post: Any) -> list[UsableTool]:
+def _tools(asked: dict[str, Any], post: Any) -> list[Any]:  # what is a `UsableTool` already is no function to a type checker
     """The request's functions: each is a path of the resources server."""
 
     def of(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from .. import dialects
 from ..asking.endpoint import Endpoint, Unanswered
@@ -29,6 +29,36 @@ from .task import AnyAgent, Outcome, Task
 from .template import Template
 from .tools import arguments_of, function_tool, sanitised, schema_of
 from .using import use_all
+
+
+class AgentSettings(TypedDict, total=False):
+    """The settings of an `Agent` beside its model, as `replace` and `fork` take them."""
+
+    name: str
+    base_url: str | None
+    api_key: str | None
+    system_prompt: str | None
+    tools: Iterable[Callable[..., Any] | MCPServer | AnyAgent]
+    handoffs: Iterable[Agent]
+    description: str | None
+    dialect: str
+    params: dict[str, Any] | None
+    headers: dict[str, str] | None
+    output_type: Any
+    stream: bool
+    tokens: bool
+    max_steps: int
+    timeout: float
+    max_retries: int
+    tool_timeout: float
+    max_tool_output: int
+    policy_version: str | int | None
+    tokenizer: Any
+    tool_choice: str | None
+    once: Iterable[str]
+    on_answer: OnAnswer | None
+    on_tool: OnTool | None
+    on_prompt: OnPrompt | None
 
 
 class Agent:
@@ -219,13 +249,15 @@ class Agent:
             found["handoffs"] = [of(a) for a in self.handoffs]
         return found
 
-    def replace(self, **changes: Any) -> Agent:
-        """Returns a copy with other settings: `agent.replace(model="other")`."""
-        settings = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+    def replace(self, *, model: str | None = None, **changes: Unpack[AgentSettings]) -> Agent:
+        """Returns a copy with another model or other settings: `agent.replace(model="other")`."""
+        settings: dict[str, Any] = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
         unknown = [k for k in changes if k not in settings]
         if unknown:
             raise TypeError(f"an agent has no {unknown[0]!r}; it has: {', '.join(settings)}")
-        return Agent(**(settings | changes))
+        settings["model"] = self.model if model is None else model
+        settings.update(changes)
+        return Agent(**settings)
 
     # --- the two methods --------------------------------------------------------------------------------------------------
 

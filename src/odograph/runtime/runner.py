@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
@@ -17,6 +17,7 @@ from ..trajectory import Trajectory, before_step, own_steps
 from ..types import Fork
 from . import batch, live
 from . import task as tasks
+from .agent import AgentSettings
 from .events import Event, Following, listen
 from .past import at_hand, rebuilt, request_at
 from .response import TaskResponse
@@ -199,7 +200,7 @@ class Runners:
         reason: str | None = None,
         conf: TaskConfig | None = None,
         store: Store | None = None,
-        **changes: Any,
+        **changes: Unpack[AgentSettings],
     ) -> Task:
         """Returns a task that continues from a step of a trajectory as a new trajectory. Step, run or `await` the task.
 
@@ -224,13 +225,12 @@ class Runners:
         task = task_of(whole, agent, conf, here)
         task.agent = at_hand(task.agent, past)
         if model is not None or changes:
-            settings = changes | ({"model": model} if model is not None else {})
             replace = getattr(task.agent, "replace", None)
             if replace is None:
                 raise InvalidInput(
                     f"an agent of type {type(task.agent).__name__} has no model and settings to change; give a changed agent"
                 )
-            task.agent = replace(**settings)
+            task.agent = replace(model=model, **changes)
         if messages is not None:
             task._messages = list(messages)
         else:
