@@ -230,7 +230,8 @@ class Runners:
                 raise InvalidInput(
                     f"an agent of type {type(task.agent).__name__} has no model and settings to change; give a changed agent"
                 )
-            task.agent = replace(model=model, **changes)
+            settings: dict[str, Any] = {**changes} if model is None else {**changes, "model": model}
+            task.agent = replace(**settings)  # a stranger's agent is told what changes, and nothing else
         if messages is not None:
             task._messages = list(messages)
         else:
