@@ -177,7 +177,9 @@ def test_a_pager_on_a_terminal(store: odograph.Store, team: str, tmp_path: Path)
     out, status = on_a_terminal("sed s/^/paged:/")
     assert status == 0 and out.count("paged:") == len(out.splitlines()) > 100
     assert on_a_terminal("head -n 1")[1] == 0
-    assert "noon" in on_a_terminal("no-such-pager")[0]
+    for wrong in ("no-such-pager", "'less"):
+        out, status = on_a_terminal(wrong)
+        assert status == 0 and "noon" in out
 
 
 def test_a_damaged_tree_is_shown_all_the_same(store: odograph.Store) -> None:

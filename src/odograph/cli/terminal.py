@@ -131,7 +131,10 @@ def paged() -> Iterator[None]:
     import shutil  # with `subprocess`, a tenth of what `ls` imports
     import subprocess
 
-    command = shlex.split(os.environ.get("PAGER", "less"))
+    try:
+        command = shlex.split(os.environ.get("PAGER", "less"))
+    except ValueError:  # a quotation that does not end
+        command = []
     if (
         not (sys.stdin.isatty() and sys.stdout.isatty() and command and shutil.which(command[0]))
         or os.environ.get("TERM") == "dumb"
