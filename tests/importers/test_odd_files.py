@@ -264,3 +264,16 @@ def test_a_search_for_tools_is_a_tool_call(tmp_path: Path) -> None:
         said = t.llm_calls[-1].messages
         assert [m["role"] for m in said if m.get("tool_call_id") == "ts"] == ["tool"]
         assert any(c["function"]["name"] == "tool_search" for m in said for c in m.get("tool_calls", []))
+
+
+def test_links_that_lead_nowhere_fail_no_folder(tmp_path: Path) -> None:
+    """A folder with links to themselves or to what is gone is imported, and they are named; one that the user names is refused."""
+    write(tmp_path / "a" / "s.jsonl", jsonl(CLAUDE))
+    (tmp_path / "a" / "loop").symlink_to("loop")
+    (tmp_path / "a" / "gone.jsonl").symlink_to("nothing.jsonl")
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path / "a")
+        assert (report.failed, report.imported) == ([], 1)
+        assert {Path(p).name for p in report.unrecognised} == {"loop", "gone.jsonl"}
+        with pytest.raises(odograph.NotFound, match="no file or folder"):
+            store.import_sessions(tmp_path / "a" / "loop")

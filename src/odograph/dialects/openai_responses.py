@@ -58,6 +58,13 @@ def messages(request: Any) -> list[dict[str, Any]]:
     return out
 
 
+def _drawn(item: dict[str, Any]) -> dict[str, Any] | None:
+    """The image that the model drew, if the item is one."""
+    if item.get("type") != "image_generation_call" or not isinstance(item.get("result"), str):
+        return None
+    return media("image/png", item["result"])
+
+
 def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
     kind = item.get("type", "message")
     if kind in ("message", "agent_message"):  # the latter is what another agent sent to this one: it has an author, and no role
@@ -78,8 +85,8 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
     elif str(kind).endswith("_output"):
         told = item.get("output", item.get("tools"))  # of a search for tools: those that it found
         out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": [told] if is_media(told) else told})
-    elif kind == "image_generation_call" and isinstance(item.get("result"), str):
-        out.append({"role": "assistant", "content": [media("image/png", item["result"])]})
+    elif drawn := _drawn(item):
+        out.append({"role": "assistant", "content": [drawn]})
     elif kind == "reasoning":
         text = _summary(item)
         if text:
@@ -160,11 +167,7 @@ def choices(response: Any) -> list[Choice]:
         _append(shaped, {**item, "role": item.get("role") or "assistant"})
     last = response["output"][-1] if response["output"] and isinstance(response["output"][-1], dict) else {}
     said = "".join(texts)
-    drawn = [
-        media("image/png", i["result"])
-        for i in objects(response["output"])
-        if i.get("type") == "image_generation_call" and isinstance(i.get("result"), str)
-    ]
+    drawn = [image for item in objects(response["output"]) if (image := _drawn(item))]
     message: dict[str, Any] = {
         "role": "assistant",
         "content": [*([{"type": "text", "text": said}] if said else []), *drawn] if drawn else said or None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +79,9 @@ class _Import(NamedTuple):
             raise
         except NotBegun as error:
             self._failed(path, str(error), named)
-        except (OdographError, OSError) as error:
+        except OSError as error:  # a link may lead nowhere, and a file be gone since it was listed
+            self._failed(path, str(error), named or error.errno not in (errno.ENOENT, errno.ELOOP))
+        except OdographError as error:
             self._failed(path, str(error))
         except (Exception, SystemExit) as error:  # a format that nobody foresaw costs its own file alone
             self._failed(path, f"the {type(error).__name__} {error} while reading it")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..codec import loads
-from ..errors import InvalidInput
-from ..shape import arguments, dicts, items, obj, text, without
+from ..shape import arguments, dicts, items, obj, parsed, text, without
 from .transcript import Transcript
 
 _ROLES = {
@@ -43,21 +41,13 @@ def _message(turn: dict[str, Any]) -> dict[str, Any]:
     role, content = _role(turn) or str(turn.get("from", turn.get("role"))), turn.get("value", turn.get("content"))
     if role != "function_call":
         return {"role": role, "content": content, **without(turn, "from", "value", "role", "content")}
-    calls = [one for one in (_read(content), *items(_read(content))) if isinstance(one, dict) and "name" in one]
+    found = parsed(content)
+    calls = [one for one in (found, *items(found)) if isinstance(one, dict) and "name" in one]
     if not calls:
         return {"role": "assistant", "content": content}
     functions = [{"name": c.get("name"), "arguments": c.get("arguments")} for c in calls]
     asked = [{"type": "function", "function": f} for f in functions]
     return {"role": "assistant", "content": None, "tool_calls": asked, **({_SAID: content} if isinstance(content, str) else {})}
-
-
-def _read(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return loads(value)
-        except InvalidInput:
-            return None
-    return value
 
 
 def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range | None = None, **fields: Any) -> None:
@@ -74,7 +64,7 @@ def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range 
             asked = dicts(said.get("tool_calls"))
             waiting = len(asked)
             for found in [] if asked or not isinstance(content, str) else _CALL.findall(content):
-                one = obj(_read(found))
+                one = obj(parsed(found))
                 if isinstance(one.get("name"), str):
                     transcript.acted(one["name"], arguments(one.get("arguments")), call=call)
                     waiting += 1
@@ -94,8 +84,7 @@ def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range 
 def _results(content: Any, waiting: int) -> list[Any]:
     """The results in a message, one for each of the calls that wait, or the whole as one."""
     if waiting > 1:
-        listed = content if isinstance(content, list) else _read(content) if isinstance(content, str) else None
-        for found in (listed, _RESPONSE.findall(content) if isinstance(content, str) else None):
+        for found in (parsed(content), _RESPONSE.findall(content) if isinstance(content, str) else None):
             if isinstance(found, list) and len(found) == waiting:
                 return found
     return [content]
