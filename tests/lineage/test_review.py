@@ -262,6 +262,15 @@ def test_an_adapter_that_changes_ends_the_row_whatever_else_changed() -> None:
     assert h.rows("mask") == [([1, 2, 10, 11, 12], "00111"), ([1, 2, 10, 11, 50, 20], "000001")]
 
 
+def test_an_older_answer_of_another_adapter_is_gone_on_with_by_none() -> None:
+    """A prompt that begins with an answer before the last leaves that answer a row of its own, where its adapter was another."""
+    h = History()
+    h.call([1, 2], [10, 11], adapter="a")
+    h.call([5, 6], [7], adapter="b")
+    h.call([1, 2, 10, 11, 50], [20], adapter="b")
+    assert h.rows("env") == [([1, 2, 10, 11], "0011"), ([5, 6, 7], "001"), ([1, 2, 10, 11, 50, 20], "000001")]
+
+
 def test_what_another_adapter_sampled_is_stale_in_the_last_view(
     store: odograph.Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
