@@ -109,7 +109,9 @@ def _of_file(path: Path) -> _Found:
 def _session(path: Path, about: dict[str, Any], messages: list[dict[str, Any]]) -> Session:
     session = Session(NAME, text(about.get("id")) or path.stem)
     asked = [
-        t for m in messages if m.get("role") == "user" and not _is_command(m) and (t := content_text(_for_model(m["content"])))
+        t
+        for m in messages
+        if m.get("role") == "user" and not _is_command(m) and (t := content_text(_for_model(m.get("content"))))
     ]
     started = parse_time(about.get("created_at")) or parse_time(messages[0].get("created"))
     model = text(obj(parsed(about.get("model_config_json", about.get("model_config")))).get("model_name"))
