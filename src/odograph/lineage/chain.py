@@ -17,7 +17,7 @@ from ..prefix import Prefix
 from ..types import Edit
 from .bodies import media_of, pieces_of
 from .edits import Hole, Of, Pieces, Response, applied, untouched
-from .nodes import Node, Thread, asks_again, grown, stand_in
+from .nodes import Node, Thread, asks_again, end_of, grown, stand_in
 from .observed import Kind, kind_of
 from .predicted import cleared, filled, same, shaken
 from .texts import Tokenizer
@@ -54,6 +54,8 @@ class Chain:
         self._late: dict[str, list[Edit]] = {}
         self._settled: set[str] = set()
         self._thread: dict[str, Thread] = {}
+        #: By length and last token: the calls whose prompts end so. One that asks an older one's question is among them.
+        self._asked: dict[tuple[int, int], list[Node]] = {}
         self._largest = 0  # tokens of the longest prompt with an answer
 
     @property
@@ -148,6 +150,7 @@ class Chain:
         again = before is not None and before.call.step != call.step and fresh
         if before is not None and before.id not in acted and not again and asks_again(before, node):
             self.discarded.append(self.nodes.pop())
+            self._asked[end_of(before)].pop()
             self._settle(before.id)
             stand_in(node, before)
             thread = self._thread[before.id]
@@ -160,6 +163,7 @@ class Chain:
             node.view = View.of([Segment("prompt", prompt[:])], node.prompt)
             self._begin(node)
         self.nodes.append(node)
+        self._asked.setdefault(end_of(node), []).append(node)
         self.by_id[node.id] = node
         self._largest = max(self._largest, len(prompt) + max(map(len, responses.values())))
 
@@ -179,7 +183,7 @@ class Chain:
             self._branch(node, *older)
             return
         if best is None:
-            asked = next((n for n in reversed(self.nodes) if asks_again(n, node)), None)
+            asked = next((n for n in reversed(self._asked.get(end_of(node), ())) if asks_again(n, node)), None)
             if asked is not None:
                 stand_in(node, asked)
                 self._begin(node)
@@ -200,11 +204,13 @@ class Chain:
         if self._largest <= size:
             return None
         prompt, call, best = node.prompt, node.call, None
+        # a look at each node: a `Prefix` costs several times as much as its list
+        sent, length = prompt.base if isinstance(prompt, Prefix) else prompt, len(prompt)
         for other in self.nodes:
             base = len(other.prompt)
             for choice, ids in other.responses.items():
                 total = base + len(ids)
-                if not size < total <= len(prompt) or not ids or prompt[total - 1] != ids[-1]:
+                if not size < total <= length or not ids or sent[total - 1] != ids[-1]:
                     continue
                 if prompt[base:total] != ids or prompt[:base] != other.prompt or not self._is_open(other, choice):
                     continue

@@ -59,8 +59,13 @@ class Thread:
         self.last_edits: list[str] = []
 
 
+def end_of(node: Node) -> tuple[int, int]:
+    """The length of a prompt, and its last token: equal prompts have both alike."""
+    return len(node.prompt), node.prompt[-1]
+
+
 def asks_again(before: Node, node: Node) -> bool:
-    if len(before.prompt) != len(node.prompt) or before.prompt[-1] != node.prompt[-1]:
+    if end_of(before) != end_of(node):
         return False
     was, now = before.call, node.call
     return before.prompt == node.prompt and (was.adapter, before.inputs) == (now.adapter, node.inputs)
