@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import json
 import re
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -176,28 +177,27 @@ class _Bedrock(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-def test_bedrock(store: odograph.Store, recorded: None) -> None:
-    """Converse, its stream and InvokeModel of a Claude are recorded from botocore, and the agent gets all that came."""
+@pytest.fixture
+def aws() -> Iterator[Callable[[str], Any]]:
+    """Makes a client of a service of AWS, whose server is ours."""
     boto3 = pytest.importorskip("boto3")
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Bedrock)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        client = boto3.client(
-            "bedrock-runtime",
-            region_name="us-east-1",
-            endpoint_url=f"http://127.0.0.1:{server.server_address[1]}",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-        )
-        asked = [{"role": "user", "content": [{"text": "q"}]}]
-        with store.record(task="x") as run:
-            whole = client.converse(modelId="amazon.nova", messages=asked, system=[{"text": "be brief"}])
-            events = list(client.converse_stream(modelId="amazon.nova", messages=asked)["stream"])
-            body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": HI})
-            invoked = client.invoke_model(modelId="anthropic.claude-3-haiku", body=body)["body"].read()
-    finally:
-        server.shutdown()
-        server.server_close()
+    about = {"region_name": "us-east-1", "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}"}
+    yield functools.partial(boto3.client, aws_access_key_id="a", aws_secret_access_key="b", **about)
+    server.shutdown()
+    server.server_close()
+
+
+def test_bedrock(store: odograph.Store, recorded: None, aws: Callable[[str], Any]) -> None:
+    """Converse, its stream and InvokeModel of a Claude are recorded from botocore, and the agent gets all that came."""
+    bedrock = aws("bedrock-runtime")
+    asked = [{"role": "user", "content": [{"text": "q"}]}]
+    with store.record(task="x") as run:
+        whole = bedrock.converse(modelId="amazon.nova", messages=asked, system=[{"text": "be brief"}])
+        events = list(bedrock.converse_stream(modelId="amazon.nova", messages=asked)["stream"])
+        body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": HI})
+        invoked = bedrock.invoke_model(modelId="anthropic.claude-3-haiku", body=body)["body"].read()
     assert whole["output"]["message"]["content"][0]["text"] == "whole"
     assert len(events) == 7
     assert json.loads(invoked)["content"][0]["text"] == "invoked"
@@ -213,43 +213,24 @@ def test_bedrock(store: odograph.Store, recorded: None) -> None:
     assert (found[1].prompt_tokens, found[1].completion_tokens) == (3, 2)
 
 
-def test_the_retries_of_botocore_are_one_call(store: odograph.Store, recorded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_retries_of_botocore_are_one_call(
+    store: odograph.Store, recorded: None, aws: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What botocore sends again is one call, with the refused tries in it."""
-    boto3 = pytest.importorskip("boto3")
     monkeypatch.setattr(_Bedrock, "busy", 2)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Bedrock)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        client = boto3.client(
-            "bedrock-runtime",
-            region_name="us-east-1",
-            endpoint_url=f"http://127.0.0.1:{server.server_address[1]}",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-        )
-        with store.record(task="x") as run, run.step():
-            client.converse(modelId="amazon.nova", messages=[{"role": "user", "content": [{"text": "q"}]}])
-    finally:
-        server.shutdown()
-        server.server_close()
+    with store.record(task="x") as run, run.step():
+        aws("bedrock-runtime").converse(modelId="amazon.nova", messages=[{"role": "user", "content": [{"text": "q"}]}])
     (call,) = calls(store, run)
     assert (call.text, [r["status_code"] for r in call.record.extra["retries"]]) == ("whole", [503, 503])
 
 
-def test_a_model_of_bedrock_without_a_dialect_is_counted(store: odograph.Store, recorded: None) -> None:
+def test_a_model_of_bedrock_without_a_dialect_is_counted(
+    store: odograph.Store, recorded: None, aws: Callable[[str], Any]
+) -> None:
     """What `InvokeModel` says to a model whose format no dialect knows is counted; calls of other AWS services are not."""
-    boto3 = pytest.importorskip("boto3")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Bedrock)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    about = {"region_name": "us-east-1", "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}"}
-    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
     before = store.health()["unrecorded"]
-    try:
-        boto3.client("bedrock-runtime", **about, **keys).invoke_model(modelId="amazon.titan", body='{"inputText": "q"}')
-        boto3.client("dynamodb", **about, **keys).list_tables()
-    finally:
-        server.shutdown()
-        server.server_close()
+    aws("bedrock-runtime").invoke_model(modelId="amazon.titan", body='{"inputText": "q"}')
+    aws("dynamodb").list_tables()
     assert store.health()["unrecorded"] == before + 1
 
 

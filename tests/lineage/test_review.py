@@ -262,6 +262,16 @@ def test_an_adapter_that_changes_ends_the_row_whatever_else_changed() -> None:
     assert h.rows("mask") == [([1, 2, 10, 11, 12], "00111"), ([1, 2, 10, 11, 50, 20], "000001")]
 
 
+def test_an_answer_that_was_discarded_is_gone_on_with_by_none() -> None:
+    """A try that was asked again is no answer that a later prompt begins with, though its tokens stand there."""
+    h = History()
+    h.call([1, 2], [10], acted=False)
+    h.call([1, 2], [20])
+    h.call([5, 6], [7])
+    h.call([1, 2, 10, 50], [30])
+    assert h.rows("env") == [([1, 2, 20], "001"), ([5, 6, 7], "001"), ([1, 2, 10, 50, 30], "00001")]
+
+
 def test_an_older_answer_of_another_adapter_is_gone_on_with_by_none() -> None:
     """A prompt that begins with an answer before the last leaves that answer a row of its own, where its adapter was another."""
     h = History()

@@ -111,6 +111,17 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
     assert (process.returncode, t.status, t.end.error) == (-signal.SIGTERM, "failed", f"signal {int(signal.SIGTERM)}")
 
 
+def in_terminal(code: str, server: LLMServer, folder: Path) -> tuple[int, int]:
+    """`record` of a program, with a terminal of its own: the process, and the terminal's other end."""
+    (folder / "agent.py").write_text(code)
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        command = [sys.executable, "-m", "odograph", "--store", "s", "record", "--", sys.executable, "agent.py"]
+        os.execve(sys.executable, command, environment(server, folder))
+    return pid, fd
+
+
 def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
     """In a terminal the program has the terminal, and Ctrl-C interrupts the program and not the recording."""
     # a handler, and short sleeps: Python may drop an exception, and a signal that comes just before a sleep waits for its end
@@ -118,13 +129,8 @@ def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
     code += "signal.signal(signal.SIGINT, lambda *_: (os.write(1, b'interrupted\\n'), os._exit(0)))\n"
     code += "print('tty' if sys.stdin.isatty() and os.isatty(1) else 'none', flush=True)\n"
     code += "while True:\n    time.sleep(0.05)\n"
-    (tmp_path / "agent.py").write_text(code)
     with LLMServer([Answer()]) as server:
-        pid, fd = pty.fork()
-        if pid == 0:
-            os.chdir(tmp_path)
-            command = [sys.executable, "-m", "odograph", "--store", "s", "record", "--", sys.executable, "agent.py"]
-            os.execve(sys.executable, command, environment(server, tmp_path))
+        pid, fd = in_terminal(code, server, tmp_path)
         seen = b""
         while b"tty" not in seen:
             seen += os.read(fd, 1000)
@@ -142,13 +148,8 @@ def test_a_program_that_stops_gives_the_terminal_back(tmp_path: Path) -> None:
     """A program that stops itself in a terminal (Ctrl-Z in Claude Code or in an editor) stops `record`, too, so that the shell goes
     on; what continues `record` continues the program."""
     code = "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nprint('goes on', flush=True)\n"
-    (tmp_path / "agent.py").write_text(code)
     with LLMServer([Answer()]) as server:
-        pid, fd = pty.fork()
-        if pid == 0:
-            os.chdir(tmp_path)
-            command = [sys.executable, "-m", "odograph", "--store", "s", "record", "--", sys.executable, "agent.py"]
-            os.execve(sys.executable, command, environment(server, tmp_path))
+        pid, fd = in_terminal(code, server, tmp_path)
         _, status = os.waitpid(pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         os.kill(pid, signal.SIGCONT)

@@ -54,8 +54,10 @@ class Chain:
         self._late: dict[str, list[Edit]] = {}
         self._settled: set[str] = set()
         self._thread: dict[str, Thread] = {}
-        #: By length and last token: the calls whose prompts end so. One that asks an older one's question is among them.
+        #: By a prompt's length and last token: the calls whose prompts end so.
         self._asked: dict[tuple[int, int], list[Node]] = {}
+        #: By the length of a prompt with an answer, and the answer's last token: the answers that end so.
+        self._answers: dict[int, dict[int, list[tuple[Node, int]]]] = {}
         self._largest = 0  # tokens of the longest prompt with an answer
 
     @property
@@ -150,7 +152,7 @@ class Chain:
         again = before is not None and before.call.step != call.step and fresh
         if before is not None and before.id not in acted and not again and asks_again(before, node):
             self.discarded.append(self.nodes.pop())
-            self._asked[end_of(before)].pop()
+            self._forget(before)
             self._settle(before.id)
             stand_in(node, before)
             thread = self._thread[before.id]
@@ -163,9 +165,22 @@ class Chain:
             node.view = View.of([Segment("prompt", prompt[:])], node.prompt)
             self._begin(node)
         self.nodes.append(node)
-        self._asked.setdefault(end_of(node), []).append(node)
+        self._remember(node)
         self.by_id[node.id] = node
-        self._largest = max(self._largest, len(prompt) + max(map(len, responses.values())))
+
+    def _remember(self, node: Node) -> None:
+        self._asked.setdefault(end_of(node), []).append(node)
+        for choice, ids in node.responses.items():
+            if ids:
+                self._answers.setdefault(len(node.prompt) + len(ids), {}).setdefault(ids[-1], []).append((node, choice))
+        self._largest = max(self._largest, len(node.prompt) + max(map(len, node.responses.values())))
+
+    def _forget(self, node: Node) -> None:
+        """Undoes `_remember` for the last call."""
+        self._asked[end_of(node)].pop()
+        for ids in node.responses.values():
+            if ids:
+                self._answers[len(node.prompt) + len(ids)][ids[-1]].pop()
 
     def _begin(self, node: Node, base: tuple[Node, int] | None = None) -> None:
         thread = Thread(node, base)
@@ -203,19 +218,21 @@ class Chain:
         nothing went on with, or after which the context was another."""
         if self._largest <= size:
             return None
-        prompt, call, best = node.prompt, node.call, None
-        # a look at each node: a `Prefix` costs several times as much as its list
-        sent, length = prompt.base if isinstance(prompt, Prefix) else prompt, len(prompt)
-        for other in self.nodes:
-            base = len(other.prompt)
-            for choice, ids in other.responses.items():
-                total = base + len(ids)
-                if not size < total <= length or not ids or sent[total - 1] != ids[-1]:
+        prompt, best = node.prompt, None
+        for total, answers in self._answers.items():
+            if not size < total <= len(prompt):
+                continue
+            for other, choice in answers.get(prompt[total - 1], ()):
+                base = len(other.prompt)
+                if (
+                    prompt[base:total] != other.responses[choice]
+                    or prompt[:base] != other.prompt
+                    or not self._is_open(other, choice)
+                ):
                     continue
-                if prompt[base:total] != ids or prompt[:base] != other.prompt or not self._is_open(other, choice):
-                    continue
-                if other.call.adapter == call.adapter and node.inputs[: len(other.inputs)] == other.inputs:
+                if other.call.adapter == node.call.adapter and node.inputs[: len(other.inputs)] == other.inputs:
                     best, size = (other, choice), total
+                    break
         return best
 
     def _is_open(self, node: Node, choice: int) -> bool:
