@@ -88,16 +88,34 @@ _PARTS = {
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of these
+    from _thread import get_ident
+    from sys import modules
+
+    #: The threads that import a part now: what interrupts one of them finds parts that are not whole.
+    _importing = set()
 
     def __getattr__(name):
         wanted = "VERSION" if name == "__version__" else name
         part = next((part for part, names in _PARTS.items() if wanted in names.split()), None)
         if part is None:
             raise AttributeError(f"module 'odograph' has no attribute {name!r}")
-        from importlib import import_module
+        me = get_ident()
+        if me in _importing:
+            found = getattr(modules.get(f"{__name__}.{part}"), wanted, None)
+            if found is not None:
+                return found
+            raise AttributeError(
+                f"odograph.{name} was asked for in the middle of the first import of its parts, by the handler of a signal, of a"
+                f" log record or of imports: name odograph.{name} once before the handler is set"
+            )
+        _importing.add(me)
+        try:
+            from importlib import import_module
 
-        import_module(".api", __name__)  # it fills the slot for calls that are made outside of any run
-        found = globals()[name] = getattr(import_module(f".{part}", __name__), wanted)
+            import_module(".api", __name__)  # it fills the slot for calls that are made outside of any run
+            found = globals()[name] = getattr(import_module(f".{part}", __name__), wanted)
+        finally:
+            _importing.discard(me)
         return found
 
     def __dir__():

@@ -19,9 +19,10 @@ from typing import Any, cast
 import msgspec
 import orjson
 
+from .bounds import has_null, is_finite, is_small
 from .errors import InvalidInput, NewerStore
 from .guard import of_a_signal
-from .plain import OPTIONS, has_null, is_finite, is_small, one_level, plain_of, tagged
+from .plain import OPTIONS, one_level, plain_of, tagged
 from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit, Tokens
 
 # --- encoding -------------------------------------------------------------------------------------------------------

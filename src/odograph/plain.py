@@ -15,7 +15,6 @@ import math
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from gc import get_referents
 from itertools import islice
 from time import perf_counter
 from types import MemberDescriptorType
@@ -25,20 +24,18 @@ import msgspec
 import orjson
 
 from . import guard
+from .bounds import BYTES, DEPTH, LITTLE, has_null, is_finite, is_small
 from .guard import Refused
 from .prefix import Prefix
 from .types import TAG
 
 OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
-#: Bounds of one value. Plain JSON that is held as it would be written has none of them: it is kept whole.
-DEPTH = 200  # deeper nesting than any real content; orjson and msgspec stop a little above it
+#: Bounds of one value, beside those of `bounds`.
 NODES = 200_000  # lists, dicts and objects
-BYTES = 256_000_000  # text, bytes and numbers
 REPR = 100_000  # characters
 SECONDS = 2.0  # for all the code of strangers in one value
 
-_LITTLE = 8  # bytes that a number counts
 _LISTED = 32  # bytes that a number of an array takes in a list, and about as many as it takes in JSON
 _BIG_INT = 2000  # bits; Python refuses to print an int of more than 4300 digits, or of 640 where a program says so
 
@@ -76,77 +73,7 @@ def one_level(value: Any) -> Any:
     return msgspec.json.decode(found) if type(found) is msgspec.Raw else found
 
 
-def is_small(value: Any) -> bool:
-    """Whether a container is written about as large as it is held. Lists that hold one another twice grow with every level.
-
-    Each value counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are looked at.
-    Yes for all that is no such growth.
-    """
-    if type(value) is list and len(value) > _LONG and type(value[0]) in _FLAT and type(value[-1]) in _FLAT:  # token ids
-        return True
-    left, level = _FEW, [value]
-    while level:  # the values one level deeper, by the garbage collector's own eyes: no code of Python's looks at each
-        level = get_referents(*level)
-        left -= len(level)
-        if left < 0:
-            return _weight((value,), {}, 0) < _MANY
-    return True
-
-
-def has_null(data: bytes) -> bool:
-    """Whether a null stands in JSON, or the word in a text: what `b"null" in data` says, in a fraction of the time."""
-    return b"n" in data and data.rfind(b"null") >= 0
-
-
-def _some(values: Any) -> Any:
-    size = len(values)
-    if size <= 16:
-        return values
-    if type(values) is not list and type(values) is not tuple:
-        values = list(values)
-    return (values[0], values[size // 2], values[-1])
-
-
 _CONTAINERS = (dict, list, tuple)
-_FLAT = frozenset((str, int, float, bool, type(None), orjson.Fragment))
-#: A fragment went through `encode` already.
-_PLAIN = _FLAT | {dict, list, tuple}
-_MANY = BYTES // _LITTLE
-_FEW = 1000
-_LONG = 200
-
-
-def _weight(values: Any, seen: dict[int, int], depth: int) -> int:
-    """How many values are written for these, by three of them where they are many."""
-    some = _some(values)
-    weight = 0
-    for item in some:
-        kind = type(item)
-        if kind is dict or kind is list or kind is tuple:
-            inner = item.values() if kind is dict else item
-            if _FLAT.issuperset(map(type, _some(inner))):
-                weight += len(item)
-                continue
-            known = seen.get(id(item))
-            if known is None and depth < 100:
-                seen[id(item)] = 0  # what holds itself is found by the encoder
-                known = seen[id(item)] = _weight(inner, seen, depth + 1)
-            weight += known or 0
-    return len(values) + (weight if some is values else weight * len(values) // 3)
-
-
-def is_finite(value: Any) -> bool:
-    """Whether no float in a value is NaN or infinite; no, too, where other types than JSON's stand in it. The value must not hold
-    itself: `orjson` has written it before."""
-    level = [value]
-    while level:
-        kinds = set(map(type, level))
-        if not kinds <= _PLAIN or (float in kinds and not all(math.isfinite(x) for x in level if type(x) is float)):
-            return False
-        level = get_referents(*level)
-    return True
-
-
 _NOTHING = object()
 _mro = type.__dict__["__mro__"].__get__
 _dict = type.__dict__["__dict__"].__get__
@@ -212,10 +139,10 @@ class _Walk:
         if kind is str:
             return self.text(value)
         if kind is float:
-            self.room -= _LITTLE
+            self.room -= LITTLE
             return value if math.isfinite(value) else tagged("float", str(value))
         if kind is int:
-            self.room -= _LITTLE
+            self.room -= LITTLE
             return value if value.bit_length() <= _BIG_INT else tagged("int", hex(value))
         if kind is orjson.Fragment:
             return msgspec.Raw(orjson.dumps(value))
@@ -428,7 +355,7 @@ class _Walk:
             found = self.ask(lambda: getattr(value, name)(), kind, trusted)
         except Refused:  # a tensor without data
             return _NOTHING
-        self.room -= numbers * (_LISTED - _LITTLE)
+        self.room -= numbers * (_LISTED - LITTLE)
         return found
 
     def said(self, value: Any, kind: type) -> Any:

@@ -393,3 +393,33 @@ def test_an_array_of_more_numbers_than_a_list_should_have_says_its_shape() -> No
         observation = store.trajectory(run.id).steps[0].observation
     assert observation["image"] == [[1] * 84] * 84
     assert observation["weights"]["value"].startswith("shape (2000, 10000), 20,000,000 bytes: the value has more than")
+
+
+_CHAINS = """
+import sys, odograph
+
+def chain(levels):
+    made = ()
+    for _ in range(levels):
+        made = ("state", made)
+    return made
+
+itself = ([],)
+itself[0].append(itself)
+store = odograph.open(sys.argv[1])
+beside = [{"row": k} for k in range(2000)]
+for value in (chain(150), chain(900), chain(5000), chain(200_000), {"rows": beside, "path": chain(200_000)}, itself):
+    with store.record(task="t") as run:
+        run.note({"path": value, "keep": "me"})
+"""
+
+
+def test_tuples_in_tuples_of_any_depth(tmp_path: Any) -> None:
+    """The path of a search, as pairs in pairs: what is too deep is left out, and neither ends the process nor is a line that nobody
+    can read."""
+    done = subprocess.run([sys.executable, "-c", _CHAINS, str(tmp_path / "s")], check=False)
+    assert done.returncode == 0
+    found = list(odograph.open(tmp_path / "s").trajectories())
+    assert [(t.notes[0].data["keep"], bool(odograph.validate(t).counts.get("lossy_value"))) for t in found] == [
+        ("me", deep) for deep in (False, True, True, True, True, True)
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -316,3 +318,30 @@ def test_reward_rules() -> None:
     assert total(Reward(value=1.0, step=0), Reward(value=2.0, step=1), Reward(value=3.0, step=1)) == 4.0
     assert total(Reward(value=1.0, step=0, agent="a"), Reward(value=2.0, step=0, agent="b")) == 3.0
     assert total(Reward(value=1.0, target="r"), Reward(value=1.0, target="r", span=Span(0, 1))) is None
+
+
+_INTERRUPTED = """
+import signal, sys, odograph
+
+class Asking:
+    def find_spec(self, name, path=None, target=None):
+        signal.raise_signal(signal.SIGUSR1)
+
+def asks(*_):
+    try:
+        odograph.current()
+    except AttributeError as error:
+        said.append(str(error))
+
+said = []
+signal.signal(signal.SIGUSR1, asks)
+sys.meta_path.insert(0, Asking())
+print(odograph.current())
+assert said and all("in the middle of the first import" in one for one in said), said[:3]
+"""
+
+
+def test_a_handler_that_asks_in_the_middle_of_the_first_import() -> None:
+    """What interrupts the import of odograph's parts gets a sentence, and harms no import."""
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("None\n", "")
