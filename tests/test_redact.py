@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.codec import fold_events
+from odograph.prefix import Prefix
 from odograph.redact import History, Redactor
 from odograph.secrets import may_hold, secrets_in
 from tests.llm_server import Answer, LLMServer
@@ -518,3 +519,27 @@ def test_fields_with_names_that_json_can_not_hold_are_left_out() -> None:
     """Of a record with such a name nothing is known, so nothing of it is kept where there may be a secret."""
     kept, found = Redactor(True).fields("note", {"\ud800": SECRETS["github_token"], "data": "x"}, History())
     assert kept == {"extra": {"redacted": {"unreadable": 1}}} and found == {"unreadable": 1}
+
+
+@settings(max_examples=200)
+@given(st.randoms(use_true_random=False))
+def test_histories_that_grow_are_redacted_as_each_message_alone_is(chance: random.Random) -> None:
+    """Whatever a call sends after which other call: beginnings of one history, longer or shorter, other histories, lists of the same
+    messages or of equal ones: each message is what redaction makes of it alone, and each call counts the secrets in its messages."""
+    redactor, history = Redactor(["x[0-9]"]), History(raw=False)
+    bases: list[list[Any]] = [[], []]
+    handed: list[tuple[Any, list[Any]]] = []
+    for _ in range(chance.randrange(2, 12)):
+        base = chance.choice(bases)
+        for _ in range(chance.randrange(3)):
+            base.append({"role": "user", "content": chance.choice(["a", "b", "x1", "x2 x3", 1, True])})
+        part = base[: chance.randint(0, len(base))]
+        sent = chance.choice([Prefix(base), Prefix(base, len(part)), part, [dict(m) for m in part]])
+        found: Counter[str] = Counter()
+        alone: Counter[str] = Counter()
+        wanted = [redactor.value(m, alone) for m in sent]
+        handed.append((history.messages("key", sent, redactor, found), wanted))
+        assert found == alone
+        assert all(
+            repr(list(given)) == repr(wanted) for given, wanted in handed
+        )  # those before are what they were; 1 is not True

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 import odograph
+from odograph.capture.edits import EditArgs
+from odograph.rewards.functions import FunctionArgs
 from odograph.runtime.agent import AgentSettings
+from odograph.runtime.response import RewardArgs
+from odograph.runtime.runner import BatchArgs
+from odograph.runtime.task import TaskArgs
 from odograph.training.advantages import CONVENTIONS, Alias, Named, convention
+from odograph.training.plan import MergedOptions, PairOptions, SampleOptions
 
 ROOT = Path(__file__).parent.parent
 RIGHT = """
@@ -48,7 +55,21 @@ async def main() -> None:
     odograph.export_to_huggingface(store, "out", min_reward=0.5, max_trajectories=10, time_range="7d", agent="a").upload("org/name")
     judged = await odograph.ruler(store, judge=odograph.Judge("m"), group="g1")
     print(judged.failed)
-    rows = odograph.samples(store.trajectories(group="g1"), edits="env", advantage="grpo")
+    rows: odograph.Samples = odograph.samples(store.trajectories(group="g1"), edits="env", advantage="grpo")
+    for row in odograph.samples([odograph.Trajectory("x", [])], edits="mask"):
+        print(row.token_ids)
+    for pair in odograph.samples([odograph.Trajectory("x", [])], edits="pair"):
+        print(pair.chosen)
+    print(odograph.rows(odograph.Trajectory("x", []), "verl", data_source="d", edits="mask", options={"mine": 1}))
+    agent = odograph.Agent(model="m")
+    task = odograph.Task("q", agent)
+    response = (await odograph.Runners.run_task(task, max_concurrency=8))[task.id]
+    print(response.answer, response.edit(on="text").replace(0, 1, "a", reason="r"), response.edit(result=[odograph.Kept(0, 1)]))
+    for response in (await odograph.Runners.run_task([task], attempts=8, reward=lambda t: 1.0))[task.id]:
+        print(response.reward(1.0, step=0, source="judge"))
+    print((await odograph.Runners.run("q", agent, group="g", tags=["a"])).answer, odograph.Runners.sync_run_task(task)["q"].status)
+    with store.record("q") as run, run.step() as now, now.acting("look", {}, tool_call_id="1", metadata={}) as action:
+        action.result = now.edit(now.llm_call("m"), [odograph.Kept(0, 1)]).upper()
     odograph.samples(store.trajectories(status=["failed", "running"]), edits={"other": "mask"}, credit="last")
     print(store.groups("scenario"), store.groups(lambda s: s.agent), store.compare("a", "b", by="world"), store.frame("facts"))
     print(list(rows), rows.report)
@@ -109,6 +130,22 @@ odograph.reward(source="envv")
 odograph.fork("x", sytem_prompt="be brief")
 odograph.fork("x", max_steps="3")
 odograph.Agent(model="m").replace(tool=[print])
+odograph.Runners.sync_run("q", odograph.Agent(model="m"), grup="g")
+odograph.Runners.sync_run("q", odograph.Agent(model="m")).anwser
+odograph.Runners.sync_run_task(odograph.Task("q"), runner="rai")
+odograph.Runners.sync_run_task(odograph.Task("q"), max_concurency=3)
+odograph.Runners.sync_run_task(odograph.Task("q"))["q"].anwser
+print(odograph.Runners.run_task(odograph.Task("q"), attempts="3"))
+print(odograph.replay("x", tools="recordd"))
+next(iter(odograph.samples([t]))).token_idz
+next(iter(odograph.samples([t], edits="pair"))).token_ids
+odograph.rows(t, "verl", edit="mask")
+odograph.reward_function("short", len, pr="step")
+store.export("out", to="hf", format="parket")
+odograph.export_to_huggingface(store, "out", format="json")
+store.append("x").acting("look", tool_call="1")
+store.append("x").edit(call).delet(0, 1)
+store.append("x").edit(call).delete(0, 1, reasn="r")
 """.splitlines()
 
 
@@ -139,7 +176,23 @@ def test_conventions_have_the_names_that_checkers_know() -> None:
     assert {convention(alias).name for alias in get_args(Alias)} <= set(CONVENTIONS)
 
 
-def test_the_settings_of_an_agent_are_one_list() -> None:
-    """What `fork` and `replace` change is what an agent is made with, with the same types, beside the model."""
-    made = get_type_hints(odograph.Agent.__init__)
-    assert get_type_hints(AgentSettings) == {name: made[name] for name in made if name not in ("model", "return")}
+KEYWORDS: list[tuple[Any, Callable[..., Any], str]] = [
+    (AgentSettings, odograph.Agent.__init__, "model"),
+    (TaskArgs, odograph.Task.__init__, "input agent conf"),
+    (BatchArgs, odograph.Runners.run_task, "task attempts"),
+    (RewardArgs, odograph.Step.reward, "value name"),
+    (EditArgs, odograph.Step.edit, "call result"),
+    (FunctionArgs, odograph.RewardFunction.__init__, "compute name parameters"),
+]
+
+
+@pytest.mark.parametrize(("listed", "taken", "beside"), KEYWORDS, ids=lambda value: getattr(value, "__name__", ""))
+def test_keywords_that_are_passed_on_are_one_list(listed: Any, taken: Callable[..., Any], beside: str) -> None:
+    """What a type checker accepts where keywords are passed on is what the function takes that they go to, with the same types."""
+    made = get_type_hints(taken)
+    assert get_type_hints(listed) == {name: made[name] for name in made if name not in (*beside.split(), "return")}
+
+
+def test_samples_and_pairs_are_built_by_the_same_options() -> None:
+    """The lists of options by which a type checker tells samples from pairs have the same names as the list of both."""
+    assert MergedOptions.__annotations__.keys() == PairOptions.__annotations__.keys() == SampleOptions.__annotations__.keys()

@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .store.sealing import Sealing
     from .store.summary import Hit, Summary, Used
     from .training.dry_run import GroupPlan
-    from .training.formats import Target
+    from .training.formats import Files, Target
     from .training.keywords import ExportArgs
     from .worlds import WorldRuntime
 
@@ -336,7 +336,7 @@ class Store:
         out: str | Path,
         to: str = "hf",
         *,
-        format: str | None = None,
+        format: Files | None = None,
         splits: dict[str, float] | None = None,
         seed: int = 0,
         options: dict[str, Any] | None = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Unpack
+from typing import Literal as OneOf
 
 from .api import Store
 from .codec import loads
@@ -149,7 +150,7 @@ def export_to_huggingface(
     out: str | Path = "hf-dataset",
     *,
     max_trajectories: int | None = None,
-    format: str = "parquet",
+    format: OneOf["parquet", "jsonl"] = "parquet",
     include_metadata: bool = True,
     license: str = "unknown",
     splits: dict[str, float] | None = None,

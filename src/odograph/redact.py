@@ -17,6 +17,7 @@ import msgspec
 from . import dialects
 from .codec import encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
 from .errors import InvalidInput
+from .packing import same_objects
 from .prefix import Prefix
 from .types import TAG, AnyRecord
 
@@ -270,29 +271,33 @@ class History:
     def __init__(self, raw: bool = True) -> None:
         #: Whether messages come back as bytes, to be written, or as values. Then an object that comes again is the same message.
         self._raw = raw
-        self._last: dict[Any, list[_Seen]] = {}
+        self._last: dict[Any, _Looked] = {}
 
-    def messages(self, key: Any, messages: list[Any], by: Redactor, found: Counter[str]) -> list[Any]:
-        """The messages as JSON, redacted."""
-        last = self._last.get(key, [])
-        now: list[_Seen] = []
-        for index, message in enumerate(messages):
-            before = last[index] if index < len(last) else None
-            if before is not None and not self._raw and before.message is message:
-                seen = before
-            else:
-                seen = self._looked_at(message, before, by)
-            now.append(seen)
-            if seen.found:
-                found.update(seen.found)
-        self._last[key] = now
-        return [seen.kept for seen in now]
+    def messages(self, key: Any, messages: list[Any] | Prefix, by: Redactor, found: Counter[str]) -> list[Any] | Prefix:
+        """The messages as JSON, redacted. A `Prefix` of values stays one: of a history that grows, only what is new costs."""
+        last = self._last.setdefault(key, _Looked())
+        before = last.seen
+        if self._raw:
+            start = 0
+        elif type(messages) is Prefix and messages.base is last.base and len(messages) >= len(before):
+            start = len(before)
+        else:
+            start = same_objects(last.given, messages[:])
+        if start < len(before):
+            last = self._last[key] = last.first(start)
+        for index, message in enumerate(messages[start:], start):
+            seen = self._looked_at(message, before[index] if index < len(before) else None, by)
+            last.add(None if self._raw else message, seen)
+        last.base = messages.base if type(messages) is Prefix else None
+        if last.totals:
+            found.update(last.totals[-1])
+        return Prefix(last.kept) if type(messages) is Prefix and not self._raw else last.kept[:]
 
     def _looked_at(self, message: Any, before: _Seen | None, by: Redactor) -> _Seen:
         raw = type(message) is msgspec.Raw
         data = bytes(message) if raw else encode_message(message)
         if before is not None and before.data == data:
-            return before if self._raw else before._replace(message=message, kept=before.kept if before.found else message)
+            return before if self._raw or before.found else before._replace(kept=message)
         inside: Counter[str] = Counter()
         kept: Any = msgspec.Raw(data) if self._raw else message
         if (raw and b"\\" in data) or by.may_find(data.decode("utf-8", "replace")):
@@ -300,16 +305,44 @@ class History:
             if inside:
                 clean = _without(clean, _SPELLED)
                 kept = msgspec.Raw(encode(clean)) if self._raw else loads(encode(clean))
-        return _Seen(message if not self._raw else None, data, kept, inside)
+        return _Seen(data, kept, inside)
 
 
 class _Seen(NamedTuple):
-    """A message that was looked at: itself where it never changes, its JSON, what is kept of it, and what was found in it."""
+    """A message that was looked at: its JSON, what is kept of it, and what was found in it."""
 
-    message: Any
     data: bytes
     kept: Any
     found: Counter[str]
+
+
+class _Looked:
+    """A list of messages that was looked at. Lists that were handed out share `kept`, so that it only grows."""
+
+    __slots__ = ("base", "given", "kept", "seen", "totals")
+
+    def __init__(self) -> None:
+        #: Where the list was a `Prefix`: of what.
+        self.base: list[Any] | None = None
+        self.given: list[Any] = []
+        self.seen: list[_Seen] = []
+        self.kept: list[Any] = []
+        #: What was found up to each message: one counter for all messages until more is found.
+        self.totals: list[Counter[str]] = []
+
+    def add(self, message: Any, seen: _Seen) -> None:
+        self.given.append(message)
+        self.seen.append(seen)
+        self.kept.append(seen.kept)
+        total = self.totals[-1] if self.totals else Counter()
+        self.totals.append(total + seen.found if seen.found else total)
+
+    def first(self, count: int) -> _Looked:
+        """Its first messages, as a list of their own."""
+        made = _Looked()
+        made.given, made.seen, made.kept = self.given[:count], self.seen[:count], self.kept[:count]
+        made.totals = self.totals[:count]
+        return made
 
 
 def _texts(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:

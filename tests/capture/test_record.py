@@ -87,6 +87,26 @@ def test_the_api_page(store: odograph.Store) -> None:
     assert json.loads(json.dumps(t.to_dict()))["steps"][0]["llm_calls"][0]["request"]["temperature"] == 0.0
 
 
+def test_a_wrong_word_of_acting_is_refused_before_the_tool_runs(store: odograph.Store) -> None:
+    """A misspelt keyword is told at the call, as everywhere: at the end of the action, its record would be lost with it."""
+    with store.record(task="t") as run:
+        with pytest.raises(TypeError, match="tool_call"), run.acting("look", {}, tool_call="1"):  # type: ignore[call-arg]
+            raise AssertionError("it ran")
+        with run.acting("look", {}, tool_call_id="1", metadata={"by": "me"}) as action:
+            assert action.metadata == {"by": "me"}
+    (found,) = store.trajectory(run.id).actions
+    assert (found.tool_call_id, found.extra) == ("1", {"by": "me"})
+
+
+def test_edits_that_are_no_runs_are_refused(store: odograph.Store) -> None:
+    """Where the runs of an edit are expected, something else is told in a sentence."""
+    with store.record(task="t") as run:
+        call = run.llm_call("m", response="abc")
+        for wrong in ("abc", 5, [1]):
+            with pytest.raises(TypeError, match="Kept and Literal runs"):
+                run.edit(call, wrong)  # type: ignore[call-overload]
+
+
 def test_everything_is_one_tree(store: odograph.Store) -> None:
     """Each record's parent is what it happened inside: step, action, sub-agent; steps count per agent."""
     with store.record(task="t", agent="boss") as run:

@@ -88,17 +88,19 @@ def test_a_trajectory_that_is_gone_on_with_counts_its_steps_on(store: odograph.S
     assert again.recorder.opened == 5
 
 
-def test_adding_again_adds_nothing_and_is_linear(store: odograph.Store) -> None:
-    """Twice the calls cost twice as much to compare, although each call holds the whole history."""
+@pytest.mark.parametrize("redact", [None, True])
+def test_adding_again_adds_nothing_and_is_linear(redact: bool | None, tmp_path: Path) -> None:
+    """Four times the calls cost four times as much to compare, although each call holds the whole history; with redaction, too."""
     costs = []
-    for calls in (100, 200):
-        id = store.add(conversation(calls))
-        t = store.trajectory(id)
-        before = lines(store)
-        costs.append(python_calls(lambda t=t: store.add(t)))  # type: ignore[misc]
-        assert store.add(t.to_dict()) == id
-        assert lines(store) == before
-    assert costs[1] < costs[0] * 2.4
+    with odograph.open(tmp_path / "s", redact=redact) as store:
+        for calls in (50, 100, 400):  # the first makes what is made once
+            id = store.add(conversation(calls))
+            t = store.trajectory(id)
+            before = lines(store)
+            costs.append(python_calls(lambda t=t: store.add(t)))  # type: ignore[misc]
+            assert store.add(t.to_dict()) == id
+            assert lines(store) == before
+    assert costs[2] < costs[1] * 4.8
 
 
 def test_adding_again_costs_about_as_much_as_reading(store: odograph.Store) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 from .. import shape
 from ..codec import snapshot
 from . import faults, generators, scope
-from .edits import difference
+from .edits import Unit, difference
 from .scope import Acting, Scope
 
 P = ParamSpec("P")
@@ -44,10 +44,10 @@ def action(fn: Any = None, /, *, name: str | None = None, description: str | Non
 
 
 def _action(fn: Any, name: str | None, description: str | None, ignore: tuple[str, ...]) -> Any:
-    about = {} if description is None else {"metadata": {"description": description}}
+    about = None if description is None else {"description": description}
     called = name or _name(fn)
     hidden = _ignored(ignore)
-    return _kept(fn, lambda inner: _wrapped(inner, lambda within, given: within.acting(called, given, **about), hidden))
+    return _kept(fn, lambda inner: _wrapped(inner, lambda within, given: within.acting(called, given, metadata=about), hidden))
 
 
 @overload
@@ -140,7 +140,7 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
         if within is None or made is None or not issubclass(type(given), (str, list)) or type(given) is not type(result):
             return
         try:
-            on: scope.Unit = "text" if issubclass(type(given), str) else "tokens"
+            on: Unit = "text" if issubclass(type(given), str) else "tokens"
             within.edit(made, difference(given, result), on=on, preferred=preferred, **about)
         except Exception as error:
             faults.fault(error)

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from types import NoneType
+from typing import Any, TypedDict, Unpack, get_args
+from typing import Literal as OneOf
 
 import msgspec
 
@@ -13,6 +15,39 @@ from ..streams import IdsLine, MessageLine, Streams
 from ..types import Kept, Literal, LLMCall
 
 Runs = list[Kept | Literal]
+#: What of a response an edit is of, and the unit of its positions.
+Channel = OneOf["content", "reasoning", "tool_calls"]
+Unit = OneOf["tokens", "text"]
+
+
+class Why(TypedDict, total=False):
+    """What is said of an edit: the keywords of each of the editor's methods."""
+
+    reason: str | None
+    author: str | None
+    preferred: bool
+
+
+class EditArgs(Why, total=False):
+    """The keywords of `step.edit`, for those that pass them on."""
+
+    choice: int
+    channel: Channel
+    on: Unit | None
+    base_hash: str | None
+
+
+def check_edit(channel: str, on: str | None, result: Runs | None) -> None:
+    """Raises TypeError for words and runs that are none."""
+    if on is not None and on not in get_args(Unit):
+        raise TypeError(f"on is 'tokens' or 'text', not {on!r}")
+    if channel not in get_args(Channel):
+        raise TypeError(f"channel is one of {', '.join(get_args(Channel))}, not {channel!r}")
+    if not isinstance(result, (list, tuple, NoneType)) or not all(isinstance(run, (Kept, Literal)) for run in result or ()):
+        found = sorted({type(run).__name__ for run in result}) if isinstance(result, (list, tuple)) else [type(result).__name__]
+        raise TypeError(f"result is a list of Kept and Literal runs, not of {', '.join(found)}")
+
+
 _line = msgspec.json.Decoder(MessageLine | IdsLine)
 
 
@@ -210,16 +245,16 @@ class Editor:
         self._length = len(units) if units is not None else 0
         self._write = write
 
-    def delete(self, start: int, stop: int, **why: Any) -> str:
+    def delete(self, start: int, stop: int, **why: Unpack[Why]) -> str:
         return self._write([Kept(0, start), Kept(stop, self._length)], (start, stop), **why)
 
-    def insert(self, at: int, new: str | list[int] | Literal, **why: Any) -> str:
+    def insert(self, at: int, new: str | list[int] | Literal, **why: Unpack[Why]) -> str:
         return self._write([Kept(0, at), _literal(new), Kept(at, self._length)], (at, at), **why)
 
-    def replace(self, start: int, stop: int, new: str | list[int] | Literal, **why: Any) -> str:
+    def replace(self, start: int, stop: int, new: str | list[int] | Literal, **why: Unpack[Why]) -> str:
         return self._write([Kept(0, start), _literal(new), Kept(stop, self._length)], (start, stop), **why)
 
-    def move(self, start: int, stop: int, to: int, **why: Any) -> str:
+    def move(self, start: int, stop: int, to: int, **why: Unpack[Why]) -> str:
         """Moves [start, stop) to before what stands at `to`."""
         if start < to < stop:
             to = start
@@ -229,11 +264,11 @@ class Editor:
             runs = [Kept(0, start), Kept(stop, to), Kept(start, stop), Kept(to, self._length)]
         return self._write(runs, (start, stop, to), **why)
 
-    def truncate(self, at: int, **why: Any) -> str:
+    def truncate(self, at: int, **why: Unpack[Why]) -> str:
         """Keeps what is before `at`."""
         return self._write([Kept(0, at)], (at,), **why)
 
-    def rewrite(self, new: str | list[int] | Literal, **why: Any) -> str:
+    def rewrite(self, new: str | list[int] | Literal, **why: Unpack[Why]) -> str:
         """Puts something else in place of all of it; what is the same in both counts as kept, or moved."""
         given = _literal(new)
         of = given.text if isinstance(self._units, str) else given.ids

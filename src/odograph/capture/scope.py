@@ -14,16 +14,15 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token, copy_context
 from sys import _getframe
 from types import CodeType, FrameType, TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, get_args
-from typing import Literal as OneOf
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary, ref
 
 from ..calls import Call
 from ..codec import plain, snapshot
 from ..trajectory import stated_success
-from ..types import Kept, Literal, LogprobsOf, RewardSource, Span
+from ..types import LogprobsOf, RewardSource, Span
 from . import fields, generators
-from .edits import Base, Editor, Runs, edit_fields
+from .edits import Base, Channel, EditArgs, Editor, Runs, Unit, check_edit, edit_fields
 from .faults import fault
 from .faults import outside as outside_of_runs
 from .generators import ENTERING, SUSPENDS
@@ -33,11 +32,6 @@ from .values import id_of, named, number
 
 #: How many scopes are looked through at most for one that is not over.
 _DEEPEST = 100
-
-#: What of a response an edit is of, and the unit of its positions.
-Channel = OneOf["content", "reasoning", "tool_calls"]
-Unit = OneOf["tokens", "text"]
-_CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -445,6 +439,10 @@ class Scope:
             made["extra"] = extra
         return self._recorder.write("reward", made, self._id, self._agent, self._step)[0]
 
+    @overload
+    def edit(self, call: CallRef | Call, result: None = None, **about: Unpack[EditArgs]) -> Editor: ...
+    @overload
+    def edit(self, call: CallRef | Call, result: Runs, **about: Unpack[EditArgs]) -> str: ...
     def edit(
         self,
         call: CallRef | Call,
@@ -457,7 +455,7 @@ class Scope:
         reason: str | None = None,
         author: str | None = None,
         preferred: bool = False,
-    ) -> Any:
+    ) -> Editor | str:
         """Records a change to a call's generated response that the model's API never saw.
 
         `on`: the unit of positions, "tokens" or "text" (default: tokens if the call has token ids, else characters of the
@@ -472,10 +470,7 @@ class Scope:
         if not isinstance(call, (CallRef, Call)):
             raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
         whole = call.call if isinstance(call, CallRef) else call
-        if on is not None and on not in get_args(Unit):
-            raise TypeError(f"on is 'tokens' or 'text', not {on!r}")
-        if channel not in _CHANNELS:
-            raise TypeError(f"channel is one of {', '.join(_CHANNELS)}, not {channel!r}")
+        check_edit(channel, on, result)
         base = Base(whole, choice, channel, on) if whole is not None else None
         about = {"choice": choice, "channel": channel, "base_hash": base_hash}
 
@@ -486,9 +481,6 @@ class Scope:
 
         if result is None:
             return Editor(base.units if base else None, write)
-        if not all(isinstance(run, (Kept, Literal)) for run in result):
-            kinds = ", ".join(sorted({type(run).__name__ for run in result}))
-            raise TypeError(f"result is a list of Kept and Literal runs, not of {kinds}")
         return write(result, ())
 
     def label(
@@ -543,9 +535,17 @@ class Scope:
         """Returns the scope inside an earlier record of this agent, for example an action."""
         return Scope(self._recorder, id, self._agent, None)
 
-    def acting(self, name: str, arguments: Any = None, **about: Any) -> Acting:
+    def acting(
+        self,
+        name: str,
+        arguments: Any = None,
+        *,
+        llm_call: AnyCall | None = None,
+        tool_call_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Acting:
         """Records an action around the code that acts: `with step.acting("search", args) as action: action.result = ...`."""
-        return Acting(self, named(name, "name"), arguments, about)
+        return Acting(self, named(name, "name"), arguments, metadata, llm_call=llm_call, tool_call_id=tool_call_id)
 
     # --- being the current scope -------------------------------------------------------------------------------------
 
@@ -602,19 +602,19 @@ class Step(Scope):
 class Acting(Scope):
     """An action in progress. Records made meanwhile belong to the action. The action's own record is written at the end."""
 
-    def __init__(self, parent: Scope, name: str, arguments: Any, about: dict[str, Any]) -> None:
+    def __init__(self, parent: Scope, name: str, arguments: Any, metadata: dict[str, Any] | None, **answers: Any) -> None:
         id = parent._recorder.journal.new_id(time.time_ns())
         super().__init__(parent._recorder, id, parent._agent, parent._step)
         self._parent = parent
         self._name = name
         self._arguments = snapshot(arguments)
-        self._about = about
+        self._answers = answers
         self._started = time.time_ns()
         self._clock = time.perf_counter_ns()
         self.result: Any = None
         self.ok: bool | None = None
         self.error: Any = None
-        self.metadata: dict[str, Any] | None = None
+        self.metadata = metadata
 
     @property
     def id(self) -> str:
@@ -626,6 +626,6 @@ class Acting(Scope):
         super().__exit__(kind, error, trace)
         failure = error if error is not None else self.error
         ok = self.ok if self.ok is not None else failure is None and stated_success(plain(self.result)) is not False
-        timing: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock}
-        about = self._about if self.metadata is None else {"metadata": self.metadata, **self._about}
-        self._parent.action(self._name, self._arguments, self.result, ok=ok, error=failure, id=self._id, **timing, **about)
+        about: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock, **self._answers}
+        about |= {"metadata": self.metadata, "id": self._id}
+        self._parent.action(self._name, self._arguments, self.result, ok=ok, error=failure, **about)

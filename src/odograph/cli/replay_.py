@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from ..runtime import replay
 
     with existing_store(args) as store:
-        tools = "live" if args.live_tools else "recorded"
-        found = asyncio.run(replay(args.id, agent_of(args.agent), tools=tools, store=store))
+        agent = agent_of(args.agent)
+        found = asyncio.run(replay(args.id, agent, tools="live" if args.live_tools else "recorded", store=store))
     if args.json:
         print_json(msgspec.to_builtins(found))
     else:

@@ -22,7 +22,7 @@ from enum import Enum
 from functools import partial
 from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Literal, Self, get_args, overload
+from typing import Any, Literal, Self, TypedDict, Unpack, get_args, overload
 
 from .. import shape
 from ..codec import content_hash
@@ -265,18 +265,20 @@ def _again(of: Any, about: dict[str, Any]) -> RewardFunction:
     return RewardFunction(of.compute if isinstance(of, RewardFunction) else of, **about)
 
 
+class FunctionArgs(TypedDict, total=False):
+    """The keywords of `odograph.reward_function`, and with `name` of `odograph.reward`."""
+
+    version: str | None
+    per: Per
+    weight: Weight
+    range: tuple[float, float] | None
+    source: RewardSource
+
+
 @overload
 def reward(fn: Compute, /) -> RewardFunction: ...
 @overload
-def reward(
-    *,
-    name: str | None = None,
-    version: str | None = None,
-    per: Per = "trajectory",
-    weight: Weight = 1.0,
-    range: tuple[float, float] | None = None,
-    source: RewardSource = "function",
-) -> Callable[[Compute], RewardFunction]: ...
+def reward(*, name: str | None = None, **about: Unpack[FunctionArgs]) -> Callable[[Compute], RewardFunction]: ...
 def reward(fn: Any = None, /, **about: Any) -> Any:
     """Gives a reward function a name and a version, for `store.score`.
 
@@ -289,10 +291,8 @@ def reward(fn: Any = None, /, **about: Any) -> Any:
     return RewardFunction(fn, **about)
 
 
-def reward_function(name: str, compute: Compute, **about: Any) -> RewardFunction:
-    """`reward` as a function call: `reward_function(name="pnl", compute=lambda t: t.result["pnl"] / 100)`; `about` as for
-    `reward`.
-    """
+def reward_function(name: str, compute: Compute, **about: Unpack[FunctionArgs]) -> RewardFunction:
+    """`reward` as a function call: `reward_function(name="pnl", compute=lambda t: t.result["pnl"] / 100)`."""
     return RewardFunction(compute, name=name, **about)
 
 

@@ -9,12 +9,13 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Unpack, overload
 
 import msgspec
 
 from ..calls import Call
 from ..capture.directing import director
+from ..capture.edits import EditArgs, Editor, Runs
 from ..capture.recorder import CallRef
 from ..capture.scope import Scope
 from ..dialects import ToolCall
@@ -102,7 +103,11 @@ class Answer(Handle):
         self.edits: list[Edit] = []
         self.added: list[dict[str, Any]] = []
 
-    def edit(self, result: list[Kept | Literal] | None = None, **about: Any) -> Any:
+    @overload
+    def edit(self, result: None = None, **about: Unpack[EditArgs]) -> Editor: ...
+    @overload
+    def edit(self, result: Runs, **about: Unpack[EditArgs]) -> str: ...
+    def edit(self, result: Runs | None = None, **about: Unpack[EditArgs]) -> Editor | str:
         """Edits the answer, with the words of `step.edit`. An edit that is rejected raises InvalidInput."""
         return Editing(self._scope, "on_answer", self.edits.append).edit(self._ref, result, **about)
 

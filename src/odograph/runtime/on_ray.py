@@ -40,7 +40,7 @@ async def run_jobs(
                     response = TaskResponse(
                         store, job.task.id, None, "failed", msg=f"{type(error).__name__}: {why[0] if why else ''}"
                     )
-            response.store, response._session = store, None
+            response._store, response._session = store, None
             results[job.task.id, job.attempt or 0] = response
             advance()
 

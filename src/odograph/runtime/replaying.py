@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -86,7 +86,9 @@ async def _to_end(task: Task, store: Store, replies: Replies) -> TaskResponse:
                 return (await session.finish(Outcome(finished=True, status="failed", error=str(error))))[2]
 
 
-async def replay(of: str | Trajectory, agent: Any = None, *, tools: str = "recorded", store: Store | None = None) -> Replay:
+async def replay(
+    of: str | Trajectory, agent: Any = None, *, tools: Literal["recorded", "live"] = "recorded", store: Store | None = None
+) -> Replay:
     """Runs an agent's code against the recorded answers of a trajectory, with no model: where it first asks something else.
 
     `agent`: by default rebuilt from what was recorded. An `Agent`'s tools are not used again but answer as recorded;

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack, overload
 
 from ..api import Store, open
 from ..calls import Call
+from ..capture.edits import EditArgs, Editor, Runs
 from ..capture.recorder import CallRef
 from ..capture.run import Run
 from ..capture.scope import Scope, Step
 from ..errors import InvalidInput
+from ..store.backend import Place
 from ..trajectory import Trajectory, own_steps
-from ..types import Kept, Literal
+from ..types import RewardSource, Span
 from .items import Items
 
 
@@ -24,7 +26,7 @@ class Live(Protocol):
 
     over: Any
 
-    def edit(self, call: Any, result: Any, about: dict[str, Any]) -> Any:
+    def edit(self, call: CallRef | Call | None, result: Runs | None, about: EditArgs) -> Editor | str:
         """Edits an answer between steps."""
         ...
 
@@ -37,6 +39,20 @@ class Live(Protocol):
     def steps(self) -> list[Step]:
         """The steps that were taken here, in order."""
         ...
+
+
+class RewardArgs(TypedDict, total=False):
+    """The keywords of `response.reward`, which are those of `step.reward`."""
+
+    weight: float
+    source: RewardSource
+    author: str | None
+    rationale: str | None
+    version: str | None
+    target: Any
+    span: Span | tuple[int, int] | None
+    supersedes: str | None
+    extra: dict[str, Any] | None
 
 
 class TaskResponse:
@@ -61,7 +77,7 @@ class TaskResponse:
         step: int | None = None,
         session: Live | None = None,
     ) -> None:
-        self.store: Store = store
+        self._store: Store | Place = store
         self.id = task_id
         self.trajectory_id = trajectory_id
         self.status = status
@@ -78,13 +94,14 @@ class TaskResponse:
         return f"<TaskResponse {self.id} {self.status}: {str(self.answer if self.answer is not None else self.msg)[:60]!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "store"} | {"_session": None, "_place": self.store.backend.place}
+        return {**self.__dict__, "_session": None, "_store": self.store.backend.place}
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "store" or "_place" not in self.__dict__:
-            raise AttributeError(name)
-        self.store = open(self._place)  # a copy, perhaps in another process
-        return self.store
+    @property
+    def store(self) -> Store:
+        """The store that the run is recorded in."""
+        if isinstance(self._store, Place):
+            self._store = open(self._store)  # a copy, perhaps in another process
+        return self._store
 
     @property
     def success(self) -> bool:
@@ -123,7 +140,9 @@ class TaskResponse:
         completion = sum(c.completion_tokens or 0 for c in calls)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
-    def reward(self, value: float | None, name: str = "reward", *, step: int | str | None = None, **about: Any) -> str:
+    def reward(
+        self, value: float | None, name: str = "reward", *, step: int | str | None = None, **about: Unpack[RewardArgs]
+    ) -> str:
         """Records a reward at once, during the run or after the end. Returns the record's id.
 
         `step`: the number of a step of the task (from 0; -1 is the last so far), or "trajectory" for the whole trajectory.
@@ -135,7 +154,13 @@ class TaskResponse:
         wanted = self._step if step is None else step
         return self._scope(wanted).reward(value, name, **about)
 
-    def edit(self, call: CallRef | Call | None = None, result: list[Kept | Literal] | None = None, **about: Any) -> Any:
+    @overload
+    def edit(self, call: CallRef | Call | None = None, result: None = None, **about: Unpack[EditArgs]) -> Editor: ...
+    @overload
+    def edit(self, call: CallRef | Call | None = None, *, result: Runs, **about: Unpack[EditArgs]) -> str: ...
+    @overload
+    def edit(self, call: CallRef | Call | None, result: Runs, **about: Unpack[EditArgs]) -> str: ...
+    def edit(self, call: CallRef | Call | None = None, result: Runs | None = None, **about: Unpack[EditArgs]) -> Editor | str:
         """Edits an answer, with the words of `step.edit`: `response.edit(on="text").replace(0, 3, "new", reason="why")`.
 
         `call`: the call whose answer it is (default: the last). Between steps, the edit takes effect at the next

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import msgspec
 
@@ -23,12 +23,31 @@ from .past import at_hand, rebuilt, request_at
 from .response import TaskResponse
 from .rewarding import RewardFn
 from .session import Stepped
-from .task import Task, TaskConfig
+from .task import Task, TaskArgs, TaskConfig
+
+
+class BatchArgs(TypedDict, total=False):
+    """The keywords of `run_task`, beside `attempts`."""
+
+    store: Store | None
+    max_concurrency: int
+    resume: bool
+    progress: bool | Callable[[int, int], None] | None
+    runner: Literal["local", "ray"]
+    reward: RewardFn | None
 
 
 class Runners:
     """Runs tasks. Everything is recorded as it happens, in `store=` (default: the task's own store, else `odograph.open()`'s)."""
 
+    @overload
+    @staticmethod
+    async def run_task(
+        task: Task | Iterable[Task], *, attempts: Literal[1] = 1, **options: Unpack[BatchArgs]
+    ) -> dict[str, TaskResponse]: ...
+    @overload
+    @staticmethod
+    async def run_task(task: Task | Iterable[Task], *, attempts: int, **options: Unpack[BatchArgs]) -> dict[str, Any]: ...
     @staticmethod
     async def run_task(
         task: Task | Iterable[Task],
@@ -38,7 +57,7 @@ class Runners:
         attempts: int = 1,
         resume: bool = False,
         progress: bool | Callable[[int, int], None] | None = None,
-        runner: str = "local",
+        runner: Literal["local", "ray"] = "local",
         reward: RewardFn | None = None,
     ) -> dict[str, Any]:
         """Runs one task or many tasks to the end: `{task.id: TaskResponse}`, with `attempts` above 1 `{task.id:
@@ -57,23 +76,31 @@ class Runners:
 
     @staticmethod
     async def run(
-        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Any
+        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Unpack[TaskArgs]
     ) -> TaskResponse:
         """Runs one task of an input and an agent to its end: `await Runners.run("2+2?", agent)`. `task`: more of the Task."""
         made = Task(input, agent, conf, **task)
-        return (await Runners.run_task(made, store=store))[made.id]  # type: ignore[no-any-return]
+        return (await Runners.run_task(made, store=store))[made.id]
 
     @staticmethod
     def sync_run(
-        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Any
+        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Unpack[TaskArgs]
     ) -> TaskResponse:
         """`run` for code that is not async; works in a notebook and beside a running event loop."""
         return waited(Runners.run(input, agent, conf, store=store, **task))
 
+    @overload
     @staticmethod
-    def sync_run_task(task: Task | Iterable[Task], **options: Any) -> dict[str, Any]:
+    def sync_run_task(
+        task: Task | Iterable[Task], *, attempts: Literal[1] = 1, **options: Unpack[BatchArgs]
+    ) -> dict[str, TaskResponse]: ...
+    @overload
+    @staticmethod
+    def sync_run_task(task: Task | Iterable[Task], *, attempts: int, **options: Unpack[BatchArgs]) -> dict[str, Any]: ...
+    @staticmethod
+    def sync_run_task(task: Task | Iterable[Task], *, attempts: int = 1, **options: Unpack[BatchArgs]) -> dict[str, Any]:
         """`run_task` for code that is not async; works in a notebook and beside a running event loop."""
-        return waited(Runners.run_task(task, **options))
+        return waited(Runners.run_task(task, attempts=attempts, **options))
 
     @staticmethod
     def sync_step(task: Task, *, store: Store | None = None) -> Stepped:

@@ -12,7 +12,7 @@ import msgspec
 
 from ..api import Store
 from ..calls import Call
-from ..capture.edits import Runs
+from ..capture.edits import EditArgs, Editor, Runs
 from ..capture.recorder import CallRef
 from ..capture.run import Run
 from ..capture.scope import Step
@@ -151,7 +151,7 @@ class Session:
             session=self,
         )
 
-    def edit(self, call: CallRef | Call | None, result: Runs | None, about: dict[str, Any]) -> Any:
+    def edit(self, call: CallRef | Call | None, result: Runs | None, about: EditArgs) -> Editor | str:
         """Edits an answer between steps: what the model sees next is the edited answer. Raises InvalidInput."""
         state = self.walk._state
         edited = getattr(state, "edited", None)

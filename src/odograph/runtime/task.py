@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import msgspec
 
@@ -103,6 +103,19 @@ class AnyAgent(Protocol):
 
 #: Runs a task to its end; the runner, which stands above, sets it.
 finish: Callable[[Task], Coroutine[Any, Any, TaskResponse]] | None = None
+
+
+class TaskArgs(TypedDict, total=False):
+    """The keywords of a `Task`."""
+
+    id: str | None
+    name: str | None
+    group: str | None
+    tags: list[str] | tuple[str, ...]
+    metadata: dict[str, Any] | None
+    seed: int | None
+    context: Any
+    session: str | None
 
 
 class Task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any
+from typing import Any, Unpack
 
 from ..codec import loads
 from ..groups import together
@@ -13,6 +13,7 @@ from ..trajectory import Trajectory
 from .advantages import convention
 from .credit import earned
 from .formats import Made, Refused, Target, find
+from .keywords import RowsArgs
 from .sample import Conservation
 from .samples import Samples
 
@@ -20,7 +21,7 @@ from .samples import Samples
 class Member(Made):
     """A trajectory on its way: what is trained of it, and why what is not is not."""
 
-    def __init__(self, trajectory: Trajectory, left_out: Callable[[str], None], samples: Samples | None) -> None:
+    def __init__(self, trajectory: Trajectory, left_out: Callable[[str], None], samples: Samples[Any] | None) -> None:
         self.reasons: list[str] = []
         #: How many samples are given, and how many tokens of them are trained.
         self.given = self.tokens = 0
@@ -61,7 +62,7 @@ class Feed:
         self.own, self.plan = self.target.read(options)
         self.options = dict(options)
         self.parent = parent
-        self.samples: Samples | None = None
+        self.samples: Samples[Any] | None = None
 
     @property
     def takes_groups(self) -> bool:
@@ -158,15 +159,17 @@ def rows(
     to: str | Target,
     *,
     parent: Callable[[str], Trajectory | None] | None = None,
-    **options: Any,
+    options: Mapping[str, Any] | None = None,
+    **keywords: Unpack[RowsArgs],
 ) -> Rows:
     """Returns the rows that `store.export(to=...)` writes, as dicts in memory: of one trajectory or of several. A row of
     `hf-traces` is a list: the lines of one session.
 
-    `to`: the name of a format. `options` are those of the format and, for formats of samples, of `odograph.samples`. `parent`
-    returns the trajectory that a fork left. Raises NotFound for an unknown format, InvalidInput.
+    `to`: the name of a format. Keywords are the options of the format and, for formats of samples, of `odograph.samples`.
+    `options` takes the same options as a dict. `parent` returns the trajectory that a fork left. Raises NotFound for an unknown
+    format, InvalidInput.
     """
-    feed = Feed(to, options, parent=parent)
+    feed = Feed(to, {**keywords, **(options or {})}, parent=parent)
     given = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
     made = Rows()
     feed.start()

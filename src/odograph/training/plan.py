@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Required, TypedDict, get_args
 
 import msgspec
 
@@ -42,11 +42,9 @@ _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
 )
 
 
-class RowOptions(TypedDict, total=False):
-    """How samples are built of the policy that is chosen: keywords of `odograph.samples` and of `store.export`. `Plan` says what
-    each is and what holds where it is not given."""
+class _Options(TypedDict, total=False):
+    """Those of `RowOptions` that say nothing of what a sample is."""
 
-    edits: Policy | dict[str, Part] | Callable[[Node], Part]
     advantage: Named | Alias | None
     purpose: str | tuple[str, ...] | list[str]
     reward: str | None
@@ -64,11 +62,32 @@ class RowOptions(TypedDict, total=False):
     deleted: bool
 
 
-class SampleOptions(RowOptions, total=False):
-    """How samples are built: the keywords of `odograph.samples`."""
+class RowOptions(_Options, total=False):
+    """How samples are built of the policy that is chosen: keywords of `odograph.samples` and of `store.export`. `Plan` says what
+    each is and what holds where it is not given."""
 
+    edits: Policy | dict[str, Part] | Callable[[Node], Part]
+
+
+class _Chosen(TypedDict, total=False):
     agent: str | None
     model: str | None
+
+
+class SampleOptions(RowOptions, _Chosen, total=False):
+    """How samples are built: the keywords of `odograph.samples`."""
+
+
+class PairOptions(_Options, _Chosen, total=False):
+    """The keywords of `odograph.samples` that gives pairs."""
+
+    edits: Required[Literal["pair"]]
+
+
+class MergedOptions(_Options, _Chosen, total=False):
+    """The keywords of `odograph.samples` that gives samples."""
+
+    edits: Part | Literal["imitate"] | dict[str, Part] | Callable[[Node], Part]
 
 
 def _doc(text: str, flag: str | None = "", **more: Any) -> msgspec.Meta:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Unpack, cast, overload
 
 import msgspec
 
@@ -20,10 +20,19 @@ from ..types import AnyRecord, LLMCall, Reward
 from .advantages import CONVENTIONS, GroupStatistics, convention
 from .credit import Earned, Row, advise, earned, statistics_of
 from .pairs import Pairs, preferred
-from .plan import Plan, SampleOptions
+from .plan import MergedOptions, PairOptions, Plan, SampleOptions
 from .rows import Draft, generated
-from .sample import Conservation, Pair, Tally
+from .sample import Conservation, Pair, Sample, Tally
 from .views import invalid, unfit
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Given = TypeVar("Given", default=Any)
+else:
+    from typing import TypeVar
+
+    Given = TypeVar("Given")
 
 #: Reason of a trajectory that comes a second time.
 _AGAIN = "the same trajectory again"
@@ -54,7 +63,7 @@ class _Returns:
         return made
 
 
-class Samples:
+class Samples(Generic[Given]):
     """Samples, built while they are iterated. `report` accounts for all tokens when the iteration is complete."""
 
     def __init__(
@@ -86,7 +95,7 @@ class Samples:
         #: The trajectory that was checked last, and what is wrong with it.
         self._last: tuple[Trajectory | None, str | None] = None, None
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Given]:
         """`Sample`s, or with `edits="pair"` `Pair`s. Once: the report is of one pass."""
         self._begin()
         found = self._trajectories
@@ -408,12 +417,33 @@ def _no_trajectories(found: Any) -> TypeError:
     return TypeError(f"samples are of trajectories, such as those of store.trajectories(); found {what}")
 
 
+@overload
+def samples(
+    trajectories: Iterable[Trajectory] | Groups,
+    *,
+    parent: Callable[[str], Trajectory | None] | None = None,
+    **options: Unpack[MergedOptions],
+) -> Samples[Sample]: ...
+@overload
+def samples(
+    trajectories: Iterable[Trajectory] | Groups,
+    *,
+    parent: Callable[[str], Trajectory | None] | None = None,
+    **options: Unpack[PairOptions],
+) -> Samples[Pair]: ...
+@overload
 def samples(
     trajectories: Iterable[Trajectory] | Groups,
     *,
     parent: Callable[[str], Trajectory | None] | None = None,
     **options: Unpack[SampleOptions],
-) -> Samples:
+) -> Samples[Any]: ...
+def samples(
+    trajectories: Iterable[Trajectory] | Groups,
+    *,
+    parent: Callable[[str], Trajectory | None] | None = None,
+    **options: Unpack[SampleOptions],
+) -> Samples[Any]:
     """Makes training rows from trajectories. `.report` accounts for every sampled token.
 
     `trajectories` may be the `Groups` of `store.groups`. With `advantage`, trajectories are read twice: one-shot iterators are

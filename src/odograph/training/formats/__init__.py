@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
@@ -214,7 +214,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return {k: v for k, v in options.items() if k not in planned}, plan
 
 
-_FILES = frozenset(("json", "jsonl", "parquet"))
+#: The kinds of files that exporters write.
+Files = Literal["json", "jsonl", "parquet"]
+_FILES = frozenset(get_args(Files))
 _CONSTANTS = ("FILES", "PLAN", "NEEDS", "REFUSES", "ADVANTAGES", "HEADER", "FILE_EACH")
 
 DOOR = Door("exporter", "odograph.exporters", __name__, ("NAME", "FILES"))
