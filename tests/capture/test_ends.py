@@ -96,13 +96,15 @@ def test_an_ended_run_is_there_by_name(store: odograph.Store) -> None:
 
 
 def test_steps_of_forked_workers(tmp_path: Path) -> None:
-    """Workers that are forked inside of a run, and the process that forked them, take steps of their own; every reward counts."""
+    """Workers that are forked inside of a run, and the process that forked them, take steps of their own; every reward counts, and
+    no step is missing, though nothing is in it."""
     code = f"""
 import multiprocessing, odograph
 store = odograph.open({str(tmp_path / "s")!r})
 def work(k):
     for n in range(3):
         with odograph.current().step(f"{{k}}.{{n}}") as step: step.reward(1.0)
+    if k != "parent": odograph.current().step()  # the worker ends at once
 with store.record(task="x") as run:
     with run.step("before") as step: step.reward(1.0)
     fork = multiprocessing.get_context("fork")
@@ -112,8 +114,8 @@ with store.record(task="x") as run:
     for p in ps: p.join()
     with run.step("after") as step: step.reward(1.0)
 t = store.trajectory(run.id)
-assert sorted(s.index for s in t.steps) == list(range(17)), [s.index for s in t.steps]
-assert len({{s.observation for s in t.steps}}) == 17
+assert sorted(s.index for s in t.steps) == list(range(21)), [s.index for s in t.steps]
+assert len({{s.observation for s in t.steps}}) == 18
 (summary,) = store.summaries()
 assert (t.reward, summary.reward) == (17.0, 17.0), (t.reward, summary.reward)
 import os

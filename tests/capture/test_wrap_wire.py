@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -67,6 +68,36 @@ def test_equal_requests_of_several_runs_are_never_mixed(store: odograph.Store) -
         assert (call.text, call.record.error) == ("ok", None)
         retries += len((call.record.extra or {}).get("retries", []))
     assert retries == 10
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_transport_that_answers_from_memory(store: odograph.Store, streams: bool) -> None:
+    """Mocks of tests and caches give responses whose body was read already: such a call is on record, too, at once."""
+    http = importlib.import_module(str(wrap._library(openai.OpenAI(api_key="x")._client)))
+    piece = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "delta" if streams else "message": {"role": "assistant", "content": "from memory"},
+    }
+
+    def answered(request: Any) -> Any:
+        if streams:
+            event = {**piece, "choices": [choice]}
+            return http.Response(
+                200, text=f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n", headers={"content-type": "text/event-stream"}
+            )
+        return http.Response(200, json={**piece, "object": "chat.completion", "choices": [choice]})
+
+    client = odograph.wrap(
+        openai.OpenAI(api_key="x", http_client=openai.DefaultHttpxClient(transport=http.MockTransport(answered)))
+    )
+    with store.record(task="t") as run:
+        found: Any = client.chat.completions.create(model="m", messages=HI, stream=streams)  # type: ignore[call-overload]
+        said = [c.choices[0].delta.content for c in found] if streams else [found.choices[0].message.content]
+    assert said == ["from memory"]
+    (call,) = store.trajectory(run.id).llm_calls
+    assert (call.text, call.error) == ("from memory", None)
 
 
 def test_async_clients(store: odograph.Store) -> None:

@@ -378,8 +378,11 @@ def test_what_fails_upstream_is_a_call_with_an_error(store: odograph.Store) -> N
             with pytest.raises((http.client.IncompleteRead, ConnectionError)) as broken:
                 post(proxy.url, f"/t/{name}/v1/chat/completions", CHAT)
             assert b"HTTP/1.1" not in getattr(broken.value, "partial", b"")  # no second answer inside of the first
-    a, b, c = (t.llm_calls[0] for t in store.trajectories())
-    assert a.response is None and a.error is not None
+    with Wire(lambda head, body: json_answer(chat_body(), x="\x1b[31m")) as up, Proxy(store, [up.url]) as proxy:
+        status, _, data = post(proxy.url, "/t/d/v1/chat/completions", CHAT)
+    assert status == 502 and "a header of the answer has a control character" in json.loads(data)["error"]["message"]
+    a, b, c, d = (t.llm_calls[0] for t in store.trajectories())
+    assert a.response is None and a.error is not None and d.error is not None
     assert b.text == "half" and b.error is not None and c.error is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,10 +26,10 @@ WRITES, READS = "w" * 20, "r" * 20
 
 
 @contextmanager
-def served(root: Path, *flags: str) -> Iterator[list[dict[str, str]]]:
-    """The addresses that the command prints."""
+def served(root: Path, *flags: str, log: Any = subprocess.DEVNULL) -> Iterator[list[dict[str, str]]]:
+    """The addresses that the command prints. `log`: what stderr goes to."""
     command = [sys.executable, "-m", "odograph", "--store", str(root), "serve", "--port", "0", "--json", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
         yield [json.loads(process.stdout.readline()) for _ in range(max(1, sum(f.endswith("token") for f in flags)))]
@@ -70,6 +72,19 @@ def test_tokens_say_who_may_read_and_who_may_label(tmp_path: Path) -> None:
         assert asked(base + f"api/t/{id}/annotate", WRITES, label) == 200
     (found,) = odograph.open(tmp_path / "s").trajectory(id).labels
     assert (found.technique, found.value) == ("care", "good")
+
+
+def test_a_request_that_is_no_http_is_one_line_without_its_token(tmp_path: Path) -> None:
+    """A server that strangers reach prints no traceback for what they send, nor the header in which a key stands."""
+    made(tmp_path / "s")
+    with (tmp_path / "log").open("wb") as log, served(tmp_path / "s", "--token", WRITES, log=log) as printed:
+        port = urlsplit(printed[0]["url"]).port
+        for bad in (b"GET / HTTP/1.1\r\nauthorization: Bearer " + WRITES.encode() + b"\x1b\r\n\r\n", b"\x16\x03\x01 tls\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+                line.sendall(bad)
+                assert b" 400 " in line.recv(1 << 16).partition(b"\r\n")[0]
+    said = (tmp_path / "log").read_text()
+    assert said.count(" 400 ") == 2 and "Traceback" not in said and WRITES not in said.replace(printed[0]["url"], "")
 
 
 def test_a_proxy_says_who_labels(tmp_path: Path) -> None:

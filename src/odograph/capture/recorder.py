@@ -93,16 +93,22 @@ class Recorder(Writer):
         self.sent.clear()
         self._packer = None
 
-    def next_step(self, agent: str | None) -> int:
-        """The index of the step that an agent begins now. The caller holds the journal's lock."""
-        if self._earlier is not None:
-            self._count()
-        index = self._steps.get(agent, 0)
-        if self._forks != counting.forks() or counting.others(self._counts):
-            index = counting.next_index(self._counts, agent, index)
-        self._steps[agent] = index + 1
-        self._opened += 1
-        return index
+    def begin_step(self, fields: dict[str, Any], parent: str | None, agent: str | None) -> tuple[str, int]:
+        """Begins the agent's next step: the id of its record, and its index."""
+        journal = self.journal
+        with journal.lock:  # steps of several threads stand in the order of their indices
+            if self._earlier is not None:
+                self._count()
+            index = self._steps.get(agent, 0)
+            shared = self._forks != counting.forks() or counting.others(self._counts)
+            if shared:
+                index = counting.next_index(self._counts, agent, index)
+            self._steps[agent] = index + 1
+            self._opened += 1
+            id, _ = self.write("step", fields, parent, agent, index)
+            if shared:  # a forked worker may end at once, and its step's index is taken
+                journal.release()
+        return id, index
 
     @property
     def steps(self) -> dict[str | None, int]:

@@ -519,11 +519,8 @@ class Scope:
 
     def step(self, observation: Any = None) -> Step:
         """Begins the agent's next step."""
-        recorder = self._recorder
         made = {} if observation is None else {"observation": observation}
-        with recorder.journal.lock:  # steps of several threads stand in the order of their indices
-            index = recorder.next_step(self._agent)
-            id, _ = recorder.write("step", made, self._id, self._agent, index)
+        id, index = self._recorder.begin_step(made, self._id, self._agent)
         return Step(self._recorder, id, self._agent, index)
 
     def sub_agent(self, name: str) -> Scope:

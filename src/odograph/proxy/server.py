@@ -132,13 +132,11 @@ class Door:
                 return found
             admitted = self.gate.admit(target, request.headers)
             if admitted.path.partition("?")[0] in ("", "/") and target.startswith("/t/") and request.method in ("HEAD", "GET"):
-                return web.Response(
-                    text="" if request.method == "HEAD" else "odograph proxy\n"
-                )  # clients look whether it is there
+                said = "" if request.method == "HEAD" else "odograph proxy\n"
+                return web.Response(text=said)  # clients look whether it is there
             if (request.content_length or 0) > self._limits.body:
-                raise Refused(
-                    413, "too_large", f"the body has {request.content_length:,} bytes; at most {self._limits.body:,} pass"
-                )
+                why = f"the body has {request.content_length:,} bytes; at most {self._limits.body:,} pass"
+                raise Refused(413, "too_large", why)
             self.traffic.enter()
         except Refused as refused:
             return refusal(refused)
@@ -363,12 +361,13 @@ class Door:
             for name, value in answer.raw_headers
             if name.lower() not in dropped
         ]
-        response = _Response(status=answer.status, reason=answer.reason, headers=kept)
-        connected = True
+        response, connected = _Response(status=answer.status, reason=answer.reason, headers=kept), True
         try:
             await response.prepare(request)
         except ConnectionError:
             connected = False
+        except ValueError:
+            raise aiohttp.ClientPayloadError("a header of the answer has a control character") from None
         if call is not None:
             call.answered(answer.status, answer.headers)
         left = answer.content_length

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from ..access import Access, in_url, is_any
+from ..access import Access, in_url, is_any, log_of
 from .web import AccessLog, Route, application, log
 
 _GRACE = 2.0  # seconds that requests under way have when the server ends
@@ -44,6 +44,7 @@ async def serve(
         app,
         access_log=log.getChild("access") if log_requests else None,
         access_log_class=AccessLog,
+        logger=log_of(__name__),
         shutdown_timeout=_GRACE,
         max_line_size=_HEADERS,
         max_field_size=_HEADERS,
