@@ -275,11 +275,13 @@ def test_a_copilot_session_that_was_rewound(store: odograph.Store, tmp_path: Pat
     (path := tmp_path / "events.jsonl").write_text(copilot(("system.message", {"content": "be brief"}), *talk))
     store.import_sessions(path)
     (t,) = store.trajectories()
+    left = t.llm_calls[3].messages[1]["content"]
+    assert [words in left for words in ("one", "two", "three", "so far")] == [True, False, True, True]
     assert [[m["content"] for m in c.messages] for c in t.llm_calls] == [
         ["be brief", "one"],
         ["be brief", "one", "A1", "two"],
         ["be brief", "one", "A1", "three"],
-        ["be brief", "so far", "four"],
+        ["be brief", left, "four"],
         ["be brief", "five"],
     ]
 

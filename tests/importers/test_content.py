@@ -35,6 +35,9 @@ MARK = re.compile("^(#### |> |# aider chat started at )")  #: what aider puts be
 AROUND = re.compile(
     r"\[(?:Current working directory: [^]]*|Python interpreter: [^]]*|Command finished with exit code -?\d+|An error occurred during execution\.)\]"
     r"|^Action rejected: "
+    r"|^The conversation history has been summarized [^\n]*\n\nYou were originally [^\n]*|</?(?:user_message|summary)>"
+    r"|^Here is a summary of the prior context:$",
+    re.MULTILINE,
 )
 WORDS = ("context", "assistant", "user", "system", "tool", "function", "text", "image_url")  #: words of a message's shape
 

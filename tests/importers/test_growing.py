@@ -157,6 +157,32 @@ def gemini_answer(id: str, output: str) -> dict[str, Any]:
     return {"functionResponse": {"id": id, "response": {"output": output}}}
 
 
+def _carried(*ids: str) -> dict[str, Any]:
+    """The message with the tool calls of all replies, as it stands when these were asked for."""
+    names = {"a": "ls", "b": "cat", "c": "ls"}
+    calls = [{"id": i, "name": names[i], "args": {}, "status": "success", "result": [gemini_answer(i, f"of {i}")]} for i in ids]
+    return gemini(3, "gemini", "", toolCalls=calls)
+
+
+#: A session in an editor (`gemini --acp`, version 0.61).
+GEMINI_EDITOR = [
+    {"sessionId": "g", "projectHash": "h", "startTime": T.format(0)},
+    gemini(1, "user", [{"text": "Look"}]),
+    gemini(2, "gemini", "I look.", tokens={"input": 10, "output": 2}),
+    _carried("a"),
+    _carried("a", "b"),
+    gemini(4, "user", [gemini_answer("a", "of a"), gemini_answer("b", "of b")]),
+    gemini(5, "gemini", "Sand.", tokens={"input": 11, "output": 2}),
+    gemini(6, "user", [{"text": "Again"}]),
+    gemini(7, "gemini", "", tokens={"input": 12, "output": 2}),
+    _carried("a", "b", "c"),
+    gemini(8, "user", [gemini_answer("c", "of c")]),
+    gemini(9, "gemini", "I clean.", tokens={"input": 13, "output": 2}),
+    gemini(10, "user", [{"functionResponse": {"id": "d", "name": "rm", "response": {"error": "canceled by the user"}}}]),
+    gemini(11, "gemini", "Well.", tokens={"input": 14, "output": 2}),
+]
+
+
 #: A session that was resumed, as version 0.61 writes it: thoughts and calls as parts, all results of a reply with each of its calls, and
 #: a context that says something else.
 CONTEXT = "<session_context>\nfiles: {}\n</session_context>"
@@ -544,6 +570,9 @@ def hand_run(size: int) -> dict[str, Any]:
     return {**whole, "trajectory": whole["trajectory"][:size], "history": history, "info": {}}
 
 
+#: A compaction is written at once: there is no state with a part of it.
+GOOSE_STATES = [*range(1, 10), *range(11, 14), *range(16, 22)]
+
 INSTRUCTED = codex("session_meta", 0, **CODEX[0]["payload"], base_instructions={"text": "Be brief. " * 100})
 AWORLD_LINES = jsonl(AWORLD)
 TRIALS = [{"id": f"t{n}", "trial_name": f"t.{n}", "task_id": "t", "instruction": "Knot", "is_resolved": True, "trial_started_at": T.format(n)} for n in range(3)]  # fmt: skip
@@ -595,11 +624,12 @@ GROWS: dict[str, Growing] = {
     "codex folder": Growing("codex", list(range(1, len(CODEX) + 3)), threads),
     "gemini-cli new": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_NEW)),
     "gemini-cli resumed": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_RESUMED)),
+    "gemini-cli editor": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_EDITOR)),
     "copilot agents": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_TREE)),
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
     "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),
     "goose database": database("goose", "sessions.db", rows_of(agents.goose, "messages"), 4),
-    "goose compacted": Growing("goose", [*range(1, 10), *range(11, 14), *range(16, 22)], lambda folder, n: agents.goose(fresh(folder / "sessions.db"), agents.goose_talk(n))),
+    "goose compacted": Growing("goose", GOOSE_STATES, lambda folder, n: agents.goose(fresh(folder / "sessions.db"), agents.goose_talk(max((s for s in GOOSE_STATES if s <= n), default=1)))),
 }  # fmt: skip
 
 

@@ -25,9 +25,11 @@ from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time
 from .claude_asked import attached, command, prompt, typed
 from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, put_in_place, session_of
+from .claude_talk import MOST, Chain, History, is_prompt
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
+_SAID = 1000
 _OURS = ("_uuids", "_times", "_last", "_call")  # what claude_files.py and this file put into a line
 
 
@@ -103,24 +105,6 @@ def replayed(file: File, first: dict[str, Any], to: Session) -> Session:
     return reader.session()
 
 
-class _Chain:
-    """One conversation of the session: the main one, or a sub-agent's."""
-
-    def __init__(self, key: str | None, agent: str | None) -> None:
-        self.key = key
-        #: What its records are known by beside their own ids: some servers give the same ids to several conversations.
-        self.whose = () if key is None else (key,)
-        self.agent = agent
-        self.actions: dict[str, Action] = {}
-        self.history: list[dict[str, Any]] = []
-        self.observed: list[Any] = []
-        self.unanswered: list[dict[str, Any]] = []
-        self.step = -1
-        #: Messages that a compaction kept, until what they follow comes.
-        self.kept: list[tuple[str, dict[str, Any]]] = []
-        self.anchor: str | None = None
-
-
 class _Reader:
     def __init__(self, file: File, first: dict[str, Any], agent_file: Path | None) -> None:
         self.file = file
@@ -138,13 +122,13 @@ class _Reader:
             self.fork = Fork(trajectory=Session(NAME, *was, started=when).id, step=len(replies), reason="resumed")
         self.agents = agents_of(file, agent_file)
         self.alone = all(e.get("isSidechain") for e in file.events if "message" in e)
-        self.chains: dict[str | None, _Chain] = {None: _Chain(None, None)}
+        self.chains: dict[str | None, Chain] = {None: Chain(None, None)}
         self.chain_of: dict[str, str | None] = {}
         self.actions: dict[str, Action] = {}
         #: The tool calls that started a sub-agent.
         self.started: set[str] = set()
         #: Where each line's message stands: the list of messages that it is in, from and to, and whose that is.
-        self.spots: dict[str, tuple[list[Any], int, int, _Chain]] = {}
+        self.spots: dict[str, tuple[History, int, int, Chain]] = {}
         self.silent = False
 
     def session(self) -> Session:
@@ -213,14 +197,14 @@ class _Reader:
         started = call or self._asked_by(agent.events)
         by = self._action(started)
         kind = agent.kind or (text(obj(by.arguments).get("subagent_type")) if by else None)
-        chain = self.chains[agent.id] = _Chain(agent.id, f"{kind or 'agent'}-{agent.id}")
+        chain = self.chains[agent.id] = Chain(agent.id, f"{kind or 'agent'}-{agent.id}")
         self._within(chain, started, agent.events)
         for problem, count in agent.problems.items():
             self.to.warn(problem, count)
         for event in agent.events:
             self._add(chain, event)
 
-    def _side(self, event: dict[str, Any]) -> _Chain:
+    def _side(self, event: dict[str, Any]) -> Chain:
         """The side chain that a line of the session's own file belongs to."""
         uuid = str(event.get("uuid"))
         key = text(event.get("agentId")) or self.chain_of.get(str(event.get("parentUuid"))) or uuid
@@ -231,11 +215,11 @@ class _Reader:
             asked = prompt(event)
             task = next((a for a in self.actions.values() if asked and obj(a.arguments).get("prompt") == asked), None)
             kind = text(obj(task.arguments).get("subagent_type")) if task else None
-            chain = self.chains[key] = _Chain(key, f"{kind or 'sidechain'}-{len(self.chains)}")
+            chain = self.chains[key] = Chain(key, f"{kind or 'sidechain'}-{len(self.chains)}")
             self._within(chain, text(event.get("_call")) or (task.tool_call_id if task else None), [event])
         return chain
 
-    def _within(self, chain: _Chain, call: str | None, events: list[dict[str, Any]]) -> None:
+    def _within(self, chain: Chain, call: str | None, events: list[dict[str, Any]]) -> None:
         call = call or self._asked_by(events)
         if call is not None and (by := self._action(call)) is not None:
             self.to.within(chain.agent, by.id)
@@ -253,7 +237,7 @@ class _Reader:
 
     # --- lines --------------------------------------------------------------------------------------------------------
 
-    def _add(self, chain: _Chain, event: dict[str, Any]) -> None:
+    def _add(self, chain: Chain, event: dict[str, Any]) -> None:
         when = parse_time(event.get("timestamp"))
         message = event.get("message")
         kind = event.get("type")
@@ -269,11 +253,12 @@ class _Reader:
                 self._compacted(chain, event)
             shown = attached(event)
             if shown is not None:
-                self._saw(chain, event, shown)
+                self._attached(chain, event, shown)
             elif (said := put_in_place(event)) is not None:
                 self._append(chain, event, said)
             elif uuid:
                 self.spots[uuid] = (chain.history, len(chain.history), len(chain.history), chain)
+                chain.said.append(uuid)
             name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
             data = without(event, *_OURS, "type", "timestamp")
             key = uuid or content_hash(data)
@@ -282,10 +267,10 @@ class _Reader:
         if chain.kept and chain.anchor is not None and chain.anchor == uuid:
             self._keep(chain)
 
-    def _user(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
+    def _user(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         results = [b for b in dicts(message.get("content")) if b.get("type") == "tool_result"]
         if event.get("isCompactSummary") and event.get("parentUuid") is None and not chain.kept:
-            self._anew(chain, [])
+            self._anew(chain, History())
         elif not results and not event.get("isMeta") and not event.get("isCompactSummary"):
             self._go_back(chain, event)
         said = {"role": message.get("role") or "user", "content": message.get("content")}
@@ -298,43 +283,62 @@ class _Reader:
         else:
             self._saw(chain, event, said)
 
-    def _append(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
+    def _append(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], model: str | None = None) -> None:
         start = len(chain.history)
-        chain.history.append(message)
+        chain.history.add(message, model)
+        if chain.history.place > start:
+            chain.said = []
         for uuid in (event.get("uuid"), *event.get("_uuids", ())):
             if isinstance(uuid, str):
                 self.spots[uuid] = (chain.history, start, start + 1, chain)
+                chain.said.append(uuid)
 
-    def _saw(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
+    def _attached(self, chain: Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
+        """An attachment is sent behind the last reply or tool result, before what was said since. Where very much was said since
+        (an API that never answers), it stays behind that."""
+        history, said = chain.history, chain.said
+        at = history.place if len(said) < _SAID else len(history)
+        history.insert(at, message)
+        history.place = at + 1
+        for uuid in said if at < len(history) - 1 else ():
+            base, start, stop, whose = self.spots[uuid]
+            if base is history and stop > at:
+                self.spots[uuid] = (base, start + (start >= at), stop + 1, whose)
+        if (name := text(event.get("uuid"))) is not None:  # what follows the attachment follows what was said before it
+            self.spots[name] = (history, at, len(history), chain)
+            said.append(name)
+        self._told(chain, event, message)
+
+    def _saw(self, chain: Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
         """A message that the model is sent next, and that no tool gave."""
         self._append(chain, event, message)
         self._told(chain, event, message)
 
-    def _told(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
+    def _told(self, chain: Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
         if not self.silent:
             chain.observed.append(message["content"])
             chain.unanswered.append({**message, "uuid": event.get("uuid"), "timestamp": event.get("timestamp")})
 
-    def _go_back(self, chain: _Chain, event: dict[str, Any]) -> None:
+    def _go_back(self, chain: Chain, event: dict[str, Any]) -> None:
         """A prompt that hangs on an earlier line than the last leaves a branch; one that hangs on none begins anew."""
         parent = event.get("parentUuid")
         if parent is None:
             if "parentUuid" in event and chain.history:
-                self._anew(chain, [])
+                self._anew(chain, History())
             return
         spot = self.spots.get(parent) if isinstance(parent, str) else None
         if spot is None or spot[3] is not chain:  # it hangs on what another agent did
             return
         base, _, stop, _ = spot
-        if base is chain.history and not any(m["role"] == "assistant" or _is_prompt(m) for m in base[stop:]):
+        if base is chain.history and not any(m["role"] == "assistant" or is_prompt(m) for m in base[stop:]):
             return  # only results or attachments of the same turn stand in between
-        self._anew(chain, base[:stop])
+        self._anew(chain, base.until(stop))
 
-    def _anew(self, chain: _Chain, history: list[dict[str, Any]]) -> None:
+    def _anew(self, chain: Chain, history: History) -> None:
         self._leave(chain)
-        chain.history = history
+        chain.history, chain.said = history, []
 
-    def _leave(self, chain: _Chain) -> None:
+    def _leave(self, chain: Chain) -> None:
         """What no reply followed is kept in a note; where one follows later, the reply's step takes its place."""
         if chain.unanswered:
             when = parse_time(chain.unanswered[0].get("timestamp"))
@@ -342,10 +346,10 @@ class _Reader:
             self.to.add(note, "step", chain.key, chain.unanswered[0].get("uuid") or content_hash(chain.unanswered[0]))
         chain.unanswered, chain.observed = [], []
 
-    def _compacted(self, chain: _Chain, event: dict[str, Any]) -> None:
+    def _compacted(self, chain: Chain, event: dict[str, Any]) -> None:
         about = obj(event.get("compactMetadata"))
         segment, listed = obj(about.get("preservedSegment")), obj(about.get("preservedMessages"))
-        kept: list[tuple[str, dict[str, Any]]] = []
+        kept: list[tuple[str, dict[str, Any], str | None]] = []
         uuids = [u for u in listed.get("uuids", []) if isinstance(u, str)] if isinstance(listed.get("uuids"), list) else []
         head, tail = self.spots.get(str(segment.get("headUuid"))), self.spots.get(str(segment.get("tailUuid")))
         where = {
@@ -357,34 +361,33 @@ class _Reader:
             for uuid, (base, start, stop, _) in spots:
                 if stop > start and id(base[start]) not in seen:
                     seen.add(id(base[start]))
-                    kept.append((uuid, base[start]))
+                    kept.append((uuid, base[start], base.models.get(start)))
         elif head and tail and head[0] is tail[0]:
-            kept = [(where.get(id(m), ""), m) for m in head[0][head[1] : tail[2]]]
-        self._moved(chain, [])
+            base = head[0]
+            kept = [(where.get(id(base[n]), ""), base[n], base.models.get(n)) for n in range(head[1], tail[2])]
+        chain.history, chain.said = History(), []
         chain.kept = kept
         anchor = text(segment.get("anchorUuid")) or text(listed.get("anchorUuid"))
         chain.anchor = anchor
         if kept and anchor == event.get("uuid"):
             self._keep(chain)
 
-    def _moved(self, chain: _Chain, history: list[dict[str, Any]]) -> None:
-        chain.history = history
-
-    def _keep(self, chain: _Chain) -> None:
+    def _keep(self, chain: Chain) -> None:
         kept, chain.kept, chain.anchor = chain.kept, [], None
         places: dict[int, int] = {}
-        for _, message in kept:
+        for _, message, model in kept:
             places[id(message)] = len(chain.history)
-            chain.history.append(message)
+            chain.history.add(message, model)
+        chain.said = []
         for uuid, (base, start, stop, _) in list(self.spots.items()):
             if base is not chain.history and stop > start and (at := places.get(id(base[start]))) is not None:
                 self.spots[uuid] = (chain.history, at, at + 1, chain)
 
-    def _call(self, chain: _Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
+    def _call(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         chain.step += 1
         reply = {"role": "assistant", "content": message.get("content")}
         if self.silent:
-            self._append(chain, event, reply)
+            self._append(chain, event, reply, text(message.get("model")))
             return
         to = self.to
         uuid = text(event.get("uuid"))
@@ -413,7 +416,7 @@ class _Reader:
                 origin="transcript",
                 dialect="anthropic.messages",
                 model=text(message.get("model")),
-                request={"messages": Prefix(chain.history)},
+                request={"messages": Prefix(chain.history.sent_to(text(message.get("model"))))},
                 response=message,
                 reasoning="\n\n".join(thinking) or None,
                 usage=usage or None,
@@ -430,6 +433,8 @@ class _Reader:
             ),
             *("reply", name, *chain.whose),
         )
+        if chain.history.cost > MOST:
+            to.warn("prompts that hold thoughts of another model, because the model changed all the time")
         times = event.get("_times") or []  # each part of a reply has a line, and so a time, of its own
         for number_, block in enumerate(message["content"] if isinstance(message.get("content"), list) else []):
             if isinstance(block, dict) and block.get("type") in ("tool_use", "server_tool_use"):
@@ -452,9 +457,9 @@ class _Reader:
                 )
                 if id and not served:
                     chain.actions[id] = self.actions[id] = action
-        self._append(chain, event, reply)
+        self._append(chain, event, reply, text(message.get("model")))
 
-    def _result(self, chain: _Chain, event: dict[str, Any], block: dict[str, Any], when: int | None) -> None:
+    def _result(self, chain: Chain, event: dict[str, Any], block: dict[str, Any], when: int | None) -> None:
         id = text(block.get("tool_use_id"))
         failed = bool(block.get("is_error"))
         detail = event.get("toolUseResult")
@@ -481,11 +486,6 @@ class _Reader:
 def _identity(session: Any, first: dict[str, Any], known_as: str | None = None) -> tuple[tuple[Any, ...], int | None]:
     """What a session is known by, and when it began: its own id, and its first message."""
     return (session, known_as or text(first.get("uuid")) or content_hash(first)), parse_time(first.get("timestamp"))
-
-
-def _is_prompt(message: dict[str, Any]) -> bool:
-    """Whether a message of the history is one that a person, not a tool, sent."""
-    return message["role"] == "user" and not any(b.get("type") == "tool_result" for b in dicts(message.get("content")))
 
 
 def _served(message: dict[str, Any], id: str | None) -> Any:

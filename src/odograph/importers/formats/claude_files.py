@@ -15,6 +15,7 @@ from ...shape import dicts, obj, text
 from ..session import Lines, parse_time
 
 _HEAD = 64 * 1024
+_Mark = tuple[str | None, bool, int]
 
 
 class Parent(NamedTuple):
@@ -205,50 +206,62 @@ def _leading(events: list[dict[str, Any]], belongs: Any) -> int:
 
 
 def _beside(file: File, first: dict[str, Any]) -> Parent | None:
-    """Two files with the same messages under two sessions: the one that went on first is the other's parent."""
+    """Two files with the same messages under two sessions: one is the other's copy, with what came then. The copy has nothing of
+    its own among these messages; where that tells nothing, the one whose own lines began first is the parent."""
     uuid = text(first.get("uuid"))
     if uuid is None or file.path.suffix != ".jsonl":
         return None
-    best: tuple[int, str] | None = None
+    best: tuple[Any, ...] | None = None
     found: Parent | None = None
-    mine = {text(e.get("uuid")) for e in file.events}
+    mine = _marks(file.events)
     for path in file.path.parent.glob("*.jsonl"):
         if path == file.path:
             continue
         other = _first(path)
         if other is None or other.get("uuid") != uuid or other.get("timestamp") != first.get("timestamp"):
             continue
-        theirs = _marks(path)
+        theirs = _marks_in(path)
         known = {uuid for uuid, _, _ in theirs}
         shared = _leading(file.events, lambda e, known=known: text(e.get("uuid")) in known)
-        ours = _after(file.events[shared:])
-        went_on = next((when for uuid, is_message, when in theirs if is_message and uuid not in mine), None)
         session = next((e.get("sessionId") for e in file.events[shared:] if "message" in e), first.get("sessionId"))
-        if ours is None or session == other.get("sessionId"):
+        if not any("message" in e for e in file.events[shared:]) or session == other.get("sessionId"):
             continue
-        if went_on is not None and (went_on, str(other.get("sessionId"))) > (ours, str(session)):
+        ours, its = _own(mine, theirs), _own(theirs, mine)
+        if its[0] is not None and (*its[:2], str(other.get("sessionId"))) > (*ours[:2], str(session)):
             continue
-        rank = (-shared, path.name)
+        rank = (-shared, bool(its[0]), its[1], path.name)
         if best is None or rank < best:
             best, found = rank, Parent(session, other.get("sessionId"), None, shared)
     return found
 
 
-def _marks(path: Path) -> list[tuple[str | None, bool, int]]:
+def _own(marks: list[_Mark], others: list[_Mark]) -> tuple[bool | None, int]:
+    """Of the events that another session has not: whether none stands among those that both have (None where there are no
+    messages), and when the first was."""
+    both = {uuid for uuid, _, _ in others if uuid}
+    places = [n for n, (uuid, is_message, _) in enumerate(marks) if is_message and uuid in both]
+    own = [n for n, (uuid, _, _) in enumerate(marks) if uuid not in both]
+    if not any(marks[n][1] for n in own):
+        return None, 0
+    among = any(places[0] < n < places[-1] for n in own) if places else False
+    return not among, min((when for n in own if (when := marks[n][2])), default=0)
+
+
+def _marks_in(path: Path) -> list[_Mark]:
     about = path.stat()
     return _marks_of(path, about.st_size, about.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _marks_of(path: Path, size: int, changed: int) -> list[tuple[str | None, bool, int]]:
-    """Of each event of another session: its uuid, whether it is a message, and when. Many sessions may go on from one, and each
-    looks at all others: a file is read once for each of its states."""
-    return [(text(e.get("uuid")), "message" in e, parse_time(e.get("timestamp")) or 0) for e in File(path).events]
+def _marks_of(path: Path, size: int, changed: int) -> list[_Mark]:
+    """Of another session. Many sessions may go on from one, and each looks at all others: a file is read once for each of its
+    states."""
+    return _marks(File(path).events)
 
 
-def _after(events: list[dict[str, Any]]) -> int | None:
-    """When the first message of some events was; None where there is none."""
-    return next((parse_time(e.get("timestamp")) or 0 for e in events if "message" in e), None)
+def _marks(events: list[dict[str, Any]]) -> list[_Mark]:
+    """Of each event: its uuid, whether it is a message, and when."""
+    return [(text(e.get("uuid")), "message" in e, parse_time(e.get("timestamp")) or 0) for e in events]
 
 
 def _first(path: Path) -> dict[str, Any] | None:

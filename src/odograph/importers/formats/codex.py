@@ -9,7 +9,6 @@ fork or a sub-agent repeats of its parent (or refers to by `history_base`) is it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,16 @@ from ...clock import iso_time
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...prefix import Prefix
-from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
+from ...shape import arguments, content_text, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import NotBegun, Session, observed_where, parse_time
-from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, counts_of, find_rollout, identity, repeats, spawned
+from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, counts_of, find_rollout, identity, outcome_of, repeats, spawned
 
 NAME = "codex"
 _TWINS = ("user_message", "agent_message", "agent_reasoning", "agent_reasoning_raw_content", "agent_reasoning_section_break")
 #: What Codex itself writes in a person's place.
 _NOT_ASKED = ("<environment_context>", "<user_instructions>", "<turn_aborted>", "<skill>", "<user_shell_command>",
               "<subagent_notification>", "<permissions", "# AGENTS.md instructions")  # fmt: skip
-#: What the program writes in the place of a result that a person did not wait for.
-_ABORTED = re.compile(r"(?:Wall time: [\d.]+ seconds\n)?aborted by user(?: after ([\d.]+)s)?\s*$")
-_CODE = re.compile(r"^(?:Exit code:|Process exited with code) (-?\d+)\s*$", re.MULTILINE)
-_WALL = re.compile(r"^Wall time: ([\d.]+) seconds", re.MULTILINE)
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -80,6 +75,8 @@ class _Reader:
         self.told_ends = True
         #: The tool calls of the reply under way that have no answer yet; None where it asked for no tool.
         self.open: set[str | None] | None = None
+        #: Whether the program has just ended a review: it tells the review's outcome in the model's place.
+        self.reviewed = False
         #: What is known of how a tool call went: ok, duration, error.
         self.outcomes: dict[str, dict[str, Any]] = {}
 
@@ -123,6 +120,9 @@ class _Reader:
         kind = item.get("type")
         if kind in OUTPUTS:
             self._output(item, when)
+        elif kind == "message" and item.get("role") == "assistant" and self.reviewed:
+            self.reviewed = False
+            self._input(item, when)
         elif kind in CALLS or kind in SERVER or kind == "reasoning" or (kind == "message" and item.get("role") == "assistant"):
             if not self.told_ends and self.open == set():
                 self.close()
@@ -182,7 +182,7 @@ class _Reader:
         id = text(item.get("call_id"))
         (self.open or set()).discard(id)
         result = item.get("output") if "output" in item else without(item, "type", "id", "call_id", "status")
-        found = {k: v for k, v in _outcome(result).items() if v is not None}
+        found = {k: v for k, v in outcome_of(result).items() if v is not None}
         known = self.actions.get(id or "")
         if id is not None:
             self.outcomes[id] = {**found, **self.outcomes.get(id, {})}
@@ -198,6 +198,9 @@ class _Reader:
     def event(self, payload: dict[str, Any]) -> None:
         """How a tool call went, as the program's own events tell it: they know better than the text that the model was sent."""
         kind, id = payload.get("type"), text(payload.get("call_id"))
+        if kind == "exited_review_mode" or obj(payload.get("item")).get("type") == "ExitedReviewMode":
+            self.close()
+            self.reviewed = True
         if kind == "item_completed":  # newer versions
             payload = obj(payload.get("item"))
             id = text(payload.get("id"))
@@ -212,6 +215,8 @@ class _Reader:
             found["ok"] = code == 0
         elif isinstance(payload.get("success"), bool):
             found["ok"] = payload["success"]
+        elif kind == "item_completed" and payload.get("status") in ("completed", "failed", "declined"):
+            found["ok"] = payload["status"] == "completed"
         elif kind == "mcp_tool_call_end" and isinstance(result, dict):
             good = obj(result.get("Ok"))
             found["ok"] = "Ok" in result and not (good.get("isError") or good.get("is_error"))
@@ -332,7 +337,7 @@ class _Reader:
             self.actions[id] = action
         for id_, result in ((i, r) for i, results in self.results.items() for r in results):
             self.session.warn("tool results that no call in the file asked for")
-            lost: dict[str, Any] = {"call_id": id_, "output": result, **_outcome(result)}
+            lost: dict[str, Any] = {"call_id": id_, "output": result, **outcome_of(result)}
             key = ("action", id_) if id_ else ("result", content_hash(result))
             self.session.add(Note(name="result_without_call", data=lost, step=index, source_time=when), *key)
         self.results = {}
@@ -375,7 +380,11 @@ def _session(path: Path) -> Session:
         before.close()
     elif obj(meta.get("history_base")):
         parent = {"id": obj(meta["history_base"]).get("thread_id")}
-        if not _inherited(before, rollout, 0):
+        base = _base_of(rollout)
+        if base is not None:
+            of, when = base.identity
+            parent["trajectory"] = Session(NAME, *of, started=when).id
+        if not _inherited(before, rollout, base, 0):
             missing = parent["id"]
     reader = _Reader(session)
     reader.told_ends = ends
@@ -416,8 +425,8 @@ def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, p
     fork: Fork | None = None
     of = text(parent.get("id"))
     if of is not None:
-        reason = "sub-agent" if about else "resumed" if of == meta.get("id") else "forked"
-        fork = Fork(trajectory=_trajectory(of, parent, path), step=step, reason=reason)
+        reason = "sub-agent" if about else "resumed" if rollout.goes_on or of == meta.get("id") else "forked"
+        fork = Fork(trajectory=parent.get("trajectory") or _trajectory(of, parent, path), step=step, reason=reason)
     else:
         of = text(about.get("parent_thread_id")) or text(meta.get("parent_thread_id")) or text(meta.get("forked_from_id"))
         if of is not None:
@@ -440,21 +449,22 @@ def _trajectory(thread: str, meta: dict[str, Any], near: Path) -> str:
     return Session(NAME, *id, started=when).id
 
 
-def _inherited(reader: _Reader, rollout: Rollout, depth: int) -> bool:
+def _base_of(rollout: Rollout) -> Rollout | None:
+    """The file that a thread's history begins in. None where that file is not there."""
+    path = find_rollout(rollout.path, str(obj(rollout.meta.get("history_base")).get("thread_id")))
+    return Rollout(path) if path is not None else None
+
+
+def _inherited(reader: _Reader, rollout: Rollout, base: Rollout | None, depth: int) -> bool:
     """Reads what a thread goes on from out of its parent's file, up to where it left. False where that file is not there."""
-    base = obj(rollout.meta.get("history_base"))
-    path = find_rollout(rollout.path, str(base.get("thread_id"))) if depth < 16 else None
-    if path is None:
+    if base is None or depth == 200:
         return False
-    parent = Rollout(path)
-    stop = integer(base.get("end_ordinal_exclusive"))
-    whole = True
-    if obj(parent.meta.get("history_base")):
-        whole = _inherited(reader, parent, depth + 1)
-    rows = parent.rows
+    stop = integer(obj(rollout.meta.get("history_base")).get("end_ordinal_exclusive"))
+    whole = not obj(base.meta.get("history_base")) or _inherited(reader, base, _base_of(base), depth + 1)
+    rows = base.rows
     if stop is not None:
         rows = [r for n, r in enumerate(rows) if (r.ordinal if r.ordinal is not None else n) < stop] if stop else rows
-    reader.take(rows, parent.meta)
+    reader.take(rows, base.meta)
     reader.close()
     return whole
 
@@ -480,24 +490,3 @@ def _spawns(result: Any) -> dict[str, Any]:
         return {}
     id, when = identity(thread)
     return {"extra": {"trajectory": Session(NAME, *id, started=when).id}} if when is not None else {}
-
-
-def _outcome(output: Any) -> dict[str, Any]:
-    """Whether a command succeeded and how long it took, where its output says so."""
-    data = arguments(output) if isinstance(output, str) else output
-    about = obj(obj(data).get("metadata"))
-    code = integer(about.get("exit_code"))
-    success = obj(data).get("success")
-    seconds = number(about.get("duration_seconds"))
-    if isinstance(data, list):
-        data = content_text(dicts(data))
-    if isinstance(data, str):  # what stands before the output itself
-        head = data.partition("\nOutput:")[0][:2000]
-        found, wall = _CODE.search(head), _WALL.search(head)
-        code = int(found[1]) if found else None
-        aborted = _ABORTED.match(data)
-        took = (aborted[1] if aborted else None) or (wall[1] if wall else None)
-        seconds = float(took) if took and took.count(".") <= 1 and took != "." else None
-        success = False if aborted else success
-    ok = code == 0 if code is not None else success if isinstance(success, bool) else None
-    return {"ok": ok, "duration": nanoseconds(seconds)}

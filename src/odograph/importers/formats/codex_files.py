@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from functools import lru_cache
 from pathlib import Path
@@ -9,13 +10,17 @@ from typing import Any, NamedTuple
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import integer, obj, text
+from ...shape import arguments, content_text, dicts, integer, nanoseconds, number, obj, text
 from ..session import Lines, parse_time
 
 CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call")
 SERVER = ("image_generation_call",)  # the backend's own doing: part of the reply, no action of the agent
 OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output", "tool_search_output")
 _ITEMS = (*CALLS, *SERVER, *OUTPUTS, "message", "agent_message", "reasoning")
+#: What the program writes in the place of a result that a person did not wait for.
+_ABORTED = re.compile(r"(?:Wall time: [\d.]+ seconds\n)?aborted by user(?: after ([\d.]+)s)?\s*$")
+_CODE = re.compile(r"^(?:Exit code:|Process exited with code) (-?\d+)\s*$", re.MULTILINE)
+_WALL = re.compile(r"^Wall time: ([\d.]+) seconds", re.MULTILINE)
 _PAUSE = 1_000_000_000  # ns; a fork's repeated lines are written in one go, closer together than this
 
 
@@ -46,8 +51,18 @@ class Rollout:
         id = text(self.meta.get("id"))
         if id is None:
             return (content_hash(self.first),), began
-        base = obj(self.meta.get("history_base"))
-        return identity(id, began, self.meta.get("timestamp") if base.get("thread_id") == id else None)
+        return identity(id, began, self.meta.get("timestamp") if self.goes_on else None)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the file is a later part of its thread: one begins where the thread was reverted."""
+        base, of = obj(self.meta.get("history_base")), self.meta.get("forked_from_id")
+        if not base or base.get("thread_id") == self.meta.get("id"):
+            return bool(base)
+        if of is None:  # a base is named by its part, not by its thread, from the third part on
+            return self.meta.get("parent_thread_id") is None and not spawned(self.meta)
+        forked = integer(self.meta.get("forked_from_ordinal_exclusive"))
+        return forked is not None and forked != integer(base.get("end_ordinal_exclusive"))
 
     def parent(self) -> Row | None:
         """The `session_meta` of the thread whose lines are repeated at the beginning, right after this thread's own."""
@@ -164,3 +179,24 @@ def _thread_in(path: Path, size: int, changed: int) -> str | None:
     except (OSError, InvalidInput):
         return None
     return text(obj(obj(value).get("payload")).get("id")) if obj(value).get("type") == "session_meta" else None
+
+
+def outcome_of(output: Any) -> dict[str, Any]:
+    """Whether a command succeeded and how long it took, where its output says so."""
+    data = arguments(output) if isinstance(output, str) else output
+    about = obj(obj(data).get("metadata"))
+    code = integer(about.get("exit_code"))
+    success = obj(data).get("success")
+    seconds = number(about.get("duration_seconds"))
+    if isinstance(data, list):
+        data = content_text(dicts(data))
+    if isinstance(data, str):  # what stands before the output itself
+        head = data.partition("\nOutput:")[0][:2000]
+        found, wall = _CODE.search(head), _WALL.search(head)
+        code = int(found[1]) if found else None
+        aborted = _ABORTED.match(data)
+        took = (aborted[1] if aborted else None) or (wall[1] if wall else None)
+        seconds = float(took) if took and took.count(".") <= 1 and took != "." else None
+        success = False if aborted else success
+    ok = code == 0 if code is not None else success if isinstance(success, bool) else None
+    return {"ok": ok, "duration": nanoseconds(seconds)}

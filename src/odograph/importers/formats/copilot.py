@@ -24,6 +24,14 @@ from ..transcript import Transcript
 
 NAME = "copilot"
 
+#: What the program puts in the place of a result that a person did not wait for, and of what a compaction took away.
+_INTERRUPTED = "The execution of this tool, or a previous tool was interrupted."
+_COMPACTED = (
+    "The conversation history has been summarized to free up context.\n\nYou were originally given instructions from a user over "
+    "one or more turns. Here were the user messages:\n{said}\nHere is a summary of the prior context:\n"
+    "<summary>\n{summary}\n</summary>\n"
+)
+
 
 def recognise(path: Path, head: bytes) -> bool:
     """A first event `session.start` or `session.resume` with data, or one of its kinds of events with an id and a parent."""
@@ -85,7 +93,10 @@ class _Reader:
         #: What was used by calls whose answers come next, by the id of the call.
         self.used: dict[Any, dict[str, Any]] = {}
         self.began: dict[str, int] = {}
-        #: The last message before each event: what a rewind to the event leaves.
+        #: What a person said in the session's own conversation, which a compaction leaves; and images that came with it.
+        self.said: list[str] = []
+        self.images: dict[str | None, dict[str, Any]] = {}
+        #: How much was said before each event, and the last message: what a rewind to the event leaves.
         self.before: dict[str, tuple[Any, ...]] = {}
 
     def whose(self, event: dict[str, Any], data: dict[str, Any]) -> Transcript:
@@ -114,7 +125,7 @@ class _Reader:
             if id is not None and call is not None:
                 self.by_call[call] = id
         to = self.whose(event, data)
-        self.before[text(event.get("id")) or ""] = tuple(to.history[-1:]) or (None,)
+        self.before[text(event.get("id")) or ""] = len(self.said), *(to.history[-1:] or [None])
         match kind:
             case "session.start":
                 pass
@@ -126,6 +137,9 @@ class _Reader:
             case "user.message":
                 told = data.get("transformedContent")
                 content = told if isinstance(told, str) and told else data.get("content")
+                if to.agent is None and isinstance(data.get("content"), str):
+                    self.said.append(data["content"])
+                content = self._with_images(content, dicts(data.get("attachments")))
                 to.saw({"role": "user", "content": content}, id=text(event.get("id")), when=when)
             case "assistant.message":
                 self._answer(to, event, data, when)
@@ -146,13 +160,24 @@ class _Reader:
             case "session.compaction_complete":
                 summary = text(data.get("summaryContent"))
                 if data.get("success") is not False and summary:
-                    to.history = [*_system_of(to.history), {"role": "user", "content": summary}]
+                    left = _COMPACTED.format(
+                        said="".join(f"<user_message>\n{t}\n</user_message>\n" for t in self.said), summary=summary
+                    )
+                    to.history = [*_system_of(to.history), {"role": "user", "content": left}]
+                self._note(to, kind, event, data, when)
+            case "session.binary_asset":
+                self.images[text(data.get("assetId"))] = data
+                self._note(to, kind, event, data, when)
+            case "abort":
+                _interrupted(to)
                 self._note(to, kind, event, data, when)
             case "session.context_cleared":
                 to.history = _system_of(to.history)
+                self.said = []
                 self._note(to, kind, event, data, when)
             case "session.snapshot_rewind":  # the event that it names and all behind it are taken back
-                before = self.before.get(text(data.get("upToEventId")) or "", ())
+                heard, *before = self.before.get(text(data.get("upToEventId")) or "", (len(self.said),))
+                del self.said[heard:]
                 kept = next((n for n, m in enumerate(to.history) if any(m is one for one in before)), None)
                 if before:
                     to.history = to.history[: kept + 1] if kept is not None else _system_of(to.history)
@@ -161,6 +186,17 @@ class _Reader:
                 pass
             case _:
                 self._note(to, kind, event, data, when)
+
+    def _with_images(self, content: Any, attachments: list[dict[str, Any]]) -> Any:
+        """What was said, with the images that were attached, where the file has them."""
+        parts: list[dict[str, Any]] = []
+        for one in attachments:
+            image = self.images.get(text(one.get("assetId")), {}) if one.get("assetId") else {}
+            if image.get("type") == "image" and isinstance(image.get("data"), str):
+                url = f"data:{image.get('mimeType')};base64,{image['data']}"
+                parts.append({"type": "text", "text": f"Image file at path {one.get('path')}"})
+                parts.append({"type": "image_url", "image_url": {"url": url}})
+        return [{"type": "text", "text": content}, *parts] if parts else content
 
     def _note(self, to: Transcript, kind: str, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
         note = Note(name=kind, data=data, agent=to.agent, source_time=when)
@@ -232,6 +268,32 @@ class _Reader:
         self.session.replace(action, result=told, ok=success, error=error, started=began, duration=took, extra=extra or None)
         content = told if told is not None else text(obj(error).get("message")) or error
         to.saw({"role": "tool", "tool_call_id": id, "content": content})
+        _in_order(to.history)
+
+
+def _asked(history: list[Any]) -> tuple[int, list[Any]]:
+    """Where the results of the last answer's tools begin, and the ids of these tools' calls."""
+    start = len(history)
+    while start and obj(history[start - 1]).get("role") == "tool":
+        start -= 1
+    return start, [c.get("id") for c in dicts(obj(history[start - 1]).get("tool_calls"))] if start else []
+
+
+def _in_order(history: list[Any]) -> None:
+    """Results are sent in the order in which the tools were asked for, whatever ended first. None of them was sent yet."""
+    start, ids = _asked(history)
+    place = {id: n for n, id in enumerate(ids)}
+    history[start:] = sorted(history[start:], key=lambda m: place.get(m["tool_call_id"], len(ids)))
+
+
+def _interrupted(to: Transcript) -> None:
+    """A person stopped the tools that have no result: the program puts a sentence in the place of their results."""
+    start, ids = _asked(to.history)
+    given = [m["tool_call_id"] for m in to.history[start:]]
+    for id in ids:
+        if id not in given:
+            to.saw({"role": "tool", "tool_call_id": id, "content": _INTERRUPTED}, noted=True)
+    _in_order(to.history)
 
 
 def _system_of(history: list[Any]) -> list[Any]:

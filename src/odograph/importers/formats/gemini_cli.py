@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import content_text, dicts, integer, items, nanoseconds, obj, text, without
-from ...types import Action, LLMCall, Note, Start, StepStart
+from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
 
 NAME = "gemini-cli"
@@ -27,7 +28,7 @@ NAME = "gemini-cli"
 _CODE = re.compile(
     r"^Exit Code: (-?\d+)\n?(?:(?:Signal|Background PIDs|Process Group PGID): .*\n?)*(?:</untrusted_context>)?\s*\Z", re.MULTILINE
 )
-_NOT_ASKED = ("<session_context>", "<environment", "This is the Gemini CLI. We are setting up the context")
+_NOT_ASKED = ("<session_context>", "<loaded_context>", "<environment", "This is the Gemini CLI. We are setting up the context")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -82,11 +83,15 @@ class _Talk:
 
 
 class _Reader:
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, folder: Path | None = None) -> None:
         self.session = session
+        #: Where the logs of its sub-agents lie.
+        self.folder = folder
         self.talk = _Talk()
         self.versions: dict[str, dict[str, Any]] = {}
         self.seen: set[str] = set()
+        #: Messages that only carry tool calls of replies: an editor's sessions have one for all calls (version 0.61).
+        self.carriers: set[str] = set()
         #: The tool calls whose results stand with them, and the actions of the others.
         self.given: set[str] = set()
         self.open: dict[str, Action] = {}
@@ -95,12 +100,50 @@ class _Reader:
         self.unanswered: list[dict[str, Any]] = []
 
     def know(self, entries: Iterable[dict[str, Any]]) -> None:
-        """The last version of every message, wherever it is written."""
+        """The last version of every message, wherever it is written, with the tool calls that it asked for."""
+        replied: str | None = None
+        asked: dict[str, str] = {}  # of each tool call that was answered: the reply before the answer
+        answers: dict[str, dict[str, Any]] = {}
+        carried: dict[str, str] = {}
+        after_reply = False
         for entry in entries:
             found = _named(obj(entry.get("$set")).get("messages")) if "$set" in entry else [(_id(entry), entry)]
-            self.versions.update((id, message) for id, message in found if "type" in message)
-        calls = (c for message in self.versions.values() for c in dicts(message.get("toolCalls")))
-        self.given = {id for c in calls if (id := text(c.get("id"))) and c.get("result") is not None}
+            for id, message in ((id, message) for id, message in found if "type" in message):
+                new = id not in self.versions
+                self.versions[id] = message
+                is_reply = message["type"] == "gemini"
+                if new and is_reply and after_reply and replied is not None and _only_carries(message):
+                    carried[id] = replied
+                if id in carried and replied is not None:
+                    for call in dicts(message.get("toolCalls")):
+                        asked.setdefault(text(call.get("id")) or "", replied)
+                elif not new:
+                    continue
+                elif is_reply:
+                    replied = id
+                elif message["type"] == "user" and replied is not None:
+                    for part in dicts(message.get("content")):
+                        if (name := text(obj(part.get("functionResponse")).get("id"))) is not None:
+                            asked.setdefault(name, replied)
+                            answers.setdefault(name, part)
+                after_reply = is_reply
+        self.carriers = set(carried)
+        for id, before in carried.items():
+            for call in dicts(self.versions[id].get("toolCalls")):
+                self._asked(asked.get(text(call.get("id")) or "", before), call)
+        calls = [c for message in self.versions.values() for c in dicts(message.get("toolCalls"))]
+        calls += [c for message in self.versions.values() for c in _calls_in(message)]
+        known = {text(c.get("id")) for c in calls}
+        for id, part in answers.items():
+            if id not in known:  # a call that a person refused stands nowhere else
+                self._asked(asked[id], {"id": id, "name": part["functionResponse"].get("name"), "result": [part]})
+        calls = [c for message in self.versions.values() for c in dicts(message.get("toolCalls"))]
+        answered = (text(c.get("id")) for c in calls if c.get("result") is not None)
+        self.given = {name for name in answered if name}
+
+    def _asked(self, reply: str, call: dict[str, Any]) -> None:
+        message = self.versions[reply]
+        self.versions[reply] = {**message, "toolCalls": [*dicts(message.get("toolCalls")), call]}
 
     def take(self, entry: dict[str, Any]) -> None:
         if "$rewindTo" in entry:
@@ -139,6 +182,8 @@ class _Reader:
         start = len(self.talk.history)
         new = id not in self.seen
         self.seen.add(id)
+        if id in self.carriers:
+            kind = None
         if kind == "user":
             content = self.answered(message.get("content"))
             if content is not None:
@@ -149,7 +194,7 @@ class _Reader:
                 self.unanswered.append({**said, "id": id, "timestamp": message.get("timestamp")})
         elif kind == "gemini":
             self.reply(id, message, new)
-        elif new:
+        elif new and kind is not None:
             data = without(message, "type", "timestamp")
             when = parse_time(message.get("timestamp"))
             self.session.add(Note(name=str(kind), data=data, source_time=when), "event", id)
@@ -178,11 +223,19 @@ class _Reader:
             self.session.add(note, "step", self.unanswered[0]["id"])
         self.unanswered, self.observed = [], []
 
+    def _started(self, call: dict[str, Any]) -> dict[str, Any]:
+        """For a tool call that started a sub-agent: which trajectory that is."""
+        agent = text(call.get("agentId"))
+        if agent is None or self.folder is None or "/" in agent:
+            return {}
+        found = _first_line(self.folder / f"{agent}.jsonl")
+        return {"trajectory": _identified(found).id} if found.get("sessionId") == agent else {}
+
     def reply(self, id: str, message: dict[str, Any], new: bool) -> None:
         when = parse_time(message.get("timestamp"))
         content = message.get("content")
         parts = dicts(content)  # a resumed session has them (version 0.61): thoughts and calls, too
-        calls = [_own(c) for c in dicts(message.get("toolCalls")) or dicts([p.get("functionCall") for p in parts])]
+        calls = [_own(c) for c in dicts(message.get("toolCalls")) or _calls_in(message)]
         if parts:
             content = [p for p in parts if "functionCall" not in p and p.get("thought") is not True]
         answer: dict[str, Any] = {"role": "assistant", "content": _said(content) or ""}
@@ -237,6 +290,7 @@ class _Reader:
             ok = status in ("success", "completed") if status in ("success", "completed", "error", "cancelled") else None
             ok = ok and succeeded(_sent(item.get("result")))
             failed = [e for r in dicts(item.get("result")) if (e := _response(r).get("error")) is not None]
+            ok = False if ok is None and failed else ok
             name = text(item.get("id"))
             action = to.add(
                 Action(
@@ -250,7 +304,7 @@ class _Reader:
                     duration=nanoseconds(d / 1000) if isinstance(d := item.get("durationMs"), int | float) else None,
                     llm_call=call.id,
                     tool_call_id=name,
-                    extra=without(item, "id", "name", "args", "result", "timestamp") or None,
+                    extra=without(item, "id", "name", "args", "result", "timestamp") | self._started(item) or None,
                 ),
                 *("action", id, name or index),
             )
@@ -262,8 +316,9 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
     given = value.get("messages") if isinstance(value.get("messages"), list) else []
     log = [{"$set": {"messages": given}}, *entries] if given else entries
     started = parse_time(value.get("startTime"))
-    session = Session(NAME, value.get("sessionId"), value.get("startTime"), started=started)
-    reader = _Reader(session)
+    session = _identified(value)
+    id = text(value.get("sessionId"))
+    reader = _Reader(session, path.parent / id if id and "/" not in id else None)
     reader.know(log)
     messages = reader.versions.values()
     if all(m.get("type") not in ("user", "gemini") or _is_context(m) for m in messages):
@@ -277,15 +332,49 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
         if "type" not in entry:  # later lines say more of the session
             about |= without(obj(entry["$set"]) if "$set" in entry else entry, "messages", "sessionId", "startTime", "$rewindTo")
     source = {"format": NAME, "path": path.name, "session": value.get("sessionId"), **about, "interactive": True}
-    said = (_text(m.get("content")) for m in reader.versions.values() if m.get("type") == "user")
-    task = next((t for t in said if t and not t.lstrip().startswith(("/", "?", *_NOT_ASKED))), None)
+    said = (_told(m.get("content")) for m in reader.versions.values() if m.get("type") == "user")
+    task = next((t for t in said if t and not t.lstrip().startswith(("/", "?"))), None)
     if task is None:
         task = next((t for m in reader.versions.values() if m.get("type") == "user" and (t := _text(m.get("content")))), None)
-    session.add(Start(task=task, agent="gemini-cli", source_time=started, metadata={"source": source}), "start")
+    parent = _parent_of(path) if value.get("kind") == "subagent" else None
+    agent = _names_of(parent[0], parent[0].stat().st_mtime_ns).get(id or "") if parent else None
+    fork = Fork(trajectory=_identified(parent[1]).id, reason="sub-agent") if parent else None
+    start = Start(task=task, agent=agent or "gemini-cli", source_time=started, fork=fork, metadata={"source": source})
+    session.add(start, "start")
     for entry in log:
         reader.take(entry)
     reader.leave()
     return session
+
+
+def _identified(value: dict[str, Any]) -> Session:
+    """The session that a log's first line names."""
+    return Session(NAME, value.get("sessionId"), value.get("startTime"), started=parse_time(value.get("startTime")))
+
+
+def _first_line(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return obj(loads(file.readline(64 * 1024)))
+    except (OSError, InvalidInput):
+        return {}
+
+
+def _parent_of(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The log of the session that a sub-agent belongs to, whose folder is named for the session, and the log's first line."""
+    session = path.parent.name
+    for beside in sorted(path.parent.parent.glob("*.jsonl")):
+        if session[:8] in beside.name and (first := _first_line(beside)).get("sessionId") == session:
+            return beside, first
+    return None
+
+
+@lru_cache(maxsize=64)
+def _names_of(path: Path, changed: int) -> dict[str, str]:
+    """What a session calls each of its sub-agents. A session may have many: its log is read once for each of its states."""
+    calls = (c for _, v in Lines(path) for c in dicts(obj(v).get("toolCalls")))
+    named = ((text(c.get("agentId")), text(obj(c.get("args")).get("agent_name")) or text(c.get("name"))) for c in calls)
+    return {id: name for id, name in named if id is not None and name is not None}
 
 
 def _id(message: dict[str, Any]) -> str:
@@ -308,6 +397,12 @@ def _text(content: Any) -> str | None:
     return content if isinstance(content, str) else content_text([content] if isinstance(content, dict) else content)
 
 
+def _told(content: Any) -> str | None:
+    """A message's text without what the program itself says."""
+    parts = [content] if isinstance(content, str) else [_text(part) for part in items(content) or [content]]
+    return "\n".join(p for p in parts if p and not p.lstrip().startswith(_NOT_ASKED)) or None
+
+
 def _said(content: Any) -> Any:
     """A message's content as it was sent: text as text, what holds other parts as it stands."""
     parts = content if isinstance(content, list) else []
@@ -328,14 +423,26 @@ def _own(call: dict[str, Any]) -> dict[str, Any]:
 
 def _is_context(message: dict[str, Any]) -> bool:
     """Whether a message is what the program itself says at the beginning: a resumed session leaves a file with nothing else."""
-    said = _text(message.get("content")) if message.get("type") == "user" else None
-    return said is not None and said.lstrip().startswith(_NOT_ASKED)
+    content = message.get("content")
+    return message.get("type") == "user" and bool(_text(content)) and not _told(content)
 
 
 def succeeded(sent: Any) -> bool:
     """Whether what the model was sent of a tool names no exit code but 0. The program calls a command that failed a success."""
     found = _CODE.search(sent) if isinstance(sent, str) else None
     return found is None or int(found[1]) == 0
+
+
+def _only_carries(message: dict[str, Any]) -> bool:
+    """Whether a message has tool calls and nothing that a model's reply has."""
+    said = message.get("content")
+    said = said if isinstance(said, str) else any("functionCall" not in p for p in dicts(said))
+    return bool(message.get("toolCalls")) and not (said or message.get("tokens") or message.get("thoughts"))
+
+
+def _calls_in(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tool calls among the parts of a message."""
+    return [obj(p["functionCall"]) for p in dicts(message.get("content")) if "functionCall" in p]
 
 
 def _response(result: Any) -> dict[str, Any]:
