@@ -37,18 +37,27 @@ _ASKING = [
 ]
 _PACKING = ["tests/test_packing.py", "tests/test_codec.py"]
 _ROWS = ["tests/training/test_laws.py", "tests/training/test_samples.py", "tests/training/test_bad_input.py"]
+_EDITS = ["tests/lineage/test_review.py", "tests/runtime/test_edits.py", "tests/runtime/test_laws.py"]
+_SECRETS = ["tests/test_redact.py", "tests/test_secret_shapes.py"]
 #: What is broken, and the tests that must notice.
 ROOMS = {
-    "store": ("store", ["tests/store", *_ASKING, "tests/capture/test_record.py", *_PACKING]),
-    "capture": ("capture", ["tests/capture", "tests/test_redact.py", "tests/store/test_journal.py"]),
-    "redact": ("redact.py", ["tests/test_redact.py", "tests/test_secret_shapes.py", "tests/capture/test_laws.py"]),
-    "lineage": ("lineage", ["tests/lineage", *_ROWS]),
-    "rows": ("training/rows.py", ["tests/lineage/test_lineage.py", *_ROWS]),
+    "store": (["store"], ["tests/store", *_ASKING, "tests/capture/test_record.py", *_PACKING]),
+    "tables": (["tables"], ["tests/tables", "tests/store"]),
+    "capture": (
+        ["capture"],
+        ["tests/capture", "tests/test_redact.py", "tests/store/test_journal.py", "tests/proxy/test_sockets.py", *_EDITS],
+    ),
+    "redact": (
+        ["redact.py", "secrets.py", "secret_shapes.py"],
+        [*_SECRETS, "tests/capture/test_laws.py", "tests/store/test_reopen.py"],
+    ),
+    "lineage": (["lineage"], ["tests/lineage", *_ROWS]),
+    "rows": (["training/rows.py"], ["tests/lineage/test_lineage.py", *_ROWS]),
 }
 #: Tests that take many seconds and would find little more.
 _QUICK = "not (hostile or 50_random_moments or 2000_calls or 1000_calls or window_that_slides or linear or bounded or costs_some_copies)"
-#: Seconds that one test may take with a break, and that the tests of one break took together without it: the quickest come first.
-_TEST, _TOGETHER = 100, 20.0
+#: Seconds that one test may take with a break.
+_TEST = 100
 _ARGUMENTS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "-k", _QUICK]
 #: How pytest ends where the source can't be imported any more: such a break says nothing of the tests.
 _UNREADABLE = (2, 4)
@@ -129,6 +138,20 @@ def breaks(path: Path) -> Iterator[tuple[range, str, str]]:
             continue
         what = f"{' '.join(ast.unparse(node).split())[:80]} -> {' '.join(put.split())[:80]}"
         yield range(began, node.lineno + 1), what, whole  # type: ignore[attr-defined]
+
+
+def part_of(name: str) -> tuple[list[str], list[str]]:
+    """What is broken, and its tests: of a room, or of a file or a line in one, such as `store/journal.py:349`."""
+    file = name.partition(":")[0]
+    for room, (paths, tests) in ROOMS.items():
+        if name == room:
+            return paths, tests
+        inside = any(Path(path) in (Path(file), *Path(file).parents) for path in paths)
+        if inside and (ROOT / "src" / "odograph" / file).is_file():
+            return [name], tests
+    raise argparse.ArgumentTypeError(
+        f"{name!r} is neither a room ({', '.join(ROOMS)}) nor a file or line in one, such as store/journal.py:349"
+    )
 
 
 def spread(files: list[Path], chance: random.Random) -> list[tuple[Path, range, str, str]]:
@@ -243,32 +266,36 @@ class Tests:
             return []
         named = {self._name(one) for line in lines for one in of.get(line, ())} & self._times.keys()
         named = named or {self._name(one) for every in of.values() for one in every} & self._times.keys()
-        quick = sorted(named, key=lambda name: self._times[name])
-        together = accumulate(self._times[name] for name in quick)
-        return [name for name, so_far in zip(quick, together, strict=True) if so_far < _TOGETHER] or quick[:1]
+        return sorted(named, key=lambda name: self._times[name])
 
-    def outcome(self, file: Path, lines: range) -> str:
-        """What the tests that reach these lines say of a break there."""
+    def outcome(self, file: Path, lines: range, seconds: float) -> str:
+        """What the tests that reach these lines say of a break there; the tests took as many seconds together without it."""
         near = self.near(file, lines)
         if not near:
             return "reached by no test"
-        ended = self._forked(near, 60 + 10 * sum(self._times[name] for name in near), f"--timeout={_TEST}")
+        together = accumulate(self._times[name] for name in near)
+        quick = [name for name, so_far in zip(near, together, strict=True) if so_far < seconds] or near[:1]
+        ended = self._forked(quick, 60 + 10 * sum(self._times[name] for name in quick), f"--timeout={_TEST}")
         if ended in _UNREADABLE:
             return "unreadable"
-        return {0: "survived", 1: "noticed", None: "never ended"}.get(ended, f"died of {ended}")
+        survived = "survived" if len(quick) == len(near) else f"survived the quickest {len(quick)} of {len(near)} tests"
+        return {0: survived, 1: "noticed", None: "never ended"}.get(ended, f"died of {ended}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rooms", nargs="*", help=f"what to break (default: all of {', '.join(ROOMS)})")
-    parser.add_argument("--most", type=int, default=30, help="places in each room (default: 30)")
+    parser.add_argument(
+        "parts", nargs="*", type=part_of, help=f"a room, or store/journal.py:349 or the like (default: {', '.join(ROOMS)})"
+    )
+    parser.add_argument("--most", type=int, default=30, help="places in each part (default: 30)")
     parser.add_argument("--seed", type=int, default=0, help="which places are chosen (default: 0)")
+    parser.add_argument("--seconds", type=float, default=20, help="of tests, the quickest first, for each place (default: 20)")
     parser.add_argument(
         "--keep", type=Path, help="folder for the copy and what its tests reach; the next run with it starts from there"
     )
     args = parser.parse_args()
     survived = 0
-    rooms = args.rooms or list(ROOMS)
+    parts = args.parts or list(ROOMS.values())
     with tempfile.TemporaryDirectory() as name:
         folder = (args.keep or Path(name)).absolute()
         copied = folder / "src"
@@ -277,11 +304,12 @@ def main() -> int:
                 shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
             for part in ("pyproject.toml", "README.md"):
                 shutil.copy(ROOT / part, folder / part)
-        run = Tests(folder, sorted({test for room in rooms for test in ROOMS[room][1]}))
-        for room in rooms:
-            found = copied / "odograph" / ROOMS[room][0]
-            files = sorted(found.rglob("*.py")) if found.is_dir() else [found]
-            every = spread(files, random.Random(args.seed))
+        run = Tests(folder, sorted({test for _, tests in parts for test in tests}))
+        for paths, _ in parts:
+            line = paths[0].partition(":")[2]
+            found = [copied / "odograph" / path.partition(":")[0] for path in paths]
+            files = sorted(file for path in found for file in ([path] if path.is_file() else path.rglob("*.py")))
+            every = [one for one in spread(files, random.Random(args.seed)) if line in ("", str(one[1][-1]))]
             tried = noticed = 0
             for file, lines, what, whole in every:
                 if tried >= args.most:
@@ -289,7 +317,7 @@ def main() -> int:
                 before = file.read_text()
                 try:
                     file.write_text(whole)
-                    said = run.outcome(file, lines)
+                    said = run.outcome(file, lines, args.seconds)
                 finally:
                     file.write_text(before)
                 if said == "unreadable":
@@ -299,7 +327,7 @@ def main() -> int:
                 if said != "noticed":
                     print(f"{said}: {file.relative_to(copied)}:{lines[-1]}: {what}", flush=True)
             survived += tried - noticed
-            print(f"{room}: {noticed} of {tried} breaks were noticed, of {len(every)} possible", flush=True)
+            print(f"{', '.join(paths)}: {noticed} of {tried} breaks were noticed, of {len(every)} possible", flush=True)
     return int(survived > 0)
 
 

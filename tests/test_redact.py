@@ -21,6 +21,7 @@ from odograph.codec import fold_events
 from odograph.prefix import Prefix
 from odograph.redact import History, Redactor
 from odograph.secrets import may_hold, secrets_in
+from odograph.types import TAG
 from tests.llm_server import Answer, LLMServer
 
 CHANCE = random.Random(5)
@@ -197,6 +198,51 @@ def fill(store: odograph.Store, secret: str) -> str:
         run.note(secret)
         run.finish(secret)
     return run.id
+
+
+def test_a_history_that_was_changed_is_recorded_as_it_was_sent(tmp_path: Path) -> None:
+    """A redacting store records each message as it was asked, where an agent rewrites or cuts messages that it sent before, too."""
+    sent: list[list[Any]] = [
+        [{"role": "user", "content": content} for content in contents]
+        for contents in (["a"], ["b"], ["b", "c"], ["d", "c"], ["c"], [f"d {SECRETS['api_key']}", "e"], ["d", "e"])
+    ]
+    with odograph.open(tmp_path, redact=True) as store:
+        with store.record(task="t") as run:
+            for messages in sent:
+                with run.step() as step:
+                    step.llm_call(model="m", messages=messages, response="yo")
+        read = [call.messages for call in store.trajectory(run.id).llm_calls]
+    sent[-2][0]["content"] = "d [redacted:api_key]"
+    assert read == sent
+
+
+def test_what_only_looks_like_bytes_is_looked_at(tmp_path: Path) -> None:
+    """Content in the form that bytes are kept in, whose base64 is none, hides no secret; a secret in bytes is counted."""
+    secret = SECRETS["api_key"]
+    with odograph.open(tmp_path, redact=True) as store:
+        with store.record(task="t") as run, run.step({TAG: "bytes", "value": f"no base64: {secret}"}) as step:
+            step.context("env", secret.encode())
+        t = store.trajectory(run.id)
+    assert grep(tmp_path, secret) == []
+    assert t.steps[0].observation == "[redacted:api_key]"
+    assert t.steps[0].contexts[0].extra["redacted"] == {"api_key": 1}
+
+
+def test_an_edit_that_completes_a_secret_is_rejected(tmp_path: Path) -> None:
+    """Half of a secret stands in the answer, and an edit puts in the other half, or all of it: the edit is kept without its result."""
+    secret = SECRETS["api_key"]
+    with odograph.open(tmp_path, redact=True) as store:
+        with store.record(task="t") as run, run.step() as step:
+            call = step.llm_call(model="m", messages=[], response=secret[:12])
+            step.edit(call).insert(12, secret[12:])
+            step.edit(call).insert(12, " and nothing else")
+            ids = step.llm_call(model="m", messages=[], response="abc", token_ids=[1, 2, 3])
+            step.edit(ids).insert(3, secret)
+        made, harmless, put_in = store.trajectory(run.id).steps[0].edits
+    for edit in (made, put_in):
+        assert (edit.result, edit.rejected) == ([], "it is of, or makes, what is redacted")
+    assert harmless.rejected is None and len(harmless.result) == 2
+    assert grep(tmp_path, secret[12:]) == []
 
 
 @pytest.mark.parametrize("kind", ["api_key", "private_key", "jwt"])

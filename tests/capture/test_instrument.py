@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import inspect
 import json
 import re
 import subprocess
@@ -473,6 +474,49 @@ def test_responses_over_a_websocket(store: odograph.Store) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert second.record.dialect == "openai.responses"
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+@pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI])
+def test_a_websocket_that_ends_in_the_middle_of_a_call(store: odograph.Store, kind: type[Any], who: str) -> None:
+    """The call is recorded with what came and with an error, whichever side closes; what was only sent ahead is no call."""
+    server = pytest.importorskip("websockets.sync.server")
+    closed = pytest.importorskip("websockets").ConnectionClosed
+
+    def answer(socket: Any) -> None:
+        for _, sent in zip(range(2), socket, strict=False):
+            response = {"id": "r", "object": "response", "model": "m", "output": []}
+            socket.send(json.dumps({"type": "response.created", "response": {**response, "status": "in_progress"}}))
+            if json.loads(sent).get("generate") is False:
+                socket.send(json.dumps({"type": "response.completed", "response": {**response, "status": "completed"}}))
+        if who == "client":
+            list(socket)  # until it closes
+
+    async def got(made: Any) -> Any:
+        return await made if inspect.isawaitable(made) else made
+
+    async def talk(client: Any) -> None:
+        socket = await got(client.responses.connect().enter())
+        await got(socket.send({"type": "response.create", "model": "m", "input": "ahead", "generate": False}))
+        await got(socket.recv())
+        await got(socket.recv())
+        await got(socket.response.create(model="m", input="q"))
+        await got(socket.recv())
+        if who == "server":
+            with pytest.raises(closed):
+                await got(socket.recv())
+        await got(socket.close())
+
+    with server.serve(answer, "127.0.0.1", 0) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
+        client = odograph.wrap(kind(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x"))
+        with store.record(task="x") as run:
+            asyncio.run(talk(client))
+        serving.shutdown()
+    (call,) = calls(store, run)
+    assert [m["content"] for m in call.messages] == ["q"]
+    assert call.record.error is not None
 
 
 def test_tools_of_openai_agents_by_its_own_tracing(

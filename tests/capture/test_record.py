@@ -182,6 +182,7 @@ def test_edits_that_do_not_fit_are_kept_as_rejected(store: odograph.Store) -> No
         step.edit(call, base_hash="0" * 32).delete(0, 1)
         step.edit(call).delete(2, 9)
         step.edit(call).delete(-1, 2)
+        step.edit(call).delete(2, 1)
         step.edit(call, result=[Kept(0, 50)])
         step.edit(call, choice=4).delete(0, 1)
         step.edit(call).insert(3, [7])
@@ -198,13 +199,80 @@ def test_edits_that_do_not_fit_are_kept_as_rejected(store: odograph.Store) -> No
         True,
         "range [2, 9] of a base of 3 tokens",
         "range [-1, 2] of a base of 3 tokens",
+        "range [2, 1] of a base of 3 tokens",
         "keeps [0, 50) of a base of 3",
         "the call has no choice 4 to edit",
         None,
         None,
         None,
     ]
-    assert [e.result for e in edits[5:]] == [[Kept(0, 3), Literal([7])], [Kept(1, 3), Kept(0, 1)], [Kept(0, 1)]]
+    assert [e.result for e in edits[6:]] == [[Kept(0, 3), Literal([7])], [Kept(1, 3), Kept(0, 1)], [Kept(0, 1)]]
+
+
+def test_an_earlier_step_is_gone_on_with(store: odograph.Store) -> None:
+    """`run.at(step)` records in a step of before, also of a sub-agent, and also when the trajectory is over."""
+    with store.record(task="x", agent="boss") as run:
+        for scope in (run, run.sub_agent("helper")):
+            for n in range(2):
+                with scope.step(n):
+                    pass
+    late = store.append(run.id)
+    for step in store.trajectory(run.id).steps:
+        late.at(step).reward(1.0 + step.index, name=step.agent)
+    t = store.trajectory(run.id)
+    told = [(s.agent, s.index, [(r.name, r.value, r.parent == s.id) for r in s.rewards]) for s in t.steps]
+    assert told == [(agent, n, [(agent, 1.0 + n, True)]) for agent in ("boss", "helper") for n in range(2)]
+
+
+def test_tags_that_are_none_are_refused_with_what_they_are(store: odograph.Store) -> None:
+    """A text in place of a list, or a list of something else, is one sentence."""
+    for tags, said in (("abc", "str"), ([1, "a", 2.5], "list of float, int, str"), ((None,), "tuple of NoneType")):
+        with pytest.raises(TypeError, match=f"tags are a list of strings, not {said}$"):
+            store.record(task="x", tags=tags)  # type: ignore[arg-type]
+    assert len(store) == 0
+
+
+def test_what_a_call_or_a_reward_can_not_mean_is_refused(store: odograph.Store) -> None:
+    """A wrong meaning of logprobs, a span of nothing, and a weight that is no number are each one sentence, and nothing is recorded."""
+    with store.record(task="x") as run, run.step() as step:
+        with pytest.raises(TypeError, match="logprobs_of is sampled, raw or unknown, not 'row'"):
+            step.llm_call(model="m", response="ab", logprobs_of="row")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a span needs target=, the call whose tokens it counts"):
+            step.reward(1.0, span=(0, 1))
+        with pytest.raises(TypeError, match="weight is a finite number, not inf"):
+            step.reward(1.0, weight=math.inf)
+        call = step.llm_call(model="m", response="ab", token_ids=[1, 2], logprobs=[-1.0, -2.0], logprobs_of="raw")
+        step.reward(1.0, weight=2, target=call, span=(0, 1))
+    (s,) = store.trajectory(run.id).steps
+    (c,), (reward,) = s.llm_calls, s.rewards
+    assert (c.id, c.record.logprobs_of) == (call.id, "raw")
+    assert (reward.weight, reward.target, reward.span) == (2.0, call.id, odograph.Span(0, 1))
+
+
+def test_counts_are_read_whatever_their_names_do_when_they_are_compared(store: odograph.Store) -> None:
+    """The counts of an answer whose keys raise when they are compared are those of its JSON."""
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("no")
+
+    with store.record(task="x") as run, run.step() as step:
+        step.llm_call(model="m", response={Name("usage"): {"prompt_tokens": 3}})
+    assert store.trajectory(run.id).llm_calls[0].prompt_tokens == 3
+
+
+def test_an_edits_result_is_recorded_in_its_shortest_form(store: odograph.Store) -> None:
+    """Neighbouring runs of one call are one run, runs of another call stay apart, and empty runs are left out."""
+    with store.record(task="x") as run, run.step() as step:
+        first = step.llm_call(model="m", messages=[], response="ab", token_ids=[1, 2])
+        call = step.llm_call(model="m", messages=[], response="abc", token_ids=[3, 4, 5])
+        step.edit(
+            call, result=[Kept(0, 1), Literal([]), Kept(1, 2), Kept(2, 2), Kept(2, 3, first.id), Literal(text=""), Literal([7])]
+        )
+    (edit,) = store.trajectory(run.id).steps[0].edits
+    assert edit.result == [Kept(0, 2), Kept(2, 3, first.id), Literal([7])]
 
 
 def test_misuse_raises_and_content_does_not(store: odograph.Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -171,22 +173,57 @@ def test_an_answer_that_is_cancelled_is_no_longer_waited_for(store: odograph.Sto
     assert call.messages == [{"role": "user", "content": "q"}]
 
 
-def test_a_body_that_is_sent_as_it_is_made_is_whole_on_record(store: odograph.Store) -> None:
-    """A program on httpx may give a generator as the body. That of an upload, which is no call, is not read before it is sent."""
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_body_that_is_sent_as_it_is_made_is_whole_on_record(store: odograph.Store, kind: str) -> None:
+    """A program on httpx may give a generator as the body. That of an upload, which is no call, is not read before it is sent.
+    The transport below is entered and left with the client."""
     got: list[bytes] = []
+    entered: list[bool] = []
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         got.append(body)
         return 200, JSON, CHAT
 
+    class Below(httpx.HTTPTransport):
+        def __enter__(self) -> Any:
+            entered.append(True)
+            return super().__enter__()
+
+        def __exit__(self, *failure: Any) -> None:
+            entered.append(False)
+            super().__exit__(*failure)
+
+    class AsyncBelow(httpx.AsyncHTTPTransport):
+        async def __aenter__(self) -> Any:
+            entered.append(True)
+            return await super().__aenter__()
+
+        async def __aexit__(self, *failure: Any) -> None:
+            entered.append(False)
+            await super().__aexit__(*failure)
+
+    def talk(url: str) -> None:
+        with odograph.wrap(httpx.Client(transport=Below())) as one:
+            one.post(url + "/v1/chat/completions", content=(body[k : k + 9] for k in range(0, len(body), 9)), headers=size)
+            assert one.post(url + "/v1/files", content=iter([b"x" * 9]), headers={"content-length": "9"}).json() == CHAT
+
+    async def talk_async(url: str) -> None:
+        async def pieces(body: bytes) -> AsyncIterator[bytes]:
+            for k in range(0, len(body), 9):
+                yield body[k : k + 9]
+
+        async with odograph.wrap(httpx.AsyncClient(transport=AsyncBelow())) as one:
+            await one.post(url + "/v1/chat/completions", content=pieces(body), headers=size)
+            files = await one.post(url + "/v1/files", content=pieces(b"x" * 9), headers={"content-length": "9"})
+            assert files.json() == CHAT
+
     body = json.dumps({"model": "m", "messages": HI}).encode()
+    size = {"content-length": str(len(body))}
     before = store.health()
-    with serving(answer) as url, store.record(task="t") as run, odograph.wrap(httpx.Client()) as one:
-        size = {"content-length": str(len(body))}
-        one.post(url + "/v1/chat/completions", content=(body[k : k + 9] for k in range(0, len(body), 9)), headers=size)
-        one.post(url + "/v1/files", content=iter([b"x" * 9]), headers={"content-length": "9"})
+    with serving(answer) as url, store.record(task="t") as run:
+        talk(url) if kind == "sync" else asyncio.run(talk_async(url))
     (call,) = store.trajectory(run.id).llm_calls
-    assert (call.text, call.messages, got) == ("yo", HI, [body, b"x" * 9])
+    assert (call.text, call.messages, got, entered) == ("yo", HI, [body, b"x" * 9], [True, False])
     after = store.health()
     assert (after["faults"], after["unrecorded"]) == (before["faults"], before["unrecorded"] + 1)
 

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import odograph
 from odograph.capture.edits import difference
@@ -494,6 +496,27 @@ def test_a_function_that_edits_a_long_answer_does_not_hold_up_its_agent() -> Non
 
 
 # --- laws that a break of the source found without a test ---------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 4), max_size=14), st.lists(st.integers(0, 5), max_size=14))
+def test_a_difference_is_exact_and_keeps_no_token_twice(old: list[int], new: list[int]) -> None:
+    """The runs of an undeclared edit make the new ids; each token of the answer is kept once at most, so none is trained twice."""
+    kept: list[int] = []
+    made: list[int] = []
+    for run in difference(old, new):
+        if isinstance(run, Kept):
+            kept += range(run.start, run.stop)
+            made += old[run.start : run.stop]
+        else:
+            made += run.ids or []
+    assert made == new
+    assert len(set(kept)) == len(kept)
+
+
+def test_a_sentence_that_was_moved_is_kept() -> None:
+    """Text that stands elsewhere now is the same tokens, from its first character to its last."""
+    first, second = "Paris is in France. ", "The answer has two sentences."
+    assert difference(first + second, second + first) == [Kept(20, 49), Kept(0, 20)]
 
 
 def test_what_an_edit_cut_of_the_last_answer_is_not_trained_in_a_demonstration() -> None:

@@ -191,8 +191,8 @@ def test_another_redaction_is_refused_and_none_uses_what_is_there(tmp_path: Path
     """What the first opening said stands; False says that there is none; a store without any can get one, from then on."""
     with odograph.open(tmp_path / "s", redact=[r"blue", re.compile("green", re.IGNORECASE)]) as store:
         store.record(task="t").finish()
-    for other in (True, False, ["blue"], loud):
-        with pytest.raises(odograph.InvalidInput, match=r"has redact=.* leave redact= out to use it"):
+    for other, said in ((True, "True"), (False, "False"), (["blue"], "1 pattern"), (loud, r"'.*\bloud'")):
+        with pytest.raises(odograph.InvalidInput, match=f"has redact=2 patterns, not {said}; leave redact= out to use it"):
             odograph.open(tmp_path / "s", redact=other)
     with odograph.open(tmp_path / "s", redact=[r"blue", re.compile("green", re.IGNORECASE)]) as store:
         assert store.trajectory(store.record(task="x").id).task == "x"

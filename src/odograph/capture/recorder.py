@@ -70,23 +70,21 @@ class Recorder(Writer):
         self, kind: str, fields: dict[str, Any], parent: str | None, agent: str | None, step: int | None, id: str | None = None
     ) -> tuple[str, bytes]:
         """One record, with the operating system when this returns: its id and the lines that were written."""
-        journal = self.journal
-        if self.silent:
-            return id or new_id(), b""
+        written = None
         try:
-            written = self.put(kind, fields, parent, agent, step, id)
-            if kind == "llm_call":
-                self.spent += (fields.get("prompt_tokens") or 0) + (fields.get("completion_tokens") or 0)
-            if self.tap is not None:
-                self.tap.append(written[1])
-            if self.listener is not None:
-                self.listener(kind, fields, agent, step, *written)
-            if journal.failure is not None:
-                fault(journal.failure, of_disk=True)
-            return written
+            if not self.silent:
+                written = self.put(kind, fields, parent, agent, step, id)
+                if kind == "llm_call":
+                    self.spent += (fields.get("prompt_tokens") or 0) + (fields.get("completion_tokens") or 0)
+                if self.tap is not None:
+                    self.tap.append(written[1])
+                if self.listener is not None:
+                    self.listener(kind, fields, agent, step, *written)
+                if self.journal.failure is not None:
+                    fault(self.journal.failure, of_disk=True)
         except Exception as error:
             fault(error)
-            return id or new_id(), b""
+        return written or (id or new_id(), b"")
 
     def let_go(self) -> None:
         """Frees the histories that were sent: the run is over, and responses may keep it. A late call's is written again."""

@@ -103,14 +103,10 @@ class Calls:
             return
         try:
             data = message.encode() if isinstance(message, str) else bytes(message)
-            exchange, items, asks = self._open[0]
+            exchange, items, _ = self._open[0]
             if not exchange.took(b"data: " + data.replace(b"\r", b"").replace(b"\n", b" ") + b"\n\n"):
                 return
-            self._open.popleft()
-            if asks:
-                exchange.finish()
-            else:
-                exchange.drop()
+            self._end()
             answer = _event(data).get("response")
             if isinstance(answer, dict) and isinstance(answer.get("id"), str):
                 self._known[answer["id"]] = [*items, *self._dialect.said(answer)]
@@ -121,11 +117,14 @@ class Calls:
 
     def close(self, error: BaseException | None = None) -> None:
         while self._open:
-            exchange, _, asks = self._open.popleft()
-            if asks:
-                exchange.finish(error)
-            else:
-                exchange.drop()
+            self._end(error)
+
+    def _end(self, error: BaseException | None = None) -> None:
+        exchange, _, asks = self._open.popleft()
+        if asks:
+            exchange.finish(error)
+        else:
+            exchange.drop()
 
 
 def _event(message: Any) -> dict[str, Any]:

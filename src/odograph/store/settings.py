@@ -72,7 +72,7 @@ def both(stored: Settings, asked: Settings) -> Settings:
 def said(stored: Any) -> str:
     """A setting for messages. Patterns are counted and not shown, because a pattern may be a secret itself."""
     if isinstance(stored, list):
-        return f"{len(stored)} patterns"
+        return "1 pattern" if len(stored) == 1 else f"{len(stored)} patterns"
     return repr(stored)
 
 
