@@ -1,7 +1,9 @@
-"""Tables and pages that Langfuse and Phoenix export: the same session as their traces, in any order of the spans."""
+"""Tables and pages that Langfuse, Phoenix, Logfire and MLflow export: the same session as their traces, in any order of the spans."""
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 import random
 from pathlib import Path
@@ -120,3 +122,106 @@ def test_spans_in_any_order_are_the_same_session(tmp_path: Path, rows: Any) -> N
         path.write_text("".join(json.dumps(row) + "\n" for row in given))
         found.append(told(path))
     assert all(one == found[0] for one in found)
+
+
+ASKED = [{"role": "user", "parts": [{"type": "text", "content": "Sail"}]}]
+ANSWERED = [
+    {
+        "role": "assistant",
+        "parts": [{"type": "tool_call", "id": "t", "name": "set", "arguments": {"jib": 1}}],
+        "finish_reason": "tool_call",
+    }
+]
+LOGFIRE = {
+    "start_timestamp": "2026-08-01T10:00:00.000000Z", "end_timestamp": "2026-08-01T10:00:02.000000Z", "trace_id": "ab" * 16, "span_id": "cd" * 8,
+    "parent_span_id": None, "kind": "span", "span_name": "chat m", "message": "chat m", "is_exception": False, "tags": ["nightly"],
+    "otel_scope_name": "pydantic-ai", "otel_events": [], "service_name": "svc",
+    "attributes": {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.input.messages": ASKED, "gen_ai.output.messages": ANSWERED, "gen_ai.usage.input_tokens": 9},
+}  # fmt: skip
+AS_TEXT = {k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in LOGFIRE.items()}
+DETAILS = [{"name": k, "datatype": "Utf8", "nullable": True} for k in LOGFIRE]
+PENDING = {
+    **LOGFIRE,
+    "kind": "pending_span",
+    "end_timestamp": LOGFIRE["start_timestamp"],
+    "attributes": {"gen_ai.operation.name": "chat"},
+}
+EVENT = {**LOGFIRE, "kind": "span_event", "span_name": "note", "attributes": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"columns": DETAILS, "rows": [LOGFIRE]},
+        {"columns": [{**c, "values": [LOGFIRE[c["name"]]]} for c in DETAILS]},
+        LOGFIRE,
+        AS_TEXT,
+        {"columns": DETAILS, "rows": [PENDING, LOGFIRE, EVENT]},
+        {"columns": DETAILS, "rows": [EVENT, LOGFIRE, PENDING]},
+    ],
+    ids=["rows", "columns", "row", "JSON as text", "with what repeats it", "in any order"],
+)
+def test_answers_of_logfire(tmp_path: Path, value: Any) -> None:
+    """A query's answer is the same session in every shape that the API gives it; rows that repeat a span add nothing."""
+    (tmp_path / "a.json").write_text(json.dumps(value) + "\n")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        (t,) = store.trajectories()
+        (call,) = t.llm_calls
+    assert (t.task, t.start.tags, call.prompt_tokens, call.finish_reason, call.duration) == (
+        "Sail",
+        ["nightly"],
+        9,
+        "tool_calls",
+        2 * 10**9,
+    )
+    assert (call.choices[0].tool_calls[0].arguments, call.request["messages"]) == (
+        {"jib": 1},
+        [{"role": "user", "content": "Sail"}],
+    )
+    assert t.metadata["source"]["resource"] == {"service.name": "svc"}
+
+
+@pytest.mark.parametrize("dress", ["json", "jsonl", "csv", "parquet"])
+def test_a_table_of_mlflow(tmp_path: Path, dress: str) -> None:
+    """The table that `search_traces` gives has each trace whole, as text."""
+    span = {
+        "trace_id": base64.b64encode(bytes(16)).decode(),
+        "span_id": base64.b64encode(bytes(8)).decode(),
+        "parent_span_id": None,
+        "name": "ask",
+        "start_time_unix_nano": 10**18,
+        "end_time_unix_nano": 10**18 + 5,
+        "events": [],
+        "status": {"code": "STATUS_CODE_OK"},
+        "attributes": {
+            "mlflow.spanType": '"CHAT_MODEL"',
+            "mlflow.spanInputs": json.dumps({"messages": [{"role": "user", "content": "Sail"}]}),
+            "mlflow.spanOutputs": '"Aye"',
+        },
+    }
+    given = {"assessment_name": "right", "source": {"source_type": "HUMAN"}, "feedback": {"value": True}}
+    trace = {"info": {"trace_id": "tr-1", "assessments": [given], "trace_metadata": {}, "tags": {}}, "data": {"spans": [span]}}
+    row = {
+        "trace_id": "tr-1",
+        "trace": json.dumps(trace),
+        "state": "OK",
+        "trace_metadata": {"a": "b"},
+        "tags": {"c": "d"},
+        "spans": [span],
+    }
+    path = tmp_path / f"traces.{dress}"
+    if dress == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.Table.from_pylist([row]), path)
+    elif dress == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([row, row.values()])
+    else:
+        path.write_text(json.dumps([row] if dress == "json" else row) + "\n")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(path).failed == []
+        (t,) = store.trajectories()
+        assert (t.task, t.reward, [c.choices[0].text for c in t.llm_calls]) == ("Sail", 1.0, ["Aye"])

@@ -35,6 +35,8 @@ def recognise(path: Path, head: bytes) -> bool:
         return True
     if {"info.trace_id", "data.spans"} <= found or {"info.request_id", "data.spans"} <= found:  # MLflow
         return True
+    if {"trace_id", "trace", "trace_metadata"} <= found:  # a row of MLflow's table
+        return True
     if "trace.id" in found and found & {"trace.projectId", "trace.sessionId", "trace.userId"}:
         return True
     if "observations" in found and found & {"projectId", "sessionId", "userId"}:
@@ -49,7 +51,8 @@ def recognise(path: Path, head: bytes) -> bool:
     ids = ({"spanContext"}, {"context.span_id"}, {"span_id", "trace_id"}, {"spanId", "traceId"})
     if "attributes" in found and any(one <= found for one in ids):
         return True
-    return {"rows.attributes", "rows.trace_id", "rows.span_id"} <= found  # Logfire's answer to a query
+    # Logfire's answers to a query, in rows and in columns
+    return {"rows.attributes", "rows.trace_id", "rows.span_id"} <= found or {"columns.datatype", "columns.values"} <= found
 
 
 def read(path: Path) -> Iterator[Session]:
