@@ -225,3 +225,23 @@ def test_a_table_of_mlflow(tmp_path: Path, dress: str) -> None:
         assert store.import_sessions(path).failed == []
         (t,) = store.trajectories()
         assert (t.task, t.reward, [c.choices[0].text for c in t.llm_calls]) == ("Sail", 1.0, ["Aye"])
+
+
+def test_feedback_that_was_overridden_only_monitors(tmp_path: Path) -> None:
+    """Feedback of MLflow has its author and time; what another overrides is kept and no longer counts."""
+    span = {"trace_id": base64.b64encode(bytes(16)).decode(), "span_id": base64.b64encode(bytes(8)).decode(), "parent_span_id": None, "name": "ask", "start_time_unix_nano": 10**18, "end_time_unix_nano": 10**18 + 5, "events": [], "status": {}, "attributes": {"mlflow.spanType": '"CHAT_MODEL"', "mlflow.spanOutputs": '"Aye"'}}  # fmt: skip
+    given = {
+        "assessment_name": "right",
+        "source": {"source_type": "HUMAN", "source_id": "ann"},
+        "create_time": "2026-01-01T00:00:00Z",
+    }
+    told = [{**given, "assessment_id": "b", "feedback": {"value": 1.0}, "overrides": "a"}, {**given, "assessment_id": "a", "feedback": {"value": 0.0}, "valid": False}]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps({"info": {"trace_id": "tr-1", "assessments": told}, "data": {"spans": [span]}}))
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path)
+        (t,) = store.trajectories()
+        assert [(r.value, r.weight, r.author, r.source_time) for r in t.rewards] == [
+            (0.0, 0.0, "ann", 1767225600 * 10**9),
+            (1.0, 1.0, "ann", 1767225600 * 10**9),
+        ]
+        assert t.reward == 1.0
