@@ -439,7 +439,15 @@ def agent_lightning(found: list[Any]) -> Iterator[Said]:
 
 def smolagents(found: list[Any]) -> Iterator[Said]:
     for row in found:
-        steps = row["intermediate_steps"]
+        ran = row if isinstance(row, list) else row.get("steps")
+        for step in ran or []:
+            when, said = micros((step.get("timing") or {}).get("start_time")), step.get("model_output_message") or {}
+            yield from [Said(PERSON, step["task"])] if "task" in step else []
+            yield from chat(said, step["timing"]["start_time"]) if said else []
+            asked = [c for c in step.get("tool_calls") or [] if not said.get("tool_calls")]
+            yield from (Said(TOOL, call(c["function"]["name"], c["function"]["arguments"]), when) for c in asked)
+            yield from (Said(RESULT, t) for t in texts(step.get("observations")))
+        steps = [] if ran is not None else row["intermediate_steps"]
         for step in steps if isinstance(steps, list) else ast.literal_eval(steps):
             for text in texts(step["content"]):
                 if step["role"] == "tool-call":

@@ -331,6 +331,12 @@ SMALL: list[tuple[str, str, str]] = [
     ("agentbench", "runs.jsonl", lines([AGENTBENCH])),
     ("intercode", "a.json", json.dumps(INTERCODE)),
     ("smolagents", "a.jsonl", lines([SMOL])),
+    (
+        "smolagents",
+        "run.json",
+        json.dumps({"output": "mended", "state": "success", "steps": agents.smol_run(), "token_usage": None, "timing": {}}),
+    ),
+    ("smolagents", "steps.json", json.dumps(agents.smol_run())),
     ("spans", "otlp.jsonl", lines([growing.span(n) for n in range(3)])),
     ("spans", "spans.json", json.dumps(SPANS)),
     ("aider", ".aider.chat.history.md", agents.AIDER),

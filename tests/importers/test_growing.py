@@ -621,6 +621,7 @@ GROWS: dict[str, Growing] = {
     "agentbench": by_bytes("agentbench", "runs.jsonl", jsonl(BENCH)),
     "letta-evals": by_bytes("letta-evals", "results.jsonl", jsonl(LETTA)),
     "verifiers-traces": by_bytes("verifiers-traces", "traces.jsonl", jsonl([EPISODE, TRACE])),
+    "smolagents steps": by_value("smolagents", "steps.json", 4, agents.smol_run, first=2),
     "smolagents": by_bytes("smolagents", "a.jsonl", jsonl(SMOL)),
     "aworld": by_bytes("aworld", "a.jsonl", AWORLD_LINES),
     "spans": by_bytes("spans", "spans.jsonl", jsonl([span(n) for n in range(3)])),

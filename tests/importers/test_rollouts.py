@@ -12,6 +12,7 @@ import pytest
 import odograph
 from odograph.types import Action, End, LLMCall, Note, Reward, Start, StepStart
 
+from .agents import smol_run
 from .scaffold import of, one, read, write
 
 FLAT = {"id": "c1", "name": "dig", "arguments": '{"m": 2}'}
@@ -236,3 +237,46 @@ def test_when_the_answers_of_a_batch_were_made(tmp_path: Path) -> None:
     body = {"created": 1790000000, "model": "m", "choices": [{"index": 0, "message": said("assistant", "x")}]}
     session = one("batches", lines(tmp_path / "a.jsonl", {"custom_id": "c", "response": {"status_code": 200, "body": body}}))
     assert {of(Start, session)[0].source_time, of(LLMCall, session)[0].source_time} == {1790000000 * 10**9}
+
+
+@pytest.mark.parametrize("dress", ["run", "steps"])
+def test_a_run_of_smolagents(tmp_path: Path, store: odograph.Store, dress: str) -> None:
+    """A run, or the steps of its memory: each call has the messages that it was sent and its usage; what failed says so."""
+    run = {"output": "mended", "state": "success", "steps": smol_run(), "timing": {"end_time": 1772359209.0}, "token_usage": None}
+    path = write(tmp_path / "a.json", json.dumps(run if dress == "run" else run["steps"]))
+    assert [t["format"] for t in store.import_sessions(path).trajectories] == ["smolagents"]
+    (t,) = store.trajectories()
+    assert (t.task, t.status, t.answer, t.started) == ("Mend the net", "completed", "mended", 1772359201 * 10**9)
+    assert [(len(c.messages), c.prompt_tokens, c.completion_tokens) for c in t.llm_calls] == [(2, 10, 1), (5, 20, 2), (7, 30, 3)]
+    assert [m["role"] for m in t.llm_calls[1].messages] == ["system", "user", "assistant", "assistant", "user"]
+    assert [(a.name, a.result, a.ok) for a in t.actions] == [
+        ("look", "two holes", None),
+        ("knot", None, False),
+        ("python_interpreter", "It is mended", None),
+    ]
+    assert t.actions[1].error["message"] == "no twine there"
+    assert odograph.validate(t, ignore=["reward_missing"]).findings == []
+
+
+def test_a_plain_answer_of_art_is_in_no_call_and_not_lost(tmp_path: Path) -> None:
+    """An answer that nobody sampled is in the prompts behind it; where no answer follows, a note has it."""
+    told = [said("user", "q"), said("assistant", "plain"), said("user", "more")]
+    session = one(
+        "art", lines(tmp_path / "a.jsonl", {"messages_and_choices": told, "reward": 0.0, "metrics": {}, "metadata": {}})
+    )
+    assert (of(LLMCall, session), of(Note, session)[0].data["messages"]) == ([], told)
+
+
+def test_the_verdict_of_a_benchmark(tmp_path: Path) -> None:
+    """The verdict of an AgentBench task, and the highest reward of an InterCode task without a summary, are rewards."""
+    bench = {
+        "index": 1,
+        "error": None,
+        "info": None,
+        "output": {"status": "completed", "result": {"result": True, "answer": "5"}, "history": []},
+    }
+    assert [r.value for r in of(Reward, one("agentbench", lines(tmp_path / "runs.jsonl", bench)))] == [1.0]
+    turns = {"actions": ["a", "b"], "observations": ["o", "p"], "rewards": [0.9, 0.1], "valid_action": [True, True]}
+    task = {"environment": "e", "dataset": "d", "task_id": 0, "query": "q", "turn_history": turns}
+    rewards = of(Reward, one("intercode", write(tmp_path / "i.json", json.dumps({"0": task}))))
+    assert [(r.name, r.value, r.weight) for r in rewards] == [("turn", 0.9, 0), ("turn", 0.1, 0), ("reward", 0.9, 1)]

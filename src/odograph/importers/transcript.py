@@ -68,9 +68,15 @@ class Transcript:
         if observed if observed is not None else obj(message).get("role") == "user":
             self._observed.append((obj(message).get("content"), id, when))
 
+    def told(self, message: Any, *, observed: bool | None = None, when: int | None = None) -> None:
+        """A message that the model is sent next. A tool's is the result of the call that it names, where this was asked for."""
+        self.saw(message, observed=observed, when=when)
+        if obj(message).get("role") == "tool":
+            self.result(text(obj(message).get("tool_call_id")), result=obj(message).get("content"))
+
     def sent(self, messages: list[Any], when: int | None = None) -> None:
-        """The whole conversation that a request holds. What is new in it is seen; results of tools are those of their calls.
-        Where a request says otherwise what came before, later prompts go on from the request."""
+        """The whole conversation that a request holds: what is new in it is told. Where a request says otherwise what came
+        before, later prompts go on from the request."""
         same = 0
         while same < min(len(messages), len(self.history)) and messages[same] == self.history[same]:
             same += 1
@@ -78,10 +84,7 @@ class Transcript:
             self.history = self.history[:same]
         answered = max((n for n, m in enumerate(messages) if obj(m).get("role") == "assistant"), default=-1)
         for number, message in enumerate(messages[same:], same):
-            role = obj(message).get("role")
-            self.saw(message, observed=role == "user" and number > answered, noted=role == "assistant", when=when)
-            if role == "tool":
-                self.result(text(obj(message).get("tool_call_id")), result=obj(message).get("content"))
+            self.told(message, observed=obj(message).get("role") == "user" and number > answered, when=when)
 
     def begin(self, when: int | None = None, extra: dict[str, Any] | None = None, id: str | None = None) -> int:
         """Begins the next step; its observation is what was seen since the last. `id` is the source's id of the reply."""

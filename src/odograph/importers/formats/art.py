@@ -139,13 +139,14 @@ def _trajectory(path: Path, session: Session, one: dict[str, Any], group: str | 
 
 
 def _history(transcript: Transcript, entries: list[Any]) -> None:
-    told: list[Any] = []
-    for entry in entries:
+    """Messages and choices. A plain answer is of nobody who is trained: a prompt holds it."""
+    first = next((n for n, entry in enumerate(entries) if isinstance(obj(entry).get("message"), dict)), len(entries))
+    transcript.sent(entries[:first])
+    for entry in entries[first:]:
         e = obj(entry)
-        if not isinstance(e.get("message"), dict):  # also an answer that nobody sampled: a prompt holds it
-            told.append(entry)
+        if not isinstance(e.get("message"), dict):
+            transcript.told(entry)
             continue
-        transcript.sent(told)  # a choice
         fields: dict[str, Any] = {"tokens": [found]} if (found := _tokens(e)) is not None else {}
         ids = items(e.get("prompt_token_ids"))
         transcript.replied(
@@ -155,8 +156,6 @@ def _history(transcript: Transcript, entries: list[Any]) -> None:
             prompt_token_ids=ids or None,
             **fields,
         )
-        told.append(e["message"])
-    transcript.sent(told)
 
 
 def _exchange(transcript: Transcript, exchange: dict[str, Any]) -> None:
