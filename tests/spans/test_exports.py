@@ -245,3 +245,89 @@ def test_feedback_that_was_overridden_only_monitors(tmp_path: Path) -> None:
             (1.0, 1.0, "ann", 1767225600 * 10**9),
         ]
         assert t.reward == 1.0
+
+
+def langsmith() -> list[dict[str, Any]]:
+    """Runs as LangSmith's API answers them: a chain with feedback, a model of LangChain's, and a tool."""
+    ids = [f"{n}1111111-0000-0000-0000-000000000000" for n in range(1, 4)]
+    at = [{"start_time": f"2026-01-01T00:00:0{n}", "end_time": f"2026-01-01T00:00:0{n + 1}"} for n in range(3)]
+    extra = {"metadata": {"ls_provider": "p"}, "invocation_params": {"model": "m", "temperature": 0.5}}
+    human = {"lc": 1, "id": ["langchain", "schema", "messages", "HumanMessage"], "kwargs": {"content": "Sail"}}
+    says = {
+        "lc": 1,
+        "id": ["langchain", "schema", "messages", "AIMessage"],
+        "kwargs": {"content": "Aye", "tool_calls": [{"name": "set", "args": {"jib": 1}, "id": "t"}]},
+    }
+    generation = {"message": says, "generation_info": {"finish_reason": "tool_calls"}}
+    output = {
+        "generations": [[generation]],
+        "llm_output": {"token_usage": {"prompt_tokens": 9, "completion_tokens": 2}, "model_name": "m-1"},
+    }
+    told = {"output": {"content": "set", "tool_call_id": "t"}}
+    inside = {"trace_id": ids[0], "parent_run_id": ids[0], "extra": {}, "feedback_stats": None, "total_cost": None}
+    return [
+        {"id": ids[0], **inside, "parent_run_id": None, "name": "run", "run_type": "chain", "inputs": {"input": "Sail"}, "outputs": {"output": "set"}, "feedback_stats": {"right": {"n": 1, "avg": 1.0}}, **at[0]},
+        {"id": ids[1], **inside, "name": "llm", "run_type": "llm", "inputs": {"messages": [[human]]}, "outputs": output, "extra": extra, "total_cost": 0.25, **at[1]},
+        {"id": ids[2], **inside, "name": "set", "run_type": "tool", "inputs": {"input": "{'jib': 1}"}, "outputs": told, **at[2]},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dress", ["lines", "list", "page", "bulk"])
+def test_runs_of_langsmith(tmp_path: Path, dress: str) -> None:
+    """Runs are one session as lines, a list, a page of the API and rows of the bulk export, whose objects are texts."""
+    runs: Any = langsmith()
+    if dress == "bulk":
+        runs = [{k: json.dumps(v) if isinstance(v, dict) else v for k, v in run.items()} for run in runs]
+    value = "".join(json.dumps(run) + "\n" for run in runs)
+    if dress in ("list", "page"):
+        value = json.dumps(runs if dress == "list" else {"runs": runs, "cursors": {}})
+    (tmp_path / "runs.json").write_text(value)
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        (t,) = store.trajectories()
+        (call,) = t.llm_calls
+        assert (call.model, call.prompt_tokens, call.cost, call.finish_reason) == ("m-1", 9, 0.25, "tool_calls")
+        assert (call.request["temperature"], call.messages) == (0.5, [{"role": "user", "content": "Sail"}])
+        assert [(a.name, a.arguments, a.result, a.tool_call_id) for a in t.actions] == [("set", {"jib": 1}, "set", "t")]
+        assert (t.task, t.reward) == ("Sail", 1.0)
+
+
+def test_pages_of_phoenix_and_of_tempo(tmp_path: Path) -> None:
+    """A page of spans of Phoenix's API, and what Tempo answers of a trace, are read as the spans inside."""
+    about = {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": "m",
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.content": "Aye",
+    }
+    span = {
+        "name": "llm",
+        "context": {"trace_id": "ab" * 16, "span_id": "01" * 8},
+        "span_kind": "LLM",
+        "parent_id": None,
+        "start_time": "2026-01-01T00:00:00+00:00",
+        "end_time": "2026-01-01T00:00:01+00:00",
+        "status_code": "OK",
+        "attributes": about,
+    }
+    otlp = {
+        "traceId": "ab" * 16,
+        "spanId": "01" * 8,
+        "name": "llm",
+        "startTimeUnixNano": "1767225600000000000",
+        "endTimeUnixNano": "1767225601000000000",
+        "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in about.items()],
+    }
+    scopes = [{"scopeSpans": [{"spans": [otlp]}]}]
+    pages = [
+        {"data": [span], "next_cursor": None},
+        {"data": [otlp], "next_cursor": None},
+        {"batches": scopes},
+        {"trace": {"resourceSpans": scopes}},
+    ]
+    for n, page in enumerate(pages):
+        (tmp_path / f"{n}.json").write_text(json.dumps(page))
+        with odograph.open("memory:") as store:
+            assert store.import_sessions(tmp_path / f"{n}.json").failed == []
+            (t,) = store.trajectories()
+            assert [(c.model, c.text, c.duration) for c in t.llm_calls] == [("m", "Aye", 10**9)]

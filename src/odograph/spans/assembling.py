@@ -257,7 +257,7 @@ class _Assembly:
                 target = self.into.id_of("span", span.trace, span.id) if inside else None
                 about = obj(reward.get("extra"))
                 known = obj(about.get("score")).get("id") or obj(about.get("assessment")).get("assessment_id")
-                key = known or content_hash(reward)
+                key = known or (reward["name"] if "feedback" in about else content_hash(reward))
                 weight = float(reward["name"] == counts[inside])
                 self.into.add(Reward(**{"target": target, "weight": weight} | reward), "reward", span.trace, span.id, key)
         for span in self.spans:  # behind all that is inside of them, as they come

@@ -30,6 +30,10 @@ def spans_of(value: Any) -> Iterator[TraceSpan]:
         return
     if isinstance(value.get("resourceSpans"), list) or isinstance(value.get("resourceLogs"), list):
         yield from of_otlp(value)
+    elif any("scopeSpans" in b or "instrumentationLibrarySpans" in b for b in dicts(value.get("batches"))):  # Tempo's
+        yield from of_otlp({"resourceSpans": value["batches"]})
+    elif isinstance(obj(value.get("trace")).get("resourceSpans"), list):
+        yield from of_otlp(value["trace"])
     elif isinstance(value.get("observations"), list):
         yield from of_trace(value)
     elif "rows" in value and isinstance(value["rows"], list):
@@ -363,13 +367,16 @@ def runs_of(values: list[Any]) -> Iterator[TraceSpan]:
 
 
 def _of_run(v: dict[str, Any]) -> TraceSpan:
-    extra = obj(v.get("extra"))
+    extra = obj(parsed(v.get("extra")))
     metadata = obj(extra.get("metadata"))
     attributes: dict[str, Any] = {
         "langsmith.span.kind": v.get("run_type") or "chain",
         "langsmith.inputs": v.get("inputs"),
         "langsmith.outputs": v.get("outputs"),
         "langsmith.span.tags": v.get("tags"),
+        "langsmith.feedback": v.get("feedback_stats") or None,
+        "langsmith.totals": {k: v[k] for k in ("prompt_tokens", "completion_tokens", "total_cost") if v.get(k) is not None}
+        or None,
         "langsmith.invocation_params": extra.get("invocation_params"),
         **{f"langsmith.metadata.{k}": value for k, value in metadata.items()},
     }
@@ -387,6 +394,7 @@ def _of_run(v: dict[str, Any]) -> TraceSpan:
         "run_type",
         "extra",
         "error",
+        "feedback_stats",
     )
     error = text(v.get("error"))
     return TraceSpan(

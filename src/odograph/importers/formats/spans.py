@@ -29,6 +29,8 @@ def recognise(path: Path, head: bytes) -> bool:
         return False
     if found & {"resourceSpans", "resourceLogs"} or {"span_data", "trace_id"} <= found or {"hrTime", "attributes"} <= found:
         return True
+    if {"runs.run_type", "runs.id"} <= found:  # a page of LangSmith's API
+        return True
     if "run_type" in found:
         return bool(found & {"dotted_order", "trace_id"})
     if found & {"post.run_type", "post.dotted_order", "patch.dotted_order"}:
@@ -40,6 +42,10 @@ def recognise(path: Path, head: bytes) -> bool:
     if "trace.id" in found and found & {"trace.projectId", "trace.sessionId", "trace.userId"}:
         return True
     if "observations" in found and found & {"projectId", "sessionId", "userId"}:
+        return True
+    if found & {"batches.scopeSpans", "batches.instrumentationLibrarySpans", "trace.resourceSpans"}:  # Tempo
+        return True
+    if "data.attributes" in found and found & {"data.context", "data.spanId"}:  # a page of Phoenix's API
         return True
     rows = found | {name.removeprefix("data.") for name in found}
     if {"type", "id"} <= rows and (
@@ -58,7 +64,8 @@ def recognise(path: Path, head: bytes) -> bool:
 def read(path: Path) -> Iterator[Session]:
     """A session per conversation, or per trace. Raises InvalidInput where no span is in the file."""
     problems: list[str] = []
-    values = list(_values(path, problems))
+    pages = _values(path, problems)
+    values = [one for v in pages for one in (v["runs"] if isinstance(v, dict) and isinstance(v.get("runs"), list) else [v])]
     runs = [v for v in values if isinstance(v, dict) and ("run_type" in v or "dotted_order" in v) and "id" in v]
     found = list(runs_of(runs)) if runs else []
     found += spans.spans_of([v for v in values if v not in runs] if runs else values)
