@@ -488,6 +488,55 @@ def kimi(folder: Path, size: int = 99) -> Path:
     return folder
 
 
+def smol_run(size: int = 4) -> list[dict[str, Any]]:
+    """The steps of a memory of smolagents, of which so many are there: a task, a tool, one that fails, code, an answer."""
+
+    def told(role: str, text: str) -> dict[str, Any]:
+        return {"role": role, "content": [said(text)], "tool_calls": None}
+
+    def step(n: int, answer: str, saw: str | None, *asked: dict[str, Any], ran: Any = None, **more: Any) -> dict[str, Any]:
+        timing = {"start_time": MS / 1000 + n, "end_time": MS / 1000 + n + 1, "duration": 1.0}
+        output = {"role": "assistant", "content": answer, "tool_calls": list(asked) or None, "raw": None}
+        usage = {"input_tokens": 10 * n, "output_tokens": n, "total_tokens": 11 * n}
+        about = {
+            "step_number": n,
+            "timing": timing,
+            "model_input_messages": list(sent),
+            "model_output_message": output,
+            "model_output": answer,
+        }
+        return {
+            **about,
+            "tool_calls": ran or list(asked),
+            "error": None,
+            "observations": saw,
+            "token_usage": usage,
+            "is_final_answer": False,
+            **more,
+        }
+
+    def ask(id: str, name: str, given: Any) -> dict[str, Any]:
+        return {"id": id, "type": "function", "function": {"name": name, "arguments": given}}
+
+    sent = [told("system", "You mend"), told("user", "New task:\nMend the net")]
+    steps: list[dict[str, Any]] = [{"task": "Mend the net", "task_images": None}]
+    steps.append(step(1, "I look at it", "two holes", ask("a", "look", {"at": "net"})))
+    sent += [
+        told("assistant", "I look at it"),
+        told("tool-call", "Calling tools:\n[look]"),
+        told("tool-response", "Observation:\ntwo holes"),
+    ]
+    steps.append(step(2, "I knot it", None, ask("b", "knot", {"n": 2}), error={"type": "E", "message": "no twine there"}))
+    sent += [told("assistant", "I knot it"), told("tool-response", "Error:\nno twine there")]
+    code = ask("call_3", "python_interpreter", "mend(2)")
+    steps.append(
+        step(
+            3, "Thought: by hand\n<code>mend(2)</code>", "It is mended", ran=[code], is_final_answer=True, action_output="mended"
+        )
+    )
+    return steps[:size]
+
+
 def kimi_said(kind: str, at: float, text: str, id: str | None = None, **origin: Any) -> dict[str, Any]:
     message = {
         "role": "user",

@@ -46,7 +46,7 @@ def micros(value: Any) -> int | None:
 def values(path: Path) -> list[Any]:
     """All JSON values of a file, a folder of files, or a zip; several in one line too."""
     if path.is_dir():
-        return [v for p in sorted(path.rglob("*.json")) for v in values(p)]
+        return [v for p in sorted(path.rglob("*.json*")) for v in values(p)]
     data = path.read_bytes()
     if data.startswith(b"SQLite"):
         return _rows(path)
@@ -439,7 +439,15 @@ def agent_lightning(found: list[Any]) -> Iterator[Said]:
 
 def smolagents(found: list[Any]) -> Iterator[Said]:
     for row in found:
-        steps = row["intermediate_steps"]
+        ran = row if isinstance(row, list) else row.get("steps")
+        for step in ran or []:
+            when, said = micros((step.get("timing") or {}).get("start_time")), step.get("model_output_message") or {}
+            yield from [Said(PERSON, step["task"])] if "task" in step else []
+            yield from chat(said, step["timing"]["start_time"]) if said else []
+            asked = [c for c in step.get("tool_calls") or [] if not said.get("tool_calls")]
+            yield from (Said(TOOL, call(c["function"]["name"], c["function"]["arguments"]), when) for c in asked)
+            yield from (Said(RESULT, t) for t in texts(step.get("observations")))
+        steps = [] if ran is not None else row["intermediate_steps"]
         for step in steps if isinstance(steps, list) else ast.literal_eval(steps):
             for text in texts(step["content"]):
                 if step["role"] == "tool-call":
@@ -853,6 +861,89 @@ def aider(found: list[str]) -> Iterator[Said]:
         held.append(line.removeprefix("#### "))
 
 
+def verifiers_traces(found: list[Any]) -> Iterator[Said]:
+    """The nodes of each trace, in order; a sampled one has the time at which the last call that it names ended."""
+    for row in found:
+        for trace in row.get("traces", [row]):
+            ended = {c.get("node"): (c.get("time") or {}).get("end") for c in trace.get("calls") or []}
+            for n, node in enumerate(trace["nodes"]):
+                message, when = node["message"], ended.get(n) or node.get("timestamp")
+                if message["role"] == "assistant" and not node.get("sampled"):
+                    yield from (Said(PROGRAM, t) for t in texts(message["content"]))
+                    continue
+                if message.get("reasoning_content"):
+                    yield Said(THOUGHT, message["reasoning_content"], micros(when))
+                yield from chat(message, when)
+
+
+def completions(found: list[Any]) -> Iterator[Said]:
+    """Each completion behind its prompt. An answer in a prompt is of nobody who is rated here."""
+    for row in found:
+        asked = row.get("prompt", row.get("instruction"))
+        told = row.get("completions") or [row.get("completion", row.get("response"))]
+        for one in told:
+            for message in asked if isinstance(asked, list) else [{"role": "user", "content": asked}]:
+                yield from (
+                    (Said(PROGRAM, t) for t in texts(message["content"])) if message["role"] == "assistant" else chat(message)
+                )
+            said = one.get("response") if isinstance(one, dict) else one
+            for message in said if isinstance(said, list) else [{"role": "assistant", "content": said}]:
+                yield from chat(message)
+
+
+def batches(found: list[Any]) -> Iterator[Said]:
+    """The body of each answer, in the shape of the API that gave it: of OpenAI, of Anthropic (Bedrock's, too), of Gemini."""
+    for row in found:
+        body = (
+            (row.get("response") or {}).get("body")
+            or row.get("response")
+            or (row.get("result") or {}).get("message")
+            or row.get("modelOutput")
+            or {}
+        )
+        yield from (s for choice in body.get("choices") or [] for s in chat(choice["message"], body.get("created")))
+        blocks = body.get("content") or [p for c in body.get("candidates") or [] for p in c["content"]["parts"]]
+        for block in blocks:
+            thought = block.get("thinking") or (block.get("text") if block.get("thought") else None)
+            yield from [Said(THOUGHT, thought)] if thought else (Said(MODEL, t) for t in texts(block.get("text")))
+        for message in (row.get("modelInput") or row.get("request") or {}).get("messages") or []:
+            yield from (s for s in chat(message) if s.kind == PERSON)
+
+
+def kimi_code(found: list[Any]) -> Iterator[Said]:
+    """The lines of all wires of a session: messages, and the parts, calls and results of a step."""
+    for line in found:
+        message, event, when = line.get("message"), line.get("event") or {}, micros(line.get("time"))
+        if message is not None:
+            kind = PERSON if message["origin"]["kind"] in ("user", "system_trigger") else PROGRAM
+            yield from (Said(kind, t, when) for t in texts(message["content"]))
+        part = event.get("part") or {}
+        yield from (Said(THOUGHT, t, when) for t in texts(part.get("think")))
+        yield from (Said(MODEL, t, when) for t in texts(part.get("text")))
+        if event.get("type") == "tool.call":
+            yield Said(TOOL, call(event["name"], event["args"]), when)
+        elif event.get("type") == "tool.result":
+            yield from (Said(RESULT, t, None, event["toolCallId"]) for t in texts(event["result"]["output"]))
+
+
+def harbor(found: list[Any]) -> Iterator[Said]:
+    """What the agent of a trial wrote: its trajectory; the other files say what came of it."""
+    yield from atif([value for value in found if isinstance(value, dict) and "steps" in value])
+
+
+def odograph(found: list[Any]) -> Iterator[Said]:
+    """Records of Odograph's own export: what an observation, an answer and an action say."""
+    for line in found:
+        kind = line.get("kind")
+        if kind == "step":
+            yield from (Said(PERSON, t) for t in texts(line.get("observation")))
+        elif kind == "llm_call":
+            yield from (Said(MODEL, t) for t in answers(line.get("response")))
+        elif kind == "action":
+            yield Said(TOOL, call(line["name"], line.get("arguments")))
+            yield from (Said(RESULT, t, None, line.get("tool_call_id")) for t in texts(line.get("result")))
+
+
 READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "claude-code": claude_code,
     "codex": codex,
@@ -895,4 +986,10 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "aworld": aworld,
     "terminal-bench": terminal_bench,
     "spans": spans,
+    "verifiers-traces": verifiers_traces,
+    "completions": completions,
+    "batches": batches,
+    "kimi-code": kimi_code,
+    "harbor": harbor,
+    "odograph": odograph,
 }

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 import odograph
+from odograph import importers
 from odograph.streams import Seen
 
 from . import agents, scaffold
@@ -22,6 +23,7 @@ from . import test_growing as growing
 from . import test_sessions as sessions
 from .raw import MODEL, PERSON, READERS, RESULT, THOUGHT, TOOL, Said, call, inner_texts, micros, texts, values
 from .test_mini_swe_agent import calls_file
+from .test_tau2_bench import results as simulations
 from .test_tau_bench import episode
 
 SCRUBBED = "[trimmed for fixture]"  #: stands for every text, id and time of one sample: nothing there can be told apart
@@ -31,12 +33,13 @@ SHOWN = {
     "openhands": ("message",),
 }
 MARK = re.compile("^(#### |> |# aider chat started at )")  #: what aider puts before a line, for whose it is
-#: What OpenHands writes around a tool's output when it is sent, and no file holds.
+#: What OpenHands and Kimi Code write around a tool's output when it is sent, and no file holds.
 AROUND = re.compile(
     r"\[(?:Current working directory: [^]]*|Python interpreter: [^]]*|Command finished with exit code -?\d+|An error occurred during execution\.)\]"
     r"|^Action rejected: "
     r"|^The conversation history has been summarized [^\n]*\n\nYou were originally [^\n]*|</?(?:user_message|summary)>"
-    r"|^Here is a summary of the prior context:$",
+    r"|^Here is a summary of the prior context:$"
+    r"|^Wall time: [\d.]+ seconds\n(?:<system>ERROR: Tool execution failed\.</system>\n)?",
     re.MULTILINE,
 )
 WORDS = ("context", "assistant", "user", "system", "tool", "function", "text", "image_url")  #: words of a message's shape
@@ -152,13 +155,11 @@ def compared(path: Path, name: str) -> list[str]:
         assert not report.failed, report.failed
         ours = Rebuilt(store)
     found = values(path)
-    raw = list(READERS[name](found)) if name in READERS else []
+    raw = list(READERS[name](found))
     leaves = Counter((MARK.sub("", s) if name == "aider" else s).strip() for s in strings(found))
     everything = "\n".join(ours.texts)
     told = content_of(found, name) if name != "spans" else ()  # frameworks tell of a call again in the spans around the call
     wrong = [f"lost: {t[:90]!r}" for t in told if t not in ours.texts and t.strip() not in everything]
-    if name not in READERS:
-        return wrong
     rebuilt = [s for said in ours.said.values() for s in said]
     for kind in (MODEL, TOOL) if name == "spans" else (MODEL, TOOL, RESULT):  # nothing lost, twice, or under another role
         theirs, mine = (Counter(s.text.strip() for s in said if s.kind == kind) for said in (raw, rebuilt))
@@ -305,6 +306,19 @@ SPANS = [
     {"name": "ask", "context": {"trace_id": "a1", "span_id": "s1"}, "span_kind": "LLM", "parent_id": None, "start_time": growing.T.format(1), "end_time": growing.T.format(2), "attributes": {"llm.model_name": "m", "llm.input_messages.0.message.role": "user", "llm.input_messages.0.message.content": "Name the winds", "llm.output_messages.0.message.role": "assistant", "llm.output_messages.0.message.content": "I look at the vane", "llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "vane", "llm.output_messages.0.message.tool_calls.0.tool_call.function.arguments": '{"at": 1}'}},
     {"name": "vane", "context": {"trace_id": "a1", "span_id": "s2"}, "span_kind": "TOOL", "parent_id": None, "start_time": growing.T.format(2), "end_time": growing.T.format(3), "attributes": {"tool.name": "vane", "input.value": '{"at": 1}', "output.value": "north and east"}},
 ]  # fmt: skip
+#: Answers of batches in the shapes of other APIs.
+BATCHES = [
+    {"custom_id": "a", "response": {"status_code": 200, "body": {"created": agents.MS // 1000, "model": "m", "choices": [{"index": 0, "message": asks("assistant", "Two gulls")}, {"index": 1, "message": asks("assistant", "Three gulls")}]}}},
+    {"custom_id": "b", "result": {"type": "succeeded", "message": {"id": "x", "type": "message", "role": "assistant", "model": "c", "content": [{"type": "thinking", "thinking": "by the pier"}, {"type": "text", "text": "One heron"}]}}},
+    {"key": "c", "response": {"candidates": [{"content": {"role": "model", "parts": [{"text": "over there", "thought": True}, {"text": "No tern"}]}}]}},
+    {"recordId": "d", "modelInput": {"messages": [asks("user", "Count the boats")]}, "modelOutput": {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Five boats"}]}},
+]  # fmt: skip
+SHOWN_ANSWER = [asks("user", "Name a wind"), asks("assistant", "the north wind"), asks("user", "And a tide")]
+RATED = [
+    {"prompt": SHOWN_ANSWER, "completions": [[asks("assistant", "the ebb tide")], [asks("assistant", "the neap tide")]], "rewards": [1, 0]},
+    {"instruction": "Name a knot", "completions": [{"response": "a reef knot", "overall_score": 4.0}]},
+    {"prompt": "Name a sail", "completion": "the jib there", "reward": 0.5, "model": "m"},
+]  # fmt: skip
 ONE_FILE = {name: (agents.WHOLE[name][0], json.dumps(agents.WHOLE[name][1](99))) for name in agents.WHOLE}
 #: Small files of each format: a format, the file's name, and its text.
 SMALL: list[tuple[str, str, str]] = [
@@ -312,6 +326,7 @@ SMALL: list[tuple[str, str, str]] = [
     *((name, *file) for name, file in ONE_FILE.items()),
     *((name, file, data.decode()) for name, (file, data) in sessions.FIXTURES.items()),
     ("mini-swe-agent", "a.traj.json", json.dumps(calls_file())),
+    ("tau2-bench", "results.json", json.dumps(simulations())),
     ("tau-bench", "a.json", json.dumps([episode(0, 0)])),
     ("inspect", "2024.json", json.dumps(OLD_LOG)),
     ("swe-agent", "by-hand.traj", json.dumps(BY_HAND)),
@@ -319,9 +334,19 @@ SMALL: list[tuple[str, str, str]] = [
     ("agentbench", "runs.jsonl", lines([AGENTBENCH])),
     ("intercode", "a.json", json.dumps(INTERCODE)),
     ("smolagents", "a.jsonl", lines([SMOL])),
+    (
+        "smolagents",
+        "run.json",
+        json.dumps({"output": "mended", "state": "success", "steps": agents.smol_run(), "token_usage": None, "timing": {}}),
+    ),
+    ("smolagents", "steps.json", json.dumps(agents.smol_run())),
     ("spans", "otlp.jsonl", lines([growing.span(n) for n in range(3)])),
     ("spans", "spans.json", json.dumps(SPANS)),
     ("aider", ".aider.chat.history.md", agents.AIDER),
+    ("batches", "answers.jsonl", lines(BATCHES)),
+    ("completions", "rated.jsonl", lines(RATED)),
+    ("verifiers-traces", "traces.jsonl", lines([growing.EPISODE, growing.TRACE])),
+    ("odograph", "train.jsonl", growing.recorded().decode()),
     ("terminal-bench", "results.json", json.dumps({"id": "r", "results": growing.TRIALS})),
 ]
 FOLDERS = {
@@ -357,6 +382,25 @@ FOLDERS = {
 def test_an_import_says_what_the_file_says(tmp_path: Path, name: str, file: str, text: str) -> None:
     """Every text, call, argument and result of a file is there once, in order, at its time, as its speaker's; nothing is invented."""
     assert compared(scaffold.write(tmp_path / file, text), name) == []
+
+
+SESSIONS: dict[str, Callable[[Path], Path]] = {
+    "kimi-code": agents.kimi_code,
+    "harbor": lambda folder: growing.trial(folder, 4),
+    "openhands": lambda folder: growing.of_hands(folder, 99),
+}
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_an_import_says_what_the_folder_says(tmp_path: Path, name: str) -> None:
+    """The same holds for sessions that are a folder of files."""
+    assert compared(SESSIONS[name](tmp_path), name) == []
+
+
+def test_every_importer_is_read_by_another_reader() -> None:
+    """What an importer rebuilds is compared with what a reader that knows nothing of the importer finds in the same file."""
+    databases = {name for name, _ in DATABASES.values()}
+    assert set(READERS) == set(importers.NAMES) == {name for name, _, _ in SMALL} | set(SESSIONS) | databases | {"claude-code"}
 
 
 DATABASES: dict[str, tuple[str, Callable[[Path], Any]]] = {

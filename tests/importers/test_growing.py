@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import random
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -545,6 +548,60 @@ def span(n: int) -> dict[str, Any]:
     return {"resourceSpans": [{"scopeSpans": [{"spans": [{**one, "attributes": attributes}]}]}]}
 
 
+def mlflow(folder: Path, size: int) -> Path:
+    """A file of MLflow's traces that is written again: feedback came in between, was changed, and another trace ended."""
+
+    def trace(n: int, *given: Any) -> dict[str, Any]:
+        said = {
+            "mlflow.spanInputs": json.dumps({"messages": [{"role": "user", "content": f"Wave {n}?"}]}),
+            "mlflow.spanOutputs": '"Aye"',
+        }
+        about = {
+            "start_time_unix_nano": 10**18 + n,
+            "end_time_unix_nano": 10**18 + 5 * n,
+            "status": {"code": "STATUS_CODE_OK"},
+            "events": [],
+        }
+        ids = {
+            "trace_id": base64.b64encode(bytes([n] * 16)).decode(),
+            "span_id": base64.b64encode(bytes([n] * 8)).decode(),
+            "parent_span_id": None,
+        }
+        span = {**ids, "name": "ask", **about, "attributes": {"mlflow.spanType": '"CHAT_MODEL"', **said}}
+        feedback = [{"assessment_id": name, "assessment_name": name, "source": {"source_type": "HUMAN"}, "feedback": {"value": value}} for name, value in given]  # fmt: skip
+        return {
+            "info": {"trace_id": f"tr-{n}", "trace_metadata": {}, "tags": {}, "assessments": feedback},
+            "data": {"spans": [span]},
+        }
+
+    states = [
+        [trace(1)], [trace(1, ("right", True))], [trace(1, ("right", True), ("kind", 0.5)), trace(2)],
+        [trace(1, ("right", False), ("kind", 0.5)), trace(2, ("right", True))],
+    ]  # fmt: skip
+    return write(folder / "traces.jsonl", jsonl(states[max(size, 1) - 1]))
+
+
+def art_table(folder: Path, size: int) -> Path:
+    """A table of ART that is written again with each trajectory that ended."""
+
+    def row(n: int) -> dict[str, Any]:
+        said = [
+            {"role": "user", "content": "q", "trainable": False},
+            {"role": "assistant", "content": f"a{n}", "trainable": True},
+        ]
+        return {
+            "group_index": n // 2,
+            "group_metadata": '{"x": 1}',
+            "reward": n / 2,
+            "metrics": '{"turns": 1}',
+            "metadata": None,
+            "messages": said,
+        }
+
+    pq.write_table(pa.Table.from_pylist([row(n) for n in range(max(size, 1))]), folder / "trajectories.parquet")
+    return folder / "trajectories.parquet"
+
+
 def recorded() -> bytes:
     """Our own export of two runs."""
     with odograph.open("memory:") as store:
@@ -593,9 +650,12 @@ GROWS: dict[str, Growing] = {
     "agentbench": by_bytes("agentbench", "runs.jsonl", jsonl(BENCH)),
     "letta-evals": by_bytes("letta-evals", "results.jsonl", jsonl(LETTA)),
     "verifiers-traces": by_bytes("verifiers-traces", "traces.jsonl", jsonl([EPISODE, TRACE])),
+    "smolagents steps": by_value("smolagents", "steps.json", 4, agents.smol_run, first=2),
     "smolagents": by_bytes("smolagents", "a.jsonl", jsonl(SMOL)),
     "aworld": by_bytes("aworld", "a.jsonl", AWORLD_LINES),
     "spans": by_bytes("spans", "spans.jsonl", jsonl([span(n) for n in range(3)])),
+    "mlflow": Growing("spans", [1, 2, 3, 4], mlflow),
+    "art table": Growing("art", [1, 2, 3, 4], art_table),
     "odograph": by_bytes("odograph", "train.jsonl", recorded()),
     "gemini-cli whole": by_value("gemini-cli", "a.json", 4, lambda n: {**SESSION, "messages": SESSION["messages"][:n]}),
     "inspect json": by_value("inspect", "a.json", 3, lambda n: {**EVAL, "samples": [{**SAMPLE, "id": k, "uuid": f"u{k}"} for k in range(n)]}),

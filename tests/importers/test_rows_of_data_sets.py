@@ -311,3 +311,54 @@ def test_a_failed_request_of_a_batch(tmp_path: Path, store: odograph.Store) -> N
         "d": ("failed", {"type": "expired"}),
     }
     assert len(report.warnings) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("openai-chat", {"messages": chat("p", "a"), "reward": 0.5}),
+        ("openai-chat", {"messages": chat("p", "a"), "scores": {"quality": 0.5}}),
+        ("sharegpt", {"conversations": [human("p"), gpt("a")], "score": 0.5}),
+    ],
+)
+def test_a_rated_talk(tmp_path: Path, store: odograph.Store, name: str, row: dict[str, Any]) -> None:
+    """The reward that stands beside a talk is the run's; of several scores, none is by accident."""
+    write(tmp_path / "a.jsonl", json.dumps(row) + "\n")
+    assert [t["format"] for t in store.import_sessions(tmp_path).trajectories] == [name]
+    assert [t.reward for t in store.trajectories()] == [0.5]
+
+
+def test_a_result_without_an_id_is_of_the_last_answer(tmp_path: Path) -> None:
+    """A tool's message without an id is the result of the next call of the answer before it, never of an older answer."""
+    asks = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    older = {"role": "assistant", "content": "", "tool_calls": [{"name": "g", "arguments": {}}]}
+    talk = [*chat("p"), older, *chat("no"), asks, {"role": "tool", "name": "f", "content": "out"}, *chat("", "done")[1:]]
+    (session,) = rows(tmp_path, "openai-chat", {"messages": talk})
+    assert [(a.name, a.result) for a in of(Action, session)] == [("g", None), ("f", "out")]
+    assert session.warnings == {}
+
+
+def test_a_talk_in_one_text_is_taken_apart(tmp_path: Path) -> None:
+    """Older rows write `Human:` and `Assistant:` in one text: its turns are the prompt, the last is the answer."""
+    before = "\n\nHuman: hi\n\nthere\n\nAssistant: yo\n\nHuman: more\n\nAssistant: "
+    found = rows(tmp_path, "preferences", {"chosen": before + "good", "rejected": before + "bad"})
+    asked = [*chat("hi\n\nthere", "yo", "more")]
+    assert [(list(c.request["messages"]), c.response["content"]) for c in of(LLMCall, *found)] == [
+        (asked, "good"),
+        (asked, "bad"),
+    ]
+    assert of(Start, found[0])[0].task == "hi\n\nthere"
+
+
+def test_what_is_no_answer_is_no_preference(tmp_path: Path) -> None:
+    """A row whose answers are in an unknown shape is warned of, and makes no empty trajectory."""
+    first, second = rows(tmp_path, "preferences", {"prompt": "p", "chosen": ["a", "b"], "rejected": "c"}, {"prompt": "p", "chosen": "a", "rejected": "b"})  # fmt: skip
+    assert first.warnings == {"rows of another shape before this one": 1}
+    assert len(of(LLMCall, first, second)) == 2
+
+
+def test_calls_in_anthropics_shape_are_warned_of(tmp_path: Path) -> None:
+    """Tool calls that stand in blocks of content are not read as actions, and the import says so."""
+    block = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
+    (session,) = rows(tmp_path, "verifiers", {"prompt": chat("p"), "completion": [block], "reward": 1.0})
+    assert list(session.warnings) == ["tool calls and results in Anthropic's shape, which are kept in the messages alone"]

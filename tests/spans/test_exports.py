@@ -1,7 +1,9 @@
-"""Tables and pages that Langfuse and Phoenix export: the same session as their traces, in any order of the spans."""
+"""Tables and pages that Langfuse, Phoenix, Logfire and MLflow export: the same session as their traces, in any order of the spans."""
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 import random
 from pathlib import Path
@@ -120,3 +122,212 @@ def test_spans_in_any_order_are_the_same_session(tmp_path: Path, rows: Any) -> N
         path.write_text("".join(json.dumps(row) + "\n" for row in given))
         found.append(told(path))
     assert all(one == found[0] for one in found)
+
+
+ASKED = [{"role": "user", "parts": [{"type": "text", "content": "Sail"}]}]
+ANSWERED = [
+    {
+        "role": "assistant",
+        "parts": [{"type": "tool_call", "id": "t", "name": "set", "arguments": {"jib": 1}}],
+        "finish_reason": "tool_call",
+    }
+]
+LOGFIRE = {
+    "start_timestamp": "2026-08-01T10:00:00.000000Z", "end_timestamp": "2026-08-01T10:00:02.000000Z", "trace_id": "ab" * 16, "span_id": "cd" * 8,
+    "parent_span_id": None, "kind": "span", "span_name": "chat m", "message": "chat m", "is_exception": False, "tags": ["nightly"],
+    "otel_scope_name": "pydantic-ai", "otel_events": [], "service_name": "svc",
+    "attributes": {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.input.messages": ASKED, "gen_ai.output.messages": ANSWERED, "gen_ai.usage.input_tokens": 9},
+}  # fmt: skip
+AS_TEXT = {k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in LOGFIRE.items()}
+DETAILS = [{"name": k, "datatype": "Utf8", "nullable": True} for k in LOGFIRE]
+PENDING = {
+    **LOGFIRE,
+    "kind": "pending_span",
+    "end_timestamp": LOGFIRE["start_timestamp"],
+    "attributes": {"gen_ai.operation.name": "chat"},
+}
+EVENT = {**LOGFIRE, "kind": "span_event", "span_name": "note", "attributes": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"columns": DETAILS, "rows": [LOGFIRE]},
+        {"columns": [{**c, "values": [LOGFIRE[c["name"]]]} for c in DETAILS]},
+        LOGFIRE,
+        AS_TEXT,
+        {"columns": DETAILS, "rows": [PENDING, LOGFIRE, EVENT]},
+        {"columns": DETAILS, "rows": [EVENT, LOGFIRE, PENDING]},
+    ],
+    ids=["rows", "columns", "row", "JSON as text", "with what repeats it", "in any order"],
+)
+def test_answers_of_logfire(tmp_path: Path, value: Any) -> None:
+    """A query's answer is the same session in every shape that the API gives it; rows that repeat a span add nothing."""
+    (tmp_path / "a.json").write_text(json.dumps(value) + "\n")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        (t,) = store.trajectories()
+        (call,) = t.llm_calls
+    assert (t.task, t.start.tags, call.prompt_tokens, call.finish_reason, call.duration) == (
+        "Sail",
+        ["nightly"],
+        9,
+        "tool_calls",
+        2 * 10**9,
+    )
+    assert (call.choices[0].tool_calls[0].arguments, call.request["messages"]) == (
+        {"jib": 1},
+        [{"role": "user", "content": "Sail"}],
+    )
+    assert t.metadata["source"]["resource"] == {"service.name": "svc"}
+
+
+@pytest.mark.parametrize("dress", ["json", "jsonl", "csv", "parquet"])
+def test_a_table_of_mlflow(tmp_path: Path, dress: str) -> None:
+    """The table that `search_traces` gives has each trace whole, as text."""
+    span = {
+        "trace_id": base64.b64encode(bytes(16)).decode(),
+        "span_id": base64.b64encode(bytes(8)).decode(),
+        "parent_span_id": None,
+        "name": "ask",
+        "start_time_unix_nano": 10**18,
+        "end_time_unix_nano": 10**18 + 5,
+        "events": [],
+        "status": {"code": "STATUS_CODE_OK"},
+        "attributes": {
+            "mlflow.spanType": '"CHAT_MODEL"',
+            "mlflow.spanInputs": json.dumps({"messages": [{"role": "user", "content": "Sail"}]}),
+            "mlflow.spanOutputs": '"Aye"',
+        },
+    }
+    given = {"assessment_name": "right", "source": {"source_type": "HUMAN"}, "feedback": {"value": True}}
+    trace = {"info": {"trace_id": "tr-1", "assessments": [given], "trace_metadata": {}, "tags": {}}, "data": {"spans": [span]}}
+    row = {
+        "trace_id": "tr-1",
+        "trace": json.dumps(trace),
+        "state": "OK",
+        "trace_metadata": {"a": "b"},
+        "tags": {"c": "d"},
+        "spans": [span],
+    }
+    path = tmp_path / f"traces.{dress}"
+    if dress == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.Table.from_pylist([row]), path)
+    elif dress == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([row, row.values()])
+    else:
+        path.write_text(json.dumps([row] if dress == "json" else row) + "\n")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(path).failed == []
+        (t,) = store.trajectories()
+        assert (t.task, t.reward, [c.choices[0].text for c in t.llm_calls]) == ("Sail", 1.0, ["Aye"])
+
+
+def test_feedback_that_was_overridden_only_monitors(tmp_path: Path) -> None:
+    """Feedback of MLflow has its author and time; what another overrides is kept and no longer counts."""
+    span = {"trace_id": base64.b64encode(bytes(16)).decode(), "span_id": base64.b64encode(bytes(8)).decode(), "parent_span_id": None, "name": "ask", "start_time_unix_nano": 10**18, "end_time_unix_nano": 10**18 + 5, "events": [], "status": {}, "attributes": {"mlflow.spanType": '"CHAT_MODEL"', "mlflow.spanOutputs": '"Aye"'}}  # fmt: skip
+    given = {
+        "assessment_name": "right",
+        "source": {"source_type": "HUMAN", "source_id": "ann"},
+        "create_time": "2026-01-01T00:00:00Z",
+    }
+    told = [{**given, "assessment_id": "b", "feedback": {"value": 1.0}, "overrides": "a"}, {**given, "assessment_id": "a", "feedback": {"value": 0.0}, "valid": False}]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps({"info": {"trace_id": "tr-1", "assessments": told}, "data": {"spans": [span]}}))
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path)
+        (t,) = store.trajectories()
+        assert [(r.value, r.weight, r.author, r.source_time) for r in t.rewards] == [
+            (0.0, 0.0, "ann", 1767225600 * 10**9),
+            (1.0, 1.0, "ann", 1767225600 * 10**9),
+        ]
+        assert t.reward == 1.0
+
+
+def langsmith() -> list[dict[str, Any]]:
+    """Runs as LangSmith's API answers them: a chain with feedback, a model of LangChain's, and a tool."""
+    ids = [f"{n}1111111-0000-0000-0000-000000000000" for n in range(1, 4)]
+    at = [{"start_time": f"2026-01-01T00:00:0{n}", "end_time": f"2026-01-01T00:00:0{n + 1}"} for n in range(3)]
+    extra = {"metadata": {"ls_provider": "p"}, "invocation_params": {"model": "m", "temperature": 0.5}}
+    human = {"lc": 1, "id": ["langchain", "schema", "messages", "HumanMessage"], "kwargs": {"content": "Sail"}}
+    says = {
+        "lc": 1,
+        "id": ["langchain", "schema", "messages", "AIMessage"],
+        "kwargs": {"content": "Aye", "tool_calls": [{"name": "set", "args": {"jib": 1}, "id": "t"}]},
+    }
+    generation = {"message": says, "generation_info": {"finish_reason": "tool_calls"}}
+    output = {
+        "generations": [[generation]],
+        "llm_output": {"token_usage": {"prompt_tokens": 9, "completion_tokens": 2}, "model_name": "m-1"},
+    }
+    told = {"output": {"content": "set", "tool_call_id": "t"}}
+    inside = {"trace_id": ids[0], "parent_run_id": ids[0], "extra": {}, "feedback_stats": None, "total_cost": None}
+    return [
+        {"id": ids[0], **inside, "parent_run_id": None, "name": "run", "run_type": "chain", "inputs": {"input": "Sail"}, "outputs": {"output": "set"}, "feedback_stats": {"right": {"n": 1, "avg": 1.0}}, **at[0]},
+        {"id": ids[1], **inside, "name": "llm", "run_type": "llm", "inputs": {"messages": [[human]]}, "outputs": output, "extra": extra, "total_cost": 0.25, **at[1]},
+        {"id": ids[2], **inside, "name": "set", "run_type": "tool", "inputs": {"input": "{'jib': 1}"}, "outputs": told, **at[2]},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dress", ["lines", "list", "page", "bulk"])
+def test_runs_of_langsmith(tmp_path: Path, dress: str) -> None:
+    """Runs are one session as lines, a list, a page of the API and rows of the bulk export, whose objects are texts."""
+    runs: Any = langsmith()
+    if dress == "bulk":
+        runs = [{k: json.dumps(v) if isinstance(v, dict) else v for k, v in run.items()} for run in runs]
+    value = "".join(json.dumps(run) + "\n" for run in runs)
+    if dress in ("list", "page"):
+        value = json.dumps(runs if dress == "list" else {"runs": runs, "cursors": {}})
+    (tmp_path / "runs.json").write_text(value)
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        (t,) = store.trajectories()
+        (call,) = t.llm_calls
+        assert (call.model, call.prompt_tokens, call.cost, call.finish_reason) == ("m-1", 9, 0.25, "tool_calls")
+        assert (call.request["temperature"], call.messages) == (0.5, [{"role": "user", "content": "Sail"}])
+        assert [(a.name, a.arguments, a.result, a.tool_call_id) for a in t.actions] == [("set", {"jib": 1}, "set", "t")]
+        assert (t.task, t.reward) == ("Sail", 1.0)
+
+
+def test_pages_of_phoenix_and_of_tempo(tmp_path: Path) -> None:
+    """A page of spans of Phoenix's API, and what Tempo answers of a trace, are read as the spans inside."""
+    about = {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": "m",
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.content": "Aye",
+    }
+    span = {
+        "name": "llm",
+        "context": {"trace_id": "ab" * 16, "span_id": "01" * 8},
+        "span_kind": "LLM",
+        "parent_id": None,
+        "start_time": "2026-01-01T00:00:00+00:00",
+        "end_time": "2026-01-01T00:00:01+00:00",
+        "status_code": "OK",
+        "attributes": about,
+    }
+    otlp = {
+        "traceId": "ab" * 16,
+        "spanId": "01" * 8,
+        "name": "llm",
+        "startTimeUnixNano": "1767225600000000000",
+        "endTimeUnixNano": "1767225601000000000",
+        "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in about.items()],
+    }
+    scopes = [{"scopeSpans": [{"spans": [otlp]}]}]
+    pages = [
+        {"data": [span], "next_cursor": None},
+        {"data": [otlp], "next_cursor": None},
+        {"batches": scopes},
+        {"trace": {"resourceSpans": scopes}},
+    ]
+    for n, page in enumerate(pages):
+        (tmp_path / f"{n}.json").write_text(json.dumps(page))
+        with odograph.open("memory:") as store:
+            assert store.import_sessions(tmp_path / f"{n}.json").failed == []
+            (t,) = store.trajectories()
+            assert [(c.model, c.text, c.duration) for c in t.llm_calls] == [("m", "Aye", 10**9)]

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any
 
 from ..prefix import Prefix
-from ..shape import arguments, dicts, obj, text, thinking
+from ..shape import arguments, dicts, items, obj, parsed, text, thinking, without
 from ..types import Action, LLMCall, Note, StepStart
 from .session import Session, observed_where
 
@@ -23,7 +23,7 @@ class Transcript:
         session: Session,
         *,
         model: str | None = None,
-        tools: list[Any] | None = None,
+        tools: Any = None,
         dialect: str = "openai.chat",
         agent: str | None = None,
         by_id: bool = False,
@@ -44,10 +44,19 @@ class Transcript:
         #: How often the model was asked: what a call is known by, where the source has no id for it.
         self._turn = 0
         self._actions: dict[str, Action] = {}
-        #: The calls without a result, oldest first, for sources whose results carry no id.
+        #: The calls of the last answer, oldest first, for sources whose results carry no id.
         self._asked: deque[Action] = deque()
         #: Of the older `function_call`, which has no id: the last call of each function.
         self._functions: dict[str, Action] = {}
+
+    @property
+    def tools(self) -> list[Any]:
+        """The tools that the next requests hold, in chat shape. One list is shared between the requests."""
+        return self._tools
+
+    @tools.setter
+    def tools(self, tools: Any) -> None:
+        self._tools = described(tools) if self.dialect == "openai.chat" else items(tools)
 
     def saw(
         self, message: Any, *, observed: bool | None = None, noted: bool = False, id: str | None = None, when: int | None = None
@@ -59,6 +68,24 @@ class Transcript:
         if observed if observed is not None else obj(message).get("role") == "user":
             self._observed.append((obj(message).get("content"), id, when))
 
+    def told(self, message: Any, *, observed: bool | None = None, when: int | None = None) -> None:
+        """A message that the model is sent next. A tool's is the result of the call that it names, where this was asked for."""
+        self.saw(message, observed=observed, when=when)
+        if obj(message).get("role") == "tool":
+            self.result(text(obj(message).get("tool_call_id")), result=obj(message).get("content"))
+
+    def sent(self, messages: list[Any], when: int | None = None) -> None:
+        """The whole conversation that a request holds: what is new in it is told. Where a request says otherwise what came
+        before, later prompts go on from the request."""
+        same = 0
+        while same < min(len(messages), len(self.history)) and messages[same] == self.history[same]:
+            same += 1
+        if same < len(self.history):
+            self.history = self.history[:same]
+        answered = max((n for n, m in enumerate(messages) if obj(m).get("role") == "assistant"), default=-1)
+        for number, message in enumerate(messages[same:], same):
+            self.told(message, observed=obj(message).get("role") == "user" and number > answered, when=when)
+
     def begin(self, when: int | None = None, extra: dict[str, Any] | None = None, id: str | None = None) -> int:
         """Begins the next step; its observation is what was seen since the last. `id` is the source's id of the reply."""
         self.step += 1
@@ -68,6 +95,7 @@ class Transcript:
         observation = seen[0] if len(seen) == 1 else seen or None
         extra = {**(extra or {}), **(_where(told) or {})} or None
         self._unanswered = []
+        self._asked.clear()
         self._turn += 1
         started = StepStart(step=self.step, observation=observation, agent=self.agent, source_time=when, extra=extra)
         self.session.add(started, *key)
@@ -170,7 +198,7 @@ class Transcript:
         return action is not None
 
     def next_result(self, **changes: Any) -> bool:
-        """What came of the first call that has no result yet, where results carry no id. False where there is none."""
+        """What came of the next call of the last answer, where results carry no id. False where there is none."""
         if not self._asked:
             return False
         self.session.replace(self._asked.popleft(), **changes)
@@ -187,6 +215,16 @@ class Transcript:
             return False
         self.session.replace(action, **changes)
         return True
+
+
+def described(tools: Any) -> list[Any]:
+    """Tools in chat shape: some are described flatly (`name`, `description`, `parameters`), and some as JSON texts."""
+    return [
+        {"type": "function", "function": without(tool, "type")}
+        if isinstance(tool, dict) and "name" in tool and "function" not in tool and tool.get("type", "function") == "function"
+        else tool
+        for tool in map(parsed, items(parsed(tools)))
+    ]
 
 
 def _where(told: list[tuple[Any, str | None, int | None]]) -> dict[str, Any] | None:

@@ -5,25 +5,31 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..shape import arguments, dicts, items, obj, parsed, text, without
+from ..shape import arguments, dicts, items, obj, parsed, score, text, without
+from ..types import Reward
 from .transcript import Transcript
 
 _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "model": "assistant",
     "bing": "assistant", "bard": "assistant", "system": "system", "developer": "developer", "function_call": "function_call",
-    "tool_call": "function_call", "observation": "tool", "tool": "tool", "function_response": "tool",
+    "tool_call": "function_call", "observation": "tool", "tool": "tool", "function_response": "tool", "tool_response": "tool",
+    "function": "function",
 }  # fmt: skip
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 _RESPONSE = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
 _IMAGE = "<image>"
 _SAID = "function_call text"  # of a message: the text that its calls were, which is kept beside the call
+_SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+_TRAINED = ("train", "loss")  # whether a message is trained, in the rows of axolotl and of ms-swift
+_BLOCKS = ("tool_use", "tool_result")
 _PACKED = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lGO": "image/gif", "UklGR": "image/webp"}
 
 
 def are_turns(value: Any) -> bool:
     """Whether a list holds turns: `from` and `value`, or `role` and `content`."""
     turns = items(value)
-    return bool(turns) and all(_role(obj(t)) is not None and ("value" in t or "content" in t) for t in turns)
+    said = ("value", "content", "tool_calls", "function_call")
+    return bool(turns) and all(_role(obj(t)) is not None and any(name in t for name in said) for t in turns)
 
 
 def _role(turn: dict[str, Any]) -> str | None:
@@ -31,10 +37,39 @@ def _role(turn: dict[str, Any]) -> str | None:
     return _ROLES.get(said.lower()) if isinstance(said, str) else None
 
 
+def spoken(text: str) -> list[dict[str, Any]] | None:
+    """The turns of a talk that is one text, as Anthropic's older data sets have it: `Human:` and `Assistant:` after blank lines.
+    None for any other text."""
+    before, *parts = _SPOKEN.split(text)
+    if before.strip() or len(parts) < 4 or parts[0] != "Human":
+        return None
+    told = zip(parts[::2], parts[1::2], strict=True)
+    return [{"role": "user" if who == "Human" else "assistant", "content": said} for who, said in told]
+
+
+def scores(row: dict[str, Any]) -> list[tuple[Reward, tuple[Any, ...]]]:
+    """The scores of a talk that stand beside it in its row: `reward` and `score`, and the named ones in `rewards` and `scores`.
+    For `Session.score`."""
+    found: dict[str, Any] = {}
+    for name in ("reward", "score", "rewards", "scores"):
+        given = row.get(name)
+        found |= {str(k): v for k, v in given.items()} if isinstance(given, dict) else {name: given}
+    numbers = {name: score(value) for name, value in found.items() if isinstance(value, bool | int | float)}
+    return [(Reward(name=name, value=value, source="function"), ("reward", name)) for name, value in numbers.items()]
+
+
 def chat(turns: list[Any]) -> list[dict[str, Any]]:
     """The turns as chat messages. A `function_call`, whose value is the call as JSON, or a list of calls, is an answer that asks
-    for tools; one that is no JSON stays the text that it is."""
-    return [_message(turn) for turn in dicts(turns)]
+    for tools; one that is no JSON stays the text that it is. Calls behind a text, or behind calls, are of the same answer."""
+    found: list[dict[str, Any]] = []
+    for turn in dicts(turns):
+        message = _message(turn)
+        if message.get("tool_calls") and _role(turn) == "function_call" and found and found[-1]["role"] == "assistant":
+            before = found.pop()  # one answer: a text and its calls, or several calls
+            message = {**before, **message, "content": before.get("content")}
+            message["tool_calls"] = [*items(before.get("tool_calls")), *message["tool_calls"]]
+        found.append(message)
+    return found
 
 
 def _message(turn: dict[str, Any]) -> dict[str, Any]:
@@ -50,16 +85,36 @@ def _message(turn: dict[str, Any]) -> dict[str, Any]:
     return {"role": "assistant", "content": None, "tool_calls": asked, **({_SAID: content} if isinstance(content, str) else {})}
 
 
-def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range | None = None, **fields: Any) -> None:
+def called(message: dict[str, Any]) -> dict[str, Any]:
+    """A message whose tool calls are flat (`id`, `name`, `arguments`), or JSON texts, in chat shape; others as they are."""
+    asked = message.get("tool_calls")
+    if not any(isinstance(c, str) or (isinstance(c, dict) and "function" not in c and "name" in c) for c in items(asked)):
+        return message
+    calls = [c for one in items(asked) for c in dicts([parsed(one)])]
+    flat = [
+        c
+        if "function" in c
+        else {"type": "function", **{k: c[k] for k in ("id", "type") if c.get(k)}, "function": without(c, "id", "type")}
+        for c in calls
+    ]
+    return {**message, "tool_calls": flat}
+
+
+def tell(transcript: Transcript, messages: list[Any], answers: range | None = None, **fields: Any) -> None:
     """Tells a conversation. `answers`: which messages are answers of the model, where they are of the assistant; the others are
     what it was sent. Tool calls that stand in an answer's text (`<tool_call>`) are actions, too; where results carry no id, they
-    are those of the calls in order: one message may hold all, as a JSON list or in `<tool_response>` each."""
+    are those of the answer's calls in order: one message may hold all, as a JSON list or in `<tool_response>` each."""
     waiting = 0
-    for number, message in enumerate(messages):
+    for number, given in enumerate(messages):
+        message = called(obj(given))
         content = message.get("content")
+        if any(part.get("type") in _BLOCKS for part in dicts(content)):
+            transcript.session.warn("tool calls and results in Anthropic's shape, which are kept in the messages alone")
         if message.get("role") == "assistant" and (answers is None or number in answers):
             extra = {k: message[k] for k in ("weight", _SAID) if message.get(k) is not None}
-            said = without(message, "weight", _SAID)
+            if any(message.get(k) is False for k in _TRAINED):
+                extra.setdefault("weight", 0)
+            said = without(message, "weight", _SAID, *_TRAINED)
             call = transcript.replied(said, extra=extra or None, **fields)
             asked = dicts(said.get("tool_calls"))
             waiting = len(asked)
@@ -69,24 +124,28 @@ def tell(transcript: Transcript, messages: list[dict[str, Any]], answers: range 
                     transcript.acted(one["name"], arguments(one.get("arguments")), call=call)
                     waiting += 1
             continue
-        transcript.saw(without(message, _SAID), observed=message.get("role") == "user")
+        transcript.saw(without(message, _SAID, *_TRAINED) if message else given, observed=message.get("role") == "user")
+        known = True
         if message.get("role") == "tool":
             id = text(message.get("tool_call_id"))
             results = [content] if id else _results(content, waiting)
             waiting -= len(results)
             for result in results:
-                if not (transcript.result(id, result=result) if id else transcript.next_result(result=result)):
-                    transcript.session.warn("observations that answer no call")
+                extra = {"content": content} if not id and len(results) == 1 and result != content else {}
+                changes = {"result": result, **({"extra": extra} if extra else {})}
+                known = (transcript.result(id, **changes) if id else transcript.next_result(**changes)) and known
         elif message.get("role") == "function":
-            transcript.function_result(text(message.get("name")), result=content)
+            known = transcript.function_result(text(message.get("name")), result=content)
+        if not known and (answers is None or number >= answers.start):
+            transcript.session.warn("observations that answer no call")
 
 
 def _results(content: Any, waiting: int) -> list[Any]:
     """The results in a message, one for each of the calls that wait, or the whole as one."""
-    if waiting > 1:
-        for found in (parsed(content), _RESPONSE.findall(content) if isinstance(content, str) else None):
-            if isinstance(found, list) and len(found) == waiting:
-                return found
+    tagged = _RESPONSE.findall(content) if isinstance(content, str) else None
+    for found in (tagged, parsed(content) if waiting > 1 else None):
+        if isinstance(found, list) and found and len(found) == waiting:
+            return found
     return [content]
 
 

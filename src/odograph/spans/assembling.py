@@ -255,7 +255,9 @@ class _Assembly:
             for reward in found.rewards:
                 inside = _is_inside(found, reward)
                 target = self.into.id_of("span", span.trace, span.id) if inside else None
-                key = obj(obj(reward.get("extra")).get("score")).get("id") or content_hash(reward)
+                about = obj(reward.get("extra"))
+                known = obj(about.get("score")).get("id") or obj(about.get("assessment")).get("assessment_id")
+                key = known or (reward["name"] if "feedback" in about else content_hash(reward))
                 weight = float(reward["name"] == counts[inside])
                 self.into.add(Reward(**{"target": target, "weight": weight} | reward), "reward", span.trace, span.id, key)
         for span in self.spans:  # behind all that is inside of them, as they come

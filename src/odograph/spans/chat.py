@@ -104,6 +104,8 @@ def _of_parts(one: dict[str, Any]) -> list[Message]:
     if results and not (content or calls or thoughts):
         return results
     shaped: Message = {"role": role, "content": _only_text(content)}
+    if one.get("finish_reason"):
+        shaped["finish_reason"] = one["finish_reason"]
     if thoughts:
         shaped["reasoning_content"] = "\n\n".join(thoughts)
     if calls:

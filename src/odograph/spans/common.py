@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dialects
-from ..shape import integer, number, obj
+from ..clock import parse_time
+from ..shape import integer, items, number, obj
 from .span import TraceSpan
 
 #: Names under which emitters say which conversation or session a span is of; the most exact first.
@@ -37,8 +38,18 @@ def session_of(span: TraceSpan) -> str | None:
 
 def about_of(span: TraceSpan) -> dict[str, Any]:
     """What any span may say of the run as a whole."""
-    user = span.get(*_USERS)
-    return {"user": user} if isinstance(user, str) else {}
+    user, tags = span.get(*_USERS), items(span.json("logfire.tags"))
+    return {**({"user": user} if isinstance(user, str) else {}), **({"tags": list(map(str, tags))} if tags else {})}
+
+
+def time_of(value: Any) -> int | None:
+    """Nanoseconds: a count, also as a text; JavaScript's [seconds, nanoseconds]; a date."""
+    if isinstance(value, list) and len(value) == 2:
+        whole, rest = integer(value[0]), integer(value[1])
+        return whole * 1_000_000_000 + rest if whole is not None and rest is not None and 0 < whole < 4e9 else None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    return parse_time(value) if value else None
 
 
 def count(value: Any) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..shape import arguments, items, number, obj, parsed, text
+from ..shape import arguments, items, number, obj, parsed, text, without
 from . import chat
 from .common import about_of, count, ended, prompt_count, reason
 from .span import Meaning, TraceSpan
@@ -97,7 +97,7 @@ def call_fields(span: TraceSpan) -> dict[str, Any]:
     """The fields of a call, from the attributes and events of one span."""
     asked, said, instructions, cut = _content(span)
     system = chat.system(instructions)
-    sent = chat.messages(asked) if asked is not None else []
+    sent = [without(m, "finish_reason") for m in chat.messages(asked)] if asked is not None else []
     if system and any(m.get("role") in ("system", "developer") for m in sent[:1]):
         system = []
     request: dict[str, Any] = {"messages": [*system, *sent]}

@@ -7,16 +7,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..shape import arguments, dicts, items, obj, text, thinking
+from ..shape import arguments, dicts, items, literal, number, obj, text, thinking
 from . import chat
-from .common import about_of, dialect_of, ended, is_body, usage_counts
+from .common import about_of, dialect_of, ended, is_body, price, reason, usage_counts
 from .span import Meaning, TraceSpan
 
-_IO = ("langsmith.inputs", "gen_ai.prompt", "langsmith.outputs", "gen_ai.completion")
+_IO = (
+    "langsmith.inputs", "gen_ai.prompt", "langsmith.outputs", "gen_ai.completion", "langsmith.feedback", "langsmith.totals",
+)  # fmt: skip
 
 
 def meaning(span: TraceSpan) -> Meaning | None:
     """None where the span is no run."""
+    found = _meaning(span)
+    if found is not None:
+        given = obj(span.json("langsmith.feedback")).items()
+        found.rewards = [r for name, one in given if (r := _reward(span, name, obj(one))) is not None]
+    return found
+
+
+def _reward(span: TraceSpan, name: str, one: dict[str, Any]) -> dict[str, Any] | None:
+    """Feedback of a run: its mean. A run that no other holds is the whole trace."""
+    if (value := number(one.get("avg"))) is None:
+        return None
+    target: dict[str, Any] = {"target": None} if span.parent is None else {}
+    return {"name": name, "source": "function", "value": value, "extra": {"feedback": one}, **target}
+
+
+def _meaning(span: TraceSpan) -> Meaning | None:
     kind = text(span.get("langsmith.span.kind"))
     if kind is None:
         return None
@@ -32,13 +50,19 @@ def meaning(span: TraceSpan) -> Meaning | None:
         called = text(obj(obj(result).get("kwargs")).get("tool_call_id")) or text(obj(result).get("tool_call_id"))
         if called:
             result = obj(result).get("content", obj(obj(result).get("kwargs")).get("content", result))
-        fields = {"name": span.name, "arguments": arguments(given), "result": result, "ok": False if span.failed else None}
+        fields = {"name": span.name, "arguments": _given(given), "result": result, "ok": False if span.failed else None}
         return Meaning(kind="tool", fields=fields | {"tool_call_id": called} | ended(span), about=about, used=_IO)
     if kind in ("retriever", "embedding"):
         return Meaning(
             kind="read", fields={"provider": span.name, "query": asked, "data": said, **ended(span)}, about=about, used=_IO
         )
     return Meaning(kind="holder", task=_asked(asked), answer=_told(said), about=about)
+
+
+def _given(value: Any) -> Any:
+    """A tool's arguments: LangChain writes an object in Python's notation."""
+    found = literal(value)
+    return found if isinstance(found, dict) else arguments(value)
 
 
 def _asked(inputs: Any) -> Any:
@@ -69,13 +93,16 @@ def _call(span: TraceSpan, asked: Any, said: Any) -> dict[str, Any]:
     usage = next(
         (u for u in (obj(said).get("usage"), obj(said).get("usage_metadata"), _lc_usage(said)) if isinstance(u, dict) and u), {}
     )
-    prompt, completion = usage_counts(usage)
+    totals, about = obj(span.json("langsmith.totals")), _generation(said)
+    prompt, completion = usage_counts(usage or totals)
     raw = dialect if dialect is not None and (isinstance(request.get("messages"), list) or "input" in request) else "openai.chat"
     return {
         "dialect": raw,
         "request": request,
         "response": response,
-        "model": text(obj(said).get("model")) or model,
+        "model": text(obj(said).get("model")) or text(about.get("model_name")) or model,
+        "finish_reason": reason(about.get("finish_reason")),
+        "cost": price(totals.get("total_cost")),
         "usage": usage or None,
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -98,6 +125,15 @@ def _response(said: Any) -> tuple[Any, str | None]:
         return chat.answer(chat.messages(said)[-1:]), None
     output = obj(said).get("output")
     return ({"role": "assistant", "content": output}, None) if isinstance(output, str) else (said, None)
+
+
+def _generation(said: Any) -> dict[str, Any]:
+    """What LangChain says of the first answer: why it ended, and which model gave it."""
+    first = next(
+        (g for batch in items(obj(said).get("generations")) for g in dicts(batch if isinstance(batch, list) else [batch])), {}
+    )
+    about = obj(obj(obj(first.get("message")).get("kwargs")).get("response_metadata"))
+    return {**obj(obj(said).get("llm_output")), **about, **obj(first.get("generation_info"))}
 
 
 def _lc_usage(said: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..clock import parse_time
 from ..shape import arguments, dicts, number, obj, text
 from . import chat
 from .common import about_of, count, dialect_of, ended, is_body, price, prompt_count, usage_counts
@@ -38,22 +39,30 @@ def meaning(span: TraceSpan) -> Meaning | None:
             found.kind, found.agent = "agent", span.name
     if tags := obj(span.get("mlflow.tags")):
         found.about["metadata"] = tags
-    found.rewards = [r for one in dicts(span.get("mlflow.assessments")) if (r := _reward(one)) is not None]
+    given = sorted(
+        dicts(span.get("mlflow.assessments")), key=lambda one: one.get("valid") is not False
+    )  # what was overridden is older
+    found.rewards = [r for one in given if (r := _reward(one)) is not None]
     found.used = (*_USED, "mlflow.tags", "mlflow.assessments")
     return found
 
 
 def _reward(one: dict[str, Any]) -> dict[str, Any] | None:
-    """Feedback on a trace, or on a span that it names; what was expected is none."""
+    """Feedback on a trace, or on a span that it names; what was expected is none. What another overrides only monitors."""
     feedback = obj(one.get("feedback"))
     if "value" not in feedback:
         return None
     value = feedback["value"]
     known = float(value) if isinstance(value, bool) else number(value)
-    more = {k: one[k] for k in ("assessment_id", "metadata") if one.get(k)} | ({} if known is not None else {"value": value})
+    more = {k: one[k] for k in ("assessment_id", "metadata", "overrides") if one.get(k)} | (
+        {} if known is not None else {"value": value}
+    )
     return {
         "name": text(one.get("assessment_name")) or "feedback",
         "source": _SOURCES.get(str(obj(one.get("source")).get("source_type")), "function"),
+        "author": text(obj(one.get("source")).get("source_id")),
+        "source_time": parse_time(one.get("last_update_time") or one.get("create_time")),
+        **({"weight": 0.0} if one.get("valid") is False else {}),
         "value": known,
         "rationale": text(one.get("rationale")),
         "extra": {"assessment": more},

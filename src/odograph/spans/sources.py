@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from ..clock import parse_time
 from ..codec import content_hash
-from ..shape import dicts, integer, items, number, obj, parsed, text, without
+from ..shape import dicts, integer, items, obj, parsed, text, without
+from .common import time_of
+from .observations import is_observation, of_observation, of_trace
 from .span import Event, TraceSpan
 
 
@@ -29,14 +30,23 @@ def spans_of(value: Any) -> Iterator[TraceSpan]:
         return
     if isinstance(value.get("resourceSpans"), list) or isinstance(value.get("resourceLogs"), list):
         yield from of_otlp(value)
+    elif any("scopeSpans" in b or "instrumentationLibrarySpans" in b for b in dicts(value.get("batches"))):  # Tempo's
+        yield from of_otlp({"resourceSpans": value["batches"]})
+    elif isinstance(obj(value.get("trace")).get("resourceSpans"), list):
+        yield from of_otlp(value["trace"])
     elif isinstance(value.get("observations"), list):
-        yield from _of_langfuse(value)
+        yield from of_trace(value)
     elif "rows" in value and isinstance(value["rows"], list):
         yield from spans_of(value["rows"])
+    elif (columns := dicts(value.get("columns"))) and all(isinstance(c.get("values"), list) for c in columns):  # Logfire's, too
+        names = [c.get("name") for c in columns]
+        yield from spans_of([dict(zip(names, row, strict=True)) for row in zip(*(c["values"] for c in columns), strict=False)])
     elif isinstance(value.get("post"), list) or isinstance(value.get("patch"), list):
         yield from _of_runs([*dicts(value.get("post")), *dicts(value.get("patch"))])
     elif isinstance(value.get("info"), dict) and isinstance(obj(value.get("data")).get("spans"), list):
         yield from _of_mlflow(value["info"], value["data"]["spans"])
+    elif isinstance(whole := parsed(value.get("trace")), dict) and "info" in whole and "data" in whole:  # a row of MLflow's table
+        yield from spans_of(whole)
     elif isinstance(value.get("spans"), list):
         yield from spans_of(value["spans"])
     elif isinstance(value.get("data"), list) and not is_span(value):  # a page of an API's answer
@@ -50,12 +60,12 @@ def is_span(value: Any) -> bool:
     v = obj(value)
     if v.get("run_type") is not None and ("trace_id" in v or "dotted_order" in v):
         return True
-    if _is_observation(v) or ("context.span_id" in v and "context.trace_id" in v):
+    if is_observation(v) or ("context.span_id" in v and "context.trace_id" in v):
         return True
     if isinstance(v.get("span_data"), dict) and "trace_id" in v:
         return True
-    if not isinstance(v.get("attributes"), (dict, list)):
-        return False
+    if not isinstance(parsed(v.get("attributes")), (dict, list)) or v.get("kind") == "span_event":
+        return False  # of Logfire, a span's event is in the span's row, too
     return (
         isinstance(v.get("spanContext"), dict)
         or ("spanId" in v and "traceId" in v)
@@ -72,8 +82,8 @@ def _one(v: dict[str, Any]) -> TraceSpan:
         return _of_agents(v)
     if isinstance(v.get("spanContext"), dict) or "hrTime" in v:
         return _of_javascript(v)
-    if _is_observation(v):
-        return _of_observation(v)
+    if is_observation(v):
+        return of_observation(v)
     if "spanId" in v:
         return _of_otlp(v, {}, {})
     return _of_columns(v)
@@ -135,16 +145,6 @@ def _id(value: Any, size: int) -> str:
     return value.lower() if len(value) == 2 * size else value
 
 
-def _time(value: Any) -> int | None:
-    """Nanoseconds: a count, also as a text; JavaScript's [seconds, nanoseconds]; a date."""
-    if isinstance(value, list) and len(value) == 2:
-        whole, rest = integer(value[0]), integer(value[1])
-        return whole * 1_000_000_000 + rest if whole is not None and rest is not None and 0 < whole < 4e9 else None
-    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
-        value = int(value)
-    return parse_time(value) if value else None
-
-
 def _failed(status: Any) -> tuple[bool, str | None]:
     s = obj(status)
     code = s.get("code", s.get("status_code", status if isinstance(status, str) else None))
@@ -159,11 +159,11 @@ def _of_otlp(span: dict[str, Any], resource: dict[str, Any], library: dict[str, 
         id=_id(span.get("spanId"), 8) or content_hash(span)[:16],
         parent=_id(span.get("parentSpanId"), 8) or None,
         name=text(span.get("name")) or "",
-        start=_time(span.get("startTimeUnixNano")),
-        end=_time(span.get("endTimeUnixNano")),
+        start=time_of(span.get("startTimeUnixNano")),
+        end=time_of(span.get("endTimeUnixNano")),
         attributes=flat(values(span.get("attributes"))),
         events=[
-            Event(name=text(e.get("name")) or "", time=_time(e.get("timeUnixNano")), attributes=values(e.get("attributes")))
+            Event(name=text(e.get("name")) or "", time=time_of(e.get("timeUnixNano")), attributes=values(e.get("attributes")))
             for e in dicts(span.get("events"))
         ],
         failed=failed,
@@ -176,7 +176,7 @@ def _of_otlp(span: dict[str, Any], resource: dict[str, Any], library: dict[str, 
 
 
 def _of_log(log: dict[str, Any], resource: dict[str, Any], library: dict[str, Any]) -> TraceSpan:
-    when = _time(log.get("timeUnixNano")) or _time(log.get("observedTimeUnixNano"))
+    when = time_of(log.get("timeUnixNano")) or time_of(log.get("observedTimeUnixNano"))
     attributes = flat(values(log.get("attributes")))
     body = any_value(log.get("body"))
     if isinstance(body, dict):  # GenAI's events had their content in the body
@@ -240,7 +240,7 @@ def _of_javascript(v: dict[str, Any]) -> TraceSpan:
     library = obj(v.get("instrumentationScope", v.get("instrumentationLibrary")))
     if "hrTime" in v:
         attributes = obj(v.get("attributes"))
-        when = _time(v.get("hrTime"))
+        when = time_of(v.get("hrTime"))
         name = text(attributes.get("event.name")) or text(v.get("eventName")) or ""
         return TraceSpan(
             trace=text(context.get("traceId")) or "",
@@ -262,11 +262,11 @@ def _of_javascript(v: dict[str, Any]) -> TraceSpan:
         id=text(context.get("spanId")) or text(v.get("id")) or content_hash(v)[:16],
         parent=text(v.get("parentSpanId")) or text(v.get("parentId")) or text(parent.get("spanId")),
         name=text(v.get("name")) or "",
-        start=_time(v.get("startTime")),
-        end=_time(v.get("endTime")),
+        start=time_of(v.get("startTime")),
+        end=time_of(v.get("endTime")),
         attributes=flat(obj(v.get("attributes"))),
         events=[
-            Event(name=text(e.get("name")) or "", time=_time(e.get("time")), attributes=obj(e.get("attributes")))
+            Event(name=text(e.get("name")) or "", time=time_of(e.get("time")), attributes=obj(e.get("attributes")))
             for e in dicts(v.get("events"))
         ],
         failed=failed,
@@ -278,9 +278,11 @@ def _of_javascript(v: dict[str, Any]) -> TraceSpan:
 
 
 def _of_columns(v: dict[str, Any]) -> TraceSpan:
-    """A span of Phoenix (in a table, each part has a column), a row of Logfire, or a span of Python's SDK (`to_json`)."""
+    """A span of Phoenix (in a table, each part has a column), a row of Logfire (where a table has JSON as text), or a span of
+    Python's SDK (`to_json`)."""
     context = obj(v.get("context")) or {n: v.get(f"context.{n}") for n in ("trace_id", "span_id")}
-    attributes = flat(obj(v.get("attributes")))
+    body, tags = parsed(v.get("log_body")), items(parsed(v.get("tags")))
+    attributes = flat({**obj(body), **obj(parsed(v.get("attributes"))), **({"logfire.tags": tags} if tags else {})})
     if "context.span_id" in v:
         attributes = {**attributes}
         for name, column in v.items():
@@ -291,22 +293,24 @@ def _of_columns(v: dict[str, Any]) -> TraceSpan:
         attributes = {"openinference.span.kind": kind, **attributes}
     failed, error = _failed(v.get("status", v.get("status_code", v.get("otel_status_code"))))
     error = error or text(v.get("status_message")) or text(v.get("otel_status_message"))
-    if v.get("is_exception") is True:
+    if v.get("is_exception") in (True, "true"):
         failed, error = True, error or text(v.get("exception_stacktrace")) or text(v.get("exception_message"))
-    resource = obj(obj(v.get("resource")).get("attributes")) or obj(v.get("otel_resource_attributes"))
-    events = v.get("events", v.get("otel_events"))
+    resource = obj(obj(v.get("resource")).get("attributes")) or obj(parsed(v.get("otel_resource_attributes")))
+    if not resource and text(v.get("service_name")):
+        resource = {"service.name": v["service_name"]}
+    events = parsed(v.get("events", v.get("otel_events")))
     return TraceSpan(
         trace=_hex(context.get("trace_id") or v.get("trace_id")),
         id=_hex(context.get("span_id") or v.get("span_id")) or content_hash(v)[:16],
         parent=_hex(v.get("parent_id", v.get("parent_span_id"))) or None,
         name=text(v.get("span_name")) or text(v.get("name")) or text(v.get("message")) or "",
-        start=_time(next((v[n] for n in ("start_time", "start_timestamp", "start_time_unix_nano") if n in v), None)),
-        end=_time(next((v[n] for n in ("end_time", "end_timestamp", "end_time_unix_nano") if n in v), None)),
+        start=time_of(next((v[n] for n in ("start_time", "start_timestamp", "start_time_unix_nano") if n in v), None)),
+        end=time_of(next((v[n] for n in ("end_time", "end_timestamp", "end_time_unix_nano") if n in v), None)),
         attributes=attributes,
         events=[
             Event(
                 name=text(e.get("name", e.get("event_name"))) or "",
-                time=_time(e.get("timestamp", e.get("time", e.get("event_timestamp")))),
+                time=time_of(e.get("timestamp", e.get("time", e.get("event_timestamp")))),
                 attributes=obj(e.get("attributes")),
             )
             for e in dicts(events)
@@ -317,6 +321,7 @@ def _of_columns(v: dict[str, Any]) -> TraceSpan:
         scope=text(v.get("otel_scope_name")) or "",
         scope_version=text(v.get("otel_scope_version")),
         log=v.get("kind") in ("log", "event"),
+        more={"body": body} if isinstance(body, str) else {},
     )
 
 
@@ -332,8 +337,8 @@ def _of_agents(v: dict[str, Any]) -> TraceSpan:
         id=text(v.get("id")) or text(v.get("span_id")) or content_hash(v)[:16],
         parent=text(v.get("parent_id")),
         name=str(obj(v["span_data"]).get("name") or obj(v["span_data"]).get("type") or ""),
-        start=_time(v.get("started_at")),
-        end=_time(v.get("ended_at")),
+        start=time_of(v.get("started_at")),
+        end=time_of(v.get("ended_at")),
         attributes={"span_data": v["span_data"], **({"session.id": v["group_id"]} if v.get("group_id") else {})},
         failed=bool(error),
         error=text(error.get("message")),
@@ -362,13 +367,16 @@ def runs_of(values: list[Any]) -> Iterator[TraceSpan]:
 
 
 def _of_run(v: dict[str, Any]) -> TraceSpan:
-    extra = obj(v.get("extra"))
+    extra = obj(parsed(v.get("extra")))
     metadata = obj(extra.get("metadata"))
     attributes: dict[str, Any] = {
         "langsmith.span.kind": v.get("run_type") or "chain",
         "langsmith.inputs": v.get("inputs"),
         "langsmith.outputs": v.get("outputs"),
         "langsmith.span.tags": v.get("tags"),
+        "langsmith.feedback": v.get("feedback_stats") or None,
+        "langsmith.totals": {k: v[k] for k in ("prompt_tokens", "completion_tokens", "total_cost") if v.get(k) is not None}
+        or None,
         "langsmith.invocation_params": extra.get("invocation_params"),
         **{f"langsmith.metadata.{k}": value for k, value in metadata.items()},
     }
@@ -386,6 +394,7 @@ def _of_run(v: dict[str, Any]) -> TraceSpan:
         "run_type",
         "extra",
         "error",
+        "feedback_stats",
     )
     error = text(v.get("error"))
     return TraceSpan(
@@ -393,8 +402,8 @@ def _of_run(v: dict[str, Any]) -> TraceSpan:
         id=str(v.get("id") or content_hash(v)[:16]),
         parent=text(v.get("parent_run_id")),
         name=text(v.get("name")) or "",
-        start=_time(v.get("start_time")),
-        end=_time(v.get("end_time")),
+        start=time_of(v.get("start_time")),
+        end=time_of(v.get("end_time")),
         attributes={k: a for k, a in attributes.items() if a is not None},
         failed=error is not None,
         error=error,
@@ -424,94 +433,3 @@ def _of_mlflow(info: dict[str, Any], found: list[Any]) -> Iterator[TraceSpan]:
             attributes={**one.attributes, **more},
             scope=one.scope or "mlflow",
         )
-
-
-# --- Langfuse ------------------------------------------------------------------------------------------------------
-
-
-def _of_langfuse(value: dict[str, Any]) -> Iterator[TraceSpan]:
-    """A trace and its observations, as Langfuse's API and export give them."""
-    trace = value["trace"] if isinstance(value.get("trace"), dict) else value
-    about = {
-        "langfuse.session.id": trace.get("sessionId"),
-        "langfuse.user.id": trace.get("userId"),
-        "langfuse.trace.tags": trace.get("tags") or None,
-    }
-    metadata = parsed(trace.get("metadata"))
-    resource = obj(obj(metadata).get("resourceAttributes"))
-    observations = dicts(value["observations"])
-    ids = {o.get("id") for o in observations}
-    first = next((o for o in observations if o.get("parentObservationId") not in ids), None)
-    scores = dicts(trace.get("scores"))
-    for one in observations:
-        own = [s for s in scores if s.get("observationId") == one.get("id") or (one is first and not s.get("observationId"))]
-        more = {"langfuse.scores": own or None, **about}
-        if one is first:
-            more |= {
-                "langfuse.trace.input": parsed(parsed(trace.get("input"))),
-                "langfuse.trace.output": parsed(parsed(trace.get("output"))),
-            }
-        given = one if one.get("traceId") else {**one, "traceId": trace.get("id")}
-        yield _of_observation(given, more, resource)
-
-
-#: What the columns of Langfuse's tables are called in its API.
-_COLUMNS = {
-    "trace_id": "traceId", "parent_observation_id": "parentObservationId", "start_time": "startTime", "end_time": "endTime",
-    "status_message": "statusMessage", "provided_model_name": "model", "providedModelName": "model", "user_id": "userId",
-    "model_parameters": "modelParameters", "usage_details": "usageDetails", "cost_details": "costDetails",
-    "total_cost": "totalCost", "completion_start_time": "completionStartTime", "session_id": "sessionId",
-}  # fmt: skip
-
-
-def _is_observation(v: dict[str, Any]) -> bool:
-    """Whether a value is an observation of Langfuse: of its API, or a row of its tables, as they are exported to a bucket."""
-    is_row = ("traceId" in v and "startTime" in v and "parentObservationId" in v) or (
-        "trace_id" in v and "start_time" in v and "parent_observation_id" in v
-    )
-    return is_row and isinstance(v.get("type"), str)
-
-
-def _of_observation(
-    row: dict[str, Any], about: dict[str, Any] | None = None, resource: dict[str, Any] | None = None
-) -> TraceSpan:
-    """An observation of Langfuse. `about`: what its trace says, where that is known; else the row may say it."""
-    one = {_COLUMNS.get(name, name): value for name, value in row.items() if value is not None}
-    one |= {n: parsed(one[n]) for n in ("modelParameters", "usageDetails", "usage", "costDetails", "tags") if n in one}
-    if about is None:
-        about = {
-            "langfuse.session.id": one.get("sessionId"),
-            "langfuse.user.id": one.get("userId"),
-            "langfuse.trace.tags": one.get("tags") or None,
-        }
-    cost = number(parsed(one.get("totalCost")))
-    attributes: dict[str, Any] = {
-        "langfuse.observation.type": str(one.get("type") or "SPAN").lower(),
-        "langfuse.observation.input": parsed(one.get("input")),
-        "langfuse.observation.output": parsed(one.get("output")),
-        "langfuse.observation.model.name": one.get("model"),
-        "langfuse.observation.model.parameters": one.get("modelParameters") or None,
-        "langfuse.observation.usage_details": one.get("usageDetails") or one.get("usage") or None,
-        "langfuse.observation.cost_details": {"total": cost} if cost else one.get("costDetails") or None,
-        "langfuse.observation.completion_start_time": one.get("completionStartTime"),
-        **about,
-    }
-    times = ("startTime", "endTime")
-    more = without(
-        one, "id", "traceId", "parentObservationId", "type", "name", "input", "output", "model", "usageDetails", "usage", *times
-    )
-    failed = one.get("level") == "ERROR"
-    return TraceSpan(
-        trace=str(one.get("traceId") or ""),
-        id=str(one.get("id") or content_hash(one)[:16]),
-        parent=text(one.get("parentObservationId")),
-        name=text(one.get("name")) or "",
-        start=_time(one.get("startTime")),
-        end=_time(one.get("endTime")),
-        attributes={k: a for k, a in attributes.items() if a is not None},
-        failed=failed,
-        error=text(one.get("statusMessage")) if failed else None,
-        resource=resource or {},
-        scope="langfuse",
-        more={k: v for k, v in more.items() if v not in (None, "", {}, [], "{}")},
-    )

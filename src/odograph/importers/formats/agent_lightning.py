@@ -1,9 +1,10 @@
 """Archives of agent-lightning: a rollout a line, `{rollout, events, resources}`, its model requests and rewards as events.
 
 A response is a body of the chat API, or the chunks of a stream. vLLM's token ids are in it: `prompt_token_ids`, and
-`token_ids` of a choice.
+`token_ids` of a choice. The tools that an answer asks for are actions, whose results the next request holds. Of several rewards
+the last counts, as in its trainer.
 
-Source: microsoft/agent-lightning, version 1.
+Source: microsoft/agent-lightning, version 1.0: `schemas.py`, `server/proxy.py` and `verl/agl_rollout_manager.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 
 from ... import dialects
 from ...codec import fold_events
-from ...shape import content_text, dicts, items, obj, score, text, without
-from ...types import End, LLMCall, Note, Reward, Start, StepStart
+from ...prefix import Prefix
+from ...shape import dicts, integer, items, nanoseconds, number, obj, score, text, without
+from ...types import End, Note, Reward, Start
 from ..session import Session, parse_time
+from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 
 NAME = "agent-lightning"
@@ -52,27 +55,31 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
         "resources": row.get("resources"),
     }
     about = {"source": {k: v for k, v in source.items() if v is not None}}
-    first = next((obj(obj(e.get("data")).get("request")) for e in events if e.get("event_type") == "model_request"), {})
+    first = next((obj(e.get("data")) for e in events if e.get("event_type") == "model_request"), {})
     batch = obj(rollout.get("metadata"))
-    group = (
-        f"{batch['batch_idx']}-{batch['sample_idx_in_batch']}" if {"batch_idx", "sample_idx_in_batch"} <= batch.keys() else None
+    place = [batch.get(name) for name in ("batch_idx", "sample_idx_in_batch")]
+    group = text(batch.get("group")) or (None if None in place else "-".join(map(str, place)))
+    start = Start(
+        task=rollout.get("input"),
+        model=text(obj(first.get("request")).get("model")) or text(first.get("model")),
+        group=group,
+        policy_version=_version(first),
+        metadata=about,
+        source_time=started,
     )
-    task = rollout.get("input")
-    start = Start(task=task, model=text(first.get("model")), group=group, metadata=about, source_time=started)
     session.add(start, "start")
-    step = -1
+    transcript = Transcript(session)
     answer: Any = None
-    for number, event in enumerate(events):
+    for number_, event in enumerate(events):
         kind, data, when = event.get("event_type"), obj(event.get("data")), parse_time(event.get("timestamp"))
         if kind == "model_request":
-            step += 1
-            _call(session, step, event, data, when)
+            _call(transcript, event, data, when)
         elif kind == "reward":
-            value = score(data.get("value"))
-            session.add(Reward(value=value, rationale=text(data.get("reason")), extra=data, source_time=when), "reward", number)
+            why = text(data.get("reason")) or text(data.get("message"))
+            session.add(Reward(value=score(data.get("value")), rationale=why, extra=data, source_time=when), "reward", number_)
         else:
             answer = data.get("answer", answer) if kind == "agent_output" else answer
-            session.add(Note(name=str(kind), data=data, source_time=when), "event", number)
+            session.add(Note(name=str(kind), data=data, source_time=when), "event", number_)
     stopped = parse_time(life.get("updated_at"))
     status: Any = _STATUS.get(str(life.get("state", life.get("status"))))
     if status is not None:
@@ -81,29 +88,40 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     return session
 
 
-def _call(session: Session, step: int, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
+def _version(data: dict[str, Any]) -> int | None:
+    """The training step of the weights that answered a request."""
+    return integer(data.get("model_version", obj(data.get("server")).get("version")))
+
+
+def _call(transcript: Transcript, event: dict[str, Any], data: dict[str, Any], when: int | None) -> None:
     request, response, events = obj(data.get("request")), data.get("response"), None
     if isinstance(response, list):  # the chunks of a stream
         events, response = fold_events(response), dialects.get("openai.chat").assemble(response)
-    prompts = dicts(request.get("messages"))
-    last = prompts[-1] if prompts and prompts[-1].get("role") == "user" else {}
-    session.add(StepStart(step=step, observation=content_text(last.get("content")), source_time=when), "step", step)
-    usage = obj(obj(response).get("usage"))
+    dialect = dialects.of_response(response, None) if isinstance(response, dict) else dialects.get(None)
+    transcript.dialect = dialect.NAME
+    transcript.sent(dialect.messages(request), when)
+    choices = dialect.choices(response) if isinstance(response, dict) else []
+    usage = obj(obj(response).get("usage")) or obj(data.get("usage"))
     ids = items(obj(response).get("prompt_token_ids"))
     answers = [items(c.get("token_ids")) for c in dicts(obj(response).get("choices"))]
-    dialect = dialects.of_response(response, None).NAME if isinstance(response, dict) else "openai.chat"
-    call = LLMCall(
-        step=step,
-        origin="transcript",
-        dialect=dialect,
-        model=text(obj(response).get("model")) or text(request.get("model")),
-        request=request,
+    failed = data.get("status") == "error" or (integer(data.get("http_status")) or 0) >= 400
+    took = number(data.get("latency_ms"))
+    held = ("model", "request", "response", "latency_ms", "http_status", "usage", "finish_reason")
+    transcript.replied(
+        choices[0].message if choices else {},
         response=response,
+        request={**request, "messages": Prefix(transcript.history)} if "messages" in request else request,
+        model=text(obj(response).get("model")) or text(request.get("model")) or text(data.get("model")),
         usage=usage or None,
         prompt_tokens=usage.get("prompt_tokens", len(ids) or None),
         completion_tokens=usage.get("completion_tokens", sum(map(len, answers)) or None),
-        source_time=when,
+        finish_reason=text(data.get("finish_reason")),
+        duration=None if took is None else nanoseconds(took / 1000),
+        status_code=integer(data.get("http_status")),
+        error=(obj(response).get("error") or {"status": data.get("http_status")}) if failed else None,
+        when=when,
         events=events,
-        extra=without(event, "data", "timestamp", "rollout_id", "event_type") or None,
+        extra={**without(event, "data", "timestamp", "rollout_id", "event_type"), **without(data, *held)} or None,
     )
-    session.add(call, "call", step)
+    if not choices:
+        transcript.history.pop()  # nothing was answered

@@ -1,6 +1,6 @@
 """AgentBench runs: JSON lines `{index, error, info, output: {status, result, history}}`; the model's turns have the role `agent`.
 
-Its tools are spoken of in text alone: there is no action.
+Its tools are spoken of in text alone: there is no action. The verdict of a task is in the result, under a name of the task's.
 
 Source: THUDM/AgentBench, `runs.jsonl` and `error.jsonl` of an assignment.
 """
@@ -12,14 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...shape import dicts, number, obj, text, without
-from ...types import End, Start, Status
+from ...shape import dicts, number, obj, score, text, without
+from ...types import End, Reward, Start, Status
 from ..session import Session, parse_time
 from ..transcript import Transcript
 from .benchmarks import first_row, sessions
 
 NAME = "agentbench"
 SURE = 30  # words that a file of another format may quote
+#: What the tasks call their verdict.
+_SCORES = ("result", "reward", "score", "success")
 _STATUS: dict[str, Status] = {
     "completed": "completed",
     "agent context limit": "truncated",
@@ -57,6 +59,8 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
         else:
             transcript.saw(message)
     transcript.close()
+    given = {n: v for n, v in obj(output.get("result")).items() if n in _SCORES and isinstance(v, bool | int | float)}
+    session.score(*((Reward(name=n, value=score(v)), ("reward", n)) for n, v in given.items()))
     word = str(output.get("status"))
     status = "failed" if row.get("error") else _STATUS.get(word, "failed")
     session.add(

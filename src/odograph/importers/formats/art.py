@@ -72,10 +72,12 @@ def _unflat(path: Path, row: dict[str, Any]) -> dict[str, Any]:
         entries.append({"message": said} if one.get("trainable") is True else said)
     held = ("messages", "group_index", "group_metadata", "group_metrics", "group_logs")
     whole = {**without(row, *held), **{k: parsed(row.get(k)) for k in ("metrics", "metadata", "tools")}}
-    about = {"group_metrics": parsed(row.get("group_metrics")), "group_logs": row.get("group_logs")}
-    group = {k: v for k, v in about.items() if v} | obj(parsed(row.get("group_metadata")))
-    name = f"{path.stem}-{row['group_index']}"
-    return {"trajectories": [{**whole, "messages_and_choices": entries}], "metadata": {"scenario": name, **group}}
+    return {
+        "trajectories": [{**whole, "messages_and_choices": entries}],
+        "metadata": {"scenario": f"{path.stem}-{row['group_index']}", **obj(parsed(row.get("group_metadata")))},
+        "metrics": parsed(row.get("group_metrics")),
+        "logs": row.get("group_logs"),
+    }
 
 
 def read(path: Path) -> Iterator[Session]:
@@ -84,6 +86,7 @@ def read(path: Path) -> Iterator[Session]:
         row = _unflat(path, row) if _is_flat(row) else row
         group = row if "trajectories" in row else {}
         about = obj(group.get("metadata"))
+        beside = {f"group_{k}": group[k] for k in ("exceptions", "metrics", "logs") if group.get(k)}
         name = str(about["scenario"]) if "scenario" in about else f"{key[:16]}-{count}" if group else None
         for number, one in enumerate(dicts(group["trajectories"]) if group else [row]):
             session = Session(NAME, key, count, number)
@@ -91,7 +94,7 @@ def read(path: Path) -> Iterator[Session]:
                 session.warnings.update(warnings)
             if not _is_trajectory(one):
                 session.warn("members of a group that are no trajectories")
-            _trajectory(path, session, one, name, about)
+            _trajectory(path, session, one, name, {**beside, **about})
             yield session
 
 
@@ -121,7 +124,7 @@ def _trajectory(path: Path, session: Session, one: dict[str, Any], group: str | 
     transcript = Transcript(session, tools=items(one.get("tools")))
     _history(transcript, history)
     for more in dicts(one.get("additional_histories")):
-        transcript.history, transcript.tools = [], items(more.get("tools"))
+        transcript.tools = items(more.get("tools"))
         _history(transcript, items(more.get("messages_and_choices")))
     for exchange in exchanges:
         _exchange(transcript, exchange)
@@ -136,36 +139,28 @@ def _trajectory(path: Path, session: Session, one: dict[str, Any], group: str | 
 
 
 def _history(transcript: Transcript, entries: list[Any]) -> None:
-    for entry in entries:
+    """Messages and choices. A plain answer is of nobody who is trained: a prompt holds it."""
+    first = next((n for n, entry in enumerate(entries) if isinstance(obj(entry).get("message"), dict)), len(entries))
+    transcript.sent(entries[:first])
+    for entry in entries[first:]:
         e = obj(entry)
-        if isinstance(e.get("message"), dict):  # a choice
-            message = e["message"]
-            fields: dict[str, Any] = {"tokens": [found]} if (found := _tokens(e)) is not None else {}
-            ids = items(e.get("prompt_token_ids"))
-            body = {"choices": [e]}
-            transcript.replied(
-                message, response=body, finish_reason=text(e.get("finish_reason")), prompt_token_ids=ids or None, **fields
-            )
-        elif e.get("role") == "assistant":  # what nobody samples: a prompt holds it
-            transcript.saw(entry, observed=False)
-        else:
-            transcript.saw(entry)
-            if e.get("role") == "tool" and not transcript.result(text(e.get("tool_call_id")), result=e.get("content")):
-                transcript.session.warn("tool messages that answer no call")
+        if not isinstance(e.get("message"), dict):
+            transcript.told(entry)
+            continue
+        fields: dict[str, Any] = {"tokens": [found]} if (found := _tokens(e)) is not None else {}
+        ids = items(e.get("prompt_token_ids"))
+        transcript.replied(
+            e["message"],
+            response={"choices": [e]},
+            finish_reason=text(e.get("finish_reason")),
+            prompt_token_ids=ids or None,
+            **fields,
+        )
 
 
 def _exchange(transcript: Transcript, exchange: dict[str, Any]) -> None:
     request, response = obj(exchange.get("request")), exchange.get("response")
-    messages = items(request.get("messages"))
-    same = 0
-    while same < min(len(messages), len(transcript.history)) and messages[same] == transcript.history[same]:
-        same += 1
-    if same < len(transcript.history):
-        transcript.history = list(messages[:same])
-    for message in messages[same:]:
-        transcript.saw(message)
-        if obj(message).get("role") == "tool":
-            transcript.result(text(message.get("tool_call_id")), result=message.get("content"))
+    transcript.sent(items(request.get("messages")))
     choice = next(iter(dicts(obj(response).get("choices"))), {})
     usage = obj(obj(response).get("usage"))
     whole = {**request, "messages": Prefix(transcript.history)} if "messages" in request else request

@@ -18,7 +18,7 @@ from ... import dialects
 from ...codec import loads
 from ...shape import content_text, integer, obj, text, without
 from ...types import End, LLMCall, Start, Status, StepStart
-from ..session import Lines, NotBegun, Session, sessions_of_rows
+from ..session import Lines, NotBegun, Session, parse_time, sessions_of_rows
 from .benchmarks import first_row
 
 NAME = "batches"
@@ -148,7 +148,9 @@ def _session(path: Path, requests: _Requests, row: dict[str, Any], key: str, cou
     spoken = dialects.of_path(url) if url else None
     name = answer.dialect or (spoken.NAME if spoken is not None else None)
     dialect = dialects.of_response(answer.response, name) if answer.response is not None else dialects.get(name)
-    session = Session(NAME, key, count)
+    created = obj(answer.response).get("created", obj(answer.response).get("created_at", obj(answer.response).get("createTime")))
+    when = parse_time(created)
+    session = Session(NAME, key, count, started=when)
     prompt = dialect.messages(request) if isinstance(request, dict) else []
     said = [content_text(m.get("content")) for m in prompt if m.get("role") == "user"]
     model = (
@@ -157,7 +159,9 @@ def _session(path: Path, requests: _Requests, row: dict[str, Any], key: str, cou
         or text(obj(request).get("model"))
     )
     source = {"format": NAME, "path": path.name, "request": answer.id, **without(row, *answer.fields)}
-    session.add(Start(task=next((t for t in said if t), None), model=model, metadata={"source": source}), "start")
+    session.add(
+        Start(task=next((t for t in said if t), None), model=model, metadata={"source": source}, source_time=when), "start"
+    )
     session.add(StepStart(step=0, observation=said[-1] if said else None), "step")
     stated = dialect.stated(answer.response) if isinstance(answer.response, dict) else None
     usage = dialect.usage(stated) if isinstance(stated, dict) else None
@@ -176,10 +180,11 @@ def _session(path: Path, requests: _Requests, row: dict[str, Any], key: str, cou
         reasoning=choices[0].reasoning if choices else None,
         status_code=answer.status,
         error=answer.error,
+        source_time=when,
     )
     session.add(call, "call")
     status: Status = "completed" if answer.error is None else "failed"
-    session.add(End(status=status, answer=choices[0].text if choices else None, error=answer.error), "end")
+    session.add(End(status=status, answer=(choices[0].text or None) if choices else None, error=answer.error), "end")
     if request is None:
         session.warn("answers whose request is in no file beside this one")
     return session

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...codec import content_hash
-from ...shape import content_text, dicts, items, number, obj, score, text, without
+from ...shape import content_text, items, number, obj, parsed, score, text, without
 from ...types import End, Reward, Start
 from .. import turns
 from ..session import Session
@@ -111,7 +111,7 @@ def read(path: Path) -> Iterator[Session]:
     """A session per completion. Raises InvalidInput where there is none."""
     for row, key, count, warnings in rows(path, _is_row, "row with a prompt, completions and their rewards"):
         told = _row(row) or _Row(None, [], ())
-        group = content_hash(told.prompt)[:16]  # rows of one prompt are one group
+        group = text(row.get("group")) or content_hash(told.prompt)[:16]  # rows of one prompt are one group
         for place, (completion, rewards) in enumerate(told.completions):
             session = Session(NAME, key, count, place)
             if place == 0:
@@ -131,7 +131,7 @@ def _completion(
     model = text(row.get("model"))
     source = {"format": NAME, "path": path.name, **without(row, *told.fields, "system", "system_prompt", "tools")}
     session.add(Start(task=task, group=group, model=model, metadata={"source": source}), "start")
-    transcript = Transcript(session, model=model, tools=dicts(row.get("tools")))
+    transcript = Transcript(session, model=model, tools=parsed(row.get("tools")))
     turns.tell(transcript, [*prompt, *answer], answers=range(len(prompt), len(prompt) + len(answer)))
     transcript.close()
     session.score(*((Reward(name=n, value=score(v), source="function"), ("reward", n)) for n, v in rewards.items()))

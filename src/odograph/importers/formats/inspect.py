@@ -21,7 +21,7 @@ from ...shape import added, arguments, content_text, dicts, integer, items, nano
 from ...types import Action, End, LLMCall, Note, Reward, Start, StepStart
 from ..bounds import limit, too_large
 from ..session import Session, parse_time
-from ..transcript import Transcript
+from ..transcript import Transcript, described
 from .inspect_sample import Sample, chat_message
 
 NAME = "inspect"
@@ -244,16 +244,16 @@ def _events(
                 same = waiting[0].get("id") is not None and waiting[0].get("id") == answer.get("id")
                 if same or whole.whole(answer.get("content")) == waiting[0].get("content"):
                     mine = waiting.pop(0)
+            inner = agents.of(event) if not scoring else None
+            if inner is not None and (mine is None or agents.started(inner, event)):
+                agents.replied(inner, event, whole, answer, when)
+                continue
             if mine is not None:
                 for content in observed:
                     transcript.saw({"role": "user", "content": content})
                 observed = []
                 transcript.begin(when)
             purpose = "judge" if scoring else "act" if mine is not None or event.get("error") else "other"
-            inner = agents.of(event) if mine is None and not scoring else None
-            if inner is not None:
-                agents.replied(inner, event, whole, answer, when)
-                continue
             call = _call(session, transcript, whole, event, when, purpose, transcript.step if mine is not None else None)
             made = dicts(whole.whole(answer.get("tool_calls"))) or (dicts(mine.get("tool_calls")) if mine is not None else [])
             for asked in made if mine is not None else []:  # an agent may take its last call out of the messages
@@ -295,8 +295,7 @@ class _Agents:
     def replied(self, agent: str, event: dict[str, Any], whole: Sample, answer: dict[str, Any], when: int | None) -> None:
         session = self.session
         if agent not in self.steps:
-            above = _inside(event.get("span_id"), self.spans)[1:]
-            session.within(agent, self._starter(agent, str(above[0].get("name")) if len(above) > 1 else None))
+            session.within(agent, self._starter(agent, event))
         step = self.steps[agent]
         self.steps[agent] += 1
         given = dicts(whole.whole(items(event.get("input")))) or whole.pool.of(event.get("input_refs"))
@@ -320,8 +319,14 @@ class _Agents:
             if id:
                 self.actions[id] = placed
 
-    def _starter(self, agent: str, above: str | None) -> str | None:
+    def started(self, agent: str, event: dict[str, Any]) -> bool:
+        """Whether a tool call started the agent. Else the agent above only runs this one, and the two are one agent."""
+        return agent in self.steps or self._starter(agent, event) is not None
+
+    def _starter(self, agent: str, event: dict[str, Any]) -> str | None:
         """The tool call that started an agent: the last of the agent above with its name, or a transfer to it."""
+        inside = _inside(event.get("span_id"), self.spans)[1:]
+        above = str(inside[0].get("name")) if len(inside) > 1 else None
         names = (agent, f"transfer_to_{agent}")
         found = (r for r in reversed(self.session.records) if isinstance(r, Action) and r.name in names and r.agent == above)
         return next((r.id for r in found), None)
@@ -381,7 +386,7 @@ def _call(
             **obj(event.get("config")),
         }
         if items(event.get("tools")):
-            sent["tools"] = event["tools"]
+            sent["tools"] = described(event["tools"])
         choices = [
             {
                 "index": i,

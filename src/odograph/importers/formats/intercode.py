@@ -14,7 +14,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import items, obj, score, text, without
+from ...shape import items, number, obj, score, text, without
 from ...types import Action, End, Reward, Start, StepStart
 from ..session import Session
 
@@ -52,7 +52,8 @@ def _session(path: Path, name: str, task: dict[str, Any]) -> Session:
         session.add(Action(step=n, name=tool, arguments={"action": action}, result=result, ok=ok), "action", n)
         session.add(Reward(step=n, name="turn", value=score(reward), weight=0), "reward", n)
         observed = result
-    best = obj(task.get("summary")).get("max_reward")
+    given = [r for r in map(number, items(turns.get("rewards"))) if r is not None]
+    best = obj(task.get("summary")).get("max_reward", max(given, default=None))
     if best is not None:
         session.add(Reward(value=score(best)), "reward")
     session.add(End(), "end")

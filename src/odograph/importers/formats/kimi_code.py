@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...clock import iso_time
 from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import added, arguments, content_text, dicts, integer, items, number, obj, text, without
@@ -282,7 +283,7 @@ class _Reader:
         elif kind == "tool.result":
             step.results[event.get("toolCallId")] = {**event, "time": when}
         elif kind == "step.end":
-            step.figures = event
+            step.figures = {**event, "time": when}
             if event.get("finishReason") not in ("interrupted", "error"):
                 self._settle()
 
@@ -316,6 +317,7 @@ class _Reader:
             duration=round(sum(t for t in took if t is not None) * 1e6) if any(t is not None for t in took) else None,
             extra={
                 "uuid": step.id,
+                **({"ended": iso_time(ended)} if (ended := step.figures.get("time")) is not None else {}),
                 **({"message_id": m} if (m := text(step.figures.get("messageId"))) else {}),
                 **({"request": kept} if (kept := {k: request[k] for k in asked if request.get(k) is not None}) else {}),
             },
@@ -332,6 +334,7 @@ class _Reader:
     def _result(self, call: dict[str, Any], step: _Step, over: bool) -> None:
         id = text(call.get("toolCallId"))
         event = step.results.get(id)
+        self.transcript.result(id, source_time=call["time"])
         if event is None:
             if over:
                 sent = _rendered(_INTERRUPTED, True, None, None)

@@ -13,15 +13,17 @@ from typing import Any
 
 from ...codec import loads
 from ...errors import InvalidInput
-from ...shape import content_text, dicts, items, obj, text, without
+from ...shape import content_text, dicts, obj, parsed, text, without
 from ...types import End, Start
+from .. import turns
 from ..session import Lines, Session, sessions_of_rows
 from ..transcript import Transcript
 
 NAME = "openai-chat"
 SURE = 10  # many formats have messages with roles
 _OTHERS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "server_tool_use")
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_SWIFT = ("tool_call", "tool_response")
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function", *_SWIFT)
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -89,24 +91,17 @@ def _values(path: Path, lines: Lines) -> Iterator[Any]:
 
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:
     messages: list[Any] = value["messages"]
+    if any(obj(m).get("role") in _SWIFT for m in messages):
+        messages = turns.chat(messages)
     session = Session(NAME, key, count)
     about = without(value, "messages", "tools")
     task = next((content_text(m.get("content")) for m in dicts(messages) if m.get("role") == "user"), None)
     source = {"format": NAME, "path": path.name, **about}
-    session.add(Start(task=task, model=text(value.get("model")), metadata={"source": source}))
-    tools = items(value.get("tools")) or items(value.get("functions"))
+    session.add(Start(task=task, group=text(value.get("group")), model=text(value.get("model")), metadata={"source": source}))
+    tools = parsed(value.get("tools")) or parsed(value.get("functions"))
     transcript = Transcript(session, model=text(value.get("model")), tools=tools)
-    for message in messages:
-        m = obj(message)
-        if m.get("role") == "assistant":
-            weight = m.get("weight")
-            transcript.replied(message, extra=None if weight is None else {"weight": weight})
-            continue
-        transcript.saw(message)
-        if m.get("role") == "tool" and not transcript.result(text(m.get("tool_call_id")), result=m.get("content")):
-            session.warn("tool messages that answer no call")
-        if m.get("role") == "function" and not transcript.function_result(text(m.get("name")), result=m.get("content")):
-            session.warn("tool messages that answer no call")
+    turns.tell(transcript, messages)
     transcript.close()
+    session.score(*turns.scores(value))
     session.add(End())
     return session

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...shape import content_text, dicts, items, obj, score, without
+from ...shape import content_text, dicts, obj, parsed, score, text, without
 from ...types import End, Reward, Start
 from .. import peek, turns
 from ..session import Session
@@ -55,7 +55,7 @@ def _pair(row: dict[str, Any]) -> _Pair | None:
         names = ("preferred_output", "non_preferred_output")
         answers = {answer: _chat(row[name], "assistant") for answer, name in zip(_ANSWERS, names, strict=True)}
         return _Pair(_chat(row["input"], "user"), answers, ("input", *names))
-    if all(isinstance(row.get(name), str | list | dict) and row.get(name) for name in _ANSWERS):
+    if all(_is_said(row.get(name)) for name in _ANSWERS):
         asked = next((n for n in ("prompt", "question", "instruction", "input", "conversations") if row.get(n) is not None), "")
         prompt = [] if not asked else _chat(row[asked], "user")
         fields: tuple[str, ...] = (asked, *_ANSWERS)
@@ -63,7 +63,7 @@ def _pair(row: dict[str, Any]) -> _Pair | None:
             prompt = _chat("\n".join(p for p in (str(row[asked]), row["input"]) if p), "user")
             fields = ("input", *fields)
         return _Pair(prompt, {name: _chat(row[name], "assistant") for name in _ANSWERS}, fields)
-    if talk is not None and isinstance(row.get("rejected_response"), str | list | dict) and row["rejected_response"]:
+    if talk is not None and _is_said(row.get("rejected_response")):
         answers = {"chosen": whole[-1:], "rejected": _chat(row["rejected_response"], "assistant")}
         return _Pair(whole[:-1], answers, (talk, "rejected_response"))
     label = next((n for n in ("label", "kto_tag") if _truth(row.get(n)) is not None), None)
@@ -73,6 +73,12 @@ def _pair(row: dict[str, Any]) -> _Pair | None:
     if label is not None and talk is not None:
         return _Pair(whole[:-1], {"completion": whole[-1:]}, (talk, label), _truth(row[label]))
     return None
+
+
+def _is_said(value: Any) -> bool:
+    """Whether a value is an answer: a text, a turn, turns, or an object with messages."""
+    turn = [value] if {"role", "from"} & obj(value).keys() else obj(value).get("messages", value)
+    return (isinstance(value, str) and bool(value)) or turns.are_turns(turn)
 
 
 def _truth(value: Any) -> bool | None:
@@ -90,7 +96,7 @@ def read(path: Path) -> Iterator[Session]:
             session = Session(NAME, key, count, name)
             if number == 0:
                 session.warnings.update(warnings)
-            group = f"{key[:16]}-{count}" if pair.label is None else None
+            group = f"{key[:16]}-{count}" if pair.label is None else text(row.get("group"))
             _answer(path, session, row, pair, name, group)
             yield session
 
@@ -109,7 +115,7 @@ def _answer(path: Path, session: Session, row: dict[str, Any], pair: _Pair, name
     task = next((content_text(m.get("content")) for m in messages if m.get("role") == "user"), None)
     source = {"format": NAME, "path": path.name, "answer": name, **without(row, *pair.fields, "tools", "system", *held)}
     session.add(Start(task=task, group=group, metadata={"source": source}), "start")
-    transcript = Transcript(session, tools=items(row.get("tools")) or items(obj(row.get("input")).get("tools")))
+    transcript = Transcript(session, tools=parsed(row.get("tools")) or obj(row.get("input")).get("tools"))
     turns.tell(transcript, messages, answers=range(len(prompt), len(messages)))
     transcript.close()
     value = name == "chosen" if pair.label is None else pair.label
@@ -121,7 +127,9 @@ def _answer(path: Path, session: Session, row: dict[str, Any], pair: _Pair, name
 
 
 def _chat(value: Any, role: str) -> list[dict[str, Any]]:
-    """A text, a turn or turns, as messages. An older row has its whole conversation as one text, which stays one text."""
+    """A text, a turn or turns, as messages."""
+    if isinstance(value, str) and (told := turns.spoken(value)) is not None:
+        return told
     if isinstance(value, dict):
         value = [value] if {"role", "from"} & value.keys() else dicts(value.get("messages"))
     return turns.chat(value) if isinstance(value, list) else [{"role": role, "content": value}]

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...codec import loads
-from ...errors import InvalidInput
-from ...shape import content_text, items, obj, text, without
+from ...shape import content_text, items, obj, parsed, text, without
 from ...types import End, Start
 from .. import peek, turns
 from ..session import Lines, NotBegun, Session, sessions_of_rows
@@ -24,7 +23,8 @@ from .benchmarks import first_row
 
 NAME = "sharegpt"
 SURE = 20  # rows that other formats resemble
-_RATED = ("reward", "label", "kto_tag", "chosen", "rejected", "rewards", "score", "scores", "advantage")
+_LABELLED = ("label", "kto_tag", "chosen", "rejected")
+_RATED = (*_LABELLED, "reward", "rewards", "score", "scores", "advantage")
 #: What was asked, and what was answered.
 _PAIRS = (
     ("instruction", "output"), ("instruction", "response"), ("prompt", "completion"), ("prompt", "response"),
@@ -43,16 +43,17 @@ def recognise(path: Path, head: bytes) -> bool:
         return _is_row(row) or _why_not(row) is not None
     _, keys = peek.keys(head)
     talk = not keys.isdisjoint({"conversations.from", "conversations.role"})
-    return keys.isdisjoint({*_RATED, *_TESTS}) and (talk or any({*pair} <= keys for pair in _PAIRS))
+    if talk:
+        return keys.isdisjoint({*_LABELLED, *_TESTS})
+    return keys.isdisjoint({*_RATED, *_TESTS}) and any({*pair} <= keys for pair in _PAIRS)
 
 
 def _is_row(value: Any) -> bool:
     row = obj(value)
-    if any(isinstance(row.get(name), bool | int | float | dict | list | str) for name in _RATED):
+    talk = "conversations" in row
+    if any(isinstance(row.get(name), bool | int | float | dict | list | str) for name in (_LABELLED if talk else _RATED)):
         return False
-    if "conversations" in row:
-        return turns.are_turns(row["conversations"])
-    return _pair(row) is not None
+    return turns.are_turns(row["conversations"]) if talk else _pair(row) is not None
 
 
 def _why_not(row: dict[str, Any]) -> str | None:
@@ -110,16 +111,14 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     said = ("conversations",) if row.get("conversations") else (*(_pair(row) or ()), *_BESIDE)
     about = without(row, *said, "system", "history", "tools", *held)
     task = next((content_text(m["content"]) for m in talk if m["role"] == "user"), None)
-    session.add(Start(task=task, metadata={"source": {"format": NAME, "path": path.name, **about}}), "start")
-    tools = row.get("tools")
-    if isinstance(tools, str):
-        try:
-            tools = loads(tools)
-        except InvalidInput:
-            tools = [tools] if tools else None
-    transcript = Transcript(session, tools=items(tools))
+    session.add(
+        Start(task=task, group=text(row.get("group")), metadata={"source": {"format": NAME, "path": path.name, **about}}), "start"
+    )
+    tools = items(parsed(row.get("tools"))) or [t for t in (text(row.get("tools")),) if t]
+    transcript = Transcript(session, tools=tools)
     turns.tell(transcript, talk)
     transcript.close()
+    session.score(*turns.scores(row))
     session.add(End(), "end")
     return session
 

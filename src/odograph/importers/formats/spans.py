@@ -29,15 +29,23 @@ def recognise(path: Path, head: bytes) -> bool:
         return False
     if found & {"resourceSpans", "resourceLogs"} or {"span_data", "trace_id"} <= found or {"hrTime", "attributes"} <= found:
         return True
+    if {"runs.run_type", "runs.id"} <= found:  # a page of LangSmith's API
+        return True
     if "run_type" in found:
         return bool(found & {"dotted_order", "trace_id"})
     if found & {"post.run_type", "post.dotted_order", "patch.dotted_order"}:
         return True
     if {"info.trace_id", "data.spans"} <= found or {"info.request_id", "data.spans"} <= found:  # MLflow
         return True
+    if {"trace_id", "trace", "trace_metadata"} <= found:  # a row of MLflow's table
+        return True
     if "trace.id" in found and found & {"trace.projectId", "trace.sessionId", "trace.userId"}:
         return True
     if "observations" in found and found & {"projectId", "sessionId", "userId"}:
+        return True
+    if found & {"batches.scopeSpans", "batches.instrumentationLibrarySpans", "trace.resourceSpans"}:  # Tempo
+        return True
+    if "data.attributes" in found and found & {"data.context", "data.spanId"}:  # a page of Phoenix's API
         return True
     rows = found | {name.removeprefix("data.") for name in found}
     if {"type", "id"} <= rows and (
@@ -49,13 +57,15 @@ def recognise(path: Path, head: bytes) -> bool:
     ids = ({"spanContext"}, {"context.span_id"}, {"span_id", "trace_id"}, {"spanId", "traceId"})
     if "attributes" in found and any(one <= found for one in ids):
         return True
-    return {"rows.attributes", "rows.trace_id", "rows.span_id"} <= found  # Logfire's answer to a query
+    # Logfire's answers to a query, in rows and in columns
+    return {"rows.attributes", "rows.trace_id", "rows.span_id"} <= found or {"columns.datatype", "columns.values"} <= found
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per conversation, or per trace. Raises InvalidInput where no span is in the file."""
     problems: list[str] = []
-    values = list(_values(path, problems))
+    pages = _values(path, problems)
+    values = [one for v in pages for one in (v["runs"] if isinstance(v, dict) and isinstance(v.get("runs"), list) else [v])]
     runs = [v for v in values if isinstance(v, dict) and ("run_type" in v or "dotted_order" in v) and "id" in v]
     found = list(runs_of(runs)) if runs else []
     found += spans.spans_of([v for v in values if v not in runs] if runs else values)

@@ -17,9 +17,9 @@ from ...codec import content_hash
 from ...prefix import Prefix
 from ...shape import added, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, Tokens
-from .. import peek
+from .. import peek, turns
 from ..session import Session, parse_time
-from ..transcript import Transcript
+from ..transcript import Transcript, described
 from .benchmarks import first_row, rows
 
 NAME = "verifiers-traces"
@@ -168,7 +168,7 @@ class _Trace:
         if not all(type(t) is int for t in own):
             self.session.warn("messages whose token ids are no whole numbers")
             own = []
-        messages.append(_message(obj(node.get("message"))))
+        messages.append(turns.called(obj(node.get("message"))))
         ids.extend(own)
         for link in dicts(node.get("semantic_parents")):
             starter = self.answers.get(link["node"]) if type(link.get("node")) is int else None
@@ -178,7 +178,7 @@ class _Trace:
         self.places.append(_Place(messages, len(messages), ids, len(ids), own, tools, agent))
 
     def _tools(self, root: dict[str, Any]) -> list[Any]:
-        return [_tool(tool) for tool in dicts(root.get("tools")) or dicts(self.trace.get("tools"))]
+        return described(dicts(root.get("tools")) or dicts(self.trace.get("tools")))
 
     def _talk(self, agent: str | None) -> Transcript:
         if agent not in self.talks:
@@ -216,6 +216,7 @@ class _Trace:
         talk.history = []  # a prompt is a path of the graph, not what was told before
         actions = len(self.session.records)
         fields = {**_figures(mine), **_sampled(node, place), "extra": _beside(mine, node)}
+        fields["model"] = fields["model"] or self._model()
         when = fields.pop("source_time") or parse_time(number(node.get("timestamp")))
         reply = talk.replied(place.messages[-1], request=self._request(place, mine), when=when, **fields)
         asked = [r for r in self.session.records[actions:] if isinstance(r, Action)]
@@ -356,16 +357,3 @@ def _sampled(node: dict[str, Any], place: _Place) -> dict[str, Any]:
         "tokens": [Tokens(token_ids=place.own[first:last], logprobs=[of.get(n) for n in range(first, last)] if of else None)],
         "logprobs_of": "sampled" if of else "unknown",
     }
-
-
-def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message in chat shape: its tool calls are flat there."""
-    calls = [
-        {"id": c.get("id"), "type": c.get("type") or "function", "function": without(c, "id", "type")}
-        for c in dicts(message.get("tool_calls"))
-    ]
-    return {**without(message, "tool_calls"), **({"tool_calls": calls} if calls else {})}
-
-
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "function", "function": without(tool, "type")} if tool.get("type", "function") == "function" else tool

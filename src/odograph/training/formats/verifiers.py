@@ -45,6 +45,7 @@ def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
             "env": {"id": "odograph"},
             "task": _task(t),
             "group": {"id": t.group} if t.group is not None else None,
+            "run": _run(t),
             "ok": t.status in ("completed", "truncated"),
             "traces": traces,
         }
@@ -53,6 +54,15 @@ def lines(group: list[Made]) -> Iterator[dict[str, Any]]:
 def _task(t: Trajectory) -> dict[str, Any]:
     prompt = t.task if isinstance(t.task, str) else encode(t.task).decode()
     return {"type": "odograph", "data": {"id": t.group or t.id, "prompt": prompt}}
+
+
+def _run(t: Trajectory) -> dict[str, Any] | None:
+    """The run, where the version of the policy is known: verifiers counts versions by training steps."""
+    version = t.start.policy_version if t.start is not None else None
+    if type(version) is not int:
+        return None
+    work = {"type": "train", "step": version, "policy": {"start": version, "end": version}}
+    return {"type": "train", "id": "odograph", "work": work}
 
 
 def _rewards(made: Made) -> dict[str, Any]:
@@ -78,7 +88,8 @@ def _trace(made: Made, agent: str | None, samples: list[Sample]) -> dict[str, An
     return {
         "id": f"{t.id}/{agent or ''}",
         "task": _task(t),
-        "agent": {"config": {}, "name": agent or "agent"},
+        "agent": {"config": {"model": t.start.model} if t.start is not None and t.start.model else {}, "name": agent or "agent"},
+        "tools": next((node["tools"] for node in nodes if node.get("tools")), []),
         "nodes": nodes,
         "rewards": _rewards(made),
         "is_completed": True,
@@ -101,11 +112,16 @@ def _branch(sample: Sample, calls: dict[str, Call], nodes: list[dict[str, Any]])
     parent: int | None = None
     at = seen = 0
 
+    first = calls.get(sample.parts[0].call) if sample.parts else None
+    tools = [_tool(tool) for tool in first.tools] if first is not None else []
+
     def add(message: dict[str, Any], ids: list[int], mask: list[int], logprobs: list[Any], gains: list[float]) -> None:
         nonlocal parent
         trained = [n for n, m in enumerate(mask) if m]
         node: dict[str, Any] = {"parent": parent, "message": message, "sampled": bool(trained), "token_ids": ids}
         node |= {"mask": [bool(m) for m in mask], "logprobs": [logprobs[n] for n in trained]}
+        if parent is None and tools:
+            node["tools"] = tools
         if sample.advantages and trained:
             node["advantages"] = [gains[n] for n in trained]
         nodes.append(node)
@@ -133,6 +149,13 @@ def _branch(sample: Sample, calls: dict[str, Call], nodes: list[dict[str, Any]])
     if at < len(sample.token_ids):
         rest = sample.token_ids[at:]
         add({"role": "user", "content": ""}, rest, [0] * len(rest), [None] * len(rest), [0.0] * len(rest))
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    """A tool in the format's own shape: described flatly."""
+    given = tool if isinstance(tool, dict) else {}
+    flat = given["function"] if isinstance(given.get("function"), dict) else given
+    return {**flat, "type": "function", "name": str(flat.get("name") or "")}
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
