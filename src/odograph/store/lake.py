@@ -384,7 +384,13 @@ class Lake:
         for one in self.commits.commits():
             found += [Damage(*given) for given in one.properties.get("damages", [])]
         if self.shared is not None:  # to verify all pages would fetch the whole store
-            return found + [Damage(path, 0, "it is gone") for name in TABLES for path in self.commits.vanished(name)]
+            for table in TABLES.values():
+                for path in self.files(table.name):
+                    try:
+                        self.open(path, table).close()
+                    except StoreError as error:
+                        found.append(Damage(path, 0, str(error)))
+            return found
         for table in TABLES.values():
             for live in self.commits.files(table.name):
                 name = f"{FOLDER}/{live.file.path}"

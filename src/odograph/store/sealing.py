@@ -332,7 +332,7 @@ class Output:
         """Facts as an Arrow table, of any size: row groups of a few rows would make each scan slow."""
         whole = rows if self._rest is None else arrow().concat_tables([self._rest, rows])
         while whole.num_rows > _FACT_ROWS:
-            self._writers[FACTS.name].write(whole.slice(0, _FACT_ROWS))
+            self._write_facts(whole.slice(0, _FACT_ROWS))
             whole = whole.slice(_FACT_ROWS)
         self._rest = whole
 
@@ -342,8 +342,12 @@ class Output:
 
     def _flush_facts(self) -> None:
         self._gather_facts()
-        self._writers[FACTS.name].write(self._rest)
+        self._write_facts(self._rest)
         self._rest = None
+
+    def _write_facts(self, rows: Any) -> None:
+        """A row group, by kind: most columns are null but for one kind, and nulls that stand together are read faster."""
+        self._writers[FACTS.name].write(rows.sort_by("kind"))
 
     def summary(self, row: dict[str, Any]) -> None:
         again = {name: None for name, usual in (("first", "start_time"), ("last", "end_time")) if row[name] == row[usual]}

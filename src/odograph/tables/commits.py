@@ -22,13 +22,11 @@ import msgspec
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
 from .files import (
-    DamagedFile,
     DataFile,
     Footer,
     Opened,
     crc_of,
     data_file,
-    foot_of,
     footer_of,
     is_private,
     properties_json,
@@ -159,10 +157,6 @@ class Commits(Protocol):
 
     def frame(self, table: str, paths: Iterable[str]) -> Any:
         """Files of a table as a Daft DataFrame. Raises ImportError where Daft is not installed."""
-        ...
-
-    def vanished(self, table: str) -> list[str]:
-        """The live files of a table that are not there."""
         ...
 
     def pending(self) -> dict[str, int]:
@@ -382,10 +376,7 @@ class FolderCommits:
                     raise Conflict(f"{path} is no live file: somebody else took it out first")
             db.executemany(
                 "insert into files values(?,?,?,?,?,?,null)",
-                [
-                    (f.path, f.table, f.rows, f.bytes, properties_json({"rows": f.groups, "crc": f.crc, "foot": f.foot}), seq)
-                    for f in add
-                ],
+                [(f.path, f.table, f.rows, f.bytes, properties_json({"rows": f.groups, "crc": f.crc}), seq) for f in add],
             )
             db.executemany(
                 "insert into keys values(?,?) on conflict do update set value=excluded.value", list((keys or {}).items())
@@ -400,15 +391,10 @@ class FolderCommits:
         )
         return [self._live(table, *row) for row in rows]
 
-    def file(self, path: str) -> DataFile | None:
-        """What is known of a file, also of one that was merged and is not deleted yet."""
-        rows = self._rows("select tbl, path, rows, bytes, groups, added from files where path=?", (path,))
-        return self._live(*rows[0]).file if rows else None
-
     def _live(self, table: str, path: str, rows: int, size: int, about: str, added: int) -> Live:
         try:
             known = properties_of(about)
-            return Live(DataFile(table, path, rows, size, tuple(known["rows"]), known.get("crc"), known.get("foot")), added)
+            return Live(DataFile(table, path, rows, size, tuple(known["rows"]), known.get("crc")), added)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self._path} is damaged; `odograph doctor --repair` rebuilds it from the files") from error
 
@@ -417,10 +403,10 @@ class FolderCommits:
         with self._transaction() as db:
             for path, about in db.execute("select path, groups from files where removed is null").fetchall():
                 known = properties_of(about)
-                if known.get("crc") is None or known.get("foot") is None:
+                if known.get("crc") is None:
                     with suppress(OSError):  # it is gone, which readers say
-                        sums = {"crc": crc_of(self.root / path), "foot": foot_of(self.root / path)}
-                        db.execute("update files set groups=? where path=?", (properties_json({**known, **sums}), path))
+                        sums = {**known, "crc": crc_of(self.root / path)}
+                        db.execute("update files set groups=? where path=?", (properties_json(sums), path))
 
     def latest(self, folder: str, before: str) -> Iterator[Live]:
         """See `Commits.latest`. Reads no more of them than are taken."""
@@ -496,10 +482,6 @@ class FolderCommits:
         import daft
 
         return daft.read_parquet([str(self.root / path) for path in paths])
-
-    def vanished(self, table: str) -> list[str]:
-        """See `Commits.vanished`."""
-        return [one.file.path for one in self.files(table) if not (self.root / one.file.path).is_file()]
 
     def pending(self) -> dict[str, int]:
         """See `Commits.pending`: none, as a commit is one transaction."""
@@ -624,18 +606,11 @@ class FolderCommits:
 
 
 def opened_in(commits: Commits, path: str, table: Table | None = None, *, dictionaries: bool = False) -> Opened:
-    """A file that commits know, open; in a folder its footer is compared now. Without a table, as the file describes itself. See
-    `Opened`."""
+    """A file that commits know, open. Without a table, as the file describes itself. See `Opened`."""
     source = commits.source(path)
-    if not isinstance(source, Path):
-        return Opened(Path(path), table, source=source, dictionaries=dictionaries)
-    said = commits.file(path) if isinstance(commits, FolderCommits) else None
-    foot = None
-    with suppress(OSError):  # which opening the file tells
-        foot = foot_of(source)
-    if said is not None and None not in (foot, said.foot) and foot != said.foot:
-        raise DamagedFile(f"{source} can't be read: its footer is not the one that was written")
-    return Opened(source, table, dictionaries=dictionaries)
+    if isinstance(source, Path):
+        return Opened(source, table, dictionaries=dictionaries)
+    return Opened(Path(path), table, source=source, dictionaries=dictionaries)
 
 
 def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:

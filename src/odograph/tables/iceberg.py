@@ -350,18 +350,17 @@ class IcebergCommits:
 
     def dataset(self, table: Table, paths: Iterable[str]) -> Any:
         """Files of a table as an Arrow dataset, which DuckDB reads in parts."""
+        paths = list(paths)
         with self._asking("be read"):
+            self._space.compare(table, paths)
             return self._space.dataset(table, paths)
 
     def frame(self, table: str, paths: Iterable[str]) -> Any:
         """Files of a table as a Daft DataFrame. Raises ImportError where Daft is not installed."""
+        paths = list(paths)
         with self._asking("be read"):
+            self._space.compare(self._space.tables[table], paths)
             return self._space.frame(table, paths)
-
-    def vanished(self, table: str) -> list[str]:
-        """See `Commits.vanished`."""
-        with self._asking("be read"):
-            return [one.file.path for one in self.files(table) if not self._space.has(one.file.path)]
 
     # --- keeping the storage in order ---------------------------------------------------------------------------------
 
