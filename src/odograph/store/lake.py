@@ -20,8 +20,9 @@ import msgspec
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..log import logger
-from ..tables.commits import Commits, FolderCommits, opened_in
+from ..tables.commits import Commits, opened_in
 from ..tables.files import DamagedFile, Opened, crc_of, is_private
+from ..tables.folder import FolderCommits
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from ..tables.values import rows_of, values_of

@@ -23,8 +23,9 @@ import msgspec
 
 from ..codec import DAMAGE, encode, new_id
 from ..errors import StoreError
-from ..tables.commits import Conflict, FolderCommits
+from ..tables.commits import Conflict
 from ..tables.files import Footer, Writer, data_file, footer_of, opened
+from ..tables.folder import FolderCommits
 from ..tables.schema import Table, arrow
 from ..tables.values import values_of
 from ..totals import by_name
