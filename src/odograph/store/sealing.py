@@ -190,6 +190,7 @@ def recover(lake: Lake) -> tuple[int, int]:
                 expect=last.properties.get("expect"),
                 check=_check_again(lake, last, [*names]),
             )
+            lake.commits.settle()
             rolled += 1
         except Conflict:  # somebody sealed the same lines since
             lost += paths
@@ -394,6 +395,7 @@ class Output:
             stage(name)
         check = unchanged(self._lake, self.base, replaces, partial(_ids_in, self._lake, names))
         self._lake.commits.commit(self.id, files, replaces, properties=properties, keys=keys, expect=expect, check=check)
+        self._lake.commits.settle()
         stage("commit")
         return sum(file.bytes for file in files)
 

@@ -136,6 +136,10 @@ class Commits(Protocol):
         hold the places of a file that was taken out: they get the time until then."""
         ...
 
+    def settle(self) -> None:
+        """Puts what was committed into one file, before what it was made of goes."""
+        ...
+
     def close(self) -> None:
         """Closes connections; they are opened again when needed."""
         ...

@@ -331,6 +331,10 @@ class FolderCommits:
         """See `Commits.untouched`."""
         return self.find(id) is None
 
+    def settle(self) -> None:
+        """See `Commits.settle`: SQLite keeps the last commits in a file beside, which people copy or delete apart."""
+        self._rows("pragma wal_checkpoint(passive)")
+
     # --- the files ----------------------------------------------------------------------------------------------------
 
     def source(self, path: str) -> Path:

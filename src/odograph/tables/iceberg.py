@@ -335,6 +335,9 @@ class IcebergCommits:
         with self._asking("be written"):
             self._space.upload(file, local, again=False)
 
+    def settle(self) -> None:
+        """See `Commits.settle`: each commit is in the catalog."""
+
     def untouched(self, id: str) -> bool:
         """False: a commit that failed may be half made, and is made under the same id when the files are found again."""
         return False
