@@ -406,7 +406,7 @@ with odograph.open(sys.argv[1]) as store, store.record(task="x") as run, run.ste
     modules = loaded_by(code, str(tmp_path / "s"))
     heavy = ("pyarrow", "duckdb", "daft", "openai", "anthropic", "httpx", "httpx2", "datasets", "pandas", "numpy", "tqdm")
     late = ("sqlite3", "asyncio", "concurrent.futures", "argparse", "logging", "multiprocessing", "html", "shutil")
-    own = ("store.catalog", "store.reader", "store.sealing", "tables.commits", "capture.wrap", "cli", "runtime", "training")
+    own = ("store.catalog", "store.reader", "store.sealing", "tables.folder", "capture.wrap", "cli", "runtime", "training")
     assert "odograph.store.journal" in modules and not modules & {*heavy, *late, *(f"odograph.{name}" for name in own)}
 
 

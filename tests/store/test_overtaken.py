@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.tables.commits import FolderCommits
 from odograph.tables.files import Opened
+from odograph.tables.folder import FolderCommits
 
 pytest.importorskip("pyarrow")
 

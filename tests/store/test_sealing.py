@@ -386,6 +386,23 @@ def test_two_sealers_and_a_reader_at_once(store: odograph.Store) -> None:
     assert seen(cold(store)) == before
 
 
+def test_a_list_without_its_wal_lists_what_was_sealed(store: odograph.Store) -> None:
+    """A process that dies leaves files of SQLite beside `commits.sqlite`. Whoever copies the list alone, or deletes what is beside the
+    list, loses nothing of what was sealed and whose journal is gone."""
+    fill(store, 2)
+    store.seal()
+    fill(store, 2)
+    store.close()
+    before = seen(store)
+    store.close()
+    killed(store, "none", "seal(), os.kill(os.getpid(), signal.SIGKILL)")
+    assert journals(store) == []
+    beside = store.root / "lake" / "commits.sqlite-wal"
+    assert beside.exists()
+    beside.unlink()
+    assert seen(cold(store)) == before
+
+
 def test_a_lost_list_of_files_is_made_anew(store: odograph.Store) -> None:
     """Where `commits.sqlite` is lost or damaged, reading says what to do, and `repair` rebuilds it from the files."""
     ids = fill(store)
@@ -506,7 +523,7 @@ def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None
     backwards = files.Writer(lake.root, lake.files("trajectories")[0], layout.TRAJECTORIES, files.footer_of(path))
     backwards.write(files.Opened(path, layout.TRAJECTORIES).read().sort_by([("id", "descending")]))
     made = backwards.close()
-    about = json.dumps({"rows": made.groups, "crc": made.crc, "foot": made.foot})
+    about = json.dumps({"rows": made.groups, "crc": made.crc})
     with closing(sqlite3.connect(lake.root / "commits.sqlite")) as db, db:
         db.execute("update files set bytes=?, groups=? where path=?", (made.bytes, about, made.path))
     before = seen(store)

@@ -12,8 +12,9 @@ import sys
 import textwrap
 import traceback
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -530,6 +531,53 @@ def test_a_vanished_file_is_told(near: Team) -> None:
     with pytest.raises(odograph.StoreError, match=rf"{lost.name} is gone"):
         b.trajectory(first)
     assert [d.file for d in b.damages()] == [f"records/{lost.name}"]
+
+
+def changed_in_silence(data: bytes, pages: int) -> int:
+    """A place in the pages of a Parquet file at which another byte gives other values, and no error."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    before = parquet.read_table(pa.BufferReader(data))
+    for at in range(pages - 1, 4, -1):
+        with suppress(OSError, pa.ArrowException):
+            if parquet.read_table(pa.BufferReader(data[:at] + b"X" + data[at + 1 :])) != before:
+                return at
+    raise AssertionError("each changed byte is an error")
+
+
+@pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
+def test_a_changed_byte_of_a_shared_file_gives_no_other_value(near: Team, table: str, name: bytes) -> None:
+    """Where the name of a column changed in the footer of a file that machines share, or a byte of a page: who needs the file is told
+    its name, and no engine has empty values in its place; the doctor names it. Of a file of `trajectories` each question needs it."""
+    a = near.machine("a")
+    id = fill(a, 1)[0]
+    a.seal()
+    a.close()
+    (path,) = (near.root / "warehouse" / "runs" / table).glob("*.parquet")
+    data = path.read_bytes()
+    foot = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    named = data.index(bytes([len(name)]) + name, foot) + 1
+    with odograph.open(near.where, catalog=near.catalog, local=near.root / "b") as store:
+        for at in (named, changed_in_silence(data, foot)):
+            path.write_bytes(data[:at] + b"X" + data[at + 1 :])
+            asks: list[Callable[[], object]] = [lambda: store.sql(f"select * from {table}").list()]
+            if table == "records":
+                asks.append(lambda: store.trajectory(id))
+            if at == named:
+                asks.append(lambda: store.frame(table).to_pydict())  # type: ignore[arg-type]
+                if table == "trajectories":
+                    asks.append(store.damages)
+                else:
+                    assert [d.file for d in store.damages()] == [f"{table}/{path.name}"]
+            for ask in asks:
+                store.close()
+                with pytest.raises(odograph.StoreError, match=path.name if at == named else "can't be read"):
+                    ask()
+        path.write_bytes(data)
+        store.close()
+        assert store.trajectory(id).id == id
+        assert store.damages() == []
 
 
 def test_places_reopen_shared_stores(near: Team) -> None:

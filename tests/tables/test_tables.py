@@ -15,8 +15,9 @@ import pytest
 
 from odograph.codec import new_id
 from odograph.errors import NewerStore, StoreError
-from odograph.tables.commits import Conflict, FolderCommits
+from odograph.tables.commits import Conflict
 from odograph.tables.files import Footer, Opened, Writer, footer_of
+from odograph.tables.folder import FolderCommits
 from odograph.tables.schema import Column, Table
 
 BIRDS = Table(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 daft = pytest.importorskip("daft")
 
 from odograph.errors import InvalidInput, NotFound, StoreError  # noqa: E402
-from odograph.tables.commits import FolderCommits  # noqa: E402
+from odograph.tables.folder import FolderCommits  # noqa: E402
 from odograph.worlds import (  # noqa: E402
     AsyncProcessor,
     Component,
@@ -404,7 +404,7 @@ def test_a_processor_changes_no_column_of_the_world_itself(runtime: SyncWorldRun
 
 _KILLED = """
 import os, signal, sys
-from odograph.tables import commits, files
+from odograph.tables import files, folder
 from odograph.worlds import *
 class Place(Component):
     x: int = 0
@@ -425,10 +425,10 @@ with SyncWorldRuntime() as runtime:
             return close(self, *given)
         files.Writer.close = dying
     elif stage == "before":
-        commits.FolderCommits.commit = lambda *a, **k: die()
+        folder.FolderCommits.commit = lambda *a, **k: die()
     elif stage == "after":
-        commit = commits.FolderCommits.commit
-        commits.FolderCommits.commit = lambda *a, **k: (commit(*a, **k), die())
+        commit = folder.FolderCommits.commit
+        folder.FolderCommits.commit = lambda *a, **k: (commit(*a, **k), die())
     for n, id in enumerate(ids[:20]):
         world.update(id, Mood(story=f"new story {n}"))
     for n, id in enumerate(ids[20:]):
@@ -943,7 +943,7 @@ def test_turns_are_stored_once(runtime: SyncWorldRuntime, storage: StorageConfig
 
 def test_a_lost_database_is_rebuilt_from_the_files(tmp_path: Path) -> None:
     """The footers of the files hold what the database knows: repaired, every world is there by name and goes on where it was."""
-    from odograph.tables.commits import FolderCommits
+    from odograph.tables.folder import FolderCommits
     from odograph.worlds.layout import table_in
 
     with SyncWorldRuntime() as runtime:

@@ -71,7 +71,7 @@ class RewardFunction:
         if not isinstance(named, str) or not named:
             raise TypeError(f"a reward function's name is a string, not {name!r}; give it one: name=")
         if named == "<lambda>":
-            raise TypeError("a lambda has no name of its own; give it one: name=")
+            raise TypeError('a lambda has no name of its own; give it one: odograph.reward(name="...")(lambda t: ...)')
         if per not in get_args(Per):
             raise InvalidInput(f"per is 'trajectory', 'step' or 'group', not {per!r}")
         if source not in _SOURCES:

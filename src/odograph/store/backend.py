@@ -203,7 +203,7 @@ class Backend:
 
     def agree_on_redaction(self) -> None:
         """Machines that share a sealed tier redact alike: the first machine that redacts decides. Raises StoreError."""
-        from ..tables.commits import FolderCommits
+        from ..tables.folder import FolderCommits
 
         commits = self.reader.lake.commits
         if isinstance(commits, FolderCommits):
@@ -223,7 +223,7 @@ class Backend:
     def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
         """Mends the list of the lake's files, damaged files and the catalog; `others` says which table of others a path is of.
         Raises StoreError, and InvalidInput for a store that machines share."""
-        from ..tables.commits import FolderCommits
+        from ..tables.folder import FolderCommits
         from .mending import mend
         from .sealing import elsewhere, table_of
 

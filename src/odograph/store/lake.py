@@ -20,8 +20,9 @@ import msgspec
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..log import logger
-from ..tables.commits import Commits, FolderCommits, opened_in
+from ..tables.commits import Commits, opened_in
 from ..tables.files import DamagedFile, Opened, crc_of, is_private
+from ..tables.folder import FolderCommits
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from ..tables.values import rows_of, values_of
@@ -384,7 +385,13 @@ class Lake:
         for one in self.commits.commits():
             found += [Damage(*given) for given in one.properties.get("damages", [])]
         if self.shared is not None:  # to verify all pages would fetch the whole store
-            return found + [Damage(path, 0, "it is gone") for name in TABLES for path in self.commits.vanished(name)]
+            for table in TABLES.values():
+                for path in self.files(table.name):
+                    try:
+                        self.open(path, table).close()
+                    except StoreError as error:
+                        found.append(Damage(path, 0, str(error)))
+            return found
         for table in TABLES.values():
             for live in self.commits.files(table.name):
                 name = f"{FOLDER}/{live.file.path}"

@@ -14,8 +14,9 @@ import msgspec
 
 from ..codec import new_id
 from ..errors import InvalidInput
-from ..tables.commits import Commit, Conflict, FolderCommits
+from ..tables.commits import Commit, Conflict
 from ..tables.files import DataFile, footer_of, opened
+from ..tables.folder import FolderCommits
 from ..tables.iceberg import IcebergCommits
 from ..tables.schema import arrow
 from ..trajectory import Trajectory

@@ -19,11 +19,16 @@ from .schema import Table, arrow
 
 #: In the footer: which commit the file belongs to, which files that commit brought, and what it was.
 FOOTER = b"odograph.commit"
+#: In the footer, and the last there: the CRC-32 of the footer with zeros in its place, as no page's checksum covers a footer.
+_SUM = b"odograph.sum"
+_UNSUMMED = b"00000000"
+_MARK = _SUM + b"\x18\x08"  # as Thrift writes it before a text of eight bytes
+_END = 64 << 10  # bytes at the end of a file that are read at once: mostly the whole footer
 
 
 class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file of a table. `path` is relative to the folder of the lake, with `/`; `groups` are the rows of each row group; `crc`
-    is the CRC-32 of the file, and `foot` that of its footer, which no page's checksum covers: both where they are known."""
+    is the CRC-32 of the file, where it is known."""
 
     table: str
     path: str
@@ -31,7 +36,6 @@ class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes: int
     groups: tuple[int, ...] = ()
     crc: int | None = None
-    foot: int | None = None
 
 
 class Footer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,17 +106,19 @@ class Writer:
     def close(self, footer: Footer | None = None) -> DataFile:
         """Puts the file in its place. `footer` in the place of the one that it began with."""
         try:
-            self._writer.add_key_value_metadata({FOOTER: msgspec.json.encode(footer or self._footer)})
+            self._writer.add_key_value_metadata({FOOTER: msgspec.json.encode(footer or self._footer), _SUM: _UNSUMMED})
             self._writer.close()
-            with self._temporary.open("rb") as file:
+            with self._temporary.open("r+b") as file:
+                _add_sum(file)
+                file.flush()
                 os.fsync(file.fileno())
-                size, crc, foot = os.fstat(file.fileno()).st_size, _crc(file), _foot(file)
+                size, crc = file.seek(0, os.SEEK_END), _crc(file)
             self._temporary.rename(self._target)
             sync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
             raise refused(self._target, "written", error) from error
-        return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc, foot)
+        return DataFile(self._table.name, self._path, sum(self._groups), size, tuple(self._groups), crc)
 
     def abandon(self) -> None:
         """Leaves nothing behind."""
@@ -125,10 +131,10 @@ class Writer:
 def data_file(table: str, name: str, path: Path) -> DataFile:
     """What a commit says of a file that is there. Raises StoreError where it is no whole Parquet file."""
     try:
-        about = _parquet().read_metadata(_regular(path))
+        about = _about(path)
         groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
-        return DataFile(table, name, about.num_rows, path.stat().st_size, groups, crc_of(path), foot_of(path))
-    except (OSError, arrow().ArrowException) as error:
+        return DataFile(table, name, about.num_rows, path.stat().st_size, groups, crc_of(path))
+    except (OSError, ValueError, arrow().ArrowException) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
 
 
@@ -136,12 +142,6 @@ def crc_of(path: Path) -> int:
     """The CRC-32 of a file. Raises OSError."""
     with _regular(path).open("rb") as file:
         return _crc(file)
-
-
-def foot_of(path: Path) -> int:
-    """The CRC-32 of a file's footer. Raises OSError."""
-    with _regular(path).open("rb") as file:
-        return _foot(file)
 
 
 def _regular(path: Path) -> Path:
@@ -152,19 +152,52 @@ def _regular(path: Path) -> Path:
 
 
 def _crc(file: IO[bytes]) -> int:
+    file.seek(0)
     found = 0
     while chunk := file.read(1 << 18):
         found = crc32(chunk, found)
     return found
 
 
-def _foot(file: IO[bytes]) -> int:
-    """A footer is followed by its length in four bytes, and by four more; a wrong length is another CRC, too."""
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - 8))
-    length = int.from_bytes(file.read(4), "little")
-    file.seek(max(0, end - 8 - length))
-    return _crc(file)
+def _foot(file: Any) -> bytes:
+    """The footer of an open file, with the eight bytes behind it: its length, and `PAR1`. Raises ValueError for no footer."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _END))
+    end = file.read(min(size, _END))
+    length = 8 + int.from_bytes(end[-8:-4], "little")
+    if end[-4:] != b"PAR1" or length > size:
+        raise ValueError("it does not end as Parquet does")
+    if length > len(end):
+        file.seek(size - length)
+        end = file.read(length)
+    return bytes(end[-length:])
+
+
+def _sum(foot: bytes, at: int) -> bytes:
+    """The checksum of a footer that states it at a place, as the footer states it."""
+    found = crc32(foot[at + len(_UNSUMMED) :], crc32(_UNSUMMED, crc32(foot[:at])))
+    return b"%08x" % found
+
+
+def _add_sum(file: IO[bytes]) -> None:
+    foot = _foot(file)
+    at = foot.rindex(_MARK + _UNSUMMED) + len(_MARK)
+    file.seek(at - len(foot), os.SEEK_END)
+    file.write(_sum(foot, at))
+
+
+def _about(source: Any) -> Any:
+    """What the footer of a file says, by a path or of an open file. Raises OSError, ValueError, and what Arrow raises; ValueError
+    where the footer is not the one that was written. Earlier versions wrote no checksum."""
+    if isinstance(source, Path):
+        with _regular(source).open("rb") as file:
+            foot = _foot(file)
+    else:
+        foot = _foot(source)
+    at = foot.rfind(_MARK) + len(_MARK)
+    if at >= len(_MARK) and foot[at : at + len(_UNSUMMED)] != _sum(foot, at):
+        raise ValueError("its footer is not the one that was written")
+    return _parquet().read_metadata(arrow().BufferReader(b"PAR1" + foot))
 
 
 def is_private(root: Path) -> bool:
@@ -199,8 +232,8 @@ def footer_of(path: Path) -> Footer | None:
     """What a file says of its commit; None for a file of somebody else. Raises StoreError where it is no whole Parquet file."""
     pa = arrow()
     try:
-        found = (_parquet().read_metadata(_regular(path)).metadata or {}).get(FOOTER)
-    except (OSError, pa.ArrowException) as error:
+        found = (_about(path).metadata or {}).get(FOOTER)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
     if found is None:
         return None
@@ -216,7 +249,7 @@ class Opened:
     def __init__(self, path: Path, table: Table | None, *, source: Any = None, dictionaries: bool = False) -> None:
         """`table`: None for the table that the file describes. `source`: the open file, where it is none of this machine.
         `dictionaries`: texts that repeat stay dictionaries, which is quicker where rows are filtered and taken before they are
-        decoded. The checksum of each page is compared when the page is read.
+        decoded. The footer's checksum is compared now, and that of each page when the page is read.
 
         Raises NewerStore for a file of a later version of the table, and DamagedFile where the file is gone or damaged, which
         another error is not: that of a process which may open no more files, for one."""
@@ -225,16 +258,15 @@ class Opened:
         self._encoded: list[str] = []
         more: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": source is not None}
         try:
-            given = _regular(path) if source is None else source
-            if dictionaries or table is None:
-                more["metadata"] = _parquet().read_metadata(given)
+            given = path if source is None else source
+            foot = _about(given)
             if table is None:
-                table = Table.of_arrow(more["metadata"].schema.to_arrow_schema())
+                table = Table.of_arrow(foot.schema.to_arrow_schema())
             if dictionaries:
                 repeats = [c.name for c in table.columns if c.type == "text" and c.encoding in ("names", "shared")]
-                there = set(more["metadata"].schema.names)  # a column that the file does not have can't be asked for
+                there = set(foot.schema.names)  # a column that the file does not have can't be asked for
                 self._encoded = more["read_dictionary"] = [name for name in repeats if name in there]
-            self._file = _parquet().ParquetFile(given, **more)
+            self._file = _parquet().ParquetFile(given, metadata=foot, **more)
             about = self._file.schema_arrow.metadata or {}
         except FileNotFoundError as error:
             raise (DamagedFile if source is None else StoreError)(

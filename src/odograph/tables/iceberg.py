@@ -335,6 +335,9 @@ class IcebergCommits:
         with self._asking("be written"):
             self._space.upload(file, local, again=False)
 
+    def settle(self) -> None:
+        """See `Commits.settle`: each commit is in the catalog."""
+
     def untouched(self, id: str) -> bool:
         """False: a commit that failed may be half made, and is made under the same id when the files are found again."""
         return False
@@ -350,18 +353,17 @@ class IcebergCommits:
 
     def dataset(self, table: Table, paths: Iterable[str]) -> Any:
         """Files of a table as an Arrow dataset, which DuckDB reads in parts."""
+        paths = list(paths)
         with self._asking("be read"):
+            self._space.compare(table, paths)
             return self._space.dataset(table, paths)
 
     def frame(self, table: str, paths: Iterable[str]) -> Any:
         """Files of a table as a Daft DataFrame. Raises ImportError where Daft is not installed."""
+        paths = list(paths)
         with self._asking("be read"):
+            self._space.compare(self._space.tables[table], paths)
             return self._space.frame(table, paths)
-
-    def vanished(self, table: str) -> list[str]:
-        """See `Commits.vanished`."""
-        with self._asking("be read"):
-            return [one.file.path for one in self.files(table) if not self._space.has(one.file.path)]
 
     # --- keeping the storage in order ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import msgspec
 
 from ..codec import content_hash
 from ..errors import MissingExtra, NewerStore, OdographError, StoreError
-from .files import DataFile
+from .files import DataFile, Opened
 from .schema import Table, arrow
 from .shared import Shared, catalog_of, unanswered
 
@@ -28,11 +29,11 @@ COMMIT = "odograph.commit"
 _TABLE = "odograph.table"
 _VERSION = "odograph.version"
 _STORE = "odograph.store"
-#: Seconds for which a change is tried again where others come first.
-_PATIENCE = 120.0
+_TRIES = 120  # of a change, where others come first
 _WAIT = 0.05  # seconds before the second try; each further wait is longer
 _LONGEST = 2.0
 _CHUNK = 8 << 20
+_AT_ONCE = 16  # files that are looked at
 _NAME = 128  # characters of a table's name
 _TABLE_PROPERTIES = {
     "commit.retry.num-retries": "0",  # a commit is tried again here, where it is checked again
@@ -67,6 +68,7 @@ class Namespace:
         self._lock = threading.RLock()
         self._opened: Any = None
         self._manifests: dict[str, tuple[Entry, ...]] = {}
+        self._compared: set[str] = set()  # files whose footers were
 
     @contextlib.contextmanager
     def asking(self, doing: str) -> Iterator[None]:
@@ -84,6 +86,7 @@ class Namespace:
             self._opened = None
             self.loaded.clear()
             self._manifests.clear()
+            self._compared.clear()
 
     # --- the tables ---------------------------------------------------------------------------------------------------
 
@@ -319,19 +322,25 @@ class Namespace:
                 f"{url} is gone: put it back, all others can be read; `odograph doctor` says what else is gone"
             ) from None
 
-    def has(self, path: str) -> bool:
-        """Whether a file is in the storage."""
-        url = self.url(path)
-        return bool(self.loaded[path.split("/")[0]].io.new_input(url).exists())
-
     def delete(self, path: str) -> None:
         """Deletes a file from the storage."""
         url = self.url(path)
         with contextlib.suppress(FileNotFoundError):
             self.loaded[path.split("/")[0]].io.delete(url)
 
+    def compare(self, table: Table, paths: Iterable[str]) -> None:
+        """Compares the footers of files with their checksums, each once, as engines that read them do not. Raises StoreError."""
+        new = [path for path in paths if path not in self._compared]
+
+        def look(path: str) -> None:
+            Opened(Path(path), table, source=self.source(path)).close()
+
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            list(threads.map(look, new))
+        self._compared.update(new)
+
     def dataset(self, table: Table, paths: Iterable[str]) -> Any:
-        """Files of a table as an Arrow dataset."""
+        """Files of a table as an Arrow dataset, which compares pages with their checksums."""
         arrow()
         import pyarrow.dataset as datasets
         from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -341,7 +350,9 @@ class Namespace:
         parsed = [PyArrowFileIO.parse_location(url, io.properties) for url in urls]
         filesystem = io.fs_by_scheme(*parsed[0][:2])
         names = [name for *_, name in parsed]
-        return datasets.dataset(names, schema=table.arrow, format="parquet", filesystem=filesystem)
+        pages = datasets.ParquetFragmentScanOptions(page_checksum_verification=True)
+        form = datasets.ParquetFileFormat(default_fragment_scan_options=pages)
+        return datasets.dataset(names, schema=table.arrow, format=form, filesystem=filesystem)
 
     def frame(self, table: str, paths: Iterable[str]) -> Any:
         """Files of a table as a Daft DataFrame. Raises ImportError where Daft is not installed."""
@@ -389,15 +400,14 @@ def made(transaction: Any, there: Callable[[], bool] = lambda: False) -> bool:
 
 
 def tries() -> Iterator[int]:
-    """Numbers of attempts: each waits longer than the one before, by chance, until the patience is over."""
-    end = time.monotonic() + _PATIENCE
+    """Numbers of attempts: each waits longer than the one before, by chance. They are counted, as a busy machine needs more time
+    for each."""
     wait = _WAIT
-    number = 0
-    while number == 0 or time.monotonic() < end:
+    for number in range(_TRIES):
+        if number:
+            time.sleep(random.uniform(0, wait))
+            wait = min(wait * 2, _LONGEST)
         yield number
-        number += 1
-        time.sleep(random.uniform(0, wait))
-        wait = min(wait * 2, _LONGEST)
 
 
 def _errors() -> Any:

@@ -22,8 +22,9 @@ from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..redact import Redactor
 from ..store.backend import Place, reopened
 from ..store.settings import redactor_in
-from ..tables.commits import Commits, Conflict, FolderCommits, opened_in
+from ..tables.commits import Commits, Conflict, opened_in
 from ..tables.files import DataFile, Footer, Writer
+from ..tables.folder import FolderCommits
 from ..tables.iceberg import IcebergCommits
 from ..tables.schema import Table
 from .layout import TICKS, VALUES, prefixes_in, said_of, shared
