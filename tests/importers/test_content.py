@@ -39,7 +39,7 @@ AROUND = re.compile(
     r"|^Action rejected: "
     r"|^The conversation history has been summarized [^\n]*\n\nYou were originally [^\n]*|</?(?:user_message|summary)>"
     r"|^Here is a summary of the prior context:$"
-    r"|^Wall time: [\d.]+ seconds\n(?:<system>ERROR: Tool execution failed\.</system>\n)?",
+    r"|\AWall time: [\d.]+ seconds\n(?:<system>ERROR: Tool execution failed\.</system>\n)?",
     re.MULTILINE,
 )
 WORDS = ("context", "assistant", "user", "system", "tool", "function", "text", "image_url")  #: words of a message's shape
