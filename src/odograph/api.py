@@ -22,7 +22,7 @@ from .handmade import records_from_dict
 from .redact import Redact
 from .store import backend, writing
 from .store.backend import Backend, Place
-from .store.filters import FILTERS, FilterArgs, Filters, given
+from .store.filters import FilterArgs, Filters, given
 from .store.journal import Durability, Journal
 from .tables.shared import shared as tables_of
 from .trajectory import Trajectory
@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from .store.sealing import Sealing
     from .store.summary import Hit, Summary, Used
     from .training.dry_run import GroupPlan
-    from .training.formats import Files, Target
+    from .training.formats import Files
     from .training.keywords import ExportArgs
     from .worlds import WorldRuntime
 
@@ -246,21 +246,20 @@ class Store:
         }
 
     def flush(self) -> None:
-        """Waits until everything that this process recorded is on the disk: that of the server, where the store is served.
+        """Waits until all records of this process are on the disk. For a served store, the disk is the server's.
 
-        Raises StoreError where the server can't be reached, or does not take it; nothing is lost then, and it is sent later.
+        Raises StoreError if the server can't be reached or refuses the records. The records stay on this machine, and are sent
+        later.
         """
         self.backend.flush()
 
     # --- sealing ------------------------------------------------------------------------------------------------------
 
     def seal(self, progress: Callable[[int, int], None] | None = None) -> Sealing:
-        """Moves what is in the journal into the sealed tier: Parquet files that are a fraction of its size, and that SQL reads.
+        """Moves the records of the journal into the sealed tier: Parquet files, far smaller than the journal, which SQL reads.
 
-        Reading gives the same before, meanwhile and after.
-
-        What is recorded while it runs, or later, is in the journal until the next seal. Several processes seal one after
-        the other.
+        Reads give the same answers before, during and after a seal. Records that are written during a seal, or later, stay in
+        the journal until the next seal. Several processes seal one after the other.
         `progress(done, total)` counts bytes. Raises MissingExtra without the extra `lake`, StoreError.
         """
         found = self.backend.seal(progress)
@@ -268,9 +267,9 @@ class Store:
         return found
 
     def compact(self, grace: float = 3600.0) -> Compaction:
-        """Merges small files of the sealed tier, and brings the parts of trajectories together that were sealed in several.
+        """Merges small files of the sealed tier, and joins the parts of a trajectory that several seals wrote.
 
-        Files that were merged are deleted by the first `compact` after `grace` seconds: other processes may be reading them.
+        The first `compact` after `grace` seconds deletes the merged files, as other processes may still read them.
         Raises MissingExtra without the extra `lake`, StoreError.
         """
         return self.backend.compact(grace)
@@ -283,12 +282,12 @@ class Store:
         namespace: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Publication:
-        """Seals this folder's store, and brings what is sealed, and its worlds, to tables that machines share, such as
+        """Seals this folder's store, and copies the sealed records and the worlds to tables that machines share, such as
         "s3://bucket/runs".
 
-        `catalog` and `namespace` as for `odograph.open`. What an earlier call brought is not brought again, and a call that was
-        interrupted is continued by the next. The folder stays as it is. `progress(done, total)` counts bytes. Raises StoreError,
-        InvalidInput, MissingExtra without the extra `iceberg`.
+        `catalog` and `namespace` as for `odograph.open`. A second call copies only new records; after an interruption, the next
+        call continues. The folder does not change. `progress(done, total)` counts bytes. Raises StoreError, InvalidInput,
+        MissingExtra without the extra `iceberg`.
         """
         tables = tables_of(where, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace)
         found = self.backend.publish(tables, progress)
@@ -298,11 +297,11 @@ class Store:
         return msgspec.structs.replace(found, worlds=worlds, left=left)
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
-        """What a SELECT gives, by DuckDB, over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`.
+        """Runs a SELECT with DuckDB over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`.
 
-        `parameters` are for `?`, or by name for `$name`. The answer is iterated (a dict for each row) or read as a whole:
-        `.list()`, `.arrow()`, `.pandas()`. A query reads no other files and writes nothing. Raises InvalidInput for a mistake in
-        the query, MissingExtra without the extra `lake`, StoreError.
+        `parameters`: values for `?`, or by name for `$name`. Iterating the answer gives a dict for each row; `.list()`,
+        `.arrow()` and `.pandas()` give all rows. A query reads no other files and writes nothing. Raises InvalidInput for a
+        mistake in the query, MissingExtra without the extra `lake`, StoreError.
         """
         from .store.query import sql
 
@@ -316,14 +315,14 @@ class Store:
         return frame(self._reader, table)
 
     def repair(self) -> dict[str, int]:
-        """Mends what can be mended of a sealed tier and of a catalog that are damaged.
+        """Repairs a damaged sealed tier and a damaged catalog, as far as possible.
 
-        The list of the sealed files, where it is lost or damaged, is made anew from the files; the old list is kept beside. A
-        damaged file is taken out; what can be read of it, or can be made anew from other files, goes into new files. The catalog
-        is deleted, and the next question makes it anew.
+        A lost or damaged list of the sealed files is rebuilt from the files; the old list is kept beside the new one. A damaged
+        file is replaced by a new file with the records that can still be read, here or in other files. The catalog is deleted,
+        and the next read rebuilds the catalog.
 
-        Returns how many commits and files were found, how many files were left out as they belong to no complete seal, and how
-        many damaged files were taken out (`mended`).
+        Returns the number of commits and files that were found, of files that belong to no complete seal and were left out, and
+        of damaged files that were replaced (`mended`).
         """
         from .worlds.layout import table_in
 
@@ -361,57 +360,12 @@ class Store:
         Returns the manifest, which is also in the folder. `odograph.Dataset(out).upload(repo)` uploads the folder to the Hub.
         Raises NotFound for an unknown format, InvalidInput, MissingExtra, TypeError for an unknown keyword.
         """
-        filters = cast(FilterArgs, {k: v for k, v in filters_and_options.items() if k in FILTERS})
-        more: dict[str, Any] = {k: v for k, v in filters_and_options.items() if k not in FILTERS}
-        from .training.export import export
-        from .training.feed import Feed
-        from .training.formats import find
+        from .training.stored import export_store
 
-        target = find(to)
-        known = target.options
-        for name in more if known is not None else ():
-            if name not in (known or ()):
-                there = ", ".join(known or ()) or "none"
-                raise TypeError(
-                    f"no filter or option {name!r}; the filters are {', '.join(FILTERS)}, the options of {to} {there}"
-                    f"{did_you_mean(name, (*FILTERS, *(known or ())))}"
-                )
-        asked = dict(given(filters))
-        feed = Feed(
-            target,
-            _with_running(target, filters if groups is None else groups.asked) | more | (options or {}),
-            parent=self._reader.known,
-        )
-        found: Iterator[Trajectory]
-        if runner is not None:
-            from . import clusters
-
-            clusters.check_runner(runner)
-        if groups is not None:
-            if asked:
-                raise TypeError(f"with groups=, {next(iter(asked))}= goes to store.groups(...)")
-            asked, found = groups.asked, groups.trajectories()
-        elif runner == "ray":
-            summaries = self.summaries(**filters)
-            ids = self._ids_by_group(summaries) if feed.takes_groups else (s.id for s in summaries)
-            found = clusters.trajectories(self.backend.place, self._reader, ids)
-        else:
-            found = self._by_group(self.summaries(**filters)) if feed.takes_groups else self.trajectories(**filters)
-        return export(
-            found,
-            out,
-            feed,
-            format=format,
-            splits=splits,
-            seed=seed,
-            asked=asked,
-            progress=progress,
-            redact=redact,
-            max_shard_size=max_shard_size,
-            max_shard_rows=max_shard_rows,
-            groups=groups,
-            grouped=True,
-        )
+        how: dict[str, Any] = {"format": format, "splits": splits, "seed": seed, "redact": redact, "progress": progress}
+        how |= {"max_shard_size": max_shard_size, "max_shard_rows": max_shard_rows}
+        more: dict[str, Any] = {"options": options, "groups": groups, "runner": runner}
+        return export_store(self.backend, out, to, filters_and_options, **more, **how)
 
     def dry_run(
         self, to: str = "art", *, options: dict[str, Any] | None = None, **filters: Unpack[FilterArgs]
@@ -420,11 +374,9 @@ class Store:
 
         `options` and filters as for `export`. Raises NotFound, InvalidInput.
         """
-        from .training.dry_run import dry_run
-        from .training.formats import find
+        from .training.stored import dry_run_store
 
-        more = _with_running(find(to), filters) | (options or {})
-        return dry_run(self._by_group(self.summaries(**filters)), to, parent=self._reader.known, **more)
+        return dry_run_store(self.backend, to, Filters.of(filters), options)
 
     def groups(
         self,
@@ -446,16 +398,6 @@ class Store:
         checked = Filters.of(filters)
         more: dict[str, Any] = {"running": wants_running(checked), "asked": dict(given(filters))}
         return Groups(self._reader.summaries(checked), self._reader.read, by=by, window=window, min_size=min_size, **more)
-
-    def _by_group(self, summaries: Iterator[Summary]) -> Iterator[Trajectory]:
-        """Trajectories, those of a group one after the other; the groups in the order of their first."""
-        yield from self._reader.read(self._ids_by_group(summaries))
-
-    def _ids_by_group(self, summaries: Iterator[Summary]) -> Iterator[str]:
-        from .groups import together
-
-        for group in together(((s.id, s.group) for s in summaries), lambda one: one[1]):
-            yield from (id for id, _ in group)
 
     def score(
         self,
@@ -681,13 +623,6 @@ def score(
     """`store.score(fn, ...)`."""
     more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "runner": runner, "progress": progress}
     return store.score(fn, version=version, again=again, **more, **filters)
-
-
-def _with_running(target: Target, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """The option by which running trajectories are compared, where a filter asks for them."""
-    from .groups import wants_running
-
-    return {"include_running": True} if target.of_samples and wants_running(Filters.of(filters)) else {}
 
 
 _default: Store | None = None

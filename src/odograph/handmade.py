@@ -125,7 +125,7 @@ def _of_sequence(data: dict[str, Any]) -> dict[str, Any]:
     if logprobs is not None and (not isinstance(logprobs, list) or len(logprobs) != len(ids)):
         raise InvalidInput(f"logprobs: a list of {len(ids)} was expected, one per token id, with null where mask is 0")
     if any(m not in (0, 1) for m in mask) or not mask or mask[0]:
-        raise InvalidInput("mask: 0s and 1s were expected, beginning with 0: there is a prompt before what is generated")
+        raise InvalidInput("mask: 0s and 1s were expected, beginning with 0, as a prompt precedes the generated tokens")
     rest = {k: v for k, v in data.items() if k not in ("token_ids", "mask", "logprobs", "reward", "steps")}
     steps: list[dict[str, Any]] = []
     stop = 0

@@ -192,7 +192,7 @@ def test_edits_that_do_not_fit_are_kept_as_rejected(store: odograph.Store) -> No
             step.llm_call(model=5, response="r")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="an edit puts in text"):
             step.edit(call).insert(0, 5.0)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="an edit is of a call"):
+        with pytest.raises(TypeError, match="takes a call"):
             step.edit("abc")  # type: ignore[arg-type]
     edits = store.trajectory(run.id).steps[0].edits
     assert ["base hash" in (edits[0].rejected or ""), *(e.rejected for e in edits[1:])] == [

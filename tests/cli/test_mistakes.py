@@ -302,7 +302,7 @@ IGNORED: list[tuple[list[str], str]] = [
     (["ls", "--where", "limit=1", "--where", "limit=2"], "limit is given twice, as 1 and as 2"),
     (["ls", "--since", "2026-01-01", "--where", "time_range=7d"], "time_range is given twice"),
     (["demo"], "the demo makes a store of its own"),  # beside --store
-    (["ls", "--token", "x" * 20], "--token is for a store that is served"),
+    (["ls", "--token", "x" * 20], "--token is for a served store"),
 ]
 
 
@@ -314,6 +314,12 @@ def test_what_would_be_ignored_is_refused(argv: list[str], says: str, place: tup
     status, said = tried(["--store", "s", *(id if part == "ID" else part for part in argv)], folder)
     assert status == 2 and says in said, said
     assert sorted(folder.rglob("*")) == before
+
+
+def test_only_what_is_missing_is_named(place: tuple[Path, str]) -> None:
+    """A function that is not given is asked for; the ids beside it may be left out, and are not."""
+    status, said = tried(["--store", "s", "score"], place[0])
+    assert status == 2 and "required: FUNCTION (see" in said, said
 
 
 def test_view_says_what_it_can_not_open_or_write(place: tuple[Path, str]) -> None:

@@ -93,7 +93,7 @@ def test_a_function_of_groups_that_fails_costs_its_group_alone(store: odograph.S
     assert [f["error"] for f in report.failed] == [
         *["ValueError: no"] * 2,
         *["it gave 1 values; one for each of 2 trajectories was expected"] * 2,
-        "it returned nan; a finite number was expected, or None where it is not known",
+        "the function returned nan; a finite number was expected, or None for an unknown reward",
     ]
     assert rewards_of(store) == [None, None, None, None, 1.0, None, 0.25, 0.75]
 
@@ -311,7 +311,10 @@ def test_a_value_outside_of_its_range_is_refused(store: odograph.Store) -> None:
     """`range` is a promise that is held: both ends belong to it."""
     fill(store, 3)
     report = store.score(odograph.reward_function("f", lambda t: t.task, range=(0, 1)))
-    assert (report.scored, [f["error"] for f in report.failed]) == (2, ["it returned 2.0, outside of its range 0.0 to 1.0"])
+    assert (report.scored, [f["error"] for f in report.failed]) == (
+        2,
+        ["the function returned 2.0, outside of its range 0.0 to 1.0"],
+    )
 
 
 def test_async_functions_run_at_once_also_inside_a_loop(store: odograph.Store) -> None:

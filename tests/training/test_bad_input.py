@@ -289,7 +289,7 @@ def test_an_edit_of_an_edit(store: odograph.Store) -> None:
 
     def twice(step: Any, call: Any) -> None:
         first = step.edit(call).delete(1, 2)
-        with pytest.raises(TypeError, match=r"an edit is of a call: what llm_call\(\) returned, or t.llm_calls\[i\]; not str"):
+        with pytest.raises(TypeError, match=r"edit\(\) takes a call, as returned by llm_call\(\) or t.llm_calls\[i\], not str"):
             step.edit(first)
 
     given = store.trajectory(edited(store, twice, (1, 2, 3, 5, 9))).to_dict()

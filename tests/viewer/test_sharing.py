@@ -264,8 +264,8 @@ def test_rights(server: Server, tmp_path: Path) -> None:
     ("address", "said"),
     [
         ("http://runs.example.org", "unencrypted"),
-        ("https://u:p4ss@host/", "its token goes in token="),
-        ("http://127.0.0.1:1/?token=s3cret", "its token goes in token="),
+        ("https://u:p4ss@host/", "give the token as token="),
+        ("http://127.0.0.1:1/?token=s3cret", "give the token as token="),
         ("https://", "https://host"),
         ("http://127.0.0.1:99999", "https://host"),
     ],
@@ -275,7 +275,7 @@ def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match=said) as refused:
         odograph.open(address, token=RECORDS, local=tmp_path)
     assert "s3cret" not in str(refused.value) and "p4ss" not in str(refused.value)
-    with pytest.raises(InvalidInput, match="token= is for a store that is served"):
+    with pytest.raises(InvalidInput, match="token= is for a served store"):
         odograph.open(tmp_path, token=RECORDS)
 
 

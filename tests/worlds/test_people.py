@@ -147,7 +147,7 @@ def test_labels_go_out_as_csv_and_come_in_again(tmp_path: Path) -> None:
             ("trajectory,note\nx,y\n", "has the columns trajectory"),
             (f"trajectory,value\n{ids[1]},careful\n{ids[2]},splendid\n", "line 3: the value is 'splendid'"),
             ("trajectory,value\nzzzz,careful\n", "line 2: .*zzzz"),
-            (f"trajectory,score\n{ids[1]},1\n", "line 2: it has no value"),
+            (f"trajectory,score\n{ids[1]},1\n", "line 2: the label has no value"),
             (f"trajectory,value,score\n{ids[1]},careful,x\n", "no number"),
             (f"trajectory,value,turn\n{ids[1]},careful,x\n", "line 2: the turn is 'x', no number"),
         ):

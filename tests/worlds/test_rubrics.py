@@ -65,7 +65,7 @@ def test_the_version_is_that_of_the_content() -> None:
     ("text", "wrong"),
     [
         ("just a text", "a rubric begins with a header"),
-        ("---\nvalues: a, b\n---\n", "it is empty"),
+        ("---\nvalues: a, b\n---\n", "below the header is empty"),
         ("---\ntechnique: t\n---\nx", "found neither"),
         ("---\nvalues: a, A\n---\nx", "different names"),
         ("---\nvalues: &all [a, b]\n---\nx", "line 2 of the header has '&all"),
@@ -73,7 +73,7 @@ def test_the_version_is_that_of_the_content() -> None:
         ("---\nvalues: [a, b # two\n---\nx", r"the list that '\[' begins has no end"),
         ("---\nvalues: a = 1, b\n---\nx", "either each value has a score"),
         ("---\nvalues: a = 7, b = 0\n---\nx", "a number from 0 to 1, not 7"),
-        ("---\nvalues: a = nan, b = 0\n---\nx", "which is none"),
+        ("---\nvalues: a = nan, b = 0\n---\nx", "needs a number, not"),
         ("---\nvalues: a = 1, b = 0\nscore: 0 to 1\n---\nx", "leave one of both out"),
         ("---\nscore: 5 to 1\n---\nx", "a range such as 0 to 1"),
         ("---\nscore: 0 to 1\nsampel: 3\n---\nx", "no key 'sampel' in a header; .*did you mean 'sample'"),

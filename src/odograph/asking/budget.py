@@ -42,7 +42,7 @@ class Budget:
             self._held[name] += value
 
     def pay(self, held: dict[str, float], **spent: float) -> None:
-        """Gives back what was held, and books what was spent."""
+        """Releases the reserved amount, and books the amount spent."""
         for name, value in held.items():
             self._held[name] -= value
         for name, value in spent.items():

@@ -50,8 +50,8 @@ class Judge:
     The default folder is `judge` in the store that the judge works for (`ruler(store)`, `odograph judge`). A judge without a
     store keeps its answers in memory.
 
-    `params` go into each request (temperature, max_tokens, ...). Odograph retries the request without those that the endpoint
-    does not take, and warns once. After a wrong key, or when the account has no money left, nothing more is asked.
+    `params` go into each request (temperature, max_tokens, ...). If the endpoint rejects some of these fields, Odograph
+    retries the request without the fields, and warns once. After a wrong key, or without money left, the judge asks no more.
 
     `context`: the longest prompt in tokens (estimated, a token per three bytes); longer prompts are not sent. `prices`: per
     million tokens of prompts and of answers. `timeout`: seconds per attempt. `api_key`: default $OPENAI_API_KEY (or
@@ -98,7 +98,7 @@ class Judge:
         ):
             raise InvalidInput(f"prices are two numbers, of a million tokens of prompts and of answers, not {prices!r}")
         if params is not None and not isinstance(params, dict):
-            raise InvalidInput(f"params are a dict of what goes into requests, not {params!r:.100}")
+            raise InvalidInput(f"params is a dict of request fields, not {params!r:.100}")
         try:
             json.dumps(params, allow_nan=False)
         except (TypeError, ValueError) as error:

@@ -109,7 +109,7 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
 
     An edit of the step's last call is recorded if the function runs inside a run, the first argument is the text or the ids of
     that call, and the result is another text or list. The function's own result is returned unchanged. A generator function is
-    left as it is, with a warning: what it makes of the response is not known before its end.
+    left undecorated, with a warning: its result is not known before the generator ends.
     """
     if fn is None:
         return functools.partial(edit, reason=reason, author=author, preferred=preferred)

@@ -468,7 +468,7 @@ class Scope:
         rejected.
         """
         if not isinstance(call, (CallRef, Call)):
-            raise TypeError(f"an edit is of a call: what llm_call() returned, or t.llm_calls[i]; not {type(call).__name__}")
+            raise TypeError(f"edit() takes a call, as returned by llm_call() or t.llm_calls[i], not {type(call).__name__}")
         whole = call.call if isinstance(call, CallRef) else call
         check_edit(channel, on, result)
         base = Base(whole, choice, channel, on) if whole is not None else None

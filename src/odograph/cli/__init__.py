@@ -129,7 +129,7 @@ def _main(argv: list[str] | None) -> int:
             from ..store.served import SCHEMES
 
             if not (place := parsed.store or default_place()).lower().startswith(SCHEMES):
-                raise InvalidInput(f"--token is for a store that is served, at https://...; {place!r} is none")
+                raise InvalidInput(f"--token is for a served store, at https://...; {place!r} is not served")
             os.environ["ODOGRAPH_TOKEN"] = token  # for the processes that a command starts, too
         return int(module(parsed.command).run(parsed))
     except SystemExit as stop:

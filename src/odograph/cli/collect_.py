@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
                 asyncio.get_running_loop().add_signal_handler(signum, stop.set)
             async with serve(receiver, collector, args.host, args.port, args.grpc, token) as urls:
                 if args.json:
-                    print_json({"urls": urls, "store": str(store.root)})
+                    print_json({"urls": urls, "store": str(store.backend)})
                     sys.stdout.flush()
-                print(f"odograph: {urls[0]} receives into {store.root}; Ctrl-C ends", file=sys.stderr)
+                print(f"odograph: {urls[0]} receives into {store.backend}; Ctrl-C ends", file=sys.stderr)
                 print(f"odograph: OTEL_EXPORTER_OTLP_ENDPOINT={urls[0]} sends here", file=sys.stderr)
                 await stop.wait()
 

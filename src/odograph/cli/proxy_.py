@@ -110,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
                 loop.add_signal_handler(signum, stopped)
             await proxy.open()
             if args.json:
-                print_json({"url": proxy.url, "upstreams": args.upstream, "store": str(store.root)})
+                print_json({"url": proxy.url, "upstreams": args.upstream, "store": str(store.backend)})
                 sys.stdout.flush()
-            print(f"odograph: {proxy.url} records into {store.root}; upstream: {', '.join(args.upstream)}", file=sys.stderr)
+            print(f"odograph: {proxy.url} records into {store.backend}; upstream: {', '.join(args.upstream)}", file=sys.stderr)
             print("odograph: clients use this URL, or URL/t/RUN, as their base URL; Ctrl-C ends", file=sys.stderr)
             await stop.wait()
             await proxy.aclose(drain[0])

@@ -21,7 +21,7 @@ _MOST_AT_ONCE = 1024  # threads or processes; more only take memory
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("function", metavar="FUNCTION", help=f"file.py:function, package:function, or one of: {', '.join(NAMES)}")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="score only these trajectories")
+    parser.add_argument("ids", nargs="*", default=[], metavar="ID", help="score only these trajectories")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the function; may be repeated"
     )

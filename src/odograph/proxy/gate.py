@@ -210,7 +210,7 @@ def tickets_address(given: Any) -> Address:
     except msgspec.ValidationError as error:
         raise InvalidInput(f"a run is described by {', '.join(Address.__struct_fields__)}: {error}") from None
     if isinstance(given, dict) and (odd := set(given) - set(Address.__struct_fields__)):
-        raise InvalidInput(f"a run has no {sorted(odd)[0]!r}; it is described by {', '.join(Address.__struct_fields__)}")
+        raise InvalidInput(f"a run has no field {sorted(odd)[0]!r}; its fields are {', '.join(Address.__struct_fields__)}")
     if not found.run:
         raise InvalidInput('a run needs a name: {"run": "NAME", ...}')
     return found

@@ -225,15 +225,17 @@ class RewardFunction:
         if type(value) is not float:
             if isinstance(value, (str, bytes, complex)) or not hasattr(value, "__float__"):
                 kind = type(value).__name__
-                raise InvalidInput(f"it returned {kind}{where}; a number, None or a mapping of these was expected")
+                raise InvalidInput(f"the function returned {kind}{where}; a number, None or a mapping of these was expected")
             try:
                 value = float(value)
             except Exception as error:
-                raise InvalidInput(f"it returned what is no number{where}: {_shown(error)}") from None
+                raise InvalidInput(f"the function returned a value that is no number{where}: {_shown(error)}") from None
         if not math.isfinite(value):
-            raise InvalidInput(f"it returned {value}{where}; a finite number was expected, or None where it is not known")
+            raise InvalidInput(
+                f"the function returned {value}{where}; a finite number was expected, or None for an unknown reward"
+            )
         if self.range is not None and not self.range[0] <= value <= self.range[1]:
-            raise InvalidInput(f"it returned {value}{where}, outside of its range {self.range[0]} to {self.range[1]}")
+            raise InvalidInput(f"the function returned {value}{where}, outside of its range {self.range[0]} to {self.range[1]}")
         return float(value) + 0.0  # a subclass of float as a plain one, and no negative zero
 
     def total(self, given: Any) -> float | None:

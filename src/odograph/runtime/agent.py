@@ -197,9 +197,9 @@ class Agent:
         self._functions = [function_tool(t) for t in self.tools if not isinstance(t, (MCPServer, AnyAgent))]
 
     def spec(self, within: tuple[Agent, ...] = ()) -> dict[str, Any]:
-        """What is recorded of it with each run: enough to rebuild it where its functions can be imported; no secrets.
+        """The description that each run records: enough to rebuild the agent where its functions can be imported; no secrets.
 
-        An agent that it is itself reached from (`within`) is there by its name.
+        An agent that leads back to itself (`within`) stands in the description by name.
         """
         within = (*within, self)
 

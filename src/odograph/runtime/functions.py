@@ -40,11 +40,11 @@ from .tools import in_thread, sanitised
 
 
 class FunctionAgent:
-    """A function of a task's input that gives back the answer; a coroutine function, or a plain one that runs in a thread.
+    """A function that takes a task's input and returns the answer: a coroutine function, or a plain function, run in a thread.
 
-    A step is one call of a model through a client that is wrapped (`odograph.wrap`), with what the function does until the next.
-    A run that is continued does what it did before again, with the recorded answers, up to where it stopped. Raises InvalidInput
-    of a function that yields.
+    A step is one model call through a wrapped client (`odograph.wrap`) and everything that the function does until the next
+    call. A continued run repeats its earlier calls with the recorded answers, up to the point where the run stopped. Raises
+    InvalidInput for a function that yields.
     """
 
     def __init__(self, fn: Callable[[Any], Any], name: str | None = None, model: str | None = None) -> None:
@@ -204,7 +204,7 @@ class Running:
         await self._until(lambda: bool(self._held) and not self._reading)
         self._loud()
         if replies.divergence is not None:
-            raise RunError(f"the function does not do what it did before: {replies.divergence}")
+            raise RunError(f"the function no longer makes the recorded calls: {replies.divergence}")
         if self._held and past is self._of._past and self._of._fork is None:
             self.place = self._handed_over({a.name: a.id for a in past.actions})
 

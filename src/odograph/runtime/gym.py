@@ -48,7 +48,7 @@ class GymAgent:
         for step in past.steps:
             for action in step.actions:
                 if encode(step.observation) != encode(observation):
-                    raise RunError(f"the environment is not what it was: at step {step.index} it shows another observation")
+                    raise RunError(f"the environment changed: step {step.index} gives another observation than the recorded one")
                 observation, *_ = env.step(_action(env, action.arguments))
         return Episode(env, observation)
 
@@ -62,7 +62,7 @@ class GymAgent:
         return gymnasium.make(self.env)
 
     async def step(self, state: Episode, step: Step) -> Outcome:
-        """Asks the policy, and does what it says."""
+        """Asks the policy for an action, and takes the action in the environment."""
         action = self.policy(state.observation)
         if inspect.isawaitable(action):
             action = await action

@@ -26,7 +26,7 @@ _STREAMING = ("stream", "stream_options")
 
 
 class Divergence(msgspec.Struct, frozen=True):
-    """Where code that is run again first does something else than what was recorded."""
+    """The first point at which code that runs again differs from its record."""
 
     #: Number of the call, from 0.
     call: int

@@ -89,10 +89,10 @@ async def _to_end(task: Task, store: Store, replies: Replies) -> TaskResponse:
 async def replay(
     of: str | Trajectory, agent: Any = None, *, tools: Literal["recorded", "live"] = "recorded", store: Store | None = None
 ) -> Replay:
-    """Runs an agent's code against the recorded answers of a trajectory, with no model: where it first asks something else.
+    """Runs an agent's code on the recorded answers of a trajectory, without a model, and finds the first different request.
 
-    `agent`: by default rebuilt from what was recorded. An `Agent`'s tools are not used again but answer as recorded;
-    `tools="live"` uses them. A function runs as it is. Nothing is recorded. Raises NotFound, InvalidInput.
+    `agent`: the agent to run (default: rebuilt from the record). The tools of an `Agent` answer as recorded; `tools="live"` runs
+    the tools. A function runs with its own tools. Nothing is recorded. Raises NotFound, InvalidInput.
     """
     if tools not in ("recorded", "live"):
         raise TypeError(f"tools is 'recorded' or 'live', not {tools!r}")

@@ -70,7 +70,7 @@ def _pieces(call: Call, choice: Choice, edits: list[Edit], template: Template | 
 
     made, problems = applied(edits, response, ids_of, template.by if template is not None else None)
     if problems:
-        raise InvalidInput(f"the edit has no effect on what the model sees next: {next(iter(problems.values()))}")
+        raise InvalidInput(f"the edit does not change the next prompt: {next(iter(problems.values()))}")
     return made, pieces
 
 

@@ -117,8 +117,8 @@ class Runners:
         resume: bool = False,
         reward: RewardFn | None = None,
     ) -> AsyncIterator[TaskResponse]:
-        """Runs many tasks, and yields each response when it is there. Options as for `run_task`. After `break`, what is under way
-        is cancelled."""
+        """Runs many tasks, and yields each response as soon as its attempt ends. Options as for `run_task`. After `break`, the
+        running attempts are cancelled."""
         given = list(tasks)
         where = store or next((t._store for t in given if t._store is not None), None) or _default()
         ready: asyncio.Queue[TaskResponse | None] = asyncio.Queue()

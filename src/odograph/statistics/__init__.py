@@ -120,7 +120,7 @@ def stats(
     success: float | None = None,
     **filters: Unpack[FilterArgs],
 ) -> Stats:
-    """Figures of the trajectories that the filters of `store.trajectories` choose; what is not known is counted apart, not as 0.
+    """Figures of the trajectories that the filters of `store.trajectories` choose. Unknown values are counted apart, not as 0.
 
     `by`: group, agent, model, status, tag, hour, day or policy_version: figures for each (a trajectory with two tags is in
     both). `confidence`: of all intervals. `success`: the reward from which a trajectory counts as a success, for pass@k; by

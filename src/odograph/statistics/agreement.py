@@ -93,7 +93,7 @@ def confusion(a: Sequence[Hashable], b: Sequence[Hashable], labels: Sequence[Has
     counts = [[0] * len(known) for _ in known]
     for x, y in zip(a, b, strict=True):
         if x not in place or y not in place:
-            raise InvalidInput(f"{(x if x not in place else y)!r} is none of the labels {known}")
+            raise InvalidInput(f"{(x if x not in place else y)!r} is not one of the labels {known}")
         counts[place[x]][place[y]] += 1
     return Confusion(known, counts)
 

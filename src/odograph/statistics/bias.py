@@ -71,7 +71,7 @@ class FamilyBias(NamedTuple):
 def family_bias(scores: Sequence[float], own: Sequence[bool], *, confidence: float = 0.95, seed: int = 0) -> FamilyBias | None:
     """`own[i]`: whether the judge's own family wrote what has score i. None where one side is empty. Raises InvalidInput."""
     if len(scores) != len(own):
-        raise InvalidInput(f"of each score it is said whose it is; found {len(scores)} and {len(own)}")
+        raise InvalidInput(f"scores and own must have the same length; found {len(scores)} and {len(own)}")
     mine = [s for s, o in zip(scores, own, strict=True) if o]
     others = [s for s, o in zip(scores, own, strict=True) if not o]
     if not mine or not others:

@@ -43,7 +43,7 @@ def check_known(*lists: Iterable[float]) -> None:
     """Raises InvalidInput for a value that is no finite number: a test would take an unknown value for a finding."""
     for value in (value for values in lists for value in values):
         if isinstance(value, str) or value is None or not math.isfinite(value):
-            raise InvalidInput(f"a value is a finite number, not {value!r:.60}; leave out what is not known")
+            raise InvalidInput(f"a value is a finite number, not {value!r:.60}; leave unknown values out")
 
 
 def bounds_of(values: Sequence[float]) -> Interval | None:

@@ -199,7 +199,9 @@ class Backend:
             except OdographError:
                 raise
             except OSError as error:
-                raise StoreError(f"the store {self} can't be sealed ({error}); its journal keeps what is not sealed") from error
+                raise StoreError(
+                    f"the store {self} can't be sealed ({error}); the unsealed records stay in the journal"
+                ) from error
 
     def agree_on_redaction(self) -> None:
         """Machines that share a sealed tier redact alike: the first machine that redacts decides. Raises StoreError."""
@@ -494,11 +496,11 @@ def opened(
     if isinstance(place, str) and place.lower().startswith(SCHEMES):
         for name, given in (("catalog", catalog), ("namespace", namespace), ("seal_at", seal_at)):
             if given is not None:
-                raise InvalidInput(f"{name}= is not for a store that is served; its server knows where and how it is kept")
+                raise InvalidInput(f"{name}= is not for a served store: its server has this setting")
         remote = served(place, token)
         return Backend(Place(str(local or _waiting(remote)), settings, remote=remote), function)
     if token is not None:
-        raise InvalidInput(f"token= is for a store that is served, at https://...; {str(place)!r} is none")
+        raise InvalidInput(f"token= is for a served store, at https://...; {str(place)!r} is not served")
     if isinstance(place, str) and "://" in place:
         tables = tables_of(place, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace)
         return Backend(Place(str(local or _local(tables)), settings, shared=shared, tables=tables), function)

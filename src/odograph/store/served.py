@@ -37,7 +37,7 @@ def served(address: str, token: str | None) -> Served:
     if not host or not address.startswith(SCHEMES):
         raise InvalidInput(f"a served store is at https://host, with its port where it has one; found {shown!r}")
     if parts.query or parts.fragment or parts.username or parts.password:
-        raise InvalidInput(f"the address of a served store is {shown} alone; its token goes in token= or $ODOGRAPH_TOKEN")
+        raise InvalidInput(f"the address of this served store is {shown}; give the token as token= or in $ODOGRAPH_TOKEN")
     if parts.scheme == "http" and not is_loopback(host) and os.environ.get("ODOGRAPH_ALLOW_HTTP") != "1":
         raise InvalidInput(
             f"{shown} would send the token and all records unencrypted; use https://, or allow it with ODOGRAPH_ALLOW_HTTP=1"

@@ -45,7 +45,7 @@ def settings_in(folder: Path) -> Settings:
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except (OSError, *DAMAGE) as error:
-        raise StoreError(f"{str(path)!r} can't be read ({error}), and it says what the store redacts") from None
+        raise StoreError(f"{str(path)!r}, which holds the store's redaction, can't be read ({error})") from None
 
 
 def write(path: Path, settings: Settings, mode: int) -> None:

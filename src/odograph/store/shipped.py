@@ -324,7 +324,9 @@ def _left(journal: Path, name: str) -> int:
     except FileNotFoundError:
         return 0
     except (OSError, ValueError) as error:
-        raise StoreError(f"{str(_ledger(journal, name))!r} can't be read, which says what of journal {name} is here") from error
+        raise StoreError(
+            f"{str(_ledger(journal, name))!r}, the list of received parts of journal {name}, can't be read"
+        ) from error
 
 
 def _leave(journal: Path, name: str, size: int) -> None:

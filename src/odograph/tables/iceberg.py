@@ -113,7 +113,7 @@ class IcebergCommits:
                 if truth is not None and truth.metadata_location == before:
                     break
             else:
-                raise StoreError(f"{self._shared} changes again and again while it is read; ask once more")
+                raise StoreError(f"other machines keep changing {self._shared} while this process reads it; try again")
             if found is None:
                 return []
             properties = truth.metadata.properties

@@ -69,7 +69,7 @@ class Component:
         dataclasses.dataclass(kw_only=True)(cls)
         cls._prefix = cls.__name__.lower()
         if "__" in cls._prefix or not cls._prefix.isidentifier():
-            raise TypeError(f"the name of a component is a word without '__'; {cls.__name__!r} is none")
+            raise TypeError(f"the name of a component is a word without '__', not {cls.__name__!r}")
         cls._shared = (*cls._shared, *shared)
         cls._columns = {}
         for field in dataclasses.fields(typing.cast(Any, cls)):
@@ -301,7 +301,7 @@ def _json(value: Any) -> str:
             return json.dumps(value, separators=(",", ":"), allow_nan=False)
         return text
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"turns, tags and metadata are what JSON can hold: {error}") from None
+        raise InvalidInput(f"turns, tags and metadata must be JSON values: {error}") from None
 
 
 class Label(Component, shared=("description",)):

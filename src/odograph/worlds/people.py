@@ -215,7 +215,7 @@ def write(
     """
     form = rubric.form
     if not value and form.values:
-        raise InvalidInput(f"a label has a value; it is one of: {', '.join(form.values)}")
+        raise InvalidInput(f"the label has no value; the values are: {', '.join(form.values)}")
     if score is None and not form.values:
         raise InvalidInput(f"a label has a score from {form.low:g} to {form.high:g}")
     value, share = form.fitted(value, score)
@@ -345,7 +345,7 @@ def from_csv(store: LabelStore, rubric: Rubric, text: str, author: str | None = 
         raw = None if score is None or form.scores else form.low + score * (form.high - form.low)
         try:
             if not cell["value"] and form.values:
-                raise InvalidInput(f"it has no value; it is one of: {', '.join(form.values)}")
+                raise InvalidInput(f"the label has no value; the values are: {', '.join(form.values)}")
             if raw is None and not form.values:
                 raise InvalidInput("it has no score")
             form.fitted(cell["value"], raw)

@@ -143,7 +143,7 @@ def labels_of(given: Iterable[Any]) -> list[Label]:
         else:
             raise InvalidInput(f"labels are (technique, description) or Label objects, not {one!r:.100}")
     if not found:
-        raise InvalidInput("labels=[(technique, description), ...] says what the trajectories are judged by; it is empty")
+        raise InvalidInput("labels=[(technique, description), ...] is empty; at least one pair was expected")
     return found
 
 

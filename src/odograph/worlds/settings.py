@@ -76,7 +76,7 @@ class LabelingConfig:
             raise InvalidInput(f"runner is local or ray, not {self.runner!r}")
         check_count("workers", self.workers, 0)
         if not isinstance(self.params, dict):
-            raise InvalidInput(f"params are a dict of what goes into requests, not {self.params!r:.100}")
+            raise InvalidInput(f"params is a dict of request fields, not {self.params!r:.100}")
         for judge in self.judges:
             if not isinstance(judge, Judge):
                 raise TypeError(f"judges are odograph.Judge objects, not {type(judge).__name__}")

@@ -36,7 +36,9 @@ class Stages:
         if isinstance(processor, type):
             raise TypeError(f"a processor is an object: {processor.__name__}(), not the class")
         if not callable(getattr(processor, "process", None)) or not isinstance(getattr(processor, "components", None), tuple):
-            raise TypeError(f"a processor has components (a tuple), priority and process(); {type(processor).__name__} has not")
+            raise TypeError(
+                f"a processor has components (a tuple), priority and process(); {type(processor).__name__} lacks one of them"
+            )
         priority = getattr(processor, "priority", 0)
         if isinstance(priority, bool) or not isinstance(priority, (int, float)) or priority != priority:
             raise TypeError(f"the priority of {type(processor).__name__} is a number, not {priority!r:.40}")

@@ -356,7 +356,7 @@ class World:
             return selected(schema, prefixes, now, entity_ids, self.id, self._tick - 1, self._staged.touched)
         if type(tick) is not int or not 0 <= tick < self._next():
             made = f"0 to {self._next() - 1}" if self._next() else "none yet"
-            raise InvalidInput(f"tick is one of those that world {self.name!r} made ({made}), not {tick!r}")
+            raise InvalidInput(f"world {self.name!r} has no tick {tick!r}; its ticks are {made}")
         columns = set(schema.names) - {"world_id", "tick", "is_active"}  # what these are is known
         states = self._storage.states(self.about, tick + 1, prefixes, columns)
         return selected(schema, prefixes, states, entity_ids, self.id, tick)

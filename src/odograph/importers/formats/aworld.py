@@ -71,7 +71,7 @@ def read(path: Path) -> Iterator[Session]:
         else:
             bad += 1
     if not tasks:
-        raise InvalidInput(f"no AWorld item; {bad} values are none")
+        raise InvalidInput(f"{bad} values are no AWorld items, and no item was found")
     for task, items in tasks.items():
         session = _session(path, task, items)
         if bad:
