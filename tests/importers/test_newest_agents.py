@@ -354,3 +354,30 @@ def test_a_fork_of_opencode_shares_its_history(tmp_path: Path) -> None:
             assert (len(t.llm_calls), len(t.actions)) == (1, 0)
             assert (fork_of(t).trajectory, fork_of(t).step, fork_of(t).reason) == (parent.id, 1, "forked")
             assert "twine" in json.dumps(t.llm_calls[0].request)
+
+
+def test_a_fork_of_qwen_code_shares_its_history(tmp_path: Path) -> None:
+    """`qwen --resume A --fork-session` copies A's lines, which say so (`forkedFrom`); they are counted with A."""
+
+    def line(n: int, kind: str, words: str, session: str, parent: int | None = None, **more: Any) -> dict[str, Any]:
+        message = {"role": "model" if kind == "assistant" else "user", "parts": [{"text": words}]}
+        above = f"q{parent or n - 1}" if n > 1 else None
+        about = {"uuid": f"q{n}", "parentUuid": above, "sessionId": session, "timestamp": T.format(n), "type": kind, "cwd": "/"}
+        return {
+            **about,
+            "message": message,
+            **({"usageMetadata": {"promptTokenCount": n}} if kind == "assistant" else {}),
+            **more,
+        }
+
+    ours = [line(1, "user", "Knot it", "a"), line(2, "assistant", "Knotted", "a")]
+    copied = [{**v, "sessionId": "b", "forkedFrom": {"sessionId": "a", "messageUuid": v["uuid"]}} for v in ours]
+    lines(tmp_path / "a.jsonl", [*ours, line(20, "user", "More", "a", 2), line(21, "assistant", "Tied", "a")])
+    lines(tmp_path / "b.jsonl", [*copied, line(10, "user", "Now a bow", "b", 2), line(11, "assistant", "Bowed", "b")])
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path)
+        found = by_task(store)
+        t, parent = found["Now a bow"], found["Knot it"]
+        assert [len(t.llm_calls), len(parent.llm_calls), [s.index for s in t.steps]] == [1, 2, [1]]
+        assert [m["content"] for m in t.llm_calls[0].messages] == ["Knot it", "Knotted", "Now a bow"]
+        assert (fork_of(t).trajectory, fork_of(t).step, fork_of(t).reason) == (parent.id, 1, "forked")
