@@ -180,9 +180,8 @@ def compared(path: Path, name: str) -> list[str]:
         for x, n in (persons - (leaves | asked)).items()
         if x in leaves or not made_of(x, leaves)
     ]
-    for x in ours.seen - {*WORDS}:
-        if not (made_of(x.strip(), leaves) or made_of(AROUND.sub("", x).strip(), leaves)):
-            wrong.append(f"invented: {x[:90]!r}")
+    plain = (x for x in ours.seen if x not in WORDS and not made_of(x.strip(), leaves))
+    wrong += [f"invented: {x[:90]!r}" for x in plain if not made_of(AROUND.sub("", x).strip(), leaves)]
     if name == "spans":  # the prompts repeat what the person said
         gave = {(str(s.of), s.text.strip()) for s in raw if s.kind == RESULT}
         wrong += [f"a result of another call: {x!r:.90}" for x in gave ^ ours.gave]

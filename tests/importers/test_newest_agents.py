@@ -4,13 +4,17 @@ the model's server had received."""
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import odograph
 from odograph.types import Action, Fork, LLMCall, Start, StepStart
 
-from .scaffold import of, one
+from . import agents
+from .scaffold import of, one, write
 from .test_as_they_were import lines, prompts
 from .test_growing import GEMINI_EDITOR, T, cc, codex, counts, gemini, result, said, use
 
@@ -242,3 +246,138 @@ def test_what_copilot_sends_of_tools_images_and_a_compaction(tmp_path: Path) -> 
     (left, last) = sent[2]
     assert all(words in left["content"] for words in ("Look", "Go on", "a {long} way"))
     assert "Gone on" not in left["content"] and last["content"] == "And now"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_fork_of_pi_shares_its_history(tmp_path: Path, there: bool) -> None:
+    """pi copies the messages of the session that it forks: those are older than the fork's own header, and are counted once."""
+
+    def entry(n: int, role: str, words: str, second: int) -> dict[str, Any]:
+        message = {"role": role, "content": [{"type": "text", "text": words}], "usage": {"input": 5, "output": 2}}
+        return {
+            "type": "message",
+            "id": f"e{n}",
+            "parentId": f"e{n - 1}" if n > 1 else None,
+            "timestamp": T.format(second),
+            "message": message,
+        }
+
+    ours = [entry(1, "user", "Knot it", 1), entry(2, "assistant", "Knotted", 2)]
+    head = {"type": "session", "version": 3, "id": "p1", "timestamp": T.format(0), "cwd": "/"}
+    name = "2026-03-01T10-00-00-000Z_p1.jsonl"
+    if there:
+        lines(tmp_path / name, [head, *ours, entry(3, "user", "More", 20), entry(4, "assistant", "Tied", 21)])
+    fork = {**head, "id": "p2", "timestamp": T.format(9), "parentSession": f"/elsewhere/{name}"}
+    path = lines(
+        tmp_path / "fork.jsonl",
+        [fork, *ours, entry(5, "user", "Now a bow", 10) | {"parentId": "e2"}, entry(6, "assistant", "Bowed", 11)],
+    )
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path if there else path)
+        found = by_task(store)
+        t = found["Now a bow"]
+        assert [len(t.llm_calls), t.llm_calls[0].prompt_tokens, [s.index for s in t.steps]] == [1, 5, [1]]
+        assert next(m["content"] for m in t.llm_calls[0].messages)[0]["text"] == "Knot it"
+        assert "Knotted" in json.dumps(t.llm_calls[0].request)
+        assert (fork_of(t).step, fork_of(t).reason) == (1, "forked")
+        if there:
+            assert fork_of(t).trajectory == found["Knot it"].id
+        else:
+            lines(tmp_path / name, [head, *ours])
+            store.import_sessions(tmp_path / name)
+            assert fork_of(t).trajectory == by_task(store)["Knot it"].id
+
+
+def test_a_harbor_trial_of_several_steps(tmp_path: Path) -> None:
+    """Newer Harbor moves what the agent did into a folder for each step, and removes the trial's own: a trajectory and a verdict each. A
+    failure that Harbor does not grade is the environment's."""
+    trial = tmp_path / "dig__1"
+    for name in ("first", "second"):
+        write(trial / "steps" / name / "agent" / "instruction.md", f"Do the {name}")
+    failure = {"exception_type": "HealthcheckError", "policy": {"should_retry": True, "should_grade": False}}
+    steps = [
+        {"step_name": "first", "verifier_result": {"rewards": {"reward": 1.0}}},
+        {"step_name": "second", "verifier_result": None, "exception_info": failure},
+    ]
+    about = {"task_name": "dig", "trial_name": "dig__1", "verifier_result": {"rewards": {"reward": 0.5}}, "exception_info": None}
+    write(trial / "result.json", {**about, "id": "i", "started_at": T.format(0), "step_results": steps})
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        found = by_task(store)
+        assert sorted(found) == ["Do the first", "Do the second"]
+        done, broken = found["Do the first"], found["Do the second"]
+        assert [(t.group, t.status, t.reward) for t in (done, broken)] == [("dig", "completed", 1.0), ("dig", "failed", None)]
+        assert broken.end is not None and broken.end.metrics["status"] == "error_environment"
+        assert store.import_sessions(tmp_path).imported == 0
+
+
+def test_a_fork_of_opencode_shares_its_history(tmp_path: Path) -> None:
+    """OpenCode copies the messages of a forked session under new ids, with their times, and names no parent. A second fork has the same
+    parent. The shared part is counted once."""
+    database = sqlite3.connect(agents.opencode(tmp_path / "opencode.db"))
+    database.execute("delete from session where id = 's2'")
+    database.execute("delete from message where session_id = 's2'")
+    rows = database.execute("select id, time_created, data from message order by time_created").fetchall()
+    parts = database.execute("select id, message_id, data from part").fetchall()
+    for k in (1, 2):
+        begun = agents.MS + 10_000 * k
+        database.execute("insert into session values (?, 'p', null, 'x', '/w', 't', '1.2', ?, ?)", (f"f{k}", begun, begun))
+        copied = [(f"{id}-{k}", time, data) for id, time, data in rows[:2]]
+        own = [
+            (f"u{k}", begun + 1, json.dumps({"role": "user", "time": {"created": begun + 1}})),
+            (
+                f"a{k}",
+                begun + 2,
+                json.dumps({"role": "assistant", "modelID": "m", "finish": "stop", "time": {"created": begun + 2}}),
+            ),
+        ]
+        database.executemany(
+            "insert into message values (?, ?, ?, ?)", [(id, f"f{k}", time, data) for id, time, data in [*copied, *own]]
+        )
+        copies = [(f"{id}-{k}", f"{of}-{k}", data) for id, of, data in parts if of in ("m1", "m2")]
+        mine = [
+            (f"p{w}", w, json.dumps({"type": "text", "text": words}))
+            for w, words in ((f"u{k}", f"Fork {k}"), (f"a{k}", "Forked"))
+        ]
+        database.executemany(
+            "insert into part values (?, ?, ?, ?)", [(id, of, f"f{k}", data) for id, of, data in [*copies, *mine]]
+        )
+    database.commit()
+    database.close()
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path / "opencode.db")
+        found = by_task(store)
+        assert sorted(found) == ["Fork 1", "Fork 2", "Mend the net"]
+        parent = found["Mend the net"]
+        for k in (1, 2):
+            t = found[f"Fork {k}"]
+            assert (len(t.llm_calls), len(t.actions)) == (1, 0)
+            assert (fork_of(t).trajectory, fork_of(t).step, fork_of(t).reason) == (parent.id, 1, "forked")
+            assert "twine" in json.dumps(t.llm_calls[0].request)
+
+
+def test_a_fork_of_qwen_code_shares_its_history(tmp_path: Path) -> None:
+    """`qwen --resume A --fork-session` copies A's lines, which say so (`forkedFrom`); they are counted with A."""
+
+    def line(n: int, kind: str, words: str, session: str, parent: int | None = None, **more: Any) -> dict[str, Any]:
+        message = {"role": "model" if kind == "assistant" else "user", "parts": [{"text": words}]}
+        above = f"q{parent or n - 1}" if n > 1 else None
+        about = {"uuid": f"q{n}", "parentUuid": above, "sessionId": session, "timestamp": T.format(n), "type": kind, "cwd": "/"}
+        return {
+            **about,
+            "message": message,
+            **({"usageMetadata": {"promptTokenCount": n}} if kind == "assistant" else {}),
+            **more,
+        }
+
+    ours = [line(1, "user", "Knot it", "a"), line(2, "assistant", "Knotted", "a")]
+    copied = [{**v, "sessionId": "b", "forkedFrom": {"sessionId": "a", "messageUuid": v["uuid"]}} for v in ours]
+    lines(tmp_path / "a.jsonl", [*ours, line(20, "user", "More", "a", 2), line(21, "assistant", "Tied", "a")])
+    lines(tmp_path / "b.jsonl", [*copied, line(10, "user", "Now a bow", "b", 2), line(11, "assistant", "Bowed", "b")])
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path)
+        found = by_task(store)
+        t, parent = found["Now a bow"], found["Knot it"]
+        assert [len(t.llm_calls), len(parent.llm_calls), [s.index for s in t.steps]] == [1, 2, [1]]
+        assert [m["content"] for m in t.llm_calls[0].messages] == ["Knot it", "Knotted", "Now a bow"]
+        assert (fork_of(t).trajectory, fork_of(t).step, fork_of(t).reason) == (parent.id, 1, "forked")

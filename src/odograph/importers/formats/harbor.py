@@ -1,8 +1,9 @@
 """Harbor trial folders: `result.json` of a trial, what its agent wrote, and the verifier's verdict. One trajectory a trial.
 
 The trajectory is the agent's own ATIF file (`agent/trajectory.json`), or another session below `agent/` that one of the other
-formats reads; the trial adds its task, its rewards (`verifier_result.rewards`, else `verifier/reward.json` or `reward.txt`) and
-how it ended. Where the agent wrote nothing that can be read, task, rewards and end are what is known.
+formats reads. The trial adds its task, its rewards (`verifier_result.rewards`, else `verifier/reward.json` or `reward.txt`) and
+how it ended. Where the agent wrote nothing that can be read, task, rewards and end are what is known. A trial of several steps
+has a folder, a verdict and a trajectory for each step (`steps/<name>`, `step_results`).
 
 Source: the layout of laude-institute/harbor's trials.
 """
@@ -18,20 +19,20 @@ import msgspec
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import integer, number, obj, score, text, without
+from ...shape import dicts, integer, number, obj, score, text, without
 from ...types import End, Reward, Start, Status
 from ..session import Session, parse_time
 
 NAME = "harbor"
+_NOT_THE_AGENTS = ("Environment", "Sandbox", "Healthcheck")
 
 
 def recognise(path: Path, head: bytes) -> bool:
     """A folder whose `result.json` names a task and a trial, beside the agent's or the verifier's folder."""
     if head or not path.is_dir() or not (path / "result.json").is_file():
         return False
-    return ((path / "agent").is_dir() or (path / "verifier").is_dir()) and {"task_name", "trial_name"} <= _json(
-        path / "result.json"
-    ).keys()
+    inside = any((path / name).is_dir() for name in ("agent", "verifier", "steps"))
+    return inside and {"task_name", "trial_name"} <= _json(path / "result.json").keys()
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -46,9 +47,22 @@ def read(path: Path) -> Iterator[Session]:
     result = _json(path / "result.json")
     if not result:
         raise InvalidInput("a Harbor trial without a readable result.json")
+    steps = dicts(result.get("step_results"))
+    for step in steps:
+        name = text(step.get("step_name")) or ""
+        if name and "/" not in name and name != "..":
+            # the trial's own verdict is made of those of its steps, and stays with the trial
+            about = {"trial_verdict": result.get("verifier_result"), **without(result, "step_results"), **step}
+            yield from _run(path / "steps" / name, about, name)
+    if not steps:
+        yield from _run(path, result, None)
+
+
+def _run(path: Path, result: dict[str, Any], step: str | None) -> Iterator[Session]:
+    """What an agent did in a trial, or in a step of one."""
     sessions = _sessions(path / "agent")
-    session = sessions[0] if sessions else _empty(path, result)
-    _trial(session, path, result)
+    session = sessions[0] if sessions else _empty(path, result, step)
+    _trial(session, path, result, step)
     yield session
     yield from sessions[1:]
 
@@ -76,9 +90,10 @@ def _sessions(folder: Path) -> list[Session]:
     return []
 
 
-def _empty(path: Path, result: dict[str, Any]) -> Session:
+def _empty(path: Path, result: dict[str, Any], step: str | None) -> Session:
     started = parse_time(result.get("started_at"))
-    session = Session(NAME, result.get("id"), result.get("trial_name"), content_hash(result.get("task_id")), started=started)
+    key = (result.get("id"), result.get("trial_name"), content_hash(result.get("task_id")), *([] if step is None else [step]))
+    session = Session(NAME, *key, started=started)
     about = obj(result.get("agent_info"))
     model = obj(about.get("model_info"))
     session.add(
@@ -95,7 +110,7 @@ def _empty(path: Path, result: dict[str, Any]) -> Session:
     return session
 
 
-def _trial(session: Session, path: Path, result: dict[str, Any]) -> None:
+def _trial(session: Session, path: Path, result: dict[str, Any], step: str | None) -> None:
     start = next((r for r in session.records if isinstance(r, Start)), None)
     if start is not None:
         source = {**start.metadata.get("source", {}), "trial": without(result, "verifier_result", "exception_info")}
@@ -110,7 +125,8 @@ def _trial(session: Session, path: Path, result: dict[str, Any]) -> None:
         }
         session.replace(start, **changes)
     verdicts = _rewards(path, result).items()
-    session.score(*((Reward(name=n, value=score(v), source="environment"), ("verdict", n)) for n, v in verdicts))
+    of = () if step is None else (step,)
+    session.score(*((Reward(name=n, value=score(v), source="environment"), ("verdict", *of, n)) for n, v in verdicts))
     failure = obj(result.get("exception_info"))
     spent = obj(result.get("agent_result"))
     end = next((r for r in session.records if isinstance(r, End)), None)
@@ -122,6 +138,9 @@ def _trial(session: Session, path: Path, result: dict[str, Any]) -> None:
     if failure:
         kind = str(failure.get("exception_type"))
         status = "timeout" if "Timeout" in kind else "cancelled" if "Cancel" in kind else "failed"
+        policy = obj(failure.get("policy"))  # newer versions say which failures are not the agent's
+        if kind.startswith(_NOT_THE_AGENTS) or (policy.get("should_grade") is False and policy.get("should_retry") is True):
+            metrics["status"] = "error_environment"
     error = failure or (end.error if end else None)
     stopped = parse_time(result.get("finished_at"))
     if end is not None:

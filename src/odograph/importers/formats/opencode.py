@@ -2,7 +2,8 @@
 
 An assistant's message is one call: its parts are texts, thoughts and tools with their results. A message whose `summary` is
 true is a compaction: what follows is sent behind it alone. A sub-agent is a session of its own whose `parent_id` names the
-parent: its start says so. Prompt tokens of a message leave the cached ones out.
+parent: its start says so. A fork copies its parent's messages, with their times, and does not name the parent. Prompt tokens
+of a message leave the cached ones out.
 
 Source: sst/opencode, packages/opencode/src/session (1.18).
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ...codec import loads
 from ...errors import InvalidInput
@@ -24,6 +27,11 @@ from ..transcript import Transcript
 
 NAME = "opencode"
 _TABLES = ("session", "message", "part", "project")
+#: The session whose own a message of that time is.
+_FORKED = (
+    "select session.id from message join session on session.id = message.session_id "
+    "where message.time_created = ? and session.id != ? and session.time_created <= ? order by session.time_created"
+)
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -60,11 +68,24 @@ def _of_database(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, An
             parts: dict[str, list[dict[str, Any]]] = {}
             for part in ask("select id, message_id, data from part where session_id = ? order by id", session["id"]):
                 parts.setdefault(str(part["message_id"]), []).append({"id": part["id"], **_data(part["data"])})
-            found = ask("select id, data from message where session_id = ? order by time_created, id", session["id"])
-            messages = [{"id": m["id"], **_data(m["data"]), "parts": parts.get(str(m["id"]), [])} for m in found]
+            found = ask("select * from message where session_id = ? order by time_created, id", session["id"])
+            messages = [
+                {"id": m["id"], **_data(m["data"]), "parts": parts.get(str(m["id"]), []), "at": m["time_created"]} for m in found
+            ]
             info = {k: v for k, v in session.items() if v is not None}
             times = {"created": info.get("time_created"), "updated": info.get("time_updated")}
+            if not info.get("parent_id") and (shared := _shared(info, messages)):
+                last = messages[shared - 1]["at"]
+                of = next((text(row["id"]) for row in ask(_FORKED, last, session["id"], last)), None)
+                info |= {"forked": {"session": of, "messages": shared}} if of is not None else {}
             yield {**info, "time": times, "parentID": info.get("parent_id"), "projectID": info.get("project_id")}, messages
+
+
+def _shared(info: dict[str, Any], messages: list[dict[str, Any]]) -> int:
+    """How many messages a session begins with that are older than itself: a fork copies them under new ids."""
+    began = integer(info.get("time_created"))
+    times = (integer(m["at"]) for m in messages)
+    return next((n for n, time in enumerate(times) if began is None or time is None or time >= began), len(messages))
 
 
 def _data(value: Any) -> dict[str, Any]:
@@ -77,10 +98,29 @@ def _data(value: Any) -> dict[str, Any]:
 def _session(path: Path, info: dict[str, Any], messages: list[dict[str, Any]]) -> Session:
     started = parse_time(obj(info.get("time")).get("created"))
     session = Session(NAME, text(info.get("id")) or path.name, started=None)
-    asked = (t for m in messages if m.get("role") == "user" for p in m["parts"] if (t := _said(p)) and not p.get("synthetic"))
+    forked = obj(info.get("forked"))
+    shared = integer(forked.get("messages")) or 0
+    people = (m for m in messages[shared:] if m.get("role") == "user")
+    asked = (t for m in people for p in m["parts"] if (t := _said(p)) and not p.get("synthetic"))
     parent = text(info.get("parentID"))
-    kept = ("parts", "time", "summary_diffs", "permission", "revert", "time_created", "time_updated", "parent_id", "project_id")
-    source = {"format": NAME, "path": path.name, "session": info.get("id"), **without(info, "id", *kept), "interactive": True}
+    kept = (
+        "parts",
+        "time",
+        "summary_diffs",
+        "permission",
+        "revert",
+        "time_created",
+        "time_updated",
+        "parent_id",
+        "project_id",
+    )
+    source = {
+        "format": NAME,
+        "path": path.name,
+        "session": info.get("id"),
+        **without(info, "id", "forked", *kept),
+        "interactive": True,
+    }
     start = Start(
         task=next(asked, None),
         agent="kilo-code" if path.name.startswith("kilo") else "opencode",
@@ -90,9 +130,17 @@ def _session(path: Path, info: dict[str, Any], messages: list[dict[str, Any]]) -
         source_time=started,
         fork=Fork(trajectory=Session(NAME, parent).id, reason="sub-agent") if parent else None,
     )
+    before = Transcript(Session(NAME), model=start.model)  # what is another session's is read for the history that it leaves
+    for message in messages[:shared]:
+        _message(before, message)
+    if shared:
+        start = msgspec.structs.replace(
+            start, fork=Fork(trajectory=Session(NAME, forked.get("session")).id, step=before.step + 1, reason="forked")
+        )
     session.add(start, "start")
     transcript = Transcript(session, model=start.model)
-    for message in messages:
+    transcript.history, transcript.step = before.history, before.step
+    for message in messages[shared:]:
         _message(transcript, message)
     transcript.close()
     return session

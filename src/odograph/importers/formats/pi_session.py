@@ -8,18 +8,22 @@ Source: badlogic/pi-mono's coding agent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import added, content_text, dicts, integer, number, obj, text, without
-from ...types import Note, Start
+from ...types import Fork, Note, Start
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
 NAME = "pi-session"
+_HEAD = 64 * 1024
+_NAME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)-(\d\d)-(\d\d)-(\d{3})Z_(.+)\.jsonl")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -43,7 +47,12 @@ def read(path: Path) -> Iterator[Session]:
     session = Session(NAME, header.get("id") or content_hash(entries[0]), started=started)
     for problem in lines.problems:
         session.warn(problem)
-    said = (content_text(m.get("content")) for m in messages if m.get("role") == "user")
+    entries = entries[1:] if header else entries
+    shared = _shared(header, entries)
+    if shared == len(entries):
+        raise NotBegun("a fork of a pi session in which nobody has said anything yet")
+    asked = [obj(e.get("message")) for e in entries[shared:]]
+    said = (content_text(m.get("content")) for m in asked if m.get("role") == "user")
     prompts = [s for s in said if s]
     task = next((p for p in prompts if not p.startswith("/")), None) or next(iter(prompts), None)
     source = {
@@ -53,23 +62,58 @@ def read(path: Path) -> Iterator[Session]:
         **without(header, "id", "type"),
         "interactive": True,
     }
-    start = Start(task=task, agent="pi", model=text(header.get("modelId")), source_time=started, metadata={"source": source})
-    session.add(start, "start")
-    transcript = Transcript(session, model=text(header.get("modelId")))
+    model = text(header.get("modelId"))
+    start = session.add(Start(task=task, agent="pi", model=model, source_time=started, metadata={"source": source}), "start")
+    replies = 0
+    transcript = Transcript(Session(NAME), model=model)  # what is another session's is read for the history that it leaves
     spots: dict[str, tuple[list[Any], int]] = {}
     starts: dict[str, tuple[list[Any], int]] = {}
-    for entry in entries[1:] if header else entries:
+    for number_, entry in enumerate(entries):
+        if number_ == shared:
+            before, transcript = transcript, Transcript(session, model=transcript.model)
+            transcript.history, transcript.step = before.history, before.step
+            replies = before.step + 1
         id, above = text(entry.get("id")), text(entry.get("parentId"))
         base, stop = spots.get(above or "", (transcript.history, len(transcript.history)))
         if base is not transcript.history or stop != len(transcript.history):
             transcript.history = base[:stop]
-        before = (transcript.history, len(transcript.history))
+        begins = (transcript.history, len(transcript.history))
         _entry(transcript, entry, starts)
         if id is not None:
-            starts[id] = before
+            starts[id] = begins
             spots[id] = (transcript.history, len(transcript.history))
     transcript.close()
+    parent = _parent(header, path) if shared else None
+    if parent is not None:
+        session.replace(start, fork=Fork(trajectory=parent, step=replies, reason="forked"))
     yield session
+
+
+def _shared(header: dict[str, Any], entries: list[dict[str, Any]]) -> int:
+    """How many entries a session begins with that are another's: a fork copies them, and they are older than its own header."""
+    began = parse_time(header.get("timestamp"))
+    if began is None or not _named(header):
+        return 0
+    return next((n for n, e in enumerate(entries) if (parse_time(e.get("timestamp")) or began) >= began), len(entries))
+
+
+def _named(header: dict[str, Any]) -> str | None:
+    """The file of the session that a session goes on from."""
+    return text(header.get("parentSession")) or text(header.get("branchedFrom"))
+
+
+def _parent(header: dict[str, Any], near: Path) -> str | None:
+    """The trajectory that a session goes on from: its file says so, or the file's name, which has its time and its id."""
+    name = (_named(header) or "").replace("\\", "/").rpartition("/")[2]
+    file = near.with_name(name)
+    about: dict[str, Any] = {}
+    if name and file != near and file.is_file():
+        with suppress(OSError, InvalidInput), file.open("rb") as opened:
+            about = obj(loads(opened.readline(_HEAD)))
+    elif found := _NAME.fullmatch(name):
+        about = {"timestamp": f"{found[1]}:{found[2]}:{found[3]}.{found[4]}Z", "id": found[5]}
+    id = text(about.get("id"))
+    return Session(NAME, id, started=parse_time(about.get("timestamp"))).id if id else None
 
 
 def _entry(transcript: Transcript, entry: dict[str, Any], starts: dict[str, tuple[list[Any], int]]) -> None:

@@ -15,7 +15,7 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import dicts, integer, items, nanoseconds, obj, text, without
-from ...types import Action, LLMCall, Note, Start, StepStart
+from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
 from .gemini_cli import succeeded
 
@@ -184,24 +184,44 @@ def read(path: Path) -> Iterator[Session]:
     if first is None:
         raise NotBegun("a Qwen Code file without a message")
     started = parse_time(first.get("timestamp"))
-    session = Session(NAME, first.get("sessionId"), text(first.get("uuid")) or content_hash(first), started=started)
+    session = _identified(first.get("sessionId"), first)
     for problem in lines.problems:
         session.warn(problem)
     if lines.glued:
         session.warn("lines that held several objects", lines.glued)
-    asked = (_texts(obj(e.get("message"))) for e in events if e.get("type") == "user")
+    shared = next((n for n, e in enumerate(events) if "forkedFrom" not in e), len(events))  # a fork copies its parent's lines
+    asked = (_texts(obj(e.get("message"))) for e in events[shared:] if e.get("type") == "user")
     task = next((t for t in asked if t and not t.lstrip().startswith(_NOT_ASKED)), None)
     about = {k: first[k] for k in ("cwd", "gitBranch") if first.get(k) is not None}
     source = {"format": NAME, "path": path.name, "session": first.get("sessionId"), **about, "interactive": True}
+    before = _Reader(Session(NAME))
+    for event in events[:shared]:
+        before.take(event)
+    fork: Fork | None = None
+    if shared:
+        of = obj(first.get("forkedFrom")).get("sessionId")
+        fork = Fork(trajectory=_identified(of, first).id, step=before.step + 1, reason="forked")
     start = Start(
-        task=task, agent="qwen-code", agent_version=text(first.get("version")), source_time=started, metadata={"source": source}
+        task=task,
+        agent="qwen-code",
+        agent_version=text(first.get("version")),
+        source_time=started,
+        fork=fork,
+        metadata={"source": source},
     )
     session.add(start, "start")
     reader = _Reader(session)
-    for event in events:
+    reader.history, reader.spots, reader.step = before.history, before.spots, before.step
+    for event in events[shared:]:
         reader.take(event)
     reader.leave()
     yield session
+
+
+def _identified(session: Any, first: dict[str, Any]) -> Session:
+    """What a session is known by: its id, and its first message."""
+    name = text(first.get("uuid")) or content_hash(first)
+    return Session(NAME, session, name, started=parse_time(first.get("timestamp")))
 
 
 def _texts(content: dict[str, Any]) -> str | None:
