@@ -128,13 +128,13 @@ def test_a_redirect_without_an_end(store: odograph.Store) -> None:
 
 
 def test_a_body_that_is_no_json(store: odograph.Store) -> None:
-    """An answer that says 200 and is no JSON, as one that a gateway cut, is an error, and is kept as it came."""
-    bodies = [b'{"id": "x", "choi', b"<html>sign in</html>", b"\xff\xfe"]
+    """An answer that says 200 and is no JSON, as one that a gateway cut or left out, is an error, and is kept as it came."""
+    bodies = [b'{"id": "x", "choi', b"<html>sign in</html>", b"\xff\xfe", b""]
     with serving(lambda *_: (200, JSON, bodies[len(calls)])) as url, store.record(task="t") as run:
         one, calls = client(url), list[Any]()
         while len(calls) < len(bodies):
             calls.append(one.chat.completions.with_raw_response.create(model="m", messages=HI))
-    assert [c.error for c in store.trajectory(run.id).llm_calls] == ["the response is no JSON"] * 3
+    assert [c.error for c in store.trajectory(run.id).llm_calls] == ["the response is no JSON"] * 4
     assert store.trajectory(run.id).llm_calls[0].response["value"] == bodies[0].decode()
 
 

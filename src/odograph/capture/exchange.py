@@ -365,7 +365,7 @@ class Exchange:
                 return body, None, body.get("error")
             if isinstance(body, list):
                 return body, None, None
-            return body, None, "response abandoned" if not self.done else "the response is no JSON" if body is not None else None
+            return body, None, "the response is no JSON" if self.done else "response abandoned"
         stream.close()
         over, wrong = self.dialect.ending(stream)
         body = self.dialect.assemble(stream.events)
