@@ -164,6 +164,9 @@ def test_an_exporter_is_one_file(recorded: Path) -> None:
     assert (manifest["rows"], manifest["left_out"]) == (1, {"no reward": 1})
     (file,) = manifest["files"]
     assert json.loads((recorded / "out" / file["path"]).read_text()) == {"task": "quick", "reward": 1.0}
+    with odograph.open(recorded / "s") as store:
+        found = odograph.rows(store.trajectories(), str(recorded / "tasks.py"), options={"short": True})
+        assert (found, found.left_out) == ([{"task": "quick", "reward": 1.0}], {"no reward": 1})
     (recorded / "mini.py").write_text(example("An exporter", 1))
     manifest = json.loads(run("export", "--to", "mini.py", "-o", "out2", "--json", cwd=recorded))
     rows = [
