@@ -464,6 +464,25 @@ def test_sessions_of_other_tools_are_sealed_as_they_are(store: odograph.Store) -
     assert seen(cold(store)) == before
 
 
+def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that seals again and again reads as many files each time, however many it has sealed. A late reward is still merged
+    into what was sealed before."""
+    opened: list[str] = []
+    real = lake_module.Lake.open
+    monkeypatch.setattr(lake_module.Lake, "open", lambda lake, path, *a, **k: (opened.append(path), real(lake, path, *a, **k))[1])
+    counts, first = [], fill(store, 1)[0]
+    for _ in range(8):
+        opened.clear()
+        store.seal()
+        counts.append(len(opened))
+        fill(store, 1)
+    assert counts[3] == counts[7]
+    store.append(first).reward(7.0)
+    store.seal()
+    assert store.trajectory(first).rewards[-1].value == 7.0
+    assert store.sql("select reward from trajectories where id = ?", [first]).list() == [{"reward": 7.0}]
+
+
 def test_compacting_holds_the_summaries_of_few_files(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of other times are not open at once, however many there are; trajectories that were sealed twice come together."""
     ids = []

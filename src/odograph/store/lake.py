@@ -66,6 +66,8 @@ class Lake:
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._told: set[str] = set()
+        #: Of each row group of files of `trajectories` that were opened: the smallest and the largest id. Files never change.
+        self._bounds: dict[str, list[tuple[Any, Any] | None]] = {}
         #: Files that were found damaged.
         self._damaged: set[str] = set()
         #: Of each file whose bytes were compared with its checksum, what the disk said of it then.
@@ -113,6 +115,7 @@ class Lake:
                 file.close()
             self._opened.clear()
             self._groups.clear()
+            self._bounds.clear()
             self._damaged.clear()
             self._compared.clear()
 
@@ -300,14 +303,21 @@ class Lake:
         return found.take(pa.array([*last.values()], pa.int64()))
 
     def _chosen(self, path: str, ids: set[str], chosen: Callable[[Any], Any]) -> Iterator[Any]:
-        """The rows of a file of `trajectories` with these ids; row groups that can't hold any are not read."""
+        """The rows of a file of `trajectories` with these ids. Row groups that can't hold any are not read; a file of which
+        this is known is not opened."""
         import pyarrow.compute as compute
 
         low, high = min(ids), max(ids)
+
+        def may_hold(bounds: tuple[Any, Any] | None) -> bool:
+            return bounds is None or (bounds[0] <= high and low <= bounds[1])
+
+        if (known := self._bounds.get(path)) is not None and not any(map(may_hold, known)):
+            return
         with self.open(path, TRAJECTORIES) as file:
+            known = self._bounds[path] = [file.bounds(group, "id") for group in range(file.groups)]
             for group in range(file.groups):
-                bounds = file.bounds(group, "id")
-                if bounds is not None and (bounds[1] < low or bounds[0] > high):
+                if not may_hold(known[group]):
                     continue
                 which = chosen(file.read(["id"], [group]).column("id"))
                 if compute.any(which).as_py():
