@@ -167,6 +167,23 @@ def _carried(*ids: str) -> dict[str, Any]:
     return gemini(3, "gemini", "", toolCalls=calls)
 
 
+#: A chat of VS Code since 1.109: an object, and what was changed in it.
+_ASKED = [{"id": "c1", "name": "read", "arguments": "{}"}]
+_ROUNDS = {"toolCallRounds": [{"id": "r1", "response": "I look", "toolCalls": _ASKED}, {"id": "r2", "response": "Sand", "toolCalls": []}], "toolCallResults": {"c1": {"content": [{"value": "grains"}]}}}  # fmt: skip
+CHAT_LOG: list[dict[str, Any]] = [
+    {"kind": 0, "v": {"version": 3, "sessionId": "v", "creationDate": 1772359200000, "responderUsername": "GitHub Copilot", "requests": []}},
+    {"kind": 2, "k": ["requests"], "v": [{"requestId": "q1", "timestamp": 1772359201000, "message": {"text": "Look"}, "response": [], "modelId": "m"}]},
+    {"kind": 2, "k": ["requests", 0, "response"], "v": [{"value": "I "}, {"kind": "toolInvocationSerialized", "toolId": "t", "toolCallId": "x"}]},
+    {"kind": 2, "k": ["requests", 0, "response"], "i": 1, "v": [{"value": "look"}]},
+    {"kind": 1, "k": ["requests", 0, "completionTokens"], "v": 7},
+    {"kind": 1, "k": ["requests", 0, "result"], "v": {"metadata": {**_ROUNDS, "promptTokens": 30}}},
+    {"kind": 2, "k": ["requests"], "v": [{"requestId": "q2", "timestamp": 1772359209000, "message": {"text": "Deeper"}, "response": []}]},
+    {"kind": 1, "k": ["customTitle"], "v": "Sand"},
+    {"kind": 2, "k": ["requests", 1, "response"], "v": [{"value": "Clay"}]},
+    {"kind": 1, "k": ["requests", 1, "result"], "v": {"metadata": {}}},
+    {"kind": 3, "k": ["customTitle"]},
+]  # fmt: skip
+
 #: A session in an editor (`gemini --acp`, version 0.61).
 GEMINI_EDITOR = [
     {"sessionId": "g", "projectHash": "h", "startTime": T.format(0)},
@@ -685,6 +702,7 @@ GROWS: dict[str, Growing] = {
     "gemini-cli new": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_NEW)),
     "gemini-cli resumed": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_RESUMED)),
     "gemini-cli editor": by_bytes("gemini-cli", "c.jsonl", jsonl(GEMINI_EDITOR)),
+    "copilot-chat log": by_bytes("copilot-chat", "c.jsonl", jsonl(CHAT_LOG)),
     "copilot agents": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_TREE)),
     "copilot new": by_bytes("copilot", "events.jsonl", jsonl(agents.COPILOT_NEW)),
     "cline-cli folder": Growing("cline-cli", list(range(1, 8)), agents.cline_cli),

@@ -16,7 +16,7 @@ from odograph.types import Action, Fork, LLMCall, Start, StepStart
 from . import agents
 from .scaffold import of, one, write
 from .test_as_they_were import lines, prompts
-from .test_growing import GEMINI_EDITOR, T, cc, codex, counts, gemini, result, said, use
+from .test_growing import CHAT_LOG, GEMINI_EDITOR, T, cc, codex, counts, gemini, result, said, use
 
 
 def by_task(store: odograph.Store) -> dict[Any, odograph.Trajectory]:
@@ -381,3 +381,42 @@ def test_a_fork_of_qwen_code_shares_its_history(tmp_path: Path) -> None:
         assert [len(t.llm_calls), len(parent.llm_calls), [s.index for s in t.steps]] == [1, 2, [1]]
         assert [m["content"] for m in t.llm_calls[0].messages] == ["Knot it", "Knotted", "Now a bow"]
         assert (fork_of(t).trajectory, fork_of(t).step, fork_of(t).reason) == (parent.id, 1, "forked")
+
+
+def test_a_copy_of_a_goose_session_shares_its_history(tmp_path: Path) -> None:
+    """Goose copies a session with the ids of its messages (an edited prompt goes on in a copy); the copied calls are counted once."""
+    talk = [agents.goose_message(f"m{n}", role, n, agents.said(words)) for n, (role, words) in enumerate((("user", "Knot it"), ("assistant", "Knotted"), ("user", "More"), ("assistant", "Tied")))]  # fmt: skip
+    database = sqlite3.connect(agents.goose(tmp_path / "sessions.db", talk))
+    own = [
+        agents.goose_message("x1", "user", 20, agents.said("Now a bow")),
+        agents.goose_message("x2", "assistant", 21, agents.said("Bowed")),
+    ]
+    database.execute("insert into sessions values ('h1', 'd', '/w', '2026-03-01 10:01:00', 7, 3)")
+    for m in [*talk[:2], *own]:
+        database.execute(
+            "insert into messages (session_id, role, content_json, created_timestamp, message_id, metadata_json) values ('h1', ?, ?, ?, ?, ?)",
+            (m["role"], json.dumps(m["content"]), m["created"], m["id"], json.dumps(m["metadata"])),
+        )
+    database.commit()
+    database.close()
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path / "sessions.db")
+        found = by_task(store)
+        t, parent = found["Now a bow"], found["Knot it"]
+        assert [len(t.llm_calls), len(parent.llm_calls), [s.index for s in t.steps]] == [1, 2, [1]]
+        assert [m["content"] for m in t.llm_calls[0].messages] == ["Knot it", "Knotted", "Now a bow"]
+        assert (fork_of(t).trajectory, fork_of(t).step, fork_of(t).reason) == (parent.id, 1, "forked")
+
+
+def test_a_chat_of_vs_code_is_a_log(tmp_path: Path) -> None:
+    """Since VS Code 1.109 a chat is an object and what was changed in it. Where an older file lies beside it, the log counts."""
+    path = lines(tmp_path / "v.jsonl", CHAT_LOG)
+    write(tmp_path / "v.json", {**CHAT_LOG[0]["v"], "requests": [{"requestId": "q1", "message": {"text": "Look"}}]})
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path)
+        assert (report.imported, report.failed) == (1, [])
+        (t,) = store.trajectories()
+        assert [m["content"] for m in t.llm_calls[-1].messages] == ["Look", "I look", "grains", "Sand", "Deeper"]
+        assert [(c.prompt_tokens, c.completion_tokens) for c in t.llm_calls] == [(None, None), (30, 7), (None, None)]
+        assert [(a.name, a.result) for a in t.actions] == [("read", "grains")]
+        assert store.import_sessions(path).imported == 0

@@ -75,6 +75,7 @@ def _known(home: Path, here: Path) -> Iterator[tuple[str, Path]]:
             user = base / editor / "User"
             yield from ((agent, user / "globalStorage" / name / "tasks") for agent, name in _EXTENSIONS.items())
             yield from (("copilot-chat", folder) for folder in sorted((user / "workspaceStorage").glob("*/chatSessions")))
+            yield "copilot-chat", user / "globalStorage" / "emptyWindowChatSessions"
         yield "cursor", base / "Cursor" / "User" / "globalStorage" / "state.vscdb"
     yield from (("aider", folder / ".aider.chat.history.md") for folder in dict.fromkeys((here, home)))
 

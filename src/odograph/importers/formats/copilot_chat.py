@@ -1,5 +1,6 @@
 """Chats of GitHub Copilot in VS Code: `Chat: Export Chat...` and the files below `chatSessions`, `{requests[],
-responderUsername, ...}`.
+responderUsername, ...}`; since VS Code 1.109 a log of JSON lines: the object (`kind` 0, `v`), and what is set (1), pushed (2,
+behind the first `i` items where it says so) and deleted (3) at a path in it (`k`).
 
 A request is a prompt of the person. `result.metadata.toolCallRounds` has the rounds of the model, each an answer with tool
 calls, and `toolCallResults` what came of these; without rounds the parts of `response` are one answer. What was shown beside
@@ -10,16 +11,17 @@ Source: microsoft/vscode, src/vs/workbench/contrib/chat/common (chatModel) and m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...codec import loads
 from ...dialects.content import as_text
+from ...errors import InvalidInput
 from ...shape import arguments, dicts, integer, items, obj, text, without
 from ...types import Note, Start
 from ..peek import keys
-from ..session import NotBegun, Session, parse_time
+from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
 NAME = "copilot-chat"
@@ -28,6 +30,8 @@ NAME = "copilot-chat"
 def recognise(path: Path, head: bytes) -> bool:
     """An object with requests and who asked or answered them."""
     root, found = keys(head)
+    if root == "{" and {"kind", "v"} <= found:
+        return bool(found & {"v.requests", "v.responderUsername", "v.initialLocation"})
     if root != "{" or not found & {"responderUsername", "requesterUsername"}:
         return False
     return bool(found & {"requests", "initialLocation"})
@@ -35,7 +39,20 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> Iterator[Session]:
     """The session of a file. Raises NotBegun where nothing was asked."""
-    whole = obj(loads(path.read_bytes()))
+    if path.suffix == ".json" and path.with_suffix(".jsonl").is_file():
+        raise NotBegun("a chat that goes on in the log beside it")
+    problems: list[str] = []
+    try:
+        whole = obj(loads(path.read_bytes()))
+    except InvalidInput:
+        whole = {"kind": 0}
+    is_log = "kind" in whole
+    if is_log:
+        lines = Lines(path)
+        whole = _replayed(v for _, v in lines)
+        problems = lines.problems
+        if not whole:
+            raise InvalidInput("no chat: neither one JSON object nor a log that begins with one (`kind` 0)")
     requests = dicts(whole.get("requests"))
     if not requests:
         raise NotBegun("a chat without a request")
@@ -47,10 +64,58 @@ def read(path: Path) -> Iterator[Session]:
     task = text(obj(first.get("message")).get("text"))
     session.add(Start(task=task, agent="copilot", model=model, metadata={"source": source}, source_time=started), "start")
     transcript = Transcript(session, model=model)
+    for problem in problems:
+        session.warn(problem)
     for number, request in enumerate(requests):
-        _request(transcript, request, number)
+        under_way = is_log and number == len(requests) - 1 and "result" not in request and not request.get("isCanceled")
+        _request(transcript, without(request, "response") if under_way else request, number)
     transcript.close()
     yield session
+
+
+def _replayed(entries: Iterable[Any]) -> dict[str, Any]:
+    """The chat that a log leaves. What can't be done to it is passed over."""
+    whole: dict[str, Any] = {}
+    for entry in entries:
+        change = obj(entry)
+        kind, value, place = change.get("kind"), change.get("v"), items(change.get("k"))
+        if kind == 0:
+            whole = obj(value)
+        if kind not in (1, 2, 3) or not place:
+            continue
+        at: Any = whole
+        for name in place[:-1]:
+            at = _inside(at, name)
+        last = place[-1]
+        if kind == 2:
+            there = _inside(at, last)
+            if there is None:
+                there = []
+                _put(at, last, there)
+            if isinstance(there, list):
+                if (start := integer(change.get("i"))) is not None:
+                    del there[max(0, start) :]
+                there += items(value)
+        elif kind == 1:
+            _put(at, last, value)
+        elif isinstance(at, dict) and isinstance(last, str):
+            at.pop(last, None)
+    return whole
+
+
+def _inside(value: Any, name: Any) -> Any:
+    if isinstance(value, dict) and isinstance(name, str):
+        return value.get(name)
+    if isinstance(value, list) and (n := integer(name)) is not None and 0 <= n < len(value):
+        return value[n]
+    return None
+
+
+def _put(value: Any, name: Any, new: Any) -> None:
+    if isinstance(value, dict) and isinstance(name, str):
+        value[name] = new
+    elif isinstance(value, list) and (n := integer(name)) is not None and 0 <= n <= len(value):
+        value[n : n + 1] = [new]
 
 
 def _request(transcript: Transcript, request: dict[str, Any], number: int) -> None:
@@ -67,6 +132,9 @@ def _request(transcript: Transcript, request: dict[str, Any], number: int) -> No
     rounds = dicts(about.get("toolCallRounds"))
     model = text(request.get("modelId")) or transcript.model
     usage = obj(result.get("usage")) or obj(about.get("usage"))
+    if not usage:  # newer versions
+        counts = {name: request.get(name, about.get(name)) for name in ("promptTokens", "completionTokens")}
+        usage = {"completionTokens": about.get("outputTokens")} | {k: v for k, v in counts.items() if v is not None}
     parts = dicts(request.get("response"))
     if not rounds and not parts:
         return  # no answer yet, or it was cancelled before one

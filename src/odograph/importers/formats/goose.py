@@ -32,6 +32,12 @@ _REQUESTS = ("toolRequest", "frontendToolRequest")
 #: What a message may hold that no model is sent.
 _NOTICES = ("systemNotification", "toolConfirmationRequest", "actionRequired")
 _COMMAND = re.compile(r"/[\w:-]+(\s|$)")
+#: The sessions with messages that other sessions have, too: a copy keeps the ids of its messages.
+_COPIES = (
+    "select distinct session_id from messages where message_id in "
+    "(select message_id from messages where message_id is not null group by message_id having count(distinct session_id) > 1)"
+)
+_IDS = "select message_id from messages where session_id = ? order by id"
 _SUB_AGENT = re.compile(r"Subagent task for: (\S+)")
 
 
@@ -58,7 +64,7 @@ def read(path: Path) -> Iterator[Session]:
         is_database = file.read(16).startswith(b"SQLite")
     made = 0
     for about, messages, problems in _of_database(path) if is_database else [_of_file(path)]:
-        if messages:
+        if len(messages) > obj(about.get("copied")).get("messages", 0):  # else nobody said anything in the copy
             made += 1
             session = _session(path, about, messages)
             for problem in problems:
@@ -73,6 +79,9 @@ _Found = tuple[dict[str, Any], list[dict[str, Any]], list[str]]
 
 def _of_database(path: Path) -> Iterator[_Found]:
     with rows(path) as ask:
+        columns = {row["name"] for row in ask("select name from pragma_table_info('messages')")}
+        several = {row["session_id"] for row in ask(_COPIES)} if "message_id" in columns else set()
+        before: list[Any] = []
         for session in ask("select * from sessions order by created_at, id"):
             messages: list[dict[str, Any]] = []
             for row in ask("select * from messages where session_id = ? order by id", session["id"]):
@@ -89,7 +98,16 @@ def _of_database(path: Path) -> Iterator[_Found]:
                         "metadata": parsed(row.get("metadata_json")),
                     }
                 )
-            yield {k: v for k, v in session.items() if v is not None}, messages, []
+            about = {k: v for k, v in session.items() if v is not None}
+            if messages and session["id"] in several:
+                of: dict[int, Any] = {}  # the sessions that it may be a copy of, by how many messages they share
+                for other in before:
+                    ids = [row["message_id"] for row in ask(_IDS, other)]
+                    of.setdefault(next((n for n, m in enumerate(messages) if ids[n : n + 1] != [m["id"]]), len(messages)), other)
+                if shared := max(of, default=0):
+                    about["copied"] = {"session": of[shared], "messages": shared}
+                before.append(session["id"])
+            yield about, messages, []
 
 
 def _of_file(path: Path) -> _Found:
@@ -108,9 +126,11 @@ def _of_file(path: Path) -> _Found:
 
 def _session(path: Path, about: dict[str, Any], messages: list[dict[str, Any]]) -> Session:
     session = Session(NAME, text(about.get("id")) or path.stem)
+    copied = obj(about.get("copied"))
+    shared = integer(copied.get("messages")) or 0
     asked = [
         t
-        for m in messages
+        for m in messages[shared:]
         if m.get("role") == "user" and not _is_command(m) and (t := content_text(_for_model(m.get("content"))))
     ]
     started = parse_time(about.get("created_at")) or parse_time(messages[0].get("created"))
@@ -118,7 +138,7 @@ def _session(path: Path, about: dict[str, Any], messages: list[dict[str, Any]]) 
     source = {
         "format": NAME,
         "path": path.name,
-        **about,
+        **without(about, "copied"),
         "interactive": about.get("session_type") not in ("sub_agent", "scheduled"),
     }
     totals = {
@@ -130,16 +150,23 @@ def _session(path: Path, about: dict[str, Any], messages: list[dict[str, Any]]) 
     if any(value is not None for value in totals.values()):
         source["totals"] = {k: v for k, v in totals.items() if v is not None}
     parent = _SUB_AGENT.fullmatch(text(about.get("name")) or text(about.get("description")) or "")
+    before = _Reader(Transcript(Session(NAME), model=model, by_id=True), messages[:shared])  # what is another session's
+    before.read()
+    fork = Fork(trajectory=Session(NAME, parent[1]).id, reason="sub-agent") if parent else None
+    if shared:
+        fork = Fork(trajectory=Session(NAME, copied.get("session")).id, step=before.transcript.step + 1, reason="forked")
     start = Start(
         task=next(iter(asked), None),
         agent="goose",
         model=model,
         metadata={"source": source},
         source_time=started,
-        fork=Fork(trajectory=Session(NAME, parent[1]).id, reason="sub-agent") if parent else None,
+        fork=fork,
     )
     session.add(start, "start")
-    _Reader(Transcript(session, model=model, by_id=True), messages).read()
+    reader = _Reader(Transcript(session, model=model, by_id=True), messages, shared)
+    reader.transcript.history, reader.transcript.step = before.transcript.history, before.transcript.step
+    reader.read()
     return session
 
 
@@ -167,14 +194,15 @@ def _audience(content: dict[str, Any]) -> list[Any] | None:
 class _Reader:
     """The messages of a session, as the model was sent them."""
 
-    def __init__(self, transcript: Transcript, messages: list[dict[str, Any]]) -> None:
+    def __init__(self, transcript: Transcript, messages: list[dict[str, Any]], start: int = 0) -> None:
         self.transcript = transcript
         self.messages = messages
+        self.start = start
         #: The person's message that a compaction put behind its summary again.
         self._again: str | None = None
 
     def read(self) -> None:
-        at = 0
+        at = self.start
         while at < len(self.messages):
             message = self.messages[at]
             if self._is_summary(at):

@@ -50,7 +50,7 @@ def read(path: Path) -> Iterator[Session]:
         is_database = file.read(16).startswith(b"SQLite")
     made = 0
     for info, messages in _of_database(path) if is_database else [_of_export(path)]:
-        if messages:
+        if len(messages) > obj(info.get("forked")).get("messages", 0):  # else nobody said anything in the fork
             made += 1
             yield _session(path, info, messages)
     if not made:

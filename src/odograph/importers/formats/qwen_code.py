@@ -190,6 +190,8 @@ def read(path: Path) -> Iterator[Session]:
     if lines.glued:
         session.warn("lines that held several objects", lines.glued)
     shared = next((n for n, e in enumerate(events) if "forkedFrom" not in e), len(events))  # a fork copies its parent's lines
+    if shared == len(events):
+        raise NotBegun("a fork of a Qwen Code session in which nobody has said anything yet")
     asked = (_texts(obj(e.get("message"))) for e in events[shared:] if e.get("type") == "user")
     task = next((t for t in asked if t and not t.lstrip().startswith(_NOT_ASKED)), None)
     about = {k: first[k] for k in ("cwd", "gitBranch") if first.get(k) is not None}
