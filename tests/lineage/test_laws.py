@@ -10,6 +10,7 @@ import odograph
 from odograph.errors import InvalidInput
 from odograph.lineage.bodies import pieces_of
 from odograph.lineage.sampling import truncation
+from odograph.lineage.texts import offsets_of
 from odograph.training.samples import samples
 from odograph.types import Action, Kept, Literal, LLMCall, Reward, Span
 from tests.lineage.test_review import History
@@ -121,6 +122,65 @@ def test_an_attempt_is_kept_where_something_came_of_it(between: list[tuple[type,
     used. An action that names another call, or a reward of the answer alone, says nothing of the kind; a judge's call in between
     does not take its place."""
     assert asked_twice(*between) == (["first", "second", "third"] if kept else ["second", "third"])
+
+
+# --- where tokens stand in a text -----------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A tokenizer of which it is told what each id says, and what it makes of a text: so many ids (None: others), and their offsets."""
+
+    size = 100
+
+    def __init__(self, pieces: list[bytes], offsets: list[tuple[int, int]] | None) -> None:
+        self._pieces = pieces
+        self._offsets = offsets
+
+    def encode(self, text: str) -> list[int]:
+        return self.offsets(text)[0]
+
+    def decode(self, ids: list[int]) -> str:
+        return b"".join(self._pieces[i] for i in ids).decode(errors="replace")
+
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        if self._offsets is None:
+            return [99], [(0, len(text))]
+        return list(range(len(self._offsets))), self._offsets
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "offsets", "expected"),
+    [
+        ("a b", [b"a", b" b"], [(0, 1), (2, 3)], [(0, 1), (1, 3)]),
+        ("hello", [b"he", b"llo"], None, [(0, 2), (2, 5)]),
+        ("é!", [b"\xc3", b"\xa9", b"!"], None, [(0, 1), (0, 1), (1, 2)]),
+        ("é!", [b"\xc3", b"\xa9", b"!"], [(0, 1), (0, 1), (1, 2)], [(0, 1), (0, 1), (1, 2)]),
+        ("abcd", [b"ab", b"c", b"d"], [(0, 2), (1, 3), (3, 4)], [(0, 3), (0, 3), (3, 4)]),
+        ("hi", [b"", b"hi"], [(0, 0), (0, 2)], [(0, 0), (0, 2)]),
+        ("a\ufffd", [b"a", "\ufffd".encode()], None, [(0, 1), (1, 2)]),
+        ("\ufffdb", ["\ufffd".encode(), b"b"], None, [(0, 2), (0, 2)]),
+        ("xy", [b"q"], None, None),
+        ("xy", [b"q"], [(0, 1)], [(0, 1)]),
+    ],
+    ids=[
+        "trimmed",
+        "other ids",
+        "parts",
+        "parts, told",
+        "over each other",
+        "empty",
+        "unreadable end",
+        "unreadable",
+        "other text",
+        "as told",
+    ],
+)
+def test_each_token_stands_where_the_text_has_it(
+    text: str, pieces: list[bytes], offsets: list[tuple[int, int]] | None, expected: list[tuple[int, int]] | None
+) -> None:
+    """Spaces that a tokenizer leaves out of its offsets belong to the token that says them; tokens of one character all have the
+    whole of it; a token without text is empty; where the ids say another text, the tokenizer's word counts, or nothing is known."""
+    assert offsets_of(list(range(len(pieces))), text, Told(pieces, offsets)) == expected
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------------
