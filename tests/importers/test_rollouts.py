@@ -280,3 +280,22 @@ def test_the_verdict_of_a_benchmark(tmp_path: Path) -> None:
     task = {"environment": "e", "dataset": "d", "task_id": 0, "query": "q", "turn_history": turns}
     rewards = of(Reward, one("intercode", write(tmp_path / "i.json", json.dumps({"0": task}))))
     assert [(r.name, r.value, r.weight) for r in rewards] == [("turn", 0.9, 0), ("turn", 0.1, 0), ("reward", 0.9, 1)]
+
+
+def test_samples_of_unlike_suites_are_in_no_common_group(tmp_path: Path) -> None:
+    """Suites of Letta and tasks of AgentBench count from 0: a group is of one question, too."""
+
+    def letta(asked: str) -> dict[str, Any]:
+        talk = [
+            {"id": "m", "message_type": "user_message", "content": asked},
+            {"id": "a", "message_type": "assistant_message", "content": "x"},
+        ]
+        return {"sample_id": 0, "agent_id": "a", "model_handle": "m", "trajectory": [talk], "grades": {"g": {"score": 1.0}}}
+
+    def bench(asked: str) -> dict[str, Any]:
+        return {"index": 0, "output": {"status": "completed", "history": [said("user", asked), said("agent", "x")]}}
+
+    for name, make in (("letta-evals", letta), ("agentbench", bench)):
+        found = read(name, lines(tmp_path / "runs.jsonl", make("Dig"), make("Fill"), make("Dig")))
+        groups = [of(Start, s)[0].group for s in found]
+        assert groups[0] == groups[2] != groups[1]
