@@ -265,12 +265,12 @@ def test_harbor_trials_have_their_verdict(tmp_path: Path) -> None:
 
 def test_inspect_counts_cached_tokens_once(tmp_path: Path) -> None:
     """Providers that leave cached tokens out of the input are told from those that do not by their total."""
-    from odograph.importers.formats.inspect import _prompt_tokens
+    from odograph.importers.formats.inspect_calls import prompt_tokens_of
 
     usage = {"input_tokens": 100, "output_tokens": 5, "input_tokens_cache_read": 40}
-    assert _prompt_tokens({**usage, "total_tokens": 105}, "openai/x") == 100
-    assert _prompt_tokens({**usage, "total_tokens": 145}, "anything") == 140
-    assert _prompt_tokens(usage, "anthropic/claude-x") == 140
+    assert prompt_tokens_of({**usage, "total_tokens": 105}, "openai/x") == 100
+    assert prompt_tokens_of({**usage, "total_tokens": 145}, "anything") == 140
+    assert prompt_tokens_of(usage, "anthropic/claude-x") == 140
 
 
 def test_a_run_without_a_reply_keeps_what_was_said(tmp_path: Path) -> None:

@@ -280,3 +280,64 @@ def test_the_verdict_of_a_benchmark(tmp_path: Path) -> None:
     task = {"environment": "e", "dataset": "d", "task_id": 0, "query": "q", "turn_history": turns}
     rewards = of(Reward, one("intercode", write(tmp_path / "i.json", json.dumps({"0": task}))))
     assert [(r.name, r.value, r.weight) for r in rewards] == [("turn", 0.9, 0), ("turn", 0.1, 0), ("reward", 0.9, 1)]
+
+
+def test_samples_of_unlike_suites_are_in_no_common_group(tmp_path: Path) -> None:
+    """Suites of Letta and tasks of AgentBench count from 0: a group is of one question, too."""
+
+    def letta(asked: str) -> dict[str, Any]:
+        talk = [
+            {"id": "m", "message_type": "user_message", "content": asked},
+            {"id": "a", "message_type": "assistant_message", "content": "x"},
+        ]
+        return {"sample_id": 0, "agent_id": "a", "model_handle": "m", "trajectory": [talk], "grades": {"g": {"score": 1.0}}}
+
+    def bench(asked: str) -> dict[str, Any]:
+        return {"index": 0, "output": {"status": "completed", "history": [said("user", asked), said("agent", "x")]}}
+
+    for name, make in (("letta-evals", letta), ("agentbench", bench)):
+        found = read(name, lines(tmp_path / "runs.jsonl", make("Dig"), make("Fill"), make("Dig")))
+        groups = [of(Start, s)[0].group for s in found]
+        assert groups[0] == groups[2] != groups[1]
+
+
+def inspected(tmp_path: Path, told: list[Any], answers: list[dict[str, Any]], **more: Any) -> odograph.importers.Session:
+    """A sample with these messages, and a model's event for each answer, which was sent the messages before it."""
+    events = []
+    for n, given in enumerate(answers):
+        sent = told[: told.index(given)] if given in told else told
+        output = {"model": "m", "choices": [{"message": given, "stop_reason": "stop"}]}
+        events.append(
+            {
+                "event": "model",
+                "timestamp": f"2026-01-01T00:00:0{n}+00:00",
+                "model": "m",
+                "input": sent,
+                "output": output,
+                "config": {},
+            }
+        )
+    sample = {"id": 1, "epoch": 1, "input": "Find it", "target": "", "messages": told, "events": events, **more}
+    log = {"version": 2, "status": "success", "eval": {"run_id": "r", "task": "t", "model": "m"}, "plan": {}, "samples": [sample]}
+    return one("inspect", write(tmp_path / "log.json", json.dumps(log)))
+
+
+LOOK = {"id": "c", "type": "function", "function": "look", "arguments": {"at": 1}}
+LOOKS = {"id": "one", "role": "assistant", "content": "I look", "tool_calls": [LOOK]}
+
+
+def test_an_answer_behind_which_a_limit_ended_an_inspect_sample(tmp_path: Path) -> None:
+    """The answer is a decision with its tool calls, though no message of the sample has it."""
+    session = inspected(tmp_path, [said("user", "Find it")], [LOOKS], limit={"type": "token", "limit": 20})
+    assert [(c.purpose, c.step) for c in of(LLMCall, session)] == [("act", 0)]
+    assert [(a.name, a.result) for a in of(Action, session)] == [("look", None)]
+    assert of(StepStart, session)[0].observation == "Find it"
+
+
+def test_the_error_of_a_tool_is_what_the_model_was_sent_in_inspect(tmp_path: Path) -> None:
+    """A tool's message that has an error is sent as the error."""
+    failed = {"role": "tool", "tool_call_id": "c", "content": "", "error": {"type": "unknown", "message": "too dark"}}
+    done = {"id": "two", "role": "assistant", "content": "Gone"}
+    session = inspected(tmp_path, [said("user", "Find it"), LOOKS, failed, done], [LOOKS, done])
+    assert of(LLMCall, session)[1].request["messages"][-1] == {"role": "tool", "tool_call_id": "c", "content": "too dark"}
+    assert [(a.ok, a.error["message"]) for a in of(Action, session)] == [(False, "too dark")]

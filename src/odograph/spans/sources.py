@@ -39,7 +39,7 @@ def spans_of(value: Any) -> Iterator[TraceSpan]:
     elif "rows" in value and isinstance(value["rows"], list):
         yield from spans_of(value["rows"])
     elif (columns := dicts(value.get("columns"))) and all(isinstance(c.get("values"), list) for c in columns):  # Logfire's, too
-        names = [c.get("name") for c in columns]
+        names = [str(c.get("name")) for c in columns]
         yield from spans_of([dict(zip(names, row, strict=True)) for row in zip(*(c["values"] for c in columns), strict=False)])
     elif isinstance(value.get("post"), list) or isinstance(value.get("patch"), list):
         yield from _of_runs([*dicts(value.get("post")), *dicts(value.get("patch"))])

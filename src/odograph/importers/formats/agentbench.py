@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...codec import content_hash
 from ...shape import dicts, number, obj, score, text, without
 from ...types import End, Reward, Start, Status
 from ..session import Session, parse_time
@@ -50,8 +51,11 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     session = Session(NAME, key, count, started=stopped)
     history = dicts(output.get("history"))
     task = next((m.get("content") for m in history if m.get("role") == "user"), None)
+    group = (
+        f"{row.get('index')}-{content_hash(task)[:8]}" if task is not None else str(row.get("index"))
+    )  # each task counts from 0
     source = {"format": NAME, "path": path.name, "session": row.get("index"), **without(row, "output", "error")}
-    session.add(Start(task=task, agent=NAME, group=str(row.get("index")), metadata={"source": source}), "start")
+    session.add(Start(task=task, agent=NAME, group=group, metadata={"source": source}), "start")
     transcript = Transcript(session)
     for message in history:
         if message.get("role") == "agent":

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ... import dialects
 from ...codec import content_hash, loads
 from ...errors import InvalidInput, MissingExtra
-from ...shape import added, arguments, content_text, dicts, integer, items, nanoseconds, number, obj, text, without
-from ...types import Action, End, LLMCall, Note, Reward, Start, StepStart
+from ...shape import arguments, content_text, dicts, integer, items, number, obj, text, without
+from ...types import End, Note, Reward, Start
 from ..bounds import limit, too_large
 from ..session import Session, parse_time
-from ..transcript import Transcript, described
+from ..transcript import Transcript
+from .inspect_calls import Agents, call_of, inside, prompt_tokens_of
 from .inspect_sample import Sample, chat_message
 
 NAME = "inspect"
 _ZSTD = 93
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
-_COUNTS = ("input_tokens", "input_tokens_cache_read", "input_tokens_cache_write")
 _SKIPPED = ("model", "span_begin", "span_end", "step", "state", "store", "tool", "sample_init")
 
 
@@ -162,7 +160,10 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
     transcript = Transcript(session, model=model)
     _retried(session, transcript, whole, sample)
     if any(e.get("event") == "model" for e in events):
-        _events(session, transcript, whole, messages, events, list(_scores(sample).values()))
+        asked = [e for e in events if e.get("event") == "model"]
+        _events(
+            session, transcript, whole, messages, events, list(_scores(sample).values()), asked[-1] if sample.get("limit") else {}
+        )
     else:
         _messages(session, transcript, messages)
     _outcome(session, sample, whole, log, events)
@@ -173,20 +174,8 @@ def _agent(events: list[dict[str, Any]]) -> str | None:
     """The name of the agent that all others are inside of. None where there is no such, or several."""
     agents = [e for e in events if e.get("event") == "span_begin" and e.get("type") == "agent"]
     spans = {str(e.get("id")): e for e in events if e.get("event") == "span_begin"}
-    names = {text(e.get("name")) for e in agents if not _inside(e.get("parent_id"), spans)}
+    names = {text(e.get("name")) for e in agents if not inside(e.get("parent_id"), spans)}
     return names.pop() if len(names) == 1 else None
-
-
-def _inside(span: Any, spans: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The agents' spans that a span is in, the innermost first."""
-    found: list[dict[str, Any]] = []
-    known: set[str] = set()
-    while isinstance(span, str) and span in spans and span not in known:
-        known.add(span)
-        if spans[span].get("type") == "agent":
-            found.append(spans[span])
-        span = spans[span].get("parent_id")
-    return found
 
 
 def _flat(events: list[dict[str, Any]], depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -219,11 +208,13 @@ def _events(
     messages: list[dict[str, Any]],
     events: list[dict[str, Any]],
     scores: list[Any],
+    cut: dict[str, Any],
 ) -> None:
+    """`cut`: the model's event at which a limit ended the sample: its answer is in no message."""
     waiting = [m for m in messages if m.get("role") == "assistant"]
     scoring = 0
     spans: list[bool] = []
-    agents = _Agents(session, transcript, events)
+    agents = Agents(session, transcript, events)
     observed = [m.get("content") for m in messages if m.get("role") == "user"][:1]
     for event in events:
         kind = event.get("event")
@@ -244,6 +235,15 @@ def _events(
                 same = waiting[0].get("id") is not None and waiting[0].get("id") == answer.get("id")
                 if same or whole.whole(answer.get("content")) == waiting[0].get("content"):
                     mine = waiting.pop(0)
+            if (
+                event is cut
+                and mine is None
+                and not waiting
+                and not scoring
+                and not event.get("error")
+                and not agents.in_tool(event)
+            ):
+                mine = answer
             inner = agents.of(event) if not scoring else None
             if inner is not None and (mine is None or agents.started(inner, event)):
                 agents.replied(inner, event, whole, answer, when)
@@ -254,7 +254,7 @@ def _events(
                 observed = []
                 transcript.begin(when)
             purpose = "judge" if scoring else "act" if mine is not None or event.get("error") else "other"
-            call = _call(session, transcript, whole, event, when, purpose, transcript.step if mine is not None else None)
+            call = call_of(session, transcript, whole, event, when, purpose, transcript.step if mine is not None else None)
             made = dicts(whole.whole(answer.get("tool_calls"))) or (dicts(mine.get("tool_calls")) if mine is not None else [])
             for asked in made if mine is not None else []:  # an agent may take its last call out of the messages
                 name = str(asked.get("function") or "")
@@ -275,154 +275,6 @@ def _events(
         _tool(transcript, message)
 
 
-class _Agents:
-    """The sub-agents of a sample: agents in spans inside of another agent's. What they do stands in events alone."""
-
-    def __init__(self, session: Session, transcript: Transcript, events: list[dict[str, Any]]) -> None:
-        self.session = session
-        self.transcript = transcript
-        self.spans = {str(e.get("id")): e for e in events if e.get("event") == "span_begin"}
-        self.steps: Counter[str] = Counter()
-        self.actions: dict[str, Action] = {}
-        self.done: dict[str, dict[str, Any]] = {}
-        self.seen: dict[str, list[Any]] = {}
-
-    def of(self, event: dict[str, Any]) -> str | None:
-        """The name of the sub-agent that an event is of; None for the main agent's."""
-        path = _inside(event.get("span_id"), self.spans)
-        return str(path[0].get("name") or "agent") if len(path) > 1 else None
-
-    def replied(self, agent: str, event: dict[str, Any], whole: Sample, answer: dict[str, Any], when: int | None) -> None:
-        session = self.session
-        if agent not in self.steps:
-            session.within(agent, self._starter(agent, event))
-        step = self.steps[agent]
-        self.steps[agent] += 1
-        given = dicts(whole.whole(items(event.get("input")))) or whole.pool.of(event.get("input_refs"))
-        said = [m.get("content") for m in map(obj, given) if m.get("role") == "user"]
-        new = said[len(self.seen.get(agent, [])) :]
-        self.seen[agent] = said
-        session.add(StepStart(step=step, agent=agent, observation=new[0] if len(new) == 1 else new or None, source_time=when))
-        call = _call(session, self.transcript, whole, event, when, "act", step, agent)
-        for asked in dicts(whole.whole(answer.get("tool_calls"))):
-            id = text(asked.get("id"))
-            action = Action(
-                step=step,
-                agent=agent,
-                source_time=when,
-                name=str(asked.get("function") or ""),
-                arguments=arguments(asked.get("arguments")),
-                llm_call=call.id,
-                tool_call_id=id,
-            )
-            placed = session.add(action, *(("action", id) if id else ()))
-            if id:
-                self.actions[id] = placed
-
-    def started(self, agent: str, event: dict[str, Any]) -> bool:
-        """Whether a tool call started the agent. Else the agent above only runs this one, and the two are one agent."""
-        return agent in self.steps or self._starter(agent, event) is not None
-
-    def _starter(self, agent: str, event: dict[str, Any]) -> str | None:
-        """The tool call that started an agent: the last of the agent above with its name, or a transfer to it."""
-        inside = _inside(event.get("span_id"), self.spans)[1:]
-        above = str(inside[0].get("name")) if len(inside) > 1 else None
-        names = (agent, f"transfer_to_{agent}")
-        found = (r for r in reversed(self.session.records) if isinstance(r, Action) and r.name in names and r.agent == above)
-        return next((r.id for r in found), None)
-
-    def acted(self, event: dict[str, Any], whole: Sample) -> None:
-        """What came of a tool call. The main agent's has the result that the messages have, where they have one. A call that no
-        answer in the messages asked for is an action all the same."""
-        id = text(event.get("id"))
-        began, ended = parse_time(event.get("timestamp")), parse_time(event.get("completed"))
-        took = ended - began if began is not None and ended is not None else nanoseconds(event.get("working_time"))
-        changes: dict[str, Any] = {"started": began, **({"duration": took} if took is not None and took >= 0 else {})}
-        error = event.get("error")
-        if "result" in event and not event.get("pending"):
-            changes |= {"result": whole.whole(event["result"]), "ok": error is None, "error": error}
-        known = self.actions.get(id or "")
-        if known is not None:
-            self.actions[id or ""] = self.session.replace(known, **changes)
-        elif id is not None and self.transcript.action(id) is not None:
-            self.done[id] = changes
-        elif "function" in event:
-            given = whole.whole(event.get("arguments"))
-            action = Action(name=str(event["function"]), arguments=given, tool_call_id=id, source_time=began, **changes)
-            self.session.add(action, *(("tool", id) if id else ()))
-
-    def end(self) -> None:
-        for id, changes in self.done.items():
-            self.transcript.result(id, **changes)
-
-
-def _call(
-    session: Session,
-    transcript: Transcript,
-    whole: Sample,
-    event: dict[str, Any],
-    when: int | None,
-    purpose: str,
-    step: int | None,
-    agent: str | None = None,
-) -> LLMCall:
-    raw = obj(event.get("call"))
-    request, response = obj(raw.get("request")), raw.get("response")
-    if raw.get("call_refs") is not None:
-        key = text(raw.get("call_key")) or "messages"
-        request = {**request, key: whole.calls.of(raw.get("call_refs"))}
-    output = obj(event.get("output"))
-    spoken = dialects.of_response(response, None) if request and isinstance(response, dict) else None
-    dialect = "openai.chat"
-    if spoken is not None and (spoken.is_response(response) or not dicts(output.get("choices"))):
-        origin: Any = "wire"
-        sent, answer, dialect = whole.whole(request), whole.whole(response), spoken.NAME
-    else:
-        origin = "transcript"
-        given = dicts(whole.whole(items(event.get("input"))))
-        sent = {
-            "model": event.get("model"),
-            "messages": [chat_message(m) for m in given] if given else whole.chat.of(event.get("input_refs")),
-            **obj(event.get("config")),
-        }
-        if items(event.get("tools")):
-            sent["tools"] = described(event["tools"])
-        choices = [
-            {
-                "index": i,
-                "message": chat_message(obj(whole.whole(c.get("message")))),
-                "finish_reason": c.get("stop_reason"),
-                "logprobs": c.get("logprobs"),
-            }
-            for i, c in enumerate(dicts(output.get("choices")))
-        ]
-        answer = {"choices": choices, "model": output.get("model"), "usage": output.get("usage")} if output else None
-    usage = obj(output.get("usage"))
-    seconds = number(output.get("time")) or number(event.get("working_time"))
-    return session.add(
-        LLMCall(
-            step=step,
-            agent=agent,
-            source_time=when,
-            origin=origin,
-            dialect=dialect,
-            model=text(output.get("model")) or text(event.get("model")) or transcript.model,
-            request=sent,
-            response=answer,
-            purpose=purpose,
-            usage=usage or None,
-            prompt_tokens=_prompt_tokens(usage, text(event.get("model"))),
-            completion_tokens=integer(usage.get("output_tokens")),
-            finish_reason=next((text(c.get("stop_reason")) for c in dicts(output.get("choices"))), None),
-            reasoning=_reasoning(whole, output),
-            cost=number(usage.get("total_cost")),
-            error=event.get("error") or output.get("error"),
-            duration=nanoseconds(seconds),
-            extra={k: event[k] for k in ("cache", "retries", "role", "uuid", "traceback") if event.get(k) is not None} or None,
-        )
-    )
-
-
 def _scores(sample: dict[str, Any]) -> dict[str, Any]:
     """The scores of a sample by scorer; in 2024 there was one."""
     return obj(sample.get("scores")) or ({"score": sample["score"]} if isinstance(sample.get("score"), dict) else {})
@@ -434,7 +286,7 @@ def _retried(session: Session, transcript: Transcript, whole: Sample, sample: di
         for event in _flat(dicts(failure.get("events"))):
             when = parse_time(event.get("timestamp"))
             if event.get("event") == "model":
-                _call(session, transcript, whole, event, when, "other", None)
+                call_of(session, transcript, whole, event, when, "other", None)
             elif event.get("event") not in _SKIPPED:
                 session.add(Note(name=str(event.get("event")), data=whole.whole(event), source_time=when))
         session.add(Note(name="retry", data=without(failure, "events", "traceback_ansi")))
@@ -464,7 +316,7 @@ def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[
     metrics: dict[str, Any] = {"model_usage": sample.get("model_usage"), "total_time": sample.get("total_time")}
     if used:
         models = obj(sample.get("model_usage"))
-        metrics["prompt_tokens"] = sum(_prompt_tokens(obj(u), str(model)) or 0 for model, u in models.items())
+        metrics["prompt_tokens"] = sum(prompt_tokens_of(obj(u), str(model)) or 0 for model, u in models.items())
         metrics["completion_tokens"] = sum(integer(u.get("output_tokens")) or 0 for u in used)
     limit, error = sample.get("limit"), sample.get("error")
     status: Any = "failed" if error else "completed"
@@ -483,26 +335,6 @@ def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[
             source_time=stopped,
         )
     )
-
-
-def _prompt_tokens(usage: dict[str, Any], model: str | None) -> int | None:
-    """The prompt's tokens, cached ones included. Some providers' input tokens leave those out: the total then is more than
-    input and output, or the model is Anthropic's."""
-    counts = [integer(usage.get(n)) for n in _COUNTS]
-    plain, output, total = counts[0], integer(usage.get("output_tokens")) or 0, integer(usage.get("total_tokens"))
-    cached = added(*counts[1:])
-    if plain is None or not cached:
-        return plain
-    apart = total >= plain + output + cached if total else "anthropic" in (model or "") or "claude" in (model or "")
-    return plain + cached if apart else plain
-
-
-def _reasoning(whole: Sample, output: dict[str, Any]) -> str | None:
-    """What the model thought, where its reply has it as parts of the content."""
-    message = obj(next((whole.whole(c.get("message")) for c in dicts(output.get("choices"))), None))
-    parts = [p for p in dicts(message.get("content")) if p.get("type") == "reasoning"]
-    found = [t for p in parts if (t := text(p.get("reasoning")) or text(p.get("summary")))]
-    return "\n\n".join(found) or None
 
 
 def _graded(value: Any) -> float | None:

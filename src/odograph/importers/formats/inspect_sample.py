@@ -74,8 +74,10 @@ class Pool:
 
 
 def chat_message(message: dict[str, Any]) -> dict[str, Any]:
-    """An Inspect message in chat shape: its tool calls are flat there."""
+    """An Inspect message in chat shape: its tool calls are flat there. Of a tool that failed, the model is sent the error."""
     out: dict[str, Any] = {k: message[k] for k in ("role", "content", "tool_call_id") if k in message}
+    if message.get("role") == "tool" and isinstance(said := obj(message.get("error")).get("message"), str):
+        out["content"] = said
     calls = [
         {"id": c.get("id"), "type": "function", "function": {"name": c.get("function"), "arguments": c.get("arguments")}}
         for c in dicts(message.get("tool_calls"))

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...codec import loads
+from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import dicts, integer, items, number, obj, score, text, without
 from ...types import End, LLMCall, Note, Reward, Start, Tokens
@@ -70,11 +70,13 @@ def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str,
     if newer:
         held = ("sample_id", "agent_id", "model_handle", "trajectory", "agent_usage", "grades", "reward", "error", "token_data")
         source |= {k: v for k, v in without(result, *held).items() if v is not None}
+    # each suite counts from 0
+    asked = sample.get("input", next((m.get("content") for m in messages if m.get("message_type") == "user_message"), None))
     start = Start(
         task=sample.get("input"),
         agent="letta",
         model=model,
-        group=str(sample.get("id")),
+        group=f"{sample.get('id')}-{content_hash(asked)[:8]}" if asked is not None else str(sample.get("id")),
         metadata={"source": source},
         source_time=started,
     )
@@ -141,7 +143,8 @@ def _returned(transcript: Transcript, one: dict[str, Any]) -> None:
     ok = {"success": True, "error": False}.get(str(one.get("status")))
     if one.get("approve") is False:
         ok = False
-    if one.get("approve") is not True and not transcript.result(id, result=said, ok=ok):
+    extra = {name: one[name] for name in ("stdout", "stderr") if one.get(name)} or None
+    if one.get("approve") is not True and not transcript.result(id, result=said, ok=ok, extra=extra):
         transcript.session.warn("tool results that no call in the file asked for")
 
 
