@@ -213,7 +213,10 @@ def assemble(events: list[Any]) -> Any:
             if isinstance(choice, dict):
                 index = choice.get("index")
                 index = index if type(index) is int else position
-                _merge_choice(choices.setdefault(index, Fields(index=index)), choice)
+                into = choices.get(index)
+                if into is None:
+                    into = choices[index] = Fields(index=index)
+                _merge_choice(into, choice)
     body.pop("obfuscation", None)  # padding of streams
     body.pop("choices", None)
     if chosen:
