@@ -196,6 +196,28 @@ def test_a_client_that_waits_to_be_told_to_send_is_told(store: odograph.Store, c
     assert one(store).llm_calls[0].text == "hi" and "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "204 No Content"])
+def test_an_answer_without_a_body_ends_with_its_head(store: odograph.Store, status: str) -> None:
+    """The client sees the end of such an answer in its head: so the head waits until the call is on record."""
+    with Wire(lambda head, body: [head_of(0, status=status)]) as up, Proxy(store, [up.url]) as proxy:
+        gate = threading.Event()
+        proxy._recording._thread.submit(gate.wait)
+        place = urlsplit(proxy.url)
+        with socket.create_connection((place.hostname, place.port)) as client:
+            client.sendall(
+                b"POST /t/r/v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(CHAT) + CHAT
+            )
+            while not proxy._recording._ended:
+                time.sleep(0.01)
+            try:
+                with pytest.raises(BlockingIOError):
+                    client.recv(1, socket.MSG_DONTWAIT)
+            finally:
+                gate.set()
+            assert client.recv(1000).split()[1] == status[:3].encode()
+            assert len(one(store).llm_calls) == 1
+
+
 def test_a_client_of_http_1_0_is_not_told_to_send(store: odograph.Store) -> None:
     """It would take the interim answer for the answer."""
     with Wire(lambda head, body: json_answer(chat_body("hi"))) as up, Proxy(store, [up.url]) as proxy:
