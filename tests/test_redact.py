@@ -245,6 +245,19 @@ def test_an_edit_that_completes_a_secret_is_rejected(tmp_path: Path) -> None:
     assert grep(tmp_path, secret[12:]) == []
 
 
+def test_the_arguments_of_a_program(tmp_path: Path) -> None:
+    """A flag and its value that are two items of a list, or stand so in the JSON text of a tool call's arguments."""
+    argv = ["login", "--db-password", "hunter2Zx81jQmV0", "--user", "hunter2Zx81jQmV0-user", "-v"]
+    text = json.dumps({"command": argv})
+    with odograph.open(tmp_path / "s", redact=True) as store:
+        with store.record() as run:
+            run.action("shell", {"command": argv}, [text, json.dumps(text)])
+        (action,) = store.trajectory(run.id).actions
+    given = action.arguments["command"]
+    assert given == ["login", "--db-password", "[redacted:named_secret]", *argv[3:]]
+    assert all("hunter2Zx81jQmV0-user" in told and '0"' not in told and "0\\" not in told for told in action.result)
+
+
 @pytest.mark.parametrize("kind", ["api_key", "private_key", "jwt"])
 def test_no_file_of_the_store_holds_it(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Wherever an agent puts a secret, whatever object holds it, none of it is in the journal, the catalog, or on stderr."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from math import isfinite
 from typing import Any, cast
@@ -331,11 +331,13 @@ class Folding:
         self._paths: dict[tuple[str | int, ...], int] = {}
         self._rows: list[list[Any]] = []
         self._previous: Any = None
+        #: How many events are here alone.
+        self.taken: int = 0
 
     def add(self, events: list[Any]) -> None:
-        """Takes those of a stream's events in that are new: `events` are all that have come."""
+        """Takes those of a stream's events in that are new: `events` are all that have come, but those that were taken."""
         paths, rows, previous = self._paths, self._rows, self._previous
-        for at in range(len(rows), len(events)):
+        for at in range(len(rows) - self.taken, len(events)):
             event = events[at]
             changes: list[tuple[tuple[str | int, ...], Any]] = []
             _diff(previous, event, (), changes)
@@ -345,6 +347,16 @@ class Folding:
             rows.append(row)
             previous = event
         self._previous = previous
+
+    def take(self, events: list[Any]) -> None:
+        """`add`, and all but the last event are taken out of `events`: delta-coded, they need a fraction of the memory."""
+        self.add(events)
+        self.taken += max(len(events) - 1, 0)
+        del events[:-1]
+
+    def events(self) -> Sequence[Any]:
+        """All that were added."""
+        return _Unfolded(list(self._paths), self._rows)
 
     def folded(self) -> dict[str, Any]:
         """What a record keeps."""
@@ -386,14 +398,28 @@ def unfold_events(folded: Any) -> list[Any]:
     """The inverse of `fold_events`: the original events."""
     if not folded:
         return []
-    paths = [tuple(p) for p in folded["paths"]]
-    events: list[Any] = []
-    current: Any = None
-    for row in folded["rows"]:
-        for index in range(0, len(row), 2):
-            current = put(current, paths[row[index]], row[index + 1])
-        events.append(current)
-    return events
+    return list(_Unfolded([tuple(p) for p in folded["paths"]], folded["rows"]))
+
+
+class _Unfolded(Sequence[Any]):
+    """Delta-coded events, each put together when it is asked for."""
+
+    def __init__(self, paths: list[tuple[str | int, ...]], rows: list[list[Any]]) -> None:
+        self._paths = paths
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        current: Any = None
+        for row in self._rows:
+            for index in range(0, len(row), 2):
+                current = put(current, self._paths[row[index]], row[index + 1])
+            yield current
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
 
 
 def put(value: Any, path: tuple[str | int, ...] | list[str | int], new: Any) -> Any:

@@ -119,6 +119,12 @@ class Redactor:
             return self.text(value, found)
         if kind is list:
             items = [self._value(v, found) for v in value]
+            if self._function is None:
+                for n in range(1, len(value)):  # the arguments of a program
+                    flag, given = value[n - 1], value[n]
+                    if type(flag) is type(given) is str and flag[:1] == "-" and self._rules.is_named_secret(flag, given):
+                        items[n] = "[redacted:named_secret]"
+                        found["named_secret"] += 1
             return value if all(a is b for a, b in zip(items, value, strict=True)) else items
         if kind is not dict:
             return value

@@ -263,7 +263,7 @@ RULES = (
         "flag",
         "--",
         re.compile(
-            r"(?<=--)((?:[a-z]{1,20}-){0,3}(?:password|passwd|token|secret|api-?key|access-key|credential))\s{1,4}[\"']?([^\s\"'\\-][^\s\"'\\]{7,200})"
+            r"(?<=--)((?:[a-z]{1,20}-){0,3}(?:password|passwd|token|secret|api-?key|access-key|credential))(?:\s{1,4}|\\?\",\s{0,4})\\?[\"']?([^\s\"'\\-][^\s\"'\\]{7,200})"
         ),
     ),
     Rule("azure_key", "AccountKey=", re.compile(r"AccountKey=([A-Za-z0-9+/]{80,}={0,2})")),

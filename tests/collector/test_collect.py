@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ pytest.importorskip("opentelemetry.proto")
 
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -178,6 +180,44 @@ def test_traces_of_one_conversation_are_one_session(store: odograph.Store) -> No
         post(url, "/v1/traces", body(chat(3, None, trace=3, **{"gen_ai.conversation.id": "c2"})))
         wait_for(store, 2)
     assert {len(t.llm_calls) for t in store.trajectories()} == {1, 2}
+
+
+def test_a_body_in_any_encoding_that_is_known(store: odograph.Store) -> None:
+    """zstd, deflate and brotli are undone as gzip is; what is not known is 415, whatever the body is, and what is damaged 400."""
+    brotli, zstandard = pytest.importorskip("brotli"), pytest.importorskip("zstandard")
+    packers = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstandard.compress, "br": brotli.compress, "": bytes}
+    with collecting(store) as (collector, (url,)):
+        for number, (name, pack) in enumerate(packers.items(), 1):
+            sent = pack(body(chat(number, None, trace=number)))
+            assert post(url, "/v1/traces", sent, Content_Encoding=name)[0] == 200, name
+        twice = gzip.compress(gzip.compress(body(chat(9, None, trace=9))))
+        assert post(url, "/v1/traces", twice, Content_Encoding="gzip, gzip")[0] == 200
+        status, _, said = post(url, "/v1/traces", body(chat(10, None, trace=10)), Content_Encoding="snappy")
+        assert status == 415 and b"'snappy'" in said
+        assert post(url, "/v1/traces", b"no zstd", Content_Encoding="zstd")[0] == 400
+        assert collector.counts["spans"] == 6
+
+
+def test_bytes_of_an_attribute_hold_no_secret(tmp_path: Path) -> None:
+    """Bytes are base64 in OTLP/JSON and raw in protobuf: both are the same value, and are looked into where a store redacts."""
+    secret = f"key={KEY}".encode()
+    asked = chat(1, None)
+    asked["attributes"] += [
+        {"key": "blob", "value": {"bytesValue": base64.b64encode(secret).decode()}},
+        {"key": "image", "value": {"bytesValue": base64.b64encode(b"\x89PNG").decode()}},
+    ]
+    message = ExportTraceServiceRequest()
+    sent = message.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, name="work")
+    for name, data in (("blob", secret), ("image", b"\x89PNG")):
+        sent.attributes.add(key=name).value.bytes_value = data
+    for found in (*of_otlp(json.loads(body(asked))), *of_otlp(protobuf.plain("traces", message))):
+        assert found.attributes["image"] == {"$odograph": "bytes", "value": "iVBORw=="}
+    with odograph.open(tmp_path / "s", redact=True) as store, collecting(store) as (_, (url,)):
+        assert post(url, "/v1/traces", body(asked))[0] == 200
+        assert post(url, "/v1/traces", message.SerializeToString(), "application/x-protobuf")[0] == 200
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file())
+    middle = base64.b64encode(secret)[8:-4]
+    assert middle not in kept and secret.hex().encode() not in kept and b"iVBORw==" in kept
 
 
 def test_what_is_no_otlp_is_refused_and_the_rest_is_kept(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ import openai
 import pytest
 
 import odograph
+from odograph import dialects
 from odograph.errors import InvalidInput
 from odograph.proxy.server import Limits
 from odograph.proxy.service import Proxy
@@ -271,6 +272,25 @@ def test_an_answer_that_comes_whole_has_no_version_of_its_middle(store: odograph
     calls = {t.metadata["run"]: t.llm_calls[0] for t in store.trajectories()}
     assert (calls["stream"].policy_version, calls["stream"].tokens[0].versions) == (1, [(0, 1), (2, 3)])
     assert (calls["whole"].policy_version, calls["whole"].extra) == (1, {"policy_version_after": 3})
+
+
+def test_an_agent_keeps_the_ids_that_it_asked_for() -> None:
+    """vLLM's one field brings prompt and answer, SGLang's two bring one each: what the agent asked for stays, whatever was added."""
+    dialect = dialects.get("openai.chat")
+    body = {"prompt_token_ids": [1], "choices": [{"index": 0, "token_ids": [2], "meta_info": {}, "logprobs": None}]}
+    for own, kept in (
+        ({}, set()),
+        ({"return_token_ids"}, {"prompt_token_ids", "token_ids"}),
+        ({"return_prompt_token_ids"}, {"prompt_token_ids"}),
+    ):
+        added = {name: True for name in dialect.asking_tokens(False) if name not in own}
+        left = dialect.unasked(body, added)
+        assert {*left, *left["choices"][0]} == {"choices", "index", "logprobs", *kept}
+    event = {"object": "chat.completion.chunk", **body}
+    added = dialect.asking_tokens(True)
+    assert "prompt_token_ids" not in dialect.unasked(event, added)
+    del added["return_token_ids"]
+    assert dialect.unasked(event, added)["prompt_token_ids"] == [1]
 
 
 def test_tokens_are_asked_for_and_taken_out_again(store: odograph.Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -192,6 +194,28 @@ def test_a_client_that_waits_to_be_told_to_send_is_told(store: odograph.Store, c
                     assert client.recv(1000).split()[1] == b"200"
         assert len(up.got) == 1 and b"expect" not in up.got[0][0].lower()
     assert one(store).llm_calls[0].text == "hi" and "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "204 No Content"])
+def test_an_answer_without_a_body_ends_with_its_head(store: odograph.Store, status: str) -> None:
+    """The client sees the end of such an answer in its head: so the head waits until the call is on record."""
+    with Wire(lambda head, body: [head_of(0, status=status)]) as up, Proxy(store, [up.url]) as proxy:
+        gate = threading.Event()
+        proxy._recording._thread.submit(gate.wait)
+        place = urlsplit(proxy.url)
+        with socket.create_connection((place.hostname, place.port)) as client:
+            client.sendall(
+                b"POST /t/r/v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(CHAT) + CHAT
+            )
+            while not proxy._recording._ended:
+                time.sleep(0.01)
+            try:
+                with pytest.raises(BlockingIOError):
+                    client.recv(1, socket.MSG_DONTWAIT)
+            finally:
+                gate.set()
+            assert client.recv(1000).split()[1] == status[:3].encode()
+            assert len(one(store).llm_calls) == 1
 
 
 def test_a_client_of_http_1_0_is_not_told_to_send(store: odograph.Store) -> None:
@@ -468,3 +492,32 @@ def test_kept_connections_that_the_upstream_closed_are_no_error(store: odograph.
         assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
         assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
     assert up.connections == 2
+
+
+def test_a_long_stream_is_kept_in_little_memory(store: odograph.Store) -> None:
+    """Events that came are kept delta-coded: a long answer needs a small multiple of its own bytes, and is exact, also where the
+    policy changes in the middle of it."""
+    recording = Recording(store)
+    dialect = dialects.of_path("/v1/chat/completions")
+    assert dialect is not None
+    call = recording.begin(dialect, "/v1/chat/completions", Address(run="long"), {}, 1 << 30)
+    call.copied(json.dumps({"model": "m", "stream": True, "messages": []}).encode())
+    call.policy = 3
+    values = [chat_chunk(f"w{n} ", token_ids=[n]) for n in range(6_000)] + [chat_chunk(None, "stop")]
+    pieces = events(values)
+    tracemalloc.start()
+    call.answered(200, {"content-type": "text/event-stream"})
+    for n, piece in enumerate(pieces):
+        call.took(bytes(bytearray(piece)))
+        call.fold()
+        if n == 4_000:
+            call.changed(7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    call.done = True
+    asyncio.run(recording.finish(call))
+    recording.close()
+    (found,) = one(store).llm_calls
+    assert found.events == values and found.error is None and found.choices[0].text == "".join(f"w{n} " for n in range(6_000))
+    assert found.choices[0].token_ids == list(range(6_000)) and found.tokens[0].versions == [(0, 3), (4_001, 7)]
+    assert peak < 3 * sum(map(len, pieces)), peak

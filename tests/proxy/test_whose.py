@@ -223,6 +223,8 @@ def test_codex_and_opencode_name_their_sessions(store: odograph.Store) -> None:
         ["title", "act"],
         1,
     )
+    # that its task came later does not mean that it began later
+    assert opencode.started <= opencode.llm_calls[0].time and odograph.validate(opencode).valid
 
 
 def test_retries_are_one_call(store: odograph.Store) -> None:

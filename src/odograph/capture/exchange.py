@@ -368,10 +368,14 @@ class Exchange:
             return body, None, "the response is no JSON" if self.done else "response abandoned"
         stream.close()
         over, wrong = self.dialect.ending(stream)
-        body = self.dialect.assemble(stream.events)
+        body = self.dialect.assemble(self._came(stream))
         if wrong is None and not over and not dialects.is_complete(self.dialect, body):
             wrong = "the stream ended in the middle" if self.done else "stream abandoned"
         return body, stream.events, wrong
+
+    def _came(self, stream: Stream) -> Any:
+        """The events that came."""
+        return stream.events
 
     def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
         """Writes the record. A retry supersedes the attempt before it: together they are one call. So does an answer that was

@@ -117,7 +117,8 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
     """What else is recorded, and the one line at the end."""
     where = f"--store {shlex.quote(args.store)}" if args.store else ""
     if id is None:
-        print("odograph: no call of a model passed; nothing is recorded", file=sys.stderr)
+        why = "a program that names its base URL itself, or clears its environment, is not led here"
+        print(f"odograph: no call of a model passed; nothing is recorded ({why})", file=sys.stderr)
         return
     t = store.trajectory(id)
     more = ", no git repository" if args.git and after is None else ""

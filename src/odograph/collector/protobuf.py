@@ -5,6 +5,7 @@ The messages are walked by hand: protobuf's own JSON writes ids in base64, and t
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -98,7 +99,7 @@ def _value(value: Any) -> Value | None:
     if kind == "kvlist_value":
         return {"kvlistValue": {"values": _attributes(value.kvlist_value.values)}}
     if kind == "bytes_value":
-        return {"bytesValue": value.bytes_value.hex()}
+        return {"bytesValue": base64.b64encode(value.bytes_value).decode()}
     return None
 
 

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from ..access import Access, Refused, is_loopback
 from ..codec import encode, loads
+from ..encodings import Decoder, decoder
 from ..errors import InvalidInput, MissingExtra, StoreError
 from ..spans import TraceSpan, of_otlp
 from . import protobuf
@@ -26,6 +27,7 @@ from .collecting import Collector
 LARGEST = 64 << 20
 #: What is read and dropped of a body that is larger.
 _DRAINED = 1 << 30
+_TOO_LARGE = f"a body has at most {LARGEST:,} bytes; send fewer spans at once"
 _SLOWEST = 300.0  # seconds that a body may take
 _PATHS = {
     "/v1/traces": "traces",
@@ -68,10 +70,14 @@ class Receiver:
                 raise Refused(405, "spans are sent by POST")
             if not binary and request.content_type != "application/json":
                 raise Refused(415, f"OTLP is {_PROTOBUF} or application/json, not {request.content_type[:60]}")
+            encoding = request.headers.get("Content-Encoding", "").strip()
+            undo = decoder(encoding, strict=True)
             body = await _body(request)
+            if undo is None:
+                raise Refused(415, f"a body has the encoding gzip, or none; {encoding[:60]!r} is not known here")
             if signal == "metrics":  # an exporter that is refused would log errors
                 return _taken(binary, 0, "")
-            spans, rejected = await asyncio.to_thread(_decoded, signal, body, binary)
+            spans, rejected = await asyncio.to_thread(_decoded, signal, body, binary, undo)
             await asyncio.to_thread(self._collector.put, spans)
             self._collector.counts["rejected"] += rejected
             return _taken(binary, rejected, without_ids(rejected))
@@ -112,13 +118,27 @@ async def _body(request: web.Request) -> bytes:
         drained = 0
         while drained < _DRAINED and (part := await request.content.readany()):
             drained += len(part)
-        raise Refused(413, f"a body has at most {LARGEST:,} bytes; send fewer spans at once") from None
-    except web.RequestPayloadError:  # what says it is gzip and is not
+        raise Refused(413, _TOO_LARGE) from None
+
+
+def _whole(body: bytes, undo: Decoder) -> bytes:
+    """A body without its encoding."""
+    whole = bytearray()
+    try:
+        for piece in undo(body):
+            whole += piece
+            if len(whole) > LARGEST:
+                raise Refused(413, _TOO_LARGE)
+    except Refused:
+        raise
+    except Exception:  # the libraries' own errors
         raise InvalidInput("the body is not in the encoding that its header names") from None
+    return bytes(whole)
 
 
-def _decoded(signal: str, body: bytes, binary: bool) -> tuple[list[TraceSpan], int]:
+def _decoded(signal: str, body: bytes, binary: bool, undo: Decoder) -> tuple[list[TraceSpan], int]:
     """The spans of a body, and how many of it can't be told apart."""
+    body = _whole(body, undo)
     value: Any = protobuf.decode(signal, body) if binary else loads(body)
     if not isinstance(value, dict):
         raise InvalidInput(f"OTLP/JSON is an object, not {type(value).__name__}")

@@ -23,6 +23,7 @@ async def serve(
     runner = web.AppRunner(
         receiver.application(),
         access_log=None,
+        auto_decompress=False,
         keepalive_timeout=IDLE,
         logger=log_of(__name__),
         shutdown_timeout=_GRACE,

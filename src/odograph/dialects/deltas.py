@@ -37,9 +37,10 @@ def add(into: Fields, name: str, new: Any, depth: int = 0) -> None:
         if name in _WHOLE:
             into[name] = new or old or new  # some backends repeat them empty
             return
-        if not isinstance(old, Text):
-            old = into[name] = Text([old] if isinstance(old, str) else [])
-        old.append(new)
+        if type(old) is Text:
+            old.append(new)
+        else:
+            into[name] = Text([old, new] if isinstance(old, str) else [new])
     elif isinstance(new, list):
         _extend(into, name, old, new, depth)
     elif isinstance(new, dict) and depth < _DEPTH:

@@ -70,6 +70,9 @@ def unasked(value: Any, asked: dict[str, Any]) -> Any:
     if not isinstance(found, list):
         return value
     brought = {name for field in asked for name in _BROUGHT.get(field, ())}
+    both = "return_prompt_token_ids" in asked or value.get("object") == "chat.completion.chunk"
+    if "return_token_ids" not in asked or not both:  # the agent asked for the prompt's ids itself, by one of the two fields
+        brought.discard("prompt_token_ids")
 
     def without(part: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -213,7 +216,10 @@ def assemble(events: list[Any]) -> Any:
             if isinstance(choice, dict):
                 index = choice.get("index")
                 index = index if type(index) is int else position
-                _merge_choice(choices.setdefault(index, Fields(index=index)), choice)
+                into = choices.get(index)
+                if into is None:
+                    into = choices[index] = Fields(index=index)
+                _merge_choice(into, choice)
     body.pop("obfuscation", None)  # padding of streams
     body.pop("choices", None)
     if chosen:

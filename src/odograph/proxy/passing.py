@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from .. import encodings
 from ..capture.exchange import Asked, Exchange, Later
 from ..capture.scope import Scope
 from ..dialects import Dialect
+from ..dialects.framing import Stream
 from ..wire import of_wire
-from . import conversations, encodings
+from . import conversations
 from .address import Address
 from .senders import Sender
 
@@ -19,6 +22,7 @@ from .senders import Sender
 Place = Callable[["Passing", dict[str, Any], Any, dict[str, Any] | None], Scope]
 #: Takes a request apart.
 Look = Callable[[Dialect, Any], conversations.Asked]
+_MANY = 1000  # events of one answer that are kept as they are
 
 
 class Passing(Exchange):
@@ -63,6 +67,7 @@ class Passing(Exchange):
         self._request_encoding = self._at_least = ""
         self._undo: encodings.Decoder | None = None
         self._cut = False
+        self._swallowing = threading.Lock()
 
     def since(self, started: int, clock: int) -> None:
         """It began earlier: nanoseconds since 1970, and of the performance counter."""
@@ -101,17 +106,27 @@ class Passing(Exchange):
                 self._cut = True
                 return False
             over = super().took(piece) or over
+        if self._stream is not None and self.status is not None and self.status < 300:
+            self._chunks.clear()  # the events are all that is needed
         return over
 
     def fold(self) -> None:
         """Delta-codes the events that came. Whoever calls this now and then makes the call's end shorter."""
-        if self._stream is not None and not self._recorded:
-            self._folding.add(self._stream.events)
+        stream = self._stream
+        if stream is None or self._recorded:
+            return
+        if len(stream.events) < _MANY:
+            self._folding.add(stream.events)
+            return
+        self._folding.take(stream.events)
+        del stream.names[:-1]
+        self._events = len(stream.events)
 
     def swallow(self, data: bytes) -> bool:
-        """`took` and `fold`."""
-        over = self.took(data)
-        self.fold()
+        """`took` and `fold`, in any thread."""
+        with self._swallowing:
+            over = self.took(data)
+            self.fold()
         return over
 
     def changed(self, version: str | int) -> None:
@@ -122,7 +137,8 @@ class Passing(Exchange):
             asked = of_wire(self.sent or b"".join(self._parts), self.dialect.NAME)
             count = 0 if self.dialect.streams(self._path, asked) else None
         elif stream is not None and stream.events:
-            found = self.dialect.choices(self.dialect.assemble(list(stream.events)))
+            with self._swallowing:
+                found = self.dialect.choices(self.dialect.assemble(self._came(stream)))
             if found and found[0].token_ids is not None:
                 count = len(found[0].token_ids)
         if count == 0:
@@ -182,6 +198,12 @@ class Passing(Exchange):
         if self._stream is None:
             return None, None, why
         return (*super()._answer()[:2], why)
+
+    def _came(self, stream: Stream) -> Any:
+        if not self._folding.taken:
+            return stream.events
+        self._folding.add(stream.events)
+        return self._folding.events()
 
     def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
         if self.asked_size > self._limit:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter, OrderedDict, defaultdict
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..api import Store
 from ..capture.faults import fault
 from ..capture.run import Run, start
 from ..capture.scope import Scope
-from ..codec import derived_id
+from ..codec import derived_id, new_id
 from ..dialects import Dialect
 from ..errors import NotFound, StoreError
 from ..trajectory import Trajectory
@@ -401,11 +404,12 @@ class Placer:
         if begun is None or not said:
             return
         trail.task = said[-1]
-        fields = {
-            name: getattr(begun, name) for name in ("schema_version", "tags", "metadata", "agent", "group", "policy_version")
-        }
-        fields |= {"task": trail.task, "model": made.get("model"), "supersedes": begun.id}
-        trail.run.recorder.write("start", {k: v for k, v in fields.items() if v not in (None, [], {})}, None, None, None)
+        recorder = trail.run.recorder
+        with recorder.journal.lock:
+            _, seq = recorder.journal.stamp()
+        told = {"task": trail.task, "model": made.get("model"), "supersedes": begun.id}
+        with suppress(StoreError):  # of a full disk: the line waits as all others do
+            recorder.add([replace(begun, id=new_id(), seq=seq, **told)])  # at the time of the first: it began then
 
     def _keep(self, trail: Trail) -> Trail:
         self._trails[trail.key] = trail

@@ -362,17 +362,20 @@ class Door:
             if name.lower() not in dropped
         ]
         response, connected = _Response(status=answer.status, reason=answer.reason, headers=kept), True
+        if call is not None and answer.content.at_eof():  # no body follows: the head is the end
+            call.answered(answer.status, answer.headers)
+            call.done = True
+            await self._recording.finish(call)
         try:
             await response.prepare(request)
         except ConnectionError:
             connected = False
         except ValueError:
             raise aiohttp.ClientPayloadError("a header of the answer has a control character") from None
-        if call is not None:
+        if call is not None and not call.over:
             call.answered(answer.status, answer.headers)
-        left = answer.content_length
+        left, passed = answer.content_length, b""
         done = begun = large = False
-        passed = b""
         while connected and not done:
             try:
                 data = await answer.content.readany()
@@ -406,10 +409,9 @@ class Door:
                     self._look(way, call)
                 if data and not large:
                     call.fold()
-        if call is not None:
+        if call is not None and not call.over:
             call.done = done
-            if not call.over:
-                await self._recording.finish(call)
+            await self._recording.finish(call)
         if connected:
             with contextlib.suppress(ConnectionError):
                 await response.write_eof(passed if stripped is None else passed + stripped.feed(b"", True))
@@ -428,11 +430,9 @@ class Door:
         cut = data.rfind(b"data:")  # behind the last event there may be comments
         if cut < 0:
             cut = data.rstrip().rfind(b"\n") + 1 or max(len(data) - 1, 0)
-        if cut and not await _write(response, data[:cut]):
-            await self._recording.finish(call)
-            return b""
+        connected = not cut or await _write(response, data[:cut])
         await self._recording.finish(call)
-        return data[cut:]
+        return data[cut:] if connected else b""
 
 
 class _Way:

@@ -47,7 +47,6 @@ class Stripped:
         self._dialect = dialect
         self._asked = asked
         self._stream = dialect.framing(kind, path)
-        self._sent = 0
         self._done = False
         self._body: list[bytes] = []
 
@@ -66,10 +65,11 @@ class Stripped:
         if last:
             stream.close()
         out: list[bytes] = []
-        for event, name in zip(stream.events[self._sent :], stream.names[self._sent :], strict=True):
+        for event, name in zip(stream.events, stream.names, strict=True):
             out.append(b"event: " + name.encode() + b"\n" if name else b"")
             out.append(b"data: " + encode(self._dialect.unasked(event, self._asked)) + b"\n\n")
-        self._sent = len(stream.events)
+        stream.events.clear()
+        stream.names.clear()
         if stream.done and not self._done:
             self._done = True
             out.append(b"data: [DONE]\n\n")

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ..codec import content_hash
+from ..plain import tagged
 from ..shape import dicts, integer, items, obj, parsed, text, without
 from .common import time_of
 from .observations import is_observation, of_observation, of_trace
@@ -128,7 +129,8 @@ def any_value(value: Any) -> Any:
         return [any_value(one) for one in items(obj(v["arrayValue"]).get("values"))]
     if "kvlistValue" in v:
         return values(obj(v["kvlistValue"]).get("values"))
-    return v.get("bytesValue")
+    data = v.get("bytesValue")
+    return tagged("bytes", data) if isinstance(data, str) else None
 
 
 def _id(value: Any, size: int) -> str:

@@ -1,4 +1,4 @@
-"""Content-encodings undone piece by piece, for the copy that is recorded; what passes through the proxy stays encoded.
+"""Content-encodings undone piece by piece.
 
 A piece is at most about 1 MB, however far a few bytes expand: whoever takes the pieces can stop.
 """
@@ -18,10 +18,10 @@ _SLICE = 32
 Decoder = Callable[[bytes], Iterator[bytes]]
 
 
-def decoder(encoding: str) -> Decoder | None:
+def decoder(encoding: str, *, strict: bool = False) -> Decoder | None:
     """What undoes a content-encoding; None where nothing here knows it. Several encodings are undone from the last to the first.
 
-    What is damaged decodes to what came before the damage.
+    What is damaged decodes to what came before the damage; `strict`: it raises an error of its library.
     """
     names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
     steps: list[Decoder] = []
@@ -38,7 +38,7 @@ def decoder(encoding: str) -> Decoder | None:
         for piece in steps[depth](data):
             yield from decode(piece, depth + 1)
 
-    return _lenient(decode)
+    return decode if strict else _lenient(decode)
 
 
 def _one(name: str) -> Decoder | None:
@@ -51,7 +51,7 @@ def _one(name: str) -> Decoder | None:
             return _brotli(import_module("brotli").Decompressor())
         if name == "zstd":
             return _zstd(import_module("zstandard").ZstdDecompressor().decompressobj(read_across_frames=True))
-    except ImportError:  # both are of the extra `proxy`; without them the copy stays encoded
+    except ImportError:  # both are of the extra `proxy`
         return None
     return None
 
