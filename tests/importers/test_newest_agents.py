@@ -420,3 +420,55 @@ def test_a_chat_of_vs_code_is_a_log(tmp_path: Path) -> None:
         assert [(c.prompt_tokens, c.completion_tokens) for c in t.llm_calls] == [(None, None), (30, 7), (None, None)]
         assert [(a.name, a.result) for a in t.actions] == [("read", "grains")]
         assert store.import_sessions(path).imported == 0
+
+
+def open_claw(path: Path, events: list[dict[str, Any]], packed: bool = False) -> Path:
+    """OpenClaw's database with these events of one session; the last one packed with zstd."""
+    database = sqlite3.connect(path)
+    database.execute("create table if not exists session_windows (session_id text primary key, reason text)")
+    database.execute(
+        "create table if not exists transcript_events (session_id text, seq integer, event_json text, created_at integer, event_zstd blob, event_utf8_bytes integer)"
+    )
+    database.execute("delete from transcript_events")
+    for n, value in enumerate(events):
+        data: Any = json.dumps(value)
+        blob = None
+        if packed and n == len(events) - 1:
+            zstandard = pytest.importorskip("zstandard")
+            data, blob = None, zstandard.ZstdCompressor().compress(json.dumps(value).encode())
+        database.execute("insert into transcript_events values ('p1', ?, ?, 0, ?, null)", (n, data, blob))
+    database.commit()
+    database.close()
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_open_claws_database_is_its_sessions(tmp_path: Path, packed: bool) -> None:
+    """Since 2026.8 OpenClaw keeps the lines of its sessions in a database. What was imported from the files before adds nothing."""
+    head = {"type": "session", "version": 3, "id": "p1", "timestamp": T.format(0), "cwd": "/"}
+
+    def entry(n: int, role: str, words: str) -> dict[str, Any]:
+        message = {"role": role, "content": [{"type": "text", "text": words}]}
+        return {
+            "type": "message",
+            "id": f"e{n}",
+            "parentId": f"e{n - 1}" if n > 1 else None,
+            "timestamp": T.format(n),
+            "message": message,
+        }
+
+    talk = [
+        head,
+        entry(1, "user", "Knot it"),
+        entry(2, "assistant", "Knotted"),
+        entry(3, "user", "More"),
+        entry(4, "assistant", "Tied"),
+    ]
+    with odograph.open("memory:") as store:
+        store.import_sessions(lines(tmp_path / "p1.jsonl", talk[:3]))
+        report = store.import_sessions(open_claw(tmp_path / "openclaw-agent.sqlite", talk, packed))
+        assert report.failed == []
+        (t,) = store.trajectories()
+        assert [c.response["content"] for c in t.llm_calls] == ["Knotted", "Tied"]
+        assert len(t.llm_calls[1].messages) == 3
+        assert store.import_sessions(tmp_path / "openclaw-agent.sqlite").imported == 0

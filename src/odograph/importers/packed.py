@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import json
 import tempfile
 import zipfile
@@ -124,6 +125,20 @@ def in_lines(path: Path) -> Iterator[Path]:
         copy = Path(folder, path.name)
         copy.write_bytes(as_lines(path.read_bytes()))
         yield copy
+
+
+def unpacked_value(data: bytes) -> bytes:
+    """A value that was packed with zstd. Raises InvalidInput for a damaged or too large one, MissingExtra without `zstandard`."""
+    opened, damage = _opened(io.BytesIO(data), data[:4])
+    most = limit(len(data))
+    try:
+        with opened as source:
+            found = bytes(source.read(most + 1))
+    except damage as error:
+        raise InvalidInput(f"the packed value is damaged: {described(error)}") from None
+    if len(found) > most:
+        raise InvalidInput(too_large("a packed value", f"more than {most:,}", len(data)))
+    return found
 
 
 def _opened(file: IO[bytes], head: bytes) -> tuple[Any, tuple[type[Exception], ...]]:

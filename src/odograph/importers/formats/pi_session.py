@@ -2,6 +2,7 @@
 
 Newer files are trees (`id`, `parentId`): a prompt is the branch that led to the reply. A `compaction` entry puts its summary
 in the place of what came before `firstKeptEntryId`. A message's own shape (`thinking`, `toolCall`) is kept beside the reply.
+OpenClaw keeps the same entries in a database since version 2026.8.
 
 Source: badlogic/pi-mono's coding agent.
 """
@@ -18,16 +19,21 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import added, content_text, dicts, integer, number, obj, text, without
 from ...types import Fork, Note, Start
+from ..databases import has_tables, rows
+from ..packed import unpacked_value
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
 NAME = "pi-session"
 _HEAD = 64 * 1024
+_TABLES = ("transcript_events", "session_windows")
 _NAME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)-(\d\d)-(\d\d)-(\d{3})Z_(.+)\.jsonl")
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """A first line of type `session` with an id and a folder."""
+    """A first line of type `session` with an id and a folder, or OpenClaw's database."""
+    if head.startswith(b"SQLite format 3\x00"):
+        return has_tables(path, _TABLES)
     try:
         first = obj(loads(head.split(b"\n", 1)[0]))
     except InvalidInput:
@@ -36,16 +42,46 @@ def recognise(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Iterator[Session]:
-    """The session of a file. Raises InvalidInput where it has no message."""
-    lines = Lines(path)
-    entries = [v for _, v in lines if isinstance(v, dict)]
+    """The session of a file, or those of a database. Raises NotBegun where there is no message."""
+    with path.open("rb") as file:
+        is_database = file.read(16).startswith(b"SQLite")
+    if not is_database:
+        lines = Lines(path)
+        yield _session(path, [v for _, v in lines if isinstance(v, dict)], lines.problems)
+        return
+    made = 0
+    with rows(path) as ask:
+        for row in ask("select distinct session_id from transcript_events order by session_id"):
+            problems: list[str] = []
+            events = ask("select * from transcript_events where session_id = ? order by seq", row["session_id"])
+            entries = [e for event in events if (e := _event(event, problems))]
+            with suppress(NotBegun):
+                yield _session(path, entries, problems)
+                made += 1
+    if not made:
+        raise NotBegun("an OpenClaw database without a message")
+
+
+def _event(row: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """An event of a database, which may be packed with zstd."""
+    data = row.get("event_json")
+    try:
+        if data is None and isinstance(row.get("event_zstd"), bytes):
+            data = unpacked_value(row["event_zstd"])
+        return obj(loads(data)) if isinstance(data, str | bytes) else {}
+    except InvalidInput as error:
+        problems.append(f"an event that can't be read: {error}")
+        return {}
+
+
+def _session(path: Path, entries: list[dict[str, Any]], problems: list[str]) -> Session:
     header = entries[0] if entries and entries[0].get("type") == "session" else {}
     messages = [obj(e.get("message")) for e in entries if e.get("type") == "message"]
     if not messages:
         raise NotBegun("a pi session without a message")
     started = parse_time(header.get("timestamp"))
     session = Session(NAME, header.get("id") or content_hash(entries[0]), started=started)
-    for problem in lines.problems:
+    for problem in problems:
         session.warn(problem)
     entries = entries[1:] if header else entries
     shared = _shared(header, entries)
@@ -86,7 +122,7 @@ def read(path: Path) -> Iterator[Session]:
     parent = _parent(header, path) if shared else None
     if parent is not None:
         session.replace(start, fork=Fork(trajectory=parent, step=replies, reason="forked"))
-    yield session
+    return session
 
 
 def _shared(header: dict[str, Any], entries: list[dict[str, Any]]) -> int:
