@@ -372,6 +372,7 @@ def test_redaction_is_the_servers(tmp_path: Path) -> None:
             assert "[" in store.trajectory(id).task and secret not in store.trajectory(id).task
         with pytest.raises(InvalidInput, match="leave redact= out"):
             opened(server, tmp_path / "a", redact=False)
+        opened(server, tmp_path / "same", redact=["p[0-9]{4}w"]).close()
         _, name, data = _journal(tmp_path / "plain")
         line = Line(Served(server.url, RECORDS))
         with pytest.raises(StoreError, match="redacts in another way"):
